@@ -1,0 +1,45 @@
+# Everything that a developer or a newcomer types. Each target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Batuta needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(INSTALLED)
+
+install: $(INSTALLED)  ## the project and its tools, into .venv
+
+demo: $(INSTALLED)  ## play the whole orchestra on real observations
+	$(BIN)/batuta demo $(DEMO_ARGS)
+
+test: $(INSTALLED)  ## every test, on real services
+	$(BIN)/python -m pytest -n $(WORKERS) $(TEST_ARGS)
+
+check: $(INSTALLED)  ## formatter, linter, types, import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## put the code in form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(INSTALLED)  ## pin again all that we depend on
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
+	  --no-emit-index-url --no-annotate --strip-extras --upgrade \
+	  --custom-compile-command 'make lock' --output-file constraints.txt pyproject.toml
+
+clean:  ## remove what was installed and made here
+	rm -rf $(VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
