@@ -1,0 +1,35 @@
+"""Events on NATS: ``data.*`` says what is available, ``activity.*`` what services do (seed 003)."""
+
+from batuta.messaging.bus import Bus, MessagingError, NatsConfig, connect
+from batuta.messaging.consumer import Consumer, ConsumerSpec, Delivery
+from batuta.messaging.events import (
+    Activity,
+    CloudEvent,
+    DataAvailable,
+    MalformedEventError,
+    ServiceStatus,
+    decode_activity,
+    decode_data,
+)
+from batuta.messaging.processings import Processing, ProcessingState, Progress, utc_now
+
+__all__ = [
+    "Activity",
+    "Bus",
+    "CloudEvent",
+    "Consumer",
+    "ConsumerSpec",
+    "DataAvailable",
+    "Delivery",
+    "MalformedEventError",
+    "MessagingError",
+    "NatsConfig",
+    "Processing",
+    "ProcessingState",
+    "Progress",
+    "ServiceStatus",
+    "connect",
+    "decode_activity",
+    "decode_data",
+    "utc_now",
+]

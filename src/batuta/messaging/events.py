@@ -1,0 +1,149 @@
+"""The events that travel on NATS: CloudEvents 1.0 in JSON, and what they carry.
+
+``data.*`` carries `DataAvailable`; ``activity.*`` carries `Activity`. A bare
+``{"product": ..., "obs_id": ...}`` on ``data.*``, published by hand, is understood too.
+"""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from batuta.errors import BatutaError
+from batuta.messaging.processings import Processing, utc_now
+from batuta.names import NAME_PATTERN, SERVICE_PATTERN
+
+DATA_TYPE: Final = "batuta.data.available"
+ACTIVITY_TYPE: Final = "batuta.activity"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_PATTERN)]
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class MalformedEventError(BatutaError, ValueError):
+    """A message that is none of the events accepted on its subject; says why in one line."""
+
+
+class DataAvailable(BaseModel):
+    """A product instance that is available: the news on ``data.*``.
+
+    `version` is None where the source keeps no versions. `processing_id` names the
+    processing that made it, where one did.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    product: Name
+    obs_id: Name
+    version: int | None = Field(None, ge=1)
+    processing_id: str | None = None
+    provider: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    uri: str | None = None
+
+
+class ServiceStatus(BaseModel):
+    """What a service says of itself on ``activity.<name>``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: ServiceName
+    kind: Literal["sdb", "conductor", "pipeline"]
+    state: Literal["up", "stopped"] = "up"
+    url: str | None = None
+    version: str | None = None
+    queued: int = 0
+    running: int = 0
+
+
+class Activity(BaseModel):
+    """The news on ``activity.*``: a service's status, with a processing's where one moved."""
+
+    model_config = ConfigDict(frozen=True)
+
+    service: ServiceStatus
+    processing: Processing | None = None
+
+
+class CloudEvent(BaseModel):
+    """The envelope: CloudEvents 1.0, structured mode, JSON format.
+
+    Only what Batuta reads is named; extension attributes are let through.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    specversion: Literal["1.0"] = "1.0"
+    id: Annotated[str, StringConstraints(min_length=1)]
+    source: Annotated[str, StringConstraints(min_length=1)]
+    type: Annotated[str, StringConstraints(min_length=1)]
+    time: datetime | None = None
+    datacontenttype: Literal["application/json"] | None = "application/json"
+    data: Any = None
+
+    def encode(self) -> bytes:
+        """UTF-8 JSON, as published."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+def data_event(available: DataAvailable, source: str, event_id: str | None = None) -> CloudEvent:
+    """Wrap the news that a product is available; `event_id` makes a repeat recognisable."""
+    return _wrap(available, source, DATA_TYPE, event_id)
+
+
+def activity_event(activity: Activity) -> CloudEvent:
+    """Wrap a service's news."""
+    return _wrap(activity, activity.service.name, ACTIVITY_TYPE, None)
+
+
+def _wrap(data: BaseModel, source: str, kind: str, event_id: str | None) -> CloudEvent:
+    return CloudEvent(
+        id=event_id or uuid.uuid4().hex,
+        source=f"/batuta/{source}",
+        type=kind,
+        time=utc_now(),
+        data=data.model_dump(mode="json", exclude_none=True),
+    )
+
+
+def decode_data(payload: bytes) -> DataAvailable:
+    """Read a ``data.*`` message: a CloudEvent, or a bare ``{"product", "obs_id"}``.
+
+    Raises
+    ------
+    MalformedEventError
+        If it is neither.
+    """
+    return _decode(payload, DataAvailable)
+
+
+def decode_activity(payload: bytes) -> Activity:
+    """Read an ``activity.*`` message.
+
+    Raises
+    ------
+    MalformedEventError
+        If it is not an `Activity` in a CloudEvent.
+    """
+    return _decode(payload, Activity)
+
+
+def _decode(payload: bytes, model: type[M]) -> M:
+    try:
+        if b'"specversion"' in payload:
+            return model.model_validate(CloudEvent.model_validate_json(payload).data)
+        return model.model_validate_json(payload)
+    except ValidationError as exc:
+        raise MalformedEventError(_in_one_line(exc)) from exc
+
+
+def _in_one_line(exc: ValidationError) -> str:
+    parts = []
+    for error in exc.errors(include_url=False):
+        where = ".".join(str(step) for step in error["loc"])
+        parts.append(f"{where}: {error['msg']}" if where else error["msg"])
+    return "; ".join(parts)

@@ -1,0 +1,69 @@
+"""A processing as every service and every event shows it: one request to make one product."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ProcessingState(StrEnum):
+    """Where a processing stands.
+
+    At a pipeline it is one of `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED`, `CANCELLED`; the
+    conductor has `WAITING`, `REQUESTED`, `RETRYING` and `HELD` besides.
+    """
+
+    WAITING = "waiting"
+    """Claimed; its turn, an optional input or a place at its provider has not come yet."""
+    REQUESTED = "requested"
+    """About to be sent, or sent and not answered yet."""
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    """Failed, and to be requested again at a known time."""
+    HELD = "held"
+    """Kept back by an operator."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing more will happen unless a person asks."""
+        return self in _ENDED
+
+
+_ENDED = frozenset({ProcessingState.SUCCEEDED, ProcessingState.FAILED, ProcessingState.CANCELLED})
+
+
+class Progress(BaseModel):
+    """Tiles, or other steps, done out of a total."""
+
+    model_config = ConfigDict(frozen=True)
+
+    done: int = Field(0, ge=0)
+    total: int = Field(0, ge=0)
+
+
+class Processing(BaseModel):
+    """One processing's record, as in REST bodies and ``activity.*`` events.
+
+    Times are UTC. `error` is one line that says what failed, and why.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    product: str
+    obs_id: str
+    state: ProcessingState
+    attempt: int = 1
+    progress: Progress = Progress()
+    error: str | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+
+
+def utc_now() -> datetime:
+    """Tell the time, aware of being UTC."""
+    return datetime.now(UTC)

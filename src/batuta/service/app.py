@@ -1,0 +1,84 @@
+"""The web application that every service starts from: health, metrics, tokens, problems."""
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from batuta import __version__
+from batuta.service.problems import answer_with_problems, problem_response
+
+OPEN_PATHS: Final = frozenset({"/health"})
+"""What answers without a token: a supervisor asks it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppConfig:
+    """What a service's application is made from.
+
+    Parameters
+    ----------
+    name, description : str
+        Shown in ``/health`` and ``/docs``.
+    token : str or None
+        Asked as ``Authorization: Bearer`` where it is set.
+    checks : callable
+        State of what the service needs, by name, for ``/health``; True is well.
+    registry : CollectorRegistry
+        The metrics of ``/metrics``.
+    """
+
+    name: str
+    description: str
+    token: str | None = None
+    checks: Callable[[], Mapping[str, bool]] = dict
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+
+def create_app(config: AppConfig) -> FastAPI:
+    """Make an application with ``/health``, ``/metrics``, ``/docs`` and problem details."""
+    app = FastAPI(
+        title=f"Batuta: {config.name}", description=config.description, version=__version__
+    )
+    answer_with_problems(app)
+    if config.token is not None:
+        _ask_for_token(app, config.token)
+
+    @app.get("/health", tags=["service"])
+    def health() -> dict[str, Any]:
+        """Tell whether the service, and what it needs, is well."""
+        checks = config.checks()
+        return {
+            "service": config.name,
+            "version": __version__,
+            "status": "ok" if all(checks.values()) else "degraded",
+            "checks": dict(checks),
+        }
+
+    @app.get("/metrics", tags=["service"])
+    def metrics() -> Response:
+        """Metrics in Prometheus' text format."""
+        return Response(generate_latest(config.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def _ask_for_token(app: FastAPI, token: str) -> None:
+    expected = f"Bearer {token}".encode()
+
+    @app.middleware("http")
+    async def check(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        given = request.headers.get("authorization", "").encode()
+        if request.url.path in OPEN_PATHS or hmac.compare_digest(given, expected):
+            return await call_next(request)
+        return problem_response(
+            HTTPStatus.UNAUTHORIZED,
+            "this service asks for a token (Authorization: Bearer ...; see BATUTA_TOKEN)",
+            {"WWW-Authenticate": "Bearer"},
+        )

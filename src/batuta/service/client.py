@@ -1,0 +1,94 @@
+"""Calling another service over REST: one place where HTTP's troubles become ours."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import httpx
+
+from batuta.errors import BatutaError
+
+TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+
+
+class ServiceError(BatutaError):
+    """Another service cannot be reached, or refuses.
+
+    Parameters
+    ----------
+    message : str
+        One line: which service, what was asked, what it answered.
+    status : int or None
+        The HTTP status that it answered; None if it did not answer.
+    retry_after_s : float or None
+        When it asks to be called again, in seconds.
+    """
+
+    def __init__(
+        self, message: str, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+    @property
+    def refused(self) -> bool:
+        """Whether asking the same again would be answered the same (a 4xx but 408 and 429)."""
+        return self.status is not None and 400 <= self.status < 500 and self.status not in _LATER
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross process borders whole."""
+        return type(self), (str(self), self.status, self.retry_after_s)
+
+
+_LATER: Final = frozenset({408, 429})
+
+
+def headers(token: str | None) -> dict[str, str]:
+    """Headers that show `token`, or that of ``BATUTA_TOKEN``."""
+    token = token or os.environ.get("BATUTA_TOKEN")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+@contextmanager
+def answering(service: str, url: str) -> Iterator[None]:
+    """Turn what httpx raises inside into a `ServiceError` that names `service`."""
+    try:
+        yield
+    except httpx.InvalidURL as exc:
+        raise ServiceError(f"{service}: {url!r} is not an address: {exc}") from exc
+    except httpx.HTTPError as exc:
+        reason = str(exc) or type(exc).__name__
+        raise ServiceError(f"{service} at {url} cannot be reached: {reason}") from exc
+
+
+def checked(service: str, response: httpx.Response) -> httpx.Response:
+    """Return `response` if it is a success.
+
+    Raises
+    ------
+    ServiceError
+        With the problem's detail, if it is not. The body must have been read.
+    """
+    if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
+        return response
+    raise ServiceError(
+        f"{service}: {_detail(response)}",
+        status=response.status_code,
+        retry_after_s=_retry_after_s(response.headers),
+    )
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    detail = body.get("detail") if isinstance(body, dict) else None
+    return str(detail) if detail else f"{response.status_code} {response.reason_phrase}"
+
+
+def _retry_after_s(headers_: Mapping[str, str]) -> float | None:
+    value = headers_.get("retry-after", "")
+    return float(value) if value.replace(".", "", 1).isdigit() else None

@@ -1,0 +1,110 @@
+"""The database of a service: opened, brought to its latest schema, and tuned."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from batuta.errors import BatutaError, ConfigurationError
+
+BUSY_TIMEOUT_S: Final = 30
+ACCEPTED: Final = "accepted: sqlite:///path/to/file.db, postgresql://user@host/name"
+
+
+class DatabaseError(BatutaError):
+    """The database cannot be opened, or refuses."""
+
+
+@contextmanager
+def open_database(url: str, migrations: Path) -> Iterator[sa.Engine]:
+    """Open the database at `url`, creating it or bringing it to the latest schema.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///path`` or ``postgresql://...``.
+    migrations : Path
+        The service's folder of Alembic migrations.
+
+    Raises
+    ------
+    ConfigurationError
+        If `url` is none that is accepted.
+    DatabaseError
+        If it cannot be opened.
+    """
+    engine = sa.create_engine(_checked(url), pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _tune_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    try:
+        _migrate(engine, migrations)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def insert(engine_or_connection: sa.Engine | sa.Connection, table: sa.Table) -> Any:
+    """Build an ``INSERT`` that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``.
+
+    SQLite and PostgreSQL have the same clauses, under two names in SQLAlchemy.
+    """
+    if engine_or_connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def _checked(url: str) -> sa.URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as exc:
+        raise ConfigurationError(f"--database-url {url!r}: not a database ({ACCEPTED})") from exc
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        shown = parsed.render_as_string(hide_password=True)
+        raise ConfigurationError(f"--database-url {shown}: not a database ({ACCEPTED})")
+    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    return parsed
+
+
+def _migrate(engine: sa.Engine, migrations: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    # Alembic announces each step at INFO; a service's log is not the place.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    shown = engine.url.render_as_string(hide_password=True)
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                # Two services that start together bring the schema up one after the other.
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(2718281828)"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except SQLAlchemyError as exc:
+        raise DatabaseError(f"database {shown}: {getattr(exc, 'orig', None) or exc}") from exc
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    # SQLAlchemy begins the transactions itself: see `_begin_sqlite`.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # A commit must survive a power cut: the message that it answers is acknowledged after it.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # IMMEDIATE: a transaction that reads, then writes, cannot be refused half-way as "locked".
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,14 @@
+"""Long lists, a page at a time."""
+
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
+
+T = TypeVar("T")
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list; `next` is the cursor of the following one, None on the last."""
+
+    items: list[T]
+    next: str | None = None

