@@ -1,0 +1,144 @@
+"""The form of a graph's document: which keys there are, and what each accepts.
+
+The form alone: whether a name is known or two products form a cycle is asked in
+`batuta.graph.check`.
+"""
+
+from functools import lru_cache
+from typing import Annotated, Any, Final, cast
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from batuta.graph.model import OnUpdate
+from batuta.graph.spelling import Speller, shown
+from batuta.names import NAME_PATTERN, NAME_RULE, SERVICE_PATTERN, SERVICE_RULE
+
+LONGEST_S: Final = 31_536_000
+"""One year. Beyond it a duration is a slip, and would overflow the clocks of those who wait."""
+
+
+@lru_cache(maxsize=4096)
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if not (url.isascii() and url.isprintable() and " " not in url):
+        raise ValueError(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+        raise ValueError(url)
+    if parts.username is not None or parts.password is not None or "?" in url or "#" in url:
+        raise ValueError(url)
+    return url.rstrip("/")
+
+
+_Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+_ServiceName = Annotated[str, Field(pattern=SERVICE_PATTERN)]
+_Url = Annotated[str, AfterValidator(_checked_url)]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ProductDocument(_Document):
+    """One entry of ``products``; each description says what the key accepts."""
+
+    m_input: list[str] = Field(
+        min_length=1, description="a list of at least one name: without any, nothing triggers it"
+    )
+    o_input: list[str] = Field(default=[], description="a list of names")
+    provider: _ServiceName = Field(description=f"a service's name: {SERVICE_RULE}")
+    url: _Url = Field(
+        description="http:// or https://, a host, no user, query or fragment, ASCII only"
+    )
+    timeout: float = Field(
+        default=3600.0, gt=0, le=LONGEST_S, description=f"seconds, above 0, at most {LONGEST_S}"
+    )
+    max_attempts: int = Field(
+        default=10, ge=1, le=1000, description="a whole number from 1 to 1000"
+    )
+    priority: int = Field(
+        default=0, ge=-1_000_000, le=1_000_000, description="a whole number within ±1000000"
+    )
+    o_wait: float = Field(
+        default=0.0, ge=0, le=LONGEST_S, description=f"seconds, from 0 to {LONGEST_S}"
+    )
+    on_update: OnUpdate = Field(
+        default=OnUpdate.IGNORE, strict=False, description="'reprocess' or 'ignore'"
+    )
+
+
+class ProviderDocument(_Document):
+    """One entry of ``providers``."""
+
+    max_concurrent: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="a whole number from 1 to 1000000, or null"
+    )
+
+
+class GraphDocument(_Document):
+    """The whole document."""
+
+    inputs: list[_Name] = Field(description=f"a list of names: {NAME_RULE}")
+    products: dict[_Name, ProductDocument] = Field(description="an object: a product per name")
+    providers: dict[_ServiceName, ProviderDocument] = Field(
+        default={}, description="an object: a provider per name"
+    )
+
+
+_ENTRIES: Final[dict[str, type[_Document]]] = {
+    "products": ProductDocument,
+    "providers": ProviderDocument,
+}
+_OF_KEY: Final = ("[key]",)  # how pydantic marks that a key is wrong, rather than its value
+_KEY_RULES: Final = {"products": NAME_RULE, "providers": SERVICE_RULE}
+
+
+def read_form(document: object) -> tuple[GraphDocument | None, list[str]]:
+    """Check the form of a document; return it typed, or None and one line per mistake."""
+    try:
+        return GraphDocument.model_validate(document), []
+    except ValidationError as error:
+        return None, [_told(detail) for detail in error.errors(include_url=False)]
+
+
+def _told(detail: ErrorDetails) -> str:
+    place = _place(detail)
+    holder = place[:-1]
+    if detail["type"] == "missing":
+        return f"{path(*holder)}: the key {place[-1]!r} is missing (accepted: {_rule(place)})"
+    if detail["type"] == "extra_forbidden":
+        keys = list(_model_at(holder).model_fields)
+        hint = Speller(keys).hint(str(place[-1]))
+        accepted = ", ".join(keys)
+        return (
+            f"{path(*holder)}: the key {shown(place[-1])} is unknown{hint} (accepted: {accepted})"
+        )
+    if place[2:] == _OF_KEY:
+        return f"{place[0]}: {shown(place[1])} is not a name (accepted: {_KEY_RULES[place[0]]})"
+    return f"{path(*place)}: {shown(detail['input'])} is refused (accepted: {_rule(place)})"
+
+
+def _place(detail: ErrorDetails) -> tuple[Any, ...]:
+    """Return where it is: key, name of the entry, key of the entry, as far as there are."""
+    place = cast("tuple[Any, ...]", detail["loc"])
+    return place[:1] if place[:1] == ("inputs",) else place[:3]
+
+
+def path(*place: object) -> str:
+    """Name a place in the document as ``products.QPO_ECL.m_input``."""
+    parts = (
+        part if isinstance(part, str) and part.isprintable() else shown(part) for part in place
+    )
+    return ".".join(parts) or "the document"
+
+
+def _rule(place: tuple[Any, ...]) -> str:
+    """Say what is accepted at a place."""
+    if len(place) in {0, 2}:
+        return "an object with the keys " + ", ".join(_model_at(place).model_fields)
+    return _model_at(place[:-1]).model_fields[place[-1]].description or ""
+
+
+def _model_at(place: tuple[Any, ...]) -> type[_Document]:
+    return _ENTRIES[place[0]] if place else GraphDocument

@@ -1,0 +1,250 @@
+"""The product graph: what can be made from what, and by whom."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+
+from batuta.graph.check import check
+from batuta.graph.document import GraphDocument, ProductDocument
+from batuta.graph.errors import GraphError
+from batuta.graph.model import Product, Provider
+from batuta.graph.order import dependents, find_levels
+from batuta.graph.text import load_text
+
+
+@dataclass(frozen=True, repr=False)
+class Graph:
+    """A product graph (seed 003), checked as a whole; it never changes.
+
+    Made by `read_graph` or `Graph.parse`, which refuse what is wrong.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        The names of what arrives, in the order of the document.
+    products : mapping of str to Product
+        What can be made, by name, in the order of the document.
+    providers : mapping of str to Provider
+        Who makes it, by name, in the order of first mention.
+    """
+
+    inputs: tuple[str, ...]
+    products: Mapping[str, Product]
+    providers: Mapping[str, Provider]
+
+    @classmethod
+    def parse(
+        cls, text_or_document: str | dict[str, object], source: str = "graph.json"
+    ) -> "Graph":
+        """Check a graph given as text, or as the document that the text stands for.
+
+        Parameters
+        ----------
+        text_or_document : str or dict
+            JSON, YAML where `source` ends in .yaml or .yml, or a document already read.
+        source : str
+            Named at the start of every problem.
+
+        Raises
+        ------
+        GraphError
+            With every mistake, one line each.
+        """
+        document: object = text_or_document
+        problems: list[str] = []
+        if isinstance(text_or_document, str):
+            document, problems = load_text(text_or_document, source)
+        typed, mistakes = check(document)
+        problems += mistakes
+        if typed is None or problems:
+            raise GraphError(f"{source}: {problem}" for problem in problems)
+        return _build(typed)
+
+    def knows(self, name: str) -> bool:
+        """Tell whether `name` is an input or a product of this graph."""
+        return name in self.products or name in self._input_set
+
+    def fed_by(self, name: str) -> tuple[Product, ...]:
+        """Return the products that have `name` among their inputs, mandatory or optional.
+
+        They come in the order of the document; none for an unknown name. The time taken does
+        not depend on the size of the graph.
+        """
+        return self._fed.get(name, ())
+
+    def reachable(self, available: Iterable[str]) -> frozenset[str]:
+        """Return every product that can be made, in the end, from the `available` names.
+
+        A product that is available already is among them only if its own mandatory inputs are,
+        or can be made. Names that the graph does not know are left aside.
+        """
+        have = set(available)
+        lacking = {
+            name: sum(source not in have for source in product.m_input)
+            for name, product in self.products.items()
+        }
+        made = [name for name, count in lacking.items() if count == 0]
+        for name in made:  # grows as it goes
+            if name in have:
+                continue
+            for product_name in self._fed_mandatory.get(name, ()):
+                lacking[product_name] -= 1
+                if lacking[product_name] == 0:
+                    made.append(product_name)
+        return frozenset(made)
+
+    def missing_for(self, product_name: str, available: Iterable[str]) -> tuple[str, ...]:
+        """Return the inputs of the graph that lack for `product_name` to be made.
+
+        Mandatory inputs are followed back to what arrives, stopping at what is available. Empty
+        means that it can be made; for an input, the answer is itself unless it is there.
+
+        Raises
+        ------
+        KeyError
+            The graph does not know `product_name`.
+        """
+        if not self.knows(product_name):
+            raise KeyError(product_name)
+        have = set(available)
+        if product_name in self._input_set:
+            return () if product_name in have else (product_name,)
+        needed = dict.fromkeys([product_name])
+        waiting = [product_name]
+        for name in waiting:  # grows as it goes
+            product = self.products.get(name)
+            sources = product.m_input if product else ()
+            fresh = [source for source in sources if source not in have and source not in needed]
+            needed.update(dict.fromkeys(fresh))
+            waiting += fresh
+        return tuple(name for name in self.inputs if name in needed)
+
+    def levels(self) -> tuple[tuple[str, ...], ...]:
+        """Return the names by level, each level in the order of the document.
+
+        Level 0 holds the inputs; a product is one level above the highest of all that it is
+        made from, mandatory or optional.
+        """
+        return self._levels
+
+    def as_document(self) -> dict[str, object]:
+        """Return the graph as a JSON-able document with every key written out.
+
+        `Graph.parse` makes an equal graph of it.
+        """
+        return {
+            "inputs": list(self.inputs),
+            "products": {name: _entry(product) for name, product in self.products.items()},
+            "providers": {
+                name: {"max_concurrent": provider.max_concurrent}
+                for name, provider in self.providers.items()
+            },
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of the document in canonical JSON.
+
+        Keys are sorted and defaults written out, so that only a change of meaning, or of the
+        order of a list, changes it.
+        """
+        canonical = json.dumps(self.as_document(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """What is allowed and yet may be a slip, one line each: an input that feeds nothing."""
+        idle = tuple(
+            f"inputs: {name!r} feeds no product" for name in self.inputs if name not in self._fed
+        )
+        return idle if self.products else ("products: empty, nothing will ever be made", *idle)
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        """Cross process borders as a document: read-only mappings cannot be pickled."""
+        return Graph.parse, (self.as_document(),)
+
+    def __repr__(self) -> str:
+        return f"<Graph of {len(self.inputs)} inputs, {len(self.products)} products>"
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @cached_property
+    def _input_set(self) -> frozenset[str]:
+        return frozenset(self.inputs)
+
+    @cached_property
+    def _fed(self) -> dict[str, tuple[Product, ...]]:
+        fed = dependents({name: product.sources for name, product in self.products.items()})
+        return {name: tuple(self.products[each] for each in names) for name, names in fed.items()}
+
+    @cached_property
+    def _fed_mandatory(self) -> dict[str, list[str]]:
+        return dependents({name: product.m_input for name, product in self.products.items()})
+
+    @cached_property
+    def _levels(self) -> tuple[tuple[str, ...], ...]:
+        found = find_levels({name: product.sources for name, product in self.products.items()})
+        levels: list[list[str]] = [[] for _ in range(1 + max(found.values(), default=0))]
+        levels[0] = list(self.inputs)
+        for name in self.products:
+            levels[found[name]].append(name)
+        return tuple(tuple(level) for level in levels)
+
+
+def read_graph(path: str | Path) -> Graph:
+    """Read a graph from a file, YAML where its name ends in .yaml or .yml, else JSON.
+
+    Raises
+    ------
+    GraphError
+        The file cannot be read, or holds mistakes: all of them, one line each.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise GraphError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise GraphError(f"{path}: not a text in UTF-8: byte {error.start}") from error
+    return Graph.parse(text, source=str(path))
+
+
+def _build(document: GraphDocument) -> Graph:
+    products = {name: _product(name, entry) for name, entry in document.products.items()}
+    urls = {product.provider: product.url for product in products.values()}
+    limits = {name: entry.max_concurrent for name, entry in document.providers.items()}
+    providers = {name: Provider(name, url, limits.get(name)) for name, url in urls.items()}
+    return Graph(tuple(document.inputs), MappingProxyType(products), MappingProxyType(providers))
+
+
+def _product(name: str, entry: ProductDocument) -> Product:
+    return Product(
+        name=name,
+        m_input=tuple(entry.m_input),
+        o_input=tuple(entry.o_input),
+        provider=entry.provider,
+        url=entry.url,
+        timeout_s=entry.timeout,
+        max_attempts=entry.max_attempts,
+        priority=entry.priority,
+        o_wait_s=entry.o_wait,
+        on_update=entry.on_update,
+    )
+
+
+def _entry(product: Product) -> dict[str, object]:
+    return {
+        "m_input": list(product.m_input),
+        "o_input": list(product.o_input),
+        "provider": product.provider,
+        "url": product.url,
+        "timeout": product.timeout_s,
+        "max_attempts": product.max_attempts,
+        "priority": product.priority,
+        "o_wait": product.o_wait_s,
+        "on_update": product.on_update.value,
+    }

@@ -1,0 +1,125 @@
+"""From the text of a graph, JSON or YAML, to a document and the keys it gives twice.
+
+The standard parsers keep the last of two equal keys without a word: a product made twice would
+lose its first definition unseen.
+"""
+
+import json
+from collections.abc import Hashable, Iterator
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+
+from batuta.graph.document import path
+from batuta.graph.errors import GraphError
+from batuta.graph.spelling import repeated, shown
+
+
+def load_text(text: str, source: str) -> tuple[object, list[str]]:
+    """Parse `text`: YAML where the name `source` ends in .yaml or .yml, else JSON.
+
+    Returns
+    -------
+    tuple of object and list of str
+        The document, and one line per key given twice.
+
+    Raises
+    ------
+    GraphError
+        The text is not JSON, or not YAML: line, column and reason.
+    """
+    twice = _Repeated()
+    is_yaml = PurePath(source).suffix.lower() in {".yaml", ".yml"}
+    try:
+        document = _load_yaml(text, twice) if is_yaml else _load_json(text, twice)
+    except RecursionError as error:
+        raise GraphError(f"{source}: too deeply nested to be a graph") from error
+    except _TextError as error:
+        raise GraphError(f"{source}: {error}") from error
+    return document, twice.told(document)
+
+
+class _TextError(ValueError):
+    """Not JSON, or not YAML."""
+
+
+class _Repeated:
+    """The keys given twice, with the object that they are in, until its place is known."""
+
+    def __init__(self) -> None:
+        # By identity. The object is held as well, lest another one take its identity.
+        self._found: dict[int, tuple[dict[Any, Any], list[Hashable]]] = {}
+
+    def build(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        """Make the object of `pairs`, and note those of its keys that come twice."""
+        built = dict(pairs)
+        if len(built) < len(pairs):
+            self.note(built, [key for key, _ in pairs])
+        return built
+
+    def note(self, built: dict[Any, Any], keys: list[Hashable]) -> None:
+        """Note those of the `keys` of an object that come twice."""
+        if twice := repeated(keys):
+            self._found[id(built)] = (built, twice)
+
+    def told(self, document: object) -> list[str]:
+        """Say where in the whole document each repeated key is."""
+        if not self._found:
+            return []
+        return [
+            f"{path(*place)}: the key {shown(key)} is given more than once (accepted: once)"
+            for place, part in _objects(document)
+            for key in self._found.get(id(part), (part, []))[1]
+        ]
+
+
+def _objects(document: object) -> Iterator[tuple[tuple[object, ...], dict[Any, Any]]]:
+    """Yield every object that a graph can hold, down to the entries, with its place."""
+    waiting: list[tuple[tuple[object, ...], object]] = [((), document)]
+    for place, part in waiting:
+        if isinstance(part, dict):
+            yield place, part
+            waiting += [((*place, key), value) for key, value in part.items()]
+
+
+def _load_json(text: str, twice: _Repeated) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=twice.build)
+    except json.JSONDecodeError as error:
+        raise _TextError(
+            f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
+        ) from error
+    except ValueError as error:  # a number of more digits than Python converts
+        raise _TextError(f"not JSON: {error}") from error
+
+
+def _load_yaml(text: str, twice: _Repeated) -> object:
+    try:
+        loader = _Loader(text)
+        loader.twice = twice
+        return loader.get_single_data()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise _TextError(f"{place}not YAML: {error.problem}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: the 31st of February
+        reason = " ".join(str(error).split())
+        raise _TextError(f"not YAML: {reason}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, with the keys given twice noted instead of forgotten."""
+
+    twice: _Repeated
+
+    def construct_object_of(self, node: yaml.MappingNode) -> dict[Any, Any]:
+        # Keys that a merge (<<) brings may be given again: that is what merges are for.
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        self.flatten_mapping(node)
+        built = self.construct_mapping(node, deep=True)
+        self.twice.note(built, [self.construct_object(key, deep=True) for key in own])
+        return built
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_object_of)
