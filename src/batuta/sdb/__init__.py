@@ -1,0 +1,36 @@
+"""The product database (seed 003): products imported, versioned, announced and exported.
+
+`SdbClient` and `StoredProduct` are what its callers need; they load no web framework and no
+database.
+"""
+
+from batuta.sdb.client import SdbClient
+from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
+from batuta.sdb.settings import SdbSettings
+
+__all__ = [
+    "InputRef",
+    "Lineage",
+    "LineageNode",
+    "SdbClient",
+    "SdbSettings",
+    "StoredProduct",
+    "run",
+]
+
+
+def run(settings: SdbSettings) -> None:
+    """Serve the product database until SIGINT or SIGTERM.
+
+    Raises
+    ------
+    ConfigurationError
+        If a setting is refused: the port is in use, the database or the store is none accepted.
+    BatutaError
+        If NATS, the database or the store is not there.
+    """
+    # Imported where they serve: clients of the sdb import this package too.
+    from batuta.sdb.service import open_sdb  # noqa: PLC0415  see above
+    from batuta.service.runner import run_service  # noqa: PLC0415  see above
+
+    run_service("sdb", settings, open_sdb)

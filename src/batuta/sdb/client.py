@@ -1,0 +1,285 @@
+"""Calling the sdb: import and export of files of any size, each checked against its digest."""
+
+import hashlib
+import json
+import logging
+import mimetypes
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from batuta.sdb.multipart import ImportBody
+from batuta.sdb.records import InputRef, Lineage, StoredProduct
+from batuta.service.client import ServiceError, answering, checked, headers
+from batuta.service.lists import Page
+
+LOG: Final = logging.getLogger(__name__)
+
+SERVICE: Final = "sdb"
+PATIENCE_S: Final = 60.0
+FIRST_WAIT_S: Final = 0.1
+LONGEST_WAIT_S: Final = 5.0
+PIECE_BYTES: Final = 2**20
+PAGE_LIMIT: Final = 500
+TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
+IMPORT_TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0, read=900.0)
+"""The answer comes once the disk has the whole file."""
+
+_UNAVAILABLE: Final = frozenset({502, 503, 504})
+
+_BROKEN: Final = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+def _always() -> bool:
+    return True
+
+
+class SdbClient:
+    """A connection to the product database; use it in a ``with`` block.
+
+    While the sdb cannot be reached, each call is tried again with growing waits.
+
+    Parameters
+    ----------
+    url : str
+        Its address, such as ``http://127.0.0.1:8001``.
+    token : str, optional
+        Shown to it; that of ``BATUTA_TOKEN`` where it is not given.
+    patience_s : float
+        How long a call is tried again, in seconds.
+    """
+
+    def __init__(
+        self, url: str, *, token: str | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._patience_s = patience_s
+        with answering(SERVICE, url):
+            self._http = httpx.Client(base_url=self.url, headers=headers(token), timeout=TIMEOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def import_file(  # noqa: PLR0913  each is a field of the import
+        self,
+        path: Path,
+        product: str,
+        obs_id: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        media_type: str | None = None,
+        processing_id: str | None = None,
+        provider: str | None = None,
+        inputs: Sequence[InputRef] = (),
+        sha256: str | None = None,
+    ) -> StoredProduct:
+        """Import the file at `path` as the next version of `product` for `obs_id`.
+
+        With a `processing_id` it may be called again after any failure: what that processing
+        has imported is not imported twice, and the first record is returned. Without one,
+        nothing is sent again once the file has begun to be.
+
+        Parameters
+        ----------
+        metadata : mapping, optional
+            Kept with it; anything that JSON holds.
+        media_type : str, optional
+            Guessed from the file's name by default.
+        processing_id, provider : str, optional
+            The processing that made it, and whose.
+        inputs : sequence of InputRef
+            What it was made from.
+        sha256 : str, optional
+            The digest that it must have, in hexadecimal; computed by default.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ServiceError
+            If the sdb refuses it, or cannot be reached in time.
+        """
+        fields = {"product": product, "obs_id": obs_id}
+        if metadata:
+            fields["metadata"] = json.dumps(metadata, allow_nan=False)
+        if processing_id is not None:
+            fields["processing_id"] = processing_id
+        if provider is not None:
+            fields["provider"] = provider
+        if inputs:
+            fields["inputs"] = json.dumps([ref.model_dump() for ref in inputs])
+        kind = media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+
+        body = ImportBody(path, kind, fields, sha256)
+        return self._patiently(
+            lambda: self._send_import(body),
+            harmless=lambda: processing_id is not None or not body.started,
+        )
+
+    def export(
+        self, product: str, obs_id: str, version: int | None = None, *, to: Path
+    ) -> StoredProduct:
+        """Write a version of a product, the newest by default, to the file `to`.
+
+        It appears whole, its digest checked, or not at all.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        ServiceError
+            If there is none, or the sdb cannot be reached in time.
+        """
+        stored = self.get(product, obs_id, version)
+        self._patiently(lambda: self._fetch(stored, to))
+        return stored
+
+    def get(self, product: str, obs_id: str, version: int | None = None) -> StoredProduct:
+        """Return the record of a version, the newest by default.
+
+        Raises
+        ------
+        ServiceError
+            With status 404 if there is none; if the sdb cannot be reached in time.
+        """
+        return self._get(_path(product, obs_id, version), StoredProduct)
+
+    def lineage(self, product: str, obs_id: str, version: int | None = None) -> Lineage:
+        """Return all that a version, the newest by default, was made from; raises as `get`."""
+        return self._get(f"{_path(product, obs_id, version)}/lineage", Lineage)
+
+    def list(
+        self, product: str | None = None, obs_id: str | None = None, *, latest: bool = False
+    ) -> Iterator[StoredProduct]:
+        """Go through every version, or the newest of each product, in the order of import.
+
+        Raises
+        ------
+        ServiceError
+            If the sdb cannot be reached in time.
+        """
+        asked = {"product": product, "obs_id": obs_id, "latest": str(latest).lower()}
+        params = {key: value for key, value in asked.items() if value is not None}
+        params["limit"] = str(PAGE_LIMIT)
+        while True:
+            page = self._get("/products", Page[StoredProduct], params)
+            yield from page.items
+            if page.next is None:
+                return
+            params["cursor"] = page.next
+
+    def _get(self, path: str, model: type[M], params: Mapping[str, str] | None = None) -> M:
+        def ask() -> M:
+            with answering(SERVICE, self.url):
+                response = self._http.get(path, params=params)
+            return self._read(response, model)
+
+        return self._patiently(ask)
+
+    def _send_import(self, body: ImportBody) -> StoredProduct:
+        with answering(SERVICE, self.url):
+            response = self._http.post(
+                "/products", content=body, headers=body.headers, timeout=IMPORT_TIMEOUT
+            )
+        return self._read(response, StoredProduct)
+
+    def _read(self, response: httpx.Response, model: type[M]) -> M:
+        checked(SERVICE, response)
+        try:
+            return model.model_validate_json(response.content)
+        except ValidationError as exc:
+            raise ServiceError(
+                f"{SERVICE} at {self.url} answered what is no {model.__name__}: is it an sdb?",
+                status=response.status_code,
+            ) from exc
+
+    def _fetch(self, stored: StoredProduct, to: Path) -> None:
+        path = f"{_path(stored.product, stored.obs_id, stored.version)}/data"
+        with _beside(to) as part:
+            with answering(SERVICE, self.url), self._http.stream("GET", path) as response:
+                if not response.is_success:
+                    response.read()
+                checked(SERVICE, response)
+                digest = _write(response.iter_raw(PIECE_BYTES), part)
+            if digest != stored.sha256:
+                raise ServiceError(
+                    f"{SERVICE}: {stored.product} of {stored.obs_id}, version {stored.version}: "
+                    f"its SHA-256 is {digest}, not {stored.sha256}; {to} was not written"
+                )
+            part.replace(to)
+
+    def _patiently(self, call: Callable[[], T], harmless: Callable[[], bool] = _always) -> T:
+        """Return what `call` returns, trying again while the sdb cannot be reached.
+
+        `harmless` tells, after a failure, whether trying again cannot do the thing twice.
+        """
+        deadline = time.monotonic() + self._patience_s
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                return call()
+            except ServiceError as exc:
+                if not (_may_pass(exc) and harmless()):
+                    raise
+                if time.monotonic() + wait_s > deadline:
+                    raise ServiceError(
+                        f"{exc} (tried again for {self._patience_s:g} s)", exc.status
+                    ) from exc
+                LOG.info("%s; again in %.1f s", exc, wait_s)
+            time.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+
+def _may_pass(exc: ServiceError) -> bool:
+    """Whether the same call may succeed later."""
+    return exc.status in _UNAVAILABLE or isinstance(exc.__cause__, _BROKEN)
+
+
+def _path(product: str, obs_id: str, version: int | None) -> str:
+    path = f"/products/{quote(product, safe='')}/{quote(obs_id, safe='')}"
+    return path if version is None else f"{path}/versions/{version}"
+
+
+@contextmanager
+def _beside(to: Path) -> Iterator[Path]:
+    """Give a name beside `to`; what is left under it at the end is removed."""
+    part = to.with_name(f".{to.name[:100]}.{uuid.uuid4().hex}.part")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write(pieces: Iterator[bytes], path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("xb") as file:
+        for piece in pieces:
+            digest.update(piece)
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()

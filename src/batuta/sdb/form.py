@@ -1,0 +1,265 @@
+"""The multipart form of an import: read piece by piece as it comes, never whole in memory."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, NoReturn
+
+from pydantic import TypeAdapter, ValidationError
+from streaming_form_data.parser import (  # type: ignore[import-untyped]  # it ships no types
+    ParseFailedException,
+    StreamingFormDataParser,
+    UnexpectedPartException,
+    parse_content_boundary,
+)
+from streaming_form_data.targets import BaseTarget  # type: ignore[import-untyped]  # as above
+
+from batuta.names import name_problem
+from batuta.sdb.records import InputRef
+from batuta.service.problems import ProblemError
+
+FILE: Final = "file"
+FIELDS: Final = (
+    "product",
+    "obs_id",
+    "metadata",
+    "sha256",
+    "processing_id",
+    "provider",
+    "inputs",
+)
+ACCEPTED: Final = ", ".join(("product", "obs_id", FILE, *FIELDS[2:]))
+MAX_FIELDS_BYTES: Final = 2**20
+"""All that is not the file, its metadata above all."""
+DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
+
+_MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}", re.ASCII)
+_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
+_PROCESSING_ID: Final = re.compile(r"[!-~]{1,200}")
+_INPUTS: Final = TypeAdapter(tuple[InputRef, ...])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest:
+    """What an import says of the file that it sends."""
+
+    product: str
+    obs_id: str
+    media_type: str
+    filename: str | None
+    metadata: Mapping[str, Any]
+    sha256: str | None
+    processing_id: str | None
+    provider: str | None
+    inputs: tuple[InputRef, ...]
+
+
+class ImportForm:
+    """Takes the body of an import as it comes; the file's bytes come out of `take`.
+
+    Parameters
+    ----------
+    headers : mapping
+        The request's headers.
+
+    Raises
+    ------
+    ProblemError
+        415 if the body is not a multipart form.
+    """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        try:
+            boundary = parse_content_boundary(headers)
+            self._parser = StreamingFormDataParser(headers, strict=True)
+        except ParseFailedException as exc:
+            raise ProblemError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                f"body: {exc} (accepted: multipart/form-data with {ACCEPTED})",
+            ) from exc
+        self._end = b"--" + boundary + b"--"
+        self._tail = b""
+        self._received_bytes = 0
+        self._file = _Part()
+        self._fields = {name: _Part() for name in FIELDS}
+        for name, part in {**self._fields, FILE: self._file}.items():
+            self._parser.register(name, part)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next `chunk` of the body.
+
+        Raises
+        ------
+        ProblemError
+            If it is malformed, has a field that is unknown or given twice, or its fields are
+            too long.
+        """
+        try:
+            self._parser.data_received(chunk)
+        except UnexpectedPartException as exc:
+            _refuse(f"{exc.part_name}: unknown field (accepted: {ACCEPTED})")
+        except (ParseFailedException, UnicodeDecodeError) as exc:
+            _refuse(f"body: malformed multipart form: {exc}")
+        self._tail = (self._tail + chunk[-len(self._end) - 2 :])[-len(self._end) - 2 :]
+        self._received_bytes += len(chunk)
+        self._check_sizes(len(chunk))
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes of the file wait in `take`."""
+        return self._file.waiting_bytes
+
+    def take(self) -> list[bytes]:
+        """Take out what has come of the file since the last time."""
+        return self._file.take()
+
+    def finish(self) -> ImportRequest:
+        """Say what the form held, all of it having come.
+
+        Raises
+        ------
+        ProblemError
+            Naming all that is missing or wrong.
+        """
+        if not self._tail.rstrip(b"\r\n").endswith(self._end):
+            _refuse("body: ends before the closing boundary of its multipart form")
+        problems = [f"{FILE}: missing"] if not self._file.times else []
+        reader = _FieldReader({n: p.take() for n, p in self._fields.items() if p.times}, problems)
+        request = reader.read(self._file)
+        if problems:
+            _refuse("; ".join(problems))
+        return request
+
+    def _check_sizes(self, chunk_bytes: int) -> None:
+        parts = {**self._fields, FILE: self._file}
+        twice = [name for name, part in parts.items() if part.times > 1]
+        if twice:
+            _refuse(f"{twice[0]}: given twice (accepted: once)")
+        # The parser holds back a little of the file, and a form cannot be told before its end.
+        beside_file = self._received_bytes - self._file.total_bytes - chunk_bytes
+        if beside_file > MAX_FIELDS_BYTES:
+            raise ProblemError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"fields: more than {MAX_FIELDS_BYTES} bytes (accepted: at most that, "
+                f"all fields but {FILE} together)",
+            )
+
+
+class _Part(BaseTarget):  # type: ignore[misc]  # the library has no types
+    """Keeps what has come of one part until it is taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces: list[bytes] = []
+        self.waiting_bytes = 0
+        self.total_bytes = 0
+        self.times = 0
+
+    def on_start(self) -> None:
+        self.times += 1
+
+    def on_data_received(self, chunk: bytes) -> None:
+        self._pieces.append(chunk)
+        self.waiting_bytes += len(chunk)
+        self.total_bytes += len(chunk)
+
+    def take(self) -> list[bytes]:
+        pieces, self._pieces, self.waiting_bytes = self._pieces, [], 0
+        return pieces
+
+
+class _FieldReader:
+    """Reads the fields of a form, noting in `problems` each that is wrong."""
+
+    def __init__(self, fields: Mapping[str, list[bytes]], problems: list[str]) -> None:
+        self._problems = problems
+        self._fields = {name: self._text(name, b"".join(p)) for name, p in fields.items()}
+
+    def read(self, file: _Part) -> ImportRequest:
+        return ImportRequest(
+            product=self._name("product", required=True) or "",
+            obs_id=self._name("obs_id", required=True) or "",
+            media_type=self._media_type(file.multipart_content_type),
+            filename=self._filename(file.multipart_filename),
+            metadata=self._metadata(),
+            sha256=self._matching("sha256", _SHA256, "64 hexadecimal digits"),
+            processing_id=self._matching(
+                "processing_id", _PROCESSING_ID, "1 to 200 visible ASCII characters"
+            ),
+            provider=self._name("provider", required=False),
+            inputs=self._inputs(),
+        )
+
+    def _text(self, name: str, value: bytes) -> str:
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            self._problems.append(f"{name}: {value[:40]!r} is not UTF-8")
+            return ""
+
+    def _name(self, name: str, *, required: bool) -> str | None:
+        value = self._fields.get(name)
+        if value is None:
+            if required:
+                self._problems.append(f"{name}: missing")
+            return None
+        self._note(name_problem(name, value))
+        return value
+
+    def _matching(self, name: str, pattern: re.Pattern[str], rule: str) -> str | None:
+        value = self._fields.get(name)
+        if value is not None and not pattern.fullmatch(value):
+            self._note(f"{name}: {value[:80]!r} (accepted: {rule})")
+        return value
+
+    def _media_type(self, value: str | None) -> str:
+        if value is not None and not _MEDIA_TYPE.fullmatch(value):
+            self._note(f"{FILE}: {value[:80]!r} is not a media type (accepted: type/subtype)")
+        return value or DEFAULT_MEDIA_TYPE
+
+    def _filename(self, value: str | None) -> str | None:
+        """Keep the last part of a path: the rest is the sender's own affair."""
+        if not value:
+            return None
+        name = re.split(r"[/\\]", value)[-1]
+        if not name or len(name) > 255 or not name.isprintable():
+            self._note(f"{FILE}: filename {name[:80]!r} (accepted: 1 to 255 printable characters)")
+        return name
+
+    def _metadata(self) -> dict[str, Any]:
+        text = self._fields.get("metadata", "{}")
+        try:
+            value = json.loads(text, parse_constant=_not_json)
+        except (ValueError, RecursionError) as exc:
+            self._note(f"metadata: not JSON: {exc} (accepted: a JSON object)")
+            return {}
+        if isinstance(value, dict):
+            return value
+        self._note(f"metadata: {text[:80]!r} (accepted: a JSON object)")
+        return {}
+
+    def _inputs(self) -> tuple[InputRef, ...]:
+        text = self._fields.get("inputs")
+        if text is None:
+            return ()
+        try:
+            return _INPUTS.validate_json(text)
+        except ValidationError as exc:
+            error = exc.errors(include_url=False)[0]
+            where = ".".join(map(str, ("inputs", *error["loc"])))
+            self._note(f'{where}: {error["msg"]} (accepted: [{{"product": ..., "version": ...}}])')
+            return ()
+
+    def _note(self, problem: str | None) -> None:
+        if problem is not None:
+            self._problems.append(problem)
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number of JSON")
+
+
+def _refuse(detail: str) -> NoReturn:
+    raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail)

@@ -1,0 +1,187 @@
+"""An import: its file received, checked, stored; its record made; its announcement called for."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from batuta.sdb.catalogue import Catalogue, NewProduct, Recorded
+from batuta.sdb.form import MAX_FIELDS_BYTES, ImportForm, ImportRequest
+from batuta.sdb.metrics import SdbMetrics
+from batuta.sdb.store import Store, Upload
+from batuta.service.problems import ProblemError
+
+LOG: Final = logging.getLogger(__name__)
+
+WRITE_BYTES: Final = 2**20
+"""The file goes to the disk, and to its hash, in pieces of about this size."""
+HEARD_OUT_BYTES: Final = 64 * 2**20
+"""How much more of a refused body is read, so that its sender is free to read the refusal."""
+CLIENT_CLOSED_REQUEST: Final = 499
+
+
+class CutUploadError(Exception):
+    """The sender went away half-way; nobody is there to be answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importer:
+    """Takes imports in.
+
+    Parameters
+    ----------
+    store, catalogue
+        Where bytes and records go.
+    metrics : SdbMetrics
+        Counts them.
+    max_upload_bytes : int
+        The largest file accepted.
+    announce : callable
+        Told when there is something new in the outbox.
+    """
+
+    store: Store
+    catalogue: Catalogue
+    metrics: SdbMetrics
+    max_upload_bytes: int
+    announce: Callable[[], None]
+
+    async def take_in(self, request: Request) -> Recorded:
+        """Import what `request` carries; nothing is recorded unless all of it is right.
+
+        Raises
+        ------
+        ProblemError
+            If it is refused.
+        CutUploadError
+            If its sender went away half-way.
+        """
+        with self.metrics.receiving.track_inprogress():
+            try:
+                return await self._take_in(request)
+            except ProblemError as exc:
+                self.metrics.refused.labels(exc.status.value).inc()
+                await self._hear_out(request)
+                raise
+            except ClientDisconnect as exc:
+                self.metrics.cut.inc()
+                LOG.warning("an import was cut half-way by its sender: nothing recorded of it")
+                raise CutUploadError from exc
+
+    async def _take_in(self, request: Request) -> Recorded:
+        self._refuse_announced_size(request)
+        form = ImportForm(request.headers)
+        async with self._receiving() as writer:
+            async for chunk in request.stream():
+                form.feed(chunk)
+                if form.waiting_bytes >= WRITE_BYTES:
+                    await writer.write(form.take())
+            asked = form.finish()
+            await writer.write(form.take())
+            await writer.settle()
+            recorded = await run_in_threadpool(self._record, asked, writer.upload)
+        self.announce()
+        return recorded
+
+    @asynccontextmanager
+    async def _receiving(self) -> AsyncIterator["_Writer"]:
+        upload = await run_in_threadpool(self.store.receive)
+        writer = _Writer(upload, self.max_upload_bytes)
+        try:
+            yield writer
+        finally:
+            await writer.stop()
+
+    def _record(self, asked: ImportRequest, upload: Upload) -> Recorded:
+        if asked.sha256 is not None and asked.sha256.lower() != upload.sha256:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"file: its SHA-256 is {upload.sha256}, not {asked.sha256} as declared; "
+                "nothing was recorded",
+            )
+        self.store.keep(upload)
+        recorded = self.catalogue.record(_new_product(asked, upload))
+        self._count(recorded)
+        return recorded
+
+    def _count(self, recorded: Recorded) -> None:
+        if recorded.is_new:
+            self.metrics.imports.inc()
+            self.metrics.imported_bytes.inc(recorded.stored.size)
+        else:
+            self.metrics.repeats.inc()
+
+    def _refuse_announced_size(self, request: Request) -> None:
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self.max_upload_bytes + MAX_FIELDS_BYTES:
+            raise _too_large(self.max_upload_bytes)
+
+    async def _hear_out(self, request: Request) -> None:
+        """Read on a little: a sender cut off while it writes may never see why."""
+        try:
+            heard = 0
+            while heard < HEARD_OUT_BYTES:
+                message = await request.receive()
+                heard += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+        except ClientDisconnect:
+            return
+
+
+class _Writer:
+    """Writes an upload in a thread, one piece while the next is being received."""
+
+    def __init__(self, upload: Upload, max_bytes: int) -> None:
+        self.upload = upload
+        self._max_bytes = max_bytes
+        self._total_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+
+    async def write(self, pieces: list[bytes]) -> None:
+        self._total_bytes += sum(map(len, pieces))
+        if self._total_bytes > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        await self.settle()
+        self._writing = asyncio.create_task(run_in_threadpool(self.upload.write, pieces))
+
+    async def settle(self) -> None:
+        """Wait for what is being written."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
+
+    async def stop(self) -> None:
+        """Close the upload, once nothing writes it any more."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        await run_in_threadpool(self.upload.close)
+
+
+def _new_product(asked: ImportRequest, upload: Upload) -> NewProduct:
+    return NewProduct(
+        product=asked.product,
+        obs_id=asked.obs_id,
+        sha256=upload.sha256,
+        size=upload.size,
+        media_type=asked.media_type,
+        filename=asked.filename,
+        metadata=asked.metadata,
+        provider=asked.provider,
+        processing_id=asked.processing_id,
+        inputs=asked.inputs,
+    )
+
+
+def _too_large(max_bytes: int) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"file: larger than {max_bytes} bytes (accepted: at most that; see max_upload_bytes)",
+    )

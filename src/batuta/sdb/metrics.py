@@ -1,0 +1,37 @@
+"""What operators see of the sdb at ``/metrics``."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class SdbMetrics:
+    """Counters and gauges, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.imports = self._counter("imports", "Product versions recorded")
+        self.repeats = self._counter("repeated_imports", "Imports already recorded, asked again")
+        self.imported_bytes = self._counter("imported_bytes", "Bytes of the versions recorded")
+        self.exports = self._counter("exports", "Files, or parts of files, sent")
+        self.exported_bytes = self._counter("exported_bytes", "Bytes sent")
+        self.cut = self._counter("cut_uploads", "Uploads whose sender went away half-way")
+        self.refused = Counter(
+            "batuta_sdb_refused_uploads",
+            "Uploads refused, by HTTP status",
+            ["status"],
+            registry=self.registry,
+        )
+        self.receiving = Gauge("batuta_sdb_receiving", "Uploads under way", registry=self.registry)
+        self._outbox = Gauge(
+            "batuta_sdb_outbox_length",
+            "Products recorded that NATS has not been told of yet",
+            registry=self.registry,
+        )
+
+    def watch_outbox(self, length: Callable[[], int]) -> None:
+        """Have `length` asked whenever the metrics are."""
+        self._outbox.set_function(length)
+
+    def _counter(self, name: str, help_: str) -> Counter:
+        return Counter(f"batuta_sdb_{name}", help_, registry=self.registry)

@@ -1,0 +1,61 @@
+"""What the sdb says of a product: its record, and what it was made from."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from batuta.messaging.events import Name
+
+
+class InputRef(BaseModel):
+    """A version of a product of the same observation, that another was made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    product: Name
+    version: int = Field(ge=1)
+
+
+class StoredProduct(BaseModel):
+    """One version of a product, as every body of the sdb shows it.
+
+    `size` is in bytes, `sha256` in lower-case hexadecimal, `created` in UTC. `uri` is where
+    its bytes are, over REST. `processing_id`, `provider` and `inputs` say which processing
+    made it, whose, and from what; they are None, None and empty for what was imported by hand.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    product: str
+    obs_id: str
+    version: int
+    size: int
+    sha256: str
+    media_type: str
+    metadata: dict[str, Any]
+    created: datetime
+    uri: str
+    provider: str | None = None
+    processing_id: str | None = None
+    filename: str | None = None
+    inputs: tuple[InputRef, ...] = ()
+
+
+class LineageNode(BaseModel):
+    """One product of a lineage; `stored` is None where the sdb does not have that version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    product: str
+    version: int
+    stored: StoredProduct | None
+
+
+class Lineage(BaseModel):
+    """All that a product was made from, itself first, each version once, the nearest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    obs_id: str
+    items: tuple[LineageNode, ...]

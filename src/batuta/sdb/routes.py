@@ -1,0 +1,151 @@
+"""The sdb over REST."""
+
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from batuta.names import NAME_PATTERN
+from batuta.sdb.catalogue import Catalogue, ProductQuery
+from batuta.sdb.exports import export
+from batuta.sdb.imports import CLIENT_CLOSED_REQUEST, CutUploadError, Importer
+from batuta.sdb.metrics import SdbMetrics
+from batuta.sdb.records import Lineage, StoredProduct
+from batuta.sdb.store import Store
+from batuta.service.lists import Page
+
+MAX_LIMIT: Final = 1000
+
+ProductName = Annotated[str, Path(pattern=NAME_PATTERN)]
+ObsId = Annotated[str, Path(pattern=NAME_PATTERN)]
+Version = Annotated[int, Path(ge=1, lt=2**31)]
+
+_ONE: Final = "/products/{product}/{obs_id}"
+_VERSION: Final = _ONE + "/versions/{version}"
+
+_FORM: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["product", "obs_id", "file"],
+                    "properties": {
+                        "product": {"type": "string", "pattern": NAME_PATTERN},
+                        "obs_id": {"type": "string", "pattern": NAME_PATTERN},
+                        "file": {"type": "string", "format": "binary"},
+                        "metadata": {"type": "string", "description": "a JSON object"},
+                        "sha256": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"},
+                        "processing_id": {"type": "string"},
+                        "provider": {"type": "string", "pattern": NAME_PATTERN},
+                        "inputs": {
+                            "type": "string",
+                            "description": 'JSON: [{"product": "...", "version": 1}]',
+                        },
+                    },
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
+_BYTES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"application/octet-stream": {}}, "description": "The file"},
+    206: {"description": "The range asked for"},
+    304: {"description": "If-None-Match names its ETag"},
+}
+
+
+def import_router(importer: Importer) -> APIRouter:
+    """Route for imports."""
+    router = APIRouter(tags=["products"])
+
+    @router.post(
+        "/products",
+        status_code=HTTPStatus.CREATED,
+        response_model=StoredProduct,
+        openapi_extra=_FORM,
+        responses={200: {"model": StoredProduct, "description": "Imported before"}},
+    )
+    async def import_product(request: Request, response: Response) -> Any:
+        """Import a file as the next version of a product.
+
+        With a `processing_id`, a second import of the product by the same processing answers
+        200 with what the first recorded.
+        """
+        try:
+            recorded = await importer.take_in(request)
+        except CutUploadError:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        response.headers["Location"] = recorded.stored.uri.removesuffix("/data")
+        response.status_code = HTTPStatus.CREATED if recorded.is_new else HTTPStatus.OK
+        return recorded.stored
+
+    return router
+
+
+def record_router(catalogue: Catalogue) -> APIRouter:
+    """Routes that give records."""
+    router = APIRouter(tags=["products"])
+
+    @router.get("/products")
+    def list_products(
+        product: Annotated[str | None, Query(pattern=NAME_PATTERN)] = None,
+        obs_id: Annotated[str | None, Query(pattern=NAME_PATTERN)] = None,
+        *,
+        latest: bool = False,
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
+        cursor: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    ) -> Page[StoredProduct]:
+        """List every version, or the newest of each product, in the order of their import."""
+        query = ProductQuery(
+            product=product, obs_id=obs_id, latest=latest, limit=limit, after=cursor
+        )
+        return catalogue.page(query)
+
+    @router.get(_ONE)
+    def newest(product: ProductName, obs_id: ObsId) -> StoredProduct:
+        """Give the newest version's record."""
+        return catalogue.find(product, obs_id)
+
+    @router.get(_VERSION)
+    def one_version(product: ProductName, obs_id: ObsId, version: Version) -> StoredProduct:
+        """Give one version's record."""
+        return catalogue.find(product, obs_id, version)
+
+    @router.get(f"{_ONE}/lineage")
+    def newest_lineage(product: ProductName, obs_id: ObsId) -> Lineage:
+        """Tell all that the newest version was made from."""
+        return catalogue.lineage(product, obs_id)
+
+    @router.get(f"{_VERSION}/lineage")
+    def lineage(product: ProductName, obs_id: ObsId, version: Version) -> Lineage:
+        """Tell all that one version was made from."""
+        return catalogue.lineage(product, obs_id, version)
+
+    return router
+
+
+def data_router(catalogue: Catalogue, store: Store, metrics: SdbMetrics) -> APIRouter:
+    """Routes that give bytes."""
+    router = APIRouter(tags=["products"])
+
+    @router.get(f"{_ONE}/data", responses=_BYTES, response_class=Response)
+    @router.head(f"{_ONE}/data", include_in_schema=False)
+    async def newest_data(request: Request, product: ProductName, obs_id: ObsId) -> Response:
+        """Give the newest version's bytes."""
+        stored = await run_in_threadpool(catalogue.find, product, obs_id)
+        return await export(request, stored, store, metrics)
+
+    @router.get(f"{_VERSION}/data", responses=_BYTES, response_class=Response)
+    @router.head(f"{_VERSION}/data", include_in_schema=False)
+    async def data(
+        request: Request, product: ProductName, obs_id: ObsId, version: Version
+    ) -> Response:
+        """Give one version's bytes."""
+        stored = await run_in_threadpool(catalogue.find, product, obs_id, version)
+        return await export(request, stored, store, metrics)
+
+    return router

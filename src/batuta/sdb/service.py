@@ -1,0 +1,136 @@
+"""The sdb as a service: its parts put together, opened and closed."""
+
+import asyncio
+import errno
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from batuta import __version__
+from batuta.messaging import Bus, ServiceStatus, connect
+from batuta.sdb.catalogue import Catalogue
+from batuta.sdb.imports import Importer
+from batuta.sdb.metrics import SdbMetrics
+from batuta.sdb.outbox import Announcer
+from batuta.sdb.routes import data_router, import_router, record_router
+from batuta.sdb.settings import SdbSettings
+from batuta.sdb.store import Store, StoreError, open_store
+from batuta.service.activity import ActivityReporter
+from batuta.service.app import AppConfig, create_app
+from batuta.service.database import open_database
+from batuta.service.problems import problem_response
+
+LOG: Final = logging.getLogger(__name__)
+
+NAME: Final = "sdb"
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+RETRY_AFTER_S: Final = 1
+
+
+class Sdb:
+    """The product database, open.
+
+    Parameters
+    ----------
+    settings : SdbSettings
+        What it was told.
+    url : str
+        The address that it listens on.
+    engine, bus, store
+        What it works with; whoever made them closes them.
+    """
+
+    def __init__(
+        self, settings: SdbSettings, url: str, engine: sa.Engine, bus: Bus, store: Store
+    ) -> None:
+        self._url = settings.public_url or url
+        self._bus = bus
+        self._metrics = SdbMetrics()
+        self._catalogue = Catalogue(engine, self._url)
+        self._announcer = Announcer(engine, bus)
+        self._reporter = ActivityReporter(bus, self.status)
+        self._metrics.watch_outbox(self._announcer.length)
+        importer = Importer(
+            store=store,
+            catalogue=self._catalogue,
+            metrics=self._metrics,
+            max_upload_bytes=settings.max_upload_bytes,
+            announce=self._announcer.wake,
+        )
+        self.app = self._create_app(settings.token_text)
+        self.app.include_router(import_router(importer))
+        self.app.include_router(record_router(self._catalogue))
+        self.app.include_router(data_router(self._catalogue, store, self._metrics))
+
+    async def run(self) -> None:
+        """Announce what is imported, and tell the service's state, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._announcer.run())
+            group.create_task(self._reporter.run())
+
+    def status(self) -> ServiceStatus:
+        """What this service says of itself; `running` counts the imports under way."""
+        running = self._metrics.registry.get_sample_value("batuta_sdb_receiving")
+        return ServiceStatus(
+            name=NAME, kind="sdb", url=self._url, version=__version__, running=int(running or 0)
+        )
+
+    def _create_app(self, token: str | None) -> FastAPI:
+        app = create_app(
+            AppConfig(
+                name=NAME,
+                description="Scientific products: imported, versioned, announced, exported.",
+                token=token,
+                checks=self._checks,
+                registry=self._metrics.registry,
+            )
+        )
+        app.add_exception_handler(StoreError, _on_storage_error)
+        app.add_exception_handler(OSError, _on_storage_error)
+        app.add_exception_handler(sa.exc.OperationalError, _on_database_error)
+        return app
+
+    def _checks(self) -> dict[str, bool]:
+        return {"nats": self._bus.connected, "database": self._catalogue.answers()}
+
+
+@asynccontextmanager
+async def open_sdb(settings: SdbSettings, url: str) -> AsyncIterator[Sdb]:
+    """Open the sdb; `url` is the address that it will listen on.
+
+    Raises
+    ------
+    ConfigurationError
+        If the database or the store is none accepted.
+    DatabaseError, MessagingError
+        If the database or NATS is not there.
+    """
+    store = open_store(settings)
+    with open_database(settings.database_url, MIGRATIONS) as engine:
+        async with connect(settings.nats, NAME) as bus:
+            yield Sdb(settings, url, engine, bus, store)
+
+
+async def _on_storage_error(request: Request, exc: Exception) -> JSONResponse:
+    cause = exc.__cause__ if isinstance(exc, StoreError) else exc
+    full = isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}
+    status = HTTPStatus.INSUFFICIENT_STORAGE if full else HTTPStatus.INTERNAL_SERVER_ERROR
+    LOG.error("%s %s: %s", request.method, request.url.path, exc)
+    return problem_response(status, f"store: {exc}")
+
+
+async def _on_database_error(request: Request, exc: Exception) -> JSONResponse:
+    reason = " ".join(str(getattr(exc, "orig", None) or exc).split())
+    LOG.error("%s %s: database: %s", request.method, request.url.path, reason)
+    return problem_response(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"the database does not answer: {reason}",
+        {"Retry-After": str(RETRY_AFTER_S)},
+    )

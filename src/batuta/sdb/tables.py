@@ -1,0 +1,67 @@
+"""The tables of the sdb, for SQLite and PostgreSQL alike."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+METADATA: Final = sa.MetaData()
+
+BIG_ID: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""SQLite numbers rows by itself only where the column is INTEGER."""
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """An instant; SQLite keeps no time zone, so that it is given back here."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: sa.Dialect) -> datetime | None:
+        """Send UTC."""
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: Any, _dialect: sa.Dialect) -> datetime | None:
+        """Give UTC, and say so."""
+        if not isinstance(value, datetime):
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+PRODUCTS: Final = sa.Table(
+    "products",
+    METADATA,
+    sa.Column("id", BIG_ID, primary_key=True),
+    sa.Column("product", sa.String(128), nullable=False),
+    sa.Column("obs_id", sa.String(128), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("media_type", sa.String(255), nullable=False),
+    sa.Column("filename", sa.String(255)),
+    sa.Column("metadata", sa.JSON, nullable=False),
+    sa.Column("provider", sa.String(128)),
+    sa.Column("processing_id", sa.String(200)),
+    sa.Column("inputs", sa.JSON, nullable=False),
+    sa.Column("created", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("product", "obs_id", "version", name="one_record_per_version"),
+)
+
+sa.Index(
+    "one_import_per_processing",
+    PRODUCTS.c.processing_id,
+    PRODUCTS.c.product,
+    unique=True,
+    sqlite_where=PRODUCTS.c.processing_id.is_not(None),
+    postgresql_where=PRODUCTS.c.processing_id.is_not(None),
+)
+
+sa.Index("products_by_observation", PRODUCTS.c.obs_id, PRODUCTS.c.product)
+
+OUTBOX: Final = sa.Table(
+    "outbox",
+    METADATA,
+    sa.Column("id", BIG_ID, primary_key=True),
+    sa.Column("event_id", sa.String(400), nullable=False),
+    sa.Column("event", sa.JSON, nullable=False),
+)
