@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol, TypeVar
@@ -16,15 +14,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from batuta.errors import ConfigurationError
+from batuta.service.lifeline import watch_lifeline
 from batuta.service.settings import ServiceSettings
 
 LOG: Final = logging.getLogger(__name__)
 
 GRACE_S: Final = 10
 """How long requests under way may take once a service has been told to stop, in seconds."""
-
-LIFELINE_VARIABLE: Final = "BATUTA_LIFELINE_FD"
-"""File descriptor of a pipe that ends when whoever started this process dies."""
 
 S = TypeVar("S", bound=ServiceSettings)
 S_contra = TypeVar("S_contra", bound=ServiceSettings, contravariant=True)
@@ -154,28 +150,6 @@ def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
     )
 
 
-def watch_lifeline() -> None:
-    """Stop when whoever started this process dies, even by SIGKILL.
-
-    The starter keeps the writing end of a pipe open; its end is seen here as the pipe's.
-    """
-    number = os.environ.pop(LIFELINE_VARIABLE, None)
-    if number is not None:
-        threading.Thread(
-            target=_end_with, args=(int(number), _terminate_self), daemon=True, name="lifeline"
-        ).start()
-
-
-def _end_with(descriptor: int, end: Callable[[], None]) -> None:
-    while os.read(descriptor, 1):
-        pass
-    end()
-
-
-def _terminate_self() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def set_up_logging(level: str = "INFO") -> None:
     """Log to standard error, one line each, with the time in UTC."""
     handler = logging.StreamHandler(sys.stderr)
@@ -184,6 +158,6 @@ def set_up_logging(level: str = "INFO") -> None:
     )
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Each call by httpx, and each reconnection attempt by nats, is not news.
-    for chatty in ("httpx", "httpcore", "nats"):
+    # Each call by httpx, each reconnection attempt by nats, each plugin of alembic is not news.
+    for chatty in ("alembic", "httpx", "httpcore", "nats"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
