@@ -110,9 +110,10 @@ def _wrong_providers(outline: _Outline) -> Iterator[str]:
             continue
         other, known_url = first.setdefault(provider, (product, url.rstrip("/")))
         if url.rstrip("/") != known_url:
+            place = path("products", product, "url")
             yield (
-                f"{path('products', product, 'url')}: {shown(url)} for the provider {shown(provider)}, "
-                f"which {other} puts at {shown(known_url)} (accepted: one url per provider)"
+                f"{place}: {shown(url)} for the provider {shown(provider)}, "
+                f"which {shown(other)} puts at {shown(known_url)} (accepted: one url per provider)"
             )
     yield from _unknown_providers(outline)
 
@@ -123,8 +124,8 @@ def _unknown_providers(outline: _Outline) -> Iterator[str]:
     speller = Speller(known)
     for provider in outline.providers:
         if provider not in known:
-            hint = speller.hint(provider)
-            yield f"{path('providers', provider)}: no product names it{hint} (accepted: a provider in use)"
+            place, hint = path("providers", provider), speller.hint(provider)
+            yield f"{place}: no product names it{hint} (accepted: a provider in use)"
 
 
 def _cycles(outline: _Outline) -> Iterator[str]:
@@ -133,5 +134,5 @@ def _cycles(outline: _Outline) -> Iterator[str]:
         for product, entry in outline.products.items()
     }
     for cycle in islice(find_cycles(sources), CYCLES_TOLD):
-        circle = " -> ".join((*cycle, cycle[0]))
-        yield f"{path('products', cycle[0])}: a cycle, so that none could ever be made first: {circle}"
+        place, circle = path("products", cycle[0]), " -> ".join((*cycle, cycle[0]))
+        yield f"{place}: in a cycle, so that none of it could be made first: {circle}"
