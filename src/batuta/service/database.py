@@ -16,6 +16,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from batuta.errors import BatutaError, ConfigurationError
 
 BUSY_TIMEOUT_S: Final = 30
+ENVIRONMENT: Final = Path(__file__).parent / "migrations"
+READ_ONLY: Final = "batuta_read_only"
 ACCEPTED: Final = "accepted: sqlite:///path/to/file.db, postgresql://user@host/name"
 
 
@@ -32,7 +34,7 @@ def open_database(url: str, migrations: Path) -> Iterator[sa.Engine]:
     url : str
         ``sqlite:///path`` or ``postgresql://...``.
     migrations : Path
-        The service's folder of Alembic migrations.
+        The service's folder of Alembic migrations: revision files, nothing else.
 
     Raises
     ------
@@ -50,6 +52,13 @@ def open_database(url: str, migrations: Path) -> Iterator[sa.Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Open a transaction that only reads: it waits for no writer, and no writer for it."""
+    with engine.connect().execution_options(**{READ_ONLY: True}) as connection, connection.begin():
+        yield connection
 
 
 def insert(engine_or_connection: sa.Engine | sa.Connection, table: sa.Table) -> Any:
@@ -78,7 +87,9 @@ def _checked(url: str) -> sa.URL:
 
 def _migrate(engine: sa.Engine, migrations: Path) -> None:
     config = Config()
-    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    config.set_main_option("script_location", _option(ENVIRONMENT))
+    config.set_main_option("version_locations", _option(migrations))
+    config.set_main_option("path_separator", "os")
     # Alembic announces each step at INFO; a service's log is not the place.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     shown = engine.url.render_as_string(hide_password=True)
@@ -88,9 +99,15 @@ def _migrate(engine: sa.Engine, migrations: Path) -> None:
                 # Two services that start together bring the schema up one after the other.
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(2718281828)"))
             config.attributes["connection"] = connection
+            # Services may share one database: each keeps count of its own revisions.
+            config.attributes["version_table"] = f"alembic_{migrations.parent.name}"
             command.upgrade(config, "head")
     except SQLAlchemyError as exc:
         raise DatabaseError(f"database {shown}: {getattr(exc, 'orig', None) or exc}") from exc
+
+
+def _option(path: Path) -> str:
+    return str(path).replace("%", "%%")
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
@@ -107,4 +124,5 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     # IMMEDIATE: a transaction that reads, then writes, cannot be refused half-way as "locked".
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    read_only = connection.get_execution_options().get(READ_ONLY)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -14,26 +14,23 @@ LOOPBACK: Final = "127.0.0.1"
 class ServiceSettings(BaseModel):
     """Settings that all services share.
 
-    Parameters
-    ----------
-    host, port
-        Where to listen; port 0 takes a free one.
-    nats_url : str
-        ``nats://host:port``.
-    nats_wait_s : float
-        How long to wait for NATS at start, in seconds.
-    token : SecretStr or None
-        Asked of whoever calls, and shown to the services that this one calls. Without it a
-        service listens on loopback only.
+    Each field is also an option of the service's command, a key of its configuration file and
+    an environment variable ``BATUTA_...``: its description is the option's help.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = LOOPBACK
-    port: int = Field(ge=0, le=65_535)
-    nats_url: str = "nats://127.0.0.1:4222"
-    nats_wait_s: float = Field(30.0, gt=0)
-    token: SecretStr | None = None
+    host: str = Field(LOOPBACK, description="Address to listen on.")
+    port: int = Field(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    nats_url: str = Field("nats://127.0.0.1:4222", description="Where NATS is.")
+    nats_wait_s: float = Field(
+        30.0, gt=0, description="How long to wait for NATS at start, in seconds."
+    )
+    token: SecretStr | None = Field(
+        None,
+        description="Asked of whoever calls, and shown to the services called; without it a "
+        "service listens on loopback only.",
+    )
 
     @property
     def nats(self) -> NatsConfig:

@@ -1,0 +1,78 @@
+"""The tree of commands, and how a failure becomes a line and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import click
+import typer
+
+from batuta import __version__
+from batuta.cli import demo, graphs, products, services, up, watching
+from batuta.errors import BatutaError, ConfigurationError
+
+DONE: Final = 0
+FAILED: Final = 1
+WRONG_USE: Final = 2
+INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="batuta",
+    help="Conducts scientific processing, from the arrival of data to the archived product.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+up.register(app)
+services.register(app)
+graphs.register(app)
+products.register(app)
+watching.register(app)
+demo.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    *, version: bool = typer.Option(False, "--version", help="Print the version.")
+) -> None:
+    if version:
+        typer.echo(f"batuta {__version__}")
+        raise typer.Exit
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except (BatutaError, BaseExceptionGroup) as exc:
+        return _tell(exc)
+    return code if isinstance(code, int) else DONE
+
+
+def _tell(exc: BaseException) -> int:
+    errors = list(_leaves(exc))
+    surprise = next((error for error in errors if not isinstance(error, BatutaError)), None)
+    if surprise is not None:
+        # Not one of ours: a defect. Its traceback is what a developer needs.
+        raise exc
+    for error in errors:
+        for line in str(error).splitlines():
+            print(f"batuta: {line}", file=sys.stderr)  # noqa: T201  the command's own message
+    wrong_use = all(isinstance(error, ConfigurationError) for error in errors)
+    return WRONG_USE if wrong_use else FAILED
+
+
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield exc

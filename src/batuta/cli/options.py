@@ -1,0 +1,160 @@
+"""Commands made from settings: each field is an option, an environment variable, a key of a file.
+
+So an option is written once, in the settings of its service.
+"""
+
+import inspect
+import json
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+
+import typer
+import yaml
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+
+from batuta.errors import ConfigurationError
+from batuta.service.settings import settings_problems
+
+M = TypeVar("M", bound=BaseModel)
+
+CONFIG_HELP: Final = "YAML or JSON file of these options; the command line and environment win."
+
+
+def settings_command(
+    model: type[M], run: Callable[..., None], argument: inspect.Parameter | None = None
+) -> Callable[..., None]:
+    """Make a command of `run`, with an option for each field of `model`.
+
+    Parameters
+    ----------
+    model : type
+        The settings.
+    run : callable
+        Called with the settings, after `argument` where there is one. Its docstring is the
+        command's help.
+    argument : inspect.Parameter, optional
+        A positional argument of the command.
+    """
+
+    def command(**given: Any) -> None:
+        first = [given.pop(argument.name)] if argument else []
+        config: Path | None = given.pop("config")
+        run(*first, read_settings(model, given, config))
+
+    parameters = [argument] if argument else []
+    parameters += [_option(name, info) for name, info in model.model_fields.items()]
+    parameters.append(_parameter("config", Path | None, typer.Option(help=CONFIG_HELP)))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+    command.__doc__ = run.__doc__
+    command.__name__ = run.__name__
+    return command
+
+
+def read_settings(model: type[M], given: Mapping[str, Any], config: Path | None = None) -> M:
+    """Make settings of what was `given` (None where it was not) over those of a file.
+
+    Raises
+    ------
+    ConfigurationError
+        One line per mistake.
+    """
+    values = read_document(config) if config else {}
+    values |= {name: _plain(value) for name, value in given.items() if value not in (None, [])}
+    return checked(model, values, str(config) if config else "")
+
+
+def checked(model: type[M], values: Mapping[str, Any], where: str = "") -> M:
+    """Make a `model` of `values`.
+
+    Raises
+    ------
+    ConfigurationError
+        One line per mistake, beginning with `where`.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as exc:
+        raise ConfigurationError(settings_problems(exc, where)) from exc
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a YAML or JSON file that holds a mapping.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be read, or holds something else.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise ConfigurationError(f"{path}: {' '.join(str(exc).split())}") from exc
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{path}: it holds no keys (accepted: a mapping, YAML or JSON)")
+    return document
+
+
+def arguments_of(settings: BaseModel) -> list[str]:
+    """The options that give `settings` to a command, but for secrets: those go by environment."""
+    arguments: list[str] = []
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        option = "--" + _option_name(name)
+        if value is None or isinstance(value, SecretStr):
+            continue
+        if isinstance(value, dict):
+            arguments += [part for key in value for part in (option, f"{key}={value[key]}")]
+        else:
+            arguments += [option, str(value)]
+    return arguments
+
+
+def _option(name: str, info: FieldInfo) -> inspect.Parameter:
+    kind = _simple_type(info.annotation)
+    default = info.get_default(call_default_factory=True)
+    shown = None if info.is_required() or default in (None, {}) else str(default)
+    declared = typer.Option(
+        f"--{_option_name(name)}",
+        envvar=f"BATUTA_{name.upper()}",
+        help=info.description,
+        show_default=shown if shown is not None else False,
+        metavar="PROVIDER=URL" if kind == list[str] else None,
+    )
+    return _parameter(name, kind | None if kind != list[str] else kind, declared)
+
+
+def _parameter(name: str, kind: Any, declared: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=[] if kind == list[str] else None,
+        annotation=Annotated[kind, declared],
+    )
+
+
+def _option_name(field: str) -> str:
+    # --provider-url is given once per provider: one address each.
+    singular = "provider_url" if field == "provider_urls" else field
+    return singular.replace("_", "-")
+
+
+def _simple_type(annotation: Any) -> Any:
+    """The type that the command line reads for a field's."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) is dict:
+        return list[str]
+    return annotation if annotation in (int, float, bool, Path) else str
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    pairs = [item.partition("=") for item in value]
+    wrong = [json.dumps("".join(pair)) for pair in pairs if not (pair[0] and pair[2])]
+    if wrong:
+        raise ConfigurationError(f"--provider-url {text}: not PROVIDER=URL" for text in wrong)
+    return {name: url for name, _, url in pairs}

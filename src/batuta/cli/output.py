@@ -1,0 +1,90 @@
+"""What commands print: tables for people, JSON for programs."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ConductorUrl = Annotated[
+    str, typer.Option(envvar="BATUTA_CONDUCTOR_URL", help="Where the conductor is.")
+]
+SdbUrl = Annotated[str, typer.Option(envvar="BATUTA_SDB_URL", help="Where the sdb is.")]
+NatsUrl = Annotated[str, typer.Option(envvar="BATUTA_NATS_URL", help="Where NATS is.")]
+
+CONDUCTOR_URL = "http://127.0.0.1:8002"
+SDB_URL = "http://127.0.0.1:8001"
+NATS_URL = "nats://127.0.0.1:4222"
+
+console = Console()
+
+STATE_STYLES = {
+    "available": "green",
+    "succeeded": "green",
+    "running": "bold cyan",
+    "queued": "cyan",
+    "requested": "cyan",
+    "waiting": "blue",
+    "retrying": "yellow",
+    "held": "magenta",
+    "failed": "bold red",
+    "cancelled": "red",
+    "missing": "dim",
+    "up": "green",
+    "stopped": "dim",
+}
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as JSON, one document."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; cells that are states are coloured."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def size_text(size: int) -> str:
+    """A number of bytes as people read it, in powers of 1000."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration as people read it."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s"
+
+
+def duration_text(started: datetime | None, ended: datetime | None) -> str:
+    """How long it took from `started` to `ended`; empty where one is not known."""
+    return seconds_text((ended - started).total_seconds()) if started and ended else ""
+
+
+def styled(state: str) -> str:
+    """A state in its colour, as rich markup."""
+    style = STATE_STYLES.get(state)
+    return f"[{style}]{state}[/]" if style else state
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value)
+    if text in STATE_STYLES:
+        return styled(text)
+    return text.replace("[", "\\[")

@@ -1,0 +1,144 @@
+"""`batuta import`, `export`, `ls` and `make`: products by hand."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.output import (
+    CONDUCTOR_URL,
+    SDB_URL,
+    AsJson,
+    ConductorUrl,
+    SdbUrl,
+    print_json,
+    print_table,
+    size_text,
+)
+from batuta.errors import ConfigurationError
+from batuta.sdb.client import SdbClient
+from batuta.sdb.records import StoredProduct
+
+PANEL: Final = "Products"
+
+Product = Annotated[str, typer.Argument(help="Name of the product.")]
+ObsId = Annotated[str, typer.Argument(help="The observation.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("import", rich_help_panel=PANEL)(import_product)
+    app.command("export", rich_help_panel=PANEL)(export)
+    app.command("ls", rich_help_panel=PANEL)(ls)
+    app.command("make", rich_help_panel=PANEL)(make)
+
+
+def import_product(
+    file: Annotated[Path, typer.Argument(help="The file.")],
+    product: Annotated[str, typer.Option(help="Name of the product.")],
+    obs_id: Annotated[str, typer.Option(help="The observation.")],
+    sha256: Annotated[str | None, typer.Option(help="Digest that the file must have.")] = None,
+    metadata: Annotated[str | None, typer.Option(help="A JSON object kept with it.")] = None,
+    sdb_url: SdbUrl = SDB_URL,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Import a file into the sdb, as a new version of a product."""
+    if not file.is_file():
+        raise ConfigurationError(f"{file}: not a file")
+    about = _json_object("--metadata", metadata)
+    with SdbClient(sdb_url) as sdb:
+        stored = sdb.import_file(file, product, obs_id, metadata=about, sha256=sha256)
+    if as_json:
+        print_json(stored.model_dump(mode="json"))
+    else:
+        typer.echo(f"{_name(stored)} imported: {size_text(stored.size)}, sha256 {stored.sha256}")
+
+
+def export(
+    product: Product,
+    obs_id: ObsId,
+    version: Annotated[int | None, typer.Option(help="Version; by default the newest.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write; by default PRODUCT-OBS_ID."),
+    ] = None,
+    sdb_url: SdbUrl = SDB_URL,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Export a product's file from the sdb, checked against its digest."""
+    to = output or Path(f"{product}-{obs_id}")
+    with SdbClient(sdb_url) as sdb:
+        stored = sdb.export(product, obs_id, version=version, to=to)
+    if as_json:
+        print_json({**stored.model_dump(mode="json"), "file": str(to)})
+    else:
+        typer.echo(f"{_name(stored)} exported to {to}: {size_text(stored.size)}")
+
+
+def ls(
+    product: Annotated[str | None, typer.Option(help="Only of this product.")] = None,
+    obs_id: Annotated[str | None, typer.Option(help="Only of this observation.")] = None,
+    sdb_url: SdbUrl = SDB_URL,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List what the sdb holds."""
+    with SdbClient(sdb_url) as sdb:
+        found = list(sdb.list(product=product, obs_id=obs_id))
+    if as_json:
+        print_json([stored.model_dump(mode="json") for stored in found])
+        return
+    print_table(
+        f"{len(found)} product versions",
+        ["observation", "product", "version", "provider", "size", "created"],
+        [
+            (
+                stored.obs_id,
+                stored.product,
+                stored.version,
+                stored.provider,
+                size_text(stored.size),
+                f"{stored.created:%Y-%m-%d %H:%M:%S}",
+            )
+            for stored in found
+        ],
+    )
+
+
+def make(
+    product: Product,
+    obs_id: ObsId,
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Have a product made now, whatever was made before."""
+    with ConductorClient(conductor_url) as conductor:
+        processing = conductor.make(product, obs_id)
+    if as_json:
+        print_json(processing)
+    else:
+        typer.echo(
+            f"{product} of {obs_id}: processing {processing['id']} asked of "
+            f"{processing['provider']} (follow it with batuta watch)"
+        )
+
+
+def _name(stored: StoredProduct) -> str:
+    return f"{stored.product} of {stored.obs_id}, version {stored.version},"
+
+
+def _json_object(option: str, text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise ConfigurationError(f"{option} {text!r}: not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{option} {text!r}: not a JSON object")
+    return value

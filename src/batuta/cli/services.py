@@ -1,0 +1,62 @@
+"""Commands that serve: sdb, conductor, pipeline, simulate."""
+
+import inspect
+from typing import Annotated, Final
+
+import typer
+
+from batuta.cli.options import settings_command
+from batuta.conductor.settings import ConductorSettings
+from batuta.pipeline.settings import PipelineSettings
+from batuta.pipeline.simulate.settings import SimulateSettings
+from batuta.sdb.settings import SdbSettings
+
+PANEL: Final = "Services"
+
+_PIPELINE = inspect.Parameter(
+    "pipeline",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    annotation=Annotated[
+        str, typer.Argument(metavar="MODULE:NAME", help="The pipeline, or its YAML or JSON file.")
+    ],
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    add = app.command
+    add("sdb", rich_help_panel=PANEL)(settings_command(SdbSettings, _sdb))
+    add("conductor", rich_help_panel=PANEL)(settings_command(ConductorSettings, _conductor))
+    add("pipeline", rich_help_panel=PANEL)(settings_command(PipelineSettings, _pipeline, _PIPELINE))
+    add("simulate", rich_help_panel=PANEL)(settings_command(SimulateSettings, _simulate))
+
+
+# A service's own modules load a web framework and a database: only the one that serves does.
+
+
+def _sdb(settings: SdbSettings) -> None:
+    """Serve the product database: import, export, announce."""
+    from batuta.sdb.service import run  # noqa: PLC0415  see above
+
+    run(settings)
+
+
+def _conductor(settings: ConductorSettings) -> None:
+    """Conduct: hear that data have come, and have made what can be made of them."""
+    from batuta.conductor.service import run  # noqa: PLC0415  see above
+
+    run(settings)
+
+
+def _pipeline(pipeline: str, settings: PipelineSettings) -> None:
+    """Serve a pipeline: make its products on request."""
+    from batuta.pipeline.service import load, run  # noqa: PLC0415  see above
+
+    run(settings, load(pipeline))
+
+
+def _simulate(settings: SimulateSettings) -> None:
+    """Play every provider of a graph: wait, then archive a product, or fail."""
+    from batuta.pipeline.simulate.service import run_simulate  # noqa: PLC0415  see above
+
+    run_simulate(settings)

@@ -1,0 +1,191 @@
+"""Sending requests to pipelines, and asking those that are silent."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from batuta.conductor.ledger import Ledger, News, Request, Row
+from batuta.conductor.providers import Providers, news_of
+from batuta.conductor.rules import Arrival
+from batuta.messaging import ProcessingState as State
+from batuta.service.client import ServiceError
+
+LOG: Final = logging.getLogger(__name__)
+
+MOST_REQUESTS: Final = 64
+"""Requests sent and not answered yet, at most."""
+IDLE_S: Final = 5.0
+"""With nothing to wait for, the database is looked at this often: others may share it."""
+NOT_FOUND: Final = 404
+
+T = TypeVar("T")
+
+
+class Dispatcher:
+    """Moves every processing forward; all that it knows is in the ledger.
+
+    Writes go through one thread, so that they never wait for each other in the database.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        The database.
+    providers : Providers
+        The pipelines.
+    on_turn : callable
+        Told each processing that now retries, or has ended.
+    """
+
+    def __init__(
+        self, ledger: Ledger, providers: Providers, on_turn: Callable[[Row], None]
+    ) -> None:
+        self.ledger = ledger
+        self._providers = providers
+        self._on_turn = on_turn
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._sending: set[asyncio.Task[None]] = set()
+        self._answers: list[News] = []
+        self._awake = asyncio.Event()
+        self._full_until: dict[str, float] = {}
+        self._defect: BaseException | None = None
+        self.requests_sent = 0
+
+    async def write(self, work: Callable[..., T], *args: Any) -> T:
+        """Run a method of the ledger in its thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, work, *args)
+
+    async def hear(self, arrivals: Sequence[Arrival]) -> None:
+        """Record what has come and what is claimed from it; requests leave by themselves."""
+        requests = await self.write(self.ledger.hear, arrivals, self._room, self._full())
+        self._send(requests)
+        # What found no room, or waits, is looked at by `run`.
+        self._awake.set()
+
+    async def settle(self, news: Sequence[News]) -> None:
+        """Record what was learnt of processings."""
+        for row in await self.write(self.ledger.settle, news):
+            self._on_turn(row)
+        self._awake.set()
+
+    def wake(self) -> None:
+        """Have the ledger looked at now."""
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Send what is due and ask the silent, until cancelled."""
+        try:
+            while True:
+                self._awake.clear()
+                if self._defect is not None:
+                    raise self._defect
+                await self._settle_answers()
+                self._send(await self.write(self.ledger.take_due, self._room, self._full()))
+                for row in await self.write(self.ledger.silent):
+                    self._start(self._question(row))
+                await self._sleep()
+        finally:
+            for task in self._sending:
+                task.cancel()
+            await asyncio.gather(*self._sending, return_exceptions=True)
+            self._writer.shutdown()
+
+    @property
+    def _room(self) -> int:
+        return MOST_REQUESTS - len(self._sending)
+
+    def _full(self) -> list[str]:
+        now = time.monotonic()
+        self._full_until = {name: end for name, end in self._full_until.items() if end > now}
+        return list(self._full_until)
+
+    async def _sleep(self) -> None:
+        if self._answers:
+            return
+        times = [IDLE_S]
+        next_time = await self.write(self.ledger.next_time, self._full())
+        if next_time is not None:
+            times.append(next_time - time.time())
+        if self._full_until:
+            times.append(min(self._full_until.values()) - time.monotonic())
+        try:
+            # A minimum, so that clocks that differ a little do not make it spin.
+            async with asyncio.timeout(max(0.005, min(times))):
+                await self._awake.wait()
+        except TimeoutError:
+            return
+
+    async def _settle_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        if answers:
+            for row in await self.write(self.ledger.settle, answers):
+                self._on_turn(row)
+
+    def _send(self, requests: Sequence[Request]) -> None:
+        self.requests_sent += len(requests)
+        for request in requests:
+            self._start(self._request(request))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._sending.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        if not task.cancelled() and (defect := task.exception()) is not None:
+            self._defect = defect
+        self._awake.set()
+
+    async def _request(self, request: Request) -> None:
+        news = await self._providers.request(request)
+        if news.state is State.WAITING:
+            self._full_until[request.provider] = time.monotonic() + news.wait_s
+        elif news.state is State.FAILED:
+            LOG.warning(
+                "%s of %s, attempt %d: %s",
+                request.product,
+                request.obs_id,
+                request.attempt,
+                news.error,
+            )
+        self._answers.append(news)
+
+    async def _question(self, row: Row) -> None:
+        self._answers.append(await self._learn(row))
+
+    async def _learn(self, row: Row) -> News:
+        overdue = row.started is not None and time.time() >= row.started + row.timeout_s
+        try:
+            if overdue:
+                return _past_deadline(row, news_of(await self._stop(row), row.id))
+            return news_of(await self._providers.ask(row.provider, row.id), row.id)
+        except ServiceError as exc:
+            return _news_of_silence(row, exc, overdue=overdue)
+
+    async def _stop(self, row: Row) -> Any:
+        LOG.warning("%s of %s: no end after %g s, stopped", row.product, row.obs_id, row.timeout_s)
+        return await self._providers.cancel(row.provider, row.id)
+
+
+def _past_deadline(row: Row, news: News) -> News:
+    """It may have ended while it was being stopped: then its end stands."""
+    if news.state in (State.SUCCEEDED, State.FAILED):
+        return news
+    return _failed(row, f"no end after {row.timeout_s:g} s (timeout), stopped at {row.provider}")
+
+
+def _news_of_silence(row: Row, exc: ServiceError, *, overdue: bool) -> News:
+    if exc.status != NOT_FOUND:
+        error = f"{exc} (no end after {row.timeout_s:g} s)" if overdue else str(exc)
+        return _failed(row, error)
+    if row.state == State.REQUESTED:
+        # The request never got there: it is sent again, as the same attempt.
+        return News(processing_id=row.id, state=State.WAITING)
+    return _failed(row, f"lost: {row.provider} does not know it any more")
+
+
+def _failed(row: Row, error: str) -> News:
+    return News(processing_id=row.id, state=State.FAILED, error=error)

@@ -1,0 +1,432 @@
+"""The conductor's database: what is available, and every processing, from claim to end.
+
+Each method is one transaction. What the methods return has been committed: only then is a
+message acknowledged, or a request sent.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batuta.conductor.claims import ClaimDesk
+from batuta.conductor.rules import Arrival, ask_wait_s, retry_wait_s
+from batuta.conductor.schema import ACTIVE, EVERY_PROVIDER, PENDING, about, holds
+from batuta.conductor.schema import processings as table
+from batuta.graph import Graph
+from batuta.messaging import ProcessingState as State
+from batuta.service.database import insert, reading
+
+Row = sa.Row[Any]
+"""A row of the table of processings."""
+
+MOST_ASKED: Final = 64
+"""Silent processings looked at in one go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerConfig:
+    """How long to wait: see `ConductorSettings`."""
+
+    retry_wait_s: float = 1.0
+    retry_wait_max_s: float = 300.0
+    ask_after_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A processing whose request is recorded, and is to be sent now."""
+
+    processing_id: str
+    product: str
+    obs_id: str
+    provider: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What is learnt of a processing: from its pipeline, or from its silence.
+
+    Parameters
+    ----------
+    state : ProcessingState
+        The state that its pipeline says it is in. `FAILED` means that this attempt failed;
+        `WAITING`, that the pipeline was full: the attempt did not take place.
+    attempt : int or None
+        The attempt that it is about, as the pipeline counts; None where the pipeline was
+        asked, and so it can only be about the present one.
+    final : bool
+        With `FAILED`: no further attempt would do better.
+    wait_s : float
+        With `WAITING`: when to ask again, in seconds.
+    """
+
+    processing_id: str
+    state: State
+    attempt: int | None = None
+    done: int = 0
+    total: int = 0
+    error: str | None = None
+    started: float | None = None
+    final: bool = False
+    wait_s: float = 0.0
+    answered_attempt: int | None = None
+
+
+class Ledger:
+    """The conductor's database.
+
+    Parameters
+    ----------
+    engine : sa.Engine
+        Open, with the latest schema.
+    graph : Graph
+        The product graph.
+    config : LedgerConfig
+        The waits.
+    clock : callable
+        Gives the time, in seconds since 1970; tests give their own.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        graph: Graph,
+        config: LedgerConfig,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._graph = graph
+        self._config = config
+        self._clock = clock
+        self._desk = ClaimDesk(graph)
+
+    # ------------------------------------------------------------------ what is available
+
+    def identity(self) -> str:
+        """Name this database, the same as long as it lives, for all conductors that share it."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                insert(connection, about)
+                .values(key="identity", value=uuid.uuid4().hex)
+                .on_conflict_do_nothing()
+            )
+            return str(_about(connection, "identity"))
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether it has learnt what the sdb held before it was created."""
+        with reading(self._engine) as connection:
+            return _about(connection, "rebuilt") is not None
+
+    def rebuild(self, arrivals: Iterable[Arrival]) -> None:
+        """Learn all that the sdb holds, without claiming anything from it.
+
+        What can be made from it is claimed as the ``data`` stream is heard again.
+        """
+        with self._engine.begin() as connection:
+            for batch in _batches(arrivals, 1000):
+                self._desk.learn(connection, batch, self._clock())
+            connection.execute(insert(connection, about).values(key="rebuilt", value="yes"))
+
+    def hear(
+        self, arrivals: Sequence[Arrival], room: int, full: Collection[str] = ()
+    ) -> list[Request]:
+        """Record what has come, claim what can be made of it, and take up to `room` requests.
+
+        Parameters
+        ----------
+        full : collection of str
+            Providers not to be asked now.
+        """
+        now = self._clock()
+        with self._engine.begin() as connection:
+            self._desk.lock(connection, {arrival.obs_id for arrival in arrivals})
+            self._desk.learn(connection, arrivals, now)
+            self._desk.claim(connection, arrivals, now)
+            return self._take_due(connection, now, room, full)
+
+    # ------------------------------------------------------------------ requests
+
+    def take_due(self, room: int, full: Collection[str] = ()) -> list[Request]:
+        """Record as requested the processings whose time has come, at most `room` of them."""
+        with self._engine.begin() as connection:
+            return self._take_due(connection, self._clock(), room, full)
+
+    def next_time(self, full: Collection[str] = ()) -> float | None:
+        """When something is to be done next: a request, or a question to a silent pipeline."""
+        with reading(self._engine) as connection:
+            now = self._clock()
+            later = sa.select(sa.func.min(table.c.not_before)).where(
+                sa.text(PENDING), table.c.not_before > now, table.c.provider.not_in(full)
+            )
+            asked = sa.select(sa.func.min(table.c.ask_at)).where(sa.text(ACTIVE))
+            times = [connection.scalar(later), connection.scalar(asked)]
+        return min((time_ for time_ in times if time_ is not None), default=None)
+
+    def _take_due(
+        self, connection: sa.Connection, now: float, room: int, full: Collection[str]
+    ) -> list[Request]:
+        if room <= 0:
+            return []
+        rooms = self._rooms(connection)
+        closed = {*full, *(provider for provider, left in rooms.items() if left <= 0)}
+        due = connection.execute(
+            sa.select(table)
+            .where(sa.text(PENDING), table.c.not_before <= now, table.c.provider.not_in(closed))
+            .order_by(table.c.priority.desc(), table.c.created)
+            .limit(room)
+            .with_for_update(skip_locked=True)
+        ).all()
+        chosen = [row for row in due if _take_place(rooms, row.provider)]
+        if chosen:
+            self._mark_requested(connection, [row.id for row in chosen], now)
+        return [
+            Request(row.id, row.product, row.obs_id, row.provider, row.attempt + 1)
+            for row in chosen
+        ]
+
+    def _rooms(self, connection: sa.Connection) -> dict[str, int]:
+        """Places left at each provider that has a limit."""
+        limits = {
+            provider.name: provider.max_concurrent
+            for provider in self._graph.providers.values()
+            if provider.max_concurrent is not None
+        }
+        if not limits:
+            return {}
+        counts = connection.execute(
+            sa.select(table.c.provider, sa.func.count())
+            .where(sa.text(ACTIVE), table.c.provider.in_(limits))
+            .group_by(table.c.provider)
+        ).all()
+        busy = {row[0]: row[1] for row in counts}
+        return {name: limit - busy.get(name, 0) for name, limit in limits.items()}
+
+    def _mark_requested(self, connection: sa.Connection, ids: list[str], now: float) -> None:
+        connection.execute(
+            sa.update(table)
+            .where(table.c.id.in_(ids))
+            .values(
+                state=State.REQUESTED,
+                attempt=table.c.attempt + 1,
+                pipeline_attempt=table.c.attempt + 1,
+                requested=now,
+                started=None,
+                done=0,
+                total=0,
+                ask_at=now + self._config.ask_after_s,
+            )
+        )
+
+    # ------------------------------------------------------------------ following
+
+    def settle(self, news: Sequence[News]) -> list[Row]:
+        """Record what was learnt; return the processings that now retry, or have ended."""
+        if not news:
+            return []
+        now = self._clock()
+        turned: list[str] = []
+        with self._engine.begin() as connection:
+            known = self._rows(connection, {item.processing_id for item in news})
+            changes: dict[str, dict[str, Any]] = {}
+            for item in news:
+                row = known.get(item.processing_id)
+                if row is None:
+                    continue
+                current = {**_columns(row), **changes.get(row.id, {})}
+                change = self._change(current, item, now)
+                if change is not None:
+                    changes.setdefault(row.id, {}).update(change)
+            for processing_id, change in changes.items():
+                connection.execute(
+                    sa.update(table).where(table.c.id == processing_id).values(**change)
+                )
+                if change.get("state") in _TURNS:
+                    turned.append(processing_id)
+            after = self._rows(connection, turned)
+            self._desk.release_waiting(connection, after.values(), now)
+        return list(after.values())
+
+    def silent(self) -> list[Row]:
+        """Processings whose pipeline is to be asked now; they are not returned again at once."""
+        now = self._clock()
+        with self._engine.begin() as connection:
+            rows = connection.execute(
+                sa.select(table)
+                .where(sa.text(ACTIVE), table.c.ask_at <= now)
+                .order_by(table.c.ask_at)
+                .limit(MOST_ASKED)
+                .with_for_update(skip_locked=True)
+            ).all()
+            for row in rows:
+                connection.execute(
+                    sa.update(table)
+                    .where(table.c.id == row.id)
+                    .values(ask_at=self._next_question(_columns(row), now))
+                )
+        return list(rows)
+
+    def _change(self, row: Mapping[str, Any], item: News, now: float) -> dict[str, Any] | None:
+        """The columns that `item` changes; None where it is old news."""
+        stale = item.attempt is not None and item.attempt < row["pipeline_attempt"]
+        if stale or State(row["state"]) not in _AT_PROVIDER:
+            return None
+        if item.state is State.FAILED:
+            return self._after_failure(row, item, now)
+        if item.state is State.WAITING:
+            return {
+                "state": State.WAITING,
+                "attempt": row["attempt"] - 1,
+                "not_before": now + item.wait_s,
+            }
+        change: dict[str, Any] = {"state": item.state, "done": item.done, "total": item.total}
+        if item.answered_attempt is not None:
+            change["pipeline_attempt"] = item.answered_attempt
+        if item.state is State.RUNNING and row["started"] is None:
+            change["started"] = item.started or now
+        if item.state.ended:
+            error = None if item.state is State.SUCCEEDED else item.error
+            started = row["started"] or item.started
+            return {**change, "ended": now, "error": error, "started": started}
+        change["ask_at"] = self._next_question({**row, **change}, now)
+        return change
+
+    def _after_failure(self, row: Mapping[str, Any], item: News, now: float) -> dict[str, Any]:
+        if item.final or row["attempt"] >= row["max_attempts"]:
+            return {"state": State.FAILED, "error": item.error, "ended": now}
+        config = self._config
+        wait = retry_wait_s(row["attempt"], config.retry_wait_s, config.retry_wait_max_s)
+        return {"state": State.RETRYING, "error": item.error, "not_before": now + wait}
+
+    def _next_question(self, row: Mapping[str, Any], now: float) -> float:
+        wait = ask_wait_s(now - (row["requested"] or now), self._config.ask_after_s)
+        if row["started"] is None:
+            return now + wait
+        # No later than its deadline, so that one that never ends is seen to.
+        deadline: float = row["started"] + row["timeout_s"]
+        return min(now + wait, max(now, deadline) + _AFTER_DEADLINE_S)
+
+    def _rows(self, connection: sa.Connection, ids: Collection[str]) -> dict[str, Row]:
+        if not ids:
+            return {}
+        rows = connection.execute(
+            sa.select(table).where(table.c.id.in_(ids)).with_for_update()
+        ).all()
+        return {row.id: row for row in rows}
+
+    # ------------------------------------------------------------------ by hand
+
+    def ask_for(self, product: str, obs_id: str) -> Row:
+        """Record a processing asked for by a person; it is made whatever was made before.
+
+        Raises
+        ------
+        KeyError
+            If the graph has no such product.
+        """
+        with self._engine.begin() as connection:
+            return self._desk.claim_by_hand(
+                connection, self._graph.products[product], obs_id, self._clock()
+            )
+
+    def retry(self, processing_id: str) -> Row | None:
+        """Give an ended processing its attempts anew; None where it has not ended, or succeeded."""
+        with self._engine.begin() as connection:
+            row = self._rows(connection, [processing_id]).get(processing_id)
+            if row is None or row.state not in (State.FAILED, State.CANCELLED):
+                return None
+            product = self._graph.products.get(row.product)
+            more = product.max_attempts if product else 1
+            self._set(
+                connection,
+                processing_id,
+                state=State.WAITING,
+                max_attempts=row.attempt + more,
+                not_before=self._clock(),
+                ended=None,
+            )
+            self._desk.hold_back(connection)
+            return self._rows(connection, [processing_id])[processing_id]
+
+    def cancel(self, processing_id: str, reason: str) -> Row | None:
+        """Record as cancelled a processing that has not ended; None where it has.
+
+        Returns
+        -------
+        Row or None
+            As it was before, so that its provider can be told where it was there.
+        """
+        with self._engine.begin() as connection:
+            row = self._rows(connection, [processing_id]).get(processing_id)
+            if row is None or State(row.state).ended:
+                return None
+            now = self._clock()
+            self._set(connection, processing_id, state=State.CANCELLED, error=reason, ended=now)
+            after = self._rows(connection, [processing_id])
+            self._desk.release_waiting(connection, after.values(), now)
+            return row
+
+    def hold(self, provider: str | None) -> None:
+        """Keep back what is not requested yet, of one provider or of all."""
+        values = {"provider": provider or EVERY_PROVIDER, "since": self._clock()}
+        with self._engine.begin() as connection:
+            connection.execute(insert(connection, holds).values(values).on_conflict_do_nothing())
+            self._desk.hold_back(connection)
+
+    def release(self, provider: str | None) -> None:
+        """End a hold; a hold of all does not end by releasing one provider."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.delete(holds).where(holds.c.provider == (provider or EVERY_PROVIDER))
+            )
+            connection.execute(
+                sa.update(table)
+                .where(table.c.state == State.HELD)
+                .values(state=State.WAITING, not_before=self._clock())
+            )
+            self._desk.hold_back(connection)
+
+    def held(self) -> list[str]:
+        """Providers that are held; ``*`` for all."""
+        with reading(self._engine) as connection:
+            return sorted(connection.scalars(sa.select(holds.c.provider)))
+
+    def _set(self, connection: sa.Connection, processing_id: str, **values: Any) -> None:
+        connection.execute(sa.update(table).where(table.c.id == processing_id).values(**values))
+
+
+_AT_PROVIDER: Final = frozenset({State.REQUESTED, State.QUEUED, State.RUNNING})
+_TURNS: Final = frozenset({State.RETRYING, State.FAILED, State.CANCELLED, State.SUCCEEDED})
+_AFTER_DEADLINE_S: Final = 0.05
+
+
+def _columns(row: Row) -> dict[str, Any]:
+    return dict(row._mapping)
+
+
+def _about(connection: sa.Connection, key: str) -> str | None:
+    value: str | None = connection.scalar(sa.select(about.c.value).where(about.c.key == key))
+    return value
+
+
+def _take_place(rooms: dict[str, int], provider: str) -> bool:
+    """Take one place at `provider`, where places are counted and one is left."""
+    if provider not in rooms:
+        return True
+    rooms[provider] -= 1
+    return rooms[provider] >= 0
+
+
+def _batches(items: Iterable[Arrival], size: int) -> Iterable[list[Arrival]]:
+    batch: list[Arrival] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    yield batch

@@ -1,0 +1,92 @@
+"""The conductor's tables. Times are seconds since 1970 in UTC: they are compared, and added to."""
+
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+PENDING: Final = "state IN ('waiting', 'retrying')"
+"""To be requested when their time has come."""
+ACTIVE: Final = "state IN ('requested', 'queued', 'running')"
+"""At their provider."""
+
+EVERY_PROVIDER: Final = "*"
+"""In `holds`: all are held."""
+
+metadata = sa.MetaData()
+
+about = sa.Table(
+    "conductor_about",
+    metadata,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("value", sa.String, nullable=False),
+)
+
+available = sa.Table(
+    "conductor_available",
+    metadata,
+    sa.Column("obs_id", sa.String, primary_key=True),
+    sa.Column("product", sa.String, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("heard", sa.Float, nullable=False),
+)
+
+processings = sa.Table(
+    "conductor_processings",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("product", sa.String, nullable=False),
+    sa.Column("obs_id", sa.String, nullable=False),
+    # What makes a claim unique: the versions of its inputs, or one word for all of them.
+    sa.Column("claim", sa.String, nullable=False),
+    sa.Column("inputs", sa.JSON, nullable=False),
+    sa.Column("provider", sa.String, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    # The attempt as the pipeline counts it; what it says of an earlier one is old news.
+    sa.Column("pipeline_attempt", sa.Integer, nullable=False),
+    sa.Column("max_attempts", sa.Integer, nullable=False),
+    sa.Column("timeout_s", sa.Float, nullable=False),
+    sa.Column("not_before", sa.Float, nullable=False),
+    sa.Column("ask_at", sa.Float, nullable=False),
+    sa.Column("done", sa.Integer, nullable=False),
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("error", sa.String),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("requested", sa.Float),
+    sa.Column("started", sa.Float),
+    sa.Column("ended", sa.Float),
+    sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
+    sa.Index("conductor_of_observation", "obs_id"),
+    sa.Index("conductor_newest", "created", "id"),
+)
+
+sa.Index(
+    "conductor_due",
+    processings.c.priority.desc(),
+    processings.c.created,
+    sqlite_where=sa.text(PENDING),
+    postgresql_where=sa.text(PENDING),
+)
+sa.Index(
+    "conductor_later",
+    processings.c.not_before,
+    sqlite_where=sa.text(PENDING),
+    postgresql_where=sa.text(PENDING),
+)
+sa.Index(
+    "conductor_followed",
+    processings.c.ask_at,
+    sqlite_where=sa.text(ACTIVE),
+    postgresql_where=sa.text(ACTIVE),
+)
+
+holds = sa.Table(
+    "conductor_holds",
+    metadata,
+    sa.Column("provider", sa.String, primary_key=True),
+    sa.Column("since", sa.Float, nullable=False),
+)

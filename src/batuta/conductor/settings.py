@@ -1,0 +1,39 @@
+"""What the conductor is told when it starts."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from batuta.service.settings import ServiceSettings
+
+
+class ConductorSettings(ServiceSettings):
+    """Settings of a conductor; see the fields' descriptions."""
+
+    port: int = Field(8002, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    graph: Path = Field(description="The product graph, JSON or YAML.")
+    database_url: str = Field(
+        "sqlite:///batuta-data/conductor.db",
+        description="Where it keeps what is available and every processing: sqlite:///file, or "
+        "postgresql://... for several conductors that share the work.",
+    )
+    sdb_url: str = Field(
+        "http://127.0.0.1:8001",
+        description="The product database, asked for what it holds when the conductor's own "
+        "database is new.",
+    )
+    provider_urls: dict[str, str] = Field(
+        default_factory=dict,
+        description="Address that replaces the graph's, as PROVIDER=URL; may be repeated.",
+    )
+    retry_wait_s: float = Field(
+        1.0, gt=0, description="Wait before a second attempt, in seconds; doubled at each further."
+    )
+    retry_wait_max_s: float = Field(
+        300.0, gt=0, description="Longest wait between two attempts, in seconds."
+    )
+    ask_after_s: float = Field(
+        2.0,
+        gt=0,
+        description="How long a processing may be silent before its pipeline is asked, in seconds.",
+    )

@@ -1,0 +1,281 @@
+"""What the conductor shows: observations, processings, and why a product was or was not made."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import sqlalchemy as sa
+from pydantic import BaseModel
+
+from batuta.conductor.ledger import Row
+from batuta.conductor.schema import available
+from batuta.conductor.schema import processings as table
+from batuta.graph import Graph
+from batuta.messaging import Processing, ProcessingState, Progress
+from batuta.service.database import reading
+from batuta.service.lists import Page
+
+MOST_ITEMS: Final = 1000
+
+
+class ConductorProcessing(Processing):
+    """A processing as the conductor sees it.
+
+    `inputs` are the versions that it was claimed from, 0 where the source keeps none;
+    `next_attempt` is when it is requested next, while it waits.
+    """
+
+    provider: str
+    inputs: dict[str, int]
+    max_attempts: int
+    created: datetime
+    requested: datetime | None = None
+    next_attempt: datetime | None = None
+
+
+class ProductView(BaseModel):
+    """A product of one observation: there, being made, failed, or not expected yet.
+
+    `state` is ``available``, a processing's state, or ``missing`` with what it lacks.
+    """
+
+    product: str
+    state: str
+    version: int | None = None
+    processing: ConductorProcessing | None = None
+    lacks: list[str] = []
+
+
+class ObservationView(BaseModel):
+    """An observation in brief: how many products are there, and how many processings per state."""
+
+    obs_id: str
+    available: int
+    processings: dict[str, int]
+    last_news: datetime | None = None
+
+
+class ObservationDetail(ObservationView):
+    """An observation, with each product that the graph can make of what it has."""
+
+    products: list[ProductView]
+
+
+class Why(BaseModel):
+    """Why a product of an observation was, or was not, made."""
+
+    product: str
+    obs_id: str
+    answer: str
+    lacks: list[str] = []
+    available: dict[str, int] = {}
+    processings: list[ConductorProcessing] = []
+
+
+class Views:
+    """Reads the conductor's database; never writes."""
+
+    def __init__(self, engine: sa.Engine, graph: Graph) -> None:
+        self._engine = engine
+        self._graph = graph
+
+    def processing(self, processing_id: str) -> ConductorProcessing | None:
+        """One processing; None if there is none of that id."""
+        with reading(self._engine) as connection:
+            row = connection.execute(
+                sa.select(table).where(table.c.id == processing_id)
+            ).one_or_none()
+        return None if row is None else shown(row)
+
+    def processings(
+        self, filters: Mapping[str, str | None], limit: int, cursor: str | None
+    ) -> Page[ConductorProcessing]:
+        """Newest first; `filters` by the names of columns."""
+        query = sa.select(table).order_by(table.c.created.desc(), table.c.id.desc())
+        for name, value in filters.items():
+            if value is not None:
+                query = query.where(table.c[name] == value)
+        if cursor is not None:
+            created, _, processing_id = cursor.partition("_")
+            before = sa.tuple_(table.c.created, table.c.id)
+            query = query.where(before < sa.tuple_(float(created), processing_id))
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.limit(limit + 1)).all()
+        following = None
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            following = f"{last.created!r}_{last.id}"
+        return Page(items=[shown(row) for row in rows[:limit]], next=following)
+
+    def counts(self) -> dict[str, int]:
+        """How many processings are in each state."""
+        query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
+        with reading(self._engine) as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def observations(self, limit: int, cursor: str | None) -> Page[ObservationView]:
+        """Observations by their id."""
+        query = (
+            sa.select(
+                available.c.obs_id,
+                sa.func.count().label("there"),
+                sa.func.max(available.c.heard).label("heard"),
+            )
+            .where(available.c.obs_id > (cursor or ""))
+            .group_by(available.c.obs_id)
+            .order_by(available.c.obs_id)
+            .limit(limit + 1)
+        )
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+            states = _states(connection, [row.obs_id for row in rows])
+        items = [
+            ObservationView(
+                obs_id=row.obs_id,
+                available=row.there,
+                processings=states.get(row.obs_id, {}),
+                last_news=_time(row.heard),
+            )
+            for row in rows[:limit]
+        ]
+        return Page(items=items, next=items[-1].obs_id if len(rows) > limit else None)
+
+    def observation(self, obs_id: str) -> ObservationDetail | None:
+        """One observation; None if nothing is known of it."""
+        with reading(self._engine) as connection:
+            there = connection.execute(
+                sa.select(available).where(available.c.obs_id == obs_id)
+            ).all()
+            rows = self._of_observation(connection, obs_id)
+        if not there and not rows:
+            return None
+        versions = {row.product: row.version for row in there}
+        states = [row.state for row in rows]
+        return ObservationDetail(
+            obs_id=obs_id,
+            available=len(there),
+            processings={state: states.count(state) for state in dict.fromkeys(states)},
+            last_news=_time(max((row.heard for row in there), default=None)),
+            products=self._products(versions, rows),
+        )
+
+    def why(self, product: str, obs_id: str) -> Why:
+        """Why `product` of `obs_id` was, or was not, made. The graph knows `product`."""
+        with reading(self._engine) as connection:
+            query = sa.select(available.c.product, available.c.version)
+            there = {
+                row[0]: row[1]
+                for row in connection.execute(query.where(available.c.obs_id == obs_id))
+            }
+            rows = [
+                row for row in self._of_observation(connection, obs_id) if row.product == product
+            ]
+        lacks = self._lacks(product, there)
+        return Why(
+            product=product,
+            obs_id=obs_id,
+            answer=_answer(product, there, rows, lacks, self._graph),
+            lacks=lacks,
+            available=there,
+            processings=[shown(row) for row in rows],
+        )
+
+    def _of_observation(self, connection: sa.Connection, obs_id: str) -> list[Row]:
+        query = sa.select(table).where(table.c.obs_id == obs_id).order_by(table.c.created)
+        return list(connection.execute(query))
+
+    def _products(self, versions: Mapping[str, int], rows: Iterable[Row]) -> list[ProductView]:
+        latest = {row.product: row for row in rows}
+        views = []
+        for level in self._graph.levels():
+            for name in level:
+                row = latest.get(name)
+                if name not in versions and name not in self._graph.products:
+                    continue
+                views.append(self._product(name, versions, row))
+        return views
+
+    def _product(self, name: str, versions: Mapping[str, int], row: Row | None) -> ProductView:
+        processing = None if row is None else shown(row)
+        if name in versions and (processing is None or processing.state.ended):
+            version = versions[name] or None
+            return ProductView(
+                product=name, state="available", version=version, processing=processing
+            )
+        if processing is not None:
+            return ProductView(product=name, state=processing.state, processing=processing)
+        return ProductView(product=name, state="missing", lacks=self._lacks(name, versions))
+
+    def _lacks(self, product: str, there: Mapping[str, int]) -> list[str]:
+        if product not in self._graph.products:
+            return []
+        return list(self._graph.missing_for(product, there))
+
+
+def shown(row: Row) -> ConductorProcessing:
+    """A row as REST shows it."""
+    state = ProcessingState(row.state)
+    waits = state in (ProcessingState.WAITING, ProcessingState.RETRYING)
+    return ConductorProcessing(
+        id=row.id,
+        product=row.product,
+        obs_id=row.obs_id,
+        state=state,
+        attempt=row.attempt,
+        progress=Progress(done=row.done, total=row.total),
+        error=row.error,
+        started=_time(row.started),
+        ended=_time(row.ended),
+        provider=row.provider,
+        inputs=row.inputs,
+        max_attempts=row.max_attempts,
+        created=datetime.fromtimestamp(row.created, UTC),
+        requested=_time(row.requested),
+        next_attempt=_time(row.not_before) if waits else None,
+    )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _states(connection: sa.Connection, observations: list[str]) -> dict[str, dict[str, int]]:
+    query = (
+        sa.select(table.c.obs_id, table.c.state, sa.func.count())
+        .where(table.c.obs_id.in_(observations))
+        .group_by(table.c.obs_id, table.c.state)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for obs_id, state, count in connection.execute(query):
+        found.setdefault(obs_id, {})[state] = count
+    return found
+
+
+def _answer(
+    product: str,
+    there: Mapping[str, int],
+    rows: list[Row],
+    lacks: list[str],
+    graph: Graph,
+) -> str:
+    if rows:
+        return _answer_of_processing(product, rows[-1])
+    if product in there:
+        how = "arrived from outside" if product in graph.inputs else "archived by hand"
+        return f"{product} is available: it {how}"
+    if product in graph.inputs:
+        return f"{product} is an input, and has not arrived"
+    if lacks:
+        return f"{product} was not made: it lacks {', '.join(lacks)}"
+    return f"{product} was not made: none of its inputs has been announced since it could be"
+
+
+def _answer_of_processing(product: str, row: Row) -> str:
+    made_from = ", ".join(
+        f"{name} v{version}" if version else name for name, version in row.inputs.items()
+    )
+    told = (
+        f"{product} is {row.state} at {row.provider}, attempt {row.attempt} of {row.max_attempts}"
+    )
+    error = f": {row.error}" if row.error else ""
+    return f"{told}{error}; claimed from {made_from}"
