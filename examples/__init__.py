@@ -1,0 +1,1 @@
+"""Examples of Batuta: graphs, pipelines and the demonstration."""
