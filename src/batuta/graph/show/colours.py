@@ -20,5 +20,5 @@ def provider_colours(graph: Graph) -> dict[str, str]:
 def _colour(rank: int) -> str:
     if rank < len(_PALETTE):
         return _PALETTE[rank]
-    channels = hls_to_rgb(rank * _GOLDEN_ANGLE % 1, 0.45, 0.5)
+    channels = hls_to_rgb(rank * _GOLDEN_ANGLE % 1, 0.38, 0.5)
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)

@@ -19,6 +19,7 @@ _GAP: Final = 88.0
 _MARGIN: Final = 24.0
 _TITLE: Final = 56.0
 _LEGEND_ROW: Final = 22.0
+_NARROWEST: Final = 560.0
 _INPUT_COLOUR: Final = "#888888"
 
 # Boxes are filled with their colour, text on them is white; all else follows the reader's theme.
@@ -66,11 +67,12 @@ class _Picture:
         self._lefts, self._widths = self._columns()
 
     def drawn(self) -> str:
+        """Return the whole picture."""
         places = self._layout.places.values()
-        bends = [bend for edge in self._layout.edges for bend in edge.bends]
+        bends = (bend for edge in self._layout.edges for bend in edge.bends)
         legend_y = self._y(max((place.row for place in (*places, *bends)), default=0)) + _ROW + 16
-        width = max(self._lefts[-1] + self._widths[-1] + _MARGIN, 560.0)
-        height = legend_y + _LEGEND_ROW * (len(self._colours) + 3) + _MARGIN
+        width = max(self._lefts[-1] + self._widths[-1] + _MARGIN, _NARROWEST)
+        height = legend_y + _LEGEND_ROW * self._legend_rows(width) + _MARGIN
         size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
         lines = (
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
@@ -80,7 +82,7 @@ class _Picture:
             *self._heading(),
             *self._edges(),
             *self._boxes(),
-            *self._legend(legend_y),
+            *self._legend(legend_y, width),
             "</svg>\n",
         )
         return "\n".join(lines)
@@ -146,18 +148,32 @@ class _Picture:
             f'<text x="{left + width / 2:.1f}" y="{y:.1f}">{escape(name)}</text></g>'
         )
 
-    def _legend(self, top: float) -> Iterator[str]:
+    def _legend(self, top: float, width: float) -> Iterator[str]:
         yield f'<text class="quiet" x="{_MARGIN:g}" y="{top:.1f}">made by</text>'
-        entries = [
-            *((f'<rect y="-11" width="26" height="14" rx="3" fill="{colour}"/>', name)
-              for name, colour in self._colours.items()),
-            (f'<path class="edge" stroke="{_INPUT_COLOUR}" d="M0 -4h26"/>', "mandatory input"),
-            (f'<path class="edge optional" stroke="{_INPUT_COLOUR}" d="M0 -4h26"/>', "optional input"),
-        ]  # fmt: skip
-        for rank, (mark, meaning) in enumerate(entries, start=1):
-            y = top + rank * _LEGEND_ROW
+        entries = self._legend_entries()
+        rows = self._legend_rows(width)
+        for rank, (mark, meaning) in enumerate(entries):
+            column, row = divmod(rank, rows)
+            x, y = _MARGIN + column * self._legend_width(), top + (row + 1) * _LEGEND_ROW
             text = f'<text x="36">{escape(meaning)}</text>'
-            yield f'<g transform="translate({_MARGIN:g} {y:.1f})">{mark}{text}</g>'
+            yield f'<g transform="translate({x:.1f} {y:.1f})">{mark}{text}</g>'
+
+    def _legend_entries(self) -> list[tuple[str, str]]:
+        """Return a mark and its meaning for each provider and each kind of link."""
+        box = '<rect y="-11" width="26" height="14" rx="3" fill="{}"/>'
+        line = f'<path class="{{}}" stroke="{_INPUT_COLOUR}" d="M0 -4h26"/>'
+        return [
+            *((box.format(colour), name) for name, colour in self._colours.items()),
+            (line.format("edge"), "mandatory input"),
+            (line.format("edge optional"), "optional input"),
+        ]
+
+    def _legend_width(self) -> float:
+        return _CHARACTER * max(len(meaning) for _, meaning in self._legend_entries()) + 60
+
+    def _legend_rows(self, width: float) -> int:
+        columns = max(1, int((width - 2 * _MARGIN) / self._legend_width()))
+        return -(-len(self._legend_entries()) // columns)
 
 
 def _told(product: Product) -> str:
