@@ -1,0 +1,26 @@
+"""Where tasks run: the contract of a cluster, and the modes that keep to it."""
+
+from batuta.cluster.contract import AbstractCluster, Future
+from batuta.cluster.errors import (
+    ClusterError,
+    ClusterStalledError,
+    TaskFailedError,
+    TaskTimeoutError,
+    WorkerLostError,
+    WorkerMemoryError,
+)
+from batuta.cluster.factory import available_modes, check_configuration, create_cluster
+
+__all__ = [
+    "AbstractCluster",
+    "ClusterError",
+    "ClusterStalledError",
+    "Future",
+    "TaskFailedError",
+    "TaskTimeoutError",
+    "WorkerLostError",
+    "WorkerMemoryError",
+    "available_modes",
+    "check_configuration",
+    "create_cluster",
+]

@@ -1,0 +1,130 @@
+"""The configuration of the modes (seed 002): every key, type and default."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+
+from batuta.errors import ConfigurationError
+
+PositiveInt = Annotated[StrictInt, Field(gt=0)]
+PositiveNumber = Annotated[StrictInt | StrictFloat, Field(gt=0, allow_inf_nan=False)]
+
+RAM_PER_WORKER_MB = 2000
+
+
+class ProfilingConfig(BaseModel):
+    """What time and memory tasks take. Checked, but this version does not profile yet."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["cars_profiling", "cprofile", "memray"] = "cars_profiling"
+    loop_testing: StrictBool = False
+
+
+class CommonConfig(BaseModel):
+    """The keys of every mode."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: str
+    task_timeout: PositiveInt = 600
+    """Seconds without any task ending, before the cluster is restarted."""
+    profiling: ProfilingConfig | None = None
+
+
+class SequentialConfig(CommonConfig):
+    """Tasks run in this process, when they are created."""
+
+    mode: Literal["sequential"] = "sequential"
+
+
+class AutoConfig(CommonConfig):
+    """`multiprocessing`, with workers of 2000 MB, as many as this process may use."""
+
+    mode: Literal["auto"] = "auto"
+
+
+class MultiprocessingConfig(CommonConfig):
+    """Tasks run in processes of this machine."""
+
+    mode: Literal["multiprocessing"] = "multiprocessing"
+    mp_mode: Literal["forkserver", "fork", "spawn"] = "forkserver"
+    """How processes are started."""
+    nb_workers: PositiveInt = 2
+    max_ram_per_worker: PositiveNumber = RAM_PER_WORKER_MB
+    """MB that a worker should not exceed."""
+    max_tasks_per_worker: PositiveInt = 10
+    """Tasks after which a worker is renewed; tasks run as one count for one."""
+    dump_to_disk: StrictBool = True
+    """Whether results wait under the output folder, rather than in memory."""
+    per_job_timeout: PositiveNumber = 600
+    """Seconds after which a task is killed."""
+    factorize_tasks: StrictBool = True
+    """Whether a task whose only consumer is the next one runs with it."""
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
+    """Check `given` against `model`.
+
+    Raises
+    ------
+    ConfigurationError
+        One line per mistake: the key, what was given, what is accepted.
+    """
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        # A union complains once for each of its members: one line a key is enough.
+        problems = {
+            each["loc"][: _depth(model, each)]: _problem(model, each) for each in error.errors()
+        }
+        raise ConfigurationError(problems.values()) from None
+
+
+def _depth(model: type[BaseModel], error: ErrorDetails) -> int:
+    return 2 if error["loc"][0] == "profiling" and "profiling" in model.model_fields else 1
+
+
+def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
+    names = [str(part) for part in error["loc"]]
+    nested = names[0] == "profiling" and len(names) > 1
+    key = ".".join(names[:2]) if nested else names[0]
+    owner: type[BaseModel] = ProfilingConfig if nested else model
+    last = names[1] if nested else names[0]
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key{_suggestion(last, owner)}"
+    return f"{key}: {error['input']!r} given, {expected(owner, last)} expected"
+
+
+def _suggestion(key: str, model: type[BaseModel]) -> str:
+    known = list(model.model_fields)
+    close = difflib.get_close_matches(key, known, n=1)
+    return f", did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"
+
+
+def expected(model: type[BaseModel], key: str) -> str:
+    """Say in words what a key accepts."""
+    annotation = repr(model.model_fields[key].rebuild_annotation())
+    if "Literal[" in annotation:
+        inside = annotation.split("Literal[", 1)[1].split("]", 1)[0]
+        choices = [choice.strip().strip("'\"") for choice in inside.split(",")]
+        return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+    if "ProfilingConfig" in annotation:
+        return "a table of keys"
+    if "bool" in annotation:
+        return "true or false"
+    return "a number above 0" if "float" in annotation else "a whole number above 0"

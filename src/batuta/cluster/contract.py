@@ -1,0 +1,65 @@
+"""What a cluster is: the one page that every mode, ours or a plugin's, keeps to."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+from batuta.cluster.config import CommonConfig
+
+CreateTask: TypeAlias = Callable[..., Any]
+"""Called with a task's arguments: gives its delayed object, or a tuple of `nout` of them."""
+
+
+class Future(Protocol):
+    """A task that was started, whose result will come."""
+
+    @property
+    def delayed(self) -> Any:
+        """What `start_tasks` was given."""
+
+    def result(self) -> Any:
+        """Give the result, or raise `TaskFailedError` with the root cause.
+
+        To be called on futures that `future_iterator` has given.
+        """
+
+
+class AbstractCluster(Protocol):
+    """Where tasks run.
+
+    A mode is a class with these members, made with its checked configuration, the output folder
+    (None where there is none) and whether to start at once. It is named in
+    `batuta.cluster.factory.MODES`, or by an entry point of the group ``batuta.clusters``.
+    """
+
+    config_model: ClassVar[type[CommonConfig]]
+    """Its configuration: every key, type and default."""
+
+    def __init__(self, config: Any, out_dir: Path | None, *, launch_worker: bool = True) -> None:
+        """Take what it needs; with `launch_worker` False, declare tasks only."""
+
+    @property
+    def checked_conf_cluster(self) -> dict[str, Any]:
+        """The configuration in force, every key with its value."""
+
+    @property
+    def delayed_type(self) -> type:
+        """Type of its delayed objects; `object` where they are the data itself."""
+
+    def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
+        """Declare that `func`, which returns `nout` results, is to be called."""
+
+    def start_tasks(self, task_list: Sequence[Any]) -> list[Any]:
+        """Start computing delayed objects and all they need; one future each, in their order."""
+
+    def future_iterator(self, future_list: Sequence[Any]) -> Iterator[Any]:
+        """Give the futures of `future_list` as they end, failed ones included.
+
+        The result of a future is freed when the next one is asked for, unless it was taken.
+        """
+
+    def scatter(self, data: Any) -> Any:
+        """Put `data` where every task can read it; give what to pass to tasks in its place."""
+
+    def cleanup(self) -> None:
+        """End every process and remove every temporary file; harmless when done before."""

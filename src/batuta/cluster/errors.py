@@ -1,0 +1,46 @@
+"""What can go wrong in a cluster."""
+
+from batuta.errors import BatutaError
+
+
+class ClusterError(BatutaError, RuntimeError):
+    """The cluster cannot do what is asked of it."""
+
+
+class ClusterStalledError(ClusterError):
+    """No task has ended for `task_timeout`."""
+
+
+class TaskFailedError(BatutaError):
+    """A task has no result.
+
+    The exception that the task raised, or what became of its worker, is its ``__cause__``.
+
+    Parameters
+    ----------
+    function : str
+        Name of the task's function.
+    reason : str
+        The root cause in one line.
+    """
+
+    def __init__(self, function: str, reason: str) -> None:
+        self.function = function
+        self.reason = reason
+        super().__init__(f"{reason} (in task {function})")
+
+    def __reduce__(self) -> tuple[type["TaskFailedError"], tuple[str, str]]:
+        """Cross process borders with its parts kept apart."""
+        return type(self), (self.function, self.reason)
+
+
+class WorkerLostError(ClusterError):
+    """A worker died while it ran a task: killed by the system, or ended by the task."""
+
+
+class TaskTimeoutError(ClusterError, TimeoutError):
+    """A task ran for longer than `per_job_timeout` and was killed."""
+
+
+class WorkerMemoryError(ClusterError, MemoryError):
+    """A worker held more than `max_ram_per_worker` while the machine ran out of memory."""

@@ -1,0 +1,167 @@
+"""Tasks in processes of this machine."""
+
+import logging
+import queue
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from batuta.cluster.config import CommonConfig, MultiprocessingConfig
+from batuta.cluster.contract import CreateTask
+from batuta.cluster.errors import ClusterError, ClusterStalledError
+from batuta.cluster.pool import PoolSettings
+from batuta.cluster.runs import Run, TaskFuture
+from batuta.cluster.scheduler import Scheduler
+from batuta.cluster.store import ResultStore, put
+from batuta.cluster.tasks import Delayed, Scattered, check_nout, declare
+from batuta.cluster.watch import Limits
+
+RESULTS_FOLDER: Final = "tmp_save_disk"
+LOGS_FOLDER: Final = "workers_log"
+
+_STALL_GRACE_S: Final = 1.0
+"""A task killed at `per_job_timeout` ends before a cluster with the same `task_timeout` stalls."""
+
+
+class MultiprocessingCluster:
+    """Workers are processes, each renewed and watched on its own."""
+
+    config_model: ClassVar[type[CommonConfig]] = MultiprocessingConfig
+
+    def __init__(
+        self, config: MultiprocessingConfig, out_dir: Path | None, *, launch_worker: bool = True
+    ) -> None:
+        self.config = config
+        self.out_dir = out_dir
+        self.checked_conf_cluster: dict[str, Any] = config.model_dump()
+        self._scattered: list[Scattered] = []
+        self._engine: _Engine | None = _Engine(config, out_dir) if launch_worker else None
+
+    @property
+    def delayed_type(self) -> type:
+        """`Delayed`."""
+        return Delayed
+
+    def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
+        """Declare; the function is called in a worker, which imports it by its name."""
+        check_nout(nout)
+        return lambda *args, **kwargs: declare(func, args, kwargs, nout)
+
+    def start_tasks(self, task_list: Sequence[Delayed]) -> list[TaskFuture]:
+        """Start what is needed to compute `task_list`; results that are ready are not redone."""
+        strangers = [task for task in task_list if not isinstance(task, Delayed)]
+        if strangers:
+            raise ClusterError(
+                f"a {type(strangers[0]).__name__} given, delayed objects of create_task expected"
+            )
+        run = self._running().scheduler.submit(task_list)
+        return [run.futures[delayed] for delayed in task_list]
+
+    def future_iterator(self, future_list: Sequence[TaskFuture]) -> Iterator[TaskFuture]:
+        """Give futures as they end.
+
+        Raises
+        ------
+        ClusterStalledError
+            When no task has ended for `task_timeout` seconds.
+        """
+        asked = dict.fromkeys(future_list)
+        for run in dict.fromkeys(future.run for future in asked):
+            run.iterated = True
+            missing = {future for future in asked if future.run is run}
+            while missing:
+                future = self._next_of(run, missing)
+                missing.remove(future)
+                future.load()
+                self._running().scheduler.consumed(run, future.delayed)
+                yield future
+
+    def _next_of(self, run: Run, missing: set[TaskFuture]) -> TaskFuture:
+        for future in run.aside:
+            if future in missing:
+                run.aside.remove(future)
+                return future
+        while (future := self._next_finished(run)) not in missing:
+            run.aside.append(future)
+        return future
+
+    def _next_finished(self, run: Run) -> TaskFuture:
+        patience_s = self.config.task_timeout + _STALL_GRACE_S
+        while True:
+            silence_s = time.monotonic() - self._running().scheduler.last_end
+            try:
+                return run.finished.get(timeout=max(0.0, patience_s - silence_s))
+            except queue.Empty:
+                if time.monotonic() - self._running().scheduler.last_end >= patience_s:
+                    raise ClusterStalledError(
+                        f"no task has ended for {self.config.task_timeout} s (task_timeout)"
+                    ) from None
+
+    def scatter(self, data: Any) -> Scattered:
+        """Write `data` once, for every task to map."""
+        scattered = Scattered(data, put(data, str(self._running().store.folder)))
+        self._scattered.append(scattered)
+        return scattered
+
+    def cleanup(self) -> None:
+        """Kill the workers, remove the results; tasks can be declared but not started any more."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+        for scattered in self._scattered:
+            scattered.stored = None
+
+    def _running(self) -> "_Engine":
+        if self._engine is None:
+            raise ClusterError(
+                "the cluster computes nothing: it was made with launch_worker=False, or cleaned up"
+            )
+        return self._engine
+
+
+class _Engine:
+    """What a launched cluster holds: the folder of results, and the scheduler with its workers."""
+
+    def __init__(self, config: MultiprocessingConfig, out_dir: Path | None) -> None:
+        self.store = ResultStore(_results_parent(config, out_dir))
+        # A program that ends without cleaning up leaves no file all the same.
+        self._removal = weakref.finalize(self, self.store.close)
+        self.scheduler = Scheduler(
+            PoolSettings(
+                start_method=config.mp_mode,
+                folder=str(self.store.folder),
+                log_folder=_log_folder(out_dir),
+                log_level=logging.getLogger("batuta").getEffectiveLevel(),
+            ),
+            config.nb_workers,
+            Limits(
+                job_timeout_s=config.per_job_timeout,
+                ram_mb=config.max_ram_per_worker,
+                max_jobs=config.max_tasks_per_worker,
+            ),
+            fuse=config.factorize_tasks,
+        )
+        self.scheduler.start()
+
+    def close(self) -> None:
+        try:
+            self.scheduler.close()
+        finally:
+            self._removal()
+
+
+def _results_parent(config: MultiprocessingConfig, out_dir: Path | None) -> Path | None:
+    if not config.dump_to_disk:
+        return None
+    return Path(tempfile.gettempdir()) if out_dir is None else out_dir / RESULTS_FOLDER
+
+
+def _log_folder(out_dir: Path | None) -> str | None:
+    if out_dir is None:
+        return None
+    folder = out_dir / LOGS_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder.resolve())

@@ -1,0 +1,69 @@
+"""Results that were asked for: futures, and the run that they belong to."""
+
+import queue
+from collections.abc import Sequence
+from typing import Any
+
+from batuta.cluster.store import fetch
+from batuta.cluster.tasks import Delayed
+
+
+class TaskFuture:
+    """The result of a task that was started; given by `start_tasks`."""
+
+    __slots__ = ("_error", "_value", "delayed", "run")
+
+    def __init__(self, delayed: Delayed, run: "Run") -> None:
+        self.delayed = delayed
+        self.run = run
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """Note why there is no result."""
+        self._error = error
+
+    def load(self) -> None:
+        """Read the result, which may be freed afterwards."""
+        if self._error is not None or self.delayed.stored is None:
+            return
+        try:
+            self._value = fetch(self.delayed.stored)
+        except Exception as error:  # noqa: BLE001 - a result that cannot be read is a failed task
+            self._error = error
+
+    def result(self) -> Any:
+        """Give the result.
+
+        Raises
+        ------
+        TaskFailedError
+            With its root cause, if there is none.
+        """
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class Run:
+    """What one call of `start_tasks` asked for."""
+
+    def __init__(self, wanted: Sequence[Delayed]) -> None:
+        self.futures = {delayed: TaskFuture(delayed, self) for delayed in wanted}
+        self.finished: queue.SimpleQueue[TaskFuture] = queue.SimpleQueue()
+        self.aside: list[TaskFuture] = []
+        """Finished, and given to an iterator that did not ask for them."""
+        self.iterated = False
+        self.unconsumed = 0
+        """Finished, and not yet taken by an iterator."""
+        self.jobs_left = 0
+
+    def finish(self, delayed: Delayed, error: BaseException | None = None) -> None:
+        """Hand over the future of `delayed`, if it was asked for."""
+        future = self.futures.get(delayed)
+        if future is None:
+            return
+        if error is not None:
+            future.fail(error)
+        self.unconsumed += 1
+        self.finished.put(future)

@@ -1,0 +1,156 @@
+"""Results on their way from one task to the next.
+
+A result is one file: its pickle (protocol 5), and its buffers apart, so that the reader maps the
+arrays instead of copying them. Small ones travel inside the message. Only this user can read or
+write the folder.
+"""
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import mmap
+import os
+import pickle
+import shutil
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+INLINE_MAX_BYTES: Final = 8192
+"""Results up to this size travel inside the message instead of a file."""
+
+_ALIGNMENT: Final = 64
+_HEADER: Final = struct.Struct("<Q")
+_LOCK_FILE: Final = "owner.lock"
+_PREFIX: Final = "batuta-"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a result is: in the file `path`, or here in `inline`."""
+
+    path: str | None
+    inline: bytes | None = None
+
+    def discard(self) -> None:
+        """Delete the file, if there is one; those who have mapped it keep it."""
+        if self.path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)  # noqa: PTH108 - on the path of every task
+
+
+class ResultStore:
+    """The folder of a run's results, held under a lock for as long as its owner lives.
+
+    Parameters
+    ----------
+    parent : Path or None
+        Where to make it; None is shared memory (``/dev/shm``), or the temporary folder of
+        systems that have none.
+    """
+
+    def __init__(self, parent: Path | None) -> None:
+        self._made: list[Path] = []
+        if parent is None:
+            parent = shared_memory_folder()
+        elif not parent.exists():
+            parent.mkdir(parents=True)
+            self._made.append(parent)
+        remove_stale(parent)
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))  # made 0700
+        self._lock = _locked(self.folder / _LOCK_FILE)
+
+    def close(self) -> None:
+        """Remove the folder and all that is in it; harmless when done before."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+        for made in self._made:
+            with contextlib.suppress(OSError):  # another run uses it
+                made.rmdir()
+
+
+def shared_memory_folder() -> Path:
+    """Folder that lives in memory, where the system has one."""
+    shared = Path("/dev/shm")  # noqa: S108 - our folder inside is made by mkdtemp, 0700
+    return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def remove_stale(parent: Path) -> None:
+    """Remove the folders of runs that were killed: those whose lock nobody holds."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # being made, being removed, or another user's
+            lock = _locked(folder / _LOCK_FILE, "r+b")
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.close()
+
+
+def _locked(path: Path, mode: str = "xb") -> IO[bytes]:
+    stream: IO[bytes] = path.open(mode)
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        raise
+    return stream
+
+
+_NAMES: Final = itertools.count()
+
+
+def put(value: Any, folder: str) -> Stored:
+    """Write `value` in a new file of `folder`, or inside what is returned where it is small."""
+    buffers: list[memoryview] = []
+    body = pickle.dumps(
+        value, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw())
+    )
+    if len(body) + sum(buffer.nbytes for buffer in buffers) <= INLINE_MAX_BYTES:
+        return Stored(None, pickle.dumps(value, protocol=5) if buffers else body)
+    # The process id keeps apart the names given by different workers.
+    path = f"{folder}/{os.getpid()}-{next(_NAMES)}"
+    try:
+        with open(path, "xb") as stream:  # noqa: PTH123 - half the time of Path.open, each result
+            _write(stream, body, buffers)
+    except OSError:
+        Stored(path).discard()
+        raise
+    return Stored(path)
+
+
+def _write(stream: IO[bytes], body: bytes, buffers: list[memoryview]) -> None:
+    sizes = [len(body), *(buffer.nbytes for buffer in buffers)]
+    stream.write(_HEADER.pack(len(sizes)))
+    stream.write(struct.pack(f"<{len(sizes)}Q", *sizes))
+    blocks: list[bytes | memoryview] = [body, *buffers]
+    for block in blocks:
+        stream.write(bytes(-stream.tell() % _ALIGNMENT))
+        stream.write(block)
+
+
+def fetch(stored: Stored) -> Any:
+    """Give the value of a result; its arrays are mapped, and changing them changes no other's."""
+    if stored.path is None:
+        return pickle.loads(stored.inline or b"")  # noqa: S301 - written by our own processes
+    content = _content(stored.path)
+    (count,) = _HEADER.unpack_from(content)
+    sizes = struct.unpack_from(f"<{count}Q", content, _HEADER.size)
+    position = _HEADER.size + 8 * count
+    blocks = []
+    for size in sizes:
+        position += -position % _ALIGNMENT
+        blocks.append(content[position : position + size])
+        position += size
+    return pickle.loads(blocks[0], buffers=blocks[1:])  # noqa: S301 - in a folder of ours, 0700
+
+
+def _content(path: str) -> memoryview:
+    with open(path, "rb") as stream:  # noqa: PTH123 - half the time of Path.open, each result
+        try:
+            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
+        except OSError as error:
+            # A map holds a file open: too many of them at once, and this one is read instead.
+            if error.errno not in (errno.EMFILE, errno.ENOMEM):
+                raise
+            return memoryview(bytearray(stream.read()))

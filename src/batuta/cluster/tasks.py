@@ -1,0 +1,154 @@
+"""Tasks as they are declared: what to call, with what, and what it waits for."""
+
+import itertools
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from batuta.cluster.store import Stored, fetch, put
+from batuta.cluster.worker import LocalResult
+from batuta.datasets import CarsDataset, CarsDict
+from batuta.errors import ConfigurationError
+
+_IDS: Final = itertools.count()
+
+
+class Task:
+    """One call of a function, to be made later.
+
+    Parameters
+    ----------
+    function : callable
+        Importable by its name from the workers.
+    args, kwargs
+        What it is called with; delayed objects may be anywhere in lists, tuples, dictionaries,
+        CarsDicts and CarsDatasets.
+    nout : int
+        How many results it returns.
+    """
+
+    __slots__ = ("args", "dependencies", "function", "id", "kwargs", "nout", "outputs")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        nout: int,
+    ) -> None:
+        self.id = next(_IDS)
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.nout = nout
+        self.dependencies = tuple(dict.fromkeys(find_delayed((args, kwargs))))
+        self.outputs = tuple(Delayed(self, index) for index in range(nout))
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
+class Delayed:
+    """A result that is to come: one output of a task.
+
+    It stands for its value wherever it is pickled: who reads the pickle finds the value.
+    """
+
+    __slots__ = ("index", "stored", "task")
+
+    def __init__(self, task: Task, index: int) -> None:
+        self.task = task
+        self.index = index
+        self.stored: Stored | None = None
+        """Where its value is, from the moment it is computed until its last consumer is done."""
+
+    def __repr__(self) -> str:
+        return f"<Delayed {self.task.name} #{self.task.id}[{self.index}]>"
+
+    def __reduce__(self) -> tuple[Callable[[Stored], Any], tuple[Stored]]:
+        if self.stored is None:
+            raise TypeError(
+                f"{self!r} is not computed: it was put in an argument after the task was declared"
+            )
+        return fetch, (self.stored,)
+
+
+class Scattered:
+    """A value put once where every task can read it, instead of travelling with each.
+
+    Tasks receive the value itself.
+    """
+
+    def __init__(self, value: Any, stored: Stored) -> None:
+        self.value = value
+        self.stored: Stored | None = stored
+        """None once the cluster is closed: the value travels with the tasks again."""
+
+    def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
+        return (_itself, (self.value,)) if self.stored is None else (fetch, (self.stored,))
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def call_of(task: Task, before: Task | None, folder: str) -> Stored:
+    """Store the call of `task`, ready for a worker.
+
+    Parameters
+    ----------
+    task : Task
+        All it depends on is stored, but for what `before` gives.
+    before : Task or None
+        The task that runs before it in the same job: its results do not leave the worker.
+    folder : str
+        Where large arguments are written.
+    """
+    inside = () if before is None else before.outputs
+    for delayed in inside:
+        delayed.stored = Stored(None, pickle.dumps(LocalResult(delayed.task.id, delayed.index)))
+    try:
+        return put((task.function, task.args, task.kwargs), folder)
+    finally:
+        for delayed in inside:
+            delayed.stored = None
+
+
+def declare(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], nout: int
+) -> Delayed | tuple[Delayed, ...]:
+    """Declare a call: one delayed object, or as many as it has outputs."""
+    outputs = Task(function, args, kwargs, nout).outputs
+    return outputs[0] if nout == 1 else outputs
+
+
+def check_nout(nout: object) -> None:
+    """Refuse a number of outputs that makes no sense."""
+    if not isinstance(nout, int) or isinstance(nout, bool) or nout < 1:
+        raise ConfigurationError(f"nout: {nout!r} given, a whole number of at least 1 expected")
+
+
+def find_delayed(value: Any) -> Iterator[Delayed]:
+    """Find every delayed object in `value`, in order, in time linear in its size."""
+    waiting = [iter((value,))]
+    while waiting:
+        for item in waiting[-1]:
+            if isinstance(item, Delayed):
+                yield item
+            elif (inside := _content(item)) is not None:
+                waiting.append(inside)
+                break
+        else:
+            waiting.pop()
+
+
+def _content(value: Any) -> Iterator[Any] | None:
+    if isinstance(value, (list, tuple)):
+        return iter(value)
+    if isinstance(value, (dict, CarsDict)):
+        return iter(value.values())
+    if isinstance(value, CarsDataset):
+        return iter(value.tiles)
+    return None

@@ -1,0 +1,77 @@
+"""Tiles' attributes and dict tiles as JSON."""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import date
+from pathlib import PurePath
+from typing import Any, Final
+
+import numpy as np
+from affine import Affine
+from rasterio.crs import CRS
+
+from batuta.datasets.errors import TileError
+
+_CRS: Final = "__crs__"
+_AFFINE: Final = "__affine__"
+
+
+def plain(value: Any, *, strict: bool = True) -> Any:
+    """Give `value` in what JSON knows.
+
+    Parameters
+    ----------
+    value
+        Mappings, sequences, numbers, texts, dates, paths, numpy arrays and scalars, `CRS` and
+        `Affine`.
+    strict : bool
+        Whether NaN and infinities, which JSON has not, become null. False keeps them, as
+        Python's own reader understands.
+
+    Raises
+    ------
+    TileError
+        Naming the type that has no form in JSON.
+    """
+    if isinstance(value, (str, bool, int)) or value is None:
+        return value
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) or not strict else None
+    if isinstance(value, CRS):
+        return {_CRS: value.to_wkt()}
+    if isinstance(value, Affine):
+        return {_AFFINE: list(value)[:6]}
+    if isinstance(value, (date, PurePath)):
+        return value.isoformat() if isinstance(value, date) else str(value)
+    return _plain_container(value, strict=strict)
+
+
+def _plain_container(value: Any, *, strict: bool) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, strict=strict) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item, strict=strict) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufUSO":
+        return plain(value.tolist(), strict=strict)
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "mM":
+        return plain(np.asarray(value).astype(str).tolist(), strict=strict)
+    raise TileError(f"{type(value).__name__} has no form in JSON: {value!r:.80}")
+
+
+def dumps(value: Any) -> str:
+    """Write attributes so that `loads` gives them back, `CRS`, `Affine` and NaN included."""
+    return json.dumps(plain(value, strict=False))
+
+
+def loads(text: str) -> Any:
+    """Read what `dumps` wrote."""
+    return json.loads(text, object_hook=_revive)
+
+
+def _revive(found: dict[str, Any]) -> Any:
+    if found.keys() == {_CRS}:
+        return CRS.from_wkt(found[_CRS])
+    if found.keys() == {_AFFINE}:
+        return Affine(*found[_AFFINE])
+    return found

@@ -1,0 +1,196 @@
+"""One run: every tile that was registered, computed and delivered."""
+
+import copy
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from batuta.cluster import AbstractCluster, ClusterStalledError
+from batuta.cluster.worker import describe
+from batuta.orchestrator.errors import TileFailure, TilesFailedError
+from batuta.orchestrator.events import (
+    Event,
+    RunEnded,
+    RunStarted,
+    TileDone,
+    TileFailed,
+    TileOutcome,
+    TileRetried,
+)
+from batuta.orchestrator.registry import Registered
+
+LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tile goes: a position in a registered CarsDataset."""
+
+    entry: Registered
+    row: int
+    col: int
+
+
+@dataclass
+class Unfinished:
+    """The delayed objects that have no result yet, each with the reason in one line."""
+
+    causes: list[tuple[Any, str]] = field(default_factory=list)
+    stalled: bool = False
+    """Whether the cluster gave no sign of life."""
+
+    @property
+    def delayed(self) -> list[Any]:
+        """The delayed objects alone."""
+        return [delayed for delayed, _ in self.causes]
+
+
+class TileRun:
+    """Delivers tiles to where they go, and accounts for those that fail.
+
+    Parameters
+    ----------
+    entries : iterable of Registered
+        The datasets to compute.
+    delayed_type : type
+        Of the cluster: what it is not, in a dataset, is a tile already.
+    notify : callable
+        Called with each event.
+    final : callable
+        Called with a dataset and a tile about to be saved; gives what to save.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Registered],
+        delayed_type: type,
+        notify: Callable[[Event], None],
+        final: Callable[[Registered, Any], Any],
+    ) -> None:
+        self._delayed_type = delayed_type
+        self._notify = notify
+        self._final = final
+        self._places: dict[int, list[Place]] = {}
+        self._failures: list[TileFailure] = []
+        self._done = 0
+        self._total = 0
+        self.delayed: list[Any] = []
+        """What to compute, in order, each once."""
+        self._ready: list[tuple[Any, Place]] = []
+        for entry in entries:
+            self._sort_out(entry)
+
+    def _sort_out(self, entry: Registered) -> None:
+        for row, col in entry.dataset.positions():
+            cell, place = entry.dataset[row, col], Place(entry, row, col)
+            if cell is None:
+                if entry.saver is not None:
+                    entry.saver.skip()
+                continue
+            self._total += 1
+            if not isinstance(cell, self._delayed_type):
+                self._ready.append((cell, place))
+                continue
+            if id(cell) not in self._places:
+                self.delayed.append(cell)
+            self._places.setdefault(id(cell), []).append(place)
+
+    def start(self) -> None:
+        """Tell that it starts, and deliver the tiles that are there already."""
+        self._notify(RunStarted(self._total))
+        for tile, place in self._ready:
+            self._deliver(tile, place)
+        self._ready.clear()
+
+    def compute(self, cluster: AbstractCluster, delayed: Sequence[Any]) -> Unfinished:
+        """Compute and deliver; give back what failed."""
+        unfinished = Unfinished()
+        missing = {id(each): each for each in delayed}
+        futures = cluster.start_tasks(delayed)
+        try:
+            for future in cluster.future_iterator(futures):
+                del missing[id(future.delayed)]
+                self._take(future, unfinished)
+        except ClusterStalledError as error:
+            unfinished.stalled = True
+            unfinished.causes += [(each, describe(error)) for each in missing.values()]
+        return unfinished
+
+    def _take(self, future: Any, unfinished: Unfinished) -> None:
+        try:
+            tile = future.result()
+        except Exception as error:  # noqa: BLE001 - whatever a plugin's cluster raises fails the tile
+            unfinished.causes.append((future.delayed, _cause(error)))
+            return
+        for place in self._places[id(future.delayed)]:
+            self._deliver(tile, place)
+
+    def _deliver(self, tile: Any, place: Place) -> None:
+        try:
+            outcome = self._hand_over(tile, place)
+        except Exception as error:
+            LOG.exception("%s[%d, %d] cannot be saved", place.entry.name, place.row, place.col)
+            self._fail(place, describe(error))
+            return
+        self._done += 1
+        self._notify(TileDone(place.entry.name, place.row, place.col, outcome))
+
+    def _hand_over(self, tile: Any, place: Place) -> TileOutcome:
+        entry, row, col = place.entry, place.row, place.col
+        if entry.replaced:
+            entry.dataset[row, col] = self._own(tile)
+        if tile is None:
+            if entry.saver is not None:
+                entry.saver.skip()
+            return TileOutcome.EMPTY
+        if entry.saver is not None:
+            entry.saver.save(self._final(entry, tile), row, col)
+            return TileOutcome.SAVED
+        return TileOutcome.REPLACED if entry.replaced else TileOutcome.COMPUTED
+
+    def _own(self, tile: Any) -> Any:
+        """Give a tile that may be kept: one from a worker is a map of a file, held open."""
+        return tile if self._delayed_type is object else copy.deepcopy(tile)
+
+    def retry(self, unfinished: Unfinished) -> None:
+        """Tell which tiles are computed once more."""
+        for place, cause in self._missing(unfinished):
+            LOG.warning("%s[%d, %d] is retried: %s", place.entry.name, place.row, place.col, cause)
+            self._notify(TileRetried(place.entry.name, place.row, place.col, cause))
+
+    def give_up(self, unfinished: Unfinished) -> None:
+        """Account for the tiles that are missing for good."""
+        for place, cause in self._missing(unfinished):
+            if place.entry.saver is not None:
+                place.entry.saver.fail(place.row, place.col, cause)
+            self._fail(place, cause)
+
+    def _missing(self, unfinished: Unfinished) -> list[tuple[Place, str]]:
+        return [
+            (place, cause)
+            for delayed, cause in unfinished.causes
+            for place in self._places[id(delayed)]
+        ]
+
+    def _fail(self, place: Place, cause: str) -> None:
+        failure = TileFailure(place.entry.name, place.row, place.col, cause)
+        LOG.error("%s", failure)
+        self._failures.append(failure)
+        self._notify(TileFailed(place.entry.name, place.row, place.col, cause))
+
+    def end(self) -> None:
+        """Tell that it ended."""
+        self._notify(RunEnded(self._done, len(self._failures), self._total))
+
+    def error(self) -> TilesFailedError | None:
+        """Give what to raise, if tiles are missing."""
+        if not self._failures:
+            return None
+        in_order = sorted(self._failures, key=lambda each: (each.dataset_name, each.row, each.col))
+        return TilesFailedError(in_order, self._total)
+
+
+def _cause(error: BaseException) -> str:
+    """Say the root cause: of a task, what it raised and where."""
+    return describe(error) if not hasattr(error, "reason") else str(error)

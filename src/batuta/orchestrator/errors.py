@@ -1,0 +1,41 @@
+"""What is raised when tiles of a product are missing."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from batuta.errors import BatutaError
+
+
+@dataclass(frozen=True)
+class TileFailure:
+    """A tile that could not be computed or saved, and its root cause in one line."""
+
+    dataset_name: str
+    row: int
+    col: int
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{self.dataset_name}[{self.row}, {self.col}]: {self.cause}"
+
+
+class TilesFailedError(BatutaError):
+    """Tiles of a product are missing; all the others are computed and saved.
+
+    Parameters
+    ----------
+    failures : iterable of TileFailure
+        In the order of their datasets, row by row.
+    total : int
+        How many tiles there were to compute.
+    """
+
+    def __init__(self, failures: Iterable[TileFailure], total: int) -> None:
+        self.failures = tuple(failures)
+        self.total = total
+        lines = "".join(f"\n  {failure}" for failure in self.failures)
+        super().__init__(f"{len(self.failures)} of {total} tiles failed:{lines}")
+
+    def __reduce__(self) -> tuple[type["TilesFailedError"], tuple[tuple[TileFailure, ...], int]]:
+        """Cross process borders with the failures kept apart."""
+        return type(self), (self.failures, self.total)

@@ -1,0 +1,84 @@
+"""What an output file holds and lacks, in a JSON file next to it."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from batuta.datasets import CarsDataset
+
+SUFFIX: Final = ".manifest.json"
+
+
+@dataclass
+class Manifest:
+    """Account of the tiles of one output file, kept up to date as they come.
+
+    It says ``"complete": false`` from before the first tile until the last is in the file, so
+    that a run that was killed is never taken for a whole product.
+    """
+
+    file: Path
+    dataset_name: str
+    tag: str | None
+    rows: int
+    cols: int
+    saved: int = 0
+    empty: int = 0
+    """Tiles that are None: there is nothing to save."""
+    without_tag: int = 0
+    """Tiles that do not hold the tag of this file."""
+    failed: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, file: str | os.PathLike[str], name: str, tag: str | None, ds: CarsDataset
+    ) -> "Manifest":
+        """Start the account of a file."""
+        return cls(Path(file), name, tag, *ds.shape)
+
+    @property
+    def path(self) -> Path:
+        """Where it is written."""
+        return self.file.with_name(self.file.name + SUFFIX)
+
+    @property
+    def expected(self) -> int:
+        """Tiles of the grid."""
+        return self.rows * self.cols
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tile of the grid is accounted for, and none failed."""
+        return self.saved + self.empty + self.without_tag == self.expected
+
+    def fail(self, row: int, col: int, cause: str) -> None:
+        """Note that a tile is missing, and why."""
+        self.failed.append({"row": row, "col": col, "cause": cause})
+
+    def write(self, *, ended: bool) -> None:
+        """Write it, whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_name(f".{self.path.name}.unfinished")
+        draft.write_text(json.dumps(self._content(ended=ended), indent=1) + "\n", encoding="utf-8")
+        draft.replace(self.path)
+
+    def _content(self, *, ended: bool) -> dict[str, Any]:
+        account = asdict(self)
+        failed = sorted(account["failed"], key=lambda each: (each["row"], each["col"]))
+        return {
+            "file": self.file.name,
+            "dataset": self.dataset_name,
+            "tag": self.tag,
+            "grid": {"rows": self.rows, "cols": self.cols},
+            "tiles": {
+                "expected": self.expected,
+                "saved": self.saved,
+                "empty": self.empty,
+                "without_tag": self.without_tag,
+                "failed": len(failed),
+            },
+            "failed": failed,
+            "complete": ended and self.complete,
+        }

@@ -1,0 +1,361 @@
+"""The orchestrator: it makes a product out of tasks, tiles and files."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import yaml
+
+from batuta.cluster import AbstractCluster, check_configuration, create_cluster
+from batuta.datasets import CarsDataset
+from batuta.datasets.cars_dataset import ARRAYS, SUFFIXES
+from batuta.datasets.json_codec import plain
+from batuta.datasets.tables import check_output_name
+from batuta.datasets.tiles import SAVING_INFO
+from batuta.errors import ConfigurationError
+from batuta.orchestrator.computing import TileRun
+from batuta.orchestrator.events import Event, Observer
+from batuta.orchestrator.logs import MainLog
+from batuta.orchestrator.progress import ProgressBar
+from batuta.orchestrator.registry import CarsDatasetRegistry, Registered
+from batuta.orchestrator.saver import OutputSpec, close_all
+
+LOG: Final = logging.getLogger(__name__)
+
+DATASET_KEY: Final = "cars_ds_id"
+ROW_KEY: Final = "cars_ds_row"
+COL_KEY: Final = "cars_ds_col"
+
+
+class Orchestrator:
+    """Computes the CarsDatasets that it is told of, tile by tile, and saves them.
+
+    Programs create tasks with ``orchestrator.cluster.create_task``, put the delayed objects in
+    CarsDatasets, and register these to be saved, replaced or only computed. All is computed at
+    `breakpoint`, or when the ``with`` block ends; if that ends by an exception, nothing more is
+    computed. A tile that fails is computed once more after the others.
+
+    Parameters
+    ----------
+    orchestrator_conf : mapping, optional
+        The mode and its keys; see docs/reference/orchestrator.md. None is ``{"mode": "auto"}``.
+    out_dir : path, optional
+        Where logs and temporary files go. Made if it is not there.
+    launch_worker : bool
+        False to declare and check without computing anything.
+    out_json_path : path, optional
+        Where `out_json` is saved: JSON, or YAML for a name in ``.yaml``.
+    observers : iterable of Observer
+        Told of each event; see `batuta.orchestrator.events`.
+
+    Attributes
+    ----------
+    cluster : AbstractCluster
+        Where tasks run.
+    out_json : dict
+        What the program tells of its product, by `update_out_info`.
+
+    Raises
+    ------
+    ConfigurationError
+        One line per mistake in the configuration.
+    TilesFailedError
+        From `breakpoint` and the end of the block: tiles that failed twice, once everything else
+        is saved.
+    """
+
+    def __init__(
+        self,
+        orchestrator_conf: Mapping[str, Any] | None = None,
+        out_dir: str | os.PathLike[str] | None = None,
+        launch_worker: bool = True,
+        out_json_path: str | os.PathLike[str] | None = None,
+        *,
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        self._config = check_configuration(orchestrator_conf)
+        self.out_dir = None if out_dir is None else os.fspath(out_dir)
+        self.launch_worker = launch_worker
+        self.out_json_path = None if out_json_path is None else Path(out_json_path)
+        self.out_json: dict[str, Any] = {}
+        self._observers: tuple[Observer, ...] = (ProgressBar(), *observers)
+        self._registry = CarsDatasetRegistry()
+        self._to_clean: list[Path] = []
+        self._run: TileRun | None = None
+        self._resources = ExitStack()
+        if self.out_dir is not None and launch_worker:
+            Path(self.out_dir).mkdir(parents=True, exist_ok=True)
+            self._resources.callback(MainLog(Path(self.out_dir)).close)
+        self.cluster: AbstractCluster = self._new_cluster()
+
+    def _new_cluster(self) -> AbstractCluster:
+        folder = None if self.out_dir is None else Path(self.out_dir)
+        return create_cluster(self._config, folder, launch_worker=self.launch_worker)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback_msg: TracebackType | None,
+    ) -> None:
+        """Compute, save and clean up; after an exception, only clean up."""
+        try:
+            if exc_type is None:
+                self.breakpoint()
+        finally:
+            self.cleanup()
+
+    def cleanup(self) -> None:
+        """End the workers, remove temporary files and what `add_to_clean` was told."""
+        with ExitStack() as stack:
+            stack.push(self._resources.pop_all())
+            for folder in self._to_clean:
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.callback(self._to_clean.clear)
+            stack.callback(self.reset_registries)
+            stack.callback(self.cluster.cleanup)
+
+    # What the program tells
+
+    def add_to_clean(self, tmp_dir: str | os.PathLike[str]) -> None:
+        """Have this folder removed when all is done."""
+        self._to_clean.append(Path(tmp_dir))
+
+    def get_conf(self) -> dict[str, Any]:
+        """Give the configuration in force: every key; ``auto`` is the mode that it stands for."""
+        return self._config.model_dump(exclude_none=True)
+
+    def add_to_save_lists(  # noqa: PLR0913, PLR0917 - the signature that programs call
+        self,
+        file_name: str | os.PathLike[str],
+        tag: str,
+        cars_ds: CarsDataset,
+        dtype: str = "float32",
+        nodata: float | None = 0,
+        cars_ds_name: str | None = None,
+        optional_data: bool = False,
+        save_points_cloud_by_pair: bool = False,
+    ) -> None:
+        """Have a CarsDataset saved in a file; in several, by as many calls.
+
+        Parameters
+        ----------
+        file_name : path
+            ``.tif`` for arrays, ``.csv`` or ``.parquet`` for points, ``.json`` for dict.
+        tag : str
+            Variable of arrays to save; points and dict are saved whole.
+        cars_ds : CarsDataset
+            What to save.
+        dtype, nodata : optional
+            Of the GeoTIFF. Whole numbers are rounded; a value that cannot be held is an error.
+        cars_ds_name : str, optional
+            What messages, manifests and events call it.
+        optional_data : bool
+            Whether tiles may lack the tag: without it, that is warned of, once.
+        save_points_cloud_by_pair : bool
+            Not available in this version: refused when True.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming each argument that is wrong.
+        """
+        spec = OutputSpec(
+            file_name=file_name, tag=tag, dtype=dtype, nodata=nodata, optional_data=optional_data
+        )
+        problems = [*_output_problems(spec, cars_ds), *self._taken(file_name)]
+        if save_points_cloud_by_pair:
+            problems.append("save_points_cloud_by_pair: True is not available in this version")
+        if problems:
+            raise ConfigurationError(problems)
+        self._registry.add_to_save(cars_ds, cars_ds_name, spec)
+
+    def _taken(self, file_name: str | os.PathLike[str]) -> list[str]:
+        if os.fspath(file_name) not in map(os.fspath, self._registry.output_names()):
+            return []
+        return [f"file_name: {os.fspath(file_name)!r} is already the output of another call"]
+
+    def add_to_replace_lists(self, cars_ds: CarsDataset, cars_ds_name: str | None = None) -> None:
+        """Have the delayed objects in `cars_ds` replaced by their values, in this process."""
+        self._registry.add(cars_ds, cars_ds_name).replaced = True
+
+    def add_to_compute_lists(self, cars_ds: CarsDataset, cars_ds_name: str | None = None) -> None:
+        """Have the tiles of `cars_ds` computed, for what their tasks do."""
+        self._registry.add(cars_ds, cars_ds_name)
+
+    def update_out_info(self, new_dict: Mapping[str, Any]) -> None:
+        """Merge `new_dict` in `out_json`, dictionary by dictionary."""
+        _merge(self.out_json, new_dict)
+
+    def save_out_json(self) -> None:
+        """Write `out_json` where `out_json_path` says, if it says."""
+        if self.out_json_path is None:
+            return
+        content = plain(self.out_json)
+        text = (
+            yaml.safe_dump(content, sort_keys=False)
+            if self.out_json_path.suffix in {".yaml", ".yml"}
+            else json.dumps(content, indent=2) + "\n"
+        )
+        self.out_json_path.parent.mkdir(parents=True, exist_ok=True)
+        self.out_json_path.write_text(text, encoding="utf-8")
+
+    def get_saving_infos(self, cars_ds_list: Sequence[CarsDataset]) -> list[dict[str, Any]]:
+        """Give what tiles of each CarsDataset carry, so that they are known; one dict each."""
+        return [{DATASET_KEY: self._registry.id_of(dataset)} for dataset in cars_ds_list]
+
+    def get_data(self, tag: str, future_object: Any) -> Any:
+        """Give what is already on disk at the window of a tile.
+
+        Parameters
+        ----------
+        tag : str
+            As given to `add_to_save_lists`.
+        future_object : xarray.Dataset
+            A tile with its window and saving information.
+
+        Returns
+        -------
+        array or None
+            (rows, columns), or with bands first; None where nothing is written yet.
+        """
+        saving_info = future_object.attrs.get(SAVING_INFO) or {}
+        entry = self._registry.entry(saving_info.get(DATASET_KEY, -1))
+        return None if entry.saver is None else entry.saver.read(tag, future_object)
+
+    # Computing
+
+    def breakpoint(self) -> None:
+        """Compute all that is registered, save and replace it, and forget it.
+
+        Raises
+        ------
+        TilesFailedError
+            Naming the tiles that are missing, after all others were saved.
+        """
+        if not self.launch_worker:
+            return
+        interrupted = True
+        try:
+            self.compute_futures()
+            interrupted = False
+        finally:
+            # Whatever happened, what is open is closed and its manifest written.
+            savers = self._registry.savers()
+            self.reset_registries()
+            close_all(savers, abandon=interrupted)
+        self.save_out_json()
+        run, self._run = self._run, None
+        if run is not None and (error := run.error()) is not None:
+            raise error
+
+    def compute_futures(self, only_remaining_delayed: list[Any] | None = None) -> None:
+        """Compute what is registered and deliver it; what fails is computed once more.
+
+        Parameters
+        ----------
+        only_remaining_delayed : list, optional
+            What is left for a second run; None is everything.
+        """
+        if only_remaining_delayed is None:
+            self._compute_all()
+        elif self._run is not None:
+            self._run.give_up(self._run.compute(self.cluster, only_remaining_delayed))
+
+    def _compute_all(self) -> None:
+        run = TileRun(self._registry, self.cluster.delayed_type, self._notify, self._finished)
+        self._run = run
+        try:
+            run.start()
+            unfinished = run.compute(self.cluster, run.delayed)
+            if unfinished.causes:
+                if unfinished.stalled:
+                    self.reset_cluster()
+                run.retry(unfinished)
+                self.compute_futures(only_remaining_delayed=unfinished.delayed)
+        finally:
+            run.end()
+
+    def _finished(self, entry: Registered, tile: Any) -> Any:
+        final = entry.dataset.final_function
+        return tile if final is None else final(self, tile)
+
+    def _notify(self, event: Event) -> None:
+        for observer in self._observers:
+            observer.on_event(event)
+
+    def reset_cluster(self) -> None:
+        """End the workers and start new ones; what was computed and not saved is lost."""
+        LOG.warning("the cluster is restarted")
+        self.cluster.cleanup()
+        self.cluster = self._new_cluster()
+
+    def reset_registries(self) -> None:
+        """Forget the CarsDatasets that are registered."""
+        self._registry.clear()
+
+
+def flatten_object(cars_ds_list: Sequence[CarsDataset], delayed_type: type) -> list[Any]:
+    """List the delayed objects of CarsDatasets, dataset after dataset, row by row.
+
+    Parameters
+    ----------
+    cars_ds_list : list of CarsDataset
+        Where to look.
+    delayed_type : type
+        As the cluster's `delayed_type`.
+    """
+    return [
+        dataset[position]
+        for dataset in cars_ds_list
+        for position in dataset.positions()
+        if dataset[position] is not None and isinstance(dataset[position], delayed_type)
+    ]
+
+
+def update_saving_infos(
+    saving_info_left: Mapping[str, Any], row: int | None = None, col: int | None = None
+) -> dict[str, Any]:
+    """Give a copy of the saving information of a CarsDataset, for its tile at `row`, `col`."""
+    position = {ROW_KEY: row, COL_KEY: col}
+    return dict(saving_info_left) | {
+        key: value for key, value in position.items() if value is not None
+    }
+
+
+def _output_problems(spec: OutputSpec, dataset: object) -> list[str]:
+    if not isinstance(dataset, CarsDataset):
+        return [f"cars_ds: a {type(dataset).__name__} given, a CarsDataset expected"]
+    problems: list[str] = []
+    try:
+        check_output_name(spec.file_name, SUFFIXES[dataset.dataset_type])
+    except ConfigurationError as error:
+        problems += error.problems
+    if dataset.dataset_type == ARRAYS and not _is_raster_dtype(spec.dtype):
+        problems.append(f"dtype: {spec.dtype!r} given, a data type of numbers expected")
+    return problems
+
+
+def _is_raster_dtype(name: str) -> bool:
+    try:
+        return np.dtype(name).kind in "iufc"
+    except TypeError:
+        return False
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value

@@ -1,0 +1,89 @@
+"""The CarsDatasets that an orchestrator was told of, and what becomes of their tiles."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from batuta.datasets import CarsDataset
+from batuta.errors import ConfigurationError
+from batuta.orchestrator.saver import OutputSpec, SingleCarsDatasetSaver
+
+
+@dataclass(eq=False)
+class Registered:
+    """A registered CarsDataset: saved, replaced, or only computed."""
+
+    identifier: int
+    dataset: CarsDataset
+    name: str
+    saver: SingleCarsDatasetSaver | None = None
+    replaced: bool = False
+
+
+class CarsDatasetRegistry:
+    """Gives every CarsDataset an id, and finds it from its id.
+
+    Ids outlive the registration: they are the same before it and after it is emptied.
+    """
+
+    def __init__(self) -> None:
+        self._ids: WeakKeyDictionary[CarsDataset, int] = WeakKeyDictionary()
+        self._next_id = itertools.count()
+        self._entries: dict[int, Registered] = {}
+
+    def __iter__(self) -> Iterator[Registered]:
+        return iter(self._entries.values())
+
+    def id_of(self, dataset: CarsDataset) -> int:
+        """Give the id of `dataset`, registered or not."""
+        if dataset not in self._ids:
+            self._ids[dataset] = next(self._next_id)
+        return self._ids[dataset]
+
+    def find(self, identifier: int) -> CarsDataset:
+        """Give the registered CarsDataset of this id.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is none.
+        """
+        return self.entry(identifier).dataset
+
+    def entry(self, identifier: int) -> Registered:
+        """Give what is known of the registered CarsDataset of this id."""
+        if identifier not in self._entries:
+            known = ", ".join(map(str, self._entries)) or "none"
+            raise ConfigurationError(
+                f"saving_info: no registered CarsDataset has the id {identifier!r} (known: {known})"
+            )
+        return self._entries[identifier]
+
+    def add(self, dataset: CarsDataset, name: str | None = None) -> Registered:
+        """Register `dataset`, under `name` or its own."""
+        identifier = self.id_of(dataset)
+        if identifier not in self._entries:
+            known_as = name or dataset.name or f"dataset {identifier}"
+            self._entries[identifier] = Registered(identifier, dataset, known_as)
+        return self._entries[identifier]
+
+    def add_to_save(self, dataset: CarsDataset, name: str | None, spec: OutputSpec) -> None:
+        """Register `dataset` to be saved in a file."""
+        entry = self.add(dataset, name)
+        if entry.saver is None:
+            entry.saver = SingleCarsDatasetSaver(dataset, entry.name)
+        entry.saver.add_file(spec)
+
+    def savers(self) -> list[SingleCarsDatasetSaver]:
+        """List the savers of the datasets that are saved."""
+        return [entry.saver for entry in self if entry.saver is not None]
+
+    def clear(self) -> None:
+        """Forget every registered CarsDataset."""
+        self._entries.clear()
+
+    def output_names(self) -> set[Any]:
+        """List the files that are going to be written."""
+        return {output.spec.file_name for saver in self.savers() for output in saver.outputs}
