@@ -1,6 +1,6 @@
 """Timing pipeline: light curves and power spectra of X-ray event lists, by stingray."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +9,15 @@ from astropy import units as u
 from astropy.io import fits
 
 from batuta.pipeline import Context, Output, Pipeline
-from examples.demo.events import FINEST_BIN_S, Events, Floats, Source, read_events, write_table
+from examples.demo.events import (
+    FINEST_BIN_S,
+    Events,
+    Floats,
+    Source,
+    read_events,
+    read_table,
+    write_table,
+)
 
 # Whichever module comes first silences what stingray says at import: `events` does.
 from stingray import Lightcurve  # isort: skip
@@ -244,6 +252,39 @@ def write_dynamic_spectrum(path: Path, spectrum: DynamicSpectrum, source: Source
     ]
     fits.HDUList([image, *tables]).writeto(path, overwrite=True)
     return path
+
+
+def read_light_curve(path: Path) -> tuple[LightCurve, Source]:
+    """Read the product LIGHT_CURVE."""
+    table, source = read_table(path)
+    return LightCurve(
+        time_s=table["time"].to_value(u.s),
+        counts=table["counts"].to_value(u.ct),
+        bin_s=table.meta["bin_s"],
+        start_s=table.meta["start_s"],
+    ), source
+
+
+def read_power_spectrum(path: Path) -> tuple[PowerSpectrum, Source]:
+    """Read the product POWER_SPECTRUM."""
+    table, source = read_table(path)
+    facts = {field.name: table.meta.get(field.name) for field in fields(PowerSpectrum)}
+    facts["frequency_hz"] = table["frequency"].to_value(u.Hz)
+    facts["leahy"] = np.asarray(table["leahy"])
+    return PowerSpectrum(**facts), source
+
+
+def read_dynamic_spectrum(path: Path) -> tuple[DynamicSpectrum, Source]:
+    """Read the product DYN_POWER_SPECTRUM."""
+    with fits.open(path, memmap=False) as file:
+        header = file[0].header
+        spectrum = DynamicSpectrum(
+            leahy=file[0].data.astype(np.float64),
+            frequency_hz=file["FREQUENCY"].data["FREQUENCY"].astype(np.float64),
+            time_s=file["TIME"].data["TIME"].astype(np.float64),
+            window_s=float(header["WINDOW"]),
+        )
+    return spectrum, Source(header["OBJECT"], header["TELESCOP"], header["INSTRUME"])
 
 
 @pipeline.product("LIGHT_CURVE", inputs=["EVENTS"], timeout_s=120)
