@@ -1,0 +1,36 @@
+"""The kit that turns a function, or a command, into a pipeline service (seed 003).
+
+A pipeline's module needs `Pipeline`, `Context` and `Output`; they load no web framework.
+"""
+
+from batuta.pipeline.context import Context, PipelineError
+from batuta.pipeline.declaration import Output, Pipeline, ProductSpec
+from batuta.pipeline.loading import load
+from batuta.pipeline.settings import PipelineSettings
+
+__all__ = [
+    "Context",
+    "Output",
+    "Pipeline",
+    "PipelineError",
+    "PipelineSettings",
+    "ProductSpec",
+    "load",
+    "run",
+]
+
+
+def run(settings: PipelineSettings, pipeline: Pipeline) -> None:
+    """Serve `pipeline` until SIGINT or SIGTERM.
+
+    Raises
+    ------
+    ConfigurationError
+        If it makes nothing, cannot be loaded by another process, or cannot listen.
+    BatutaError
+        If something that it needs is not there.
+    """
+    # Imported where it serves: every processing imports this package too.
+    from batuta.pipeline.service import run as serve  # noqa: PLC0415  see above
+
+    serve(settings, pipeline)

@@ -1,0 +1,89 @@
+"""What is said over REST, and between a processing's process and its service."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+
+from batuta.messaging import Processing
+from batuta.names import NAME_PATTERN
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+
+class ProcessingRequest(BaseModel):
+    """Body of ``POST /processing``.
+
+    `processing_id` makes a request that is sent twice start one processing; a higher `attempt`
+    starts a failed one again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    product: Name
+    obs_id: Name
+    processing_id: Name | None = None
+    attempt: int = Field(1, ge=1)
+
+
+class ProductVersion(BaseModel):
+    """One version of a product of the processing's observation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    product: str
+    version: int
+
+
+class PipelineProcessing(Processing):
+    """A processing's record at a pipeline.
+
+    `inputs` and `outputs` are what it used and archived, `log` the address of its log.
+    """
+
+    provider: str
+    inputs: tuple[ProductVersion, ...] = ()
+    outputs: tuple[ProductVersion, ...] = ()
+    log: str | None = None
+
+
+class Outcome(BaseModel):
+    """How a run of a processing ended; `error` is one line, None when all is archived."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["outcome"] = "outcome"
+    error: str | None = None
+    inputs: tuple[ProductVersion, ...] = ()
+    outputs: tuple[ProductVersion, ...] = ()
+
+
+class Entered(BaseModel):
+    """The processing's own process runs."""
+
+    kind: Literal["entered"] = "entered"
+    pid: int
+
+
+class Progressed(BaseModel):
+    """Steps done, out of a total."""
+
+    kind: Literal["progress"] = "progress"
+    done: int
+    total: int
+
+
+class Left(BaseModel):
+    """The processing's own process has ended, with all that it had started."""
+
+    kind: Literal["left"] = "left"
+    exit_code: int
+
+
+Message = Annotated[Outcome | Entered | Progressed | Left, Field(discriminator="kind")]
+
+MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+def encoded(message: Message) -> bytes:
+    """One line of JSON."""
+    return message.model_dump_json().encode() + b"\n"

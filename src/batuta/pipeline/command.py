@@ -1,0 +1,235 @@
+"""Pipelines made of external commands, declared in a configuration file (YAML or JSON)."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Annotated, Any, Final
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from batuta.errors import ConfigurationError
+from batuta.names import service_problem
+from batuta.pipeline.context import Context, PipelineError
+from batuta.pipeline.declaration import DEFAULT_TIMEOUT_S, Output, Pipeline, ProductSpec
+from batuta.pipeline.fates import fate
+from batuta.service.settings import settings_problems
+
+PROGRESS: Final = re.compile(rb"^BATUTA_PROGRESS (\d{1,15})/(\d{1,15})\s*$")
+"""A line on the command's standard output that tells its progress."""
+
+_PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
+_PLAIN: Final = ("output", "obs_id", "product", "work_dir")
+_ACCEPTED: Final = "{input:NAME}, {optional:NAME}, " + ", ".join(f"{{{name}}}" for name in _PLAIN)
+
+
+class CommandDocument(BaseModel):
+    """One product of a configuration file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    command: Annotated[list[str], Field(min_length=1)]
+    output: Annotated[str, Field(min_length=1)]
+    inputs: list[str] = []
+    optional: list[str] = []
+    media_type: str | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+
+class PipelineDocument(BaseModel):
+    """A configuration file; each product is checked by itself, so that all mistakes are told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    provider: str
+    products: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command that makes a product; called as a pipeline's function is.
+
+    It is run without a shell, in the processing's work folder. Each placeholder of its words is
+    replaced; a word that names an optional input that is not there is left out.
+    """
+
+    words: tuple[str, ...]
+    output: str
+    media_type: str | None = None
+
+    def __call__(self, context: Context) -> Output:
+        """Run it to its end and return its output.
+
+        Raises
+        ------
+        PipelineError
+            If it cannot be started, or ends with another code than 0.
+        """
+        output = context.output_path(self.output)
+        plain = {
+            "output": str(output),
+            "obs_id": context.obs_id,
+            "product": context.product,
+            "work_dir": str(context.work_dir),
+        }
+        filled = [_fill(word, context, plain) for word in self.words]
+        _run([word for word in filled if word is not None], context)
+        return Output(output, media_type=self.media_type)
+
+
+def read_pipeline(path: Path) -> Pipeline:
+    """Read a pipeline of external commands.
+
+    Raises
+    ------
+    ConfigurationError
+        With every mistake, one line each.
+    """
+    try:
+        document = PipelineDocument.model_validate(_parsed(path))
+    except ValidationError as exc:
+        raise ConfigurationError(f"{path}: {line}" for line in settings_problems(exc)) from exc
+    problems = [service_problem("provider", document.provider)]
+    specs: list[ProductSpec] = []
+    for name, entry in document.products.items():
+        try:
+            specs.append(_spec(name, entry, path.absolute().parent))
+        except ConfigurationError as exc:
+            problems += exc.problems
+    found = [f"{path}: {problem}" for problem in problems if problem]
+    if found:
+        raise ConfigurationError(found)
+    pipeline = Pipeline(document.provider)
+    for spec in specs:
+        pipeline.declare(spec)
+    return pipeline
+
+
+def _parsed(path: Path) -> Any:
+    """Read YAML, of which JSON is a part; keys given twice are refused."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeys)  # noqa: S506  a SafeLoader
+    except OSError as exc:
+        raise ConfigurationError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(f"{path}: not a text in UTF-8: byte {exc.start}") from exc
+    except yaml.YAMLError as exc:
+        raise ConfigurationError(f"{path}: {' '.join(str(exc).split())}") from exc
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML itself lets the second of two equal keys replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key, (key_node, _) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} given twice", key_node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _spec(name: str, entry: Mapping[str, Any], beside: Path) -> ProductSpec:
+    where = f"products.{name}"
+    try:
+        document = CommandDocument.model_validate(entry)
+    except ValidationError as exc:
+        raise ConfigurationError(settings_problems(exc, where)) from exc
+    command = Command(
+        words=tuple(_absolute(word, beside) for word in document.command),
+        output=document.output,
+        media_type=document.media_type,
+    )
+    spec = ProductSpec(
+        name=name,
+        function=command,
+        inputs=tuple(document.inputs),
+        optional=tuple(document.optional),
+        timeout_s=document.timeout_s,
+    )
+    problems = [*spec.problems(), *_command_problems(where, command, spec)]
+    if problems:
+        raise ConfigurationError(problems)
+    return spec
+
+
+def _absolute(word: str, beside: Path) -> str:
+    """Make a word that names a file beside the configuration file the whole path of that file."""
+    path = beside / word
+    return str(path) if word and not _PLACEHOLDER.search(word) and path.is_file() else word
+
+
+def _command_problems(where: str, command: Command, spec: ProductSpec) -> Iterator[str]:
+    names = [name for word in command.words for name in _PLACEHOLDER.findall(word)]
+    for name in dict.fromkeys(names):
+        kind, colon, product = name.partition(":")
+        declared = {"input": spec.inputs, "optional": spec.optional}.get(kind)
+        if colon and declared is not None:
+            if product not in declared:
+                key = "inputs" if kind == "input" else "optional"
+                yield f"{where}.command: {{{name}}}: {product!r} is not in {key}"
+        elif name not in _PLAIN:
+            yield f"{where}.command: {{{name}}}: unknown placeholder (accepted: {_ACCEPTED})"
+    if "output" not in names:
+        yield f"{where}.command: {{output}} is in none of its words"
+    if Path(command.output).name != command.output or command.output in {".", ".."}:
+        yield f"{where}.output: {command.output!r} is not the name of a file"
+    program = command.words[0]
+    if not _PLACEHOLDER.search(program) and shutil.which(program, path=_search_path()) is None:
+        yield f"{where}.command: no program {program!r} beside the file nor on PATH"
+
+
+def _fill(word: str, context: Context, plain: Mapping[str, str]) -> str | None:
+    """Replace the placeholders of `word`; None if it names an optional input that is not there."""
+    missing = False
+
+    def value(match: re.Match[str]) -> str:
+        nonlocal missing
+        kind, _, product = match.group(1).partition(":")
+        if kind == "input":
+            return str(context.input(product))
+        if kind == "optional":
+            path = context.optional_input(product)
+            missing = missing or path is None
+            return str(path)
+        return plain[kind]
+
+    filled = _PLACEHOLDER.sub(value, word)
+    return None if missing else filled
+
+
+def _run(words: list[str], context: Context) -> None:
+    environment = {**os.environ, "PATH": _search_path()}
+    program = shutil.which(words[0], path=_search_path()) or words[0]
+    context.log.info("runs %s", words)
+    try:
+        process = subprocess.Popen([program, *words[1:]], stdout=subprocess.PIPE, env=environment)
+    except OSError as exc:
+        raise PipelineError(f"{words[0]} cannot be started: {exc.strerror}") from exc
+    with process:
+        assert process.stdout is not None  # noqa: S101  it is a pipe
+        _follow(process.stdout, context)
+    if process.returncode != 0:
+        raise PipelineError(f"{Path(words[0]).name} {fate(process.returncode)}")
+
+
+def _follow(stdout: IO[bytes], context: Context) -> None:
+    """Copy what the command says to the log, taking its progress from it."""
+    for line in stdout:
+        found = PROGRESS.match(line)
+        if found and int(found[1]) <= int(found[2]):
+            context.progress(int(found[1]), int(found[2]))
+        else:
+            os.write(1, line)
+
+
+def _search_path() -> str:
+    """PATH, with the programs installed beside this Python first, so that `python` is it."""
+    beside = str(Path(sys.executable).parent)
+    return os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])

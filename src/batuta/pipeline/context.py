@@ -1,0 +1,187 @@
+"""What a product's function is given: its inputs, a folder to write in, a voice."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from batuta.errors import BatutaError
+from batuta.pipeline.declaration import ProductSpec
+
+if TYPE_CHECKING:
+    from batuta.orchestrator import Orchestrator
+    from batuta.pipeline.inputs import Inputs
+
+PROGRESS_EVERY_S: Final = 0.2
+"""Progress is told five times a second at most, and always when it is complete."""
+
+
+class PipelineError(BatutaError):
+    """A pipeline's function, or its command, does not keep to what it declared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Which processing this is, and where it works."""
+
+    processing_id: str
+    obs_id: str
+    provider: str
+    work_dir: Path
+
+
+class Context:
+    """One processing, as the function that makes its product sees it.
+
+    Attributes
+    ----------
+    obs_id, product, processing_id : str
+        What is to be made, for which observation, at whose request.
+    work_dir : Path
+        A folder of its own, also the current one; removed when the processing has ended.
+    log : logging.Logger
+        Kept with the processing, as are standard output and standard error of this process and
+        of all that it starts.
+    """
+
+    def __init__(
+        self,
+        spec: ProductSpec,
+        place: Place,
+        inputs: "Inputs",
+        tell: Callable[[int, int], None],
+    ) -> None:
+        self.product = spec.name
+        self.obs_id = place.obs_id
+        self.processing_id = place.processing_id
+        self.work_dir = place.work_dir
+        self.log = logging.getLogger(f"batuta.pipeline.{place.provider}")
+        self._spec = spec
+        self._inputs = inputs
+        self._progress = _Throttle(tell)
+
+    def input(self, name: str) -> Path:
+        """Return the latest version of the product `name` of this observation, as a file.
+
+        It is fetched from the sdb at the first call, its digest checked.
+
+        Raises
+        ------
+        PipelineError
+            If `name` is not declared among the inputs, or the sdb has none.
+        """
+        self._refuse_undeclared("input", name, self._spec.inputs)
+        path = self._inputs.fetch(name)
+        if path is None:
+            raise PipelineError(f"input {name}: the sdb has none for obs_id {self.obs_id}")
+        return path
+
+    def optional_input(self, name: str) -> Path | None:
+        """Return the optional input `name` as a file; None where the sdb has none.
+
+        Raises
+        ------
+        PipelineError
+            If `name` is not declared among the optional inputs.
+        """
+        self._refuse_undeclared("optional input", name, self._spec.optional)
+        return self._inputs.fetch(name)
+
+    def output_path(self, name: str) -> Path:
+        """Return where to write the file `name`, inside `work_dir`; its folder is there.
+
+        Raises
+        ------
+        PipelineError
+            If `name` leads out of `work_dir`.
+        """
+        outputs = self.work_dir / "outputs"
+        path = outputs / name
+        if not name or path == outputs or not path.resolve().is_relative_to(outputs.resolve()):
+            raise PipelineError(
+                f"output_path({name!r}): not the name of a file inside the work folder"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell that `done` steps out of `total` are done; cheap, call it as often as you like.
+
+        Raises
+        ------
+        PipelineError
+            If they are not numbers with 0 <= done <= total.
+        """
+        if not 0 <= done <= total:
+            raise PipelineError(f"progress({done!r}, {total!r}): 0 <= done <= total expected")
+        self._progress.told(int(done), int(total))
+
+    def flush_progress(self) -> None:
+        """Tell the last progress, if it has been held back."""
+        self._progress.flush()
+
+    def orchestrator(
+        self,
+        orchestrator_conf: Mapping[str, Any] | None = None,
+        out_dir: str | Path | None = None,
+        **options: Any,
+    ) -> "Orchestrator":
+        """Open an `Orchestrator` that works in `work_dir` and whose tiles are this progress.
+
+        Parameters
+        ----------
+        orchestrator_conf : mapping, optional
+            As `Orchestrator` takes it (seed 002).
+        out_dir : str or Path, optional
+            ``<work_dir>/outputs`` by default.
+        **options
+            Handed over to `Orchestrator`.
+        """
+        # A pipeline that computes without tiles must not pay for loading what they need.
+        from batuta.orchestrator import Orchestrator  # noqa: PLC0415
+        from batuta.pipeline.tiles import TileProgress  # noqa: PLC0415
+
+        folder = Path(out_dir) if out_dir is not None else self.work_dir / "outputs"
+        folder.mkdir(parents=True, exist_ok=True)
+        observers = (*options.pop("observers", ()), TileProgress(self.progress))
+        return Orchestrator(
+            dict(orchestrator_conf) if orchestrator_conf is not None else None,
+            out_dir=str(folder),
+            observers=observers,
+            **options,
+        )
+
+    def _refuse_undeclared(self, kind: str, name: str, declared: tuple[str, ...]) -> None:
+        if name not in declared:
+            known = ", ".join(declared) or "none"
+            raise PipelineError(
+                f"{kind} {name!r}: not declared by {self.product} (declared: {known})"
+            )
+
+
+class _Throttle:
+    """Lets progress through from time to time; from any thread."""
+
+    def __init__(self, tell: Callable[[int, int], None]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._held: tuple[int, int] | None = None
+
+    def told(self, done: int, total: int) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if done < total and now < self._next:
+                self._held = (done, total)
+                return
+            self._next, self._held = now + PROGRESS_EVERY_S, None
+            self._tell(done, total)
+
+    def flush(self) -> None:
+        with self._lock:
+            if self._held is not None:
+                self._tell(*self._held)
+                self._held = None

@@ -1,0 +1,204 @@
+"""How a pipeline is declared: its name, and for each product the function that makes it."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from batuta.errors import ConfigurationError
+from batuta.names import name_problem, service_problem
+
+if TYPE_CHECKING:
+    from batuta.pipeline.context import Context
+
+DEFAULT_TIMEOUT_S: Final = 3600.0
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a processing made, to be archived.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file inside the processing's `work_dir`; relative paths start there.
+    product : str, optional
+        The product that it is; the one asked for by default.
+    media_type : str, optional
+        Such as ``application/fits``; told by the file's extension by default.
+    metadata : mapping, optional
+        Kept with the product: names and JSON values.
+    """
+
+    path: str | Path
+    product: str | None = None
+    media_type: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+Made = Output | str | Path | Iterable[Output | str | Path]
+"""What a product's function returns, or yields: files."""
+
+ProductFunction = Callable[["Context"], Made]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductSpec:
+    """A product that a pipeline makes, and how.
+
+    Attributes
+    ----------
+    name : str
+        The product.
+    function : callable
+        Makes it: takes a `Context`, returns or yields what is to be archived.
+    inputs, optional : tuple of str
+        The products that it may ask for: those that must be there, those that may.
+    also_makes : tuple of str
+        By-products that it may archive besides.
+    timeout_s : float
+        A processing that lasts longer is stopped, in seconds.
+    """
+
+    name: str
+    function: ProductFunction
+    inputs: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    also_makes: tuple[str, ...] = ()
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """All that it may archive."""
+        return (self.name, *self.also_makes)
+
+    def problems(self) -> list[str]:
+        """Say what is wrong with the names and the numbers, one line each."""
+        where = f"product {self.name!r}"
+        names = {
+            "inputs": self.inputs,
+            "optional": self.optional,
+            "also_makes": self.also_makes,
+        }
+        found = [name_problem("product", self.name)]
+        for key, values in names.items():
+            found += [name_problem(f"{where}: {key}", value) for value in values]
+        found += _repeated(f"{where}: inputs, optional", self.inputs + self.optional)
+        found += _repeated(f"{where}: also_makes", self.makes)
+        if not (self.timeout_s > 0 and math.isfinite(self.timeout_s)):
+            found.append(f"{where}: timeout_s: {self.timeout_s!r} (accepted: seconds above 0)")
+        return [problem for problem in found if problem]
+
+
+class Pipeline:
+    """A provider of products: what `batuta pipeline` serves.
+
+    Parameters
+    ----------
+    name : str
+        The provider's name in the product graph, and its subject: ``activity.<name>``.
+
+    Raises
+    ------
+    ConfigurationError
+        If `name` cannot be a service's.
+    """
+
+    def __init__(self, name: str) -> None:
+        problem = service_problem("pipeline", name)
+        if problem:
+            raise ConfigurationError(problem)
+        self.name = name
+        self._products: dict[str, ProductSpec] = {}
+
+    @property
+    def products(self) -> Mapping[str, ProductSpec]:
+        """What it makes, by name, in the order of declaration."""
+        return MappingProxyType(self._products)
+
+    def product(
+        self,
+        name: str,
+        *,
+        inputs: Iterable[str] = (),
+        optional: Iterable[str] = (),
+        also_makes: Iterable[str] = (),
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> Callable[[F], F]:
+        """Declare that the function below makes the product `name`.
+
+        Parameters
+        ----------
+        name : str
+            The product.
+        inputs, optional : iterable of str
+            The products that the function may ask its `Context` for.
+        also_makes : iterable of str
+            By-products that it may archive besides.
+        timeout_s : float
+            A processing that lasts longer is stopped, in seconds.
+
+        Raises
+        ------
+        ConfigurationError
+            With every mistake: names that are none, a product declared twice.
+        """
+        lists = {"inputs": inputs, "optional": optional, "also_makes": also_makes}
+        texts = [key for key, value in lists.items() if isinstance(value, str)]
+        if texts:
+            raise ConfigurationError(
+                f"product {name!r}: {key}: {lists[key]!r} given, a list of names expected"
+                for key in texts
+            )
+
+        def declare(function: F) -> F:
+            spec = ProductSpec(
+                name=name,
+                function=function,
+                inputs=tuple(inputs),
+                optional=tuple(optional),
+                also_makes=tuple(also_makes),
+                timeout_s=timeout_s,
+            )
+            self.declare(spec)
+            return function
+
+        return declare
+
+    def declare(self, spec: ProductSpec) -> None:
+        """Add a product; what the decorator does.
+
+        Raises
+        ------
+        ConfigurationError
+            With every mistake.
+        """
+        problems = [*spec.problems(), *_signature_problems(spec)]
+        if spec.name in self._products:
+            problems.append(f"product {spec.name!r}: declared twice in pipeline {self.name!r}")
+        if problems:
+            raise ConfigurationError(problems)
+        self._products[spec.name] = spec
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.name!r}: {', '.join(self._products) or 'no product yet'}>"
+
+
+def _repeated(where: str, names: tuple[str, ...]) -> list[str | None]:
+    return [f"{where}: {name!r} twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def _signature_problems(spec: ProductSpec) -> list[str]:
+    shown = getattr(spec.function, "__qualname__", repr(spec.function))
+    if inspect.iscoroutinefunction(spec.function) or inspect.isasyncgenfunction(spec.function):
+        return [f"product {spec.name!r}: {shown} is async; an ordinary function is expected"]
+    try:
+        inspect.signature(spec.function).bind(None)
+    except TypeError:
+        return [f"product {spec.name!r}: {shown} must take one argument, the context"]
+    return []

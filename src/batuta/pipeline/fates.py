@@ -1,0 +1,14 @@
+"""How a process ended, in words."""
+
+import signal
+
+
+def fate(exit_code: int | None) -> str:
+    """Say it of an exit code as Python gives it: negative for a signal."""
+    if exit_code is None or exit_code >= 0:
+        return f"exited with code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = "unknown"
+    return f"killed by signal {-exit_code} ({name})"

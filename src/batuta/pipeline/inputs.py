@@ -1,0 +1,86 @@
+"""The inputs of a processing, fetched from the sdb."""
+
+import logging
+import mimetypes
+import re
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from batuta.pipeline.bodies import ProductVersion
+from batuta.service.client import ServiceError
+
+if TYPE_CHECKING:
+    from batuta.sdb.client import SdbClient
+
+
+class Inputs:
+    """Fetches each input once, and remembers which version it was.
+
+    Parameters
+    ----------
+    sdb : SdbClient
+        Where they are.
+    obs_id : str
+        The observation they belong to.
+    folder : Path
+        Where they are put.
+    log : logging.Logger
+        Told what is fetched.
+    """
+
+    def __init__(self, sdb: "SdbClient", obs_id: str, folder: Path, log: logging.Logger) -> None:
+        self._sdb = sdb
+        self._obs_id = obs_id
+        self._folder = folder
+        self._log = log
+        self._fetched: dict[str, Path | None] = {}
+        self.used: list[ProductVersion] = []
+
+    def fetch(self, name: str) -> Path | None:
+        """Return the latest version of `name` as a file; None if the sdb has none."""
+        if name not in self._fetched:
+            self._fetched[name] = self._fetch(name)
+        return self._fetched[name]
+
+    def _fetch(self, name: str) -> Path | None:
+        self._folder.mkdir(exist_ok=True)
+        # Numbered, as names come from outside; with the extension, as readers go by it.
+        path = self._folder / f"input-{len(self._fetched) + 1}"
+        try:
+            found = self._sdb.export(name, self._obs_id, to=path)
+        except ServiceError as exc:
+            if exc.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        self.used.append(ProductVersion(product=name, version=found.version))
+        self._log.info("input %s: version %d, %d bytes", name, found.version, found.size)
+        return path.rename(path.with_name(path.name + extension(found.filename, found.media_type)))
+
+
+_MEDIA_TYPES: Final = {
+    ".ecsv": "text/ecsv",
+    ".fit": "application/fits",
+    ".fits": "application/fits",
+    ".h5": "application/x-hdf5",
+    ".hdf5": "application/x-hdf5",
+    ".parquet": "application/vnd.apache.parquet",
+}
+
+_EXTENSIONS: Final = {kind: suffix for suffix, kind in _MEDIA_TYPES.items() if suffix != ".hdf5"}
+
+_HARMLESS: Final = re.compile(r"(\.[A-Za-z][A-Za-z0-9]{0,9}){1,2}$")
+
+
+def extension(filename: str | None, media_type: str) -> str:
+    """Extension that a file was imported with, else that of its media type; may be empty."""
+    given = _HARMLESS.search(filename or "")
+    if given:
+        return given.group()
+    return _EXTENSIONS.get(media_type) or mimetypes.guess_extension(media_type) or ""
+
+
+def media_type_of(path: Path) -> str:
+    """Media type that a file's extension tells."""
+    known = _MEDIA_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0]
+    return known or "application/octet-stream"

@@ -1,0 +1,80 @@
+"""Finding the pipeline that a user names: a module's, or a configuration file's."""
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from batuta.errors import ConfigurationError
+from batuta.pipeline.command import read_pipeline
+from batuta.pipeline.declaration import Pipeline
+
+FILE_SUFFIXES: Final = (".json", ".yaml", ".yml")
+ACCEPTED: Final = "accepted: MODULE:NAME, or a .yaml, .yml or .json file"
+
+
+def load(named: str) -> Pipeline:
+    """Load the pipeline `named`, from ``module:name`` or from a configuration file.
+
+    Modules are looked for in the current folder too.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none: what is there instead.
+    """
+    if named.endswith(FILE_SUFFIXES):
+        return read_pipeline(Path(named))
+    module_name, colon, name = named.partition(":")
+    if not module_name or (colon and not name):
+        raise ConfigurationError(f"pipeline {named!r}: not a pipeline's name ({ACCEPTED})")
+    module = _import(named, module_name)
+    known = _pipelines_of(module)
+    if name in known:
+        return known[name]
+    if not colon:
+        raise ConfigurationError(f"pipeline {named!r}: which one? {_shown(module_name, known)}")
+    if hasattr(module, name):
+        what = f"{name!r} is of type {type(getattr(module, name)).__name__}, not a Pipeline"
+    else:
+        what = f"module {module_name!r} has no {name!r}"
+    raise ConfigurationError(f"pipeline {named!r}: {what}; {_shown(module_name, known)}")
+
+
+def _import(named: str, module_name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(module_name)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"pipeline {named!r}: {line}" for line in exc.problems) from exc
+    except Exception as exc:
+        reason = _reason(exc, module_name)
+        raise ConfigurationError(f"pipeline {named!r}: {reason}") from exc
+
+
+def _reason(exc: Exception, module_name: str) -> str:
+    parents = [module_name.rsplit(".", depth)[0] for depth in range(module_name.count(".") + 1)]
+    if isinstance(exc, ModuleNotFoundError) and exc.name in parents:
+        return f"no module {exc.name!r} here ({Path.cwd()}) nor installed ({ACCEPTED})"
+    if isinstance(exc, (TypeError, ValueError)) and not module_name.isidentifier():
+        return f"{module_name!r} is not the name of a module ({ACCEPTED})"
+    where = traceback.extract_tb(exc.__traceback__)[-1]
+    message = " ".join(str(exc).split())
+    return (
+        f"module {module_name!r} cannot be imported: {type(exc).__name__}: {message} "
+        f"({where.filename}:{where.lineno})"
+    )
+
+
+def _pipelines_of(module: ModuleType) -> dict[str, Pipeline]:
+    return {name: each for name, each in vars(module).items() if isinstance(each, Pipeline)}
+
+
+def _shown(module_name: str, known: dict[str, Pipeline]) -> str:
+    if not known:
+        return f"module {module_name!r} has no Pipeline"
+    return "there is " + ", ".join(f"{module_name}:{name}" for name in known)

@@ -1,0 +1,141 @@
+"""The REST interface of a pipeline, the same for all (seed 003)."""
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
+
+from batuta.messaging import ProcessingState
+from batuta.pipeline.bodies import PipelineProcessing, ProcessingRequest
+from batuta.pipeline.scheduler import Scheduler
+from batuta.pipeline.store import Selection, Store, Stored
+from batuta.service.lists import Page
+from batuta.service.problems import ProblemError
+
+MAX_PAGE = 1000
+
+
+class Routes:
+    """Answers requests about processings.
+
+    Parameters
+    ----------
+    scheduler, store
+        What carries them out, and where they are recorded.
+    root_path : str
+        What the paths start with.
+    log_path : callable or None
+        Where the log of a processing is, by its key; None where none is kept.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        store: Store,
+        root_path: str,
+        log_path: Callable[[str], Path] | None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._store = store
+        self._root = root_path
+        self._log_path = log_path
+
+    def add_to(self, app: FastAPI) -> None:
+        """Serve under the root path, and health and metrics there too."""
+        router = APIRouter(prefix=f"{self._root}/processing", tags=["processing"])
+        router.add_api_route(
+            "",
+            self.submit,
+            methods=["POST"],
+            status_code=HTTPStatus.ACCEPTED,
+            responses={200: {"model": PipelineProcessing}},
+        )
+        router.add_api_route("", self.list_page, methods=["GET"])
+        router.add_api_route("/{processing_id}", self.get, methods=["GET"])
+        router.add_api_route("/{processing_id}", self.cancel, methods=["DELETE"])
+        router.add_api_route(
+            "/{processing_id}/log",
+            self.log,
+            methods=["GET"],
+            response_class=PlainTextResponse,
+        )
+        common = [route for route in app.routes if isinstance(route, APIRoute)]
+        app.include_router(router)
+        for route in common:
+            if self._root:
+                app.add_api_route(self._root + route.path, route.endpoint, include_in_schema=False)
+
+    async def submit(
+        self, body: ProcessingRequest, request: Request, response: Response
+    ) -> PipelineProcessing:
+        """Ask for a product of an observation.
+
+        Answers at once: 202 with the record of the processing that will make it; 200 with the
+        record that there is where this `processing_id` has been asked for already. One that
+        failed, or was cancelled, is started again by a higher `attempt`.
+        """
+        record, started = await self._scheduler.submit(body)
+        response.status_code = HTTPStatus.ACCEPTED if started else HTTPStatus.OK
+        response.headers["Location"] = str(request.url_for("get", processing_id=record.id))
+        return self._shown(record)
+
+    async def list_page(
+        self,
+        state: ProcessingState | None = None,
+        product: str | None = None,
+        obs_id: str | None = None,
+        cursor: Annotated[int | None, Query(description="`next` of the page before")] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+    ) -> Page[PipelineProcessing]:
+        """List processings, the newest first."""
+        records, following = await self._store.page(
+            Selection(state=state, product=product, obs_id=obs_id, before=cursor, limit=limit)
+        )
+        items = [self._shown(self._scheduler.current(record)) for record in records]
+        return Page(items=items, next=None if following is None else str(following))
+
+    async def get(self, processing_id: str) -> PipelineProcessing:
+        """Tell how far a processing is."""
+        stored = await self._stored(processing_id)
+        return self._shown(self._scheduler.current(stored.record))
+
+    async def cancel(self, processing_id: str) -> PipelineProcessing:
+        """Cancel a processing: kill all that it started; one that has ended stays as it is."""
+        record = await self._scheduler.cancel(processing_id)
+        if record is None:
+            raise _unknown(processing_id)
+        return self._shown(record)
+
+    async def log(self, processing_id: str) -> PlainTextResponse:
+        """Give what a processing has written so far, and its log messages."""
+        stored = await self._stored(processing_id)
+        if self._log_path is None or not stored.log_kept:
+            raise ProblemError(
+                HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: its log is not kept"
+            )
+        path = self._log_path(stored.key)
+        if not await asyncio.to_thread(path.exists):
+            return PlainTextResponse("")
+        # Read now, as a whole: it may grow while it is sent.
+        return PlainTextResponse(await asyncio.to_thread(path.read_bytes))
+
+    def _shown(self, record: PipelineProcessing) -> PipelineProcessing:
+        if self._log_path is None:
+            return record
+        log = f"{self._root}/processing/{record.id}/log"
+        return record.model_copy(update={"log": log})
+
+    async def _stored(self, processing_id: str) -> Stored:
+        stored = await self._store.find(processing_id)
+        if stored is None:
+            raise _unknown(processing_id)
+        return stored
+
+
+def _unknown(processing_id: str) -> ProblemError:
+    return ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: there is none here")

@@ -1,0 +1,43 @@
+"""The seam between following processings and carrying them out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from batuta.messaging import Progress
+from batuta.pipeline.bodies import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of a processing.
+
+    Attributes
+    ----------
+    id, product, obs_id, provider : str
+        Of the processing.
+    key : str
+        Names the processing's files on this machine; never made from what came from outside.
+    run : str
+        Names this run of it: unique, and starts with `key`.
+    attempt : int
+        The attempt asked for.
+    """
+
+    id: str
+    product: str
+    obs_id: str
+    provider: str
+    key: str
+    run: str
+    attempt: int
+
+
+class Runner(Protocol):
+    """Carries jobs out."""
+
+    async def run(self, job: Job, told: Callable[[Progress], None]) -> Outcome:
+        """Carry `job` out to its end, telling its progress.
+
+        Once it returns, or raises because it was cancelled, nothing of the job runs any more.
+        """

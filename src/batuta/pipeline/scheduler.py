@@ -1,0 +1,275 @@
+"""Follows every processing from its request to its end, so many at a time."""
+
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from batuta.messaging import ProcessingState, Progress
+from batuta.pipeline.bodies import Outcome, PipelineProcessing, ProcessingRequest
+from batuta.pipeline.metrics import Metrics
+from batuta.pipeline.runner import Job, Runner
+from batuta.pipeline.store import Store, Stored
+from batuta.service.problems import ProblemError
+
+RETRY_AFTER_S: Final = 2
+"""When whoever finds the queue full may ask again, in seconds."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A product that can be asked for: who makes it, and how long it may take, in seconds."""
+
+    provider: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a scheduler goes by: the products on offer, by name, and how many at a time."""
+
+    offers: Mapping[str, Offer]
+    max_concurrent: int
+    max_queued: int
+
+
+_CANCELLED: Final = Outcome(error="cancelled on request")
+
+
+class Scheduler:
+    """Queues what is asked for and has a runner carry it out; each step is recorded, then told.
+
+    Parameters
+    ----------
+    rules : Rules
+        What may be asked for, and how many at a time.
+    store : Store
+        Where it is recorded.
+    runner : Runner
+        Carries it out.
+    tell : callable
+        Is told each state and each progress.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        store: Store,
+        runner: Runner,
+        tell: Callable[[PipelineProcessing], None],
+    ) -> None:
+        self._rules = rules
+        self._store = store
+        self._runner = runner
+        self._tell = tell
+        self._queue = _Queue()
+        self._being_added = 0
+        self._running: dict[str, _Run] = {}
+        self._running_by_provider: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+        self.metrics = Metrics(self._count)
+
+    def counts(self, provider: str) -> tuple[int, int]:
+        """Return how many processings of `provider` are queued, and how many run."""
+        return self._queue.by_provider[provider], self._running_by_provider[provider]
+
+    async def submit(self, request: ProcessingRequest) -> tuple[PipelineProcessing, bool]:
+        """Record a request; return its processing, and whether this request starts it.
+
+        Raises
+        ------
+        ProblemError
+            If the product is unknown, the queue is full, or the id is another processing's.
+        """
+        offer = self._rules.offers.get(request.product)
+        if offer is None:
+            known = sorted(self._rules.offers)
+            detail = f"product {request.product!r}: not made here (known: {', '.join(known)})"
+            raise ProblemError(HTTPStatus.NOT_FOUND, detail, known=known)
+        await self._refuse_when_full(request)
+        self._being_added += 1
+        try:
+            submitted = await self._store.submit(request, offer.provider)
+        finally:
+            self._being_added -= 1
+        _refuse_another(submitted.stored.record, request)
+        if submitted.to_run:
+            self._enqueue(submitted.stored)
+        return self.current(submitted.stored.record), submitted.to_run
+
+    async def recover(self) -> None:
+        """Take up what a service that is gone has left."""
+        for stored in await self._store.recover():
+            if stored.record.state is ProcessingState.QUEUED:
+                self._enqueue(stored)
+            else:
+                self._tell(stored.record)
+
+    async def run(self) -> None:
+        """Carry out what is queued, until cancelled; then stop what runs, to be run again."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                while self._queue and len(self._running) < self._rules.max_concurrent:
+                    stored, since = self._queue.pop_oldest()
+                    run = _Run(stored.record)
+                    self._running[stored.record.id] = run
+                    self._running_by_provider[stored.record.provider] += 1
+                    group.create_task(self._play(run, since))
+
+    async def cancel(self, processing_id: str) -> PipelineProcessing | None:
+        """Cancel a processing that has not ended; return its record once it has."""
+        queued = self._queue.pop(processing_id)
+        if queued is not None:
+            await self._end(queued.record, ProcessingState.CANCELLED, _CANCELLED)
+        run = self._running.get(processing_id)
+        if run is not None:
+            run.cancel()
+            await run.over.wait()
+        stored = await self._store.find(processing_id)
+        return stored.record if stored else None
+
+    def current(self, record: PipelineProcessing) -> PipelineProcessing:
+        """Return `record` with the progress it has now."""
+        run = self._running.get(record.id)
+        if run is None or record.state is not ProcessingState.RUNNING:
+            return record
+        return record.model_copy(update={"progress": run.record.progress})
+
+    async def _refuse_when_full(self, request: ProcessingRequest) -> None:
+        if len(self._queue) + self._being_added < self._rules.max_queued:
+            return
+        if request.processing_id and await self._store.find(request.processing_id):
+            return
+        raise ProblemError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"{self._rules.max_queued} processings wait already: ask again later",
+            {"Retry-After": str(RETRY_AFTER_S)},
+        )
+
+    def _enqueue(self, stored: Stored) -> None:
+        self._queue.push(stored)
+        self._tell(stored.record)
+        self._changed.set()
+
+    async def _play(self, run: "_Run", since: float) -> None:
+        try:
+            stored = await self._store.running(run.record.id)
+            run.record = stored.record
+            self._tell(run.record)
+            self.metrics.started(run.record, time.monotonic() - since)
+            state, outcome = await self._outcome(run, stored.job)
+            await self._end(run.record, state, outcome)
+        except asyncio.CancelledError:
+            self._tell((await self._store.put_back(run.record.id)).record)
+            raise
+        finally:
+            del self._running[run.record.id]
+            self._running_by_provider[run.record.provider] -= 1
+            run.over.set()
+            self._changed.set()
+
+    async def _outcome(self, run: "_Run", job: Job) -> tuple[ProcessingState, Outcome]:
+        def told(progress: Progress) -> None:
+            run.record = run.record.model_copy(update={"progress": progress})
+            self._tell(run.record)
+
+        offer = self._rules.offers.get(job.product)
+        if offer is None:
+            return ProcessingState.FAILED, Outcome(error=f"{job.product}: not made here any more")
+        timeout_s = offer.timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                outcome = await run.stoppable(self._runner.run(job, told))
+        except TimeoutError:
+            error = f"took longer than {timeout_s:g} s (timeout_s): stopped"
+            return ProcessingState.FAILED, Outcome(error=error)
+        if outcome is None:
+            return ProcessingState.CANCELLED, _CANCELLED
+        return ProcessingState.FAILED if outcome.error else ProcessingState.SUCCEEDED, outcome
+
+    async def _end(
+        self, record: PipelineProcessing, state: ProcessingState, outcome: Outcome
+    ) -> None:
+        stored = await self._store.ended(record.id, state, outcome, record.progress)
+        self.metrics.ended(stored.record)
+        self._tell(stored.record)
+
+    def _count(self) -> Mapping[str, int]:
+        queued, running = ProcessingState.QUEUED.value, ProcessingState.RUNNING.value
+        return Counter({queued: len(self._queue), running: len(self._running)})
+
+
+class _Queue:
+    """What waits, in order; each can be found, and counted by provider, at once."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, tuple[Stored, float]] = OrderedDict()
+        self.by_provider: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def push(self, stored: Stored) -> None:
+        self._waiting[stored.record.id] = (stored, time.monotonic())
+        self.by_provider[stored.record.provider] += 1
+
+    def pop_oldest(self) -> tuple[Stored, float]:
+        _, (stored, since) = self._waiting.popitem(last=False)
+        self.by_provider[stored.record.provider] -= 1
+        return stored, since
+
+    def pop(self, processing_id: str) -> Stored | None:
+        found = self._waiting.pop(processing_id, None)
+        if found is None:
+            return None
+        self.by_provider[found[0].record.provider] -= 1
+        return found[0]
+
+
+class _Run:
+    """A processing that runs."""
+
+    def __init__(self, record: PipelineProcessing) -> None:
+        self.record = record
+        self.over = asyncio.Event()
+        self._cancelled = False
+        self._task: asyncio.Task[Outcome] | None = None
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def is_cancelled(self) -> bool:
+        return self._cancelled
+
+    async def stoppable(self, work: Coroutine[None, None, Outcome]) -> Outcome | None:
+        """Do `work`; None if it was cancelled on request."""
+        if self.is_cancelled():
+            work.close()
+            return None
+        self._task = asyncio.create_task(work)
+        try:
+            return await self._task
+        except asyncio.CancelledError:
+            if _being_cancelled() or not self.is_cancelled():
+                raise
+            return None
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _refuse_another(known: PipelineProcessing, request: ProcessingRequest) -> None:
+    if (known.product, known.obs_id) != (request.product, request.obs_id):
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"processing_id {known.id!r}: it is {known.product} of {known.obs_id} already",
+        )

@@ -1,0 +1,37 @@
+"""The table of processings. Times are seconds since 1970 in UTC."""
+
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+metadata = sa.MetaData()
+
+processings = sa.Table(
+    "pipeline_processings",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("id", sa.String, nullable=False, unique=True),
+    # Names its files; ids come from outside and never become paths.
+    sa.Column("key", sa.String, nullable=False, unique=True),
+    sa.Column("provider", sa.String, nullable=False),
+    sa.Column("product", sa.String, nullable=False),
+    sa.Column("obs_id", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    # How many times the service died while it ran, at this attempt.
+    sa.Column("restarts", sa.Integer, nullable=False),
+    sa.Column("runs", sa.Integer, nullable=False),
+    sa.Column("done", sa.Integer, nullable=False),
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("error", sa.String),
+    sa.Column("inputs", sa.JSON, nullable=False),
+    sa.Column("outputs", sa.JSON, nullable=False),
+    sa.Column("started", sa.Float),
+    sa.Column("ended", sa.Float),
+    sa.Column("log_kept", sa.Boolean, nullable=False),
+    sa.Index("pipeline_by_state", "state", "number"),
+    sa.Index("pipeline_by_obs_id", "obs_id", "number"),
+)

@@ -1,0 +1,196 @@
+"""A pipeline whose products fail each in its way, as the test that asks for them wants.
+
+Tests and functions meet through files in a folder that ``BATUTA_TEST_STAGE`` names.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+
+from batuta.pipeline import Context, Output, Pipeline
+
+pipeline = Pipeline("scripted_pipeline")
+empty = Pipeline("empty_pipeline")
+not_a_pipeline = "nothing"
+
+
+def stage() -> Path:
+    return Path(os.environ["BATUTA_TEST_STAGE"])
+
+
+def note(name: str, text: str) -> None:
+    """Write a file of the stage, whole or not at all."""
+    part = stage() / f".{name}.{os.getpid()}"
+    part.write_text(text)
+    part.replace(stage() / name)
+
+
+def wait_for(name: str) -> None:
+    while not (stage() / name).exists():
+        time.sleep(0.01)
+
+
+def written(context: Context, text: str, name: str = "product.txt") -> Path:
+    path = context.output_path(name)
+    path.write_text(text)
+    return path
+
+
+def start_sleeper(*, own_session: bool = False) -> int:
+    """Start a program that outlives whoever started it."""
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    return subprocess.Popen(command, start_new_session=own_session).pid
+
+
+@pipeline.product("COPY", inputs=["EVENTS"], optional=["GTI"])
+def copy(context: Context) -> Output:
+    events = context.input("EVENTS")
+    gti = context.optional_input("GTI")
+    context.log.info("copies %s", context.obs_id)
+    print("said on standard output")
+    logging.getLogger("a.library").warning("said by a library")
+    os.write(2, b"said by C code\n")
+    subprocess.run(["/bin/echo", "said by a child"], check=True)
+    for done in range(1001):
+        context.progress(done, 1000)
+    text = events.read_text() + (gti.read_text() if gti else "")
+    path = written(context, text)
+    return Output(path, media_type="text/x-copy", metadata={"characters": len(text)})
+
+
+@pipeline.product("MANY", also_makes=["SIDE"])
+def many(context: Context) -> Iterator[Output | Path]:
+    yield Output(written(context, "side", "side.txt"), product="SIDE")
+    yield written(context, "main")
+
+
+@pipeline.product("TOLD")
+def told(context: Context) -> Path:
+    note("entered", str(os.getpid()))
+    context.progress(1, 4)
+    wait_for("go on")
+    return written(context, "told")
+
+
+@pipeline.product("RAISES")
+def raises(context: Context) -> Path:
+    raise ValueError("the gain is\nnegative")
+
+
+@pipeline.product("EXITS")
+def exits(context: Context) -> Path:
+    os._exit(3)
+
+
+@pipeline.product("LEAVES")
+def leaves(context: Context) -> Path:
+    os._exit(0)
+
+
+@pipeline.product("SYS_EXITS")
+def sys_exits(context: Context) -> Path:
+    sys.exit("no calibration")
+
+
+@pipeline.product("KILLED")
+def killed(context: Context) -> Path:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+@pipeline.product("SEGFAULTS")
+def segfaults(context: Context) -> Path:
+    ctypes.string_at(0)
+    raise AssertionError
+
+
+@pipeline.product("HANGS", timeout_s=1.0)
+def hangs(context: Context) -> Path:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    worker = get_context("forkserver").Process(target=time.sleep, args=(600,))
+    worker.start()
+    pids = [os.getpid(), worker.pid, start_sleeper(), start_sleeper(own_session=True)]
+    note("pids", " ".join(map(str, pids)))
+    time.sleep(600)
+    raise AssertionError
+
+
+@pipeline.product("WORKS", timeout_s=600.0)
+def works(context: Context) -> Path:
+    note(
+        "pids", " ".join(map(str, [os.getpid(), start_sleeper(), start_sleeper(own_session=True)]))
+    )
+    note("work_dir", str(context.work_dir))
+    with (stage() / "entries").open("a") as entries:
+        entries.write("entered\n")
+    wait_for("go on")
+    return written(context, "worked")
+
+
+@pipeline.product("LEAVES_CHILDREN")
+def leaves_children(context: Context) -> Path:
+    note("pids", f"{start_sleeper()} {start_sleeper(own_session=True)}")
+    return written(context, "left")
+
+
+@pipeline.product("MAKES_NOTHING")
+def makes_nothing(context: Context) -> Path:
+    return context.output_path("never.txt")
+
+
+@pipeline.product("YIELDS_NOTHING")
+def yields_nothing(context: Context) -> Iterator[Path]:
+    yield from ()
+
+
+@pipeline.product("RETURNS_NONE")
+def returns_none(context: Context) -> Path:
+    return None  # type: ignore[return-value]  # the mistake that is tried
+
+
+@pipeline.product("OUTSIDE")
+def outside(context: Context) -> Path:
+    path = stage() / "outside.txt"
+    path.write_text("outside")
+    return path
+
+
+@pipeline.product("UNDECLARED")
+def undeclared(context: Context) -> Output:
+    return Output(written(context, "x"), product="OTHER")
+
+
+@pipeline.product("TWICE")
+def twice(context: Context) -> list[Path]:
+    return [written(context, "x"), written(context, "y", "again.txt")]
+
+
+@pipeline.product("FAILS_AFTER_YIELD", also_makes=["EARLY"])
+def fails_after_yield(context: Context) -> Iterator[Output]:
+    yield Output(written(context, "early"), product="EARLY")
+    raise RuntimeError("too late")
+
+
+@pipeline.product("ASKS_UNDECLARED", inputs=["EVENTS"])
+def asks_undeclared(context: Context) -> Path:
+    return context.input("EVENT")
+
+
+@pipeline.product("ESCAPES")
+def escapes(context: Context) -> Path:
+    return context.output_path("../../escaped.txt")
+
+
+@pipeline.product("FAILS_ONCE")
+def fails_once(context: Context) -> Path:
+    if not (stage() / "failed").exists():
+        note("failed", "")
+        raise RuntimeError("the first time")
+    return written(context, "second")

@@ -1,0 +1,116 @@
+"""A pipeline service in a process of its own, as a test sees it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from batuta.pipeline import PipelineSettings
+from tests.support.waiting import eventually_sync
+
+Record = dict[str, Any]
+
+_PROGRAM = (
+    "import sys; from batuta.pipeline import PipelineSettings, load, run; "
+    "run(PipelineSettings.model_validate_json(sys.argv[1]), load(sys.argv[2]))"
+)
+
+
+class PipelineProcess:
+    """A service that a test may ask, kill and start again.
+
+    Parameters
+    ----------
+    named : str
+        The pipeline, as `load` takes it.
+    settings : PipelineSettings
+        Its settings.
+    """
+
+    def __init__(self, named: str, settings: PipelineSettings) -> None:
+        self.settings = settings
+        self._command = [sys.executable, "-c", _PROGRAM, settings.model_dump_json(), named]
+        self._process: subprocess.Popen[str] | None = None
+        self.http = httpx.Client(timeout=30)
+        self.pid = 0
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        self.pid = self._process.pid
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert " listening on " in line, f"the service did not start: {line!r}"
+        self.http.base_url = line.split()[-1] + self.settings.root_path
+
+    def kill(self) -> None:
+        """Kill it as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._end()
+
+    def stop(self) -> int:
+        """Ask it to stop, and return its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._end()
+
+    def _end(self) -> int:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        code = self._process.wait()
+        self._process = None
+        return code
+
+    def post(self, product: str, obs_id: str = "sb1", **more: object) -> Record:
+        """Ask for a product and return the record."""
+        body = {"product": product, "obs_id": obs_id, **more}
+        response = self.http.post("/processing", json=body)
+        assert response.is_success, response.text
+        return dict(response.json())
+
+    def get(self, record: Record) -> Record:
+        response = self.http.get(f"/processing/{record['id']}")
+        assert response.is_success, response.text
+        return dict(response.json())
+
+    def end_of(self, record: Record) -> Record:
+        """Wait until a processing has ended and return its record."""
+
+        def ended() -> Record | None:
+            now = self.get(record)
+            return now if now["ended"] else None
+
+        found = eventually_sync(ended, timeout_s=60)
+        assert found is not None
+        return found
+
+    def make(self, product: str, obs_id: str = "sb1", **more: object) -> Record:
+        """Ask for a product and wait until it is made, or failed."""
+        return self.end_of(self.post(product, obs_id, **more))
+
+    def log(self, record: Record) -> str:
+        response = self.http.get(f"/processing/{record['id']}/log")
+        assert response.is_success, response.text
+        return response.text
+
+
+def read(path: Path) -> str:
+    """The content of a file that a function writes, once it has."""
+    eventually_sync(path.exists, timeout_s=60)
+    return path.read_text()
+
+
+def alive(pids: str) -> list[int]:
+    """Those of `pids` that run."""
+    return [pid for pid in map(int, pids.split()) if _runs(pid)]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,90 @@
+"""Each processing in a process of its own: whatever becomes of it harms nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from batuta.sdb import SdbClient
+from tests.pipeline.service import PipelineProcess, alive, read
+from tests.support.waiting import eventually_sync
+
+
+def test_a_product_is_made_of_its_inputs_and_archived(
+    service: PipelineProcess, sdb: SdbClient, events: str, tmp_path: Path
+) -> None:
+    record = service.make("COPY", events)
+    assert (record["state"], record["error"]) == ("succeeded", None)
+    assert record["progress"] == {"done": 1000, "total": 1000}
+    assert record["inputs"] == [{"product": "EVENTS", "version": 1}]
+    assert record["outputs"] == [{"product": "COPY", "version": 1}]
+    stored = sdb.export("COPY", events, to=tmp_path / "copy.txt")
+    assert (tmp_path / "copy.txt").read_text() == "1 2 3\n"
+    assert stored.media_type == "text/x-copy"
+    assert stored.metadata == {"characters": 6}
+    assert stored.provider == "scripted_pipeline"
+    assert stored.processing_id == record["id"]
+    assert [(each.product, each.version) for each in stored.inputs] == [("EVENTS", 1)]
+
+
+def test_all_that_a_processing_says_is_in_its_log(service: PipelineProcess, events: str) -> None:
+    log = service.log(service.make("COPY", events))
+    assert "copies sb1" in log
+    for line in ["standard output", "by a library", "by C code", "by a child"]:
+        assert f"said {line}" in log or f"said {line}".replace("said ", "said on ") in log
+
+
+@pytest.mark.parametrize(
+    ("product", "error"),
+    [
+        ("RAISES", "ValueError: the gain is negative (scripted.py:"),
+        ("EXITS", "exited with code 3 before its product was made"),
+        ("LEAVES", "exited with code 0 before its product was made"),
+        ("SYS_EXITS", "exited with code 1 before its product was made"),
+        ("KILLED", "killed by signal 9 (SIGKILL) before its product was made"),
+        ("SEGFAULTS", "killed by signal 11 (SIGSEGV) before its product was made"),
+        ("HANGS", "took longer than 1 s (timeout_s): stopped"),
+        ("MAKES_NOTHING", "output MAKES_NOTHING: there is no file"),
+        ("YIELDS_NOTHING", "YIELDS_NOTHING: the function ended without making it"),
+        ("RETURNS_NONE", "RETURNS_NONE: the function returned NoneType"),
+        ("OUTSIDE", "is outside the work folder"),
+        ("UNDECLARED", "output 'OTHER': not declared by UNDECLARED (declared: UNDECLARED"),
+        ("TWICE", "TWICE: made twice"),
+        ("FAILS_AFTER_YIELD", "RuntimeError: too late"),
+        ("ASKS_UNDECLARED", "input 'EVENT': not declared by ASKS_UNDECLARED (declared: EVENTS)"),
+        ("COPY", "input EVENTS: the sdb has none for obs_id sb1"),
+        ("ESCAPES", "output_path('../../escaped.txt')"),
+    ],
+)
+def test_a_failure_is_recorded_in_one_line_and_archives_nothing(
+    service: PipelineProcess, sdb: SdbClient, product: str, error: str
+) -> None:
+    record = service.make(product)
+    assert record["state"] == "failed"
+    assert error in record["error"]
+    assert "\n" not in record["error"]
+    assert list(sdb.list()) == []
+    assert service.make("MANY")["state"] == "succeeded"
+
+
+def test_a_traceback_is_in_the_log(service: PipelineProcess) -> None:
+    log = service.log(service.make("RAISES"))
+    assert "Traceback (most recent call last)" in log
+    assert "in raises" in log
+
+
+@pytest.mark.parametrize("product", ["HANGS", "LEAVES_CHILDREN"])
+def test_nothing_that_a_processing_started_outlives_it(
+    service: PipelineProcess, stage: Path, product: str
+) -> None:
+    record = service.make(product)
+    assert record["state"] == ("failed" if product == "HANGS" else "succeeded")
+    assert alive(read(stage / "pids")) == []
+    assert list((service.settings.folder("") / "work").iterdir()) == []
+
+
+def test_a_killed_service_leaves_no_process(service: PipelineProcess, stage: Path) -> None:
+    service.post("WORKS")
+    pids = read(stage / "pids")
+    assert len(alive(pids)) == 3
+    service.kill()
+    eventually_sync(lambda: not alive(pids))
