@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from batuta.graph.document import GraphDocument, path, read_form
 from batuta.graph.order import find_cycles
@@ -11,6 +11,8 @@ from batuta.graph.spelling import Speller, repeated, shown
 
 CYCLES_TOLD: Final = 100
 """Each cycle is named in full; in a graph with more of them, the rest is not looked for."""
+
+_TWICE: Final = "{} is given more than once (accepted: once)"
 
 
 def check(document: object) -> tuple[GraphDocument | None, list[str]]:
@@ -31,25 +33,46 @@ def check(document: object) -> tuple[GraphDocument | None, list[str]]:
     return typed, problems
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What can be told of one product."""
+
+    mandatory: list[str]
+    optional: list[str]
+    provider: str | None
+    url: str | None
+
+    @classmethod
+    def of(cls, value: object) -> "_Entry":
+        entry = value if isinstance(value, dict) else {}
+        provider, url = entry.get("provider"), entry.get("url")
+        return cls(
+            _names(entry.get("m_input")),
+            _names(entry.get("o_input")),
+            provider if isinstance(provider, str) else None,
+            url.rstrip("/") if isinstance(url, str) else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Outline:
     """What can still be told of a document where parts of it have the wrong form."""
 
     inputs: list[str]
-    products: dict[str, dict[str, Any]]
-    providers: dict[str, Any]
+    products: dict[str, _Entry]
+    providers: list[str]
 
     @classmethod
     def of(cls, document: object) -> "_Outline":
-        whole = _object(document)
-        products = {name: _object(entry) for name, entry in _object(whole.get("products")).items()}
-        return cls(_names(whole.get("inputs")), products, _object(whole.get("providers")))
+        whole = document if isinstance(document, dict) else {}
+        products = {name: _Entry.of(value) for name, value in _named(whole.get("products"))}
+        providers = [name for name, _ in _named(whole.get("providers"))]
+        return cls(_names(whole.get("inputs")), products, providers)
 
 
-def _object(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {}
-    return {key: entry for key, entry in value.items() if isinstance(key, str)}
+def _named(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        yield from ((name, entry) for name, entry in value.items() if isinstance(name, str))
 
 
 def _names(value: object) -> list[str]:
@@ -57,7 +80,8 @@ def _names(value: object) -> list[str]:
 
 
 def _wrong_inputs(outline: _Outline) -> Iterator[str]:
-    yield from _repeated_names("inputs", outline.inputs)
+    for name in repeated(outline.inputs):
+        yield f"inputs: {_TWICE.format(shown(name))}"
     arriving = set(outline.inputs)
     for name in outline.products:
         if name in arriving:
@@ -71,56 +95,44 @@ def _wrong_sources(outline: _Outline) -> Iterator[str]:
     known = {*outline.inputs, *outline.products}
     speller = Speller(known)
     for product, entry in outline.products.items():
-        mandatory, optional = _names(entry.get("m_input")), _names(entry.get("o_input"))
-        for key, names in (("m_input", mandatory), ("o_input", optional)):
-            place = path("products", product, key)
-            yield from _unknown_names(place, names, known, speller)
-            yield from _repeated_names(place, names)
-        for name in _repeated_in_both(mandatory, optional):
-            yield (
-                f"{path('products', product, 'o_input')}: {shown(name)} is in m_input too "
-                "(accepted: mandatory or optional)"
-            )
+        for key, names in (("m_input", entry.mandatory), ("o_input", entry.optional)):
+            # Places are named only where something is wrong: naming all would take longer than
+            # the checks.
+            for name in names:
+                if name not in known:
+                    place, hint = path("products", product, key), speller.hint(name)
+                    unknown = f"{shown(name)} is unknown{hint}"
+                    yield f"{place}: {unknown} (accepted: an input or a product)"
+            for name in repeated(names):
+                yield f"{path('products', product, key)}: {_TWICE.format(shown(name))}"
+        for name in _in_both(entry):
+            place = path("products", product, "o_input")
+            yield f"{place}: {shown(name)} is in m_input too (accepted: mandatory or optional)"
 
 
-def _unknown_names(
-    place: str, names: list[str], known: set[str], speller: Speller
-) -> Iterator[str]:
-    for name in names:
-        if name not in known:
-            hint = speller.hint(name)
-            yield f"{place}: {shown(name)} is unknown{hint} (accepted: an input or a product)"
-
-
-def _repeated_names(place: str, names: list[str]) -> Iterator[str]:
-    for name in repeated(names):
-        yield f"{place}: {shown(name)} is given more than once (accepted: once)"
-
-
-def _repeated_in_both(mandatory: list[str], optional: list[str]) -> list[str]:
-    both = set(mandatory).intersection(optional)
-    return [name for name in dict.fromkeys(optional) if name in both]
+def _in_both(entry: _Entry) -> list[str]:
+    both = set(entry.mandatory).intersection(entry.optional)
+    return [name for name in dict.fromkeys(entry.optional) if name in both]
 
 
 def _wrong_providers(outline: _Outline) -> Iterator[str]:
     first: dict[str, tuple[str, str]] = {}
     for product, entry in outline.products.items():
-        provider, url = entry.get("provider"), entry.get("url")
-        if not (isinstance(provider, str) and isinstance(url, str)):
+        if entry.provider is None or entry.url is None:
             continue
-        other, known_url = first.setdefault(provider, (product, url.rstrip("/")))
-        if url.rstrip("/") != known_url:
+        other, known_url = first.setdefault(entry.provider, (product, entry.url))
+        if entry.url != known_url:
             place = path("products", product, "url")
             yield (
-                f"{place}: {shown(url)} for the provider {shown(provider)}, "
+                f"{place}: {shown(entry.url)} for the provider {shown(entry.provider)}, "
                 f"which {shown(other)} puts at {shown(known_url)} (accepted: one url per provider)"
             )
     yield from _unknown_providers(outline)
 
 
 def _unknown_providers(outline: _Outline) -> Iterator[str]:
-    named = {entry.get("provider") for entry in outline.products.values()}
-    known = {name for name in named if isinstance(name, str)}
+    named = {entry.provider for entry in outline.products.values()}
+    known = {name for name in named if name is not None}
     speller = Speller(known)
     for provider in outline.providers:
         if provider not in known:
@@ -130,7 +142,7 @@ def _unknown_providers(outline: _Outline) -> Iterator[str]:
 
 def _cycles(outline: _Outline) -> Iterator[str]:
     sources = {
-        product: list(dict.fromkeys(_names(entry.get("m_input")) + _names(entry.get("o_input"))))
+        product: list(dict.fromkeys(entry.mandatory + entry.optional))
         for product, entry in outline.products.items()
     }
     for cycle in islice(find_cycles(sources), CYCLES_TOLD):

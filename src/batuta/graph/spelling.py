@@ -1,7 +1,7 @@
 """Names as people give them: misspelt, given twice, or so long that a line cannot quote them."""
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable, Sequence
 from difflib import get_close_matches
 from typing import Final, TypeVar
 
@@ -35,8 +35,10 @@ class Speller:
         return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def repeated(names: Iterable[Key]) -> list[Key]:
+def repeated(names: Sequence[Key]) -> list[Key]:
     """Return the names given more than once, in the order in which they first came."""
+    if len(set(names)) == len(names):
+        return []
     return [name for name, count in Counter(names).items() if count > 1]
 
 
