@@ -64,7 +64,7 @@ class SdbClient:
     def __init__(
         self, url: str, *, token: str | None = None, patience_s: float = PATIENCE_S
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = _checked_address(url).rstrip("/")
         self._patience_s = patience_s
         with answering(SERVICE, url):
             self._http = httpx.Client(base_url=self.url, headers=headers(token), timeout=TIMEOUT)
@@ -257,6 +257,14 @@ class SdbClient:
 def _may_pass(exc: ServiceError) -> bool:
     """Whether the same call may succeed later."""
     return exc.status in _UNAVAILABLE or isinstance(exc.__cause__, _BROKEN)
+
+
+def _checked_address(url: str) -> str:
+    with answering(SERVICE, url):
+        parsed = httpx.URL(url)
+    if parsed.scheme in {"http", "https"} and parsed.host and (parsed.port or 0) <= 65_535:
+        return url
+    raise ServiceError(f"{SERVICE}: {url!r} is not an address (accepted: http://host:port)")
 
 
 def _path(product: str, obs_id: str, version: int | None) -> str:

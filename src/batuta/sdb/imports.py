@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -63,23 +63,24 @@ class Importer:
         CutUploadError
             If its sender went away half-way.
         """
+        body = _Body(request)
         with self.metrics.receiving.track_inprogress():
             try:
-                return await self._take_in(request)
+                return await self._take_in(request, body)
             except ProblemError as exc:
                 self.metrics.refused.labels(exc.status.value).inc()
-                await self._hear_out(request)
+                await body.hear_out()
                 raise
             except ClientDisconnect as exc:
                 self.metrics.cut.inc()
                 LOG.warning("an import was cut half-way by its sender: nothing recorded of it")
                 raise CutUploadError from exc
 
-    async def _take_in(self, request: Request) -> Recorded:
+    async def _take_in(self, request: Request, body: "_Body") -> Recorded:
         self._refuse_announced_size(request)
         form = ImportForm(request.headers)
         async with self._receiving() as writer:
-            async for chunk in request.stream():
+            async for chunk in body.chunks():
                 form.feed(chunk)
                 if form.waiting_bytes >= WRITE_BYTES:
                     await writer.write(form.take())
@@ -123,17 +124,32 @@ class Importer:
         if announced.isdecimal() and int(announced) > self.max_upload_bytes + MAX_FIELDS_BYTES:
             raise _too_large(self.max_upload_bytes)
 
-    async def _hear_out(self, request: Request) -> None:
+
+class _Body:
+    """The body of a request, as it comes; it knows when it has ended."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._ended = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Give what comes; raise `ClientDisconnect` if the sender goes away before the end."""
+        while not self._ended:
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                self._ended = True
+                raise ClientDisconnect
+            self._ended = not message.get("more_body", False)
+            yield message.get("body", b"")
+
+    async def hear_out(self) -> None:
         """Read on a little: a sender cut off while it writes may never see why."""
-        try:
-            heard = 0
-            while heard < HEARD_OUT_BYTES:
-                message = await request.receive()
-                heard += len(message.get("body", b""))
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+        heard_bytes = 0
+        with suppress(ClientDisconnect):
+            async for chunk in self.chunks():
+                heard_bytes += len(chunk)
+                if heard_bytes > HEARD_OUT_BYTES:
                     return
-        except ClientDisconnect:
-            return
 
 
 class _Writer:

@@ -64,9 +64,9 @@ def store_folder(store_url: str) -> Path | None:
     ConfigurationError
         If it is a ``file:`` address of another machine, or of no absolute path.
     """
-    if "://" not in store_url:
-        return Path(store_url).absolute() if store_url else None
     parts = urlsplit(store_url)
+    if "://" not in store_url and parts.scheme != "file":
+        return Path(store_url).absolute() if store_url else None
     if parts.scheme != "file":
         return None
     if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):

@@ -1,0 +1,77 @@
+"""A real sdb, on each database, with a real NATS and a folder of its own."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from batuta.sdb import SdbClient, SdbSettings
+from batuta.sdb.service import open_sdb
+from tests.support.servers import NatsServer
+from tests.support.services import serving
+
+MakeSettings = Callable[..., SdbSettings]
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path, own_nats: NatsServer) -> MakeSettings:
+    """Settings of an sdb in a folder of its own; what a test gives goes before."""
+
+    def make(**given: object) -> SdbSettings:
+        values: dict[str, object] = {
+            "port": 0,
+            "nats_url": own_nats.url,
+            "nats_wait_s": 10.0,
+            "database_url": f"sqlite:///{tmp_path / 'sdb.db'}",
+            "store_url": str(tmp_path / "store"),
+        }
+        return SdbSettings.model_validate({**values, **given})
+
+    return make
+
+
+@pytest.fixture
+def store_folder(tmp_path: Path) -> Path:
+    """Where the sdb keeps its bytes."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def sdb_url(make_settings: MakeSettings) -> Iterator[str]:
+    """An sdb on SQLite."""
+    with serving(open_sdb, make_settings()) as url:
+        yield url
+
+
+@pytest.fixture
+def sdb_on_each(make_settings: MakeSettings, database_url: str) -> Iterator[str]:
+    """An sdb on each database in turn."""
+    with serving(open_sdb, make_settings(database_url=database_url)) as url:
+        yield url
+
+
+@pytest.fixture
+def http(sdb_url: str) -> Iterator[httpx.Client]:
+    """Plain HTTP to `sdb_url`."""
+    with httpx.Client(base_url=sdb_url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def client(sdb_url: str) -> Iterator[SdbClient]:
+    """A client of `sdb_url`."""
+    with SdbClient(sdb_url, patience_s=10) as opened:
+        yield opened
+
+
+@pytest.fixture
+def make_file(tmp_path: Path) -> Callable[[bytes, str], Path]:
+    """Write a file."""
+
+    def make(content: bytes, name: str = "product.bin") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content)
+        return path
+
+    return make

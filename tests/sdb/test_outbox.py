@@ -1,0 +1,123 @@
+"""Announcements: each import on ``data.sdb``, in order, whatever becomes of NATS or the sdb."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import nats
+import pytest
+from nats.js.api import DeliverPolicy
+
+from batuta.messaging import CloudEvent, DataAvailable
+from batuta.sdb import SdbClient, StoredProduct
+from batuta.sdb.service import open_sdb
+from tests.sdb.conftest import MakeSettings
+from tests.support.servers import NatsServer
+from tests.support.services import ServiceProcess, serving
+from tests.support.waiting import eventually
+
+MakeFile = Callable[[bytes], Path]
+
+
+async def announced(server: NatsServer, at_least: int) -> list[CloudEvent]:
+    """All the events on ``data.sdb`` once there are so many; the stream has no others."""
+    client = await nats.connect(server.url)
+    try:
+        stream = client.jetstream()
+
+        async def enough() -> bool:
+            return (await stream.stream_info("DATA")).state.messages >= at_least
+
+        await eventually(enough)
+        count = (await stream.stream_info("DATA")).state.messages
+        subscription = await stream.subscribe(
+            "data.sdb", ordered_consumer=True, deliver_policy=DeliverPolicy.ALL
+        )
+        found = [await subscription.next_msg(5) for _ in range(count)]
+        return [CloudEvent.model_validate_json(message.data) for message in found]
+    finally:
+        await client.close()
+
+
+def waiting(url: str) -> float:
+    """The length of the outbox, as operators see it."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return next(float(s.split()[-1]) for s in lines if s.startswith("batuta_sdb_outbox_length "))
+
+
+def says(stored: StoredProduct) -> DataAvailable:
+    """What the announcement of `stored` must say."""
+    return DataAvailable.model_validate(stored.model_dump())
+
+
+async def test_an_import_is_announced_with_all_that_names_it(
+    sdb_on_each: str, own_nats: NatsServer, make_file: MakeFile
+) -> None:
+    with SdbClient(sdb_on_each) as client:
+        stored = client.import_file(
+            make_file(b"x"), "LC", "sb1", processing_id="p1", provider="lc_pipeline"
+        )
+    (event,) = await announced(own_nats, 1)
+    assert DataAvailable.model_validate(event.data) == says(stored)
+    assert (event.type, event.source) == ("batuta.data.available", "/batuta/sdb")
+
+
+async def test_what_a_processing_imports_again_is_not_announced_again(
+    client: SdbClient, own_nats: NatsServer, make_file: MakeFile
+) -> None:
+    for _ in range(3):
+        client.import_file(make_file(b"x"), "LC", "sb1", processing_id="p1")
+    last = client.import_file(make_file(b"x"), "LC", "sb2")
+    events = await announced(own_nats, 2)
+    assert [event.data["obs_id"] for event in events] == ["sb1", "sb2"]
+    assert DataAvailable.model_validate(events[-1].data) == says(last)
+
+
+async def test_imports_go_on_while_nats_is_away_and_are_announced_in_order_when_it_is_back(
+    sdb_on_each: str, own_nats: NatsServer, make_file: MakeFile
+) -> None:
+    with SdbClient(sdb_on_each) as client:
+        stored = [client.import_file(make_file(b"0"), "LC", "sb0")]
+        await announced(own_nats, 1)
+        own_nats.stop()
+        stored += [client.import_file(make_file(b"x"), "LC", f"sb{n}") for n in range(1, 20)]
+        assert waiting(sdb_on_each) == 19
+        own_nats.start()
+        events = await announced(own_nats, 20)
+    assert [DataAvailable.model_validate(event.data) for event in events] == [
+        says(product) for product in stored
+    ]
+
+
+async def test_an_sdb_that_starts_announces_what_one_that_died_could_not(
+    make_settings: MakeSettings, database_url: str, own_nats: NatsServer, make_file: MakeFile
+) -> None:
+    settings = make_settings(database_url=database_url)
+    service = ServiceProcess("batuta.sdb:run", settings)
+    with SdbClient(service.start()) as client:
+        own_nats.stop()
+        stored = client.import_file(make_file(b"x"), "LC", "sb1")
+    service.kill()
+    own_nats.start()
+    with serving(open_sdb, settings) as url:
+        (event,) = await announced(own_nats, 1)
+        assert event.data["sha256"] == stored.sha256
+
+        async def emptied() -> bool:
+            return waiting(url) == 0
+
+        await eventually(emptied)
+
+
+@pytest.mark.parametrize("public_url", [None, "https://sdb.example.org/base/"])
+async def test_the_announced_address_is_the_one_that_others_reach(
+    make_settings: MakeSettings,
+    own_nats: NatsServer,
+    make_file: MakeFile,
+    public_url: str | None,
+) -> None:
+    with serving(open_sdb, make_settings(public_url=public_url)) as url, SdbClient(url) as client:
+        client.import_file(make_file(b"x"), "LC", "sb1")
+        (event,) = await announced(own_nats, 1)
+    base = (public_url or url).rstrip("/")
+    assert event.data["uri"] == f"{base}/products/LC/sb1/versions/1/data"
