@@ -54,7 +54,7 @@ def copy(context: Context) -> Output:
     events = context.input("EVENTS")
     gti = context.optional_input("GTI")
     context.log.info("copies %s", context.obs_id)
-    print("said on standard output")
+    sys.stdout.write("said on standard output\n")
     logging.getLogger("a.library").warning("said by a library")
     os.write(2, b"said by C code\n")
     subprocess.run(["/bin/echo", "said by a child"], check=True)

@@ -12,8 +12,8 @@ ROOT_PATH_PATTERN: Final = r"^(/[A-Za-z0-9._~-]+)*$"
 WEEK_S: Final = 7 * 86_400.0
 
 
-class PipelineSettings(ServiceSettings):
-    """Settings of a pipeline.
+class ProcessingsSettings(ServiceSettings):
+    """Settings of a service that carries processings out.
 
     Parameters
     ----------
@@ -24,16 +24,13 @@ class PipelineSettings(ServiceSettings):
     root_path : str
         What its paths start with: ``/pipeline``, so that it answers ``/pipeline/processing``.
     data_dir : Path or None
-        Where its logs, its work folders and its database are; ``batuta-data/<provider>`` by
-        default. One service at a time.
+        Where all that it keeps is; ``batuta-data/<name>`` by default. One service at a time.
     database_url : str or None
         Where it keeps its processings; ``pipeline.db`` in `data_dir` by default.
     max_concurrent : int
         Processings that run at a time; the number of CPUs by default.
     max_queued : int
         Processings that wait; further ones are refused (429).
-    keep_s : float
-        How long the log of an ended processing is kept, in seconds; a week by default.
     """
 
     port: int = Field(5000, ge=0, le=65_535)
@@ -43,7 +40,6 @@ class PipelineSettings(ServiceSettings):
     database_url: str | None = None
     max_concurrent: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     max_queued: int = Field(1000, ge=1)
-    keep_s: float = Field(WEEK_S, ge=0)
 
     def folder(self, name: str) -> Path:
         """Where the service `name` keeps what it keeps."""
@@ -52,3 +48,15 @@ class PipelineSettings(ServiceSettings):
     def database(self, name: str) -> str:
         """Address of the database of the service `name`."""
         return self.database_url or f"sqlite:///{self.folder(name) / 'pipeline.db'}"
+
+
+class PipelineSettings(ProcessingsSettings):
+    """Settings of a pipeline; its logs, work folders and database are in `data_dir`.
+
+    Parameters
+    ----------
+    keep_s : float
+        How long the log of an ended processing is kept, in seconds; a week by default.
+    """
+
+    keep_s: float = Field(WEEK_S, ge=0)

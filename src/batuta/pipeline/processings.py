@@ -1,0 +1,182 @@
+"""A service that carries processings out, whatever runs them: REST, activity, records."""
+
+import asyncio
+import fcntl
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+
+from batuta import __version__
+from batuta.errors import ConfigurationError
+from batuta.messaging import Bus, ServiceStatus, connect
+from batuta.pipeline.bodies import PipelineProcessing
+from batuta.pipeline.routes import Routes
+from batuta.pipeline.runner import Runner
+from batuta.pipeline.scheduler import Offer, Rules, Scheduler
+from batuta.pipeline.schema import MIGRATIONS
+from batuta.pipeline.settings import WEEK_S, ProcessingsSettings
+from batuta.pipeline.store import Store
+from batuta.pipeline.writer import Writer
+from batuta.service.activity import ActivityReporter
+from batuta.service.app import AppConfig, create_app
+from batuta.service.database import open_database
+
+LOGS_SWEPT_EVERY_S: Final = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a service of processings is made from.
+
+    Attributes
+    ----------
+    name, description : str
+        Of the service.
+    offers : mapping
+        What may be asked for.
+    runner : Runner
+        What carries it out.
+    log_path : callable or None
+        Where logs are, by key.
+    keep_s : float
+        How long the log of an ended processing is kept, in seconds.
+    """
+
+    name: str
+    description: str
+    offers: Mapping[str, Offer]
+    runner: Runner
+    log_path: Callable[[str], Path] | None = None
+    keep_s: float = WEEK_S
+
+    @property
+    def providers(self) -> frozenset[str]:
+        """All who make what is on offer."""
+        return frozenset(offer.provider for offer in self.offers.values())
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this service alone.
+
+    Raises
+    ------
+    ConfigurationError
+        If another service holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "in-use").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise ConfigurationError(
+                f"--data-dir {folder}: another service works there (give each its own)"
+            ) from exc
+        yield
+
+
+@asynccontextmanager
+async def open_service(
+    settings: ProcessingsSettings, url: str, plan: Plan
+) -> AsyncIterator["ProcessingsService"]:
+    """Open a service of processings, taking up what one that is gone has left."""
+    async with AsyncExitStack() as stack:
+        database = settings.database(plan.name)
+        engine = stack.enter_context(open_database(database, MIGRATIONS))
+        writer = await stack.enter_async_context(Writer(engine))
+        bus = await stack.enter_async_context(connect(settings.nats, plan.name))
+        service = ProcessingsService(settings, url, plan, bus, Store(engine, writer))
+        await service.scheduler.recover()
+        yield service
+
+
+class ProcessingsService:
+    """A service of processings that is open.
+
+    Parameters
+    ----------
+    settings : ProcessingsSettings
+        What it was told.
+    url : str
+        The address that it listens on.
+    plan : Plan
+        What it is made from.
+    bus, store
+        What it works with; whoever made them closes them.
+    """
+
+    def __init__(
+        self, settings: ProcessingsSettings, url: str, plan: Plan, bus: Bus, store: Store
+    ) -> None:
+        self._url = url + settings.root_path
+        self._plan = plan
+        self._bus = bus
+        self._store = store
+        self._reporters = {
+            provider: ActivityReporter(bus, partial(self.status, provider))
+            for provider in sorted(plan.providers)
+        }
+        rules = Rules(
+            offers=plan.offers,
+            max_concurrent=settings.max_concurrent,
+            max_queued=settings.max_queued,
+        )
+        self.scheduler = Scheduler(rules, store, plan.runner, self._tell)
+        self.app = self._create_app(settings.token_text)
+        Routes(self.scheduler, store, settings.root_path, plan.log_path).add_to(self.app)
+
+    def status(self, provider: str) -> ServiceStatus:
+        """What a provider says of itself."""
+        queued, running = self.scheduler.counts(provider)
+        return ServiceStatus(
+            name=provider,
+            kind="pipeline",
+            url=self._url,
+            version=__version__,
+            queued=queued,
+            running=running,
+        )
+
+    async def run(self) -> None:
+        """Carry processings out and tell about them, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for reporter in self._reporters.values():
+                group.create_task(reporter.run())
+            group.create_task(self.scheduler.run())
+            group.create_task(self._sweep_logs())
+
+    def _create_app(self, token: str | None) -> FastAPI:
+        return create_app(
+            AppConfig(
+                name=self._plan.name,
+                description=self._plan.description,
+                token=token,
+                checks=lambda: {"nats": self._bus.connected},
+                registry=self.scheduler.metrics.registry,
+            )
+        )
+
+    def _tell(self, record: PipelineProcessing) -> None:
+        reporter = self._reporters.get(record.provider)
+        if reporter is not None:  # a graph that has changed since may know it no more
+            reporter.report(record)
+
+    async def _sweep_logs(self) -> None:
+        """Remove the logs of processings that ended long ago."""
+        log_path = self._plan.log_path
+        while log_path is not None:
+            keys = await self._store.outdated_logs(time.time() - self._plan.keep_s)
+            await asyncio.to_thread(_remove, [log_path(key) for key in keys])
+            await self._store.forget_logs(keys)
+            await asyncio.sleep(LOGS_SWEPT_EVERY_S)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,145 @@
+"""Processings that compute nothing: they wait, then archive a small file, or fail."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from batuta.graph import read_graph
+from batuta.messaging import Progress
+from batuta.pipeline.bodies import Outcome, ProductVersion
+from batuta.pipeline.processings import Plan, ProcessingsService, open_service, own_folder
+from batuta.pipeline.runner import Job
+from batuta.pipeline.scheduler import Offer
+from batuta.pipeline.simulate.settings import SimulateSettings
+from batuta.sdb.client import SdbClient
+from batuta.service.client import ServiceError
+from batuta.service.runner import run_service
+
+NAME: Final = "simulate"
+PARALLEL_IMPORTS: Final = 8
+FIRST_WAIT_S: Final = 0.2
+MAX_WAIT_S: Final = 5.0
+
+
+def run_simulate(settings: SimulateSettings) -> None:
+    """Serve every provider of ``settings.graph`` until SIGINT or SIGTERM."""
+    run_service(NAME, settings, open_simulate)
+
+
+@asynccontextmanager
+async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[ProcessingsService]:
+    """Open the simulated pipeline; `url` is the address that it listens on."""
+    graph = read_graph(settings.graph)
+    offers = {
+        name: Offer(product.provider, product.timeout_s) for name, product in graph.products.items()
+    }
+    with ExitStack() as stack:
+        stack.enter_context(own_folder(settings.folder(NAME)))
+        folder = stack.enter_context(TemporaryDirectory(prefix="batuta-simulate-"))
+        # Waiting for an sdb that is away must not hold a thread: `_archive` waits.
+        sdb = SdbClient(settings.sdb_url, token=settings.token_text, patience_s=0)
+        stack.enter_context(sdb)
+        runner = SimulatedRunner(settings, sdb, Path(folder))
+        stack.callback(runner.close)
+        plan = Plan(
+            name=NAME,
+            description=f"Simulates {', '.join(graph.providers)}.",
+            offers=offers,
+            runner=runner,
+        )
+        async with open_service(settings, url, plan) as service:
+            yield service
+
+
+class SimulatedRunner:
+    """Carries jobs out by waiting, thousands at a time.
+
+    Parameters
+    ----------
+    settings : SimulateSettings
+        How long, and how often they fail.
+    sdb : SdbClient
+        Where products are archived.
+    folder : Path
+        Where their files are written first.
+    """
+
+    def __init__(self, settings: SimulateSettings, sdb: SdbClient, folder: Path) -> None:
+        self._settings = settings
+        self._sdb = sdb
+        self._folder = folder
+        self._random = random.Random(settings.seed)  # noqa: S311  a play, not a secret
+        self._threads = ThreadPoolExecutor(PARALLEL_IMPORTS, "import")
+
+    async def run(self, job: Job, told: Callable[[Progress], None]) -> Outcome:
+        """Wait, then archive a product or fail."""
+        settings = self._settings
+        wait_s = self._random.uniform(settings.wait_min_s, settings.wait_max_s)
+        fails = self._random.random() < settings.failure
+        told(Progress(done=0, total=1))
+        await asyncio.sleep(wait_s)
+        if fails:
+            return Outcome(error=f"simulated failure (probability {settings.failure:g})")
+        outcome = await self._archive(job, wait_s)
+        told(Progress(done=1, total=1))
+        return outcome
+
+    def close(self) -> None:
+        """Let go of its threads."""
+        self._threads.shutdown()
+
+    async def _archive(self, job: Job, wait_s: float) -> Outcome:
+        again_s = FIRST_WAIT_S
+        while True:
+            try:
+                version = await self._import(job, wait_s)
+            except ServiceError as exc:
+                if exc.refused:
+                    return Outcome(error=str(exc))
+            else:
+                return Outcome(outputs=(ProductVersion(product=job.product, version=version),))
+            await asyncio.sleep(again_s)
+            again_s = min(2 * again_s, MAX_WAIT_S)
+
+    async def _import(self, job: Job, wait_s: float) -> int:
+        loop = asyncio.get_running_loop()
+        importing = loop.run_in_executor(self._threads, self._import_now, job, wait_s)
+        try:
+            return await asyncio.shield(importing)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped: when this returns, nothing of the job runs any more.
+            await asyncio.wait([importing])
+            raise
+
+    def _import_now(self, job: Job, wait_s: float) -> int:
+        path = self._folder / f"{job.run}.json"
+        path.write_text(
+            json.dumps(
+                {
+                    "product": job.product,
+                    "obs_id": job.obs_id,
+                    "provider": job.provider,
+                    "processing_id": job.id,
+                    "waited_s": round(wait_s, 3),
+                }
+            )
+        )
+        try:
+            stored = self._sdb.import_file(
+                path,
+                job.product,
+                job.obs_id,
+                media_type="application/json",
+                metadata={"simulated": True},
+                processing_id=job.id,
+                provider=job.provider,
+            )
+        finally:
+            path.unlink()
+        return stored.version

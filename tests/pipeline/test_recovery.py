@@ -1,0 +1,154 @@
+"""A pipeline, or what it needs, is killed at any moment: each product is archived once."""
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from batuta.messaging import (
+    Activity,
+    Bus,
+    Consumer,
+    ConsumerSpec,
+    Delivery,
+    NatsConfig,
+    Processing,
+    connect,
+    decode_activity,
+    subjects,
+)
+from batuta.sdb import SdbClient, SdbSettings
+from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.service import PipelineProcess, Record, alive, read
+from tests.support.servers import NatsServer, free_port
+from tests.support.services import ServiceProcess
+from tests.support.waiting import eventually, eventually_sync
+
+
+@pytest.fixture
+async def listener(shared_nats: NatsServer) -> AsyncIterator[Bus]:
+    """A connection to the NATS of the services."""
+    async with connect(NatsConfig(url=shared_nats.url), "test") as bus:
+        yield bus
+
+
+def test_a_killed_service_goes_on_with_all_that_was_asked_for(
+    service: PipelineProcess, sdb: SdbClient, stage: Path
+) -> None:
+    records = [service.post("WORKS", f"sb{number}") for number in range(5)]
+    old = read(stage / "pids")
+    service.kill()
+    eventually_sync(lambda: not alive(old))
+    (stage / "go on").touch()
+    service.start()
+    for record in records:
+        assert service.end_of(record)["state"] == "succeeded"
+    versions = {each.obs_id: each.version for each in sdb.list("WORKS")}
+    assert versions == {f"sb{number}": 1 for number in range(5)}
+    assert len(list(sdb.list("WORKS"))) == 5
+    assert list((service.settings.folder("") / "work").iterdir()) == []
+
+
+def test_what_kills_the_service_each_time_is_given_up(
+    service: PipelineProcess, stage: Path
+) -> None:
+    record = service.post("WORKS")
+    for _ in range(4):
+        read(stage / "pids")
+        (stage / "pids").unlink()
+        service.kill()
+        service.start()
+    ended = service.end_of(record)
+    assert ended["state"] == "failed"
+    assert ended["error"] == "the service died 4 times while it ran: not run again"
+    assert service.make("MANY")["state"] == "succeeded"
+
+
+def test_a_service_told_to_stop_leaves_nothing_and_takes_up_again(
+    service: PipelineProcess, stage: Path
+) -> None:
+    record = service.post("WORKS")
+    pids = read(stage / "pids")
+    assert service.stop() == 0
+    assert alive(pids) == []
+    (stage / "go on").touch()
+    service.start()
+    assert service.end_of(record)["state"] == "succeeded"
+
+
+def test_a_killed_warden_is_a_failure_and_its_worker_does_not_stay(
+    service: PipelineProcess, stage: Path
+) -> None:
+    record = service.post("WORKS")
+    pids = read(stage / "pids")
+    os.kill(psutil.Process(int(pids.split()[0])).ppid(), signal.SIGKILL)
+    ended = service.end_of(record)
+    assert ended["state"] == "failed"
+    assert "lost: the process that kept it killed by signal 9 (SIGKILL)" in ended["error"]
+    leader, child, _ = map(int, pids.split())
+    assert alive(f"{leader} {child}") == []
+
+
+def test_an_sdb_that_is_away_is_waited_for(
+    start_pipeline: StartPipeline, sdb_settings: SdbSettings, tmp_path: Path, stage: Path
+) -> None:
+    port = free_port()
+    sdb = ServiceProcess("batuta.sdb:run", sdb_settings.model_copy(update={"port": port}))
+    service = start_pipeline(sdb_url=f"http://127.0.0.1:{port}")
+    record = service.post("COPY")
+    eventually_sync(lambda: "cannot be reached" in service.log(record))
+    url = sdb.start()
+    try:
+        with SdbClient(url) as client:
+            # There is no EVENTS yet: the processing may find that before it comes.
+            assert (
+                service.end_of(record)["error"] == "input EVENTS: the sdb has none for obs_id sb1"
+            )
+            told = service.post("TOLD")
+            read(stage / "entered")
+            sdb.kill()
+            (stage / "go on").touch()
+            eventually_sync(lambda: "cannot be reached" in service.log(told))
+            sdb.start()
+            assert service.end_of(told)["state"] == "succeeded"
+            assert [each.version for each in client.list("TOLD")] == [1]
+    finally:
+        sdb.kill()
+
+
+async def test_every_state_is_told_on_the_activity_of_the_provider(
+    service: PipelineProcess, listener: Bus, stage: Path
+) -> None:
+    heard: list[Processing] = []
+
+    async def hear(deliveries: Sequence[Delivery[Activity]]) -> None:
+        heard.extend(each.event.processing for each in deliveries if each.event.processing)
+
+    async def told(record: Record, state: str, done: int) -> None:
+        async def probe() -> bool:
+            return any(
+                (each.id, each.state, each.progress.done) == (record["id"], state, done)
+                for each in heard
+            )
+
+        await eventually(probe)
+
+    spec = ConsumerSpec(
+        stream=subjects.ACTIVITY_STREAM,
+        subject=subjects.activity_subject("scripted_pipeline"),
+        durable=f"test-{uuid.uuid4().hex}",
+        decode=decode_activity,
+    )
+    listening = asyncio.create_task(Consumer(listener, spec).run(hear))
+    record = await asyncio.to_thread(service.post, "TOLD")
+    await told(record, "queued", 0)
+    await told(record, "running", 1)
+    (stage / "go on").touch()
+    await told(record, "succeeded", 1)
+    listening.cancel()
+    await asyncio.wait([listening])

@@ -1,0 +1,215 @@
+"""The REST interface of a pipeline, as curl and the conductor see it."""
+
+from pathlib import Path
+
+import httpx
+
+from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.service import PipelineProcess, alive, read
+from tests.support.waiting import eventually_sync
+
+
+def test_a_request_is_answered_at_once_with_the_record_and_its_address(
+    service: PipelineProcess, stage: Path
+) -> None:
+    response = service.http.post("/processing", json={"product": "TOLD", "obs_id": "sb1"})
+    assert response.status_code == 202
+    record = response.json()
+    assert record["state"] == "queued"
+    assert (record["product"], record["obs_id"], record["attempt"]) == ("TOLD", "sb1", 1)
+    assert response.headers["Location"].endswith(f"/pipeline/processing/{record['id']}")
+    assert service.http.get(response.headers["Location"]).json()["id"] == record["id"]
+    (stage / "go on").touch()
+    assert service.end_of(record)["state"] == "succeeded"
+
+
+def test_an_unknown_product_is_not_found_and_the_known_ones_are_named(
+    service: PipelineProcess,
+) -> None:
+    response = service.http.post("/processing", json={"product": "QPO", "obs_id": "sb1"})
+    assert response.status_code == 404
+    assert "product 'QPO': not made here (known: " in response.json()["detail"]
+    assert "COPY" in response.json()["known"]
+
+
+def test_a_body_that_is_wrong_is_refused_with_every_mistake(service: PipelineProcess) -> None:
+    refused = {
+        "obs_id: missing": {"product": "COPY"},
+        "product: missing; obs_id: missing": {},
+        "obs_id: String should match": {"product": "COPY", "obs_id": "../etc"},
+        "processing_id: String should match": {
+            "product": "COPY",
+            "obs_id": "sb1",
+            "processing_id": "../x",
+        },
+        "attempt: ": {"product": "COPY", "obs_id": "sb1", "attempt": 0},
+        "obsid: ": {"product": "COPY", "obs_id": "sb1", "obsid": "sb1"},
+    }
+    for detail, body in refused.items():
+        response = service.http.post("/processing", json=body)
+        assert response.status_code == 422
+        assert detail in response.json()["detail"]
+    response = service.http.post("/processing", content=b"product=COPY")
+    assert response.status_code == 422
+    assert service.http.get("/processing").json()["items"] == []
+
+
+def test_a_full_queue_is_refused_for_now_but_a_known_request_is_answered(
+    start_pipeline: StartPipeline, stage: Path
+) -> None:
+    service = start_pipeline(max_concurrent=1, max_queued=1)
+    service.post("TOLD")
+    read(stage / "entered")
+    waiting = service.post("TOLD", "sb2", processing_id="p2")
+    response = service.http.post("/processing", json={"product": "TOLD", "obs_id": "sb3"})
+    assert response.status_code == 429
+    assert float(response.headers["Retry-After"]) > 0
+    assert service.post("TOLD", "sb2", processing_id="p2") == waiting
+    (stage / "go on").touch()
+    assert service.end_of(waiting)["state"] == "succeeded"
+
+
+def test_the_same_request_twice_starts_one_processing(
+    service: PipelineProcess, stage: Path
+) -> None:
+    body = {"product": "WORKS", "obs_id": "sb1", "processing_id": "p1"}
+    assert service.http.post("/processing", json=body).status_code == 202
+    again = service.http.post("/processing", json=body)
+    assert again.status_code == 200
+    assert again.json()["id"] == "p1"
+    (stage / "go on").touch()
+    service.end_of({"id": "p1"})
+    assert service.http.post("/processing", json=body).json()["state"] == "succeeded"
+    higher = service.http.post("/processing", json={**body, "attempt": 2}).json()
+    assert (higher["state"], higher["attempt"]) == ("succeeded", 1)
+    assert read(stage / "entries") == "entered\n"
+
+
+def test_what_failed_starts_again_only_for_a_higher_attempt(
+    service: PipelineProcess, stage: Path
+) -> None:
+    failed = service.make("FAILS_ONCE", processing_id="p1")
+    assert failed["state"] == "failed"
+    assert service.post("FAILS_ONCE", processing_id="p1") == failed
+    again = service.post("FAILS_ONCE", processing_id="p1", attempt=3)
+    assert (again["state"], again["attempt"], again["error"]) == ("queued", 3, None)
+    assert service.end_of(again)["state"] == "succeeded"
+    log = service.log(again)
+    assert "attempt 1: starts" in log
+    assert "attempt 3: starts" in log
+
+
+def test_an_id_is_refused_for_another_product(service: PipelineProcess) -> None:
+    service.make("MANY", processing_id="p1")
+    body = {"product": "MANY", "obs_id": "sb2", "processing_id": "p1"}
+    response = service.http.post("/processing", json=body)
+    assert response.status_code == 409
+    assert response.json()["detail"] == "processing_id 'p1': it is MANY of sb1 already"
+
+
+def test_a_running_processing_is_cancelled_with_all_that_it_started(
+    service: PipelineProcess, stage: Path
+) -> None:
+    record = service.post("WORKS")
+    pids = read(stage / "pids")
+    work_dir = Path(read(stage / "work_dir"))
+    assert len(alive(pids)) == 3
+    response = service.http.delete(f"/processing/{record['id']}")
+    assert response.status_code == 200
+    assert (response.json()["state"], response.json()["error"]) == (
+        "cancelled",
+        "cancelled on request",
+    )
+    assert alive(pids) == []
+    assert not work_dir.exists()
+    assert service.make("MANY")["state"] == "succeeded"
+
+
+def test_a_queued_processing_is_cancelled_before_it_starts(
+    start_pipeline: StartPipeline, stage: Path
+) -> None:
+    service = start_pipeline(max_concurrent=1)
+    running = service.post("TOLD")
+    read(stage / "entered")
+    queued = service.post("WORKS")
+    assert service.http.delete(f"/processing/{queued['id']}").json()["state"] == "cancelled"
+    (stage / "go on").touch()
+    assert service.end_of(running)["state"] == "succeeded"
+    assert service.make("MANY")["state"] == "succeeded"
+    assert not (stage / "entries").exists()
+
+
+def test_cancelling_what_has_ended_changes_nothing(service: PipelineProcess) -> None:
+    record = service.make("MANY")
+    assert service.http.delete(f"/processing/{record['id']}").json() == record
+
+
+def test_an_unknown_processing_is_not_found(service: PipelineProcess) -> None:
+    for response in [
+        service.http.get("/processing/p1"),
+        service.http.get("/processing/p1/log"),
+        service.http.delete("/processing/p1"),
+    ]:
+        assert response.status_code == 404
+        assert response.json()["detail"] == "processing 'p1': there is none here"
+
+
+def test_processings_are_listed_by_pages_the_newest_first(service: PipelineProcess) -> None:
+    for number in range(3):
+        service.make("MANY", f"sb{number}")
+    service.make("RAISES", "sb2")
+    first = service.http.get("/processing", params={"limit": 3}).json()
+    assert [(r["product"], r["obs_id"]) for r in first["items"]] == [
+        ("RAISES", "sb2"),
+        ("MANY", "sb2"),
+        ("MANY", "sb1"),
+    ]
+    rest = service.http.get("/processing", params={"cursor": first["next"]}).json()
+    assert [r["obs_id"] for r in rest["items"]] == ["sb0"]
+    assert rest["next"] is None
+
+    def selected(**filters: str) -> int:
+        return len(service.http.get("/processing", params=filters).json()["items"])
+
+    assert selected(state="failed") == 1
+    assert selected(obs_id="sb2") == 2
+    assert selected(product="MANY", obs_id="sb2") == 1
+    assert service.http.get("/processing", params={"state": "lost"}).status_code == 422
+
+
+def test_the_progress_of_a_running_processing_is_shown(
+    service: PipelineProcess, stage: Path
+) -> None:
+    record = service.post("TOLD")
+    eventually_sync(lambda: service.get(record)["progress"] == {"done": 1, "total": 4})
+    now = service.get(record)
+    assert (now["state"], now["ended"]) == ("running", None)
+    assert service.http.get("/processing").json()["items"] == [now]
+    (stage / "go on").touch()
+    assert service.end_of(record)["state"] == "succeeded"
+
+
+def test_health_and_metrics_answer_with_and_without_the_prefix(service: PipelineProcess) -> None:
+    service.make("MANY")
+    service.make("RAISES")
+    root = str(service.http.base_url).removesuffix("/pipeline/")
+    for prefix in [root, f"{root}/pipeline"]:
+        assert httpx.get(f"{prefix}/health").json()["status"] == "ok"
+        metrics = httpx.get(f"{prefix}/metrics").text
+        assert 'batuta_processings_ended_total{product="MANY",state="succeeded"} 1.0' in metrics
+        assert 'batuta_processings_ended_total{product="RAISES",state="failed"} 1.0' in metrics
+        assert 'batuta_processings{state="running"} 0.0' in metrics
+        assert 'batuta_processing_wait_seconds_count{product="MANY"} 1.0' in metrics
+
+
+def test_logs_are_removed_when_they_are_old(start_pipeline: StartPipeline) -> None:
+    service = start_pipeline(keep_s=0)
+    record = service.make("MANY")
+    logs = service.settings.folder("") / "logs"
+    assert len(list(logs.iterdir())) == 1
+    service.kill()
+    service.start()
+    eventually_sync(lambda: not list(logs.iterdir()))
+    address = f"/processing/{record['id']}/log"
+    eventually_sync(lambda: service.http.get(address).status_code == 404)
+    assert service.get(record)["state"] == "succeeded"
