@@ -29,6 +29,8 @@ STEPS_PER_PIXEL: Final = 16
 BAD_PX: Final = 2.0
 """A pixel is bad if its disparity is off by more: the first figure of Middlebury's tables."""
 
+THRESHOLDS_PX: Final = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
 
 @dataclass(frozen=True)
 class MatchingSettings:
@@ -128,12 +130,16 @@ class MatchingError:
         Share of the pixels of known truth that have a disparity.
     compared : int
         Pixels that have both.
+    over_px, over_percent : tuple of float
+        Thresholds, and the share of the same pixels that are off by more.
     """
 
     bad_percent: float
     median_error_px: float
     density_percent: float
     compared: int
+    over_px: tuple[float, ...]
+    over_percent: tuple[float, ...]
 
 
 def measure_error(disparity: Disparities, truth: Disparities) -> MatchingError:
@@ -156,6 +162,8 @@ def measure_error(disparity: Disparities, truth: Disparities) -> MatchingError:
         median_error_px=float(np.median(error)),
         density_percent=float(both.sum() / known.sum() * 100),
         compared=int(both.sum()),
+        over_px=THRESHOLDS_PX,
+        over_percent=tuple(float(np.mean(error > limit) * 100) for limit in THRESHOLDS_PX),
     )
 
 

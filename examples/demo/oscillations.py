@@ -242,6 +242,32 @@ def rms_upper_limit(spectrum: PowerSpectrum, continuum: Fit, confidence: float =
     return float(amplitude / np.sqrt(2))
 
 
+@dataclass(frozen=True)
+class Rebinned:
+    """A spectrum averaged over bands that widen with frequency, to be looked at.
+
+    Attributes
+    ----------
+    frequency_hz, power, error : arrays of shape (bands,)
+        Mean frequency and power of each band, and the 1-sigma error of the power.
+    """
+
+    frequency_hz: Floats
+    power: Floats
+    error: Floats
+
+
+def rebin(frequency_hz: Floats, power: Floats, segments: int, growth: float = 1.08) -> Rebinned:
+    """Average a spectrum over bands each `growth` times wider than the one before."""
+    ends = np.unique(np.ceil(growth ** np.arange(0, np.log(len(power)) / np.log(growth) + 1)))
+    starts = np.concatenate(([0], ends[ends < len(power)])).astype(np.intp)
+    counts = np.diff(np.append(starts, len(power)))
+    mean = np.add.reduceat(power, starts) / counts
+    return Rebinned(
+        np.add.reduceat(frequency_hz, starts) / counts, mean, mean / np.sqrt(segments * counts)
+    )
+
+
 def constant_rate_probability(rate: Floats, error: Floats) -> float:
     """Give the probability that a constant source scatters as much as `rate` (chi-squared)."""
     weights = np.broadcast_to(error**-2.0, rate.shape)

@@ -15,6 +15,7 @@ from examples.demo.oscillations import (
     constant_rate_probability,
     fit_continuum,
     fit_oscillation,
+    rebin,
     rms_upper_limit,
     search,
 )
@@ -42,6 +43,7 @@ def search_oscillation(spectrum: PowerSpectrum, curve: LightCurve | None) -> dic
     continuum = fit_continuum(spectrum)
     peak = search(spectrum, continuum)
     oscillation = fit_oscillation(spectrum, continuum, peak) if peak.detected else None
+    ratio = rebin(spectrum.frequency_hz, spectrum.leahy / continuum.powers, spectrum.segments)
     steady = curve and constant_rate_probability(curve.counts, np.sqrt(curve.counts.mean()))
     return {
         "detected": peak.detected,
@@ -54,6 +56,7 @@ def search_oscillation(spectrum: PowerSpectrum, curve: LightCurve | None) -> dic
             "parameters": continuum.values.tolist(),
             "errors": continuum.errors.tolist(),
         },
+        "ratio_to_continuum": {key: value.tolist() for key, value in asdict(ratio).items()},
         "searched_hz": [float(spectrum.frequency_hz[0]), float(spectrum.frequency_hz[-1])],
         "constant_rate_probability": steady,
     }

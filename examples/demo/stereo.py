@@ -218,7 +218,12 @@ def disparity_error(context: Context) -> Output:
         "%.2f %% of %d pixels off by more than 2 px", error.bad_percent, error.compared
     )
     path = write_json(context.output_path("disparity_error.json"), asdict(error))
-    return Output(path, media_type="application/json", metadata=asdict(error))
+    summary = {
+        "bad_percent": error.bad_percent,
+        "median_error_px": error.median_error_px,
+        "density_percent": error.density_percent,
+    }
+    return Output(path, media_type="application/json", metadata=summary)
 
 
 @pipeline.product(
