@@ -1,5 +1,6 @@
 """Real servers for tests: NATS, and PostgreSQL, each on a free port of this machine."""
 
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable
@@ -50,3 +51,7 @@ class NatsServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def forget(self) -> None:
+        """Lose all that it kept, as a broken disk would."""
+        shutil.rmtree(self.folder)

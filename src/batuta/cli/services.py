@@ -36,14 +36,14 @@ def register(app: typer.Typer) -> None:
 
 def _sdb(settings: SdbSettings) -> None:
     """Serve the product database: import, export, announce."""
-    from batuta.sdb.service import run  # noqa: PLC0415  see above
+    from batuta.sdb import run  # noqa: PLC0415  see above
 
     run(settings)
 
 
 def _conductor(settings: ConductorSettings) -> None:
     """Conduct: hear that data have come, and have made what can be made of them."""
-    from batuta.conductor.service import run  # noqa: PLC0415  see above
+    from batuta.conductor import run  # noqa: PLC0415  see above
 
     run(settings)
 

@@ -49,6 +49,8 @@ class Program:
         Whether it answers ``/health`` over HTTP there.
     environment : mapping
         Added to this process's.
+    folder : Path or None
+        Where it runs; None: here.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Program:
     port: int
     health: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
     @property
     def url(self) -> str:
@@ -201,6 +204,7 @@ class _Keeper:
                 stdout=log,
                 stderr=log,
                 env=environment,
+                cwd=self.program.folder,
                 pass_fds=(self._lifeline,),
                 start_new_session=True,
             )

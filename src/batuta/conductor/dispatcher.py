@@ -82,10 +82,11 @@ class Dispatcher:
                 if self._defect is not None:
                     raise self._defect
                 await self._settle_answers()
+                since = time.time()
                 self._send(await self.write(self.ledger.take_due, self._room, self._full()))
                 for row in await self.write(self.ledger.silent):
                     self._start(self._question(row))
-                await self._sleep()
+                await self._sleep(since)
         finally:
             for task in self._sending:
                 task.cancel()
@@ -101,11 +102,11 @@ class Dispatcher:
         self._full_until = {name: end for name, end in self._full_until.items() if end > now}
         return list(self._full_until)
 
-    async def _sleep(self) -> None:
+    async def _sleep(self, since: float) -> None:
         if self._answers:
             return
         times = [IDLE_S]
-        next_time = await self.write(self.ledger.next_time, self._full())
+        next_time = await self.write(self.ledger.next_time, since, self._full())
         if next_time is not None:
             times.append(next_time - time.time())
         if self._full_until:
@@ -154,7 +155,8 @@ class Dispatcher:
         self._answers.append(news)
 
     async def _question(self, row: Row) -> None:
-        self._answers.append(await self._learn(row))
+        news = await self._learn(row)
+        self._answers.append(news)
 
     async def _learn(self, row: Row) -> News:
         overdue = row.started is not None and time.time() >= row.started + row.timeout_s

@@ -157,12 +157,18 @@ class Ledger:
         with self._engine.begin() as connection:
             return self._take_due(connection, self._clock(), room, full)
 
-    def next_time(self, full: Collection[str] = ()) -> float | None:
-        """When something is to be done next: a request, or a question to a silent pipeline."""
+    def next_time(self, since: float, full: Collection[str] = ()) -> float | None:
+        """When something is to be done next: a request, or a question to a silent pipeline.
+
+        Parameters
+        ----------
+        since : float
+            When `take_due` was last called: what was due by then, and was not taken, waits for
+            something else than time.
+        """
         with reading(self._engine) as connection:
-            now = self._clock()
             later = sa.select(sa.func.min(table.c.not_before)).where(
-                sa.text(PENDING), table.c.not_before > now, table.c.provider.not_in(full)
+                sa.text(PENDING), table.c.not_before > since, table.c.provider.not_in(full)
             )
             asked = sa.select(sa.func.min(table.c.ask_at)).where(sa.text(ACTIVE))
             times = [connection.scalar(later), connection.scalar(asked)]

@@ -43,27 +43,12 @@ from batuta.service.activity import HEARTBEAT_S, ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.client import ServiceError
 from batuta.service.database import open_database
-from batuta.service.runner import run_service
 
 LOG: Final = logging.getLogger(__name__)
 
 NAME: Final = "conductor"
 FORGOTTEN_AFTER_S: Final = 3 * HEARTBEAT_S
 """A service that has not been heard for so long is shown as silent no more: it is left out."""
-
-
-def run(settings: ConductorSettings) -> None:
-    """Serve until told to stop.
-
-    Raises
-    ------
-    ConfigurationError, GraphError
-        If the settings or the graph are wrong: every mistake at once.
-    MessagingError, ServiceError, DatabaseError
-        If NATS, the sdb or the database is not there.
-    """
-    read_graph(settings.graph)
-    run_service(NAME, settings, open_conductor)
 
 
 @asynccontextmanager

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import nats
 import nats.errors
@@ -116,9 +116,8 @@ class Bus:
             except nats.js.errors.NotFoundError:
                 await self.jetstream.add_stream(config)
 
-    async def reconnected(self) -> None:
-        """Make good what a restarted NATS may have lost, then tell who asked to know."""
-        LOG.info("NATS at %s: connected again", self.url)
+    async def restore(self) -> None:
+        """Make good what a restarted NATS may have lost, and tell who asked to know."""
         await self.ensure_streams()
         for callback in self._on_reconnected:
             await callback()
@@ -170,9 +169,22 @@ async def connect(config: NatsConfig, name: str) -> AsyncIterator[Bus]:
             raise MessagingError(
                 f"NATS at {config.url} has no JetStream (start it with -js): {exc}"
             ) from exc
-        yield bus
+        async with _meanwhile(links.keep_restored(bus)):
+            yield bus
     finally:
         await client.close()
+
+
+@asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do `work` until left; what it raises is raised."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 class _Links:
@@ -182,6 +194,7 @@ class _Links:
         self.config = config
         self.bus: Bus | None = None
         self._said_waiting = False
+        self._restore = asyncio.Event()
         self._last_error = "no answer"
 
     async def open(self, name: str) -> Client:
@@ -220,5 +233,20 @@ class _Links:
             LOG.warning("NATS at %s: connection lost; reconnecting", self.config.url)
 
     async def back(self) -> None:
-        if self.bus is not None:
-            await self.bus.reconnected()
+        # nats-py takes what is raised here for a broken connection: the work is done elsewhere.
+        self._restore.set()
+
+    async def keep_restored(self, bus: Bus) -> None:
+        """After each reconnection, see that streams and consumers are there."""
+        while True:
+            await self._restore.wait()
+            self._restore.clear()
+            try:
+                await bus.restore()
+            except (nats.errors.Error, TimeoutError) as exc:
+                # JetStream answers a moment after the server does.
+                LOG.info("NATS at %s: not ready yet: %s", self.config.url, exc)
+                await asyncio.sleep(RECONNECT_WAIT_S)
+                self._restore.set()
+            else:
+                LOG.info("NATS at %s: connected again", self.config.url)

@@ -12,12 +12,12 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from batuta.messaging import subjects
-from batuta.messaging.bus import Bus, MessagingError
+from batuta.messaging.bus import RECONNECT_WAIT_S, Bus, MessagingError
 from batuta.messaging.events import MalformedEventError
 
 LOG: Final = logging.getLogger(__name__)
 
-ACK_WAIT_S: Final = 30.0
+ACK_WAIT_S: Final = 10.0
 """A message not acknowledged by then is delivered again: its consumer is dead or stuck."""
 MAX_BATCH: Final = 512
 MAX_UNACKNOWLEDGED: Final = 8 * MAX_BATCH
@@ -82,8 +82,8 @@ class Consumer(Generic[T]):
             cb=self._arrived.put,
         )
         try:
-            await self._ensure()
             self._bus.on_reconnected(self._ensure)
+            await self._ensured()
             while True:
                 sorted_out = await self._sort_out(await self._next_batch())
                 if sorted_out.deliveries:
@@ -93,6 +93,17 @@ class Consumer(Generic[T]):
         finally:
             if self._bus.connected:
                 await subscription.unsubscribe()
+
+    async def _ensured(self) -> None:
+        """Create the consumer, however long NATS is away meanwhile."""
+        while True:
+            try:
+                await self._ensure()
+            except (nats.errors.Error, TimeoutError) as exc:
+                LOG.warning("consumer %s: not ready yet: %s", self._spec.durable, exc)
+                await asyncio.sleep(RECONNECT_WAIT_S)
+            else:
+                return
 
     async def _ensure(self) -> None:
         """Create the consumer where it is missing; NATS may have come back empty."""

@@ -1,0 +1,5 @@
+"""``python -m batuta`` is the `batuta` command."""
+
+from batuta.cli import main
+
+main()

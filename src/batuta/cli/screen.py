@@ -1,0 +1,133 @@
+"""A scene drawn in a terminal: products per observation, processings with their tiles, news."""
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from batuta.cli.output import STATE_STYLES, seconds_text
+from batuta.cli.scene import AVAILABLE, Running, Scene
+from batuta.messaging import ProcessingState, utc_now
+
+MARKS = {
+    AVAILABLE: "✔",
+    "running": "▶",
+    "queued": "…",
+    "requested": "…",
+    "waiting": "…",
+    "retrying": "↻",
+    "held": "‖",
+    "failed": "✘",
+    "cancelled": "✘",
+}
+MOST_COLUMNS = 6
+"""Beyond so many observations each has a line in place of a column."""
+MOST_RUNNING = 8
+
+
+class Screen:
+    """A renderable that shows a scene as it is when drawn.
+
+    Parameters
+    ----------
+    scene : Scene
+        What to show.
+    title : str
+        The first line.
+    """
+
+    def __init__(self, scene: Scene, title: str) -> None:
+        self._scene = scene
+        self._title = title
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw for the size that the terminal has now."""
+        height = options.max_height or console.height
+        parts: list[RenderableType] = [self._products(height), self._running()]
+        # What is left below the tables shows the latest news.
+        left = height - self._height_of_products(height) - len(self._shown_running()) - 7
+        parts.append(self._news(max(3, min(left, 14))))
+        yield Group(*parts)
+
+    def _products(self, height: int) -> RenderableType:
+        few = len(self._scene.states) <= MOST_COLUMNS
+        return self._matrix() if few else self._list(height)
+
+    def _height_of_products(self, height: int) -> int:
+        rows = len(self._scene.graph.products)
+        if len(self._scene.states) > MOST_COLUMNS:
+            rows = min(len(self._scene.states), height // 2)
+        return rows + 5
+
+    def _matrix(self) -> Table:
+        table = Table(title=self._title, title_justify="left", header_style="bold", expand=True)
+        table.add_column("product")
+        observations = sorted(self._scene.states)
+        expected = {obs_id: self._scene.expected(obs_id) for obs_id in observations}
+        for obs_id in observations:
+            made = self._scene.made(obs_id)
+            table.add_column(f"{obs_id}\n{made}/{len(expected[obs_id])}", justify="center")
+        for level in self._scene.graph.levels()[1:]:
+            for name in level:
+                cells = [self._cell(obs_id, name, expected[obs_id]) for obs_id in observations]
+                table.add_row(name, *cells)
+        return table
+
+    def _cell(self, obs_id: str, product: str, expected: frozenset[str]) -> Text:
+        state = self._scene.states[obs_id].get(product)
+        if state is not None:
+            return Text(f"{MARKS.get(state, '?')} {state}", style=STATE_STYLES.get(state, ""))
+        return Text("·" if product in expected else "", style="dim")
+
+    def _list(self, height: int) -> Table:
+        table = Table(title=self._title, title_justify="left", header_style="bold", expand=True)
+        for column in ("observation", "made", "", "moving", "retrying", "failed"):
+            table.add_column(column)
+        unfinished = sorted(self._scene.states, key=lambda obs_id: (self._complete(obs_id), obs_id))
+        for obs_id in unfinished[: height // 2]:
+            states = list(self._scene.states[obs_id].values())
+            made, total = self._scene.made(obs_id), len(self._scene.expected(obs_id))
+            moving = sum(states.count(state) for state in ("queued", "running", "requested"))
+            table.add_row(
+                obs_id,
+                f"{made}/{total}",
+                ProgressBar(total or 1, made, width=30),
+                *(str(n or "") for n in (moving, states.count("retrying"), states.count("failed"))),
+            )
+        return table
+
+    def _complete(self, obs_id: str) -> bool:
+        return self._scene.made(obs_id) >= len(self._scene.expected(obs_id))
+
+    def _shown_running(self) -> list[Running]:
+        everything = self._scene.running.values()
+        running = [one for one in everything if one.processing.state is ProcessingState.RUNNING]
+        return running[:MOST_RUNNING]
+
+    def _running(self) -> RenderableType:
+        grid = Table.grid(padding=(0, 2))
+        for one in self._shown_running():
+            processing = one.processing
+            done, total = processing.progress.done, processing.progress.total
+            began = processing.started
+            elapsed = seconds_text((utc_now() - began).total_seconds()) if began else ""
+            bar = ProgressBar(total, done, width=30) if total else Text("")
+            count = f"{done}/{total}" if total else ""
+            grid.add_row(processing.obs_id, processing.product, one.provider, bar, count, elapsed)
+        queued = len(self._scene.running) - len(self._shown_running())
+        subtitle = f"{queued} more queued or running" if queued > 0 else None
+        return Panel(grid, title="processings", title_align="left", subtitle=subtitle)
+
+    def _news(self, count: int) -> RenderableType:
+        lines = list(self._scene.lines)[-count:]
+        text = Text("\n").join(
+            Text.assemble(
+                (f"{line.at:%H:%M:%S} ", "dim"),
+                (line.text, STATE_STYLES.get(line.state, "")),
+            )
+            for line in lines
+        )
+        text.no_wrap = True
+        text.overflow = "ellipsis"
+        return Panel(text, title="news", title_align="left")

@@ -1,0 +1,29 @@
+"""Ending a command cleanly when it is told to."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def until_stopped(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`; SIGTERM cancels it as Ctrl-C does, so that what it opened is closed.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If SIGTERM or SIGINT stopped it.
+    """
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError as exc:
+        raise KeyboardInterrupt from exc
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

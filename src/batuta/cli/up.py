@@ -1,0 +1,39 @@
+"""`batuta up`: everything of a configuration, on this machine."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from batuta.cli.orchestra import Orchestra, OrchestraConfig, playing, read_orchestra
+from batuta.cli.signals import until_stopped
+
+DEFAULT_CONFIG: Final = Path("batuta.yaml")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("up")(up)
+
+
+def up(
+    config: Annotated[
+        Path, typer.Argument(metavar="[CONFIG]", help="YAML or JSON file.")
+    ] = DEFAULT_CONFIG,
+) -> None:
+    """Play a whole orchestra on this machine until Ctrl-C, which ends it cleanly."""
+    asyncio.run(until_stopped(_play(read_orchestra(config), config.resolve().parent)))
+
+
+async def _play(config: OrchestraConfig, folder: Path) -> None:
+    async with playing(config, folder, typer.echo) as orchestra:
+        print_addresses(orchestra)
+        if orchestra.supervisor is not None:
+            await orchestra.supervisor.broken
+
+
+def print_addresses(orchestra: Orchestra) -> None:
+    """Say where everything answers."""
+    for name, address in orchestra.addresses().items():
+        typer.echo(f"{name:<20} {address}")

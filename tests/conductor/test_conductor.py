@@ -1,0 +1,361 @@
+"""The conductor as a service: real NATS, a real sdb, and a pipeline that does as it is told."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nats
+import nats.errors
+import pytest
+from fastapi.responses import JSONResponse
+
+from batuta.conductor import ConductorSettings
+from batuta.conductor.service import open_conductor
+from batuta.errors import ConfigurationError
+from batuta.graph import Graph
+from batuta.sdb import SdbClient, SdbSettings
+from batuta.sdb.service import open_sdb
+from batuta.service.settings import ServiceSettings
+from tests.conductor.graphs import diamond, graph_of
+from tests.support.scripted import ScriptedPipeline
+from tests.support.servers import NatsServer
+from tests.support.services import ServiceProcess, serving
+from tests.support.waiting import eventually_sync
+
+ONE = {"B": {"m_input": ["A"], "timeout": 60}}
+
+
+class Stage:
+    """A conductor's surroundings: NATS, sdb, and the pipeline ``maker``."""
+
+    def __init__(self, folder: Path, nats_server: NatsServer, sdb_url: str) -> None:
+        self.folder = folder
+        self.nats = nats_server
+        self.sdb_url = sdb_url
+        self.pipeline = ScriptedPipeline()
+        self.pipeline_url = ""
+        self.conductor: ServiceProcess | None = None
+
+    def settings(self, graph: Graph, **given: Any) -> ConductorSettings:
+        path = self.folder / "graph.json"
+        path.write_text(json.dumps(graph.as_document()))
+        values = {
+            "port": 0,
+            "graph": path,
+            "nats_url": self.nats.url,
+            "sdb_url": self.sdb_url,
+            "database_url": f"sqlite:///{self.folder / 'conductor.db'}",
+            "provider_urls": {"maker": f"{self.pipeline_url}/pipeline"},
+            "retry_wait_s": 0.05,
+            "ask_after_s": 0.1,
+            **given,
+        }
+        return ConductorSettings(**values)
+
+    def publish(self, subject: str, *payloads: bytes) -> None:
+        """Publish as any NATS client would."""
+
+        async def send() -> None:
+            client = await nats.connect(self.nats.url)
+            for payload in payloads:
+                await client.publish(subject, payload)
+            await client.drain()
+
+        asyncio.run(send())
+
+    async def stored(self, news: dict[str, str]) -> bool:
+        """Publish, and tell whether a stream has stored it; there may be none yet."""
+        client = await nats.connect(self.nats.url)
+        try:
+            await client.jetstream().publish("data.vhf", json.dumps(news).encode())
+        except nats.errors.Error:
+            return False
+        finally:
+            await client.close()
+        return True
+
+    def announce(self, product: str, *observations: str) -> None:
+        self.publish(
+            "data.vhf",
+            *(json.dumps({"product": product, "obs_id": o}).encode() for o in observations),
+        )
+
+    def asked_for(self) -> list[tuple[str, str]]:
+        return sorted((body["product"], body["obs_id"]) for body in self.pipeline.requests)
+
+
+@pytest.fixture
+def stage(tmp_path: Path, own_nats: NatsServer) -> Iterator[Stage]:
+    sdb_settings = SdbSettings(
+        port=0,
+        nats_url=own_nats.url,
+        database_url=f"sqlite:///{tmp_path / 'sdb.db'}",
+        store_url=str(tmp_path / "products"),
+    )
+    with serving(open_sdb, sdb_settings) as sdb_url:
+        stage = Stage(tmp_path, own_nats, sdb_url)
+        with serving(stage.pipeline.open, ServiceSettings(port=0)) as stage.pipeline_url:
+            yield stage
+            if stage.conductor is not None:
+                stage.conductor.kill()
+
+
+def get(url: str, path: str) -> Any:
+    return httpx.get(f"{url}{path}").raise_for_status().json()
+
+
+def states(url: str) -> dict[str, str]:
+    """State of each product's newest processing."""
+    items = get(url, "/processings?limit=1000")["items"]
+    return {f"{item['product']}/{item['obs_id']}": item["state"] for item in reversed(items)}
+
+
+def eventually_in(url: str, expected: dict[str, str]) -> None:
+    with contextlib.suppress(AssertionError):
+        eventually_sync(lambda: states(url) == expected)
+    assert states(url) == expected
+
+
+def one_processing(url: str) -> Callable[[], Any]:
+    def probe() -> Any:
+        items = get(url, "/processings")["items"]
+        return items[0] if items else None
+
+    return probe
+
+
+def test_a_bare_notification_has_the_product_made(stage: Stage) -> None:
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        stage.announce("A", "sb25112001")
+        eventually_in(url, {"B/sb25112001": "succeeded"})
+    (request,) = stage.pipeline.requests
+    assert (request["product"], request["obs_id"], request["attempt"]) == ("B", "sb25112001", 1)
+    assert request["processing_id"]
+
+
+def test_what_the_sdb_announces_is_heard(stage: Stage) -> None:
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        file = stage.folder / "a.txt"
+        file.write_text("a")
+        with SdbClient(stage.sdb_url) as sdb:
+            sdb.import_file(file, "A", "o1")
+        eventually_in(url, {"B/o1": "succeeded"})
+        processing = one_processing(url)()
+    assert processing["inputs"] == {"A": 1}
+
+
+def test_a_failure_is_tried_again_until_it_works(stage: Stage) -> None:
+    stage.pipeline.outcomes["B"].extend(["failed", "failed"])
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "succeeded"})
+    assert [body["attempt"] for body in stage.pipeline.requests] == [1, 2, 3]
+    assert len({body["processing_id"] for body in stage.pipeline.requests}) == 1
+
+
+def test_a_product_that_always_fails_is_shown_with_the_reason(stage: Stage) -> None:
+    graph = graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 2}})
+    stage.pipeline.outcomes["B"].extend(["failed"] * 3)
+    with serving(open_conductor, stage.settings(graph)) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "failed"})
+        processing = one_processing(url)()
+        assert processing["error"] == "scripted"
+        assert "scripted" in get(url, "/why/B/o1")["answer"]
+        # A person asks again.
+        stage.pipeline.outcomes.clear()
+        retry = httpx.post(f"{url}/processings/{processing['id']}/retry")
+        assert retry.status_code == 202
+        eventually_in(url, {"B/o1": "succeeded"})
+
+
+def test_a_pipeline_that_is_not_there_is_named_and_tried_again(stage: Stage) -> None:
+    graph = graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 2}})
+    nowhere = {"maker": "http://127.0.0.1:1/pipeline"}
+    with serving(open_conductor, stage.settings(graph, provider_urls=nowhere)) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "failed"})
+        error = one_processing(url)()["error"]
+    assert "maker at http://127.0.0.1:1/pipeline" in error
+
+
+def test_a_request_that_the_pipeline_refuses_is_not_repeated(stage: Stage) -> None:
+    detail = {"detail": "product 'B': unknown"}
+    stage.pipeline.answers.append(JSONResponse(detail, 404))
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "failed"})
+        assert one_processing(url)()["error"] == "maker: product 'B': unknown"
+    assert len(stage.pipeline.requests) == 1
+
+
+def test_a_full_pipeline_is_asked_again_when_it_says(stage: Stage) -> None:
+    for _ in range(3):
+        stage.pipeline.answers.append(
+            JSONResponse({"detail": "full"}, 429, headers={"Retry-After": "0.1"})
+        )
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "succeeded"})
+    assert {body["attempt"] for body in stage.pipeline.requests} == {1}
+
+
+def test_a_silent_pipeline_is_asked_how_it_is_going(stage: Stage) -> None:
+    stage.pipeline.outcomes["B"].append("running")
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "running"})
+        stage.pipeline.end(one_processing(url)()["id"], "succeeded")
+        eventually_in(url, {"B/o1": "succeeded"})
+
+
+def test_a_processing_that_its_pipeline_lost_is_requested_again(stage: Stage) -> None:
+    stage.pipeline.outcomes["B"].append("running")
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "running"})
+        stage.pipeline.processings.clear()
+        eventually_in(url, {"B/o1": "succeeded"})
+    assert [body["attempt"] for body in stage.pipeline.requests] == [1, 2]
+
+
+def test_a_processing_that_never_ends_is_stopped_and_tried_again(stage: Stage) -> None:
+    graph = graph_of(["A"], {"B": {"m_input": ["A"], "timeout": 0.3}})
+    stage.pipeline.outcomes["B"].append("running")
+    with serving(open_conductor, stage.settings(graph)) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "succeeded"})
+    assert len(stage.pipeline.cancelled) == 1
+    assert len(stage.pipeline.requests) == 2
+
+
+def test_what_nobody_understands_is_put_aside_with_the_reason(stage: Stage) -> None:
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        stage.publish(
+            "data.vhf",
+            b"not json",
+            b'{"product": "A"}',
+            b'{"product": "Aa", "obs_id": "o1"}',
+            b'{"product": "A", "obs_id": "../../etc"}',
+            b'{"product": "A", "obs_id": "o2"}',
+        )
+        eventually_in(url, {"B/o2": "succeeded"})
+        metrics = httpx.get(f"{url}/metrics").text
+    assert "batuta_malformed_total 4.0" in metrics
+    reasons = asyncio.run(dead_reasons(stage.nats.url))
+    assert len(reasons) == 4
+    assert "obs_id: Field required" in reasons[1]
+    assert reasons[2] == "product 'Aa' of o1: the graph does not know it; did you mean A?"
+
+
+async def dead_reasons(url: str) -> list[str]:
+    client = await nats.connect(url)
+    jetstream = client.jetstream()
+    subscription = await jetstream.subscribe("dead.*", ordered_consumer=True)
+    info = await jetstream.stream_info("DEAD")
+    messages = [await subscription.next_msg(5) for _ in range(info.state.messages)]
+    await client.close()
+    return [(message.headers or {})["Batuta-Reason"] for message in messages]
+
+
+def test_nats_gone_in_the_middle_loses_nothing(stage: Stage) -> None:
+    with serving(open_conductor, stage.settings(diamond())) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "succeeded", "C/o1": "succeeded"})
+        stage.nats.stop()
+        eventually_sync(lambda: get(url, "/health")["status"] == "degraded")
+        stage.nats.start()
+        stage.announce("B", "o1")
+        stage.announce("C", "o1")
+        eventually_in(url, {"B/o1": "succeeded", "C/o1": "succeeded", "D/o1": "succeeded"})
+
+
+def test_nats_that_comes_back_empty_is_listened_to_again(stage: Stage) -> None:
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        stage.nats.stop()
+        stage.nats.forget()
+        eventually_sync(lambda: get(url, "/health")["status"] == "degraded")
+        stage.nats.start()
+        eventually_sync(lambda: asyncio.run(stage.stored({"product": "A", "obs_id": "o1"})))
+        eventually_in(url, {"B/o1": "succeeded"})
+
+
+def test_a_conductor_killed_while_it_works_makes_each_product_once(stage: Stage) -> None:
+    observations = [f"o{number:03}" for number in range(60)]
+    settings = stage.settings(diamond())
+    conductor = stage.conductor = ServiceProcess("batuta.conductor:run", settings)
+    conductor.start()
+    stage.announce("A", *observations[:30])
+    eventually_sync(lambda: len(stage.pipeline.requests) > 10)
+    conductor.kill()
+    stage.announce("A", *observations[30:])
+    url = conductor.start()
+    expected = {f"{product}/{o}": "succeeded" for product in "BC" for o in observations}
+    eventually_in(url, expected)
+    assert conductor.stop() == 0
+    made = {(body["product"], body["obs_id"]) for body in stage.pipeline.requests}
+    assert len(made) == len(expected)
+    # A request may be sent twice, always under the same id: the pipeline starts it once.
+    assert len(stage.pipeline.processings) == len(expected)
+
+
+def test_a_conductor_that_lost_its_database_makes_nothing_again(stage: Stage) -> None:
+    file = stage.folder / "x.txt"
+    file.write_text("x")
+    settings = stage.settings(graph_of(["A"], {**ONE, "C": {"m_input": ["B"]}}))
+    with serving(open_conductor, settings) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "succeeded"})
+    with SdbClient(stage.sdb_url) as sdb:
+        sdb.import_file(file, "B", "o1")
+    lost = settings.model_copy(update={"database_url": f"sqlite:///{stage.folder / 'new.db'}"})
+    with serving(open_conductor, lost) as url:
+        eventually_in(url, {"C/o1": "succeeded"})
+    assert stage.asked_for() == [("B", "o1"), ("C", "o1")]
+
+
+def test_a_person_makes_holds_releases_and_cancels(stage: Stage) -> None:
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        order = {"product": "B", "obs_id": "o1"}
+        unknown = httpx.post(f"{url}/processings", json={"product": "Z", "obs_id": "o1"})
+        assert unknown.status_code == 404
+        assert unknown.json()["known"] == ["B"]
+        lacking = httpx.post(f"{url}/processings", json=order)
+        assert lacking.status_code == 409
+        assert lacking.json()["lacks"] == ["A"]
+        assert httpx.post(f"{url}/hold").json() == {"held": ["*"]}
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "held"})
+        assert stage.pipeline.requests == []
+        assert httpx.delete(f"{url}/hold").json() == {"held": []}
+        eventually_in(url, {"B/o1": "succeeded"})
+        stage.pipeline.outcomes["B"].append("running")
+        made = httpx.post(f"{url}/processings", json=order)
+        assert made.status_code == 202
+        path = f"/processings/{made.json()['id']}"
+        eventually_sync(lambda: get(url, path)["state"] == "running")
+        assert httpx.delete(f"{url}{path}").json()["state"] == "cancelled"
+    assert stage.pipeline.cancelled == [made.json()["id"]]
+
+
+def test_observations_show_what_is_there_and_what_is_lacking(stage: Stage) -> None:
+    with serving(open_conductor, stage.settings(diamond())) as url:
+        stage.announce("B", "o1")
+        eventually_sync(lambda: get(url, "/observations")["items"])
+        detail = get(url, "/observations/o1")
+        shown = {product["product"]: product["state"] for product in detail["products"]}
+        assert shown == {"B": "available", "C": "missing", "D": "missing"}
+        assert httpx.get(f"{url}/observations/o9").status_code == 404
+
+
+def test_a_provider_that_the_graph_does_not_have_is_refused(stage: Stage) -> None:
+    settings = stage.settings(diamond(), provider_urls={"makre": "http://127.0.0.1:1"})
+    with (
+        pytest.raises(ConfigurationError, match=r"makre: the graph has no such provider"),
+        serving(open_conductor, settings),
+    ):
+        pytest.fail("it was served")

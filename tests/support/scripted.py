@@ -1,0 +1,80 @@
+"""A pipeline in a few lines that does what a test tells it: it stands for any foreign one."""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from batuta.service.settings import ServiceSettings
+
+
+class ScriptedPipeline:
+    """Answers ``/pipeline/processing``, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.app = FastAPI()
+        self.requests: list[dict[str, Any]] = []
+        self.processings: dict[str, dict[str, Any]] = {}
+        self.outcomes: defaultdict[str, deque[str]] = defaultdict(deque)
+        """States that the next processings of a product end in; "succeeded" by default."""
+        self.answers: deque[JSONResponse] = deque()
+        """What the next requests are answered, in place of a processing."""
+        self.asked = 0
+        self.cancelled: list[str] = []
+        self._add_routes()
+
+    @asynccontextmanager
+    async def open(
+        self, _settings: ServiceSettings, _url: str
+    ) -> AsyncIterator["ScriptedPipeline"]:
+        """Open it as a service."""
+        yield self
+
+    async def run(self) -> None:
+        """Do nothing besides answering."""
+        await asyncio.Event().wait()
+
+    def end(self, processing_id: str, state: str) -> None:
+        """Have a running processing end so."""
+        self.processings[processing_id]["state"] = state
+
+    def _add_routes(self) -> None:
+        app, known = self.app, self.processings
+
+        @app.post("/pipeline/processing", status_code=202, response_model=None)
+        def request(body: dict[str, Any]) -> dict[str, Any] | JSONResponse:
+            self.requests.append(body)
+            if self.answers:
+                return self.answers.popleft()
+            known[body["processing_id"]] = self._new(body)
+            return known[body["processing_id"]]
+
+        @app.get("/pipeline/processing/{processing_id}", response_model=None)
+        def ask(processing_id: str) -> dict[str, Any] | JSONResponse:
+            self.asked += 1
+            found = known.get(processing_id)
+            return found or JSONResponse({"detail": "there is none"}, 404)
+
+        @app.delete("/pipeline/processing/{processing_id}", response_model=None)
+        def cancel(processing_id: str) -> dict[str, Any] | JSONResponse:
+            self.cancelled.append(processing_id)
+            if processing_id not in known:
+                return JSONResponse({"detail": "there is none"}, 404)
+            known[processing_id]["state"] = "cancelled"
+            return known[processing_id]
+
+    def _new(self, body: dict[str, Any]) -> dict[str, Any]:
+        outcomes = self.outcomes[body["product"]]
+        state = outcomes.popleft() if outcomes else "succeeded"
+        return {
+            "id": body["processing_id"],
+            "product": body["product"],
+            "obs_id": body["obs_id"],
+            "state": state,
+            "error": "scripted" if state == "failed" else None,
+            "started": "2026-01-01T00:00:00Z" if state == "overdue" else None,
+        }
