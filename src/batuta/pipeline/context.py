@@ -136,7 +136,7 @@ class Context:
         orchestrator_conf : mapping, optional
             As `Orchestrator` takes it (seed 002).
         out_dir : str or Path, optional
-            ``<work_dir>/outputs`` by default.
+            ``<work_dir>/orchestrator`` by default.
         **options
             Handed over to `Orchestrator`.
         """
@@ -144,15 +144,9 @@ class Context:
         from batuta.orchestrator import Orchestrator  # noqa: PLC0415
         from batuta.pipeline.tiles import TileProgress  # noqa: PLC0415
 
-        folder = Path(out_dir) if out_dir is not None else self.work_dir / "outputs"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(out_dir) if out_dir is not None else self.work_dir / "orchestrator"
         observers = (*options.pop("observers", ()), TileProgress(self.progress))
-        return Orchestrator(
-            dict(orchestrator_conf) if orchestrator_conf is not None else None,
-            out_dir=str(folder),
-            observers=observers,
-            **options,
-        )
+        return Orchestrator(orchestrator_conf, out_dir=folder, observers=observers, **options)
 
     def _refuse_undeclared(self, kind: str, name: str, declared: tuple[str, ...]) -> None:
         if name not in declared:

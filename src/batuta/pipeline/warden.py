@@ -57,6 +57,8 @@ def keep(service: socket.socket, task: Task) -> None:
     worker = _fork_worker(service, task, (child_ended, wake))
     exit_code = _wait_for_end(worker, child_ended, service)
     _end_descendants(worker)
+    if exit_code != 0:
+        _free_shared_memory()
     shutil.rmtree(task.work_dir, ignore_errors=True)  # the service looks whether it is gone
     with suppress(OSError):  # nobody listens when the service is dead
         service.sendall(encoded(Left(exit_code=exit_code)))
@@ -116,6 +118,13 @@ def _kill_descendants(worker: int) -> None:
     for victim in victims:
         with suppress(psutil.NoSuchProcess):
             victim.kill()
+
+
+def _free_shared_memory() -> None:
+    """Remove what an orchestrator that was killed has left between its tasks."""
+    from batuta.cluster.store import remove_stale, shared_memory_folder  # noqa: PLC0415  rarely
+
+    remove_stale(shared_memory_folder())
 
 
 def _end_descendants(worker: int) -> None:

@@ -3,11 +3,11 @@
 import asyncio
 import json
 import random
+import shutil
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from batuta.graph import read_graph
@@ -40,12 +40,15 @@ async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[P
         name: Offer(product.provider, product.timeout_s) for name, product in graph.products.items()
     }
     with ExitStack() as stack:
-        stack.enter_context(own_folder(settings.folder(NAME)))
-        folder = stack.enter_context(TemporaryDirectory(prefix="batuta-simulate-"))
+        folder = settings.folder(NAME)
+        stack.enter_context(own_folder(folder))
+        files = folder / "files"
+        shutil.rmtree(files, ignore_errors=True)  # those of a service that was killed
+        files.mkdir()
         # Waiting for an sdb that is away must not hold a thread: `_archive` waits.
         sdb = SdbClient(settings.sdb_url, token=settings.token_text, patience_s=0)
         stack.enter_context(sdb)
-        runner = SimulatedRunner(settings, sdb, Path(folder))
+        runner = SimulatedRunner(settings, sdb, files)
         stack.callback(runner.close)
         plan = Plan(
             name=NAME,

@@ -1,0 +1,45 @@
+"""A product made tile by tile inside ``with context.orchestrator(...)``."""
+
+from pathlib import Path
+
+import psutil
+
+from batuta.sdb import SdbClient
+from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.service import alive, read
+from tests.support.waiting import eventually_sync
+
+
+def test_the_progress_of_a_processing_is_that_of_its_tiles(
+    start_pipeline: StartPipeline, sdb: SdbClient
+) -> None:
+    service = start_pipeline("tests.pipeline.tiled:pipeline")
+    record = service.make("HEIGHT")
+    assert (record["state"], record["error"]) == ("succeeded", None)
+    assert record["progress"] == {"done": 16, "total": 16}
+    assert sdb.get("HEIGHT", "sb1").media_type == "image/tiff"
+
+
+def test_the_workers_of_an_orchestrator_end_with_their_processing(
+    start_pipeline: StartPipeline, stage: Path
+) -> None:
+    service = start_pipeline("tests.pipeline.tiled:pipeline")
+    record = service.post("SLOW_HEIGHT")
+
+    def workers() -> str:
+        found = [path.name.removeprefix("tile-") for path in stage.glob("tile-*")]
+        return " ".join(found) if len(found) == 2 else ""
+
+    pids = eventually_sync(workers, timeout_s=60)
+    results = _folder_of_results(int(read(stage / "leader")))
+    assert results.exists()
+    service.http.delete(f"/processing/{record['id']}")
+    assert alive(pids) == []
+    assert service.get(record)["state"] == "cancelled"
+    assert not results.exists()
+
+
+def _folder_of_results(pid: int) -> Path:
+    """Where an orchestrator's results travel: it holds a lock there."""
+    (lock,) = (file for file in psutil.Process(pid).open_files() if "owner.lock" in file.path)
+    return Path(lock.path).parent

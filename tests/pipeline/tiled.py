@@ -1,0 +1,58 @@
+"""A pipeline that makes its products tile by tile, inside an orchestrator."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from batuta.datasets import CarsDataset, fill_dataset
+from batuta.orchestrator import Orchestrator, update_saving_infos
+from batuta.pipeline import Context, Pipeline
+from tests.pipeline.scripted import note, stage, wait_for
+
+pipeline = Pipeline("tiled_pipeline")
+
+CONFIGURATION = {"mode": "multiprocessing", "nb_workers": 2}
+
+
+def ramp(window: dict[str, int], saving_info: Any) -> xr.Dataset:
+    shape = (window["row_max"] - window["row_min"], window["col_max"] - window["col_min"])
+    tile = xr.Dataset({"height": (("row", "col"), np.ones(shape, np.float32))})
+    fill_dataset(tile, saving_info=saving_info, window=window)
+    return tile
+
+
+def slow_ramp(window: dict[str, int], saving_info: Any) -> xr.Dataset:
+    (stage() / f"tile-{os.getpid()}").touch()
+    wait_for("go on")
+    time.sleep(600)
+    return ramp(window, saving_info)
+
+
+def play(context: Context, orchestrator: Orchestrator, function: Any) -> Path:
+    path = context.output_path("height.tif")
+    grid = CarsDataset("arrays", name="height")
+    grid.create_grid(64, 64, 16, 16, 0, 0)
+    (info,) = orchestrator.get_saving_infos([grid])
+    orchestrator.add_to_save_lists(path, "height", grid, dtype="float32", cars_ds_name="height")
+    for row, col in grid.positions():
+        grid[row, col] = orchestrator.cluster.create_task(function)(
+            grid.get_window_as_dict(row, col), update_saving_infos(info, row=row, col=col)
+        )
+    return path
+
+
+@pipeline.product("HEIGHT")
+def height(context: Context) -> Path:
+    with context.orchestrator(CONFIGURATION) as orchestrator:
+        return play(context, orchestrator, ramp)
+
+
+@pipeline.product("SLOW_HEIGHT")
+def slow_height(context: Context) -> Path:
+    note("leader", str(os.getpid()))
+    with context.orchestrator(CONFIGURATION) as orchestrator:
+        return play(context, orchestrator, slow_ramp)
