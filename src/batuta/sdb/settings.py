@@ -20,33 +20,31 @@ def _default_store() -> str:
 
 
 class SdbSettings(ServiceSettings):
-    """Settings of the sdb.
+    """Settings of the sdb; see the fields' descriptions."""
 
-    Parameters
-    ----------
-    port : int
-        8001 by default.
-    database_url : str
-        ``sqlite:///path`` (``batuta-data/sdb.db`` by default) or ``postgresql://...``.
-    store_url : str
-        Where the bytes are kept: ``file:///absolute/path`` or a plain path (the default is
-        ``batuta-data/products`` under the working folder); ``s3://bucket/prefix``.
-    scratch_folder : Path
-        Where uploads are received before they go to a bucket. A folder store receives them
-        in itself.
-    max_upload_bytes : int
-        The largest file accepted, in bytes; 1 TiB by default.
-    public_url : str or None
-        The address that others reach this service by, where it is not the one it listens on;
-        the `uri` of products starts with it.
-    """
-
-    port: int = Field(8001, ge=0, le=65_535)
-    database_url: str = f"sqlite:///{DEFAULT_FOLDER}/sdb.db"
-    store_url: str = Field(default_factory=_default_store)
-    scratch_folder: Path = DEFAULT_FOLDER / "incoming"
-    max_upload_bytes: int = Field(ONE_TIB_BYTES, ge=1)
-    public_url: str | None = None
+    port: int = Field(8001, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    database_url: str = Field(
+        f"sqlite:///{DEFAULT_FOLDER}/sdb.db",
+        description="Where records are kept: sqlite:///file, or postgresql://...",
+    )
+    store_url: str = Field(
+        default_factory=_default_store,
+        description="Where the bytes are kept: file:///absolute/path, a plain path, or "
+        "s3://bucket/prefix.",
+    )
+    scratch_folder: Path = Field(
+        DEFAULT_FOLDER / "incoming",
+        description="Where uploads are received before they go to a bucket; a folder store "
+        "receives them in itself.",
+    )
+    max_upload_bytes: int = Field(
+        ONE_TIB_BYTES, ge=1, description="The largest file accepted, in bytes."
+    )
+    public_url: str | None = Field(
+        None,
+        description="The address that others reach this service by, where it is not the one it "
+        "listens on; products' uri starts with it.",
+    )
 
     @field_validator("store_url")
     @classmethod

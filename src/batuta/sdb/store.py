@@ -94,6 +94,7 @@ class FolderStore:
         self._incoming = folder / "incoming"
         _make_folder(self._incoming)
         remove_abandoned(self._incoming)
+        _make_digest_folders(folder / "sha256")
         self._objects = LocalStore(folder)
 
     def receive(self) -> Upload:
@@ -104,7 +105,6 @@ class FolderStore:
         """Take the file received: on the disk, and its name too, before this returns."""
         upload.sync()
         target = self._folder / object_path(upload.sha256)
-        _make_folder(target.parent)
         # Over the same bytes, if they are there: whoever reads them reads on.
         upload.path.replace(target)
         _sync_folder(target.parent)
@@ -227,6 +227,14 @@ def _make_folder(folder: Path) -> None:
     _make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
     _sync_folder(folder.parent)
+
+
+def _make_digest_folders(folder: Path) -> None:
+    """Create all of them once, rather than one and its sync at each import."""
+    _make_folder(folder)
+    for number in range(256):
+        (folder / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:
