@@ -5,18 +5,20 @@ own job only, and which job a worker runs is always known.
 """
 
 import contextlib
+import inspect
 import mmap
 import multiprocessing
 import multiprocessing.context
 import queue
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 from pebble import ProcessPool
@@ -34,8 +36,8 @@ from batuta.cluster.worker import (
     start_worker,
 )
 
-PRELOADED: Final = ("numpy", "pandas", "pyarrow", "rasterio", "xarray", "batuta.cluster.worker")
-"""Imported once by the forkserver, so that a new worker starts at once."""
+PRELOADED: Final = ("batuta.cluster.worker", "batuta.datasets")
+"""What every worker needs, with numpy, pandas, xarray and rasterio behind it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +48,26 @@ class PoolSettings:
     folder: str
     log_folder: str | None
     log_level: int
+    preload: tuple[str, ...] = PRELOADED
+    """Modules that the forkserver imports once, so that a new worker starts at once. Python has
+    one forkserver for each process: the first cluster that starts workers decides."""
 
 
-def start_context(method: str) -> multiprocessing.context.BaseContext:
-    """Give the multiprocessing context of a start method, its heavy imports preloaded."""
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(list(PRELOADED))
+def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
+    """Name the modules that a worker imports to run `functions`."""
+    modules = dict.fromkeys((*PRELOADED, *(getattr(each, "__module__", "") for each in functions)))
+    # A worker runs the imports of the main script too.
+    for value in vars(sys.modules["__main__"]).values():
+        modules[value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", "")] = (
+            None
+        )
+    return tuple(name for name in modules if isinstance(name, str) and name not in {"", "__main__"})
+
+
+def _context(settings: PoolSettings) -> multiprocessing.context.BaseContext:
+    context = multiprocessing.get_context(settings.start_method)
+    if settings.start_method == "forkserver":
+        context.set_forkserver_preload(list(settings.preload))
     return context
 
 
@@ -89,7 +104,7 @@ class Worker:
             max_workers=1,
             initializer=start_worker,
             initargs=(setup,),
-            context=start_context(settings.start_method),
+            context=_context(settings),
         )
         self._pool.schedule(introduce).add_done_callback(
             lambda future: on_ready(self, self._introduced(future))
@@ -128,14 +143,16 @@ class Worker:
         except psutil.Error:
             return 0
 
-    def alive(self) -> bool:
-        """Whether its process runs."""
+    def gone(self) -> bool:
+        """Whether its process has ended, or its pool will answer no more."""
+        if not self._pool.active:
+            return True
         if self.process is None:
-            return False
+            return False  # it has not introduced itself yet
         try:
-            return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
+            return self.process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
         except psutil.NoSuchProcess:
-            return False
+            return True
 
     def kill(self, verdict: ClusterError | None = None) -> None:
         """Kill its process at once."""

@@ -12,12 +12,13 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from batuta.cluster.errors import ClusterError, TaskFailedError
-from batuta.cluster.graph import Job, make_plan
-from batuta.cluster.pool import PoolSettings, Reaper, Worker
+from batuta.cluster.graph import Job, Plan, make_plan
+from batuta.cluster.pool import PoolSettings, Reaper, Worker, modules_for
 from batuta.cluster.runs import Run
 from batuta.cluster.tasks import Delayed, Task, call_of
 from batuta.cluster.watch import Limits, Watch, loss
@@ -63,6 +64,7 @@ class Scheduler(threading.Thread):
         self._watch = Watch(limits)
         self._reaper = Reaper()
         self._workers: set[Worker] = set()
+        self._starting: set[Worker] = set()
         self._idle: list[Worker] = []
         self._running: dict[Worker, Job] = {}
         self._false_starts: Counter[Job | None] = Counter()
@@ -96,8 +98,6 @@ class Scheduler(threading.Thread):
     def run(self) -> None:
         """Act on what happens until closed."""
         try:
-            for _ in range(self._nb_workers):
-                self._hire()
             while not self._stopping:
                 self._act()
         except Exception as error:
@@ -112,11 +112,11 @@ class Scheduler(threading.Thread):
         next_look = time.monotonic() + TICK_S
         while not self._stopping and time.monotonic() < next_look:
             try:
-                self._inbox.get(timeout=TICK_S if self._running else None)()
+                self._inbox.get(timeout=TICK_S if self._running or self._starting else None)()
             except queue.Empty:
                 break
             self._dispatch()
-        for worker in tuple(self._running):
+        for worker in (*self._running, *self._starting):
             self._look_at(worker)
 
     def _stop(self) -> None:
@@ -140,17 +140,26 @@ class Scheduler(threading.Thread):
 
     # Workers
 
+    def _hire_all(self, plan: Plan) -> None:
+        """Start the workers, now that it is known what they need."""
+        functions = (task.function for job in plan.jobs for task in job.steps)
+        self._pool = replace(self._pool, preload=modules_for(functions))
+        for _ in range(self._nb_workers):
+            self._hire()
+
     def _hire(self) -> None:
-        self._workers.add(
-            Worker(
-                self._pool,
-                lambda worker, error: self._inbox.put(partial(self._hired, worker, error)),
-            )
-        )
+        worker = Worker(self._pool, self._introduce)
+        self._workers.add(worker)
+        self._starting.add(worker)
+
+    def _introduce(self, worker: Worker, error: BaseException | None) -> None:
+        """Take the news that a worker has started, from another thread."""
+        self._inbox.put(partial(self._hired, worker, error))
 
     def _hired(self, worker: Worker, error: BaseException | None) -> None:
-        if worker not in self._workers:
+        if worker not in self._starting:
             return
+        self._starting.remove(worker)
         if error is None:
             del self._false_starts[None]
             self._idle.append(worker)
@@ -169,7 +178,9 @@ class Scheduler(threading.Thread):
 
     def _look_at(self, worker: Worker) -> None:
         if self._watch.lost(worker):
-            self._inbox.put(partial(self._ended, worker, ClusterError("its worker is gone")))
+            error = ClusterError("its process ended")
+            tell = self._introduce if worker in self._starting else self._report
+            tell(worker, error)
         elif worker.verdict is None and (verdict := self._watch.verdict(worker)) is not None:
             worker.kill(verdict)
 
@@ -187,6 +198,8 @@ class Scheduler(threading.Thread):
         """Plan a run and make its first jobs ready; a run with nothing to do ends at once."""
         self.last_end = time.monotonic()
         plan = make_plan(tuple(run.futures), fuse=self._fuse)
+        if plan.jobs and not self._workers:
+            self._hire_all(plan)
         self._uses.update(plan.uses)
         self._failed.clear()
         for delayed in self._kept - self._uses.keys():

@@ -41,23 +41,23 @@ class Watch:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._dead_since: dict[Worker, float] = {}
+        self._gone_since: dict[Worker, float] = {}
 
     def verdict(self, worker: Worker) -> ClusterError | None:
         """Say why this worker must be killed; None when all is well."""
         return self._overtime(worker) or self._overweight(worker)
 
     def lost(self, worker: Worker) -> bool:
-        """Whether it is dead, and nobody said so in due time."""
-        if worker.process is None or worker.alive():
-            self._dead_since.pop(worker, None)
+        """Whether it is gone, and nobody said so in due time."""
+        if not worker.gone():
+            self._gone_since.pop(worker, None)
             return False
-        since = self._dead_since.setdefault(worker, time.monotonic())
+        since = self._gone_since.setdefault(worker, time.monotonic())
         return time.monotonic() - since > DEATH_NOTICE_S
 
     def forget(self, worker: Worker) -> None:
         """Stop looking at a worker that is gone."""
-        self._dead_since.pop(worker, None)
+        self._gone_since.pop(worker, None)
 
     def _overtime(self, worker: Worker) -> ClusterError | None:
         step, elapsed_s = worker.step()

@@ -1,0 +1,125 @@
+"""What the tasks of the tests call: workers import it by its name."""
+
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from batuta.datasets import CarsDataset
+
+
+def add(*values: Any) -> Any:
+    return sum(values)
+
+
+def total(values: Any) -> Any:
+    """Add what is in lists, tuples, dictionaries and CarsDatasets, at any depth."""
+    if isinstance(values, CarsDataset):
+        return total(values.tiles)
+    if isinstance(values, dict):
+        return total(list(values.values()))
+    if isinstance(values, (list, tuple)):
+        return sum(map(total, values))
+    return values
+
+
+def halves(value: int) -> tuple[int, int]:
+    return value // 2, value - value // 2
+
+
+def count_call(folder: str, name: str, *values: Any) -> Any:
+    """Add, and leave a trace of having been called."""
+    with (Path(folder) / name).open("a") as stream:
+        stream.write("x")
+    return sum(values)
+
+
+def zeros(size: int) -> npt.NDArray[np.float32]:
+    return np.zeros(size, dtype=np.float32)
+
+
+def fill(values: npt.NDArray[np.float32], value: float) -> npt.NDArray[np.float32]:
+    """Change the argument in place, as programs do."""
+    values[:] = value
+    return values
+
+
+def pid(_: Any = None) -> int:
+    return os.getpid()
+
+
+def fail(message: str, *_: Any) -> NoReturn:
+    raise ValueError(message)
+
+
+class StubbornError(Exception):
+    """Cannot be unpickled: it needs two arguments and keeps one."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what} {why}")
+
+
+def fail_stubbornly() -> NoReturn:
+    raise StubbornError("never", "pickled")
+
+
+def leave(code: int) -> NoReturn:
+    os._exit(code)
+
+
+def leave_politely() -> NoReturn:
+    raise SystemExit("enough")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(*_: Any) -> None:
+    threading.Event().wait()
+
+
+def unpicklable() -> Any:
+    return threading.Lock()
+
+
+def nothing(*_: Any) -> None:
+    return None
+
+
+def fail_first(marker: str, value: int) -> int:
+    """Die the first time, answer the second."""
+    path = Path(marker)
+    if not path.exists():
+        path.touch()
+        os._exit(3)
+    return value
+
+
+def warn() -> None:
+    warnings.warn("look at this", stacklevel=1)
+
+
+def allocate(mb: int) -> int:
+    """Hold memory, then give it back."""
+    held = bytearray(mb * 1_000_000)
+    return len(held)
+
+
+def keep_allocated(mb: int) -> int:
+    """Leak memory in the worker."""
+    _LEAKED.append(np.ones(mb * 125_000))
+    return os.getpid()
+
+
+_LEAKED: list[Any] = []
+
+
+def sum_of(values: Iterable[int]) -> int:
+    return sum(values)

@@ -1,0 +1,206 @@
+"""What becomes of tasks that raise, die, hang or return what cannot travel."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from batuta.cluster import (
+    ClusterError,
+    ClusterStalledError,
+    TaskFailedError,
+    TaskTimeoutError,
+    WorkerLostError,
+)
+from batuta.cluster.multiprocess import MultiprocessingCluster
+from tests.cluster import functions
+from tests.cluster.conftest import MakeCluster, compute
+from tests.support.waiting import eventually_sync
+
+SCRIPTS: dict[str, tuple[Any, tuple[Any, ...], str, type[BaseException]]] = {
+    "raises": (functions.fail, ("no sun",), "ValueError: no sun", ValueError),
+    "raises-unpicklable": (
+        functions.fail_stubbornly,
+        (),
+        "StubbornError: never pickled",
+        ClusterError,
+    ),
+    "exits": (functions.leave, (3,), "ended with code 3", WorkerLostError),
+    "exits-well": (functions.leave, (0,), "its worker ended", ClusterError),
+    "exits-politely": (functions.leave_politely, (), "SystemExit: enough", SystemExit),
+    "is-killed": (functions.die, (), "ended by signal 9", WorkerLostError),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_failure_costs_its_own_task_and_those_that_need_it(
+    make_cluster: MakeCluster, script: str, fused: bool
+) -> None:
+    function, args, reason, cause = SCRIPTS[script]
+    cluster = make_cluster(factorize_tasks=fused)
+    broken = cluster.create_task(function)(*args)
+    dependant = cluster.create_task(functions.add)(cluster.create_task(functions.add)(broken), 1)
+    others = [
+        cluster.create_task(functions.add)(cluster.create_task(functions.add)(n), 1)
+        for n in range(10)
+    ]
+    *found, error = compute(cluster, [*others, dependant])
+    assert found == list(range(1, 11))
+    assert isinstance(error, TaskFailedError)
+    assert reason in error.reason
+    assert error.function == function.__qualname__
+    assert isinstance(error.__cause__, cause)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_result_that_cannot_travel_fails_its_task(make_cluster: MakeCluster, fused: bool) -> None:
+    cluster = make_cluster(factorize_tasks=fused)
+    lock = cluster.create_task(functions.unpicklable)()
+    fine = cluster.create_task(functions.add)(1)
+    error, found = compute(cluster, [lock, fine])
+    assert "TypeError: cannot pickle '_thread.lock'" in error.reason
+    assert error.function == "unpicklable"
+    assert found == 1
+
+
+def test_a_task_over_its_time_is_killed_alone_within_a_second(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(per_job_timeout=1.0)
+    compute(cluster, [cluster.create_task(functions.add)()])  # workers are there
+    began = time.monotonic()
+    hung = cluster.create_task(functions.hang)(cluster.create_task(functions.add)(1))
+    *found, error = compute(
+        cluster, [*(cluster.create_task(functions.add)(n) for n in range(5)), hung]
+    )
+    assert time.monotonic() - began < 2.0
+    assert found == list(range(5))
+    assert isinstance(error.__cause__, TaskTimeoutError)
+    assert "hang" in str(error)
+    assert "1 s (per_job_timeout)" in str(error)
+
+
+def test_the_time_of_a_chain_is_counted_for_each_of_its_tasks(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(per_job_timeout=1.0)
+    pause: Any = 0.0
+    for _ in range(4):
+        pause = cluster.create_task(_wait)(0.4, pause)
+    assert compute(cluster, [pause]) == [1.6]
+
+
+def _wait(duration_s: float, before_s: float) -> float:
+    time.sleep(duration_s)
+    return before_s + duration_s
+
+
+def test_the_traceback_of_the_worker_comes_with_the_error(cluster: MultiprocessingCluster) -> None:
+    (error,) = compute(cluster, [cluster.create_task(functions.fail)("here")])
+    notes = "".join(error.__cause__.__notes__)
+    assert "In its worker" in notes
+    assert "functions.py" in notes
+
+
+def test_a_wrong_number_of_results_says_how_many_were_expected(
+    cluster: MultiprocessingCluster,
+) -> None:
+    pair = cluster.create_task(functions.add, nout=2)(1)
+    (error, _) = compute(cluster, list(pair))
+    assert "a tuple of 2 results expected (nout=2), a int returned" in str(error)
+
+
+def test_arguments_that_cannot_be_sent_fail_their_task_only(
+    cluster: MultiprocessingCluster,
+) -> None:
+    local = cluster.create_task(lambda: 1)()
+    fine = cluster.create_task(functions.add)(1)
+    error, found = compute(cluster, [local, fine])
+    assert "cannot be sent to a worker" in str(error)
+    assert found == 1
+
+
+def test_what_failed_can_be_started_again_and_uses_what_was_computed(
+    cluster: MultiprocessingCluster, tmp_path: Path
+) -> None:
+    base = cluster.create_task(functions.count_call)(str(tmp_path), "base", 5)
+    other = cluster.create_task(functions.add)(base)
+    shaky = cluster.create_task(functions.fail_first)(str(tmp_path / "marker"), base)
+    found, error = compute(cluster, [other, shaky])
+    assert found == 5
+    assert "ended with code 3" in str(error)
+    assert compute(cluster, [shaky]) == [5]
+    assert (tmp_path / "base").read_text() == "x"
+
+
+def test_what_was_freed_is_computed_again_when_it_is_needed(
+    cluster: MultiprocessingCluster, tmp_path: Path
+) -> None:
+    base = cluster.create_task(functions.count_call)(str(tmp_path), "base", 5)
+    assert compute(cluster, [cluster.create_task(functions.add)(base, 1)]) == [6]
+    assert compute(cluster, [cluster.create_task(functions.add)(base, 2)]) == [7]
+    assert (tmp_path / "base").read_text() == "xx"
+
+
+def test_a_worker_killed_between_tasks_costs_nothing(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(nb_workers=1)
+    (worker,) = compute(cluster, [cluster.create_task(functions.pid)()])
+    psutil.Process(worker).kill()
+    found = compute(cluster, [cluster.create_task(functions.add)(n) for n in range(5)])
+    assert found == list(range(5))
+
+
+def test_a_cluster_that_gives_no_sign_of_life_says_so(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(task_timeout=1)
+    futures = cluster.start_tasks([cluster.create_task(functions.hang)()])
+    with pytest.raises(ClusterStalledError, match=r"no task has ended for 1 s \(task_timeout\)"):
+        next(cluster.future_iterator(futures))
+
+
+def test_cleaning_up_ends_workers_in_the_middle_of_a_task(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    cluster = make_cluster()
+    cluster.start_tasks([cluster.create_task(_tell_and_hang)(str(tmp_path / "pid"))])
+    eventually_sync((tmp_path / "pid").exists)
+    worker = int((tmp_path / "pid").read_text())
+    cluster.cleanup()
+    assert not psutil.pid_exists(worker)
+    assert not list((tmp_path).glob("tmp_save_disk*"))
+
+
+def _tell_and_hang(path: str) -> None:
+    draft = Path(f"{path}.draft")
+    draft.write_text(str(os.getpid()))
+    draft.rename(path)
+    functions.hang()
+
+
+def test_a_worker_is_renewed_after_its_tasks(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(nb_workers=1, max_tasks_per_worker=3)
+    pids = compute(cluster, [cluster.create_task(functions.pid)(n) for n in range(9)])
+    counts = [pids.count(pid) for pid in dict.fromkeys(pids)]
+    assert counts == [3, 3, 3]
+
+
+def test_a_worker_over_its_memory_is_renewed_after_its_task(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(nb_workers=1, max_ram_per_worker=400)
+    (fat,) = compute(cluster, [cluster.create_task(functions.keep_allocated)(500)])
+    (fresh,) = compute(cluster, [cluster.create_task(functions.pid)()])
+    assert fresh != fat
+
+
+def test_workers_that_cannot_start_are_an_error_not_a_wait(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batuta.cluster.pool.start_worker", _refuse)
+    cluster = make_cluster(mp_mode="fork")
+    (error,) = compute(cluster, [cluster.create_task(functions.add)(1)])
+    assert isinstance(error, ClusterError)
+    assert "workers cannot start" in str(error)
+    (again,) = compute(cluster, [cluster.create_task(functions.add)(1)])
+    assert "workers cannot start" in str(again)
+
+
+def _refuse(_: Any) -> None:
+    raise OSError("no")
