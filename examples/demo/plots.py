@@ -22,6 +22,9 @@ RATE = "Rate (ct s$^{-1}$)"
 TIME = "Time since start (s)"
 FREQUENCY = "Frequency (Hz)"
 
+TURN_DEG = 14
+TILT_DEG = 9
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a product kept as JSON."""
@@ -58,7 +61,7 @@ def blocks(axes: Axes, path: Path) -> str:
         axes.plot(span, [rate, rate], color=colour, lw=1.8)
     rates = [block["rate_ct_s"] for block in document["blocks"]]
     axes.set(xlabel=TIME, ylabel=RATE, xlim=(document["blocks"][0]["start_s"], span[1]))
-    axes.set_ylim(0.8 * min(rates), 1.2 * max(rates))
+    axes.set_ylim(0, 1.4 * max(rates))
     changes, bursts = len(rates) - 1, document["bursts"]
     style.note(axes, f"Bayesian blocks, p = 0.01: {changes} changes of rate, {bursts} bursts")
     return _heading(document)
@@ -110,11 +113,12 @@ def qpo_search(axes: Axes, path: Path) -> str:
     axes.plot(peak["frequency_hz"], peak["ratio"], marker="v", ms=8, color=colour, ls="none")
     axes.set(xscale="log", xlabel=FREQUENCY, ylabel="Power / continuum")
     axes.set_ylim(bottom=0)
-    style.note(axes, _verdict(document))
+    style.note(axes, verdict(document))
     return _heading(document)
 
 
-def _verdict(document: dict[str, Any]) -> str:
+def verdict(document: dict[str, Any]) -> str:
+    """Say in one line what QPO_SEARCH found."""
     peak = document["peak"]
     found = document["oscillation"]
     if found is not None:
@@ -141,8 +145,9 @@ def energy_spectrum(axes: Axes, path: Path) -> str:
     axes.errorbar(middle, density, error, fmt="none", ecolor=style.BLUE, elinewidth=0.8, alpha=0.7)
     axes.set(xscale="log", yscale="log", xlabel="Energy (keV)")
     axes.set_ylabel("Counts (ct s$^{-1}$ keV$^{-1}$)")
-    ticks = [0.5, 1, 2, 5, 10, 20, 50]
+    ticks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]
     style.plain_ticks(axes, "x", [tick for tick in ticks if low[0] <= tick <= high[-1]])
+    style.plain_ticks(axes, "y", [tick for tick in ticks if density.min() / 2 <= tick < 5])
     style.note(axes, f"{table.meta['photons']} photons; response and background included")
     return str(source)
 
@@ -227,16 +232,16 @@ def points(axes: Axes, path: Path) -> str:
     axes.scatter(across, up, s=0.9, c=colours[order], lw=0, rasterized=True)
     axes.set_aspect("equal")
     axes.set(xlabel="Across (m)", ylabel="Up (m)")
-    (left, bottom), (right, top) = np.percentile(seen, (0.05, 99.95), axis=0)
+    (left, bottom), (right, top) = np.percentile(seen, (0.2, 99.8), axis=0)
     axes.set_xlim(left - 0.05, right + 0.05)
     axes.set_ylim(bottom - 0.05, top + 0.05)
-    style.note(axes, f"{len(cloud):,} points, turned by 20° and tilted by 12°")
+    style.note(axes, f"{len(cloud):,} points, turned by {TURN_DEG}° and tilted by {TILT_DEG}°")
     return ""
 
 
 def _turned(xyz: Floats) -> tuple[Pixels, Pixels]:
     """Across and up, as seen from elsewhere, and how far."""
-    turn, tilt = np.radians(20), np.radians(12)
+    turn, tilt = np.radians(TURN_DEG), np.radians(TILT_DEG)
     x, y, z = (xyz - np.median(xyz, axis=0)).T
     across = np.cos(turn) * x + np.sin(turn) * z
     away = np.cos(turn) * z - np.sin(turn) * x
@@ -256,7 +261,7 @@ def heights(axes: Axes, path: Path) -> str:
     axes.imshow(shaded, extent=(left, right, bottom, top), interpolation="nearest")
     rows, cols = np.nonzero(np.isfinite(values))
     cell = (right - left) / values.shape[1]
-    (row_0, row_1), (col_0, col_1) = (np.percentile(each, (0.05, 99.95)) for each in (rows, cols))
+    (row_0, row_1), (col_0, col_1) = (np.percentile(each, (0.1, 99.9)) for each in (rows, cols))
     axes.set_xlim(left + col_0 * cell, left + (col_1 + 1) * cell)
     axes.set_ylim(top - (row_1 + 1) * cell, top - row_0 * cell)
     mapped = ScalarMappable(limits, style.COLOUR_MAP)
@@ -281,3 +286,21 @@ def _shaded(values: Any, limits: Normalize, width_m: float) -> Any:
     )
     lit[~np.isfinite(values), 3] = 0
     return lit
+
+
+def picture(axes: Axes, path: Path) -> str:
+    """Draw STEREO_LEFT."""
+    style.as_image(axes)
+    axes.imshow(read_raster(path))
+    axes.set(xlabel="Column (px)", ylabel="Row (px)")
+    return ""
+
+
+def disparity_difference(axes: Axes, computed: Path, truth: Path) -> None:
+    """Draw where DISPARITY and TRUE_DISPARITY differ, and by how much."""
+    error = np.abs(read_raster(computed) - read_raster(truth))
+    style.as_image(axes)
+    image = axes.imshow(error, cmap="magma", vmin=0, vmax=2 * BAD_PX, interpolation="nearest")
+    style.colour_bar(axes, image, "Error (px)", extend="max")
+    axes.set(xlabel="Column (px)", ylabel="Row (px)")
+    style.note(axes, "absolute difference from the truth; grey where either is missing")

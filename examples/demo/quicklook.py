@@ -70,7 +70,5 @@ def draw(product: str, file: Path, png: Path, obs_id: str | None = None) -> None
         figure = style.new_figure(look.width_in, look.height_in)
         axes = figure.add_subplot()
         source = look.draw(axes, file)
-        heading = " · ".join(part for part in (source, obs_id) if part)
-        figure.suptitle(heading, x=0.01, ha="left", fontsize=10, color=style.QUIET)
-        axes.set_title(look.title)
+        style.title(axes, look.title, " · ".join(part for part in (source, obs_id) if part))
         style.save(figure, png)

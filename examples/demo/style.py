@@ -30,7 +30,7 @@ _SETTINGS: Final[Any] = {
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.titlepad": 9,
+    "axes.titlepad": 22,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
@@ -60,6 +60,9 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     """Make a figure that no window and no global state knows of."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(w_pad=0.12, h_pad=0.1)  # type: ignore[call-arg]  # of the constrained layout
     return figure
 
 
@@ -70,8 +73,22 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def note(axes: Axes, text: str) -> None:
-    """Write a remark under the title, at the right."""
-    axes.set_title(text, loc="right", fontsize=9.5, fontweight="normal", color=QUIET)
+    """Write a remark between the title and the axes."""
+    axes.annotate(
+        text,
+        (0, 1),
+        xytext=(0, 5),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=9.5,
+        color=QUIET,
+    )
+
+
+def title(axes: Axes, text: str, source: str = "") -> None:
+    """Write the title at the left, and what was observed at the right."""
+    axes.set_title(text)
+    axes.set_title(source, loc="right", fontsize=9.5, fontweight="normal")
 
 
 def as_image(axes: Axes) -> None:

@@ -180,7 +180,9 @@ def fractional_rms(
     return rms, scatter / (2 * rms)
 
 
-def _periodograms(events: Events, bin_s: float, segment_s: float) -> Any:
+def _periodograms(
+    events: Events, bin_s: float, segment_s: float, *, common_mean: bool = True
+) -> Any:
     return powerspectrum_from_time_array(
         events.photons.time,
         dt=bin_s,
@@ -189,6 +191,7 @@ def _periodograms(events: Events, bin_s: float, segment_s: float) -> Any:
         norm="leahy",
         silent=True,
         save_all=True,
+        use_common_mean=common_mean,
     )
 
 
@@ -216,7 +219,8 @@ def compute_dynamic_spectrum(events: Events, windows: int = WINDOWS) -> DynamicS
     """Compute the periodograms of at least `windows` successive stretches of the observation."""
     bin_s = events.bin_s(FINEST_BIN_S)
     window_s = segment_length_s(events, bin_s, windows)
-    spectrum = _periodograms(events, bin_s, window_s)
+    # Each window by its own mean: otherwise a brighter one looks noisier at every frequency.
+    spectrum = _periodograms(events, bin_s, window_s, common_mean=False)
     together = -(-len(spectrum.freq) // FREQUENCIES)
     starts_s, _ = time_intervals_from_gtis(events.photons.gti, window_s)
     middles_s = starts_s - events.photons.gti[0, 0] + window_s / 2
