@@ -27,10 +27,11 @@ def _load() -> None:
 
 
 try:
-    import batuta.pipeline.warden
     import batuta.pipeline.worker
-    import batuta.sdb.client  # noqa: F401  what every processing needs
+    from batuta.sdb.client import SdbClient
 
+    # The first client of a process loads what httpx has put off loading.
+    SdbClient("http://127.0.0.1").close()
     _load()
 except Exception:  # noqa: BLE001  each process tries again, and there it is reported
     traceback.print_exc()

@@ -13,33 +13,32 @@ WEEK_S: Final = 7 * 86_400.0
 
 
 class ProcessingsSettings(ServiceSettings):
-    """Settings of a service that carries processings out.
+    """Settings of a service that carries processings out; see the fields' descriptions."""
 
-    Parameters
-    ----------
-    port : int
-        5000 by default.
-    sdb_url : str
-        The product database.
-    root_path : str
-        What its paths start with: ``/pipeline``, so that it answers ``/pipeline/processing``.
-    data_dir : Path or None
-        Where all that it keeps is; ``batuta-data/<name>`` by default. One service at a time.
-    database_url : str or None
-        Where it keeps its processings; ``pipeline.db`` in `data_dir` by default.
-    max_concurrent : int
-        Processings that run at a time; the number of CPUs by default.
-    max_queued : int
-        Processings that wait; further ones are refused (429).
-    """
-
-    port: int = Field(5000, ge=0, le=65_535)
-    sdb_url: str = "http://127.0.0.1:8001"
-    root_path: str = Field("/pipeline", pattern=ROOT_PATH_PATTERN)
-    data_dir: Path | None = None
-    database_url: str | None = None
-    max_concurrent: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    max_queued: int = Field(1000, ge=1)
+    port: int = Field(5000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    sdb_url: str = Field("http://127.0.0.1:8001", description="Where the product database is.")
+    root_path: str = Field(
+        "/pipeline",
+        pattern=ROOT_PATH_PATTERN,
+        description="What its paths start with: /pipeline, so that it answers "
+        "/pipeline/processing.",
+    )
+    data_dir: Path | None = Field(
+        None,
+        description="Where all that it keeps is, for one service at a time; batuta-data/PROVIDER "
+        "by default.",
+    )
+    database_url: str | None = Field(
+        None, description="Where it keeps its processings; pipeline.db in data_dir by default."
+    )
+    max_concurrent: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        description="Processings that run at a time; by default as many as there are CPUs.",
+    )
+    max_queued: int = Field(
+        1000, ge=1, description="Processings that wait; further ones are refused (429)."
+    )
 
     def folder(self, name: str) -> Path:
         """Where the service `name` keeps what it keeps."""
@@ -51,12 +50,8 @@ class ProcessingsSettings(ServiceSettings):
 
 
 class PipelineSettings(ProcessingsSettings):
-    """Settings of a pipeline; its logs, work folders and database are in `data_dir`.
+    """Settings of a pipeline; see the fields' descriptions."""
 
-    Parameters
-    ----------
-    keep_s : float
-        How long the log of an ended processing is kept, in seconds; a week by default.
-    """
-
-    keep_s: float = Field(WEEK_S, ge=0)
+    keep_s: float = Field(
+        WEEK_S, ge=0, description="How long the log of an ended processing is kept, in seconds."
+    )
