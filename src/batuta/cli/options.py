@@ -117,7 +117,7 @@ def _option(name: str, info: FieldInfo) -> inspect.Parameter:
     default = info.get_default(call_default_factory=True)
     shown = None if info.is_required() or default in (None, {}) else str(default)
     declared = typer.Option(
-        f"--{_option_name(name)}",
+        *_option_names(name),
         envvar=f"BATUTA_{name.upper()}",
         help=info.description,
         show_default=shown if shown is not None else False,
@@ -133,6 +133,12 @@ def _parameter(name: str, kind: Any, declared: Any) -> inspect.Parameter:
         default=[] if kind == list[str] else None,
         annotation=Annotated[kind, declared],
     )
+
+
+def _option_names(field: str) -> list[str]:
+    # --wait-min reads as well as --wait-min-s: its help says the unit.
+    long = "--" + _option_name(field)
+    return [long.removesuffix("-s"), long] if long.endswith("-s") else [long]
 
 
 def _option_name(field: str) -> str:

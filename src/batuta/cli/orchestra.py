@@ -6,12 +6,12 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from batuta.cli.options import arguments_of, read_document
+from batuta.cli.options import arguments_of, checked, read_document
 from batuta.cli.supervisor import Program, Supervisor, python_program, supervising
 from batuta.conductor.settings import ConductorSettings
 from batuta.errors import ConfigurationError
@@ -25,6 +25,8 @@ from batuta.service.settings import LOOPBACK, ServiceSettings, settings_problems
 SDB_PORT: Final = 8001
 CONDUCTOR_PORT: Final = 8002
 PIPELINE_PORT: Final = 5000
+
+S = TypeVar("S", bound=ServiceSettings)
 
 
 class OrchestraConfig(BaseModel):
@@ -149,10 +151,8 @@ class _Plan:
             self._pipeline(number, part) for number, part in enumerate(config.pipelines)
         ]
         self.simulate = self._simulate()
-        # Its pipelines' addresses are known later: here it is checked.
         self._conductor_port = self._port(config.conductor, CONDUCTOR_PORT)
-        conductor = self.conductor({}, checking=True)
-        self._problems += _graph_problems(conductor)
+        self._check_conductor()
         if self._problems:
             raise ConfigurationError(self._problems)
 
@@ -181,7 +181,7 @@ class _Plan:
             folder=self._folder,
         )
 
-    def conductor(self, providers: Mapping[str, str], *, checking: bool = False) -> Any:
+    def conductor(self, providers: Mapping[str, str]) -> ConductorSettings:
         """Settings of the conductor, once the addresses of `providers` are known."""
         given = dict(self._config.conductor)
         urls = {**providers, **given.pop("provider_urls", {})}
@@ -194,13 +194,20 @@ class _Plan:
             "provider_urls": urls,
             **given,
         }
-        return self._checked(ConductorSettings, values, "conductor", checking=checking)
+        return checked(ConductorSettings, values, "conductor")
+
+    def _check_conductor(self) -> None:
+        """Find the mistakes in its settings and in its graph; its pipelines start before it."""
+        try:
+            read_graph(self.conductor({}).graph)
+        except ConfigurationError as exc:
+            self._problems += exc.problems
 
     @property
     def sdb_url(self) -> str:
         return f"http://{self.sdb.host}:{self.sdb.port}"
 
-    def _sdb(self) -> Any:
+    def _sdb(self) -> SdbSettings:
         values = {
             **self._shared("sdb"),
             "port": self._port(self._config.sdb, SDB_PORT),
@@ -209,7 +216,7 @@ class _Plan:
         }
         return self._checked(SdbSettings, values, "sdb")
 
-    def _pipeline(self, number: int, part: Mapping[str, Any]) -> tuple[str, Any]:
+    def _pipeline(self, number: int, part: Mapping[str, Any]) -> tuple[str, PipelineSettings]:
         where = f"pipelines.{number}"
         given = dict(part)
         use = given.pop("use", None)
@@ -225,7 +232,7 @@ class _Plan:
         }
         return str(use), self._checked(PipelineSettings, values, where)
 
-    def _simulate(self) -> Any:
+    def _simulate(self) -> SimulateSettings | None:
         if self._config.simulate is None:
             return None
         given = dict(self._config.simulate)
@@ -248,23 +255,13 @@ class _Plan:
             "database_url": f"sqlite:///{self.data_dir / name}.db",
         }
 
-    def _checked(
-        self,
-        model: type[ServiceSettings],
-        values: Mapping[str, Any],
-        where: str,
-        *,
-        checking: bool = True,
-    ) -> Any:
+    def _checked(self, model: type[S], values: Mapping[str, Any], where: str) -> S:
         try:
             return model.model_validate(values)
         except ValidationError as exc:
-            problems = settings_problems(exc, where)
-            if not checking:
-                raise ConfigurationError(problems) from exc
-            self._problems += problems
-            # Goes on with what can be said of the other services.
-            return model.model_construct(host=LOOPBACK, port=0, graph=None)
+            self._problems += settings_problems(exc, where)
+            # Not used: the plan is refused once the mistakes of the other services are known too.
+            return cast("S", model.model_construct(host=LOOPBACK, port=0))
 
     def _nats_port(self) -> int | None:
         if self._config.nats_url is not None:
@@ -282,16 +279,6 @@ class _Plan:
         )
         self._taken.add(port)
         return port
-
-
-def _graph_problems(conductor: ConductorSettings) -> list[str]:
-    if not isinstance(conductor.graph, Path):
-        return []
-    try:
-        read_graph(conductor.graph)
-    except ConfigurationError as exc:
-        return list(exc.problems)
-    return []
 
 
 def _log_name(use: str) -> str:

@@ -50,13 +50,13 @@ def _conductor(settings: ConductorSettings) -> None:
 
 def _pipeline(pipeline: str, settings: PipelineSettings) -> None:
     """Serve a pipeline: make its products on request."""
-    from batuta.pipeline.service import load, run  # noqa: PLC0415  see above
+    from batuta.pipeline import load, run  # noqa: PLC0415  see above
 
     run(settings, load(pipeline))
 
 
 def _simulate(settings: SimulateSettings) -> None:
     """Play every provider of a graph: wait, then archive a product, or fail."""
-    from batuta.pipeline.simulate.service import run_simulate  # noqa: PLC0415  see above
+    from batuta.pipeline.simulate import run_simulate  # noqa: PLC0415  see above
 
     run_simulate(settings)

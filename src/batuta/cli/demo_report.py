@@ -1,0 +1,63 @@
+"""What the demonstration has made: a table, pictures, and how good the disparity is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from batuta.cli.output import console, print_table, seconds_text, size_text
+from batuta.sdb import StoredProduct
+
+ERROR_PRODUCT: Final = "DISPARITY_ERROR"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A product made, the time that its processing took, in seconds, and its file."""
+
+    stored: StoredProduct
+    duration_s: float | None
+    file: Path
+
+
+def print_report(made: Sequence[Made], output: Path, retries: int) -> None:
+    """Print the table of what was made, and write its pictures into the folder `output`."""
+    console.print()
+    print_table(
+        f"{len(made)} products made, {retries} retries",
+        ["observation", "product", "v", "provider", "time", "size"],
+        [_row(one) for one in made],
+    )
+    pictures = draw_all(made, output)
+    console.print(f"{len(pictures)} quicklook pictures in {output}", highlight=False)
+    for one in made:
+        if one.stored.product == ERROR_PRODUCT:
+            console.print(_error_line(one.stored.obs_id, one.stored.metadata), highlight=False)
+
+
+def draw_all(made: Sequence[Made], output: Path) -> list[Path]:
+    """Draw a quicklook of each product into the folder `output`."""
+    from examples.demo.quicklook import draw  # noqa: PLC0415  found at run time
+
+    output.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for one in made:
+        picture = output / f"{one.stored.obs_id}-{one.stored.product}.png"
+        draw(one.stored.product, one.file, picture, one.stored.obs_id)
+        pictures.append(picture)
+    return pictures
+
+
+def _row(one: Made) -> list[Any]:
+    stored = one.stored
+    duration = "" if one.duration_s is None else seconds_text(one.duration_s)
+    size = size_text(stored.size)
+    return [stored.obs_id, stored.product, stored.version, stored.provider, duration, size]
+
+
+def _error_line(obs_id: str, error: dict[str, Any]) -> str:
+    return (
+        f"Disparity of {obs_id} against the ground truth: {error['bad_percent']:.2f} % of the "
+        f"valid pixels off by more than 2 px, median error {error['median_error_px']:.2f} px, "
+        f"{error['density_percent']:.1f} % of the pixels matched."
+    )
