@@ -53,18 +53,29 @@ def light_curve(axes: Axes, path: Path) -> str:
 def blocks(axes: Axes, path: Path) -> str:
     """Draw BURSTS: blocks of constant rate; those that are bursts in red."""
     document = read_json(path)
+    block_lines(axes, document)
+    rates = [block["rate_ct_s"] for block in document["blocks"]]
+    start_s, stop_s = document["blocks"][0]["start_s"], document["blocks"][-1]["stop_s"]
+    axes.set(xlabel=TIME, ylabel=RATE, xlim=(start_s, stop_s), ylim=(0, 1.4 * max(rates)))
+    style.note(axes, blocks_verdict(document))
+    return _heading(document)
+
+
+def block_lines(axes: Axes, document: dict[str, Any]) -> None:
+    """Draw the blocks of BURSTS over whatever is there."""
     for block in document["blocks"]:
         span = [block["start_s"], block["stop_s"]]
         colour = style.RED if block["burst"] else style.INK
         rate, error = block["rate_ct_s"], block["error_ct_s"]
-        axes.fill_between(span, rate - error, rate + error, color=colour, alpha=0.15, lw=0)
-        axes.plot(span, [rate, rate], color=colour, lw=1.8)
-    rates = [block["rate_ct_s"] for block in document["blocks"]]
-    axes.set(xlabel=TIME, ylabel=RATE, xlim=(document["blocks"][0]["start_s"], span[1]))
-    axes.set_ylim(0, 1.4 * max(rates))
-    changes, bursts = len(rates) - 1, document["bursts"]
-    style.note(axes, f"Bayesian blocks, p = 0.01: {changes} changes of rate, {bursts} bursts")
-    return _heading(document)
+        axes.fill_between(span, rate - error, rate + error, color=colour, alpha=0.2, lw=0)
+        axes.plot(span, [rate, rate], color=colour, lw=2)
+
+
+def blocks_verdict(document: dict[str, Any]) -> str:
+    """Say in one line what BURSTS found."""
+    changes, bursts = len(document["blocks"]) - 1, document["bursts"]
+    counted = f"{changes or 'no'} change{'s' if changes > 1 else ''} of rate"
+    return f"{counted} (Bayesian blocks, p = 0.01), {bursts or 'no'} burst{'s' * (bursts > 1)}"
 
 
 def power_spectrum(axes: Axes, path: Path) -> str:
@@ -128,7 +139,7 @@ def verdict(document: dict[str, Any]) -> str:
         )
     limit = document["rms_upper_limit_95"] * 100
     return (
-        f"nothing above chance: best {peak['frequency_hz']:.3g} Hz, p = {peak['probability']:.2f}"
+        f"no oscillation above chance: best {peak['frequency_hz']:.3g} Hz, p = {peak['probability']:.2f}"
         f" over {peak['trials']} trials; rms < {limit:.0f} % (95 %)"
     )
 
@@ -261,7 +272,7 @@ def heights(axes: Axes, path: Path) -> str:
     axes.imshow(shaded, extent=(left, right, bottom, top), interpolation="nearest")
     rows, cols = np.nonzero(np.isfinite(values))
     cell = (right - left) / values.shape[1]
-    (row_0, row_1), (col_0, col_1) = (np.percentile(each, (0.1, 99.9)) for each in (rows, cols))
+    (row_0, row_1), (col_0, col_1) = (np.percentile(each, (0.3, 99.7)) for each in (rows, cols))
     axes.set_xlim(left + col_0 * cell, left + (col_1 + 1) * cell)
     axes.set_ylim(top - (row_1 + 1) * cell, top - row_0 * cell)
     mapped = ScalarMappable(limits, style.COLOUR_MAP)
@@ -291,7 +302,9 @@ def _shaded(values: Any, limits: Normalize, width_m: float) -> Any:
 def picture(axes: Axes, path: Path) -> str:
     """Draw STEREO_LEFT."""
     style.as_image(axes)
-    axes.imshow(read_raster(path))
+    image = read_raster(path)
+    axes.imshow(image)
+    style.note(axes, f"{image.shape[1]} x {image.shape[0]} pixels")
     axes.set(xlabel="Column (px)", ylabel="Row (px)")
     return ""
 

@@ -79,8 +79,9 @@ def find_blocks(curve: LightCurve, false_alarm: float = BLOCK_FALSE_ALARM) -> li
     A block is a burst if it lasts less than half of the observation and is brighter than the
     rest of it by 3 standard errors.
     """
-    # The error of an empty bin is that of one photon.
-    sigma = np.sqrt(np.maximum(curve.counts, 1)) / curve.bin_s
+    # Under one rate all bins have the same error: theirs, from their own counts, would weigh
+    # the faint ones more and hide what is brighter.
+    sigma = np.full_like(curve.counts, np.sqrt(curve.counts.mean()) / curve.bin_s)
     edges = bayesian_blocks(
         curve.time_s, curve.rate_ct_s, sigma, fitness="measures", p0=false_alarm
     )
@@ -121,7 +122,7 @@ def qpo_search(context: Context) -> Output:
     context.log.info(
         "%s: %s; highest peak at %.4g Hz, %.1f sigma after %d trials",
         source,
-        "detected" if found["detected"] else "nothing above chance",
+        "detected" if found["detected"] else "no oscillation above chance",
         peak["frequency_hz"],
         peak["sigma"],
         peak["trials"],

@@ -19,8 +19,8 @@ PANELS: Final = (
     "QPO_SEARCH",
     "ENERGY_SPECTRUM",
     "HARDNESS",
-    "BURSTS",
 )
+"""BURSTS is drawn over LIGHT_CURVE."""
 
 STEREO_PANELS: Final = ("DISPARITY", "POINTS", "HEIGHTS", "DISPARITY_ERROR")
 
@@ -58,8 +58,7 @@ def timing_verdict(found: Mapping[str, Path]) -> str:
     if "QPO_SEARCH" in found:
         parts.append(plots.verdict(plots.read_json(found["QPO_SEARCH"])))
     if "BURSTS" in found:
-        bursts = plots.read_json(found["BURSTS"])["bursts"]
-        parts.append(f"{bursts or 'no'} burst{'s' if bursts > 1 else ''}")
+        parts.append(plots.blocks_verdict(plots.read_json(found["BURSTS"])))
     return "; ".join(parts) or "not searched for oscillations or bursts"
 
 
@@ -77,6 +76,8 @@ def draw_timing_report(obs_id: str, found: Mapping[str, Path], png: Path) -> Pat
     """
     _, source = read_light_curve(found["LIGHT_CURVE"])
     panels = {LOOKS[name].title: _panel(name, found[name]) for name in PANELS if name in found}
+    if "BURSTS" in found:
+        panels[LOOKS["LIGHT_CURVE"].title] = lambda axes: _with_blocks(axes, found)
     return draw_page(f"{source} · {obs_id}", timing_verdict(found), panels, png)
 
 
@@ -102,6 +103,11 @@ def draw_stereo_report(obs_id: str, found: Mapping[str, Path], png: Path) -> Pat
 
 def _panel(product: str, path: Path) -> Panel:
     return lambda axes: _ignore(LOOKS[product].draw(axes, path))
+
+
+def _with_blocks(axes: Axes, found: Mapping[str, Path]) -> None:
+    plots.light_curve(axes, found["LIGHT_CURVE"])
+    plots.block_lines(axes, plots.read_json(found["BURSTS"]))
 
 
 def _ignore(_: str) -> None:
