@@ -1,8 +1,12 @@
 """The REST interface of a pipeline, as curl and the conductor see it."""
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.pipeline.conftest import StartPipeline
 from tests.pipeline.service import PipelineProcess, alive, read
@@ -21,6 +25,19 @@ def test_a_request_is_answered_at_once_with_the_record_and_its_address(
     assert service.http.get(response.headers["Location"]).json()["id"] == record["id"]
     (stage / "go on").touch()
     assert service.end_of(record)["state"] == "succeeded"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_a_request_by_curl_needs_no_header(service: PipelineProcess) -> None:
+    address = f"{service.http.base_url}processing"
+    body = '{"product": "MANY", "obs_id": "sb1"}'
+    done = subprocess.run(
+        ["curl", "-sS", "-X", "POST", address, "-d", body],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert service.end_of(json.loads(done.stdout))["state"] == "succeeded"
 
 
 def test_an_unknown_product_is_not_found_and_the_known_ones_are_named(
@@ -51,6 +68,9 @@ def test_a_body_that_is_wrong_is_refused_with_every_mistake(service: PipelinePro
         assert detail in response.json()["detail"]
     response = service.http.post("/processing", content=b"product=COPY")
     assert response.status_code == 422
+    assert response.json()["detail"].startswith("body: Invalid JSON")
+    response = service.http.post("/processing", content=b"x" * 100_000)
+    assert response.status_code == 413
     assert service.http.get("/processing").json()["items"] == []
 
 

@@ -27,7 +27,6 @@ def _load() -> None:
 
 
 try:
-    import batuta.pipeline.worker
     from batuta.sdb.client import SdbClient
 
     # The first client of a process loads what httpx has put off loading.

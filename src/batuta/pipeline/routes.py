@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
+from pydantic import ValidationError
 
 from batuta.messaging import ProcessingState
 from batuta.pipeline.bodies import PipelineProcessing, ProcessingRequest
@@ -17,7 +19,8 @@ from batuta.pipeline.store import Selection, Store, Stored
 from batuta.service.lists import Page
 from batuta.service.problems import ProblemError
 
-MAX_PAGE = 1000
+MAX_PAGE: Final = 1000
+MAX_BODY_BYTES: Final = 65_536
 
 
 class Routes:
@@ -54,6 +57,7 @@ class Routes:
             methods=["POST"],
             status_code=HTTPStatus.ACCEPTED,
             responses={200: {"model": PipelineProcessing}},
+            openapi_extra=_REQUEST_BODY,
         )
         router.add_api_route("", self.list_page, methods=["GET"])
         router.add_api_route("/{processing_id}", self.get, methods=["GET"])
@@ -70,16 +74,14 @@ class Routes:
             if self._root:
                 app.add_api_route(self._root + route.path, route.endpoint, include_in_schema=False)
 
-    async def submit(
-        self, body: ProcessingRequest, request: Request, response: Response
-    ) -> PipelineProcessing:
+    async def submit(self, request: Request, response: Response) -> PipelineProcessing:
         """Ask for a product of an observation.
 
         Answers at once: 202 with the record of the processing that will make it; 200 with the
         record that there is where this `processing_id` has been asked for already. One that
         failed, or was cancelled, is started again by a higher `attempt`.
         """
-        record, started = await self._scheduler.submit(body)
+        record, started = await self._scheduler.submit(await _asked(request))
         response.status_code = HTTPStatus.ACCEPTED if started else HTTPStatus.OK
         response.headers["Location"] = str(request.url_for("get", processing_id=record.id))
         return self._shown(record)
@@ -135,6 +137,29 @@ class Routes:
         if stored is None:
             raise _unknown(processing_id)
         return stored
+
+
+_REQUEST_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": ProcessingRequest.model_json_schema()}},
+    }
+}
+
+
+async def _asked(request: Request) -> ProcessingRequest:
+    """Read the body as JSON whatever its type is said to be: ``curl -d`` says that it is a form."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise ProblemError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body: more than {MAX_BODY_BYTES} bytes"
+            )
+    try:
+        return ProcessingRequest.model_validate_json(bytes(body))
+    except ValidationError as exc:
+        raise RequestValidationError(exc.errors(include_url=False)) from exc
 
 
 def _unknown(processing_id: str) -> ProblemError:
