@@ -28,6 +28,9 @@ LOG: Final = logging.getLogger(__name__)
 
 PUBLISH_TIMEOUT_S: Final = 5.0
 RECONNECT_WAIT_S: Final = 0.5
+MAX_REASON_LENGTH: Final = 1000
+MAX_HEADERS_BYTES: Final = 8192
+"""What headers may take of the largest message that the server accepts."""
 
 Callback = Callable[[], Awaitable[None]]
 
@@ -95,14 +98,20 @@ class Bus:
         )
 
     async def put_aside(self, stream: str, payload: bytes, reason: str, origin: str) -> None:
-        """Keep a message that nobody understands in the dead-letter stream, with the reason."""
+        """Keep a message that nobody understands in the dead-letter stream, with the reason.
+
+        One so large that it leaves no room for the headers is cut, its size told beside it.
+        """
         headers = {
             # Several services may refuse the same message: it is kept once.
             "Nats-Msg-Id": f"dead-{origin}",
-            subjects.REASON_HEADER: " ".join(reason.split()),
+            subjects.REASON_HEADER: " ".join(reason.split())[:MAX_REASON_LENGTH],
             subjects.ORIGIN_HEADER: origin,
         }
-        await self._store(subjects.dead_subject(stream), payload, headers)
+        room = self.client.max_payload - MAX_HEADERS_BYTES
+        if len(payload) > room:
+            headers[subjects.SIZE_HEADER] = str(len(payload))
+        await self._store(subjects.dead_subject(stream), payload[:room], headers)
 
     def on_reconnected(self, callback: Callback) -> None:
         """Have `callback` awaited each time the connection has come back."""
@@ -123,6 +132,12 @@ class Bus:
             await callback()
 
     async def _store(self, subject: str, payload: bytes, headers: dict[str, str]) -> None:
+        if len(payload) > self.client.max_payload - MAX_HEADERS_BYTES:
+            # The server would close the connection, and nats-py would not open it again.
+            raise MessagingError(
+                f"{subject}: {len(payload)} bytes are more than NATS at {self.url} takes "
+                f"(accepted: {self.client.max_payload - MAX_HEADERS_BYTES})"
+            )
         try:
             await self.jetstream.publish(subject, payload, headers=headers)
         except (nats.errors.Error, TimeoutError) as exc:
@@ -243,7 +258,7 @@ class _Links:
             self._restore.clear()
             try:
                 await bus.restore()
-            except (nats.errors.Error, TimeoutError) as exc:
+            except (nats.errors.Error, TimeoutError, MessagingError) as exc:
                 # JetStream answers a moment after the server does.
                 LOG.info("NATS at %s: not ready yet: %s", self.config.url, exc)
                 await asyncio.sleep(RECONNECT_WAIT_S)

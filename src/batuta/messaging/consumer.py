@@ -51,6 +51,8 @@ class ConsumerSpec(Generic[T]):
         Reads a payload; raises `MalformedEventError` on one that it does not understand.
     from_start : bool
         Whether a new consumer hears all that the stream holds, or only what comes.
+    ack_wait_s : float
+        How long after its delivery a message that is not acknowledged comes again, in seconds.
     """
 
     stream: str
@@ -58,6 +60,7 @@ class ConsumerSpec(Generic[T]):
     durable: str
     decode: Callable[[bytes], T]
     from_start: bool = True
+    ack_wait_s: float = ACK_WAIT_S
 
 
 class Consumer(Generic[T]):
@@ -120,7 +123,7 @@ class Consumer(Generic[T]):
                     deliver_group=spec.durable,
                     deliver_policy=policy,
                     ack_policy=AckPolicy.EXPLICIT,
-                    ack_wait=ACK_WAIT_S,
+                    ack_wait=spec.ack_wait_s,
                     max_ack_pending=MAX_UNACKNOWLEDGED,
                     filter_subject=spec.subject,
                     inactive_threshold=FORGOTTEN_AFTER_S,

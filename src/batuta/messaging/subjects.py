@@ -19,6 +19,8 @@ DEAD_SUBJECTS: Final = "dead.*"
 
 REASON_HEADER: Final = "Batuta-Reason"
 ORIGIN_HEADER: Final = "Batuta-Subject"
+SIZE_HEADER: Final = "Batuta-Full-Size"
+"""How many bytes the message had, where it is put aside cut."""
 
 SDB_SOURCE: Final = "sdb"
 

@@ -53,9 +53,10 @@ class ActivityReporter:
         try:
             async with asyncio.timeout(seconds):
                 while True:
+                    # First what the last heartbeat interrupted, or NATS' absence held back.
+                    await self._tell_waiting()
                     await self._changed.wait()
                     self._changed.clear()
-                    await self._tell_waiting()
         except TimeoutError:
             return
 

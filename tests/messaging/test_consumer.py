@@ -1,0 +1,277 @@
+"""Durable consumers on a real NATS: nothing lost, nothing acknowledged before its work."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from batuta.messaging import (
+    Bus,
+    Consumer,
+    ConsumerSpec,
+    DataAvailable,
+    Delivery,
+    MessagingError,
+    NatsConfig,
+    connect,
+    decode_data,
+)
+from batuta.messaging.subjects import ORIGIN_HEADER, REASON_HEADER, SIZE_HEADER
+from tests.support.servers import NatsServer
+from tests.support.waiting import eventually
+
+Batch = Sequence[Delivery[DataAvailable]]
+
+
+def spec(name: str = "", ack_wait_s: float = 30.0) -> ConsumerSpec[DataAvailable]:
+    return ConsumerSpec(
+        stream="DATA",
+        subject="data.*",
+        durable=name or uuid.uuid4().hex,
+        decode=decode_data,
+        ack_wait_s=ack_wait_s,
+    )
+
+
+class Heard:
+    """A handler that keeps what it has heard."""
+
+    def __init__(self) -> None:
+        self.obs_ids: list[str] = []
+        self.largest_batch = 0
+
+    async def __call__(self, batch: Batch) -> None:
+        self.largest_batch = max(self.largest_batch, len(batch))
+        self.obs_ids += [delivery.event.obs_id for delivery in batch]
+
+    async def until(self, *obs_ids: str) -> None:
+        async def all_there() -> bool:
+            return set(obs_ids) <= set(self.obs_ids)
+
+        await eventually(all_there)
+
+
+@asynccontextmanager
+async def listening(
+    consumer: Consumer[DataAvailable], handle: Callable[[Batch], Awaitable[None]]
+) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(consumer.run(handle))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def announce(bus: Bus, obs_id: str) -> None:
+    """Publish, as its callers do: until NATS has it."""
+
+    async def published() -> bool:
+        try:
+            await bus.publish_data(DataAvailable(product="EVT", obs_id=obs_id), "vhf", obs_id)
+        except MessagingError:
+            return False
+        return True
+
+    await eventually(published)
+
+
+async def unacknowledged(bus: Bus, durable: str) -> int:
+    info = await bus.jetstream.consumer_info("DATA", durable)
+    return (info.num_ack_pending or 0) + (info.num_pending or 0)
+
+
+async def all_acknowledged(bus: Bus, durable: str) -> None:
+    async def none_left() -> bool:
+        return await unacknowledged(bus, durable) == 0
+
+    await eventually(none_left)
+
+
+async def test_what_was_published_before_is_heard_in_order(bus: Bus) -> None:
+    expected = [f"sb{number}" for number in range(300)]
+    for obs_id in expected:
+        await announce(bus, obs_id)
+    heard = Heard()
+    wanted = spec()
+    async with listening(Consumer(bus, wanted), heard):
+        await heard.until(expected[-1])
+        await all_acknowledged(bus, wanted.durable)
+    assert heard.obs_ids == expected
+    assert heard.largest_batch > 1
+
+
+async def test_a_new_consumer_may_hear_only_what_comes(bus: Bus) -> None:
+    await announce(bus, "before")
+    wanted = ConsumerSpec(
+        stream="DATA", subject="data.*", durable="new", decode=decode_data, from_start=False
+    )
+    heard = Heard()
+    async with listening(Consumer(bus, wanted), heard):
+        await eventually(lambda: exists(bus, "new"))
+        await announce(bus, "after")
+        await heard.until("after")
+    assert heard.obs_ids == ["after"]
+
+
+async def exists(bus: Bus, durable: str) -> bool:
+    infos = await bus.jetstream.consumers_info("DATA")
+    return durable in [info.name for info in infos]
+
+
+async def test_a_bare_message_published_by_hand_is_understood(bus: Bus) -> None:
+    heard = Heard()
+    async with listening(Consumer(bus, spec()), heard):
+        await bus.client.publish("data.vhf", b'{"product": "EclTmVhfAlert", "obs_id": "sb9"}')
+        await heard.until("sb9")
+
+
+async def test_a_message_is_acknowledged_after_its_work_and_never_before(bus: Bus) -> None:
+    wanted, started, finish = spec(), asyncio.Event(), asyncio.Event()
+
+    async def slow(_batch: Batch) -> None:
+        started.set()
+        await finish.wait()
+
+    async with listening(Consumer(bus, wanted), slow):
+        await announce(bus, "sb1")
+        await started.wait()
+        assert await unacknowledged(bus, wanted.durable) == 1
+        finish.set()
+        await all_acknowledged(bus, wanted.durable)
+
+
+async def test_what_a_handler_failed_on_is_delivered_again(bus: Bus) -> None:
+    wanted = spec(ack_wait_s=1.0)
+    await announce(bus, "sb1")
+
+    async def fail(_batch: Batch) -> None:
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        await Consumer(bus, wanted).run(fail)
+    heard = Heard()
+    async with listening(Consumer(bus, wanted), heard):
+        await heard.until("sb1")
+        await all_acknowledged(bus, wanted.durable)
+
+
+async def test_a_consumer_goes_on_where_it_stopped(bus: Bus) -> None:
+    wanted, first, second = spec(), Heard(), Heard()
+    await announce(bus, "sb1")
+    async with listening(Consumer(bus, wanted), first):
+        await first.until("sb1")
+        await all_acknowledged(bus, wanted.durable)
+    await announce(bus, "sb2")
+    async with listening(Consumer(bus, wanted), second):
+        await second.until("sb2")
+    assert second.obs_ids == ["sb2"]
+
+
+async def test_consumers_of_one_name_share_the_work(bus: Bus, own_nats: NatsServer) -> None:
+    wanted, here, there = spec(), Heard(), Heard()
+    expected = [f"sb{number}" for number in range(200)]
+    async with (
+        connect(NatsConfig(url=own_nats.url), "other") as other,
+        listening(Consumer(bus, wanted), here),
+        listening(Consumer(other, wanted), there),
+    ):
+        await eventually(lambda: exists(bus, wanted.durable))
+        for obs_id in expected:
+            await announce(bus, obs_id)
+        await all_acknowledged(bus, wanted.durable)
+    assert sorted(here.obs_ids + there.obs_ids) == sorted(expected)
+    assert here.obs_ids
+    assert there.obs_ids
+
+
+async def test_nothing_is_lost_while_nats_goes_and_comes_back(
+    bus: Bus, own_nats: NatsServer
+) -> None:
+    heard = Heard()
+    async with listening(Consumer(bus, spec(ack_wait_s=1.0)), heard):
+        await announce(bus, "sb0")
+        await heard.until("sb0")
+        for number in (1, 2):
+            own_nats.stop()
+            publishing = asyncio.create_task(announce(bus, f"sb{number}"))
+            await asyncio.to_thread(own_nats.start)
+            await publishing
+            await heard.until(f"sb{number}")
+
+
+async def test_a_consumer_hears_again_where_nats_comes_back_empty(
+    bus: Bus, own_nats: NatsServer, tmp_path: Path
+) -> None:
+    heard = Heard()
+    async with listening(Consumer(bus, spec()), heard):
+        await announce(bus, "sb0")
+        await heard.until("sb0")
+        own_nats.stop()
+        own_nats.folder = tmp_path / "another"
+        await asyncio.to_thread(own_nats.start)
+        await announce(bus, "sb1")
+        await heard.until("sb1")
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"not JSON", "Invalid JSON"),
+        (b"", "Invalid JSON"),
+        (b'{"product": "EVT"}', "obs_id: Field required"),
+        (b'{"product": "../x", "obs_id": "sb1"}', "product: String should match"),
+        (b'{"specversion": "1.0", "id": "1"}', "source: Field required"),
+        (b'{"product": "EVT", "obs_id": "sb1", "version": 0}', "version: "),
+    ],
+)
+async def test_a_malformed_message_is_put_aside_with_the_reason_and_counted_once(
+    bus: Bus, payload: bytes, reason: str
+) -> None:
+    heard, wanted = Heard(), spec(ack_wait_s=1.0)
+    consumer = Consumer(bus, wanted)
+    async with listening(consumer, heard):
+        await bus.client.publish("data.vhf", payload)
+        await announce(bus, "sb1")
+        await heard.until("sb1")
+        await all_acknowledged(bus, wanted.durable)
+    assert heard.obs_ids == ["sb1"]
+    assert consumer.malformed == 1
+    aside = await bus.jetstream.get_msg("DEAD", 1)
+    assert (aside.subject, aside.data or b"") == ("dead.data", payload)
+    assert reason in (aside.headers or {})[REASON_HEADER]
+    assert (aside.headers or {})[ORIGIN_HEADER] == "data.vhf#1"
+
+
+async def test_what_two_services_refuse_is_put_aside_once(bus: Bus) -> None:
+    one, two = spec(), spec()
+    async with (
+        listening(Consumer(bus, one), Heard()),
+        listening(Consumer(bus, two), Heard()),
+    ):
+        await eventually(lambda: exists(bus, one.durable))
+        await eventually(lambda: exists(bus, two.durable))
+        await bus.client.publish("data.vhf", b"?")
+        await announce(bus, "sb1")
+        await all_acknowledged(bus, one.durable)
+        await all_acknowledged(bus, two.durable)
+    assert (await bus.jetstream.stream_info("DEAD")).state.messages == 1
+
+
+async def test_a_malformed_message_as_large_as_nats_takes_is_put_aside_too(bus: Bus) -> None:
+    heard, wanted = Heard(), spec()
+    consumer = Consumer(bus, wanted)
+    async with listening(consumer, heard):
+        size = bus.client.max_payload - 10
+        await bus.client.publish("data.vhf", b"x" * size)
+        await announce(bus, "sb1")
+        await heard.until("sb1")
+        await all_acknowledged(bus, wanted.durable)
+    assert consumer.malformed == 1
+    aside = await bus.jetstream.get_msg("DEAD", 1)
+    assert (aside.headers or {})[SIZE_HEADER] == str(size)
+    assert (aside.data or b"").strip(b"x") == b""
