@@ -167,6 +167,12 @@ def undeclared(context: Context) -> Output:
     return Output(written(context, "x"), product="OTHER")
 
 
+@pipeline.product("NAN", also_makes=["GOOD"])
+def nan(context: Context) -> list[Output]:
+    good = Output(written(context, "x", "good.txt"), product="GOOD")
+    return [good, Output(written(context, "y"), metadata={"gain": float("nan")})]
+
+
 @pipeline.product("TWICE")
 def twice(context: Context) -> list[Path]:
     return [written(context, "x"), written(context, "y", "again.txt")]

@@ -84,6 +84,7 @@ def test_all_that_a_processing_says_is_in_its_log(service: PipelineProcess, even
         ("RETURNS_NONE", "RETURNS_NONE: the function returned NoneType"),
         ("OUTSIDE", "is outside the work folder"),
         ("UNDECLARED", "output 'OTHER': not declared by UNDECLARED (declared: UNDECLARED"),
+        ("NAN", "output NAN: metadata: Out of range float values are not JSON compliant"),
         ("TWICE", "TWICE: made twice"),
         ("FAILS_AFTER_YIELD", "RuntimeError: too late"),
         ("ASKS_UNDECLARED", "input 'EVENT': not declared by ASKS_UNDECLARED (declared: EVENTS)"),
@@ -106,6 +107,11 @@ def test_a_traceback_is_in_the_log(service: PipelineProcess) -> None:
     log = service.log(service.make("RAISES"))
     assert "Traceback (most recent call last)" in log
     assert "in raises" in log
+
+
+def test_how_a_process_was_killed_is_in_the_log(service: PipelineProcess) -> None:
+    assert "the process killed by signal 9 (SIGKILL)" in service.log(service.make("KILLED"))
+    assert "Fatal Python error: Segmentation fault" in service.log(service.make("SEGFAULTS"))
 
 
 @pytest.mark.parametrize("product", ["HANGS", "LEAVES_CHILDREN"])

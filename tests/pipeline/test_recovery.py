@@ -94,6 +94,18 @@ def test_a_killed_warden_is_a_failure_and_its_worker_does_not_stay(
     assert alive(f"{leader} {child}") == []
 
 
+def test_a_killed_fork_server_costs_only_what_runs(service: PipelineProcess, stage: Path) -> None:
+    record = service.post("WORKS")
+    pids = read(stage / "pids")
+    warden = psutil.Process(int(pids.split()[0])).ppid()
+    os.kill(psutil.Process(warden).ppid(), signal.SIGKILL)
+    ended = service.end_of(record)
+    assert ended["state"] == "failed"
+    assert ended["error"].startswith("lost: the process that kept it")
+    eventually_sync(lambda: not alive(pids))
+    assert service.make("MANY")["state"] == "succeeded"
+
+
 def test_an_sdb_that_is_away_is_waited_for(
     start_pipeline: StartPipeline, sdb_settings: SdbSettings, tmp_path: Path, stage: Path
 ) -> None:

@@ -148,7 +148,10 @@ def sweep(work: Path) -> None:
                     LOG.warning("process %d of a run that is gone: killed", process.pid)
                     process.kill()
     for run in runs:
-        shutil.rmtree(work / run)
+        # The warden of a service that has just died may be removing it too.
+        shutil.rmtree(work / run, ignore_errors=True)
+        if (work / run).exists():
+            shutil.rmtree(work / run)
 
 
 def announce_preload(module: str | None) -> None:

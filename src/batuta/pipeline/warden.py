@@ -22,8 +22,10 @@ from typing import Final
 
 import psutil
 
+from batuta.messaging import utc_now
 from batuta.pipeline.bodies import Left, encoded
 from batuta.pipeline.declaration import ProductSpec
+from batuta.pipeline.fates import fate
 from batuta.pipeline.runner import Job
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -58,6 +60,7 @@ def keep(service: socket.socket, task: Task) -> None:
     exit_code = _wait_for_end(worker, child_ended, service)
     _end_descendants(worker)
     if exit_code != 0:
+        _note(task.log_path, exit_code)
         _free_shared_memory()
     shutil.rmtree(task.work_dir, ignore_errors=True)  # the service looks whether it is gone
     with suppress(OSError):  # nobody listens when the service is dead
@@ -118,6 +121,12 @@ def _kill_descendants(worker: int) -> None:
     for victim in victims:
         with suppress(psutil.NoSuchProcess):
             victim.kill()
+
+
+def _note(log_path: Path, exit_code: int) -> None:
+    """Say in the log what the worker could not."""
+    with log_path.open("a") as log:
+        log.write(f"{utc_now():%Y-%m-%dT%H:%M:%S.%f}Z the process {fate(exit_code)}\n")
 
 
 def _free_shared_memory() -> None:

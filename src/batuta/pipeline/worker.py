@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import json
 import logging
 import os
 import socket
@@ -167,6 +168,10 @@ def _checked(each: Output | str | Path, context: Context, declared: tuple[str, .
         raise PipelineError(f"output {product}: {output.path} is outside the work folder")
     if not path.is_file():
         raise PipelineError(f"output {product}: there is no file {output.path}")
+    try:
+        json.dumps(dict(output.metadata), allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise PipelineError(f"output {product}: metadata: {exc}") from exc
     media_type = output.media_type or media_type_of(path)
     return replace(output, path=path, product=product, media_type=media_type)
 
