@@ -48,6 +48,7 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(Exception, _on_surprise)
 
 
 def problem_response(
@@ -82,6 +83,12 @@ async def _on_invalid_request(_request: Request, exc: Exception) -> JSONResponse
     assert isinstance(exc, RequestValidationError)  # noqa: S101  the type that this handler is for
     lines = [f"{_where(error['loc'])}: {_what(error)}" for error in exc.errors()]
     return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(lines))
+
+
+async def _on_surprise(request: Request, exc: Exception) -> JSONResponse:
+    # The server raises it again once this is answered, so that the log has all of it.
+    detail = f"{request.method} {request.url.path}: {type(exc).__name__}, see the service's log"
+    return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
 
 
 def _where(location: tuple[Any, ...]) -> str:

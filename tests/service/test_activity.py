@@ -1,0 +1,143 @@
+"""A service's voice: its heartbeat, and every state that its processings reach."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import nats
+import pytest
+from nats.js.api import DeliverPolicy
+
+from batuta.messaging import (
+    Activity,
+    Bus,
+    Processing,
+    ProcessingState,
+    Progress,
+    ServiceStatus,
+    decode_activity,
+)
+from batuta.service import activity as module
+from batuta.service.activity import ActivityReporter
+from tests.support.servers import NatsServer
+from tests.support.waiting import eventually
+
+STATUS = ServiceStatus(name="lc_pipeline", kind="pipeline", url="http://127.0.0.1:5000")
+
+
+def processing(id_: str, state: ProcessingState, done: int = 0) -> Processing:
+    return Processing(
+        id=id_,
+        product="LC",
+        obs_id="sb1",
+        state=state,
+        progress=Progress(done=done, total=1000),
+    )
+
+
+@asynccontextmanager
+async def running(bus: Bus) -> AsyncIterator[ActivityReporter]:
+    reporter = ActivityReporter(bus, lambda: STATUS)
+    task = asyncio.create_task(reporter.run())
+    try:
+        yield reporter
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def told(server: NatsServer) -> list[Activity]:
+    """All that was told so far."""
+    client = await nats.connect(server.url)
+    try:
+        stream = client.jetstream()
+        count = (await stream.stream_info("ACTIVITY")).state.messages
+        subscription = await stream.subscribe(
+            "activity.lc_pipeline", ordered_consumer=True, deliver_policy=DeliverPolicy.ALL
+        )
+        return [decode_activity((await subscription.next_msg(5)).data) for _ in range(count)]
+    finally:
+        await client.close()
+
+
+async def until_told(server: NatsServer, last: Processing) -> list[Processing]:
+    """All the processings told, `last` being among them."""
+
+    async def there() -> bool:
+        return last in [each.processing for each in await told(server)]
+
+    await eventually(there)
+    return [each.processing for each in await told(server) if each.processing]
+
+
+async def test_a_service_says_that_it_is_up_and_that_it_stops(
+    bus: Bus, own_nats: NatsServer
+) -> None:
+    async with running(bus):
+
+        async def up() -> bool:
+            return [each.service for each in await told(own_nats)] == [STATUS]
+
+        await eventually(up)
+    states = [each.service.state for each in await told(own_nats)]
+    assert states == ["up", "stopped"]
+
+
+async def test_a_heartbeat_is_told_again_and_again(
+    bus: Bus, own_nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
+    async with running(bus):
+
+        async def thrice() -> bool:
+            return len(await told(own_nats)) >= 3
+
+        await eventually(thrice)
+
+
+async def test_every_state_is_told_in_order_and_progress_is_told_at_its_last(
+    bus: Bus, own_nats: NatsServer
+) -> None:
+    async with running(bus) as reporter:
+        reporter.report(processing("p1", ProcessingState.QUEUED))
+        for done in range(1000):
+            reporter.report(processing("p1", ProcessingState.RUNNING, done))
+        last = processing("p1", ProcessingState.SUCCEEDED, 1000)
+        reporter.report(last)
+        heard = await until_told(own_nats, last)
+    assert heard == [
+        processing("p1", ProcessingState.QUEUED),
+        processing("p1", ProcessingState.RUNNING, 999),
+        last,
+    ]
+
+
+async def test_progress_made_while_the_last_is_being_told_is_told_too(
+    bus: Bus, own_nats: NatsServer
+) -> None:
+    async with running(bus) as reporter:
+        reporter.report(processing("p1", ProcessingState.RUNNING, 1))
+        await asyncio.sleep(0)
+        last = processing("p1", ProcessingState.RUNNING, 2)
+        reporter.report(last)
+        await until_told(own_nats, last)
+
+
+async def test_what_was_reported_while_nats_was_away_is_told_when_it_is_back(
+    bus: Bus, own_nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So often that heartbeats fall due while NATS is away: they must not displace the news.
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(bus, "jetstream", bus.client.jetstream(timeout=0.1))
+    async with running(bus) as reporter:
+        first = processing("p0", ProcessingState.QUEUED)
+        reporter.report(first)
+        await until_told(own_nats, first)
+        own_nats.stop()
+        last = [processing(f"p{number}", ProcessingState.FAILED) for number in range(20)]
+        for each in last:
+            reporter.report(each)
+        await asyncio.to_thread(own_nats.start)
+        heard = await until_told(own_nats, last[-1])
+    assert [each for each in heard if each.state is ProcessingState.FAILED] == last

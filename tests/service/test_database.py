@@ -1,0 +1,141 @@
+"""Databases: opened, brought up to date, refused clearly."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from batuta.errors import ConfigurationError
+from batuta.service.database import DatabaseError, insert, open_database, reading
+
+STEP = """
+import sqlalchemy as sa
+from alembic import op
+revision = "{revision}"
+down_revision = {down}
+def upgrade():
+    {upgrade}
+"""
+TABLE = 'op.create_table("things", sa.Column("name", sa.String(20), primary_key=True))'
+COLUMN = 'op.add_column("things", sa.Column("size", sa.Integer))'
+
+THINGS = sa.table("things", sa.column("name"), sa.column("size"))
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    folder = tmp_path / "thing" / "migrations"
+    folder.mkdir(parents=True)
+    add_step(folder, "0001", "None", TABLE)
+    return folder
+
+
+def add_step(folder: Path, revision: str, down: str, upgrade: str) -> None:
+    text = STEP.format(revision=revision, down=down, upgrade=upgrade)
+    (folder / f"{revision}.py").write_text(text)
+
+
+def open_and_close(url: str, migrations: Path) -> None:
+    with open_database(url, migrations):
+        pass
+
+
+def columns(engine: sa.Engine) -> list[str]:
+    return [column["name"] for column in sa.inspect(engine).get_columns("things")]
+
+
+def test_an_old_database_is_brought_up_to_date_with_what_it_holds(
+    database_url: str, migrations: Path
+) -> None:
+    with open_database(database_url, migrations) as engine, engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO things VALUES ('lute')"))
+    add_step(migrations, "0002", '"0001"', COLUMN)
+    with open_database(database_url, migrations) as engine:
+        assert columns(engine) == ["name", "size"]
+        with reading(engine) as connection:
+            assert connection.execute(sa.text("SELECT name FROM things")).scalars().all() == [
+                "lute"
+            ]
+
+
+def test_services_that_start_together_bring_it_up_once(database_url: str, migrations: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from batuta.service.database import open_database\n"
+        "with open_database(sys.argv[1], Path(sys.argv[2])): pass"
+    )
+    command = [sys.executable, "-c", program, database_url, str(migrations)]
+    services = [subprocess.Popen(command) for _ in range(4)]
+    assert [service.wait(60) for service in services] == [0] * 4
+    with open_database(database_url, migrations) as engine:
+        assert columns(engine) == ["name"]
+
+
+def test_a_step_that_fails_changes_nothing(database_url: str, migrations: Path) -> None:
+    with open_database(database_url, migrations):
+        pass
+    add_step(migrations, "0002", '"0001"', f"{COLUMN}; op.drop_table('missing')")
+    with pytest.raises(DatabaseError, match="missing"):
+        open_and_close(database_url, migrations)
+    (migrations / "0002.py").unlink()
+    with open_database(database_url, migrations) as engine:
+        assert columns(engine) == ["name"]
+
+
+def test_a_transaction_that_raises_leaves_nothing(database_url: str, migrations: Path) -> None:
+    with open_database(database_url, migrations) as engine:
+        with pytest.raises(sa.exc.IntegrityError), engine.begin() as connection:
+            connection.execute(sa.text("INSERT INTO things VALUES ('lute'), ('lute')"))
+        with reading(engine) as connection:
+            assert connection.scalar(sa.text("SELECT count(*) FROM things")) == 0
+
+
+def test_an_insertion_may_leave_what_is_there(database_url: str, migrations: Path) -> None:
+    things = sa.Table("things", sa.MetaData(), sa.Column("name", sa.String, primary_key=True))
+    with open_database(database_url, migrations) as engine:
+        for _ in range(2):
+            with engine.begin() as connection:
+                once = insert(connection, things).values(name="lute").on_conflict_do_nothing()
+                connection.execute(once)
+        with reading(engine) as connection:
+            assert connection.scalar(sa.text("SELECT count(*) FROM things")) == 1
+
+
+def test_a_reader_does_not_wait_for_a_writer(database_url: str, migrations: Path) -> None:
+    with open_database(database_url, migrations) as engine, engine.begin() as writing:
+        writing.execute(sa.text("INSERT INTO things VALUES ('lute')"))
+        with reading(engine) as connection:
+            assert connection.scalar(sa.text("SELECT count(*) FROM things")) == 0
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://host/name", "sqlite://", "sqlite:///:memory:", "nothing", "oracle://u:pw@h/n"]
+)
+def test_what_is_no_database_is_refused_naming_what_is_accepted(url: str, migrations: Path) -> None:
+    with (
+        pytest.raises(ConfigurationError, match="accepted: sqlite:///path") as caught,
+        open_database(url, migrations),
+    ):
+        pass
+    assert "pw" not in str(caught.value)
+
+
+def test_a_database_that_is_not_there_is_named_without_its_password(migrations: Path) -> None:
+    url = "postgresql://someone:hush@127.0.0.1:1/nowhere"
+    with (
+        pytest.raises(DatabaseError, match=r"database postgresql.*127.0.0.1:1/nowhere") as caught,
+        open_database(url, migrations),
+    ):
+        pass
+    assert "hush" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path, migrations: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but long enough to be read as one" * 100)
+    with (
+        pytest.raises(DatabaseError, match=r"notes.txt: file is not a database"),
+        open_database(f"sqlite:///{path}", migrations),
+    ):
+        pass

@@ -1,0 +1,162 @@
+"""Starting and ending a service: its port, its door, its signals, its work that fails."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from batuta.errors import ConfigurationError
+from batuta.service.lifeline import LIFELINE_VARIABLE
+from batuta.service.runner import address_of, listening, run_service
+from batuta.service.settings import ServiceSettings
+
+PROGRAM = """
+import asyncio, contextlib, sys
+from fastapi import FastAPI
+from batuta.service.runner import run_service
+from batuta.service.settings import ServiceSettings
+
+class Thing:
+    app = FastAPI()
+    async def run(self):
+        {work}
+
+@contextlib.asynccontextmanager
+async def open_thing(settings, url):
+    {opening}
+    try:
+        yield Thing()
+    finally:
+        print("closed", flush=True)
+
+run_service("thing", ServiceSettings(port=0), open_thing)
+"""
+
+
+def start(
+    work: str = "await asyncio.Event().wait()", opening: str = "pass"
+) -> subprocess.Popen[str]:
+    program = PROGRAM.format(work=work, opening=opening)
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_answers_once_it_says_so_and_closes_when_told(number: signal.Signals) -> None:
+    with start() as process:
+        line = first_line(process)
+        assert line.startswith("thing listening on http://127.0.0.1:")
+        assert httpx.get(f"{line.split()[-1]}/docs").status_code == 200
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert (out, process.returncode) == ("closed\n", 0), err
+
+
+def test_a_service_told_to_stop_while_it_opens_stops() -> None:
+    opening = "print('opening', flush=True); await asyncio.Event().wait()"
+    with start(opening=opening) as process:
+        assert first_line(process) == "opening\n"
+        process.terminate()
+        out, err = process.communicate(timeout=20)
+    assert (out, process.returncode) == ("", 0), err
+
+
+def test_work_that_fails_ends_the_service_with_its_error() -> None:
+    with start(work="raise ValueError('the work failed')") as process:
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert out.endswith("closed\n")
+    assert "ValueError: the work failed" in err
+
+
+def test_a_port_in_use_is_refused_in_one_line_naming_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        expected = rf"^--port {port} on 127.0.0.1: Address already in use \(give another with --po"
+        with (
+            pytest.raises(ConfigurationError, match=expected),
+            listening(ServiceSettings(port=port)),
+        ):
+            pass
+
+
+def test_a_host_that_is_not_here_is_refused() -> None:
+    settings = ServiceSettings(host="192.0.2.1", port=0)
+    with pytest.raises(ConfigurationError, match=r"--port 0 on 192.0.2.1: "), listening(settings):
+        pass
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])  # noqa: S104  refused
+def test_a_service_without_a_token_listens_on_loopback_only(host: str) -> None:
+    def never(settings: ServiceSettings, url: str) -> None:
+        raise AssertionError("it must not be opened")
+
+    with pytest.raises(ConfigurationError, match=f"--host {host}: without a token"):
+        run_service("thing", ServiceSettings(host=host, port=0), never)  # type: ignore[arg-type]  # never called
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_loopback_needs_no_token(host: str) -> None:
+    ServiceSettings(host=host, port=0).refuse_open_door()
+
+
+def test_a_token_opens_the_door() -> None:
+    ServiceSettings.model_validate(
+        {"host": "0.0.0.0", "port": 0, "token": "secret"}  # noqa: S104  with a token
+    ).refuse_open_door()
+
+
+def test_a_token_is_never_shown() -> None:
+    settings = ServiceSettings.model_validate({"port": 0, "token": "hush"})
+    assert "hush" not in f"{settings!r} {settings.model_dump_json()}"
+
+
+async def test_an_answer_is_not_held_back_by_the_network() -> None:
+    """Nagle's algorithm and delayed acknowledgements cost 40 ms an answer."""
+    with listening(ServiceSettings(port=0)) as sock:
+        seen: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted = writer.get_extra_info("socket")
+            seen.set_result(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        server = await asyncio.start_server(accept, sock=sock)
+        url = httpx.URL(address_of(sock))
+        _, writer = await asyncio.open_connection(url.host, url.port)
+        assert await seen
+        writer.close()
+        server.close()
+
+
+def test_a_service_ends_with_whoever_started_it_even_when_that_is_killed(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_inheritable(reading, True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(work="await asyncio.Event().wait()", opening="pass")],
+        env={**os.environ, LIFELINE_VARIABLE: str(reading)},
+        stdout=subprocess.PIPE,
+        pass_fds=[reading],
+        text=True,
+    )
+    os.close(reading)
+    first_line(process)
+    os.close(writing)
+    assert process.wait(20) == 0
+    assert process.stdout is not None
+    process.stdout.close()
