@@ -1,6 +1,7 @@
 """Tasks in processes of this machine."""
 
 import logging
+import os
 import queue
 import tempfile
 import time
@@ -156,7 +157,9 @@ class _Engine:
 def _results_parent(config: MultiprocessingConfig, out_dir: Path | None) -> Path | None:
     if not config.dump_to_disk:
         return None
-    return Path(tempfile.gettempdir()) if out_dir is None else out_dir / RESULTS_FOLDER
+    if out_dir is None:
+        return Path(tempfile.gettempdir()) / f"{RESULTS_FOLDER}-{os.getuid()}"
+    return out_dir / RESULTS_FOLDER
 
 
 def _log_folder(out_dir: Path | None) -> str | None:

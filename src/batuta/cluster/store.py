@@ -48,17 +48,16 @@ class ResultStore:
     Parameters
     ----------
     parent : Path or None
-        Where to make it; None is shared memory (``/dev/shm``), or the temporary folder of
-        systems that have none.
+        A folder to make it in, which is made too, and removed with it when nothing else is
+        there; None is shared memory (``/dev/shm``), or the temporary folder of systems that have
+        none.
     """
 
     def __init__(self, parent: Path | None) -> None:
-        self._made: list[Path] = []
+        self._own_parent = parent
         if parent is None:
             parent = shared_memory_folder()
-        elif not parent.exists():
-            parent.mkdir(parents=True)
-            self._made.append(parent)
+        parent.mkdir(parents=True, exist_ok=True)
         remove_stale(parent)
         self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))  # made 0700
         self._lock = _locked(self.folder / _LOCK_FILE)
@@ -67,9 +66,9 @@ class ResultStore:
         """Remove the folder and all that is in it; harmless when done before."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
-        for made in self._made:
+        if self._own_parent is not None:
             with contextlib.suppress(OSError):  # another run uses it
-                made.rmdir()
+                self._own_parent.rmdir()
 
 
 def shared_memory_folder() -> Path:

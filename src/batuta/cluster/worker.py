@@ -2,6 +2,7 @@
 
 import logging
 import mmap
+import multiprocessing
 import os
 import pickle
 import struct
@@ -118,9 +119,14 @@ def start_worker(setup: WorkerSetup) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End at once when the process that started this one is gone, even in the middle of a task."""
-    while os.getppid() == parent:
-        time.sleep(_ORPHAN_CHECK_S)
+    """End at once when the main process is gone, even in the middle of a task.
+
+    Under fork, its siblings hold what would tell that it died: the parent's id tells. Under
+    forkserver, the parent is the forkserver, which lives as long as its children.
+    """
+    main = multiprocessing.parent_process()
+    while main is not None and main.is_alive() and os.getppid() == parent:
+        main.join(_ORPHAN_CHECK_S)
     os._exit(1)
 
 

@@ -1,0 +1,140 @@
+"""The tables of seed 002: keys, types, defaults; and what is said of mistakes."""
+
+import importlib.metadata
+from typing import Any
+
+import pytest
+
+from batuta.cluster import available_modes, check_configuration, create_cluster
+from batuta.cluster.resources import MB, workers_that_fit
+from batuta.cluster.sequential import SequentialCluster
+from batuta.errors import ConfigurationError
+
+
+def problems(conf: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        check_configuration(conf)
+    return list(caught.value.problems)
+
+
+def test_every_key_of_multiprocessing_has_its_default() -> None:
+    assert check_configuration({"mode": "multiprocessing"}).model_dump() == {
+        "mode": "multiprocessing",
+        "task_timeout": 600,
+        "profiling": None,
+        "mp_mode": "forkserver",
+        "nb_workers": 2,
+        "max_ram_per_worker": 2000,
+        "max_tasks_per_worker": 10,
+        "dump_to_disk": True,
+        "per_job_timeout": 600,
+        "factorize_tasks": True,
+    }
+
+
+def test_every_key_of_sequential_has_its_default() -> None:
+    assert check_configuration({"mode": "sequential"}).model_dump() == {
+        "mode": "sequential",
+        "task_timeout": 600,
+        "profiling": None,
+    }
+
+
+def test_no_mode_is_auto_which_is_multiprocessing_with_workers_of_2000_mb() -> None:
+    config: Any = check_configuration(None)
+    assert config.mode == "multiprocessing"
+    assert config.max_ram_per_worker == 2000
+    assert config.nb_workers >= 1
+
+
+def test_a_configuration_in_force_can_be_given_again() -> None:
+    config = check_configuration({"mode": "multiprocessing", "nb_workers": 3})
+    assert check_configuration(config.model_dump(exclude_none=True)) == config
+
+
+def test_all_mistakes_are_told_at_once_one_line_each() -> None:
+    assert problems(
+        {
+            "mode": "multiprocessing",
+            "nb_workers": 0,
+            "nb_worker": 2,
+            "max_ram_per_worker": "2000",
+            "max_tasks_per_worker": 1.5,
+            "dump_to_disk": 1,
+            "per_job_timeout": float("inf"),
+            "mp_mode": "thread",
+            "task_timeout": True,
+        }
+    ) == [
+        "task_timeout: True given, a whole number above 0 expected",
+        "mp_mode: 'thread' given, one of forkserver, fork, spawn expected",
+        "nb_workers: 0 given, a whole number above 0 expected",
+        "max_ram_per_worker: '2000' given, a number above 0 expected",
+        "max_tasks_per_worker: 1.5 given, a whole number above 0 expected",
+        "dump_to_disk: 1 given, true or false expected",
+        "per_job_timeout: inf given, a number above 0 expected",
+        "nb_worker: unknown key, did you mean nb_workers?",
+    ]
+
+
+def test_keys_of_another_mode_are_refused() -> None:
+    (line,) = problems({"mode": "sequential", "nb_workers": 2})
+    assert line == "nb_workers: unknown key (known: mode, task_timeout, profiling)"
+    assert "nb_workers: unknown key" in problems({"mode": "auto", "nb_workers": 2})[0]
+
+
+@pytest.mark.parametrize("mode", ["local_dask", "pbs_dask", "slurm_dask"])
+def test_dask_modes_are_known_and_said_not_to_be_there(mode: str) -> None:
+    (line,) = problems({"mode": mode})
+    assert line.startswith(f"mode: '{mode}' is not available in this version")
+    assert line.endswith("(available: sequential, multiprocessing, auto)")
+
+
+def test_an_unknown_mode_names_those_that_exist() -> None:
+    assert problems({"mode": "threads"}) == [
+        "mode: 'threads' is not a mode (available: sequential, multiprocessing, auto)"
+    ]
+    assert "mode: 3 is not a mode" in problems({"mode": 3})[0]
+
+
+def test_profiling_is_checked_and_said_not_to_be_done() -> None:
+    assert problems({"mode": "sequential", "profiling": {"mode": "perf", "loop_test": True}}) == [
+        "profiling.mode: 'perf' given, one of cars_profiling, cprofile, memray expected",
+        "profiling.loop_test: unknown key, did you mean loop_testing?",
+    ]
+    assert problems({"mode": "sequential", "profiling": "cprofile"}) == [
+        "profiling: 'cprofile' given, a table of keys expected"
+    ]
+    with pytest.warns(UserWarning, match="does not profile yet"):
+        config = check_configuration({"mode": "sequential", "profiling": {"mode": "cprofile"}})
+    assert config.model_dump()["profiling"] == {"mode": "cprofile", "loop_testing": False}
+
+
+@pytest.mark.parametrize(
+    ("ram_mb", "cores", "workers"), [(2000, 8, 1), (9000, 8, 4), (64_000, 2, 2)]
+)
+def test_auto_takes_as_many_workers_as_fit_at_most_one_a_core(
+    ram_mb: int, cores: int, workers: int
+) -> None:
+    assert workers_that_fit(ram_mb * MB, cores) == workers
+
+
+def test_auto_refuses_a_machine_with_less_than_2000_mb() -> None:
+    with pytest.raises(ConfigurationError, match=r"needs 2000 MB .* 1999 MB are available"):
+        workers_that_fit(1999 * MB, 4)
+
+
+def test_a_package_brings_a_mode_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = importlib.metadata.EntryPoint(
+        "here", "batuta.cluster.sequential:SequentialCluster", "batuta.clusters"
+    )
+    monkeypatch.setattr("batuta.cluster.factory.entry_points", lambda **_: [point])
+    assert available_modes()[-1] == "here"
+    with pytest.raises(ConfigurationError, match="mode: 'here' given, sequential expected"):
+        check_configuration({"mode": "here"})  # this class says that its mode is sequential
+
+
+def test_the_cluster_of_a_mode_says_the_memory_of_its_workers() -> None:
+    cluster = create_cluster(check_configuration({"mode": "sequential"}), None)
+    assert isinstance(cluster, SequentialCluster)
+    assert cluster.checked_conf_cluster["max_ram_per_worker"] == 2000

@@ -1,0 +1,116 @@
+"""Results on their way."""
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from batuta.cluster.store import INLINE_MAX_BYTES, ResultStore, fetch, put
+from batuta.datasets import CarsDict
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {"a": [1, "two"]},
+        np.arange(100_000, dtype=np.float32).reshape(100, -1),
+        np.zeros((0, 5)),
+        np.asfortranarray(np.arange(20_000.0).reshape(100, 200)),
+        b"x" * 100_000,
+    ],
+    ids=["none", "plain", "array", "empty", "fortran", "bytes"],
+)
+def test_a_value_comes_back_as_it_was(tmp_path: Path, value: object) -> None:
+    found = fetch(put(value, str(tmp_path)))
+    np.testing.assert_equal(found, value)
+
+
+def test_tiles_come_back_with_their_attributes(tmp_path: Path) -> None:
+    arrays = xr.Dataset({"z": (("row", "col"), np.ones((100, 100)))}, attrs={"window": {"a": 1}})
+    xr.testing.assert_identical(fetch(put(arrays, str(tmp_path))), arrays)
+    points = pd.DataFrame({"x": np.arange(5000.0), "name": ["é"] * 5000})
+    points.attrs["saving_info"] = {"cars_ds_id": 3}
+    found = fetch(put(points, str(tmp_path)))
+    pd.testing.assert_frame_equal(found, points)
+    assert found.attrs == points.attrs
+    assert fetch(put(CarsDict({"a": np.ones(9999)}, {"b": 1}), str(tmp_path))).attrs == {
+        "attributes": {"b": 1}
+    }
+
+
+def test_arrays_are_mapped_writable_and_aligned_and_private(tmp_path: Path) -> None:
+    stored = put([np.zeros(10_000), np.zeros(3, np.uint8), np.zeros(10_000)], str(tmp_path))
+    first, *_, last = fetch(stored)
+    first[:] = 1
+    assert last.ctypes.data % 64 == 0
+    assert not fetch(stored)[0].any()
+    assert not first.flags.owndata
+
+
+def test_small_values_need_no_file(tmp_path: Path) -> None:
+    assert put(np.zeros(10), str(tmp_path)).path is None
+    assert put(b"x" * INLINE_MAX_BYTES, str(tmp_path)).path is not None
+
+
+def test_what_was_mapped_outlives_its_file(tmp_path: Path) -> None:
+    stored = put(np.arange(10_000), str(tmp_path))
+    found = fetch(stored)
+    stored.discard()
+    assert not list(tmp_path.iterdir())
+    assert found.sum() == 49_995_000
+
+
+def test_more_results_than_files_may_be_open_can_be_held(tmp_path: Path) -> None:
+    script = """
+import resource, sys, numpy as np
+from batuta.cluster.store import fetch, put
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+stored = put(np.arange(10_000), sys.argv[1])
+held = [fetch(stored) for _ in range(200)]
+assert all(each.sum() == 49_995_000 for each in held)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=60)
+
+
+def test_the_folder_is_for_this_user_only_and_goes_with_the_store(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path / "tmp_save_disk")
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    store.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_run_left_is_removed_and_what_a_living_one_holds_is_not(
+    tmp_path: Path,
+) -> None:
+    living = ResultStore(tmp_path)
+    script = """
+import os, pathlib, sys
+from batuta.cluster.store import ResultStore, put
+store = ResultStore(pathlib.Path(sys.argv[1]))
+put(bytes(100_000), str(store.folder))
+os._exit(1)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60)
+    assert len(list(tmp_path.iterdir())) == 2
+    fresh = ResultStore(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {living.folder.name, fresh.folder.name}
+    living.close()
+    fresh.close()
+
+
+def test_a_result_that_cannot_be_written_leaves_no_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("batuta.cluster.store._write", full)
+    with pytest.raises(OSError, match="No space left"):
+        put(bytes(100_000), str(tmp_path))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,40 @@
+"""A program that hangs in its tasks until it is interrupted: ``python -m … OUT_DIR DUMP``."""
+
+import os
+import sys
+from pathlib import Path
+
+from batuta.datasets import CarsDataset, CarsDict
+from batuta.orchestrator import Orchestrator
+from tests.cluster.functions import hang
+
+
+def mark_and_hang(folder: str, value: CarsDict) -> None:
+    """Tell that the task runs, by a file named after its process."""
+    assert value["blob"]
+    (Path(folder) / f"running-{os.getpid()}").touch()
+    hang()
+
+
+def blob() -> CarsDict:
+    return CarsDict({"blob": bytes(1_000_000)})
+
+
+def quick() -> CarsDict:
+    return CarsDict({"quick": 1})
+
+
+def main(out_dir: Path, *, dump: bool) -> None:
+    conf = {"mode": "multiprocessing", "dump_to_disk": dump, "factorize_tasks": False}
+    with Orchestrator(conf, out_dir) as orchestrator:
+        create = orchestrator.cluster.create_task
+        dataset = CarsDataset("dict", name="endless")
+        dataset.create_grid(3, 1, 1, 1)
+        dataset[0, 0] = create(quick)()
+        for col in (1, 2):
+            dataset[0, col] = create(mark_and_hang)(str(out_dir), create(blob)())
+        orchestrator.add_to_save_lists(out_dir / "endless.json", "", dataset)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), dump=sys.argv[2] == "dump")

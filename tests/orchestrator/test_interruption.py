@@ -1,0 +1,73 @@
+"""A program that is interrupted, or killed, in the middle of its tasks."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from batuta.cluster.store import ResultStore, shared_memory_folder
+from tests.support.waiting import eventually_sync
+
+
+@pytest.fixture(params=["dump", "memory"])
+def program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The endless program, both of its workers in the middle of a task."""
+    arguments = [sys.executable, "-m", "tests.orchestrator.endless", str(tmp_path), request.param]
+    # A session of its own: like a terminal's, the signal reaches the program and its workers.
+    with subprocess.Popen(
+        arguments, start_new_session=True, stderr=subprocess.PIPE, env=os.environ
+    ) as process:
+        eventually_sync(lambda: len(list(tmp_path.glob("running-*"))) == 2, timeout_s=60)
+        yield process
+        process.kill()
+
+
+def temporary_files(out_dir: Path) -> list[Path]:
+    """List what a run leaves behind when it should not; other tests hold folders of their own."""
+    shared = [each for each in shared_memory_folder().glob("batuta-*") if _is_stale(each)]
+    dumped = [each for each in out_dir.rglob("*") if "tmp_save_disk" in str(each)]
+    return [*dumped, *out_dir.rglob(".*"), *shared]
+
+
+def _is_stale(folder: Path) -> bool:
+    """Whether nobody holds the folder."""
+    try:
+        with (folder / "owner.lock").open("r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return True
+
+
+def test_ctrl_c_leaves_no_process_and_no_temporary_file(
+    program: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    family = psutil.Process(program.pid).children(recursive=True)
+    assert len(family) >= 2
+    os.killpg(program.pid, signal.SIGINT)
+    _, errors = program.communicate(timeout=20)
+    assert program.returncode == -signal.SIGINT
+    assert b"KeyboardInterrupt" in errors
+    assert not psutil.wait_procs(family, timeout=10)[1]
+    assert not temporary_files(tmp_path)
+    account = json.loads((tmp_path / "endless.json.manifest.json").read_text())
+    assert not account["complete"]
+
+
+def test_killed_its_workers_end_and_the_next_run_removes_what_it_left(
+    program: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    family = psutil.Process(program.pid).children(recursive=True)
+    program.kill()
+    program.wait()
+    assert not psutil.wait_procs(family, timeout=10)[1]
+    for parent in (tmp_path / "tmp_save_disk", None):
+        ResultStore(parent).close()
+    assert not [path for path in temporary_files(tmp_path) if not path.name.startswith(".endless")]
