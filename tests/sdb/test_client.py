@@ -82,9 +82,7 @@ def test_what_was_sent_without_a_processing_is_not_sent_again(make_file: MakeFil
         assert len(heard) > 2
 
 
-@pytest.mark.parametrize(
-    "url", ["nowhere", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://"]
-)
+@pytest.mark.parametrize("url", ["nowhere", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://"])
 def test_what_is_no_address_is_refused_at_once(url: str) -> None:
     with pytest.raises(ServiceError, match="is not an address"):
         SdbClient(url)

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from batuta.sdb.catalogue import Catalogue, NewProduct, Recorded
 from batuta.sdb.form import MAX_FIELDS_BYTES, ImportForm, ImportRequest
 from batuta.sdb.metrics import SdbMetrics
-from batuta.sdb.store import Store, Upload
+from batuta.sdb.store import Store, StoreError, Upload
 from batuta.service.problems import ProblemError
 
 LOG: Final = logging.getLogger(__name__)
@@ -62,6 +62,8 @@ class Importer:
             If it is refused.
         CutUploadError
             If its sender went away half-way.
+        OSError, StoreError
+            If the store cannot take it.
         """
         body = _Body(request)
         with self.metrics.receiving.track_inprogress():
@@ -69,6 +71,9 @@ class Importer:
                 return await self._take_in(request, body)
             except ProblemError as exc:
                 self.metrics.refused.labels(exc.status.value).inc()
+                await body.hear_out()
+                raise
+            except (OSError, StoreError):
                 await body.hear_out()
                 raise
             except ClientDisconnect as exc:
