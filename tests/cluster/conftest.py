@@ -1,4 +1,6 @@
+import multiprocessing
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,13 @@ from batuta.cluster import AbstractCluster, check_configuration, create_cluster
 from batuta.cluster.multiprocess import MultiprocessingCluster
 
 MakeCluster = Callable[..., Any]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_forkserver() -> None:
+    """Have workers start with what tests call: the first cluster of a process decides."""
+    multiprocessing.set_forkserver_preload(["tests.orchestrator.program", "pytest"])
+    forkserver.ensure_running()
 
 
 @pytest.fixture

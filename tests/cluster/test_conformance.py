@@ -100,6 +100,12 @@ def test_results_of_two_starts_are_taken_in_any_order(cluster: AbstractCluster) 
     assert sorted(f.result() for f in cluster.future_iterator(first)) == list(range(1, 21))
 
 
+def test_futures_may_be_taken_one_by_one_in_any_order(cluster: AbstractCluster) -> None:
+    futures = cluster.start_tasks([cluster.create_task(add)(number) for number in range(50)])
+    for rank in (49, 0, 30):
+        assert [f.result() for f in cluster.future_iterator([futures[rank]])] == [rank]
+
+
 def test_a_wrong_number_of_outputs_is_refused(cluster: AbstractCluster) -> None:
     for nout in (0, -1, True, "two"):
         with pytest.raises(ConfigurationError, match=r"nout: .* given, a whole number"):

@@ -68,26 +68,26 @@ def test_a_result_that_cannot_travel_fails_its_task(make_cluster: MakeCluster, f
 
 
 def test_a_task_over_its_time_is_killed_alone_within_a_second(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(per_job_timeout=1.0)
+    cluster = make_cluster(per_job_timeout=2)
     compute(cluster, [cluster.create_task(functions.add)()])  # workers are there
     began = time.monotonic()
     hung = cluster.create_task(functions.hang)(cluster.create_task(functions.add)(1))
     *found, error = compute(
         cluster, [*(cluster.create_task(functions.add)(n) for n in range(5)), hung]
     )
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 3
     assert found == list(range(5))
     assert isinstance(error.__cause__, TaskTimeoutError)
     assert "hang" in str(error)
-    assert "1 s (per_job_timeout)" in str(error)
+    assert "2 s (per_job_timeout)" in str(error)
 
 
 def test_the_time_of_a_chain_is_counted_for_each_of_its_tasks(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(per_job_timeout=1.0)
+    cluster = make_cluster(per_job_timeout=2)
     pause: Any = 0.0
     for _ in range(4):
-        pause = cluster.create_task(_wait)(0.4, pause)
-    assert compute(cluster, [pause]) == [1.6]
+        pause = cluster.create_task(_wait)(0.6, pause)
+    assert compute(cluster, [pause]) == [2.4]
 
 
 def _wait(duration_s: float, before_s: float) -> float:

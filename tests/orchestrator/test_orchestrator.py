@@ -41,6 +41,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "mode": "multiprocessing",
         "factorize_tasks": False,
         "dump_to_disk": False,
+        "max_tasks_per_worker": 100,
     },
     "spawn": {"mode": "multiprocessing", "mp_mode": "spawn", "max_tasks_per_worker": 100},
     "auto": {"mode": "auto"},
@@ -125,10 +126,12 @@ def test_a_failing_tile_is_retried_then_named_and_the_rest_is_saved(
     how: str, tmp_path: Path
 ) -> None:
     listener = Listener()
-    conf = {"mode": "multiprocessing", "per_job_timeout": 1.0}
+    conf: dict[str, Any] = {"mode": "multiprocessing", "max_tasks_per_worker": 100}
+    if how == "hang":
+        conf["per_job_timeout"] = 4  # more than a loaded machine needs for the other tiles
     with pytest.raises(TilesFailedError) as caught:
         play(conf, tmp_path, {(1, 2): how}, [listener])
-    root_cause = {"raise": "no light", "die": "signal 9", "hang": "more than 1 s"}[how]
+    root_cause = {"raise": "no light", "die": "signal 9", "hang": "more than 4 s"}[how]
     places = [(each.dataset_name, each.row, each.col) for each in caught.value.failures]
     assert places == [("disparity", 1, 2), ("points", 1, 2)]
     assert all(root_cause in each.cause for each in caught.value.failures)
@@ -388,7 +391,7 @@ def test_logs_of_workers_are_kept_with_process_and_thread(tmp_path: Path) -> Non
 
 
 def hang_twice(out_dir: Path) -> None:
-    conf = {"mode": "multiprocessing", "task_timeout": 1, "nb_workers": 1}
+    conf = {"mode": "multiprocessing", "task_timeout": 2, "nb_workers": 1}
     with Orchestrator(conf, out_dir) as orchestrator:
         done = CarsDataset("dict", name="hung")
         done.create_grid(2, 1, 1, 1)
@@ -401,7 +404,7 @@ def test_a_hung_cluster_is_restarted_and_the_remaining_tiles_run_again(tmp_path:
     with pytest.raises(TilesFailedError) as caught:
         hang_twice(tmp_path)
     assert [str(each) for each in caught.value.failures] == [
-        "hung[0, 1]: ClusterStalledError: no task has ended for 1 s (task_timeout)"
+        "hung[0, 1]: ClusterStalledError: no task has ended for 2 s (task_timeout)"
     ]
 
 

@@ -77,7 +77,7 @@ class MultiprocessingCluster:
                 future = self._next_of(run, missing)
                 missing.remove(future)
                 future.load()
-                self._running().scheduler.consumed(run, future.delayed)
+                self._running().scheduler.consumed(future.delayed)
                 yield future
 
     def _next_of(self, run: Run, missing: set[TaskFuture]) -> TaskFuture:
@@ -94,12 +94,15 @@ class MultiprocessingCluster:
         while True:
             silence_s = time.monotonic() - self._running().scheduler.last_end
             try:
-                return run.finished.get(timeout=max(0.0, patience_s - silence_s))
+                future = run.finished.get(timeout=max(0.0, patience_s - silence_s))
             except queue.Empty:
                 if time.monotonic() - self._running().scheduler.last_end >= patience_s:
                     raise ClusterStalledError(
                         f"no task has ended for {self.config.task_timeout} s (task_timeout)"
                     ) from None
+            else:
+                self._running().scheduler.taken(run)
+                return future
 
     def scatter(self, data: Any) -> Scattered:
         """Write `data` once, for every task to map."""

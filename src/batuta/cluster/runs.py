@@ -54,7 +54,7 @@ class Run:
         self.aside: list[TaskFuture] = []
         """Finished, and given to an iterator that did not ask for them."""
         self.iterated = False
-        self.unconsumed = 0
+        self.untaken = 0
         """Finished, and not yet taken by an iterator."""
         self.jobs_left = 0
 
@@ -65,5 +65,5 @@ class Run:
             return
         if error is not None:
             future.fail(error)
-        self.unconsumed += 1
+        self.untaken += 1
         self.finished.put(future)

@@ -29,7 +29,7 @@ LOG: Final = logging.getLogger(__name__)
 TICK_S: Final = 0.1
 MAX_STARTS: Final = 3
 """Workers that fail to start, or jobs lost before they began, in a row: then it is an error."""
-UNCONSUMED_PER_WORKER: Final = 4
+UNTAKEN_PER_WORKER: Final = 4
 """Results that may wait to be taken before computing pauses, so that memory stays flat."""
 
 Outcome = JobDone | JobFailed | BaseException
@@ -83,9 +83,13 @@ class Scheduler(threading.Thread):
         self._inbox.put(partial(self._take, run))
         return run
 
-    def consumed(self, run: Run, delayed: Delayed) -> None:
-        """Tell that a finished result was taken."""
-        self._inbox.put(partial(self._consumed, run, delayed))
+    def taken(self, run: Run) -> None:
+        """Tell that an iterator took a finished future."""
+        self._inbox.put(partial(self._taken, run))
+
+    def consumed(self, delayed: Delayed) -> None:
+        """Tell that a finished result was read."""
+        self._inbox.put(partial(self._used, delayed))
 
     def close(self) -> None:
         """Compute nothing more; return when every worker has ended."""
@@ -220,9 +224,8 @@ class Scheduler(threading.Thread):
             if self._runs:
                 self._start(self._runs[0])
 
-    def _consumed(self, run: Run, delayed: Delayed) -> None:
-        run.unconsumed -= 1
-        self._used(delayed)
+    def _taken(self, run: Run) -> None:
+        run.untaken -= 1
 
     # Jobs
 
@@ -233,7 +236,7 @@ class Scheduler(threading.Thread):
         """Whether results wait to be taken; never while another run waits for this one to end."""
         if len(self._runs) != 1 or not self._runs[0].iterated:
             return False
-        return self._runs[0].unconsumed >= UNCONSUMED_PER_WORKER * self._nb_workers
+        return self._runs[0].untaken >= UNTAKEN_PER_WORKER * self._nb_workers
 
     def _dispatch(self) -> None:
         while self._idle and self._ready and not self._paused():

@@ -15,9 +15,8 @@ import pickle
 import shutil
 import struct
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 INLINE_MAX_BYTES: Final = 8192
 """Results up to this size travel inside the message instead of a file."""
@@ -28,8 +27,7 @@ _LOCK_FILE: Final = "owner.lock"
 _PREFIX: Final = "batuta-"
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """Where a result is: in the file `path`, or here in `inline`."""
 
     path: str | None

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psutil
 
@@ -41,8 +41,7 @@ class WorkerSetup:
     log_level: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One task of a job, ready to run."""
 
     call: Stored
@@ -52,24 +51,21 @@ class Step:
     nout: int
 
 
-@dataclass(frozen=True, slots=True)
-class JobOrder:
+class JobOrder(NamedTuple):
     """What a worker is asked: run the steps, store these outputs of the last one."""
 
     steps: tuple[Step, ...]
     keep: tuple[bool, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class JobDone:
+class JobDone(NamedTuple):
     """The job ran; where its outputs are, None for those that nobody wants."""
 
     outputs: tuple[Stored | None, ...]
     ram_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class JobFailed:
+class JobFailed(NamedTuple):
     """A step of the job raised."""
 
     function: str

@@ -37,7 +37,7 @@ class Window:
 
     def as_dict(self) -> dict[str, int]:
         """Give the four bounds by name."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Overlaps:
 
     def as_dict(self) -> dict[str, int]:
         """Give the four sides by name."""
-        return asdict(self)
+        return dict(vars(self))
 
     def around(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of a tile whose window has `shape`."""
