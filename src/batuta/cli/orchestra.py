@@ -1,5 +1,6 @@
 """A whole orchestra on this machine: NATS, sdb, pipelines and conductor, each its own process."""
 
+import asyncio
 import contextlib
 import fcntl
 import socket
@@ -119,20 +120,38 @@ async def _start_all(plan: "_Plan", supervisor: Supervisor, orchestra: Orchestra
     if plan.nats_port is not None:
         await supervisor.start(plan.nats())
     sdb = plan.service("sdb", (), plan.sdb)
-    await supervisor.start(sdb)
     orchestra.sdb_url = sdb.url
-    for use, settings in plan.pipelines:
-        program = plan.service("pipeline", (use,), settings, _log_name(use))
-        await supervisor.start(program)
-        orchestra.providers[await _name_of(program)] = f"{program.url}{settings.root_path}"
-    if plan.simulate is not None:
-        simulated = plan.service("simulate", (), plan.simulate)
-        await supervisor.start(simulated)
-        for provider in read_graph(plan.simulate.graph).providers:
-            orchestra.providers.setdefault(provider, f"{simulated.url}{plan.simulate.root_path}")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(supervisor.start(sdb))
+        for use, settings in plan.pipelines:
+            group.create_task(_start_pipeline(plan, supervisor, orchestra, (use, settings)))
+        if plan.simulate is not None:
+            group.create_task(_start_simulation(plan.simulate, plan, supervisor, orchestra))
+    # It is told where the pipelines are, and asks the sdb what it holds.
     conductor = plan.service("conductor", (), plan.conductor(orchestra.providers))
     await supervisor.start(conductor)
     orchestra.conductor_url = conductor.url
+
+
+async def _start_pipeline(
+    plan: "_Plan",
+    supervisor: Supervisor,
+    orchestra: Orchestra,
+    part: tuple[str, PipelineSettings],
+) -> None:
+    use, settings = part
+    program = plan.service("pipeline", (use,), settings, _log_name(use))
+    await supervisor.start(program)
+    orchestra.providers[await _name_of(program)] = f"{program.url}{settings.root_path}"
+
+
+async def _start_simulation(
+    settings: SimulateSettings, plan: "_Plan", supervisor: Supervisor, orchestra: Orchestra
+) -> None:
+    program = plan.service("simulate", (), settings)
+    await supervisor.start(program)
+    for provider in read_graph(settings.graph).providers:
+        orchestra.providers.setdefault(provider, f"{program.url}{settings.root_path}")
 
 
 class _Plan:

@@ -15,7 +15,7 @@ from batuta.service.client import ServiceError
 
 LOG: Final = logging.getLogger(__name__)
 
-MOST_REQUESTS: Final = 64
+MOST_REQUESTS: Final = 32
 """Requests sent and not answered yet, at most."""
 IDLE_S: Final = 5.0
 """With nothing to wait for, the database is looked at this often: others may share it."""

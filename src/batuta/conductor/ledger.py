@@ -6,6 +6,7 @@ message acknowledged, or a request sent.
 
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +24,8 @@ from batuta.service.database import insert, reading
 Row = sa.Row[Any]
 """A row of the table of processings."""
 
+SPEAKING_S: Final = 30.0
+"""A pipeline that speaks is asked about a processing no sooner, in seconds."""
 MOST_ASKED: Final = 64
 """Silent processings looked at in one go."""
 
@@ -90,6 +93,12 @@ class Ledger:
         The waits.
     clock : callable
         Gives the time, in seconds since 1970; tests give their own.
+
+    Attributes
+    ----------
+    speaks : callable
+        Whether a provider has been heard lately on ``activity.*``: then its silence about a
+        processing means little, and it is asked later.
     """
 
     def __init__(
@@ -104,6 +113,7 @@ class Ledger:
         self._config = config
         self._clock = clock
         self._desk = ClaimDesk(graph)
+        self.speaks: Callable[[str], bool] = lambda _provider: False
 
     # ------------------------------------------------------------------ what is available
 
@@ -190,7 +200,7 @@ class Ledger:
         ).all()
         chosen = [row for row in due if _take_place(rooms, row.provider)]
         if chosen:
-            self._mark_requested(connection, [row.id for row in chosen], now)
+            self._mark_requested(connection, chosen, now)
         return [
             Request(row.id, row.product, row.obs_id, row.provider, row.attempt + 1)
             for row in chosen
@@ -213,21 +223,28 @@ class Ledger:
         busy = {row[0]: row[1] for row in counts}
         return {name: limit - busy.get(name, 0) for name, limit in limits.items()}
 
-    def _mark_requested(self, connection: sa.Connection, ids: list[str], now: float) -> None:
-        connection.execute(
-            sa.update(table)
-            .where(table.c.id.in_(ids))
-            .values(
-                state=State.REQUESTED,
-                attempt=table.c.attempt + 1,
-                pipeline_attempt=table.c.attempt + 1,
-                requested=now,
-                started=None,
-                done=0,
-                total=0,
-                ask_at=now + self._config.ask_after_s,
+    def _mark_requested(self, connection: sa.Connection, rows: list[Row], now: float) -> None:
+        by_wait: defaultdict[float, list[str]] = defaultdict(list)
+        for row in rows:
+            by_wait[self._ask_after_s(row.provider)].append(row.id)
+        for wait_s, ids in by_wait.items():
+            connection.execute(
+                sa.update(table)
+                .where(table.c.id.in_(ids))
+                .values(
+                    state=State.REQUESTED,
+                    attempt=table.c.attempt + 1,
+                    pipeline_attempt=table.c.attempt + 1,
+                    requested=now,
+                    started=None,
+                    done=0,
+                    total=0,
+                    ask_at=now + wait_s,
+                )
             )
-        )
+
+    def _ask_after_s(self, provider: str) -> float:
+        return max(self._config.ask_after_s, SPEAKING_S if self.speaks(provider) else 0.0)
 
     # ------------------------------------------------------------------ following
 
@@ -310,7 +327,8 @@ class Ledger:
         return {"state": State.RETRYING, "error": item.error, "not_before": now + wait}
 
     def _next_question(self, row: Mapping[str, Any], now: float) -> float:
-        wait = ask_wait_s(now - (row["requested"] or now), self._config.ask_after_s)
+        first_s = self._ask_after_s(row["provider"])
+        wait = ask_wait_s(now - (row["requested"] or now), first_s)
         if row["started"] is None:
             return now + wait
         # No later than its deadline, so that one that never ends is seen to.

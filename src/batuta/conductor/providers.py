@@ -12,7 +12,7 @@ from batuta.messaging import Processing, ProcessingState
 from batuta.service.client import ServiceError, answering, checked, headers
 
 TIMEOUT: Final = httpx.Timeout(15.0, connect=3.0, pool=None)
-MOST_CONNECTIONS: Final = 64
+MOST_CONNECTIONS: Final = 32
 BUSY_WAIT_S: Final = 5.0
 """Wait before asking again a pipeline that is full and does not say when."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -48,7 +49,7 @@ LOG: Final = logging.getLogger(__name__)
 
 NAME: Final = "conductor"
 FORGOTTEN_AFTER_S: Final = 3 * HEARTBEAT_S
-"""A service that has not been heard for so long is shown as silent no more: it is left out."""
+"""A service that has not been heard for so long is not shown any more."""
 
 
 @asynccontextmanager
@@ -64,6 +65,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             if not ledger.rebuilt:
                 await asyncio.to_thread(_rebuild, ledger, settings)
             voice = Voice(bus, url, Views(engine, graph))
+            ledger.speaks = voice.has_heard
             dispatcher = Dispatcher(ledger, providers, voice.tell)
             yield Conductor(
                 Parts(graph, voice.views, dispatcher, providers, voice.services), voice, settings
@@ -84,10 +86,16 @@ class Voice:
         """Take note of what a service says of itself."""
         self._heard[status.name] = (time.monotonic(), status)
 
+    def has_heard(self, name: str) -> bool:
+        """Whether the service `name` was up when last heard, and that was lately."""
+        heard, status = self._heard.get(name, (-math.inf, None))
+        lately = heard > time.monotonic() - FORGOTTEN_AFTER_S
+        return lately and status is not None and status.state == "up"
+
     def services(self) -> list[ServiceStatus]:
         """The services heard lately, by name."""
         since = time.monotonic() - FORGOTTEN_AFTER_S
-        lately = [status for heard, status in self._heard.values() if heard > since]
+        lately = [status for heard, status in list(self._heard.values()) if heard > since]
         return sorted(lately, key=lambda status: status.name)
 
     def tell(self, row: Row) -> None:
