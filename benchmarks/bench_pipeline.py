@@ -71,13 +71,19 @@ def a_request(client: httpx.Client) -> Callable[[], object]:
     address = response.raise_for_status().headers["location"]
 
     def wait() -> None:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while client.get(address).json()["ended"] is None:
-            if time.monotonic() > deadline_s:
-                raise TimeoutError(address)
-            time.sleep(0.01)
+        # A look at the file takes nothing from the service, which is still at it.
+        _until(Path(os.environ[ENTERED_VARIABLE]).exists)
+        _until(lambda: client.get(address).json()["ended"] is not None)
 
     return wait
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not true():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"not within {PATIENCE_S:g} s")
+        time.sleep(0.01)
 
 
 def a_forked_process() -> Callable[[], object]:

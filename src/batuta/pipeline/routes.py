@@ -16,8 +16,9 @@ from batuta.messaging import ProcessingState
 from batuta.pipeline.bodies import PipelineProcessing, ProcessingRequest
 from batuta.pipeline.scheduler import Scheduler
 from batuta.pipeline.store import Selection, Store, Stored
+from batuta.service.database import DatabaseError
 from batuta.service.lists import Page
-from batuta.service.problems import ProblemError
+from batuta.service.problems import ProblemError, problem_response
 
 MAX_PAGE: Final = 1000
 MAX_BODY_BYTES: Final = 65_536
@@ -68,6 +69,7 @@ class Routes:
             methods=["GET"],
             response_class=PlainTextResponse,
         )
+        app.add_exception_handler(DatabaseError, _on_database_error)
         common = [route for route in app.routes if isinstance(route, APIRoute)]
         app.include_router(router)
         for route in common:
@@ -160,6 +162,10 @@ async def _asked(request: Request) -> ProcessingRequest:
         return ProcessingRequest.model_validate_json(bytes(body))
     except ValidationError as exc:
         raise RequestValidationError(exc.errors(include_url=False)) from exc
+
+
+async def _on_database_error(_request: Request, exc: Exception) -> Response:
+    return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), {"Retry-After": "1"})
 
 
 def _unknown(processing_id: str) -> ProblemError:

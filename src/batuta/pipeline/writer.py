@@ -7,6 +7,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from batuta.service.database import DatabaseError
 
 T = TypeVar("T")
 
@@ -27,7 +30,13 @@ class Writer:
         self._committing: asyncio.Task[None] | None = None
 
     async def write(self, write: Callable[[sa.Connection], T]) -> T:
-        """Have `write` called in a transaction; return what it returned, once committed."""
+        """Have `write` called in a transaction; return what it returned, once committed.
+
+        Raises
+        ------
+        DatabaseError
+            If the database refuses; nothing that was to be committed with it is.
+        """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((write, future))
         if self._committing is None or self._committing.done():
@@ -60,8 +69,13 @@ class Writer:
                 _settle(list(zip(futures, results, strict=True)), None)
 
     def _commit(self, batch: list[tuple[Write, asyncio.Future[Any]]]) -> list[Any]:
-        with self._engine.begin() as connection:
-            return [write(connection) for write, _ in batch]
+        try:
+            with self._engine.begin() as connection:
+                return [write(connection) for write, _ in batch]
+        except SQLAlchemyError as exc:
+            reason = " ".join(str(getattr(exc, "orig", None) or exc).split())
+            shown = self._engine.url.render_as_string(hide_password=True)
+            raise DatabaseError(f"database {shown}: {reason}") from exc
 
 
 def _settle(results: list[tuple[asyncio.Future[Any], Any]], error: Exception | None) -> None:

@@ -1,0 +1,75 @@
+"""Starting a pipeline service: what prevents it is told in one line."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from batuta.errors import ConfigurationError
+from batuta.messaging import MessagingError
+from batuta.pipeline import Context, Pipeline, PipelineSettings, run
+from batuta.pipeline.service import open_pipeline
+from tests.pipeline import scripted
+from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.service import PipelineProcess, read
+from tests.support.servers import NatsServer, free_port
+
+
+def test_a_pipeline_that_makes_nothing_is_refused(settings: PipelineSettings) -> None:
+    with pytest.raises(ConfigurationError, match="'empty_pipeline': it declares no product"):
+        run(settings, scripted.empty)
+
+
+async def test_a_function_that_no_other_process_can_find_is_refused(
+    settings: PipelineSettings,
+) -> None:
+    pipeline = Pipeline("local_pipeline")
+
+    @pipeline.product("LOCAL")
+    def local(context: Context) -> Path:
+        return context.output_path("x")
+
+    with pytest.raises(ConfigurationError, match="product 'LOCAL': its function must be at the"):
+        async with open_pipeline(settings, "http://127.0.0.1:1", pipeline):
+            pass
+
+
+async def test_two_services_do_not_share_a_folder(
+    service: PipelineProcess, settings: PipelineSettings
+) -> None:
+    with pytest.raises(ConfigurationError, match="another service works there"):
+        async with open_pipeline(settings, "http://127.0.0.1:1", scripted.pipeline):
+            pass
+
+
+def test_a_port_in_use_is_told(service: PipelineProcess, settings: PipelineSettings) -> None:
+    port = service.http.base_url.port
+    with pytest.raises(ConfigurationError, match=f"--port {port} on 127.0.0.1: "):
+        run(settings.model_copy(update={"port": port}), scripted.pipeline)
+
+
+async def test_a_nats_that_is_not_there_is_waited_for_then_told(
+    settings: PipelineSettings, tmp_path: Path
+) -> None:
+    away = f"nats://127.0.0.1:{free_port()}"
+    given = settings.model_copy(
+        update={"nats_url": away, "nats_wait_s": 0.5, "data_dir": tmp_path / "other"}
+    )
+    with pytest.raises(MessagingError, match=r"is not there after 0\.5 s"):
+        async with open_pipeline(given, "http://127.0.0.1:1", scripted.pipeline):
+            pass
+
+
+async def test_processings_go_on_while_nats_is_away(
+    start_pipeline: StartPipeline, own_nats: NatsServer, stage: Path
+) -> None:
+    service = await asyncio.to_thread(start_pipeline, nats_url=own_nats.url)
+    record = await asyncio.to_thread(service.post, "TOLD")
+    await asyncio.to_thread(read, stage / "entered")
+    own_nats.stop()
+    (stage / "go on").touch()
+    ended = await asyncio.to_thread(service.end_of, record)
+    assert ended["state"] == "succeeded"
+    assert service.http.get("/health").json()["checks"] == {"nats": False}
+    again = await asyncio.to_thread(service.make, "MANY")
+    assert again["state"] == "succeeded"
