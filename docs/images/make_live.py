@@ -1,0 +1,53 @@
+# ruff: noqa: INP001  a script, of no package
+"""Draws `live.svg`: the screen of `batuta watch`, as it is at one moment of a demonstration.
+
+While ``batuta demo`` runs, with the addresses that it prints::
+
+    python docs/images/make_live.py nats://127.0.0.1:4222 http://127.0.0.1:8002
+
+The moment is the first at which the tiles of DISPARITY are half done again, after its kill.
+"""
+
+import asyncio
+import io
+import sys
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+
+from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.scene import Scene
+from batuta.cli.screen import Screen
+from batuta.cli.stage import listening
+from batuta.graph import Graph
+from batuta.messaging import NatsConfig, connect
+
+TARGET: Final = Path(__file__).with_name("live.svg")
+POLL_S: Final = 0.05
+
+
+async def main(nats_url: str, conductor_url: str) -> None:
+    """Wait for the moment, and draw it."""
+    with ConductorClient(conductor_url) as conductor:
+        scene = Scene(Graph.parse(conductor.graph()))
+    async with connect(NatsConfig(url=nats_url), "live") as bus, listening(bus, scene):
+        while not moment(scene):  # noqa: ASYNC110  the scene has no event to wait for
+            await asyncio.sleep(POLL_S)
+    console = Console(record=True, width=118, height=42, file=io.StringIO())
+    console.print(Screen(scene, "Batuta plays: products per observation"))
+    console.save_svg(str(TARGET), title="batuta demo", theme=MONOKAI)
+
+
+def moment(scene: Scene) -> bool:
+    """Whether DISPARITY, killed once, has half of its tiles."""
+    return scene.retries > 0 and any(
+        one.processing.product == "DISPARITY"
+        and 0 < one.processing.progress.total <= 2 * one.processing.progress.done
+        for one in scene.running.values()
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:3]))
