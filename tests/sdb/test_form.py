@@ -1,6 +1,6 @@
 """The form, however the network cuts it."""
 
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batuta.sdb.form import ImportForm
@@ -26,7 +26,11 @@ contents = (
 )
 
 
-@given(contents, st.lists(st.integers(1, 400), min_size=1))
+@settings(max_examples=300, deadline=None)
+@example(content=b"--", sizes=[1])
+@given(
+    content=contents, sizes=st.lists(st.one_of(st.integers(1, 9), st.integers(1, 9000)), min_size=1)
+)
 def test_a_form_means_the_same_however_it_is_cut(content: bytes, sizes: list[int]) -> None:
     body = part("product", "", b"A") + part("file", '; filename="f"', content)
     body += part("obs_id", "", b"o1") + f"--{BOUNDARY}--\r\n".encode()

@@ -33,6 +33,8 @@ FIELDS: Final = (
 ACCEPTED: Final = ", ".join(("product", "obs_id", FILE, *FIELDS[2:]))
 MAX_FIELDS_BYTES: Final = 2**20
 """All that is not the file, its metadata above all."""
+PARSED_AT_LEAST_BYTES: Final = 4096
+"""The parser (2.1) fails on some pieces of one or two bytes, where a file begins with dashes."""
 DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
 
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}", re.ASCII)
@@ -80,6 +82,7 @@ class ImportForm:
                 f"body: {exc} (accepted: multipart/form-data with {ACCEPTED})",
             ) from exc
         self._end = b"--" + boundary + b"--"
+        self._held = b""
         self._tail = b""
         self._received_bytes = 0
         self._file = _Part()
@@ -96,15 +99,9 @@ class ImportForm:
             If it is malformed, has a field that is unknown or given twice, or its fields are
             too long.
         """
-        try:
-            self._parser.data_received(chunk)
-        except UnexpectedPartException as exc:
-            _refuse(f"{exc.part_name}: unknown field (accepted: {ACCEPTED})")
-        except (ParseFailedException, UnicodeDecodeError) as exc:
-            _refuse(f"body: malformed multipart form: {exc}")
-        self._tail = (self._tail + chunk[-len(self._end) - 2 :])[-len(self._end) - 2 :]
-        self._received_bytes += len(chunk)
-        self._check_sizes(len(chunk))
+        self._held += chunk
+        if len(self._held) >= PARSED_AT_LEAST_BYTES:
+            self._parse_held()
 
     @property
     def waiting_bytes(self) -> int:
@@ -123,6 +120,7 @@ class ImportForm:
         ProblemError
             Naming all that is missing or wrong.
         """
+        self._parse_held()
         if not self._tail.rstrip(b"\r\n").endswith(self._end):
             _refuse("body: ends before the closing boundary of its multipart form")
         problems = [f"{FILE}: missing"] if not self._file.times else []
@@ -131,6 +129,18 @@ class ImportForm:
         if problems:
             _refuse("; ".join(problems))
         return request
+
+    def _parse_held(self) -> None:
+        chunk, self._held = self._held, b""
+        try:
+            self._parser.data_received(chunk)
+        except UnexpectedPartException as exc:
+            _refuse(f"{exc.part_name}: unknown field (accepted: {ACCEPTED})")
+        except (ParseFailedException, UnicodeDecodeError) as exc:
+            _refuse(f"body: malformed multipart form: {exc}")
+        self._tail = (self._tail + chunk[-len(self._end) - 2 :])[-len(self._end) - 2 :]
+        self._received_bytes += len(chunk)
+        self._check_sizes(len(chunk))
 
     def _check_sizes(self, chunk_bytes: int) -> None:
         parts = {**self._fields, FILE: self._file}
