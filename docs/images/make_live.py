@@ -10,10 +10,12 @@ The moment is the first at which the tiles of DISPARITY are half done again, aft
 
 import asyncio
 import io
+import re
 import sys
 from pathlib import Path
 from typing import Final
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
@@ -26,18 +28,27 @@ from batuta.messaging import NatsConfig, connect
 
 TARGET: Final = Path(__file__).with_name("live.svg")
 POLL_S: Final = 0.05
+FORM: Final = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+"""Rich's own, but for its fonts: those are fetched from elsewhere."""
 
 
 async def main(nats_url: str, conductor_url: str) -> None:
     """Wait for the moment, and draw it."""
     with ConductorClient(conductor_url) as conductor:
         scene = Scene(Graph.parse(conductor.graph()))
-    async with connect(NatsConfig(url=nats_url), "live") as bus, listening(bus, scene):
-        while not moment(scene):  # noqa: ASYNC110  the scene has no event to wait for
-            await asyncio.sleep(POLL_S)
-    console = Console(record=True, width=118, height=42, file=io.StringIO())
+        async with connect(NatsConfig(url=nats_url), "live") as bus, listening(bus, scene):
+            for observation in conductor.observations():
+                scene.learn(conductor.observation(observation["obs_id"]))
+            await draw(scene)
+
+
+async def draw(scene: Scene) -> None:
+    """Draw `scene` as it is when the moment has come."""
+    while not moment(scene):  # noqa: ASYNC110  the scene has no event to wait for
+        await asyncio.sleep(POLL_S)
+    console = Console(record=True, width=136, height=42, file=io.StringIO())
     console.print(Screen(scene, "Batuta plays: products per observation"))
-    console.save_svg(str(TARGET), title="batuta demo", theme=MONOKAI)
+    console.save_svg(str(TARGET), title="batuta demo", theme=MONOKAI, code_format=FORM)
 
 
 def moment(scene: Scene) -> bool:
