@@ -1,0 +1,186 @@
+"""Whole orchestras in processes of their own: played, killed, ended."""
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nats
+import psutil
+import pytest
+
+from batuta.sdb import SdbClient
+from tests.support.orchestras import OrchestraProcess, left_of
+from tests.support.servers import answers
+from tests.support.waiting import eventually_sync
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+URL = "http://127.0.0.1:5000/pipeline"
+GRAPH = {
+    "inputs": ["EclTmVhfAlert", "EclTmVhfHPLcurve"],
+    "products": {
+        "QPO_ECL": {"m_input": ["EclTmVhfAlert"], "o_input": [], "provider": "qpo", "url": URL},
+        "LC_ECL": {"m_input": ["EclTmVhfHPLcurve"], "o_input": [], "provider": "lc", "url": URL},
+        "T90_ECL": {"m_input": ["LC_ECL"], "o_input": ["QPO_ECL"], "provider": "lc", "url": URL},
+        "REPORT": {
+            "m_input": ["QPO_ECL", "T90_ECL"],
+            "o_input": [],
+            "provider": "report",
+            "url": URL,
+        },
+    },
+}
+Play = Callable[[dict[str, Any]], OrchestraProcess]
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Iterator[Play]:
+    """Starts orchestras, and ends them after the test."""
+    (tmp_path / "graph.json").write_text(json.dumps(GRAPH))
+    started: list[OrchestraProcess] = []
+
+    def start(config: dict[str, Any]) -> OrchestraProcess:
+        started.append(OrchestraProcess(config, tmp_path))
+        return started[-1]
+
+    yield start
+    for orchestra in started:
+        orchestra.close()
+
+
+def simulated(**options: object) -> dict[str, Any]:
+    quick = {"wait_min_s": 0, "wait_max_s": 0.05, "failure": 0.2}
+    return {
+        "conductor": {"graph": "graph.json", "retry_wait_s": 0.2, "retry_wait_max_s": 5},
+        "simulate": {**quick, **options},
+    }
+
+
+def announce_all(nats_url: str, observations: list[str]) -> None:
+    async def send() -> None:
+        client = await nats.connect(nats_url)
+        for obs_id in observations:
+            for product in GRAPH["inputs"]:
+                news = {"product": product, "obs_id": obs_id}
+                await client.publish("data.vhf", json.dumps(news).encode())
+        await client.drain()
+
+    asyncio.run(send())
+
+
+def archived(sdb_url: str) -> Counter[tuple[str, str]]:
+    """How many versions of each product of each observation there are."""
+    with SdbClient(sdb_url) as sdb:
+        return Counter((stored.product, stored.obs_id) for stored in sdb.list())
+
+
+def test_200_observations_at_once_and_every_service_killed_give_each_product_once(
+    play: Play,
+) -> None:
+    orchestra = play(simulated())
+    addresses = orchestra.addresses()
+    observations = [f"sb{number:08}" for number in range(200)]
+    expected = Counter((name, obs_id) for name in GRAPH["products"] for obs_id in observations)
+    announce_all(addresses["nats"], observations)
+    for share, victim in ((0.1, "simulate"), (0.3, "conductor"), (0.5, "sdb")):
+        enough = share * len(expected)
+        eventually_sync(lambda enough=enough: made(addresses["sdb"]) >= enough, 120)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+        orchestra.kill_service(victim)
+        orchestra.wait_for_line(f"{victim} killed by SIGKILL")
+    eventually_sync(lambda: made(addresses["sdb"]) >= len(expected), 200)
+    assert archived(addresses["sdb"]) == expected
+    eventually_sync(lambda: set(states(addresses["conductor"])) == {"succeeded"}, 60)
+    assert states(addresses["conductor"])["succeeded"] == len(expected)
+
+
+def made(sdb_url: str) -> int:
+    try:
+        return len(archived(sdb_url))
+    except httpx.HTTPError:
+        return 0
+
+
+def states(conductor_url: str) -> dict[str, int]:
+    """How many processings are in each state, as /metrics tells it."""
+    try:
+        text = httpx.get(f"{conductor_url}/metrics").text
+    except httpx.HTTPError:
+        return {}
+    lines = [line for line in text.splitlines() if line.startswith("batuta_processings{")]
+    return {line.split('"')[1]: int(float(line.split()[-1])) for line in lines}
+
+
+def ports(addresses: dict[str, str]) -> set[int]:
+    return {int(address.split(":")[2].split("/")[0]) for address in addresses.values()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_end_it_leaves_no_process(play: Play, number: int) -> None:
+    orchestra = play(simulated())
+    addresses = orchestra.addresses()
+    family = orchestra.family()
+    assert len(family) >= 4
+    assert orchestra.end(number) == 130
+    assert left_of(family) == []
+    assert not any(answers(port) for port in ports(addresses))
+
+
+def test_killed_it_leaves_no_process_either(play: Play) -> None:
+    orchestra = play(simulated())
+    orchestra.addresses()
+    family = orchestra.family()
+    orchestra.end(signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert alive == []
+
+
+def test_what_was_made_is_there_when_it_plays_again(play: Play) -> None:
+    first = play(simulated())
+    addresses = first.addresses()
+    announce_all(addresses["nats"], ["sb1"])
+    eventually_sync(lambda: made(addresses["sdb"]) == len(GRAPH["products"]), 60)
+    first.end(signal.SIGKILL)
+    psutil.wait_procs(first.family() if first.process.poll() is None else [], timeout=30)
+    second = play(simulated())
+    addresses = second.addresses()
+    announce_all(addresses["nats"], ["sb1", "sb2"])
+    eventually_sync(lambda: made(addresses["sdb"]) == 2 * len(GRAPH["products"]), 60)
+    assert set(archived(addresses["sdb"]).values()) == {1}
+
+
+def test_every_mistake_of_a_configuration_is_named_before_anything_starts(play: Play) -> None:
+    orchestra = play(
+        {
+            "conductor": {"graph": "nowhere.json", "retry_wait_s": -1},
+            "sdb": {"prot": 8001},
+            "pipelines": [{"use": "a:b", "max_concurrent": 0}, {}],
+            "simulate": {"failure": 2},
+        }
+    )
+    assert orchestra.wait() == 2
+    named = ("conductor.retry_wait_s", "sdb.prot", "pipelines.0.max_concurrent")
+    for key in (*named, "pipelines.1.use", "simulate.failure"):
+        assert key in orchestra.output
+    assert "Traceback" not in orchestra.output
+
+
+def test_a_port_in_use_is_named(play: Play) -> None:
+    first = play(simulated())
+    port = int(first.addresses()["sdb"].rpartition(":")[2])
+    other = {**simulated(), "data_dir": "other", "sdb": {"port": port}}
+    second = play(other)
+    assert second.wait() == 1
+    assert f"--port {port} on 127.0.0.1: Address already in use" in second.output
+    assert "Traceback" not in second.output
+
+
+def test_two_orchestras_do_not_share_a_folder(play: Play) -> None:
+    play(simulated()).addresses()
+    second = play(simulated())
+    assert second.wait() == 2
+    assert "another orchestra is playing with it" in second.output
