@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from batuta.cluster import AbstractCluster, ClusterError, check_configuration, create_cluster
+from batuta.cluster.multiprocess import MultiprocessingCluster
+from batuta.cluster.sequential import SequentialCluster
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import ConfigurationError
 from tests.cluster.conftest import compute
@@ -24,6 +26,10 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "factorize_tasks": False,
     },
 }
+
+
+CLASSES: tuple[type[AbstractCluster], ...] = (SequentialCluster, MultiprocessingCluster)
+"""For the type checker: each keeps to the contract."""
 
 
 @pytest.fixture(params=CONFIGURATIONS)

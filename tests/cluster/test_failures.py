@@ -1,6 +1,7 @@
 """What becomes of tasks that raise, die, hang or return what cannot travel."""
 
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,22 @@ def test_cleaning_up_ends_workers_in_the_middle_of_a_task(
     cluster.cleanup()
     assert not psutil.pid_exists(worker)
     assert not list((tmp_path).glob("tmp_save_disk*"))
+
+
+def test_a_task_that_is_killed_takes_what_it_started_with_it(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    cluster = make_cluster(per_job_timeout=2)
+    (error,) = compute(cluster, [cluster.create_task(_start_and_wait)(str(tmp_path / "pid"))])
+    assert isinstance(error.__cause__, TaskTimeoutError)
+    started = int((tmp_path / "pid").read_text())
+    eventually_sync(lambda: not psutil.pid_exists(started))
+
+
+def _start_and_wait(path: str) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as started:
+        Path(path).write_text(str(started.pid))
+        started.wait()
 
 
 def _tell_and_hang(path: str) -> None:

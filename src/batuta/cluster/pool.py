@@ -31,6 +31,7 @@ from batuta.cluster.worker import (
     JobOrder,
     WorkerSetup,
     introduce,
+    kill_family,
     private_ram_of,
     run_job,
     start_worker,
@@ -155,11 +156,10 @@ class Worker:
             return True
 
     def kill(self, verdict: ClusterError | None = None) -> None:
-        """Kill its process at once."""
+        """Kill its process at once, and those that its task started."""
         self.verdict = self.verdict or verdict
         if self.process is not None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                self.process.kill()
+            kill_family(self.process)
 
     def stop(self) -> None:
         """Ask it to end; `join` waits until it has."""

@@ -1,5 +1,6 @@
 """What runs in a worker process."""
 
+import contextlib
 import logging
 import mmap
 import multiprocessing
@@ -123,7 +124,16 @@ def _end_with(parent: int) -> None:
     main = multiprocessing.parent_process()
     while main is not None and main.is_alive() and os.getppid() == parent:
         main.join(_ORPHAN_CHECK_S)
-    os._exit(1)
+    kill_family(psutil.Process())
+
+
+def kill_family(process: psutil.Process) -> None:
+    """Kill a process at once, after those that it started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in process.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        process.kill()
 
 
 def _log_to(path: Path, level: int) -> None:

@@ -89,11 +89,12 @@ class Orchestrator:
         self._registry = CarsDatasetRegistry()
         self._to_clean: list[Path] = []
         self._run: TileRun | None = None
-        self._resources = ExitStack()
-        if self.out_dir is not None and launch_worker:
-            Path(self.out_dir).mkdir(parents=True, exist_ok=True)
-            self._resources.callback(MainLog(Path(self.out_dir)).close)
-        self.cluster: AbstractCluster = self._new_cluster()
+        with ExitStack() as stack:
+            if self.out_dir is not None and launch_worker:
+                Path(self.out_dir).mkdir(parents=True, exist_ok=True)
+                stack.callback(MainLog(Path(self.out_dir)).close)
+            self.cluster: AbstractCluster = self._new_cluster()
+            self._resources = stack.pop_all()
 
     def _new_cluster(self) -> AbstractCluster:
         folder = None if self.out_dir is None else Path(self.out_dir)
