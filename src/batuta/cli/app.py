@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-import click
 import typer
 
 from batuta import __version__
@@ -46,15 +45,14 @@ def _version(
 def run(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     try:
-        code = app(args=arguments, standalone_mode=False)
-    except click.ClickException as exc:
-        exc.show()
-        return exc.exit_code
-    except (KeyboardInterrupt, click.Abort):
+        app(args=arguments)
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else DONE
+    except KeyboardInterrupt:
         return INTERRUPTED
     except (BatutaError, BaseExceptionGroup) as exc:
         return _tell(exc)
-    return code if isinstance(code, int) else DONE
+    return DONE
 
 
 def _tell(exc: BaseException) -> int:

@@ -34,7 +34,7 @@ def demo(
         bool,
         typer.Option(help="Kill one processing half-way, to show that it is made all the same."),
     ] = True,
-) -> int:
+) -> None:
     """Play real observations, from their arrival to the archived products."""
     from batuta.cli.performance import Performance, Wishes  # noqa: PLC0415  loads much
 
@@ -44,7 +44,8 @@ def demo(
         examples=examples, output=output.absolute(), limit_s=limit_s, keep=keep, chaos=chaos
     )
     with tempfile.TemporaryDirectory(prefix="batuta-demo-") as folder:
-        return asyncio.run(until_stopped(Performance(wishes, Path(folder)).play()))
+        code = asyncio.run(until_stopped(Performance(wishes, Path(folder)).play()))
+    raise typer.Exit(code)
 
 
 def examples_folder() -> Path:

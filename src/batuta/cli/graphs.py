@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
     graphs.command("show")(show_graph)
 
 
-def check(file: File, *, as_json: AsJson = False) -> int:
+def check(file: File, *, as_json: AsJson = False) -> None:
     """Name every mistake in a graph, one line each; exit code 2 if there is any."""
     try:
         graph = read_graph(file)
@@ -45,7 +45,7 @@ def check(file: File, *, as_json: AsJson = False) -> int:
         if not as_json:
             raise
         print_json({"file": str(file), "problems": exc.problems})
-        return 2
+        raise typer.Exit(2) from exc
     if as_json:
         print_json({"file": str(file), "problems": []})
     else:
@@ -53,7 +53,6 @@ def check(file: File, *, as_json: AsJson = False) -> int:
             f"{file}: {len(graph.inputs)} inputs, {len(graph.products)} products over "
             f"{len(graph.levels()) - 1} levels, {len(graph.providers)} providers; no mistake"
         )
-    return 0
 
 
 def show_graph(

@@ -22,6 +22,8 @@ from batuta.sdb.client import SdbClient
 from batuta.sdb.records import StoredProduct
 
 PANEL: Final = "Products"
+PATIENCE_S: Final = 5.0
+"""How long a person waits for an sdb that does not answer, in seconds."""
 
 Product = Annotated[str, typer.Argument(help="Name of the product.")]
 ObsId = Annotated[str, typer.Argument(help="The observation.")]
@@ -49,7 +51,7 @@ def import_product(
     if not file.is_file():
         raise ConfigurationError(f"{file}: not a file")
     about = _json_object("--metadata", metadata)
-    with SdbClient(sdb_url) as sdb:
+    with SdbClient(sdb_url, patience_s=PATIENCE_S) as sdb:
         stored = sdb.import_file(file, product, obs_id, metadata=about, sha256=sha256)
     if as_json:
         print_json(stored.model_dump(mode="json"))
@@ -71,7 +73,7 @@ def export(
 ) -> None:
     """Export a product's file from the sdb, checked against its digest."""
     to = output or Path(f"{product}-{obs_id}")
-    with SdbClient(sdb_url) as sdb:
+    with SdbClient(sdb_url, patience_s=PATIENCE_S) as sdb:
         stored = sdb.export(product, obs_id, version=version, to=to)
     if as_json:
         print_json({**stored.model_dump(mode="json"), "file": str(to)})
@@ -87,7 +89,7 @@ def ls(
     as_json: AsJson = False,
 ) -> None:
     """List what the sdb holds."""
-    with SdbClient(sdb_url) as sdb:
+    with SdbClient(sdb_url, patience_s=PATIENCE_S) as sdb:
         found = list(sdb.list(product=product, obs_id=obs_id))
     if as_json:
         print_json([stored.model_dump(mode="json") for stored in found])

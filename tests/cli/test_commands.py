@@ -1,0 +1,167 @@
+"""The command: what it prints, and the code that it ends with."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batuta import __version__
+from batuta.cli.app import run
+from batuta.sdb import SdbSettings
+from batuta.sdb.service import open_sdb
+from tests.support.servers import NatsServer
+from tests.support.services import serving
+
+Capture = pytest.CaptureFixture[str]
+URL = "http://127.0.0.1:5000/pipeline"
+GRAPH: dict[str, Any] = {
+    "inputs": ["A"],
+    "products": {"B": {"m_input": ["A"], "o_input": [], "provider": "maker", "url": URL}},
+}
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write_graph(tmp_path: Path) -> Write:
+    def write(**products: Any) -> str:
+        document = {**GRAPH, "products": {**GRAPH["products"], **products}}
+        path = tmp_path / "graph.json"
+        path.write_text(json.dumps(document))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def sdb_url(tmp_path: Path, shared_nats: NatsServer) -> Iterator[str]:
+    settings = SdbSettings(
+        port=0,
+        nats_url=shared_nats.url,
+        database_url=f"sqlite:///{tmp_path / 'sdb.db'}",
+        store_url=str(tmp_path / "products"),
+    )
+    with serving(open_sdb, settings) as url:
+        yield url
+
+
+def test_the_version_is_told(capsys: Capture) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"batuta {__version__}\n"
+
+
+def test_a_graph_without_mistakes_is_counted(write_graph: Write, capsys: Capture) -> None:
+    assert run(["graph", "check", write_graph()]) == 0
+    assert "1 inputs, 1 products over 1 levels, 1 providers; no mistake" in capsys.readouterr().out
+
+
+def test_every_mistake_of_a_graph_is_one_line_and_the_code_is_2(
+    write_graph: Write, capsys: Capture
+) -> None:
+    wrong = {"m_imput": ["A"], "o_input": [], "provider": "maker", "url": URL}
+    lost = {"m_input": ["Z"], "o_input": [], "provider": "maker", "url": URL}
+    path = write_graph(C=wrong, D=lost)
+    assert run(["graph", "check", path]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("batuta: ") for line in lines)
+    assert any("m_imput" in line and "m_input" in line for line in lines)
+    assert any("Z" in line and "D" in line for line in lines)
+
+
+def test_mistakes_are_told_to_programs_as_json(write_graph: Write, capsys: Capture) -> None:
+    path = write_graph(C={"m_input": ["C"], "o_input": [], "provider": "maker", "url": URL})
+    assert run(["graph", "check", path, "--json"]) == 2
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert "C -> C" in problem
+
+
+@pytest.mark.parametrize("form", ["text", "mermaid", "svg", "json"])
+def test_a_graph_is_shown_in_every_form(
+    form: str, write_graph: Write, tmp_path: Path, capsys: Capture
+) -> None:
+    path = write_graph()
+    assert run(["graph", "show", path, "--format", form]) == 0
+    shown = capsys.readouterr().out
+    assert "B" in shown
+    file = tmp_path / "shown"
+    assert run(["graph", "show", path, "-f", form, "-o", str(file)]) == 0
+    assert file.read_text().strip() == shown.strip()
+
+
+def test_a_file_imported_is_listed_and_exported_whole(
+    sdb_url: str, tmp_path: Path, capsys: Capture
+) -> None:
+    file, back = tmp_path / "a.bin", tmp_path / "back.bin"
+    file.write_bytes(bytes(range(256)) * 100)
+    names = ["--product", "A", "--obs-id", "o1", "--sdb-url", sdb_url]
+    assert run(["import", *names, str(file), "--metadata", '{"band": 3}']) == 0
+    assert "A of o1, version 1, imported: 25.6 kB" in capsys.readouterr().out
+    assert run(["ls", "--sdb-url", sdb_url, "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["product"], listed["version"], listed["metadata"]) == ("A", 1, {"band": 3})
+    assert run(["export", "A", "o1", "-o", str(back), "--sdb-url", sdb_url]) == 0
+    assert back.read_bytes() == file.read_bytes()
+
+
+def test_an_import_that_does_not_have_its_digest_is_refused(
+    sdb_url: str, tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"a")
+    names = ["--product", "A", "--obs-id", "o1", "--sdb-url", sdb_url]
+    assert run(["import", *names, "--sha256", "0" * 64, str(file)]) == 1
+    assert "0000" in capsys.readouterr().err
+    assert run(["ls", "--sdb-url", sdb_url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["nonsense"], 2, "nonsense"),
+        (["import", "--product", "A", "--obs-id", "o", "no-such-file"], 2, "no-such-file"),
+        (["conductor"], 2, "graph: missing"),
+        (["conductor", "--graph", "no.json"], 2, "no.json"),
+        (["sdb", "--host", "0.0.0.0", "--port", "0"], 2, "BATUTA_TOKEN"),  # noqa: S104  refused
+        (["sdb", "--port", "99999"], 2, "99999"),
+        (["pipeline", "no_such_module:pipeline"], 2, "no_such_module"),
+        (["ls", "--sdb-url", "http://127.0.0.1:1"], 1, "sdb at http://127.0.0.1:1"),
+        (["status", "--conductor-url", "http://127.0.0.1:1"], 1, "conductor at"),
+        (["up", "no.yaml"], 2, "no.yaml"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(
+    arguments: list[str], code: int, said: str, capsys: Capture
+) -> None:
+    assert run(arguments) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_options_come_from_the_command_line_then_the_environment_then_the_file(
+    tmp_path: Path, write_graph: Write, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    config = tmp_path / "conductor.yaml"
+    config.write_text(f"graph: {write_graph()}\nport: 70000\nnats_wait_s: -1\n")
+    assert run(["conductor", "--config", str(config)]) == 2
+    told = capsys.readouterr().err
+    assert "port: 70000" in told
+    assert "nats_wait_s: -1" in told
+    monkeypatch.setenv("BATUTA_PORT", "80000")
+    assert run(["conductor", "--config", str(config)]) == 2
+    assert "port: 80000" in capsys.readouterr().err
+    assert run(["conductor", "--config", str(config), "--port", "90000"]) == 2
+    assert "port: 90000" in capsys.readouterr().err
+
+
+def test_nats_that_is_not_there_is_waited_for_then_named(
+    write_graph: Write, tmp_path: Path, capsys: Capture
+) -> None:
+    database = f"sqlite:///{tmp_path / 'c.db'}"
+    options = ["--port", "0", "--nats-url", "nats://127.0.0.1:1", "--database-url", database]
+    assert run(["conductor", "--graph", write_graph(), *options, "--nats-wait", "0.3"]) == 1
+    error = capsys.readouterr().err
+    assert "NATS at nats://127.0.0.1:1 is not there after 0.3 s" in error
