@@ -25,6 +25,8 @@ from stingray.stats import (  # isort: skip  (after `events`, which silences its
 FALSE_ALARM: Final = 0.00135
 """A peak is a detection if chance gives one as high in fewer searches than this: 3 sigma."""
 
+_CONVERGED: Final = {"xatol": 1e-5, "fatol": 1e-6, "maxiter": 5000, "maxfev": 5000}
+
 Model: TypeAlias = Callable[[Floats, Floats], Floats]
 
 
@@ -138,7 +140,10 @@ def fit(
         expected = model(frequency, parameters)
         return float(m * np.sum(np.log(expected) + power / expected))
 
-    found = optimize.minimize(surprise, start, method="L-BFGS-B", bounds=bounds)
+    # Without derivatives: theirs, by differences, are noise next to the maximum.
+    found = optimize.minimize(
+        surprise, start, method="Nelder-Mead", bounds=bounds, options=_CONVERGED
+    )
     if not found.success:
         raise ArithmeticError(f"{name}: the fit does not converge: {found.message}")
     slopes = optimize.approx_fprime(found.x, lambda p: np.log(model(frequency, p)), 1e-6)

@@ -139,8 +139,8 @@ def verdict(document: dict[str, Any]) -> str:
         )
     limit = document["rms_upper_limit_95"] * 100
     return (
-        f"no oscillation above chance: best {peak['frequency_hz']:.3g} Hz, p = {peak['probability']:.2f}"
-        f" over {peak['trials']} trials; rms < {limit:.0f} % (95 %)"
+        f"no oscillation above chance: best {peak['frequency_hz']:.3g} Hz,"
+        f" p = {peak['probability']:.2f} over {peak['trials']} trials; rms < {limit:.0f} % (95 %)"
     )
 
 

@@ -74,17 +74,14 @@ class Block:
 
 
 def find_blocks(curve: LightCurve, false_alarm: float = BLOCK_FALSE_ALARM) -> list[Block]:
-    """Cut a light curve where its rate changes (Bayesian blocks, Scargle et al. 2013).
+    """Cut a light curve where its rate changes (Bayesian blocks; Scargle et al. 2013).
 
     A block is a burst if it lasts less than half of the observation and is brighter than the
     rest of it by 3 standard errors.
     """
-    # Under one rate all bins have the same error: theirs, from their own counts, would weigh
-    # the faint ones more and hide what is brighter.
-    sigma = np.full_like(curve.counts, np.sqrt(curve.counts.mean()) / curve.bin_s)
-    edges = bayesian_blocks(
-        curve.time_s, curve.rate_ct_s, sigma, fitness="measures", p0=false_alarm
-    )
+    # Anscombe's transform: the error of each bin is 1 whatever its rate, as the blocks suppose.
+    level = 2 * np.sqrt(curve.counts + 3 / 8)
+    edges = bayesian_blocks(curve.time_s, level, 1.0, fitness="measures", p0=false_alarm)
     edges[0] -= curve.bin_s / 2
     edges[-1] += curve.bin_s / 2
     return [_block(curve, float(start), float(stop)) for start, stop in pairwise(edges)]

@@ -1,0 +1,79 @@
+"""The demonstration's real observations, and all that its pipelines make of them."""
+
+import json
+import logging
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import examples.demo
+from batuta.pipeline import Pipeline
+from examples.demo.disparity import read_raster
+from examples.demo.events import Events, read_events
+from examples.demo.observations import Observation, observations
+from tests.examples.played import Made, Pair, make
+
+PIPELINES = ("timing", "qpo", "spectral", "stereo", "report")
+
+GRAPH = Path(examples.demo.__file__).with_name("graph.json")
+
+
+@pytest.fixture(scope="session")
+def observed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Observation]:
+    """Give the observations by obs_id."""
+    found = observations(tmp_path_factory.mktemp("observations"))
+    return {each.obs_id: each for each in found}
+
+
+@pytest.fixture(scope="session")
+def chandra(observed: dict[str, Observation]) -> Events:
+    return read_events(observed["CHANDRA-10027"].files["EVENTS"])
+
+
+@pytest.fixture(scope="session")
+def rxte(observed: dict[str, Observation]) -> Events:
+    return read_events(observed["RXTE-M82-2009-12-18"].files["EVENTS"])
+
+
+@pytest.fixture(scope="session")
+def pair(observed: dict[str, Observation]) -> Pair:
+    files = observed["MIDDLEBURY-MOTORCYCLE"].files
+    names = ("STEREO_LEFT", "STEREO_RIGHT", "TRUE_DISPARITY")
+    return Pair(*(read_raster(files[name]) for name in names))
+
+
+@pytest.fixture(scope="session")
+def graph() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(GRAPH.read_text(encoding="utf-8"))
+    return document
+
+
+@pytest.fixture(scope="session")
+def pipelines() -> dict[str, Pipeline]:
+    """Give the pipelines by provider."""
+    found = [import_module(f"examples.demo.{name}").pipeline for name in PIPELINES]
+    return {each.name: each for each in found}
+
+
+@pytest.fixture(scope="session")
+def made(
+    observed: dict[str, Observation],
+    graph: dict[str, Any],
+    pipelines: dict[str, Pipeline],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[tuple[str, str], Made]:
+    """Make every product that the graph says can be made, in its order."""
+    logging.getLogger("batuta").setLevel(logging.WARNING)
+    results = {}
+    for obs_id, observation in observed.items():
+        folder = tmp_path_factory.mktemp(obs_id)
+        files = dict(observation.files)
+        for name, entry in graph["products"].items():
+            if not set(entry["m_input"]) <= set(files):
+                continue
+            spec = pipelines[entry["provider"]].products[name]
+            results[obs_id, name] = result = make(spec, observation, files, folder / name)
+            files[name] = result.path
+    return results
