@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -90,8 +91,25 @@ def test_a_killed_warden_is_a_failure_and_its_worker_does_not_stay(
     ended = service.end_of(record)
     assert ended["state"] == "failed"
     assert "lost: the process that kept it killed by signal 9 (SIGKILL)" in ended["error"]
-    leader, child, _ = map(int, pids.split())
-    assert alive(f"{leader} {child}") == []
+    assert alive(pids) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a warden is killed with its worker on Linux")
+def test_what_nobody_was_left_to_end_is_ended_by_the_next_service(
+    service: PipelineProcess, sdb: SdbClient, stage: Path
+) -> None:
+    record = service.post("WORKS")
+    pids = read(stage / "pids")
+    warden = psutil.Process(int(pids.split()[0])).ppid()
+    os.kill(warden, signal.SIGSTOP)  # so that it does not see the service's end
+    service.kill()
+    os.kill(warden, signal.SIGKILL)
+    assert len(alive(pids)) >= 2
+    (stage / "go on").touch()
+    service.start()
+    assert alive(pids) == []
+    assert service.end_of(record)["state"] == "succeeded"
+    assert [each.version for each in sdb.list("WORKS")] == [1]
 
 
 def test_a_killed_fork_server_costs_only_what_runs(service: PipelineProcess, stage: Path) -> None:

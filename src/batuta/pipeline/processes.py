@@ -9,7 +9,7 @@ import pickle
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Container, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +36,8 @@ WARDEN_PATIENCE_S: Final = 10.0
 """How long a warden may take to end what it keeps, before it is killed too, in seconds."""
 
 LAST_WORDS_S: Final = 1.0
+
+DYING_S: Final = 2.0
 
 MAX_LINE_BYTES: Final = 2**20
 
@@ -141,12 +143,7 @@ def sweep(work: Path) -> None:
     work.mkdir(exist_ok=True, mode=0o700)
     runs = {folder.name for folder in work.iterdir()}
     if runs:
-        for process in psutil.process_iter():
-            # Those of other users, and those that end meanwhile, do not show theirs.
-            with suppress(psutil.Error):
-                if process.environ().get(RUN_VARIABLE) in runs:
-                    LOG.warning("process %d of a run that is gone: killed", process.pid)
-                    process.kill()
+        _kill_left_behind(runs)
     for run in runs:
         # The warden of a service that has just died may be removing it too.
         shutil.rmtree(work / run, ignore_errors=True)
@@ -285,7 +282,7 @@ class _Kept:
             self._process.kill()
             await self._gone.wait()
         if self._exit_code is None and self._worker is not None:
-            await asyncio.to_thread(_kill_session, self._worker)
+            await asyncio.to_thread(_kill_left_behind, {self._process.name}, self._worker)
         await self._starter.reap(self._process)
 
     def outcome(self) -> Outcome:
@@ -314,12 +311,17 @@ class _Kept:
         self._gone.set()
 
 
-def _kill_session(leader: int) -> None:
-    """Kill every process of the session that a worker led."""
+def _kill_left_behind(runs: Container[str], leader: int | None = None) -> None:
+    """Kill what runs for `runs`, and every process of the session that a worker led."""
+    killed = []
     for process in psutil.process_iter():
+        # Those of other users, and those that end meanwhile, do not show what they are.
         with suppress(ProcessLookupError, PermissionError, psutil.Error):
-            if os.getsid(process.pid) == leader:
+            if os.getsid(process.pid) == leader or process.environ().get(RUN_VARIABLE) in runs:
+                LOG.warning("process %d of a run that is over: killed", process.pid)
                 process.kill()
+                killed.append(process)
+    psutil.wait_procs(killed, timeout=DYING_S)
 
 
 async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
