@@ -10,6 +10,9 @@ from examples.demo.quicklook import LOOKS, REPORTS, draw
 from examples.demo.report import draw_stereo_report, draw_timing_report, timing_verdict
 from tests.examples.played import Made
 
+# The first test that asks for the products waits for all of them to be made.
+pytestmark = pytest.mark.timeout(400)
+
 STEREO = "MIDDLEBURY-MOTORCYCLE"
 
 

@@ -9,6 +9,9 @@ from examples.demo.qpo import find_blocks
 from examples.demo.timing import LightCurve
 from tests.examples.played import Made
 
+# The first test that asks for the products waits for all of them to be made.
+pytestmark = pytest.mark.timeout(400)
+
 
 def curve(rates_ct_s: Floats, seed: int) -> LightCurve:
     """Draw counts in bins of 2 s."""

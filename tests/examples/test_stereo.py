@@ -16,6 +16,9 @@ from examples.demo.stereo import (
 )
 from tests.examples.played import Made, Pair
 
+# The first test that asks for the products waits for all of them to be made.
+pytestmark = pytest.mark.timeout(400)
+
 OBS_ID = "MIDDLEBURY-MOTORCYCLE"
 
 SEQUENTIAL = {"mode": "sequential"}

@@ -17,6 +17,9 @@ from examples.demo.timing import (
 )
 from tests.examples.played import Made
 
+# The first test that asks for the products waits for all of them to be made.
+pytestmark = pytest.mark.timeout(400)
+
 
 def test_chandra_saw_4612_photons_of_m82_in_945_s(chandra: Events) -> None:
     assert str(chandra.source) == "M82, Chandra ACIS"

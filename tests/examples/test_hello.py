@@ -1,0 +1,138 @@
+"""The first pipeline of the README plays in a real orchestra, by `batuta up`."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+import examples
+from tests.support.servers import free_port
+from tests.support.waiting import eventually_sync
+
+HELLO = Path(examples.__file__).parent / "hello"
+START_S = 60.0
+
+pytestmark = pytest.mark.system
+
+
+@dataclass(frozen=True)
+class Playing:
+    """An orchestra that `batuta up` plays, and where it answers."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+    addresses: dict[str, str]
+
+    def batuta(self, *arguments: str) -> Any:
+        """Run a command that prints JSON against it, and give what it printed."""
+        answer = subprocess.run(
+            [sys.executable, "-m", "batuta", *arguments, "--json"],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "BATUTA_SDB_URL": self.addresses["sdb"],
+                "BATUTA_CONDUCTOR_URL": self.addresses["conductor"],
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return json.loads(answer.stdout)
+
+    def bring(self, obs_id: str, file: str) -> None:
+        """Import readings."""
+        self.batuta("import", "--product", "READINGS", "--obs-id", obs_id, file)
+
+    def stored(self, obs_id: str) -> list[tuple[str, int]]:
+        """Products, and their versions, that the sdb holds of an observation."""
+        return [
+            (each["product"], each["version"]) for each in self.batuta("ls", "--obs-id", obs_id)
+        ]
+
+
+@pytest.fixture(scope="module")
+def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playing]:
+    """Play the example as its folder is, but for the ports: others may test here too."""
+    folder = tmp_path_factory.mktemp("hello") / "hello"
+    shutil.copytree(HELLO, folder, ignore=shutil.ignore_patterns("batuta-data", "__pycache__"))
+    config = yaml.safe_load((folder / "batuta.yaml").read_text())
+    config["nats_port"] = free_port()
+    config["sdb"] = {"port": free_port()}
+    config["conductor"]["port"] = free_port()
+    config["pipelines"][0]["port"] = free_port()
+    (folder / "batuta.yaml").write_text(yaml.safe_dump(config))
+    with playing(folder) as found:
+        yield found
+
+
+@contextmanager
+def playing(folder: Path) -> Iterator[Playing]:
+    """Type `batuta up` in `folder`, then Ctrl-C."""
+    output = folder / "up.log"
+    with (
+        output.open("w") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "batuta", "up"], cwd=folder, stdout=log, stderr=log, text=True
+        ) as process,
+    ):
+
+        def ready() -> bool:
+            assert process.poll() is None, output.read_text()
+            return "hello_pipeline " in output.read_text()
+
+        try:
+            eventually_sync(ready, START_S)
+            lines = [line.split() for line in output.read_text().splitlines()]
+            yield Playing(folder, process, {line[0]: line[1] for line in lines if len(line) == 2})
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(START_S)
+
+
+def test_an_import_has_both_products_made_from_it_once(orchestra: Playing) -> None:
+    orchestra.bring("run-1", "readings.csv")
+
+    eventually_sync(lambda: len(orchestra.stored("run-1")) == 3, 30)
+
+    assert orchestra.stored("run-1") == [("READINGS", 1), ("STATISTICS", 1), ("OUTLIERS", 1)]
+    why = orchestra.batuta("why", "OUTLIERS", "run-1")
+    assert why["processings"][0]["inputs"] == {"READINGS": 1, "STATISTICS": 1}
+
+
+def test_the_reading_that_stands_out_is_found(orchestra: Playing) -> None:
+    orchestra.bring("run-2", "readings.csv")
+    eventually_sync(lambda: len(orchestra.stored("run-2")) == 3, 30)
+
+    orchestra.batuta("export", "OUTLIERS", "run-2", "-o", "outliers.csv")
+
+    assert (orchestra.folder / "outliers.csv").read_text() == "time_s,value\n111600,35.2\n"
+
+
+def test_readings_without_values_fail_with_the_reason_and_its_log(orchestra: Playing) -> None:
+    (orchestra.folder / "bad.csv").write_text("time_s,temperature\n0,20.1\n")
+    orchestra.bring("run-3", "bad.csv")
+
+    def failed() -> list[Any]:
+        processings = orchestra.batuta("why", "STATISTICS", "run-3")["processings"]
+        return [each for each in processings if each["state"] == "failed"]
+
+    [processing] = eventually_sync(failed, 30)
+    url = f"{orchestra.addresses['hello_pipeline']}/processing/{processing['id']}/log"
+    log = httpx.get(url, trust_env=False).text
+
+    assert processing["error"].startswith("KeyError: 'value'")
+    assert processing["attempt"] == 2
+    assert "pipeline.py" in log
+    assert "KeyError: 'value'" in log
+    assert orchestra.stored("run-3") == [("READINGS", 1)]
