@@ -38,6 +38,7 @@ def _sdb(settings: SdbSettings) -> None:
     """Serve the product database: import, export, announce."""
     from batuta.sdb import run  # noqa: PLC0415  see above
 
+    _log()
     run(settings)
 
 
@@ -45,6 +46,7 @@ def _conductor(settings: ConductorSettings) -> None:
     """Conduct: hear that data have come, and have made what can be made of them."""
     from batuta.conductor import run  # noqa: PLC0415  see above
 
+    _log()
     run(settings)
 
 
@@ -52,6 +54,7 @@ def _pipeline(pipeline: str, settings: PipelineSettings) -> None:
     """Serve a pipeline: make its products on request."""
     from batuta.pipeline import load, run  # noqa: PLC0415  see above
 
+    _log()
     run(settings, load(pipeline))
 
 
@@ -59,4 +62,12 @@ def _simulate(settings: SimulateSettings) -> None:
     """Play every provider of a graph: wait, then archive a product, or fail."""
     from batuta.pipeline.simulate import run_simulate  # noqa: PLC0415  see above
 
+    _log()
     run_simulate(settings)
+
+
+def _log() -> None:
+    """Log as every service does: one line each, with the time."""
+    from batuta.service.runner import set_up_logging  # noqa: PLC0415  see above
+
+    set_up_logging()
