@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 
-from batuta.service.client import TIMEOUT, answering, checked, headers
+from batuta.service.client import TIMEOUT, answering, checked, headers, tls_for
 
 
 class ConductorClient:
@@ -25,7 +25,9 @@ class ConductorClient:
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self._url = url.rstrip("/")
-        self._client = httpx.Client(timeout=TIMEOUT, headers=headers(token), trust_env=False)
+        self._client = httpx.Client(
+            timeout=TIMEOUT, headers=headers(token), trust_env=False, verify=tls_for(url)
+        )
 
     def __enter__(self) -> Self:
         return self

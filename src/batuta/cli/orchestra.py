@@ -230,7 +230,8 @@ class _Plan:
         values = {
             **self._shared("sdb"),
             "port": self._port(self._config.sdb, SDB_PORT),
-            "store_url": f"file://{self.data_dir / 'products'}",
+            "store_url": (self.data_dir / "products").as_uri(),
+            "scratch_folder": self.data_dir / "incoming",
             **self._config.sdb,
         }
         return self._checked(SdbSettings, values, "sdb")

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from rich.markup import escape
 
 from batuta.cli.conductor_client import ConductorClient
 from batuta.cli.demo_report import Made, print_report
@@ -65,26 +66,38 @@ class Performance:
         """Play it; returns the exit code, 1 where a product is missing."""
         began = time.monotonic()
         observations = await asyncio.to_thread(_observations, self._folder / "inputs")
-        console.print("Starting NATS, the sdb, the conductor and five pipelines ...")
-        async with playing(
-            self._config(), self._wishes.examples.parent, self._scene.say
-        ) as orchestra:
-            print_addresses(orchestra)
-            async with self._stage(orchestra), asyncio.TaskGroup() as group:
-                group.create_task(self._import_all(orchestra, observations))
-                chaos = group.create_task(self._kill_one(orchestra))
-                done = [(one.obs_id, tuple(one.files)) for one in observations]
-                complete = await self._finished(orchestra, dict(done), began)
-                chaos.cancel()
-            made = await asyncio.to_thread(self._collect, orchestra, [o for o, _ in done])
+        inputs = {one.obs_id: tuple(one.files) for one in observations}
+        async with contextlib.AsyncExitStack() as services:
+            async with showing(self._scene, "Batuta plays: products per observation", console):
+                self._scene.say("NATS, the sdb, five pipelines and the conductor start")
+                orchestra = await services.enter_async_context(self._services())
+                complete = await self._perform(orchestra, observations, began)
+            made = await asyncio.to_thread(self._collect, orchestra, list(inputs))
             await asyncio.to_thread(print_report, made, self._wishes.output, self._scene.retries)
             console.print(f"Played in {seconds_text(time.monotonic() - began)}.")
-            missing = await asyncio.to_thread(self._missing, orchestra, dict(done))
+            missing = await asyncio.to_thread(self._missing, orchestra, inputs)
             for line in missing:
-                console.print(f"[bold red]missing[/] {line}", highlight=False)
+                console.print(f"[bold red]missing[/] {escape(line)}", highlight=False)
             if self._wishes.keep:
                 await self._stay(orchestra)
         return 0 if complete and not missing else 1
+
+    def _services(self) -> contextlib.AbstractAsyncContextManager[Orchestra]:
+        return playing(self._config(), self._wishes.examples.parent, self._scene.say)
+
+    async def _perform(self, orchestra: Orchestra, observations: list[Any], began: float) -> bool:
+        """Import everything and follow it to its end; False where time is up before."""
+        async with (
+            connect(NatsConfig(url=orchestra.nats_url), "demo") as bus,
+            listening(bus, self._scene),
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(self._import_all(orchestra, observations))
+            chaos = group.create_task(self._kill_one(orchestra))
+            inputs = {one.obs_id: tuple(one.files) for one in observations}
+            complete = await self._finished(orchestra, inputs, began)
+            chaos.cancel()
+        return complete
 
     def _config(self) -> OrchestraConfig:
         return OrchestraConfig(
@@ -92,17 +105,6 @@ class Performance:
             conductor={"graph": "examples/demo/graph.json"},
             pipelines=[{"use": f"examples.demo.{name}:pipeline"} for name in PIPELINES],
         )
-
-    @contextlib.asynccontextmanager
-    async def _stage(self, orchestra: Orchestra) -> AsyncIterator[None]:
-        """Hear everything, and show it."""
-        title = "Batuta plays: products per observation"
-        async with (
-            connect(NatsConfig(url=orchestra.nats_url), "demo") as bus,
-            listening(bus, self._scene),
-            showing(self._scene, title, console),
-        ):
-            yield
 
     async def _import_all(self, orchestra: Orchestra, observations: Iterable[Any]) -> None:
         def bring(observation: Any) -> None:

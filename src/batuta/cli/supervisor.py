@@ -94,6 +94,7 @@ class Supervisor:
         keeper = _Keeper(program, self._logs / f"{program.name}.log", self._lifeline[0], self._tell)
         self._keepers.append(keeper)
         await keeper.start()
+        self._tell(f"{program.name} is ready")
         keeper.keep(self._break)
 
     def process_id(self, name: str) -> int | None:

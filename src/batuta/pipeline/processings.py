@@ -128,7 +128,7 @@ class ProcessingsService:
             max_queued=settings.max_queued,
         )
         self.scheduler = Scheduler(rules, store, plan.runner, self._tell)
-        self.app = self._create_app(settings.token_text)
+        self.app = self._create_app(settings)
         Routes(self.scheduler, store, settings.root_path, plan.log_path).add_to(self.app)
 
     def status(self, provider: str) -> ServiceStatus:
@@ -151,14 +151,15 @@ class ProcessingsService:
             group.create_task(self.scheduler.run())
             group.create_task(self._sweep_logs())
 
-    def _create_app(self, token: str | None) -> FastAPI:
+    def _create_app(self, settings: ProcessingsSettings) -> FastAPI:
         return create_app(
             AppConfig(
                 name=self._plan.name,
                 description=self._plan.description,
-                token=token,
+                token=settings.token_text,
                 checks=lambda: {"nats": self._bus.connected},
                 registry=self.scheduler.metrics.registry,
+                root_path=settings.root_path,
             )
         )
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from batuta.sdb.multipart import ImportBody
 from batuta.sdb.records import InputRef, Lineage, StoredProduct
-from batuta.service.client import ServiceError, answering, checked, headers
+from batuta.service.client import ServiceError, answering, checked, headers, tls_for
 from batuta.service.lists import Page
 
 LOG: Final = logging.getLogger(__name__)
@@ -67,7 +67,9 @@ class SdbClient:
         self.url = _checked_address(url).rstrip("/")
         self._patience_s = patience_s
         with answering(SERVICE, url):
-            self._http = httpx.Client(base_url=self.url, headers=headers(token), timeout=TIMEOUT)
+            self._http = httpx.Client(
+                base_url=self.url, headers=headers(token), timeout=TIMEOUT, verify=tls_for(url)
+            )
 
     def __enter__(self) -> Self:
         return self

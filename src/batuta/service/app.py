@@ -1,7 +1,7 @@
 """The web application that every service starts from: health, metrics, tokens, problems."""
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -12,8 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from batuta import __version__
 from batuta.service.problems import answer_with_problems, problem_response
 
-OPEN_PATHS: Final = frozenset({"/health"})
-"""What answers without a token: a supervisor asks it."""
+HEALTH: Final = "/health"
+"""Answers without a token: a supervisor asks it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class AppConfig:
         State of what the service needs, by name, for ``/health``; True is well.
     registry : CollectorRegistry
         The metrics of ``/metrics``.
+    root_path : str
+        A prefix under which its paths answer too.
     """
 
     name: str
@@ -37,6 +39,7 @@ class AppConfig:
     token: str | None = None
     checks: Callable[[], Mapping[str, bool]] = dict
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    root_path: str = ""
 
 
 def create_app(config: AppConfig) -> FastAPI:
@@ -46,9 +49,9 @@ def create_app(config: AppConfig) -> FastAPI:
     )
     answer_with_problems(app)
     if config.token is not None:
-        _ask_for_token(app, config.token)
+        _ask_for_token(app, config.token, {HEALTH, config.root_path + HEALTH})
 
-    @app.get("/health", tags=["service"])
+    @app.get(HEALTH, tags=["service"])
     def health() -> dict[str, Any]:
         """Tell whether the service, and what it needs, is well."""
         checks = config.checks()
@@ -67,7 +70,7 @@ def create_app(config: AppConfig) -> FastAPI:
     return app
 
 
-def _ask_for_token(app: FastAPI, token: str) -> None:
+def _ask_for_token(app: FastAPI, token: str, open_paths: Set[str]) -> None:
     expected = f"Bearer {token}".encode()
 
     @app.middleware("http")
@@ -75,7 +78,7 @@ def _ask_for_token(app: FastAPI, token: str) -> None:
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
         given = request.headers.get("authorization", "").encode()
-        if request.url.path in OPEN_PATHS or hmac.compare_digest(given, expected):
+        if request.url.path in open_paths or hmac.compare_digest(given, expected):
             return await call_next(request)
         return problem_response(
             HTTPStatus.UNAUTHORIZED,

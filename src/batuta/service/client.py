@@ -1,6 +1,7 @@
 """Calling another service over REST: one place where HTTP's troubles become ours."""
 
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -49,6 +50,15 @@ def headers(token: str | None) -> dict[str, str]:
     """Headers that show `token`, or that of ``BATUTA_TOKEN``."""
     token = token or os.environ.get("BATUTA_TOKEN")
     return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def tls_for(url: str) -> ssl.SSLContext | bool:
+    """What httpx is to check certificates with when it calls `url`.
+
+    httpx reads the system's authorities for every client, even one that speaks plain HTTP: a
+    fifth of the time that a small processing takes. Only ``https`` needs them.
+    """
+    return True if url.startswith("https") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @contextmanager
