@@ -102,7 +102,7 @@ def best_time_s(work: Callable[[int, Path], None], tiles: int) -> float:
 
 def main() -> None:
     """Print the table."""
-    tiles = int(sys.argv[1]) if len(sys.argv) > 1 else 512
+    tiles = int(sys.argv[1]) if len(sys.argv) > 1 else 1024
     works: dict[str, Callable[[int, Path], None]] = {
         "bare loop, 1 process": bare_loop,
         "sequential": lambda n, folder: orchestrated({"mode": "sequential"}, n, folder),

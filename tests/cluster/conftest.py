@@ -15,7 +15,9 @@ MakeCluster = Callable[..., Any]
 @pytest.fixture(scope="session", autouse=True)
 def warm_forkserver() -> None:
     """Have workers start with what tests call: the first cluster of a process decides."""
-    multiprocessing.set_forkserver_preload(["tests.orchestrator.program", "pytest"])
+    multiprocessing.set_forkserver_preload(
+        ["tests.orchestrator.program", "pytest", "batuta.cluster.warm"]
+    )
     forkserver.ensure_running()
 
 

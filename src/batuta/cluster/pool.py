@@ -37,7 +37,7 @@ from batuta.cluster.worker import (
     start_worker,
 )
 
-PRELOADED: Final = ("batuta.cluster.worker", "batuta.datasets")
+PRELOADED: Final = ("batuta.cluster.worker", "batuta.datasets", "batuta.cluster.warm")
 """What every worker needs, with numpy, pandas, xarray and rasterio behind it."""
 
 
