@@ -1,0 +1,162 @@
+"""The documentation says what is so: links resolve, commands exist, code is the examples'."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import typer
+
+from batuta.cli.app import app
+from batuta.graph import Graph
+
+ROOT: Final = Path(__file__).parents[2]
+HELLO: Final = ROOT / "examples" / "hello"
+SKIPPED: Final = {".venv", ".git", ".pytest_cache", "node_modules", "build", "dist", "demo-out"}
+
+PAGES: Final = sorted(
+    path for path in ROOT.rglob("*.md") if not SKIPPED & set(path.relative_to(ROOT).parts)
+)
+FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK: Final = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+HEADING: Final = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+HEREDOC: Final = re.compile(r"<<'END'.*?^END$", re.MULTILINE | re.DOTALL)
+MACHINE_PATH: Final = re.compile(r"(?<![\w.])/(?:work|home|root|Users|tmp|mnt)/")
+CODE_PAGES: Final = [ROOT / "README.md", ROOT / "docs" / "tutorial" / "first-pipeline.md"]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def fences(path: Path, *languages: str) -> list[str]:
+    """Code blocks of a page in these languages; "" is a block that names none."""
+    found = FENCE.findall(path.read_text(encoding="utf-8"))
+    return [code for language, code in found if language in languages]
+
+
+def prose(path: Path) -> str:
+    return FENCE.sub("", path.read_text(encoding="utf-8"))
+
+
+def anchor(heading: str) -> str:
+    """The anchor that a heading gets on the usual forges."""
+    plain = re.sub(r"[^\w\s-]", "", heading.lower())
+    return re.sub(r"\s", "-", plain)
+
+
+def anchors(path: Path) -> set[str]:
+    return {anchor(heading) for heading in HEADING.findall(prose(path))}
+
+
+def commands(path: Path) -> Iterator[list[str]]:
+    """Words of every `batuta` command in the shell blocks of a page."""
+    for block in fences(path, "sh", "bash", ""):
+        script = HEREDOC.sub("", block).replace("\\\n", " ")
+        for found in re.finditer(r"(?:^|\$\()(?:\S*/)?batuta\b(.*)$", script, re.MULTILINE):
+            yield words(found.group(1))
+
+
+def words(rest: str) -> list[str]:
+    """Split what follows `batuta`, up to the end of the command."""
+    lexer = shlex.shlex(rest, posix=True, punctuation_chars="();<>|&")
+    lexer.whitespace_split = True
+    arguments: list[str] = []
+    try:
+        for word in lexer:
+            if set(word) <= set("();<>|&"):
+                break
+            arguments.append(word)
+    except ValueError:  # a quote that goes on in the next line, after a pipe
+        return arguments
+    return arguments
+
+
+def parse(arguments: list[str]) -> None:
+    """Read a command as the program would, without running it; raises where it would refuse."""
+    command: Any = typer.main.get_command(app)
+    name = "batuta"
+    while hasattr(command, "commands"):
+        name, *arguments = arguments
+        command = command.commands[name]
+    command.make_context(name, arguments)
+
+
+def test_pages_are_found() -> None:
+    assert {"README.md", "docs/index.md"} <= {name_of(page) for page in PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_to_files_and_headings_resolve(page: Path) -> None:
+    broken = []
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, fragment = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        if not target.exists() or (fragment and fragment not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_page_names_a_path_of_one_machine(page: Path) -> None:
+    assert MACHINE_PATH.findall(page.read_text(encoding="utf-8")) == []
+
+
+def test_every_batuta_command_is_one_that_the_program_reads() -> None:
+    refused = []
+    count = 0
+    for page in PAGES:
+        for arguments in commands(page):
+            count += 1
+            if not arguments or arguments == ["--version"]:
+                continue
+            try:
+                parse(arguments)
+            except Exception as exc:  # noqa: BLE001  whatever the parser raises is the finding
+                refused.append(f"{name_of(page)}: batuta {shlex.join(arguments)}: {exc!r}")
+    assert refused == []
+    assert count > 50
+
+
+def test_a_command_with_an_option_that_is_none_is_refused() -> None:
+    with pytest.raises(Exception, match="no-such-option"):
+        parse(["ls", "--no-such-option"])
+
+
+def test_every_page_of_the_documentation_is_reached_from_its_index() -> None:
+    index = ROOT / "docs" / "index.md"
+    reached = {
+        (index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(prose(index))
+    }
+    decisions = ROOT / "docs" / "decisions" / "README.md"
+    reached |= {(decisions.parent / link).resolve() for link in LINK.findall(prose(decisions))}
+    pages = {page for page in PAGES if page.is_relative_to(ROOT / "docs")} - {index}
+    assert {name_of(page) for page in pages - reached} == set()
+
+
+@pytest.mark.parametrize("page", CODE_PAGES, ids=name_of)
+def test_the_code_shown_is_that_of_the_example(page: Path) -> None:
+    assert (HELLO / "pipeline.py").read_text(encoding="utf-8") in fences(page, "python")
+    assert (HELLO / "batuta.yaml").read_text(encoding="utf-8") in fences(page, "yaml")
+
+
+def test_the_graph_of_the_tutorial_is_that_of_the_example() -> None:
+    shown = fences(ROOT / "docs" / "tutorial" / "first-pipeline.md", "json")
+    assert (HELLO / "graph.json").read_text(encoding="utf-8") in shown
+
+
+def test_the_first_pipeline_has_twenty_lines_at_most() -> None:
+    lines = (HELLO / "pipeline.py").read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if line.strip()]) <= 20
+
+
+def test_graphs_written_in_the_documentation_are_right() -> None:
+    page = ROOT / "docs" / "how-to" / "simulate.md"
+    written = re.compile(r"graph\.json <<'END'\n(.*?)^END$", re.MULTILINE | re.DOTALL)
+    [document] = written.findall(page.read_text(encoding="utf-8"))
+    assert len(Graph.parse(json.loads(document)).products) == 3
