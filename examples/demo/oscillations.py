@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
-from scipy import optimize, stats  # type: ignore[import-untyped]  # it ships no types
+from scipy import optimize, stats
 
 from examples.demo.events import Floats
 from examples.demo.timing import PowerSpectrum

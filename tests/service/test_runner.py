@@ -13,7 +13,8 @@ import pytest
 
 from batuta.errors import ConfigurationError
 from batuta.service.lifeline import LIFELINE_VARIABLE
-from batuta.service.runner import address_of, listening, run_service
+from batuta.service.listening import address_of, listening
+from batuta.service.runner import run_service
 from batuta.service.settings import ServiceSettings
 
 PROGRAM = """

@@ -113,7 +113,7 @@ class OrchestraProcess(CommandProcess):
 
     def addresses(self) -> dict[str, str]:
         """Address of each service, by name, once all have started."""
-        self.wait_for_line("conductor ")
+        self.wait_for_line("conductor  ")
         pairs = [line.split() for line in self.lines]
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and "://" in pair[1]}
 

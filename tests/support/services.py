@@ -10,7 +10,8 @@ from typing import Any
 
 import uvicorn
 
-from batuta.service.runner import OpenService, address_of, listening
+from batuta.service.listening import address_of, listening
+from batuta.service.runner import OpenService
 from batuta.service.settings import ServiceSettings
 
 START_S = 30.0

@@ -174,8 +174,8 @@ def test_a_port_in_use_is_named(play: Play) -> None:
     port = int(first.addresses()["sdb"].rpartition(":")[2])
     other = {**simulated(), "data_dir": "other", "sdb": {"port": port}}
     second = play(other)
-    assert second.wait() == 1
-    assert f"--port {port} on 127.0.0.1: Address already in use" in second.output
+    assert second.wait() == 2
+    assert f"sdb: --port {port} on 127.0.0.1: Address already in use" in second.output
     assert "Traceback" not in second.output
 
 

@@ -15,8 +15,9 @@ from rich.markup import escape
 
 from batuta.cli.conductor_client import ConductorClient
 from batuta.cli.demo_report import Made, print_report
-from batuta.cli.orchestra import Orchestra, OrchestraConfig, playing
+from batuta.cli.orchestra import Orchestra, playing
 from batuta.cli.output import console, seconds_text
+from batuta.cli.plan import OrchestraConfig
 from batuta.cli.scene import AVAILABLE, Scene
 from batuta.cli.stage import listening, showing
 from batuta.cli.up import print_addresses
@@ -131,7 +132,6 @@ class Performance:
 
     async def _pause(self, orchestra: Orchestra) -> None:
         """Wait a little; a service that cannot be kept running ends the performance."""
-        assert orchestra.supervisor is not None  # noqa: S101  it plays
         broken = orchestra.supervisor.broken
         done, _ = await asyncio.wait([broken], timeout=POLL_S)
         if done:
@@ -155,7 +155,6 @@ class Performance:
 
     def _kill(self, orchestra: Orchestra) -> bool:
         """Kill the process of the stereo pipeline's processing; False where it has just ended."""
-        assert orchestra.supervisor is not None  # noqa: S101  it plays
         service = orchestra.supervisor.process_id("examples-demo-stereo-pipeline")
         worker = None if service is None else _worker_of(psutil.Process(service))
         if worker is None:
@@ -202,7 +201,6 @@ class Performance:
         console.print(
             f"Try: batuta status --conductor-url {orchestra.conductor_url}", highlight=False
         )
-        assert orchestra.supervisor is not None  # noqa: S101  it plays
         await orchestra.supervisor.broken
 
 

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,9 @@ from typing import Final
 import httpx
 
 from batuta.errors import BatutaError
+from batuta.service.client import tls_for
 from batuta.service.lifeline import LIFELINE_VARIABLE
+from batuta.service.listening import LISTEN_VARIABLE
 
 READY_S: Final = 60.0
 """A program that does not answer by then has not started, in seconds."""
@@ -43,10 +46,12 @@ class Program:
         Of its log too: ``<name>.log``.
     command : tuple of str
         The program and its arguments.
-    host, port : str, int
-        Where it listens when it is ready.
-    health : bool
-        Whether it answers ``/health`` over HTTP there.
+    url : str
+        Where it answers.
+    ready : callable
+        Tells whether it answers.
+    sock : socket or None
+        Handed over to it, listening already.
     environment : mapping
         Added to this process's.
     folder : Path or None
@@ -55,16 +60,11 @@ class Program:
 
     name: str
     command: tuple[str, ...]
-    host: str
-    port: int
-    health: bool = True
+    url: str
+    ready: Callable[[], Awaitable[bool]]
+    sock: socket.socket | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://{self.host}:{self.port}"
 
 
 class Supervisor:
@@ -198,6 +198,10 @@ class _Keeper:
     async def _spawn(self) -> Process:
         environment = {**os.environ, **self.program.environment}
         environment[LIFELINE_VARIABLE] = str(self._lifeline)
+        handed_over = [self._lifeline]
+        if self.program.sock is not None:
+            handed_over.append(self.program.sock.fileno())
+            environment[LISTEN_VARIABLE] = str(self.program.sock.fileno())
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *self.program.command,
@@ -206,13 +210,13 @@ class _Keeper:
                 stderr=log,
                 env=environment,
                 cwd=self.program.folder,
-                pass_fds=(self._lifeline,),
+                pass_fds=handed_over,
                 start_new_session=True,
             )
 
     async def _ready(self, process: Process) -> None:
         deadline = time.monotonic() + READY_S
-        while not await self._answers():
+        while not await self.program.ready():
             if process.returncode is not None:
                 raise ProgramError(self._ended(process.returncode))
             if time.monotonic() > deadline:
@@ -222,23 +226,20 @@ class _Keeper:
                 )
             await asyncio.sleep(POLL_S)
 
-    async def _answers(self) -> bool:
-        program = self.program
-        try:
-            if program.health:
-                async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
-                    return (await client.get(f"{program.url}/health")).is_success
-            _, writer = await asyncio.open_connection(program.host, program.port)
-        except (httpx.HTTPError, OSError):
-            return False
-        writer.close()
-        return True
-
     def _ended(self, code: int) -> str:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         last = next((line for line in reversed(lines) if line.strip()), "")
         return f"{self.program.name} {how}" + (f": {last.strip()}" if last and code else "")
+
+
+async def answers_health(url: str) -> bool:
+    """Tell whether a service answers ``/health`` at `url`."""
+    try:
+        async with httpx.AsyncClient(trust_env=False, verify=tls_for(url), timeout=2) as client:
+            return (await client.get(f"{url}/health")).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def python_program(*arguments: str) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from typing import Annotated, Final
 
 import typer
 
-from batuta.cli.orchestra import Orchestra, OrchestraConfig, playing, read_orchestra
+from batuta.cli.orchestra import Orchestra, playing
+from batuta.cli.plan import OrchestraConfig, read_orchestra
 from batuta.cli.signals import until_stopped
 
 DEFAULT_CONFIG: Final = Path("batuta.yaml")
@@ -29,8 +30,7 @@ def up(
 async def _play(config: OrchestraConfig, folder: Path) -> None:
     async with playing(config, folder, typer.echo) as orchestra:
         print_addresses(orchestra)
-        if orchestra.supervisor is not None:
-            await orchestra.supervisor.broken
+        await orchestra.supervisor.broken
 
 
 def print_addresses(orchestra: Orchestra) -> None:

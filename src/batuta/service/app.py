@@ -1,7 +1,8 @@
 """The web application that every service starts from: health, metrics, tokens, problems."""
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -70,7 +71,7 @@ def create_app(config: AppConfig) -> FastAPI:
     return app
 
 
-def _ask_for_token(app: FastAPI, token: str, open_paths: Set[str]) -> None:
+def _ask_for_token(app: FastAPI, token: str, open_paths: AbstractSet[str]) -> None:
     expected = f"Bearer {token}".encode()
 
     @app.middleware("http")

@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol, TypeVar
@@ -13,8 +14,8 @@ from typing import Final, Protocol, TypeVar
 import uvicorn
 from fastapi import FastAPI
 
-from batuta.errors import ConfigurationError
 from batuta.service.lifeline import watch_lifeline
+from batuta.service.listening import address_of, listening
 from batuta.service.settings import ServiceSettings
 
 LOG: Final = logging.getLogger(__name__)
@@ -58,36 +59,6 @@ def run_service(name: str, settings: S, open_service: OpenService[S]) -> None:
     watch_lifeline()
     with listening(settings) as sock:
         asyncio.run(_serve(name, settings, open_service, sock))
-
-
-@contextlib.contextmanager
-def listening(settings: ServiceSettings) -> Iterator[socket.socket]:
-    """Take the port before anything else is done.
-
-    Raises
-    ------
-    ConfigurationError
-        If the port is in use, or the host is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # Said to be TCP, or asyncio leaves Nagle's algorithm on and each answer waits 40 ms.
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((settings.host, settings.port))
-            sock.listen(2048)
-        except OSError as exc:
-            raise ConfigurationError(
-                f"--port {settings.port} on {settings.host}: {exc.strerror or exc} "
-                "(give another with --port; 0 takes a free one)"
-            ) from exc
-        yield sock
-
-
-def address_of(sock: socket.socket) -> str:
-    """URL of a listening socket."""
-    host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _serve(name: str, settings: S, open_service: OpenService[S], sock: socket.socket) -> None:
@@ -153,12 +124,20 @@ def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
 
 def set_up_logging(level: str = "INFO") -> None:
     """Log to standard error, one line each, with the time in UTC."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     formatter = logging.Formatter(
         "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
     )
+    formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Each call by httpx, each reconnection attempt by nats, each plugin of alembic is not news.
-    for chatty in ("alembic", "httpx", "httpcore", "nats"):
+    # Each call by httpx, and each reconnection attempt by nats, is not news.
+    for chatty in ("httpx", "httpcore", "nats"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class _StandardError(logging.Handler):
+    """Writes to what standard error is when the line is written, not when logging was set up."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
