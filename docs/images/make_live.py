@@ -1,11 +1,9 @@
 # ruff: noqa: INP001  a script, of no package
 """Draws `live.svg`: the screen of `batuta watch`, as it is at one moment of a demonstration.
 
-While ``batuta demo`` runs, with the addresses that it prints::
-
-    python docs/images/make_live.py nats://127.0.0.1:4222 http://127.0.0.1:8002
-
-The moment is the first at which the tiles of DISPARITY are half done again, after its kill.
+Start it, then ``batuta demo`` in another terminal. Where the demonstration takes other ports than
+the default ones, give the addresses of its NATS and of its conductor. The moment is the first at
+which the tiles of DISPARITY are half done again, after its kill.
 """
 
 import asyncio
@@ -13,7 +11,7 @@ import io
 import re
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
@@ -25,21 +23,32 @@ from batuta.cli.screen import Screen
 from batuta.cli.stage import listening
 from batuta.graph import Graph
 from batuta.messaging import NatsConfig, connect
+from batuta.service.client import ServiceError
 
 TARGET: Final = Path(__file__).with_name("live.svg")
+ADDRESSES: Final = ("nats://127.0.0.1:4222", "http://127.0.0.1:8002")
 POLL_S: Final = 0.05
 FORM: Final = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 """Rich's own, but for its fonts: those are fetched from elsewhere."""
 
 
 async def main(nats_url: str, conductor_url: str) -> None:
-    """Wait for the moment, and draw it."""
+    """Wait for the demonstration, then for the moment, and draw it."""
     with ConductorClient(conductor_url) as conductor:
-        scene = Scene(Graph.parse(conductor.graph()))
+        scene = Scene(Graph.parse(await first_answer(conductor)))
         async with connect(NatsConfig(url=nats_url), "live") as bus, listening(bus, scene):
             for observation in conductor.observations():
                 scene.learn(conductor.observation(observation["obs_id"]))
             await draw(scene)
+
+
+async def first_answer(conductor: ConductorClient) -> dict[str, Any]:
+    """The graph, once the conductor is there."""
+    while True:
+        try:
+            return conductor.graph()
+        except ServiceError:
+            await asyncio.sleep(POLL_S)
 
 
 async def draw(scene: Scene) -> None:
@@ -61,4 +70,4 @@ def moment(scene: Scene) -> bool:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:3]))
+    asyncio.run(main(*(sys.argv[1:] or ADDRESSES)))
