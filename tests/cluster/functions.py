@@ -59,10 +59,11 @@ def fail(message: str, *_: Any) -> NoReturn:
 
 
 class StubbornError(Exception):
-    """Cannot be unpickled: it needs two arguments and keeps one."""
+    """Cannot be pickled: it holds a lock."""
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what} {why}")
+        self.lock = threading.Lock()
 
 
 def fail_stubbornly() -> NoReturn:
