@@ -9,9 +9,16 @@ from typing import Any, Final
 
 import pytest
 import typer
+from pydantic import BaseModel
 
 from batuta.cli.app import app
+from batuta.cli.plan import OrchestraConfig
+from batuta.conductor import ConductorSettings
 from batuta.graph import Graph
+from batuta.messaging import decode_activity, decode_data
+from batuta.pipeline import PipelineSettings
+from batuta.pipeline.simulate import SimulateSettings
+from batuta.sdb import SdbSettings
 
 ROOT: Final = Path(__file__).parents[2]
 HELLO: Final = ROOT / "examples" / "hello"
@@ -160,3 +167,37 @@ def test_graphs_written_in_the_documentation_are_right() -> None:
     written = re.compile(r"graph\.json <<'END'\n(.*?)^END$", re.MULTILINE | re.DOTALL)
     [document] = written.findall(page.read_text(encoding="utf-8"))
     assert len(Graph.parse(json.loads(document)).products) == 3
+
+
+@pytest.mark.parametrize("command", ["sdb", "conductor", "pipeline", "simulate"])
+def test_every_option_of_a_service_is_in_the_reference_of_commands(command: str) -> None:
+    reference = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    service: Any = typer.main.get_command(app)
+    options = {
+        each.opts[0] for each in service.commands[command].params if each.opts[0][:2] == "--"
+    }
+    assert {each for each in options - {"--help"} if f"`{each}`" not in reference} == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "model"),
+    [
+        ("configuration", OrchestraConfig),
+        ("conductor", ConductorSettings),
+        ("sdb", SdbSettings),
+        ("pipeline", PipelineSettings),
+        ("pipeline", SimulateSettings),
+    ],
+)
+def test_every_setting_is_in_its_reference(page: str, model: type[BaseModel]) -> None:
+    reference = (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8")
+    assert {name for name in model.model_fields if f"`{name}`" not in reference} == set()
+
+
+def test_the_events_shown_are_events() -> None:
+    announced, bare, activity = fences(ROOT / "docs" / "reference" / "events.md", "json")
+    assert decode_data(announced.encode()).product == "QPO_ECL"
+    assert decode_data(bare.encode()).obs_id == "sb25112001"
+    heard = decode_activity(activity.encode())
+    assert heard.processing is not None
+    assert heard.processing.state == "running"
