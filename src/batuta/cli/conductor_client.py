@@ -44,6 +44,10 @@ class ConductorClient:
         """Ask for a product; returns the processing."""
         return self._call("POST", "/processings", json={"product": product, "obs_id": obs_id})
 
+    def retry(self, processing_id: str) -> dict[str, Any]:
+        """Try a failed or cancelled processing again; returns it."""
+        return self._call("POST", f"/processings/{quote(processing_id, safe='')}/retry")
+
     def observations(self) -> Iterator[dict[str, Any]]:
         """All observations, in brief."""
         return self._pages("/observations")

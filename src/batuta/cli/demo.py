@@ -24,7 +24,13 @@ def demo(
         Path, typer.Option("--output", "-o", help="Folder for the quicklook pictures.")
     ] = OUTPUT,
     limit_s: Annotated[
-        float, typer.Option(min=1, help="Give up after so many seconds, naming what is missing.")
+        float,
+        typer.Option(
+            "--limit",
+            "--limit-s",
+            min=1,
+            help="Give up after so many seconds, naming what is missing.",
+        ),
     ] = LIMIT_S,
     *,
     keep: Annotated[

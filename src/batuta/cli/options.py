@@ -14,6 +14,7 @@ import typer
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from batuta.errors import ConfigurationError
 from batuta.service.settings import settings_problems
@@ -114,13 +115,13 @@ def arguments_of(settings: BaseModel) -> list[str]:
 
 def _option(name: str, info: FieldInfo) -> inspect.Parameter:
     kind = _simple_type(info.annotation)
-    default = info.get_default(call_default_factory=True)
-    shown = None if info.is_required() or default in (None, {}) else str(default)
+    # A default that is made when it is wanted depends on the machine: its help says it.
+    default = None if info.default is PydanticUndefined else info.default
     declared = typer.Option(
         *_option_names(name),
         envvar=f"BATUTA_{name.upper()}",
-        help=info.description,
-        show_default=shown if shown is not None else False,
+        help=info.description if default is None else f"{info.description} (default: {default})",
+        show_default=False,
         metavar="PROVIDER=URL" if kind == list[str] else None,
     )
     return _parameter(name, kind | None if kind != list[str] else kind, declared)

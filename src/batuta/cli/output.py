@@ -53,6 +53,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         header_style="bold",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
+        collapse_padding=True,
         pad_edge=False,
     )
     for column in columns:

@@ -72,6 +72,10 @@ class Performance:
             async with showing(self._scene, "Batuta plays: products per observation", console):
                 self._scene.say("NATS, the sdb, five pipelines and the conductor start")
                 orchestra = await services.enter_async_context(self._services())
+                self._scene.say(
+                    f"beside it, try: batuta watch --conductor-url {orchestra.conductor_url} "
+                    f"--nats-url {orchestra.nats_url}"
+                )
                 complete = await self._perform(orchestra, observations, began)
             made = await asyncio.to_thread(self._collect, orchestra, list(inputs))
             await asyncio.to_thread(print_report, made, self._wishes.output, self._scene.retries)

@@ -1,6 +1,7 @@
 """`batuta import`, `export`, `ls` and `make`: products by hand."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -22,6 +23,8 @@ from batuta.sdb.client import SdbClient
 from batuta.sdb.records import StoredProduct
 
 PANEL: Final = "Products"
+ENDING: Final = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
+"""Of a file's name from outside, all that is taken over: ``.fits``, ``.tar.gz``."""
 PATIENCE_S: Final = 5.0
 """How long a person waits for an sdb that does not answer, in seconds."""
 
@@ -35,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command("export", rich_help_panel=PANEL)(export)
     app.command("ls", rich_help_panel=PANEL)(ls)
     app.command("make", rich_help_panel=PANEL)(make)
+    app.command("retry", rich_help_panel=PANEL)(retry)
 
 
 def import_product(
@@ -65,16 +69,17 @@ def export(
     version: Annotated[int | None, typer.Option(help="Version; by default the newest.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write; by default PRODUCT-OBS_ID."),
+        typer.Option("--output", "-o", help="File to write; by default PRODUCT-OBS_ID-vN."),
     ] = None,
     sdb_url: SdbUrl = SDB_URL,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Export a product's file from the sdb, checked against its digest."""
-    to = output or Path(f"{product}-{obs_id}")
     with SdbClient(sdb_url, patience_s=PATIENCE_S) as sdb:
-        stored = sdb.export(product, obs_id, version=version, to=to)
+        known = sdb.get(product, obs_id, version)
+        to = output or Path(_file_name(known))
+        stored = sdb.export(product, obs_id, version=known.version, to=to)
     if as_json:
         print_json({**stored.model_dump(mode="json"), "file": str(to)})
     else:
@@ -130,8 +135,30 @@ def make(
         )
 
 
+def retry(
+    processing_id: Annotated[str, typer.Argument(help="As batuta status shows it.")],
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Try a failed or cancelled processing again, with all its attempts anew."""
+    with ConductorClient(conductor_url) as conductor:
+        processing = conductor.retry(processing_id)
+    if as_json:
+        print_json(processing)
+    else:
+        typer.echo(f"{processing['product']} of {processing['obs_id']}: tried again")
+
+
 def _name(stored: StoredProduct) -> str:
     return f"{stored.product} of {stored.obs_id}, version {stored.version},"
+
+
+def _file_name(stored: StoredProduct) -> str:
+    """A name for the file of a product: its own, with the ending that it was imported with."""
+    ending = ENDING.search(stored.filename or "")
+    suffix = ending.group() if ending else ""
+    return f"{stored.product}-{stored.obs_id}-v{stored.version}{suffix}"
 
 
 def _json_object(option: str, text: str | None) -> dict[str, Any] | None:

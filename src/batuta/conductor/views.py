@@ -167,15 +167,17 @@ class Views:
                 row[0]: row[1]
                 for row in connection.execute(query.where(available.c.obs_id == obs_id))
             }
-            rows = [
-                row for row in self._of_observation(connection, obs_id) if row.product == product
-            ]
-        lacks = self._lacks(product, there)
+            every = self._of_observation(connection, obs_id)
+        rows = [row for row in every if row.product == product]
         return Why(
             product=product,
             obs_id=obs_id,
-            answer=_answer(product, there, rows, lacks, self._graph),
-            lacks=lacks,
+            answer=(
+                _answer_of_processing(product, rows[-1])
+                if rows
+                else _answer(product, there, every, self._graph)
+            ),
+            lacks=self._lacks(product, there),
             available=there,
             processings=[shown(row) for row in rows],
         )
@@ -251,23 +253,29 @@ def _states(connection: sa.Connection, observations: list[str]) -> dict[str, dic
     return found
 
 
-def _answer(
-    product: str,
-    there: Mapping[str, int],
-    rows: list[Row],
-    lacks: list[str],
-    graph: Graph,
-) -> str:
-    if rows:
-        return _answer_of_processing(product, rows[-1])
+def _answer(product: str, there: Mapping[str, int], rows: list[Row], graph: Graph) -> str:
+    """Say it of a product with no processing, from what its observation has and lacks."""
     if product in there:
         how = "arrived from outside" if product in graph.inputs else "archived by hand"
         return f"{product} is available: it {how}"
-    if product in graph.inputs:
+    if product not in graph.products:
         return f"{product} is an input, and has not arrived"
-    if lacks:
-        return f"{product} was not made: it lacks {', '.join(lacks)}"
+    absent = [name for name in graph.products[product].m_input if name not in there]
+    if absent:
+        told = "; ".join(_absence(name, rows, graph, there) for name in absent)
+        return f"{product} was not made: it lacks {told}"
     return f"{product} was not made: none of its inputs has been announced since it could be"
+
+
+def _absence(name: str, rows: list[Row], graph: Graph, there: Mapping[str, int]) -> str:
+    """Why an input is not there: it failed, is being made, lacks inputs itself, or never came."""
+    row = next((row for row in reversed(rows) if row.product == name), None)
+    if row is not None:
+        return f"{name}, which is {row.state}" + (f" ({row.error})" if row.error else "")
+    if name in graph.inputs:
+        return f"{name}, which has not arrived"
+    lacks = ", ".join(graph.missing_for(name, there))
+    return f"{name}, which lacks {lacks}" if lacks else f"{name}, which is not made yet"
 
 
 def _answer_of_processing(product: str, row: Row) -> str:
