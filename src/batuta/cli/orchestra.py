@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import fcntl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -12,11 +11,11 @@ import httpx
 
 from batuta.cli.plan import OrchestraConfig, Part, Plan
 from batuta.cli.supervisor import ProgramError, Supervisor, supervising
-from batuta.errors import ConfigurationError
 from batuta.graph import read_graph
 from batuta.pipeline.settings import PipelineSettings
 from batuta.pipeline.simulate.settings import SimulateSettings
 from batuta.service.client import tls_for
+from batuta.service.folders import own_folder
 
 NATS_TRIES: Final = 4
 
@@ -61,9 +60,13 @@ async def playing(
     ProgramError
         If a service does not start.
     """
-    with Plan(config, folder) as plan, _alone_in(plan.data_dir):
+    with Plan(config, folder) as plan, own_folder(plan.data_dir, _taken(plan)):
         async with supervising(plan.data_dir / "logs", tell) as supervisor:
             yield await _start_all(plan, supervisor)
+
+
+def _taken(plan: Plan) -> str:
+    return f"data_dir {plan.data_dir}: another orchestra is playing with it"
 
 
 async def _start_all(plan: Plan, supervisor: Supervisor) -> Orchestra:
@@ -114,17 +117,3 @@ async def _name_at(url: str) -> str:
     async with httpx.AsyncClient(trust_env=False, verify=tls_for(url)) as client:
         health = (await client.get(f"{url}/health")).json()
     return str(health["service"])
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Let no second orchestra play with the same files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise ConfigurationError(
-                f"data_dir {folder}: another orchestra is playing with it"
-            ) from exc
-        yield

@@ -1,10 +1,9 @@
 """A service that carries processings out, whatever runs them: REST, activity, records."""
 
 import asyncio
-import fcntl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Final
 from fastapi import FastAPI
 
 from batuta import __version__
-from batuta.errors import ConfigurationError
 from batuta.messaging import Bus, ServiceStatus, connect
 from batuta.pipeline.bodies import PipelineProcessing
 from batuta.pipeline.routes import Routes
@@ -26,6 +24,7 @@ from batuta.pipeline.writer import Writer
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.database import open_database
+from batuta.service.folders import own_folder
 
 LOGS_SWEPT_EVERY_S: Final = 3600.0
 
@@ -61,24 +60,10 @@ class Plan:
         return frozenset(offer.provider for offer in self.offers.values())
 
 
-@contextmanager
-def own_folder(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this service alone.
-
-    Raises
-    ------
-    ConfigurationError
-        If another service holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "in-use").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise ConfigurationError(
-                f"--data-dir {folder}: another service works there (give each its own)"
-            ) from exc
-        yield
+def own_data_dir(folder: Path) -> AbstractContextManager[None]:
+    """Hold the service's `data_dir`: its database and its work folders are one service's."""
+    refusal = f"--data-dir {folder}: another service works there (give each its own)"
+    return own_folder(folder, refusal)
 
 
 @asynccontextmanager

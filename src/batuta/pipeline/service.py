@@ -8,7 +8,7 @@ from batuta.errors import ConfigurationError
 from batuta.pipeline.declaration import Pipeline
 from batuta.pipeline.loading import load
 from batuta.pipeline.processes import Workshop, open_process_runner
-from batuta.pipeline.processings import Plan, ProcessingsService, open_service, own_folder
+from batuta.pipeline.processings import Plan, ProcessingsService, open_service, own_data_dir
 from batuta.pipeline.scheduler import Offer
 from batuta.pipeline.settings import PipelineSettings
 from batuta.service.runner import run_service
@@ -52,7 +52,7 @@ async def open_pipeline(
     offers = {
         name: Offer(pipeline.name, spec.timeout_s) for name, spec in pipeline.products.items()
     }
-    with own_folder(folder), open_process_runner(workshop, _module_of(pipeline)) as runner:
+    with own_data_dir(folder), open_process_runner(workshop, _module_of(pipeline)) as runner:
         plan = Plan(
             name=pipeline.name,
             description=_description(pipeline),

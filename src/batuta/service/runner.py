@@ -130,7 +130,11 @@ def set_up_logging(level: str = "INFO") -> None:
     )
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    root = logging.getLogger()
+    for earlier in [one for one in root.handlers if isinstance(one, _StandardError)]:
+        root.removeHandler(earlier)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
     # Each call by httpx, and each reconnection attempt by nats, is not news.
     for chatty in ("httpx", "httpcore", "nats"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

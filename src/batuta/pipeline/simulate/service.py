@@ -13,7 +13,7 @@ from typing import Final
 from batuta.graph import read_graph
 from batuta.messaging import Progress
 from batuta.pipeline.bodies import Outcome, ProductVersion
-from batuta.pipeline.processings import Plan, ProcessingsService, open_service, own_folder
+from batuta.pipeline.processings import Plan, ProcessingsService, open_service, own_data_dir
 from batuta.pipeline.runner import Job
 from batuta.pipeline.scheduler import Offer
 from batuta.pipeline.simulate.settings import SimulateSettings
@@ -41,7 +41,7 @@ async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[P
     }
     with ExitStack() as stack:
         folder = settings.folder(NAME)
-        stack.enter_context(own_folder(folder))
+        stack.enter_context(own_data_dir(folder))
         files = folder / "files"
         shutil.rmtree(files, ignore_errors=True)  # those of a service that was killed
         files.mkdir()
