@@ -1,5 +1,6 @@
 """The conductor's REST interface."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -111,7 +112,7 @@ def _add_processings(app: FastAPI, parts: Parts) -> None:
     @app.post("/processings", tags=["processings"], status_code=HTTPStatus.ACCEPTED)
     async def make(order: Order, response: Response) -> ConductorProcessing:
         """Have a product made, whatever was made before."""
-        _refuse_impossible(parts, order)
+        await asyncio.to_thread(_refuse_impossible, parts, order)
         row = await dispatcher.write(dispatcher.ledger.ask_for, order.product, order.obs_id)
         dispatcher.wake()
         response.headers["Location"] = f"/processings/{row.id}"
@@ -130,14 +131,14 @@ def _add_processings(app: FastAPI, parts: Parts) -> None:
         )
         if before is not None:
             await _cancel_at_provider(parts, before)
-        return _known(views, processing_id)
+        return await asyncio.to_thread(_known, views, processing_id)
 
     @app.post(
         "/processings/{processing_id}/retry", tags=["processings"], status_code=HTTPStatus.ACCEPTED
     )
     async def retry(processing_id: str) -> ConductorProcessing:
         """Try a failed or cancelled processing again, with all its attempts anew."""
-        known = _known(views, processing_id)
+        known = await asyncio.to_thread(_known, views, processing_id)
         row = await dispatcher.write(dispatcher.ledger.retry, processing_id)
         if row is None:
             raise ProblemError(

@@ -48,6 +48,7 @@ from batuta.service.database import open_database
 LOG: Final = logging.getLogger(__name__)
 
 NAME: Final = "conductor"
+COUNTED_EVERY_S: Final = 2.0
 FORGOTTEN_AFTER_S: Final = 3 * HEARTBEAT_S
 """A service that has not been heard for so long is not shown any more."""
 
@@ -81,6 +82,7 @@ class Voice:
         self.reporter = ActivityReporter(bus, self._status)
         self._url = url
         self._heard: dict[str, tuple[float, ServiceStatus]] = {}
+        self._counts: dict[str, int] = {}
 
     def hear(self, status: ServiceStatus) -> None:
         """Take note of what a service says of itself."""
@@ -106,8 +108,19 @@ class Voice:
         if row.state != ProcessingState.SUCCEEDED:
             self.reporter.report(Processing(**shown(row).model_dump(include=_PROCESSING_KEYS)))
 
+    async def run(self) -> None:
+        """Speak, and keep count of what is open, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.reporter.run())
+            group.create_task(self._keep_count())
+
+    async def _keep_count(self) -> None:
+        while True:
+            self._counts = await asyncio.to_thread(self.views.open_counts)
+            await asyncio.sleep(COUNTED_EVERY_S)
+
     def _status(self) -> ServiceStatus:
-        counts = self.views.counts()
+        counts = self._counts
         return ServiceStatus(
             name=NAME,
             kind="conductor",
@@ -152,7 +165,7 @@ class Conductor:
             group.create_task(self._data.run(self._hear_data))
             group.create_task(self._activity.run(self._hear_activity))
             group.create_task(self._dispatcher.run())
-            group.create_task(self._voice.reporter.run())
+            group.create_task(self._voice.run())
 
     async def _hear_data(self, deliveries: Sequence[Delivery[DataAvailable]]) -> None:
         self.notifications += len(deliveries)
@@ -279,6 +292,6 @@ class _Metrics:
         yield states
 
 
-_NOT_SENT: Final = (ProcessingState.WAITING, ProcessingState.RETRYING, ProcessingState.HELD)
+_NOT_SENT: Final = (ProcessingState.WAITING, ProcessingState.RETRYING)
 _SENT: Final = (ProcessingState.REQUESTED, ProcessingState.QUEUED, ProcessingState.RUNNING)
 _PROCESSING_KEYS: Final = set(Processing.model_fields)

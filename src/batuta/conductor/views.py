@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 
 from batuta.conductor.ledger import Row
-from batuta.conductor.schema import available
+from batuta.conductor.schema import ACTIVE, PENDING, available
 from batuta.conductor.schema import processings as table
 from batuta.graph import Graph
 from batuta.messaging import Processing, ProcessingState, Progress
@@ -110,6 +110,16 @@ class Views:
     def counts(self) -> dict[str, int]:
         """How many processings are in each state."""
         query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
+        with reading(self._engine) as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def open_counts(self) -> dict[str, int]:
+        """`counts` of what has not ended: it costs no more as processings end."""
+        query = (
+            sa.select(table.c.state, sa.func.count())
+            .where(sa.or_(sa.text(PENDING), sa.text(ACTIVE)))
+            .group_by(table.c.state)
+        )
         with reading(self._engine) as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
