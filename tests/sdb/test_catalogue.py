@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batuta.sdb.catalogue import Catalogue, NewProduct
+from batuta.sdb.catalogue import Catalogue, NewProduct, Recorded
 from batuta.sdb.service import MIGRATIONS
 from batuta.sdb.tables import METADATA, OUTBOX
 from batuta.service.database import open_database
@@ -45,6 +45,11 @@ def new(product: str, obs_id: str, processing_id: str | None) -> NewProduct:
     )
 
 
+def record(engine: sa.Engine, catalogue: Catalogue, product: NewProduct) -> Recorded:
+    with engine.begin() as connection:
+        return catalogue.record(connection, product)
+
+
 @settings(max_examples=30, deadline=None)
 @given(imports)
 def test_versions_have_no_gaps_and_a_processing_has_one(asked: list[Import]) -> None:
@@ -53,7 +58,7 @@ def test_versions_have_no_gaps_and_a_processing_has_one(asked: list[Import]) -> 
         open_database(f"sqlite:///{folder}/sdb.db", MIGRATIONS) as engine,
     ):
         catalogue = Catalogue(engine, "http://sdb")
-        recorded = [catalogue.record(new(*one)) for one in asked]
+        recorded = [record(engine, catalogue, new(*one)) for one in asked]
         with engine.connect() as connection:
             outbox = connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id)).all()
     made = [r.stored for r in recorded if r.is_new]
@@ -90,6 +95,6 @@ def test_the_migrations_make_the_tables_that_the_code_uses(engine: sa.Engine) ->
 def test_a_database_opened_again_has_what_it_had(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'sdb.db'}"
     with open_database(url, MIGRATIONS) as first:
-        stored = Catalogue(first, "http://sdb").record(new("A", "o1", None)).stored
+        stored = record(first, Catalogue(first, "http://sdb"), new("A", "o1", None)).stored
     with open_database(url, MIGRATIONS) as second:
         assert Catalogue(second, "http://sdb").find("A", "o1") == stored

@@ -12,12 +12,26 @@ import sqlalchemy as sa
 from batuta.messaging import DataAvailable, utc_now
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
 from batuta.sdb.tables import OUTBOX, PRODUCTS
-from batuta.service.database import insert, reading
+from batuta.service.database import reading
 from batuta.service.lists import Page
 from batuta.service.problems import ProblemError
 
 NAMED_AT_MOST: Final = 20
 """How many names a refusal shows of what there is."""
+
+# What every import executes is built once: building costs more than executing.
+_OF_PROCESSING: Final = sa.select(PRODUCTS).where(
+    PRODUCTS.c.processing_id == sa.bindparam("by"),
+    PRODUCTS.c.product == sa.bindparam("of_product"),
+)
+_NEXT_VERSION: Final = sa.select(sa.func.coalesce(sa.func.max(PRODUCTS.c.version), 0) + 1).where(
+    PRODUCTS.c.product == sa.bindparam("of_product"),
+    PRODUCTS.c.obs_id == sa.bindparam("of_obs_id"),
+)
+_INSERTION: Final = (
+    sa.insert(PRODUCTS).values(version=_NEXT_VERSION.scalar_subquery()).returning(PRODUCTS)
+)
+_TO_ANNOUNCE: Final = sa.insert(OUTBOX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +84,8 @@ class Catalogue:
         self._engine = engine
         self._base_url = base_url.rstrip("/")
 
-    def record(self, new: NewProduct) -> Recorded:
-        """Record `new` under the next version, its announcement in the same transaction.
+    def record(self, connection: sa.Connection, new: NewProduct) -> Recorded:
+        """Record `new` under the next version, and its announcement, in a `Committer`'s turn.
 
         A processing imports a product once: a second time, the first record is returned.
 
@@ -80,17 +94,12 @@ class Catalogue:
         ProblemError
             409 if that processing imported the product for another observation.
         """
-        # Two imports may choose the same version: the one that comes second chooses again.
-        while True:
-            with self._engine.begin() as connection:
-                known = self._of_processing(connection, new)
-                if known is not None:
-                    return Recorded(known, is_new=False)
-                row = connection.execute(_insertion(connection, new)).one_or_none()
-                if row is not None:
-                    stored = self._stored(row)
-                    connection.execute(sa.insert(OUTBOX).values(**_announcement(stored)))
-                    return Recorded(stored, is_new=True)
+        known = self._of_processing(connection, new)
+        if known is not None:
+            return Recorded(known, is_new=False)
+        stored = self._stored(connection.execute(_INSERTION, _values(new)).one())
+        connection.execute(_TO_ANNOUNCE, _announcement(stored))
+        return Recorded(stored, is_new=True)
 
     def find(self, product: str, obs_id: str, version: int | None = None) -> StoredProduct:
         """Return that version of a product, or its newest.
@@ -144,12 +153,8 @@ class Catalogue:
     def _of_processing(self, connection: sa.Connection, new: NewProduct) -> StoredProduct | None:
         if new.processing_id is None:
             return None
-        table = PRODUCTS.c
-        row = connection.execute(
-            sa.select(PRODUCTS).where(
-                table.processing_id == new.processing_id, table.product == new.product
-            )
-        ).one_or_none()
+        asked = {"by": new.processing_id, "of_product": new.product}
+        row = connection.execute(_OF_PROCESSING, asked).one_or_none()
         if row is not None and row.obs_id != new.obs_id:
             raise ProblemError(
                 HTTPStatus.CONFLICT,
@@ -177,19 +182,15 @@ class Catalogue:
         return f"{self._base_url}/products/{product}/{obs_id}/versions/{values['version']}/data"
 
 
-def _insertion(connection: sa.Connection, new: NewProduct) -> Any:
-    table = PRODUCTS.c
-    newest = sa.select(sa.func.coalesce(sa.func.max(table.version), 0) + 1).where(
-        table.product == new.product, table.obs_id == new.obs_id
-    )
-    values = {
+def _values(new: NewProduct) -> dict[str, Any]:
+    return {
         **vars(new),
         "metadata": dict(new.metadata),
         "inputs": [ref.model_dump() for ref in new.inputs],
-        "version": newest.scalar_subquery(),
         "created": utc_now(),
+        "of_product": new.product,
+        "of_obs_id": new.obs_id,
     }
-    return insert(connection, PRODUCTS).values(values).on_conflict_do_nothing().returning(PRODUCTS)
 
 
 def _announcement(stored: StoredProduct) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -13,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from batuta.sdb.catalogue import Catalogue, NewProduct, Recorded
+from batuta.sdb.committer import Committer
 from batuta.sdb.form import MAX_FIELDS_BYTES, ImportForm, ImportRequest
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.store import Store, StoreError, Upload
@@ -39,6 +41,8 @@ class Importer:
     ----------
     store, catalogue
         Where bytes and records go.
+    committer : Committer
+        Commits the records, those of several imports together.
     metrics : SdbMetrics
         Counts them.
     max_upload_bytes : int
@@ -49,6 +53,7 @@ class Importer:
 
     store: Store
     catalogue: Catalogue
+    committer: Committer
     metrics: SdbMetrics
     max_upload_bytes: int
     announce: Callable[[], None]
@@ -90,32 +95,20 @@ class Importer:
                 if form.waiting_bytes >= WRITE_BYTES:
                     await writer.write(form.take())
             asked = form.finish()
-            await writer.write(form.take())
-            await writer.settle()
-            recorded = await run_in_threadpool(self._record, asked, writer.upload)
+            upload = await writer.keep(form.take(), asked.sha256)
+        new = _new_product(asked, upload)
+        recorded = await self.committer.commit(partial(self.catalogue.record, new=new))
+        self._count(recorded)
         self.announce()
         return recorded
 
     @asynccontextmanager
     async def _receiving(self) -> AsyncIterator["_Writer"]:
-        upload = await run_in_threadpool(self.store.receive)
-        writer = _Writer(upload, self.max_upload_bytes)
+        writer = _Writer(self.store, self.max_upload_bytes)
         try:
             yield writer
         finally:
             await writer.stop()
-
-    def _record(self, asked: ImportRequest, upload: Upload) -> Recorded:
-        if asked.sha256 is not None and asked.sha256.lower() != upload.sha256:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"file: its SHA-256 is {upload.sha256}, not {asked.sha256} as declared; "
-                "nothing was recorded",
-            )
-        self.store.keep(upload)
-        recorded = self.catalogue.record(_new_product(asked, upload))
-        self._count(recorded)
-        return recorded
 
     def _count(self, recorded: Recorded) -> None:
         if recorded.is_new:
@@ -158,32 +151,65 @@ class _Body:
 
 
 class _Writer:
-    """Writes an upload in a thread, one piece while the next is being received."""
+    """Writes an upload in a thread, one piece while the next is being received.
 
-    def __init__(self, upload: Upload, max_bytes: int) -> None:
-        self.upload = upload
+    A small file comes in one piece, and costs one call of a thread for all that is done to it.
+    """
+
+    def __init__(self, store: Store, max_bytes: int) -> None:
+        self._store = store
         self._max_bytes = max_bytes
         self._total_bytes = 0
-        self._writing: asyncio.Task[None] | None = None
+        self._upload: Upload | None = None
+        self._writing: asyncio.Task[Upload] | None = None
 
     async def write(self, pieces: list[bytes]) -> None:
-        self._total_bytes += sum(map(len, pieces))
-        if self._total_bytes > self._max_bytes:
-            raise _too_large(self._max_bytes)
-        await self.settle()
-        self._writing = asyncio.create_task(run_in_threadpool(self.upload.write, pieces))
+        """Begin to write `pieces`, once those before are written."""
+        self._count(pieces)
+        await self._settle()
+        self._writing = asyncio.create_task(run_in_threadpool(self._write, pieces))
 
-    async def settle(self) -> None:
-        """Wait for what is being written."""
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            await writing
+    async def keep(self, last: list[bytes], declared_sha256: str | None) -> Upload:
+        """Write the `last` pieces, and return once the store has taken the whole file."""
+        self._count(last)
+        await self._settle()
+        return await run_in_threadpool(self._keep, last, declared_sha256)
 
     async def stop(self) -> None:
         """Close the upload, once nothing writes it any more."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
-        await run_in_threadpool(self.upload.close)
+        if self._upload is not None and not self._upload.closed:
+            await run_in_threadpool(self._upload.close)
+
+    async def _settle(self) -> None:
+        """Wait for what is being written."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
+
+    def _count(self, pieces: list[bytes]) -> None:
+        self._total_bytes += sum(map(len, pieces))
+        if self._total_bytes > self._max_bytes:
+            raise _too_large(self._max_bytes)
+
+    def _write(self, pieces: list[bytes]) -> Upload:
+        if self._upload is None:
+            self._upload = self._store.receive()
+        self._upload.write(pieces)
+        return self._upload
+
+    def _keep(self, last: list[bytes], declared_sha256: str | None) -> Upload:
+        upload = self._write(last)
+        if declared_sha256 is not None and declared_sha256.lower() != upload.sha256:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"file: its SHA-256 is {upload.sha256}, not {declared_sha256} as declared; "
+                "nothing was recorded",
+            )
+        self._store.keep(upload)
+        upload.close()
+        return upload
 
 
 def _new_product(asked: ImportRequest, upload: Upload) -> NewProduct:

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from batuta import __version__
 from batuta.messaging import Bus, ServiceStatus, connect
 from batuta.sdb.catalogue import Catalogue
+from batuta.sdb.committer import Committer
 from batuta.sdb.imports import Importer
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.outbox import Announcer
@@ -43,23 +44,31 @@ class Sdb:
         What it was told.
     url : str
         The address that it listens on.
-    engine, bus, store
+    engine, committer, bus, store
         What it works with; whoever made them closes them.
     """
 
     def __init__(
-        self, settings: SdbSettings, url: str, engine: sa.Engine, bus: Bus, store: Store
+        self,
+        settings: SdbSettings,
+        url: str,
+        *,
+        engine: sa.Engine,
+        committer: Committer,
+        bus: Bus,
+        store: Store,
     ) -> None:
         self._url = settings.public_url or url
         self._bus = bus
         self._metrics = SdbMetrics()
         self._catalogue = Catalogue(engine, self._url)
-        self._announcer = Announcer(engine, bus)
+        self._announcer = Announcer(engine, committer, bus)
         self._reporter = ActivityReporter(bus, self.status)
         self._metrics.watch_outbox(self._announcer.length)
         importer = Importer(
             store=store,
             catalogue=self._catalogue,
+            committer=committer,
             metrics=self._metrics,
             max_upload_bytes=settings.max_upload_bytes,
             announce=self._announcer.wake,
@@ -114,8 +123,8 @@ async def open_sdb(settings: SdbSettings, url: str) -> AsyncIterator[Sdb]:
     """
     store = open_store(settings)
     with open_database(settings.database_url, MIGRATIONS) as engine:
-        async with connect(settings.nats, NAME) as bus:
-            yield Sdb(settings, url, engine, bus, store)
+        async with connect(settings.nats, NAME) as bus, Committer(engine) as committer:
+            yield Sdb(settings, url, engine=engine, committer=committer, bus=bus, store=store)
 
 
 async def _on_storage_error(request: Request, exc: Exception) -> JSONResponse:

@@ -44,6 +44,7 @@ class Upload:
         self.path, self._descriptor = _create_locked(folder)
         self._hash = hashlib.sha256()
         self.size = 0
+        self.closed = False
 
     @property
     def sha256(self) -> str:
@@ -63,6 +64,7 @@ class Upload:
 
     def close(self) -> None:
         """Remove the file, unless the store has taken it."""
+        self.closed = True
         self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
 

@@ -1,0 +1,109 @@
+"""Writes to the database: those that wait share one transaction, and so one sync of the disk."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import sqlalchemy as sa
+from starlette.concurrency import run_in_threadpool
+
+WRITERS_LOCK: Final = 2_718_281_829
+"""PostgreSQL's number of the lock that the processes of the sdb take turns by."""
+
+T = TypeVar("T")
+
+Write = Callable[[sa.Connection], Any]
+
+
+class Committer:
+    """Carries writes out in the order that they come in; each is committed when it returns.
+
+    One transaction is open at a time. What comes while it is being committed waits, and
+    shares the next one.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        The database.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._waiting: list[tuple[Write, asyncio.Future[Any]]] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    async def commit(self, write: Callable[[sa.Connection], T]) -> T:
+        """Call `write` in a transaction; return what it returned, once committed.
+
+        What `write` raises is raised, and nothing of it is done; the writes that share its
+        transaction are not touched by that.
+
+        Raises
+        ------
+        sqlalchemy.exc.OperationalError
+            If the database does not answer; nothing was committed, or nothing can be known.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((write, future))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_waiting())
+        return await future
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._committing is not None:
+            await self._committing
+
+    async def _commit_waiting(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            writes = [write for write, _ in batch]
+            try:
+                outcomes = await run_in_threadpool(self._commit, writes)
+            except Exception as exc:  # noqa: BLE001  raised again, in each who waits
+                outcomes = [exc] * len(batch)
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                _settle(future, outcome)
+
+    def _commit(self, writes: list[Write]) -> list[Any]:
+        with self._engine.begin() as connection:
+            _take_turn(connection)
+            return [_outcome(connection, write) for write in writes]
+
+
+def _take_turn(connection: sa.Connection) -> None:
+    """Wait for the other processes' transactions, as SQLite does by itself.
+
+    So writers never wait for each other's rows in a circle, whatever the order of theirs.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS_LOCK)))
+
+
+def _outcome(connection: sa.Connection, write: Write) -> Any:
+    """Return what `write` returns, or what it raises, all that it did undone."""
+    try:
+        with connection.begin_nested():
+            return write(connection)
+    except sa.exc.OperationalError:
+        # The database itself: the transaction is lost for all who share it.
+        raise
+    except Exception as exc:  # noqa: BLE001  raised again, in the one who asked for it
+        return exc
+
+
+def _settle(future: asyncio.Future[Any], outcome: Any) -> None:
+    if future.done():  # whoever waited was cancelled; the write is done all the same
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -1,0 +1,126 @@
+"""Commits: what waits shares one; what fails of it fails alone."""
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import sqlalchemy as sa
+
+from batuta.sdb.catalogue import Catalogue, Recorded
+from batuta.sdb.committer import Committer, Write
+from batuta.sdb.service import MIGRATIONS
+from batuta.sdb.tables import OUTBOX, PRODUCTS
+from batuta.service.database import open_database
+from batuta.service.problems import ProblemError
+from tests.sdb.test_catalogue import new
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    with open_database(database_url, MIGRATIONS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def commits(engine: sa.Engine) -> list[sa.Connection]:
+    """One for each transaction committed."""
+    counted: list[sa.Connection] = []
+    sa.event.listen(engine, "commit", counted.append)
+    return counted
+
+
+async def record_at_once(
+    engine: sa.Engine, asked: list[tuple[str, str, str | None]]
+) -> list[Recorded | BaseException]:
+    catalogue = Catalogue(engine, "http://sdb")
+    async with Committer(engine) as committer:
+        writes = (partial(catalogue.record, new=new(*one)) for one in asked)
+        return await asyncio.gather(*map(committer.commit, writes), return_exceptions=True)
+
+
+def versions(recorded: list[Recorded | BaseException]) -> list[int]:
+    return [one.stored.version for one in recorded if isinstance(one, Recorded)]
+
+
+def rows(engine: sa.Engine, table: sa.Table) -> int:
+    with engine.connect() as connection:
+        return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+
+
+async def test_imports_that_wait_together_are_committed_together(
+    engine: sa.Engine, commits: list[sa.Connection]
+) -> None:
+    recorded = await record_at_once(engine, [("A", "o1", None)] * 50)
+    assert versions(recorded) == list(range(1, 51))
+    assert rows(engine, OUTBOX) == 50
+    assert len(commits) == 1
+
+
+async def test_a_processing_that_imports_twice_in_one_commit_has_one_record(
+    engine: sa.Engine,
+) -> None:
+    recorded = await record_at_once(engine, [("A", "o1", "p1"), ("B", "o1", "p1")] * 2)
+    assert [one.is_new for one in recorded if isinstance(one, Recorded)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert versions(recorded) == [1, 1, 1, 1]
+    assert rows(engine, PRODUCTS) == rows(engine, OUTBOX) == 2
+
+
+async def test_what_fails_fails_alone_and_leaves_nothing(engine: sa.Engine) -> None:
+    catalogue = Catalogue(engine, "http://sdb")
+
+    def taken(connection: sa.Connection) -> None:
+        """Record, then break a rule of the database."""
+        stored = catalogue.record(connection, new("A", "o1", None)).stored
+        values = connection.execute(
+            sa.select(PRODUCTS).where(PRODUCTS.c.version == stored.version)
+        ).one()
+        connection.execute(sa.insert(PRODUCTS), {**values._mapping, "id": None})
+
+    def surprised(connection: sa.Connection) -> None:
+        catalogue.record(connection, new("A", "o1", None))
+        raise ZeroDivisionError
+
+    good: Write = partial(catalogue.record, new=new("A", "o1", None))
+    async with Committer(engine) as committer:
+        outcomes = await asyncio.gather(
+            *map(committer.commit, [good, taken, good, surprised, good]), return_exceptions=True
+        )
+    assert [type(outcome) for outcome in outcomes] == [
+        Recorded,
+        sa.exc.IntegrityError,
+        Recorded,
+        ZeroDivisionError,
+        Recorded,
+    ]
+    assert versions([one for one in outcomes if isinstance(one, Recorded)]) == [1, 2, 3]
+    assert rows(engine, PRODUCTS) == rows(engine, OUTBOX) == 3
+
+
+async def test_a_refusal_is_told_to_the_one_refused(engine: sa.Engine) -> None:
+    catalogue = Catalogue(engine, "http://sdb")
+    first = new("A", "o1", "p1")
+    other = new("A", "o2", None)
+    clash = type(first)(**{**vars(other), "processing_id": first.processing_id})
+    async with Committer(engine) as committer:
+        writes = [partial(catalogue.record, new=one) for one in (first, clash, other)]
+        outcomes = await asyncio.gather(*map(committer.commit, writes), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Recorded, ProblemError, Recorded]
+
+
+async def test_two_processes_of_the_sdb_take_turns(engine: sa.Engine) -> None:
+    asked: list[tuple[str, str, str | None]] = [("A", "o1", None), ("B", "o1", None)]
+    with open_database(
+        engine.url.render_as_string(hide_password=False), MIGRATIONS
+    ) as other_engine:
+        both = await asyncio.gather(
+            *(record_at_once(engine, asked) for _ in range(10)),
+            *(record_at_once(other_engine, asked[::-1]) for _ in range(10)),
+        )
+    everything = [one for recorded in both for one in recorded]
+    assert sorted(versions(everything)) == sorted([*range(1, 21), *range(1, 21)])
