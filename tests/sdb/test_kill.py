@@ -15,6 +15,7 @@ from tests.support.services import ServiceProcess
 from tests.support.waiting import eventually_sync
 
 IMPORTS = 40
+SENDERS = 8
 KILLS = 4
 MIB = 2**20
 
@@ -30,7 +31,7 @@ async def test_every_product_recorded_is_announced_and_every_one_announced_is_th
     settings = make_settings(database_url=database_url, port=free_port())
     service = ServiceProcess("batuta.sdb:run", settings)
     url = service.start()
-    senders = [_Sender(url, make_file, number) for number in range(2)]
+    senders = [_Sender(url, make_file, number) for number in range(SENDERS)]
     for sender in senders:
         sender.start()
     for kill in range(1, KILLS + 1):
@@ -40,7 +41,7 @@ async def test_every_product_recorded_is_announced_and_every_one_announced_is_th
         service.start()
     for sender in senders:
         sender.join()
-    assert [sender.failure for sender in senders] == [None, None]
+    assert [sender.failure for sender in senders] == [None] * SENDERS
     with SdbClient(url) as client:
         recorded = list(client.list())
         _check_bytes(client, recorded, tmp_path / "out")
@@ -49,7 +50,7 @@ async def test_every_product_recorded_is_announced_and_every_one_announced_is_th
     told = {_identity(DataAvailable.model_validate(event.data)) for event in events}
     assert told == {_identity(product) for product in recorded}
     assert sorted(p.processing_id or "" for p in recorded) == sorted(
-        f"p{sender}-{number}" for sender in range(2) for number in range(IMPORTS // 2)
+        f"p{sender}-{number}" for sender in range(SENDERS) for number in range(IMPORTS // SENDERS)
     )
     assert list((store_folder / "incoming").iterdir()) == []
 
@@ -68,7 +69,7 @@ class _Sender(threading.Thread):
     def run(self) -> None:
         try:
             with SdbClient(self._url, patience_s=60) as client:
-                for number in range(IMPORTS // 2):
+                for number in range(IMPORTS // SENDERS):
                     self.stored.append(self._import(client, f"p{self._number}-{number}"))
         except BatutaError as exc:
             self.failure = exc
