@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from batuta.sdb.catalogue import Catalogue, Recorded
-from batuta.sdb.committer import Committer, Write
 from batuta.sdb.service import MIGRATIONS
 from batuta.sdb.tables import OUTBOX, PRODUCTS
+from batuta.service.committer import Committer, Write
 from batuta.service.database import open_database
 from batuta.service.problems import ProblemError
 from tests.sdb.test_catalogue import new

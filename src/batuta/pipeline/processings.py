@@ -20,9 +20,9 @@ from batuta.pipeline.scheduler import Offer, Rules, Scheduler
 from batuta.pipeline.schema import MIGRATIONS
 from batuta.pipeline.settings import WEEK_S, ProcessingsSettings
 from batuta.pipeline.store import Store
-from batuta.pipeline.writer import Writer
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
+from batuta.service.committer import Committer
 from batuta.service.database import open_database
 from batuta.service.folders import own_folder
 
@@ -74,9 +74,9 @@ async def open_service(
     async with AsyncExitStack() as stack:
         database = settings.database(plan.name)
         engine = stack.enter_context(open_database(database, MIGRATIONS))
-        writer = await stack.enter_async_context(Writer(engine))
+        committer = await stack.enter_async_context(Committer(engine))
         bus = await stack.enter_async_context(connect(settings.nats, plan.name))
-        service = ProcessingsService(settings, url, plan, bus, Store(engine, writer))
+        service = ProcessingsService(settings, url, plan, bus, Store(engine, committer))
         await service.scheduler.recover()
         yield service
 

@@ -3,22 +3,25 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from batuta.messaging import ProcessingState, Progress
 from batuta.pipeline.bodies import Outcome, PipelineProcessing, ProcessingRequest
 from batuta.pipeline.runner import Job
 from batuta.pipeline.schema import processings
-from batuta.pipeline.writer import Writer
-from batuta.service.database import reading
+from batuta.service.committer import Committer
+from batuta.service.database import database_error, reading
 
 MAX_RESTARTS: Final = 3
 """A processing during which the service died so often is not run again: it may be why."""
+
+T = TypeVar("T")
 
 _C: Final = processings.c
 _ENDED: Final = [state.value for state in ProcessingState if state.ended]
@@ -70,13 +73,13 @@ class Selection:
 class Store:
     """The processings of a service, in its database."""
 
-    def __init__(self, engine: sa.Engine, writer: Writer) -> None:
+    def __init__(self, engine: sa.Engine, committer: Committer) -> None:
         self._engine = engine
-        self._writer = writer
+        self._committer = committer
 
     async def submit(self, request: ProcessingRequest, provider: str) -> Submitted:
         """Record a request; one known by its id is started again only by a higher attempt."""
-        return await self._writer.write(lambda db: _submit(db, request, provider))
+        return await self._commit(lambda db: _submit(db, request, provider))
 
     async def running(self, processing_id: str) -> Stored:
         """Record that a run starts."""
@@ -102,14 +105,14 @@ class Store:
 
     async def put_back(self, processing_id: str) -> Stored:
         """Record that a run was stopped with the service, and is to be run again."""
-        return await self._writer.write(lambda db: _put_back(db, processing_id))
+        return await self._commit(lambda db: _put_back(db, processing_id))
 
     async def recover(self) -> list[Stored]:
         """Take up what a service that is gone has left, the oldest first.
 
         What was running is to be run again, unless it has been so `MAX_RESTARTS` times.
         """
-        return await self._writer.write(_recover)
+        return await self._commit(_recover)
 
     async def find(self, processing_id: str) -> Stored | None:
         """Return the processing `processing_id`, if there is one."""
@@ -126,11 +129,18 @@ class Store:
     async def forget_logs(self, keys: Sequence[str]) -> None:
         """Record that the logs of `keys` are kept no more."""
         change = sa.update(processings).where(_C.key.in_(keys)).values(log_kept=False)
-        await self._writer.write(lambda db: db.execute(change) and None)
+        await self._commit(lambda db: db.execute(change) and None)
+
+    async def _commit(self, write: Callable[[sa.Connection], T]) -> T:
+        """Raise `DatabaseError` where the database refuses."""
+        try:
+            return await self._committer.commit(write)
+        except SQLAlchemyError as exc:
+            raise database_error(self._engine, exc) from exc
 
     async def _set(self, processing_id: str, values: dict[str, Any]) -> Stored:
         change = sa.update(processings).where(_C.id == processing_id).values(**values)
-        return await self._writer.write(
+        return await self._commit(
             lambda db: _stored(db.execute(change.returning(processings)).one())
         )
 

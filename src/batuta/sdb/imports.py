@@ -14,10 +14,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from batuta.sdb.catalogue import Catalogue, NewProduct, Recorded
-from batuta.sdb.committer import Committer
 from batuta.sdb.form import MAX_FIELDS_BYTES, ImportForm, ImportRequest
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.store import Store, StoreError, Upload
+from batuta.service.committer import Committer
 from batuta.service.problems import ProblemError
 
 LOG: Final = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from batuta.messaging import Bus, DataAvailable, MessagingError
 from batuta.messaging.subjects import SDB_SOURCE
-from batuta.sdb.committer import Committer
 from batuta.sdb.tables import OUTBOX
+from batuta.service.committer import Committer
 from batuta.service.database import reading
 
 LOG: Final = logging.getLogger(__name__)

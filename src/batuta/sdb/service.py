@@ -16,7 +16,6 @@ from fastapi.responses import JSONResponse
 from batuta import __version__
 from batuta.messaging import Bus, ServiceStatus, connect
 from batuta.sdb.catalogue import Catalogue
-from batuta.sdb.committer import Committer
 from batuta.sdb.imports import Importer
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.outbox import Announcer
@@ -25,6 +24,7 @@ from batuta.sdb.settings import SdbSettings
 from batuta.sdb.store import Store, StoreError, open_store
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
+from batuta.service.committer import Committer
 from batuta.service.database import open_database
 from batuta.service.problems import problem_response
 

@@ -71,6 +71,13 @@ def insert(engine_or_connection: sa.Engine | sa.Connection, table: sa.Table) -> 
     return sqlite.insert(table)
 
 
+def database_error(engine: sa.Engine, exc: SQLAlchemyError) -> DatabaseError:
+    """What `exc` says, in one line, with the database that it is about."""
+    shown = engine.url.render_as_string(hide_password=True)
+    reason = " ".join(str(getattr(exc, "orig", None) or exc).split())
+    return DatabaseError(f"database {shown}: {reason}")
+
+
 def _checked(url: str) -> sa.URL:
     try:
         parsed = make_url(url)
@@ -92,7 +99,6 @@ def _migrate(engine: sa.Engine, migrations: Path) -> None:
     config.set_main_option("path_separator", "os")
     # Alembic announces each step at INFO; a service's log is not the place.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    shown = engine.url.render_as_string(hide_password=True)
     try:
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
@@ -103,7 +109,7 @@ def _migrate(engine: sa.Engine, migrations: Path) -> None:
             config.attributes["version_table"] = f"alembic_{migrations.parent.name}"
             command.upgrade(config, "head")
     except SQLAlchemyError as exc:
-        raise DatabaseError(f"database {shown}: {getattr(exc, 'orig', None) or exc}") from exc
+        raise database_error(engine, exc) from exc
 
 
 def _option(path: Path) -> str:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 WRITERS_LOCK: Final = 2_718_281_829
-"""PostgreSQL's number of the lock that the processes of the sdb take turns by."""
+"""PostgreSQL's number of the lock that processes with one database take turns by."""
 
 T = TypeVar("T")
 

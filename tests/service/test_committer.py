@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from batuta.pipeline.schema import MIGRATIONS
-from batuta.pipeline.writer import Writer
-from batuta.service.database import DatabaseError, open_database
+from batuta.service.committer import Committer
 
 METADATA = sa.MetaData()
 LINES = sa.Table("lines", METADATA, sa.Column("number", sa.Integer, primary_key=True))
@@ -17,14 +15,15 @@ LINES = sa.Table("lines", METADATA, sa.Column("number", sa.Integer, primary_key=
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    with open_database(f"sqlite:///{tmp_path / 'lines.db'}", MIGRATIONS) as opened:
-        METADATA.create_all(opened)
-        yield opened
+    opened = sa.create_engine(f"sqlite:///{tmp_path / 'lines.db'}")
+    METADATA.create_all(opened)
+    yield opened
+    opened.dispose()
 
 
 @pytest.fixture
-async def writer(engine: sa.Engine) -> AsyncIterator[Writer]:
-    async with Writer(engine) as opened:
+async def committer(engine: sa.Engine) -> AsyncIterator[Committer]:
+    async with Committer(engine) as opened:
         yield opened
 
 
@@ -39,35 +38,35 @@ def count(engine: sa.Engine) -> int:
 
 
 async def test_a_thousand_writes_at_once_share_a_few_commits(
-    engine: sa.Engine, writer: Writer
+    engine: sa.Engine, committer: Committer
 ) -> None:
     commits: list[object] = []
     sa.event.listen(engine, "commit", commits.append)
-    numbers = await asyncio.gather(*(writer.write(add) for _ in range(1000)))
+    numbers = await asyncio.gather(*(committer.commit(add) for _ in range(1000)))
     assert numbers == list(range(1, 1001))
     assert count(engine) == 1000
     assert len(commits) < 20
 
 
 async def test_what_the_database_refuses_is_told_and_nothing_of_it_is_kept(
-    engine: sa.Engine, writer: Writer
+    engine: sa.Engine, committer: Committer
 ) -> None:
     def refused(db: sa.Connection) -> int:
         add(db)
         return int(db.execute(sa.text("SELECT number FROM nowhere")).scalar_one())
 
-    with pytest.raises(DatabaseError, match=r"lines\.db: no such table: nowhere"):
-        await writer.write(refused)
+    with pytest.raises(sa.exc.OperationalError, match="no such table: nowhere"):
+        await committer.commit(refused)
     assert count(engine) == 0
-    assert await writer.write(add) == 1
+    assert await committer.commit(add) == 1
 
 
 async def test_a_write_is_done_even_if_nobody_waits_for_it_any_more(
-    engine: sa.Engine, writer: Writer
+    engine: sa.Engine, committer: Committer
 ) -> None:
-    waiting = asyncio.create_task(writer.write(add))
+    waiting = asyncio.create_task(committer.commit(add))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
-    await writer.write(add)
+    await committer.commit(add)
     assert count(engine) == 2
