@@ -50,15 +50,14 @@ def run(arguments: list[str] | None = None) -> int:
         return exc.code if isinstance(exc.code, int) else DONE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (BatutaError, BaseExceptionGroup) as exc:
+    except (BatutaError, OSError, BaseExceptionGroup) as exc:
         return _tell(exc)
     return DONE
 
 
 def _tell(exc: BaseException) -> int:
-    errors = list(_leaves(exc))
-    surprise = next((error for error in errors if not isinstance(error, BatutaError)), None)
-    if surprise is not None:
+    errors = [_as_ours(error) for error in _leaves(exc)]
+    if not all(isinstance(error, BatutaError) for error in errors):
         # Not one of ours: a defect. Its traceback is what a developer needs.
         raise exc
     for error in errors:
@@ -66,6 +65,13 @@ def _tell(exc: BaseException) -> int:
             print(f"batuta: {line}", file=sys.stderr)  # noqa: T201  the command's own message
     wrong_use = all(isinstance(error, ConfigurationError) for error in errors)
     return WRONG_USE if wrong_use else FAILED
+
+
+def _as_ours(error: BaseException) -> BaseException:
+    """A file that cannot be read or written is the user's to know, in one line."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return BatutaError(f"{error.filename}: {error.strerror}")
+    return error
 
 
 def _leaves(exc: BaseException) -> Iterator[BaseException]:

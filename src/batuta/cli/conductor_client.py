@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 
-from batuta.service.client import TIMEOUT, answering, checked, headers, tls_for
+from batuta.service.client import TIMEOUT, ServiceError, answering, checked, headers, tls_for
 
 
 class ConductorClient:
@@ -85,4 +85,7 @@ class ConductorClient:
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         with answering("conductor", self._url):
             response = self._client.request(method, f"{self._url}{path}", **arguments)
-        return cast("dict[str, Any]", checked("conductor", response).json())
+        try:
+            return cast("dict[str, Any]", checked("conductor", response).json())
+        except ValueError as exc:
+            raise ServiceError(f"conductor: what {self._url}{path} answered is not JSON") from exc

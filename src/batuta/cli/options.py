@@ -5,6 +5,7 @@ So an option is written once, in the settings of its service.
 
 import inspect
 import json
+import re
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -104,13 +105,30 @@ def arguments_of(settings: BaseModel) -> list[str]:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         option = "--" + _option_name(name)
-        if value is None or isinstance(value, SecretStr):
+        if value is None or _is_secret(value):
             continue
         if isinstance(value, dict):
             arguments += [part for key in value for part in (option, f"{key}={value[key]}")]
         else:
             arguments += [option, str(value)]
     return arguments
+
+
+def secrets_of(settings: BaseModel) -> dict[str, str]:
+    """The rest of `settings`, as environment variables: a command line is seen by all."""
+    found = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if _is_secret(value):
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
+            found[f"BATUTA_{name.upper()}"] = text
+    return found
+
+
+def _is_secret(value: object) -> bool:
+    """Whether it is a token, or an address with a user's name or password in it."""
+    address = isinstance(value, str) and re.search(r"://[^/]*@", value) is not None
+    return address or isinstance(value, SecretStr)
 
 
 def _option(name: str, info: FieldInfo) -> inspect.Parameter:

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from batuta.cli.options import arguments_of, read_document
+from batuta.cli.options import arguments_of, read_document, secrets_of
 from batuta.cli.supervisor import Program, answers_health, python_program
 from batuta.conductor.settings import ConductorSettings
 from batuta.errors import ConfigurationError
@@ -163,7 +163,6 @@ class Plan:
         if "nats_url" not in settings.model_fields_set:
             # Known only once NATS runs.
             settings = settings.model_copy(update={"nats_url": self.nats_url})
-        token = settings.token_text
         first = [use] if use else []
         return Program(
             name=file_name(use) if use else kind,
@@ -171,7 +170,7 @@ class Plan:
             url=part.url,
             ready=partial(answers_health, part.url),
             sock=part.sock,
-            environment={"BATUTA_TOKEN": token} if token else {},
+            environment=secrets_of(settings),
             folder=self._folder,
         )
 

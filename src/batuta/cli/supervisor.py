@@ -178,7 +178,7 @@ class _Keeper:
                 await process.wait()
         except TimeoutError:
             self._tell(f"{self.program.name} does not end within {GRACE_S:g} s: killed")
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill_group(process.pid)
             await process.wait()
 
     async def _keep(self) -> None:
@@ -187,6 +187,7 @@ class _Keeper:
             assert self._process is not None  # noqa: S101  `start` has set it
             since = time.monotonic()
             code = await self._process.wait()
+            _kill_group(self._process.pid)
             if code == WRONG_USE:
                 raise ProgramError(self._ended(code))
             wait_s = AGAIN_FIRST_S if time.monotonic() - since > STEADY_S else wait_s
@@ -231,6 +232,12 @@ class _Keeper:
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         last = next((line for line in reversed(lines) if line.strip()), "")
         return f"{self.program.name} {how}" + (f": {last.strip()}" if last and code else "")
+
+
+def _kill_group(leader: int) -> None:
+    """Kill what a program that was killed has left behind; each has a session of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 async def answers_health(url: str) -> bool:

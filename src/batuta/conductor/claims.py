@@ -46,6 +46,11 @@ class ClaimDesk:
                     {"obs_id": obs_id},
                 )
 
+    def lock_places(self, connection: sa.Connection) -> None:
+        """Let no other conductor take places meanwhile: both would count the same ones free."""
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(1618033988)"))
+
     def learn(self, connection: sa.Connection, arrivals: Sequence[Arrival], now: float) -> None:
         """Record that products are available; of several versions, the newest."""
         newest: dict[tuple[str, str], int] = {}
@@ -58,7 +63,10 @@ class ClaimDesk:
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["obs_id", "product"],
-                set_={"version": statement.excluded.version},
+                set_={
+                    "version": statement.excluded.version,
+                    "heard": statement.excluded.heard,
+                },
                 where=available.c.version < statement.excluded.version,
             ),
             [
@@ -151,17 +159,20 @@ class ClaimDesk:
     def _refresh_waiting(self, connection: sa.Connection, claims: Iterable[Claim]) -> None:
         """Let a claim that has not been sent yet take the inputs that have come since."""
         for claim in claims:
-            connection.execute(
-                sa.update(table)
-                .where(
-                    table.c.obs_id == claim.obs_id,
-                    table.c.product == claim.product.name,
-                    table.c.state == State.WAITING,
-                    table.c.attempt == 0,
-                    table.c.claim.not_like(f"{BY_HAND}%"),
+            same = (table.c.obs_id == claim.obs_id, table.c.product == claim.product.name)
+            unsent = connection.execute(
+                sa.select(table.c.id, table.c.claim)
+                .where(*same, table.c.claim.not_like(f"{BY_HAND}%"))
+                .where(sa.or_(_UNSENT, table.c.claim == claim.key))
+                .order_by(table.c.created.desc())
+            ).all()
+            # Where the claim is made already, or was, there is nothing to refresh.
+            if unsent and all(row.claim != claim.key for row in unsent):
+                connection.execute(
+                    sa.update(table)
+                    .where(table.c.id == unsent[0].id)
+                    .values(claim=claim.key, inputs=dict(claim.inputs))
                 )
-                .values(claim=claim.key, inputs=dict(claim.inputs))
-            )
 
     def _shorten_waits(
         self,
@@ -179,8 +190,7 @@ class ClaimDesk:
                 .where(
                     table.c.obs_id == claim.obs_id,
                     table.c.product == claim.product.name,
-                    table.c.state == State.WAITING,
-                    table.c.attempt == 0,
+                    _UNSENT,
                     table.c.not_before > now,
                 )
                 .values(not_before=now)
@@ -192,16 +202,27 @@ class ClaimDesk:
         """How long to wait for the claim's optional inputs that are on their way."""
         if claim.product.o_wait_s <= 0:
             return 0.0
-        hopeless = frozenset(
-            connection.scalars(
-                sa.select(table.c.product).where(
-                    table.c.obs_id == claim.obs_id,
-                    table.c.state.in_([State.FAILED, State.CANCELLED]),
-                )
-            )
-        )
+        states = connection.execute(
+            sa.select(table.c.product, table.c.state).where(table.c.obs_id == claim.obs_id)
+        ).all()
+        open_ = {row.product for row in states if not State(row.state).ended}
+        hopeless = frozenset(row.product for row in states if row.state in _LOST) - open_
         waited = on_their_way(self._graph, claim.product, there, hopeless)
         return claim.product.o_wait_s if waited else 0.0
+
+
+_UNSENT: Final = sa.and_(table.c.state.in_([State.WAITING, State.HELD]), table.c.attempt == 0)
+_LOST: Final = frozenset({State.FAILED, State.CANCELLED})
+
+
+def product_columns(product: Product) -> dict[str, Any]:
+    """What a processing takes from the graph."""
+    return {
+        "provider": product.provider,
+        "priority": product.priority,
+        "max_attempts": product.max_attempts,
+        "timeout_s": product.timeout_s,
+    }
 
 
 def _new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
@@ -212,13 +233,10 @@ def _new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
         "obs_id": claim.obs_id,
         "claim": claim.key,
         "inputs": dict(claim.inputs),
-        "provider": product.provider,
-        "priority": product.priority,
+        **product_columns(product),
         "state": State.WAITING,
         "attempt": 0,
         "pipeline_attempt": 0,
-        "max_attempts": product.max_attempts,
-        "timeout_s": product.timeout_s,
         "not_before": not_before,
         "ask_at": now,
         "done": 0,

@@ -3,9 +3,13 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final, TypeVar
+
+from sqlalchemy.exc import OperationalError
 
 from batuta.conductor.ledger import Ledger, News, Request, Row
 from batuta.conductor.providers import Providers, news_of
@@ -15,8 +19,13 @@ from batuta.service.client import ServiceError
 
 LOG: Final = logging.getLogger(__name__)
 
-MOST_REQUESTS: Final = 32
+MOST_REQUESTS: Final = 256
 """Requests sent and not answered yet, at most."""
+MOST_AT_ONE_PROVIDER: Final = 32
+"""Of them, at one provider: one that hangs must not keep the others from being asked."""
+MOST_QUESTIONS: Final = 64
+"""Questions asked and not answered yet, at most."""
+DATABASE_WAIT_S: Final = 1.0
 IDLE_S: Final = 5.0
 """With nothing to wait for, the database is looked at this often: others may share it."""
 NOT_FOUND: Final = 404
@@ -47,6 +56,8 @@ class Dispatcher:
         self._on_turn = on_turn
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._sending: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[None]] = set()
+        self._unanswered: Counter[str] = Counter()
         self._answers: list[News] = []
         self._awake = asyncio.Event()
         self._full_until: dict[str, float] = {}
@@ -54,12 +65,23 @@ class Dispatcher:
         self.requests_sent = 0
 
     async def write(self, work: Callable[..., T], *args: Any) -> T:
-        """Run a method of the ledger in its thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, work, *args)
+        """Run a method of the ledger in its thread; again, while the database is away.
+
+        Each is one transaction: what failed has changed nothing.
+        """
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._writer, work, *args)
+            except OperationalError as exc:
+                reason = " ".join(str(exc.orig).split())
+                LOG.warning("database: %s; tried again in %g s", reason, DATABASE_WAIT_S)
+            await asyncio.sleep(DATABASE_WAIT_S)
 
     async def hear(self, arrivals: Sequence[Arrival]) -> None:
         """Record what has come and what is claimed from it; requests leave by themselves."""
-        requests = await self.write(self.ledger.hear, arrivals, self._room, self._full())
+        requests = await self.write(
+            self.ledger.hear, arrivals, self._room, self._full(), self._spare
+        )
         self._send(requests)
         # What found no room, or waits, is looked at by `run`.
         self._awake.set()
@@ -83,19 +105,29 @@ class Dispatcher:
                     raise self._defect
                 await self._settle_answers()
                 since = time.time()
-                self._send(await self.write(self.ledger.take_due, self._room, self._full()))
-                for row in await self.write(self.ledger.silent):
-                    self._start(self._question(row))
+                self._send(
+                    await self.write(self.ledger.take_due, self._room, self._full(), self._spare)
+                )
+                for row in await self.write(self.ledger.silent, self._questions_left):
+                    self._start(self._question(row), self._asking)
                 await self._sleep(since)
         finally:
-            for task in self._sending:
+            under_way = self._sending | self._asking
+            for task in under_way:
                 task.cancel()
-            await asyncio.gather(*self._sending, return_exceptions=True)
+            await asyncio.gather(*under_way, return_exceptions=True)
             self._writer.shutdown()
 
     @property
     def _room(self) -> int:
         return MOST_REQUESTS - len(self._sending)
+
+    @property
+    def _questions_left(self) -> int:
+        return MOST_QUESTIONS - len(self._asking)
+
+    def _spare(self, provider: str) -> int:
+        return MOST_AT_ONE_PROVIDER - self._unanswered[provider]
 
     def _full(self) -> list[str]:
         now = time.monotonic()
@@ -127,21 +159,26 @@ class Dispatcher:
     def _send(self, requests: Sequence[Request]) -> None:
         self.requests_sent += len(requests)
         for request in requests:
-            self._start(self._request(request))
+            self._unanswered[request.provider] += 1
+            self._start(self._request(request), self._sending)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
-        self._sending.add(task)
+        among.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
+        self._asking.discard(task)
         if not task.cancelled() and (defect := task.exception()) is not None:
             self._defect = defect
         self._awake.set()
 
     async def _request(self, request: Request) -> None:
-        news = await self._providers.request(request)
+        try:
+            news = await self._providers.request(request)
+        finally:
+            self._unanswered[request.provider] -= 1
         if news.state is State.WAITING:
             self._full_until[request.provider] = time.monotonic() + news.wait_s
         elif news.state is State.FAILED:
@@ -152,11 +189,11 @@ class Dispatcher:
                 request.attempt,
                 news.error,
             )
-        self._answers.append(news)
+        self._answers.append(replace(news, asked_attempt=request.attempt))
 
     async def _question(self, row: Row) -> None:
         news = await self._learn(row)
-        self._answers.append(news)
+        self._answers.append(replace(news, asked_attempt=row.attempt))
 
     async def _learn(self, row: Row) -> News:
         overdue = row.started is not None and time.time() >= row.started + row.timeout_s

@@ -4,16 +4,17 @@ Each method is one transaction. What the methods return has been committed: only
 message acknowledged, or a request sent.
 """
 
+import sys
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.claims import ClaimDesk
+from batuta.conductor.claims import ClaimDesk, product_columns
 from batuta.conductor.rules import Arrival, ask_wait_s, retry_wait_s
 from batuta.conductor.schema import ACTIVE, EVERY_PROVIDER, PENDING, about, holds
 from batuta.conductor.schema import processings as table
@@ -28,6 +29,14 @@ SPEAKING_S: Final = 30.0
 """A pipeline that speaks is asked about a processing no sooner, in seconds."""
 MOST_ASKED: Final = 64
 """Silent processings looked at in one go."""
+
+
+Spare = Callable[[str], int]
+"""How many more requests a provider may be sent now."""
+
+
+def _unlimited(_provider: str) -> int:
+    return sys.maxsize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +75,9 @@ class News:
         With `FAILED`: no further attempt would do better.
     wait_s : float
         With `WAITING`: when to ask again, in seconds.
+    asked_attempt : int or None
+        The attempt that was under way when the pipeline was asked: an answer that comes once
+        another one is, says nothing of it.
     """
 
     processing_id: str
@@ -78,6 +90,7 @@ class News:
     final: bool = False
     wait_s: float = 0.0
     answered_attempt: int | None = None
+    asked_attempt: int | None = None
 
 
 class Ledger:
@@ -141,10 +154,19 @@ class Ledger:
         with self._engine.begin() as connection:
             for batch in _batches(arrivals, 1000):
                 self._desk.learn(connection, batch, self._clock())
-            connection.execute(insert(connection, about).values(key="rebuilt", value="yes"))
+            connection.execute(
+                # Another conductor of the same database may have learnt it meanwhile.
+                insert(connection, about)
+                .values(key="rebuilt", value="yes")
+                .on_conflict_do_nothing()
+            )
 
     def hear(
-        self, arrivals: Sequence[Arrival], room: int, full: Collection[str] = ()
+        self,
+        arrivals: Sequence[Arrival],
+        room: int,
+        full: Collection[str] = (),
+        spare: Spare = _unlimited,
     ) -> list[Request]:
         """Record what has come, claim what can be made of it, and take up to `room` requests.
 
@@ -158,14 +180,19 @@ class Ledger:
             self._desk.lock(connection, {arrival.obs_id for arrival in arrivals})
             self._desk.learn(connection, arrivals, now)
             self._desk.claim(connection, arrivals, now)
-            return self._take_due(connection, now, room, full)
+            return self._take_due(connection, now, room, full, spare)
 
     # ------------------------------------------------------------------ requests
 
-    def take_due(self, room: int, full: Collection[str] = ()) -> list[Request]:
-        """Record as requested the processings whose time has come, at most `room` of them."""
+    def take_due(
+        self, room: int, full: Collection[str] = (), spare: Spare = _unlimited
+    ) -> list[Request]:
+        """Record as requested the processings whose time has come, at most `room` of them.
+
+        Of one provider, at most `spare` of its name.
+        """
         with self._engine.begin() as connection:
-            return self._take_due(connection, self._clock(), room, full)
+            return self._take_due(connection, self._clock(), room, full, spare)
 
     def next_time(self, since: float, full: Collection[str] = ()) -> float | None:
         """When something is to be done next: a request, or a question to a silent pipeline.
@@ -185,26 +212,58 @@ class Ledger:
         return min((time_ for time_ in times if time_ is not None), default=None)
 
     def _take_due(
-        self, connection: sa.Connection, now: float, room: int, full: Collection[str]
+        self,
+        connection: sa.Connection,
+        now: float,
+        room: int,
+        full: Collection[str],
+        spare: Spare,
     ) -> list[Request]:
         if room <= 0:
             return []
+        self._desk.lock_places(connection)
         rooms = self._rooms(connection)
         closed = {*full, *(provider for provider, left in rooms.items() if left <= 0)}
-        due = connection.execute(
-            sa.select(table)
-            .where(sa.text(PENDING), table.c.not_before <= now, table.c.provider.not_in(closed))
-            .order_by(table.c.priority.desc(), table.c.created)
-            .limit(room)
-            .with_for_update(skip_locked=True)
-        ).all()
-        chosen = [row for row in due if _take_place(rooms, row.provider)]
-        if chosen:
+        taken: list[Row] = []
+        while room > len(taken):
+            due = self._due(connection, now, room - len(taken), closed)
+            chosen = [row for row in due if _take_place(rooms, row.provider, spare)]
             self._mark_requested(connection, chosen, now)
+            taken += chosen
+            if len(chosen) == len(due):
+                break
+            # Those with no place left must not hide what others can take.
+            closed |= {row.provider for row in due if rooms[row.provider] <= 0}
         return [
-            Request(row.id, row.product, row.obs_id, row.provider, row.attempt + 1)
-            for row in chosen
+            Request(row.id, row.product, row.obs_id, row.provider, row.attempt + 1) for row in taken
         ]
+
+    def _due(
+        self, connection: sa.Connection, now: float, most: int, closed: Collection[str]
+    ) -> Sequence[Row]:
+        sibling = table.alias()
+        # Two at once for one product and observation: the older inputs might be archived last.
+        under_way = (
+            sa.select(sibling.c.id)
+            .where(
+                sibling.c.obs_id == table.c.obs_id,
+                sibling.c.product == table.c.product,
+                sibling.c.state.in_(_AT_PROVIDER),
+            )
+            .exists()
+        )
+        return connection.execute(
+            sa.select(table)
+            .where(
+                sa.text(f"conductor_processings.{PENDING}"),
+                table.c.not_before <= now,
+                table.c.provider.not_in(closed),
+                ~under_way,
+            )
+            .order_by(table.c.priority.desc(), table.c.created)
+            .limit(most)
+            .with_for_update(skip_locked=True, of=table)
+        ).all()
 
     def _rooms(self, connection: sa.Connection) -> dict[str, int]:
         """Places left at each provider that has a limit."""
@@ -275,15 +334,17 @@ class Ledger:
             self._desk.release_waiting(connection, after.values(), now)
         return list(after.values())
 
-    def silent(self) -> list[Row]:
+    def silent(self, most: int = MOST_ASKED) -> list[Row]:
         """Processings whose pipeline is to be asked now; they are not returned again at once."""
+        if most <= 0:
+            return []
         now = self._clock()
         with self._engine.begin() as connection:
             rows = connection.execute(
                 sa.select(table)
                 .where(sa.text(ACTIVE), table.c.ask_at <= now)
                 .order_by(table.c.ask_at)
-                .limit(MOST_ASKED)
+                .limit(most)
                 .with_for_update(skip_locked=True)
             ).all()
             for row in rows:
@@ -296,9 +357,15 @@ class Ledger:
 
     def _change(self, row: Mapping[str, Any], item: News, now: float) -> dict[str, Any] | None:
         """The columns that `item` changes; None where it is old news."""
-        stale = item.attempt is not None and item.attempt < row["pipeline_attempt"]
-        if stale or State(row["state"]) not in _AT_PROVIDER:
+        state = State(row["state"])
+        # What is made is made, whatever was believed of it meanwhile.
+        made = item.state is State.SUCCEEDED and state is not State.SUCCEEDED
+        if not made and (state not in _AT_PROVIDER or _is_old(item, row)):
             return None
+        if item.state is State.CANCELLED and _overdue(row, now):
+            # By us, at its deadline: the pipeline's word may come before its answer.
+            told = f"no end after {row['timeout_s']:g} s (timeout), stopped at {row['provider']}"
+            return self._after_failure(row, replace(item, error=told), now)
         if item.state is State.FAILED:
             return self._after_failure(row, item, now)
         if item.state is State.WAITING:
@@ -306,12 +373,16 @@ class Ledger:
                 "state": State.WAITING,
                 "attempt": row["attempt"] - 1,
                 "not_before": now + item.wait_s,
+                "error": item.error,
             }
         change: dict[str, Any] = {"state": item.state, "done": item.done, "total": item.total}
         if item.answered_attempt is not None:
             change["pipeline_attempt"] = item.answered_attempt
-        if item.state is State.RUNNING and row["started"] is None:
-            change["started"] = item.started or now
+        if item.state is State.QUEUED:
+            # Where it ran before, its pipeline was restarted and put it back.
+            change["started"] = None
+        if item.state is State.RUNNING:
+            change["started"] = item.started or row["started"] or now
         if item.state.ended:
             error = None if item.state is State.SUCCEEDED else item.error
             started = row["started"] or item.started
@@ -366,11 +437,13 @@ class Ledger:
                 return None
             product = self._graph.products.get(row.product)
             more = product.max_attempts if product else 1
+            # The graph may have been mended since: that may be why it is tried again.
+            mended = product_columns(product) if product else {}
             self._set(
                 connection,
                 processing_id,
+                **{**mended, "max_attempts": row.attempt + more},
                 state=State.WAITING,
-                max_attempts=row.attempt + more,
                 not_before=self._clock(),
                 ended=None,
             )
@@ -409,9 +482,7 @@ class Ledger:
                 sa.delete(holds).where(holds.c.provider == (provider or EVERY_PROVIDER))
             )
             connection.execute(
-                sa.update(table)
-                .where(table.c.state == State.HELD)
-                .values(state=State.WAITING, not_before=self._clock())
+                sa.update(table).where(table.c.state == State.HELD).values(state=State.WAITING)
             )
             self._desk.hold_back(connection)
 
@@ -429,6 +500,17 @@ _TURNS: Final = frozenset({State.RETRYING, State.FAILED, State.CANCELLED, State.
 _AFTER_DEADLINE_S: Final = 0.05
 
 
+def _is_old(item: News, row: Mapping[str, Any]) -> bool:
+    """Whether it is about an attempt that is over."""
+    if item.asked_attempt is not None and item.asked_attempt != row["attempt"]:
+        return True
+    return item.attempt is not None and item.attempt < row["pipeline_attempt"]
+
+
+def _overdue(row: Mapping[str, Any], now: float) -> bool:
+    return row["started"] is not None and now >= row["started"] + row["timeout_s"]
+
+
 def _columns(row: Row) -> dict[str, Any]:
     return dict(row._mapping)
 
@@ -438,11 +520,10 @@ def _about(connection: sa.Connection, key: str) -> str | None:
     return value
 
 
-def _take_place(rooms: dict[str, int], provider: str) -> bool:
-    """Take one place at `provider`, where places are counted and one is left."""
-    if provider not in rooms:
-        return True
-    rooms[provider] -= 1
+def _take_place(rooms: dict[str, int], provider: str, spare: Spare) -> bool:
+    """Take one place at `provider`, where one is left."""
+    most = spare(provider)
+    rooms[provider] = min(rooms.get(provider, most), most) - 1
     return rooms[provider] >= 0
 
 

@@ -9,10 +9,15 @@ from pydantic import ValidationError
 
 from batuta.conductor.ledger import News, Request
 from batuta.messaging import Processing, ProcessingState
+from batuta.messaging.processings import AT_PIPELINE
 from batuta.service.client import ServiceError, answering, checked, headers
 
 TIMEOUT: Final = httpx.Timeout(15.0, connect=3.0, pool=None)
 MOST_CONNECTIONS: Final = 32
+BUSY_WAIT_MOST_S: Final = 300.0
+"""Longest wait that a pipeline may ask for."""
+MOST_ERROR: Final = 2000
+"""Characters of an error that are kept: more would not fit in an event."""
 BUSY_WAIT_S: Final = 5.0
 """Wait before asking again a pipeline that is full and does not say when."""
 
@@ -70,12 +75,18 @@ class Providers:
         with answering(provider, url):
             response = checked(provider, await self._client.request(method, url, json=body))
         try:
-            return Processing.model_validate_json(response.content)
+            answer = Processing.model_validate_json(response.content)
         except ValidationError as exc:
             raise ServiceError(
                 f"{provider}: what {method} {url} answered is not a processing: "
                 f"{response.text[:200]!r}"
             ) from exc
+        if answer.state not in AT_PIPELINE:
+            raise ServiceError(
+                f"{provider}: {method} {url} answered the state {answer.state!s} "
+                f"(accepted: {', '.join(AT_PIPELINE)})"
+            )
+        return answer
 
 
 @asynccontextmanager
@@ -97,7 +108,7 @@ def news_of(answer: Processing, processing_id: str) -> News:
         state=answer.state,
         done=answer.progress.done,
         total=answer.progress.total,
-        error=answer.error,
+        error=answer.error[:MOST_ERROR] if answer.error else None,
         started=answer.started.timestamp() if answer.started else None,
         answered_attempt=answer.attempt,
     )
@@ -106,7 +117,12 @@ def news_of(answer: Processing, processing_id: str) -> News:
 def _news_of_error(exc: ServiceError, processing_id: str) -> News:
     if exc.status in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
         wait_s = BUSY_WAIT_S if exc.retry_after_s is None else exc.retry_after_s
-        return News(processing_id=processing_id, state=ProcessingState.WAITING, wait_s=wait_s)
+        return News(
+            processing_id=processing_id,
+            state=ProcessingState.WAITING,
+            error=str(exc),
+            wait_s=min(wait_s, BUSY_WAIT_MOST_S),
+        )
     return News(
         processing_id=processing_id,
         state=ProcessingState.FAILED,

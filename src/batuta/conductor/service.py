@@ -11,6 +11,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from sqlalchemy.exc import OperationalError
 
 from batuta import __version__
 from batuta.conductor.api import Parts, add_routes
@@ -49,6 +50,8 @@ LOG: Final = logging.getLogger(__name__)
 
 NAME: Final = "conductor"
 COUNTED_EVERY_S: Final = 2.0
+SDB_WAIT_S: Final = 60.0
+"""How long a conductor whose database is new waits for the sdb, in seconds."""
 FORGOTTEN_AFTER_S: Final = 3 * HEARTBEAT_S
 """A service that has not been heard for so long is not shown any more."""
 
@@ -64,7 +67,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             open_providers(_addresses(graph, settings), settings.token_text) as providers,
         ):
             if not ledger.rebuilt:
-                await asyncio.to_thread(_rebuild, ledger, settings)
+                await _rebuild(ledger, settings)
             voice = Voice(bus, url, Views(engine, graph))
             ledger.speaks = voice.has_heard
             dispatcher = Dispatcher(ledger, providers, voice.tell)
@@ -116,7 +119,10 @@ class Voice:
 
     async def _keep_count(self) -> None:
         while True:
-            self._counts = await asyncio.to_thread(self.views.open_counts)
+            try:
+                self._counts = await asyncio.to_thread(self.views.open_counts)
+            except OperationalError as exc:
+                LOG.warning("database: %s; counted again later", " ".join(str(exc.orig).split()))
             await asyncio.sleep(COUNTED_EVERY_S)
 
     def _status(self) -> ServiceStatus:
@@ -208,12 +214,27 @@ def _activity_spec(identity: str) -> ConsumerSpec[Activity]:
     )
 
 
-def _rebuild(ledger: Ledger, settings: ConductorSettings) -> None:
-    """Learn what the sdb holds: this database is new, or the old one was lost."""
-    with SdbClient(settings.sdb_url, token=settings.token_text) as sdb:
-        ledger.rebuild(
-            Arrival(stored.product, stored.obs_id, stored.version) for stored in sdb.list()
-        )
+async def _rebuild(ledger: Ledger, settings: ConductorSettings) -> None:
+    """Learn what the sdb holds: this database is new, or the old one was lost.
+
+    The sdb is waited for here, and not by its client: so a Ctrl-C need not wait for it.
+    """
+    deadline = time.monotonic() + SDB_WAIT_S
+    while True:
+        try:
+            held = await asyncio.to_thread(_held_by_sdb, settings)
+        except ServiceError as exc:
+            if exc.refused or time.monotonic() > deadline:
+                raise
+            LOG.warning("%s; tried again up to %g s", exc, SDB_WAIT_S)
+            await asyncio.sleep(1)
+        else:
+            return await asyncio.to_thread(ledger.rebuild, held)
+
+
+def _held_by_sdb(settings: ConductorSettings) -> list[Arrival]:
+    with SdbClient(settings.sdb_url, token=settings.token_text, patience_s=0) as sdb:
+        return [Arrival(stored.product, stored.obs_id, stored.version) for stored in sdb.list()]
 
 
 def _waits(settings: ConductorSettings) -> LedgerConfig:

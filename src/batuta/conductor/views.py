@@ -115,10 +115,14 @@ class Views:
 
     def open_counts(self) -> dict[str, int]:
         """`counts` of what has not ended: it costs no more as processings end."""
-        query = (
-            sa.select(table.c.state, sa.func.count())
-            .where(sa.or_(sa.text(PENDING), sa.text(ACTIVE)))
-            .group_by(table.c.state)
+        # One query for each index: SQLite would use neither for both at once.
+        query = sa.union_all(
+            *(
+                sa.select(table.c.state, sa.func.count())
+                .where(sa.text(which))
+                .group_by(table.c.state)
+                for which in (PENDING, ACTIVE)
+            )
         )
         with reading(self._engine) as connection:
             return {row[0]: row[1] for row in connection.execute(query)}

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Bus:
 
     def __init__(self, client: Client, url: str) -> None:
         self.client = client
-        self.url = url
+        self.url = without_password(url)
         self.jetstream: JetStreamContext = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         self._on_reconnected: list[Callback] = []
 
@@ -144,6 +145,11 @@ class Bus:
             raise MessagingError(f"{subject}: NATS at {self.url} did not store it: {exc}") from exc
 
 
+def without_password(url: str) -> str:
+    """`url` as it may be shown."""
+    return re.sub(r"//[^@/,]*@", "//", url)
+
+
 _STREAMS: Final = (
     StreamConfig(
         name=subjects.DATA_STREAM,
@@ -182,7 +188,7 @@ async def connect(config: NatsConfig, name: str) -> AsyncIterator[Bus]:
             await bus.ensure_streams()
         except (nats.errors.Error, TimeoutError) as exc:
             raise MessagingError(
-                f"NATS at {config.url} has no JetStream (start it with -js): {exc}"
+                f"NATS at {bus.url} has no JetStream (start it with -js): {exc}"
             ) from exc
         async with _meanwhile(links.keep_restored(bus)):
             yield bus
@@ -207,6 +213,7 @@ class _Links:
 
     def __init__(self, config: NatsConfig) -> None:
         self.config = config
+        self.shown = without_password(config.url)
         self.bus: Bus | None = None
         self._said_waiting = False
         self._restore = asyncio.Event()
@@ -226,11 +233,11 @@ class _Links:
                 )
         except TimeoutError as exc:
             raise MessagingError(
-                f"NATS at {self.config.url} is not there after {self.config.wait_s:g} s "
+                f"NATS at {self.shown} is not there after {self.config.wait_s:g} s "
                 f"({self._last_error}): start it, or give its address with --nats-url"
             ) from exc
         except (nats.errors.Error, OSError, ValueError) as exc:
-            raise MessagingError(f"NATS at {self.config.url}: {exc}") from exc
+            raise MessagingError(f"NATS at {self.shown}: {exc}") from exc
 
     async def failed(self, exc: Exception) -> None:
         self._last_error = str(exc) or type(exc).__name__
@@ -238,7 +245,7 @@ class _Links:
             self._said_waiting = True
             LOG.warning(
                 "NATS at %s: %s; waiting for it up to %g s",
-                self.config.url,
+                self.shown,
                 self._last_error,
                 self.config.wait_s,
             )
@@ -260,8 +267,8 @@ class _Links:
                 await bus.restore()
             except (nats.errors.Error, TimeoutError, MessagingError) as exc:
                 # JetStream answers a moment after the server does.
-                LOG.info("NATS at %s: not ready yet: %s", self.config.url, exc)
+                LOG.info("NATS at %s: not ready yet: %s", bus.url, exc)
                 await asyncio.sleep(RECONNECT_WAIT_S)
                 self._restore.set()
             else:
-                LOG.info("NATS at %s: connected again", self.config.url)
+                LOG.info("NATS at %s: connected again", bus.url)

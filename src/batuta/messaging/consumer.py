@@ -139,7 +139,12 @@ class Consumer(Generic[T]):
     async def _sort_out(self, batch: Sequence[Msg]) -> "_SortedOut[T]":
         result: _SortedOut[T] = _SortedOut([], [])
         for message in batch:
-            sequence = message.metadata.sequence.stream
+            try:
+                sequence = message.metadata.sequence.stream
+            except nats.js.errors.Error as exc:
+                # Published straight to where the server delivers: no stream knows of it.
+                LOG.warning("%s: dropped, it is of no stream: %s", message.subject, exc)
+                continue
             try:
                 event = self._spec.decode(message.data)
             except MalformedEventError as exc:

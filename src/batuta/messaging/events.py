@@ -6,12 +6,19 @@
 
 import uuid
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from batuta.errors import BatutaError
-from batuta.messaging.processings import Processing, utc_now
+from batuta.messaging.processings import AT_PIPELINE, Processing, utc_now
 from batuta.names import NAME_PATTERN, SERVICE_PATTERN
 
 DATA_TYPE: Final = "batuta.data.available"
@@ -38,7 +45,7 @@ class DataAvailable(BaseModel):
 
     product: Name
     obs_id: Name
-    version: int | None = Field(None, ge=1)
+    version: int | None = Field(None, ge=1, le=2**31 - 1)
     processing_id: str | None = None
     provider: str | None = None
     size: int | None = None
@@ -67,6 +74,13 @@ class Activity(BaseModel):
 
     service: ServiceStatus
     processing: Processing | None = None
+
+    @model_validator(mode="after")
+    def _a_pipeline_tells_its_own_states(self) -> Self:
+        told = self.processing
+        if self.service.kind == "pipeline" and told and told.state not in AT_PIPELINE:
+            raise ValueError(f"state {told.state!s} (accepted: {', '.join(AT_PIPELINE)})")
+        return self
 
 
 class CloudEvent(BaseModel):

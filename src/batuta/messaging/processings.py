@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class ProcessingState(StrEnum):
@@ -33,7 +34,23 @@ class ProcessingState(StrEnum):
         return self in _ENDED
 
 
+AT_PIPELINE = (
+    ProcessingState.QUEUED,
+    ProcessingState.RUNNING,
+    ProcessingState.SUCCEEDED,
+    ProcessingState.FAILED,
+    ProcessingState.CANCELLED,
+)
+"""The states that a pipeline may tell; the others are the conductor's."""
+
 _ENDED = frozenset({ProcessingState.SUCCEEDED, ProcessingState.FAILED, ProcessingState.CANCELLED})
+
+
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+"""A number that every database holds."""
+
+Text = Annotated[str, AfterValidator(lambda text: text.replace("\0", "\\0"))]
+"""PostgreSQL keeps no NUL."""
 
 
 class Progress(BaseModel):
@@ -41,8 +58,8 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    done: int = Field(0, ge=0)
-    total: int = Field(0, ge=0)
+    done: Count = 0
+    total: Count = 0
 
 
 class Processing(BaseModel):
@@ -53,13 +70,13 @@ class Processing(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: str
+    id: Text
     product: str
     obs_id: str
     state: ProcessingState
-    attempt: int = 1
+    attempt: Count = 1
     progress: Progress = Progress()
-    error: str | None = None
+    error: Text | None = None
     started: datetime | None = None
     ended: datetime | None = None
 

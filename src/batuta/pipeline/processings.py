@@ -76,7 +76,9 @@ async def open_service(
         engine = stack.enter_context(open_database(database, MIGRATIONS))
         committer = await stack.enter_async_context(Committer(engine))
         bus = await stack.enter_async_context(connect(settings.nats, plan.name))
-        service = ProcessingsService(settings, url, plan, bus, Store(engine, committer))
+        service = ProcessingsService(
+            settings, url, plan, bus, Store(engine, committer, plan.providers)
+        )
         await service.scheduler.recover()
         yield service
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -73,8 +73,10 @@ class Selection:
 class Store:
     """The processings of a service, in its database."""
 
-    def __init__(self, engine: sa.Engine, committer: Committer) -> None:
+    def __init__(self, engine: sa.Engine, committer: Committer, providers: Collection[str]) -> None:
         self._engine = engine
+        # Pipelines may share a database: each takes up, lists and sweeps what is its own.
+        self._own = _C.provider.in_(providers)
         self._committer = committer
 
     async def submit(self, request: ProcessingRequest, provider: str) -> Submitted:
@@ -112,7 +114,7 @@ class Store:
 
         What was running is to be run again, unless it has been so `MAX_RESTARTS` times.
         """
-        return await self._commit(_recover)
+        return await self._commit(self._recover)
 
     async def find(self, processing_id: str) -> Stored | None:
         """Return the processing `processing_id`, if there is one."""
@@ -155,7 +157,9 @@ class Store:
             _C.obs_id: selection.obs_id,
         }
         query = sa.select(processings).order_by(_C.number.desc()).limit(selection.limit + 1)
-        query = query.where(*(column == value for column, value in wanted.items() if value))
+        query = query.where(
+            self._own, *(column == value for column, value in wanted.items() if value)
+        )
         if selection.before is not None:
             query = query.where(_C.number < selection.before)
         with reading(self._engine) as db:
@@ -165,9 +169,28 @@ class Store:
         return [_stored(row).record for row in rows], rows[-1].number if more else None
 
     def _outdated_logs(self, before: float) -> list[str]:
-        query = sa.select(_C.key).where(_C.log_kept, _C.state.in_(_ENDED), _C.ended < before)
+        query = sa.select(_C.key).where(
+            self._own, _C.log_kept, _C.state.in_(_ENDED), _C.ended < before
+        )
         with reading(self._engine) as db:
             return list(db.scalars(query))
+
+    def _recover(self, db: sa.Connection) -> list[Stored]:
+        was_running = sa.and_(self._own, _C.state == ProcessingState.RUNNING.value)
+        too_often = _C.restarts >= MAX_RESTARTS
+        error = f"the service died {MAX_RESTARTS + 1} times while it ran: not run again"
+        given_up = sa.update(processings).where(was_running, too_often)
+        given_up = given_up.values(
+            state=ProcessingState.FAILED.value, error=error, ended=time.time()
+        )
+        again = sa.update(processings).where(was_running)
+        again = again.values(
+            state=ProcessingState.QUEUED.value, restarts=_C.restarts + 1, started=None
+        )
+        ended = [_stored(row) for row in db.execute(given_up.returning(processings))]
+        db.execute(again)
+        queued = sa.select(processings).where(self._own, _C.state == ProcessingState.QUEUED.value)
+        return ended + [_stored(row) for row in db.execute(queued.order_by(_C.number))]
 
 
 def _find(db: sa.Connection, processing_id: str) -> Stored | None:
@@ -225,20 +248,6 @@ def _put_back(db: sa.Connection, processing_id: str) -> Stored:
     still = sa.update(processings).where(mine, _C.state == ProcessingState.RUNNING.value)
     db.execute(still.values(state=ProcessingState.QUEUED.value, started=None))
     return _stored(db.execute(sa.select(processings).where(mine)).one())
-
-
-def _recover(db: sa.Connection) -> list[Stored]:
-    was_running = _C.state == ProcessingState.RUNNING.value
-    too_often = _C.restarts >= MAX_RESTARTS
-    error = f"the service died {MAX_RESTARTS + 1} times while it ran: not run again"
-    given_up = sa.update(processings).where(was_running, too_often)
-    given_up = given_up.values(state=ProcessingState.FAILED.value, error=error, ended=time.time())
-    again = sa.update(processings).where(was_running)
-    again = again.values(state=ProcessingState.QUEUED.value, restarts=_C.restarts + 1, started=None)
-    ended = [_stored(row) for row in db.execute(given_up.returning(processings))]
-    db.execute(again)
-    queued = sa.select(processings).where(_C.state == ProcessingState.QUEUED.value)
-    return ended + [_stored(row) for row in db.execute(queued.order_by(_C.number))]
 
 
 def _stored(row: sa.Row[Any]) -> Stored:

@@ -68,7 +68,11 @@ class SdbClient:
         self._patience_s = patience_s
         with answering(SERVICE, url):
             self._http = httpx.Client(
-                base_url=self.url, headers=headers(token), timeout=TIMEOUT, verify=tls_for(url)
+                base_url=self.url,
+                headers=headers(token),
+                timeout=TIMEOUT,
+                trust_env=False,
+                verify=tls_for(url),
             )
 
     def __enter__(self) -> Self:

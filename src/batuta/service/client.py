@@ -1,6 +1,7 @@
 """Calling another service over REST: one place where HTTP's troubles become ours."""
 
 import os
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -101,4 +102,7 @@ def _detail(response: httpx.Response) -> str:
 
 def _retry_after_s(headers_: Mapping[str, str]) -> float | None:
     value = headers_.get("retry-after", "")
-    return float(value) if value.replace(".", "", 1).isdigit() else None
+    return float(value) if _SECONDS.fullmatch(value) else None
+
+
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]*)?")

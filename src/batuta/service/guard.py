@@ -7,6 +7,7 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 from types import FrameType
 
 from batuta.service.lifeline import watch_lifeline
@@ -14,13 +15,18 @@ from batuta.service.lifeline import watch_lifeline
 
 def main(command: list[str]) -> int:
     """Run `command` to its end; returns its exit code."""
-    with subprocess.Popen(command) as program:
+    # A signal that comes while the program starts must find it: it is kept back until then.
+    told_to_end = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, told_to_end)
+    allowed = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, told_to_end)
+    with subprocess.Popen(command, preexec_fn=allowed) as program:  # noqa: PLW1509  no thread yet
 
         def end(_number: int, _frame: FrameType | None) -> None:
             program.terminate()
 
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
+        allowed()
         watch_lifeline()
         return program.wait()
 
