@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from batuta.sdb import SdbClient
-from tests.support.orchestras import OrchestraProcess, left_of
-from tests.support.servers import answers
+from tests.support.orchestras import CommandProcess, OrchestraProcess, left_of
+from tests.support.servers import NatsServer, answers
 from tests.support.waiting import eventually_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -184,3 +184,36 @@ def test_two_orchestras_do_not_share_a_folder(play: Play) -> None:
     second = play(simulated())
     assert second.wait() == 2
     assert "another orchestra is playing with it" in second.output
+
+
+def test_nats_whose_guard_is_killed_is_started_again_and_not_left_behind(play: Play) -> None:
+    orchestra = play(simulated())
+    addresses = orchestra.addresses()
+    (first,) = nats_servers(orchestra)
+    guard = first.parent()
+    assert guard is not None
+    guard.kill()
+    orchestra.wait_for_line("nats killed by SIGKILL")
+    eventually_sync(lambda: nats_servers(orchestra) not in ([], [first]), 30)
+    announce_all(addresses["nats"], ["sb1"])
+    eventually_sync(lambda: made(addresses["sdb"]) == len(GRAPH["products"]), 60)
+    family = [first, *orchestra.family()]
+    orchestra.end()
+    assert left_of(family) == []
+
+
+def nats_servers(orchestra: OrchestraProcess) -> list[psutil.Process]:
+    return [one for one in orchestra.family() if "nats-server" in (one.cmdline() or [""])[0]]
+
+
+def test_ctrl_c_need_not_wait_for_the_sdb_that_a_conductor_waits_for(
+    tmp_path: Path, shared_nats: NatsServer
+) -> None:
+    (tmp_path / "graph.json").write_text(json.dumps(GRAPH))
+    options = ["--port", "0", "--nats-url", shared_nats.url, "--sdb-url", "http://127.0.0.1:1"]
+    conductor = CommandProcess(["conductor", "--graph", "graph.json", *options], tmp_path)
+    eventually_sync(lambda: "tried again up to 60 s" in conductor.output, 30)
+    conductor.process.send_signal(signal.SIGINT)
+    # Far less than it would have gone on waiting.
+    assert conductor.wait(timeout_s=15) == 0
+    conductor.close()
