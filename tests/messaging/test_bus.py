@@ -170,3 +170,21 @@ async def publishes(bus: Bus) -> bool:
 async def publish_one(config: NatsConfig) -> None:
     async with connect(config, "test") as opened:
         await opened.publish_data(DataAvailable(product="EVT", obs_id="sb1"), "vhf")
+
+
+async def test_a_stream_of_ours_that_hears_something_else_is_named(own_nats: NatsServer) -> None:
+    client = await nats.connect(own_nats.url)
+    await client.jetstream().add_stream(name="DATA", subjects=["other.*"])
+    await client.close()
+    with pytest.raises(MessagingError, match=r"the stream DATA is there, but hears \['other"):
+        async with connect(NatsConfig(url=own_nats.url), "test"):
+            pytest.fail("it connected")
+
+
+async def test_a_stream_that_overlaps_ours_is_told(own_nats: NatsServer) -> None:
+    client = await nats.connect(own_nats.url)
+    await client.jetstream().add_stream(name="MINE", subjects=["data.>"])
+    await client.close()
+    with pytest.raises(MessagingError, match=r"the stream DATA cannot be made: subjects overlap"):
+        async with connect(NatsConfig(url=own_nats.url), "test"):
+            pytest.fail("it connected")

@@ -122,9 +122,23 @@ class Bus:
         """Create the streams that are not there; NATS may have come back empty."""
         for config in _STREAMS:
             try:
-                await self.jetstream.stream_info(config.name or "")
+                found = await self.jetstream.stream_info(config.name or "")
             except nats.js.errors.NotFoundError:
-                await self.jetstream.add_stream(config)
+                await self._add_stream(config)
+            else:
+                if found.config.subjects != config.subjects:
+                    raise MessagingError(
+                        f"NATS at {self.url}: the stream {config.name} is there, but hears "
+                        f"{found.config.subjects} (expected: {config.subjects})"
+                    )
+
+    async def _add_stream(self, config: StreamConfig) -> None:
+        try:
+            await self.jetstream.add_stream(config)
+        except nats.js.errors.BadRequestError as exc:
+            raise MessagingError(
+                f"NATS at {self.url}: the stream {config.name} cannot be made: {exc.description}"
+            ) from exc
 
     async def restore(self) -> None:
         """Make good what a restarted NATS may have lost, and tell who asked to know."""
