@@ -165,3 +165,28 @@ def test_nats_that_is_not_there_is_waited_for_then_named(
     assert run(["conductor", "--graph", write_graph(), *options, "--nats-wait", "0.3"]) == 1
     error = capsys.readouterr().err
     assert "NATS at nats://127.0.0.1:1 is not there after 0.3 s" in error
+
+
+def test_a_digest_that_cannot_be_one_is_refused_before_anything_is_sent(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"a")
+    names = ["--product", "A", "--obs-id", "o1", "--sdb-url", "http://127.0.0.1:1"]
+    assert run(["import", *names, "--sha256", "zz", str(file)]) == 2
+    assert "--sha256 'zz': not 64 hexadecimal digits" in capsys.readouterr().err
+
+
+def test_an_export_goes_into_a_folder_under_its_own_name_or_says_why_not(
+    sdb_url: str, tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / "a.tar.gz"
+    file.write_bytes(b"a")
+    assert run(["import", "--product", "A", "--obs-id", "o1", "--sdb-url", sdb_url, str(file)]) == 0
+    assert run(["export", "A", "o1", "-o", str(tmp_path), "--sdb-url", sdb_url]) == 0
+    assert (tmp_path / "A-o1-v1.tar.gz").read_bytes() == b"a"
+    nowhere = str(tmp_path / "nowhere" / "x")
+    assert run(["export", "A", "o1", "-o", nowhere, "--sdb-url", sdb_url]) == 1
+    error = capsys.readouterr().err
+    assert "nowhere" in error
+    assert len(error.splitlines()) == 1

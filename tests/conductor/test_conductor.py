@@ -13,6 +13,7 @@ import nats.errors
 import pytest
 from fastapi.responses import JSONResponse
 
+from batuta.cli.app import run as run_command
 from batuta.conductor import ConductorSettings
 from batuta.conductor.service import open_conductor
 from batuta.errors import ConfigurationError
@@ -262,12 +263,16 @@ async def dead_reasons(url: str) -> list[str]:
     return [(message.headers or {})["Batuta-Reason"] for message in messages]
 
 
-def test_nats_gone_in_the_middle_loses_nothing(stage: Stage) -> None:
+def test_nats_gone_in_the_middle_loses_nothing(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
     with serving(open_conductor, stage.settings(diamond())) as url:
         stage.announce("A", "o1")
         eventually_in(url, {"B/o1": "succeeded", "C/o1": "succeeded"})
         stage.nats.stop()
         eventually_sync(lambda: get(url, "/health")["status"] == "degraded")
+        assert run_command(["status", "--conductor-url", url]) == 0
+        assert "nats: not connected" in capsys.readouterr().out
         stage.nats.start()
         stage.announce("B", "o1")
         stage.announce("C", "o1")

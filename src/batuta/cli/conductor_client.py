@@ -64,6 +64,10 @@ class ConductorClient:
         """The services heard lately."""
         return cast("list[dict[str, Any]]", self._call("GET", "/services")["items"])
 
+    def health(self) -> dict[str, Any]:
+        """Its health, and that of what it needs."""
+        return self._call("GET", "/health")
+
     def graph(self) -> dict[str, Any]:
         """The product graph."""
         return self._call("GET", "/graph")

@@ -1,6 +1,7 @@
 """What commands print: tables for people, JSON for programs."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -21,7 +22,15 @@ CONDUCTOR_URL = "http://127.0.0.1:8002"
 SDB_URL = "http://127.0.0.1:8001"
 NATS_URL = "nats://127.0.0.1:4222"
 
+COPIED = frozenset({"id", "url", "obs_id", "observation", "product"})
+"""Columns that people copy from: never broken over two lines."""
+
+PIPED_WIDTH = 160
+
 console = Console()
+if not console.is_terminal and "COLUMNS" not in os.environ:
+    # Nobody's screen: a file or a pipe has no width.
+    console = Console(width=PIPED_WIDTH)
 
 STATE_STYLES = {
     "available": "green",
@@ -57,7 +66,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         pad_edge=False,
     )
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in COPIED)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)

@@ -25,6 +25,7 @@ from batuta.sdb.records import StoredProduct
 PANEL: Final = "Products"
 ENDING: Final = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
 """Of a file's name from outside, all that is taken over: ``.fits``, ``.tar.gz``."""
+SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 PATIENCE_S: Final = 5.0
 """How long a person waits for an sdb that does not answer, in seconds."""
 
@@ -54,6 +55,8 @@ def import_product(
     """Import a file into the sdb, as a new version of a product."""
     if not file.is_file():
         raise ConfigurationError(f"{file}: not a file")
+    if sha256 is not None and not SHA256.fullmatch(sha256):
+        raise ConfigurationError(f"--sha256 {sha256!r}: not 64 hexadecimal digits")
     about = _json_object("--metadata", metadata)
     with SdbClient(sdb_url, patience_s=PATIENCE_S) as sdb:
         stored = sdb.import_file(file, product, obs_id, metadata=about, sha256=sha256)
@@ -69,7 +72,11 @@ def export(
     version: Annotated[int | None, typer.Option(help="Version; by default the newest.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write; by default PRODUCT-OBS_ID-vN."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File or folder to write to; by default a file PRODUCT-OBS_ID-vN.",
+        ),
     ] = None,
     sdb_url: SdbUrl = SDB_URL,
     *,
@@ -78,7 +85,7 @@ def export(
     """Export a product's file from the sdb, checked against its digest."""
     with SdbClient(sdb_url, patience_s=PATIENCE_S) as sdb:
         known = sdb.get(product, obs_id, version)
-        to = output or Path(_file_name(known))
+        to = _file_for(known, output)
         stored = sdb.export(product, obs_id, version=known.version, to=to)
     if as_json:
         print_json({**stored.model_dump(mode="json"), "file": str(to)})
@@ -152,6 +159,13 @@ def retry(
 
 def _name(stored: StoredProduct) -> str:
     return f"{stored.product} of {stored.obs_id}, version {stored.version},"
+
+
+def _file_for(stored: StoredProduct, output: Path | None) -> Path:
+    """The file to write: `output`, or a name of its own in the folder that `output` is."""
+    if output is not None and not output.is_dir():
+        return output
+    return (output or Path()) / _file_name(stored)
 
 
 def _file_name(stored: StoredProduct) -> str:

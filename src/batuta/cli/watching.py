@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
 def status(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = False) -> None:
     """Show the services, the observations and the processings that need a look."""
     with ConductorClient(conductor_url) as conductor:
+        health = conductor.health()
         services = conductor.services()
         observations = list(conductor.observations())
         troubled = [
@@ -41,8 +42,16 @@ def status(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = Fal
             for processing in conductor.processings(state=state)
         ]
     if as_json:
-        print_json({"services": services, "observations": observations, "processings": troubled})
+        print_json(
+            {
+                "health": health,
+                "services": services,
+                "observations": observations,
+                "processings": troubled,
+            }
+        )
         return
+    _print_health(health)
     _print_services(services)
     _print_observations(observations)
     if troubled:
@@ -68,6 +77,15 @@ def why(
         print_json(answer)
     else:
         typer.echo(answer["answer"])
+
+
+def _print_health(health: dict[str, Any]) -> None:
+    for what, well in health["checks"].items():
+        if not well:
+            console.print(
+                f"[bold red]{what}: not connected[/]; what the services tell below is old, and "
+                "nothing is heard until it is back"
+            )
 
 
 def _print_services(services: list[dict[str, Any]]) -> None:

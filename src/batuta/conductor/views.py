@@ -270,7 +270,7 @@ def _states(connection: sa.Connection, observations: list[str]) -> dict[str, dic
 def _answer(product: str, there: Mapping[str, int], rows: list[Row], graph: Graph) -> str:
     """Say it of a product with no processing, from what its observation has and lacks."""
     if product in there:
-        how = "arrived from outside" if product in graph.inputs else "archived by hand"
+        how = "arrived from outside" if product in graph.inputs else "was announced by hand"
         return f"{product} is available: it {how}"
     if product not in graph.products:
         return f"{product} is an input, and has not arrived"

@@ -4,6 +4,7 @@
 (SIGTERM, SIGINT), or when the pipe of ``BATUTA_LIFELINE_FD`` ends.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -28,7 +29,16 @@ def main(command: list[str]) -> int:
         signal.signal(signal.SIGINT, end)
         allowed()
         watch_lifeline()
-        return program.wait()
+        return _end_likewise(program.wait())
+
+
+def _end_likewise(code: int) -> int:
+    """Return an exit code; of a program that a signal has killed, die of the same."""
+    if code < 0:
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
 
 
 if __name__ == "__main__":
