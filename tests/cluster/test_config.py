@@ -22,6 +22,8 @@ def test_every_key_of_multiprocessing_has_its_default() -> None:
         "mode": "multiprocessing",
         "task_timeout": 600,
         "profiling": None,
+        "on_tile_failure": "raise",
+        "resume": False,
         "mp_mode": "forkserver",
         "nb_workers": 2,
         "max_ram_per_worker": 2000,
@@ -37,6 +39,8 @@ def test_every_key_of_sequential_has_its_default() -> None:
         "mode": "sequential",
         "task_timeout": 600,
         "profiling": None,
+        "on_tile_failure": "raise",
+        "resume": False,
     }
 
 
@@ -79,7 +83,7 @@ def test_all_mistakes_are_told_at_once_one_line_each() -> None:
 
 def test_keys_of_another_mode_are_refused() -> None:
     (line,) = problems({"mode": "sequential", "nb_workers": 2})
-    assert line == "nb_workers: unknown key (known: mode, task_timeout, profiling)"
+    assert line == "nb_workers: unknown key (known: mode, task_timeout, profiling, on_tile_failure, resume)"
     assert "nb_workers: unknown key" in problems({"mode": "auto", "nb_workers": 2})[0]
 
 

@@ -41,6 +41,10 @@ class CommonConfig(BaseModel):
     task_timeout: PositiveInt = 600
     """Seconds without any task ending, before the cluster is restarted."""
     profiling: ProfilingConfig | None = None
+    on_tile_failure: Literal["raise", "continue"] = "raise"
+    """Whether tiles that are missing in the end are an error, or a warning."""
+    resume: StrictBool = False
+    """Whether tiles that an interrupted run saved are kept, and the others computed alone."""
 
 
 class SequentialConfig(CommonConfig):

@@ -65,7 +65,7 @@ def create_cluster(
 
 def _resolved(auto: AutoConfig) -> MultiprocessingConfig:
     return MultiprocessingConfig(
-        task_timeout=auto.task_timeout,
+        **auto.model_dump(exclude={"mode", "profiling"}),
         profiling=auto.profiling,
         nb_workers=workers_that_fit(available_ram_bytes(), usable_cores()),
     )
