@@ -1,0 +1,19 @@
+"""Modules that every worker imports when it starts, before any job."""
+
+from typing import Final
+
+_MODULES: Final[dict[str, None]] = {}
+
+
+def add_module(name: str) -> None:
+    """Have every worker that starts from now on import the module `name` first.
+
+    Modules are imported in the order in which they were added, before those of the tasks. A
+    module may so prepare the imports of the others.
+    """
+    _MODULES[name] = None
+
+
+def modules() -> tuple[str, ...]:
+    """List the modules that were added, in order."""
+    return tuple(_MODULES)
