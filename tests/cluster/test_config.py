@@ -83,7 +83,10 @@ def test_all_mistakes_are_told_at_once_one_line_each() -> None:
 
 def test_keys_of_another_mode_are_refused() -> None:
     (line,) = problems({"mode": "sequential", "nb_workers": 2})
-    assert line == "nb_workers: unknown key (known: mode, task_timeout, profiling, on_tile_failure, resume)"
+    assert (
+        line
+        == "nb_workers: unknown key (known: mode, task_timeout, profiling, on_tile_failure, resume)"
+    )
     assert "nb_workers: unknown key" in problems({"mode": "auto", "nb_workers": 2})[0]
 
 

@@ -210,7 +210,7 @@ def test_a_worker_over_its_memory_is_renewed_after_its_task(make_cluster: MakeCl
 def test_workers_that_cannot_start_are_an_error_not_a_wait(
     make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batuta.cluster.pool.start_worker", _refuse)
+    monkeypatch.setattr("batuta.cluster.worker._start", _refuse)
     cluster = make_cluster(mp_mode="fork")
     (error,) = compute(cluster, [cluster.create_task(functions.add)(1)])
     assert isinstance(error, ClusterError)

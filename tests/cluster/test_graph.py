@@ -137,8 +137,9 @@ def test_two_outputs_used_by_one_task_are_one_chain() -> None:
 
 def test_chains_are_ranked_one_after_the_other() -> None:
     chains = [one(add, one(add, one(halves, n))) for n in range(5)]
-    tasks = walk(chains)
-    assert [task.id for task in tasks] == sorted(task.id for task in tasks)
+    in_order = [last.task.args[0].task.args[0].task for last in chains]
+    assert [task for task in walk(chains) if task.function is halves] == in_order
+    assert [task.name for task in walk(chains)] == ["halves", "add", "add"] * 5
 
 
 def test_a_chain_of_a_hundred_thousand_tasks_is_planned() -> None:

@@ -74,19 +74,24 @@ class MultiprocessingCluster:
             run.iterated = True
             missing = {future for future in asked if future.run is run}
             while missing:
-                future = self._next_of(run, missing)
-                missing.remove(future)
-                future.load()
-                self._running().scheduler.consumed(future.delayed)
-                yield future
+                yield self._next_of(run, missing)
 
     def _next_of(self, run: Run, missing: set[TaskFuture]) -> TaskFuture:
+        """Take and read the next finished future of `missing`, setting others aside."""
+        scheduler = self._running().scheduler
         for future in run.aside:
             if future in missing:
                 run.aside.remove(future)
-                return future
-        while (future := self._next_finished(run)) not in missing:
-            run.aside.append(future)
+                future.load()
+                scheduler.read(future.delayed)
+                break
+        else:
+            while (future := self._next_finished(run)) not in missing:
+                run.aside.append(future)
+                scheduler.taken(run)
+            future.load()
+            scheduler.taken_and_read(run, future.delayed)
+        missing.remove(future)
         return future
 
     def _next_finished(self, run: Run) -> TaskFuture:
@@ -101,7 +106,6 @@ class MultiprocessingCluster:
                         f"no task has ended for {self.config.task_timeout} s (task_timeout)"
                     ) from None
             else:
-                self._running().scheduler.taken(run)
                 return future
 
     def scatter(self, data: Any) -> Scattered:
@@ -140,8 +144,8 @@ class _Engine:
                 log_folder=_log_folder(out_dir),
                 log_level=logging.getLogger("batuta").getEffectiveLevel(),
             ),
-            config.nb_workers,
             Limits(
+                nb_workers=config.nb_workers,
                 job_timeout_s=config.per_job_timeout,
                 ram_mb=config.max_ram_per_worker,
                 max_jobs=config.max_tasks_per_worker,

@@ -1,43 +1,40 @@
-"""Worker processes, each in a Pebble pool of its own.
+"""Worker processes, seen from the main process.
 
-One pool per worker, so that nothing is shared between workers: whatever happens to one costs its
-own job only, and which job a worker runs is always known.
+Nothing is shared between workers: whatever happens to one costs its own job only, and which job a
+worker runs is always known.
 """
 
-import contextlib
 import inspect
-import mmap
 import multiprocessing
-import multiprocessing.context
+import os
 import queue
+import socket
 import sys
-import tempfile
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from pebble import ProcessPool
 
+from batuta.cluster import preload
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.worker import (
-    PULSE,
-    JobDone,
-    JobFailed,
-    JobOrder,
-    WorkerSetup,
-    introduce,
-    kill_family,
-    private_ram_of,
-    run_job,
-    start_worker,
-)
+from batuta.cluster.frames import Reader, framed
+from batuta.cluster.graph import Job
+from batuta.cluster.pulse import RESTING, Doing, Pulse, pulse_path
+from batuta.cluster.store import Stored
+from batuta.cluster.warm_main import MAIN_VARIABLE
+from batuta.cluster.worker import JobOrder, WorkerSetup, kill_family, private_ram_of, serve
 
-PRELOADED: Final = ("batuta.cluster.worker", "batuta.datasets", "batuta.cluster.warm")
+PRELOADED: Final = (
+    "batuta.cluster.worker",
+    "batuta.datasets",
+    "batuta.cluster.warm",
+    "batuta.cluster.warm_main",
+)
 """What every worker needs, with numpy, pandas, xarray and rasterio behind it."""
 
 
@@ -56,7 +53,13 @@ class PoolSettings:
 
 def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
     """Name the modules that a worker imports to run `functions`."""
-    modules = dict.fromkeys((*PRELOADED, *(getattr(each, "__module__", "") for each in functions)))
+    modules = dict.fromkeys(
+        (
+            *preload.modules(),
+            *PRELOADED,
+            *(getattr(each, "__module__", "") for each in functions),
+        )
+    )
     # A worker runs the imports of the main script too.
     for value in vars(sys.modules["__main__"]).values():
         modules[value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", "")] = (
@@ -65,77 +68,186 @@ def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
     return tuple(name for name in modules if isinstance(name, str) and name not in {"", "__main__"})
 
 
-def _context(settings: PoolSettings) -> multiprocessing.context.BaseContext:
+def _context(settings: PoolSettings) -> Any:
     context = multiprocessing.get_context(settings.start_method)
     if settings.start_method == "forkserver":
         context.set_forkserver_preload(list(settings.preload))
+        _run_forkserver()
     return context
 
 
+def _run_forkserver() -> None:
+    """Have the forkserver run; it learns of the main script from its environment."""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    before = os.environ.get(MAIN_VARIABLE)
+    if path is not None:
+        os.environ[MAIN_VARIABLE] = os.path.normpath(Path(path).absolute())
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            os.environ.pop(MAIN_VARIABLE, None)
+        else:
+            os.environ[MAIN_VARIABLE] = before
+
+
+@dataclass(slots=True, eq=False)
+class Assignment:
+    """A job that was sent to a worker."""
+
+    number: int
+    job: Job
+    calls: list[Stored]
+    """The calls of its steps, kept until it ends."""
+    sent_bytes: int = 0
+
+
 class Worker:
-    """One worker process, seen from the main process.
+    """One worker process.
 
     Parameters
     ----------
     settings : PoolSettings
         How it is made.
-    on_ready : callable
-        Called, from another thread, with the worker and the error that kept it from starting.
+    name : str
+        Different for each worker of a cluster.
     """
 
-    def __init__(
-        self, settings: PoolSettings, on_ready: Callable[["Worker", BaseException | None], None]
-    ) -> None:
+    def __init__(self, settings: PoolSettings, name: str) -> None:
         self.settings = settings
-        self.jobs = 0
-        """How many jobs it was given."""
+        self.name = name
+        self.given = 0
+        """How many jobs it was given and has kept."""
+        self.leaving = False
+        """Whether it ends after what it was given."""
+        self.assigned: deque[Assignment] = deque()
+        """What it was given and has not answered, in order."""
         self.verdict: ClusterError | None = None
         """Why it was killed, when we did it."""
+        self.condemned = -1
+        """The order that it was killed for."""
+        self.peak_ram_bytes = 0
+        """The most memory it was seen to hold while it ran what it runs."""
+        self.exit_code: int | None = None
+        self.last_doing = Doing(-1, RESTING, 0.0)
+        """What it did when it died."""
+        self.problem: BaseException | None = None
+        """What kept its process from being made."""
+        self.pulse: Pulse | None = None
         self.process: psutil.Process | None = None
-        self._pulse_file = _pulse_file(settings.folder)
-        with self._pulse_file.open("r+b") as stream:
-            self._pulse = mmap.mmap(stream.fileno(), PULSE.size, access=mmap.ACCESS_READ)
+        self.link: socket.socket | None = None
+        self.sentinel = -1
+        self._next_number = 0
+        self._reader: Reader | None = None
+        self._outbox: list[bytes] = []
+        self._child: Any = None
+
+    # Called in the thread of the personnel
+
+    def start(self) -> None:
+        """Make its process."""
+        self.pulse = Pulse.create(pulse_path(self.settings.folder, self.name))
+        ours, theirs = socket.socketpair()
         setup = WorkerSetup(
-            folder=settings.folder,
-            pulse=str(self._pulse_file),
-            log_folder=settings.log_folder,
-            log_level=settings.log_level,
+            folder=self.settings.folder,
+            pulse=self.pulse.path,
+            imports=preload.modules(),
+            log_folder=self.settings.log_folder,
+            log_level=self.settings.log_level,
         )
-        self._pool = ProcessPool(
-            max_workers=1,
-            initializer=start_worker,
-            initargs=(setup,),
-            context=_context(settings),
-        )
-        self._pool.schedule(introduce).add_done_callback(
-            lambda future: on_ready(self, self._introduced(future))
-        )
+        with theirs:
+            self.link, self._reader = ours, Reader(ours)
+            child = _context(self.settings).Process(
+                target=serve, args=(theirs, setup), name=f"batuta-{self.name}", daemon=True
+            )
+            child.start()
+        self._child = child
+        self.sentinel = child.sentinel
+        self.process = psutil.Process(child.pid)
 
-    def _introduced(self, future: Future[int]) -> BaseException | None:
-        error = future.exception()
-        if error is None:
-            with contextlib.suppress(psutil.NoSuchProcess):  # died at once: its job will tell
-                self.process = psutil.Process(future.result())
-        return error
+    def bury(self) -> None:
+        """End its process if it has not ended; free what it held. Once is enough."""
+        child, self._child = self._child, None
+        if child is not None:
+            if child.exitcode is None:
+                self.kill()
+            child.join()
+            self.exit_code = child.exitcode
+            child.close()
+        if self.link is not None:
+            self.link.close()
+        pulse, self.pulse = self.pulse, None
+        if pulse is not None:
+            self.last_doing = pulse.doing()
+            pulse.remove()
 
-    def run(
-        self,
-        order: JobOrder,
-        on_done: Callable[[JobDone | JobFailed | BaseException], None],
-    ) -> None:
-        """Run a job; `on_done` is called, from another thread, with what became of it."""
-        self.jobs += 1
+    # Called in the thread of the scheduler
+
+    def socket(self) -> socket.socket:
+        """Give our end of what links it to us."""
+        if self.link is None:
+            raise ClusterError("the worker has not started")
+        return self.link
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the orders that it may not have read yet."""
+        return sum(each.sent_bytes for each in self.assigned)
+
+    def assign(self, job: Job, order: JobOrder, calls: list[Stored]) -> None:
+        """Give it a job, sent by `flush`."""
+        message = framed(order)
+        self.assigned.append(Assignment(order.number, job, calls, len(message)))
+        self.given += 1
+        self.leaving = order.last
+        self._outbox.append(message)
+
+    def next_number(self) -> int:
+        """Number the next order."""
+        self._next_number += 1
+        return self._next_number - 1
+
+    def flush(self) -> None:
+        """Send what it was given."""
+        message = b"".join(self._outbox)
+        self._outbox.clear()
         try:
-            future = self._pool.schedule(run_job, args=(order, self.settings.folder))
-        except RuntimeError as error:  # its process died while it had nothing to do
-            on_done(error)
-            return
-        future.add_done_callback(lambda done: on_done(done.exception() or done.result()))
+            self.socket().sendall(message)
+        except (BrokenPipeError, ConnectionResetError):  # it died: its silence will tell
+            self._outbox.clear()
 
-    def step(self) -> tuple[int, float]:
-        """Give the step of the job that runs, -1 for none, and for how long it has run, in s."""
-        step, began = PULSE.unpack_from(self._pulse)
-        return step, time.monotonic() - began
+    def messages(self) -> list[Any]:
+        """Give what it said.
+
+        Raises
+        ------
+        EOFError
+            If it will say nothing more.
+        BlockingIOError
+            If it said nothing.
+        """
+        return list(self._reader.messages(wait=False))  # type: ignore[union-attr]  # it has started
+
+    def answered(self, number: int) -> Assignment | None:
+        """Take the assignment that it answers."""
+        if self.assigned and self.assigned[0].number == number:
+            return self.assigned.popleft()
+        return None
+
+    def take_back(self) -> list[Assignment]:
+        """Take back what it was given and has not begun; nothing if it is choosing just now."""
+        if len(self.assigned) < 2 or self.leaving:
+            return []
+        first = self.pulse.take_back(self._next_number)  # type: ignore[union-attr]
+        taken: list[Assignment] = []
+        while first is not None and self.assigned and self.assigned[-1].number >= first:
+            taken.append(self.assigned.pop())
+        self.given -= len(taken)
+        return taken
+
+    def doing(self) -> Doing:
+        """Tell what it does."""
+        return self.pulse.doing()  # type: ignore[union-attr]  # it has started
 
     def ram_bytes(self) -> int:
         """Memory that its process shares with no other; 0 where there is none."""
@@ -145,58 +257,70 @@ class Worker:
             return 0
 
     def gone(self) -> bool:
-        """Whether its process has ended, or its pool will answer no more."""
-        if not self._pool.active:
-            return True
+        """Whether its process has ended, though what it started may hold its link open."""
         if self.process is None:
-            return False  # it has not introduced itself yet
+            return False
         try:
             return self.process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
         except psutil.NoSuchProcess:
             return True
 
-    def kill(self, verdict: ClusterError | None = None) -> None:
+    def condemn(self, verdict: ClusterError, number: int) -> None:
+        """Kill it for what it does: order `number`."""
+        self.verdict = verdict
+        self.condemned = number
+        self.kill()
+
+    def spared(self, number: int) -> bool:
+        """Whether it died for another order than this one, which it had just ended."""
+        return self.verdict is not None and number != self.condemned
+
+    def kill(self) -> None:
         """Kill its process at once, and those that its task started."""
-        self.verdict = self.verdict or verdict
         if self.process is not None:
             kill_family(self.process)
 
-    def stop(self) -> None:
-        """Ask it to end; `join` waits until it has."""
-        self._pool.stop()  # type: ignore[no-untyped-call]  # Pebble left it bare
 
-    def join(self) -> None:
-        """Wait until its process and its threads have ended."""
-        self.stop()
-        self._pool.join()
-        self._pulse.close()
-        self._pulse_file.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class _Errand:
+    """What the personnel is asked to do with a worker, and whom to tell when it is done."""
+
+    do: Callable[[], None]
+    worker: Worker
+    tell: Callable[[Worker], None]
 
 
-def _pulse_file(folder: str) -> Path:
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="pulse-", delete=False) as stream:
-        stream.write(PULSE.pack(-1, time.monotonic()))
-    return Path(stream.name)
+@dataclass
+class Personnel:
+    """Makes and buries processes, in a thread of its own: both take milliseconds."""
 
+    _errands: queue.SimpleQueue[_Errand | None] = field(default_factory=queue.SimpleQueue)
+    _thread: threading.Thread | None = None
 
-class Reaper:
-    """Ends workers that are no longer needed, away from those who have work to do."""
+    def hire(self, worker: Worker, tell: Callable[[Worker], None]) -> None:
+        """Start a worker; then `tell` it, in this thread."""
+        self._do(_Errand(worker.start, worker, tell))
 
-    def __init__(self) -> None:
-        self._leaving: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="batuta-reaper", daemon=True)
-        self._thread.start()
-
-    def take(self, worker: Worker) -> None:
-        """End this worker; its job, if it runs one, is lost."""
-        worker.stop()
-        self._leaving.put(worker)
+    def bury(self, worker: Worker, tell: Callable[[Worker], None]) -> None:
+        """Free what a dead worker held; then `tell` it, in this thread."""
+        self._do(_Errand(worker.bury, worker, tell))
 
     def close(self) -> None:
-        """Wait until all workers taken have ended."""
-        self._leaving.put(None)
-        self._thread.join()
+        """Return when all errands are done."""
+        if self._thread is not None:
+            self._errands.put(None)
+            self._thread.join()
+
+    def _do(self, errand: _Errand) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="batuta-personnel", daemon=True)
+            self._thread.start()
+        self._errands.put(errand)
 
     def _run(self) -> None:
-        for worker in iter(self._leaving.get, None):
-            worker.join()
+        for errand in iter(self._errands.get, None):
+            try:
+                errand.do()
+            except Exception as error:  # noqa: BLE001 - told, to whoever decides
+                errand.worker.problem = error
+            errand.tell(errand.worker)

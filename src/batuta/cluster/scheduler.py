@@ -1,38 +1,37 @@
 """The thread that gives jobs to workers and takes their results.
 
-All of its state belongs to that thread: others only put actions in its inbox. It wakes for what
-happens, and ten times a second to look at the workers that run.
+All of its state belongs to that thread: others only post actions. It wakes for what happens, and
+twenty times a second to look at the workers that run.
 """
 
-import heapq
+import contextlib
 import logging
 import pickle
-import queue
+import selectors
+import socket
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from batuta.cluster.errors import ClusterError, TaskFailedError
-from batuta.cluster.graph import Job, Plan, make_plan
-from batuta.cluster.pool import PoolSettings, Reaper, Worker, modules_for
+from batuta.cluster.crew import AHEAD_MAX_STEPS, MAX_STARTS, Crew, discard
+from batuta.cluster.errors import ClusterError, TaskFailedError, WorkerMemoryError
+from batuta.cluster.graph import Job, Plan, ReadyJobs, make_plan
+from batuta.cluster.pool import Assignment, PoolSettings, Worker, modules_for
 from batuta.cluster.runs import Run
+from batuta.cluster.store import Stored
 from batuta.cluster.tasks import Delayed, Task, call_of
-from batuta.cluster.watch import Limits, Watch, loss
+from batuta.cluster.watch import Limits, loss
 from batuta.cluster.worker import JobDone, JobFailed, JobOrder, Step, describe
 
 LOG: Final = logging.getLogger(__name__)
 
-TICK_S: Final = 0.1
-MAX_STARTS: Final = 3
-"""Workers that fail to start, or jobs lost before they began, in a row: then it is an error."""
+TICK_S: Final = 0.05
 UNTAKEN_PER_WORKER: Final = 4
 """Results that may wait to be taken before computing pauses, so that memory stays flat."""
-
-Outcome = JobDone | JobFailed | BaseException
 
 
 class Scheduler(threading.Thread):
@@ -42,35 +41,33 @@ class Scheduler(threading.Thread):
     ----------
     pool : PoolSettings
         How workers are made.
-    nb_workers : int
-        How many there are.
     limits : Limits
-        What a worker may take.
+        How many there are, and what each may take.
     fuse : bool
         Whether chains run as one job.
     """
 
-    def __init__(self, pool: PoolSettings, nb_workers: int, limits: Limits, *, fuse: bool) -> None:
+    def __init__(self, pool: PoolSettings, limits: Limits, *, fuse: bool) -> None:
         super().__init__(name="batuta-scheduler", daemon=True)
         self.last_end = time.monotonic()
         """When a job last ended."""
         self._pool = pool
-        self._nb_workers = nb_workers
         self._limits = limits
         self._fuse = fuse
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._alarm_out, self._alarm_in = socket.socketpair()
+        self._alarm_out.setblocking(False)
+        self._alarm_in.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._alarm_out, selectors.EVENT_READ, self._silence_alarm)
+        self._crew = Crew(self, self._selector, limits.nb_workers, limits)
         self._stopping = False
         self._broken: ClusterError | None = None
-        self._watch = Watch(limits)
-        self._reaper = Reaper()
-        self._workers: set[Worker] = set()
-        self._starting: set[Worker] = set()
-        self._idle: list[Worker] = []
-        self._running: dict[Worker, Job] = {}
-        self._false_starts: Counter[Job | None] = Counter()
-        self._ready: list[tuple[int, Job]] = []
+        self._ready = ReadyJobs()
+        self._heavy: deque[Job] = deque()
+        """Jobs that outgrew their worker, to run alone once nothing else can."""
+        self._alone: Job | None = None
         self._runs: deque[Run] = deque()
-        self._uses: Counter[Delayed] = Counter()
         self._live: set[Delayed] = set()
         self._kept: set[Delayed] = set()
         self._failed: set[Job] = set()
@@ -80,22 +77,32 @@ class Scheduler(threading.Thread):
     def submit(self, wanted: Sequence[Delayed]) -> Run:
         """Have `wanted` computed."""
         run = Run(wanted)
-        self._inbox.put(partial(self._take, run))
+        self.post(partial(self._take, run))
         return run
 
     def taken(self, run: Run) -> None:
         """Tell that an iterator took a finished future."""
-        self._inbox.put(partial(self._taken, run))
+        self.post(partial(self._taken, run))
 
-    def consumed(self, delayed: Delayed) -> None:
+    def read(self, delayed: Delayed) -> None:
         """Tell that a finished result was read."""
-        self._inbox.put(partial(self._used, delayed))
+        self.post(partial(self._used, delayed))
+
+    def taken_and_read(self, run: Run, delayed: Delayed) -> None:
+        """Tell both at once."""
+        self.post(partial(self._taken_and_read, run, delayed))
 
     def close(self) -> None:
         """Compute nothing more; return when every worker has ended."""
         if self.is_alive():
-            self._inbox.put(self._stop)
+            self.post(self._stop)
             self.join()
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Run `action` in the thread of the scheduler."""
+        self._inbox.append(action)
+        with contextlib.suppress(OSError):  # it is awake already, or has ended
+            self._alarm_in.send(b"!")
 
     # The thread
 
@@ -106,87 +113,51 @@ class Scheduler(threading.Thread):
                 self._act()
         except Exception as error:
             LOG.exception("the scheduler failed")
-            self._break(ClusterError(f"the scheduler failed: {describe(error)}"))
+            self.on_crew_broken(ClusterError(f"the scheduler failed: {describe(error)}"))
             while not self._stopping:
-                self._inbox.get()()
+                self._selector.select()
+                self._empty_inbox()
         finally:
-            self._dismiss_all()
+            self._end()
 
     def _act(self) -> None:
         next_look = time.monotonic() + TICK_S
-        while not self._stopping and time.monotonic() < next_look:
-            try:
-                self._inbox.get(timeout=TICK_S if self._running or self._starting else None)()
-            except queue.Empty:
-                break
+        while not self._stopping and (now := time.monotonic()) < next_look:
+            timeout_s = next_look - now if self._crew.restless else None
+            for key, _ in self._selector.select(timeout_s):
+                key.data()
+            self._empty_inbox()
             self._dispatch()
-        for worker in (*self._running, *self._starting):
-            self._look_at(worker)
+        self._crew.look(alone=self._alone is not None)
+
+    def _empty_inbox(self) -> None:
+        while self._inbox and not self._stopping:
+            self._inbox.popleft()()
+
+    def _silence_alarm(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._alarm_out.recv(65536)
 
     def _stop(self) -> None:
         self._stopping = True
 
-    def _dismiss_all(self) -> None:
-        for worker in self._workers:
-            self._reaper.take(worker)  # first, so that Pebble does not replace it
-            worker.kill()
-        self._reaper.close()
+    def _end(self) -> None:
+        for assignment in self._crew.dismiss_all():
+            discard(assignment.calls)
         for delayed in self._live:
             _free(delayed)
+        self._selector.close()
+        self._alarm_in.close()
+        self._alarm_out.close()
 
-    def _break(self, error: ClusterError) -> None:
+    def on_crew_broken(self, error: ClusterError) -> None:
         """Fail all that is asked for, now and from now on."""
         self._broken = error
         self._ready.clear()
+        self._heavy.clear()
         for run in self._runs:
             _fail_all(run, error)
         self._runs.clear()
-
-    # Workers
-
-    def _hire_all(self, plan: Plan) -> None:
-        """Start the workers, now that it is known what they need."""
-        functions = (task.function for job in plan.jobs for task in job.steps)
-        self._pool = replace(self._pool, preload=modules_for(functions))
-        for _ in range(self._nb_workers):
-            self._hire()
-
-    def _hire(self) -> None:
-        worker = Worker(self._pool, self._introduce)
-        self._workers.add(worker)
-        self._starting.add(worker)
-
-    def _introduce(self, worker: Worker, error: BaseException | None) -> None:
-        """Take the news that a worker has started, from another thread."""
-        self._inbox.put(partial(self._hired, worker, error))
-
-    def _hired(self, worker: Worker, error: BaseException | None) -> None:
-        if worker not in self._starting:
-            return
-        self._starting.remove(worker)
-        if error is None:
-            del self._false_starts[None]
-            self._idle.append(worker)
-            return
-        self._false_starts[None] += 1
-        self._dismiss(worker)
-        if self._false_starts[None] < MAX_STARTS:
-            self._hire()
-        elif not self._workers:
-            self._break(ClusterError(f"workers cannot start: {describe(error)}"))
-
-    def _dismiss(self, worker: Worker) -> None:
-        self._workers.discard(worker)
-        self._watch.forget(worker)
-        self._reaper.take(worker)
-
-    def _look_at(self, worker: Worker) -> None:
-        if self._watch.lost(worker):
-            error = ClusterError("its process ended")
-            tell = self._introduce if worker in self._starting else self._report
-            tell(worker, error)
-        elif worker.verdict is None and (verdict := self._watch.verdict(worker)) is not None:
-            worker.kill(verdict)
 
     # Runs
 
@@ -202,21 +173,23 @@ class Scheduler(threading.Thread):
         """Plan a run and make its first jobs ready; a run with nothing to do ends at once."""
         self.last_end = time.monotonic()
         plan = make_plan(tuple(run.futures), fuse=self._fuse)
-        if plan.jobs and not self._workers:
-            self._hire_all(plan)
-        self._uses.update(plan.uses)
+        if plan.jobs and not self._crew.hired:
+            self._hire_for(plan)
         self._failed.clear()
-        for delayed in self._kept - self._uses.keys():
+        for delayed in [each for each in self._kept if not each.uses]:
             self._discard(delayed)
         self._kept.clear()
         run.jobs_left = len(plan.jobs)
         for delayed in run.futures:
             if delayed.stored is not None:
                 run.finish(delayed)
-        for job in plan.jobs:
-            if job.waiting == 0:
-                self._push(job)
+        self._ready.start(plan)
         self._end_if_done(run)
+
+    def _hire_for(self, plan: Plan) -> None:
+        """Start the workers, now that it is known what they need."""
+        functions = {task.function for job in plan.jobs for task in job.steps}
+        self._crew.hire_all(replace(self._pool, preload=modules_for(functions)))
 
     def _end_if_done(self, run: Run) -> None:
         if run.jobs_left == 0 and self._runs and self._runs[0] is run:
@@ -227,82 +200,101 @@ class Scheduler(threading.Thread):
     def _taken(self, run: Run) -> None:
         run.untaken -= 1
 
-    # Jobs
+    def _taken_and_read(self, run: Run, delayed: Delayed) -> None:
+        run.untaken -= 1
+        self._used(delayed)
 
-    def _push(self, job: Job) -> None:
-        heapq.heappush(self._ready, (job.order, job))
+    # Jobs
 
     def _paused(self) -> bool:
         """Whether results wait to be taken; never while another run waits for this one to end."""
         if len(self._runs) != 1 or not self._runs[0].iterated:
             return False
-        return self._runs[0].untaken >= UNTAKEN_PER_WORKER * self._nb_workers
+        return self._runs[0].untaken >= UNTAKEN_PER_WORKER * self._limits.nb_workers
 
     def _dispatch(self) -> None:
-        while self._idle and self._ready and not self._paused():
-            _, job = heapq.heappop(self._ready)
-            try:
-                order = self._order(job)
-            except (pickle.PicklingError, TypeError, AttributeError, OSError) as error:
-                reason = f"its call cannot be sent to a worker: {describe(error)}"
-                self._fail(job, _failed(job.first.name, reason, error))
-                continue
-            worker = self._idle.pop()
-            self._running[worker] = job
-            worker.run(order, partial(self._report, worker))
+        if self._alone is not None or self._paused():
+            return
+        if self._crew.idle and not self._ready:
+            for job in self._crew.take_back():
+                self._ready.push(job)
+        while self._ready:
+            job = self._ready.pop()
+            worker = self._crew.free_worker(ahead=len(job.steps) <= AHEAD_MAX_STEPS)
+            if worker is None:
+                self._ready.push(job)
+                break
+            self._send(worker, job)
+        if self._heavy and not self._ready and not self._crew.busy and self._crew.idle:
+            self._alone = self._heavy.popleft()
+            self._send(self._crew.idle.pop(), self._alone)
+        self._crew.flush()
 
-    def _report(self, worker: Worker, outcome: Outcome) -> None:
-        """Take what became of a job, from another thread."""
-        self._inbox.put(partial(self._ended, worker, outcome))
+    def _send(self, worker: Worker, job: Job) -> None:
+        try:
+            steps = self._steps(job)
+        except (pickle.PicklingError, TypeError, AttributeError, OSError) as error:
+            self._crew.give_back(worker)
+            self._alone = None
+            reason = f"its call cannot be sent to a worker: {describe(error)}"
+            self._fail(job, _failed(job.first.name, reason, error))
+            return
+        order = JobOrder(
+            number=worker.next_number(),
+            steps=steps,
+            keep=tuple(output.uses > 0 for output in job.last.outputs),
+            tile="" if job.tile is None else str(job.tile),
+            last=self._crew.is_last(worker),
+        )
+        self._crew.assign(worker, job, order, [step.call for step in steps])
 
-    def _order(self, job: Job) -> JobOrder:
+    def _steps(self, job: Job) -> tuple[Step, ...]:
         before: list[Task | None] = [None, *job.steps[:-1]]
-        steps = tuple(
-            Step(call_of(task, previous, self._pool.folder), task.id, task.name, task.nout)
+        return tuple(
+            Step(call_of(task, previous, self._pool.folder), task.name, task.nout)
             for task, previous in zip(job.steps, before, strict=True)
         )
-        job.calls = [step.call for step in steps]
-        return JobOrder(steps, tuple(self._uses[output] > 0 for output in job.last.outputs))
 
-    def _ended(self, worker: Worker, outcome: Outcome) -> None:
-        job = self._running.pop(worker, None)
-        if job is None:
-            return  # it was given up already
+    def on_outcome(self, job: Job, outcome: JobDone | JobFailed) -> None:
+        """Take what a job gave."""
         self.last_end = time.monotonic()
-        if isinstance(outcome, BaseException):
-            self._lost(worker, job, outcome)
+        if self._alone is job:
+            self._alone = None
+        if self._broken is not None:
             return
-        self._keep_or_renew(worker, outcome.ram_bytes)
-        for call in job.calls:
-            call.discard()
         if isinstance(outcome, JobDone):
-            self._done(job, outcome)
+            self._done(job, outcome.outputs)
         else:
             self._fail(job, _error_of(outcome))
 
-    def _keep_or_renew(self, worker: Worker, ram_bytes: int) -> None:
-        if self._limits.worn(worker.jobs, ram_bytes):
-            self._dismiss(worker)
-            self._hire()
-        else:
-            self._idle.append(worker)
+    def on_loss(self, worker: Worker, assigned: Sequence[Assignment]) -> None:
+        """Take the jobs of a worker that died: what it had not begun goes to others."""
+        doing = worker.last_doing
+        for assignment in assigned:
+            discard(assignment.calls)
+            job = assignment.job
+            if self._alone is job:
+                self._alone = None
+            if self._broken is not None:
+                continue
+            begun = assignment.number == doing.number and not worker.spared(assignment.number)
+            if not begun and job.false_starts < MAX_STARTS:
+                job.false_starts += assignment is assigned[0]
+                self._ready.push(job)
+                continue
+            self.last_end = time.monotonic()
+            reason = loss(worker, assignment.number)
+            if isinstance(reason, WorkerMemoryError) and not job.alone:
+                LOG.warning("%s: %s; it is tried again alone", _what(job, doing.step), reason)
+                job.alone = True
+                self._heavy.append(job)
+            else:
+                task = job.steps[max(doing.step, 0)]
+                self._fail(job, _failed(task.name, describe(reason), reason))
 
-    def _lost(self, worker: Worker, job: Job, error: BaseException) -> None:
-        step, _ = worker.step()
-        self._dismiss(worker)
-        self._hire()
-        for call in job.calls:
-            call.discard()
-        if step < 0 and self._false_starts[job] < MAX_STARTS:
-            self._false_starts[job] += 1  # the worker died before it began: nobody's fault
-            self._push(job)
-            return
-        reason = loss(worker, error)
-        self._fail(job, _failed(job.steps[max(step, 0)].name, describe(reason), reason))
-
-    def _done(self, job: Job, outcome: JobDone) -> None:
+    def _done(self, job: Job, outputs: Sequence[Stored | None]) -> None:
         run = self._runs[0]
-        for output, stored in zip(job.last.outputs, outcome.outputs, strict=True):
+        for output, stored in zip(job.last.outputs, outputs, strict=True):
             if stored is not None:
                 _free(output)
                 output.stored = stored
@@ -311,9 +303,10 @@ class Scheduler(threading.Thread):
         for consumer in job.consumers:
             consumer.waiting -= 1
             if consumer.waiting == 0:
-                self._push(consumer)
-        for delayed in _inputs(job):
+                self._ready.push(consumer)
+        for delayed in job.inputs():
             self._used(delayed)
+        _forget(job)
         run.jobs_left -= 1
         self._end_if_done(run)
 
@@ -323,7 +316,7 @@ class Scheduler(threading.Thread):
         lost = [each for each in job.with_dependants() if each not in self._failed]
         self._failed.update(lost)
         for each in lost:
-            for delayed in _inputs(each):
+            for delayed in each.inputs():
                 if delayed.stored is not None:
                     self._kept.add(delayed)
                 self._used(delayed)
@@ -335,9 +328,9 @@ class Scheduler(threading.Thread):
     # Results
 
     def _used(self, delayed: Delayed) -> None:
-        self._uses[delayed] -= 1
-        if self._uses[delayed] <= 0:
-            del self._uses[delayed]
+        delayed.uses -= 1
+        if delayed.uses <= 0:
+            delayed.uses = 0
             if delayed not in self._kept:
                 self._discard(delayed)
 
@@ -346,12 +339,16 @@ class Scheduler(threading.Thread):
         _free(delayed)
 
 
-def _inputs(job: Job) -> list[Delayed]:
-    """List the results of other jobs that a job uses."""
-    inside = set(job.steps)
-    return [
-        delayed for task in job.steps for delayed in task.dependencies if delayed.task not in inside
-    ]
+def _forget(job: Job) -> None:
+    """Let go of a job that is done, so that memory shrinks as the run goes on."""
+    for task in job.steps:
+        task.job = None
+    job.consumers = []
+
+
+def _what(job: Job, step: int) -> str:
+    task = job.steps[max(step, 0)].name
+    return f"task {task}" if job.tile is None else f"{job.tile}, task {task}"
 
 
 def _free(delayed: Delayed) -> None:

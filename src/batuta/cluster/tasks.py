@@ -1,6 +1,5 @@
 """Tasks as they are declared: what to call, with what, and what it waits for."""
 
-import itertools
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -10,11 +9,13 @@ from batuta.cluster.worker import LocalResult
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import ConfigurationError
 
-_IDS: Final = itertools.count()
+_NO_KWARGS: Final[Mapping[str, Any]] = {}
 
 
 class Task:
     """One call of a function, to be made later.
+
+    A million of them may be declared: they hold as little as they can.
 
     Parameters
     ----------
@@ -27,7 +28,7 @@ class Task:
         How many results it returns.
     """
 
-    __slots__ = ("args", "dependencies", "function", "id", "kwargs", "nout", "outputs")
+    __slots__ = ("args", "dependencies", "function", "job", "kwargs", "outputs")
 
     def __init__(
         self,
@@ -36,13 +37,18 @@ class Task:
         kwargs: Mapping[str, Any],
         nout: int,
     ) -> None:
-        self.id = next(_IDS)
         self.function = function
         self.args = args
-        self.kwargs = kwargs
-        self.nout = nout
+        self.kwargs = kwargs or _NO_KWARGS
         self.dependencies = tuple(dict.fromkeys(find_delayed((args, kwargs))))
         self.outputs = tuple(Delayed(self, index) for index in range(nout))
+        self.job: Any = None
+        """The job that it is a step of, in the plan that runs: see `batuta.cluster.graph`."""
+
+    @property
+    def nout(self) -> int:
+        """How many results it returns."""
+        return len(self.outputs)
 
     @property
     def name(self) -> str:
@@ -56,16 +62,20 @@ class Delayed:
     It stands for its value wherever it is pickled: who reads the pickle finds the value.
     """
 
-    __slots__ = ("index", "stored", "task")
+    __slots__ = ("index", "stored", "task", "tile", "uses")
 
     def __init__(self, task: Task, index: int) -> None:
         self.task = task
         self.index = index
         self.stored: Stored | None = None
         """Where its value is, from the moment it is computed until its last consumer is done."""
+        self.uses = 0
+        """How many tasks, and askers, of the plan that runs will still use its value."""
+        self.tile: object = None
+        """What it will become, for messages: its text is a dataset's name, a row and a column."""
 
     def __repr__(self) -> str:
-        return f"<Delayed {self.task.name} #{self.task.id}[{self.index}]>"
+        return f"<Delayed {self.task.name}[{self.index}] at {id(self):#x}>"
 
     def __reduce__(self) -> tuple[Callable[[Stored], Any], tuple[Stored]]:
         if self.stored is None:
@@ -108,7 +118,7 @@ def call_of(task: Task, before: Task | None, folder: str) -> Stored:
     """
     inside = () if before is None else before.outputs
     for delayed in inside:
-        delayed.stored = Stored(None, pickle.dumps(LocalResult(delayed.task.id, delayed.index)))
+        delayed.stored = Stored(None, pickle.dumps(LocalResult(delayed.index)))
     try:
         return put((task.function, task.args, task.kwargs), folder)
     finally:

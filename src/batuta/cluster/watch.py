@@ -1,10 +1,6 @@
 """Whether a worker that runs a job may go on."""
 
-import time
 from dataclasses import dataclass
-from typing import Final
-
-import psutil
 
 from batuta.cluster.errors import (
     ClusterError,
@@ -13,13 +9,8 @@ from batuta.cluster.errors import (
     WorkerMemoryError,
 )
 from batuta.cluster.pool import Worker
+from batuta.cluster.pulse import RESTING
 from batuta.cluster.resources import MB
-
-CRITICAL_FREE_SHARE: Final = 0.05
-"""Below this share of free memory the machine is in danger."""
-
-DEATH_NOTICE_S: Final = 1.0
-"""How long Pebble has to tell that a worker died, before we do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +21,11 @@ class Limits:
     """For each task of a job."""
     ram_mb: float
     max_jobs: int
+    nb_workers: int
 
-    def worn(self, jobs: int, ram_bytes: int) -> bool:
-        """Whether a worker is to be renewed after this job."""
-        return jobs >= self.max_jobs or ram_bytes > self.ram_mb * MB
+    def bloated(self, ram_bytes: int) -> bool:
+        """Whether a worker that holds this much after its job is to be renewed."""
+        return ram_bytes > self.ram_mb * MB
 
 
 class Watch:
@@ -41,55 +33,46 @@ class Watch:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._gone_since: dict[Worker, float] = {}
 
-    def verdict(self, worker: Worker) -> ClusterError | None:
-        """Say why this worker must be killed; None when all is well."""
-        return self._overtime(worker) or self._overweight(worker)
+    def verdict(self, worker: Worker, *, alone: bool) -> ClusterError | None:
+        """Say why this worker must be killed; None when all is well.
 
-    def lost(self, worker: Worker) -> bool:
-        """Whether it is gone, and nobody said so in due time."""
-        if not worker.gone():
-            self._gone_since.pop(worker, None)
-            return False
-        since = self._gone_since.setdefault(worker, time.monotonic())
-        return time.monotonic() - since > DEATH_NOTICE_S
-
-    def forget(self, worker: Worker) -> None:
-        """Stop looking at a worker that is gone."""
-        self._gone_since.pop(worker, None)
+        Parameters
+        ----------
+        worker : Worker
+            One that runs a job.
+        alone : bool
+            Whether it has the memory of all the others too.
+        """
+        return self._overtime(worker) or self._overweight(worker, alone=alone)
 
     def _overtime(self, worker: Worker) -> ClusterError | None:
-        step, elapsed_s = worker.step()
-        if step < 0 or elapsed_s <= self.limits.job_timeout_s:
+        doing = worker.doing()
+        if doing.step == RESTING or doing.for_s <= self.limits.job_timeout_s:
             return None
         return TaskTimeoutError(
             f"killed: it ran for more than {self.limits.job_timeout_s:g} s (per_job_timeout)"
         )
 
-    def _overweight(self, worker: Worker) -> ClusterError | None:
-        ram_mb = worker.ram_bytes() / MB
-        if ram_mb <= self.limits.ram_mb:
+    def _overweight(self, worker: Worker, *, alone: bool) -> ClusterError | None:
+        ram_bytes = worker.ram_bytes()
+        worker.peak_ram_bytes = max(worker.peak_ram_bytes, ram_bytes)
+        allowed_mb = self.limits.ram_mb * (self.limits.nb_workers if alone else 1)
+        if ram_bytes <= allowed_mb * MB:
             return None
-        memory = psutil.virtual_memory()
-        if memory.available > CRITICAL_FREE_SHARE * memory.total:
-            return None
+        where = f"alone on {self.limits.nb_workers} x" if alone else "over"
         return WorkerMemoryError(
-            f"killed: its worker held {ram_mb:.0f} MB, max_ram_per_worker is"
-            f" {self.limits.ram_mb:g} MB, and the machine had {memory.available / MB:.0f} MB left"
+            f"killed: its worker held {ram_bytes / MB:.0f} MB,"
+            f" {where} {self.limits.ram_mb:g} MB (max_ram_per_worker)"
         )
 
 
-def loss(worker: Worker, error: BaseException) -> ClusterError:
-    """Say why the job of a lost worker has no result: our reason before Pebble's."""
-    if worker.verdict is not None:
+def loss(worker: Worker, number: int) -> ClusterError:
+    """Say why an order of a dead worker has no result: our reason before the system's."""
+    if worker.verdict is not None and worker.condemned == number:
         return worker.verdict
-    code = getattr(error, "exitcode", None)
-    how = (
-        "ended"
-        if code is None
-        else f"was ended by signal {-code}"
-        if code < 0
-        else f"ended with code {code}"
-    )
-    return WorkerLostError(f"its worker {how} while it ran")
+    code = worker.exit_code
+    if code is not None and code < 0:
+        held = f", holding {worker.peak_ram_bytes / MB:.0f} MB" if worker.peak_ram_bytes else ""
+        return WorkerLostError(f"its worker was ended by signal {-code} while it ran{held}")
+    return WorkerLostError(f"its worker ended with code {code} while it ran")

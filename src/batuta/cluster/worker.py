@@ -1,43 +1,49 @@
 """What runs in a worker process."""
 
 import contextlib
+import importlib
 import logging
-import mmap
 import multiprocessing
 import os
 import pickle
-import struct
+import signal
+import socket
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import psutil
 
 from batuta.cluster.errors import ClusterError
+from batuta.cluster.frames import Reader, framed
+from batuta.cluster.pulse import RESTING, Pulse
 from batuta.cluster.store import Stored, fetch, put
 
-PULSE: Final = struct.Struct("<qd")
-"""Step of the job that runs (-1 between jobs), and when it began (`time.monotonic`, s)."""
+LOG: Final = logging.getLogger(__name__)
 
 LOG_FORMAT: Final = (
     "%(asctime)s %(levelname)s [process %(process)d, thread %(thread)d] %(name)s: %(message)s"
 )
 
 _ORPHAN_CHECK_S: Final = 1.0
+_RAM_CHECK_S: Final = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorkerSetup:
     """What a worker is told when it starts."""
 
     folder: str
     """Where it writes results."""
     pulse: str
-    """File in which it tells which step it runs, and since when."""
+    """File in which it tells what it does."""
+    imports: tuple[str, ...]
+    """Modules to import before anything else."""
     log_folder: str | None
     log_level: int
 
@@ -47,7 +53,6 @@ class Step(NamedTuple):
 
     call: Stored
     """The function, its arguments and its keyword arguments."""
-    task_id: int
     name: str
     nout: int
 
@@ -55,36 +60,53 @@ class Step(NamedTuple):
 class JobOrder(NamedTuple):
     """What a worker is asked: run the steps, store these outputs of the last one."""
 
+    number: int
     steps: tuple[Step, ...]
     keep: tuple[bool, ...]
+    tile: str
+    """The tile that it works for, to be named in the log."""
+    last: bool
+    """Whether the worker ends after it."""
+
+
+class Ready(NamedTuple):
+    """The worker has started, or could not: then it says why."""
+
+    problem: str | None
 
 
 class JobDone(NamedTuple):
     """The job ran; where its outputs are, None for those that nobody wants."""
 
+    number: int
     outputs: tuple[Stored | None, ...]
     ram_bytes: int
+    took_s: float
 
 
 class JobFailed(NamedTuple):
     """A step of the job raised."""
 
+    number: int
     function: str
     reason: str
     error: bytes | None
     """The exception pickled, if it can be."""
     trace: str
     ram_bytes: int
+    took_s: float
 
 
 @dataclass(slots=True)
 class _Running:
     """What this process is doing."""
 
-    pulse: mmap.mmap | None = None
-    process: psutil.Process | None = None
-    results: dict[tuple[int, int], Any] = field(default_factory=dict)
+    results: Sequence[Any] = ()
     """Of the step before, for the one that runs now."""
+    tile: str = ""
+    process: psutil.Process | None = None
+    ram_bytes: int = 0
+    ram_looked_at: float = 0.0
 
 
 _RUNNING: Final = _Running()
@@ -93,26 +115,50 @@ _RUNNING: Final = _Running()
 class LocalResult:
     """Stands, when pickled, for a result of the step before in the same job."""
 
-    def __init__(self, task_id: int, index: int) -> None:
-        self.task_id = task_id
+    def __init__(self, index: int) -> None:
         self.index = index
 
-    def __reduce__(self) -> tuple[Callable[[int, int], Any], tuple[int, int]]:
-        return _local_result, (self.task_id, self.index)
+    def __reduce__(self) -> tuple[Callable[[int], Any], tuple[int]]:
+        return _local_result, (self.index,)
 
 
-def _local_result(task_id: int, index: int) -> Any:
-    return _RUNNING.results[task_id, index]
+def _local_result(index: int) -> Any:
+    return _RUNNING.results[index]
 
 
-def start_worker(setup: WorkerSetup) -> None:
-    """Prepare this process to run jobs; called once, when it starts."""
+def serve(link: socket.socket, setup: WorkerSetup) -> None:
+    """Run what comes through `link` until told to end; the whole life of a worker."""
+    # The main process decides: Ctrl-C in a terminal reaches all of its processes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        pulse = _start(setup)
+    except Exception as error:  # noqa: BLE001 - told to the main process, which decides
+        link.sendall(framed(Ready(describe(error))))
+        return
+    link.sendall(framed(Ready(None)))
+    reader = Reader(link)
+    orders: deque[JobOrder] = deque()
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the main process is gone, or lets go
+        while True:
+            while not orders:
+                orders.extend(reader.messages())
+            order = orders.popleft()
+            if not pulse.begin(order.number):
+                continue
+            link.sendall(framed(run_job(order, pulse, setup.folder)))
+            pulse.step(order.number, RESTING)
+            if order.last:
+                return
+
+
+def _start(setup: WorkerSetup) -> Pulse:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    with Path(setup.pulse).open("r+b") as stream:
-        _RUNNING.pulse = mmap.mmap(stream.fileno(), PULSE.size)
+    for module in setup.imports:
+        importlib.import_module(module)
     _RUNNING.process = psutil.Process()
     if setup.log_folder is not None:
         _log_to(Path(setup.log_folder) / f"worker_{os.getpid()}.log", setup.log_level)
+    return Pulse(setup.pulse)
 
 
 def _end_with(parent: int) -> None:
@@ -138,38 +184,44 @@ def kill_family(process: psutil.Process) -> None:
 
 def _log_to(path: Path, level: int) -> None:
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(_TileFormatter(LOG_FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(capture=True)
 
 
-def introduce() -> int:
-    """Tell the process id: the worker is ready."""
-    return os.getpid()
+class _TileFormatter(logging.Formatter):
+    """Puts the tile that is worked for before each message."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as logging calls it
+        if _RUNNING.tile:
+            record.message = f"{_RUNNING.tile}: {record.message}"
+        return super().formatMessage(record)
 
 
-def run_job(order: JobOrder, folder: str) -> JobDone | JobFailed:
+def run_job(order: JobOrder, pulse: Pulse, folder: str) -> JobDone | JobFailed:
     """Run the steps of a job, one after the other; what they raise is returned."""
+    began = time.monotonic()
     name = ""
+    _RUNNING.tile = order.tile
     try:
         for index, step in enumerate(order.steps):
             name = step.name
-            _beat(index)
-            values = outputs_of(_call(step), step.nout)
-            _RUNNING.results = {(step.task_id, rank): each for rank, each in enumerate(values)}
-            del values
+            if index:
+                pulse.step(order.number, index)
+            _RUNNING.results = outputs_of(_call(step), step.nout)
         stored = tuple(
             put(value, folder) if keep else None
-            for value, keep in zip(_RUNNING.results.values(), order.keep, strict=True)
+            for value, keep in zip(_RUNNING.results, order.keep, strict=True)
         )
-        return JobDone(stored, _own_ram_bytes())
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - what a task raises is a result
-        return _failure(name, error)
+        return JobDone(order.number, stored, _own_ram_bytes(), time.monotonic() - began)
+    except (Exception, SystemExit) as error:
+        LOG.warning("task %s failed", name, exc_info=True)
+        return _failure(order.number, name, error, began)
     finally:
-        _RUNNING.results = {}
-        _beat(-1)
+        _RUNNING.results = ()
+        _RUNNING.tile = ""
 
 
 def _call(step: Step) -> Any:
@@ -187,18 +239,15 @@ def outputs_of(value: Any, nout: int) -> Sequence[Any]:
     return value
 
 
-def _beat(step: int) -> None:
-    if _RUNNING.pulse is not None:
-        PULSE.pack_into(_RUNNING.pulse, 0, step, time.monotonic())
-
-
-def _failure(function: str, error: BaseException) -> JobFailed:
+def _failure(number: int, function: str, error: BaseException, began: float) -> JobFailed:
     return JobFailed(
+        number=number,
         function=function,
         reason=describe(error),
         error=_pickled(error),
         trace="".join(traceback.format_exception(error)),
         ram_bytes=_own_ram_bytes(),
+        took_s=time.monotonic() - began,
     )
 
 
@@ -219,7 +268,12 @@ def _pickled(error: BaseException) -> bytes | None:
 
 
 def _own_ram_bytes() -> int:
-    return 0 if _RUNNING.process is None else private_ram_of(_RUNNING.process)
+    """Measure the memory of this process, at most a hundred times a second."""
+    now = time.monotonic()
+    if _RUNNING.process is not None and now - _RUNNING.ram_looked_at > _RAM_CHECK_S:
+        _RUNNING.ram_looked_at = now
+        _RUNNING.ram_bytes = private_ram_of(_RUNNING.process)
+    return _RUNNING.ram_bytes
 
 
 def private_ram_of(process: psutil.Process) -> int:
