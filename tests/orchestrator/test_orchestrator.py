@@ -362,7 +362,7 @@ def test_every_wrong_argument_of_an_output_is_named(tmp_path: Path) -> None:
         assert caught.value.problems == (
             "file_name: 'map.png' given, a name ending in .tif or .tiff expected",
             "dtype: 'text' given, a data type of numbers expected",
-            "save_points_cloud_by_pair: True is not available in this version",
+            "save_points_cloud_by_pair: True is for points, not for arrays",
         )
         with pytest.raises(ConfigurationError, match="cars_ds: a list given"):
             orchestrator.add_to_save_lists("map.tif", "z", [])  # type: ignore[arg-type]

@@ -4,33 +4,22 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 
+from batuta.datasets.arrays import ArrayFile, RasterRequest
 from batuta.datasets.errors import TileError
+from batuta.datasets.formats import ARRAYS, DATASET_TYPES, output_problems
+from batuta.datasets.gathered import GatheredFile
 from batuta.datasets.grid import Grid, GridSpec, Overlaps, Window
 from batuta.datasets.json_codec import dumps, loads
-from batuta.datasets.rasters import RasterFile, raster_spec
+from batuta.datasets.opening import open_arrays, open_gathered
+from batuta.datasets.options import SaveOptions
 from batuta.datasets.storage import load_tile, save_tile
-from batuta.datasets.tables import TABLE_SUFFIXES, DocumentFile, TableFile, check_output_name
 from batuta.datasets.tiles import overlaps_of, window_of
 from batuta.errors import ConfigurationError
-
-ARRAYS: Final = "arrays"
-POINTS: Final = "points"
-DICT: Final = "dict"
-DATASET_TYPES: Final = (ARRAYS, POINTS, DICT)
-
-SUFFIXES: Final = {
-    ARRAYS: (".tif", ".tiff"),
-    POINTS: TABLE_SUFFIXES,
-    DICT: (".json",),
-}
-"""What the name of an output file may end in, by type of dataset."""
-
-Descriptor: TypeAlias = RasterFile | TableFile | DocumentFile
 
 _INFO_FILE: Final = "dataset.json"
 
@@ -203,35 +192,79 @@ class CarsDataset:
         """Give the overlaps of a tile: ``up, down, left, right``, in pixels."""
         return Overlaps(*(int(side) for side in self.overlaps[row, col])).as_dict()
 
-    def generate_descriptor(
+    def generate_descriptor(  # noqa: PLR0913 - the signature that programs call
         self,
         future_result: Any,
         file_name: str | os.PathLike[str],
         tag: str | None = None,
         dtype: str | None = None,
         nodata: float | None = None,
-    ) -> Descriptor:
-        """Open the file that tiles are saved in.
+        *,
+        options: SaveOptions | None = None,
+        save_points_cloud_by_pair: bool = False,
+        resume: bool = False,
+    ) -> ArrayFile | GatheredFile:
+        """Open the file that tiles are saved in; its life is that of a `Descriptor`.
 
         Parameters
         ----------
         future_result : tile
-            The first tile: it tells the bands and, by its profile, the georeferencing.
+            The first tile: it tells the bands and, by its profile, the georeferencing. To resume,
+            it may be None: what an earlier run left tells them.
         file_name : path
-            ``.tif`` for arrays, ``.csv`` or ``.parquet`` for points, ``.json`` for dict.
+            Its ending says the format: see docs/reference/formats.md.
         tag : str, optional
             Variable of arrays to save.
         dtype, nodata : optional
-            Of the GeoTIFF; without dtype, that of the tile.
+            Of arrays; without dtype, that of the tile.
+        options : SaveOptions, optional
+            How the file is written.
+        save_points_cloud_by_pair : bool
+            Whether points go in one file per stereo pair.
+        resume : bool
+            Whether to go on with what an earlier run left, killed or suspended.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming each argument that is wrong.
+        TileError
+            If there is nothing to resume, or it is another raster.
         """
-        check_output_name(file_name, SUFFIXES[self.dataset_type])
-        if self.dataset_type == POINTS:
-            return TableFile(file_name)
-        if self.dataset_type == DICT:
-            return DocumentFile(file_name)
-        variable = self._tag_in(future_result, tag)
-        return RasterFile(
-            file_name, raster_spec(future_result, variable, self._extent(), dtype, nodata)
+        options = options or SaveOptions()
+        problems = output_problems(
+            file_name,
+            self.dataset_type,
+            dtype,
+            nodata,
+            options,
+            by_pair=save_points_cloud_by_pair,
+        )
+        if problems:
+            raise ConfigurationError(problems)
+        if self.dataset_type != ARRAYS:
+            return open_gathered(
+                file_name,
+                self.dataset_type,
+                options,
+                by_pair=save_points_cloud_by_pair,
+                resume=resume,
+            )
+        spec = None
+        if future_result is not None or not resume:
+            spec = self._request(future_result, tag, dtype, nodata, options).spec_for(future_result)
+        return open_arrays(file_name, spec, options, resume=resume)
+
+    def _request(
+        self, tile: Any, tag: str | None, dtype: str | None, nodata: float | None, how: SaveOptions
+    ) -> RasterRequest:
+        return RasterRequest(
+            tag=self._tag_in(tile, tag),
+            shape=self._extent(),
+            tile_shape=self._tile_shape(),
+            dtype=dtype,
+            nodata=nodata,
+            band_descriptions=tuple(how.band_descriptions),
         )
 
     def run_save(
@@ -239,7 +272,7 @@ class CarsDataset:
         future_result: Any,
         file_name: str | os.PathLike[str],
         tag: str | None = None,
-        descriptor: Descriptor | None = None,
+        descriptor: ArrayFile | GatheredFile | None = None,
         *,
         position: tuple[int, int] | None = None,
     ) -> None:
@@ -263,7 +296,7 @@ class CarsDataset:
             opened = self.generate_descriptor(future_result, file_name, tag)
             self.run_save(future_result, file_name, tag, opened, position=position)
             opened.close()
-        elif isinstance(descriptor, RasterFile):
+        elif isinstance(descriptor, ArrayFile):
             variable = self._tag_in(future_result, tag)
             window, overlaps = self.placed(future_result, position)
             descriptor.write(future_result[variable].values, window, overlaps)
@@ -304,6 +337,13 @@ class CarsDataset:
         return (
             int(grid[..., 1].max() - grid[..., 0].min()),
             int(grid[..., 3].max() - grid[..., 2].min()),
+        )
+
+    def _tile_shape(self) -> tuple[int, int]:
+        grid = self._tiling_grid
+        return (
+            int((grid[..., 1] - grid[..., 0]).max()),
+            int((grid[..., 3] - grid[..., 2]).max()),
         )
 
     def save_single_tile(self, tile: Any, tile_path_name: str | os.PathLike[str]) -> None:

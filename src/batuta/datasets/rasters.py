@@ -1,178 +1,260 @@
-"""One GeoTIFF, written window by window as tiles come."""
+"""One GeoTIFF, written window by window as tiles come.
+
+A plain GeoTIFF is written in place: its blocks are laid out in order before the first tile, so
+that it holds the same bytes in whatever order the tiles come. Blocks that are compressed, or of
+odd bits, would move: such a file is first made plain, in a folder next to it, and copied at the
+end.
+"""
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
-import xarray as xr
+import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterWindow
 
+from batuta.datasets.arrays import ArrayFile, RasterSpec
+from batuta.datasets.durable import Workspace, publish, reserve, sync_file, sync_folder
 from batuta.datasets.errors import TileError
-from batuta.datasets.grid import Overlaps, Window
-from batuta.datasets.tiles import PROFILE
+from batuta.datasets.grid import Window
+from batuta.datasets.options import SaveOptions
 
 BLOCK_PX: Final = 256
 """Side of a GeoTIFF block; smaller rasters are stored in strips."""
 
+COG_BLOCK_PX: Final = 512
+"""Side of a block of a cloud-optimised GeoTIFF."""
 
-@dataclass(frozen=True, kw_only=True)
-class RasterSpec:
-    """What a GeoTIFF is made of, known from the dataset's grid and its first tile.
+
+class RasterFile(ArrayFile):
+    """A plain GeoTIFF, written in place.
 
     Parameters
     ----------
-    height, width, count : int
-        Rows, columns and bands.
-    dtype : str
-        Data type of the file.
-    nodata : float or None
-        Value of pixels that no tile fills.
-    transform, crs
-        Georeferencing, as rasterio has it; None where unknown.
-    bands : tuple of str
-        Names of the bands, where the tile gives them.
+    path : path
+        The file.
+    spec : RasterSpec or None
+        What it is. None, to resume: what is there.
+    options : SaveOptions, optional
+        Blocks and tags.
+    resume : bool
+        Whether to go on with the file that an earlier run left.
+
+    Raises
+    ------
+    TileError
+        If there is nothing to resume, or another raster.
+    OSError
+        If the disk has no room for the whole file.
     """
 
-    height: int
-    width: int
-    count: int
-    dtype: str
-    nodata: float | None = None
-    transform: Any = None
-    crs: Any = None
-    bands: tuple[str, ...] = ()
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        spec: RasterSpec | None,
+        options: SaveOptions | None = None,
+        *,
+        resume: bool = False,
+    ) -> None:
+        self._options = options or SaveOptions()
+        self._pixels = self._pixels_path(Path(path), resume=resume)
+        super().__init__(
+            path,
+            _left(self._pixels, spec) if resume else self._laid_out(spec),
+            self._options.nbits,
+        )
+        self._open()
 
-    def profile(self) -> dict[str, Any]:
-        """Give the creation options of rasterio."""
-        named = {
-            "height": self.height,
-            "width": self.width,
-            "count": self.count,
-            "dtype": self.dtype,
-            "nodata": self.nodata,
-            "transform": self.transform,
-            "crs": self.crs,
-        }
-        return {key: value for key, value in named.items() if value is not None} | self._layout()
+    def _pixels_path(self, path: Path, *, resume: bool) -> Path:
+        if not resume:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
-    def _layout(self) -> dict[str, Any]:
-        if min(self.height, self.width) < BLOCK_PX:
-            return {}
-        return {"tiled": True, "blockxsize": BLOCK_PX, "blockysize": BLOCK_PX}
+    def _laid_out(self, spec: RasterSpec | None) -> RasterSpec:
+        if spec is None:
+            raise TileError(f"{self._pixels.name}: a tile is needed to begin it")
+        _lay_out(self._pixels, spec, self._options)
+        return spec
+
+    def _open(self) -> None:
+        with _unplaced_is_fine():
+            self.dataset = rasterio.open(self._pixels, "r+")
+
+    def _store(self, bands: npt.NDArray[Any], window: Window) -> None:
+        self.dataset.write(bands, window=_raster_window(window))
+
+    def _load(self, window: Window) -> npt.NDArray[Any]:
+        pixels: npt.NDArray[Any] = self.dataset.read(window=_raster_window(window))
+        return pixels
+
+    def checkpoint(self) -> None:
+        """Have all that was written so far outlive a killed process and a power loss."""
+        self._settle()
+        self._open()
+
+    def _settle(self) -> None:
+        # Closing is the only way to have GDAL's cache written.
+        self.dataset.close()
+        sync_file(self._pixels)
+        sync_folder(self._pixels.parent)
+
+    def close(self, *, keep: bool = False) -> None:  # noqa: ARG002 - it is its own working file
+        """Close the file; once is enough, more is harmless."""
+        self.dataset.close()
+
+    def suspend(self) -> None:
+        """Close the file, which a later run may go on with."""
+        if not self.dataset.closed:
+            self._settle()
+
+    def abandon(self) -> None:
+        """Close the file, as it is."""
+        self.dataset.close()
 
 
-def raster_spec(
-    tile: xr.Dataset,
-    tag: str,
-    shape: tuple[int, int],
-    dtype: str | None,
-    nodata: float | None,
-) -> RasterSpec:
-    """Describe the GeoTIFF that `tile` belongs to; its profile, if any, comes before `shape`."""
-    profile = dict(tile.attrs.get(PROFILE) or {})
-    variable = tile[tag]
-    return RasterSpec(
-        height=int(profile.get("height", shape[0])),
-        width=int(profile.get("width", shape[1])),
-        count=1 if variable.ndim == 2 else int(variable.shape[0]),
-        dtype=str(np.dtype(dtype or variable.dtype)),
-        nodata=nodata,
-        transform=profile.get("transform"),
-        crs=profile.get("crs"),
-        bands=_band_names(variable),
+class CopiedRasterFile(RasterFile):
+    """A GeoTIFF that is compressed, cloud-optimised or of odd bits, made when all tiles are in.
+
+    Raises
+    ------
+    TileError
+        If there is nothing to resume, or another raster.
+    OSError
+        If the disk has no room for all pixels, uncompressed.
+    """
+
+    def _pixels_path(self, path: Path, *, resume: bool) -> Path:
+        self._final = False
+        self._workspace = Workspace(path, resume=resume)
+        return self._workspace.folder / "pixels.tif"
+
+    def close(self, *, keep: bool = False) -> None:
+        """Copy the pixels to the final file."""
+        if self._final:
+            return
+        if keep:
+            self._settle()
+        else:
+            self.dataset.close()
+        draft = self._pixels.with_name("unfinished.tif")
+        with _unplaced_is_fine():
+            rasterio.shutil.copy(
+                self._pixels, draft, strict=True, **copy_options(self.spec, self._options)
+            )
+        publish(draft, self.path)
+        self._final = True
+        if not keep:
+            self._workspace.remove()
+
+    def abandon(self) -> None:
+        """Remove the pixels; what was at the path of the file is as it was."""
+        self.dataset.close()
+        self._workspace.remove()
+
+
+def raster_file(
+    path: str | os.PathLike[str],
+    spec: RasterSpec | None,
+    options: SaveOptions | None = None,
+    *,
+    resume: bool = False,
+) -> RasterFile:
+    """Open the GeoTIFF that the options ask for."""
+    made = RasterFile if is_plain(options) else CopiedRasterFile
+    return made(path, spec, options, resume=resume)
+
+
+def is_plain(options: SaveOptions | None) -> bool:
+    """Tell whether a GeoTIFF is written in place."""
+    return options is None or not (
+        options.compression not in {None, "none"}
+        or options.cloud_optimized
+        or options.nbits is not None
     )
 
 
-def _band_names(variable: xr.DataArray) -> tuple[str, ...]:
-    if variable.ndim != 3 or variable.dims[0] not in variable.coords:
-        return ()
-    return tuple(str(name) for name in variable.coords[variable.dims[0]].values)
+def _lay_out(path: Path, spec: RasterSpec, options: SaveOptions) -> None:
+    named = {
+        "height": spec.height,
+        "width": spec.width,
+        "count": spec.count,
+        "dtype": spec.dtype,
+        "nodata": spec.nodata,
+        "transform": spec.transform,
+        "crs": spec.crs,
+    }
+    profile = {key: value for key, value in named.items() if value is not None}
+    profile |= _blocks(spec, options)
+    with (
+        _unplaced_is_fine(),
+        rasterio.open(path, "w", driver="GTiff", BIGTIFF="IF_SAFER", **profile) as laid_out,
+    ):
+        laid_out.update_tags(**options.tags)
+        for index, name in enumerate(spec.bands, start=1):
+            laid_out.set_band_description(index, name)
+    reserve(path, spec.nbytes)
 
 
-class RasterFile:
-    """A GeoTIFF open for writing and reading; made by `CarsDataset.generate_descriptor`.
+def _blocks(spec: RasterSpec, options: SaveOptions) -> dict[str, Any]:
+    side = options.block_px or BLOCK_PX
+    if min(spec.height, spec.width) < side:
+        return {}
+    return {"tiled": True, "blockxsize": side, "blockysize": side}
 
-    Its blocks are laid out in order before the first tile, so that the file holds the same
-    bytes in whatever order the tiles come.
-    """
 
-    def __init__(self, path: str | os.PathLike[str], spec: RasterSpec) -> None:
-        self.path = Path(path)
-        self.spec = spec
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _unplaced_is_fine():
-            with rasterio.open(
-                self.path, "w", driver="GTiff", BIGTIFF="IF_SAFER", **spec.profile()
-            ) as laid_out:
-                for index, name in enumerate(spec.bands, start=1):
-                    laid_out.set_band_description(index, name)
-            self.dataset = rasterio.open(self.path, "r+")
+def copy_options(spec: RasterSpec, options: SaveOptions) -> Mapping[str, Any]:
+    """Give the driver of GDAL and its creation options for the final copy."""
+    compression = options.compression or "none"
+    chosen: dict[str, Any] = {"COMPRESS": compression.upper(), "BIGTIFF": "IF_SAFER"}
+    if options.nbits is not None:
+        chosen["NBITS"] = options.nbits
+    if compression != "none":
+        chosen["NUM_THREADS"] = "ALL_CPUS"
+    predictor = _predictor(spec, options)
+    if options.cloud_optimized:
+        whole = np.dtype(spec.dtype).kind in "iu"
+        chosen |= {
+            "driver": "COG",
+            "BLOCKSIZE": options.block_px or COG_BLOCK_PX,
+            "OVERVIEW_RESAMPLING": "NEAREST" if whole else "AVERAGE",
+        }
+        names = {1: "NO", 2: "STANDARD", 3: "FLOATING_POINT"}
+        return chosen | ({"PREDICTOR": names[predictor]} if predictor else {})
+    blocks = {key: str(value) for key, value in _blocks(spec, options).items()}
+    return {"driver": "GTiff", **chosen, **blocks} | ({"PREDICTOR": predictor} if predictor else {})
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+def _predictor(spec: RasterSpec, options: SaveOptions) -> int:
+    """Give the one with which neighbours, being alike, take less room; 0 where there is none."""
+    if options.compression not in {"deflate", "lzw", "zstd"} or options.nbits is not None:
+        return 0
+    return {"i": 2, "u": 2, "f": 3}.get(np.dtype(spec.dtype).kind, 1)
 
-    def write(
-        self, values: npt.NDArray[Any], window: Window, overlaps: Overlaps | None = None
-    ) -> None:
-        """Write a tile at its window, its overlaps cropped.
 
-        Parameters
-        ----------
-        values : array
-            Shape (rows, columns) or (bands, rows, columns), overlaps included if it has them.
-        window : Window
-            Where it goes, in pixels of the raster.
-        overlaps : Overlaps, optional
-            What `values` holds beyond `window`.
-
-        Raises
-        ------
-        TileError
-            If the shape, the window or the values do not fit the raster.
-        """
-        self._check_window(window)
-        bands = values[np.newaxis] if values.ndim == 2 else values
-        if bands.shape[0] != self.spec.count:
-            raise TileError(
-                f"{self.path.name}: a tile of {bands.shape[0]} bands given,"
-                f" the raster has {self.spec.count}"
+def _left(path: Path, spec: RasterSpec | None) -> RasterSpec:
+    """Describe what an earlier run left, and check that it is `spec`."""
+    try:
+        with _unplaced_is_fine(), rasterio.open(path) as raster:
+            found = RasterSpec(
+                height=raster.height,
+                width=raster.width,
+                count=raster.count,
+                dtype=raster.dtypes[0],
+                nodata=raster.nodata,
             )
-        data = fit(_crop(bands, window, overlaps or Overlaps()), self.spec.dtype, self.spec.nodata)
-        self.dataset.write(data, window=_raster_window(window))
-
-    def read(self, window: Window) -> npt.NDArray[Any]:
-        """Give what is in the file at `window`: (rows, columns), or with bands first."""
-        data: npt.NDArray[Any] = self.dataset.read(window=_raster_window(window))
-        return data[0] if self.spec.count == 1 else data
-
-    def close(self) -> None:
-        """Flush and close the file; once is enough, more is harmless."""
-        self.dataset.close()
-
-    def _check_window(self, window: Window) -> None:
-        inside = 0 <= window.row_min < window.row_max <= self.spec.height
-        if not (inside and 0 <= window.col_min < window.col_max <= self.spec.width):
-            raise TileError(
-                f"{self.path.name}: {window} is not inside the raster"
-                f" of {self.spec.height} rows and {self.spec.width} columns"
-            )
+    except rasterio.errors.RasterioIOError as error:
+        raise TileError(f"{path.name}: an earlier run left no raster to resume") from error
+    if spec is None:
+        return found
+    spec.check_same(found, path.name)
+    return spec
 
 
 @contextmanager
@@ -186,46 +268,3 @@ def _unplaced_is_fine() -> Iterator[None]:
 def _raster_window(window: Window) -> RasterWindow:
     height, width = window.shape
     return RasterWindow(window.col_min, window.row_min, width, height)
-
-
-def _crop(bands: npt.NDArray[Any], window: Window, overlaps: Overlaps) -> npt.NDArray[Any]:
-    rows, cols = window.shape
-    given = bands.shape[1], bands.shape[2]
-    if given == (rows, cols) and given != overlaps.around(window.shape):
-        return bands  # the program cropped it already
-    if given != overlaps.around(window.shape):
-        raise TileError(
-            f"a tile of {given[0]} x {given[1]} pixels given, its window is of {rows} x {cols}"
-            f" and of {' x '.join(map(str, overlaps.around(window.shape)))} with its overlaps"
-        )
-    return bands[:, overlaps.up : overlaps.up + rows, overlaps.left : overlaps.left + cols]
-
-
-def fit(values: npt.NDArray[Any], dtype: str, nodata: float | None) -> npt.NDArray[Any]:
-    """Give `values` in the data type of a file, whole numbers rounded, nothing wrapped.
-
-    Raises
-    ------
-    TileError
-        If a value cannot be held: out of range, or not a number where there is no nodata.
-    """
-    target = np.dtype(dtype)
-    if values.dtype == target or not np.issubdtype(target, np.integer):
-        return values.astype(target, copy=False)
-    if not np.issubdtype(values.dtype, np.floating):
-        return _in_range(values, target).astype(target)
-    missing = np.isnan(values)
-    if missing.any() and nodata is None:
-        raise TileError(f"NaN cannot be saved as {dtype} without nodata")
-    whole = np.rint(np.where(missing, 0 if nodata is None else nodata, values))
-    return _in_range(whole, target).astype(target)
-
-
-def _in_range(values: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
-    limits = np.iinfo(target)
-    if values.size and (values.min() < limits.min or values.max() > limits.max):
-        raise TileError(
-            f"values from {values.min()} to {values.max()} cannot be saved as {target}"
-            f" ({limits.min} to {limits.max})"
-        )
-    return values

@@ -30,6 +30,8 @@ class Manifest:
     without_tag: int = 0
     """Tiles that do not hold the tag of this file."""
     failed: list[dict[str, Any]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    """Names of the files that were made, once they are: several where points go by pair."""
 
     @classmethod
     def of(
@@ -69,6 +71,7 @@ class Manifest:
         failed = sorted(account["failed"], key=lambda each: (each["row"], each["col"]))
         return {
             "file": self.file.name,
+            "files": self.files,
             "dataset": self.dataset_name,
             "tag": self.tag,
             "grid": {"rows": self.rows, "cols": self.cols},

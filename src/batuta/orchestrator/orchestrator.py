@@ -10,14 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import numpy as np
 import yaml
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
-from batuta.datasets import CarsDataset
-from batuta.datasets.cars_dataset import ARRAYS, SUFFIXES
+from batuta.datasets import CarsDataset, SaveOptions
+from batuta.datasets.formats import output_problems
 from batuta.datasets.json_codec import plain
-from batuta.datasets.tables import check_output_name
 from batuta.datasets.tiles import SAVING_INFO
 from batuta.errors import ConfigurationError
 from batuta.orchestrator.computing import TileRun
@@ -146,25 +144,30 @@ class Orchestrator:
         cars_ds_name: str | None = None,
         optional_data: bool = False,
         save_points_cloud_by_pair: bool = False,
+        *,
+        options: SaveOptions | None = None,
     ) -> None:
         """Have a CarsDataset saved in a file; in several, by as many calls.
 
         Parameters
         ----------
         file_name : path
-            ``.tif`` for arrays, ``.csv`` or ``.parquet`` for points, ``.json`` for dict.
+            Its ending says the format: see docs/reference/formats.md.
         tag : str
             Variable of arrays to save; points and dict are saved whole.
         cars_ds : CarsDataset
             What to save.
         dtype, nodata : optional
-            Of the GeoTIFF. Whole numbers are rounded; a value that cannot be held is an error.
+            Of arrays. Whole numbers are rounded; a value that cannot be held is an error.
         cars_ds_name : str, optional
             What messages, manifests and events call it.
         optional_data : bool
             Whether tiles may lack the tag: without it, that is warned of, once.
         save_points_cloud_by_pair : bool
-            Not available in this version: refused when True.
+            Whether points go in one file per stereo pair, ``points_<pair>.laz``: see
+            docs/reference/formats.md.
+        options : SaveOptions, optional
+            How the file is written: compression, blocks, tags and so on.
 
         Raises
         ------
@@ -172,11 +175,15 @@ class Orchestrator:
             Naming each argument that is wrong.
         """
         spec = OutputSpec(
-            file_name=file_name, tag=tag, dtype=dtype, nodata=nodata, optional_data=optional_data
+            file_name=file_name,
+            tag=tag,
+            dtype=dtype,
+            nodata=nodata,
+            optional_data=optional_data,
+            save_points_cloud_by_pair=save_points_cloud_by_pair,
+            options=options,
         )
         problems = [*_output_problems(spec, cars_ds), *self._taken(file_name)]
-        if save_points_cloud_by_pair:
-            problems.append("save_points_cloud_by_pair: True is not available in this version")
         if problems:
             raise ConfigurationError(problems)
         self._registry.add_to_save(cars_ds, cars_ds_name, spec)
@@ -337,21 +344,14 @@ def update_saving_infos(
 def _output_problems(spec: OutputSpec, dataset: object) -> list[str]:
     if not isinstance(dataset, CarsDataset):
         return [f"cars_ds: a {type(dataset).__name__} given, a CarsDataset expected"]
-    problems: list[str] = []
-    try:
-        check_output_name(spec.file_name, SUFFIXES[dataset.dataset_type])
-    except ConfigurationError as error:
-        problems += error.problems
-    if dataset.dataset_type == ARRAYS and not _is_raster_dtype(spec.dtype):
-        problems.append(f"dtype: {spec.dtype!r} given, a data type of numbers expected")
-    return problems
-
-
-def _is_raster_dtype(name: str) -> bool:
-    try:
-        return np.dtype(name).kind in "iufc"
-    except TypeError:
-        return False
+    return output_problems(
+        spec.file_name,
+        dataset.dataset_type,
+        spec.dtype,
+        spec.nodata,
+        spec.options,
+        by_pair=spec.save_points_cloud_by_pair,
+    )
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:

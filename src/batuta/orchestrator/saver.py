@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from batuta.cluster.worker import describe
-from batuta.datasets import CarsDataset, Descriptor, RasterFile
-from batuta.datasets.cars_dataset import ARRAYS
+from batuta.datasets import ArrayFile, CarsDataset, GatheredFile, SaveOptions
+from batuta.datasets.formats import ARRAYS
 from batuta.orchestrator.manifest import Manifest
 
 LOG: Final = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ class OutputSpec:
     dtype: str = "float32"
     nodata: float | None = 0
     optional_data: bool = False
+    save_points_cloud_by_pair: bool = False
+    options: SaveOptions | None = None
 
 
 class OutputFile:
@@ -33,7 +35,7 @@ class OutputFile:
     def __init__(self, spec: OutputSpec, dataset: CarsDataset, dataset_name: str) -> None:
         self.spec = spec
         self.dataset = dataset
-        self.descriptor: Descriptor | None = None
+        self.descriptor: ArrayFile | GatheredFile | None = None
         self.manifest = Manifest.of(spec.file_name, dataset_name, spec.tag, dataset)
         self._warned = False
 
@@ -65,19 +67,17 @@ class OutputFile:
         """
         closed = False
         try:
-            if (
-                abandon
-                and self.descriptor is not None
-                and not isinstance(self.descriptor, RasterFile)
-            ):
+            if self.descriptor is not None and abandon:
                 self.descriptor.abandon()
             elif self.descriptor is not None:
                 self.descriptor.close()
             closed = True
+            if self.descriptor is not None and not abandon:
+                self.manifest.files = sorted(path.name for path in self.descriptor.outputs)
         finally:
             self.manifest.write(ended=closed and not abandon)
 
-    def _opened(self, tile: Any) -> Descriptor:
+    def _opened(self, tile: Any) -> ArrayFile | GatheredFile:
         if self.descriptor is None:
             self.manifest.write(ended=False)
             self.descriptor = self.dataset.generate_descriptor(
@@ -86,6 +86,8 @@ class OutputFile:
                 tag=self.spec.tag,
                 dtype=self.spec.dtype,
                 nodata=self.spec.nodata,
+                options=self.spec.options,
+                save_points_cloud_by_pair=self.spec.save_points_cloud_by_pair,
             )
         return self.descriptor
 
@@ -147,7 +149,7 @@ class SingleCarsDatasetSaver:
     def read(self, tag: str, tile: Any) -> Any:
         """Give what is on disk at the window of `tile`; None where nothing is yet."""
         for output in self.outputs:
-            if output.spec.tag == tag and isinstance(output.descriptor, RasterFile):
+            if output.spec.tag == tag and isinstance(output.descriptor, ArrayFile):
                 window, _ = self.dataset.placed(tile)
                 return output.descriptor.read(window)
         return None

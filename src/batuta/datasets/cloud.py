@@ -1,0 +1,122 @@
+"""The points of one file: tile after tile, one in memory at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from batuta.datasets.errors import TileError
+from batuta.datasets.tiles import ATTRIBUTES
+
+PAIR_COLUMN: Final = "__batuta_pair__"
+"""Column of a part that tells the pair of each point."""
+
+_CRS_KEY: Final = b"batuta:crs"
+
+Table: TypeAlias = Any
+"""A `pyarrow.Table`: pyarrow ships no types."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """All points that go in one file.
+
+    Parameters
+    ----------
+    parts : sequence of Path
+        One Parquet file per tile, in the order of the grid.
+    pair : str, optional
+        Take the points of this pair alone.
+    compression : str, optional
+        As in `SaveOptions`.
+    """
+
+    parts: Sequence[Path]
+    pair: str | None = None
+    compression: str | None = None
+
+    @cached_property
+    def schema(self) -> Any:
+        """The columns of all tiles; those that some tiles have not are empty there."""
+        schemas = [pq.read_schema(part).remove_metadata() for part in self.parts]
+        whole = pa.unify_schemas(schemas, promote_options="permissive")
+        position = whole.get_field_index(PAIR_COLUMN)
+        return whole if position < 0 else whole.remove(position)
+
+    @cached_property
+    def crs(self) -> CRS | None:
+        """Where the points are said to be.
+
+        Raises
+        ------
+        TileError
+            If tiles differ.
+        """
+        found = {wkt for part in self.parts if (wkt := part_crs(part)) is not None}
+        if len(found) > 1:
+            raise TileError(f"tiles of points have {len(found)} coordinate reference systems")
+        return CRS.from_wkt(found.pop()) if found else None
+
+    def tables(self) -> Iterator[Table]:
+        """Give the points of each tile, under one schema."""
+        for part in self.parts:
+            table = pq.read_table(part).replace_schema_metadata(None)
+            if self.pair is not None:
+                table = table.filter(pc.equal(table[PAIR_COLUMN], self.pair))
+            if PAIR_COLUMN in table.column_names:
+                table = table.drop_columns([PAIR_COLUMN])
+            yield pa.concat_tables([self.schema.empty_table(), table], promote_options="permissive")
+
+
+@dataclass(frozen=True)
+class PointsFormat:
+    """How a format of points is written."""
+
+    write: Callable[[Cloud, Path], None]
+    check: Callable[[Table], None] = lambda table: None  # noqa: ARG005 - any table will do
+    """Refuses the points of a tile that the format cannot hold, with a `TileError`."""
+
+
+def part_table(tile: pd.DataFrame, crs: str | None) -> Table:
+    """Give the points of a tile without their index, with their CRS (WKT)."""
+    bare = tile.copy(deep=False)
+    bare.attrs = {}
+    table = pa.Table.from_pandas(bare, preserve_index=False)
+    return table.replace_schema_metadata({} if crs is None else {_CRS_KEY: crs.encode()})
+
+
+def part_crs(part: Path) -> str | None:
+    """Give the CRS (WKT) of a part, if it has one."""
+    found: bytes | None = (pq.read_schema(part).metadata or {}).get(_CRS_KEY)
+    return None if found is None else found.decode()
+
+
+def crs_of(tile: pd.DataFrame) -> str | None:
+    """Give the CRS of a tile as WKT: ``crs`` or ``epsg`` of its attributes, or of its attrs.
+
+    Raises
+    ------
+    TileError
+        If it names one that is not known.
+    """
+    for attributes in (tile.attrs.get(ATTRIBUTES) or {}, tile.attrs):
+        for key in ("crs", "epsg"):
+            if (value := attributes.get(key)) is not None:
+                return _wkt(key, value)
+    return None
+
+
+def _wkt(key: str, value: Any) -> str:
+    try:
+        crs = CRS.from_epsg(int(value)) if key == "epsg" else CRS.from_user_input(value)
+    except (CRSError, TypeError, ValueError) as error:
+        raise TileError(f"{key}: {value!r} is no coordinate reference system") from error
+    return str(crs.to_wkt())

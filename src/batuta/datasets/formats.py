@@ -1,0 +1,178 @@
+"""The formats that each type of dataset is saved in, and what may be asked of each."""
+
+import importlib.util
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rasterio.dtypes import check_dtype
+
+from batuta.datasets.arrays import limits
+from batuta.datasets.options import SaveOptions
+from batuta.errors import ConfigurationError
+
+ARRAYS: Final = "arrays"
+POINTS: Final = "points"
+DICT: Final = "dict"
+DATASET_TYPES: Final = (ARRAYS, POINTS, DICT)
+
+NBITS_OF: Final = {"uint8": range(1, 8), "uint16": range(9, 16), "uint32": range(17, 32)}
+"""Numbers of bits that a GeoTIFF may keep of the values of each data type."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFormat:
+    """A format, and what it takes.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    dataset_type : str
+        What it holds: arrays, points or dict.
+    suffixes : tuple of str
+        What the names of its files end in.
+    options : frozenset of str
+        Fields of `SaveOptions` that mean something here.
+    compressions : tuple of str
+        What it can be compressed with.
+    modules : tuple of str
+        What ``batuta[formats]`` brings for it.
+    """
+
+    name: str
+    dataset_type: str
+    suffixes: tuple[str, ...]
+    options: frozenset[str] = frozenset()
+    compressions: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+
+
+GEOTIFF: Final = FileFormat(
+    name="GeoTIFF",
+    dataset_type=ARRAYS,
+    suffixes=(".tif", ".tiff"),
+    options=frozenset(
+        {"compression", "block_px", "cloud_optimized", "tags", "band_descriptions", "nbits"}
+    ),
+    compressions=("none", "deflate", "lzw", "zstd", "lerc"),
+)
+CSV: Final = FileFormat(name="CSV", dataset_type=POINTS, suffixes=(".csv",))
+PARQUET: Final = FileFormat(
+    name="Parquet",
+    dataset_type=POINTS,
+    suffixes=(".parquet",),
+    options=frozenset({"compression"}),
+    compressions=("none", "snappy", "zstd", "gzip"),
+)
+JSON: Final = FileFormat(name="JSON", dataset_type=DICT, suffixes=(".json",))
+
+FORMATS: Final = (GEOTIFF, CSV, PARQUET, JSON)
+
+
+def format_of(file_name: str | os.PathLike[str], dataset_type: str) -> FileFormat:
+    """Give the format that the name of a file asks for.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none for this type of dataset.
+    """
+    formats = [each for each in FORMATS if each.dataset_type == dataset_type]
+    for each in formats:
+        if Path(file_name).suffix in each.suffixes:
+            return each
+    accepted = " or ".join(suffix for each in formats for suffix in each.suffixes)
+    raise ConfigurationError(
+        f"file_name: {os.fspath(file_name)!r} given, a name ending in {accepted} expected"
+    )
+
+
+def output_problems(
+    file_name: str | os.PathLike[str],
+    dataset_type: str,
+    dtype: str | None = None,
+    nodata: float | None = None,
+    options: Any = None,
+    *,
+    by_pair: bool = False,
+) -> list[str]:
+    """List what keeps a file from being written as asked, a line each; see `add_to_save_lists`."""
+    problems = list(_kind_problems(dataset_type, dtype, by_pair=by_pair))
+    if not isinstance(options, SaveOptions | None):
+        problems.append(f"options: a {type(options).__name__} given, a SaveOptions expected")
+        options = None
+    try:
+        found = format_of(file_name, dataset_type)
+    except ConfigurationError as error:
+        return [*error.problems, *problems]
+    problems += _missing(file_name, found)
+    if options is not None:
+        problems += _option_problems(found, options)
+    problems += _dtype_problems(found, dtype, nodata, options or SaveOptions())
+    return problems
+
+
+def _kind_problems(dataset_type: str, dtype: Any, *, by_pair: bool) -> Iterable[str]:
+    if dataset_type == ARRAYS and dtype is not None and not _is_raster_dtype(dtype):
+        yield f"dtype: {dtype!r} given, a data type of numbers expected"
+    if by_pair and dataset_type != POINTS:
+        yield f"save_points_cloud_by_pair: True is for points, not for {dataset_type}"
+
+
+def _is_raster_dtype(name: Any) -> bool:
+    try:
+        return np.dtype(name).kind in "iufc"
+    except TypeError:
+        return False
+
+
+def _missing(file_name: str | os.PathLike[str], wanted: FileFormat) -> list[str]:
+    missing = [each for each in wanted.modules if importlib.util.find_spec(each) is None]
+    needed = " and ".join(missing)
+    line = f"file_name: {os.fspath(file_name)!r} needs {needed}, which batuta[formats] installs"
+    return [line] if missing else []
+
+
+def _option_problems(wanted: FileFormat, options: SaveOptions) -> Iterable[str]:
+    for name, value in options.given().items():
+        if name not in wanted.options:
+            takers = ", ".join(each.name for each in FORMATS if name in each.options)
+            yield f"options.{name}: {value!r} is not for {wanted.name}, only for {takers}"
+        elif name == "compression" and value not in wanted.compressions:
+            yield (
+                f"options.compression: {value!r} given,"
+                f" {wanted.name} takes {', '.join(wanted.compressions)}"
+            )
+        elif name == "block_px" and wanted is GEOTIFF and value % 16:
+            yield f"options.block_px: {value} given, GeoTIFF takes multiples of 16"
+
+
+def _dtype_problems(
+    wanted: FileFormat, dtype: Any, nodata: float | None, options: SaveOptions
+) -> Iterable[str]:
+    if wanted.dataset_type != ARRAYS or dtype is None or not _is_raster_dtype(dtype):
+        return
+    kind = np.dtype(dtype)
+    if wanted is GEOTIFF and not check_dtype(str(kind)):
+        yield f"dtype: {kind} given, which GeoTIFF does not hold"
+    if options.nbits is not None and options.nbits not in NBITS_OF.get(str(kind), range(0)):
+        takers = ", ".join(
+            f"{each.start} to {each.stop - 1} for {name}" for name, each in NBITS_OF.items()
+        )
+        yield f"options.nbits: {options.nbits} given with dtype {kind}; {takers} are accepted"
+    elif nodata is not None and not _holds(kind, nodata, options.nbits):
+        lowest, highest = limits(kind, options.nbits)
+        yield f"nodata: {nodata} given, {kind} holds {lowest} to {highest}"
+    if options.compression == "lerc" and kind.itemsize * (1 + (kind.kind != "f")) > 8:
+        yield f"options.compression: 'lerc' does not take {kind}"
+
+
+def _holds(dtype: np.dtype[Any], value: float, nbits: int | None) -> bool:
+    if dtype.kind not in "iu":
+        return True
+    lowest, highest = limits(dtype, nbits)
+    return float(value).is_integer() and lowest <= value <= highest
