@@ -19,6 +19,10 @@ POINTS: Final = "points"
 DICT: Final = "dict"
 DATASET_TYPES: Final = (ARRAYS, POINTS, DICT)
 
+_LERC_DTYPES: Final = frozenset(
+    {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"}
+)
+
 NBITS_OF: Final = {"uint8": range(1, 8), "uint16": range(9, 16), "uint32": range(17, 32)}
 """Numbers of bits that a GeoTIFF may keep of the values of each data type."""
 
@@ -60,6 +64,14 @@ GEOTIFF: Final = FileFormat(
     ),
     compressions=("none", "deflate", "lzw", "zstd", "lerc"),
 )
+ZARR: Final = FileFormat(
+    name="Zarr",
+    dataset_type=ARRAYS,
+    suffixes=(".zarr",),
+    options=frozenset({"compression", "block_px", "tags", "band_descriptions"}),
+    compressions=("none", "zstd", "deflate"),
+    modules=("zarr",),
+)
 CSV: Final = FileFormat(name="CSV", dataset_type=POINTS, suffixes=(".csv",))
 PARQUET: Final = FileFormat(
     name="Parquet",
@@ -68,9 +80,19 @@ PARQUET: Final = FileFormat(
     options=frozenset({"compression"}),
     compressions=("none", "snappy", "zstd", "gzip"),
 )
+GEOPARQUET: Final = FileFormat(
+    name="GeoParquet",
+    dataset_type=POINTS,
+    suffixes=(".geoparquet",),
+    options=PARQUET.options,
+    compressions=PARQUET.compressions,
+)
+LAS: Final = FileFormat(
+    name="LAS", dataset_type=POINTS, suffixes=(".laz", ".las"), modules=("laspy", "lazrs")
+)
 JSON: Final = FileFormat(name="JSON", dataset_type=DICT, suffixes=(".json",))
 
-FORMATS: Final = (GEOTIFF, CSV, PARQUET, JSON)
+FORMATS: Final = (GEOTIFF, ZARR, CSV, PARQUET, GEOPARQUET, LAS, JSON)
 
 
 def format_of(file_name: str | os.PathLike[str], dataset_type: str) -> FileFormat:
@@ -167,7 +189,7 @@ def _dtype_problems(
     elif nodata is not None and not _holds(kind, nodata, options.nbits):
         lowest, highest = limits(kind, options.nbits)
         yield f"nodata: {nodata} given, {kind} holds {lowest} to {highest}"
-    if options.compression == "lerc" and kind.itemsize * (1 + (kind.kind != "f")) > 8:
+    if options.compression == "lerc" and str(kind) not in _LERC_DTYPES:
         yield f"options.compression: 'lerc' does not take {kind}"
 
 

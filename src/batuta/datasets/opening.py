@@ -1,5 +1,6 @@
 """Which class opens which format."""
 
+import importlib
 import os
 from pathlib import Path
 
@@ -7,13 +8,11 @@ from batuta.datasets.arrays import ArrayFile, RasterSpec
 from batuta.datasets.documents import DocumentFile
 from batuta.datasets.durable import workspace_of
 from batuta.datasets.errors import TileError
-from batuta.datasets.formats import POINTS
+from batuta.datasets.formats import ARRAYS, GEOTIFF, POINTS, ZARR, format_of
 from batuta.datasets.gathered import GatheredFile
 from batuta.datasets.options import SaveOptions
 from batuta.datasets.points import PointsFile
 from batuta.datasets.rasters import is_plain, raster_file
-
-_GEOTIFF_SUFFIXES = (".tif", ".tiff")
 
 
 def open_arrays(
@@ -25,6 +24,11 @@ def open_arrays(
 ) -> ArrayFile:
     """Open a file of arrays; without spec, what an earlier run left tells it."""
     _check_left(file_name, options, resume=resume)
+    if format_of(file_name, ARRAYS) is ZARR:
+        # Imported when first written: zarr is optional.
+        zarrs = importlib.import_module("batuta.datasets.zarrs")
+        made: ArrayFile = zarrs.ZarrFile(file_name, spec, options, resume=resume)
+        return made
     return raster_file(file_name, spec, options, resume=resume)
 
 
@@ -46,7 +50,7 @@ def open_gathered(
 def is_resumable(file_name: str | os.PathLike[str], options: SaveOptions | None = None) -> bool:
     """Tell whether an earlier run left something of this file that ``resume=True`` can open."""
     path = Path(file_name)
-    if path.suffix in _GEOTIFF_SUFFIXES and is_plain(options):
+    if path.suffix in GEOTIFF.suffixes and is_plain(options):
         return path.is_file()
     return workspace_of(path).is_dir()
 

@@ -6,7 +6,9 @@ odd bits, would move: such a file is first made plain, in a folder next to it, a
 end.
 """
 
+import errno
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,13 +23,16 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterWindow
 
 from batuta.datasets.arrays import ArrayFile, RasterSpec
-from batuta.datasets.durable import Workspace, publish, reserve, sync_file, sync_folder
+from batuta.datasets.durable import Workspace, publish, remove, reserve, sync_file, sync_folder
 from batuta.datasets.errors import TileError
 from batuta.datasets.grid import Window
 from batuta.datasets.options import SaveOptions
 
 BLOCK_PX: Final = 256
 """Side of a GeoTIFF block; smaller rasters are stored in strips."""
+
+COMPARED_PX: Final = 2048
+"""Side of what is compared at once of a final copy and its pixels."""
 
 COG_BLOCK_PX: Final = 512
 """Side of a block of a cloud-optimised GeoTIFF."""
@@ -144,10 +149,7 @@ class CopiedRasterFile(RasterFile):
         else:
             self.dataset.close()
         draft = self._pixels.with_name("unfinished.tif")
-        with _unplaced_is_fine():
-            rasterio.shutil.copy(
-                self._pixels, draft, strict=True, **copy_options(self.spec, self._options)
-            )
+        _copy(self._pixels, draft, copy_options(self.spec, self._options))
         publish(draft, self.path)
         self._final = True
         if not keep:
@@ -229,6 +231,52 @@ def copy_options(spec: RasterSpec, options: SaveOptions) -> Mapping[str, Any]:
         return chosen | ({"PREDICTOR": names[predictor]} if predictor else {})
     blocks = {key: str(value) for key, value in _blocks(spec, options).items()}
     return {"driver": "GTiff", **chosen, **blocks} | ({"PREDICTOR": predictor} if predictor else {})
+
+
+def _copy(pixels: Path, draft: Path, how: Mapping[str, Any]) -> None:
+    """Copy a raster, and make sure of it: GDAL does not tell of every write that fails.
+
+    Raises
+    ------
+    OSError
+        If the copy is not whole, with ``ENOSPC`` where the disk may be full.
+    """
+    try:
+        with _unplaced_is_fine():
+            rasterio.shutil.copy(pixels, draft, strict=True, **how)
+            same = _same_pixels(pixels, draft)
+    except Exception as error:
+        remove(draft)
+        raise _copy_error(pixels, str(error)) from error
+    if not same:
+        remove(draft)
+        raise _copy_error(pixels, "it does not hold what was written")
+
+
+def _copy_error(pixels: Path, reason: str) -> OSError:
+    free = shutil.disk_usage(pixels.parent).free
+    code = errno.ENOSPC if free < pixels.stat().st_size else errno.EIO
+    return OSError(code, f"the final copy failed, {free >> 20} MB are free: {reason}")
+
+
+def _same_pixels(left: Path, right: Path) -> bool:
+    with rasterio.open(left) as one, rasterio.open(right) as other:
+        return all(
+            np.array_equal(
+                one.read(window=window),
+                other.read(window=window),
+                equal_nan=one.dtypes[0].startswith(("float", "complex")),
+            )
+            for window in _windows(one.height, one.width)
+        )
+
+
+def _windows(height: int, width: int) -> Iterator[RasterWindow]:
+    for row in range(0, height, COMPARED_PX):
+        for col in range(0, width, COMPARED_PX):
+            yield RasterWindow(
+                col, row, min(COMPARED_PX, width - col), min(COMPARED_PX, height - row)
+            )
 
 
 def _predictor(spec: RasterSpec, options: SaveOptions) -> int:

@@ -1,0 +1,107 @@
+"""Points in GeoParquet: Parquet with a column of geometries, and what tells them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from rasterio.crs import CRS
+
+from batuta.datasets.cloud import Cloud, PointsFormat, Table
+from batuta.datasets.errors import TileError
+from batuta.datasets.tables import write_row_groups
+
+GEOMETRY: Final = "geometry"
+VERSION: Final = "1.1.0"
+
+_AXES: Final = ("x", "y", "z")
+_WKB_POINT: Final = {2: 1, 3: 1001}
+"""Code of a point in the well-known binary of ISO, by number of axes."""
+
+
+def check(table: Table) -> None:
+    """Refuse points without x and y, or with a column of the name of the geometries.
+
+    Raises
+    ------
+    TileError
+        Naming the column.
+    """
+    missing = [axis for axis in _AXES[:2] if axis not in table.column_names]
+    if missing:
+        raise TileError(f"no column {' nor '.join(missing)} in a tile, which GeoParquet needs")
+    if GEOMETRY in table.column_names:
+        raise TileError(f"a column {GEOMETRY!r} in a tile: GeoParquet makes it of x, y and z")
+
+
+def write(cloud: Cloud, target: Path) -> None:
+    """Write the points, with a geometry each; x, y and z stay columns as well."""
+    if not {"x", "y"} <= set(cloud.schema.names):
+        empty = pa.schema([(axis, pa.float64()) for axis in _AXES[:2]])
+        cloud_schema = pa.unify_schemas([cloud.schema, empty], promote_options="permissive")
+    else:
+        cloud_schema = cloud.schema
+    axes = tuple(axis for axis in _AXES if axis in cloud_schema.names)
+    geo = {
+        "version": VERSION,
+        "primary_column": GEOMETRY,
+        "columns": {
+            GEOMETRY: {
+                "encoding": "WKB",
+                "geometry_types": ["Point" if len(axes) == 2 else "Point Z"],
+                "crs": _projjson(cloud.crs),
+                **_bbox(cloud, axes),
+            }
+        },
+    }
+    schema = cloud_schema.append(pa.field(GEOMETRY, pa.binary())).with_metadata(
+        {b"geo": json.dumps(geo).encode()}
+    )
+    write_row_groups(schema, _with_geometry(cloud, schema, axes), target, cloud.compression)
+
+
+def _projjson(crs: CRS | None) -> Any:
+    """Give the CRS as GeoParquet has it; null says that it is unknown."""
+    return None if crs is None else crs.to_dict(projjson=True)
+
+
+def _bbox(cloud: Cloud, axes: tuple[str, ...]) -> dict[str, list[float]]:
+    lowest = np.full(len(axes), np.inf)
+    highest = -lowest
+    for table in cloud.tables():
+        points = _coordinates(table, axes)
+        if len(points):
+            lowest = np.fmin(lowest, np.fmin.reduce(points))
+            highest = np.fmax(highest, np.fmax.reduce(points))
+    known = np.isfinite(lowest).all() and np.isfinite(highest).all()
+    return {"bbox": [*lowest.tolist(), *highest.tolist()]} if known else {}
+
+
+def _coordinates(table: Table, axes: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """Give the points, shape (points, axes)."""
+    columns = [table[axis].to_numpy().astype(np.float64) for axis in axes]
+    return np.stack(columns, axis=-1)
+
+
+def _with_geometry(cloud: Cloud, schema: Any, axes: tuple[str, ...]) -> Iterator[Table]:
+    for table in cloud.tables():
+        points = _coordinates(table, axes)
+        yield table.append_column(GEOMETRY, well_known_binary(points)).cast(schema)
+
+
+def well_known_binary(points: npt.NDArray[np.float64]) -> Any:
+    """Give points of shape (points, 2 or 3) as an array of well-known binary, little-endian."""
+    count, axes = points.shape
+    layout = np.dtype([("order", "u1"), ("kind", "<u4"), ("point", "<f8", (axes,))])
+    encoded = np.empty(count, layout)
+    encoded["order"], encoded["kind"], encoded["point"] = 1, _WKB_POINT[axes], points
+    offsets = np.arange(count + 1, dtype=np.int32) * layout.itemsize
+    return pa.Array.from_buffers(
+        pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(encoded)]
+    )
+
+
+GEOPARQUET_FORMAT: Final = PointsFormat(write, check)

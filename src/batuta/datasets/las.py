@@ -1,0 +1,207 @@
+"""Points in LAS and LAZ, version 1.4."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+import laspy
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from laspy.vlrs.known import WktCoordinateSystemVlr
+from rasterio.crs import CRS
+
+from batuta.datasets.cloud import Cloud, PointsFormat, Table
+from batuta.datasets.errors import TileError
+
+AXES: Final = ("x", "y", "z")
+COLOURS: Final = ("red", "green", "blue")
+POINT_FORMAT: Final = 6
+COLOURED_POINT_FORMAT: Final = 7
+METRE_STEP: Final = 1e-3
+"""Least difference of a coordinate that is kept, in its units."""
+DEGREE_STEP: Final = 1e-8
+"""The same for longitudes and latitudes: about a millimetre."""
+NAME_BYTES: Final = 32
+"""Longest name of an extra dimension."""
+
+# The same points must give the same bytes: the day of writing is not told.
+_NO_DAY: Final = date(1970, 1, 1)
+_STEPS: Final = 2**31 - 2
+_SINGLE_RETURN: Final = ("return_number", "number_of_returns")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What must be known of all points before the first is written.
+
+    Parameters
+    ----------
+    lowest, highest : array of shape (3,)
+        Bounds of x, y and z; zeros where there is no point.
+    with_gaps : frozenset of str
+        Columns where some points have no value.
+    """
+
+    lowest: npt.NDArray[np.float64]
+    highest: npt.NDArray[np.float64]
+    with_gaps: frozenset[str]
+
+
+def check(table: Table) -> None:
+    """Refuse points that LAS cannot hold.
+
+    Raises
+    ------
+    TileError
+        Naming the column.
+    """
+    roles = columns_by_role(table.schema)
+    for axis in AXES:
+        values = np.asarray(table[roles[axis]].to_numpy(), dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise TileError(f"{roles[axis]}: a value that is no number; LAS needs all coordinates")
+    standard = laspy.PointFormat(COLOURED_POINT_FORMAT)
+    for role, column in roles.items():
+        if role in standard.dimension_names and role not in AXES:
+            _as_dimension(table[column].to_numpy(), standard.dimension_by_name(role), column)
+        elif role not in AXES and len(column.encode()) > NAME_BYTES:
+            raise TileError(f"{column}: a name of LAS has at most {NAME_BYTES} bytes")
+
+
+def columns_by_role(schema: Any) -> dict[str, str]:
+    """Tell which column is which dimension: x, y, z and those of LAS whatever their case.
+
+    Raises
+    ------
+    TileError
+        If x, y or z is not there, a dimension is there twice, or a column holds no numbers.
+    """
+    known = {*AXES, *laspy.PointFormat(COLOURED_POINT_FORMAT).dimension_names} - {"X", "Y", "Z"}
+    roles: dict[str, str] = {}
+    for field in schema:
+        role = field.name.lower() if field.name.lower() in known else field.name
+        if role in roles:
+            raise TileError(f"{roles[role]} and {field.name}: both are {role} in LAS")
+        if not _is_number(field.type):
+            raise TileError(f"{field.name}: a column of {field.type} cannot be saved in LAS")
+        roles[role] = field.name
+    missing = [axis for axis in AXES if axis not in roles]
+    if missing:
+        raise TileError(f"no column {' nor '.join(missing)} in a tile, which LAS needs")
+    return roles
+
+
+def _is_number(kind: Any) -> bool:
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_null(kind)
+    )
+
+
+def write(cloud: Cloud, target: Path) -> None:
+    """Write the points, a tile at a time: once all through for their bounds, then once more."""
+    if not cloud.schema.names:
+        roles: Mapping[str, str] = {}
+    else:
+        roles = columns_by_role(cloud.schema)
+    extent = _extent_of(cloud, roles)
+    header = _header(cloud, roles, extent)
+    with laspy.open(target, mode="w", header=header, do_compress=target.suffix == ".laz") as las:
+        for table in cloud.tables():
+            if table.num_rows:
+                las.write_points(_points(table, roles, header))
+
+
+def _extent_of(cloud: Cloud, roles: Mapping[str, str]) -> Extent:
+    lowest, highest = np.full(3, np.inf), np.full(3, -np.inf)
+    with_gaps: set[str] = set()
+    for table in cloud.tables():
+        if not table.num_rows:
+            continue
+        xyz = np.stack([table[roles[axis]].to_numpy() for axis in AXES])
+        lowest, highest = np.minimum(lowest, xyz.min(axis=1)), np.maximum(highest, xyz.max(axis=1))
+        with_gaps.update(name for name in table.column_names if table[name].null_count)
+    known = np.isfinite(lowest)
+    return Extent(np.where(known, lowest, 0.0), np.where(known, highest, 0.0), frozenset(with_gaps))
+
+
+def _header(cloud: Cloud, roles: Mapping[str, str], extent: Extent) -> laspy.LasHeader:
+    coloured = any(colour in roles for colour in COLOURS)
+    header = laspy.LasHeader(
+        version="1.4", point_format=COLOURED_POINT_FORMAT if coloured else POINT_FORMAT
+    )
+    header.creation_date = _NO_DAY
+    header.generating_software = "batuta"
+    header.offsets = np.floor(extent.lowest)
+    header.scales = _steps(cloud.crs, extent)
+    standard = set(header.point_format.dimension_names)
+    header.add_extra_dims(
+        [
+            laspy.ExtraBytesParams(column, _extra_type(cloud.schema.field(column), extent))
+            for role, column in roles.items()
+            if role not in standard and role not in AXES
+        ]
+    )
+    if cloud.crs is not None:
+        header.vlrs.append(WktCoordinateSystemVlr(cloud.crs.to_wkt(version="WKT1_GDAL")))
+        header.global_encoding.wkt = True
+    return header
+
+
+def _steps(crs: CRS | None, extent: Extent) -> npt.NDArray[np.float64]:
+    """Give the step of each axis: fine enough, and coarser where the extent needs it."""
+    bound = np.maximum(np.abs(extent.lowest), np.abs(extent.highest))
+    in_degrees = crs.is_geographic if crs is not None else bool(bound[0] <= 360 and bound[1] <= 90)
+    wanted = np.array([DEGREE_STEP if in_degrees else METRE_STEP] * 2 + [METRE_STEP])
+    spread = extent.highest - np.floor(extent.lowest)
+    least = 10.0 ** np.ceil(np.log10(np.maximum(spread, 1e-300) / _STEPS))
+    steps: npt.NDArray[np.float64] = np.maximum(wanted, least)
+    return steps
+
+
+def _extra_type(field: Any, extent: Extent) -> str:
+    if pa.types.is_boolean(field.type):
+        return "u1" if field.name not in extent.with_gaps else "f8"
+    if pa.types.is_integer(field.type) and field.name not in extent.with_gaps:
+        return str(np.dtype(field.type.to_pandas_dtype()).str[1:])
+    return "f4" if field.type in {pa.float16(), pa.float32()} else "f8"
+
+
+def _points(
+    table: Table, roles: Mapping[str, str], header: laspy.LasHeader
+) -> laspy.ScaleAwarePointRecord:
+    points = laspy.ScaleAwarePointRecord.zeros(table.num_rows, header=header)
+    for name in _SINGLE_RETURN:
+        points[name] = np.ones(table.num_rows, dtype=np.uint8)
+    extra = set(header.point_format.extra_dimension_names)
+    for role, column in roles.items():
+        values = table[column].to_numpy()
+        if role in AXES:
+            points[role] = np.asarray(values, dtype=np.float64)
+        elif column in extra:
+            points[column] = values
+        else:
+            points[role] = _as_dimension(values, header.point_format.dimension_by_name(role), role)
+    return points
+
+
+def _as_dimension(values: npt.NDArray[Any], dimension: Any, column: str) -> npt.NDArray[Any]:
+    """Give values as a dimension of LAS holds them: whole numbers, 0 where there is none."""
+    numbers = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0)
+    if dimension.kind == laspy.DimensionKind.FloatingPoint:
+        return numbers
+    whole = np.rint(numbers)
+    if whole.size and (whole.min() < dimension.min or whole.max() > dimension.max):
+        raise TileError(
+            f"{column}: values from {whole.min():.0f} to {whole.max():.0f} given,"
+            f" LAS holds {dimension.min} to {dimension.max}"
+        )
+    return whole.astype(np.int64)
+
+
+LAS_FORMAT: Final = PointsFormat(write, check)

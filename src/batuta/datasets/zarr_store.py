@@ -1,0 +1,51 @@
+"""A Zarr store in a folder that outlives a killed process and a power loss."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
+
+from batuta.datasets.durable import sync_file, sync_folder
+
+
+class DurableStore(LocalStore):
+    """A folder whose files are whole or not there, and known until they are on disk.
+
+    A chunk may hold several tiles: one that replaces another is on disk before it takes its
+    place, so that tiles kept by an earlier `sync` are never at risk.
+    """
+
+    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
+        super().__init__(root, read_only=read_only)
+        self._unsynced: set[Path] = set()
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a file, whole or not at all."""
+        await asyncio.to_thread(self._put, self.root / key, value.to_bytes())
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Write a file, whole or not at all."""
+        self._put(self.root / key, value.to_bytes())
+
+    def _put(self, path: Path, content: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.draft")
+        with draft.open("wb") as stream:
+            stream.write(content)
+            if path.exists():
+                stream.flush()
+                os.fsync(stream.fileno())
+        draft.replace(path)
+        self._unsynced.add(path)
+
+    def sync(self) -> None:
+        """Have all that was written so far reach the disk."""
+        for path in sorted(self._unsynced):
+            if path.exists():
+                sync_file(path)
+        for folder in sorted({each.parent for each in self._unsynced}):
+            sync_folder(folder)
+        self._unsynced.clear()
