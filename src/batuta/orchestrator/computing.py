@@ -1,6 +1,7 @@
 """One run: every tile that was registered, computed and delivered."""
 
 import copy
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from batuta.orchestrator.events import (
     TileRetried,
 )
 from batuta.orchestrator.registry import Registered
+from batuta.orchestrator.turns import Turns
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class TileRun:
     notify : callable
         Called with each event.
     final : callable
-        Called with a dataset and a tile about to be saved; gives what to save.
+        Called with a dataset and each tile that has arrived; gives what to save or replace.
     """
 
     def __init__(
@@ -78,17 +80,20 @@ class TileRun:
         self.delayed: list[Any] = []
         """What to compute, in order, each once."""
         self._ready: list[tuple[Any, Place]] = []
+        self._turns: dict[Registered, Turns[Place, Any]] = {}
         for entry in entries:
             self._sort_out(entry)
 
     def _sort_out(self, entry: Registered) -> None:
-        for row, col in entry.dataset.positions():
+        rows, cols = entry.dataset.shape
+        for row, col in itertools.product(range(rows), range(cols)):
             cell, place = entry.dataset[row, col], Place(entry, row, col)
             if cell is None:
                 if entry.saver is not None:
                     entry.saver.skip()
                 continue
             self._total += 1
+            self._give_turn(place)
             if not isinstance(cell, self._delayed_type):
                 self._ready.append((cell, place))
                 continue
@@ -96,11 +101,15 @@ class TileRun:
                 self.delayed.append(cell)
             self._places.setdefault(id(cell), []).append(place)
 
+    def _give_turn(self, place: Place) -> None:
+        if place.entry.saver is not None and place.entry.dataset.final_function is not None:
+            self._turns.setdefault(place.entry, Turns()).expect(place)
+
     def start(self) -> None:
         """Tell that it starts, and deliver the tiles that are there already."""
         self._notify(RunStarted(self._total))
         for tile, place in self._ready:
-            self._deliver(tile, place)
+            self._arrived(tile, place)
         self._ready.clear()
 
     def compute(self, cluster: AbstractCluster, delayed: Sequence[Any]) -> Unfinished:
@@ -124,7 +133,13 @@ class TileRun:
             unfinished.causes.append((future.delayed, _cause(error)))
             return
         for place in self._places[id(future.delayed)]:
-            self._deliver(tile, place)
+            self._arrived(tile, place)
+
+    def _arrived(self, tile: Any, place: Place) -> None:
+        """Deliver a tile, or have it wait for its turn; and those that waited for it."""
+        turns = self._turns.get(place.entry)
+        for due, waiting in ((place, tile),) if turns is None else turns.take(place, tile):
+            self._deliver(waiting, due)
 
     def _deliver(self, tile: Any, place: Place) -> None:
         try:
@@ -138,14 +153,17 @@ class TileRun:
 
     def _hand_over(self, tile: Any, place: Place) -> TileOutcome:
         entry, row, col = place.entry, place.row, place.col
-        if entry.replaced:
-            entry.dataset[row, col] = self._own(tile)
         if tile is None:
+            if entry.replaced:
+                entry.dataset[row, col] = None
             if entry.saver is not None:
                 entry.saver.skip()
             return TileOutcome.EMPTY
+        tile = self._final(entry, tile)
+        if entry.replaced:
+            entry.dataset[row, col] = self._own(tile)
         if entry.saver is not None:
-            entry.saver.save(self._final(entry, tile), row, col)
+            entry.saver.save(tile, row, col)
             return TileOutcome.SAVED
         return TileOutcome.REPLACED if entry.replaced else TileOutcome.COMPUTED
 
@@ -165,6 +183,9 @@ class TileRun:
             if place.entry.saver is not None:
                 place.entry.saver.fail(place.row, place.col, cause)
             self._fail(place, cause)
+            if (turns := self._turns.get(place.entry)) is not None:
+                for due, waiting in turns.give_up(place):
+                    self._deliver(waiting, due)
 
     def _missing(self, unfinished: Unfinished) -> list[tuple[Place, str]]:
         return [

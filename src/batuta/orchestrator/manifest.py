@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from batuta.datasets import CarsDataset
+from batuta.orchestrator.contract import SavedDataset
 
 SUFFIX: Final = ".manifest.json"
 
@@ -35,7 +35,7 @@ class Manifest:
 
     @classmethod
     def of(
-        cls, file: str | os.PathLike[str], name: str, tag: str | None, ds: CarsDataset
+        cls, file: str | os.PathLike[str], name: str, tag: str | None, ds: SavedDataset
     ) -> "Manifest":
         """Start the account of a file."""
         return cls(Path(file), name, tag, *ds.shape)

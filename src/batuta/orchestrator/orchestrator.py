@@ -295,7 +295,7 @@ class Orchestrator:
             run.end()
 
     def _finished(self, entry: Registered, tile: Any) -> Any:
-        final = entry.dataset.final_function
+        final = entry.dataset.final_function if entry.saver is not None else None
         return tile if final is None else final(self, tile)
 
     def _notify(self, event: Event) -> None:

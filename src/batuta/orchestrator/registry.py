@@ -1,14 +1,16 @@
 """The CarsDatasets that an orchestrator was told of, and what becomes of their tiles."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
-from batuta.datasets import CarsDataset
 from batuta.errors import ConfigurationError
+from batuta.orchestrator.contract import TileGrid
 from batuta.orchestrator.saver import OutputSpec, SingleCarsDatasetSaver
+
+NewSaver: TypeAlias = Callable[[Any, str], SingleCarsDatasetSaver]
 
 
 @dataclass(eq=False)
@@ -16,7 +18,7 @@ class Registered:
     """A registered CarsDataset: saved, replaced, or only computed."""
 
     identifier: int
-    dataset: CarsDataset
+    dataset: TileGrid
     name: str
     saver: SingleCarsDatasetSaver | None = None
     replaced: bool = False
@@ -26,23 +28,29 @@ class CarsDatasetRegistry:
     """Gives every CarsDataset an id, and finds it from its id.
 
     Ids outlive the registration: they are the same before it and after it is emptied.
+
+    Parameters
+    ----------
+    new_saver : callable
+        Makes the saver of a dataset, from the dataset and its name.
     """
 
-    def __init__(self) -> None:
-        self._ids: WeakKeyDictionary[CarsDataset, int] = WeakKeyDictionary()
+    def __init__(self, new_saver: NewSaver = SingleCarsDatasetSaver) -> None:
+        self._new_saver = new_saver
+        self._ids: WeakKeyDictionary[TileGrid, int] = WeakKeyDictionary()
         self._next_id = itertools.count()
         self._entries: dict[int, Registered] = {}
 
     def __iter__(self) -> Iterator[Registered]:
         return iter(self._entries.values())
 
-    def id_of(self, dataset: CarsDataset) -> int:
+    def id_of(self, dataset: TileGrid) -> int:
         """Give the id of `dataset`, registered or not."""
         if dataset not in self._ids:
             self._ids[dataset] = next(self._next_id)
         return self._ids[dataset]
 
-    def find(self, identifier: int) -> CarsDataset:
+    def find(self, identifier: int) -> TileGrid:
         """Give the registered CarsDataset of this id.
 
         Raises
@@ -61,7 +69,7 @@ class CarsDatasetRegistry:
             )
         return self._entries[identifier]
 
-    def add(self, dataset: CarsDataset, name: str | None = None) -> Registered:
+    def add(self, dataset: TileGrid, name: str | None = None) -> Registered:
         """Register `dataset`, under `name` or its own."""
         identifier = self.id_of(dataset)
         if identifier not in self._entries:
@@ -69,11 +77,11 @@ class CarsDatasetRegistry:
             self._entries[identifier] = Registered(identifier, dataset, known_as)
         return self._entries[identifier]
 
-    def add_to_save(self, dataset: CarsDataset, name: str | None, spec: OutputSpec) -> None:
+    def add_to_save(self, dataset: TileGrid, name: str | None, spec: OutputSpec) -> None:
         """Register `dataset` to be saved in a file."""
         entry = self.add(dataset, name)
         if entry.saver is None:
-            entry.saver = SingleCarsDatasetSaver(dataset, entry.name)
+            entry.saver = self._new_saver(dataset, entry.name)
         entry.saver.add_file(spec)
 
     def savers(self) -> list[SingleCarsDatasetSaver]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from batuta.cluster.worker import describe
-from batuta.datasets import ArrayFile, CarsDataset, GatheredFile, SaveOptions
+from batuta.datasets import Descriptor, SaveOptions
 from batuta.datasets.formats import ARRAYS
+from batuta.orchestrator.contract import Readable, SavedDataset
 from batuta.orchestrator.manifest import Manifest
 
 LOG: Final = logging.getLogger(__name__)
@@ -32,10 +33,10 @@ class OutputSpec:
 class OutputFile:
     """A file that tiles go to as they come: opened by the first, described by its manifest."""
 
-    def __init__(self, spec: OutputSpec, dataset: CarsDataset, dataset_name: str) -> None:
+    def __init__(self, spec: OutputSpec, dataset: SavedDataset, dataset_name: str) -> None:
         self.spec = spec
         self.dataset = dataset
-        self.descriptor: ArrayFile | GatheredFile | None = None
+        self.descriptor: Descriptor | None = None
         self.manifest = Manifest.of(spec.file_name, dataset_name, spec.tag, dataset)
         self._warned = False
 
@@ -77,7 +78,7 @@ class OutputFile:
         finally:
             self.manifest.write(ended=closed and not abandon)
 
-    def _opened(self, tile: Any) -> ArrayFile | GatheredFile:
+    def _opened(self, tile: Any) -> Descriptor:
         if self.descriptor is None:
             self.manifest.write(ended=False)
             self.descriptor = self.dataset.generate_descriptor(
@@ -108,7 +109,7 @@ class OutputFile:
 class SingleCarsDatasetSaver:
     """Saves one CarsDataset in one or several files, a tile at a time."""
 
-    def __init__(self, dataset: CarsDataset, dataset_name: str) -> None:
+    def __init__(self, dataset: SavedDataset, dataset_name: str) -> None:
         self.dataset = dataset
         self.dataset_name = dataset_name
         self.outputs: list[OutputFile] = []
@@ -149,7 +150,7 @@ class SingleCarsDatasetSaver:
     def read(self, tag: str, tile: Any) -> Any:
         """Give what is on disk at the window of `tile`; None where nothing is yet."""
         for output in self.outputs:
-            if output.spec.tag == tag and isinstance(output.descriptor, ArrayFile):
+            if output.spec.tag == tag and isinstance(output.descriptor, Readable):
                 window, _ = self.dataset.placed(tile)
                 return output.descriptor.read(window)
         return None

@@ -1,0 +1,68 @@
+"""What an orchestrator needs of a dataset: ours keeps to it, and so may a program's own."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from batuta.datasets import Descriptor, Overlaps, Window
+
+
+class TileGrid(Protocol):
+    """A grid of tiles that can be registered. It can be hashed, and referred to weakly."""
+
+    @property
+    def name(self) -> str | None:
+        """What messages call it."""
+
+    @property
+    def dataset_type(self) -> str:
+        """What its tiles are: arrays, points or dict."""
+
+    @property
+    def final_function(self) -> Any:
+        """Called with the orchestrator and a tile, it gives what is saved; None is the tile."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the grid."""
+
+    @property
+    def tiling_grid(self) -> Any:
+        """Bounds of the tiles, of shape (rows, columns, 4)."""
+
+    @property
+    def overlaps(self) -> Any:
+        """Overlaps of the tiles, of shape (rows, columns, 4)."""
+
+    def __getitem__(self, position: tuple[int, int], /) -> Any: ...
+
+    def __setitem__(self, position: tuple[int, int], tile: Any, /) -> None: ...
+
+
+class SavedDataset(Protocol):
+    """What a saver needs of a dataset; see `CarsDataset` for the meanings."""
+
+    @property
+    def dataset_type(self) -> str:
+        """What its tiles are: arrays, points or dict."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the grid."""
+
+    @property
+    def generate_descriptor(self) -> Any:
+        """Open the file that tiles are saved in."""
+
+    @property
+    def run_save(self) -> Any:
+        """Save a tile that has arrived."""
+
+    def placed(self, tile: Any, /) -> tuple[Window, Overlaps]:
+        """Give the window and the overlaps of an arrays tile."""
+
+
+@runtime_checkable
+class Readable(Descriptor, Protocol):
+    """A descriptor that gives back what was written."""
+
+    def read(self, window: Window) -> Any:
+        """Give what is in the file at `window`."""
