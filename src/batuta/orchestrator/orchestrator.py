@@ -1,6 +1,5 @@
 """The orchestrator: it makes a product out of tasks, tiles and files."""
 
-import json
 import logging
 import os
 import shutil
@@ -10,15 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import yaml
-
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
 from batuta.datasets import CarsDataset, SaveOptions
 from batuta.datasets.formats import output_problems
-from batuta.datasets.json_codec import plain
 from batuta.datasets.tiles import SAVING_INFO
 from batuta.errors import ConfigurationError
 from batuta.orchestrator.computing import TileRun
+from batuta.orchestrator.documents import INDEX_FILE, merge, write_document
 from batuta.orchestrator.events import Event, Observer
 from batuta.orchestrator.logs import MainLog
 from batuta.orchestrator.progress import ProgressBar
@@ -52,6 +49,8 @@ class Orchestrator:
         Where `out_json` is saved: JSON, or YAML for a name in ``.yaml``.
     observers : iterable of Observer
         Told of each event; see `batuta.orchestrator.events`.
+    progress_bar : bool
+        False where the program shows progress by an observer of its own.
 
     Attributes
     ----------
@@ -59,6 +58,8 @@ class Orchestrator:
         Where tasks run.
     out_json : dict
         What the program tells of its product, by `update_out_info`.
+    product_index : dict
+        What each product is made of, by `update_index`.
 
     Raises
     ------
@@ -77,13 +78,18 @@ class Orchestrator:
         out_json_path: str | os.PathLike[str] | None = None,
         *,
         observers: Iterable[Observer] = (),
+        progress_bar: bool = True,
     ) -> None:
         self._config = check_configuration(orchestrator_conf)
         self.out_dir = None if out_dir is None else os.fspath(out_dir)
         self.launch_worker = launch_worker
         self.out_json_path = None if out_json_path is None else Path(out_json_path)
         self.out_json: dict[str, Any] = {}
-        self._observers: tuple[Observer, ...] = (ProgressBar(), *observers)
+        self.product_index: dict[str, Any] = {}
+        self._observers: tuple[Observer, ...] = (
+            *([ProgressBar()] if progress_bar else []),
+            *observers,
+        )
         self._registry = CarsDatasetRegistry()
         self._to_clean: list[Path] = []
         self._run: TileRun | None = None
@@ -203,20 +209,25 @@ class Orchestrator:
 
     def update_out_info(self, new_dict: Mapping[str, Any]) -> None:
         """Merge `new_dict` in `out_json`, dictionary by dictionary."""
-        _merge(self.out_json, new_dict)
+        merge(self.out_json, new_dict)
+
+    def update_index(self, new_dict: Mapping[str, Any]) -> None:
+        """Merge `new_dict` in the index of products, whose keys are folders of `out_dir`.
+
+        Each has its part as ``<out_dir>/<product>/index.yaml``, written when tiles are saved.
+        """
+        merge(self.product_index, new_dict)
 
     def save_out_json(self) -> None:
         """Write `out_json` where `out_json_path` says, if it says."""
         if self.out_json_path is None:
             return
-        content = plain(self.out_json)
-        text = (
-            yaml.safe_dump(content, sort_keys=False)
-            if self.out_json_path.suffix in {".yaml", ".yml"}
-            else json.dumps(content, indent=2) + "\n"
-        )
-        self.out_json_path.parent.mkdir(parents=True, exist_ok=True)
-        self.out_json_path.write_text(text, encoding="utf-8")
+        write_document(self.out_json_path, self.out_json)
+
+    def save_index(self) -> None:
+        """Write the index of each product, where there is an `out_dir`."""
+        for product, index in self.product_index.items() if self.out_dir else ():
+            write_document(Path(self.out_dir or "") / product / INDEX_FILE, index)
 
     def get_saving_infos(self, cars_ds_list: Sequence[CarsDataset]) -> list[dict[str, Any]]:
         """Give what tiles of each CarsDataset carry, so that they are known; one dict each."""
@@ -263,6 +274,7 @@ class Orchestrator:
             self.reset_registries()
             close_all(savers, abandon=interrupted)
         self.save_out_json()
+        self.save_index()
         run, self._run = self._run, None
         if run is not None and (error := run.error()) is not None:
             raise error
@@ -352,11 +364,3 @@ def _output_problems(spec: OutputSpec, dataset: object) -> list[str]:
         spec.options,
         by_pair=spec.save_points_cloud_by_pair,
     )
-
-
-def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
-    for key, value in new.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
