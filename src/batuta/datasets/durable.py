@@ -100,6 +100,7 @@ class Workspace:
         if not resume:
             remove(self.folder)
         self.folder.mkdir(parents=True, exist_ok=resume)
+        sync_folder(path.parent)
 
     def remove(self) -> None:
         """Remove it and all that it holds."""

@@ -70,7 +70,6 @@ class GatheredFile(ABC):
             sync_file(draft)
         self._name_drafts()
         sync_folder(self._parts)
-        sync_folder(self._parts.parent)
 
     def _name_drafts(self) -> None:
         for part, draft in self._drafts.items():

@@ -183,7 +183,7 @@ def _lay_out(store: DurableStore, spec: RasterSpec, options: SaveOptions) -> Any
         config={"write_empty_chunks": False},
     )
     _consolidate(store)
-    sync_tree(store.root)
+    sync_tree(store.root.parent)
     return array
 
 
