@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -117,6 +118,16 @@ def keep_allocated(mb: int) -> int:
     """Leak memory in the worker."""
     _LEAKED.append(np.ones(mb * 125_000))
     return os.getpid()
+
+
+def hold(folder: str, mb: int) -> int:
+    """Fill memory bit by bit, and hold it until the next look at this worker is over."""
+    count_call(folder, "held")
+    held = []
+    for _ in range(mb // 10):
+        held.append(np.ones(1_250_000))
+        time.sleep(0.01)
+    return 10 * len(held)
 
 
 _LEAKED: list[Any] = []

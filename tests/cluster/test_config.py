@@ -1,14 +1,15 @@
 """The tables of seed 002: keys, types, defaults; and what is said of mistakes."""
 
-import importlib.metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batuta.cluster import available_modes, check_configuration, create_cluster
-from batuta.cluster.resources import MB, workers_that_fit
+from batuta.cluster.resources import MB, Bound, workers_that_fit
 from batuta.cluster.sequential import SequentialCluster
 from batuta.errors import ConfigurationError
+from batuta.orchestrator import Orchestrator
 
 
 def problems(conf: dict[str, Any]) -> list[str]:
@@ -123,22 +124,57 @@ def test_profiling_is_checked_and_said_not_to_be_done() -> None:
 def test_auto_takes_as_many_workers_as_fit_at_most_one_a_core(
     ram_mb: int, cores: int, workers: int
 ) -> None:
-    assert workers_that_fit(ram_mb * MB, cores) == workers
+    found = workers_that_fit(Bound(ram_mb * MB, "free"), Bound(cores, "affinity"))
+    assert found == workers
 
 
 def test_auto_refuses_a_machine_with_less_than_2000_mb() -> None:
-    with pytest.raises(ConfigurationError, match=r"needs 2000 MB .* 1999 MB are available"):
-        workers_that_fit(1999 * MB, 4)
+    with pytest.raises(
+        ConfigurationError, match=r"needs 2000 MB .* 1999 MB are available \(here\)"
+    ):
+        workers_that_fit(Bound(1999 * MB, "here"), Bound(4, "there"))
 
 
-def test_a_package_brings_a_mode_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = importlib.metadata.EntryPoint(
-        "here", "batuta.cluster.sequential:SequentialCluster", "batuta.clusters"
-    )
-    monkeypatch.setattr("batuta.cluster.factory.entry_points", lambda **_: [point])
+PLUGIN = """
+from typing import Literal
+from batuta.cluster.config import CommonConfig
+from batuta.cluster.sequential import SequentialCluster
+
+class HereConfig(CommonConfig):
+    mode: Literal["here"] = "here"
+    greeting: str = "hello"
+
+class HereCluster(SequentialCluster):
+    config_model = HereConfig
+"""
+
+
+def test_a_package_brings_a_mode_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "batuta_here.py").write_text(PLUGIN)
+    info = tmp_path / "batuta_here-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: batuta-here\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[batuta.clusters]\nhere = batuta_here:HereCluster\n")
+    monkeypatch.syspath_prepend(tmp_path)
     assert available_modes()[-1] == "here"
-    with pytest.raises(ConfigurationError, match="mode: 'here' given, sequential expected"):
-        check_configuration({"mode": "here"})  # this class says that its mode is sequential
+    assert problems({"mode": "here", "greetings": "ho"}) == [
+        "greetings: unknown key, did you mean greeting?"
+    ]
+    with Orchestrator({"mode": "here", "greeting": "ho"}) as orchestrator:
+        assert orchestrator.cluster.create_task(abs)(-3) == 3
+        assert orchestrator.get_conf()["greeting"] == "ho"
+
+
+@pytest.mark.parametrize("mp_mode", ["fork", "forkserver"])
+def test_windows_spawns_whatever_is_asked_and_says_so(
+    mp_mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Windows")
+    with pytest.warns(UserWarning, match=f"mp_mode: '{mp_mode}' does not exist on Windows"):
+        config = check_configuration({"mode": "multiprocessing", "mp_mode": mp_mode})
+    assert config.model_dump()["mp_mode"] == "spawn"
 
 
 def test_the_cluster_of_a_mode_says_the_memory_of_its_workers() -> None:

@@ -1,6 +1,7 @@
 """What becomes of tasks that raise, die, hang or return what cannot travel."""
 
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from batuta.cluster import (
     TaskFailedError,
     TaskTimeoutError,
     WorkerLostError,
+    WorkerMemoryError,
 )
 from batuta.cluster.multiprocess import MultiprocessingCluster
 from tests.cluster import functions
@@ -200,11 +202,38 @@ def test_a_worker_is_renewed_after_its_tasks(make_cluster: MakeCluster) -> None:
     assert counts == [3, 3, 3]
 
 
-def test_a_worker_over_its_memory_is_renewed_after_its_task(make_cluster: MakeCluster) -> None:
+def test_a_worker_over_its_memory_after_its_task_is_renewed(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(nb_workers=1, max_ram_per_worker=400)
-    (fat,) = compute(cluster, [cluster.create_task(functions.keep_allocated)(500)])
-    (fresh,) = compute(cluster, [cluster.create_task(functions.pid)()])
-    assert fresh != fat
+    for _ in range(3):
+        # Each stays under the limit, and leaves some behind: together they would not.
+        (found,) = compute(cluster, [cluster.create_task(functions.keep_allocated)(300)])
+        assert isinstance(found, int)
+
+
+def test_a_task_that_outgrows_its_worker_is_tried_again_alone_with_the_memory_of_all(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    cluster = make_cluster(nb_workers=2, max_ram_per_worker=600)
+    big = cluster.create_task(functions.hold)(str(tmp_path), 800)
+    after = cluster.create_task(functions.add)(big, 1)
+    others = [cluster.create_task(functions.add)(n) for n in range(20)]
+    assert compute(cluster, [after, *others]) == [801, *range(20)]
+    assert (tmp_path / "held").read_text() == "xx"
+
+
+def test_a_task_that_outgrows_all_memory_is_reported_with_its_peak(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    cluster = make_cluster(nb_workers=2, max_ram_per_worker=300)
+    big = cluster.create_task(functions.hold)(str(tmp_path), 2000)
+    fine = cluster.create_task(functions.add)(1)
+    error, found = compute(cluster, [big, fine])
+    assert found == 1
+    assert isinstance(error.__cause__, WorkerMemoryError)
+    held = re.search(r"its worker held (\d+) MB, alone on 2 x 300 MB", str(error))
+    assert held is not None
+    assert int(held[1]) > 600
+    assert (tmp_path / "held").read_text() == "xx"
 
 
 def test_workers_that_cannot_start_are_an_error_not_a_wait(

@@ -1,6 +1,7 @@
 """From the name of a mode to a cluster."""
 
 import importlib
+import platform
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -51,6 +52,8 @@ def check_configuration(conf: Mapping[str, Any] | None) -> CommonConfig:
         config = _resolved(validated(AutoConfig, given))
     else:
         config = validated(_cluster_class(mode).config_model, given)
+    if isinstance(config, MultiprocessingConfig) and platform.system() == "Windows":
+        config = _spawning(config)
     if config.profiling is not None:
         warnings.warn("profiling: this version does not profile yet", stacklevel=2)
     return config
@@ -69,6 +72,16 @@ def _resolved(auto: AutoConfig) -> MultiprocessingConfig:
         profiling=auto.profiling,
         nb_workers=workers_that_fit(available_ram_bytes(), usable_cores()),
     )
+
+
+def _spawning(config: MultiprocessingConfig) -> MultiprocessingConfig:
+    """Give a configuration that Windows can follow: it cannot fork."""
+    if config.mp_mode == "spawn":
+        return config
+    warnings.warn(
+        f"mp_mode: {config.mp_mode!r} does not exist on Windows, 'spawn' is used", stacklevel=3
+    )
+    return config.model_copy(update={"mp_mode": "spawn"})
 
 
 def _cluster_class(mode: object) -> type[AbstractCluster]:

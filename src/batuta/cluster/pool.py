@@ -4,6 +4,7 @@ Nothing is shared between workers: whatever happens to one costs its own job onl
 worker runs is always known.
 """
 
+import contextlib
 import inspect
 import multiprocessing
 import os
@@ -22,7 +23,7 @@ import psutil
 
 from batuta.cluster import preload
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.frames import Reader, framed
+from batuta.cluster.frames import Piece, Reader, framed, send
 from batuta.cluster.graph import Job
 from batuta.cluster.pulse import RESTING, Doing, Pulse, pulse_path
 from batuta.cluster.store import Stored
@@ -33,7 +34,6 @@ PRELOADED: Final = (
     "batuta.cluster.worker",
     "batuta.datasets",
     "batuta.cluster.warm",
-    "batuta.cluster.warm_main",
 )
 """What every worker needs, with numpy, pandas, xarray and rasterio behind it."""
 
@@ -71,7 +71,7 @@ def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
 def _context(settings: PoolSettings) -> Any:
     context = multiprocessing.get_context(settings.start_method)
     if settings.start_method == "forkserver":
-        context.set_forkserver_preload(list(settings.preload))
+        context.set_forkserver_preload([*settings.preload, "batuta.cluster.warm_main"])
         _run_forkserver()
     return context
 
@@ -139,7 +139,7 @@ class Worker:
         self.sentinel = -1
         self._next_number = 0
         self._reader: Reader | None = None
-        self._outbox: list[bytes] = []
+        self._outbox: list[Piece] = []
         self._child: Any = None
 
     # Called in the thread of the personnel
@@ -197,10 +197,11 @@ class Worker:
     def assign(self, job: Job, order: JobOrder, calls: list[Stored]) -> None:
         """Give it a job, sent by `flush`."""
         message = framed(order)
-        self.assigned.append(Assignment(order.number, job, calls, len(message)))
+        size = sum(map(len, message))
+        self.assigned.append(Assignment(order.number, job, calls, size))
         self.given += 1
         self.leaving = order.last
-        self._outbox.append(message)
+        self._outbox += message
 
     def next_number(self) -> int:
         """Number the next order."""
@@ -209,12 +210,10 @@ class Worker:
 
     def flush(self) -> None:
         """Send what it was given."""
-        message = b"".join(self._outbox)
-        self._outbox.clear()
-        try:
-            self.socket().sendall(message)
-        except (BrokenPipeError, ConnectionResetError):  # it died: its silence will tell
-            self._outbox.clear()
+        message, self._outbox = self._outbox, []
+        # Of a worker that died, the silence will tell.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            send(self.socket(), message)
 
     def messages(self) -> list[Any]:
         """Give what it said.

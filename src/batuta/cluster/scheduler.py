@@ -25,7 +25,7 @@ from batuta.cluster.runs import Run
 from batuta.cluster.store import Stored
 from batuta.cluster.tasks import Delayed, Task, call_of
 from batuta.cluster.watch import Limits, loss
-from batuta.cluster.worker import JobDone, JobFailed, JobOrder, Step, describe
+from batuta.cluster.worker import JobDone, JobFailed, JobOrder, Keep, Step, describe
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -239,10 +239,11 @@ class Scheduler(threading.Thread):
             reason = f"its call cannot be sent to a worker: {describe(error)}"
             self._fail(job, _failed(job.first.name, reason, error))
             return
+        run = self._runs[0]
         order = JobOrder(
             number=worker.next_number(),
             steps=steps,
-            keep=tuple(output.uses > 0 for output in job.last.outputs),
+            keep=tuple(_keep(output, run) for output in job.last.outputs),
             tile="" if job.tile is None else str(job.tile),
             last=self._crew.is_last(worker),
         )
@@ -337,6 +338,15 @@ class Scheduler(threading.Thread):
     def _discard(self, delayed: Delayed) -> None:
         self._live.discard(delayed)
         _free(delayed)
+
+
+def _keep(output: Delayed, run: Run) -> Keep:
+    if not output.uses:
+        return Keep.NO
+    # Only what is taken as it comes may wait in memory.
+    taken_at_once = run.iterated and not run.aside
+    alone = output.uses == 1 and output in run.futures
+    return Keep.HANDED if taken_at_once and alone else Keep.STORED
 
 
 def _forget(job: Job) -> None:

@@ -1,9 +1,10 @@
-"""Imported by the forkserver alone: it reads the main script once, for all workers.
+"""Imported by the forkserver alone, last: it reads the main script once, for all workers.
 
 Every worker needs the main script, whose functions tasks may call. Python means its forkserver to
 read it; before 3.13 it does not (gh-126631), and each new worker would.
 """
 
+import gc
 import os
 from multiprocessing import process, spawn
 from pathlib import Path
@@ -32,3 +33,8 @@ def _given_path() -> str | None:
 
 if (_path := _given_path()) is not None:
     _read_main(_path)
+
+# What is there is there for good: workers need not look through it for garbage, which would copy
+# every page of it.
+gc.collect()
+gc.freeze()

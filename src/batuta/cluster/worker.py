@@ -14,13 +14,14 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import psutil
 
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.frames import Reader, framed
+from batuta.cluster.frames import Reader, framed, send
 from batuta.cluster.pulse import RESTING, Pulse
 from batuta.cluster.store import Stored, fetch, put
 
@@ -57,12 +58,22 @@ class Step(NamedTuple):
     nout: int
 
 
+class Keep(IntEnum):
+    """What becomes of an output."""
+
+    NO = 0
+    STORED = 1
+    """Other tasks will read it."""
+    HANDED = 2
+    """The main process alone will."""
+
+
 class JobOrder(NamedTuple):
     """What a worker is asked: run the steps, store these outputs of the last one."""
 
     number: int
     steps: tuple[Step, ...]
-    keep: tuple[bool, ...]
+    keep: tuple["Keep", ...]
     tile: str
     """The tile that it works for, to be named in the log."""
     last: bool
@@ -133,9 +144,9 @@ def serve(link: socket.socket, setup: WorkerSetup) -> None:
     try:
         pulse = _start(setup)
     except Exception as error:  # noqa: BLE001 - told to the main process, which decides
-        link.sendall(framed(Ready(describe(error))))
+        send(link, framed(Ready(describe(error))))
         return
-    link.sendall(framed(Ready(None)))
+    send(link, framed(Ready(None)))
     reader = Reader(link)
     orders: deque[JobOrder] = deque()
     with contextlib.suppress(EOFError, BrokenPipeError):  # the main process is gone, or lets go
@@ -145,7 +156,7 @@ def serve(link: socket.socket, setup: WorkerSetup) -> None:
             order = orders.popleft()
             if not pulse.begin(order.number):
                 continue
-            link.sendall(framed(run_job(order, pulse, setup.folder)))
+            send(link, framed(run_job(order, pulse, setup.folder)))
             pulse.step(order.number, RESTING)
             if order.last:
                 return
@@ -212,7 +223,7 @@ def run_job(order: JobOrder, pulse: Pulse, folder: str) -> JobDone | JobFailed:
                 pulse.step(order.number, index)
             _RUNNING.results = outputs_of(_call(step), step.nout)
         stored = tuple(
-            put(value, folder) if keep else None
+            put(value, folder, handed=keep is Keep.HANDED) if keep else None
             for value, keep in zip(_RUNNING.results, order.keep, strict=True)
         )
         return JobDone(order.number, stored, _own_ram_bytes(), time.monotonic() - began)
