@@ -1,0 +1,1 @@
+"""Programs written for another orchestrator, run on this one."""

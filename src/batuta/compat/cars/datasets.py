@@ -1,0 +1,172 @@
+"""How CARS saves its tiles, seen as our savers see a dataset."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from batuta.datasets import Overlaps, TileError, Window
+from batuta.datasets.tiles import overlaps_of, window_of
+
+ARRAYS: Final = "arrays"
+POINTS: Final = "points"
+SAVED_TYPES: Final = (ARRAYS, POINTS)
+"""Types of dataset that CARS saves in files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarsFileOptions:
+    """What CARS asks of one file, besides what every program does.
+
+    Parameters
+    ----------
+    save_by_pair : bool
+        Whether points go in one folder per stereo pair.
+    rio_tags, rio_band_description : sequence of (band, text), optional
+        Written in the metadata of each band; the first band is 1.
+    nbits : int, optional
+        Bits kept of each value.
+    """
+
+    save_by_pair: bool = False
+    rio_tags: Sequence[tuple[int, object]] | None = None
+    rio_band_description: Sequence[tuple[int, object]] | None = None
+    nbits: int | None = None
+
+
+class CarsRaster:
+    """A GeoTIFF opened by CARS, and written in by CARS."""
+
+    def __init__(self, path: Path, dataset: Any) -> None:
+        self.outputs = (path,)
+        self.dataset = dataset
+
+    def read(self, window: Window) -> Any:
+        """Give what is in the file at `window`: (bands, rows, columns)."""
+        return self.dataset.read(
+            window=((window.row_min, window.row_max), (window.col_min, window.col_max))
+        )
+
+    def checkpoint(self) -> None:
+        """Refuse: its blocks are compressed in place, and would move when written again."""
+        raise TileError(f"{self.outputs[0].name}: a raster of CARS cannot be resumed")
+
+    def close(self, *, keep: bool = False) -> None:  # noqa: ARG002 - a part of the contract
+        """Flush and close the file."""
+        self.dataset.close()
+
+    def suspend(self) -> None:
+        """Close the file."""
+        self.close()
+
+    def abandon(self) -> None:
+        """Close the file; what is in it stays."""
+        self.close()
+
+
+class CarsPoints:
+    """A folder in which CARS writes a file for each tile of points."""
+
+    def __init__(self, folder: Path) -> None:
+        self.outputs = (folder,)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def checkpoint(self) -> None:
+        """Nothing: each file is whole once written."""
+
+    def close(self, *, keep: bool = False) -> None:
+        """Nothing is open."""
+
+    def suspend(self) -> None:
+        """Nothing is open."""
+
+    def abandon(self) -> None:
+        """Nothing is open."""
+
+
+class SavedCarsDataset:
+    """A CarsDataset of CARS, as a saver uses it.
+
+    Parameters
+    ----------
+    dataset : cars.data_structures.cars_dataset.CarsDataset
+        What is saved.
+    options : mapping
+        Of each file, by its name.
+    """
+
+    def __init__(self, dataset: Any, options: Mapping[str, CarsFileOptions]) -> None:
+        self.dataset = dataset
+        self.dataset_type: str = dataset.dataset_type
+        self._options = options
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the grid."""
+        rows, cols = self.dataset.shape
+        return int(rows), int(cols)
+
+    def generate_descriptor(
+        self, future_result: Any, file_name: str | os.PathLike[str], **asked: Any
+    ) -> CarsRaster | CarsPoints:
+        """Have CARS open the file that tiles are saved in.
+
+        Parameters
+        ----------
+        future_result : tile
+            The first one.
+        file_name : path
+            The file, or the folder for points.
+        **asked
+            What the saver asks for; of it CARS takes `tag`, `dtype` and `nodata`.
+        """
+        if self.dataset_type == POINTS:
+            return CarsPoints(Path(file_name))
+        options = self._options[os.fspath(file_name)]
+        opened = self.dataset.generate_descriptor(
+            future_result,
+            os.fspath(file_name),
+            tag=asked["tag"],
+            dtype=asked["dtype"],
+            nodata=asked["nodata"],
+            rio_tags=options.rio_tags,
+            rio_band_description=options.rio_band_description,
+            nbits=options.nbits,
+        )
+        return CarsRaster(Path(file_name), opened)
+
+    def run_save(
+        self,
+        future_result: Any,
+        file_name: str | os.PathLike[str],
+        tag: str,
+        descriptor: CarsRaster | CarsPoints,
+        *,
+        position: tuple[int, int],
+    ) -> None:
+        """Have CARS save a tile."""
+        options = self._options[os.fspath(file_name)]
+        if isinstance(descriptor, CarsRaster):
+            self.dataset.run_save(
+                future_result,
+                os.fspath(file_name),
+                tag=tag,
+                descriptor=descriptor.dataset,
+                nbits=options.nbits,
+            )
+            return
+        row, col = position
+        # CARS names the file after the tile itself where that carries its place.
+        self.dataset.run_save(
+            future_result,
+            os.fspath(descriptor.outputs[0] / f"{col}_{row}"),
+            save_by_pair=options.save_by_pair,
+        )
+
+    def placed(self, tile: Any) -> tuple[Window, Overlaps]:
+        """Give the window and the overlaps that a tile carries."""
+        window = window_of(tile)
+        if window is None:
+            raise TileError(f"{self.dataset.name}: a tile carries no window")
+        return window, overlaps_of(tile) or Overlaps()

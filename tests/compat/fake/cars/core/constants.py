@@ -1,0 +1,3 @@
+"""Names."""
+
+CROPPED_DISPARITY_RANGE = "cropped"

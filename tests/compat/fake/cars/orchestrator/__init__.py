@@ -1,0 +1,3 @@
+"""Not to be imported."""
+
+raise RuntimeError("CARS's own orchestrator is imported")
