@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := .venv-peers
+PEERS_INSTALLED := $(PEERS)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock clean
+.PHONY: help install demo test check format lock clean bench-peers compat-cars lock-peers
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -36,10 +38,27 @@ format: $(INSTALLED)  ## put the code in form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+$(PEERS_INSTALLED): pyproject.toml benchmarks/peers.in benchmarks/peers-constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --constraint benchmarks/peers-constraints.txt \
+	  --requirement benchmarks/peers.in --editable .
+	@touch $(PEERS_INSTALLED)
+
+bench-peers: $(PEERS_INSTALLED)  ## what Batuta is measured against (CARS), into .venv-peers
+
+compat-cars: $(PEERS_INSTALLED)  ## CARS itself on Batuta, on a real pair of images
+	$(PEERS)/bin/python -m pytest --confcutdir tests/compat tests/compat $(TEST_ARGS)
+
 lock: $(INSTALLED)  ## pin again all that we depend on
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
 	  --no-emit-index-url --no-annotate --strip-extras --upgrade \
 	  --custom-compile-command 'make lock' --output-file constraints.txt pyproject.toml
 
+lock-peers: $(INSTALLED)  ## pin again what Batuta is measured against
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+	  --no-emit-index-url --no-annotate --strip-extras \
+	  --custom-compile-command 'make lock-peers' \
+	  --output-file benchmarks/peers-constraints.txt benchmarks/peers.in pyproject.toml
+
 clean:  ## remove what was installed and made here
-	rm -rf $(VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
