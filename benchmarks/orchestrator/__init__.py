@@ -1,0 +1,1 @@
+"""What the orchestrator costs, against what one would use in its place."""

@@ -1,0 +1,50 @@
+"""Print the table: ``python -m benchmarks.orchestrator [--only NAME ...] [--quick]``."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+
+from benchmarks.orchestrator import busy, chains, empty, handover, imports, large, renewal
+from benchmarks.orchestrator.figures import table
+
+ROWS = {
+    "chains": chains.figures,
+    "busy": busy.figures,
+    "empty": empty.figures,
+    "large": large.figures,
+    "handover": handover.figures,
+    "renewal": renewal.figures,
+    "imports": imports.figures,
+}
+
+
+def main() -> None:
+    """Measure what is asked for and print it."""
+    parser = argparse.ArgumentParser(prog="make bench", description="The orchestrator's speed.")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer turns")
+    asked = parser.parse_args()
+    load, begun = os.getloadavg()[0], time.monotonic()
+    figures = []
+    for name in asked.only:
+        print(f"{name}:", file=sys.stderr)
+        figures += ROWS[name](quick=asked.quick)
+    print(table(figures))
+    print(
+        f"\n{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {time.monotonic() - begun:.0f} s,"
+        f" load before: {load:.2f}; {_machine()}"
+    )
+
+
+def _machine() -> str:
+    version = importlib.metadata.version("batuta")
+    system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return f"Batuta {version}, Python {platform.python_version()}, {system}"
+
+
+if __name__ == "__main__":
+    main()
