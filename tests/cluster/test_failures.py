@@ -250,3 +250,19 @@ def test_workers_that_cannot_start_are_an_error_not_a_wait(
 
 def _refuse(_: Any) -> None:
     raise OSError("no")
+
+
+@pytest.mark.parametrize("function", [functions.warn, functions.fail])
+def test_the_log_of_a_worker_names_the_tile_it_worked_for(
+    cluster: MultiprocessingCluster, tmp_path: Path, function: Any
+) -> None:
+    delayed: Any = cluster.create_task(function)(
+        *(["no sun"] if function is functions.fail else [])
+    )
+    delayed.tile = "height[3, 2]"
+    compute(cluster, [cluster.create_task(functions.add)(1), delayed])
+    (log,) = (tmp_path / "workers_log").iterdir()
+    text = log.read_text()
+    assert "height[3, 2]: " in text
+    assert "look at this" in text or "ValueError: no sun" in text
+    assert f"[process {log.stem.split('_')[1]}, thread " in text

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from batuta.cluster import AbstractCluster, ClusterStalledError
+from batuta.cluster.tasks import Delayed
 from batuta.cluster.worker import describe
 from batuta.orchestrator.errors import TileFailure, TilesFailedError
 from batuta.orchestrator.events import (
@@ -25,13 +26,16 @@ from batuta.orchestrator.turns import Turns
 LOG: Final = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a tile goes: a position in a registered CarsDataset."""
 
     entry: Registered
     row: int
     col: int
+
+    def __str__(self) -> str:
+        return f"{self.entry.name}[{self.row}, {self.col}]"
 
 
 @dataclass
@@ -99,6 +103,8 @@ class TileRun:
                 continue
             if id(cell) not in self._places:
                 self.delayed.append(cell)
+                if isinstance(cell, Delayed):
+                    cell.tile = place  # named in the log of the worker
             self._places.setdefault(id(cell), []).append(place)
 
     def _give_turn(self, place: Place) -> None:
