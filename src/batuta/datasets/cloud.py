@@ -85,11 +85,25 @@ class PointsFormat:
     """Refuses the points of a tile that the format cannot hold, with a `TileError`."""
 
 
+def table_of(frame: pd.DataFrame, *, preserve_index: bool | None = None) -> Table:
+    """Give the points of a frame without its attrs.
+
+    Raises
+    ------
+    TileError
+        If a column holds what no file of points does.
+    """
+    bare = frame.copy(deep=False)
+    bare.attrs = {}
+    try:
+        return pa.Table.from_pandas(bare, preserve_index=preserve_index)
+    except pa.ArrowException as error:
+        raise TileError(f"points that cannot be saved: {error}") from error
+
+
 def part_table(tile: pd.DataFrame, crs: str | None) -> Table:
     """Give the points of a tile without their index, with their CRS (WKT)."""
-    bare = tile.copy(deep=False)
-    bare.attrs = {}
-    table = pa.Table.from_pandas(bare, preserve_index=False)
+    table = table_of(tile, preserve_index=False)
     return table.replace_schema_metadata({} if crs is None else {_CRS_KEY: crs.encode()})
 
 

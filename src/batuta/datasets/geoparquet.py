@@ -39,12 +39,10 @@ def check(table: Table) -> None:
 
 def write(cloud: Cloud, target: Path) -> None:
     """Write the points, with a geometry each; x, y and z stay columns as well."""
-    if not {"x", "y"} <= set(cloud.schema.names):
-        empty = pa.schema([(axis, pa.float64()) for axis in _AXES[:2]])
-        cloud_schema = pa.unify_schemas([cloud.schema, empty], promote_options="permissive")
-    else:
-        cloud_schema = cloud.schema
-    axes = tuple(axis for axis in _AXES if axis in cloud_schema.names)
+    fields = list(cloud.schema)
+    # Without any point, the tiles may have no column at all.
+    fields += [pa.field(axis, pa.float64()) for axis in _AXES[:2] if axis not in cloud.schema.names]
+    axes = tuple(axis for axis in _AXES if axis in {field.name for field in fields})
     geo = {
         "version": VERSION,
         "primary_column": GEOMETRY,
@@ -57,8 +55,8 @@ def write(cloud: Cloud, target: Path) -> None:
             }
         },
     }
-    schema = cloud_schema.append(pa.field(GEOMETRY, pa.binary())).with_metadata(
-        {b"geo": json.dumps(geo).encode()}
+    schema = pa.schema(
+        [*fields, pa.field(GEOMETRY, pa.binary())], {b"geo": json.dumps(geo).encode()}
     )
     write_row_groups(schema, _with_geometry(cloud, schema, axes), target, cloud.compression)
 
@@ -71,13 +69,16 @@ def _projjson(crs: CRS | None) -> Any:
 def _bbox(cloud: Cloud, axes: tuple[str, ...]) -> dict[str, list[float]]:
     lowest = np.full(len(axes), np.inf)
     highest = -lowest
-    for table in cloud.tables():
+    for table in _with_points(cloud):
         points = _coordinates(table, axes)
-        if len(points):
-            lowest = np.fmin(lowest, np.fmin.reduce(points))
-            highest = np.fmax(highest, np.fmax.reduce(points))
+        lowest = np.fmin(lowest, np.fmin.reduce(points))
+        highest = np.fmax(highest, np.fmax.reduce(points))
     known = np.isfinite(lowest).all() and np.isfinite(highest).all()
     return {"bbox": [*lowest.tolist(), *highest.tolist()]} if known else {}
+
+
+def _with_points(cloud: Cloud) -> Iterator[Table]:
+    return (table for table in cloud.tables() if table.num_rows)
 
 
 def _coordinates(table: Table, axes: tuple[str, ...]) -> npt.NDArray[np.float64]:
@@ -87,7 +88,7 @@ def _coordinates(table: Table, axes: tuple[str, ...]) -> npt.NDArray[np.float64]
 
 
 def _with_geometry(cloud: Cloud, schema: Any, axes: tuple[str, ...]) -> Iterator[Table]:
-    for table in cloud.tables():
+    for table in _with_points(cloud):
         points = _coordinates(table, axes)
         yield table.append_column(GEOMETRY, well_known_binary(points)).cast(schema)
 

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 
+from batuta.datasets.cloud import table_of
 from batuta.datasets.errors import TileError
 from batuta.datasets.json_codec import dumps, loads
 from batuta.datasets.tiles import CarsDict, Tile
@@ -23,18 +23,16 @@ DICT_FILE: Final = "dict.json"
 
 def save_tile(tile: Tile, folder: Path) -> None:
     """Write `tile` and its attributes in `folder`, which is made."""
+    if not isinstance(tile, xr.Dataset | pd.DataFrame | CarsDict):
+        raise TileError(f"{type(tile).__name__} is not a tile: Dataset, DataFrame or CarsDict")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ATTRIBUTES_FILE).write_text(dumps(tile.attrs), encoding="utf-8")
     if isinstance(tile, xr.Dataset):
         _save_arrays(tile, folder)
     elif isinstance(tile, pd.DataFrame):
-        bare = tile.copy(deep=False)
-        bare.attrs = {}
-        pq.write_table(pa.Table.from_pandas(bare), folder / POINTS_FILE)
-    elif isinstance(tile, CarsDict):
-        _save_dict(tile, folder)
+        pq.write_table(table_of(tile), folder / POINTS_FILE)
     else:
-        raise TileError(f"{type(tile).__name__} is not a tile: Dataset, DataFrame or CarsDict")
+        _save_dict(tile, folder)
 
 
 def load_tile(folder: Path, dataset_type: str) -> Tile:
@@ -50,7 +48,7 @@ def _save_arrays(tile: xr.Dataset, folder: Path) -> None:
     kinds = {"coords": tile.coords, "data_vars": tile.data_vars}
     for kind, variables in kinds.items():
         for name, variable in variables.items():
-            if variable.dtype.kind == "O":
+            if variable.dtype.hasobject:
                 raise TileError(f"{name}: an array of objects cannot be saved")
             layout[kind].append(
                 {"name": name, "dims": list(variable.dims), "attrs": dict(variable.attrs)}
@@ -84,6 +82,9 @@ def _load_points(folder: Path) -> pd.DataFrame:
 
 def _save_dict(tile: CarsDict, folder: Path) -> None:
     arrays = {key: value for key, value in tile.items() if isinstance(value, np.ndarray)}
+    for key, value in arrays.items():
+        if value.dtype.hasobject:
+            raise TileError(f"{key}: an array of objects cannot be saved")
     rest = {key: value for key, value in tile.items() if key not in arrays}
     (folder / DICT_FILE).write_text(dumps({"order": list(tile), "rest": rest}), encoding="utf-8")
     _save_npz(folder / ARRAYS_FILE, arrays)
