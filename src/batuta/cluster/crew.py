@@ -246,6 +246,7 @@ class Crew:
         """Note that a worker will say nothing more; its process ends, or has ended."""
         self._selector.unregister(worker.socket())
         self._listening.discard(worker)
+        self.busy.pop(worker, None)
         if worker in self.idle:
             self.idle.remove(worker)
         self._leaving[worker] = time.monotonic()
@@ -262,7 +263,6 @@ class Crew:
         if worker in self._starting:
             self._on_false_start(worker, worker.problem or ClusterError("its process ended"))
             return
-        self.busy.pop(worker, None)
         if not worker.leaving:
             self._hire()
         assigned = tuple(worker.assigned)
@@ -286,7 +286,7 @@ class Crew:
             elif now - since > LEAVE_S:
                 worker.kill()
         for worker in self.busy:
-            if worker.verdict is None and worker not in self._leaving:
+            if worker.verdict is None:
                 number = worker.doing().number
                 verdict = self._watch.verdict(worker, alone=alone)
                 if verdict is not None:
@@ -295,7 +295,7 @@ class Crew:
     def dismiss_all(self) -> Iterator[Assignment]:
         """End every worker at once; give what they had been assigned."""
         self._personnel.close()
-        everyone = dict.fromkeys((*self._starting, *self._listening, *self._leaving, *self.busy))
+        everyone = dict.fromkeys((*self._starting, *self._listening, *self._leaving))
         for worker in everyone:
             worker.kill()
         for worker in everyone:
