@@ -360,7 +360,7 @@ def test_every_wrong_argument_of_an_output_is_named(tmp_path: Path) -> None:
                 "map.png", "z", one_tile("arrays"), dtype="text", save_points_cloud_by_pair=True
             )
         assert caught.value.problems == (
-            "file_name: 'map.png' given, a name ending in .tif or .tiff expected",
+            "file_name: 'map.png' given, a name ending in .tif or .tiff or .zarr expected",
             "dtype: 'text' given, a data type of numbers expected",
             "save_points_cloud_by_pair: True is for points, not for arrays",
         )
