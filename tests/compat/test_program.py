@@ -116,7 +116,7 @@ def test_logs_of_tasks_are_those_of_their_worker(tmp_path: Path) -> None:
     said = play(conf_of("multiprocessing"), tmp_path / "out")
     logs = (tmp_path / "out" / "workers_log").glob("worker_*.log")
     lines = "".join(path.read_text() for path in logs)
-    assert "CARS: tile 2, 3" in lines
+    assert "CARS: surface[2, 3]: tile 2, 3" in lines
     assert "tile 2, 3" not in said
 
 

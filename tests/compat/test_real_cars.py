@@ -4,26 +4,28 @@ Each run takes a minute or more: ``make compat-cars`` has what they need.
 """
 
 import os
-import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
 
-import numpy as np
 import psutil
 import pytest
 import rasterio
 import yaml
-from rasterio.transform import from_origin
 
-PAIR: Final = Path(__file__).parents[3] / "shared" / "data" / "stereo"
-GROUND_M: Final = 2328.0
-"""A height of the place: without one CARS takes sea level, and the footprints do not meet."""
+from benchmarks.cars.real import (
+    BATUTA,
+    GROUND_M,
+    PAIR,
+    SEQUENTIAL,
+    STOCK,
+    TWO_WORKERS,
+    cars,
+    make_inputs,
+)
 
 pytestmark = [
     pytest.mark.timeout(1800),
@@ -31,64 +33,11 @@ pytestmark = [
     pytest.mark.skipif(not PAIR.is_dir(), reason=f"the pair of images is not there: {PAIR}"),
 ]
 
-STOCK: Final = ("-c", "from cars.cars import main; main()")
-BATUTA: Final = ("-m", "batuta.compat.cars")
-SEQUENTIAL: Final = {"mode": "sequential"}
-TWO_WORKERS: Final = {"mode": "multiprocessing", "nb_workers": 2}
-
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the pair, and flat ground under it."""
-    folder = tmp_path_factory.mktemp("inputs")
-    for name in ("img_01.tif", "img_02.tif"):
-        shutil.copy(PAIR / name, folder)
-    step, side = 1 / 1200, 1440
-    with rasterio.open(
-        folder / "flat.tif",
-        "w",
-        driver="GTiff",
-        height=side,
-        width=side,
-        count=1,
-        dtype="float32",
-        crs="EPSG:4326",
-        transform=from_origin(55.05, -20.63, step, step),
-    ) as raster:
-        raster.write(np.full((1, side, side), GROUND_M, dtype=np.float32))
-    return folder
-
-
-@contextmanager
-def cars(
-    program: Sequence[str], inputs: Path, out: Path, conf: dict[str, Any]
-) -> Iterator[subprocess.Popen[str]]:
-    """Start CARS in a session of its own: a signal to its group reaches its workers too."""
-    content = {
-        "input": {
-            "sensors": {
-                "left": {"image": str(inputs / "img_01.tif")},
-                "right": {"image": str(inputs / "img_02.tif")},
-            },
-            "pairing": [["left", "right"]],
-            "initial_elevation": {"dem": str(inputs / "flat.tif")},
-        },
-        "orchestrator": conf,
-        "output": {"directory": str(out)},
-    }
-    path = out.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(content))
-    with subprocess.Popen(
-        [sys.executable, *program, "--logtype", "plain", "--loglevel", "INFO", str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def lines_of(process: subprocess.Popen[str]) -> IO[str]:

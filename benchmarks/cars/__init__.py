@@ -1,0 +1,1 @@
+"""CARS on its own orchestrator and on Batuta."""
