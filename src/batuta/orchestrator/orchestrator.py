@@ -15,6 +15,7 @@ from batuta.datasets.formats import output_problems
 from batuta.datasets.tiles import SAVING_INFO
 from batuta.errors import ConfigurationError
 from batuta.orchestrator.computing import TileRun
+from batuta.orchestrator.contract import TileGrid
 from batuta.orchestrator.documents import INDEX_FILE, merge, write_document
 from batuta.orchestrator.events import Event, Observer
 from batuta.orchestrator.logs import MainLog
@@ -199,11 +200,11 @@ class Orchestrator:
             return []
         return [f"file_name: {os.fspath(file_name)!r} is already the output of another call"]
 
-    def add_to_replace_lists(self, cars_ds: CarsDataset, cars_ds_name: str | None = None) -> None:
+    def add_to_replace_lists(self, cars_ds: TileGrid, cars_ds_name: str | None = None) -> None:
         """Have the delayed objects in `cars_ds` replaced by their values, in this process."""
         self._registry.add(cars_ds, cars_ds_name).replaced = True
 
-    def add_to_compute_lists(self, cars_ds: CarsDataset, cars_ds_name: str | None = None) -> None:
+    def add_to_compute_lists(self, cars_ds: TileGrid, cars_ds_name: str | None = None) -> None:
         """Have the tiles of `cars_ds` computed, for what their tasks do."""
         self._registry.add(cars_ds, cars_ds_name)
 
@@ -229,7 +230,7 @@ class Orchestrator:
         for product, index in self.product_index.items() if self.out_dir else ():
             write_document(Path(self.out_dir or "") / product / INDEX_FILE, index)
 
-    def get_saving_infos(self, cars_ds_list: Sequence[CarsDataset]) -> list[dict[str, Any]]:
+    def get_saving_infos(self, cars_ds_list: Sequence[TileGrid]) -> list[dict[str, Any]]:
         """Give what tiles of each CarsDataset carry, so that they are known; one dict each."""
         return [{DATASET_KEY: self._registry.id_of(dataset)} for dataset in cars_ds_list]
 
