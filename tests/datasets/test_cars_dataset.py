@@ -178,12 +178,15 @@ def test_whole_numbers_are_rounded_and_nan_becomes_nodata(tmp_path: Path) -> Non
     [
         (300.0, "uint8", 0, "values from .* cannot be saved as uint8"),
         (float("nan"), "int16", None, "NaN cannot be saved as int16 without nodata"),
+        (1e39, "float32", None, r"values up to 1e\+39 cannot be saved as float32"),
+        (1j, "float32", None, "complex values cannot be saved as float32"),
     ],
 )
 def test_a_value_that_the_file_cannot_hold_is_refused(
-    value: float, dtype: str, nodata: float | None, reason: str, tmp_path: Path
+    value: complex, dtype: str, nodata: float | None, reason: str, tmp_path: Path
 ) -> None:
     tile = arrays_tile()
+    tile["z"] = tile["z"].astype(np.result_type(np.float64, type(value)))
     tile["z"][0, 0] = value
     with pytest.raises(TileError, match=reason):
         save_as(tile, tmp_path / "z.tif", dtype, nodata)

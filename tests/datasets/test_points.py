@@ -261,6 +261,17 @@ def test_points_of_no_pair_are_refused(tile: pd.DataFrame, reason: str, tmp_path
         save(tmp_path / "cloud.csv", tile, by_pair=True)
 
 
+def test_parts_that_are_not_by_pair_are_not_gone_on_with_by_pair(tmp_path: Path) -> None:
+    dataset = CarsDataset("points")
+    dataset.create_grid(1, 1, 1, 1)
+    path = tmp_path / "cloud.csv"
+    descriptor = dataset.generate_descriptor(None, path)
+    dataset.run_save(cloud(global_id=1), path, descriptor=descriptor, position=(0, 0))
+    descriptor.suspend()
+    with pytest.raises(TileError, match="an earlier run left parts that are not by pair alike"):
+        dataset.generate_descriptor(None, path, save_points_cloud_by_pair=True, resume=True)
+
+
 def test_names_that_differ_stay_different_when_they_are_made_safe() -> None:
     names = ["a/b", "a_b", "a\\b", "..", "", "é", "x" * 300, ".hidden", "a b", "a-b.c"]
     safe = [safe_name(name) for name in names]

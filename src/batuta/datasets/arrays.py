@@ -266,8 +266,12 @@ def fit(
         If a value cannot be held: out of range, or not a number where there is no nodata.
     """
     target = np.dtype(dtype)
-    if not np.issubdtype(target, np.integer) or (values.dtype == target and nbits is None):
-        return values.astype(target, copy=False)
+    if np.iscomplexobj(values) and target.kind != "c":
+        raise TileError(f"complex values cannot be saved as {dtype}")
+    if values.dtype == target and nbits is None:
+        return values
+    if not np.issubdtype(target, np.integer):
+        return _as_real(values, target)
     if not np.issubdtype(values.dtype, np.floating):
         return _in_range(values, target, nbits).astype(target, copy=False)
     missing = np.isnan(values)
@@ -275,6 +279,15 @@ def fit(
         raise TileError(f"NaN cannot be saved as {dtype} without nodata")
     whole = np.rint(np.where(missing, 0 if nodata is None else nodata, values))
     return _in_range(whole, target, nbits).astype(target)
+
+
+def _as_real(values: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
+    try:
+        with np.errstate(over="raise"):
+            return values.astype(target, copy=False)
+    except FloatingPointError as error:
+        largest = np.nanmax(np.abs(values))
+        raise TileError(f"values up to {largest} cannot be saved as {target}") from error
 
 
 def _in_range(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 _CAN_SYNC_FOLDERS: Final = os.name == "posix"
+_CANNOT_RESERVE: Final = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 def sync_file(path: Path) -> None:
@@ -62,7 +63,7 @@ def remove(path: Path) -> None:
 
 
 def reserve(path: Path, at_least: int) -> None:
-    """Have the disk space of a file taken, holes included, so that none lacks later.
+    """Have the disk space of a file taken, holes included, where the file system can.
 
     Parameters
     ----------
@@ -79,9 +80,14 @@ def reserve(path: Path, at_least: int) -> None:
     size = path.stat().st_size
     if size < at_least:
         raise OSError(errno.ENOSPC, f"{size} of {at_least} bytes written", os.fspath(path))
-    if hasattr(os, "posix_fallocate"):
-        with path.open("rb+") as stream:
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("rb+") as stream:
+        try:
             os.posix_fallocate(stream.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in _CANNOT_RESERVE:
+                raise
 
 
 class Workspace:

@@ -70,10 +70,12 @@ class PointsFile(GatheredFile):
         self._compression = None if options is None else options.compression
         self._by_pair = by_pair
         self._format = _load(_FORMATS[format_of(path, POINTS).name])
-        self._crs = self._crs_left()
-
-    def _crs_left(self) -> str | None:
-        return next((wkt for part in self.parts() if (wkt := part_crs(part)) is not None), None)
+        left = self.parts()
+        if left and by_pair != (PAIR_COLUMN in pq.read_schema(left[0]).names):
+            raise TileError(
+                f"{self.path.name}: an earlier run left parts that are not by pair alike"
+            )
+        self._crs = next((wkt for part in left if (wkt := part_crs(part)) is not None), None)
 
     def write_part(self, tile: pd.DataFrame, row: int, col: int, part: Path) -> None:  # noqa: ARG002
         """Write the points of a tile."""

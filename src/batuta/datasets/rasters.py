@@ -263,11 +263,12 @@ def _same_pixels(left: Path, right: Path) -> bool:
     with rasterio.open(left) as one, rasterio.open(right) as other:
         return all(
             np.array_equal(
-                one.read(window=window),
-                other.read(window=window),
+                one.read(band, window=window),
+                other.read(band, window=window),
                 equal_nan=one.dtypes[0].startswith(("float", "complex")),
             )
             for window in _windows(one.height, one.width)
+            for band in one.indexes
         )
 
 
