@@ -4,8 +4,10 @@ All of it is used in the thread of the scheduler alone.
 """
 
 import selectors
+import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
@@ -18,6 +20,8 @@ from batuta.cluster.worker import JobDone, JobFailed, JobOrder, Ready
 
 MAX_STARTS: Final = 3
 """Workers that fail to start in a row: then it is an error."""
+MAX_KILLED: Final = 30
+"""The same for workers that someone killed while they started."""
 
 AHEAD_S: Final = 0.02
 """Work that a busy worker is given ahead, so that it never waits for the next job."""
@@ -84,7 +88,8 @@ class Crew:
         self._leaving: dict[Worker, float] = {}
         """Those that said their last word, and when."""
         self._hired = 0
-        self._false_starts = 0
+        self._false_starts: Counter[int] = Counter()
+        """In a row, by how many are too many."""
         self._average_s = AHEAD_S
         self._to_flush: dict[Worker, None] = {}
 
@@ -130,13 +135,14 @@ class Crew:
             worker.problem = ClusterError(ready.problem)
             return  # it ends now
         self._starting.discard(worker)
-        self._false_starts = 0
+        self._false_starts.clear()
         self.idle.append(worker)
 
     def _on_false_start(self, worker: Worker, error: BaseException) -> None:
         self._starting.discard(worker)
-        self._false_starts += 1
-        if self._false_starts < MAX_STARTS:
+        limit = MAX_KILLED if worker.exit_code == -signal.SIGKILL else MAX_STARTS
+        self._false_starts[limit] += 1
+        if self._false_starts[limit] < limit:
             self._hire()
         elif not (self.idle or self.busy or self._starting):
             text = " ".join(str(error).split())

@@ -1,32 +1,41 @@
-"""Tasks in this process, one after the other, computed when they are created."""
+"""Tasks in this process, one after the other."""
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from batuta.cluster.config import RAM_PER_WORKER_MB, CommonConfig, SequentialConfig
 from batuta.cluster.contract import CreateTask
-from batuta.cluster.errors import ClusterError
-from batuta.cluster.tasks import check_nout, declare
-from batuta.cluster.worker import outputs_of
+from batuta.cluster.errors import ClusterError, TaskFailedError
+from batuta.cluster.graph import make_plan
+from batuta.cluster.tasks import Delayed, Task, check_nout, declare, find_delayed
+from batuta.cluster.worker import describe, outputs_of
+from batuta.datasets import CarsDataset, CarsDict
 
 
 @dataclass(frozen=True, eq=False)
 class KnownFuture:
-    """A result that was there from the start."""
+    """A result that is there, or why it is not."""
 
     delayed: Any
+    value: Any
+    error: BaseException | None = None
 
     def result(self) -> Any:
-        """Give the result."""
-        return self.delayed
+        """Give the result, or raise why there is none."""
+        if self.error is not None:
+            raise self.error
+        return self.value
 
 
 class SequentialCluster:
     """For studies, debugging and notebooks: a delayed object is the data itself.
 
-    What a task raises is raised where it is created.
+    What a task raises is raised where it is created. With ``resume``, tasks are declared as in
+    the other modes, and computed by `future_iterator`: those that an earlier run computed must
+    not be.
     """
 
     config_model: ClassVar[type[CommonConfig]] = SequentialConfig
@@ -36,6 +45,7 @@ class SequentialCluster:
     ) -> None:
         self.out_dir = out_dir
         self.launched = launch_worker
+        self._declares = config.resume
         # Programs size their tiles from it, whatever the mode.
         self.checked_conf_cluster: dict[str, Any] = {
             "max_ram_per_worker": RAM_PER_WORKER_MB,
@@ -44,15 +54,15 @@ class SequentialCluster:
 
     @property
     def delayed_type(self) -> type:
-        """Any object: the data itself."""
-        return object
+        """Any object, the data itself; `Delayed` with ``resume``."""
+        return Delayed if self._declares else object
 
     def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
-        """Give what computes `func` at once; not launched, what only declares it."""
+        """Give what computes `func` at once; not launched, or to resume, what declares it."""
         check_nout(nout)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if not self.launched:
+            if self._declares or not self.launched:
                 return declare(func, args, kwargs, nout)
             values = outputs_of(func(*args, **kwargs), nout)
             return values[0] if nout == 1 else tuple(values)
@@ -60,14 +70,16 @@ class SequentialCluster:
         return call
 
     def start_tasks(self, task_list: Sequence[Any]) -> list[KnownFuture]:
-        """Wrap what is computed already."""
+        """Wrap what is computed already, or will be by `future_iterator`."""
         if not self.launched:
             raise ClusterError("the cluster was made with launch_worker=False: it computes nothing")
-        return [KnownFuture(data) for data in task_list]
+        return [KnownFuture(data, data) for data in task_list]
 
     def future_iterator(self, future_list: Sequence[KnownFuture]) -> Iterator[KnownFuture]:
-        """Give them in their order."""
-        return iter(future_list)
+        """Give them in their order; with ``resume``, as they are computed."""
+        if not self._declares:
+            return iter(future_list)
+        return computed([future.delayed for future in future_list])
 
     def scatter(self, data: Any) -> Any:
         """Give `data` itself."""
@@ -75,3 +87,65 @@ class SequentialCluster:
 
     def cleanup(self) -> None:
         """Nothing to end, nothing to remove."""
+
+
+def computed(wanted: Sequence[Delayed]) -> Iterator[KnownFuture]:
+    """Compute delayed objects in the order of the plan, each result kept until its last use."""
+    asked = frozenset(wanted)
+    results: dict[Delayed, KnownFuture] = {}
+    for job in make_plan(wanted, fuse=False).jobs:
+        (task,) = job.steps
+        results.update({each.delayed: each for each in _outcome(task, results)})
+        for delayed in task.dependencies:
+            _used(delayed, results)
+        for output in task.outputs:
+            if output in asked:
+                yield results[output]
+                _used(output, results)
+            elif output.uses == 0:
+                del results[output]
+
+
+def _outcome(task: Task, results: Mapping[Delayed, KnownFuture]) -> list[KnownFuture]:
+    """Call a task; what it raises, or what its inputs lack, is the outcome of all its outputs."""
+    error = next((results[each].error for each in task.dependencies if results[each].error), None)
+    values: Sequence[Any] = [None] * task.nout
+    if error is None:
+        try:
+            args, kwargs = _with_values((task.args, dict(task.kwargs)), results)
+            values = outputs_of(task.function(*args, **kwargs), task.nout)
+        except (Exception, SystemExit) as cause:  # noqa: BLE001 - what a task raises is a result
+            error = TaskFailedError(task.name, describe(cause))
+            error.__cause__ = cause
+    return [
+        KnownFuture(output, value, error)
+        for output, value in zip(task.outputs, values, strict=True)
+    ]
+
+
+def _with_values(content: Any, results: Mapping[Delayed, KnownFuture]) -> Any:
+    """Give `content` with values where it has delayed objects; what holds none stays itself."""
+    if isinstance(content, Delayed):
+        return results[content].value
+    if next(find_delayed(content), None) is None:
+        return content
+    if isinstance(content, CarsDataset):
+        filled = copy.copy(content)
+        filled.tiles = _with_values(content.tiles, results)
+        return filled
+    if isinstance(content, CarsDict):
+        filled_dict = CarsDict(_with_values(content.data, results))
+        filled_dict.attrs = content.attrs
+        return filled_dict
+    if isinstance(content, dict):
+        return {key: _with_values(value, results) for key, value in content.items()}
+    values = [_with_values(value, results) for value in content]
+    if isinstance(content, tuple) and hasattr(content, "_make"):
+        return content._make(values)
+    return tuple(values) if isinstance(content, tuple) else values
+
+
+def _used(delayed: Delayed, results: dict[Delayed, KnownFuture]) -> None:
+    delayed.uses -= 1
+    if delayed.uses <= 0:
+        del results[delayed]
