@@ -22,8 +22,8 @@ ROWS, COLS, SIDE, REACH, NODATA = 3, 4, 20, 7, -32768
 MODES = ["sequential", "multiprocessing"]
 
 
-def conf_of(mode: str) -> dict[str, Any]:
-    return {"mode": mode} | ({} if mode == "sequential" else {"nb_workers": 2})
+def conf_of(mode: str, **keys: Any) -> dict[str, Any]:
+    return {"mode": mode} | ({} if mode == "sequential" else {"nb_workers": 2}) | keys
 
 
 def start(conf: dict[str, Any], out: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -70,6 +70,14 @@ def test_tiles_that_reach_over_each_other_are_merged_in_order(mode: str, tmp_pat
         assert raster.nodata == NODATA
         assert raster.descriptions == ("metres",)
         assert raster.tags(1)["class_name"] == "ground"
+        np.testing.assert_array_equal(raster.read(1), expected_heights())
+
+
+@pytest.mark.parametrize("mp_mode", ["fork", "spawn"])
+def test_workers_run_it_however_they_are_started(mp_mode: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    play(conf_of("multiprocessing", mp_mode=mp_mode), out)
+    with rasterio.open(out / "height.tif") as raster:
         np.testing.assert_array_equal(raster.read(1), expected_heights())
 
 

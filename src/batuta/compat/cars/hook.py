@@ -12,6 +12,11 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
+from batuta.cluster import preload
+
+WORKER: Final = "batuta.compat.cars.worker"
+"""What a worker imports before all else."""
+
 REPLACED: Final = "cars.orchestrator"
 """The package of CARS that is not imported any more."""
 
@@ -77,3 +82,15 @@ def install() -> None:
             name=REPLACED,
         )
     sys.meta_path.insert(0, CarsFinder())
+
+
+def install_everywhere() -> None:
+    """Have CARS run on Batuta in this process, and in every worker that it starts.
+
+    Raises
+    ------
+    ImportError
+        If CARS has imported its own orchestrator already.
+    """
+    install()
+    preload.add_module(WORKER)
