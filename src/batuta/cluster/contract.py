@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
-from batuta.cluster.config import CommonConfig
+if TYPE_CHECKING:
+    from batuta.cluster.config import CommonConfig
 
 CreateTask: TypeAlias = Callable[..., Any]
 """Called with a task's arguments: gives its delayed object, or a tuple of `nout` of them."""
@@ -32,7 +33,7 @@ class AbstractCluster(Protocol):
     `batuta.cluster.factory.MODES`, or by an entry point of the group ``batuta.clusters``.
     """
 
-    config_model: ClassVar[type[CommonConfig]]
+    config_model: ClassVar["type[CommonConfig]"]
     """Its configuration: every key, type and default."""
 
     def __init__(self, config: Any, out_dir: Path | None, *, launch_worker: bool = True) -> None:

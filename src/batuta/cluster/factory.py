@@ -1,17 +1,16 @@
 """From the name of a mode to a cluster."""
 
 import importlib
-import platform
-import warnings
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from batuta.cluster.config import AutoConfig, CommonConfig, MultiprocessingConfig, validated
 from batuta.cluster.contract import AbstractCluster
-from batuta.cluster.resources import available_ram_bytes, usable_cores, workers_that_fit
 from batuta.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from batuta.cluster.config import CommonConfig
 
 MODES: Final = {
     "sequential": "batuta.cluster.sequential:SequentialCluster",
@@ -32,7 +31,7 @@ def available_modes() -> list[str]:
     return [*MODES, AUTO, *(point.name for point in _plugins())]
 
 
-def check_configuration(conf: Mapping[str, Any] | None) -> CommonConfig:
+def check_configuration(conf: Mapping[str, Any] | None) -> "CommonConfig":
     """Check a configuration and fill it in; `auto` becomes `multiprocessing`.
 
     Parameters
@@ -45,46 +44,27 @@ def check_configuration(conf: Mapping[str, Any] | None) -> CommonConfig:
     ConfigurationError
         With one line per mistake.
     """
-    given = dict(conf or {})
-    mode = given.setdefault("mode", AUTO)
-    config: CommonConfig
-    if mode == AUTO:
-        config = _resolved(validated(AutoConfig, given))
-    else:
-        config = validated(_cluster_class(mode).config_model, given)
-    if isinstance(config, MultiprocessingConfig) and platform.system() == "Windows":
-        config = _spawning(config)
-    if config.profiling is not None:
-        warnings.warn("profiling: this version does not profile yet", stacklevel=2)
-    return config
+    # Workers, which check nothing, and programs that only declare do without pydantic.
+    from batuta.cluster.checking import checked  # noqa: PLC0415
+
+    return checked(dict(conf or {}))
 
 
 def create_cluster(
-    config: CommonConfig, out_dir: Path | None, *, launch_worker: bool = True
+    config: "CommonConfig", out_dir: Path | None, *, launch_worker: bool = True
 ) -> AbstractCluster:
     """Make the cluster of a checked configuration."""
-    return _cluster_class(config.mode)(config, out_dir, launch_worker=launch_worker)
+    return cluster_class(config.mode)(config, out_dir, launch_worker=launch_worker)
 
 
-def _resolved(auto: AutoConfig) -> MultiprocessingConfig:
-    return MultiprocessingConfig(
-        **auto.model_dump(exclude={"mode", "profiling"}),
-        profiling=auto.profiling,
-        nb_workers=workers_that_fit(available_ram_bytes(), usable_cores()),
-    )
+def cluster_class(mode: object) -> type[AbstractCluster]:
+    """Give the class of a mode; import it if need be.
 
-
-def _spawning(config: MultiprocessingConfig) -> MultiprocessingConfig:
-    """Give a configuration that Windows can follow: it cannot fork."""
-    if config.mp_mode == "spawn":
-        return config
-    warnings.warn(
-        f"mp_mode: {config.mp_mode!r} does not exist on Windows, 'spawn' is used", stacklevel=3
-    )
-    return config.model_copy(update={"mp_mode": "spawn"})
-
-
-def _cluster_class(mode: object) -> type[AbstractCluster]:
+    Raises
+    ------
+    ConfigurationError
+        If there is no such mode; it names those there are.
+    """
     if isinstance(mode, str) and mode in MODES:
         module, name = MODES[mode].split(":")
         found: type[AbstractCluster] = getattr(importlib.import_module(module), name)

@@ -1,0 +1,42 @@
+"""The check of a configuration as a whole."""
+
+import platform
+import warnings
+from typing import Any
+
+from batuta.cluster.config import AutoConfig, CommonConfig, MultiprocessingConfig, validated
+from batuta.cluster.factory import AUTO, cluster_class
+from batuta.cluster.resources import available_ram_bytes, usable_cores, workers_that_fit
+
+
+def checked(given: dict[str, Any]) -> CommonConfig:
+    """Do what `batuta.cluster.check_configuration` says."""
+    mode = given.setdefault("mode", AUTO)
+    config: CommonConfig
+    if mode == AUTO:
+        config = _resolved(validated(AutoConfig, given))
+    else:
+        config = validated(cluster_class(mode).config_model, given)
+    if isinstance(config, MultiprocessingConfig) and platform.system() == "Windows":
+        config = _spawning(config)
+    if config.profiling is not None:
+        warnings.warn("profiling: this version does not profile yet", stacklevel=3)
+    return config
+
+
+def _resolved(auto: AutoConfig) -> MultiprocessingConfig:
+    return MultiprocessingConfig(
+        **auto.model_dump(exclude={"mode", "profiling"}),
+        profiling=auto.profiling,
+        nb_workers=workers_that_fit(available_ram_bytes(), usable_cores()),
+    )
+
+
+def _spawning(config: MultiprocessingConfig) -> MultiprocessingConfig:
+    """Give a configuration that Windows can follow: it cannot fork."""
+    if config.mp_mode == "spawn":
+        return config
+    warnings.warn(
+        f"mp_mode: {config.mp_mode!r} does not exist on Windows, 'spawn' is used", stacklevel=4
+    )
+    return config.model_copy(update={"mp_mode": "spawn"})
