@@ -8,7 +8,7 @@ PEERS_INSTALLED := $(PEERS)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock clean bench-peers compat-cars lock-peers
+.PHONY: help install demo test check format lock clean bench bench-peers compat-cars lock-peers
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ $(PEERS_INSTALLED): pyproject.toml benchmarks/peers.in benchmarks/peers-constrai
 	$(PEERS)/bin/pip install --quiet --constraint benchmarks/peers-constraints.txt \
 	  --requirement benchmarks/peers.in --editable .
 	@touch $(PEERS_INSTALLED)
+
+bench: $(INSTALLED)  ## the orchestrator's speed, in one table (BENCH_ARGS='--quick --only chains')
+	$(BIN)/python -m benchmarks.orchestrator $(BENCH_ARGS)
 
 bench-peers: $(PEERS_INSTALLED)  ## what Batuta is measured against (CARS), into .venv-peers
 

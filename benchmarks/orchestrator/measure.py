@@ -5,6 +5,7 @@ of several turns is kept, which is what the machine can do when nobody disturbs 
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -52,11 +53,18 @@ class Subject:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             arguments = [folder if each == FOLDER else each for each in self.arguments]
             command = [str(self.python), "-m", f"{__package__}.{self.module}", *arguments]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
+            )
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
         result: Result = json.loads(done.stdout.splitlines()[-1])
         return result
+
+
+def _environment() -> dict[str, str]:
+    """Give the environment of subjects: like an installed library, Batuta is compiled once."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def take_turns(subjects: Mapping[str, Subject], turns: int) -> dict[str, list[Result]]:
