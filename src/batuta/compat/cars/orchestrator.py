@@ -1,8 +1,10 @@
 """Stands for `cars.orchestrator.orchestrator`: our orchestrator, called as CARS calls its own."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Final
 
 import pandas as pd
@@ -53,24 +55,30 @@ class Orchestrator(BatutaOrchestrator):
         out_yaml_path: str | os.PathLike[str] | None = None,
     ) -> None:
         forward_to_cars()
-        temporary = tempfile.mkdtemp(prefix="cars-") if out_dir is None and launch_worker else None
         self._file_options: dict[str, CarsFileOptions] = {}
         self._cropped = False
         self._progress = CarsProgress()
         conf = ours(orchestrator_conf)
         # A number that CARS sizes its tiles from, in every mode.
         self._ram_mb = conf.pop(RAM, None) if conf["mode"] == "sequential" else None
-        super().__init__(
-            conf,
-            temporary or out_dir,
-            launch_worker,
-            out_yaml_path,
-            observers=(self._progress,),
-            progress_bar=False,
-        )
+        with ExitStack() as if_refused:
+            to_clean = []
+            if out_dir is None and launch_worker:
+                out_dir = tempfile.mkdtemp(prefix="cars-")
+                to_clean.append(out_dir)
+                if_refused.callback(shutil.rmtree, out_dir)
+            super().__init__(
+                conf,
+                out_dir,
+                launch_worker,
+                out_yaml_path,
+                observers=(self._progress,),
+                progress_bar=False,
+            )
+            if_refused.pop_all()
         self._registry = CarsDatasetRegistry(self._new_saver)
-        if temporary is not None:
-            self.add_to_clean(temporary)
+        for folder in to_clean:
+            self.add_to_clean(folder)
 
     def _new_saver(self, dataset: Any, name: str) -> SingleCarsDatasetSaver:
         return SingleCarsDatasetSaver(SavedCarsDataset(dataset, self._file_options), name)
