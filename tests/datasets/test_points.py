@@ -129,6 +129,17 @@ def test_the_header_tells_the_extent_the_place_and_no_day(tmp_path: Path) -> Non
         assert str(las.header.creation_date) == "1970-01-01"
 
 
+@pytest.mark.parametrize("epsg", [4979, 5972, 9989])
+def test_places_in_three_dimensions_are_told_too(epsg: int, tmp_path: Path) -> None:
+    save(tmp_path / "a.laz", placed(cloud(), epsg=epsg))
+    with laspy.open(tmp_path / "a.laz") as las:
+        assert las.header.parse_crs() is not None
+    save(tmp_path / "a.geoparquet", placed(cloud(), epsg=epsg))
+    assert geopandas.read_parquet(tmp_path / "a.geoparquet").crs is not None
+    geo = json.loads(pq.read_schema(tmp_path / "a.geoparquet").metadata[b"geo"])
+    assert geo["columns"]["geometry"]["crs"]["id"] == {"authority": "EPSG", "code": epsg}
+
+
 def test_a_cloud_of_no_point_is_a_file_of_no_point(tmp_path: Path) -> None:
     for name in ("a.laz", "a.geoparquet", "a.parquet"):
         save(tmp_path / name, cloud(0), pd.DataFrame())
@@ -200,7 +211,7 @@ def test_points_that_have_no_place_are_refused_by_geoparquet(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["a.laz", "a.geoparquet", "a.csv"])
 def test_tiles_of_two_places_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(TileError, match="given, other tiles are in"):
+    with pytest.raises(TileError, match="a tile in EPSG:4326, others are in EPSG:32740"):
         save(tmp_path / name, placed(cloud(), epsg=32740), cloud(), placed(cloud(), epsg=4326))
 
 

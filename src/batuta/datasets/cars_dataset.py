@@ -13,7 +13,14 @@ from batuta.datasets.arrays import ArrayFile, RasterRequest
 from batuta.datasets.errors import TileError
 from batuta.datasets.formats import ARRAYS, DATASET_TYPES, output_problems
 from batuta.datasets.gathered import GatheredFile
-from batuta.datasets.grid import Grid, GridSpec, Overlaps, Window
+from batuta.datasets.grid import (
+    Grid,
+    GridSpec,
+    Overlaps,
+    Window,
+    extent_of,
+    largest_tile,
+)
 from batuta.datasets.json_codec import dumps, loads
 from batuta.datasets.opening import open_arrays, open_gathered
 from batuta.datasets.options import SaveOptions
@@ -258,10 +265,12 @@ class CarsDataset:
     def _request(
         self, tile: Any, tag: str | None, dtype: str | None, nodata: float | None, how: SaveOptions
     ) -> RasterRequest:
+        if self._tiling_grid.size == 0:
+            raise TileError(f"{self!r}: its grid is empty, call create_grid first")
         return RasterRequest(
             tag=self._tag_in(tile, tag),
-            shape=self._extent(),
-            tile_shape=self._tile_shape(),
+            shape=extent_of(self._tiling_grid),
+            tile_shape=largest_tile(self._tiling_grid),
             dtype=dtype,
             nodata=nodata,
             band_descriptions=tuple(how.band_descriptions),
@@ -329,22 +338,6 @@ class CarsDataset:
                 f"{self!r}: no {tag!r} in a tile; it holds {', '.join(map(str, tile.data_vars))}"
             )
         return tag
-
-    def _extent(self) -> tuple[int, int]:
-        grid = self._tiling_grid
-        if grid.size == 0:
-            raise TileError(f"{self!r}: its grid is empty, call create_grid first")
-        return (
-            int(grid[..., 1].max() - grid[..., 0].min()),
-            int(grid[..., 3].max() - grid[..., 2].min()),
-        )
-
-    def _tile_shape(self) -> tuple[int, int]:
-        grid = self._tiling_grid
-        return (
-            int((grid[..., 1] - grid[..., 0]).max()),
-            int((grid[..., 3] - grid[..., 2]).max()),
-        )
 
     def save_single_tile(self, tile: Any, tile_path_name: str | os.PathLike[str]) -> None:
         """Write one tile and its attributes in a folder."""

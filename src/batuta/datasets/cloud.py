@@ -128,9 +128,15 @@ def crs_of(tile: pd.DataFrame) -> str | None:
     return None
 
 
+def name_of(wkt: str) -> str:
+    """Give the code of a CRS, or the beginning of what tells it."""
+    code = CRS.from_wkt(wkt).to_epsg()
+    return f"{wkt:.60}" if code is None else f"EPSG:{code}"
+
+
 def _wkt(key: str, value: Any) -> str:
     try:
         crs = CRS.from_epsg(int(value)) if key == "epsg" else CRS.from_user_input(value)
     except (CRSError, TypeError, ValueError) as error:
         raise TileError(f"{key}: {value!r} is no coordinate reference system") from error
-    return str(crs.to_wkt())
+    return str(crs.to_wkt(version="WKT2_2019"))

@@ -113,6 +113,19 @@ class GridSpec:
         return _by_tile(up, down, left, right)
 
 
+def extent_of(grid: Grid) -> tuple[int, int]:
+    """Rows and columns that all tiles of a grid cover."""
+    return (
+        int(grid[..., 1].max() - grid[..., 0].min()),
+        int(grid[..., 3].max() - grid[..., 2].min()),
+    )
+
+
+def largest_tile(grid: Grid) -> tuple[int, int]:
+    """Rows and columns of the highest and of the widest tile of a grid."""
+    return int((grid[..., 1] - grid[..., 0]).max()), int((grid[..., 3] - grid[..., 2]).max())
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from laspy.vlrs.known import WktCoordinateSystemVlr
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 
 from batuta.datasets.cloud import Cloud, PointsFormat, Table
 from batuta.datasets.errors import TileError
@@ -148,9 +149,17 @@ def _header(cloud: Cloud, roles: Mapping[str, str], extent: Extent) -> laspy.Las
         ]
     )
     if cloud.crs is not None:
-        header.vlrs.append(WktCoordinateSystemVlr(cloud.crs.to_wkt(version="WKT1_GDAL")))
+        header.vlrs.append(WktCoordinateSystemVlr(_wkt(cloud.crs)))
         header.global_encoding.wkt = True
     return header
+
+
+def _wkt(crs: CRS) -> str:
+    """Give the text that LAS asks for, or a newer one for what the older cannot say."""
+    try:
+        return str(crs.to_wkt(version="WKT1_GDAL"))
+    except CRSError:
+        return str(crs.to_wkt(version="WKT2_2019"))
 
 
 def _steps(crs: CRS | None, extent: Extent) -> npt.NDArray[np.float64]:

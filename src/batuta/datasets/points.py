@@ -18,6 +18,7 @@ from batuta.datasets.cloud import (
     Cloud,
     PointsFormat,
     crs_of,
+    name_of,
     part_crs,
     part_table,
 )
@@ -81,8 +82,10 @@ class PointsFile(GatheredFile):
         """Write the points of a tile."""
         refuse_other_tile(self.path.name, tile, (pd.DataFrame,))
         crs = crs_of(tile)
-        if crs is not None and self._crs not in {None, crs}:
-            raise TileError(f"{self.path.name}: {crs} given, other tiles are in {self._crs}")
+        if crs and self._crs and crs != self._crs:
+            raise TileError(
+                f"{self.path.name}: a tile in {name_of(crs)}, others are in {name_of(self._crs)}"
+            )
         table = part_table(tile, crs)
         if table.num_rows:
             self._check(table)
