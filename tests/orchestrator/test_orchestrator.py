@@ -146,6 +146,7 @@ def test_a_failing_tile_is_retried_then_named_and_the_rest_is_saved(
     assert account["tiles"] == {
         "expected": 24,
         "saved": 23,
+        "kept": 0,
         "empty": 0,
         "without_tag": 0,
         "failed": 1,

@@ -129,20 +129,15 @@ def _with_values(content: Any, results: Mapping[Delayed, KnownFuture]) -> Any:
         return results[content].value
     if next(find_delayed(content), None) is None:
         return content
-    if isinstance(content, CarsDataset):
+    if isinstance(content, CarsDataset | CarsDict):
         filled = copy.copy(content)
-        filled.tiles = _with_values(content.tiles, results)
+        held = "tiles" if isinstance(content, CarsDataset) else "data"
+        setattr(filled, held, _with_values(getattr(content, held), results))
         return filled
-    if isinstance(content, CarsDict):
-        filled_dict = CarsDict(_with_values(content.data, results))
-        filled_dict.attrs = content.attrs
-        return filled_dict
     if isinstance(content, dict):
         return {key: _with_values(value, results) for key, value in content.items()}
-    values = [_with_values(value, results) for value in content]
-    if isinstance(content, tuple) and hasattr(content, "_make"):
-        return content._make(values)
-    return tuple(values) if isinstance(content, tuple) else values
+    make = getattr(content, "_make", tuple if isinstance(content, tuple) else list)
+    return make(_with_values(value, results) for value in content)
 
 
 def _used(delayed: Delayed, results: dict[Delayed, KnownFuture]) -> None:

@@ -1,6 +1,6 @@
 """Making one product, tile by tile."""
 
-from batuta.orchestrator.errors import TileFailure, TilesFailedError
+from batuta.orchestrator.errors import DiskFullError, TileFailure, TilesFailedError
 from batuta.orchestrator.events import (
     Event,
     Observer,
@@ -9,6 +9,7 @@ from batuta.orchestrator.events import (
     RunStarted,
     TileDone,
     TileFailed,
+    TileKept,
     TileOutcome,
     TileRetried,
 )
@@ -18,6 +19,7 @@ from batuta.orchestrator.saver import SingleCarsDatasetSaver
 
 __all__ = [
     "CarsDatasetRegistry",
+    "DiskFullError",
     "Event",
     "Observer",
     "Orchestrator",
@@ -28,6 +30,7 @@ __all__ = [
     "TileDone",
     "TileFailed",
     "TileFailure",
+    "TileKept",
     "TileOutcome",
     "TileRetried",
     "TilesFailedError",

@@ -10,6 +10,7 @@ from typing import Any, Final
 from batuta.cluster import AbstractCluster, ClusterStalledError
 from batuta.cluster.tasks import Delayed
 from batuta.cluster.worker import describe
+from batuta.orchestrator.disk import full_disk_in, stop_if_full
 from batuta.orchestrator.errors import TileFailure, TilesFailedError
 from batuta.orchestrator.events import (
     Event,
@@ -17,9 +18,12 @@ from batuta.orchestrator.events import (
     RunStarted,
     TileDone,
     TileFailed,
+    TileKept,
     TileOutcome,
     TileRetried,
 )
+from batuta.orchestrator.journal import TileLine
+from batuta.orchestrator.records import NoRecord, RunRecord
 from batuta.orchestrator.registry import Registered
 from batuta.orchestrator.turns import Turns
 
@@ -65,6 +69,8 @@ class TileRun:
         Called with each event.
     final : callable
         Called with a dataset and each tile that has arrived; gives what to save or replace.
+    record : RunRecord or NoRecord
+        What earlier runs did, and where this one tells what it does.
     """
 
     def __init__(
@@ -73,30 +79,37 @@ class TileRun:
         delayed_type: type,
         notify: Callable[[Event], None],
         final: Callable[[Registered, Any], Any],
+        record: RunRecord | NoRecord,
     ) -> None:
         self._delayed_type = delayed_type
         self._notify = notify
         self._final = final
+        self._record = record
         self._places: dict[int, list[Place]] = {}
-        self._failures: list[TileFailure] = []
-        self._done = 0
-        self._total = 0
+        self.failures: list[TileFailure] = []
+        self.done = 0
+        self.total = 0
         self.delayed: list[Any] = []
         """What to compute, in order, each once."""
         self._ready: list[tuple[Any, Place]] = []
+        self._kept: list[tuple[TileLine, Place]] = []
         self._turns: dict[Registered, Turns[Place, Any]] = {}
         for entry in entries:
             self._sort_out(entry)
 
     def _sort_out(self, entry: Registered) -> None:
         rows, cols = entry.dataset.shape
+        kept = self._record.kept(entry)
         for row, col in itertools.product(range(rows), range(cols)):
             cell, place = entry.dataset[row, col], Place(entry, row, col)
             if cell is None:
                 if entry.saver is not None:
                     entry.saver.skip()
                 continue
-            self._total += 1
+            self.total += 1
+            if (line := kept.get((row, col))) is not None:
+                self._kept.append((line, place))
+                continue
             self._give_turn(place)
             if not isinstance(cell, self._delayed_type):
                 self._ready.append((cell, place))
@@ -113,10 +126,23 @@ class TileRun:
 
     def start(self) -> None:
         """Tell that it starts, and deliver the tiles that are there already."""
-        self._notify(RunStarted(self._total))
+        self._notify(RunStarted(self.total))
+        for line, place in self._kept:
+            self._keep(line, place)
+        self._kept.clear()
         for tile, place in self._ready:
             self._arrived(tile, place)
         self._ready.clear()
+
+    def _keep(self, line: TileLine, place: Place) -> None:
+        entry, row, col = place.entry, place.row, place.col
+        if entry.replaced:
+            entry.dataset[row, col] = self._record.value(entry, row, col)
+        outcome = TileOutcome(line.outcome)
+        if entry.saver is not None:
+            entry.saver.keep(line.without, empty=outcome is TileOutcome.EMPTY)
+        self.done += 1
+        self._notify(TileKept(entry.name, row, col, outcome))
 
     def compute(self, cluster: AbstractCluster, delayed: Sequence[Any]) -> Unfinished:
         """Compute and deliver; give back what failed."""
@@ -135,7 +161,9 @@ class TileRun:
     def _take(self, future: Any, unfinished: Unfinished) -> None:
         try:
             tile = future.result()
-        except Exception as error:  # noqa: BLE001 - whatever a plugin's cluster raises fails the tile
+        except Exception as error:
+            if full_disk_in(error) is not None:
+                raise  # the other tiles would fail too
             unfinished.causes.append((future.delayed, _cause(error)))
             return
         for place in self._places[id(future.delayed)]:
@@ -149,29 +177,34 @@ class TileRun:
 
     def _deliver(self, tile: Any, place: Place) -> None:
         try:
-            outcome = self._hand_over(tile, place)
-        except Exception as error:
-            LOG.exception("%s[%d, %d] cannot be saved", place.entry.name, place.row, place.col)
-            self._fail(place, describe(error))
+            outcome, without = self._hand_over(tile, place)
+        except Exception as error:  # noqa: BLE001 - whatever a format or a program raises fails the tile
+            if place.entry.saver is not None:
+                stop_if_full(error, place.entry.saver.folders())
+            self._fail(place, describe(error), error)
             return
-        self._done += 1
+        self.done += 1
+        self._record.note(place.entry, TileLine(place.row, place.col, outcome.value, without))
         self._notify(TileDone(place.entry.name, place.row, place.col, outcome))
 
-    def _hand_over(self, tile: Any, place: Place) -> TileOutcome:
+    def _hand_over(self, tile: Any, place: Place) -> tuple[TileOutcome, tuple[int, ...]]:
+        """Give what became of a tile, and the ranks of the files whose tag it lacks."""
         entry, row, col = place.entry, place.row, place.col
         if tile is None:
-            if entry.replaced:
-                entry.dataset[row, col] = None
+            self._replace(place, None)
             if entry.saver is not None:
                 entry.saver.skip()
-            return TileOutcome.EMPTY
+            return TileOutcome.EMPTY, ()
         tile = self._final(entry, tile)
-        if entry.replaced:
-            entry.dataset[row, col] = self._own(tile)
+        self._replace(place, tile)
         if entry.saver is not None:
-            entry.saver.save(tile, row, col)
-            return TileOutcome.SAVED
-        return TileOutcome.REPLACED if entry.replaced else TileOutcome.COMPUTED
+            return TileOutcome.SAVED, entry.saver.save(tile, row, col)
+        return (TileOutcome.REPLACED if entry.replaced else TileOutcome.COMPUTED), ()
+
+    def _replace(self, place: Place, tile: Any) -> None:
+        if place.entry.replaced:
+            place.entry.dataset[place.row, place.col] = self._own(tile)
+            self._record.keep(place.entry, place.row, place.col, tile)
 
     def _own(self, tile: Any) -> Any:
         """Give a tile that may be kept: one from a worker is a map of a file, held open."""
@@ -180,7 +213,7 @@ class TileRun:
     def retry(self, unfinished: Unfinished) -> None:
         """Tell which tiles are computed once more."""
         for place, cause in self._missing(unfinished):
-            LOG.warning("%s[%d, %d] is retried: %s", place.entry.name, place.row, place.col, cause)
+            LOG.warning("%s is retried: %s", place, cause)
             self._notify(TileRetried(place.entry.name, place.row, place.col, cause))
 
     def give_up(self, unfinished: Unfinished) -> None:
@@ -200,22 +233,22 @@ class TileRun:
             for place in self._places[id(delayed)]
         ]
 
-    def _fail(self, place: Place, cause: str) -> None:
+    def _fail(self, place: Place, cause: str, error: Exception | None = None) -> None:
         failure = TileFailure(place.entry.name, place.row, place.col, cause)
-        LOG.error("%s", failure)
-        self._failures.append(failure)
+        LOG.error("%s", failure, exc_info=error)
+        self.failures.append(failure)
         self._notify(TileFailed(place.entry.name, place.row, place.col, cause))
 
     def end(self) -> None:
         """Tell that it ended."""
-        self._notify(RunEnded(self._done, len(self._failures), self._total))
+        self._notify(RunEnded(self.done, len(self.failures), self.total))
 
     def error(self) -> TilesFailedError | None:
         """Give what to raise, if tiles are missing."""
-        if not self._failures:
+        if not self.failures:
             return None
-        in_order = sorted(self._failures, key=lambda each: (each.dataset_name, each.row, each.col))
-        return TilesFailedError(in_order, self._total)
+        in_order = sorted(self.failures, key=lambda each: (each.dataset_name, each.row, each.col))
+        return TilesFailedError(in_order, self.total)
 
 
 def _cause(error: BaseException) -> str:

@@ -19,6 +19,34 @@ class TileFailure:
         return f"{self.dataset_name}[{self.row}, {self.col}]: {self.cause}"
 
 
+class DiskFullError(BatutaError):
+    """A disk is full: nothing more is computed, and the tiles that are done are kept.
+
+    Parameters
+    ----------
+    folder : str
+        Where there is no room.
+    free_mb : float
+        What room there is, in MB.
+    done, total : int
+        Tiles that are done, and how many there were to do.
+    """
+
+    def __init__(self, folder: str, free_mb: float, done: int, total: int) -> None:
+        self.folder = folder
+        self.free_mb = free_mb
+        self.done = done
+        self.total = total
+        super().__init__(
+            f"no room left in {folder} ({free_mb:g} MB free): {done} of {total} tiles are done,"
+            " and computing stopped"
+        )
+
+    def __reduce__(self) -> tuple[type["DiskFullError"], tuple[str, float, int, int]]:
+        """Cross process borders with its parts kept apart."""
+        return type(self), (self.folder, self.free_mb, self.done, self.total)
+
+
 class TilesFailedError(BatutaError):
     """Tiles of a product are missing; all the others are computed and saved.
 

@@ -37,6 +37,16 @@ class TileDone:
 
 
 @dataclass(frozen=True)
+class TileKept:
+    """A tile is there from an earlier run (`resume`), and is not computed again."""
+
+    dataset_name: str
+    row: int
+    col: int
+    outcome: TileOutcome
+
+
+@dataclass(frozen=True)
 class TileRetried:
     """A tile failed, and is computed once more after the others."""
 
@@ -65,7 +75,7 @@ class RunEnded:
     total: int
 
 
-Event: TypeAlias = RunStarted | TileDone | TileRetried | TileFailed | RunEnded
+Event: TypeAlias = RunStarted | TileDone | TileKept | TileRetried | TileFailed | RunEnded
 
 
 class Observer(Protocol):
@@ -89,6 +99,6 @@ class Progress:
         """Give the progress once `event` has happened."""
         if isinstance(event, RunStarted):
             return Progress(self.done, self.total + event.total)
-        if isinstance(event, TileDone):
+        if isinstance(event, TileDone | TileKept):
             return Progress(self.done + 1, self.total)
         return self

@@ -1,28 +1,44 @@
-"""The log file of the main process."""
+"""Where what the main process logs goes: a file of the output folder, and the screen."""
 
 import logging
 from pathlib import Path
 from typing import Final
 
 from batuta.cluster.worker import LOG_FORMAT
+from batuta.orchestrator.screen import Screen
 
 FILE_NAME: Final = "batuta.log"
 
 
 class MainLog:
-    """Writes what this process logs in ``<out_dir>/batuta.log``, while it is open."""
+    """Has the log of this process written while it is open.
 
-    def __init__(self, out_dir: Path) -> None:
-        self._handler = logging.FileHandler(out_dir / FILE_NAME, encoding="utf-8", delay=True)
-        self._handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    Where the program has configured no logging, warnings go to the screen too.
+
+    Parameters
+    ----------
+    out_dir : Path or None
+        Where ``batuta.log`` is written; None is nowhere.
+    """
+
+    def __init__(self, out_dir: Path | None) -> None:
         self._logger = logging.getLogger("batuta")
         self._level = self._logger.level
+        self._handlers: list[logging.Handler] = []
+        if not self._logger.hasHandlers():
+            self._handlers.append(Screen())
+        if out_dir is not None:
+            to_file = logging.FileHandler(out_dir / FILE_NAME, encoding="utf-8", delay=True)
+            to_file.setFormatter(logging.Formatter(LOG_FORMAT))
+            self._handlers.append(to_file)
         if self._level == logging.NOTSET:
             self._logger.setLevel(logging.INFO)
-        logging.getLogger().addHandler(self._handler)
+        for handler in self._handlers:
+            logging.getLogger().addHandler(handler)
 
     def close(self) -> None:
         """Leave logging as it was."""
-        logging.getLogger().removeHandler(self._handler)
-        self._handler.close()
+        for handler in self._handlers:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
         self._logger.setLevel(self._level)

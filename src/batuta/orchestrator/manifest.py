@@ -25,6 +25,8 @@ class Manifest:
     rows: int
     cols: int
     saved: int = 0
+    kept: int = 0
+    """Of those saved, how many an earlier run saved (`resume`)."""
     empty: int = 0
     """Tiles that are None: there is nothing to save."""
     without_tag: int = 0
@@ -63,8 +65,13 @@ class Manifest:
         """Write it, whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}.unfinished")
-        draft.write_text(json.dumps(self._content(ended=ended), indent=1) + "\n", encoding="utf-8")
-        draft.replace(self.path)
+        text = json.dumps(self._content(ended=ended), indent=1) + "\n"
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(self.path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
 
     def _content(self, *, ended: bool) -> dict[str, Any]:
         account = asdict(self)
@@ -78,6 +85,7 @@ class Manifest:
             "tiles": {
                 "expected": self.expected,
                 "saved": self.saved,
+                "kept": self.kept,
                 "empty": self.empty,
                 "without_tag": self.without_tag,
                 "failed": len(failed),

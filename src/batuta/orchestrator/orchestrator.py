@@ -10,18 +10,24 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
+from batuta.cluster.store import shared_memory_folder
 from batuta.datasets import CarsDataset, SaveOptions
 from batuta.datasets.formats import output_problems
 from batuta.datasets.tiles import SAVING_INFO
 from batuta.errors import ConfigurationError
 from batuta.orchestrator.computing import TileRun
 from batuta.orchestrator.contract import TileGrid
+from batuta.orchestrator.disk import disk_full_error
 from batuta.orchestrator.documents import INDEX_FILE, merge, write_document
+from batuta.orchestrator.ending import end_early, end_well
+from batuta.orchestrator.errors import TileFailure
 from batuta.orchestrator.events import Event, Observer
 from batuta.orchestrator.logs import MainLog
-from batuta.orchestrator.progress import ProgressBar
+from batuta.orchestrator.records import NoRecord, RunRecord
 from batuta.orchestrator.registry import CarsDatasetRegistry, Registered
-from batuta.orchestrator.saver import OutputSpec, close_all
+from batuta.orchestrator.resume import ResumeFolder, check_resumable, prepare
+from batuta.orchestrator.saver import OutputSpec
+from batuta.orchestrator.screen import ProgressBar
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -61,6 +67,8 @@ class Orchestrator:
         What the program tells of its product, by `update_out_info`.
     product_index : dict
         What each product is made of, by `update_index`.
+    failures : list of TileFailure
+        The tiles that are missing, of all runs so far.
 
     Raises
     ------
@@ -68,7 +76,9 @@ class Orchestrator:
         One line per mistake in the configuration.
     TilesFailedError
         From `breakpoint` and the end of the block: tiles that failed twice, once everything else
-        is saved.
+        is saved; with ``on_tile_failure: continue``, a warning instead.
+    DiskFullError
+        From the same: nothing more is computed, and what is done is kept.
     """
 
     def __init__(
@@ -93,17 +103,31 @@ class Orchestrator:
         )
         self._registry = CarsDatasetRegistry()
         self._to_clean: list[Path] = []
+        self.failures: list[TileFailure] = []
         self._run: TileRun | None = None
+        self._record: RunRecord | NoRecord = NoRecord()
+        self._runs = 0
         with ExitStack() as stack:
-            if self.out_dir is not None and launch_worker:
-                Path(self.out_dir).mkdir(parents=True, exist_ok=True)
-                stack.callback(MainLog(Path(self.out_dir)).close)
+            self._kept: ResumeFolder | None = None
+            if launch_worker:
+                if self._folder is not None:
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                self._kept = prepare(self._folder, resume=self._config.resume)
+                if self._kept is not None:
+                    stack.callback(self._kept.close)
+                stack.callback(MainLog(self._folder).close)
             self.cluster: AbstractCluster = self._new_cluster()
+            stack.callback(self.cluster.cleanup)
+            if self._kept is not None:
+                check_resumable(self._config.mode, self.cluster.delayed_type)
             self._resources = stack.pop_all()
 
+    @property
+    def _folder(self) -> Path | None:
+        return None if self.out_dir is None else Path(self.out_dir)
+
     def _new_cluster(self) -> AbstractCluster:
-        folder = None if self.out_dir is None else Path(self.out_dir)
-        return create_cluster(self._config, folder, launch_worker=self.launch_worker)
+        return create_cluster(self._config, self._folder, launch_worker=self.launch_worker)
 
     def __enter__(self) -> Self:
         return self
@@ -261,24 +285,51 @@ class Orchestrator:
         Raises
         ------
         TilesFailedError
-            Naming the tiles that are missing, after all others were saved.
+            Naming the tiles that are missing, after all others were saved; with
+            ``on_tile_failure: continue``, that is a warning.
+        DiskFullError
+            When a disk is full.
         """
         if not self.launch_worker:
             return
-        interrupted = True
         try:
             self.compute_futures()
-            interrupted = False
+            lacking = self._run is not None and bool(self._run.failures)
+            end_well(self._registry.savers(), self._record, lacking=lacking)
+        except BaseException as error:
+            self._end_early(error)
+            raise
         finally:
-            # Whatever happened, what is open is closed and its manifest written.
-            savers = self._registry.savers()
+            self._record.close()
             self.reset_registries()
-            close_all(savers, abandon=interrupted)
         self.save_out_json()
         self.save_index()
+        self._tell_failures()
+
+    def _end_early(self, error: BaseException) -> None:
+        """Keep what is done; where a disk is full, raise that instead."""
+        done, total = (0, 0) if self._run is None else (self._run.done, self._run.total)
+        full = disk_full_error(error, self._folders(), done, total)
+        if full is not None:
+            self.cluster.cleanup()  # what it holds may be what is lacking
+        end_early(self._registry.savers(), self._record, full or error)
+        if full is not None:
+            raise full from error
+
+    def _folders(self) -> set[Path]:
+        """List where this run writes."""
+        outputs = {folder for saver in self._registry.savers() for folder in saver.folders()}
+        return outputs | {self._folder or shared_memory_folder(), shared_memory_folder()}
+
+    def _tell_failures(self) -> None:
         run, self._run = self._run, None
-        if run is not None and (error := run.error()) is not None:
+        error = None if run is None else run.error()
+        if error is None:
+            return
+        self.failures += error.failures
+        if self._config.on_tile_failure == "raise":
             raise error
+        LOG.warning("%s", error)
 
     def compute_futures(self, only_remaining_delayed: list[Any] | None = None) -> None:
         """Compute what is registered and deliver it; what fails is computed once more.
@@ -294,7 +345,10 @@ class Orchestrator:
             self._run.give_up(self._run.compute(self.cluster, only_remaining_delayed))
 
     def _compute_all(self) -> None:
-        run = TileRun(self._registry, self.cluster.delayed_type, self._notify, self._finished)
+        self._record = self._new_record()
+        run = TileRun(
+            self._registry, self.cluster.delayed_type, self._notify, self._finished, self._record
+        )
         self._run = run
         try:
             run.start()
@@ -306,6 +360,12 @@ class Orchestrator:
                 self.compute_futures(only_remaining_delayed=unfinished.delayed)
         finally:
             run.end()
+
+    def _new_record(self) -> RunRecord | NoRecord:
+        if self._kept is None:
+            return NoRecord()
+        self._runs += 1
+        return RunRecord(self._kept.path, self._runs, self._registry)
 
     def _finished(self, entry: Registered, tile: Any) -> Any:
         final = entry.dataset.final_function if entry.saver is not None else None

@@ -2,14 +2,15 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final
 
 from batuta.cluster.worker import describe
-from batuta.datasets import Descriptor, SaveOptions
+from batuta.datasets import Descriptor, SaveOptions, TileError
 from batuta.datasets.formats import ARRAYS
 from batuta.orchestrator.contract import Readable, SavedDataset
 from batuta.orchestrator.manifest import Manifest
@@ -30,6 +31,36 @@ class OutputSpec:
     options: SaveOptions | None = None
 
 
+class Ending(Enum):
+    """How a run ends, and so what becomes of its files."""
+
+    WHOLE = auto()
+    """They are final."""
+    KEPT = auto()
+    """They are final, and a later run may add to them."""
+    SUSPENDED = auto()
+    """A later run goes on with them."""
+    SALVAGED = auto()
+    """They are final with the tiles that they have, as far as that can be."""
+    ABANDONED = auto()
+    """What is not final is thrown away."""
+
+
+def _close(descriptor: Descriptor, ending: Ending) -> None:
+    if ending is Ending.SUSPENDED:
+        descriptor.suspend()
+    elif ending is Ending.ABANDONED:
+        descriptor.abandon()
+    elif ending is Ending.KEPT:
+        descriptor.close(keep=True)
+    else:
+        try:
+            descriptor.close()
+        except Exception:
+            descriptor.abandon()
+            raise
+
+
 class OutputFile:
     """A file that tiles go to as they come: opened by the first, described by its manifest."""
 
@@ -38,13 +69,22 @@ class OutputFile:
         self.dataset = dataset
         self.descriptor: Descriptor | None = None
         self.manifest = Manifest.of(spec.file_name, dataset_name, spec.tag, dataset)
+        self.found: Sequence[Path] = ()
+        """The final files of an earlier run that ended, to be left as they are."""
         self._warned = False
+        self._closed = False
 
-    def save(self, tile: Any, row: int, col: int) -> None:
-        """Save a tile; what keeps it from being saved is noted, and raised."""
+    def save(self, tile: Any, row: int, col: int) -> bool:
+        """Save a tile; what keeps it from being saved is noted, and raised.
+
+        Returns
+        -------
+        bool
+            Whether it is in the file: it is not where it lacks the tag.
+        """
         if self._lacks_tag(tile):
             self.manifest.without_tag += 1
-            return
+            return False
         try:
             self.dataset.run_save(
                 tile,
@@ -57,40 +97,66 @@ class OutputFile:
             self.manifest.fail(row, col, describe(error))
             raise
         self.manifest.saved += 1
+        return True
 
-    def close(self, *, abandon: bool) -> None:
-        """Close the file, and write its manifest whatever happens.
+    def keep(self, *, lacking: bool) -> None:
+        """Note a tile that an earlier run saved."""
+        if lacking:
+            self.manifest.without_tag += 1
+        else:
+            self.manifest.saved += 1
+            self.manifest.kept += 1
 
-        Parameters
-        ----------
-        abandon : bool
-            Whether the run was interrupted: points and dicts not yet gathered are thrown away.
-        """
+    def close(self, ending: Ending) -> None:
+        """Close the file, and write its manifest whatever happens; once is enough."""
+        if self._closed:
+            return
+        final = ending in {Ending.WHOLE, Ending.KEPT}
         closed = False
         try:
-            if self.descriptor is not None and abandon:
-                self.descriptor.abandon()
-            elif self.descriptor is not None:
-                self.descriptor.close()
+            if self.descriptor is not None:
+                _close(self.descriptor, ending)
             closed = True
-            if self.descriptor is not None and not abandon:
-                self.manifest.files = sorted(path.name for path in self.descriptor.outputs)
+            self.manifest.files = sorted({path.name for path in self.files()} if final else ())
         finally:
-            self.manifest.write(ended=closed and not abandon)
+            self.manifest.write(ended=closed and final)
+        self._closed = True
+
+    def files(self) -> tuple[Path, ...]:
+        """Give the final files, once it is closed."""
+        if self.descriptor is None:
+            return tuple(self.found)
+        return self.descriptor.outputs
+
+    def reopen(self) -> None:
+        """Go on with the file that an earlier run left.
+
+        Raises
+        ------
+        TileError
+            If it is not there, or is another.
+        """
+        self.descriptor = self._generated(None, resume=True)
+        self.manifest.write(ended=False)
 
     def _opened(self, tile: Any) -> Descriptor:
         if self.descriptor is None:
             self.manifest.write(ended=False)
-            self.descriptor = self.dataset.generate_descriptor(
-                tile,
-                self.spec.file_name,
-                tag=self.spec.tag,
-                dtype=self.spec.dtype,
-                nodata=self.spec.nodata,
-                options=self.spec.options,
-                save_points_cloud_by_pair=self.spec.save_points_cloud_by_pair,
-            )
+            self.descriptor = self._generated(tile)
         return self.descriptor
+
+    def _generated(self, tile: Any, **resume: bool) -> Descriptor:
+        generated: Descriptor = self.dataset.generate_descriptor(
+            tile,
+            self.spec.file_name,
+            tag=self.spec.tag,
+            dtype=self.spec.dtype,
+            nodata=self.spec.nodata,
+            options=self.spec.options,
+            save_points_cloud_by_pair=self.spec.save_points_cloud_by_pair,
+            **resume,
+        )
+        return generated
 
     def _lacks_tag(self, tile: Any) -> bool:
         if self.dataset.dataset_type != ARRAYS or self.spec.tag in tile:
@@ -118,8 +184,13 @@ class SingleCarsDatasetSaver:
         """Have the dataset saved in one more file."""
         self.outputs.append(OutputFile(spec, self.dataset, self.dataset_name))
 
-    def save(self, tile: Any, row: int, col: int) -> None:
+    def save(self, tile: Any, row: int, col: int) -> tuple[int, ...]:
         """Save a tile in every file; where one refuses it, the others have it all the same.
+
+        Returns
+        -------
+        tuple of int
+            Ranks of the files that do not hold it, because it lacks their tag.
 
         Raises
         ------
@@ -127,15 +198,54 @@ class SingleCarsDatasetSaver:
             What each file that refuses it says.
         """
         problems: list[Exception] = []
-        for output in self.outputs:
+        lacking: list[int] = []
+        for rank, output in enumerate(self.outputs):
             try:
-                output.save(tile, row, col)
+                if not output.save(tile, row, col):
+                    lacking.append(rank)
             except Exception as error:  # noqa: BLE001 - raised below, when all files had their turn
                 problems.append(error)
         if len(problems) == 1:
             raise problems[0]
         if problems:
             raise ExceptionGroup(f"{self.dataset_name}[{row}, {col}] cannot be saved", problems)
+        return tuple(lacking)
+
+    def keep(self, without: Sequence[int], *, empty: bool) -> None:
+        """Note a tile that an earlier run saved, or found empty."""
+        if empty:
+            self.skip()
+            return
+        for rank, output in enumerate(self.outputs):
+            output.keep(lacking=rank in without)
+
+    def reopen(self, written: Sequence[bool]) -> None:
+        """Go on with the files that an earlier run left; `written` tells which it had begun."""
+        for output, begun in zip(self.outputs, written, strict=True):
+            if begun:
+                output.reopen()
+
+    def let_go(self) -> None:
+        """Leave what `reopen` opened as it was."""
+        for output in self.outputs:
+            if output.descriptor is not None:
+                output.descriptor.suspend()
+                output.descriptor = None
+
+    def found_whole(self, files: Iterable[Iterable[str]]) -> None:
+        """Leave the files, those of each output, as an earlier run ended them."""
+        for output, names in zip(self.outputs, files, strict=True):
+            output.found = [Path(name) for name in names]
+
+    def checkpoint(self) -> None:
+        """Have all that was saved so far outlive a killed process and a power loss."""
+        for output in self.outputs:
+            if output.descriptor is not None:
+                output.descriptor.checkpoint()
+
+    def folders(self) -> set[Path]:
+        """List the folders that files are written in."""
+        return {Path(output.spec.file_name).absolute().parent for output in self.outputs}
 
     def skip(self) -> None:
         """Note a tile that is None."""
@@ -150,15 +260,19 @@ class SingleCarsDatasetSaver:
     def read(self, tag: str, tile: Any) -> Any:
         """Give what is on disk at the window of `tile`; None where nothing is yet."""
         for output in self.outputs:
-            if output.spec.tag == tag and isinstance(output.descriptor, Readable):
+            if output.spec.tag != tag:
+                continue
+            if output.found:
+                raise TileError(f"{output.found[0].name}: it is whole, and not open any more")
+            if isinstance(output.descriptor, Readable):
                 window, _ = self.dataset.placed(tile)
                 return output.descriptor.read(window)
         return None
 
 
-def close_all(savers: Iterable[SingleCarsDatasetSaver], *, abandon: bool) -> None:
+def close_all(savers: Iterable[SingleCarsDatasetSaver], ending: Ending) -> None:
     """Close every file, even where closing one of them fails; that is raised in the end."""
     with ExitStack() as stack:
         for saver in savers:
             for output in saver.outputs:
-                stack.callback(output.close, abandon=abandon)
+                stack.callback(output.close, ending)

@@ -1,0 +1,55 @@
+"""How a run ends, well or not: what is open is closed, what is done is kept, nothing is hidden."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from batuta.cluster.worker import describe
+from batuta.orchestrator.errors import DiskFullError
+from batuta.orchestrator.records import NoRecord, RunRecord
+from batuta.orchestrator.saver import Ending, SingleCarsDatasetSaver, close_all
+
+LOG: Final = logging.getLogger(__name__)
+
+Savers = Sequence[SingleCarsDatasetSaver]
+
+
+def end_well(savers: Savers, record: RunRecord | NoRecord, *, lacking: bool) -> None:
+    """Make the files of a run final.
+
+    Parameters
+    ----------
+    savers : sequence of SingleCarsDatasetSaver
+        What is open.
+    record : RunRecord or NoRecord
+        Of the run.
+    lacking : bool
+        Whether tiles are missing, which a later run may add.
+    """
+    record.checkpoint()
+    resumable = isinstance(record, RunRecord)
+    close_all(savers, Ending.KEPT if resumable else Ending.WHOLE)
+    if not lacking:
+        record.finish()
+
+
+def end_early(savers: Savers, record: RunRecord | NoRecord, error: BaseException) -> None:
+    """Keep what can be of a run that was interrupted; what cannot be is told with its `error`."""
+    with _told_with(error):
+        record.checkpoint()
+    if isinstance(record, RunRecord):
+        ending = Ending.SUSPENDED
+    else:
+        ending = Ending.SALVAGED if isinstance(error, DiskFullError) else Ending.ABANDONED
+    with _told_with(error):
+        close_all(savers, ending)
+
+
+@contextmanager
+def _told_with(error: BaseException) -> Iterator[None]:
+    try:
+        yield
+    except Exception as problem:
+        LOG.error("%s", describe(problem), exc_info=problem)  # noqa: TRY400 - one line on the screen
+        error.add_note(f"Besides: {describe(problem)}")
