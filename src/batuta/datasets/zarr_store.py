@@ -24,13 +24,13 @@ class DurableStore(LocalStore):
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a file, whole or not at all."""
-        await asyncio.to_thread(self._put, self.root / key, value.to_bytes())
+        await asyncio.to_thread(self._write_whole, self.root / key, value.to_bytes())
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """Write a file, whole or not at all."""
-        self._put(self.root / key, value.to_bytes())
+        self._write_whole(self.root / key, value.to_bytes())
 
-    def _put(self, path: Path, content: Any) -> None:
+    def _write_whole(self, path: Path, content: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.draft")
         with draft.open("wb") as stream:
