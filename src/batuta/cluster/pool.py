@@ -27,7 +27,6 @@ from batuta.cluster.frames import Piece, Reader, framed, send
 from batuta.cluster.graph import Job
 from batuta.cluster.pulse import RESTING, Doing, Pulse, pulse_path
 from batuta.cluster.store import Stored
-from batuta.cluster.warm_main import MAIN_VARIABLE
 from batuta.cluster.worker import JobOrder, WorkerSetup, kill_family, private_ram_of, serve
 
 PRELOADED: Final = (
@@ -79,16 +78,16 @@ def _context(settings: PoolSettings) -> Any:
 def _run_forkserver() -> None:
     """Have the forkserver run; it learns of the main script from its environment."""
     path = getattr(sys.modules["__main__"], "__file__", None)
-    before = os.environ.get(MAIN_VARIABLE)
+    before = os.environ.get(preload.MAIN_VARIABLE)
     if path is not None:
-        os.environ[MAIN_VARIABLE] = os.path.normpath(Path(path).absolute())
+        os.environ[preload.MAIN_VARIABLE] = os.path.normpath(Path(path).absolute())
     try:
         forkserver.ensure_running()
     finally:
         if before is None:
-            os.environ.pop(MAIN_VARIABLE, None)
+            os.environ.pop(preload.MAIN_VARIABLE, None)
         else:
-            os.environ[MAIN_VARIABLE] = before
+            os.environ[preload.MAIN_VARIABLE] = before
 
 
 @dataclass(slots=True, eq=False)

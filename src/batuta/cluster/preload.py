@@ -2,6 +2,9 @@
 
 from typing import Final
 
+MAIN_VARIABLE: Final = "BATUTA_FORKSERVER_MAIN"
+"""Where the forkserver learns which script runs: see `batuta.cluster.warm_main`."""
+
 _MODULES: Final[dict[str, None]] = {}
 
 

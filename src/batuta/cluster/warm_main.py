@@ -8,10 +8,8 @@ import gc
 import os
 from multiprocessing import process, spawn
 from pathlib import Path
-from typing import Final
 
-MAIN_VARIABLE: Final = "BATUTA_FORKSERVER_MAIN"
-"""Where the forkserver learns which script that is."""
+from batuta.cluster.preload import MAIN_VARIABLE
 
 
 def _read_main(path: str) -> None:
