@@ -22,7 +22,16 @@ from batuta.sdb import SdbSettings
 
 ROOT: Final = Path(__file__).parents[2]
 HELLO: Final = ROOT / "examples" / "hello"
-SKIPPED: Final = {".venv", ".git", ".pytest_cache", "node_modules", "build", "dist", "demo-out"}
+SKIPPED: Final = {
+    ".venv",
+    ".venv-peers",
+    ".git",
+    ".pytest_cache",
+    "node_modules",
+    "build",
+    "dist",
+    "demo-out",
+}
 
 PAGES: Final = sorted(
     path for path in ROOT.rglob("*.md") if not SKIPPED & set(path.relative_to(ROOT).parts)
