@@ -181,7 +181,7 @@ class TileRun:
         except Exception as error:  # noqa: BLE001 - whatever a format or a program raises fails the tile
             if place.entry.saver is not None:
                 stop_if_full(error, place.entry.saver.folders())
-            self._fail(place, describe(error), error)
+            self._fail(place, _cause(error), error)
             return
         self.done += 1
         self._record.note(place.entry, TileLine(place.row, place.col, outcome.value, without))
@@ -252,5 +252,7 @@ class TileRun:
 
 
 def _cause(error: BaseException) -> str:
-    """Say the root cause: of a task, what it raised and where."""
+    """Say the root cause: of a task, what it raised and where; of several files, what each says."""
+    if isinstance(error, ExceptionGroup):
+        return "; ".join(dict.fromkeys(map(_cause, error.exceptions)))
     return describe(error) if not hasattr(error, "reason") else str(error)
