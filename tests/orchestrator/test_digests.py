@@ -1,0 +1,226 @@
+"""What makes two values, two functions, two graphs the same in the eyes of resume."""
+
+import functools
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from batuta.cluster.tasks import Delayed, declare
+from batuta.datasets import CarsDataset, CarsDict
+from batuta.orchestrator.digests import Digester
+from batuta.orchestrator.fingerprints import Fingerprints
+from tests.cluster import functions
+
+
+def nothing_to_come(delayed: Delayed) -> bytes:
+    raise AssertionError(delayed)
+
+
+def digest(value: Any) -> bytes:
+    return Digester(nothing_to_come).of(value)
+
+
+class Parameters:
+    def __init__(self, gain: float) -> None:
+        self.gain = gain
+        self.me = self
+
+    def apply(self, value: float) -> float:
+        return self.gain * value
+
+
+def values() -> dict[str, Any]:
+    """One of each kind, made anew."""
+    dataset = CarsDataset("dict", name="dataset")
+    dataset.create_grid(2, 1, 1, 1)
+    dataset[0, 1] = CarsDict({"a": np.arange(3)}, {"by": "me"})
+    return {
+        "set": {"".join(letters) for letters in zip("abcdefgh", "ijklmnop", strict=True)},
+        "frozenset": frozenset(map(str, range(50))),
+        "dict": {"".join(["a"] * 3): {1: 2.5, "b": None}, "c": (1, [2, {3}])},
+        "array": np.arange(12.0).reshape(3, 4),
+        "strided array": np.arange(24.0).reshape(3, 8)[:, ::2],
+        "dates": np.array(["2024-02-29"], dtype="datetime64[ns]"),
+        "objects": np.array(["a", None, 3], dtype=object),
+        "empty": np.zeros((0, 3), dtype=np.uint8),
+        "scalar": np.float32(0.1),
+        "dataset": xr.Dataset(
+            {"z": (("row", "col"), np.eye(3))}, coords={"row": [1, 2, 3]}, attrs={"p": {"a": 1}}
+        ),
+        "data array": xr.DataArray(np.eye(2), dims=("y", "x"), name="z"),
+        "frame": pd.DataFrame(
+            {"a": [1.0, 2.0], "b": ["u", None], "c": pd.Categorical(["x", "y"])}, index=[3, 4]
+        ),
+        "grid": dataset,
+        "object": Parameters(2.0),
+        "method": Parameters(2.0).apply,
+        "partial": functools.partial(functions.add, 3, key={"x", "y"}),
+        "function": functions.count_call,
+        "path": Path("a/b"),
+    }
+
+
+KINDS = list(values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_values_have_the_same_digest_however_they_came(kind: str) -> None:
+    value = values()[kind]
+    assert digest(value) == digest(values()[kind])
+    assert digest(value) == digest(pickle.loads(pickle.dumps(value)))  # noqa: S301 - pickled here
+    assert digest([value, value]) == digest([value, values()[kind]])
+
+
+def test_different_values_have_different_digests() -> None:
+    digests = {digest(value) for value in values().values()}
+    assert len(digests) == len(KINDS)
+
+
+NEIGHBOURS: dict[str, tuple[Any, Any]] = {
+    "a value": (np.arange(3.0), np.array([0.0, 1.0, 3.0])),
+    "a data type": (np.arange(3), np.arange(3.0)),
+    "a shape": (np.zeros((2, 3)), np.zeros((3, 2))),
+    "an attribute": (CarsDict({}, {"a": 1}), CarsDict({}, {"a": 2})),
+    "a key": ({"a": 1}, {"b": 1}),
+    "nesting": ([[1], 2], [[1, 2]]),
+    "a kind": ((1, 2), [1, 2]),
+    "a column's name": (pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]})),
+    "a coordinate": (xr.Dataset(coords={"x": [1]}), xr.Dataset(coords={"x": [2]})),
+    "a bound object": (Parameters(1.0).apply, Parameters(2.0).apply),
+    "a partial's argument": (functools.partial(max, 1), functools.partial(max, 2)),
+}
+
+
+@pytest.mark.parametrize("what", NEIGHBOURS)
+def test_a_difference_is_seen(what: str) -> None:
+    left, right = NEIGHBOURS[what]
+    assert digest(left) != digest(right)
+
+
+def test_the_order_of_a_dictionary_is_no_matter() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({(1, 2): 1, 3: 2}) == digest({3: 2, (1, 2): 1})
+
+
+def test_the_layout_of_an_array_in_memory_is_no_matter() -> None:
+    array = np.arange(12.0).reshape(3, 4)
+    assert digest(array) == digest(np.asfortranarray(array)) == digest(array.T.copy().T)
+
+
+def test_what_holds_itself_can_be_read() -> None:
+    itself: list[Any] = [1]
+    itself.append(itself)
+    knot: dict[str, Any] = {}
+    knot["knot"] = knot
+    assert len({digest(itself), digest(knot), digest([1]), digest({})}) == 4
+
+
+SOURCE = """
+import os
+SCALE = 2
+def helper(x):
+    return x + SCALE
+class Tool:
+    def use(self, x):
+        return helper(x)
+def task(x, factor=3):
+    '''It scales.'''
+    return [Tool().use(each) * factor for each in x]
+"""
+
+
+def function_of(source: str, name: str = "task") -> FunctionType:
+    scope: dict[str, Any] = {"__name__": "program"}
+    exec(compile(source, "program.py", "exec"), scope)  # noqa: S102 - a program, as a file would be
+    found: FunctionType = scope[name]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("* factor", "+ factor"),
+        ("factor=3", "factor=4"),
+        ("SCALE = 2", "SCALE = 3"),
+        ("x + SCALE", "x - SCALE"),
+        ("return helper(x)", "return helper(x) + 1"),
+    ],
+    ids=["body", "default", "constant", "helper", "class"],
+)
+def test_a_change_of_code_is_seen(old: str, new: str) -> None:
+    assert digest(function_of(SOURCE)) != digest(function_of(SOURCE.replace(old, new)))
+
+
+def test_a_function_that_only_moved_is_the_same() -> None:
+    moved = "# a comment\n\n" + SOURCE.replace("def task", "def other():\n    pass\ndef task")
+    assert digest(function_of(SOURCE)) == digest(function_of(moved))
+
+
+def closing_over(factor: float) -> Callable[[float], float]:
+    return lambda value: value * factor
+
+
+def test_what_a_closure_holds_counts() -> None:
+    assert digest(closing_over(2)) == digest(closing_over(2))
+    assert digest(closing_over(2)) != digest(closing_over(3))
+
+
+def graph(last: float, *, shared: bool = True) -> CarsDataset:
+    """Two tiles that take the same result, or one each."""
+    made = CarsDataset("dict")
+    made.create_grid(2, 1, 1, 1)
+    source: Any = declare(functions.halves, (8,), {}, 2)
+    for col in range(2):
+        taken = source[0] if shared else source[col]
+        made[0, col] = declare(functions.add, ([taken], last), {}, 1)
+    return made
+
+
+def test_a_graph_is_known_by_its_tasks_their_arguments_and_who_takes_whose_results() -> None:
+    def tiles(dataset: CarsDataset) -> str:
+        return Fingerprints().of_dataset(dataset).tiles
+
+    assert tiles(graph(1)) == tiles(graph(1))
+    assert tiles(graph(1)) != tiles(graph(2))
+    assert tiles(graph(1)) != tiles(graph(1, shared=False))
+
+
+def test_a_delayed_object_slipped_in_after_its_task_was_declared_is_refused() -> None:
+    late: list[Any] = []
+    made = graph(1)
+    made[0, 0] = declare(functions.add, (late,), {}, 1)
+    late.append(declare(functions.add, (1,), {}, 1))
+    with pytest.raises(ValueError, match="resume: the arguments of task add cannot be pickled"):
+        Fingerprints().of_dataset(made)
+
+
+def test_digests_are_the_same_in_every_process() -> None:
+    script = """
+from tests.orchestrator.test_digests import digest, graph, values
+from batuta.orchestrator.fingerprints import Fingerprints
+print(Fingerprints().of_dataset(graph(1)))
+for kind, value in values().items():
+    print(kind, digest(value).hex())
+"""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert len(outputs[0].splitlines()) == len(KINDS) + 1
+    assert outputs[0] == outputs[1]
