@@ -63,7 +63,7 @@ def values() -> dict[str, Any]:
         "grid": dataset,
         "object": Parameters(2.0),
         "method": Parameters(2.0).apply,
-        "partial": functools.partial(functions.add, 3, key={"x", "y"}),
+        "partial": functools.partial(functions.add, 3, {"x", "y"}),
         "function": functions.count_call,
         "path": Path("a/b"),
     }

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from batuta.cluster.worker import describe
@@ -36,20 +37,23 @@ def end_well(savers: Savers, record: RunRecord | NoRecord, *, lacking: bool) -> 
 
 def end_early(savers: Savers, record: RunRecord | NoRecord, error: BaseException) -> None:
     """Keep what can be of a run that was interrupted; what cannot be is told with its `error`."""
-    with _told_with(error):
+    with _told_with(error, "the last tiles will be computed again"):
         record.checkpoint()
     if isinstance(record, RunRecord):
         ending = Ending.SUSPENDED
     else:
         ending = Ending.SALVAGED if isinstance(error, DiskFullError) else Ending.ABANDONED
-    with _told_with(error):
-        close_all(savers, ending)
+    for output in (output for saver in savers for output in saver.outputs):
+        name = Path(output.spec.file_name).name
+        with _told_with(error, f"{name} is not ended, its tiles are in .{name}.parts"):
+            output.close(ending)
 
 
 @contextmanager
-def _told_with(error: BaseException) -> Iterator[None]:
+def _told_with(error: BaseException, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as problem:
-        LOG.error("%s", describe(problem), exc_info=problem)  # noqa: TRY400 - one line on the screen
-        error.add_note(f"Besides: {describe(problem)}")
+        told = f"{what}: {describe(problem)}"
+        LOG.error("%s", told, exc_info=problem)  # noqa: TRY400 - one line on the screen
+        error.add_note(f"Besides, {told}")

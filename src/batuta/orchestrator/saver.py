@@ -41,7 +41,7 @@ class Ending(Enum):
     SUSPENDED = auto()
     """A later run goes on with them."""
     SALVAGED = auto()
-    """They are final with the tiles that they have, as far as that can be."""
+    """They are final with the tiles that they have; else, what they are made of is left."""
     ABANDONED = auto()
     """What is not final is thrown away."""
 
@@ -51,14 +51,18 @@ def _close(descriptor: Descriptor, ending: Ending) -> None:
         descriptor.suspend()
     elif ending is Ending.ABANDONED:
         descriptor.abandon()
-    elif ending is Ending.KEPT:
-        descriptor.close(keep=True)
+    elif ending is Ending.SALVAGED:
+        _salvage(descriptor)
     else:
-        try:
-            descriptor.close()
-        except Exception:
-            descriptor.abandon()
-            raise
+        descriptor.close(keep=ending is Ending.KEPT)
+
+
+def _salvage(descriptor: Descriptor) -> None:
+    try:
+        descriptor.close()
+    except Exception:
+        descriptor.suspend()
+        raise
 
 
 class OutputFile:
@@ -111,7 +115,7 @@ class OutputFile:
         """Close the file, and write its manifest whatever happens; once is enough."""
         if self._closed:
             return
-        final = ending in {Ending.WHOLE, Ending.KEPT}
+        final = ending in {Ending.WHOLE, Ending.KEPT, Ending.SALVAGED}
         closed = False
         try:
             if self.descriptor is not None:
@@ -119,7 +123,7 @@ class OutputFile:
             closed = True
             self.manifest.files = sorted({path.name for path in self.files()} if final else ())
         finally:
-            self.manifest.write(ended=closed and final)
+            self.manifest.write(ended=closed and final)  # says that it is complete if it is
         self._closed = True
 
     def files(self) -> tuple[Path, ...]:

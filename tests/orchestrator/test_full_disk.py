@@ -1,0 +1,126 @@
+"""A disk that fills while tiles are computed, or saved."""
+
+import errno
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batuta.cluster import TaskFailedError
+from batuta.orchestrator import DiskFullError
+from batuta.orchestrator.disk import disk_full_error, full_disk_in, stop_if_full
+from tests.orchestrator.filling import TILES, play
+
+MULTIPROCESSING: dict[str, Any] = {"mode": "multiprocessing", "factorize_tasks": False}
+CASES = {
+    "results": ("results", MULTIPROCESSING),
+    "outputs": ("outputs", MULTIPROCESSING),
+    "outputs, sequential": ("outputs", {"mode": "sequential"}),
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 6 MB, which `grow` enlarges."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def grow(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=300m", str(disk)], check=True)
+
+
+def manifest(out_dir: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out_dir / f"{name}.manifest.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_stops_at_once_and_goes_on_when_there_is_room(
+    case: str, small_disk: Path, tmp_path: Path
+) -> None:
+    what, conf = CASES[case]
+    out_dir = small_disk / "out"
+    with pytest.raises(DiskFullError, match="no room left in") as caught:
+        play(out_dir, conf | {"resume": True}, what)
+    error = caught.value
+    assert error.folder == str(out_dir)
+    assert error.total == 2 * TILES
+    assert TILES + 9 <= error.done < 2 * TILES - 10
+    assert f"{error.done} of 80 tiles are done, and computing stopped" in str(error)
+    for name in ("rasters.tif", "notes.json"):
+        assert not manifest(out_dir, name)["complete"]
+    assert not list(out_dir.glob("tmp_save_disk*"))
+    grow(small_disk)
+    play(out_dir, conf | {"resume": True}, what)
+    # All tiles that were done were kept, but for the one whose journal had no room.
+    assert manifest(out_dir, "rasters.tif")["tiles"]["kept"] == TILES
+    assert manifest(out_dir, "notes.json")["tiles"]["kept"] >= error.done - TILES - 1
+    (tmp_path / "whole").mkdir()
+    play(tmp_path / "whole", {"mode": "sequential"}, what)
+    for name in ("rasters.tif", "notes.json"):
+        assert (out_dir / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_without_resume_what_is_done_is_saved_as_far_as_there_is_room(small_disk: Path) -> None:
+    out_dir = small_disk / "out"
+    with pytest.raises(DiskFullError) as caught:
+        play(out_dir, MULTIPROCESSING, "results")
+    assert manifest(out_dir, "rasters.tif")["tiles"]["saved"] == TILES
+    notes = json.loads((out_dir / "notes.json").read_text())
+    assert len(notes) == caught.value.done - TILES
+    assert not manifest(out_dir, "notes.json")["complete"]
+    assert not list(out_dir.glob(".*"))
+
+
+def test_what_cannot_be_ended_is_left_and_named(small_disk: Path) -> None:
+    out_dir = small_disk / "out"
+    with pytest.raises(DiskFullError) as caught:
+        play(out_dir, {"mode": "sequential"}, "outputs")
+    (note,) = caught.value.__notes__
+    assert note.startswith("Besides, notes.json is not ended, its tiles are in .notes.json.parts: ")
+    assert len(list((out_dir / ".notes.json.parts").iterdir())) >= 10
+    assert manifest(out_dir, "rasters.tif")["complete"]
+
+
+def test_a_full_disk_is_found_among_causes_and_groups() -> None:
+    full = OSError(errno.EDQUOT, "quota", "/data/a/b")
+    failed = TaskFailedError("task", "why")
+    failed.__cause__ = full
+    assert full_disk_in(failed) is full
+    assert full_disk_in(ExceptionGroup("both", [ValueError("no"), failed])) is full
+    assert full_disk_in(OSError(errno.EIO, "broken")) is None
+
+
+def test_the_folder_named_is_that_of_the_file_where_it_is_known(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "full", str(tmp_path / "not" / "there" / "file"))
+    found = disk_full_error(full, [Path("/")], 1, 2)
+    assert found is not None
+    assert found.folder == str(tmp_path / "not" / "there")
+    assert disk_full_error(ValueError("no"), [Path("/")], 1, 2) is None
+
+
+def test_an_error_that_says_nothing_is_a_full_disk_only_where_there_is_no_room(
+    small_disk: Path,
+) -> None:
+    vague = RuntimeError("write failed")
+    stop_if_full(vague, [small_disk])
+    (small_disk / "filler").write_bytes(bytes(5_900_000))
+    with pytest.raises(OSError, match="write failed") as caught:
+        stop_if_full(vague, [small_disk])
+    assert caught.value.errno == errno.ENOSPC
