@@ -33,7 +33,7 @@ from batuta.orchestrator import Observer, Orchestrator, update_saving_infos
 from examples.terrain.dem import Dem, write_sample
 from examples.terrain.relief import MARGIN_PX, gradient, hillshade, slope_deg
 
-NODATA_SLOPE: Final = -1.0
+NODATA_SLOPE: Final = float("nan")
 SHADES: Final = 255
 
 
