@@ -61,6 +61,8 @@ class Scheduler(threading.Thread):
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._alarm_out, selectors.EVENT_READ, self._silence_alarm)
         self._crew = Crew(self, self._selector, limits.nb_workers, limits)
+        self._drowsy = True
+        """Whether it may wait for long: then even what is not urgent must wake it."""
         self._stopping = False
         self._broken: ClusterError | None = None
         self._ready = ReadyJobs()
@@ -82,15 +84,15 @@ class Scheduler(threading.Thread):
 
     def taken(self, run: Run) -> None:
         """Tell that an iterator took a finished future."""
-        self.post(partial(self._taken, run))
+        self._post_later(partial(self._taken, run))
 
     def read(self, delayed: Delayed) -> None:
         """Tell that a finished result was read."""
-        self.post(partial(self._used, delayed))
+        self._post_later(partial(self._used, delayed))
 
     def taken_and_read(self, run: Run, delayed: Delayed) -> None:
         """Tell both at once."""
-        self.post(partial(self._taken_and_read, run, delayed))
+        self._post_later(partial(self._taken_and_read, run, delayed))
 
     def close(self) -> None:
         """Compute nothing more; return when every worker has ended."""
@@ -98,9 +100,22 @@ class Scheduler(threading.Thread):
             self.post(self._stop)
             self.join()
 
+    def _post_later(self, action: Callable[[], None]) -> None:
+        """Run `action` when something else happens: waking a thread costs more than most actions.
+
+        The order matters: who posts looks at `_drowsy` after it has appended, the thread looks at
+        its inbox after it has set `_drowsy`. One of them sees the other.
+        """
+        self._inbox.append(action)
+        if self._drowsy:
+            self._ring()
+
     def post(self, action: Callable[[], None]) -> None:
         """Run `action` in the thread of the scheduler."""
         self._inbox.append(action)
+        self._ring()
+
+    def _ring(self) -> None:
         with contextlib.suppress(OSError):  # it is awake already, or has ended
             self._alarm_in.send(b"!")
 
@@ -123,12 +138,18 @@ class Scheduler(threading.Thread):
     def _act(self) -> None:
         next_look = time.monotonic() + TICK_S
         while not self._stopping and (now := time.monotonic()) < next_look:
-            timeout_s = next_look - now if self._crew.restless else None
-            for key, _ in self._selector.select(timeout_s):
+            for key, _ in self._selector.select(self._rest_s(next_look - now)):
                 key.data()
             self._empty_inbox()
             self._dispatch()
         self._crew.look(alone=self._alone is not None)
+
+    def _rest_s(self, until_look_s: float) -> float | None:
+        """Say how long to wait for something to happen; None is for ever."""
+        self._drowsy = not self._crew.restless or self._paused()
+        if self._drowsy and self._inbox:
+            return 0.0
+        return until_look_s if self._crew.restless else None
 
     def _empty_inbox(self) -> None:
         while self._inbox and not self._stopping:
