@@ -16,9 +16,9 @@ def small(col: int) -> xr.Dataset:
     return xr.Dataset({"z": (("row", "col"), np.full((4, 4), col))})
 
 
-def blob(col: int, big_from: int) -> CarsDict:
-    """Give a result of 8 MB from some tile on, and of 30 kB before."""
-    return CarsDict({"blob": np.zeros(8_000_000 if col >= big_from else 30_000, dtype=np.uint8)})
+def blob() -> CarsDict:
+    """Give a result of 8 MB."""
+    return CarsDict({"blob": np.zeros(8_000_000, dtype=np.uint8)})
 
 
 def size(tile: CarsDict) -> CarsDict:
@@ -51,8 +51,8 @@ def play(out_dir: Path, conf: dict[str, Any], what: str, big_from: int = 10) -> 
             dataset.create_grid(4 * TILES, 4, 4, 4)
         for col in range(TILES):
             rasters[0, col] = create(small)(col)
-            if what == "results":
-                notes[0, col] = create(size)(create(blob)(col, big_from))
+            if what == "results" and col >= big_from:
+                notes[0, col] = create(size)(create(blob)())
             else:
                 notes[0, col] = create(text)(col, big_from)
         orchestrator.add_to_save_lists(out_dir / "rasters.tif", "z", rasters)

@@ -15,6 +15,9 @@ from batuta.orchestrator.disk import disk_full_error, full_disk_in, stop_if_full
 from tests.orchestrator.filling import TILES, play
 
 MULTIPROCESSING: dict[str, Any] = {"mode": "multiprocessing", "factorize_tasks": False}
+FIRST_DONE = TILES + 5
+"""Tiles that come first; workers may be given the large ones before the last small ones end."""
+
 CASES = {
     "results": ("results", MULTIPROCESSING),
     "outputs": ("outputs", MULTIPROCESSING),
@@ -61,7 +64,7 @@ def test_it_stops_at_once_and_goes_on_when_there_is_room(
     error = caught.value
     assert error.folder == str(out_dir)
     assert error.total == 2 * TILES
-    assert TILES + 9 <= error.done < 2 * TILES - 10
+    assert FIRST_DONE <= error.done < 2 * TILES - 10
     assert f"{error.done} of 80 tiles are done, and computing stopped" in str(error)
     for name in ("rasters.tif", "notes.json"):
         assert not manifest(out_dir, name)["complete"]
@@ -69,8 +72,8 @@ def test_it_stops_at_once_and_goes_on_when_there_is_room(
     grow(small_disk)
     play(out_dir, conf | {"resume": True}, what)
     # All tiles that were done were kept, but for the one whose journal had no room.
-    assert manifest(out_dir, "rasters.tif")["tiles"]["kept"] == TILES
-    assert manifest(out_dir, "notes.json")["tiles"]["kept"] >= error.done - TILES - 1
+    kept = [manifest(out_dir, name)["tiles"]["kept"] for name in ("rasters.tif", "notes.json")]
+    assert sum(kept) >= error.done - 1
     (tmp_path / "whole").mkdir()
     play(tmp_path / "whole", {"mode": "sequential"}, what)
     for name in ("rasters.tif", "notes.json"):
@@ -81,9 +84,10 @@ def test_without_resume_what_is_done_is_saved_as_far_as_there_is_room(small_disk
     out_dir = small_disk / "out"
     with pytest.raises(DiskFullError) as caught:
         play(out_dir, MULTIPROCESSING, "results")
-    assert manifest(out_dir, "rasters.tif")["tiles"]["saved"] == TILES
-    notes = json.loads((out_dir / "notes.json").read_text())
-    assert len(notes) == caught.value.done - TILES
+    names = ("rasters.tif", "notes.json")
+    saved = [manifest(out_dir, name)["tiles"]["saved"] for name in names]
+    assert sum(saved) == caught.value.done >= FIRST_DONE
+    assert len(json.loads((out_dir / "notes.json").read_text())) == saved[1]
     assert not manifest(out_dir, "notes.json")["complete"]
     assert not list(out_dir.glob(".*"))
 

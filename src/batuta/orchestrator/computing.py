@@ -179,8 +179,8 @@ class TileRun:
         try:
             outcome, without = self._hand_over(tile, place)
         except Exception as error:  # noqa: BLE001 - whatever a format or a program raises fails the tile
-            if place.entry.saver is not None:
-                stop_if_full(error, place.entry.saver.folders())
+            saver = place.entry.saver
+            stop_if_full(error, () if saver is None else saver.folders())
             self._fail(place, _cause(error), error)
             return
         self.done += 1
@@ -195,8 +195,13 @@ class TileRun:
             if entry.saver is not None:
                 entry.saver.skip()
             return TileOutcome.EMPTY, ()
-        tile = self._final(entry, tile)
-        self._replace(place, tile)
+        try:
+            tile = self._final(entry, tile)
+            self._replace(place, tile)
+        except Exception as error:
+            if entry.saver is not None:
+                entry.saver.fail(row, col, _cause(error))
+            raise
         if entry.saver is not None:
             return TileOutcome.SAVED, entry.saver.save(tile, row, col)
         return (TileOutcome.REPLACED if entry.replaced else TileOutcome.COMPUTED), ()
@@ -235,7 +240,7 @@ class TileRun:
 
     def _fail(self, place: Place, cause: str, error: Exception | None = None) -> None:
         failure = TileFailure(place.entry.name, place.row, place.col, cause)
-        LOG.error("%s", failure, exc_info=error)
+        LOG.error("%s failed: %s", place, cause, exc_info=error)
         self.failures.append(failure)
         self._notify(TileFailed(place.entry.name, place.row, place.col, cause))
 

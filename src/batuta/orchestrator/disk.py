@@ -66,9 +66,9 @@ def stop_if_full(error: Exception, folders: Iterable[Path]) -> None:
     """
     if full_disk_in(error) is not None:
         raise error
-    folder, free = fullest(folders)
-    if not isinstance(error, TileError) and free < FULL_BELOW_BYTES:
-        raise OSError(errno.ENOSPC, str(error), str(folder / "output")) from error
+    for folder in () if isinstance(error, TileError) else folders:
+        if fullest([folder])[1] < FULL_BELOW_BYTES:
+            raise OSError(errno.ENOSPC, str(error), str(folder / "output")) from error
 
 
 def disk_full_error(

@@ -309,17 +309,15 @@ class Orchestrator:
     def _end_early(self, error: BaseException) -> None:
         """Keep what is done; where a disk is full, raise that instead."""
         done, total = (0, 0) if self._run is None else (self._run.done, self._run.total)
-        full = disk_full_error(error, self._folders(), done, total)
+        savers = self._registry.savers()
+        folders = {folder for saver in savers for folder in saver.folders()}
+        folders |= {self._folder or shared_memory_folder(), shared_memory_folder()}
+        full = disk_full_error(error, folders, done, total)
         if full is not None:
             self.cluster.cleanup()  # what it holds may be what is lacking
-        end_early(self._registry.savers(), self._record, full or error)
+        end_early(savers, self._record, full or error)
         if full is not None:
             raise full from error
-
-    def _folders(self) -> set[Path]:
-        """List where this run writes."""
-        outputs = {folder for saver in self._registry.savers() for folder in saver.folders()}
-        return outputs | {self._folder or shared_memory_folder(), shared_memory_folder()}
 
     def _tell_failures(self) -> None:
         run, self._run = self._run, None

@@ -9,9 +9,10 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final
 
+import xarray as xr
+
 from batuta.cluster.worker import describe
 from batuta.datasets import Descriptor, SaveOptions, TileError
-from batuta.datasets.formats import ARRAYS
 from batuta.orchestrator.contract import Readable, SavedDataset
 from batuta.orchestrator.manifest import Manifest
 
@@ -163,7 +164,8 @@ class OutputFile:
         return generated
 
     def _lacks_tag(self, tile: Any) -> bool:
-        if self.dataset.dataset_type != ARRAYS or self.spec.tag in tile:
+        # What is no Dataset at all is refused when it is written.
+        if not isinstance(tile, xr.Dataset) or self.spec.tag in tile:
             return False
         if not self.spec.optional_data and not self._warned:
             self._warned = True

@@ -1,0 +1,112 @@
+"""Whatever happens to a tile, at any stage of its life: the others are saved, and it is named."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batuta.orchestrator import TileFailure, TilesFailedError
+from tests.orchestrator.failing import CAUSES, COLS, GOOD, STAGES, WAYS, play
+
+MULTIPROCESSING: dict[str, Any] = {
+    "mode": "multiprocessing",
+    "per_job_timeout": 1,
+    "max_tasks_per_worker": 1000,
+}
+SEQUENTIAL: dict[str, Any] = {"mode": "sequential", "resume": True}
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What is saved when nothing fails."""
+    folder = tmp_path_factory.mktemp("whole")
+    play(folder, {"mode": "sequential"}, "first task")
+    return (folder / "tiles.tif").read_bytes()
+
+
+def manifest(out_dir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out_dir / "tiles.tif.manifest.json").read_text())
+    return found
+
+
+def expected_places(stage: str) -> set[tuple[int, int]]:
+    """Say which tiles fail: a wrong type that a task returns fails the task that takes it."""
+    rows = (0, 1) if stage in {"shared input", "final function"} else (0,)
+    return {(row, col) for row in rows for col in range(len(WAYS))}
+
+
+def check_causes(stage: str, failures: tuple[TileFailure, ...]) -> None:
+    for failure in failures:
+        if stage == "saving":
+            assert "a tile of 3 x 3 pixels given, its window is of 4 x 4" in failure.cause
+        elif stage == "final function":
+            assert failure.cause == f"TileError: column {failure.col} is not wanted"
+        else:
+            assert CAUSES[COLS[failure.col]] in failure.cause
+
+
+@pytest.mark.parametrize("resume", [False, True], ids=["", "resume"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_failing_tiles_are_named_and_the_others_are_saved(
+    stage: str, resume: bool, whole: bytes, tmp_path: Path
+) -> None:
+    conf = MULTIPROCESSING | {"resume": resume}
+    trouble = tmp_path / "trouble"
+    trouble.touch()
+    with pytest.raises(TilesFailedError) as caught:
+        play(tmp_path, conf, stage)
+    places = {(each.row, each.col) for each in caught.value.failures}
+    assert places == expected_places(stage)
+    check_causes(stage, caught.value.failures)
+    account = manifest(tmp_path)
+    assert account["tiles"]["failed"] == len(places)
+    assert account["tiles"]["saved"] == 2 * len(COLS) - len(places)
+    assert not account["complete"]
+    assert not list(tmp_path.glob("tmp_save_disk*"))
+    trouble.unlink()
+    play(tmp_path, conf, stage)
+    account = manifest(tmp_path)
+    assert account["complete"]
+    assert account["tiles"]["kept"] == (2 * len(COLS) - len(places) if resume else 0)
+    assert (tmp_path / "tiles.tif").read_bytes() == whole
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_in_this_process_with_resume_what_raises_fails_its_tiles_alone(
+    stage: str, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for way in ("exit", "kill", "hang"):  # they would end or stop the tests themselves
+        monkeypatch.setitem(WAYS, way, WAYS["raise"])
+        monkeypatch.setitem(CAUSES, way, CAUSES["raise"])
+    trouble = tmp_path / "trouble"
+    trouble.touch()
+    with pytest.raises(TilesFailedError) as caught:
+        play(tmp_path, SEQUENTIAL, stage)
+    assert {(each.row, each.col) for each in caught.value.failures} == expected_places(stage)
+    check_causes(stage, caught.value.failures)
+    trouble.unlink()
+    play(tmp_path, SEQUENTIAL, stage)
+    assert (tmp_path / "tiles.tif").read_bytes() == whole
+
+
+@pytest.mark.parametrize("conf", [MULTIPROCESSING, SEQUENTIAL], ids=lambda conf: conf["mode"])
+def test_missing_tiles_may_be_a_warning_with_the_same_list(
+    conf: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "trouble").touch()
+    orchestrator = play(tmp_path, conf | {"on_tile_failure": "continue"}, "saving")
+    assert {(each.row, each.col) for each in orchestrator.failures} == expected_places("saving")
+    check_causes("saving", tuple(orchestrator.failures))
+    (told,) = [each for each in caplog.records if "tiles failed" in each.getMessage()]
+    assert told.levelno == logging.WARNING
+    assert told.getMessage() == str(TilesFailedError(orchestrator.failures, 2 * len(COLS)))
+    assert manifest(tmp_path)["tiles"]["failed"] == len(WAYS)
+
+
+def test_every_way_to_fail_has_its_column() -> None:
+    assert set(COLS) == {*WAYS, GOOD}
+    assert set(CAUSES) == set(WAYS)

@@ -1,0 +1,130 @@
+"""What people see while a program runs, and find in its log afterwards."""
+
+import io
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batuta.orchestrator import RunEnded, RunStarted, TileDone, TileFailed, TileOutcome, TileRetried
+from batuta.orchestrator.events import TileKept
+from batuta.orchestrator.screen import ON_SCREEN, ProgressBar, Screen
+
+PROGRAM = """
+import sys, warnings
+from pathlib import Path
+from tests.orchestrator.failing import play
+warnings.simplefilter("ignore")
+conf = {"mode": "multiprocessing", "on_tile_failure": "continue", "per_job_timeout": 1}
+if __name__ == "__main__":
+    play(Path(sys.argv[1]), conf, "first task")
+"""
+
+
+def test_a_program_without_logging_shows_its_troubles_one_line_each(tmp_path: Path) -> None:
+    (tmp_path / "trouble").touch()
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        env={"PYTHONPATH": "."},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    lines = done.stderr.splitlines()
+    assert any(
+        line.startswith("batuta: tiles[0, 3] is retried: WorkerLostError: ")
+        and "signal 9" in line
+        and line.endswith("(in task source)")
+        for line in lines
+    )
+    assert "batuta: tiles[0, 0] failed: ValueError: no light (in task source)" in lines
+    assert any("tiles[0, 4] is retried: TaskTimeoutError: killed" in line for line in lines)
+    assert "batuta: 6 of 20 tiles failed:" in lines
+    assert "Traceback" not in done.stderr
+    assert all(line.startswith(("batuta: ", "  tiles[0, ")) for line in lines)
+    log = (tmp_path / "batuta.log").read_text()
+    assert "WARNING [process " in log
+    assert "tiles[0, 3] is retried" in log
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Have people look at this; no fixture, before which pytest would place its own."""
+    made = Terminal()
+    monkeypatch.setattr(sys, "stderr", made)
+    return made
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """A logger that writes on the screen alone."""
+    made = logging.getLogger("batuta.test.screen")
+    made.propagate = False
+    made.setLevel(logging.INFO)
+    screen = Screen()
+    made.addHandler(screen)
+    yield made
+    made.removeHandler(screen)
+
+
+def test_the_bar_tells_what_is_computed_and_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+    bar = ProgressBar()
+    for event in (
+        RunStarted(4),
+        TileKept("maps", 0, 0, TileOutcome.SAVED),
+        TileDone("heights", 0, 0, TileOutcome.SAVED),
+        TileRetried("heights", 0, 1, "why"),
+        TileRetried("heights", 1, 1, "why"),
+        TileDone("heights", 0, 1, TileOutcome.SAVED),
+        TileFailed("heights", 1, 1, "why"),
+        RunEnded(3, 1, 4),
+    ):
+        bar.on_event(event)
+    last = screen.getvalue().split("\r")[-1]
+    assert last.startswith("heights: 100%")
+    assert "4/4" in last
+    assert "2 retried, 1 failed" in last
+
+
+def test_a_warning_stands_above_the_bar(
+    monkeypatch: pytest.MonkeyPatch, logger: logging.Logger
+) -> None:
+    screen = terminal(monkeypatch)
+    bar = ProgressBar()
+    bar.on_event(RunStarted(2))
+    logger.warning("heights[0, 1] is retried")
+    bar.on_event(RunEnded(0, 0, 2))
+    shown = screen.getvalue()
+    assert "\rbatuta: heights[0, 1] is retried\n" in shown
+    assert shown.rstrip().rsplit("\r", 1)[-1].startswith("Tiles:   0%")
+
+
+def test_only_warnings_and_what_people_asked_for_are_shown(
+    monkeypatch: pytest.MonkeyPatch, logger: logging.Logger
+) -> None:
+    screen = terminal(monkeypatch)
+    logger.info("a detail")
+    logger.info("resumed: 3 of 4 tiles were there", extra=ON_SCREEN)
+    logger.error("it failed", exc_info=ValueError("deep inside"))
+    assert screen.getvalue() == "batuta: resumed: 3 of 4 tiles were there\nbatuta: it failed\n"
+
+
+def test_away_from_a_terminal_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", silent)
+    bar = ProgressBar()
+    bar.on_event(RunStarted(2))
+    bar.on_event(TileDone("heights", 0, 0, TileOutcome.SAVED))
+    bar.on_event(RunEnded(1, 0, 2))
+    assert not silent.getvalue()
