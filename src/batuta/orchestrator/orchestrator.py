@@ -27,13 +27,12 @@ from batuta.orchestrator.records import NoRecord, RunRecord
 from batuta.orchestrator.registry import CarsDatasetRegistry, Registered
 from batuta.orchestrator.resume import ResumeFolder, check_resumable, prepare
 from batuta.orchestrator.saver import OutputSpec
+from batuta.orchestrator.saving_infos import DATASET_KEY, flatten_object, update_saving_infos
 from batuta.orchestrator.screen import ProgressBar
 
-LOG: Final = logging.getLogger(__name__)
+__all__ = ["DATASET_KEY", "Orchestrator", "flatten_object", "update_saving_infos"]
 
-DATASET_KEY: Final = "cars_ds_id"
-ROW_KEY: Final = "cars_ds_row"
-COL_KEY: Final = "cars_ds_col"
+LOG: Final = logging.getLogger(__name__)
 
 
 class Orchestrator:
@@ -382,34 +381,6 @@ class Orchestrator:
     def reset_registries(self) -> None:
         """Forget the CarsDatasets that are registered."""
         self._registry.clear()
-
-
-def flatten_object(cars_ds_list: Sequence[CarsDataset], delayed_type: type) -> list[Any]:
-    """List the delayed objects of CarsDatasets, dataset after dataset, row by row.
-
-    Parameters
-    ----------
-    cars_ds_list : list of CarsDataset
-        Where to look.
-    delayed_type : type
-        As the cluster's `delayed_type`.
-    """
-    return [
-        dataset[position]
-        for dataset in cars_ds_list
-        for position in dataset.positions()
-        if dataset[position] is not None and isinstance(dataset[position], delayed_type)
-    ]
-
-
-def update_saving_infos(
-    saving_info_left: Mapping[str, Any], row: int | None = None, col: int | None = None
-) -> dict[str, Any]:
-    """Give a copy of the saving information of a CarsDataset, for its tile at `row`, `col`."""
-    position = {ROW_KEY: row, COL_KEY: col}
-    return dict(saving_info_left) | {
-        key: value for key, value in position.items() if value is not None
-    }
 
 
 def _output_problems(spec: OutputSpec, dataset: object) -> list[str]:
