@@ -6,7 +6,7 @@ Each run takes a minute or more: ``make compat-cars`` has what they need.
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
@@ -120,6 +120,15 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
     assert_same_rasters(tmp_path / "out", stock)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Have what is started hear Ctrl-C, even where these tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_no_process_and_no_temporary_file(inputs: Path, tmp_path: Path) -> None:
     with cars(BATUTA, inputs, tmp_path / "out", TWO_WORKERS) as process:
         wait_for(process, IN_THE_MIDDLE)
