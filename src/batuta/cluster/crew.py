@@ -31,6 +31,10 @@ AHEAD_MAX_STEPS: Final = 7
 """Together less than what a socket holds: sending to a busy worker never waits. The call of a step
 takes `store.INLINE_MAX_BYTES` at most."""
 
+ROLL_CALL_S: Final = 0.5
+"""How often workers are looked for that died without a sound: what they started holds their link
+open."""
+
 LEAVE_S: Final = 1.0
 """How long a worker that said its last word may take to end."""
 
@@ -91,6 +95,7 @@ class Crew:
         self._false_starts: Counter[int] = Counter()
         """In a row, by how many are too many."""
         self._average_s = AHEAD_S
+        self._next_roll_call = 0.0
         self._to_flush: dict[Worker, None] = {}
 
     @property
@@ -283,9 +288,11 @@ class Crew:
         alone : bool
             Whether the job that runs has the machine for itself, and the memory of all.
         """
-        for worker in [each for each in self._listening if each.gone()]:
-            self._hear_last_words(worker)
         now = time.monotonic()
+        if now >= self._next_roll_call:
+            self._next_roll_call = now + ROLL_CALL_S
+            for worker in [each for each in self._listening if each.gone()]:
+                self._hear_last_words(worker)
         for worker, since in list(self._leaving.items()):
             if worker.gone():
                 self._bury(worker)
