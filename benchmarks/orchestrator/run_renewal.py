@@ -4,6 +4,7 @@ Tells the gaps between the last task of a worker and the first of the one in its
 processor time of all processes.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -52,9 +53,12 @@ def gaps_s(tasks: list[Ran]) -> list[float]:
 
 def processor_s() -> float:
     """Give the processor time of this process and of all that it started, ended ones included."""
-    times = [psutil.Process().cpu_times()]
-    times += [child.cpu_times() for child in psutil.Process().children(recursive=True)]
-    return float(sum(sum(each[:4]) for each in times))
+    while True:
+        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        with contextlib.suppress(
+            psutil.NoSuchProcess
+        ):  # one ended meanwhile: its time is another's
+            return float(sum(sum(process.cpu_times()[:4]) for process in processes))
 
 
 def main(max_tasks: int, tasks: int, folder: Path) -> None:
