@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-_TAKEN_BACK: Final = struct.Struct("<qq")
-_DOING: Final = struct.Struct("<qq")
-_SINCE: Final = struct.Struct("<d")
+# Native: each number is stored at one go, so that nobody reads half of it.
+_TAKEN_BACK: Final = struct.Struct("@qq")
+_DOING: Final = struct.Struct("@qq")
+_SINCE: Final = struct.Struct("@d")
 _SINCE_AT: Final = _TAKEN_BACK.size
 _DOING_AT: Final = _SINCE_AT + _SINCE.size
 _SIZE: Final = _DOING_AT + _DOING.size

@@ -33,6 +33,8 @@ class Watch:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self._late: dict[Worker, tuple[int, int]] = {}
+        """The order and the step that each worker was late with at the last look."""
 
     def verdict(self, worker: Worker, *, alone: bool) -> ClusterError | None:
         """Say why this worker must be killed; None when all is well.
@@ -47,9 +49,15 @@ class Watch:
         return self._overtime(worker) or self._overweight(worker, alone=alone)
 
     def _overtime(self, worker: Worker) -> ClusterError | None:
+        """Condemn a task that is over its time at two looks: what is told changes meanwhile."""
         doing = worker.doing()
         if doing.step == RESTING or doing.for_s <= self.limits.job_timeout_s:
+            self._late.pop(worker, None)
             return None
+        if self._late.get(worker) != (doing.number, doing.step):
+            self._late[worker] = (doing.number, doing.step)
+            return None
+        del self._late[worker]
         return TaskTimeoutError(
             f"killed: it ran for more than {self.limits.job_timeout_s:g} s (per_job_timeout)"
         )
