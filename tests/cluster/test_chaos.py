@@ -1,5 +1,6 @@
 """Workers killed again and again: every result comes, and is right."""
 
+import contextlib
 import random
 from multiprocessing import forkserver
 from pathlib import Path
@@ -70,4 +71,5 @@ def kill_a_worker(choices: random.Random) -> None:
     server: Any = forkserver._forkserver
     workers = psutil.Process(server._forkserver_pid).children()
     if workers:
-        choices.choice(workers).kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
+            choices.choice(workers).kill()

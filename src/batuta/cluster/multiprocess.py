@@ -135,12 +135,16 @@ class _Engine:
 
     def __init__(self, config: MultiprocessingConfig, out_dir: Path | None) -> None:
         self.store = ResultStore(_results_parent(config, out_dir))
+        self._hand_store = ResultStore(None) if config.dump_to_disk else self.store
         # A program that ends without cleaning up leaves no file all the same.
-        self._removal = weakref.finalize(self, self.store.close)
+        self._removals = [
+            weakref.finalize(self, store.close) for store in (self.store, self._hand_store)
+        ]
         self.scheduler = Scheduler(
             PoolSettings(
                 start_method=config.mp_mode,
                 folder=str(self.store.folder),
+                hand_folder=str(self._hand_store.folder),
                 log_folder=_log_folder(out_dir),
                 log_level=logging.getLogger("batuta").getEffectiveLevel(),
             ),
@@ -158,7 +162,8 @@ class _Engine:
         try:
             self.scheduler.close()
         finally:
-            self._removal()
+            for remove in self._removals:
+                remove()
 
 
 def _results_parent(config: MultiprocessingConfig, out_dir: Path | None) -> Path | None:

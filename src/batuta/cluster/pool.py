@@ -23,7 +23,7 @@ import psutil
 
 from batuta.cluster import preload
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.frames import Piece, Reader, framed, send
+from batuta.cluster.frames import Reader, framed
 from batuta.cluster.graph import Job
 from batuta.cluster.pulse import RESTING, Doing, Pulse, pulse_path
 from batuta.cluster.store import Stored
@@ -43,6 +43,7 @@ class PoolSettings:
 
     start_method: str
     folder: str
+    hand_folder: str
     log_folder: str | None
     log_level: int
     preload: tuple[str, ...] = PRELOADED
@@ -138,7 +139,7 @@ class Worker:
         self.sentinel = -1
         self._next_number = 0
         self._reader: Reader | None = None
-        self._outbox: list[Piece] = []
+        self._outbox: list[bytes] = []
         self._child: Any = None
 
     # Called in the thread of the personnel
@@ -149,6 +150,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         setup = WorkerSetup(
             folder=self.settings.folder,
+            hand_folder=self.settings.hand_folder,
             pulse=self.pulse.path,
             imports=preload.modules(),
             log_folder=self.settings.log_folder,
@@ -196,11 +198,10 @@ class Worker:
     def assign(self, job: Job, order: JobOrder, calls: list[Stored]) -> None:
         """Give it a job, sent by `flush`."""
         message = framed(order)
-        size = sum(map(len, message))
-        self.assigned.append(Assignment(order.number, job, calls, size))
+        self.assigned.append(Assignment(order.number, job, calls, len(message)))
         self.given += 1
         self.leaving = order.last
-        self._outbox += message
+        self._outbox.append(message)
 
     def next_number(self) -> int:
         """Number the next order."""
@@ -209,10 +210,11 @@ class Worker:
 
     def flush(self) -> None:
         """Send what it was given."""
-        message, self._outbox = self._outbox, []
+        message = b"".join(self._outbox)
+        self._outbox.clear()
         # Of a worker that died, the silence will tell.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            send(self.socket(), message)
+            self.socket().sendall(message)
 
     def messages(self) -> list[Any]:
         """Give what it said.

@@ -27,16 +27,15 @@ _LOCK_FILE: Final = "owner.lock"
 _PREFIX: Final = "batuta-"
 
 
-HANDED_MAX_BYTES: Final = 1 << 20
-"""Results up to this size go straight to the main process, when no task waits for them."""
+HANDED_MAX_BYTES: Final = 16 << 20
+"""Results up to this size are handed to the main process in memory, when it alone reads them."""
 
 
 class Stored(NamedTuple):
-    """Where a result is: in the file `path`, or here in `inline` and `buffers`."""
+    """Where a result is: in the file `path`, or here in `inline`."""
 
     path: str | None
     inline: bytes | None = None
-    buffers: tuple[Any, ...] = ()
 
     def discard(self) -> None:
         """Delete the file, if there is one; those who have mapped it keep it."""
@@ -102,7 +101,7 @@ def _locked(path: Path, mode: str = "xb") -> IO[bytes]:
 _NAMES: Final = itertools.count()
 
 
-def put(value: Any, folder: str, *, handed: bool = False) -> Stored:
+def put(value: Any, folder: str, *, hand_folder: str | None = None) -> Stored:
     """Write `value` in a new file of `folder`, or inside what is returned where it is small.
 
     Parameters
@@ -111,18 +110,26 @@ def put(value: Any, folder: str, *, handed: bool = False) -> Stored:
         Whatever can be pickled.
     folder : str
         Of the store.
-    handed : bool
-        Whether the main process alone will read it: then it is inside up to 1 MiB, its buffers
-        ready to be sent without a copy.
+    hand_folder : str, optional
+        A folder in memory, to be preferred up to `HANDED_MAX_BYTES` while there is room.
     """
-    held: list[pickle.PickleBuffer] = []
-    body = pickle.dumps(value, protocol=5, buffer_callback=held.append)
-    buffers = [buffer.raw() for buffer in held]
+    buffers: list[memoryview] = []
+    body = pickle.dumps(
+        value, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw())
+    )
     size = len(body) + sum(buffer.nbytes for buffer in buffers)
-    if handed and size <= HANDED_MAX_BYTES:
-        return Stored(None, body, tuple(pickle.PickleBuffer(buffer) for buffer in buffers))
     if size <= INLINE_MAX_BYTES:
         return Stored(None, pickle.dumps(value, protocol=5) if buffers else body)
+    if hand_folder is not None and size <= HANDED_MAX_BYTES:
+        try:
+            return _put_file(hand_folder, body, buffers)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # shared memory is small in some containers
+                raise
+    return _put_file(folder, body, buffers)
+
+
+def _put_file(folder: str, body: bytes, buffers: list[memoryview]) -> Stored:
     # The process id keeps apart the names given by different workers.
     path = f"{folder}/{os.getpid()}-{next(_NAMES)}"
     try:
@@ -147,9 +154,7 @@ def _write(stream: IO[bytes], body: bytes, buffers: list[memoryview]) -> None:
 def fetch(stored: Stored) -> Any:
     """Give the value of a result; its arrays are mapped, and changing them changes no other's."""
     if stored.path is None:
-        return pickle.loads(  # noqa: S301 - written by our own processes
-            stored.inline or b"", buffers=stored.buffers
-        )
+        return pickle.loads(stored.inline or b"")  # noqa: S301 - written by our own processes
     content = _content(stored.path)
     (count,) = _HEADER.unpack_from(content)
     sizes = struct.unpack_from(f"<{count}Q", content, _HEADER.size)

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import psutil
 
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.frames import Reader, framed, send
+from batuta.cluster.frames import Reader, framed
 from batuta.cluster.pulse import RESTING, Pulse
 from batuta.cluster.store import Stored, fetch, put
 
@@ -41,6 +41,8 @@ class WorkerSetup:
 
     folder: str
     """Where it writes results."""
+    hand_folder: str
+    """Where it writes those that the main process alone will read: in memory."""
     pulse: str
     """File in which it tells what it does."""
     imports: tuple[str, ...]
@@ -144,9 +146,9 @@ def serve(link: socket.socket, setup: WorkerSetup) -> None:
     try:
         pulse = _start(setup)
     except Exception as error:  # noqa: BLE001 - told to the main process, which decides
-        send(link, framed(Ready(describe(error))))
+        link.sendall(framed(Ready(describe(error))))
         return
-    send(link, framed(Ready(None)))
+    link.sendall(framed(Ready(None)))
     reader = Reader(link)
     orders: deque[JobOrder] = deque()
     with contextlib.suppress(EOFError, BrokenPipeError):  # the main process is gone, or lets go
@@ -156,7 +158,7 @@ def serve(link: socket.socket, setup: WorkerSetup) -> None:
             order = orders.popleft()
             if not pulse.begin(order.number):
                 continue
-            send(link, framed(run_job(order, pulse, setup.folder)))
+            link.sendall(framed(run_job(order, pulse, setup)))
             pulse.step(order.number, RESTING)
             if order.last:
                 return
@@ -211,7 +213,7 @@ class _TileFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
-def run_job(order: JobOrder, pulse: Pulse, folder: str) -> JobDone | JobFailed:
+def run_job(order: JobOrder, pulse: Pulse, setup: WorkerSetup) -> JobDone | JobFailed:
     """Run the steps of a job, one after the other; what they raise is returned."""
     began = time.monotonic()
     name = ""
@@ -223,7 +225,7 @@ def run_job(order: JobOrder, pulse: Pulse, folder: str) -> JobDone | JobFailed:
                 pulse.step(order.number, index)
             _RUNNING.results = outputs_of(_call(step), step.nout)
         stored = tuple(
-            put(value, folder, handed=keep is Keep.HANDED) if keep else None
+            _put(value, keep, setup) if keep else None
             for value, keep in zip(_RUNNING.results, order.keep, strict=True)
         )
         return JobDone(order.number, stored, _own_ram_bytes(), time.monotonic() - began)
@@ -233,6 +235,12 @@ def run_job(order: JobOrder, pulse: Pulse, folder: str) -> JobDone | JobFailed:
     finally:
         _RUNNING.results = ()
         _RUNNING.tile = ""
+
+
+def _put(value: Any, keep: Keep, setup: WorkerSetup) -> Stored:
+    if keep is Keep.HANDED:
+        return put(value, setup.folder, hand_folder=setup.hand_folder)
+    return put(value, setup.folder)
 
 
 def _call(step: Step) -> Any:
