@@ -1,7 +1,7 @@
 """How busy two cores are with tasks of 50 ms that hold the interpreter."""
 
 from benchmarks.orchestrator.figures import Figure, Target
-from benchmarks.orchestrator.measure import FOLDER, Subject, best, take_turns
+from benchmarks.orchestrator.measure import FOLDER, Result, Subject, best, take_turns
 from benchmarks.orchestrator.run_busy import TASK_S
 
 CORES = 2
@@ -13,31 +13,23 @@ def figures(*, quick: bool) -> list[Figure]:
     The tasks count processor time: what else takes the cores, the main process of Batuta
     included, is not being busy.
     """
-    sizes = (80, 240) if quick else (100, 500)
+    tasks = 200 if quick else 400
     subjects = {
-        f"{side} {tasks}": Subject("run_busy", (side, str(tasks), FOLDER))
-        for tasks in sizes
-        for side in ("batuta", "plain")
+        side: Subject("run_busy", (side, str(tasks), FOLDER)) for side in ("batuta", "plain")
     }
-    results = take_turns(subjects, 2 if quick else 3)
-    times_s = {name: best(each) for name, each in results.items()}
-    small, large = sizes
-    running = {
-        side: _busy(large - small, times_s[f"{side} {large}"] - times_s[f"{side} {small}"])
-        for side in ("batuta", "plain")
-    }
-    in_all = {side: _busy(large, times_s[f"{side} {large}"]) for side in ("batuta", "plain")}
+    results = take_turns(subjects, 2 if quick else 5)
     return [
-        _line("running", running, Target("at least", 95)),
-        _line(f"in all, {large} tasks", in_all, None),
+        _line("running", tasks, results, "running_s", Target("at least", 95)),
+        _line(f"in all, {tasks} tasks", tasks, results, "time_s", None),
     ]
 
 
-def _busy(tasks: int, time_s: float) -> float:
-    return 100 * tasks * TASK_S / (CORES * time_s)
-
-
-def _line(part: str, percent: dict[str, float], target: Target | None) -> Figure:
+def _line(
+    part: str, tasks: int, results: dict[str, list[Result]], key: str, target: Target | None
+) -> Figure:
+    percent = {
+        side: 100 * tasks * TASK_S / (CORES * best(each, key)) for side, each in results.items()
+    }
     return Figure(
         what=f"cores busy with tasks of 50 ms, {part}",
         measured=f"{percent['batuta']:.1f} %",
