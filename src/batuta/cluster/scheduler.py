@@ -18,13 +18,14 @@ from functools import partial
 from typing import Final
 
 from batuta.cluster.crew import AHEAD_MAX_STEPS, MAX_STARTS, Crew, discard
-from batuta.cluster.errors import ClusterError, TaskFailedError, WorkerMemoryError
+from batuta.cluster.errors import ClusterError, WorkerMemoryError
+from batuta.cluster.failures import failed_task, loss, raised_error
 from batuta.cluster.graph import Job, Plan, ReadyJobs, make_plan
 from batuta.cluster.pool import Assignment, PoolSettings, Worker, modules_for
 from batuta.cluster.runs import Run
 from batuta.cluster.store import Stored
 from batuta.cluster.tasks import Delayed, Task, call_of
-from batuta.cluster.watch import Limits, loss
+from batuta.cluster.watch import Limits
 from batuta.cluster.worker import JobDone, JobFailed, JobOrder, Keep, Step, describe
 
 LOG: Final = logging.getLogger(__name__)
@@ -258,7 +259,7 @@ class Scheduler(threading.Thread):
             self._crew.give_back(worker)
             self._alone = None
             reason = f"its call cannot be sent to a worker: {describe(error)}"
-            self._fail(job, _failed(job.first.name, reason, error))
+            self._fail(job, failed_task(job.first.name, reason, error))
             return
         run = self._runs[0]
         order = JobOrder(
@@ -287,7 +288,7 @@ class Scheduler(threading.Thread):
         if isinstance(outcome, JobDone):
             self._done(job, outcome.outputs)
         else:
-            self._fail(job, _error_of(outcome))
+            self._fail(job, raised_error(outcome))
 
     def on_loss(self, worker: Worker, assigned: Sequence[Assignment]) -> None:
         """Take the jobs of a worker that died: what it had not begun goes to others."""
@@ -312,7 +313,7 @@ class Scheduler(threading.Thread):
                 self._heavy.append(job)
             else:
                 task = job.steps[max(doing.step, 0)]
-                self._fail(job, _failed(task.name, describe(reason), reason))
+                self._fail(job, failed_task(task.name, describe(reason), reason))
 
     def _done(self, job: Job, outputs: Sequence[Stored | None]) -> None:
         run = self._runs[0]
@@ -391,20 +392,3 @@ def _free(delayed: Delayed) -> None:
 def _fail_all(run: Run, error: ClusterError) -> None:
     for delayed in run.futures:
         run.finish(delayed, error)
-
-
-def _failed(function: str, reason: str, cause: BaseException) -> TaskFailedError:
-    error = TaskFailedError(function, reason)
-    error.__cause__ = cause
-    return error
-
-
-def _error_of(outcome: JobFailed) -> TaskFailedError:
-    """Give the exception that a task raised, with the traceback of its worker as a note."""
-    cause: BaseException
-    try:
-        cause = pickle.loads(outcome.error or b"")  # noqa: S301 - from a worker of ours
-    except Exception:  # noqa: BLE001 - a class of the user's may raise anything here
-        cause = ClusterError(outcome.reason)
-    cause.add_note(f"In its worker:\n{outcome.trace}")
-    return _failed(outcome.function, outcome.reason, cause)
