@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from batuta.cluster.multiprocess import MultiprocessingCluster
 from batuta.cluster.store import INLINE_MAX_BYTES, ResultStore, fetch, put
 from batuta.datasets import CarsDict
+from tests.cluster.functions import zeros
 
 
 @pytest.mark.parametrize(
@@ -114,3 +116,11 @@ def test_a_result_that_cannot_be_written_leaves_no_half(
     with pytest.raises(OSError, match="No space left"):
         put(bytes(100_000), str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_result_is_let_go_when_the_next_one_is_asked_for(cluster: MultiprocessingCluster) -> None:
+    delayed = [cluster.create_task(zeros)(100_000) for _ in range(20)]
+    for future in cluster.future_iterator(cluster.start_tasks(delayed)):
+        assert future.result().nbytes == 400_000
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        assert sum("/batuta-" in line and "pulse" not in line for line in maps) == 1

@@ -58,8 +58,10 @@ class MultiprocessingCluster:
             raise ClusterError(
                 f"a {type(strangers[0]).__name__} given, delayed objects of create_task expected"
             )
-        run = self._running().scheduler.submit(task_list)
-        return [run.futures[delayed] for delayed in task_list]
+        run = Run(task_list)
+        futures = [run.futures[delayed] for delayed in task_list]
+        self._running().scheduler.submit(run)
+        return futures
 
     def future_iterator(self, future_list: Sequence[TaskFuture]) -> Iterator[TaskFuture]:
         """Give futures as they end.
@@ -69,12 +71,12 @@ class MultiprocessingCluster:
         ClusterStalledError
             When no task has ended for `task_timeout` seconds.
         """
-        asked = dict.fromkeys(future_list)
-        for run in dict.fromkeys(future.run for future in asked):
+        missing = _by_run(future_list)
+        del future_list  # nothing here may hold a future that was given: its value is large
+        for run, asked in missing.items():
             run.iterated = True
-            missing = {future for future in asked if future.run is run}
-            while missing:
-                yield self._next_of(run, missing)
+            while asked:
+                yield self._next_of(run, asked)
 
     def _next_of(self, run: Run, missing: set[TaskFuture]) -> TaskFuture:
         """Take and read the next finished future of `missing`, setting others aside."""
@@ -128,6 +130,13 @@ class MultiprocessingCluster:
                 "the cluster computes nothing: it was made with launch_worker=False, or cleaned up"
             )
         return self._engine
+
+
+def _by_run(futures: Sequence[TaskFuture]) -> dict[Run, set[TaskFuture]]:
+    found: dict[Run, set[TaskFuture]] = {}
+    for future in futures:
+        found.setdefault(future.run, set()).add(future)
+    return found
 
 
 class _Engine:

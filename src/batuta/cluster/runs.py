@@ -50,6 +50,7 @@ class Run:
 
     def __init__(self, wanted: Sequence[Delayed]) -> None:
         self.futures = {delayed: TaskFuture(delayed, self) for delayed in wanted}
+        """Those that are not finished: a finished one belongs to whoever asked for it."""
         self.finished: queue.SimpleQueue[TaskFuture] = queue.SimpleQueue()
         self.aside: list[TaskFuture] = []
         """Finished, and given to an iterator that did not ask for them."""
@@ -60,7 +61,7 @@ class Run:
 
     def finish(self, delayed: Delayed, error: BaseException | None = None) -> None:
         """Hand over the future of `delayed`, if it was asked for."""
-        future = self.futures.get(delayed)
+        future = self.futures.pop(delayed, None)
         if future is None:
             return
         if error is not None:

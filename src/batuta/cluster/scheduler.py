@@ -77,11 +77,9 @@ class Scheduler(threading.Thread):
 
     # What other threads call
 
-    def submit(self, wanted: Sequence[Delayed]) -> Run:
-        """Have `wanted` computed."""
-        run = Run(wanted)
+    def submit(self, run: Run) -> None:
+        """Have what `run` asks for computed."""
         self.post(partial(self._take, run))
-        return run
 
     def taken(self, run: Run) -> None:
         """Tell that an iterator took a finished future."""
@@ -202,9 +200,8 @@ class Scheduler(threading.Thread):
             self._discard(delayed)
         self._kept.clear()
         run.jobs_left = len(plan.jobs)
-        for delayed in run.futures:
-            if delayed.stored is not None:
-                run.finish(delayed)
+        for delayed in [each for each in run.futures if each.stored is not None]:
+            run.finish(delayed)
         self._ready.start(plan)
         self._end_if_done(run)
 
@@ -390,5 +387,5 @@ def _free(delayed: Delayed) -> None:
 
 
 def _fail_all(run: Run, error: ClusterError) -> None:
-    for delayed in run.futures:
+    for delayed in list(run.futures):
         run.finish(delayed, error)

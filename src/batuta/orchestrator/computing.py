@@ -148,9 +148,9 @@ class TileRun:
         """Compute and deliver; give back what failed."""
         unfinished = Unfinished()
         missing = {id(each): each for each in delayed}
-        futures = cluster.start_tasks(delayed)
         try:
-            for future in cluster.future_iterator(futures):
+            # No name for the list of futures: each may go, with its tile, once it was delivered.
+            for future in cluster.future_iterator(cluster.start_tasks(delayed)):
                 del missing[id(future.delayed)]
                 self._take(future, unfinished)
         except ClusterStalledError as error:
