@@ -51,6 +51,10 @@ def fill(values: npt.NDArray[np.float32], value: float) -> npt.NDArray[np.float3
     return values
 
 
+def length(content: bytes, *_: Any) -> int:
+    return len(content)
+
+
 def pid(_: Any = None) -> int:
     return os.getpid()
 

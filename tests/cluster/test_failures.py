@@ -70,6 +70,19 @@ def test_a_result_that_cannot_travel_fails_its_task(make_cluster: MakeCluster, f
     assert found == 1
 
 
+def test_a_hung_task_is_killed_however_much_was_sent_ahead_to_its_worker(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(per_job_timeout=8, task_timeout=60, factorize_tasks=False)
+    wave: Any = 0
+    for _ in range(60):  # between two waves, what waits behind the hung task is taken back
+        lengths = [cluster.create_task(functions.length)(bytes(7000), wave) for _ in range(14)]
+        wave = cluster.create_task(functions.total)(lengths)
+    error, found = compute(cluster, [cluster.create_task(functions.hang)(), wave])
+    assert isinstance(error.__cause__, TaskTimeoutError)
+    assert found == 14 * 7000
+
+
 def test_a_task_over_its_time_is_killed_alone_within_a_second(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(per_job_timeout=2)
     compute(cluster, [cluster.create_task(functions.add)()])  # workers are there

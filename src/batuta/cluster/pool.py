@@ -138,6 +138,9 @@ class Worker:
         self.link: socket.socket | None = None
         self.sentinel = -1
         self._next_number = 0
+        self._taken_back_until = 0
+        self._taken_back_bytes = 0
+        """Of orders taken back, which wait in its socket until it reads past them."""
         self._reader: Reader | None = None
         self._outbox: list[bytes] = []
         self._child: Any = None
@@ -193,7 +196,7 @@ class Worker:
     @property
     def waiting_bytes(self) -> int:
         """Bytes of the orders that it may not have read yet."""
-        return sum(each.sent_bytes for each in self.assigned)
+        return self._taken_back_bytes + sum(each.sent_bytes for each in self.assigned)
 
     def assign(self, job: Job, order: JobOrder, calls: list[Stored]) -> None:
         """Give it a job, sent by `flush`."""
@@ -230,6 +233,8 @@ class Worker:
 
     def answered(self, number: int) -> Assignment | None:
         """Take the assignment that it answers."""
+        if number >= self._taken_back_until:
+            self._taken_back_bytes = 0
         if self.assigned and self.assigned[0].number == number:
             return self.assigned.popleft()
         return None
@@ -242,6 +247,8 @@ class Worker:
         taken: list[Assignment] = []
         while first is not None and self.assigned and self.assigned[-1].number >= first:
             taken.append(self.assigned.pop())
+            self._taken_back_bytes += taken[-1].sent_bytes
+            self._taken_back_until = self._next_number
         self.given -= len(taken)
         return taken
 
