@@ -173,6 +173,17 @@ def test_whole_numbers_are_rounded_and_nan_becomes_nodata(tmp_path: Path) -> Non
     np.testing.assert_array_equal(found, [[2, -5], [3, 4]])
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "uint32"])
+def test_nan_becomes_the_greatest_and_the_least_nodata_that_the_file_holds(
+    dtype: str, tmp_path: Path
+) -> None:
+    for nodata in (int(np.iinfo(dtype).max), int(np.iinfo(dtype).min)):
+        tile = arrays_tile()
+        tile["z"] = xr.full_like(tile["z"], np.nan, dtype=np.float32)
+        saved = save_as(tile, tmp_path / "z.tif", dtype=dtype, nodata=nodata)
+        assert saved.min() == saved.max() == nodata
+
+
 @pytest.mark.parametrize(
     ("value", "dtype", "nodata", "reason"),
     [
@@ -190,6 +201,16 @@ def test_a_value_that_the_file_cannot_hold_is_refused(
     tile["z"][0, 0] = value
     with pytest.raises(TileError, match=reason):
         save_as(tile, tmp_path / "z.tif", dtype, nodata)
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(2.0**31, "int32"), (2.0**32, "uint32")])
+def test_a_float_just_above_what_the_file_holds_is_refused(
+    value: float, dtype: str, tmp_path: Path
+) -> None:
+    tile = arrays_tile()
+    tile["z"] = xr.full_like(tile["z"], value, dtype=np.float32)
+    with pytest.raises(TileError, match=f"values from .* cannot be saved as {dtype}"):
+        save_as(tile, tmp_path / "z.tif", dtype, 0)
 
 
 def test_a_window_outside_the_raster_is_refused(tmp_path: Path) -> None:

@@ -277,8 +277,10 @@ def fit(
     missing = np.isnan(values)
     if missing.any() and nodata is None:
         raise TileError(f"NaN cannot be saved as {dtype} without nodata")
-    whole = np.rint(np.where(missing, 0 if nodata is None else nodata, values))
-    return _in_range(whole, target, nbits).astype(target)
+    whole = _in_range(np.rint(np.where(missing, 0, values)), target, nbits).astype(target)
+    # Put in last: the least and greatest of a data type are no whole numbers of a float.
+    whole[missing] = 0 if nodata is None else nodata
+    return whole
 
 
 def _as_real(values: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -294,7 +296,8 @@ def _in_range(
     values: npt.NDArray[Any], target: np.dtype[Any], nbits: int | None
 ) -> npt.NDArray[Any]:
     lowest, highest = limits(target, nbits)
-    if values.size and (values.min() < lowest or values.max() > highest):
+    # Between a float and a whole number, NumPy would compare floats: Python compares exactly.
+    if values.size and (values.min().item() < lowest or values.max().item() > highest):
         kept = "" if nbits is None else f" of {nbits} bits"
         raise TileError(
             f"values from {values.min()} to {values.max()} cannot be saved as {target}{kept}"
