@@ -75,6 +75,28 @@ def fail_stubbornly() -> NoReturn:
     raise StubbornError("never", "pickled")
 
 
+class DisguisedError(Exception):
+    """Comes back from its pickle as something else."""
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        return int, (3,)
+
+
+def fail_in_disguise() -> NoReturn:
+    raise DisguisedError("who")
+
+
+def interrupt() -> NoReturn:
+    raise KeyboardInterrupt("in a task")
+
+
+class Unwilling:
+    """Refuses to be pickled in its own way, as ctypes and locks of multiprocessing do."""
+
+    def __reduce__(self) -> NoReturn:
+        raise ValueError("not me")
+
+
 def leave(code: int) -> NoReturn:
     os._exit(code)
 

@@ -33,6 +33,8 @@ SCRIPTS: dict[str, tuple[Any, tuple[Any, ...], str, type[BaseException]]] = {
     ),
     "exits": (functions.leave, (3,), "ended with code 3", WorkerLostError),
     "exits-well": (functions.leave, (0,), "its worker ended", ClusterError),
+    "raises-disguised": (functions.fail_in_disguise, (), "DisguisedError: who", ClusterError),
+    "interrupts": (functions.interrupt, (), "KeyboardInterrupt: in a task", KeyboardInterrupt),
     "exits-politely": (functions.leave_politely, (), "SystemExit: enough", SystemExit),
     "is-killed": (functions.die, (), "ended by signal 9", WorkerLostError),
 }
@@ -130,9 +132,11 @@ def test_arguments_that_cannot_be_sent_fail_their_task_only(
     cluster: MultiprocessingCluster,
 ) -> None:
     local = cluster.create_task(lambda: 1)()
+    unwilling = cluster.create_task(functions.add)(functions.Unwilling())
     fine = cluster.create_task(functions.add)(1)
-    error, found = compute(cluster, [local, fine])
+    error, refusal, found = compute(cluster, [local, unwilling, fine])
     assert "cannot be sent to a worker" in str(error)
+    assert "cannot be sent to a worker: ValueError: not me" in str(refusal)
     assert found == 1
 
 

@@ -6,7 +6,6 @@ twenty times a second to look at the workers that run.
 
 import contextlib
 import logging
-import pickle
 import selectors
 import socket
 import threading
@@ -252,7 +251,7 @@ class Scheduler(threading.Thread):
     def _send(self, worker: Worker, job: Job) -> None:
         try:
             steps = self._steps(job)
-        except (pickle.PicklingError, TypeError, AttributeError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - pickling an object of the user's may raise anything
             self._crew.give_back(worker)
             self._alone = None
             reason = f"its call cannot be sent to a worker: {describe(error)}"

@@ -229,7 +229,7 @@ def run_job(order: JobOrder, pulse: Pulse, setup: WorkerSetup) -> JobDone | JobF
             for value, keep in zip(_RUNNING.results, order.keep, strict=True)
         )
         return JobDone(order.number, stored, _own_ram_bytes(), time.monotonic() - began)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         LOG.warning("task %s failed", name, exc_info=True)
         return _failure(order.number, name, error, began)
     finally:
@@ -280,10 +280,10 @@ def _pickled(error: BaseException) -> bytes | None:
     """Pickle an exception, if it comes back whole: many cannot."""
     try:
         body = pickle.dumps(error)
-        pickle.loads(body)  # noqa: S301 - pickled on the line above
+        back = pickle.loads(body)  # noqa: S301 - pickled on the line above
     except Exception:  # noqa: BLE001 - a class of the user's may raise anything here
         return None
-    return body
+    return body if isinstance(back, BaseException) else None
 
 
 def _own_ram_bytes() -> int:
