@@ -194,6 +194,20 @@ def test_a_graph_is_known_by_its_tasks_their_arguments_and_who_takes_whose_resul
     assert tiles(graph(1)) != tiles(graph(1, shared=False))
 
 
+def test_a_partial_is_the_same_in_every_run_and_what_it_holds_counts() -> None:
+    def fingerprint(*held: int) -> Any:
+        dataset = CarsDataset("points")
+        dataset.create_grid(2, 1, 1, 1)
+        dataset[0, 0], dataset[0, 1] = (
+            declare(functools.partial(functions.add, each), (1,), {}, 1) for each in held
+        )
+        return Fingerprints().of_dataset(dataset)
+
+    assert list(fingerprint(2, 3).functions) == ["functools.partial"]  # no address in memory
+    assert fingerprint(2, 3) == fingerprint(2, 3)
+    assert fingerprint(2, 3) != fingerprint(2, 4)
+
+
 def test_a_delayed_object_slipped_in_after_its_task_was_declared_is_refused() -> None:
     late: list[Any] = []
     made = graph(1)

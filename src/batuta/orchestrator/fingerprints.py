@@ -106,7 +106,10 @@ def _graph_of(cell: Any, seen: set[Task]) -> Iterator[Task]:
 
 
 def _name(task: Task) -> str:
-    return f"{getattr(task.function, '__module__', None) or ''}.{task.name}"
+    """Name what a task calls, the same in every run; of partials and the like, their class."""
+    function = task.function
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _unreadable(what: str, error: BaseException) -> ConfigurationError:
