@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from affine import Affine
 
 from batuta.cluster.tasks import Delayed, declare
 from batuta.datasets import CarsDataset, CarsDict
@@ -36,6 +37,10 @@ class Parameters:
 
     def apply(self, value: float) -> float:
         return self.gain * value
+
+
+def place(x: float) -> Affine:
+    return Affine.translation(x, 0)
 
 
 def values() -> dict[str, Any]:
@@ -65,6 +70,7 @@ def values() -> dict[str, Any]:
         "method": Parameters(2.0).apply,
         "partial": functools.partial(functions.add, 3, {"x", "y"}),
         "function": functions.count_call,
+        "function that names a class of attrs": place,
         "path": Path("a/b"),
     }
 

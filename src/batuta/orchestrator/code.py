@@ -4,6 +4,7 @@ What belongs to an installed package or to Python itself is not followed, unless
 belongs to the same package.
 """
 
+import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType, ModuleType
@@ -91,9 +92,13 @@ def _functions_in_member(value: Any) -> list[FunctionType]:
 
 
 def _is_followed(function: FunctionType, root: str) -> bool:
-    return _root(function.__module__) == root or not function.__code__.co_filename.startswith(
-        _INSTALLED
-    )
+    if _root(function.__module__) == root:
+        return True
+    # By its module: code that a library generates, as attrs does, names no file, and may differ
+    # from one process to the next.
+    module = sys.modules.get(function.__module__ or "")
+    file = getattr(module, "__file__", None) or function.__code__.co_filename
+    return not file.startswith(_INSTALLED)
 
 
 def _root(module: str | None) -> str:
