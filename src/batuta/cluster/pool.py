@@ -6,6 +6,7 @@ worker runs is always known.
 
 import contextlib
 import inspect
+import json
 import multiprocessing
 import os
 import queue
@@ -15,8 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
-from pathlib import Path
+from multiprocessing import forkserver, spawn
 from typing import Any, Final
 
 import psutil
@@ -71,24 +71,23 @@ def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
 def _context(settings: PoolSettings) -> Any:
     context = multiprocessing.get_context(settings.start_method)
     if settings.start_method == "forkserver":
-        context.set_forkserver_preload([*settings.preload, "batuta.cluster.warm_main"])
+        first, last = "batuta.cluster.warm_path", "batuta.cluster.warm_main"
+        context.set_forkserver_preload([first, *settings.preload, last])
         _run_forkserver()
     return context
 
 
 def _run_forkserver() -> None:
-    """Have the forkserver run; it learns of the main script from its environment."""
-    path = getattr(sys.modules["__main__"], "__file__", None)
-    before = os.environ.get(preload.MAIN_VARIABLE)
-    if path is not None:
-        os.environ[preload.MAIN_VARIABLE] = os.path.normpath(Path(path).absolute())
+    """Have the forkserver run; it learns of the main process from its environment."""
+    told = spawn.get_preparation_data("forkserver")
+    wanted = ("sys_path", "init_main_from_path", "init_main_from_name")
+    os.environ[preload.FORKSERVER_VARIABLE] = json.dumps(
+        {key: told[key] for key in wanted if key in told}
+    )
     try:
         forkserver.ensure_running()
     finally:
-        if before is None:
-            os.environ.pop(preload.MAIN_VARIABLE, None)
-        else:
-            os.environ[preload.MAIN_VARIABLE] = before
+        del os.environ[preload.FORKSERVER_VARIABLE]
 
 
 @dataclass(slots=True, eq=False)

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-MAIN_VARIABLE: Final = "BATUTA_FORKSERVER_MAIN"
-"""Where the forkserver learns which script runs: see `batuta.cluster.warm_main`."""
+FORKSERVER_VARIABLE: Final = "BATUTA_FORKSERVER"
+"""Where the forkserver learns of the main process: see `batuta.cluster.warm_path`."""
 
 _MODULES: Final[dict[str, None]] = {}
 

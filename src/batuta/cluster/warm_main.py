@@ -5,32 +5,29 @@ read it; before 3.13 it does not (gh-126631), and each new worker would.
 """
 
 import gc
-import os
 from multiprocessing import process, spawn
-from pathlib import Path
+from typing import Any, Final
 
-from batuta.cluster.preload import MAIN_VARIABLE
+from batuta.cluster.warm_path import PREPARATION
+
+_MAIN: Final = ("init_main_from_path", "init_main_from_name")
 
 
-def _read_main(path: str) -> None:
+def _read_main(preparation: dict[str, Any]) -> None:
     current = process.current_process()
     # As Python does itself: a script without its guard must not start processes here.
     current._inheriting = True  # type: ignore[attr-defined]
     try:
-        spawn.import_main_path(path)
+        spawn.prepare(preparation)  # what each worker would do
     except Exception:  # noqa: BLE001, S110 - each worker reads it again then, and tells
         pass
     finally:
         del current._inheriting  # type: ignore[attr-defined]
 
 
-def _given_path() -> str | None:
-    path = os.environ.pop(MAIN_VARIABLE, None)
-    return path if path is not None and Path(path).is_file() else None
-
-
-if (_path := _given_path()) is not None:
-    _read_main(_path)
+_main = {str(key): PREPARATION[key] for key in _MAIN if key in PREPARATION}
+if _main:
+    _read_main(_main)
 
 # What is there is there for good: workers need not look through it for garbage, which would copy
 # every page of it.

@@ -117,7 +117,6 @@ class _Running:
     results: Sequence[Any] = ()
     """Of the step before, for the one that runs now."""
     tile: str = ""
-    process: psutil.Process | None = None
     ram_bytes: int = 0
     ram_looked_at: float = 0.0
 
@@ -168,7 +167,6 @@ def _start(setup: WorkerSetup) -> Pulse:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     for module in setup.imports:
         importlib.import_module(module)
-    _RUNNING.process = psutil.Process()
     if setup.log_folder is not None:
         _log_to(Path(setup.log_folder) / f"worker_{os.getpid()}.log", setup.log_level)
     return Pulse(setup.pulse)
@@ -289,9 +287,9 @@ def _pickled(error: BaseException) -> bytes | None:
 def _own_ram_bytes() -> int:
     """Measure the memory of this process, at most a hundred times a second."""
     now = time.monotonic()
-    if _RUNNING.process is not None and now - _RUNNING.ram_looked_at > _RAM_CHECK_S:
+    if now - _RUNNING.ram_looked_at > _RAM_CHECK_S:
         _RUNNING.ram_looked_at = now
-        _RUNNING.ram_bytes = private_ram_of(_RUNNING.process)
+        _RUNNING.ram_bytes = private_ram_of(psutil.Process())
     return _RUNNING.ram_bytes
 
 

@@ -1,0 +1,62 @@
+"""What a worker would need anew each time is there before it starts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import os
+from pathlib import Path
+
+import {neighbour}
+from batuta.cluster import check_configuration, create_cluster
+
+with open("reads", "a") as stream:
+    stream.write("x")
+
+if __name__ == "__main__":
+    conf = {{"mode": "multiprocessing", "max_tasks_per_worker": 1}}
+    cluster = create_cluster(check_configuration(conf), Path("out"))
+    delayed = [cluster.create_task({neighbour}.triple)(n) for n in range(6)]
+    futures = cluster.start_tasks(delayed)
+    print(sorted(future.result() for future in cluster.future_iterator(futures)))
+    cluster.cleanup()
+"""
+
+NEIGHBOUR = """
+with open("imports", "a") as stream:
+    stream.write("x")
+
+
+def triple(number):
+    return 3 * number
+"""
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["script", "module"])
+def test_the_script_and_its_neighbours_are_read_once_for_all_workers(
+    tmp_path: Path, by_name: bool
+) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    neighbour = "package_here.tasks" if by_name else "tasks_here"
+    where = folder / "package_here" if by_name else folder
+    where.mkdir(exist_ok=True)
+    (where / f"{neighbour.rpartition('.')[2]}.py").write_text(NEIGHBOUR)
+    (where / "main.py").write_text(SCRIPT.format(neighbour=neighbour))
+    command = ["-m", "package_here.main"] if by_name else [str(folder / "main.py")]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder if by_name else tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "[0, 3, 6, 9, 12, 15]\n", done.stderr
+    written = folder if by_name else tmp_path
+    # Once in the main process, once in the forkserver.
+    assert (written / "imports").read_text() == "xx"
+    assert (written / "reads").read_text() == "xx"
