@@ -68,6 +68,9 @@ def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
     return tuple(name for name in modules if isinstance(name, str) and name not in {"", "__main__"})
 
 
+_FORKSERVER_START: Final = threading.Lock()
+
+
 def _context(settings: PoolSettings) -> Any:
     context = multiprocessing.get_context(settings.start_method)
     if settings.start_method == "forkserver":
