@@ -1,7 +1,7 @@
 """What a task costs: two-step chains of small tiles, saved to one GeoTIFF."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.orchestrator.figures import Figure, Target, not_measured
@@ -27,7 +27,7 @@ def figures(*, quick: bool) -> list[Figure]:
     subjects = {
         f"{side} {tiles}": Subject("run_chains", (side, str(tiles), FOLDER))
         for tiles in sizes
-        for side in ("batuta", "bare", "distributed")
+        for side in ("batuta", "kept", "bare", "distributed")
     }
     few = (32, 64)  # a tenth of a second a task
     if PEERS.exists():
@@ -48,6 +48,15 @@ def figures(*, quick: bool) -> list[Figure]:
             _line("a bare loop", "in all", own.in_all, bare.in_all, limit),
             _line("a bare loop", "running", own.running, bare.running, limit),
         ]
+    kept = _cost(results, "kept", sizes)
+    if bare is not None and kept is not None:
+        lines.append(
+            replace(
+                _line("a bare loop", "running", kept.running, bare.running, limit),
+                what=f"{WHAT}, running, workers not renewed",
+                target=None,
+            )
+        )
     return lines
 
 

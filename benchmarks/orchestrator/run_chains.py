@@ -4,6 +4,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,12 +40,12 @@ def with_distributed(tiles: int, path: Path) -> None:
         raster.close()
 
 
-def with_batuta(tiles: int, path: Path) -> None:
-    """Have an orchestrator do it, with the default configuration."""
+def with_batuta(tiles: int, path: Path, **keys: int) -> None:
+    """Have an orchestrator do it, with the default configuration but for `keys`."""
     from batuta.datasets import CarsDataset  # noqa: PLC0415 - this side alone
     from batuta.orchestrator import Orchestrator  # noqa: PLC0415
 
-    conf = {"mode": "multiprocessing", "nb_workers": 2}
+    conf = {"mode": "multiprocessing", "nb_workers": 2, **keys}
     with Orchestrator(conf, path.parent) as orchestrator:
         dataset = CarsDataset("arrays", name=TAG)
         rows = -(-tiles // TILES_PER_ROW)
@@ -65,6 +66,7 @@ SIDES: Final[dict[str, tuple[str, Callable[[int, Path], None]]]] = {
     "bare": ("rasterio", bare),
     "distributed": ("distributed", with_distributed),
     "batuta": ("batuta.orchestrator", with_batuta),
+    "kept": ("batuta.orchestrator", partial(with_batuta, max_tasks_per_worker=1_000_000)),
 }
 
 
