@@ -45,6 +45,9 @@ class Superior(Protocol):
     def on_outcome(self, job: Job, outcome: JobDone | JobFailed) -> None:
         """Take what a job gave."""
 
+    def on_sign_of_life(self) -> None:
+        """Take that a task ended, inside a job."""
+
     def on_loss(self, worker: Worker, assigned: Sequence[Assignment]) -> None:
         """Take what was assigned to a worker that is dead and buried."""
 
@@ -94,6 +97,8 @@ class Crew:
         self._hired = 0
         self._false_starts: Counter[int] = Counter()
         """In a row, by how many are too many."""
+        self._start_error = ""
+        """What kept workers from starting, once we have stopped trying."""
         self._average_s = AHEAD_S
         self._next_roll_call = 0.0
         self._to_flush: dict[Worker, None] = {}
@@ -136,11 +141,13 @@ class Crew:
         self._selector.register(worker.socket(), selectors.EVENT_READ, lambda: self._listen(worker))
 
     def _on_ready(self, worker: Worker, ready: Ready) -> None:
+        worker.base_ram_bytes = ready.ram_bytes
         if ready.problem is not None:
             worker.problem = ClusterError(ready.problem)
             return  # it ends now
         self._starting.discard(worker)
         self._false_starts.clear()
+        self._start_error = ""
         self.idle.append(worker)
 
     def _on_false_start(self, worker: Worker, error: BaseException) -> None:
@@ -149,9 +156,15 @@ class Crew:
         self._false_starts[limit] += 1
         if self._false_starts[limit] < limit:
             self._hire()
-        elif not (self.idle or self.busy or self._starting):
-            text = " ".join(str(error).split())
-            self._superior.on_crew_broken(ClusterError(f"workers cannot start: {text}"))
+        else:
+            self._start_error = " ".join(str(error).split())
+            self._check_anyone_left()
+
+    def _check_anyone_left(self) -> None:
+        """Say when nobody is there any more, and nobody will come."""
+        if self.idle or self.busy or self._starting or self._leaving or not self._start_error:
+            return
+        self._superior.on_crew_broken(ClusterError(f"workers cannot start: {self._start_error}"))
 
     # Working
 
@@ -272,13 +285,14 @@ class Crew:
 
     def _on_buried(self, worker: Worker) -> None:
         if worker in self._starting:
-            self._on_false_start(worker, worker.problem or ClusterError("its process ended"))
+            self._on_false_start(worker, worker.problem or ClusterError(_ended_early(worker)))
             return
         if not worker.leaving:
             self._hire()
         assigned = tuple(worker.assigned)
         worker.assigned.clear()
         self._superior.on_loss(worker, assigned)
+        self._check_anyone_left()
 
     def look(self, *, alone: bool) -> None:
         """Look at everyone: time, memory, life.
@@ -299,6 +313,8 @@ class Crew:
             elif now - since > LEAVE_S:
                 worker.kill()
         for worker in self.busy:
+            if worker.moved_on():
+                self._superior.on_sign_of_life()
             if worker.verdict is None:
                 number = worker.doing().number
                 verdict = self._watch.verdict(worker, alone=alone)
@@ -314,6 +330,14 @@ class Crew:
         for worker in everyone:
             worker.bury()
             yield from worker.assigned
+
+
+def _ended_early(worker: Worker) -> str:
+    return (
+        f"their process ended with code {worker.exit_code} before it was ready. A script that"
+        ' computes needs `if __name__ == "__main__":` around what it does, and cannot come from'
+        " standard input"
+    )
 
 
 def discard(calls: list[Stored]) -> None:

@@ -1,9 +1,7 @@
 """Tasks in processes of this machine."""
 
 import logging
-import os
 import queue
-import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +14,7 @@ from batuta.cluster.errors import ClusterError, ClusterStalledError
 from batuta.cluster.pool import PoolSettings
 from batuta.cluster.runs import Run, TaskFuture
 from batuta.cluster.scheduler import Scheduler
-from batuta.cluster.store import ResultStore, put
+from batuta.cluster.store import ResultStore, private_temporary_folder, put
 from batuta.cluster.tasks import Delayed, Scattered, check_nout, declare
 from batuta.cluster.watch import Limits
 
@@ -71,6 +69,7 @@ class MultiprocessingCluster:
         ClusterStalledError
             When no task has ended for `task_timeout` seconds.
         """
+        yield from [future for future in future_list if future.loaded]
         missing = _by_run(future_list)
         del future_list  # nothing here may hold a future that was given: its value is large
         for run, asked in missing.items():
@@ -135,6 +134,8 @@ class MultiprocessingCluster:
 def _by_run(futures: Sequence[TaskFuture]) -> dict[Run, set[TaskFuture]]:
     found: dict[Run, set[TaskFuture]] = {}
     for future in futures:
+        if future.loaded:
+            continue
         found.setdefault(future.run, set()).add(future)
     return found
 
@@ -179,7 +180,7 @@ def _results_parent(config: MultiprocessingConfig, out_dir: Path | None) -> Path
     if not config.dump_to_disk:
         return None
     if out_dir is None:
-        return Path(tempfile.gettempdir()) / f"{RESULTS_FOLDER}-{os.getuid()}"
+        return private_temporary_folder(RESULTS_FOLDER)
     return out_dir / RESULTS_FOLDER
 
 

@@ -23,11 +23,12 @@ import psutil
 
 from batuta.cluster import preload
 from batuta.cluster.errors import ClusterError
+from batuta.cluster.families import kill_family, private_ram_of_family
 from batuta.cluster.frames import Reader, framed
 from batuta.cluster.graph import Job
 from batuta.cluster.pulse import RESTING, Doing, Pulse, pulse_path
 from batuta.cluster.store import Stored
-from batuta.cluster.worker import JobOrder, WorkerSetup, kill_family, private_ram_of, serve
+from batuta.cluster.worker import JobOrder, WorkerSetup, serve
 
 PRELOADED: Final = (
     "batuta.cluster.worker",
@@ -128,6 +129,8 @@ class Worker:
         """Why it was killed, when we did it."""
         self.condemned = -1
         """The order that it was killed for."""
+        self.base_ram_bytes = 0
+        """What it held when it started: what it shares with those it was made from."""
         self.peak_ram_bytes = 0
         """The most memory it was seen to hold while it ran what it runs."""
         self.exit_code: int | None = None
@@ -139,6 +142,8 @@ class Worker:
         self.process: psutil.Process | None = None
         self.link: socket.socket | None = None
         self.sentinel = -1
+        self._seen = (-1, RESTING)
+        """The order and the step that it was last seen to do."""
         self._next_number = 0
         self._taken_back_until = 0
         self._taken_back_bytes = 0
@@ -258,12 +263,19 @@ class Worker:
         """Tell what it does."""
         return self.pulse.doing()  # type: ignore[union-attr]  # it has started
 
+    def moved_on(self) -> bool:
+        """Whether it does something else than at the last look."""
+        before = self._seen
+        self._seen = self.doing()[:2]
+        return self._seen != before
+
     def ram_bytes(self) -> int:
-        """Memory that its process shares with no other; 0 where there is none."""
+        """Memory that it and what it started took and share with no other; 0 when it is gone."""
         try:
-            return 0 if self.process is None else private_ram_of(self.process)
+            held = 0 if self.process is None else private_ram_of_family(self.process)
         except psutil.Error:
             return 0
+        return max(0, held - self.base_ram_bytes)
 
     def gone(self) -> bool:
         """Whether its process has ended, though what it started may hold its link open."""

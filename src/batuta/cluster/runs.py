@@ -4,6 +4,7 @@ import queue
 from collections.abc import Sequence
 from typing import Any
 
+from batuta.cluster.errors import ClusterError
 from batuta.cluster.store import fetch
 from batuta.cluster.tasks import Delayed
 
@@ -11,11 +12,13 @@ from batuta.cluster.tasks import Delayed
 class TaskFuture:
     """The result of a task that was started; given by `start_tasks`."""
 
-    __slots__ = ("_error", "_value", "delayed", "run")
+    __slots__ = ("_error", "_value", "delayed", "loaded", "run")
 
     def __init__(self, delayed: Delayed, run: "Run") -> None:
         self.delayed = delayed
         self.run = run
+        self.loaded = False
+        """Whether an iterator has given it."""
         self._value: Any = None
         self._error: BaseException | None = None
 
@@ -25,6 +28,7 @@ class TaskFuture:
 
     def load(self) -> None:
         """Read the result, which may be freed afterwards."""
+        self.loaded = True
         if self._error is not None or self.delayed.stored is None:
             return
         try:
@@ -39,9 +43,13 @@ class TaskFuture:
         ------
         TaskFailedError
             With its root cause, if there is none.
+        ClusterError
+            If `future_iterator` has not given it yet.
         """
         if self._error is not None:
             raise self._error
+        if not self.loaded:
+            raise ClusterError(f"{self.delayed!r} is not there: take it from future_iterator")
         return self._value
 
 

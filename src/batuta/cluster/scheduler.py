@@ -50,7 +50,7 @@ class Scheduler(threading.Thread):
     def __init__(self, pool: PoolSettings, limits: Limits, *, fuse: bool) -> None:
         super().__init__(name="batuta-scheduler", daemon=True)
         self.last_end = time.monotonic()
-        """When a job last ended."""
+        """When a task last ended, or work began again after a pause."""
         self._pool = pool
         self._limits = limits
         self._fuse = fuse
@@ -265,6 +265,8 @@ class Scheduler(threading.Thread):
             tile="" if job.tile is None else str(job.tile),
             last=self._crew.is_last(worker),
         )
+        if not self._crew.busy:
+            self.last_end = time.monotonic()  # there was nothing to end meanwhile
         self._crew.assign(worker, job, order, [step.call for step in steps])
 
     def _steps(self, job: Job) -> tuple[Step, ...]:
@@ -285,6 +287,10 @@ class Scheduler(threading.Thread):
             self._done(job, outcome.outputs)
         else:
             self._fail(job, raised_error(outcome))
+
+    def on_sign_of_life(self) -> None:
+        """Take that a task ended, inside a job."""
+        self.last_end = time.monotonic()
 
     def on_loss(self, worker: Worker, assigned: Sequence[Assignment]) -> None:
         """Take the jobs of a worker that died: what it had not begun goes to others."""

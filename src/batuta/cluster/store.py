@@ -13,10 +13,14 @@ import mmap
 import os
 import pickle
 import shutil
+import stat
 import struct
 import tempfile
+import time
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
+
+from batuta.cluster.errors import ClusterError
 
 INLINE_MAX_BYTES: Final = 8192
 """Results up to this size travel inside the message instead of a file."""
@@ -25,6 +29,10 @@ _ALIGNMENT: Final = 64
 _HEADER: Final = struct.Struct("<Q")
 _LOCK_FILE: Final = "owner.lock"
 _PREFIX: Final = "batuta-"
+_DRAFT_PREFIX: Final = ".batuta-draft-"
+_DRAFT_S: Final = 60
+"""A folder that is not locked after this time was left by a run that was killed."""
+_TRIES: Final = 1000
 
 
 HANDED_MAX_BYTES: Final = 16 << 20
@@ -59,10 +67,7 @@ class ResultStore:
         self._own_parent = parent
         if parent is None:
             parent = shared_memory_folder()
-        parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(parent)
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))  # made 0700
-        self._lock = _locked(self.folder / _LOCK_FILE)
+        self.folder, self._lock = _claim_folder(parent)
 
     def close(self) -> None:
         """Remove the folder and all that is in it; harmless when done before."""
@@ -71,6 +76,42 @@ class ResultStore:
         if self._own_parent is not None:
             with contextlib.suppress(OSError):  # another run uses it
                 self._own_parent.rmdir()
+
+
+def _claim_folder(parent: Path) -> tuple[Path, IO[bytes]]:
+    """Make a folder of ours alone (0700) in `parent`, locked before others can take it for stale.
+
+    Another run that ends may remove `parent` meanwhile, when nothing else is there.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            remove_stale(parent)
+            draft = Path(tempfile.mkdtemp(prefix=_DRAFT_PREFIX, dir=parent))
+            lock = _locked(draft / _LOCK_FILE)
+            return draft.rename(parent / draft.name.replace(_DRAFT_PREFIX, _PREFIX, 1)), lock
+        except (FileNotFoundError, FileExistsError):
+            if not left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def private_temporary_folder(name: str) -> Path:
+    """Give a folder of this user in the temporary folder, which everybody writes in.
+
+    Raises
+    ------
+    ClusterError
+        If another user has made it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    with contextlib.suppress(FileNotFoundError):  # another run has just ended: it is made again
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise ClusterError(f"{folder} is not a folder of this user: give an out_dir")
+    return folder
 
 
 def shared_memory_folder() -> Path:
@@ -82,10 +123,14 @@ def shared_memory_folder() -> Path:
 def remove_stale(parent: Path) -> None:
     """Remove the folders of runs that were killed: those whose lock nobody holds."""
     for folder in parent.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # being made, being removed, or another user's
+        with contextlib.suppress(OSError):  # being removed, or another user's
             lock = _locked(folder / _LOCK_FILE, "r+b")
             shutil.rmtree(folder, ignore_errors=True)
             lock.close()
+    for draft in parent.glob(f"{_DRAFT_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _DRAFT_S:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _locked(path: Path, mode: str = "xb") -> IO[bytes]:

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import psutil
 
 from batuta.cluster.errors import ClusterError
+from batuta.cluster.families import kill_children, kill_family, private_ram_of
 from batuta.cluster.frames import Reader, framed
 from batuta.cluster.pulse import RESTING, Pulse
 from batuta.cluster.store import Stored, fetch, put
@@ -86,6 +87,8 @@ class Ready(NamedTuple):
     """The worker has started, or could not: then it says why."""
 
     problem: str | None
+    ram_bytes: int = 0
+    """What it holds before it has done anything."""
 
 
 class JobDone(NamedTuple):
@@ -117,6 +120,7 @@ class _Running:
     results: Sequence[Any] = ()
     """Of the step before, for the one that runs now."""
     tile: str = ""
+    base_ram_bytes: int = 0
     ram_bytes: int = 0
     ram_looked_at: float = 0.0
 
@@ -147,20 +151,29 @@ def serve(link: socket.socket, setup: WorkerSetup) -> None:
     except Exception as error:  # noqa: BLE001 - told to the main process, which decides
         link.sendall(framed(Ready(describe(error))))
         return
-    link.sendall(framed(Ready(None)))
+    link.sendall(framed(Ready(None, _RUNNING.base_ram_bytes)))
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the main process is gone, or lets go
+        _work(link, pulse, setup)
+    kill_children()
+
+
+def _work(link: socket.socket, pulse: Pulse, setup: WorkerSetup) -> None:
+    own_pid = os.getpid()
     reader = Reader(link)
     orders: deque[JobOrder] = deque()
-    with contextlib.suppress(EOFError, BrokenPipeError):  # the main process is gone, or lets go
-        while True:
-            while not orders:
-                orders.extend(reader.messages())
-            order = orders.popleft()
-            if not pulse.begin(order.number):
-                continue
-            link.sendall(framed(run_job(order, pulse, setup)))
-            pulse.step(order.number, RESTING)
-            if order.last:
-                return
+    while True:
+        while not orders:
+            orders.extend(reader.messages())
+        order = orders.popleft()
+        if not pulse.begin(order.number):
+            continue
+        outcome = run_job(order, pulse, setup)
+        if os.getpid() != own_pid:
+            os._exit(0)  # the task forked, and its child came back here
+        link.sendall(framed(outcome))
+        pulse.step(order.number, RESTING)
+        if order.last:
+            return
 
 
 def _start(setup: WorkerSetup) -> Pulse:
@@ -169,6 +182,7 @@ def _start(setup: WorkerSetup) -> Pulse:
         importlib.import_module(module)
     if setup.log_folder is not None:
         _log_to(Path(setup.log_folder) / f"worker_{os.getpid()}.log", setup.log_level)
+    _RUNNING.base_ram_bytes = private_ram_of(psutil.Process())
     return Pulse(setup.pulse)
 
 
@@ -182,15 +196,6 @@ def _end_with(parent: int) -> None:
     while main is not None and main.is_alive() and os.getppid() == parent:
         main.join(_ORPHAN_CHECK_S)
     kill_family(psutil.Process())
-
-
-def kill_family(process: psutil.Process) -> None:
-    """Kill a process at once, after those that it started."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in process.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        process.kill()
 
 
 def _log_to(path: Path, level: int) -> None:
@@ -289,11 +294,6 @@ def _own_ram_bytes() -> int:
     now = time.monotonic()
     if now - _RUNNING.ram_looked_at > _RAM_CHECK_S:
         _RUNNING.ram_looked_at = now
-        _RUNNING.ram_bytes = private_ram_of(psutil.Process())
+        held = private_ram_of(psutil.Process())
+        _RUNNING.ram_bytes = max(0, held - _RUNNING.base_ram_bytes)
     return _RUNNING.ram_bytes
-
-
-def private_ram_of(process: psutil.Process) -> int:
-    """Memory of `process` that it shares with no other, in bytes."""
-    info = process.memory_info()
-    return int(info.rss - getattr(info, "shared", 0))
