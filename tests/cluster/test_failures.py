@@ -3,10 +3,12 @@
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -283,3 +285,87 @@ def test_the_log_of_a_worker_names_the_tile_it_worked_for(
     assert "height[3, 2]: " in text
     assert "look at this" in text or "ValueError: no sun" in text
     assert f"[process {log.stem.split('_')[1]}, thread " in text
+
+
+def test_a_task_that_ends_inside_a_chain_is_a_sign_of_life(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(task_timeout=1, per_job_timeout=10)
+    pause: Any = 0.0
+    for _ in range(3):
+        pause = cluster.create_task(_wait)(1.2, pause)
+    (found,) = compute(cluster, [pause])
+    assert found == pytest.approx(3.6)
+
+
+def test_a_result_is_asked_for_once_it_was_given(cluster: MultiprocessingCluster) -> None:
+    (future,) = cluster.start_tasks([cluster.create_task(functions.add)(2)])
+    with pytest.raises(ClusterError, match="is not there: take it from future_iterator"):
+        future.result()
+    assert [each.result() for each in cluster.future_iterator([future])] == [2]
+    assert [each.result() for each in cluster.future_iterator([future])] == [2]
+
+
+def test_what_a_worker_shares_with_the_main_process_is_not_its_own(
+    make_cluster: MakeCluster,
+) -> None:
+    held = np.ones(60_000_000)  # 480 MB, there when the worker is forked
+    cluster = make_cluster(nb_workers=1, max_ram_per_worker=200, mp_mode="fork")
+    assert compute(cluster, [cluster.create_task(_wait)(0.3, 0.0)]) == [0.3]
+    del held
+
+
+def test_the_memory_of_what_a_task_starts_counts(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(nb_workers=1, max_ram_per_worker=300)
+    (error,) = compute(cluster, [cluster.create_task(_start_a_glutton)()])
+    assert isinstance(error.__cause__, WorkerMemoryError)
+
+
+def _start_a_glutton() -> None:
+    script = "held = bytearray(700_000_000); print(flush=True); import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as glutton:
+        glutton.wait()
+
+
+def test_what_a_task_started_ends_with_its_worker(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    cluster = make_cluster(nb_workers=1, max_tasks_per_worker=1)
+    path = str(tmp_path / "pid")
+    assert compute(cluster, [cluster.create_task(_start_and_leave)(path)]) == [None]
+    assert compute(cluster, [cluster.create_task(functions.add)(1)]) == [1]
+    started = int(Path(path).read_text())
+    eventually_sync(lambda: not _runs(started))
+
+
+def _start_and_leave(path: str) -> None:
+    started = subprocess.Popen(["sleep", "1000"])
+    started.returncode = 0  # nobody waits for it: say nothing of it
+    Path(path).write_text(str(started.pid))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_script_without_its_guard_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "bare.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from batuta.cluster import check_configuration, create_cluster\n"
+        "cluster = create_cluster(check_configuration({'mode': 'multiprocessing'}), Path('out'))\n"
+        "futures = cluster.start_tasks([cluster.create_task(abs)(-1)])\n"
+        "for future in cluster.future_iterator(futures):\n"
+        "    future.result()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert 'needs `if __name__ == "__main__":`' in done.stderr

@@ -1,8 +1,10 @@
 """Results on their way."""
 
+import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,15 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from batuta.cluster.errors import ClusterError
 from batuta.cluster.multiprocess import MultiprocessingCluster
-from batuta.cluster.store import INLINE_MAX_BYTES, ResultStore, fetch, put
+from batuta.cluster.store import (
+    INLINE_MAX_BYTES,
+    ResultStore,
+    fetch,
+    private_temporary_folder,
+    put,
+)
 from batuta.datasets import CarsDict
 from tests.cluster.functions import zeros
 
@@ -124,3 +133,27 @@ def test_a_result_is_let_go_when_the_next_one_is_asked_for(cluster: Multiprocess
         assert future.result().nbytes == 400_000
         maps = Path("/proc/self/maps").read_text().splitlines()
         assert sum("/batuta-" in line and "pulse" not in line for line in maps) == 1
+
+
+def test_runs_that_start_and_end_together_do_not_disturb_each_other(tmp_path: Path) -> None:
+    def loop(_: int) -> None:
+        for _ in range(100):
+            store = ResultStore(tmp_path / "shared")
+            assert store.folder.is_dir()
+            store.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(loop, range(4))) == [None] * 4
+
+
+def test_a_temporary_folder_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    name = f"results-{os.getuid()}"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ClusterError, match=f"{name} is not a folder of this user"):
+        private_temporary_folder("results")
+    (tmp_path / name).unlink()
+    assert stat.S_IMODE(private_temporary_folder("results").stat().st_mode) == 0o700
