@@ -2,13 +2,14 @@
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from batuta.datasets.formats import POINTS
 from batuta.orchestrator.contract import SavedDataset
-
-SUFFIX: Final = ".manifest.json"
+from batuta.orchestrator.earlier import earlier_files, manifest_of, remove_earlier
 
 
 @dataclass
@@ -34,18 +35,21 @@ class Manifest:
     failed: list[dict[str, Any]] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     """Names of the files that were made, once they are: several where points go by pair."""
+    earlier_files: list[str] = field(default_factory=list)
+    """Names of the files of an earlier run that are still there, and not of this one."""
 
     @classmethod
     def of(
         cls, file: str | os.PathLike[str], name: str, tag: str | None, ds: SavedDataset
     ) -> "Manifest":
         """Start the account of a file."""
-        return cls(Path(file), name, tag, *ds.shape)
+        earlier = earlier_files(Path(file), by_pair=ds.dataset_type == POINTS)
+        return cls(Path(file), name, tag, *ds.shape, earlier_files=earlier)
 
     @property
     def path(self) -> Path:
         """Where it is written."""
-        return self.file.with_name(self.file.name + SUFFIX)
+        return manifest_of(self.file)
 
     @property
     def expected(self) -> int:
@@ -60,6 +64,21 @@ class Manifest:
     def fail(self, row: int, col: int, cause: str) -> None:
         """Note that a tile is missing, and why."""
         self.failed.append({"row": row, "col": col, "cause": cause})
+
+    def end(self, files: Iterable[Path], *, replacing: bool) -> None:
+        """Note the files that were made, and remove those of an earlier run that they replace.
+
+        Parameters
+        ----------
+        files : iterable of Path
+            What was made. Nothing, where tiles failed, replaces nothing.
+        replacing : bool
+            Whether what an earlier run made may go.
+        """
+        self.files = sorted({path.name for path in files})
+        self.earlier_files = [name for name in self.earlier_files if name not in self.files]
+        if replacing and (self.files or self.complete):
+            self.earlier_files = remove_earlier(self.file.parent, self.earlier_files)
 
     def write(self, *, ended: bool) -> None:
         """Write it, whole or not at all."""
@@ -79,6 +98,7 @@ class Manifest:
         return {
             "file": self.file.name,
             "files": self.files,
+            "earlier_files": self.earlier_files,
             "dataset": self.dataset_name,
             "tag": self.tag,
             "grid": {"rows": self.rows, "cols": self.cols},

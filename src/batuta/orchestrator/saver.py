@@ -121,8 +121,9 @@ class OutputFile:
         try:
             if self.descriptor is not None:
                 _close(self.descriptor, ending)
+            if final:
+                self.manifest.end(self.files(), replacing=ending is not Ending.SALVAGED)
             closed = True
-            self.manifest.files = sorted({path.name for path in self.files()} if final else ())
         finally:
             self.manifest.write(ended=closed and final)  # says that it is complete if it is
         self._closed = True
