@@ -12,6 +12,7 @@ Each package adds its own leaves where it raises them.
 """
 
 from collections.abc import Iterable
+from numbers import Number
 
 
 class BatutaError(Exception):
@@ -36,3 +37,11 @@ class ConfigurationError(BatutaError, ValueError):
     def __reduce__(self) -> tuple[type["ConfigurationError"], tuple[tuple[str, ...]]]:
         """Cross process borders with the problems kept apart."""
         return type(self), (self.problems,)
+
+
+def told(value: object) -> str:
+    """Say in a few words what was given: small values as they are, others by their type."""
+    if value is None or isinstance(value, str | bytes | Number):
+        return repr(value)
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

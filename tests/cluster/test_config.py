@@ -82,6 +82,30 @@ def test_all_mistakes_are_told_at_once_one_line_each() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("multiprocessing", "'multiprocessing'"),
+        (3, "3"),
+        ([("mode", "sequential")], "a list"),
+        ("", "''"),
+    ],
+)
+def test_a_configuration_that_is_no_mapping_is_refused(given: Any, said: str) -> None:
+    assert problems(given) == [
+        f"orchestrator_conf: {said} given, a mapping of keys or None expected"
+    ]
+
+
+def test_a_key_that_is_no_text_is_unknown_as_any_other() -> None:
+    conf: Any = {"mode": "sequential", 1: 2, "task_timeout": 0, "profiling": {3: 4}}
+    assert problems(conf) == [
+        "task_timeout: 0 given, a whole number above 0 expected",
+        "profiling.3: unknown key (known: mode, loop_testing)",
+        "1: unknown key (known: mode, task_timeout, profiling, on_tile_failure, resume)",
+    ]
+
+
 def test_keys_of_another_mode_are_refused() -> None:
     (line,) = problems({"mode": "sequential", "nb_workers": 2})
     assert (

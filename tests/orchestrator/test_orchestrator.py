@@ -223,6 +223,78 @@ def _total(maps: CarsDataset) -> CarsDict:
     return CarsDict({"pixels": sum(maps[each]["disparity"].size for each in maps.positions())})
 
 
+@pytest.mark.parametrize(
+    "conf", [{"mode": "multiprocessing"}, {"mode": "sequential", "resume": True}]
+)
+def test_a_replaced_tile_that_failed_is_none(conf: dict[str, Any], tmp_path: Path) -> None:
+    conf = conf | {"on_tile_failure": "continue"}
+    with Orchestrator(conf, tmp_path) as orchestrator:
+        numbers, others = two_tiles(), two_tiles()
+        create = orchestrator.cluster.create_task
+        numbers[0, 0], numbers[0, 1] = (
+            create(functions.fail)("no light"),
+            create(CarsDict)({"a": 1}),
+        )
+        others[0, 0], others[0, 1] = create(CarsDict)({"a": 2}), create(CarsDict)({"a": 3})
+        others.final_function = refuse_two
+        orchestrator.add_to_replace_lists(numbers)
+        orchestrator.add_to_replace_lists(others)
+        orchestrator.add_to_save_lists(tmp_path / "others.json", "", others)
+        orchestrator.breakpoint()
+        assert (numbers[0, 0], numbers[0, 1].data) == (None, {"a": 1})
+        assert (others[0, 0], others[0, 1].data) == (None, {"a": 3})
+        assert len(orchestrator.failures) == 2
+
+
+def two_tiles() -> CarsDataset:
+    dataset = CarsDataset("dict", name="two")
+    dataset.create_grid(2, 1, 1, 1)
+    return dataset
+
+
+def refuse_two(_: Orchestrator, tile: CarsDict) -> CarsDict:
+    if tile["a"] == 2:
+        raise ValueError("two is not wanted")
+    return tile
+
+
+def test_a_replaced_tile_that_a_file_alone_refuses_is_there(tmp_path: Path) -> None:
+    conf = {"mode": "multiprocessing", "on_tile_failure": "continue"}
+    with Orchestrator(conf, tmp_path) as orchestrator:
+        dataset = one_tile("arrays")
+        dataset[0, 0] = orchestrator.cluster.create_task(three_by_three)()
+        orchestrator.add_to_replace_lists(dataset)
+        orchestrator.add_to_save_lists(tmp_path / "z.tif", "z", dataset)
+        orchestrator.breakpoint()
+        assert len(orchestrator.failures) == 1
+        assert dataset[0, 0]["z"].shape == (3, 3)
+
+
+def three_by_three() -> xr.Dataset:
+    return xr.Dataset({"z": (("row", "col"), np.ones((3, 3)))})
+
+
+@pytest.mark.parametrize(
+    ("conf", "sums"), [({"mode": "sequential"}, [1, 2]), ({"mode": "multiprocessing"}, [1, 1])]
+)
+def test_a_task_that_changes_what_it_is_given_changes_it_for_others_in_sequential_alone(
+    conf: dict[str, Any], sums: list[int]
+) -> None:
+    with Orchestrator(conf) as orchestrator:
+        totals = two_tiles()
+        zeros = orchestrator.cluster.create_task(np.zeros)(1)
+        for _, col in totals.positions():
+            totals[0, col] = orchestrator.cluster.create_task(add_one_in_place)(zeros)
+        orchestrator.add_to_replace_lists(totals)
+        orchestrator.breakpoint()
+        assert [totals[0, col]["sum"] for col in (0, 1)] == sums
+
+
+def add_one_in_place(values: Any) -> CarsDict:
+    values += 1
+    return CarsDict({"sum": int(values.sum())})
+
+
 def test_computed_tiles_stay_delayed_and_their_tasks_run(tmp_path: Path) -> None:
     listener = Listener()
     with Orchestrator({"mode": "multiprocessing"}, tmp_path, observers=[listener]) as orchestrator:

@@ -109,7 +109,7 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
     key = ".".join(names[:2]) if nested else names[0]
     owner: type[BaseModel] = ProfilingConfig if nested else model
     last = names[1] if nested else names[0]
-    if error["type"] == "extra_forbidden":
+    if error["type"] in {"extra_forbidden", "invalid_key"}:
         return f"{key}: unknown key{_suggestion(last, owner)}"
     return f"{key}: {error['input']!r} given, {expected(owner, last)} expected"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batuta.cluster.contract import AbstractCluster
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, told
 
 if TYPE_CHECKING:
     from batuta.cluster.config import CommonConfig
@@ -47,6 +47,10 @@ def check_configuration(conf: Mapping[str, Any] | None) -> "CommonConfig":
     # Workers, which check nothing, and programs that only declare do without pydantic.
     from batuta.cluster.checking import checked  # noqa: PLC0415
 
+    if not isinstance(conf, Mapping | None):
+        raise ConfigurationError(
+            f"orchestrator_conf: {told(conf)} given, a mapping of keys or None expected"
+        )
     return checked(dict(conf or {}))
 
 

@@ -15,7 +15,7 @@ from batuta.cluster.pool import PoolSettings
 from batuta.cluster.runs import Run, TaskFuture
 from batuta.cluster.scheduler import Scheduler
 from batuta.cluster.store import ResultStore, private_temporary_folder, put
-from batuta.cluster.tasks import Delayed, Scattered, check_nout, declare
+from batuta.cluster.tasks import Delayed, Scattered, check_task, declare
 from batuta.cluster.watch import Limits
 
 RESULTS_FOLDER: Final = "tmp_save_disk"
@@ -46,7 +46,7 @@ class MultiprocessingCluster:
 
     def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
         """Declare; the function is called in a worker, which imports it by its name."""
-        check_nout(nout)
+        check_task(func, nout)
         return lambda *args, **kwargs: declare(func, args, kwargs, nout)
 
     def start_tasks(self, task_list: Sequence[Delayed]) -> list[TaskFuture]:

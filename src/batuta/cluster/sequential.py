@@ -10,7 +10,7 @@ from batuta.cluster.config import RAM_PER_WORKER_MB, CommonConfig, SequentialCon
 from batuta.cluster.contract import CreateTask
 from batuta.cluster.errors import ClusterError, TaskFailedError
 from batuta.cluster.graph import make_plan
-from batuta.cluster.tasks import Delayed, Task, check_nout, declare, find_delayed
+from batuta.cluster.tasks import Delayed, Task, check_task, declare, find_delayed
 from batuta.cluster.worker import describe, outputs_of
 from batuta.datasets import CarsDataset, CarsDict
 
@@ -59,7 +59,7 @@ class SequentialCluster:
 
     def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
         """Give what computes `func` at once; not launched, or to resume, what declares it."""
-        check_nout(nout)
+        check_task(func, nout)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._declares or not self.launched:

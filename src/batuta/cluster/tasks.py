@@ -7,7 +7,7 @@ from typing import Any, Final
 from batuta.cluster.store import Stored, fetch, put
 from batuta.cluster.worker import LocalResult
 from batuta.datasets import CarsDataset, CarsDict
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, told
 
 _NO_KWARGS: Final[Mapping[str, Any]] = {}
 
@@ -134,8 +134,10 @@ def declare(
     return outputs[0] if nout == 1 else outputs
 
 
-def check_nout(nout: object) -> None:
-    """Refuse a number of outputs that makes no sense."""
+def check_task(function: object, nout: object) -> None:
+    """Refuse what cannot be called, and a number of outputs that makes no sense."""
+    if not callable(function):
+        raise ConfigurationError(f"func: {told(function)} given, a function expected")
     if not isinstance(nout, int) or isinstance(nout, bool) or nout < 1:
         raise ConfigurationError(f"nout: {nout!r} given, a whole number of at least 1 expected")
 

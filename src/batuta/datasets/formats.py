@@ -4,6 +4,7 @@ import importlib.util
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from rasterio.dtypes import check_dtype
 
 from batuta.datasets.arrays import limits
 from batuta.datasets.options import SaveOptions
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, told
 
 ARRAYS: Final = "arrays"
 POINTS: Final = "points"
@@ -123,10 +124,12 @@ def output_problems(
     by_pair: bool = False,
 ) -> list[str]:
     """List what keeps a file from being written as asked, a line each; see `add_to_save_lists`."""
-    problems = list(_kind_problems(dataset_type, dtype, by_pair=by_pair))
+    problems = list(_kind_problems(dataset_type, dtype, nodata, by_pair=by_pair))
     if not isinstance(options, SaveOptions | None):
         problems.append(f"options: a {type(options).__name__} given, a SaveOptions expected")
         options = None
+    if not _is_path(file_name):
+        return [f"file_name: {told(file_name)} given, a path expected", *problems]
     try:
         found = format_of(file_name, dataset_type)
     except ConfigurationError as error:
@@ -138,11 +141,21 @@ def output_problems(
     return problems
 
 
-def _kind_problems(dataset_type: str, dtype: Any, *, by_pair: bool) -> Iterable[str]:
+def _kind_problems(dataset_type: str, dtype: Any, nodata: Any, *, by_pair: bool) -> Iterable[str]:
     if dataset_type == ARRAYS and dtype is not None and not _is_raster_dtype(dtype):
         yield f"dtype: {dtype!r} given, a data type of numbers expected"
+    if dataset_type == ARRAYS and nodata is not None and not _is_number(nodata):
+        yield f"nodata: {told(nodata)} given, a number or None expected"
     if by_pair and dataset_type != POINTS:
         yield f"save_points_cloud_by_pair: True is for points, not for {dataset_type}"
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _is_raster_dtype(name: Any) -> bool:
@@ -186,7 +199,7 @@ def _dtype_problems(
             f"{each.start} to {each.stop - 1} for {name}" for name, each in NBITS_OF.items()
         )
         yield f"options.nbits: {options.nbits} given with dtype {kind}; {takers} are accepted"
-    elif nodata is not None and not _holds(kind, nodata, options.nbits):
+    elif _is_number(nodata) and nodata is not None and not _holds(kind, nodata, options.nbits):
         lowest, highest = limits(kind, options.nbits)
         yield f"nodata: {nodata} given, {kind} holds {lowest} to {highest}"
     if options.compression == "lerc" and str(kind) not in _LERC_DTYPES:

@@ -199,6 +199,7 @@ class TileRun:
             tile = self._final(entry, tile)
             self._replace(place, tile)
         except Exception as error:
+            self._leave_empty(place)
             if entry.saver is not None:
                 entry.saver.fail(row, col, _cause(error))
             raise
@@ -210,6 +211,10 @@ class TileRun:
         if place.entry.replaced:
             place.entry.dataset[place.row, place.col] = self._own(tile)
             self._record.keep(place.entry, place.row, place.col, tile)
+
+    def _leave_empty(self, place: Place) -> None:
+        if place.entry.replaced:
+            place.entry.dataset[place.row, place.col] = None
 
     def _own(self, tile: Any) -> Any:
         """Give a tile that may be kept: one from a worker is a map of a file, held open."""
@@ -224,6 +229,7 @@ class TileRun:
     def give_up(self, unfinished: Unfinished) -> None:
         """Account for the tiles that are missing for good."""
         for place, cause in self._missing(unfinished):
+            self._leave_empty(place)
             if place.entry.saver is not None:
                 place.entry.saver.fail(place.row, place.col, cause)
             self._fail(place, cause)

@@ -12,9 +12,19 @@ from typing import Any, Final, Self
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
 from batuta.cluster.store import shared_memory_folder
 from batuta.datasets import CarsDataset, SaveOptions
-from batuta.datasets.formats import output_problems
 from batuta.datasets.tiles import SAVING_INFO
 from batuta.errors import ConfigurationError
+from batuta.orchestrator.arguments import (
+    check_dataset,
+    check_places,
+    checked_attributes,
+    checked_list,
+    checked_mapping,
+    checked_observers,
+    checked_path,
+    make_folder,
+    spec_problems,
+)
 from batuta.orchestrator.computing import TileRun
 from batuta.orchestrator.contract import TileGrid
 from batuta.orchestrator.disk import disk_full_error
@@ -91,6 +101,7 @@ class Orchestrator:
         progress_bar: bool = True,
     ) -> None:
         self._config = check_configuration(orchestrator_conf)
+        check_places(out_dir, out_json_path)
         self.out_dir = None if out_dir is None else os.fspath(out_dir)
         self.launch_worker = launch_worker
         self.out_json_path = None if out_json_path is None else Path(out_json_path)
@@ -98,7 +109,7 @@ class Orchestrator:
         self.product_index: dict[str, Any] = {}
         self._observers: tuple[Observer, ...] = (
             *([ProgressBar()] if progress_bar else []),
-            *observers,
+            *checked_observers(observers),
         )
         self._registry = CarsDatasetRegistry()
         self._to_clean: list[Path] = []
@@ -110,7 +121,7 @@ class Orchestrator:
             self._kept: ResumeFolder | None = None
             if launch_worker:
                 if self._folder is not None:
-                    self._folder.mkdir(parents=True, exist_ok=True)
+                    make_folder(self._folder)
                 self._kept = prepare(self._folder, resume=self._config.resume)
                 if self._kept is not None:
                     stack.callback(self._kept.close)
@@ -158,7 +169,7 @@ class Orchestrator:
 
     def add_to_clean(self, tmp_dir: str | os.PathLike[str]) -> None:
         """Have this folder removed when all is done."""
-        self._to_clean.append(Path(tmp_dir))
+        self._to_clean.append(checked_path("tmp_dir", tmp_dir))
 
     def get_conf(self) -> dict[str, Any]:
         """Give the configuration in force: every key; ``auto`` is the mode that it stands for."""
@@ -213,34 +224,37 @@ class Orchestrator:
             save_points_cloud_by_pair=save_points_cloud_by_pair,
             options=options,
         )
-        problems = [*_output_problems(spec, cars_ds), *self._taken(file_name)]
+        problems = spec_problems(spec, cars_ds, cars_ds_name) or self._taken(file_name)
         if problems:
             raise ConfigurationError(problems)
         self._registry.add_to_save(cars_ds, cars_ds_name, spec)
 
     def _taken(self, file_name: str | os.PathLike[str]) -> list[str]:
-        if os.fspath(file_name) not in map(os.fspath, self._registry.output_names()):
+        path = os.path.realpath(file_name)
+        if path not in map(os.path.realpath, self._registry.output_names()):
             return []
         return [f"file_name: {os.fspath(file_name)!r} is already the output of another call"]
 
     def add_to_replace_lists(self, cars_ds: TileGrid, cars_ds_name: str | None = None) -> None:
-        """Have the delayed objects in `cars_ds` replaced by their values, in this process."""
+        """Have delayed objects replaced by their values in this process; by None if they fail."""
+        check_dataset(cars_ds, cars_ds_name)
         self._registry.add(cars_ds, cars_ds_name).replaced = True
 
     def add_to_compute_lists(self, cars_ds: TileGrid, cars_ds_name: str | None = None) -> None:
         """Have the tiles of `cars_ds` computed, for what their tasks do."""
+        check_dataset(cars_ds, cars_ds_name)
         self._registry.add(cars_ds, cars_ds_name)
 
     def update_out_info(self, new_dict: Mapping[str, Any]) -> None:
         """Merge `new_dict` in `out_json`, dictionary by dictionary."""
-        merge(self.out_json, new_dict)
+        merge(self.out_json, checked_mapping("new_dict", new_dict))
 
     def update_index(self, new_dict: Mapping[str, Any]) -> None:
         """Merge `new_dict` in the index of products, whose keys are folders of `out_dir`.
 
         Each has its part as ``<out_dir>/<product>/index.yaml``, written when tiles are saved.
         """
-        merge(self.product_index, new_dict)
+        merge(self.product_index, checked_mapping("new_dict", new_dict))
 
     def save_out_json(self) -> None:
         """Write `out_json` where `out_json_path` says, if it says."""
@@ -255,7 +269,8 @@ class Orchestrator:
 
     def get_saving_infos(self, cars_ds_list: Sequence[TileGrid]) -> list[dict[str, Any]]:
         """Give what tiles of each CarsDataset carry, so that they are known; one dict each."""
-        return [{DATASET_KEY: self._registry.id_of(dataset)} for dataset in cars_ds_list]
+        datasets = checked_list("cars_ds_list", cars_ds_list)
+        return [{DATASET_KEY: self._registry.id_of(each)} for each in datasets]
 
     def get_data(self, tag: str, future_object: Any) -> Any:
         """Give what is already on disk at the window of a tile.
@@ -272,7 +287,7 @@ class Orchestrator:
         array or None
             (rows, columns), or with bands first; None where nothing is written yet.
         """
-        saving_info = future_object.attrs.get(SAVING_INFO) or {}
+        saving_info = checked_attributes("future_object", future_object).get(SAVING_INFO) or {}
         entry = self._registry.entry(saving_info.get(DATASET_KEY, -1))
         return None if entry.saver is None else entry.saver.read(tag, future_object)
 
@@ -369,8 +384,9 @@ class Orchestrator:
         return tile if final is None else final(self, tile)
 
     def _notify(self, event: Event) -> None:
-        for observer in self._observers:
-            observer.on_event(event)
+        with ExitStack() as all_are_told:  # whatever one of them raises
+            for observer in reversed(self._observers):
+                all_are_told.callback(observer.on_event, event)
 
     def reset_cluster(self) -> None:
         """End the workers and start new ones; what was computed and not saved is lost."""
@@ -381,16 +397,3 @@ class Orchestrator:
     def reset_registries(self) -> None:
         """Forget the CarsDatasets that are registered."""
         self._registry.clear()
-
-
-def _output_problems(spec: OutputSpec, dataset: object) -> list[str]:
-    if not isinstance(dataset, CarsDataset):
-        return [f"cars_ds: a {type(dataset).__name__} given, a CarsDataset expected"]
-    return output_problems(
-        spec.file_name,
-        dataset.dataset_type,
-        spec.dtype,
-        spec.nodata,
-        spec.options,
-        by_pair=spec.save_points_cloud_by_pair,
-    )

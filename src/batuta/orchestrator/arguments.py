@@ -1,0 +1,169 @@
+"""The arguments of an orchestrator, checked at the door: one line for each that is wrong."""
+
+import os
+import weakref
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from batuta.datasets import CarsDataset
+from batuta.datasets.formats import output_problems
+from batuta.errors import ConfigurationError, told
+from batuta.orchestrator.events import Observer
+from batuta.orchestrator.saver import OutputSpec
+
+_GRID_MEMBERS: Final = (
+    "name",
+    "dataset_type",
+    "final_function",
+    "shape",
+    "tiling_grid",
+    "overlaps",
+    "__getitem__",
+    "__setitem__",
+)
+"""What `batuta.orchestrator.contract.TileGrid` lists."""
+
+
+def check_places(out_dir: Any, out_json_path: Any) -> None:
+    """Refuse what is no place for outputs.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming each argument that is wrong.
+    """
+    problems: list[str] = []
+    for name, path, is_other, kind in (
+        ("out_dir", out_dir, Path.is_file, "folder"),
+        ("out_json_path", out_json_path, Path.is_dir, "file"),
+    ):
+        if path is None:
+            continue
+        if not isinstance(path, str | os.PathLike):
+            problems.append(f"{name}: {told(path)} given, the path of a {kind} or None expected")
+        elif is_other(Path(path)):
+            problems.append(f"{name}: {os.fspath(path)!r} is no {kind}")
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def checked_path(name: str, path: Any) -> Path:
+    """Give `path` as it is, if it is one."""
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigurationError(f"{name}: {told(path)} given, a path expected")
+    return Path(path)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the output folder.
+
+    Raises
+    ------
+    ConfigurationError
+        Saying why it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"out_dir: {os.fspath(folder)!r} cannot be made: {error.strerror}"
+        ) from error
+
+
+def checked_observers(observers: Any) -> tuple[Observer, ...]:
+    """List observers, if they are."""
+    if not isinstance(observers, Iterable):
+        raise ConfigurationError(f"observers: {told(observers)} given, a list of them expected")
+    listed = tuple(observers)
+    problems = [
+        f"observers[{rank}]: {told(each)} given, an object with a method on_event expected"
+        for rank, each in enumerate(listed)
+        if not callable(getattr(each, "on_event", None))
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return listed
+
+
+def checked_mapping(name: str, given: Any) -> Mapping[str, Any]:
+    """Give a mapping as it is, if it is one whose keys are texts."""
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{name}: {told(given)} given, a mapping expected")
+    problems = [
+        f"{name}: the key {told(key)} given, a text expected"
+        for key in given
+        if not isinstance(key, str)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return given
+
+
+def checked_attributes(name: str, tile: Any) -> Mapping[Any, Any]:
+    """Give the attributes of a tile."""
+    attributes = getattr(tile, "attrs", None)
+    if not isinstance(attributes, Mapping):
+        raise ConfigurationError(f"{name}: {told(tile)} given, a tile with its attributes expected")
+    return attributes
+
+
+def checked_list(name: str, datasets: Any) -> list[Any]:
+    """List CarsDatasets, if they are."""
+    if not isinstance(datasets, Iterable):
+        raise ConfigurationError(f"{name}: {told(datasets)} given, a list of CarsDatasets expected")
+    listed = list(datasets)
+    problems = [
+        line for rank, each in enumerate(listed) for line in grid_problems(f"{name}[{rank}]", each)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return listed
+
+
+def check_dataset(dataset: Any, known_as: Any) -> None:
+    """Refuse what cannot be registered, or be called so."""
+    problems = [*grid_problems("cars_ds", dataset), *_name_problems(known_as)]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def grid_problems(name: str, dataset: Any) -> list[str]:
+    """List what keeps an object from being registered."""
+    # Looked for in the class first: a grid that is not made yet may have no shape to give.
+    lacking = [
+        each
+        for each in _GRID_MEMBERS
+        if not hasattr(type(dataset), each) and not hasattr(dataset, each)
+    ]
+    if lacking:
+        return [f"{name}: {told(dataset)} given, a CarsDataset expected"]
+    try:
+        hash(weakref.ref(dataset))
+    except TypeError as error:
+        return [f"{name}: {told(dataset)} given, which cannot be registered: {error}"]
+    return []
+
+
+def spec_problems(spec: OutputSpec, dataset: Any, known_as: Any) -> list[str]:
+    """List what keeps a CarsDataset from being saved as asked."""
+    problems = _name_problems(known_as)
+    tag: object = spec.tag
+    if not isinstance(tag, str):
+        problems.append(f"tag: {told(tag)} given, a text expected")
+    if not isinstance(dataset, CarsDataset):
+        return [f"cars_ds: {told(dataset)} given, a CarsDataset expected", *problems]
+    return problems + output_problems(
+        spec.file_name,
+        dataset.dataset_type,
+        spec.dtype,
+        spec.nodata,
+        spec.options,
+        by_pair=spec.save_points_cloud_by_pair,
+    )
+
+
+def _name_problems(known_as: Any) -> list[str]:
+    if isinstance(known_as, str | None):
+        return []
+    return [f"cars_ds_name: {told(known_as)} given, a text or None expected"]
