@@ -1,14 +1,18 @@
 """What makes two values, two functions, two graphs the same in the eyes of resume."""
 
+import enum
 import functools
+import importlib
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import attrs
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +47,24 @@ def place(x: float) -> Affine:
     return Affine.translation(x, 0)
 
 
+@attrs.frozen
+class Place:
+    x: float = 1.0
+
+
+class Side(enum.Enum):
+    LEFT = "left"
+    RIGHT = "right"
+
+
+TABLE: dict[Any, Any] = {Place: {"a", "b", "c"}, Side.LEFT: np.mean, "lock": threading.Lock()}
+
+
+@functools.singledispatch
+def any_side(_: object) -> tuple[Any, ...]:
+    return TABLE[Side.LEFT], Place(2.0)
+
+
 def values() -> dict[str, Any]:
     """One of each kind, made anew."""
     dataset = CarsDataset("dict", name="dataset")
@@ -71,6 +93,9 @@ def values() -> dict[str, Any]:
         "partial": functools.partial(functions.add, 3, {"x", "y"}),
         "function": functions.count_call,
         "function that names a class of attrs": place,
+        "generic function": any_side,
+        "object of attrs": Place(3.0),
+        "enum": Side.RIGHT,
         "path": Path("a/b"),
     }
 
@@ -164,6 +189,149 @@ def function_of(source: str, name: str = "task") -> FunctionType:
 )
 def test_a_change_of_code_is_seen(old: str, new: str) -> None:
     assert digest(function_of(SOURCE)) != digest(function_of(SOURCE.replace(old, new)))
+
+
+PROGRAMS = {
+    "a dictionary": "P = {'k': VALUE}\ndef task(): return P['k']",
+    "a list": "P = [VALUE]\ndef task(): return P[0]",
+    "an array": "import numpy as np\nP = np.array([VALUE])\ndef task(): return P[0]",
+    "a class attribute": "class C:\n  K = VALUE\ndef task(): return C.K",
+    "an enum member": "import enum\nclass C(enum.Enum):\n  K = VALUE\ndef task(): return C.K",
+    "an inherited method": """
+class A:
+  def run(self): return VALUE
+class B(A): pass
+def task(): return B().run()""",
+    "another method of a bound one's class": """
+class A:
+  def run(self): return self.other()
+  def other(self): return VALUE
+task = A().run""",
+    "the class of a callable": """
+class A:
+  def __call__(self): return VALUE
+task = A()""",
+    "a property": """
+class A:
+  @property
+  def p(self): return VALUE
+def task(): return A().p""",
+    "a field's default": """
+import dataclasses
+@dataclasses.dataclass
+class A:
+  k: int = VALUE
+def task(): return A()""",
+    "a field's default in attrs": """
+import attrs
+@attrs.frozen
+class A:
+  k: int = VALUE
+def task(): return A()""",
+    "a global partial": """
+import functools
+def h(x): return VALUE
+P = functools.partial(h, 1)
+def task(): return P()""",
+    "a dispatch table": "def h(): return VALUE\nT = {'h': h}\ndef task(): return T['h']()",
+    "which closure is where in a table": """
+def made(x): return lambda: x
+T = {'a': made(VALUE), 'b': made(3 - VALUE)}
+def task(): return T['a']()""",
+    "a generic function": """
+import functools
+@functools.singledispatch
+def h(x): return 0
+@h.register
+def _(x: int): return VALUE
+def task(): return h(1)""",
+    "a cached function": """
+import functools
+@functools.lru_cache
+def h(): return VALUE
+def task(): return h()""",
+    "an attribute of what cannot be pickled": """
+import threading
+class Client:
+  def __init__(self): self.lock, self.k = threading.Lock(), VALUE
+CLIENT = Client()
+def task(): return CLIENT.k""",
+    "functions that name each other": """
+def even(n): return n == 0 or odd(n - VALUE)
+def odd(n): return n != 0 and even(n - 1)
+def task(): return even(4)""",
+}
+
+
+@pytest.mark.parametrize("what", PROGRAMS)
+def test_a_change_of_what_a_task_reaches_is_seen_and_nothing_else_is(what: str) -> None:
+    one, two, again = (
+        digest(function_of(PROGRAMS[what].replace("VALUE", value))) for value in ("1", "2", "2")
+    )
+    assert one != two == again
+
+
+@pytest.mark.parametrize(
+    ("task", "changed"),
+    [
+        ("def task():\n  from imported import g\n  return g()", "imported/__init__.py"),
+        ("import imported.sub\ndef task(): return imported.sub.g()", "imported/sub.py"),
+        ("def task():\n  import imported.sub as m\n  return m.g()", "imported/sub.py"),
+        ("def task():\n  from imported import sub\n  return sub.g()", "imported/sub.py"),
+    ],
+)
+def test_a_change_in_a_module_that_a_task_imports_is_seen(
+    task: str, changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "imported").mkdir()
+    digests = []
+    for value in (0, 1):
+        for file in ("imported/__init__.py", "imported/sub.py"):
+            found = value if file == changed else 0
+            (tmp_path / file).write_text(f"def g(): return {found}\n")
+        for loaded in ("imported", "imported.sub"):
+            sys.modules.pop(loaded, None)
+        importlib.invalidate_caches()
+        digests.append(digest(function_of(task)))
+    assert digests[0] != digests[1]
+
+
+def test_what_a_task_remembers_in_a_global_is_no_matter() -> None:
+    source = """
+model = None
+def task():
+  global model
+  if model is None: model = 3
+  return model
+"""
+    function = function_of(source)
+    before = digest(function)
+    function()
+    assert digest(function) == before
+
+
+def test_a_task_of_an_installed_package_is_known_by_the_files_of_that_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site-packages" / "installed_program"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from .steps import work\n")
+    (package / "steps.py").write_text("def work(): return 1\n")
+    monkeypatch.syspath_prepend(package.parent)
+    work = importlib.import_module("installed_program").work
+
+    def functions() -> dict[str, str]:
+        dataset = CarsDataset("points")
+        dataset.create_grid(1, 1, 1, 1)
+        dataset[0, 0] = declare(work, (), {}, 1)
+        return Fingerprints().of_dataset(dataset).functions
+
+    before = functions()
+    assert functions() == before
+    (package / "data.py").write_text("TABLE = {}\n")
+    assert functions() != before
 
 
 def test_a_function_that_only_moved_is_the_same() -> None:

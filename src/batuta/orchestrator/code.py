@@ -1,39 +1,57 @@
-"""What a function does, as far as its code tells, and which other functions it names.
+"""What functions and classes are made of, as far as their code tells.
 
-What belongs to an installed package or to Python itself is not followed, unless the function
-belongs to the same package.
+What belongs to an installed package or to Python itself is not looked into.
 """
 
+import dis
+import functools
+import importlib
+import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
-CONSTANT_TYPES: Final = (int, float, complex, str, bytes, bool, type(None))
+Definition = FunctionType | type
 
-_INSTALLED: Final = tuple(
-    f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
-
-
-def code_parts(function: FunctionType) -> tuple[Any, ...]:
-    """Give what the code of a function is made of, and the values that it was made with.
-
-    Not where it is written: the same function a few lines below is the same.
-    """
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    closed_over = [(name, cell.cell_contents) for name, cell in cells if _is_filled(cell)]
-    constants = sorted(
-        (name, repr(value)) for name, value in _named(function) if _is_constant(value)
+_PYTHON: Final = tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib"))
+_PACKAGE_FOLDERS: Final = frozenset({"site-packages", "dist-packages"})
+_OF_MODULES: Final = frozenset(
+    f"__{name}__"
+    for name in (
+        *("annotations", "builtins", "cached", "debug", "dict", "doc"),
+        *("file", "loader", "name", "package", "path", "spec"),
     )
-    return _parts(function.__code__), closed_over, constants
+)
+_OF_CLASSES: Final = frozenset(
+    {
+        *("__dict__", "__doc__", "__firstlineno__", "__module__", "__qualname__"),
+        *("__static_attributes__", "__weakref__", "_abc_impl"),
+    }
+)
+_GENERIC: Final[Any] = functools.singledispatch(len)
+"""All functions that ``singledispatch`` makes share its code."""
 
 
-def _parts(code: CodeType) -> tuple[Any, ...]:
-    inside = tuple(_parts(each) if isinstance(each, CodeType) else each for each in code.co_consts)
+def code_parts(code: CodeType) -> tuple[Any, ...]:
+    """Give what code does; not where it is written: a few lines below it is the same."""
+    inside = tuple(
+        code_parts(each) if isinstance(each, CodeType) else each for each in code.co_consts
+    )
     arguments = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
-    return code.co_code, inside, code.co_names, code.co_varnames, code.co_freevars, arguments
+    names = (code.co_names, code.co_varnames, code.co_freevars)
+    return code.co_code, code.co_exceptiontable, inside, names, arguments
+
+
+def closed_over(function: FunctionType) -> list[tuple[str, Any]]:
+    """Give what a function was made with, by name."""
+    if function.__code__ is _GENERIC.__code__:
+        return []  # its cache: what it dispatches to is in its attributes
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return [(name, cell.cell_contents) for name, cell in cells if _is_filled(cell)]
 
 
 def _is_filled(cell: Any) -> bool:
@@ -44,68 +62,142 @@ def _is_filled(cell: Any) -> bool:
     return True
 
 
-def named_by(function: FunctionType) -> list[FunctionType]:
-    """List the functions that `function` names, and those that they name, each once."""
-    root = _root(function.__module__)
-    found: dict[FunctionType, None] = {}
-    waiting = [function]
-    while waiting:
-        for _, value in _named(waiting.pop()):
-            for each in _functions_in(value):
-                if each not in found and each is not function and _is_followed(each, root):
-                    found[each] = None
-                    waiting.append(each)
-    return list(found)
+def named_by(function: FunctionType) -> list[tuple[str, Any]]:
+    """Give the globals that a function names, what it names in modules, and what it imports.
+
+    Not the globals that it assigns itself: these are what it remembers, not what it is.
+    """
+    names = {name for code in _codes(function.__code__) for name in code.co_names} - _OF_MODULES
+    assigned = set(_assigned(function.__code__))
+    found: dict[str, Any] = {}
+    for name in names - assigned:
+        if name in function.__globals__:
+            _add(found, name, function.__globals__[name], names)
+    for module in _imported(function):
+        _add(found, module.__name__, module, names)
+    return sorted(found.items(), key=lambda item: item[0])
 
 
-def _named(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Give the globals that a function names, and what it may name in modules among them."""
-    names = set(_names(function.__code__))
-    for name in sorted(names):
-        value = function.__globals__.get(name)
-        if name.startswith("__") or value is None:
-            continue
-        yield name, value
-        if isinstance(value, ModuleType):
-            inside = vars(value)
-            yield from ((f"{name}.{each}", inside[each]) for each in names if each in inside)
+def _add(found: dict[str, Any], path: str, value: Any, names: set[str]) -> None:
+    if path in found or any(
+        value is each for each in found.values() if isinstance(each, ModuleType)
+    ):
+        return
+    found[path] = value
+    if isinstance(value, ModuleType) and is_ours(value.__name__):
+        inside = vars(value)
+        for name in names.intersection(inside):
+            _add(found, f"{path}.{name}", inside[name], names)
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
     for each in code.co_consts:
         if isinstance(each, CodeType):
-            yield from _names(each)
+            yield from _codes(each)
 
 
-def _functions_in(value: Any) -> Iterable[FunctionType]:
-    if isinstance(value, type):
-        return [each for method in vars(value).values() for each in _functions_in_member(method)]
-    return _functions_in_member(value)
+def _assigned(code: CodeType) -> Iterator[str]:
+    for each in _codes(code):
+        yield from (
+            step.argval for step in dis.get_instructions(each) if step.opname == "STORE_GLOBAL"
+        )
 
 
-def _functions_in_member(value: Any) -> list[FunctionType]:
-    for each in (value, *(getattr(value, name, None) for name in ("__wrapped__", "__func__"))):
-        if isinstance(each, FunctionType):
-            return [each]
-    return []
+def _imported(function: FunctionType) -> Iterator[ModuleType]:
+    """Give the modules that a function imports as it runs, and that are looked into."""
+    package = function.__globals__.get("__package__") or ""
+    for code in _codes(function.__code__):
+        steps = list(dis.get_instructions(code))
+        for rank, step in enumerate(steps):
+            if step.opname != "IMPORT_NAME":
+                continue
+            level, wanted = steps[rank - 2].argval, steps[rank - 1].argval or ()
+            name = resolve_name("." * level + step.argval, package) if level else step.argval
+            yield from _modules(name)
+            for each in wanted:
+                yield from _modules(f"{name}.{each}")
 
 
-def _is_followed(function: FunctionType, root: str) -> bool:
-    if _root(function.__module__) == root:
-        return True
-    # By its module: code that a library generates, as attrs does, names no file, and may differ
-    # from one process to the next.
-    module = sys.modules.get(function.__module__ or "")
-    file = getattr(module, "__file__", None) or function.__code__.co_filename
-    return not file.startswith(_INSTALLED)
+def _modules(name: str) -> Iterator[ModuleType]:
+    """Import a module and the packages that it is in, if they are looked into."""
+    top = name.partition(".")[0]
+    if top not in sys.modules:
+        spec = find_spec(top)
+        if spec is None or _is_installed_at(spec.origin or ""):
+            return
+    if not is_ours(name):
+        return
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return  # not a module but what one holds, or the task does without it
+    parts = name.split(".")
+    yield from (sys.modules[".".join(parts[: rank + 1])] for rank in range(len(parts)))
 
 
-def _root(module: str | None) -> str:
+def members_of(cls: type) -> list[tuple[str, Any]]:
+    """Give what the body of a class defines, but for what other attributes tell."""
+    return sorted(
+        (name, value)
+        for name, value in vars(cls).items()
+        if name not in _OF_CLASSES and (name == "__pydantic_fields__" or "__pydantic" not in name)
+    )
+
+
+def is_generated(definition: Definition) -> bool:
+    """Tell whether attrs wrote it: with a number of its own in each process.
+
+    The fields of its class tell the same.
+    """
+    code = getattr(definition, "__code__", None)
+    return isinstance(code, CodeType) and code.co_filename.startswith("<attrs generated")
+
+
+def is_ours(module: str | None) -> bool:
+    """Tell whether what a module defines is looked into."""
+    if _package_of(module) in sys.stdlib_module_names:
+        return False
+    # By its module: code that a library generates names no file.
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    return not _is_installed_at(file or "")
+
+
+@functools.cache
+def _is_installed_at(file: str) -> bool:
+    is_package = not _PACKAGE_FOLDERS.isdisjoint(Path(file).parts)
+    return is_package or file.startswith(_PYTHON) or file in {"built-in", "frozen"}
+
+
+def package_of_task(function: Any) -> Path | None:
+    """Give the folder, or the only file, of the installed package that a task comes from.
+
+    None if it comes from none, or from Python itself.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    module: str = getattr(function, "__module__", None) or type(function).__module__
+    name = _package_of(module)
+    if name in sys.stdlib_module_names or is_ours(module):
+        return None
+    # Of a package that several distributions share, the module alone.
+    file = getattr(sys.modules.get(name), "__file__", None) or sys.modules[module].__file__ or ""
+    return Path(file).parent if Path(file).stem == "__init__" else Path(file)
+
+
+def _package_of(module: str | None) -> str:
+    """Name the package at the top of a module, which may be that of a program run with -m."""
+    if module == "__main__":
+        module = getattr(sys.modules["__main__"], "__package__", None) or module
     return (module or "").partition(".")[0]
 
 
-def _is_constant(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_constant, value))
-    return type(value) in CONSTANT_TYPES
+def sources_of(package: Path) -> Iterator[tuple[str, bytes | int]]:
+    """Give the sources of an installed package in their order, and the sizes of what is compiled.
+
+    Not their dates: the same package, installed again, is the same.
+    """
+    for path in sorted(package.rglob("*")) if package.is_dir() else [package]:
+        if path.suffix in {".py", ".so", ".pyd"}:
+            content = path.read_bytes() if path.suffix == ".py" else path.stat().st_size
+            yield os.fspath(path.relative_to(package)), content

@@ -1,14 +1,15 @@
 """What values and functions are, in 16 bytes: the same in every process and in every run.
 
 Values are read as they would be pickled, but for what a pickle tells that does not matter: which
-equal objects are one, and the order of sets and dictionaries. Functions count by their code.
+equal objects are one, and the order of sets and dictionaries. Functions and classes count by their
+code and by what that names.
 """
 
 import pickle
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
-from types import FunctionType, MethodType
+from types import FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,8 @@ import xarray as xr
 
 from batuta.cluster.tasks import Delayed, Scattered
 from batuta.datasets import CarsDataset, CarsDict
-from batuta.orchestrator.code import code_parts, named_by
+from batuta.orchestrator.code import is_ours
+from batuta.orchestrator.definitions import Definitions
 
 DIGEST_BYTES: Final = 16
 _REMEMBERED_BYTES: Final = 4096
@@ -39,7 +41,7 @@ class Digester:
     def __init__(self, of_delayed: Callable[[Delayed], bytes]) -> None:
         self._of_delayed = of_delayed
         self._remembered: dict[int, tuple[weakref.ref[Any], bytes]] = {}
-        self._functions: dict[FunctionType, bytes] = {}
+        self._definitions = Definitions(self._of_held)
         self._open: set[int] = set()
         """What is being read, so that what holds itself ends."""
 
@@ -65,24 +67,50 @@ class Digester:
 
     def known(self, value: Any) -> bytes | None:
         """Digest a value that needs care; None for those that pickle reads as well."""
-        reader = _READERS.get(type(value))
+        reader = _reader_of(value)
         if reader is None:
             return None
         if id(value) in self._open:
             return b"itself"
         remembered = self._remembered.get(id(value))
-        if remembered is not None and remembered[0]() is value:
+        if remembered is not None and remembered[0]() is value and self._may_remember(value):
             return remembered[1]
         self._open.add(id(value))
         try:
             digest = reader(self, value)
         finally:
             self._open.discard(id(value))
-        if type(value) in _REMEMBERED and getattr(value, "nbytes", _REMEMBERED_BYTES) >= (
-            _REMEMBERED_BYTES
-        ):
+        if self._may_remember(value):
             self._remembered[id(value)] = (weakref.ref(value), digest)
         return digest
+
+    def _may_remember(self, value: Any) -> bool:
+        """Tell whether a value is worth it, and the same wherever it is met.
+
+        Within a definition, other definitions are named only; an array of numbers holds none.
+        """
+        if type(value) not in _REMEMBERED or getattr(value, "nbytes", _REMEMBERED_BYTES) < (
+            _REMEMBERED_BYTES
+        ):
+            return False
+        is_plain = isinstance(value, np.ndarray) and not value.dtype.hasobject
+        return is_plain or not self._definitions.is_reading
+
+    def _of_held(self, value: Any) -> bytes:
+        """Digest what a definition holds; of what cannot be pickled, what can be in it."""
+        try:
+            return self.of(value)
+        except Exception:  # noqa: BLE001 - whatever the pickling of a user's object raises
+            return self._of_pieces(value)
+
+    def _of_pieces(self, value: Any) -> bytes:
+        if id(value) in self._open:
+            return b"itself"
+        self._open.add(id(value))
+        try:
+            return self.of((type(value), [self._of_held(each) for each in _pieces(value)]))
+        finally:
+            self._open.discard(id(value))
 
     # One way to read for each type
 
@@ -90,23 +118,23 @@ class Digester:
         """Digest what will compute it."""
         return self._of_delayed(delayed)
 
-    def of_function(self, function: FunctionType) -> bytes:
-        """Digest the code of a function, and of those it names."""
-        if function not in self._functions:
-            parts = sorted(self._own_part(each) for each in named_by(function))
-            self._functions[function] = self.of(("function", self._own_part(function), parts))
-        return self._functions[function]
+    def of_definition(self, definition: FunctionType | type) -> bytes:
+        """Digest the code of a function or a class, and of what it names."""
+        return self._definitions.of(definition)
 
-    def _own_part(self, function: FunctionType) -> bytes:
-        return self.of(
-            (
-                function.__module__,
-                function.__qualname__,
-                code_parts(function),
-                function.__defaults__,
-                list((function.__kwdefaults__ or {}).items()),
-            )
-        )
+    def of_module(self, module: ModuleType) -> bytes:
+        """Digest the name: what a function takes from it is read apart."""
+        return self.of(("module", module.__name__))
+
+    def of_wrapped(self, wrapper: Any) -> bytes:
+        """Digest what a library wraps, and not its cache of results or of compiled code."""
+        return self.of(("wrapped", type(wrapper), wrapper.__wrapped__))
+
+    def of_descriptor(self, descriptor: Any) -> bytes:
+        """Digest the functions of a property, a class method or a static method."""
+        names = ("fget", "fset", "fdel", "__func__")
+        functions = [getattr(descriptor, name, None) for name in names]
+        return self.of((type(descriptor), functions))
 
     def of_method(self, method: MethodType) -> bytes:
         """Digest the function and what it is bound to."""
@@ -121,7 +149,7 @@ class Digester:
             found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return found.digest()
 
-    def of_dict(self, content: dict[Any, Any]) -> bytes:
+    def of_dict(self, content: Mapping[Any, Any]) -> bytes:
         """Digest the pairs, whatever their order."""
         if all(type(key) is str for key in content):
             return self.of(("dict", [(key, content[key]) for key in sorted(content)]))
@@ -198,7 +226,12 @@ def _hash(content: bytes) -> "blake2b":
 _READERS: Final[dict[type, Callable[[Digester, Any], bytes]]] = {
     Delayed: Digester.of_delayed,
     Scattered: Digester.of_scattered,
-    FunctionType: Digester.of_function,
+    FunctionType: Digester.of_definition,
+    ModuleType: Digester.of_module,
+    property: Digester.of_descriptor,
+    staticmethod: Digester.of_descriptor,
+    classmethod: Digester.of_descriptor,
+    MappingProxyType: Digester.of_dict,
     MethodType: Digester.of_method,
     np.ndarray: Digester.of_array,
     np.memmap: Digester.of_array,
@@ -215,3 +248,22 @@ _READERS: Final[dict[type, Callable[[Digester, Any], bytes]]] = {
 _REMEMBERED: Final = frozenset(
     {Scattered, np.ndarray, np.memmap, xr.Dataset, xr.DataArray, pd.DataFrame, CarsDataset}
 )
+
+
+def _reader_of(value: Any) -> Callable[[Digester, Any], bytes] | None:
+    kind = type(value)
+    if (reader := _READERS.get(kind)) is not None:
+        return reader
+    if issubclass(kind, type):
+        return Digester.of_definition
+    if kind.__dictoffset__ and "__wrapped__" in getattr(value, "__dict__", ()):
+        return None if is_ours(kind.__module__) else Digester.of_wrapped
+    return None
+
+
+def _pieces(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [each for pair in value.items() for each in pair]
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return sorted(getattr(value, "__dict__", {}).items())

@@ -4,10 +4,12 @@ import itertools
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from batuta.cluster.tasks import Delayed, Task
 from batuta.errors import ConfigurationError
+from batuta.orchestrator.code import package_of_task, sources_of
 from batuta.orchestrator.contract import TileGrid
 from batuta.orchestrator.digests import Digester
 
@@ -37,6 +39,7 @@ class Fingerprints:
     def __init__(self) -> None:
         self._digester = Digester(self._of_delayed)
         self._tasks: dict[Task, bytes] = {}
+        self._packages: dict[Path, bytes] = {}
 
     def of_dataset(self, dataset: TileGrid) -> Fingerprint:
         """Take the fingerprint of a dataset.
@@ -54,7 +57,7 @@ class Fingerprints:
             for task in _graph_of(cell, seen):
                 self._read(task)
                 if (name := _name(task)) not in functions:
-                    functions[name] = self._digester.of(task.function).hex()
+                    functions[name] = self._of_function(task.function).hex()
             cells.append(self._of_cell(cell))
         grid = (dataset.dataset_type, dataset.tiling_grid, dataset.overlaps)
         return Fingerprint(
@@ -66,6 +69,15 @@ class Fingerprints:
     def of_value(self, value: Any) -> str:
         """Take the fingerprint of anything else."""
         return self._digester.of(value).hex()
+
+    def _of_function(self, function: Any) -> bytes:
+        """Digest the function of a task, and all of the installed package that it comes from."""
+        package = package_of_task(function)
+        if package is not None and package not in self._packages:
+            self._packages[package] = self._digester.of(
+                [self._digester.of(each) for each in sources_of(package)]
+            )
+        return self._digester.of((function, package and self._packages[package]))
 
     def _read(self, task: Task) -> None:
         if task in self._tasks:
