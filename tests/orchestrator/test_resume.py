@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -318,6 +319,67 @@ def test_a_line_torn_by_a_power_loss_is_one_tile_to_compute(
     assert contents(tmp_path) == whole
     play(tmp_path, SEQUENTIAL)
     assert not take(tmp_path / "delivered")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'{"row":0,"outcome":"saved"}',
+        b'{"row":0,"col":0,"outcome":"bogus"}',
+        b'{"row":0,"col":0,"outcome":"saved","more":1}',
+        b'{"row":0,"col":"1","outcome":"saved"}',
+        b'{"row":0,"col":-1,"outcome":"saved"}',
+        b'{"files":3}',
+        b"[1]",
+        b"garbage",
+    ],
+)
+def test_a_damaged_line_ends_what_is_read_of_a_journal_and_is_told(
+    damage: bytes, whole: Contents, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        play(tmp_path, SEQUENTIAL, observers=[Interrupter(KeyboardInterrupt(), 10)])
+    journal = tmp_path / ".resume" / "0001-0000" / "journal"
+    lines = journal.read_bytes().splitlines()
+    journal.write_bytes(b"\n".join([*lines[:2], damage, *lines[3:], b""]))
+    play(tmp_path, SEQUENTIAL)
+    assert f"heights: line 3 of {journal} cannot be read" in caplog.text
+    assert "afresh" not in caplog.text
+    assert contents(tmp_path) == whole
+    caplog.clear()
+    play(tmp_path, SEQUENTIAL)
+    assert "cannot be read" not in caplog.text
+
+
+@pytest.mark.parametrize("header", [b"", b"garbage\n", b"[]\n", b"{}\n", b'{"format":2}\n'])
+def test_a_header_that_cannot_be_read_is_told(
+    header: bytes, whole: Contents, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    play(tmp_path, SEQUENTIAL)
+    (tmp_path / ".resume" / "0001-0000" / "journal").write_bytes(header)
+    play(tmp_path, SEQUENTIAL)
+    assert "heights starts afresh: its journal cannot be read" in caplog.text
+    assert contents(tmp_path) == whole
+
+
+def test_a_folder_that_lacks_some_of_its_files_starts_afresh(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def save_zarr() -> None:
+        with Orchestrator(SEQUENTIAL, tmp_path) as orchestrator:
+            dataset = CarsDataset("arrays", name="squares")
+            dataset.create_grid(8, 4, 4, 4)
+            for row, col in dataset.positions():
+                dataset[row, col] = orchestrator.cluster.create_task(square)(str(tmp_path), col)
+            orchestrator.add_to_save_lists(tmp_path / "squares.zarr", "height", dataset)
+
+    save_zarr()
+    save_zarr()
+    assert "afresh" not in caplog.text
+    shutil.rmtree(tmp_path / "squares.zarr" / "height")
+    save_zarr()
+    assert "squares starts afresh: squares.zarr is not as it was left" in caplog.text
+    assert (tmp_path / "squares.zarr" / "height").is_dir()
 
 
 def add_up(folder: str, tiles: CarsDataset) -> CarsDict:

@@ -9,7 +9,7 @@ from batuta.orchestrator.fingerprints import Fingerprints
 from batuta.orchestrator.registry import Registered
 from batuta.orchestrator.saver import OutputSpec
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the journals: one of another format is not read."""
 
 
@@ -46,9 +46,13 @@ def _output_of(spec: OutputSpec) -> dict[str, str]:
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """Say what changed since an earlier run; None where nothing did."""
+    if not old:
+        return "its journal cannot be read"
     if old.get("format") != new["format"]:
         return "its journal is of another version"
-    changed = [key for key in new if old.get(key) != new[key]]
+    if not new.keys() <= old.keys():
+        return "its journal cannot be read"
+    changed = [key for key in new if old[key] != new[key]]
     return _DIFFERENCES[changed[0]](old, new) if changed else None
 
 

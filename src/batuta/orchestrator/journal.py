@@ -9,13 +9,14 @@ import json
 import os
 import pickle
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
 from batuta.datasets.durable import publish, remove, sync_file, sync_folder
 from batuta.errors import ConfigurationError
+from batuta.orchestrator.events import TileOutcome
 
 JOURNAL_FILE: Final = "journal"
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -53,10 +54,11 @@ class Record:
     header: dict[str, Any]
     tiles: dict[tuple[int, int], TileLine] = field(default_factory=dict)
     files: list[dict[str, int]] | None = None
-    """Once the dataset is whole: the final files of each output, and their sizes in bytes (-1 for
-    a folder)."""
+    """Once the dataset is whole: the final files of each output, and their sizes in bytes."""
     nbytes: int = 0
     """How much of the file can be read."""
+    damaged_line: int | None = None
+    """The first line that cannot be read, from 1, unless it is the last, torn by a kill."""
 
 
 class Journal:
@@ -159,30 +161,36 @@ class Journal:
         return self.folder / f"{row:08d}_{col:08d}.tile"
 
 
-def _record_of(lines: Iterable[bytes]) -> Record | None:
-    record: Record | None = None
-    for line, content in _decoded(lines):
-        if record is None:
-            record = Record(content)
-        elif "files" in content:
-            record.files = content["files"]
-        else:
-            tile = TileLine(**{**content, "without": tuple(content.get("without", ()))})
-            record.tiles[tile.row, tile.col] = tile
+def _record_of(lines: Sequence[bytes]) -> Record:
+    """Read up to the first line that is not whole; with no header where that cannot be read."""
+    record = Record({})
+    for number, line in enumerate(lines, 1):
+        try:
+            _take(record, json.loads(line), is_first=number == 1)
+            is_whole = line.endswith(b"\n")
+        except (ValueError, TypeError, KeyError):
+            is_whole = False
+        if not is_whole:
+            is_torn = number == len(lines) and not line.endswith(b"\n")
+            record.damaged_line = None if is_torn else number
+            break
         record.nbytes += len(line)
     return record
 
 
-def _decoded(lines: Iterable[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Give the lines that are whole, up to the first that is not."""
-    for line in lines:
-        try:
-            content = json.loads(line)
-        except ValueError:
-            return
-        if not line.endswith(b"\n") or not isinstance(content, dict):
-            return
-        yield line, content
+def _take(record: Record, content: dict[str, Any], *, is_first: bool) -> None:
+    if is_first:
+        record.header = dict(content)
+    elif "files" in content:
+        record.files = [
+            {str(name): int(size) for name, size in files.items()} for files in content["files"]
+        ]
+    else:
+        tile = TileLine(**{**content, "without": tuple(map(int, content.get("without", ())))})
+        if not all(type(each) is int and each >= 0 for each in (tile.row, tile.col)):
+            raise ValueError(tile)
+        TileOutcome(tile.outcome)
+        record.tiles[tile.row, tile.col] = tile
 
 
 def _encoded(line: Mapping[str, Any]) -> bytes:

@@ -43,6 +43,7 @@ class Ledger:
         if record is not None:
             reason = difference(record.header, header) or self._resumed(record)
             if reason is None:
+                self._tell_damage(record)
                 self._take_whole(record)
                 self.kept = record.tiles
                 self._journal.go_on(record)
@@ -65,6 +66,15 @@ class Ledger:
             self.entry.saver.let_go()
             return " ".join(str(error).split())
         return None
+
+    def _tell_damage(self, record: Record) -> None:
+        if record.damaged_line is not None:
+            LOG.warning(
+                "%s: line %d of %s cannot be read; the tiles from there on are computed again",
+                self.entry.name,
+                record.damaged_line,
+                self._journal.path,
+            )
 
     def _take_whole(self, record: Record) -> None:
         self.whole = record.files is not None
@@ -250,4 +260,7 @@ def _changed_file(files: Iterable[Mapping[str, int]]) -> str | None:
 
 
 def _size(path: Path) -> int:
-    return -1 if path.is_dir() else path.stat().st_size
+    """Give the size of a file, or of all files in a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
