@@ -1,5 +1,6 @@
 """A package that stands for CARS, importable in this process or in another."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,5 +23,8 @@ def fake_cars(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _forget_cars()
     monkeypatch.syspath_prepend(FAKE)
     monkeypatch.setattr(sys, "meta_path", sys.meta_path.copy())
+    handlers = logging.getLogger("batuta").handlers
+    before = handlers.copy()
     yield
+    handlers[:] = before
     _forget_cars()

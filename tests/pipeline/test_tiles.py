@@ -31,15 +31,15 @@ def test_the_workers_of_an_orchestrator_end_with_their_processing(
         return " ".join(found) if len(found) == 2 else ""
 
     pids = eventually_sync(workers, timeout_s=60)
-    results = _folder_of_results(int(read(stage / "leader")))
-    assert results.exists()
+    folders = _folders_of_results(int(read(stage / "leader")))
+    assert [folder.exists() for folder in folders] == [True, True]
     service.http.delete(f"/processing/{record['id']}")
     assert alive(pids) == []
     assert service.get(record)["state"] == "cancelled"
-    assert not results.exists()
+    assert not any(folder.exists() for folder in folders)
 
 
-def _folder_of_results(pid: int) -> Path:
-    """Where an orchestrator's results travel: it holds a lock there."""
-    (lock,) = (file for file in psutil.Process(pid).open_files() if "owner.lock" in file.path)
-    return Path(lock.path).parent
+def _folders_of_results(pid: int) -> list[Path]:
+    """Where an orchestrator's results travel, on disk and in memory: it holds a lock there."""
+    files = psutil.Process(pid).open_files()
+    return [Path(file.path).parent for file in files if "owner.lock" in file.path]

@@ -31,6 +31,10 @@ AHEAD_MAX_STEPS: Final = 7
 """Together less than what a socket holds: sending to a busy worker never waits. The call of a step
 takes `store.INLINE_MAX_BYTES` at most."""
 
+START_S: Final = {"fork": 10.0, "forkserver": 120.0, "spawn": 300.0}
+"""How long a worker may take to start, by how it is started. Forked from a process with threads, it
+may find a lock that is held for ever: another one is then forked."""
+
 ROLL_CALL_S: Final = 0.5
 """How often workers are looked for that died without a sound: what they started holds their link
 open."""
@@ -89,7 +93,8 @@ class Crew:
         self._watch = Watch(limits)
         self._personnel = Personnel()
         self._settings: PoolSettings | None = None
-        self._starting: set[Worker] = set()
+        self._starting: dict[Worker, float] = {}
+        """Those that are not ready, and since when."""
         self._listening: set[Worker] = set()
         """Those that may still say something."""
         self._leaving: dict[Worker, float] = {}
@@ -124,7 +129,7 @@ class Crew:
     def _hire(self) -> None:
         worker = Worker(self._made_with(), str(self._hired))
         self._hired += 1
-        self._starting.add(worker)
+        self._starting[worker] = time.monotonic()
         self._personnel.hire(worker, lambda made: self._superior.post(lambda: self._on_made(made)))
 
     def _made_with(self) -> PoolSettings:
@@ -145,13 +150,13 @@ class Crew:
         if ready.problem is not None:
             worker.problem = ClusterError(ready.problem)
             return  # it ends now
-        self._starting.discard(worker)
+        self._starting.pop(worker, None)
         self._false_starts.clear()
         self._start_error = ""
         self.idle.append(worker)
 
     def _on_false_start(self, worker: Worker, error: BaseException) -> None:
-        self._starting.discard(worker)
+        self._starting.pop(worker, None)
         limit = MAX_KILLED if worker.exit_code == -signal.SIGKILL else MAX_STARTS
         self._false_starts[limit] += 1
         if self._false_starts[limit] < limit:
@@ -305,8 +310,7 @@ class Crew:
         now = time.monotonic()
         if now >= self._next_roll_call:
             self._next_roll_call = now + ROLL_CALL_S
-            for worker in [each for each in self._listening if each.gone()]:
-                self._hear_last_words(worker)
+            self._call_the_roll(now)
         for worker, since in list(self._leaving.items()):
             if worker.gone():
                 self._bury(worker)
@@ -320,6 +324,17 @@ class Crew:
                 verdict = self._watch.verdict(worker, alone=alone)
                 if verdict is not None:
                     worker.condemn(verdict, number)
+
+    def _call_the_roll(self, now: float) -> None:
+        """Look for the silent dead, and for those who do not manage to start."""
+        for worker in [each for each in self._listening if each.gone()]:
+            self._hear_last_words(worker)
+        if not self._starting:
+            return
+        patience_s = START_S[self._made_with().start_method]
+        for worker, since in self._starting.items():
+            if now - since > patience_s and worker in self._listening:
+                worker.kill()
 
     def dismiss_all(self) -> Iterator[Assignment]:
         """End every worker at once; give what they had been assigned."""
