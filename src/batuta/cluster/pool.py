@@ -5,6 +5,7 @@ worker runs is always known.
 """
 
 import contextlib
+import importlib
 import inspect
 import json
 import multiprocessing
@@ -78,7 +79,16 @@ def _context(settings: PoolSettings) -> Any:
         first, last = "batuta.cluster.warm_path", "batuta.cluster.warm_main"
         context.set_forkserver_preload([first, *settings.preload, last])
         _run_forkserver()
+    elif settings.start_method == "fork":
+        _import_all(settings.preload)
     return context
+
+
+def _import_all(modules: Iterable[str]) -> None:
+    """Import here what workers need: forked amid an import, they would wait for its end for ever."""
+    for name in modules:
+        with contextlib.suppress(ImportError):  # whoever needs it will tell
+            importlib.import_module(name)
 
 
 def _run_forkserver() -> None:
