@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from batuta.orchestrator import TileFailure, TilesFailedError
+from batuta.datasets import CarsDataset
+from batuta.orchestrator import Orchestrator, TileFailure, TilesFailedError
+from tests.cluster.functions import add, hold
 from tests.orchestrator.failing import CAUSES, COLS, GOOD, STAGES, WAYS, play
 
 MULTIPROCESSING: dict[str, Any] = {
@@ -110,3 +112,22 @@ def test_missing_tiles_may_be_a_warning_with_the_same_list(
 def test_every_way_to_fail_has_its_column() -> None:
     assert set(COLS) == {*WAYS, GOOD}
     assert set(CAUSES) == set(WAYS)
+
+
+def test_a_tile_that_outgrows_all_memory_is_computed_twice_and_no_more(tmp_path: Path) -> None:
+    conf = {
+        "mode": "multiprocessing",
+        "max_ram_per_worker": 200,
+        "on_tile_failure": "continue",
+    }
+    grid = CarsDataset("dict", name="numbers")
+    grid.create_grid(2, 1, 1, 1)
+    with Orchestrator(conf, tmp_path / "out") as orchestrator:
+        create_task = orchestrator.cluster.create_task
+        grid[0, 0] = create_task(add)(1)
+        grid[0, 1] = create_task(hold)(str(tmp_path), 2000)
+        orchestrator.add_to_compute_lists(grid)
+    (failure,) = orchestrator.failures
+    assert "alone on 2 x 200 MB" in failure.cause
+    assert (failure.row, failure.col) == (0, 1)
+    assert (tmp_path / "held").read_text() == "xx"

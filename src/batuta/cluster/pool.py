@@ -85,7 +85,7 @@ def _context(settings: PoolSettings) -> Any:
 
 
 def _import_all(modules: Iterable[str]) -> None:
-    """Import here what workers need: forked amid an import, they would wait for its end for ever."""
+    """Import here what workers need: forked amid an import, they would wait for ever."""
     for name in modules:
         with contextlib.suppress(ImportError):  # whoever needs it will tell
             importlib.import_module(name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from batuta.cluster import AbstractCluster, ClusterStalledError
+from batuta.cluster import AbstractCluster, ClusterStalledError, WorkerMemoryError
 from batuta.cluster.tasks import Delayed
 from batuta.cluster.worker import describe
 from batuta.orchestrator.disk import full_disk_in, stop_if_full
@@ -47,6 +47,8 @@ class Unfinished:
     """The delayed objects that have no result yet, each with the reason in one line."""
 
     causes: list[tuple[Any, str]] = field(default_factory=list)
+    hopeless: list[tuple[Any, str]] = field(default_factory=list)
+    """Those that the cluster has tried again already, alone: they outgrew all the memory."""
     stalled: bool = False
     """Whether the cluster gave no sign of life."""
 
@@ -164,7 +166,9 @@ class TileRun:
         except Exception as error:
             if full_disk_in(error) is not None:
                 raise  # the other tiles would fail too
-            unfinished.causes.append((future.delayed, _cause(error)))
+            tried_again = isinstance(error.__cause__, WorkerMemoryError)
+            kind = unfinished.hopeless if tried_again else unfinished.causes
+            kind.append((future.delayed, _cause(error)))
             return
         for place in self._places[id(future.delayed)]:
             self._arrived(tile, place)
@@ -222,13 +226,13 @@ class TileRun:
 
     def retry(self, unfinished: Unfinished) -> None:
         """Tell which tiles are computed once more."""
-        for place, cause in self._missing(unfinished):
+        for place, cause in self._missing(unfinished.causes):
             LOG.warning("%s is retried: %s", place, cause)
             self._notify(TileRetried(place.entry.name, place.row, place.col, cause))
 
-    def give_up(self, unfinished: Unfinished) -> None:
-        """Account for the tiles that are missing for good."""
-        for place, cause in self._missing(unfinished):
+    def give_up(self, causes: Iterable[tuple[Any, str]]) -> None:
+        """Account for the tiles of these delayed objects, that are missing for good."""
+        for place, cause in self._missing(causes):
             self._leave_empty(place)
             if place.entry.saver is not None:
                 place.entry.saver.fail(place.row, place.col, cause)
@@ -237,12 +241,8 @@ class TileRun:
                 for due, waiting in turns.give_up(place):
                     self._deliver(waiting, due)
 
-    def _missing(self, unfinished: Unfinished) -> list[tuple[Place, str]]:
-        return [
-            (place, cause)
-            for delayed, cause in unfinished.causes
-            for place in self._places[id(delayed)]
-        ]
+    def _missing(self, causes: Iterable[tuple[Any, str]]) -> list[tuple[Place, str]]:
+        return [(place, cause) for delayed, cause in causes for place in self._places[id(delayed)]]
 
     def _fail(self, place: Place, cause: str, error: Exception | None = None) -> None:
         failure = TileFailure(place.entry.name, place.row, place.col, cause)

@@ -354,7 +354,10 @@ class Orchestrator:
         if only_remaining_delayed is None:
             self._compute_all()
         elif self._run is not None:
-            self._run.give_up(self._run.compute(self.cluster, only_remaining_delayed))
+            unfinished = self._run.compute(self.cluster, only_remaining_delayed)
+            self._run.give_up(unfinished.hopeless + unfinished.causes)
+            if unfinished.stalled:
+                self.reset_cluster()
 
     def _compute_all(self) -> None:
         self._record = self._new_record()
@@ -365,6 +368,7 @@ class Orchestrator:
         try:
             run.start()
             unfinished = run.compute(self.cluster, run.delayed)
+            run.give_up(unfinished.hopeless)
             if unfinished.causes:
                 if unfinished.stalled:
                     self.reset_cluster()
