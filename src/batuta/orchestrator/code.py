@@ -156,7 +156,9 @@ def is_generated(definition: Definition) -> bool:
 
 def is_ours(module: str | None) -> bool:
     """Tell whether what a module defines is looked into."""
-    if _package_of(module) in sys.stdlib_module_names:
+    package = _package_of(module)
+    # Batuta is as good as installed, wherever it lies.
+    if package in sys.stdlib_module_names or package == _package_of(__name__):
         return False
     # By its module: code that a library generates names no file.
     file = getattr(sys.modules.get(module or ""), "__file__", None)
