@@ -1,7 +1,6 @@
 """The demonstration's real observations, and all that its pipelines make of them."""
 
 import json
-import logging
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,6 @@ def made(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[tuple[str, str], Made]:
     """Make every product that the graph says can be made, in its order."""
-    logging.getLogger("batuta").setLevel(logging.WARNING)
     results = {}
     for obs_id, observation in observed.items():
         folder = tmp_path_factory.mktemp(obs_id)

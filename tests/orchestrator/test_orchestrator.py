@@ -450,7 +450,10 @@ def test_a_wrong_configuration_is_refused_before_anything_is_made(tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_logs_of_workers_are_kept_with_process_and_thread(tmp_path: Path) -> None:
+def test_logs_of_workers_are_kept_with_process_and_thread(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="batuta")
     with Orchestrator({"mode": "multiprocessing"}, tmp_path) as orchestrator:
         done = one_tile("dict")
         done[0, 0] = orchestrator.cluster.create_task(functions.warn)()
