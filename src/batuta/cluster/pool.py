@@ -95,13 +95,13 @@ def _run_forkserver() -> None:
     """Have the forkserver run; it learns of the main process from its environment."""
     told = spawn.get_preparation_data("forkserver")
     wanted = ("sys_path", "init_main_from_path", "init_main_from_name")
-    os.environ[preload.FORKSERVER_VARIABLE] = json.dumps(
-        {key: told[key] for key in wanted if key in told}
-    )
-    try:
-        forkserver.ensure_running()
-    finally:
-        del os.environ[preload.FORKSERVER_VARIABLE]
+    message = json.dumps({key: told[key] for key in wanted if key in told})
+    with _FORKSERVER_START:  # two clusters may start at once
+        os.environ[preload.FORKSERVER_VARIABLE] = message
+        try:
+            forkserver.ensure_running()
+        finally:
+            del os.environ[preload.FORKSERVER_VARIABLE]
 
 
 @dataclass(slots=True, eq=False)

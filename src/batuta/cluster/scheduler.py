@@ -127,11 +127,18 @@ class Scheduler(threading.Thread):
         except Exception as error:
             LOG.exception("the scheduler failed")
             self.on_crew_broken(ClusterError(f"the scheduler failed: {describe(error)}"))
-            while not self._stopping:
-                self._selector.select()
-                self._empty_inbox()
+            self._refuse_all()
         finally:
             self._end()
+
+    def _refuse_all(self) -> None:
+        """Answer what is asked, by the failure, until closed; of workers, hear nothing more."""
+        self._drowsy = True
+        self._alarm_out.setblocking(True)
+        self._empty_inbox()
+        while not self._stopping:
+            self._alarm_out.recv(65536)
+            self._empty_inbox()
 
     def _act(self) -> None:
         next_look = time.monotonic() + TICK_S
