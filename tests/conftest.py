@@ -11,6 +11,9 @@ from sqlalchemy.engine import make_url
 
 from batuta.messaging import Bus, NatsConfig, connect
 from tests.support.servers import NatsServer
+from tests.support.slurm import shared_slurm, slurm
+
+__all__ = ["shared_slurm", "slurm"]
 
 
 @pytest.fixture(scope="session")

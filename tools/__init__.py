@@ -1,0 +1,1 @@
+"""What developers of Batuta use; nothing here is installed with it."""

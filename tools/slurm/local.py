@@ -1,0 +1,262 @@
+"""Starting and stopping a Slurm on this machine, and breaking parts of it."""
+
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tools.slurm.errors import SlurmError
+from tools.slurm.locking import folder_lock
+from tools.slurm.processes import FOLDER_VARIABLE, NODE_VARIABLE, Process, end, processes_of
+from tools.slurm.queue import SlurmQueue
+from tools.slurm.shape import ClusterShape, Layout, slurm_conf
+
+INSTALL: Final = "apt-get install slurm-wlm munge slurm-wlm-torque"
+"""What gives all that a local Slurm needs, on Debian and Ubuntu."""
+
+_PROGRAMS: Final = ("munged", "slurmctld", "slurmd", "sbatch", "qsub", "qstat", "qdel")
+_SYSTEM_PATHS: Final = ("/usr/sbin", "/usr/local/sbin", "/sbin")
+_KEY_BYTES: Final = 128
+_SOCKET_PATH_MAX: Final = 107
+_LONGEST_SOCKET: Final = "/spool/node10/node10_1234567.4294967291"
+_POLL_S: Final = 0.05
+_DAEMON_S: Final = 20.0
+_LOG_TAIL: Final = 8
+
+
+def missing_programs() -> list[str]:
+    """List the programs that are not installed; empty if a local Slurm can start."""
+    return [name for name in _PROGRAMS if shutil.which(name, path=_search_path()) is None]
+
+
+@dataclass(frozen=True)
+class LocalSlurm:
+    """A Slurm of its own on this machine, all of it in one folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it lives; made by `start`, private to this user, removed by `stop`.
+    shape : ClusterShape
+        Its nodes.
+    """
+
+    folder: Path
+    shape: ClusterShape = field(default_factory=ClusterShape)
+
+    @property
+    def layout(self) -> Layout:
+        """Where its files are."""
+        return Layout(self.folder)
+
+    @property
+    def queue(self) -> SlurmQueue:
+        """Its queue: submit, list, cancel, wait."""
+        return SlurmQueue(str(self.layout.configuration))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What programs need in their environment to use it."""
+        return self.queue.environment
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it answers."""
+        if not self.layout.configuration.exists():
+            return False
+        answer = subprocess.run(
+            ["scontrol", "ping"],
+            env=os.environ | self.environment,
+            capture_output=True,
+            check=False,
+        )
+        return answer.returncode == 0
+
+    def start(self, timeout_s: float = 30.0) -> None:
+        """Start it and wait until its nodes are idle; do nothing if it runs already.
+
+        Raises
+        ------
+        SlurmError
+            If programs are missing, or if it does not start; with the end of the logs.
+        """
+        self._check()
+        with folder_lock(self.folder):
+            if self.is_running:
+                return
+            self._end_processes()
+            try:
+                self._start_daemons()
+                self._wait_for_nodes(timeout_s)
+            except SlurmError as exc:
+                told = f"{exc}\n{self.log_tails()}"
+                self._end_processes()
+                shutil.rmtree(self.folder)
+                raise SlurmError(told) from exc
+            except BaseException:
+                self._end_processes()
+                shutil.rmtree(self.folder)
+                raise
+
+    def stop(self) -> None:
+        """End its daemons and all that its jobs left, and remove the folder.
+
+        Raises
+        ------
+        SlurmError
+            If a process does not end.
+        """
+        if not self.folder.exists():
+            return
+        with folder_lock(self.folder):
+            self._end_processes()
+            shutil.rmtree(self.folder)
+
+    def processes(self) -> list[Process]:
+        """List its processes: daemons, steps of jobs, and the jobs' own."""
+        return processes_of(self.folder, self.layout.configuration)
+
+    def kill_slurmd(self, node: str) -> None:
+        """Kill the slurmd of a node, and it alone; jobs that run there go on."""
+        self._kill_daemon(self.layout.node_pid(node))
+
+    def power_off(self, node: str) -> None:
+        """Kill all that runs on a node at once, as a power cut would.
+
+        Slurm finds out by itself in about 15 s; `SlurmQueue.set_down` tells it.
+        """
+        self.kill_slurmd(node)
+        left = end(lambda: [each for each in self.processes() if each.node == node], patience_s=0)
+        if left:
+            raise SlurmError(f"{node}: processes {left} cannot be ended")
+
+    def start_slurmd(self, node: str) -> None:
+        """Start the slurmd of a node, and wait until the controller has heard of it."""
+        self._start_slurmd(node)
+        self.queue.wait_until(
+            lambda: not self.queue.nodes()[node].endswith(("*", "down", "unknown")),
+            f"{node} to be up",
+        )
+
+    def kill_controller(self) -> None:
+        """Kill slurmctld: running jobs go on, commands fail."""
+        self._kill_daemon(self.layout.controller_pid)
+
+    def start_controller(self) -> None:
+        """Start slurmctld, which remembers its jobs, and wait until it answers."""
+        self._run_daemon("slurmctld")
+        deadline = time.monotonic() + _DAEMON_S
+        while not self.is_running:
+            if time.monotonic() > deadline:
+                raise SlurmError(f"slurmctld: no answer in {_DAEMON_S:g} s\n{self.log_tails()}")
+            time.sleep(_POLL_S)
+
+    def restore(self) -> None:
+        """Cancel every job, mend what was broken, and wait until all nodes are idle."""
+        self._start_what_is_dead()
+        self.queue.cancel()
+        for node, state in self.queue.nodes().items():
+            if state.startswith("down"):
+                self.queue.resume(node)
+        self.queue.wait_until(
+            lambda: set(self.queue.nodes().values()) == {"idle"}, "all nodes to be idle"
+        )
+
+    def log_tails(self) -> str:
+        """Give the last lines of each daemon's log."""
+        tails = []
+        for path in sorted(self.layout.logs.glob("*.log")):
+            lines = path.read_text(errors="replace").splitlines()[-_LOG_TAIL:]
+            tails.append("\n  ".join([f"{path.name}:", *lines]))
+        return "\n".join(tails)
+
+    def _check(self) -> None:
+        missing = missing_programs()
+        if missing:
+            raise SlurmError(f"not installed: {', '.join(missing)} ({INSTALL})")
+        if len(f"{self.folder}{_LONGEST_SOCKET}") > _SOCKET_PATH_MAX:
+            most = _SOCKET_PATH_MAX - len(_LONGEST_SOCKET)
+            raise SlurmError(f"{self.folder}: too long for sockets (at most {most} characters)")
+
+    def _start_daemons(self) -> None:
+        layout = self.layout
+        for path in (layout.run, layout.logs, layout.state, layout.spool):
+            path.mkdir(mode=0o700, exist_ok=True)
+        layout.munge_key.unlink(missing_ok=True)
+        layout.munge_key.touch(mode=0o600)
+        layout.munge_key.write_bytes(os.urandom(_KEY_BYTES))
+        layout.configuration.write_text(slurm_conf(layout, self.shape))
+        # Others may not enter the folder, which munged refuses unless it is forced.
+        self._run_daemon(
+            "munged",
+            "--force",
+            f"--key-file={layout.munge_key}",
+            f"--socket={layout.munge_socket}",
+            f"--pid-file={layout.run}/munged.pid",
+            f"--seed-file={layout.run}/munged.seed",
+            f"--log-file={layout.logs}/munged.log",
+        )
+        self.start_controller()
+        for node in self.shape.names:
+            self._start_slurmd(node)
+
+    def _start_slurmd(self, node: str) -> None:
+        self._run_daemon("slurmd", "-N", node, node=node)
+
+    def _run_daemon(self, program: str, *options: str, node: str = "") -> None:
+        """Start a daemon, which goes to the background once it could start."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
+        told = {"PATH": _search_path(), FOLDER_VARIABLE: str(self.folder), NODE_VARIABLE: node}
+        output = self.layout.logs / f"{program}{node}.out"
+        with output.open("w") as stream:
+            try:
+                done = subprocess.run(
+                    [program, *options],
+                    env=inherited | self.environment | told,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=stream,
+                    timeout=_DAEMON_S,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as exc:
+                raise SlurmError(f"{program}: not started in {_DAEMON_S:g} s") from exc
+        if done.returncode:
+            raise SlurmError(f"{program}: exit code {done.returncode}: {output.read_text()}")
+
+    def _start_what_is_dead(self) -> None:
+        alive = {process.pid for process in self.processes()}
+        if _pid_in(self.layout.controller_pid) not in alive:
+            self.start_controller()
+        for node in self.shape.names:
+            if _pid_in(self.layout.node_pid(node)) not in alive:
+                self.start_slurmd(node)
+
+    def _wait_for_nodes(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while set((states := self.queue.nodes()).values()) != {"idle"}:
+            if time.monotonic() > deadline:
+                raise SlurmError(f"nodes not idle after {timeout_s:g} s: {states}")
+            time.sleep(_POLL_S)
+
+    def _kill_daemon(self, pid_file: Path) -> None:
+        pid = _pid_in(pid_file)
+        left = end(lambda: [each for each in self.processes() if each.pid == pid], patience_s=0)
+        if left:
+            raise SlurmError(f"process {pid} cannot be ended")
+
+    def _end_processes(self, patience_s: float = 2.0) -> None:
+        left = end(self.processes, patience_s)
+        if left:
+            raise SlurmError(f"processes {left} cannot be ended")
+
+
+def _pid_in(file: Path) -> int:
+    return int(file.read_text())
+
+
+def _search_path() -> str:
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM_PATHS])
