@@ -251,7 +251,7 @@ def test_a_task_that_outgrows_all_memory_is_reported_with_its_peak(
     assert isinstance(error.__cause__, WorkerMemoryError)
     held = re.search(r"its worker held (\d+) MB, alone on 2 x 300 MB", str(error))
     assert held is not None
-    assert int(held[1]) > 600
+    assert int(held[1]) >= 600
     assert (tmp_path / "held").read_text() == "xx"
 
 

@@ -2,7 +2,8 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -16,6 +17,14 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from batuta.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Put in an annotation: what messages say that it accepts."""
+
+    words: str
+
 
 PositiveInt = Annotated[StrictInt, Field(gt=0)]
 PositiveNumber = Annotated[StrictInt | StrictFloat, Field(gt=0, allow_inf_nan=False)]
@@ -100,10 +109,14 @@ def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
 
 
 def _depth(model: type[BaseModel], error: ErrorDetails) -> int:
+    if not error["loc"]:  # of several keys together
+        return 0
     return 2 if error["loc"][0] == "profiling" and "profiling" in model.model_fields else 1
 
 
 def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
+    if not error["loc"]:
+        return str(error["ctx"]["error"])
     names = [str(part) for part in error["loc"]]
     nested = names[0] == "profiling" and len(names) > 1
     key = ".".join(names[:2]) if nested else names[0]
@@ -111,6 +124,8 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
     last = names[1] if nested else names[0]
     if error["type"] in {"extra_forbidden", "invalid_key"}:
         return f"{key}: unknown key{_suggestion(last, owner)}"
+    if error["type"] == "missing":
+        return f"{key}: missing, {expected(owner, last)} expected"
     return f"{key}: {error['input']!r} given, {expected(owner, last)} expected"
 
 
@@ -122,6 +137,9 @@ def _suggestion(key: str, model: type[BaseModel]) -> str:
 
 def expected(model: type[BaseModel], key: str) -> str:
     """Say in words what a key accepts."""
+    told = _told(get_type_hints(model, include_extras=True)[key])
+    if told is not None:
+        return told.words
     annotation = repr(model.model_fields[key].rebuild_annotation())
     if "Literal[" in annotation:
         inside = annotation.split("Literal[", 1)[1].split("]", 1)[0]
@@ -132,3 +150,10 @@ def expected(model: type[BaseModel], key: str) -> str:
     if "bool" in annotation:
         return "true or false"
     return "a number above 0" if "float" in annotation else "a whole number above 0"
+
+
+def _told(annotation: Any) -> Expected | None:
+    """Find what an annotation says of itself, the outermost first."""
+    parts = get_args(annotation)
+    here = next((part for part in parts if isinstance(part, Expected)), None)
+    return here or next(filter(None, map(_told, parts)), None)

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 MODES: Final = {
     "sequential": "batuta.cluster.sequential:SequentialCluster",
     "multiprocessing": "batuta.cluster.multiprocess:MultiprocessingCluster",
+    "local_dask": "batuta.cluster.dask.local:LocalDaskCluster",
+    "pbs_dask": "batuta.cluster.dask.jobs:PbsDaskCluster",
+    "slurm_dask": "batuta.cluster.dask.jobs:SlurmDaskCluster",
+    "dask": "batuta.cluster.dask.existing:ExistingDaskCluster",
 }
 """The class of each mode, imported when it is used."""
 
 AUTO: Final = "auto"
-LATER: Final = ("local_dask", "pbs_dask", "slurm_dask")
-"""Modes of the specification that this version has not."""
+_EXTRAS: Final = {"dask": "dask", "distributed": "dask", "dask_jobqueue": "dask"}
+"""What must be installed to have modules that some modes need."""
 
 PLUGIN_GROUP: Final = "batuta.clusters"
 """Entry points of this group are modes too: their name, and a class like those of `MODES`."""
@@ -70,15 +74,28 @@ def cluster_class(mode: object) -> type[AbstractCluster]:
         If there is no such mode; it names those there are.
     """
     if isinstance(mode, str) and mode in MODES:
-        module, name = MODES[mode].split(":")
-        found: type[AbstractCluster] = getattr(importlib.import_module(module), name)
-        return found
+        return _class_of(mode)
     for point in _plugins():
         if point.name == mode:
             plugin: type[AbstractCluster] = point.load()
             return plugin
-    what = "is not available in this version" if mode in LATER else "is not a mode"
-    raise ConfigurationError(f"mode: {mode!r} {what} (available: {', '.join(available_modes())})")
+    raise ConfigurationError(
+        f"mode: {mode!r} is not a mode (available: {', '.join(available_modes())})"
+    )
+
+
+def _class_of(mode: str) -> type[AbstractCluster]:
+    module, name = MODES[mode].split(":")
+    try:
+        found: type[AbstractCluster] = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(str(error.name).partition(".")[0])
+        if extra is None:
+            raise
+        raise ConfigurationError(
+            f"mode: {mode!r} needs {error.name}: pip install 'batuta[{extra}]'"
+        ) from error
+    return found
 
 
 def _plugins() -> list[EntryPoint]:

@@ -2,11 +2,22 @@
 
 import queue
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.store import fetch
 from batuta.cluster.tasks import Delayed
+
+
+@dataclass(frozen=True)
+class WorkersThere:
+    """How many workers there are to compute."""
+
+    present: int
+    asked: int | None
+    """None where others decide how many there will be."""
+    waiting_for: str = ""
+    """What keeps those that are not there, as the batch system says it."""
 
 
 class TaskFuture:
@@ -32,7 +43,7 @@ class TaskFuture:
         if self._error is not None or self.delayed.stored is None:
             return
         try:
-            self._value = fetch(self.delayed.stored)
+            self._value = self.delayed.stored.load()
         except Exception as error:  # noqa: BLE001 - a result that cannot be read is a failed task
             self._error = error
 
@@ -59,7 +70,8 @@ class Run:
     def __init__(self, wanted: Sequence[Delayed]) -> None:
         self.futures = {delayed: TaskFuture(delayed, self) for delayed in wanted}
         """Those that are not finished: a finished one belongs to whoever asked for it."""
-        self.finished: queue.SimpleQueue[TaskFuture] = queue.SimpleQueue()
+        self.finished: queue.SimpleQueue[TaskFuture | WorkersThere] = queue.SimpleQueue()
+        """And what is told of the workers, to whoever iterates."""
         self.aside: list[TaskFuture] = []
         """Finished, and given to an iterator that did not ask for them."""
         self.iterated = False

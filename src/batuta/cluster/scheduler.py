@@ -16,16 +16,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from batuta.cluster.book import Book
 from batuta.cluster.crew import AHEAD_MAX_STEPS, MAX_STARTS, Crew, discard
 from batuta.cluster.errors import ClusterError, WorkerMemoryError
-from batuta.cluster.failures import failed_task, loss, raised_error
-from batuta.cluster.graph import Job, Plan, ReadyJobs, make_plan
+from batuta.cluster.failures import loss
+from batuta.cluster.graph import Job, Plan
 from batuta.cluster.pool import Assignment, PoolSettings, Worker, modules_for
+from batuta.cluster.raised import describe, failed_task
 from batuta.cluster.runs import Run
-from batuta.cluster.store import Stored
 from batuta.cluster.tasks import Delayed, Task, call_of
 from batuta.cluster.watch import Limits
-from batuta.cluster.worker import JobDone, JobFailed, JobOrder, Keep, Step, describe
+from batuta.cluster.worker import JobDone, JobFailed, JobOrder, Keep, Step
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -53,7 +54,6 @@ class Scheduler(threading.Thread):
         """When a task last ended, or work began again after a pause."""
         self._pool = pool
         self._limits = limits
-        self._fuse = fuse
         self._inbox: deque[Callable[[], None]] = deque()
         self._alarm_out, self._alarm_in = socket.socketpair()
         self._alarm_out.setblocking(False)
@@ -64,33 +64,33 @@ class Scheduler(threading.Thread):
         self._drowsy = True
         """Whether it may wait for long: then even what is not urgent must wake it."""
         self._stopping = False
-        self._broken: ClusterError | None = None
-        self._ready = ReadyJobs()
+        self._book = Book(fuse=fuse, on_start=self._on_start)
         self._heavy: deque[Job] = deque()
         """Jobs that outgrew their worker, to run alone once nothing else can."""
         self._alone: Job | None = None
-        self._runs: deque[Run] = deque()
-        self._live: set[Delayed] = set()
-        self._kept: set[Delayed] = set()
-        self._failed: set[Job] = set()
 
     # What other threads call
 
+    @property
+    def silence_s(self) -> float:
+        """For how long no task has ended."""
+        return time.monotonic() - self.last_end
+
     def submit(self, run: Run) -> None:
         """Have what `run` asks for computed."""
-        self.post(partial(self._take, run))
+        self.post(partial(self._book.take, run))
 
     def taken(self, run: Run) -> None:
         """Tell that an iterator took a finished future."""
-        self._post_later(partial(self._taken, run))
+        self._post_later(partial(self._book.taken, run))
 
     def read(self, delayed: Delayed) -> None:
         """Tell that a finished result was read."""
-        self._post_later(partial(self._used, delayed))
+        self._post_later(partial(self._book.used, delayed))
 
     def taken_and_read(self, run: Run, delayed: Delayed) -> None:
         """Tell both at once."""
-        self._post_later(partial(self._taken_and_read, run, delayed))
+        self._post_later(partial(self._book.taken_and_read, run, delayed))
 
     def close(self) -> None:
         """Compute nothing more; return when every worker has ended."""
@@ -170,87 +170,42 @@ class Scheduler(threading.Thread):
     def _end(self) -> None:
         for assignment in self._crew.dismiss_all():
             discard(assignment.calls)
-        for delayed in self._live:
-            _free(delayed)
+        self._book.free_all()
         self._selector.close()
         self._alarm_in.close()
         self._alarm_out.close()
 
     def on_crew_broken(self, error: ClusterError) -> None:
         """Fail all that is asked for, now and from now on."""
-        self._broken = error
-        self._ready.clear()
         self._heavy.clear()
-        for run in self._runs:
-            _fail_all(run, error)
-        self._runs.clear()
+        self._book.break_down(error)
 
-    # Runs
-
-    def _take(self, run: Run) -> None:
-        if self._broken is not None:
-            _fail_all(run, self._broken)
-            return
-        self._runs.append(run)
-        if len(self._runs) == 1:
-            self._start(run)
-
-    def _start(self, run: Run) -> None:
-        """Plan a run and make its first jobs ready; a run with nothing to do ends at once."""
+    def _on_start(self, plan: Plan) -> None:
+        """Start the workers for the first plan: now it is known what they need."""
         self.last_end = time.monotonic()
-        plan = make_plan(tuple(run.futures), fuse=self._fuse)
         if plan.jobs and not self._crew.hired:
-            self._hire_for(plan)
-        self._failed.clear()
-        for delayed in [each for each in self._kept if not each.uses]:
-            self._discard(delayed)
-        self._kept.clear()
-        run.jobs_left = len(plan.jobs)
-        for delayed in [each for each in run.futures if each.stored is not None]:
-            run.finish(delayed)
-        self._ready.start(plan)
-        self._end_if_done(run)
-
-    def _hire_for(self, plan: Plan) -> None:
-        """Start the workers, now that it is known what they need."""
-        functions = {task.function for job in plan.jobs for task in job.steps}
-        self._crew.hire_all(replace(self._pool, preload=modules_for(functions)))
-
-    def _end_if_done(self, run: Run) -> None:
-        if run.jobs_left == 0 and self._runs and self._runs[0] is run:
-            self._runs.popleft()
-            if self._runs:
-                self._start(self._runs[0])
-
-    def _taken(self, run: Run) -> None:
-        run.untaken -= 1
-
-    def _taken_and_read(self, run: Run, delayed: Delayed) -> None:
-        run.untaken -= 1
-        self._used(delayed)
+            functions = {task.function for job in plan.jobs for task in job.steps}
+            self._crew.hire_all(replace(self._pool, preload=modules_for(functions)))
 
     # Jobs
 
     def _paused(self) -> bool:
-        """Whether results wait to be taken; never while another run waits for this one to end."""
-        if len(self._runs) != 1 or not self._runs[0].iterated:
-            return False
-        return self._runs[0].untaken >= UNTAKEN_PER_WORKER * self._limits.nb_workers
+        return self._book.paused(UNTAKEN_PER_WORKER * self._limits.nb_workers)
 
     def _dispatch(self) -> None:
         if self._alone is not None or self._paused():
             return
-        if self._crew.idle and not self._ready:
+        if self._crew.idle and not self._book.ready:
             for job in self._crew.take_back():
-                self._ready.push(job)
-        while self._ready:
-            job = self._ready.pop()
+                self._book.ready.push(job)
+        while self._book.ready:
+            job = self._book.ready.pop()
             worker = self._crew.free_worker(ahead=len(job.steps) <= AHEAD_MAX_STEPS)
             if worker is None:
-                self._ready.push(job)
+                self._book.ready.push(job)
                 break
             self._send(worker, job)
-        if self._heavy and not self._ready and not self._crew.busy and self._crew.idle:
+        if self._heavy and not self._book.ready and not self._crew.busy and self._crew.idle:
             self._alone = self._heavy.popleft()
             self._send(self._crew.idle.pop(), self._alone)
         self._crew.flush()
@@ -262,13 +217,12 @@ class Scheduler(threading.Thread):
             self._crew.give_back(worker)
             self._alone = None
             reason = f"its call cannot be sent to a worker: {describe(error)}"
-            self._fail(job, failed_task(job.first.name, reason, error))
+            self._book.fail(job, failed_task(job.first.name, reason, error))
             return
-        run = self._runs[0]
         order = JobOrder(
             number=worker.next_number(),
             steps=steps,
-            keep=tuple(_keep(output, run) for output in job.last.outputs),
+            keep=tuple(_keep(output, self._book) for output in job.last.outputs),
             tile="" if job.tile is None else str(job.tile),
             last=self._crew.is_last(worker),
         )
@@ -288,12 +242,12 @@ class Scheduler(threading.Thread):
         self.last_end = time.monotonic()
         if self._alone is job:
             self._alone = None
-        if self._broken is not None:
+        if self._book.broken is not None:
             return
         if isinstance(outcome, JobDone):
-            self._done(job, outcome.outputs)
+            self._book.done(job, outcome.outputs)
         else:
-            self._fail(job, raised_error(outcome))
+            self._book.fail(job, outcome.raised.as_error())
 
     def on_sign_of_life(self) -> None:
         """Take that a task ended, inside a job."""
@@ -307,12 +261,12 @@ class Scheduler(threading.Thread):
             job = assignment.job
             if self._alone is job:
                 self._alone = None
-            if self._broken is not None:
+            if self._book.broken is not None:
                 continue
             begun = assignment.number == doing.number and not worker.spared(assignment.number)
             if not begun and job.false_starts < MAX_STARTS:
                 job.false_starts += assignment is assigned[0]
-                self._ready.push(job)
+                self._book.ready.push(job)
                 continue
             self.last_end = time.monotonic()
             reason = loss(worker, assignment.number)
@@ -322,82 +276,17 @@ class Scheduler(threading.Thread):
                 self._heavy.append(job)
             else:
                 task = job.steps[max(doing.step, 0)]
-                self._fail(job, failed_task(task.name, describe(reason), reason))
-
-    def _done(self, job: Job, outputs: Sequence[Stored | None]) -> None:
-        run = self._runs[0]
-        for output, stored in zip(job.last.outputs, outputs, strict=True):
-            if stored is not None:
-                _free(output)
-                output.stored = stored
-                self._live.add(output)
-                run.finish(output)
-        for consumer in job.consumers:
-            consumer.waiting -= 1
-            if consumer.waiting == 0:
-                self._ready.push(consumer)
-        for delayed in job.inputs():
-            self._used(delayed)
-        _forget(job)
-        run.jobs_left -= 1
-        self._end_if_done(run)
-
-    def _fail(self, job: Job, error: BaseException) -> None:
-        """Fail a job and all that depends on it; what they would have used is kept for a retry."""
-        run = self._runs[0]
-        lost = [each for each in job.with_dependants() if each not in self._failed]
-        self._failed.update(lost)
-        for each in lost:
-            for delayed in each.inputs():
-                if delayed.stored is not None:
-                    self._kept.add(delayed)
-                self._used(delayed)
-            for output in each.last.outputs:
-                run.finish(output, error)
-        run.jobs_left -= len(lost)
-        self._end_if_done(run)
-
-    # Results
-
-    def _used(self, delayed: Delayed) -> None:
-        delayed.uses -= 1
-        if delayed.uses <= 0:
-            delayed.uses = 0
-            if delayed not in self._kept:
-                self._discard(delayed)
-
-    def _discard(self, delayed: Delayed) -> None:
-        self._live.discard(delayed)
-        _free(delayed)
+                self._book.fail(job, failed_task(task.name, describe(reason), reason))
 
 
-def _keep(output: Delayed, run: Run) -> Keep:
+def _keep(output: Delayed, book: Book) -> Keep:
     if not output.uses:
         return Keep.NO
     # Only what is taken as it comes may wait in memory.
-    taken_at_once = run.iterated and not run.aside
-    alone = output.uses == 1 and output in run.futures
-    return Keep.HANDED if taken_at_once and alone else Keep.STORED
-
-
-def _forget(job: Job) -> None:
-    """Let go of a job that is done, so that memory shrinks as the run goes on."""
-    for task in job.steps:
-        task.job = None
-    job.consumers = []
+    taken_at_once = book.run.iterated and not book.run.aside
+    return Keep.HANDED if taken_at_once and book.only_asked(output) else Keep.STORED
 
 
 def _what(job: Job, step: int) -> str:
     task = job.steps[max(step, 0)].name
     return f"task {task}" if job.tile is None else f"{job.tile}, task {task}"
-
-
-def _free(delayed: Delayed) -> None:
-    if delayed.stored is not None:
-        delayed.stored.discard()
-        delayed.stored = None
-
-
-def _fail_all(run: Run, error: ClusterError) -> None:
-    for delayed in list(run.futures):
-        run.finish(delayed, error)

@@ -10,8 +10,9 @@ from batuta.cluster.config import RAM_PER_WORKER_MB, CommonConfig, SequentialCon
 from batuta.cluster.contract import CreateTask
 from batuta.cluster.errors import ClusterError, TaskFailedError
 from batuta.cluster.graph import make_plan
+from batuta.cluster.raised import describe
 from batuta.cluster.tasks import Delayed, Task, check_task, declare, find_delayed
-from batuta.cluster.worker import describe, outputs_of
+from batuta.cluster.worker import outputs_of
 from batuta.datasets import CarsDataset, CarsDict
 
 

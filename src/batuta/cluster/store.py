@@ -45,6 +45,10 @@ class Stored(NamedTuple):
     path: str | None
     inline: bytes | None = None
 
+    def load(self) -> Any:
+        """Give the value; its arrays are mapped, and changing them changes no other's."""
+        return fetch(self)
+
     def discard(self) -> None:
         """Delete the file, if there is one; those who have mapped it keep it."""
         if self.path is not None:

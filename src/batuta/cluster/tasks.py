@@ -2,9 +2,9 @@
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from batuta.cluster.store import Stored, fetch, put
+from batuta.cluster.store import Stored, put
 from batuta.cluster.worker import LocalResult
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import ConfigurationError, told
@@ -56,6 +56,16 @@ class Task:
         return getattr(self.function, "__qualname__", repr(self.function))
 
 
+class Kept(Protocol):
+    """A value that was computed, kept where tasks can use it."""
+
+    def load(self) -> Any:
+        """Give it to the main process."""
+
+    def discard(self) -> None:
+        """Let go of it."""
+
+
 class Delayed:
     """A result that is to come: one output of a task.
 
@@ -67,7 +77,7 @@ class Delayed:
     def __init__(self, task: Task, index: int) -> None:
         self.task = task
         self.index = index
-        self.stored: Stored | None = None
+        self.stored: Kept | None = None
         """Where its value is, from the moment it is computed until its last consumer is done."""
         self.uses = 0
         """How many tasks, and askers, of the plan that runs will still use its value."""
@@ -77,12 +87,16 @@ class Delayed:
     def __repr__(self) -> str:
         return f"<Delayed {self.task.name}[{self.index}] at {id(self):#x}>"
 
-    def __reduce__(self) -> tuple[Callable[[Stored], Any], tuple[Stored]]:
+    def __reduce__(self) -> tuple[Callable[[Kept], Any], tuple[Kept]]:
         if self.stored is None:
             raise TypeError(
                 f"{self!r} is not computed: it was put in an argument after the task was declared"
             )
-        return fetch, (self.stored,)
+        return _load, (self.stored,)
+
+
+def _load(kept: Kept) -> Any:
+    return kept.load()
 
 
 class Scattered:
@@ -91,13 +105,13 @@ class Scattered:
     Tasks receive the value itself.
     """
 
-    def __init__(self, value: Any, stored: Stored) -> None:
+    def __init__(self, value: Any, stored: Kept) -> None:
         self.value = value
-        self.stored: Stored | None = stored
+        self.stored: Kept | None = stored
         """None once the cluster is closed: the value travels with the tasks again."""
 
     def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
-        return (_itself, (self.value,)) if self.stored is None else (fetch, (self.stored,))
+        return (_itself, (self.value,)) if self.stored is None else (_load, (self.stored,))
 
 
 def _itself(value: Any) -> Any:

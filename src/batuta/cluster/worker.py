@@ -5,12 +5,10 @@ import importlib
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from batuta.cluster.errors import ClusterError
 from batuta.cluster.families import kill_children, kill_family, private_ram_of
 from batuta.cluster.frames import Reader, framed
 from batuta.cluster.pulse import RESTING, Pulse
+from batuta.cluster.raised import Raised, describe
 from batuta.cluster.store import Stored, fetch, put
 
 LOG: Final = logging.getLogger(__name__)
@@ -104,11 +103,7 @@ class JobFailed(NamedTuple):
     """A step of the job raised."""
 
     number: int
-    function: str
-    reason: str
-    error: bytes | None
-    """The exception pickled, if it can be."""
-    trace: str
+    raised: Raised
     ram_bytes: int
     took_s: float
 
@@ -234,7 +229,8 @@ def run_job(order: JobOrder, pulse: Pulse, setup: WorkerSetup) -> JobDone | JobF
         return JobDone(order.number, stored, _own_ram_bytes(), time.monotonic() - began)
     except BaseException as error:
         LOG.warning("task %s failed", name, exc_info=True)
-        return _failure(order.number, name, error, began)
+        raised = Raised.by(name, error)
+        return JobFailed(order.number, raised, _own_ram_bytes(), time.monotonic() - began)
     finally:
         _RUNNING.results = ()
         _RUNNING.tile = ""
@@ -259,34 +255,6 @@ def outputs_of(value: Any, nout: int) -> Sequence[Any]:
         given = len(value) if isinstance(value, (tuple, list)) else f"a {type(value).__name__}"
         raise ClusterError(f"a tuple of {nout} results expected (nout={nout}), {given} returned")
     return value
-
-
-def _failure(number: int, function: str, error: BaseException, began: float) -> JobFailed:
-    return JobFailed(
-        number=number,
-        function=function,
-        reason=describe(error),
-        error=_pickled(error),
-        trace="".join(traceback.format_exception(error)),
-        ram_bytes=_own_ram_bytes(),
-        took_s=time.monotonic() - began,
-    )
-
-
-def describe(error: BaseException) -> str:
-    """Say in one line what an exception is."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    """Pickle an exception, if it comes back whole: many cannot."""
-    try:
-        body = pickle.dumps(error)
-        back = pickle.loads(body)  # noqa: S301 - pickled on the line above
-    except Exception:  # noqa: BLE001 - a class of the user's may raise anything here
-        return None
-    return body if isinstance(back, BaseException) else None
 
 
 def _own_ram_bytes() -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from batuta.cluster import AbstractCluster, ClusterStalledError, WorkerMemoryError
+from batuta.cluster.raised import describe
 from batuta.cluster.tasks import Delayed
-from batuta.cluster.worker import describe
 from batuta.orchestrator.disk import full_disk_in, stop_if_full
 from batuta.orchestrator.errors import TileFailure, TilesFailedError
 from batuta.orchestrator.events import (

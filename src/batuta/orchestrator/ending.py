@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from batuta.cluster.worker import describe
+from batuta.cluster.raised import describe
 from batuta.orchestrator.errors import DiskFullError
 from batuta.orchestrator.records import NoRecord, RunRecord
 from batuta.orchestrator.saver import Ending, SingleCarsDatasetSaver, close_all

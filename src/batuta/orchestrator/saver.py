@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import xarray as xr
 
-from batuta.cluster.worker import describe
+from batuta.cluster.raised import describe
 from batuta.datasets import Descriptor, SaveOptions, TileError
 from batuta.orchestrator.contract import Readable, SavedDataset
 from batuta.orchestrator.manifest import Manifest

@@ -41,7 +41,13 @@ class Screen(logging.Handler):
             self.handleError(record)
 
 
+_ENGINES: Final = ("distributed", "tornado", "asyncio")
+"""Whose messages are for the log file alone: what they mean for tiles, Batuta says."""
+
+
 def _is_for_people(record: logging.LogRecord) -> bool:
+    if record.name.partition(".")[0] in _ENGINES:
+        return False
     return record.levelno >= logging.WARNING or getattr(record, "on_screen", False)
 
 

@@ -1,0 +1,132 @@
+"""What runs in a dask worker: the steps of one job."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from batuta.cluster.dask.packs import Pack, packed
+from batuta.cluster.raised import Raised
+from batuta.cluster.worker import outputs_of
+
+LOG: Final = logging.getLogger(__name__)
+
+
+class CallStep(NamedTuple):
+    """One task of a job."""
+
+    call: Pack
+    """The function, its arguments and its keyword arguments."""
+    name: str
+    nout: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """A job, ready to run: its steps, one after the other."""
+
+    steps: tuple[CallStep, ...]
+    keep: tuple[int, ...]
+    """Ranks of the results of the last step that somebody wants."""
+    shared: frozenset[int]
+    """Ranks of the inputs that other jobs use too."""
+    tile: str
+    """The tile that it works for, to be named in the log."""
+
+
+class JobFailedError(Exception):
+    """A step of a job raised."""
+
+    def __init__(self, raised: Raised) -> None:
+        super().__init__(raised.reason)
+        self.raised = raised
+
+    def __reduce__(self) -> tuple[type["JobFailedError"], tuple[Raised]]:
+        return JobFailedError, (self.raised,)
+
+
+class _Doing(threading.local):
+    """What the thread that runs a job is doing."""
+
+    inputs: Sequence[Any] = ()
+    results: Sequence[Any] = ()
+    tile: str = ""
+
+
+_DOING = _Doing()
+
+
+def tile_worked_for() -> str:
+    """Name the tile that this thread works for; empty when there is none."""
+    return _DOING.tile
+
+
+def job_input(rank: int) -> Any:
+    """Give a result of another job: what stands for it in the pickle of a call."""
+    return _DOING.inputs[rank]
+
+
+def step_result(rank: int) -> Any:
+    """Give a result of the step before: what stands for it in the pickle of a call."""
+    return _DOING.results[rank]
+
+
+def run(call: Call, *inputs: Pack) -> Any:
+    """Run a job.
+
+    Parameters
+    ----------
+    call : Call
+        What to run.
+    inputs : Pack
+        What other jobs gave, in the order of the ranks that the call knows them by.
+
+    Returns
+    -------
+    Pack or tuple of Pack
+        The result that is wanted; a tuple if several are.
+
+    Raises
+    ------
+    JobFailedError
+        Whatever a step raised.
+    """
+    name = call.steps[0].name
+    with _working(call.tile):
+        try:
+            _DOING.inputs = [
+                pack.open_own() if rank in call.shared else pack.open()
+                for rank, pack in enumerate(inputs)
+            ]
+            for step in call.steps:
+                name = step.name
+                function, args, kwargs = step.call.open()
+                _DOING.results = outputs_of(function(*args, **kwargs), step.nout)
+            kept = tuple(packed(_DOING.results[rank]) for rank in call.keep)
+        except BaseException as error:
+            LOG.warning("task %s failed", name, exc_info=True)
+            # Not "from error": that may not cross to the main process, and is told all the same.
+            raise JobFailedError(Raised.by(name, error)) from None
+    return kept[0] if len(kept) == 1 else kept
+
+
+@contextlib.contextmanager
+def _working(tile: str) -> Iterator[None]:
+    _DOING.tile = tile
+    try:
+        yield
+    finally:
+        _DOING.inputs = _DOING.results = ()
+        _DOING.tile = ""
+
+
+def itself(pack: Pack) -> Pack:
+    """Give what many jobs will use: the task of scattered data, which dask can run again."""
+    return pack
+
+
+def output(packs: tuple[Pack, ...], rank: int) -> Pack:
+    """Give one of the results of a job."""
+    return packs[rank]

@@ -1,0 +1,181 @@
+"""The modes whose engine is dask, from what they share."""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future as ThreadFuture
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from batuta.cluster.dask.config import DaskConfig, WorkersConfig
+from batuta.cluster.dask.director import Director
+from batuta.cluster.dask.records import MemoryRecord, WorkerLogs
+from batuta.cluster.dask.worker_plugin import (
+    LOG_TOPIC,
+    MEMORY_TOPIC,
+    BatutaPlugin,
+    WorkerOptions,
+    loggers_of_dask,
+)
+from batuta.cluster.errors import ClusterError
+from batuta.cluster.planned import LOGS_FOLDER, PlannedCluster
+from batuta.cluster.runs import WorkersThere
+from batuta.cluster.tasks import Scattered
+from batuta.errors import ConfigurationError
+
+LOG: Final = logging.getLogger(__name__)
+
+LOOK_S: Final = 0.5
+"""How often the workers are counted."""
+
+Event = tuple[float, Mapping[str, Any]]
+
+
+class Deployment(Protocol):
+    """A dask cluster that runs for us, or that we were let in."""
+
+    client: Any
+    """A `distributed.Client`."""
+
+    async def look(self, present: int) -> WorkersThere:
+        """Tell how many workers there are of those asked; see to those that are not."""
+
+    def close(self) -> None:
+        """End all that was started, and leave."""
+
+
+class DaskCluster(PlannedCluster):
+    """Tasks run in the workers of dask."""
+
+    def __init__(self, config: Any, out_dir: Path | None, *, launch_worker: bool = True) -> None:
+        super().__init__(config, out_dir)
+        self._scattered: list[Scattered] = []
+        self._open = ExitStack()
+        if config.use_memory_logger and out_dir is None:
+            raise ConfigurationError(
+                "use_memory_logger: true given, and no out_dir to write the record in"
+            )
+        if not launch_worker:
+            return
+        with ExitStack() as stack:
+            stack.enter_context(_dask_log())
+            deployment = self._deploy(config, out_dir)
+            stack.callback(deployment.close)
+            self._engine = self._directed(deployment, config, stack)
+            self._open = stack.pop_all()
+
+    def _deploy(self, config: Any, out_dir: Path | None) -> Deployment:
+        """Start, or join, the dask cluster of a mode."""
+        raise NotImplementedError
+
+    def _directed(self, deployment: Deployment, config: DaskConfig, stack: ExitStack) -> Director:
+        client = deployment.client
+        ram_mb = config.max_ram_per_worker if isinstance(config, WorkersConfig) else None
+        director = Director(client, ram_mb=ram_mb)
+        stack.callback(director.close)
+        self._hear(client, director, config, stack)
+        client.register_plugin(BatutaPlugin(_options(config, self.out_dir)))
+        looking = asyncio.run_coroutine_threadsafe(
+            _keep_looking(deployment, director), client.loop.asyncio_loop
+        )
+        stack.callback(_stop, looking)
+        return director
+
+    def _hear(self, client: Any, director: Director, config: DaskConfig, stack: ExitStack) -> None:
+        """Have what dask and the workers tell taken."""
+        client.subscribe_topic("all", lambda event: _on_dask_event(director, event))
+        client.subscribe_topic(
+            "worker-restart-memory",
+            lambda event: director.on_memory(event[1]["worker"], event[1]["rss"]),
+        )
+        if self.out_dir is None:
+            return
+        logs = WorkerLogs(self.out_dir / LOGS_FOLDER)
+        stack.callback(logs.close)
+        client.subscribe_topic(LOG_TOPIC, logs.on_event)
+        if config.use_memory_logger:
+            memory = MemoryRecord(self.out_dir)
+            stack.callback(memory.close)
+            client.subscribe_topic(MEMORY_TOPIC, memory.on_event)
+
+    def scatter(self, data: Any) -> Scattered:
+        """Send `data` once, for every worker to take from those that have it."""
+        self._running()
+        scattered: Scattered = self._engine.scatter(data)
+        self._scattered.append(scattered)
+        return scattered
+
+    def cleanup(self) -> None:
+        """End every worker that was started; tasks can be declared but not started any more."""
+        self._engine = None
+        for scattered in self._scattered:
+            scattered.stored = None
+        self._open.close()
+
+
+@contextlib.contextmanager
+def _dask_log() -> Iterator[None]:
+    """Have dask's own warnings go where those of the program go, rather than on the screen."""
+    with ExitStack() as stack:
+        for logger in loggers_of_dask():
+            before = logger.level, logger.propagate, logger.handlers[:]
+            stack.callback(_put_back, logger, *before)
+            logger.setLevel(logging.WARNING)
+            logger.propagate = True
+            logger.handlers.clear()
+        yield
+
+
+def _put_back(
+    logger: logging.Logger, level: int, propagate: bool, handlers: list[logging.Handler]
+) -> None:
+    logger.setLevel(level)
+    logger.propagate = propagate
+    logger.handlers[:] = handlers
+
+
+def _options(config: DaskConfig, out_dir: Path | None) -> WorkerOptions:
+    return WorkerOptions(
+        path=tuple(each for each in sys.path if each),
+        log_level=logging.getLogger("batuta").getEffectiveLevel(),
+        send_log=out_dir is not None,
+        measure_memory=config.use_memory_logger,
+    )
+
+
+def _on_dask_event(director: Director, event: Event) -> None:
+    _, message = event
+    if isinstance(message, Mapping) and message.get("action") == "remove-worker":
+        director.on_lost(
+            message["worker"],
+            map(str, message["processing-tasks"]),
+            expected=bool(message["expected"]),
+        )
+
+
+async def _keep_looking(deployment: Deployment, director: Director) -> None:
+    """Count the workers, from time to time, for as long as the cluster is open."""
+    while True:
+        try:
+            workers = await deployment.client.scheduler.ncores()
+            director.on_workers(await deployment.look(len(workers)))
+        except ClusterError as error:
+            director.break_down(error)
+            return
+        except OSError as error:
+            # The client hears of it too, and tries again for a while before it gives up.
+            if deployment.client.status in {"closed", "closing"}:
+                director.break_down(
+                    ClusterError(f"the connection to the scheduler of dask is lost: {error}")
+                )
+                return
+        await asyncio.sleep(LOOK_S)
+
+
+def _stop(looking: "ThreadFuture[None]") -> None:
+    looking.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        looking.exception(timeout=0)

@@ -1,0 +1,433 @@
+"""Hands jobs to dask, as many as its workers need, and takes what becomes of them.
+
+All of its state belongs to the thread of dask's event loop: other threads only post actions.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from distributed import Future, as_completed
+from distributed.scheduler import KilledWorker
+
+from batuta.cluster.book import Book
+from batuta.cluster.dask.calls import JobFailedError
+from batuta.cluster.dask.packing import Held, Packer, Request, submitted
+from batuta.cluster.errors import ClusterError, WorkerLostError, WorkerMemoryError
+from batuta.cluster.graph import Job, Plan
+from batuta.cluster.raised import describe, failed_task
+from batuta.cluster.runs import Run, WorkersThere
+from batuta.cluster.tasks import Delayed, Scattered
+
+LOG: Final = logging.getLogger(__name__)
+
+AHEAD_S: Final = 0.5
+"""Work that each worker is given ahead, so that it never waits for this process."""
+AHEAD_MIN_JOBS: Final = 2
+AHEAD_MAX_JOBS: Final = 64
+_FIRST_GUESS_S: Final = 0.1
+UNTAKEN_PER_WORKER: Final = 4
+"""Results that may wait to be taken before computing pauses, so that memory stays flat."""
+MAX_KILLS_BY_MEMORY: Final = 2
+"""Workers that may outgrow their memory over the same job before it fails."""
+MAX_CANCELS: Final = 3
+"""How often dask may give a job up, for what it lost, before the job fails."""
+
+
+@dataclass(eq=False)
+class _Sent:
+    """A job that dask computes."""
+
+    job: Job
+    key: str
+    waiting: set[str]
+    """Results that are not there yet."""
+    futures: list[Any] = field(default_factory=list)
+
+
+_Coming: TypeAlias = tuple[_Sent, list[Held | None]]
+
+
+class Director:
+    """Computes plans on a dask cluster.
+
+    Parameters
+    ----------
+    client : Client
+        Of the cluster; it is closed by who made it.
+    ram_mb : float or None
+        What a worker may hold, for messages.
+    """
+
+    def __init__(self, client: Any, *, ram_mb: float | None) -> None:
+        self.last_end = time.monotonic()
+        """When a task last ended, or could first have."""
+        self.there = WorkersThere(0, None)
+        self._client = client
+        self._ram_mb = ram_mb
+        self._packer = Packer(client)
+        self._book = Book(fuse=True, on_start=self._on_start)
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._called = False
+        self._closed = False
+        self._sent: dict[str, _Sent] = {}
+        """By the key of the job."""
+        self._by_result: dict[str, _Sent] = {}
+        self._gathering = 0
+        self._gathers: set[asyncio.Task[None]] = set()
+        self._suspects: deque[Job] = deque()
+        """Jobs whose workers died, perhaps for another's fault: they run again apart."""
+        self._cancels: Counter[Job] = Counter()
+        self._memory_kills: Counter[Job] = Counter()
+        self._memory_killed: dict[str, float] = {}
+        """Workers that outgrew their memory, by address, and the bytes that they held."""
+        self._average_s = _FIRST_GUESS_S
+        self._completed = as_completed(loop=client.loop)
+        self._something_sent = asyncio.Event()
+        self._listener = asyncio.run_coroutine_threadsafe(self._listen(), client.loop.asyncio_loop)
+
+    # What other threads call
+
+    @property
+    def silence_s(self) -> float:
+        """For how long no task has ended, though there are workers."""
+        return time.monotonic() - self.last_end
+
+    def submit(self, run: Run) -> None:
+        """Have what `run` asks for computed."""
+        self.post(partial(self._take, run))
+
+    def taken(self, run: Run) -> None:
+        """Take that an iterator took a finished future."""
+        self.post(partial(self._book.taken, run))
+
+    def read(self, delayed: Delayed) -> None:
+        """Take that a finished result was read."""
+        self.post(partial(self._book.used, delayed))
+
+    def taken_and_read(self, run: Run, delayed: Delayed) -> None:
+        """Take both at once."""
+        self.post(partial(self._book.taken_and_read, run, delayed))
+
+    def scatter(self, value: Any) -> Scattered:
+        """Put a value where every worker can take it from."""
+        return self._packer.scatter(value)
+
+    def close(self) -> None:
+        """Compute nothing more, and let go of every result."""
+        self._client.sync(self._end)
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Run `action` in the thread of the event loop, soon."""
+        self._inbox.append(action)
+        if not self._called:  # at worst it is called once too often
+            self._called = True
+            self._client.loop.add_callback(self._act)
+
+    # The event loop
+
+    def _act(self) -> None:
+        self._called = False
+        with self._breaking():
+            while self._inbox and not self._closed:
+                self._inbox.popleft()()
+            self._dispatch()
+
+    @contextlib.contextmanager
+    def _breaking(self) -> Any:
+        """End all that is asked for, rather than leave it waiting, when this code fails."""
+        try:
+            yield
+        except Exception as error:
+            LOG.exception("handing jobs to dask failed")
+            self.break_down(ClusterError(f"handing jobs to dask failed: {describe(error)}"))
+
+    def break_down(self, error: ClusterError) -> None:
+        """Fail all that is asked for, now and from now on."""
+        self._suspects.clear()
+        self._forget_sent()
+        self._book.break_down(error)
+
+    def _forget_sent(self) -> None:
+        for sent in self._sent.values():
+            for future in sent.futures:
+                future.release()
+        self._sent.clear()
+        self._by_result.clear()
+        self._completed.clear()
+
+    async def _end(self) -> None:
+        self._closed = True
+        self._listener.cancel()
+        for gather in self._gathers:
+            gather.cancel()
+        self._forget_sent()
+        self._book.free_all()
+
+    def _take(self, run: Run) -> None:
+        if self.there.asked is not None or self.there.present:
+            run.finished.put(self.there)
+        self._book.take(run)
+
+    def _on_start(self, _: Plan) -> None:
+        self.last_end = time.monotonic()
+        self._cancels.clear()
+        self._memory_kills.clear()
+
+    # Workers
+
+    def on_workers(self, there: WorkersThere) -> None:
+        """Take how many workers there are; without any, no task can end."""
+        if not there.present or not self.there.present:
+            self.last_end = time.monotonic()
+        if there == self.there:
+            return
+        self.there = there
+        if not self._book.idle:
+            self._book.run.finished.put(there)
+        self._dispatch()
+
+    def on_memory(self, address: str, held_bytes: float) -> None:
+        """Take that a worker outgrew its memory, and was ended for that."""
+        self._memory_killed[address] = held_bytes
+
+    def on_lost(self, address: str, keys: Iterable[str], *, expected: bool) -> None:
+        """Take that a worker is gone; dask runs again what it had been given."""
+        held_bytes = self._memory_killed.pop(address, None)
+        given = set(keys)
+        sent = [self._sent[key] for key in self._sent if key in given]
+        if not expected and (sent or held_bytes):
+            names = ", ".join(_what(each.job) for each in sent[:3])
+            more = f" and {len(sent) - 3} more" if len(sent) > 3 else ""
+            LOG.warning(
+                "a worker is lost (%s)%s%s",
+                address if held_bytes is None else f"{address}: {self._too_much(held_bytes)}",
+                f"; run again: {names}" if names else "",
+                more,
+            )
+        if held_bytes is not None and len(sent) >= 1:
+            self._on_outgrown(sent[0], held_bytes)
+
+    def _on_outgrown(self, sent: _Sent, held_bytes: float) -> None:
+        """Note who was running: a worker takes what it was given in order."""
+        job = sent.job
+        self._memory_kills[job] += 1
+        if self._memory_kills[job] >= MAX_KILLS_BY_MEMORY:
+            reason = WorkerMemoryError(f"killed: {self._too_much(held_bytes)}")
+            self._let_go(sent)
+            self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
+            self._dispatch()
+
+    def _too_much(self, held_bytes: float) -> str:
+        limit = "" if self._ram_mb is None else f" of {self._ram_mb:g} MB (max_ram_per_worker)"
+        return f"its worker held {held_bytes / 1e6:.0f} MB{limit}"
+
+    # Jobs
+
+    def _room(self) -> int:
+        """Say how many jobs more the workers can be given."""
+        if self._book.paused(UNTAKEN_PER_WORKER * max(1, self.there.present) - self._gathering):
+            return 0
+        ahead = min(AHEAD_MAX_JOBS, max(AHEAD_MIN_JOBS, int(AHEAD_S / self._average_s)))
+        whole = max(1, self.there.present) * ahead
+        room = whole - len(self._sent)
+        # A few at a time: each request costs as much as several jobs.
+        return room if not self._sent or room >= whole // 4 else 0
+
+    def _dispatch(self) -> None:
+        if self._closed or self._book.broken is not None:
+            return
+        request = Request()
+        jobs: list[_Sent] = []
+        room = self._room() if self._book.ready else 0
+        while self._book.ready and len(jobs) < room:
+            self._add(self._book.ready.pop(), request, jobs)
+        while self._suspects and len(self._sent) + len(jobs) < max(1, self.there.present):
+            if self._book.ready or (self._sent and not self._are_suspects()):
+                break
+            self._add(self._suspects.popleft(), request, jobs)
+        if jobs:
+            self._send(request, jobs)
+
+    def _are_suspects(self) -> bool:
+        return all(sent.job.false_starts for sent in self._sent.values())
+
+    def _add(self, job: Job, request: Request, jobs: list[_Sent]) -> None:
+        try:
+            key = self._packer.add(job, request)
+        except Exception as error:  # noqa: BLE001 - pickling an object of the user's may raise anything
+            reason = f"its call cannot be sent to a worker: {describe(error)}"
+            self._book.fail(job, failed_task(job.first.name, reason, error))
+            return
+        jobs.append(_Sent(job, key, set(request.wanted[key])))
+
+    def _send(self, request: Request, jobs: list[_Sent]) -> None:
+        if not self._sent:
+            self.last_end = time.monotonic()  # there was nothing to end meanwhile
+        keys = [key for each in jobs for key in request.wanted[each.key]]
+        futures = dict(zip(keys, submitted(self._client, request.graph, keys), strict=True))
+        for each in jobs:
+            each.futures = [futures[key] for key in request.wanted[each.key]]
+            self._sent[each.key] = each
+            self._by_result.update(dict.fromkeys(each.waiting, each))
+        self._completed.update(futures.values())
+        self._something_sent.set()
+
+    async def _listen(self) -> None:
+        while not self._closed:
+            await self._something_sent.wait()
+            self._something_sent.clear()
+            async for first in self._completed:
+                ended = [first, *self._completed.next_batch(block=False)]
+                with self._breaking():
+                    await self._on_ended(ended)
+                del ended, first
+
+    async def _on_ended(self, futures: list["Future[Any]"]) -> None:
+        complete: list[_Sent] = []
+        for future in futures:
+            sent = self._by_result.pop(str(future.key), None)
+            if sent is None or sent.key not in self._sent:
+                continue
+            if future.status == "finished":
+                sent.waiting.discard(str(future.key))
+                if not sent.waiting:
+                    complete.append(sent)
+            else:
+                self._measure(1)
+                self._let_go(sent)
+                await self._on_error(sent.job, future)
+        if complete:
+            self._measure(len(complete))
+            self._on_complete(complete)
+        self._act()
+
+    def _measure(self, count: int) -> None:
+        """Follow how long a job takes a worker."""
+        now = time.monotonic()
+        took_s = (now - self.last_end) * max(1, self.there.present) / count
+        self._average_s += min(1.0, 0.05 * count) * (took_s - self._average_s)
+        self.last_end = now
+
+    def _let_go(self, sent: _Sent) -> None:
+        self._sent.pop(sent.key, None)
+        for key in [key for key in sent.waiting if key in self._by_result]:
+            del self._by_result[key]
+        for future in sent.futures:
+            future.release()
+
+    def _on_complete(self, complete: list[_Sent]) -> None:
+        """Hand over what was computed; what only the main process needs comes to it first."""
+        run = self._book.run
+        coming: list[_Coming] = []
+        for sent in complete:
+            del self._sent[sent.key]
+            held = iter(sent.futures)
+            outputs = [Held(next(held)) if each.uses else None for each in sent.job.last.outputs]
+            if run.iterated and all(map(self._book.only_asked, _wanted(sent.job))):
+                coming.append((sent, outputs))
+            else:
+                self._book.done(sent.job, outputs)
+        if coming:
+            self._start_gathering(coming)
+
+    def _start_gathering(self, coming: list[_Coming]) -> None:
+        self._gathering += len(coming)
+        gather = asyncio.ensure_future(self._gather(coming))
+        self._gathers.add(gather)
+        gather.add_done_callback(self._gathers.discard)
+
+    async def _gather(self, coming: list[_Coming]) -> None:
+        """Have results come from the workers that hold them, then hand them over.
+
+        Those that are lost on the way dask computes again, if it can.
+        """
+        futures = [each.future for _, outputs in coming for each in outputs if each is not None]
+        with self._breaking():
+            try:
+                packs = iter(await self._client.gather(futures))
+            except Exception:  # noqa: BLE001 - one of them is lost for good: each tells
+                self._gathering -= len(coming)
+                await self._gather_apart(coming)
+            else:
+                self._gathering -= len(coming)
+                for sent, outputs in self._still(coming):
+                    for each in outputs:
+                        if each is not None:
+                            each.pack = next(packs)
+                    self._book.done(sent.job, outputs)
+            self._dispatch()
+
+    async def _gather_apart(self, coming: list[_Coming]) -> None:
+        """Tell of the jobs whose results are lost, and have the others come."""
+        whole: list[_Coming] = []
+        for sent, outputs in self._still(coming):
+            lost = [each for each in sent.futures if each.status not in {"finished", "pending"}]
+            if lost:
+                await self._on_error(sent.job, lost[0])
+                self._let_go(sent)
+            elif len(coming) > 1:
+                whole.append((sent, outputs))
+            else:  # it is there, and cannot be read
+                error = ClusterError("its result cannot be brought from the worker that holds it")
+                self._book.fail(sent.job, failed_task(sent.job.last.name, str(error), error))
+        for each in whole:
+            self._start_gathering([each])
+
+    def _still(self, coming: list[_Coming]) -> list[_Coming]:
+        """Give what still matters: nothing, once all has failed."""
+        return coming if self._book.broken is None else []
+
+    # What goes wrong
+
+    async def _on_error(self, job: Job, future: "Future[Any]") -> None:
+        if future.status in {"cancelled", "lost"}:
+            self._on_cancelled(job)
+            return
+        error = await future.exception()
+        if isinstance(error, JobFailedError):
+            self._book.fail(job, error.raised.as_error())
+        elif isinstance(error, KilledWorker):
+            self._on_killed(job, error)
+        else:
+            reason = error or ClusterError("dask gave no reason")
+            self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
+
+    def _on_killed(self, job: Job, error: KilledWorker) -> None:
+        """Run a job apart whose workers died: then those that die again are its own doing."""
+        if not job.false_starts:
+            job.false_starts = 1
+            self._suspects.append(job)
+            return
+        reason = WorkerLostError(
+            f"{error.allowed_failures + 1} workers ended while they ran it,"
+            f" the last one {error.last_worker.address}"
+        )
+        self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
+
+    def _on_cancelled(self, job: Job) -> None:
+        """Send again a job that dask gave up, for it lost what the job needs."""
+        self._cancels[job] += 1
+        if self._client.status == "running" and self._cancels[job] < MAX_CANCELS:
+            self._book.ready.push(job)
+            return
+        reason = ClusterError("dask gave it up: what it needs was lost with the workers")
+        if self._client.status != "running":
+            reason = ClusterError("the connection to the scheduler of dask is lost")
+            self.break_down(reason)
+            return
+        self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
+
+
+def _wanted(job: Job) -> list[Delayed]:
+    return [output for output in job.last.outputs if output.uses]
+
+
+def _what(job: Job) -> str:
+    return f"task {job.last.name}" if job.tile is None else str(job.tile)

@@ -1,0 +1,97 @@
+"""`dask`: the workers of a cluster that is there, however it was made."""
+
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import dask
+from distributed import Client, Security
+from distributed.comm.core import connect
+
+from batuta.cluster.config import CommonConfig
+from batuta.cluster.dask.cluster import DaskCluster, Deployment
+from batuta.cluster.dask.config import ExistingDaskConfig
+from batuta.cluster.dask.local import SCHEDULER_CONFIG
+from batuta.cluster.errors import ClusterError
+from batuta.cluster.raised import describe
+from batuta.cluster.runs import WorkersThere
+
+LOG: Final = logging.getLogger(__name__)
+
+CONNECT_S: Final = 30
+_REACH_S: Final = 3
+
+
+class ExistingDeployment:
+    """A cluster of others: nothing of it is started or ended here."""
+
+    def __init__(self, config: ExistingDaskConfig) -> None:
+        self._reach_known = False
+        address = config.scheduler_address
+        with ExitStack() as stack:
+            stack.enter_context(dask.config.set(SCHEDULER_CONFIG))
+            self.client: Any
+            try:
+                self.client = stack.enter_context(
+                    Client(
+                        address,
+                        security=_security(config),
+                        direct_to_workers=True,
+                        set_as_default=False,
+                        timeout=CONNECT_S,
+                    )
+                )
+            except (OSError, ValueError, RuntimeError) as error:
+                raise ClusterError(
+                    f"scheduler_address: no dask scheduler answers at {address}: {describe(error)}"
+                ) from error
+            self._open = stack.pop_all()
+
+    async def look(self, present: int) -> WorkersThere:
+        """Tell how many workers there are, and find out once whether they can be reached."""
+        if present and not self._reach_known:
+            self._reach_known = True
+            self.client.direct_to_workers = await self._reaches_a_worker()
+        return WorkersThere(present, None)
+
+    async def _reaches_a_worker(self) -> bool:
+        """Whether results can be taken from workers, or must pass through the scheduler.
+
+        Behind the gateway of a Kubernetes cluster, workers have addresses of their own network.
+        """
+        worker = next(iter(await self.client.scheduler.ncores()), None)
+        if worker is None:
+            return True
+        arguments = self.client.security.get_connection_args("client")
+        try:
+            comm = await connect(worker, timeout=_REACH_S, **arguments)
+        except (TimeoutError, OSError) as error:
+            LOG.info("results pass through the scheduler: %s", describe(error))
+            return False
+        comm.abort()
+        return True
+
+    def close(self) -> None:
+        """Leave; what was computed for us is forgotten there."""
+        self._open.close()
+
+
+def _security(config: ExistingDaskConfig) -> Security:
+    if config.tls_ca_file is None:
+        return Security()  # as dask's own configuration says
+    return Security(
+        require_encryption=True,
+        tls_ca_file=config.tls_ca_file,
+        tls_client_cert=config.tls_cert,
+        tls_client_key=config.tls_key,
+    )
+
+
+class ExistingDaskCluster(DaskCluster):
+    """Workers are those of a cluster that is there."""
+
+    config_model: ClassVar[type[CommonConfig]] = ExistingDaskConfig
+
+    def _deploy(self, config: ExistingDaskConfig, out_dir: Path | None) -> Deployment:  # noqa: ARG002
+        return ExistingDeployment(config)
