@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
+SLURM_ARGS ?= start
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock clean bench bench-peers compat-cars lock-peers
+.PHONY: help install demo test check format lock clean bench bench-peers compat-cars slurm lock-peers
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ bench-peers: $(PEERS_INSTALLED)  ## what Batuta is measured against (CARS), into
 
 compat-cars: $(PEERS_INSTALLED)  ## CARS itself on Batuta, on a real pair of images
 	$(PEERS)/bin/python -m pytest --confcutdir tests/compat tests/compat $(TEST_ARGS)
+
+slurm:  ## a Slurm on this machine, for jobs by hand (SLURM_ARGS=stop ends it)
+	@$(PYTHON) -m tools.slurm $(SLURM_ARGS)
 
 lock: $(INSTALLED)  ## pin again all that we depend on
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \

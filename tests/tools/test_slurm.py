@@ -1,11 +1,13 @@
-"""The project's own Slurm really runs jobs, breaks as Slurm breaks, and leaves nothing."""
+"""The project's own Slurm runs jobs, and breaks as Slurm breaks."""
 
+import subprocess
 from pathlib import Path
 
-from tools.slurm import LocalSlurm
+import pytest
+
+from tools.slurm import LocalSlurm, SlurmError
 
 LONG = "sleep 600"
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_job_runs_with_the_account_and_partition_it_names(
@@ -36,19 +38,118 @@ def test_two_nodes_take_more_jobs_than_the_machine_has_cores(slurm: LocalSlurm) 
 
 
 def test_a_cancelled_job_ends(slurm: LocalSlurm, tmp_path: Path) -> None:
-    pid = _started(slurm, tmp_path)
-    slurm.queue.cancel(slurm.queue.active_jobs()[0].job_id)
-    slurm.queue.wait_until(lambda: not slurm.queue.active_jobs(), "an empty queue")
+    number, pid = _started(slurm, tmp_path)
+    slurm.queue.cancel(number)
+    assert slurm.queue.wait_for_state(number, "CANCELLED").is_over
+    slurm.queue.wait_until(lambda: not _exists(slurm, pid), "its process to end")
+
+
+def test_a_job_over_its_walltime_is_ended(slurm: LocalSlurm, tmp_path: Path) -> None:
+    number, pid = _started(slurm, tmp_path, "--time=00:05:00")
+    slurm.queue.expire(number)
+    assert slurm.queue.wait_for_state(number, "TIMEOUT", timeout_s=60).is_over
+    slurm.queue.wait_until(lambda: not _exists(slurm, pid), "its process to end")
+
+
+def test_the_jobs_of_a_node_that_dies_fail_or_run_elsewhere(
+    slurm: LocalSlurm, tmp_path: Path
+) -> None:
+    again, pid = _started(slurm, tmp_path)
+    lost = slurm.queue.job(again).node
+    (other,) = set(slurm.shape.names) - {lost}
+    once, other_pid = _started(slurm, tmp_path, f"--nodelist={lost}", "--no-requeue")
+    slurm.power_off(lost)
     assert not _exists(slurm, pid)
+    assert not _exists(slurm, other_pid)
+    slurm.queue.wait_until(lambda: slurm.queue.nodes()[lost] == "down*", f"{lost} to be lost", 60)
+    assert slurm.queue.job(once).state == "NODE_FAIL"
+    slurm.queue.wait_until(lambda: slurm.queue.job(again).reason == "BeginTime", "a new turn")
+    slurm.queue.release(again)
+    assert slurm.queue.wait_for_state(again, "RUNNING").node == other
+    slurm.start_slurmd(lost)
+    assert slurm.queue.nodes()[lost] == "idle"
+    assert slurm.queue.job(again).state == "RUNNING"
 
 
-def _started(slurm: LocalSlurm, folder: Path, *options: str) -> int:
-    """Submit a job and give the id of its process once it runs."""
-    output = folder / "pid"
-    slurm.queue.submit(f"echo $$; exec {LONG}", f"--output={output}", *options)
+def test_a_node_declared_lost_loses_its_jobs_at_once(slurm: LocalSlurm, tmp_path: Path) -> None:
+    number, _ = _started(slurm, tmp_path, "--nodelist=node1", "--no-requeue")
+    slurm.power_off("node1")
+    slurm.queue.set_down("node1")
+    assert slurm.queue.wait_for_state(number, "NODE_FAIL").is_over
+    slurm.restore()
+    assert slurm.queue.nodes() == {"node1": "idle", "node2": "idle"}
+
+
+def test_a_job_outlives_the_slurmd_of_its_node(slurm: LocalSlurm, tmp_path: Path) -> None:
+    number, pid = _started(slurm, tmp_path, "--nodelist=node2")
+    slurm.kill_slurmd("node2")
+    slurm.start_slurmd("node2")
+    assert _exists(slurm, pid)
+    assert slurm.queue.job(number).state == "RUNNING"
+
+
+def test_jobs_outlive_the_controller_and_commands_fail_without_it(
+    slurm: LocalSlurm, tmp_path: Path
+) -> None:
+    number, pid = _started(slurm, tmp_path)
+    slurm.stop_controller()
+    with pytest.raises(SlurmError, match="Unable to contact slurm controller"):
+        slurm.queue.submit(LONG)
+    slurm.start_controller()
+    assert _exists(slurm, pid)
+    assert slurm.queue.job(number).state == "RUNNING"
+
+
+@pytest.mark.parametrize("resources", ["select=1:ncpus=2:mem=1431MB", "nodes=1:ppn=2"])
+def test_pbs_commands_submit_show_and_delete_a_job(
+    slurm: LocalSlurm, tmp_path: Path, resources: str
+) -> None:
+    script = tmp_path / "job.sh"
+    script.write_text(
+        f"#!/bin/sh\n#PBS -N worker\n#PBS -q short\n#PBS -A survey\n#PBS -l {resources}\n"
+        f"#PBS -l walltime=00:05:00\n{LONG}\n"
+    )
+    number = int(_said("qsub", str(script)))
+    job = slurm.queue.wait_for_state(number, "RUNNING")
+    assert (job.name, job.partition, job.account) == ("worker", "short", "survey")
+    shown = slurm.queue.run("scontrol", "show", "job", str(number))
+    assert "NumCPUs=2 " in shown
+    assert "TimeLimit=00:05:00" in shown
+    assert _row(_said("qstat", str(number))) == ["worker", "R", "short"]
+    _said("qdel", str(number))
+    assert slurm.queue.wait_for_state(number, "CANCELLED").is_over
+
+
+def test_waiting_in_vain_says_for_what_and_what_there_is(slurm: LocalSlurm) -> None:
+    number = slurm.queue.submit(LONG, "--hold")
+    with pytest.raises(SlurmError, match=rf"0 s for rain; nodes: .*idle.*job_id={number},"):
+        slurm.queue.wait_until(lambda: False, "rain", timeout_s=0)
+
+
+def test_a_job_that_is_not_there_is_told(slurm: LocalSlurm) -> None:
+    with pytest.raises(SlurmError, match="job 987654: not in the queue"):
+        slurm.queue.job(987654)
+
+
+def _started(slurm: LocalSlurm, folder: Path, *options: str) -> tuple[int, int]:
+    """Submit a job; give its number and the id of its process once it runs."""
+    number = slurm.queue.submit(
+        f"echo $$; exec {LONG}", f"--output={folder}/%j", "--cpus-per-task=2", *options
+    )
+    output = folder / str(number)
     slurm.queue.wait_until(lambda: output.exists() and output.read_text(), "the job to run")
-    return int(output.read_text())
+    return number, int(output.read_text())
 
 
 def _exists(slurm: LocalSlurm, pid: int) -> bool:
     return pid in {process.pid for process in slurm.processes()}
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _row(table: str) -> list[str]:
+    """Give the name, the state and the queue of the last job that qstat shows."""
+    words = table.splitlines()[-1].split()
+    return [words[1], words[4], words[5]]

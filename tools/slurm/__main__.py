@@ -28,27 +28,36 @@ def default_folder() -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; return the exit code."""
-    options = _parser().parse_args(arguments)
+    own, command = _split(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(own)
     shape = ClusterShape(options.nodes, options.cpus, options.memory_mb)
     slurm = LocalSlurm(options.folder.resolve(), shape)
     signal.signal(signal.SIGTERM, _leave)
     try:
-        return _do(options.action, slurm, options.command)
+        return _do(options.action, slurm, command)
     except SlurmError as exc:
-        sys.stderr.write(f"{exc}\n")
+        sys.stderr.write("\n".join([str(exc), *getattr(exc, "__notes__", [])]) + "\n")
         return 1
     except KeyboardInterrupt:
         return _ENDED_BY_SIGNAL + signal.SIGINT
 
 
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Part our own arguments from the command after ``--``."""
+    if "--" not in arguments:
+        return arguments, []
+    place = arguments.index("--")
+    return arguments[:place], arguments[place + 1 :]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.slurm",
+        usage="%(prog)s [options] start|stop|status|run [-- COMMAND...]",
         description="A real Slurm on this machine, with PBS's qsub, qstat and qdel in front of it.",
-        epilog="start prints what a shell must evaluate to use it; run takes COMMAND after --",
+        epilog="start prints what a shell must evaluate to use it; run gives COMMAND a Slurm.",
     )
     parser.add_argument("action", choices=["start", "stop", "status", "run"])
-    parser.add_argument("command", nargs="*", metavar="COMMAND", help="what run runs")
     parser.add_argument(
         "--folder",
         type=Path,

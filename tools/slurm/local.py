@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ _PROGRAMS: Final = ("munged", "slurmctld", "slurmd", "sbatch", "qsub", "qstat", 
 _SYSTEM_PATHS: Final = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 _KEY_BYTES: Final = 128
 _SOCKET_PATH_MAX: Final = 107
-_LONGEST_SOCKET: Final = "/spool/node10/node10_1234567.4294967291"
+_LONGEST_SOCKET: Final = "/spool/node1/node1_1234.4294967291"
 _POLL_S: Final = 0.05
 _DAEMON_S: Final = 20.0
 _LOG_TAIL: Final = 8
@@ -85,20 +86,17 @@ class LocalSlurm:
         """
         self._check()
         with folder_lock(self.folder):
+            self._check_ours()
             if self.is_running:
                 return
-            self._end_processes()
             try:
+                self._end_processes()
                 self._start_daemons()
                 self._wait_for_nodes(timeout_s)
-            except SlurmError as exc:
-                told = f"{exc}\n{self.log_tails()}"
-                self._end_processes()
-                shutil.rmtree(self.folder)
-                raise SlurmError(told) from exc
-            except BaseException:
-                self._end_processes()
-                shutil.rmtree(self.folder)
+            except BaseException as exc:
+                if isinstance(exc, SlurmError):
+                    exc.add_note(self.log_tails())
+                self._clear()
                 raise
 
     def stop(self) -> None:
@@ -112,8 +110,8 @@ class LocalSlurm:
         if not self.folder.exists():
             return
         with folder_lock(self.folder):
-            self._end_processes()
-            shutil.rmtree(self.folder)
+            self._check_ours()
+            self._clear()
 
     def processes(self) -> list[Process]:
         """List its processes: daemons, steps of jobs, and the jobs' own."""
@@ -126,7 +124,8 @@ class LocalSlurm:
     def power_off(self, node: str) -> None:
         """Kill all that runs on a node at once, as a power cut would.
 
-        Slurm finds out by itself in about 15 s; `SlurmQueue.set_down` tells it.
+        Slurm finds out by itself in about 15 s; `SlurmQueue.set_down` tells it at once. Then
+        the node's jobs fail, or are queued again.
         """
         self.kill_slurmd(node)
         left = end(lambda: [each for each in self.processes() if each.node == node], patience_s=0)
@@ -141,9 +140,15 @@ class LocalSlurm:
             f"{node} to be up",
         )
 
-    def kill_controller(self) -> None:
-        """Kill slurmctld: running jobs go on, commands fail."""
-        self._kill_daemon(self.layout.controller_pid)
+    def stop_controller(self) -> None:
+        """Shut slurmctld down, as for its upgrade: running jobs go on, commands fail."""
+        pid = _pid_in(self.layout.controller_pid)
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _DAEMON_S
+        while any(process.pid == pid for process in self.processes()):
+            if time.monotonic() > deadline:
+                raise SlurmError(f"slurmctld: not ended in {_DAEMON_S:g} s\n{self.log_tails()}")
+            time.sleep(_POLL_S)
 
     def start_controller(self) -> None:
         """Start slurmctld, which remembers its jobs, and wait until it answers."""
@@ -159,7 +164,7 @@ class LocalSlurm:
         self._start_what_is_dead()
         self.queue.cancel()
         for node, state in self.queue.nodes().items():
-            if state.startswith("down"):
+            if state.startswith("drain"):
                 self.queue.resume(node)
         self.queue.wait_until(
             lambda: set(self.queue.nodes().values()) == {"idle"}, "all nodes to be idle"
@@ -180,6 +185,14 @@ class LocalSlurm:
         if len(f"{self.folder}{_LONGEST_SOCKET}") > _SOCKET_PATH_MAX:
             most = _SOCKET_PATH_MAX - len(_LONGEST_SOCKET)
             raise SlurmError(f"{self.folder}: too long for sockets (at most {most} characters)")
+
+    def _check_ours(self) -> None:
+        """Refuse a folder with anything else in it, which would be removed in the end."""
+        if self.layout.mark.exists():
+            return
+        if any(self.folder.iterdir()):
+            raise SlurmError(f"{self.folder}: not empty, and not the folder of a Slurm")
+        self.layout.mark.touch()
 
     def _start_daemons(self) -> None:
         layout = self.layout
@@ -247,6 +260,10 @@ class LocalSlurm:
         left = end(lambda: [each for each in self.processes() if each.pid == pid], patience_s=0)
         if left:
             raise SlurmError(f"process {pid} cannot be ended")
+
+    def _clear(self) -> None:
+        self._end_processes()
+        shutil.rmtree(self.folder)
 
     def _end_processes(self, patience_s: float = 2.0) -> None:
         left = end(self.processes, patience_s)

@@ -149,12 +149,27 @@ class SlurmQueue:
         return dict(line.split() for line in printed.splitlines())
 
     def set_down(self, node: str) -> None:
-        """Declare a node lost, as an operator would; its jobs end or are queued again."""
+        """Declare a node lost, as an operator would; its jobs end or are queued again.
+
+        A node whose slurmd lives comes back by itself at once.
+        """
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=declared lost")
 
     def resume(self, node: str) -> None:
-        """Take a node that was declared lost back into service."""
+        """Take a node that is drained back into service."""
         self.run("scontrol", "update", f"nodename={node}", "state=resume")
+
+    def release(self, job_id: int) -> None:
+        """Let a job that was queued again start now, not two minutes later as Slurm has it.
+
+        Do so while the node that it lost is still away: Slurm waits because the order to end the
+        job's first run reaches that node when it comes back, and would end the second.
+        """
+        self.run("scontrol", "update", f"jobid={job_id}", "starttime=now")
+
+    def expire(self, job_id: int) -> None:
+        """End the walltime of a job now; Slurm, which looks every 30 s, then enforces it."""
+        self.run("scontrol", "update", f"jobid={job_id}", "endtime=now")
 
     def wait_for_state(self, job_id: int, *states: str, timeout_s: float = 30.0) -> Job:
         """Wait until a job is in one of these states, and give it."""
@@ -184,11 +199,15 @@ class SlurmQueue:
         deadline = time.monotonic() + timeout_s
         while not (value := probe()):
             if time.monotonic() > deadline:
-                raise SlurmError(
-                    f"waited {timeout_s:g} s for {what}; jobs: {self.jobs()}; nodes: {self.nodes()}"
-                )
+                raise SlurmError(f"waited {timeout_s:g} s for {what}; {self._state()}")
             time.sleep(_POLL_S)
         return value
+
+    def _state(self) -> str:
+        try:
+            return f"nodes: {self.nodes()}; jobs: {self.jobs()}"
+        except SlurmError as exc:
+            return str(exc)
 
 
 def _parsed(line: str) -> Job:

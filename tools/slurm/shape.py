@@ -42,6 +42,7 @@ SlurmdParameters=config_overrides
 
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
+MessageTimeout=5
 SlurmctldTimeout=5
 SlurmdTimeout=5
 KillWait=5
@@ -89,8 +90,13 @@ class Layout:
     folder: Path
 
     @property
+    def mark(self) -> Path:
+        """A file that says whose folder it is, the first written."""
+        return self.folder / ".batuta-slurm"
+
+    @property
     def configuration(self) -> Path:
-        """The ``slurm.conf``, which is written last when all the rest is there."""
+        """The ``slurm.conf``."""
         return self.folder / "slurm.conf"
 
     @property
