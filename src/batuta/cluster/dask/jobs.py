@@ -25,7 +25,6 @@ from batuta.cluster.dask import guard
 from batuta.cluster.dask.cluster import DaskCluster, Deployment
 from batuta.cluster.dask.config import JobsConfig, PbsDaskConfig, SlurmDaskConfig, seconds_of
 from batuta.cluster.dask.local import (
-    ANY_PORT,
     SCHEDULER_CONFIG,
     scheduler_options,
     tell_dashboard,
@@ -56,6 +55,8 @@ _LONGEST_WAIT_S: Final = 300.0
 _GUARD_S: Final = 60.0
 _JOB_NAME: Final = "batuta"
 _TAIL_LINES: Final = 3
+_NO_PAGES: Final = "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"
+"""A worker opens a port for pages on its network whatever it is told: nothing is served there."""
 
 
 class JobsDeployment:
@@ -329,7 +330,11 @@ def _job_options(config: JobsConfig) -> dict[str, Any]:
         "death_timeout": DEATH_S,
         "local_directory": config.local_directory,
         "job_extra_directives": list(config.job_extra_directives),
-        "job_script_prologue": [*_thread_settings(config), *config.job_script_prologue],
+        "job_script_prologue": [
+            _NO_PAGES,
+            *_thread_settings(config),
+            *config.job_script_prologue,
+        ],
         "worker_extra_args": [*_worker_arguments(config), *config.worker_extra_args],
     }
 
@@ -338,7 +343,7 @@ def _thread_settings(config: JobsConfig) -> list[str]:
     """Let the libraries of a worker use its cores: it runs one task at a time."""
     threads = config.cores // config.processes_per_job
     if threads == 1:
-        return []  # what dask sets by itself
+        return []  # as dask sets by itself
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return [f"export {name}={threads}" for name in names]
 
@@ -350,7 +355,7 @@ def _worker_arguments(config: JobsConfig) -> list[str]:
     return [
         *("--nthreads", "1"),
         *("--memory-limit", str(math.ceil(config.max_ram_per_worker * MB))),
-        *("--no-dashboard", "--dashboard-address", ANY_PORT),
+        "--no-dashboard",
         # They leave before they are ended, and what they hold goes to others.
         *("--lifetime", f"{walltime_s - margin_s}s"),
         *("--lifetime-stagger", f"{margin_s // 3}s"),
