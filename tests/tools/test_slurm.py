@@ -126,6 +126,12 @@ def test_waiting_in_vain_says_for_what_and_what_there_is(slurm: LocalSlurm) -> N
         slurm.queue.wait_until(lambda: False, "rain", timeout_s=0)
 
 
+def test_a_job_that_ends_otherwise_than_expected_is_told_at_once(slurm: LocalSlurm) -> None:
+    number = slurm.queue.submit("exit 3")
+    with pytest.raises(SlurmError, match=rf"job {number}: FAILED \(.*\), COMPLETED expected"):
+        slurm.queue.wait_for_state(number, "COMPLETED")
+
+
 def test_a_job_that_is_not_there_is_told(slurm: LocalSlurm) -> None:
     with pytest.raises(SlurmError, match="job 987654: not in the queue"):
         slurm.queue.job(987654)

@@ -23,7 +23,7 @@ needs_slurm = pytest.mark.usefixtures("shared_slurm")
 @needs_slurm
 def test_nothing_stays_when_it_stops_even_of_jobs_that_refuse() -> None:
     with running_slurm() as slurm:
-        number = slurm.queue.submit(STUBBORN)
+        number = slurm.queue.submit(STUBBORN, "--output=/dev/null")
         slurm.queue.wait_for_state(number, "RUNNING")
         slurm.queue.wait_until(lambda: _runs(slurm, "sleep 600"), "the job's own processes")
         assert {"munged", "slurmctld", "slurmd"} <= _programs(slurm)

@@ -172,12 +172,22 @@ class SlurmQueue:
         self.run("scontrol", "update", f"jobid={job_id}", "endtime=now")
 
     def wait_for_state(self, job_id: int, *states: str, timeout_s: float = 30.0) -> Job:
-        """Wait until a job is in one of these states, and give it."""
-        return self.wait_until(
-            lambda: job if (job := self.job(job_id)).state in states else None,
-            f"job {job_id} to be {' or '.join(states)}",
-            timeout_s,
-        )
+        """Wait until a job is in one of these states, and give it.
+
+        Raises
+        ------
+        SlurmError
+            If it ends in another state, or if it does not come in time.
+        """
+        expected = " or ".join(states)
+
+        def probe() -> Job | None:
+            job = self.job(job_id)
+            if job.is_over and job.state not in states:
+                raise SlurmError(f"job {job_id}: {job.state} ({job.reason}), {expected} expected")
+            return job if job.state in states else None
+
+        return self.wait_until(probe, f"job {job_id} to be {expected}", timeout_s)
 
     def wait_until(self, probe: Callable[[], T | None], what: str, timeout_s: float = 30.0) -> T:
         """Wait for a true value of `probe` and give it.
