@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from batuta.messaging import Bus, NatsConfig, connect
+from tests.support.dask_clusters import dask_scheduler_address, slurm_environment
 from tests.support.servers import NatsServer
 from tests.support.slurm import shared_slurm, slurm
 
-__all__ = ["shared_slurm", "slurm"]
+__all__ = ["dask_scheduler_address", "shared_slurm", "slurm", "slurm_environment"]
 
 
 @pytest.fixture(scope="session")

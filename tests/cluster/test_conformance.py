@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from batuta.cluster import AbstractCluster, ClusterError, check_configuration, create_cluster
+from batuta.cluster.dask.existing import ExistingDaskCluster
+from batuta.cluster.dask.jobs import PbsDaskCluster, SlurmDaskCluster
+from batuta.cluster.dask.local import LocalDaskCluster
 from batuta.cluster.multiprocess import MultiprocessingCluster
 from batuta.cluster.sequential import SequentialCluster
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import ConfigurationError
 from tests.cluster.conftest import compute
-from tests.cluster.functions import add, fill, halves, nothing, total, zeros
+from tests.cluster.functions import add, fill, halves, nothing, sizes, total, zeros
+from tests.support.dask_clusters import DASK_MODES, dask_configuration
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "sequential": {"mode": "sequential"},
@@ -28,16 +32,42 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-CLASSES: tuple[type[AbstractCluster], ...] = (SequentialCluster, MultiprocessingCluster)
+CLASSES: tuple[type[AbstractCluster], ...] = (
+    SequentialCluster,
+    MultiprocessingCluster,
+    LocalDaskCluster,
+    ExistingDaskCluster,
+    SlurmDaskCluster,
+    PbsDaskCluster,
+)
 """For the type checker: each keeps to the contract."""
 
 
-@pytest.fixture(params=CONFIGURATIONS)
-def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AbstractCluster]:
-    conf = CONFIGURATIONS[request.param]
-    made = create_cluster(check_configuration(conf), tmp_path)
+@pytest.fixture(scope="module")
+def long_lived() -> Iterator[dict[str, AbstractCluster]]:
+    """Clusters that take seconds to start: several tests use the same, one after the other."""
+    made: dict[str, AbstractCluster] = {}
     yield made
-    made.cleanup()
+    for cluster in made.values():
+        cluster.cleanup()
+
+
+@pytest.fixture(params=[*CONFIGURATIONS, *DASK_MODES])
+def cluster(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    long_lived: dict[str, AbstractCluster],
+) -> Iterator[AbstractCluster]:
+    name = request.param
+    if name in CONFIGURATIONS:
+        made = create_cluster(check_configuration(CONFIGURATIONS[name]), tmp_path)
+        yield made
+        made.cleanup()
+        return
+    if name not in long_lived:
+        conf = dask_configuration(name, request)
+        long_lived[name] = create_cluster(check_configuration(conf), tmp_path)
+    yield long_lived[name]
 
 
 def test_a_task_receives_the_values_of_others_by_position_and_by_name(
@@ -81,12 +111,8 @@ def test_none_is_a_result_like_any_other(cluster: AbstractCluster) -> None:
 
 def test_scattered_data_arrives_as_itself(cluster: AbstractCluster) -> None:
     handle = cluster.scatter(CarsDict({"offsets": np.arange(5000)}))
-    found = compute(cluster, [cluster.create_task(_size)(handle, data=handle)])
+    found = compute(cluster, [cluster.create_task(sizes)(handle, data=handle)])
     assert found == [10_000]
-
-
-def _size(first: CarsDict, data: CarsDict) -> int:
-    return len(first["offsets"]) + len(data["offsets"])
 
 
 def test_futures_are_given_in_the_order_of_their_tasks(cluster: AbstractCluster) -> None:
@@ -119,17 +145,28 @@ def test_a_wrong_number_of_outputs_is_refused(cluster: AbstractCluster) -> None:
 
 
 def test_cleaning_up_twice_is_harmless_and_leaves_no_file(
-    cluster: AbstractCluster, tmp_path: Path
+    cluster: AbstractCluster, tmp_path: Path, long_lived: dict[str, AbstractCluster]
 ) -> None:
     compute(cluster, [cluster.create_task(zeros)(10_000)])
     cluster.cleanup()
     cluster.cleanup()
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    long_lived.clear()
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in left if path.parent.name != "workers_log"]
 
 
-@pytest.mark.parametrize("mode", ["sequential", "multiprocessing"])
-def test_a_cluster_that_is_not_launched_declares_and_computes_nothing(mode: str) -> None:
-    cluster = create_cluster(check_configuration({"mode": mode}), None, launch_worker=False)
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"mode": "sequential"},
+        {"mode": "multiprocessing"},
+        {"mode": "local_dask"},
+        {"mode": "slurm_dask", "account": "observatory"},
+    ],
+    ids=lambda conf: conf["mode"],
+)
+def test_a_cluster_that_is_not_launched_declares_and_computes_nothing(conf: dict[str, Any]) -> None:
+    cluster = create_cluster(check_configuration(conf), None, launch_worker=False)
     delayed = cluster.create_task(pytest.fail)("it was computed")
     with pytest.raises(ClusterError, match="launch_worker=False"):
         cluster.start_tasks([delayed])

@@ -87,6 +87,7 @@ class DaskCluster(PlannedCluster):
     def _hear(self, client: Any, director: Director, config: DaskConfig, stack: ExitStack) -> None:
         """Have what dask and the workers tell taken."""
         client.subscribe_topic("all", lambda event: _on_dask_event(director, event))
+        stack.callback(client.unsubscribe_topic, "all")  # it would hear of its own end
         client.subscribe_topic(
             "worker-restart-memory",
             lambda event: director.on_memory(event[1]["worker"], event[1]["rss"]),

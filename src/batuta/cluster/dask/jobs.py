@@ -151,8 +151,9 @@ class JobsDeployment:
 
     async def _see_to_jobs(self, present: int) -> None:
         jobs = {name: job for name, job in self._cluster.workers.items() if job.job_id is not None}
+        ids = [job.job_id for job in jobs.values()]
         try:
-            statuses = await self._system.statuses([job.job_id for job in jobs.values()])
+            statuses = await self._system.statuses(ids) if ids else {}
         except QueueUnreachableError as error:
             self._waiting_for = str(error)
             return

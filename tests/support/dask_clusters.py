@@ -1,0 +1,100 @@
+"""Dask clusters for tests: the configuration of each dask mode, with what it needs running."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.slurm import skip_without_slurm
+from tests.support.waiting import eventually_sync
+from tools.slurm import LocalSlurm
+
+DASK_MODES = ("local_dask", "dask", "slurm_dask", "pbs_dask")
+
+PBS_RESOURCES: dict[str, Any] = {}
+"""What the PBS commands in front of Slurm understand."""
+
+ROOT = Path(__file__).parents[2]
+
+
+def dask_configuration(mode: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Give the configuration of a dask mode, after starting what it runs on."""
+    if mode == "dask":
+        address = request.getfixturevalue("dask_scheduler_address")
+        return {"mode": mode, "scheduler_address": address}
+    if mode == "local_dask":
+        return {"mode": mode}
+    skip_without_slurm()
+    request.getfixturevalue("slurm_environment")
+    if mode == "slurm_dask":
+        return {"mode": mode, "account": "observatory"}
+    return {"mode": mode, **PBS_RESOURCES}
+
+
+@pytest.fixture(scope="session")
+def slurm_environment(shared_slurm: LocalSlurm) -> Iterator[LocalSlurm]:
+    """Have commands of this process, and programs that it starts, find Slurm."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in shared_slurm.environment.items():
+            patch.setenv(name, value)
+        yield shared_slurm
+
+
+@pytest.fixture(scope="session")
+def dask_scheduler_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster made by hand: a scheduler, and two workers, each its own process."""
+    with hand_made_cluster(tmp_path_factory.mktemp("dask")) as address:
+        yield address
+
+
+@contextmanager
+def hand_made_cluster(folder: Path) -> Iterator[str]:
+    """Start a scheduler and two workers by dask's own commands; give the address."""
+    file = folder / "scheduler.json"
+    with ExitStack() as stack:
+        stack.enter_context(
+            _running(
+                folder,
+                "scheduler",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "0",
+                f"--scheduler-file={file}",
+            )
+        )
+        eventually_sync(lambda: file.exists() and '"address"' in file.read_text(), 60)
+        stack.enter_context(
+            _running(folder, "worker", f"--scheduler-file={file}", "--nworkers=2", "--nthreads=1")
+        )
+        address = file.read_text().split('"address": "')[1].split('"')[0]
+        yield address
+
+
+@contextmanager
+def _running(folder: Path, what: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--no-dashboard", *options]
+    with (folder / f"{what}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
