@@ -1,14 +1,26 @@
 """What a cluster is: the one page that every mode, ours or a plugin's, keeps to."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from batuta.cluster.config import CommonConfig
 
 CreateTask: TypeAlias = Callable[..., Any]
 """Called with a task's arguments: gives its delayed object, or a tuple of `nout` of them."""
+
+
+@dataclass(frozen=True)
+class WorkersThere:
+    """How many workers there are to compute."""
+
+    present: int
+    asked: int | None
+    """None where others decide how many there will be."""
+    waiting_for: str = ""
+    """What keeps those that are not there, as the batch system says it."""
 
 
 class Future(Protocol):
@@ -64,3 +76,11 @@ class AbstractCluster(Protocol):
 
     def cleanup(self) -> None:
         """End every process and remove every temporary file; harmless when done before."""
+
+
+@runtime_checkable
+class TellsOfWorkers(Protocol):
+    """A cluster that also tells how many workers there are, where that changes."""
+
+    on_workers: Callable[[WorkersThere], None] | None
+    """Called when workers come or go, by the thread that iterates."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from batuta.cluster.config import CommonConfig
-from batuta.cluster.contract import CreateTask
+from batuta.cluster.contract import CreateTask, WorkersThere
 from batuta.cluster.errors import ClusterError, ClusterStalledError
-from batuta.cluster.runs import Run, TaskFuture, WorkersThere
+from batuta.cluster.runs import Run, TaskFuture
 from batuta.cluster.tasks import Delayed, check_task, declare
 
 LOGS_FOLDER: Final = "workers_log"

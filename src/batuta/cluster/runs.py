@@ -2,22 +2,11 @@
 
 import queue
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from batuta.cluster.contract import WorkersThere
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.tasks import Delayed
-
-
-@dataclass(frozen=True)
-class WorkersThere:
-    """How many workers there are to compute."""
-
-    present: int
-    asked: int | None
-    """None where others decide how many there will be."""
-    waiting_for: str = ""
-    """What keeps those that are not there, as the batch system says it."""
 
 
 class TaskFuture:

@@ -12,6 +12,7 @@ from batuta.orchestrator.events import (
     TileKept,
     TileOutcome,
     TileRetried,
+    WorkersPresent,
 )
 from batuta.orchestrator.orchestrator import Orchestrator, flatten_object, update_saving_infos
 from batuta.orchestrator.registry import CarsDatasetRegistry
@@ -34,6 +35,7 @@ __all__ = [
     "TileOutcome",
     "TileRetried",
     "TilesFailedError",
+    "WorkersPresent",
     "flatten_object",
     "update_saving_infos",
 ]

@@ -67,6 +67,17 @@ class TileFailed:
 
 
 @dataclass(frozen=True)
+class WorkersPresent:
+    """Workers came or went, where they are waited for: jobs of a batch system, dask's workers."""
+
+    present: int
+    asked: int | None
+    """None where others decide how many there are."""
+    waiting_for: str
+    """What keeps those that are not there; empty when nothing is known."""
+
+
+@dataclass(frozen=True)
 class RunEnded:
     """Nothing more comes from this run; `done + failed < total` where it was interrupted."""
 
@@ -75,7 +86,9 @@ class RunEnded:
     total: int
 
 
-Event: TypeAlias = RunStarted | TileDone | TileKept | TileRetried | TileFailed | RunEnded
+Event: TypeAlias = (
+    RunStarted | TileDone | TileKept | TileRetried | TileFailed | WorkersPresent | RunEnded
+)
 
 
 class Observer(Protocol):

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
+from batuta.cluster.contract import TellsOfWorkers, WorkersThere
 from batuta.cluster.store import shared_memory_folder
 from batuta.datasets import CarsDataset, SaveOptions
 from batuta.datasets.tiles import SAVING_INFO
@@ -31,7 +32,7 @@ from batuta.orchestrator.disk import disk_full_error
 from batuta.orchestrator.documents import INDEX_FILE, merge, write_document
 from batuta.orchestrator.ending import end_early, end_well
 from batuta.orchestrator.errors import TileFailure
-from batuta.orchestrator.events import Event, Observer
+from batuta.orchestrator.events import Event, Observer, WorkersPresent
 from batuta.orchestrator.logs import MainLog
 from batuta.orchestrator.records import NoRecord, RunRecord
 from batuta.orchestrator.registry import CarsDatasetRegistry, Registered
@@ -137,7 +138,13 @@ class Orchestrator:
         return None if self.out_dir is None else Path(self.out_dir)
 
     def _new_cluster(self) -> AbstractCluster:
-        return create_cluster(self._config, self._folder, launch_worker=self.launch_worker)
+        cluster = create_cluster(self._config, self._folder, launch_worker=self.launch_worker)
+        if isinstance(cluster, TellsOfWorkers):
+            cluster.on_workers = self._on_workers
+        return cluster
+
+    def _on_workers(self, there: WorkersThere) -> None:
+        self._notify(WorkersPresent(there.present, there.asked, there.waiting_for))
 
     def __enter__(self) -> Self:
         return self

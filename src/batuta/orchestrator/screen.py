@@ -14,6 +14,7 @@ from batuta.orchestrator.events import (
     TileFailed,
     TileKept,
     TileRetried,
+    WorkersPresent,
 )
 
 ON_SCREEN: Final = {"on_screen": True}
@@ -58,12 +59,14 @@ class ProgressBar:
         self._bar: tqdm[Any] | None = None
         self._retried = 0
         self._failed = 0
+        self._workers = ""
 
     def on_event(self, event: Event) -> None:
         """Draw what happened."""
         if isinstance(event, RunStarted) and event.total and sys.stderr.isatty():
             self._retried = self._failed = 0
             self._bar = tqdm(total=event.total, desc="Tiles", unit="tile")
+            self._bar.set_postfix_str(self._workers)
         elif self._bar is not None and isinstance(event, RunEnded):
             self._bar.close()
             self._bar = None
@@ -77,6 +80,17 @@ class ProgressBar:
             bar.update()
         elif isinstance(event, TileRetried):
             self._retried += 1
+        elif isinstance(event, WorkersPresent):
+            self._workers = _workers_told(event)
         counts = {"retried": self._retried, "failed": self._failed}
-        told = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
-        bar.set_postfix_str(told, refresh=False)
+        told = [f"{number} {what}" for what, number in counts.items() if number]
+        bar.set_postfix_str(
+            ", ".join(filter(None, [*told, self._workers])),
+            refresh=isinstance(event, WorkersPresent),
+        )
+
+
+def _workers_told(there: WorkersPresent) -> str:
+    count = f"{there.present}" if there.asked is None else f"{there.present} of {there.asked}"
+    why = f": {there.waiting_for}" if there.waiting_for else ""
+    return f"{count} workers{why}"

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.config import DaskConfig, WorkersConfig
 from batuta.cluster.dask.director import Director
 from batuta.cluster.dask.records import MemoryRecord, WorkerLogs
@@ -22,7 +23,6 @@ from batuta.cluster.dask.worker_plugin import (
 )
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.planned import LOGS_FOLDER, PlannedCluster
-from batuta.cluster.runs import WorkersThere
 from batuta.cluster.tasks import Scattered
 from batuta.errors import ConfigurationError
 

@@ -17,12 +17,13 @@ from distributed import Future, as_completed
 from distributed.scheduler import KilledWorker
 
 from batuta.cluster.book import Book
+from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.calls import JobFailedError
 from batuta.cluster.dask.packing import Held, Packer, Request, submitted
 from batuta.cluster.errors import ClusterError, WorkerLostError, WorkerMemoryError
 from batuta.cluster.graph import Job, Plan
 from batuta.cluster.raised import describe, failed_task
-from batuta.cluster.runs import Run, WorkersThere
+from batuta.cluster.runs import Run
 from batuta.cluster.tasks import Delayed, Scattered
 
 LOG: Final = logging.getLogger(__name__)

@@ -10,12 +10,12 @@ from distributed import Client, Security
 from distributed.comm.core import connect
 
 from batuta.cluster.config import CommonConfig
+from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.cluster import DaskCluster, Deployment
 from batuta.cluster.dask.config import ExistingDaskConfig
 from batuta.cluster.dask.local import SCHEDULER_CONFIG
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.raised import describe
-from batuta.cluster.runs import WorkersThere
 
 LOG: Final = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from dask_jobqueue.slurm import SLURMCluster
 from distributed import Client, Security
 
 from batuta.cluster.config import CommonConfig
+from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask import guard
 from batuta.cluster.dask.cluster import DaskCluster, Deployment
 from batuta.cluster.dask.config import JobsConfig, PbsDaskConfig, SlurmDaskConfig, seconds_of
@@ -40,7 +41,6 @@ from batuta.cluster.dask.queue import (
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.planned import LOGS_FOLDER
 from batuta.cluster.resources import MB
-from batuta.cluster.runs import WorkersThere
 from batuta.errors import ConfigurationError
 
 LOG: Final = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ import dask
 from distributed import Client, LocalCluster
 
 from batuta.cluster.config import CommonConfig
+from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.cluster import DaskCluster, Deployment
 from batuta.cluster.dask.config import LocalDaskConfig
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.raised import describe
 from batuta.cluster.resources import MB
-from batuta.cluster.runs import WorkersThere
 
 LOG: Final = logging.getLogger(__name__)
 
