@@ -129,9 +129,25 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
     return f"{key}: {error['input']!r} given, {expected(owner, last)} expected"
 
 
+_OTHER_NAMES = {
+    "queue": "partition",
+    "partition": "queue",
+    "n_workers": "nb_workers",
+    "cores": "cores_per_job",
+    "processes": "processes_per_job",
+    "memory": "max_ram_per_worker",
+    "memory_limit": "max_ram_per_worker",
+    "project": "account",
+    "address": "scheduler_address",
+    "tls_ca": "tls_ca_file",
+}
+"""What dask, or another batch system, calls what a key of ours says."""
+
+
 def _suggestion(key: str, model: type[BaseModel]) -> str:
     known = list(model.model_fields)
-    close = difflib.get_close_matches(key, known, n=1)
+    other = _OTHER_NAMES.get(key)
+    close = [other] if other in known else difflib.get_close_matches(key, known, n=1)
     return f", did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"
 
 

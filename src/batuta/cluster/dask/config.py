@@ -14,7 +14,8 @@ from batuta.cluster.config import (
 )
 
 _WALLTIME = re.compile(r"(\d{2,}):([0-5]\d):([0-5]\d)")
-_ADDRESS = re.compile(r"[a-z]+://[^\s/]\S*")
+_ADDRESS = re.compile(r"(?!https?:)[a-z]+://[^\s/]\S*")
+"""Not that of dask's page, which is the address that people see."""
 _OPTION = re.compile(r"[^\s,]+")
 
 
@@ -50,7 +51,7 @@ def _list_of_options(value: str) -> str:
 
 
 Walltime = Annotated[
-    StrictStr, AfterValidator(_walltime), Expected("a duration above zero as HH:MM:SS")
+    StrictStr, AfterValidator(_walltime), Expected("a duration above zero as 'HH:MM:SS'")
 ]
 Address = Annotated[
     StrictStr, AfterValidator(_address), Expected("an address such as tls://host:8786")
@@ -161,4 +162,9 @@ class ExistingDaskConfig(DaskConfig):
         missing = [name for name, value in given.items() if value is None]
         if len(missing) in {1, 2}:
             raise ValueError(f"{', '.join(missing)}: missing, needed with the other keys of TLS")
+        if not missing and self.scheduler_address.startswith("tcp:"):
+            raise ValueError(
+                f"scheduler_address: {self.scheduler_address!r} given, an address of TLS such as"
+                " tls://host:8786 expected: there are certificates"
+            )
         return self
