@@ -1,42 +1,79 @@
 """A process that cancels batch jobs when the one that submitted them ends, however it ends.
 
-It hears on its standard input of each job and folder, and that its owner is there: when the input
-ends, so has the owner. It is run by its path, and imports the standard library alone.
+It hears on its standard input of each job and folder. When the input ends, or its parent, its
+owner has ended. It is run by its path, and imports the standard library alone.
 
-    python guard.py COMMAND... < "job ID" and "folder PATH" lines
+    python guard.py CANCEL... then CANCEL-NAMED... < "job ID" and "folder PATH" lines
 """
 
+import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+THEN = "then"
+"""Stands between the two commands."""
 TRIES_EVERY_S = (0.0, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0)
+IN_FLIGHT_S = 2.0
+"""How long a submission may still take whose process was killed."""
 AT_ONCE = 100
 """Jobs that one command cancels."""
+_LOOK_S = 2.0
+_INPUT = 0
 
 
-def main(command: Sequence[str], lines: Sequence[str] | None = None) -> int:
-    """Wait for the end of the input, then cancel and remove what it named."""
+def main(arguments: Sequence[str]) -> int:
+    """Wait for the end of the owner, then cancel and remove what it named."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    separator = arguments.index(THEN)
+    cancel, cancel_named = arguments[:separator], arguments[separator + 1 :]
     jobs: dict[str, None] = {}
     folders: list[str] = []
-    for line in lines if lines is not None else sys.stdin:
-        kind, _, name = line.rstrip("\n").partition(" ")
+    closed = False
+    for line in _told():
+        kind, _, name = line.partition(" ")
         if kind == "job":
             jobs[name] = None
         elif kind == "ended":
             jobs.pop(name, None)
         elif kind == "folder":
             folders.append(name)
-    problem = _cancel(command, list(jobs))
+        elif kind == "close":
+            closed = True
+            break
+    problem = _cancel(cancel, list(jobs))
+    if cancel_named and not closed:
+        time.sleep(IN_FLIGHT_S)
+        problem = problem or _run(cancel_named)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    sys.stderr.write(problem)
+    if closed:  # else nobody reads it
+        sys.stderr.write(problem)
     return 1 if problem else 0
+
+
+def _told() -> Iterator[str]:
+    """Give each line of the input, until it ends or its owner does.
+
+    A process that the owner forked may hold the input open for longer than the owner lives.
+    """
+    owner = os.getppid()
+    begun = b""
+    while True:
+        if not select.select([_INPUT], [], [], _LOOK_S)[0]:
+            if os.getppid() != owner:
+                return
+            continue
+        some = os.read(_INPUT, 65536)
+        if not some:
+            return
+        *whole, begun = (begun + some).split(b"\n")
+        yield from (line.decode() for line in whole)
 
 
 def _cancel(command: Sequence[str], jobs: list[str]) -> str:
@@ -49,8 +86,9 @@ def _cancel(command: Sequence[str], jobs: list[str]) -> str:
         left: list[str] = []
         for begin in range(0, len(jobs), AT_ONCE):
             some = jobs[begin : begin + AT_ONCE]
-            problem = _run([*command, *some])
-            if problem:
+            said = _run([*command, *some])
+            if said:
+                problem = said
                 left += some
         jobs = left
     return f"jobs {' '.join(jobs)} may be left in the queue: {problem}\n" if jobs else ""

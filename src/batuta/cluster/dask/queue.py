@@ -39,6 +39,9 @@ class BatchSystem(Protocol):
     cancel: tuple[str, ...]
     """The command that cancels the jobs named after it."""
 
+    def cancel_named(self, name: str) -> tuple[str, ...]:
+        """Give the command that cancels this user's jobs of a name; empty if there is none."""
+
     async def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
         """Tell where jobs are; those that it has forgotten are left out.
 
@@ -56,6 +59,10 @@ class Slurm:
     """Slurm's commands."""
 
     cancel: tuple[str, ...] = ("scancel",)
+
+    def cancel_named(self, name: str) -> tuple[str, ...]:
+        """Name the jobs to scancel."""
+        return ("scancel", f"--user={getpass.getuser()}", f"--name={name}")
 
     async def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
         """Ask squeue for all the jobs of this user: it fails on those that it has forgotten."""
@@ -84,6 +91,10 @@ class Pbs:
     """The commands of PBS and Torque."""
 
     cancel: tuple[str, ...] = ("qdel",)
+
+    def cancel_named(self, name: str) -> tuple[str, ...]:  # noqa: ARG002 - qdel takes no name
+        """Give none."""
+        return ()
 
     async def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
         """Ask qstat for each; it names those that are over in its errors."""
