@@ -47,11 +47,11 @@ def main(arguments: Sequence[str]) -> int:
             closed = True
             break
     problem = _cancel(cancel, list(jobs))
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     if cancel_named and not closed:
         time.sleep(IN_FLIGHT_S)
         problem = problem or _run(cancel_named)
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
     if closed:  # else nobody reads it
         sys.stderr.write(problem)
     return 1 if problem else 0

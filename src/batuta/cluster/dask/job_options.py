@@ -47,6 +47,7 @@ def job_options(config: JobsConfig) -> dict[str, Any]:
         "local_directory": config.local_directory,
         "job_extra_directives": list(config.job_extra_directives),
         "job_script_prologue": [
+            f"cd {shlex.quote(str(Path.cwd()))}",  # PBS starts jobs at home
             _NO_PAGES,
             *_thread_settings(config),
             *config.job_script_prologue,

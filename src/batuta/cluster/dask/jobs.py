@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import dask
-from dask_jobqueue.core import JobQueueCluster
-from dask_jobqueue.pbs import PBSCluster
-from dask_jobqueue.slurm import SLURMCluster
 from distributed import Client
 
 from batuta.cluster.config import CommonConfig
@@ -26,6 +23,12 @@ from batuta.cluster.dask.cluster import DaskCluster, Deployment
 from batuta.cluster.dask.config import JobsConfig, PbsDaskConfig, SlurmDaskConfig
 from batuta.cluster.dask.guarded import Guard
 from batuta.cluster.dask.job_options import job_options, plain_folder
+from batuta.cluster.dask.jobqueue import (
+    JobQueueCluster,
+    LoggedPbsJob,
+    PBSCluster,
+    SLURMCluster,
+)
 from batuta.cluster.dask.local import (
     SCHEDULER_CONFIG,
     scheduler_options,
@@ -291,7 +294,11 @@ class PbsDaskCluster(DaskCluster):
 
     def _deploy(self, config: PbsDaskConfig, out_dir: Path | None) -> Deployment:
         _check_there("qsub", config.mode)
-        options = {"queue": config.queue, "resource_spec": config.resource_spec}
+        options = {
+            "queue": config.queue,
+            "resource_spec": config.resource_spec,
+            "job_cls": LoggedPbsJob,
+        }
         directives = ("-r n", *config.job_extra_directives)  # as --no-requeue of Slurm
         given = config.model_copy(update={"job_extra_directives": directives})
         return JobsDeployment(given, out_dir, PBSCluster, Pbs(), options)
