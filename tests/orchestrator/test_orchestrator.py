@@ -18,69 +18,20 @@ from batuta.cluster import ClusterError
 from batuta.datasets import CarsDataset, CarsDict, fill_dataset
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import (
-    Event,
     Orchestrator,
-    Progress,
-    RunEnded,
-    RunStarted,
     TileDone,
-    TileFailed,
     TileOutcome,
-    TileRetried,
     TilesFailedError,
     flatten_object,
     update_saving_infos,
 )
 from tests.cluster import functions
+from tests.orchestrator.products import Listener, manifest, one_tile, raster, two_tiles
 from tests.orchestrator.program import COLS, ROWS, fill_maps, image, new_grid, play
-
-CONFIGURATIONS: dict[str, dict[str, Any]] = {
-    "sequential": {"mode": "sequential"},
-    "multiprocessing": {"mode": "multiprocessing"},
-    "unfused-in-memory": {
-        "mode": "multiprocessing",
-        "factorize_tasks": False,
-        "dump_to_disk": False,
-        "max_tasks_per_worker": 100,
-    },
-    "spawn": {"mode": "multiprocessing", "mp_mode": "spawn", "max_tasks_per_worker": 100},
-    "auto": {"mode": "auto"},
-}
-PRODUCTS = ("map.tif", "mask.tif", "points.parquet", "points.csv")
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::rasterio.errors.NotGeoreferencedWarning"  # these images lie nowhere
 )
-
-
-class Listener:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def of(self, kind: type[Any]) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def progress(self) -> Progress:
-        progress = Progress()
-        for event in self.events:
-            progress = progress.after(event)
-        return progress
-
-
-def raster(path: Path, band: int = 1) -> Any:
-    with rasterio.open(path) as dataset:
-        return dataset.read(band)
-
-
-def manifest(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(f"{path}.manifest.json").read_text())
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -89,20 +40,6 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference")
     play({"mode": "sequential"}, folder)
     return folder
-
-
-@pytest.mark.parametrize("mode", CONFIGURATIONS)
-def test_every_mode_gives_the_same_bytes(mode: str, reference: Path, tmp_path: Path) -> None:
-    listener = Listener()
-    play(CONFIGURATIONS[mode], tmp_path, observers=[listener])
-    for name in PRODUCTS:
-        assert (tmp_path / name).read_bytes() == (reference / name).read_bytes(), name
-        assert manifest(tmp_path / name)["complete"]
-    assert listener.events[0] == RunStarted(48)
-    assert listener.events[-1] == RunEnded(48, 0, 48)
-    assert listener.progress == Progress(48, 48)
-    assert not list(tmp_path.glob("tmp_save_disk*"))
-    assert not list(tmp_path.glob(".*"))
 
 
 def test_the_map_is_the_image_s_with_overlaps_cropped(reference: Path) -> None:
@@ -121,63 +58,6 @@ def test_points_are_in_the_order_of_the_grid(reference: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_csv(reference / "points.csv"), found)
 
 
-@pytest.mark.parametrize("how", ["raise", "die", "hang"])
-def test_a_failing_tile_is_retried_then_named_and_the_rest_is_saved(
-    how: str, tmp_path: Path
-) -> None:
-    listener = Listener()
-    conf: dict[str, Any] = {"mode": "multiprocessing", "max_tasks_per_worker": 100}
-    if how == "hang":
-        conf["per_job_timeout"] = 4  # more than a loaded machine needs for the other tiles
-    with pytest.raises(TilesFailedError) as caught:
-        play(conf, tmp_path, {(1, 2): how}, [listener])
-    root_cause = {"raise": "no light", "die": "signal 9", "hang": "more than 4 s"}[how]
-    places = [(each.dataset_name, each.row, each.col) for each in caught.value.failures]
-    assert places == [("disparity", 1, 2), ("points", 1, 2)]
-    assert all(root_cause in each.cause for each in caught.value.failures)
-    assert "2 of 48 tiles failed" in str(caught.value)
-    assert [(event.row, event.col) for event in listener.of(TileRetried)] == [(1, 2), (1, 2)]
-    assert len(listener.of(TileFailed)) == 2
-    assert listener.progress == Progress(46, 48)
-    expected = image() * 2
-    expected[128:256, 256:384] = -1
-    np.testing.assert_array_equal(raster(tmp_path / "map.tif"), expected)
-    account = manifest(tmp_path / "points.csv")
-    assert account["tiles"] == {
-        "expected": 24,
-        "saved": 23,
-        "kept": 0,
-        "empty": 0,
-        "without_tag": 0,
-        "failed": 1,
-    }
-    assert not account["complete"]
-    assert (account["failed"][0]["row"], account["failed"][0]["col"]) == (1, 2)
-    assert root_cause in account["failed"][0]["cause"]
-
-
-def test_a_tile_that_fails_once_is_there_in_the_end(tmp_path: Path) -> None:
-    listener = Listener()
-    with Orchestrator({"mode": "multiprocessing"}, tmp_path, observers=[listener]) as orchestrator:
-        numbers = one_tile("dict")
-        task = orchestrator.cluster.create_task(_fragile)
-        numbers[0, 0] = task(str(tmp_path / "marker"))
-        orchestrator.add_to_save_lists(tmp_path / "numbers.json", "", numbers)
-    assert json.loads((tmp_path / "numbers.json").read_text())[0]["data"] == {"value": 7}
-    assert listener.progress == Progress(1, 1)
-    assert len(listener.of(TileRetried)) == 1
-
-
-def _fragile(marker: str) -> CarsDict:
-    return CarsDict({"value": functions.fail_first(marker, 7)})
-
-
-def one_tile(dataset_type: str) -> CarsDataset:
-    dataset = CarsDataset(dataset_type, name="one")
-    dataset.create_grid(4, 4, 4, 4)
-    return dataset
-
-
 def test_failures_cross_process_borders_whole() -> None:
     import pickle  # noqa: PLC0415 - the only test that needs it
 
@@ -186,41 +66,6 @@ def test_failures_cross_process_borders_whole() -> None:
     error = TilesFailedError([TileFailure("a", 1, 2, "why")], 5)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled here
     assert (copy.failures, str(copy)) == (error.failures, str(error))
-
-
-def declare_and_divide_by_zero(out_dir: Path) -> None:
-    with Orchestrator({"mode": "multiprocessing"}, out_dir) as orchestrator:
-        maps = new_grid()
-        fill_maps(orchestrator, maps, {})
-        orchestrator.add_to_save_lists(out_dir / "map.tif", "disparity", maps)
-        raise ZeroDivisionError
-
-
-def test_an_exception_in_the_block_computes_nothing_and_goes_on_up(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
-        declare_and_divide_by_zero(tmp_path)
-    assert not (tmp_path / "map.tif").exists()
-    assert not list(tmp_path.glob("tmp_save_disk*"))
-
-
-def test_replaced_tiles_are_data_that_later_tasks_take(tmp_path: Path) -> None:
-    with Orchestrator({"mode": "multiprocessing"}, tmp_path) as orchestrator:
-        maps = new_grid()
-        fill_maps(orchestrator, maps, {})
-        orchestrator.add_to_replace_lists(maps, "maps")
-        orchestrator.breakpoint()
-        assert isinstance(maps[0, 0], xr.Dataset)
-        assert maps[0, 0]["disparity"].to_numpy().flags.owndata
-        orchestrator.add_to_save_lists(tmp_path / "map.tif", "disparity", maps)
-        totals = one_tile("dict")
-        totals[0, 0] = orchestrator.cluster.create_task(_total)(maps)
-        orchestrator.add_to_replace_lists(totals)
-    assert totals[0, 0]["pixels"] == sum(maps[each]["disparity"].size for each in maps.positions())
-    np.testing.assert_array_equal(raster(tmp_path / "map.tif"), image() * 2)
-
-
-def _total(maps: CarsDataset) -> CarsDict:
-    return CarsDict({"pixels": sum(maps[each]["disparity"].size for each in maps.positions())})
 
 
 @pytest.mark.parametrize(
@@ -244,12 +89,6 @@ def test_a_replaced_tile_that_failed_is_none(conf: dict[str, Any], tmp_path: Pat
         assert (numbers[0, 0], numbers[0, 1].data) == (None, {"a": 1})
         assert (others[0, 0], others[0, 1].data) == (None, {"a": 3})
         assert len(orchestrator.failures) == 2
-
-
-def two_tiles() -> CarsDataset:
-    dataset = CarsDataset("dict", name="two")
-    dataset.create_grid(2, 1, 1, 1)
-    return dataset
 
 
 def refuse_two(_: Orchestrator, tile: CarsDict) -> CarsDict:
@@ -464,30 +303,6 @@ def test_logs_of_workers_are_kept_with_process_and_thread(
     assert f"[process {process}, thread " in log.read_text()
     assert "look at this" in log.read_text()
     assert "from the main process" in (tmp_path / "batuta.log").read_text()
-
-
-def hang_twice(out_dir: Path) -> None:
-    conf = {"mode": "multiprocessing", "task_timeout": 2, "nb_workers": 1}
-    with Orchestrator(conf, out_dir) as orchestrator:
-        done = CarsDataset("dict", name="hung")
-        done.create_grid(2, 1, 1, 1)
-        done[0, 0] = orchestrator.cluster.create_task(_hang_once)(str(out_dir / "marker"))
-        done[0, 1] = orchestrator.cluster.create_task(functions.hang)()
-        orchestrator.add_to_compute_lists(done)
-
-
-def test_a_hung_cluster_is_restarted_and_the_remaining_tiles_run_again(tmp_path: Path) -> None:
-    with pytest.raises(TilesFailedError) as caught:
-        hang_twice(tmp_path)
-    assert [str(each) for each in caught.value.failures] == [
-        "hung[0, 1]: ClusterStalledError: no task has ended for 2 s (task_timeout)"
-    ]
-
-
-def _hang_once(marker: str) -> None:
-    if not Path(marker).exists():
-        Path(marker).touch()
-        functions.hang()
 
 
 def test_importing_it_loads_no_dask_messaging_web_framework_or_plots() -> None:

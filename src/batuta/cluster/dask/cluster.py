@@ -19,6 +19,7 @@ from batuta.cluster.dask.worker_plugin import (
     MEMORY_TOPIC,
     BatutaPlugin,
     WorkerOptions,
+    last_lines,
     loggers_of_dask,
 )
 from batuta.cluster.errors import ClusterError
@@ -30,6 +31,7 @@ LOG: Final = logging.getLogger(__name__)
 
 LOOK_S: Final = 0.5
 """How often the workers are counted."""
+_LAST_WORDS_S: Final = 2.0
 
 Event = tuple[float, Mapping[str, Any]]
 
@@ -96,11 +98,12 @@ class DaskCluster(PlannedCluster):
             return
         logs = WorkerLogs(self.out_dir / LOGS_FOLDER)
         stack.callback(logs.close)
-        client.subscribe_topic(LOG_TOPIC, logs.on_event)
+        stack.callback(_take_last_lines, client, logs)
+        client.subscribe_topic(LOG_TOPIC, logs.on_message)
         if config.use_memory_logger:
             memory = MemoryRecord(self.out_dir)
             stack.callback(memory.close)
-            client.subscribe_topic(MEMORY_TOPIC, memory.on_event)
+            client.subscribe_topic(MEMORY_TOPIC, memory.on_message)
 
     def scatter(self, data: Any) -> Scattered:
         """Send `data` once, for every worker to take from those that have it."""
@@ -155,6 +158,19 @@ def _on_dask_event(director: Director, event: Event) -> None:
             map(str, message["processing-tasks"]),
             expected=bool(message["expected"]),
         )
+
+
+def _take_last_lines(client: Any, logs: WorkerLogs) -> None:
+    """Take what workers have not sent yet; those that do not answer say no more."""
+    if client.status != "running":
+        return
+    with contextlib.suppress(TimeoutError):
+        lines = client.sync(
+            client.run, last_lines, on_error="ignore", callback_timeout=_LAST_WORDS_S
+        )
+        for each in lines.values():
+            if each is not None:
+                logs.write(each)
 
 
 async def _keep_looking(deployment: Deployment, director: Director) -> None:

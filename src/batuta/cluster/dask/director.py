@@ -35,8 +35,10 @@ AHEAD_MAX_JOBS: Final = 64
 _FIRST_GUESS_S: Final = 0.1
 UNTAKEN_PER_WORKER: Final = 4
 """Results that may wait to be taken before computing pauses, so that memory stays flat."""
-MAX_KILLS_BY_MEMORY: Final = 2
-"""Workers that may outgrow their memory over the same job before it fails."""
+MAX_DEATHS: Final = 3
+"""Workers that may end while they run the same job, before it fails."""
+MAX_DEATHS_BY_MEMORY: Final = 2
+"""The same, for workers that outgrew their memory."""
 MAX_CANCELS: Final = 3
 """How often dask may give a job up, for what it lost, before the job fails."""
 
@@ -83,9 +85,10 @@ class Director:
         self._gathering = 0
         self._gathers: set[asyncio.Task[None]] = set()
         self._suspects: deque[Job] = deque()
-        """Jobs whose workers died, perhaps for another's fault: they run again apart."""
+        """Jobs whose workers ended, perhaps by the fault of others that they had: each runs again
+        alone, when all else is done."""
         self._cancels: Counter[Job] = Counter()
-        self._memory_kills: Counter[Job] = Counter()
+        self._deaths: Counter[Job] = Counter()
         self._memory_killed: dict[str, float] = {}
         """Workers that outgrew their memory, by address, and the bytes that they held."""
         self._average_s = _FIRST_GUESS_S
@@ -179,7 +182,7 @@ class Director:
     def _on_start(self, _: Plan) -> None:
         self.last_end = time.monotonic()
         self._cancels.clear()
-        self._memory_kills.clear()
+        self._deaths.clear()
 
     # Workers
 
@@ -212,18 +215,32 @@ class Director:
                 f"; run again: {names}" if names else "",
                 more,
             )
-        if held_bytes is not None and len(sent) >= 1:
-            self._on_outgrown(sent[0], held_bytes)
+        if sent and not expected:
+            # A worker takes jobs in the order in which they were sent: it ran the first.
+            self._on_death(sent[0], address, held_bytes)
 
-    def _on_outgrown(self, sent: _Sent, held_bytes: float) -> None:
-        """Note who was running: a worker takes what it was given in order."""
+    def _on_death(self, sent: _Sent, address: str, held_bytes: float | None) -> None:
+        """Run a job alone over which workers end again and again; then fail it."""
         job = sent.job
-        self._memory_kills[job] += 1
-        if self._memory_kills[job] >= MAX_KILLS_BY_MEMORY:
+        self._deaths[job] += 1
+        reason: ClusterError
+        if held_bytes is not None:
+            allowed = MAX_DEATHS_BY_MEMORY
             reason = WorkerMemoryError(f"killed: {self._too_much(held_bytes)}")
+        else:
+            allowed = MAX_DEATHS
+            reason = _deaths_over_it(self._deaths[job], address)
+        if self._deaths[job] >= allowed - 1 and not job.alone:
+            self._let_go(sent)
+            self._set_apart(job)
+        elif self._deaths[job] >= allowed:
             self._let_go(sent)
             self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
-            self._dispatch()
+        self._dispatch()
+
+    def _set_apart(self, job: Job) -> None:
+        job.alone = True
+        self._suspects.append(job)
 
     def _too_much(self, held_bytes: float) -> str:
         limit = "" if self._ram_mb is None else f" of {self._ram_mb:g} MB (max_ram_per_worker)"
@@ -249,15 +266,10 @@ class Director:
         room = self._room() if self._book.ready else 0
         while self._book.ready and len(jobs) < room:
             self._add(self._book.ready.pop(), request, jobs)
-        while self._suspects and len(self._sent) + len(jobs) < max(1, self.there.present):
-            if self._book.ready or (self._sent and not self._are_suspects()):
-                break
+        if self._suspects and not (jobs or self._sent or self._book.ready):
             self._add(self._suspects.popleft(), request, jobs)
         if jobs:
             self._send(request, jobs)
-
-    def _are_suspects(self) -> bool:
-        return all(sent.job.false_starts for sent in self._sent.values())
 
     def _add(self, job: Job, request: Request, jobs: list[_Sent]) -> None:
         try:
@@ -401,15 +413,10 @@ class Director:
             self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
 
     def _on_killed(self, job: Job, error: KilledWorker) -> None:
-        """Run a job apart whose workers died: then those that die again are its own doing."""
-        if not job.false_starts:
-            job.false_starts = 1
-            self._suspects.append(job)
+        if not job.alone:
+            self._set_apart(job)
             return
-        reason = WorkerLostError(
-            f"{error.allowed_failures + 1} workers ended while they ran it,"
-            f" the last one {error.last_worker.address}"
-        )
+        reason = _deaths_over_it(error.allowed_failures + 1, error.last_worker.address)
         self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
 
     def _on_cancelled(self, job: Job) -> None:
@@ -424,6 +431,10 @@ class Director:
             self.break_down(reason)
             return
         self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
+
+
+def _deaths_over_it(deaths: int, address: str) -> WorkerLostError:
+    return WorkerLostError(f"{deaths} workers ended while they ran it, the last one {address}")
 
 
 def _wanted(job: Job) -> list[Delayed]:

@@ -21,7 +21,8 @@ LOG: Final = logging.getLogger(__name__)
 SCHEDULER_CONFIG: Final[dict[str, Any]] = {
     # Jobs are handed to dask a few at a time: it may pass all of them on.
     "distributed.scheduler.worker-saturation": float("inf"),
-    "distributed.scheduler.allowed-failures": 1,
+    # Those that were given to a worker that dies, and did not run, have nothing to do with it.
+    "distributed.scheduler.allowed-failures": 30,
     "distributed.admin.large-graph-warning-threshold": "1 TiB",
 }
 ANY_PORT: Final = "127.0.0.1:0"

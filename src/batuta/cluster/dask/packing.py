@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from dask._task_spec import Task as DaskTask
 from dask._task_spec import TaskRef
+from dask.base import annotate
 from distributed import Client
 
 from batuta.cluster.dask import calls
@@ -91,7 +92,7 @@ class Packer:
             for task, previous in zip(job.steps, before, strict=True)
         )
         keep = tuple(output.index for output in job.last.outputs if output.uses)
-        key = f"{job.last.name}-{next(self._numbers)}"
+        key = f"{job.last.name}-{next(self._numbers)}"  # see `calls.turn`
         call = calls.Call(
             steps=steps,
             keep=keep,
@@ -105,7 +106,7 @@ class Packer:
     @staticmethod
     def _apart(key: str, count: int, request: Request) -> list[str]:
         """Add tasks that give the results of a job one by one."""
-        keys = [f"{key}-{rank}" for rank in range(count)]
+        keys = [f"{key}.{rank}" for rank in range(count)]
         for rank, each in enumerate(keys):
             request.graph[each] = DaskTask(each, calls.output, TaskRef(key), rank)
         return keys
@@ -186,5 +187,6 @@ class _Inputs:
 
 def submitted(client: Client, graph: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
     """Have dask compute a graph; give the futures of `keys`."""
-    futures: list[Any] = client.get(dict(graph), list(keys), sync=False)
+    with annotate(priority=calls.turn):
+        futures: list[Any] = client.get(dict(graph), list(keys), sync=False)
     return futures

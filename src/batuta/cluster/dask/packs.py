@@ -40,8 +40,10 @@ class Pack:
         self.buffers = buffers
         self._map: _PrivateMap | None = None
 
-    def __reduce__(self) -> tuple[type["Pack"], tuple[bytes, tuple[Any, ...]]]:
-        return Pack, (self.body, self.buffers)
+    def __reduce_ex__(self, protocol: Any) -> tuple[type["Pack"], tuple[bytes, tuple[Any, ...]]]:
+        # dask spills, and passes results through its scheduler, in older protocols.
+        buffers = self.buffers if protocol >= 5 else tuple(map(bytes, self.buffers))
+        return Pack, (self.body, buffers)
 
     @property
     def nbytes(self) -> int:

@@ -37,9 +37,12 @@ class WorkerLogs:
         self._folder = folder
         self._files: dict[Path, TextIO] = {}
 
-    def on_event(self, event: tuple[float, Mapping[str, Any]]) -> None:
+    def on_message(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        """Take an event of dask."""
+        self.write(event[1])
+
+    def write(self, message: Mapping[str, Any]) -> None:
         """Write the lines of one message."""
-        _, message = event
         host = re.sub(r"[^A-Za-z0-9-]", "_", str(message["host"]))
         stream = self._opened(self._folder / f"worker_{host}_{int(message['pid'])}.log")
         stream.write("\n".join(message["lines"]) + "\n")
@@ -76,7 +79,7 @@ class MemoryRecord:
         if not self._stream.tell():
             self._rows.writeheader()
 
-    def on_event(self, event: tuple[float, Mapping[str, Any]]) -> None:
+    def on_message(self, event: tuple[float, Mapping[str, Any]]) -> None:
         """Write one row, at once: a run that is killed has its record too."""
         _, message = event
         when = datetime.fromtimestamp(message["time_s"], UTC).isoformat(timespec="milliseconds")

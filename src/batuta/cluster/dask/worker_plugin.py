@@ -65,12 +65,22 @@ class BatutaPlugin(WorkerPlugin):
         callback.start()
         self._callbacks.append(callback)
 
+    def take_lines(self) -> dict[str, Any] | None:
+        """Give what was logged and not sent."""
+        return None if self._lines is None else self._lines.take()
+
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - as dask calls it
         """Send what is left to say."""
         for callback in self._callbacks:
             callback.stop()
         if self._lines is not None:
             self._lines.close()
+
+
+def last_lines(dask_worker: Worker) -> dict[str, Any] | None:
+    """Give what a worker has logged and not sent; run in the worker."""
+    plugin = dask_worker.plugins.get(BatutaPlugin.name)
+    return plugin.take_lines() if isinstance(plugin, BatutaPlugin) else None
 
 
 def _extend_path(path: Sequence[str]) -> None:
@@ -106,15 +116,16 @@ class _Lines(logging.Handler):
 
     def send(self) -> None:
         """Send what was kept."""
-        if not self._kept:
-            return
+        if self._kept:
+            self._worker.log_event(LOG_TOPIC, self.take())
+
+    def take(self) -> dict[str, Any]:
+        """Give what was kept, and keep it no longer."""
         lines = [self._kept.popleft() for _ in range(len(self._kept))]
         if self._dropped:
             lines.append(f"{self._dropped} lines before these were dropped: too many at a time")
             self._dropped = 0
-        self._worker.log_event(
-            LOG_TOPIC, {"host": socket.gethostname(), "pid": os.getpid(), "lines": lines}
-        )
+        return {"host": socket.gethostname(), "pid": os.getpid(), "lines": lines}
 
     def close(self) -> None:
         """Send what is left, and log no more."""

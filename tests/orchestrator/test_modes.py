@@ -1,0 +1,235 @@
+"""What the orchestrator does in the same way whatever computes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from batuta.datasets import CarsDataset, CarsDict
+from batuta.orchestrator import (
+    Orchestrator,
+    Progress,
+    RunEnded,
+    RunStarted,
+    TileFailed,
+    TileRetried,
+    TilesFailedError,
+)
+from tests.cluster import functions
+from tests.orchestrator.products import PRODUCTS, Listener, manifest, one_tile, raster
+from tests.orchestrator.program import fill_maps, image, new_grid, play
+from tests.support.dask_clusters import DASK_MODES, dask_configuration
+
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "sequential": {"mode": "sequential"},
+    "multiprocessing": {"mode": "multiprocessing"},
+    "unfused-in-memory": {
+        "mode": "multiprocessing",
+        "factorize_tasks": False,
+        "dump_to_disk": False,
+        "max_tasks_per_worker": 100,
+    },
+    "spawn": {"mode": "multiprocessing", "mp_mode": "spawn", "max_tasks_per_worker": 100},
+    "auto": {"mode": "auto"},
+}
+
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::rasterio.errors.NotGeoreferencedWarning"  # these images lie nowhere
+)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the sequential mode makes."""
+    folder = tmp_path_factory.mktemp("reference")
+    play({"mode": "sequential"}, folder)
+    return folder
+
+
+@pytest.fixture(params=["multiprocessing", *DASK_MODES])
+def conf(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The configuration of each mode that computes elsewhere."""
+    if request.param == "multiprocessing":
+        return {"mode": "multiprocessing", "max_tasks_per_worker": 100}
+    return dask_configuration(request.param, request)
+
+
+@pytest.mark.parametrize("mode", [*CONFIGURATIONS, *DASK_MODES])
+def test_every_mode_gives_the_same_bytes(
+    mode: str, reference: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    listener = Listener()
+    conf = CONFIGURATIONS.get(mode) or dask_configuration(mode, request)
+    play(conf, tmp_path, observers=[listener])
+    for name in PRODUCTS:
+        assert (tmp_path / name).read_bytes() == (reference / name).read_bytes(), name
+        assert manifest(tmp_path / name)["complete"]
+    assert listener.events[0] == RunStarted(48)
+    assert listener.events[-1] == RunEnded(48, 0, 48)
+    assert listener.progress == Progress(48, 48)
+    assert not list(tmp_path.glob("tmp_save_disk*"))
+    assert not list(tmp_path.glob(".*"))
+
+
+ROOT_CAUSES = {
+    "raise": ("no light", "no light"),
+    "die": ("signal 9", "workers ended while they ran it"),
+    "hang": ("more than 4 s", "no task has ended for 4 s"),
+}
+"""With multiprocessing, and on dask."""
+
+
+@pytest.mark.parametrize("how", ROOT_CAUSES)
+def test_a_failing_tile_is_retried_then_named_and_the_rest_is_saved(
+    how: str, conf: dict[str, Any], tmp_path: Path
+) -> None:
+    listener = Listener()
+    on_dask = conf["mode"] in DASK_MODES
+    if conf["mode"] == "dask" and how == "hang":
+        pytest.skip("workers that others keep are not ended: one that hangs goes on")
+    if how == "hang":  # more than a loaded machine needs for the other tiles
+        conf = {**conf, ("task_timeout" if on_dask else "per_job_timeout"): 4}
+    with pytest.raises(TilesFailedError) as caught:
+        play(conf, tmp_path, {(1, 2): how}, [listener])
+    root_cause = ROOT_CAUSES[how][on_dask]
+    places = [(each.dataset_name, each.row, each.col) for each in caught.value.failures]
+    assert places == [("disparity", 1, 2), ("points", 1, 2)]
+    assert all(root_cause in each.cause for each in caught.value.failures)
+    assert "2 of 48 tiles failed" in str(caught.value)
+    assert [(event.row, event.col) for event in listener.of(TileRetried)] == [(1, 2), (1, 2)]
+    assert len(listener.of(TileFailed)) == 2
+    assert listener.progress == Progress(46, 48)
+    expected = image() * 2
+    expected[128:256, 256:384] = -1
+    np.testing.assert_array_equal(raster(tmp_path / "map.tif"), expected)
+    account = manifest(tmp_path / "points.csv")
+    assert account["tiles"] == {
+        "expected": 24,
+        "saved": 23,
+        "kept": 0,
+        "empty": 0,
+        "without_tag": 0,
+        "failed": 1,
+    }
+    assert not account["complete"]
+    assert (account["failed"][0]["row"], account["failed"][0]["col"]) == (1, 2)
+    assert root_cause in account["failed"][0]["cause"]
+
+
+def test_a_tile_that_fails_once_is_there_in_the_end(conf: dict[str, Any], tmp_path: Path) -> None:
+    listener = Listener()
+    with Orchestrator(conf, tmp_path, observers=[listener]) as orchestrator:
+        numbers = one_tile("dict")
+        task = orchestrator.cluster.create_task(_fragile)
+        numbers[0, 0] = task(str(tmp_path / "marker"))
+        orchestrator.add_to_save_lists(tmp_path / "numbers.json", "", numbers)
+    assert json.loads((tmp_path / "numbers.json").read_text())[0]["data"] == {"value": 7}
+    assert listener.progress == Progress(1, 1)
+    # dask runs again by itself what a worker was running that died.
+    assert len(listener.of(TileRetried)) == (conf["mode"] not in DASK_MODES)
+
+
+def _fragile(marker: str) -> CarsDict:
+    return CarsDict({"value": functions.fail_first(marker, 7)})
+
+
+def declare_and_divide_by_zero(conf: dict[str, Any], out_dir: Path) -> None:
+    with Orchestrator(conf, out_dir) as orchestrator:
+        maps = new_grid()
+        fill_maps(orchestrator, maps, {})
+        orchestrator.add_to_save_lists(out_dir / "map.tif", "disparity", maps)
+        raise ZeroDivisionError
+
+
+def test_an_exception_in_the_block_computes_nothing_and_goes_on_up(
+    conf: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        declare_and_divide_by_zero(conf, tmp_path)
+    assert not (tmp_path / "map.tif").exists()
+    assert not list(tmp_path.glob("tmp_save_disk*"))
+
+
+def test_replaced_tiles_are_data_that_later_tasks_take(
+    conf: dict[str, Any], tmp_path: Path
+) -> None:
+    with Orchestrator(conf, tmp_path) as orchestrator:
+        maps = new_grid()
+        fill_maps(orchestrator, maps, {})
+        orchestrator.add_to_replace_lists(maps, "maps")
+        orchestrator.breakpoint()
+        assert isinstance(maps[0, 0], xr.Dataset)
+        assert maps[0, 0]["disparity"].to_numpy().flags.owndata
+        orchestrator.add_to_save_lists(tmp_path / "map.tif", "disparity", maps)
+        totals = one_tile("dict")
+        totals[0, 0] = orchestrator.cluster.create_task(_total)(maps)
+        orchestrator.add_to_replace_lists(totals)
+    assert totals[0, 0]["pixels"] == sum(maps[each]["disparity"].size for each in maps.positions())
+    np.testing.assert_array_equal(raster(tmp_path / "map.tif"), image() * 2)
+
+
+def _total(maps: CarsDataset) -> CarsDict:
+    return CarsDict({"pixels": sum(maps[each]["disparity"].size for each in maps.positions())})
+
+
+def hang_twice(conf: dict[str, Any], out_dir: Path) -> None:
+    conf = {**conf, "task_timeout": 2, "nb_workers": 1}
+    with Orchestrator(conf, out_dir) as orchestrator:
+        done = CarsDataset("dict", name="hung")
+        done.create_grid(2, 1, 1, 1)
+        done[0, 0] = orchestrator.cluster.create_task(_hang_once)(str(out_dir / "marker"))
+        done[0, 1] = orchestrator.cluster.create_task(functions.hang)()
+        orchestrator.add_to_compute_lists(done)
+
+
+def test_a_hung_cluster_is_restarted_and_the_remaining_tiles_run_again(
+    conf: dict[str, Any], tmp_path: Path
+) -> None:
+    if conf["mode"] == "dask":
+        pytest.skip("workers that others keep are not ended: one that hangs goes on")
+    with pytest.raises(TilesFailedError) as caught:
+        hang_twice(conf, tmp_path)
+    assert [str(each) for each in caught.value.failures] == [
+        "hung[0, 1]: ClusterStalledError: no task has ended for 2 s (task_timeout)"
+    ]
+
+
+def _hang_once(marker: str) -> None:
+    if not Path(marker).exists():
+        Path(marker).touch()
+        functions.hang()
+
+
+def test_what_tasks_log_is_in_the_output_folder_with_the_tile_that_it_is_about(
+    conf: dict[str, Any], tmp_path: Path
+) -> None:
+    with Orchestrator(conf, tmp_path) as orchestrator:
+        done = one_tile("dict")
+        done[0, 0] = orchestrator.cluster.create_task(functions.warn)()
+        orchestrator.add_to_compute_lists(done, "warned")
+    logs = "".join(path.read_text() for path in (tmp_path / "workers_log").glob("worker_*.log"))
+    assert "warned[0, 0]: " in logs
+    assert "look at this" in logs
+
+
+def test_the_value_of_a_task_may_be_changed_in_place_for_no_other_to_see(
+    conf: dict[str, Any], tmp_path: Path
+) -> None:
+    with Orchestrator(conf, tmp_path) as orchestrator:
+        sums = CarsDataset("dict", name="sums")
+        sums.create_grid(4, 1, 1, 1)
+        zeros = orchestrator.cluster.create_task(np.zeros)(1_000_000)
+        for _, col in sums.positions():
+            sums[0, col] = orchestrator.cluster.create_task(_add_one_in_place)(zeros)
+        orchestrator.add_to_replace_lists(sums)
+        orchestrator.breakpoint()
+        assert [sums[0, col]["sum"] for col in range(4)] == [1_000_000] * 4
+
+
+def _add_one_in_place(values: Any) -> CarsDict:
+    values += 1
+    return CarsDict({"sum": int(values.sum())})
