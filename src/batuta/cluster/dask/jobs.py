@@ -1,5 +1,6 @@
 """`slurm_dask` and `pbs_dask`: workers in the jobs of a batch system."""
 
+import contextlib
 import itertools
 import logging
 import math
@@ -41,6 +42,7 @@ from batuta.cluster.dask.queue import (
     Pbs,
     QueueUnreachableError,
     Slurm,
+    run_command,
 )
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.planned import LOGS_FOLDER
@@ -49,12 +51,19 @@ LOG: Final = logging.getLogger(__name__)
 
 LOOK_S: Final = 5.0
 """How often the batch system is asked about the jobs."""
+LOST_S: Final = 60.0
+"""For how long a job whose workers are gone may start others, before it is given up."""
 AT_ONCE: Final = 32
 """Jobs submitted at a time, each by a process of its own."""
 MAX_FALSE_STARTS: Final = 3
 """Jobs in a row that end before their workers are there: then it is an error."""
 _LONGEST_WAIT_S: Final = 300.0
 _TAIL_LINES: Final = 3
+_JOBS_CONFIG: Final[dict[str, Any]] = {
+    **SCHEDULER_CONFIG,
+    # Jobs are given up here, where it is known what becomes of them, and told.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
+}
 
 
 class JobsDeployment:
@@ -87,8 +96,8 @@ class JobsDeployment:
         self._jobs = math.ceil(config.nb_workers / config.processes_per_job)
         self._system = batch_system
         self._numbers = itertools.count(1)
-        self._started: set[str] = set()
-        """Names of the jobs whose workers came."""
+        self._seen: dict[str, float] = {}
+        """When workers of a job were last there, by its name."""
         self._false_starts = 0
         self._refusals = 0
         self._waiting_for = ""
@@ -101,18 +110,18 @@ class JobsDeployment:
             self._guard = Guard(batch_system.cancel, batch_system.cancel_named(run_name))
             stack.callback(self._guard.close)
             security = temporary_security(folder, self._guard) if config.tls else None
-            with dask.config.set(SCHEDULER_CONFIG):
-                self._cluster: Any = cluster_class(
-                    security=security,
-                    protocol="tls://" if config.tls else "tcp://",
-                    log_directory=str(self._log_folder),
-                    scheduler_options=scheduler_options(dashboard=config.activate_dashboard),
-                    silence_logs=logging.WARNING,
-                    name=run_name,
-                    job_name=run_name,
-                    **job_options(config),
-                    **options,
-                )
+            stack.enter_context(dask.config.set(_JOBS_CONFIG))
+            self._cluster: Any = cluster_class(
+                security=security,
+                protocol="tls://" if config.tls else "tcp://",
+                log_directory=str(self._log_folder),
+                scheduler_options=scheduler_options(dashboard=config.activate_dashboard),
+                silence_logs=logging.WARNING,
+                name=run_name,
+                job_name=run_name,
+                **job_options(config),
+                **options,
+            )
             stack.callback(self._cluster.close)
             stack.callback(self._forget_jobs)
             self.client: Any = stack.enter_context(
@@ -138,8 +147,7 @@ class JobsDeployment:
 
     async def look(self, present: int) -> WorkersThere:
         """Submit the jobs that are missing, and tell what keeps those that wait."""
-        names = {str(each["name"]) for each in self._cluster.scheduler_info["workers"].values()}
-        self._started |= {name for name in self._cluster.workers if self._has_workers(name, names)}
+        self._see_workers()
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_S
             await self._see_to_jobs(present)
@@ -148,13 +156,15 @@ class JobsDeployment:
             present, self._asked, "" if present >= self._asked else self._waiting_for
         )
 
-    def _has_workers(self, job: str, workers: set[str]) -> bool:
+    def _see_workers(self) -> None:
+        names = {str(each["name"]) for each in self._cluster.scheduler_info["workers"].values()}
         suffixes = self._cluster.new_spec.get("group", [""])
-        return any(f"{job}{suffix}" in workers for suffix in suffixes)
+        now = time.monotonic()
+        for job in self._cluster.workers:
+            if any(f"{job}{suffix}" in names for suffix in suffixes):
+                self._seen[job] = now
 
     async def _see_to_jobs(self, present: int) -> None:
-        for name in set(self._cluster.worker_spec) - set(self._cluster.workers):
-            self._drop(name)  # dask has cancelled it: its worker was gone for long
         jobs = {name: job for name, job in self._cluster.workers.items() if job.job_id is not None}
         ids = [job.job_id for job in jobs.values()]
         try:
@@ -162,23 +172,32 @@ class JobsDeployment:
         except QueueUnreachableError as error:
             self._waiting_for = str(error)
             return
-        waiting: list[str] = []
-        over: dict[str, JobStatus] = {}
-        for name, job in jobs.items():
-            status = statuses.get(job.job_id, JobStatus(JobState.OVER, "it is not known any more"))
-            if status.state is JobState.OVER:
-                over[name] = status
-            elif status.state is JobState.WAITING:
-                waiting.append(status.words)
-        self._waiting_for = _in_the_queue(waiting)
+        states = {name: _status(statuses, job.job_id) for name, job in jobs.items()}
+        self._waiting_for = _in_the_queue(
+            [status.words for status in states.values() if status.state is JobState.WAITING]
+        )
+        over = {name: each for name, each in states.items() if each.state is JobState.OVER}
         for name, status in over.items():
-            self._on_over(
-                name, jobs[name].job_id, status, alone=not present and len(over) == len(jobs)
-            )
+            alone = not present and len(over) == len(jobs)
+            self._on_over(name, jobs[name].job_id, status, alone=alone)
+        for name in jobs.keys() - over.keys():
+            if time.monotonic() - self._seen.get(name, math.inf) > LOST_S:
+                await self._give_up(name, jobs[name].job_id)
+
+    async def _give_up(self, name: str, job_id: str) -> None:
+        """Cancel a job that holds nodes, and does nothing."""
+        LOG.warning(
+            "job %s has had no worker for %g s: it is cancelled, and another takes its place",
+            job_id,
+            LOST_S,
+        )
+        with contextlib.suppress(QueueUnreachableError):  # the guard cancels it in the end
+            await run_command((*self._system.cancel, job_id))
+        self._drop(name)
 
     def _on_over(self, name: str, job_id: str, status: JobStatus, *, alone: bool) -> None:
         """Forget a job that is over, so that another takes its place."""
-        started = name in self._started
+        started = name in self._seen
         self._drop(name)
         self._guard.forget_job(job_id)
         if started:
@@ -194,7 +213,7 @@ class JobsDeployment:
         self._wait_before_submitting(self._false_starts)
 
     def _drop(self, name: str) -> None:
-        self._started.discard(name)
+        self._seen.pop(name, None)
         self._cluster.worker_spec.pop(name, None)
         self._cluster.workers.pop(name, None)
 
@@ -246,6 +265,10 @@ class JobsDeployment:
             LOG.warning("%d of %d jobs are granted: %s", len(cluster.workers), self._jobs, problem)
         self._refusals += 1
         self._wait_before_submitting(self._refusals)
+
+
+def _status(statuses: Mapping[str, JobStatus], job_id: str) -> JobStatus:
+    return statuses.get(job_id, JobStatus(JobState.OVER, "it is not known any more"))
 
 
 def _run_name() -> str:
