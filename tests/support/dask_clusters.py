@@ -17,9 +17,6 @@ from tools.slurm import LocalSlurm
 
 DASK_MODES = ("local_dask", "dask", "slurm_dask", "pbs_dask")
 
-PBS_RESOURCES: dict[str, Any] = {}
-"""What the PBS commands in front of Slurm understand."""
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -34,7 +31,9 @@ def dask_configuration(mode: str, request: pytest.FixtureRequest) -> dict[str, A
     request.getfixturevalue("slurm_environment")
     if mode == "slurm_dask":
         return {"mode": mode, "account": "observatory"}
-    return {"mode": mode, **PBS_RESOURCES}
+    # The commands of PBS in front of Slurm write in the current folder, whatever they are told.
+    request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
+    return {"mode": mode}
 
 
 @pytest.fixture(scope="session")

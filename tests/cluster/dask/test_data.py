@@ -1,0 +1,119 @@
+"""Where data are on a dask cluster: on the workers, once, and no longer than they are needed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from distributed import Client
+
+from batuta.cluster import check_configuration, create_cluster
+from tests.cluster import functions
+from tests.cluster.conftest import compute
+from tests.support.dask_clusters import hand_made_cluster
+from tests.support.waiting import eventually_sync
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A `local_dask` cluster for several tests."""
+    folder = tmp_path_factory.mktemp("local")
+    cluster = create_cluster(check_configuration({"mode": "local_dask"}), folder)
+    yield cluster
+    cluster.cleanup()
+
+
+def scheduler_of(cluster: Any) -> Any:
+    return cluster._engine._client.cluster.scheduler  # dask's own state is what is looked at
+
+
+def test_dask_never_knows_more_tasks_than_its_workers_need(local: Any) -> None:
+    delayed = [local.create_task(functions.add)(number) for number in range(3000)]
+    most = 0
+    for future in local.future_iterator(local.start_tasks(delayed)):
+        future.result()
+        most = max(most, len(scheduler_of(local).tasks))
+    assert most < 300
+
+
+def test_what_was_taken_is_forgotten_by_the_workers(local: Any) -> None:
+    for future in local.future_iterator(
+        local.start_tasks([local.create_task(functions.zeros)(100_000) for _ in range(50)])
+    ):
+        future.result()
+    eventually_sync(lambda: not scheduler_of(local).tasks)
+
+
+def test_a_large_argument_of_many_tasks_is_sent_once(local: Any) -> None:
+    relief = np.arange(1_000_000)
+    sums = [local.create_task(np.sum)(relief) for _ in range(40)]
+    futures = local.start_tasks(sums)
+    data: set[str] = set()
+    for future in local.future_iterator(futures):
+        assert future.result() == relief.sum()
+        data |= {key for key in scheduler_of(local).tasks if str(key).startswith("data-")}
+    assert len(data) == 1
+
+
+def test_a_large_argument_changed_in_place_by_a_task_is_whole_for_the_next(local: Any) -> None:
+    relief = np.zeros(1_000_000)
+    filled = [local.create_task(functions.fill)(relief, 1) for _ in range(4)]
+    sums = [local.create_task(np.sum)(relief) for _ in range(4)]
+    assert compute(local, [local.create_task(np.sum)(each) for each in filled]) == [1_000_000] * 4
+    assert compute(local, sums) == [0] * 4
+    assert not relief.any()
+
+
+def test_scattered_data_outlive_the_worker_that_had_them(local: Any) -> None:
+    handle = local.scatter(np.ones(500_000))
+    assert compute(local, [local.create_task(np.sum)(handle)]) == [500_000]
+    for worker in psutil.Process().children(recursive=True):
+        if "spawn_main" in " ".join(worker.cmdline()):
+            worker.kill()
+    assert compute(local, [local.create_task(np.sum)(handle) for _ in range(4)]) == [500_000] * 4
+
+
+def test_results_go_from_workers_to_the_main_process_past_the_scheduler(tmp_path: Path) -> None:
+    with hand_made_cluster(tmp_path) as address:
+        scheduler = _process_of(address)
+        before = scheduler.memory_info().rss
+        conf = {"mode": "dask", "scheduler_address": address}
+        cluster = create_cluster(check_configuration(conf), tmp_path / "out")
+        try:
+            delayed = [cluster.create_task(functions.zeros)(4_000_000) for _ in range(30)]
+            peak = 0
+            for future in cluster.future_iterator(cluster.start_tasks(delayed)):
+                assert future.result().nbytes == 16_000_000
+                peak = max(peak, scheduler.memory_info().rss)
+        finally:
+            cluster.cleanup()
+        assert peak - before < 100e6  # of 480 MB that were made
+
+
+def test_nothing_is_left_on_a_cluster_of_others(tmp_path: Path) -> None:
+    with hand_made_cluster(tmp_path) as address:
+        conf = {"mode": "dask", "scheduler_address": address}
+        cluster = create_cluster(check_configuration(conf), tmp_path / "out")
+        futures = cluster.start_tasks(
+            [cluster.create_task(functions.zeros)(1000) for _ in range(20)]
+        )
+        next(iter(cluster.future_iterator(futures)))
+        cluster.cleanup()
+        with Client(address, set_as_default=False) as client:
+            eventually_sync(lambda: not client.run_on_scheduler(_tasks))
+
+
+def _tasks(dask_scheduler: Any) -> list[str]:
+    return list(map(str, dask_scheduler.tasks))
+
+
+def _process_of(address: str) -> psutil.Process:
+    port = int(address.rpartition(":")[2])
+    for process in psutil.process_iter():
+        if "distributed.cli.dask_scheduler" in " ".join(process.cmdline()):
+            ports = {each.laddr.port for each in process.net_connections() if each.laddr}
+            if port in ports:
+                return process
+    raise AssertionError(f"no scheduler listens at {address}")
