@@ -24,6 +24,9 @@ class Listener:
     def of(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
+    def count(self, kind: type[Any]) -> int:
+        return len(self.of(kind))
+
     @property
     def progress(self) -> Progress:
         progress = Progress()

@@ -1,6 +1,7 @@
 """What the orchestrator does in the same way whatever computes."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from batuta.orchestrator import (
     RunEnded,
     RunStarted,
     TileFailed,
+    TileKept,
     TileRetried,
     TilesFailedError,
 )
 from tests.cluster import functions
+from tests.orchestrator import resumed
 from tests.orchestrator.products import PRODUCTS, Listener, manifest, one_tile, raster
 from tests.orchestrator.program import fill_maps, image, new_grid, play
+from tests.orchestrator.resumed import TILES
+from tests.orchestrator.resuming import contents, journalled, run, take
 from tests.support.dask_clusters import DASK_MODES, dask_configuration
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
@@ -233,3 +238,21 @@ def test_the_value_of_a_task_may_be_changed_in_place_for_no_other_to_see(
 def _add_one_in_place(values: Any) -> CarsDict:
     values += 1
     return CarsDict({"sum": int(values.sum())})
+
+
+def test_killed_it_goes_on_with_the_tiles_that_were_not_saved(
+    conf: dict[str, Any], tmp_path: Path
+) -> None:
+    resumed.play(tmp_path, {"mode": "sequential"})
+    whole = contents(tmp_path)
+    out_dir = tmp_path / "out"
+    out_dir.mkdir()
+    conf = {**conf, "resume": True}
+    assert run(out_dir, conf, kill_after=30) == -signal.SIGKILL
+    take(out_dir / "delivered")
+    there = journalled(out_dir)
+    listener = Listener()
+    resumed.play(out_dir, conf, observers=[listener])
+    assert len(take(out_dir / "delivered")) == 3 * TILES - len(there)
+    assert listener.count(TileKept) == len(there)
+    assert contents(out_dir) == whole

@@ -6,8 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,17 @@ from batuta.orchestrator.records import RunRecord
 from batuta.orchestrator.registry import CarsDatasetRegistry
 from batuta.orchestrator.resume import ResumeFolder
 from tests.orchestrator import resumed
+from tests.orchestrator.products import Listener
 from tests.orchestrator.resumed import DATASETS, OUTPUTS, TILES, play
+from tests.orchestrator.resuming import (
+    Contents,
+    TilePlace,
+    contents,
+    journalled,
+    manifest,
+    run,
+    take,
+)
 
 SEQUENTIAL: dict[str, Any] = {"mode": "sequential", "resume": True}
 MULTIPROCESSING: dict[str, Any] = {"mode": "multiprocessing", "resume": True}
@@ -38,13 +46,6 @@ MODES = pytest.mark.parametrize(
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
-Contents = dict[str, bytes]
-TilePlace = tuple[str, int, int]
-
-
-def contents(folder: Path) -> Contents:
-    return {name: (folder / name).read_bytes() for name in OUTPUTS}
-
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Contents:
@@ -52,64 +53,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Contents:
     folder = tmp_path_factory.mktemp("whole")
     play(folder, {"mode": "sequential"})
     return contents(folder)
-
-
-def run(out_dir: Path, conf: dict[str, Any], **how: Any) -> int:
-    """Run the program in a process of its own; give its exit code."""
-    # Not as a script: its tasks would be those of another module.
-    program = (
-        "import sys; from tests.orchestrator.resumed import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", program, str(out_dir)]
-    done = subprocess.run(
-        [*command, json.dumps(conf), json.dumps(how)], check=False, capture_output=True, timeout=100
-    )
-    assert done.returncode <= 0, done.stderr.decode()
-    return done.returncode
-
-
-def journalled(out_dir: Path) -> list[TilePlace]:
-    """List the tiles that the journals hold."""
-    found = []
-    for rank, name in enumerate(DATASETS):
-        path = out_dir / ".resume" / f"0001-{rank:04d}" / "journal"
-        lines = (
-            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        )
-        found += [(name, line["row"], line["col"]) for line in lines if "row" in line]
-    return found
-
-
-def take(path: Path) -> list[tuple[str, int, int]]:
-    """Give the traces that a run left, and remove them."""
-    if not path.exists():
-        return []
-    lines = [line.split() for line in path.read_text().splitlines()]
-    path.unlink()
-    return [(name, int(row), int(col)) for name, row, col in lines]
-
-
-def manifest(out_dir: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out_dir / f"{name}.manifest.json").read_text())
-    return found
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def count(self, kind: type[Any]) -> int:
-        return sum(isinstance(event, kind) for event in self.events)
-
-    @property
-    def progress(self) -> Progress:
-        progress = Progress()
-        for event in self.events:
-            progress = progress.after(event)
-        return progress
 
 
 @pytest.mark.parametrize(

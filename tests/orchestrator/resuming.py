@@ -1,0 +1,61 @@
+"""What tests of resuming do: run the program in a process of its own, and look at what it left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.orchestrator.resumed import DATASETS, OUTPUTS
+
+Contents = dict[str, bytes]
+TilePlace = tuple[str, int, int]
+
+
+def contents(folder: Path) -> Contents:
+    return {name: (folder / name).read_bytes() for name in OUTPUTS}
+
+
+def run(out_dir: Path, conf: dict[str, Any], **how: Any) -> int:
+    """Run the program in a process of its own; give its exit code."""
+    # Not as a script: its tasks would be those of another module.
+    program = (
+        "import sys; from tests.orchestrator.resumed import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, str(out_dir)]
+    done = subprocess.run(
+        [*command, json.dumps(conf), json.dumps(how)],
+        check=False,
+        capture_output=True,
+        timeout=100,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode <= 0, done.stderr.decode()
+    return done.returncode
+
+
+def journalled(out_dir: Path) -> list[TilePlace]:
+    """List the tiles that the journals hold."""
+    found = []
+    for rank, name in enumerate(DATASETS):
+        path = out_dir / ".resume" / f"0001-{rank:04d}" / "journal"
+        lines = (
+            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        )
+        found += [(name, line["row"], line["col"]) for line in lines if "row" in line]
+    return found
+
+
+def take(path: Path) -> list[tuple[str, int, int]]:
+    """Give the traces that a run left, and remove them."""
+    if not path.exists():
+        return []
+    lines = [line.split() for line in path.read_text().splitlines()]
+    path.unlink()
+    return [(name, int(row), int(col)) for name, row, col in lines]
+
+
+def manifest(out_dir: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out_dir / f"{name}.manifest.json").read_text())
+    return found
