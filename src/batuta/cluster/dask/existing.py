@@ -1,6 +1,7 @@
 """`dask`: the workers of a cluster that is there, however it was made."""
 
 import logging
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -16,6 +17,7 @@ from batuta.cluster.dask.config import ExistingDaskConfig
 from batuta.cluster.dask.local import SCHEDULER_CONFIG
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.raised import describe
+from batuta.errors import ConfigurationError
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ class ExistingDeployment:
     def __init__(self, config: ExistingDaskConfig) -> None:
         self._reach_known = False
         address = config.scheduler_address
+        security = _security(config)
         with ExitStack() as stack:
             stack.enter_context(dask.config.set(SCHEDULER_CONFIG))
             self.client: Any
@@ -36,7 +39,7 @@ class ExistingDeployment:
                 self.client = stack.enter_context(
                     Client(
                         address,
-                        security=_security(config),
+                        security=security,
                         direct_to_workers=True,
                         set_as_default=False,
                         timeout=CONNECT_S,
@@ -78,8 +81,29 @@ class ExistingDeployment:
 
 
 def _security(config: ExistingDaskConfig) -> Security:
+    """Give the certificates to show: those of the configuration, else those of dask's own.
+
+    Raises
+    ------
+    ConfigurationError
+        If one cannot be read, or if there is none and the address needs them.
+    """
     if config.tls_ca_file is None:
-        return Security()  # as dask's own configuration says
+        security = Security()
+        context = security.get_connection_args("client").get("ssl_context")
+        if context is None and config.scheduler_address.startswith("tls:"):
+            raise ConfigurationError(
+                f"scheduler_address: {config.scheduler_address!r} given, which needs tls_ca_file,"
+                " tls_cert and tls_key"
+            )
+        return security
+    problems = [
+        f"{name}: {file!r} given, a file that can be read expected"
+        for name in ("tls_ca_file", "tls_cert", "tls_key")
+        if not os.access(file := str(getattr(config, name)), os.R_OK)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
     return Security(
         require_encryption=True,
         tls_ca_file=config.tls_ca_file,
