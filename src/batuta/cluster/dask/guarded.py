@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,8 @@ from batuta.cluster.dask import guard
 
 LOG: Final = logging.getLogger(__name__)
 
-_GUARD_S: Final = 60.0
+PATIENCE_S: Final = 60.0
+"""How long the end of a run waits for the batch system to cancel its jobs."""
 
 
 class Guard:
@@ -49,11 +51,18 @@ class Guard:
         """Have all cancelled and removed."""
         self._tell(["close "])
         try:
-            _, problem = self._process.communicate(timeout=_GUARD_S)
+            _, problem = self._process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
+            self._leave()
             problem = b"the batch system does not answer; cancelling goes on in the background"
         if problem:
             LOG.warning("%s", problem.decode().strip())
+
+    def _leave(self) -> None:
+        """Let it go on by itself; somebody has to take its exit code."""
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+        threading.Thread(target=self._process.wait, daemon=True).start()
 
     def _keep(self, line: str) -> None:
         if line not in self._kept:
