@@ -10,10 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import dask
+
+from batuta.cluster import preload
 from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.config import DaskConfig, WorkersConfig
 from batuta.cluster.dask.director import Director
 from batuta.cluster.dask.records import MemoryRecord, WorkerLogs
+from batuta.cluster.dask.settings import SCHEDULER_CONFIG
 from batuta.cluster.dask.worker_plugin import (
     LOG_TOPIC,
     MEMORY_TOPIC,
@@ -64,6 +68,7 @@ class DaskCluster(PlannedCluster):
             return
         with ExitStack() as stack:
             stack.enter_context(_dask_log())
+            stack.enter_context(dask.config.set(SCHEDULER_CONFIG))
             deployment = self._deploy(config, out_dir)
             stack.callback(deployment.close)
             self._engine = self._directed(deployment, config, stack)
@@ -144,6 +149,7 @@ def _put_back(
 def _options(config: DaskConfig, out_dir: Path | None) -> WorkerOptions:
     return WorkerOptions(
         path=tuple(each for each in sys.path if each),
+        imports=preload.modules(),
         log_level=logging.getLogger("batuta").getEffectiveLevel(),
         send_log=out_dir is not None,
         measure_memory=config.use_memory_logger,

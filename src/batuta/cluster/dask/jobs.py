@@ -30,11 +30,6 @@ from batuta.cluster.dask.jobqueue import (
     PBSCluster,
     SLURMCluster,
 )
-from batuta.cluster.dask.local import (
-    SCHEDULER_CONFIG,
-    scheduler_options,
-    tell_dashboard,
-)
 from batuta.cluster.dask.queue import (
     BatchSystem,
     JobState,
@@ -43,6 +38,11 @@ from batuta.cluster.dask.queue import (
     QueueUnreachableError,
     Slurm,
     run_command,
+)
+from batuta.cluster.dask.settings import (
+    SCHEDULER_CONFIG,
+    scheduler_options,
+    tell_dashboard,
 )
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.planned import LOGS_FOLDER
@@ -132,7 +132,7 @@ class JobsDeployment:
             warn_of_no_security()
         LOG.debug("each job is:\n%s", self._cluster.job_script())
         if config.activate_dashboard:
-            tell_dashboard(self.client)
+            tell_dashboard(self._cluster)
 
     def close(self) -> None:
         """Cancel every job, and leave."""

@@ -3,31 +3,18 @@
 import logging
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-import dask
 from distributed import Client, LocalCluster
 
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.cluster import DaskCluster, Deployment
 from batuta.cluster.dask.config import LocalDaskConfig
+from batuta.cluster.dask.settings import scheduler_options, tell_dashboard
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.raised import describe
 from batuta.cluster.resources import MB
-
-LOG: Final = logging.getLogger(__name__)
-
-SCHEDULER_CONFIG: Final[dict[str, Any]] = {
-    # Jobs are handed to dask a few at a time: it may pass all of them on.
-    "distributed.scheduler.worker-saturation": float("inf"),
-    # Those that were given to a worker that dies, and did not run, have nothing to do with it.
-    "distributed.scheduler.allowed-failures": 30,
-    "distributed.admin.large-graph-warning-threshold": "1 TiB",
-}
-ANY_PORT: Final = "127.0.0.1:0"
-DASHBOARD: Final = "127.0.0.1:8787"
-"""dask takes another port when this one is taken."""
 
 
 class LocalDeployment:
@@ -36,7 +23,6 @@ class LocalDeployment:
     def __init__(self, config: LocalDaskConfig) -> None:
         self._asked = config.nb_workers
         with ExitStack() as stack:
-            stack.enter_context(dask.config.set(SCHEDULER_CONFIG))
             try:
                 cluster = stack.enter_context(_cluster(config))
             except RuntimeError as error:
@@ -46,7 +32,7 @@ class LocalDeployment:
             )
             self._open = stack.pop_all()
         if config.activate_dashboard:
-            tell_dashboard(self.client)
+            tell_dashboard(self.client.cluster)
 
     async def look(self, present: int) -> WorkersThere:
         """Tell how many there are; their nannies replace those that end."""
@@ -67,19 +53,6 @@ def _cluster(config: LocalDaskConfig) -> LocalCluster:
         scheduler_kwargs=scheduler_options(dashboard=config.activate_dashboard),
         silence_logs=logging.WARNING,
     )
-
-
-def scheduler_options(*, dashboard: bool) -> dict[str, Any]:
-    """Give the options of a scheduler: its page on the loopback address, if at all."""
-    return {
-        "dashboard": dashboard,
-        "dashboard_address": DASHBOARD if dashboard else ANY_PORT,
-    }
-
-
-def tell_dashboard(client: Client) -> None:
-    """Say where the page is."""
-    LOG.info("dask's dashboard is at %s", client.dashboard_link, extra={"on_screen": True})
 
 
 class LocalDaskCluster(DaskCluster):

@@ -34,6 +34,8 @@ class WorkerOptions:
 
     path: tuple[str, ...]
     """Where the main process finds modules."""
+    imports: tuple[str, ...]
+    """Modules that are imported first."""
     log_level: int
     send_log: bool
     measure_memory: bool
@@ -52,6 +54,8 @@ class BatutaPlugin(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Prepare a worker."""
         _extend_path(self._options.path)
+        for module in self._options.imports:
+            importlib.import_module(module)
         # What the first task would wait for; off the event loop, which answers meanwhile.
         threading.Thread(target=importlib.import_module, args=("batuta.cluster.warm",)).start()
         if self._options.send_log:
