@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import dask
 from distributed import Client, Security
 from distributed.comm.core import connect
 
@@ -14,7 +13,6 @@ from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.cluster import DaskCluster, Deployment
 from batuta.cluster.dask.config import ExistingDaskConfig
-from batuta.cluster.dask.local import SCHEDULER_CONFIG
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.raised import describe
 from batuta.errors import ConfigurationError
@@ -33,7 +31,6 @@ class ExistingDeployment:
         address = config.scheduler_address
         security = _security(config)
         with ExitStack() as stack:
-            stack.enter_context(dask.config.set(SCHEDULER_CONFIG))
             self.client: Any
             try:
                 self.client = stack.enter_context(

@@ -1,0 +1,35 @@
+"""How dask is set, whatever it runs on."""
+
+import logging
+from typing import Any, Final
+
+LOG: Final = logging.getLogger(__name__)
+
+SCHEDULER_CONFIG: Final[dict[str, Any]] = {
+    # Jobs are handed to dask a few at a time: it may pass all of them on.
+    "distributed.scheduler.worker-saturation": float("inf"),
+    # Those that were given to a worker that dies, and did not run, have nothing to do with it.
+    "distributed.scheduler.allowed-failures": 30,
+    "distributed.admin.large-graph-warning-threshold": "1 TiB",
+    # dask keeps its last thousand messages for those who look into it, arguments of tasks included.
+    "distributed.admin.low-level-log-length": 10,
+}
+"""In force as long as a cluster is open."""
+
+ANY_PORT: Final = "127.0.0.1:0"
+DASHBOARD: Final = "127.0.0.1:8787"
+"""dask takes another port when this one is taken."""
+
+
+def scheduler_options(*, dashboard: bool) -> dict[str, Any]:
+    """Give the options of a scheduler: its page on the loopback address, if at all."""
+    return {
+        "dashboard": dashboard,
+        "dashboard_address": DASHBOARD if dashboard else ANY_PORT,
+    }
+
+
+def tell_dashboard(cluster: Any) -> None:
+    """Say where the page is: not where dask says, which is the host of its scheduler."""
+    port = cluster.scheduler_info["services"]["dashboard"]
+    LOG.info("dask's dashboard is at http://127.0.0.1:%d/status", port, extra={"on_screen": True})
