@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import dask
-from distributed import Client
+from distributed import Client, Status
 
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import WorkersThere
@@ -57,6 +57,8 @@ AT_ONCE: Final = 32
 """Jobs submitted at a time, each by a process of its own."""
 MAX_FALSE_STARTS: Final = 3
 """Jobs in a row that end before their workers are there: then it is an error."""
+MAX_HOPELESS_LOOKS: Final = 3
+"""Looks in a row at jobs that all wait for what will not come: then it is an error."""
 _LONGEST_WAIT_S: Final = 300.0
 _TAIL_LINES: Final = 3
 _JOBS_CONFIG: Final[dict[str, Any]] = {
@@ -99,6 +101,7 @@ class JobsDeployment:
         self._seen: dict[str, float] = {}
         """When workers of a job were last there, by its name."""
         self._false_starts = 0
+        self._hopeless_looks = 0
         self._refusals = 0
         self._waiting_for = ""
         self._next_look = 0.0
@@ -140,8 +143,8 @@ class JobsDeployment:
 
     def _forget_jobs(self) -> None:
         """Leave dask no job to retire one by one: the guard cancels them together."""
-        self._cluster.worker_spec.clear()
-        self._cluster.workers.clear()
+        for name in [*self._cluster.worker_spec, *self._cluster.workers]:
+            self._drop(name)
 
     # While it runs
 
@@ -176,6 +179,11 @@ class JobsDeployment:
         self._waiting_for = _in_the_queue(
             [status.words for status in states.values() if status.state is JobState.WAITING]
         )
+        self._hopeless_looks += 1
+        if not states or not all(status.for_ever for status in states.values()):
+            self._hopeless_looks = 0
+        if self._hopeless_looks >= MAX_HOPELESS_LOOKS:
+            raise ClusterError(f"jobs cannot start: {self._waiting_for}")
         over = {name: each for name, each in states.items() if each.state is JobState.OVER}
         for name, status in over.items():
             alone = not present and len(over) == len(jobs)
@@ -215,7 +223,9 @@ class JobsDeployment:
     def _drop(self, name: str) -> None:
         self._seen.pop(name, None)
         self._cluster.worker_spec.pop(name, None)
-        self._cluster.workers.pop(name, None)
+        job = self._cluster.workers.pop(name, None)
+        if job is not None:
+            job.status = Status.closed  # or dask will not close without it
 
     def _wait_before_submitting(self, times: int) -> None:
         self._next_submission = time.monotonic() + min(_LONGEST_WAIT_S, LOOK_S * 2**times)

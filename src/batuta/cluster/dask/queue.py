@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -27,6 +28,8 @@ class JobStatus:
 
     state: JobState
     words: str = ""
+    for_ever: bool = False
+    """Whether it waits for what does not come by itself."""
 
 
 class QueueUnreachableError(ClusterError):
@@ -76,12 +79,18 @@ class Slurm:
 
 
 _SLURM_WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD"}
+_SLURM_NEVER = re.compile(
+    r"Partition(TimeLimit|NodeLimit|Config)|BadConstraints|Invalid(Account|QOS)"
+    r"|(Account|QOS)NotAllowed|(QOS|Assoc)Max\w+PerJob(Limit)?"
+)
+"""Why a job waits until it is changed, or the limits are."""
 _SLURM_ALIVE = {"RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"}
 
 
 def _slurm_status(state: str, reason: str) -> JobStatus:
     if state in _SLURM_WAITING:
-        return JobStatus(JobState.WAITING, reason.strip())
+        reason = reason.strip()
+        return JobStatus(JobState.WAITING, reason, bool(_SLURM_NEVER.fullmatch(reason)))
     if state in _SLURM_ALIVE:
         return JobStatus(JobState.RUNNING, state)
     return JobStatus(JobState.OVER, state)
