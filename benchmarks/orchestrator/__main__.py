@@ -8,7 +8,18 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from benchmarks.orchestrator import busy, chains, empty, handover, imports, large, renewal
+from benchmarks.orchestrator import (
+    busy,
+    chains,
+    dask,
+    dask_memory,
+    empty,
+    handover,
+    imports,
+    large,
+    renewal,
+    tiles_10ms,
+)
 from benchmarks.orchestrator.figures import Figure, table
 
 ROWS = {
@@ -19,6 +30,9 @@ ROWS = {
     "handover": handover.figures,
     "renewal": renewal.figures,
     "imports": imports.figures,
+    "dask": dask.figures,
+    "tiles-10ms": tiles_10ms.figures,
+    "dask-memory": dask_memory.figures,
 }
 
 
