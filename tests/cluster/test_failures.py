@@ -21,6 +21,7 @@ from batuta.cluster import (
     WorkerMemoryError,
 )
 from batuta.cluster.multiprocess import MultiprocessingCluster
+from batuta.cluster.scheduler import Scheduler
 from tests.cluster import functions
 from tests.cluster.conftest import MakeCluster, compute
 from tests.support.waiting import eventually_sync
@@ -369,3 +370,16 @@ def test_a_script_without_its_guard_is_told_so(tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert 'needs `if __name__ == "__main__":`' in done.stderr
+
+
+def test_a_scheduler_that_fails_ends_what_was_asked_with_the_reason(
+    cluster: MultiprocessingCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert compute(cluster, [cluster.create_task(functions.add)(1)]) == [1]
+    monkeypatch.setattr(
+        Scheduler, "_dispatch", lambda _: functions.fail("no idea what to run next")
+    )
+    asked = [cluster.create_task(functions.add)(number) for number in (1, 2)]
+    for _ in range(2):
+        for error in compute(cluster, asked):
+            assert "the scheduler failed: ValueError: no idea what to run next" in str(error)

@@ -81,7 +81,7 @@ def needed(dag: Dag, wanted: list[int]) -> set[int]:
 
 
 def test_no_result_is_left_when_all_were_taken(shared_cluster: Any) -> None:
-    folder = shared_cluster._running().store.folder
+    folder = shared_cluster._stores.results.folder
     barrier(shared_cluster)
     before = set(folder.iterdir())  # the pulses of the workers
     compute(shared_cluster, [shared_cluster.create_task(bytes)(100_000) for _ in range(20)])

@@ -13,6 +13,7 @@ from batuta.cluster import TaskFailedError
 from batuta.orchestrator import DiskFullError
 from batuta.orchestrator.disk import disk_full_error, full_disk_in, stop_if_full
 from tests.orchestrator.filling import TILES, play
+from tests.support.disks import mounted_disk
 
 MULTIPROCESSING: dict[str, Any] = {"mode": "multiprocessing", "factorize_tasks": False}
 FIRST_DONE = TILES + 5
@@ -30,18 +31,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreference
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 6 MB, which `grow` enlarges."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted_disk(tmp_path, 6) as disk:
+        yield disk
 
 
 def grow(disk: Path) -> None:
