@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -26,17 +27,25 @@ def test_whatever_workers_are_killed_all_is_computed(
         "max_tasks_per_worker": max_tasks_per_worker,
         "factorize_tasks": factorize_tasks,
     }
-    choices = random.Random(seed)  # noqa: S311 - a script for the test
-    cluster: Any = create_cluster(check_configuration(conf), tmp_path)
+    check_amid_kills(conf, tmp_path, Killer(seed, forked_workers, every=7))
+    assert not list(tmp_path.rglob("batuta-*"))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_workers_of_dask_are_killed_all_is_computed(tmp_path: Path, seed: int) -> None:
+    check_amid_kills({"mode": "local_dask"}, tmp_path, Killer(seed, dask_workers, every=25))
+
+
+def check_amid_kills(conf: dict[str, Any], out_dir: Path, killer: "Killer") -> None:
+    cluster: Any = create_cluster(check_configuration(conf), out_dir)
     try:
-        delayed, expected = declared(cluster, choices)
+        delayed, expected = declared(cluster, killer.choices)
         found: dict[int, int] = {}
         while missing := [rank for rank in range(TASKS) if rank not in found]:
-            found |= computed_amid_kills(cluster, delayed, missing, choices)
+            found |= computed_amid_kills(cluster, delayed, missing, killer)
         assert [found[rank] for rank in range(TASKS)] == expected
     finally:
         cluster.cleanup()
-    assert not list(tmp_path.rglob("batuta-*"))
 
 
 def declared(cluster: Any, choices: random.Random) -> tuple[list[Any], list[int]]:
@@ -51,7 +60,7 @@ def declared(cluster: Any, choices: random.Random) -> tuple[list[Any], list[int]
 
 
 def computed_amid_kills(
-    cluster: Any, delayed: list[Any], missing: list[int], choices: random.Random
+    cluster: Any, delayed: list[Any], missing: list[int], killer: "Killer"
 ) -> dict[int, int]:
     """Compute, killing a worker every few results; give what came all the same."""
     ranks = {id(delayed[rank]): rank for rank in missing}
@@ -62,14 +71,29 @@ def computed_amid_kills(
             found[ranks[id(future.delayed)]] = future.result()
         except Exception as error:  # noqa: BLE001 - looked at on the next line
             assert isinstance(error.__cause__, WorkerLostError)  # noqa: PT017
-        if count % 7 == 0:
-            kill_a_worker(choices)
+        killer.maybe_kill(count)
     return found
 
 
-def kill_a_worker(choices: random.Random) -> None:
+class Killer:
+    """Kills a worker every few results."""
+
+    def __init__(self, seed: int, workers: Callable[[], list[psutil.Process]], every: int) -> None:
+        self.choices = random.Random(seed)  # noqa: S311 - a script for the test
+        self._workers = workers
+        self._every = every
+
+    def maybe_kill(self, count: int) -> None:
+        if count % self._every == 0 and (workers := self._workers()):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
+                self.choices.choice(workers).kill()
+
+
+def forked_workers() -> list[psutil.Process]:
     server: Any = forkserver._forkserver
-    workers = psutil.Process(server._forkserver_pid).children()
-    if workers:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
-            choices.choice(workers).kill()
+    return psutil.Process(server._forkserver_pid).children()
+
+
+def dask_workers() -> list[psutil.Process]:
+    children = psutil.Process().children()
+    return [each for each in children if "spawn_main" in " ".join(each.cmdline())]
