@@ -4,10 +4,12 @@ import subprocess
 import sys
 from typing import Any
 
+import psutil
 import pytest
 
 from batuta.cluster import available_modes, check_configuration
 from batuta.cluster.dask.config import seconds_of
+from batuta.cluster.dask.job_options import job_options
 from batuta.cluster.factory import MODES as MODULES
 from batuta.errors import ConfigurationError
 
@@ -321,6 +323,15 @@ def test_all_mistakes_are_told_at_once_one_line_each() -> None:
         f"account: missing, {TEXT} expected",
         "queue: unknown key, did you mean partition?",
     ]
+
+
+@pytest.mark.parametrize("mode", JOB_MODES)
+def test_an_interface_that_this_machine_lacks_is_told_with_those_it_has(mode: str) -> None:
+    config: Any = check_configuration(complete(mode, interface="ib999"))
+    there = ", ".join(sorted(psutil.net_if_addrs()))
+    with pytest.raises(ConfigurationError) as caught:
+        job_options(config)
+    assert list(caught.value.problems) == [f"interface: 'ib999' given, one of {there} expected"]
 
 
 @pytest.mark.parametrize(

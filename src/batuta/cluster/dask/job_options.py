@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from batuta.cluster.dask.config import JobsConfig, PbsDaskConfig, SlurmDaskConfig, seconds_of
 from batuta.cluster.resources import MB
 from batuta.errors import ConfigurationError
@@ -42,7 +44,7 @@ def job_options(config: JobsConfig) -> dict[str, Any]:
         "walltime": config.walltime,
         "account": config.account if isinstance(config, SlurmDaskConfig | PbsDaskConfig) else None,
         "python": shlex.quote(config.python or sys.executable),
-        "interface": config.interface,
+        "interface": _interface_there(config.interface),
         "death_timeout": DEATH_S,
         "local_directory": config.local_directory,
         "job_extra_directives": list(config.job_extra_directives),
@@ -54,6 +56,20 @@ def job_options(config: JobsConfig) -> dict[str, Any]:
         ],
         "worker_extra_args": [*_worker_arguments(config), *config.worker_extra_args],
     }
+
+
+def _interface_there(name: str | None) -> str | None:
+    """Give the name of a network interface.
+
+    Raises
+    ------
+    ConfigurationError
+        If this machine has none of that name; it names those that it has.
+    """
+    there = sorted(psutil.net_if_addrs())
+    if name is not None and name not in there:
+        raise ConfigurationError(f"interface: {name!r} given, one of {', '.join(there)} expected")
+    return name
 
 
 def _thread_settings(config: JobsConfig) -> list[str]:
