@@ -1,21 +1,19 @@
 """The modes whose engine is dask, from what they share."""
 
-import asyncio
 import contextlib
 import logging
 import sys
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future as ThreadFuture
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import dask
 
 from batuta.cluster import preload
-from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.config import DaskConfig, WorkersConfig
 from batuta.cluster.dask.director import Director
+from batuta.cluster.dask.looking import Deployment, Looking
 from batuta.cluster.dask.records import MemoryRecord, WorkerLogs
 from batuta.cluster.dask.settings import SCHEDULER_CONFIG
 from batuta.cluster.dask.worker_plugin import (
@@ -26,31 +24,15 @@ from batuta.cluster.dask.worker_plugin import (
     last_lines,
     loggers_of_dask,
 )
-from batuta.cluster.errors import ClusterError
 from batuta.cluster.planned import LOGS_FOLDER, PlannedCluster
 from batuta.cluster.tasks import Scattered
 from batuta.errors import ConfigurationError
 
 LOG: Final = logging.getLogger(__name__)
 
-LOOK_S: Final = 0.5
-"""How often the workers are counted."""
 _LAST_WORDS_S: Final = 2.0
 
 Event = tuple[float, Mapping[str, Any]]
-
-
-class Deployment(Protocol):
-    """A dask cluster that runs for us, or that we were let in."""
-
-    client: Any
-    """A `distributed.Client`."""
-
-    async def look(self, present: int) -> WorkersThere:
-        """Tell how many workers there are of those asked; see to those that are not."""
-
-    def close(self) -> None:
-        """End all that was started, and leave."""
 
 
 class DaskCluster(PlannedCluster):
@@ -85,10 +67,7 @@ class DaskCluster(PlannedCluster):
         stack.callback(director.close)
         self._hear(client, director, config, stack)
         client.register_plugin(BatutaPlugin(_options(config, self.out_dir)))
-        looking = asyncio.run_coroutine_threadsafe(
-            _keep_looking(deployment, director), client.loop.asyncio_loop
-        )
-        stack.callback(_stop, looking)
+        stack.callback(Looking(deployment, director).stop)
         return director
 
     def _hear(self, client: Any, director: Director, config: DaskConfig, stack: ExitStack) -> None:
@@ -177,28 +156,3 @@ def _take_last_lines(client: Any, logs: WorkerLogs) -> None:
         for each in lines.values():
             if each is not None:
                 logs.write(each)
-
-
-async def _keep_looking(deployment: Deployment, director: Director) -> None:
-    """Count the workers, from time to time, for as long as the cluster is open."""
-    while True:
-        try:
-            workers = await deployment.client.scheduler.ncores()
-            director.on_workers(await deployment.look(len(workers)))
-        except ClusterError as error:
-            director.break_down(error)
-            return
-        except OSError as error:
-            # The client hears of it too, and tries again for a while before it gives up.
-            if deployment.client.status in {"closed", "closing"}:
-                director.break_down(
-                    ClusterError(f"the connection to the scheduler of dask is lost: {error}")
-                )
-                return
-        await asyncio.sleep(LOOK_S)
-
-
-def _stop(looking: "ThreadFuture[None]") -> None:
-    looking.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        looking.exception(timeout=0)

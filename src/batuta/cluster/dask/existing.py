@@ -11,8 +11,9 @@ from distributed.comm.core import connect
 
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import WorkersThere
-from batuta.cluster.dask.cluster import DaskCluster, Deployment
+from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import ExistingDaskConfig
+from batuta.cluster.dask.looking import Deployment
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.raised import describe
 from batuta.errors import ConfigurationError

@@ -49,8 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     problem = _cancel(cancel, list(jobs))
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    if cancel_named and not closed:
-        time.sleep(IN_FLIGHT_S)
+    if cancel_named:
+        time.sleep(0.0 if closed else IN_FLIGHT_S)
         problem = problem or _run(cancel_named)
     if closed:  # else nobody reads it
         sys.stderr.write(problem)

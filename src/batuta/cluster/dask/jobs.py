@@ -20,7 +20,7 @@ from distributed import Client, Status
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.certificates import temporary_security, warn_of_no_security
-from batuta.cluster.dask.cluster import DaskCluster, Deployment
+from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import JobsConfig, PbsDaskConfig, SlurmDaskConfig
 from batuta.cluster.dask.guarded import Guard
 from batuta.cluster.dask.job_options import job_options, plain_folder
@@ -30,6 +30,7 @@ from batuta.cluster.dask.jobqueue import (
     PBSCluster,
     SLURMCluster,
 )
+from batuta.cluster.dask.looking import Deployment
 from batuta.cluster.dask.queue import (
     BatchSystem,
     JobState,

@@ -9,8 +9,9 @@ from distributed import Client, LocalCluster
 
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import WorkersThere
-from batuta.cluster.dask.cluster import DaskCluster, Deployment
+from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import LocalDaskConfig
+from batuta.cluster.dask.looking import Deployment
 from batuta.cluster.dask.settings import scheduler_options, tell_dashboard
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.raised import describe

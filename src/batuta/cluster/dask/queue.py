@@ -156,6 +156,6 @@ async def run_command(command: Sequence[str]) -> tuple[int, str, str]:
         said, error_said = await asyncio.wait_for(process.communicate(), COMMAND_S)
     except TimeoutError:
         process.kill()
-        await process.wait()
+        await process.communicate()
         raise QueueUnreachableError(f"{command[0]}: no answer in {COMMAND_S:g} s") from None
     return process.returncode or 0, said.decode(), " ".join(error_said.decode().split())
