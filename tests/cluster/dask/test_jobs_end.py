@@ -128,6 +128,25 @@ def test_a_job_whose_submission_was_under_way_is_cancelled_too(
     assert not gate.begun()
 
 
+def test_a_job_that_is_being_submitted_when_the_cluster_is_cleaned_up_is_cancelled(
+    slurm: LocalSlurm,
+    make_jobs_cluster: MakeCluster,
+    aside: ThreadPoolExecutor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, on = tmp_path / "submission", tmp_path / "goes-on"
+    wait = f"touch {begun}; while [ ! -e {on} ]; do sleep 0.1; done"
+    put_before("sbatch", wait, tmp_path, monkeypatch)
+    cluster = make_jobs_cluster(nb_workers=1)
+    eventually_sync(begun.exists)
+    end = aside.submit(cluster.cleanup)
+    on.touch()
+    end.result(timeout=30)
+    (job,) = [job for job in slurm.queue.jobs() if _is_ours(job)]
+    assert job.state in {"CANCELLED", "COMPLETING"}
+
+
 def _is_ours(job: Job) -> bool:
     return job.name.startswith("batuta-")
 
