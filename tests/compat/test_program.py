@@ -19,7 +19,7 @@ import yaml
 from tests.compat.conftest import FAKE
 
 ROWS, COLS, SIDE, REACH, NODATA = 3, 4, 20, 7, -32768
-MODES = ["sequential", "multiprocessing"]
+MODES = ["sequential", "multiprocessing", "local_dask"]
 
 
 def conf_of(mode: str, **keys: Any) -> dict[str, Any]:
