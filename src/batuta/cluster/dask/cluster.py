@@ -72,7 +72,7 @@ class DaskCluster(PlannedCluster):
 
     def _hear(self, client: Any, director: Director, config: DaskConfig, stack: ExitStack) -> None:
         """Have what dask and the workers tell taken."""
-        client.subscribe_topic("all", lambda event: _on_dask_event(director, event))
+        client.subscribe_topic("all", lambda event: _on_dask_event(client, director, event))
         stack.callback(client.unsubscribe_topic, "all")  # it would hear of its own end
         client.subscribe_topic(
             "worker-restart-memory",
@@ -135,14 +135,14 @@ def _options(config: DaskConfig, out_dir: Path | None) -> WorkerOptions:
     )
 
 
-def _on_dask_event(director: Director, event: Event) -> None:
+def _on_dask_event(client: Any, director: Director, event: Event) -> None:
     _, message = event
     if isinstance(message, Mapping) and message.get("action") == "remove-worker":
-        director.on_lost(
-            message["worker"],
-            map(str, message["processing-tasks"]),
-            expected=bool(message["expected"]),
-        )
+        address, expected = message["worker"], bool(message["expected"])
+        if not expected:
+            # Or results are asked of it until dask gives up connecting, half a minute later.
+            client.rpc.remove(address, reason="the worker is lost")
+        director.on_lost(address, map(str, message["processing-tasks"]), expected=expected)
 
 
 def _take_last_lines(client: Any, logs: WorkerLogs) -> None:
