@@ -35,6 +35,8 @@ AHEAD_MAX_JOBS: Final = 64
 _FIRST_GUESS_S: Final = 0.1
 UNTAKEN_PER_WORKER: Final = 4
 """Results that may wait to be taken before computing pauses, so that memory stays flat."""
+MAX_GATHERS: Final = 2
+"""Requests for results at a time; what is computed meanwhile comes with the next."""
 MAX_DEATHS: Final = 3
 """Workers that may end while they run the same job, before it fails."""
 MAX_DEATHS_BY_MEMORY: Final = 2
@@ -82,7 +84,10 @@ class Director:
         self._sent: dict[str, _Sent] = {}
         """By the key of the job."""
         self._by_result: dict[str, _Sent] = {}
+        self._coming: list[_Coming] = []
+        """Jobs whose results are to come to this process, when those before have."""
         self._gathering = 0
+        """Jobs whose results come now."""
         self._gathers: set[asyncio.Task[None]] = set()
         self._suspects: deque[Job] = deque()
         """Jobs whose workers ended, perhaps by the fault of others that they had: each runs again
@@ -162,6 +167,7 @@ class Director:
         for sent in self._sent.values():
             for future in sent.futures:
                 future.release()
+        self._coming.clear()
         self._sent.clear()
         self._by_result.clear()
         self._completed.clear()
@@ -206,11 +212,12 @@ class Director:
         held_bytes = self._memory_killed.pop(address, None)
         given = set(keys)
         sent = [self._sent[key] for key in self._sent if key in given]
-        if not expected and (sent or held_bytes):
+        if sent or held_bytes:
             names = ", ".join(_what(each.job) for each in sent[:3])
             more = f" and {len(sent) - 3} more" if len(sent) > 3 else ""
             LOG.warning(
-                "a worker is lost (%s)%s%s",
+                "a worker %s (%s)%s%s",
+                "has left" if expected else "is lost",
                 address if held_bytes is None else f"{address}: {self._too_much(held_bytes)}",
                 f"; run again: {names}" if names else "",
                 more,
@@ -250,7 +257,9 @@ class Director:
 
     def _room(self) -> int:
         """Say how many jobs more the workers can be given."""
-        if self._book.paused(UNTAKEN_PER_WORKER * max(1, self.there.present) - self._gathering):
+        if self._book.paused(
+            UNTAKEN_PER_WORKER * max(1, self.there.present) - self._gathering - len(self._coming)
+        ):
             return 0
         ahead = min(AHEAD_MAX_JOBS, max(AHEAD_MIN_JOBS, int(AHEAD_S / self._average_s)))
         whole = max(1, self.there.present) * ahead
@@ -347,14 +356,25 @@ class Director:
                 coming.append((sent, outputs))
             else:
                 self._book.done(sent.job, outputs)
-        if coming:
+        self._coming += coming
+        self._gather_next()
+
+    def _gather_next(self) -> None:
+        """Have results come that wait for it: each request costs as much as several results."""
+        if self._coming and len(self._gathers) < MAX_GATHERS:
+            coming, self._coming = self._coming, []
             self._start_gathering(coming)
 
     def _start_gathering(self, coming: list[_Coming]) -> None:
         self._gathering += len(coming)
         gather = asyncio.ensure_future(self._gather(coming))
         self._gathers.add(gather)
-        gather.add_done_callback(self._gathers.discard)
+        gather.add_done_callback(self._on_gathered)
+
+    def _on_gathered(self, gather: "asyncio.Task[None]") -> None:
+        self._gathers.discard(gather)
+        if not self._closed:
+            self._gather_next()
 
     async def _gather(self, coming: list[_Coming]) -> None:
         """Have results come from the workers that hold them, then hand them over.
