@@ -96,7 +96,10 @@ def test_the_jobs_of_a_node_whose_slurmd_is_killed_go_on_and_end_with_the_run(
 
 
 def test_workers_leave_before_their_walltime_and_their_tiles_go_to_those_that_replace_them(
-    make_jobs_cluster: MakeCluster, gate: Gate, aside: ThreadPoolExecutor
+    make_jobs_cluster: MakeCluster,
+    gate: Gate,
+    aside: ThreadPoolExecutor,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     cluster = make_jobs_cluster(
         nb_workers=2, worker_extra_args=["--lifetime 5s", "--lifetime-stagger 0s"]
@@ -108,6 +111,7 @@ def test_workers_leave_before_their_walltime_and_their_tiles_go_to_those_that_re
     gate.open()
     assert [tile["name"] for tile in found.result(timeout=60)] == TILES
     assert len({begun.job for begun in gate.begun()}) > 2
+    assert caplog.text.count("a worker has left (") == 2
 
 
 def test_a_worker_that_is_killed_starts_again_in_the_same_job(

@@ -73,3 +73,20 @@ def test_fewer_jobs_are_granted_than_asked_and_the_others_are_asked_for_again(
 def _present(cluster: Any, gate: Gate, told: list[WorkersThere]) -> int:
     compute(cluster, tiles(cluster, gate.folder, 1))
     return told[-1].present
+
+
+def test_a_queue_that_shows_nothing_does_not_have_jobs_that_work_replaced(
+    slurm: LocalSlurm,
+    make_jobs_cluster: MakeCluster,
+    gate: Gate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = make_jobs_cluster(nb_workers=2, processes_per_job=2)
+    compute(cluster, tiles(cluster, gate.folder, 1))
+    asked = tmp_path / "asked"
+    asked.touch()
+    nothing = f'case "$*" in *%T*%r*%j*) ;; *) echo x >> {asked}; exit 0;; esac'
+    put_before("squeue", nothing, tmp_path, monkeypatch)
+    eventually_sync(lambda: len(asked.read_text()) > 6)
+    assert of_batuta(slurm) == ["RUNNING"]

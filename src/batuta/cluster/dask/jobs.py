@@ -32,6 +32,7 @@ from batuta.cluster.dask.jobqueue import (
 )
 from batuta.cluster.dask.looking import Deployment
 from batuta.cluster.dask.queue import (
+    UNKNOWN,
     BatchSystem,
     JobState,
     JobStatus,
@@ -95,8 +96,8 @@ class JobsDeployment:
         batch_system: BatchSystem,
         options: Mapping[str, Any],
     ) -> None:
-        self._asked = config.nb_workers
         self._jobs = math.ceil(config.nb_workers / config.processes_per_job)
+        self._asked = self._jobs * config.processes_per_job
         self._system = batch_system
         self._numbers = itertools.count(1)
         self._seen: dict[str, float] = {}
@@ -176,7 +177,7 @@ class JobsDeployment:
         except QueueUnreachableError as error:
             self._waiting_for = str(error)
             return
-        states = {name: _status(statuses, job.job_id) for name, job in jobs.items()}
+        states = {name: statuses.get(job.job_id, UNKNOWN) for name, job in jobs.items()}
         self._waiting_for = _in_the_queue(
             [status.words for status in states.values() if status.state is JobState.WAITING]
         )
@@ -185,13 +186,21 @@ class JobsDeployment:
             self._hopeless_looks = 0
         if self._hopeless_looks >= MAX_HOPELESS_LOOKS:
             raise ClusterError(f"jobs cannot start: {self._waiting_for}")
-        over = {name: each for name, each in states.items() if each.state is JobState.OVER}
+        over = {name: each for name, each in states.items() if self._is_over(name, each)}
         for name, status in over.items():
             alone = not present and len(over) == len(jobs)
             self._on_over(name, jobs[name].job_id, status, alone=alone)
         for name in jobs.keys() - over.keys():
-            if time.monotonic() - self._seen.get(name, math.inf) > LOST_S:
+            if name in self._seen and self._silence_s(name) > LOST_S:
                 await self._give_up(name, jobs[name].job_id)
+
+    def _is_over(self, name: str, status: JobStatus) -> bool:
+        shown = status is not UNKNOWN or self._silence_s(name) > LOOK_S
+        return status.state is JobState.OVER and shown
+
+    def _silence_s(self, name: str) -> float:
+        """Say for how long no worker of a job has been there."""
+        return time.monotonic() - self._seen.get(name, -math.inf)
 
     async def _give_up(self, name: str, job_id: str) -> None:
         """Cancel a job that holds nodes, and does nothing."""
@@ -208,7 +217,8 @@ class JobsDeployment:
         """Forget a job that is over, so that another takes its place."""
         started = name in self._seen
         self._drop(name)
-        self._guard.forget_job(job_id)
+        if status is not UNKNOWN:
+            self._guard.forget_job(job_id)
         if started:
             self._false_starts = 0
             LOG.warning("job %s is over (%s): another takes its place", job_id, status.words)
@@ -276,10 +286,6 @@ class JobsDeployment:
             LOG.warning("%d of %d jobs are granted: %s", len(cluster.workers), self._jobs, problem)
         self._refusals += 1
         self._wait_before_submitting(self._refusals)
-
-
-def _status(statuses: Mapping[str, JobStatus], job_id: str) -> JobStatus:
-    return statuses.get(job_id, JobStatus(JobState.OVER, "it is not known any more"))
 
 
 def _run_name() -> str:

@@ -1,12 +1,12 @@
 """What a batch system says of jobs: those that wait, those that run, those that are over."""
 
 import asyncio
-import getpass
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from batuta.cluster.errors import ClusterError
 
@@ -30,6 +30,10 @@ class JobStatus:
     words: str = ""
     for_ever: bool = False
     """Whether it waits for what does not come by itself."""
+
+
+UNKNOWN: Final = JobStatus(JobState.OVER, "it is not known any more")
+"""A job that the batch system has forgotten, or does not show."""
 
 
 class QueueUnreachableError(ClusterError):
@@ -65,12 +69,12 @@ class Slurm:
 
     def cancel_named(self, name: str) -> tuple[str, ...]:
         """Name the jobs to scancel."""
-        return ("scancel", f"--user={getpass.getuser()}", f"--name={name}")
+        return ("scancel", f"--user={os.getuid()}", f"--name={name}")
 
     async def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
         """Ask squeue for all the jobs of this user: it fails on those that it has forgotten."""
         code, said, error = await run_command(
-            ("squeue", f"--user={getpass.getuser()}", "--states=all", *_SQUEUE_FORMAT)
+            ("squeue", f"--user={os.getuid()}", "--states=all", *_SQUEUE_FORMAT)
         )
         if code:
             raise QueueUnreachableError(f"squeue: {error}")
