@@ -7,10 +7,18 @@ from typing import Any
 
 import pytest
 
+from batuta.cluster.scheduler import Scheduler
 from batuta.datasets import CarsDataset
-from batuta.orchestrator import Orchestrator, TileFailure, TilesFailedError
-from tests.cluster.functions import add, hold
+from batuta.orchestrator import (
+    Orchestrator,
+    TileFailed,
+    TileFailure,
+    TileRetried,
+    TilesFailedError,
+)
+from tests.cluster.functions import add, fail, hold
 from tests.orchestrator.failing import CAUSES, COLS, GOOD, STAGES, WAYS, play
+from tests.orchestrator.products import Listener
 
 MULTIPROCESSING: dict[str, Any] = {
     "mode": "multiprocessing",
@@ -131,3 +139,37 @@ def test_a_tile_that_outgrows_all_memory_is_computed_twice_and_no_more(tmp_path:
     assert "alone on 2 x 200 MB" in failure.cause
     assert (failure.row, failure.col) == (0, 1)
     assert (tmp_path / "held").read_text() == "xx"
+
+
+def test_when_nothing_can_compute_any_more_that_is_said_once_and_nothing_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = Listener()
+    with pytest.raises(TilesFailedError) as caught:
+        compute_on_a_scheduler_that_fails(tmp_path, listener)
+    told = [record.getMessage() for record in caplog.records if "no idea" in record.getMessage()]
+    reason = "ClusterBrokenError: the scheduler failed: ValueError: no idea"
+    assert [line for line in told if "many[" in line] == [
+        f"many[0, 0] and 63 more failed: {reason}"
+    ]
+    assert listener.count(TileRetried) == 0
+    assert listener.count(TileFailed) == 64
+    lines = str(caught.value).split("\n")
+    assert lines[0] == "64 of 64 tiles failed:"
+    assert lines[1] == f"  many[0, 0]: {reason}"
+    assert lines[11:] == ["  and 54 more for the same reason"]
+    assert len(caught.value.failures) == 64
+
+
+def compute_on_a_scheduler_that_fails(out_dir: Path, listener: Listener) -> None:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Orchestrator(MULTIPROCESSING, out_dir, observers=[listener]) as orchestrator,
+    ):
+        many = CarsDataset("dict", name="many")
+        many.create_grid(8, 8, 1, 1)
+        for place in many.positions():
+            many[place] = orchestrator.cluster.create_task(add)(1)
+        orchestrator.add_to_compute_lists(many)
+        patch.setattr(Scheduler, "_dispatch", lambda _: fail("no idea"))
+        orchestrator.breakpoint()

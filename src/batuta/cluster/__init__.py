@@ -2,6 +2,7 @@
 
 from batuta.cluster.contract import AbstractCluster, Future
 from batuta.cluster.errors import (
+    ClusterBrokenError,
     ClusterError,
     ClusterStalledError,
     TaskFailedError,
@@ -13,6 +14,7 @@ from batuta.cluster.factory import available_modes, check_configuration, create_
 
 __all__ = [
     "AbstractCluster",
+    "ClusterBrokenError",
     "ClusterError",
     "ClusterStalledError",
     "Future",

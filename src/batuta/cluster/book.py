@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from batuta.cluster.errors import ClusterError
+from batuta.cluster.errors import ClusterBrokenError, ClusterError
 from batuta.cluster.graph import Job, Plan, ReadyJobs, make_plan
 from batuta.cluster.runs import Run
 from batuta.cluster.tasks import Delayed
@@ -27,7 +27,7 @@ class Book:
 
     def __init__(self, *, fuse: bool, on_start: Callable[[Plan], None]) -> None:
         self.ready = ReadyJobs()
-        self.broken: ClusterError | None = None
+        self.broken: ClusterBrokenError | None = None
         """Why nothing can be computed any more."""
         self._fuse = fuse
         self._on_start = on_start
@@ -95,10 +95,10 @@ class Book:
 
     def break_down(self, error: ClusterError) -> None:
         """Fail all that is asked for, now and from now on."""
-        self.broken = error
+        self.broken = ClusterBrokenError(str(error))
         self.ready.clear()
         for run in self._runs:
-            _fail_all(run, error)
+            _fail_all(run, self.broken)
         self._runs.clear()
 
     # Jobs

@@ -7,6 +7,10 @@ class ClusterError(BatutaError, RuntimeError):
     """The cluster cannot do what is asked of it."""
 
 
+class ClusterBrokenError(ClusterError):
+    """The cluster can compute nothing any more: trying again is of no use."""
+
+
 class ClusterStalledError(ClusterError):
     """No task has ended for `task_timeout`."""
 

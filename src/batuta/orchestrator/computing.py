@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from batuta.cluster import AbstractCluster, ClusterStalledError, WorkerMemoryError
+from batuta.cluster import (
+    AbstractCluster,
+    ClusterBrokenError,
+    ClusterStalledError,
+    WorkerMemoryError,
+)
 from batuta.cluster.raised import describe
 from batuta.cluster.tasks import Delayed
 from batuta.orchestrator.disk import full_disk_in, stop_if_full
-from batuta.orchestrator.errors import TileFailure, TilesFailedError
+from batuta.orchestrator.errors import MAX_LISTED, TileFailure, TilesFailedError
 from batuta.orchestrator.events import (
     Event,
     RunEnded,
@@ -48,7 +53,8 @@ class Unfinished:
 
     causes: list[tuple[Any, str]] = field(default_factory=list)
     hopeless: list[tuple[Any, str]] = field(default_factory=list)
-    """Those that the cluster has tried again already, alone: they outgrew all the memory."""
+    """Those that are not tried again: the cluster has done so already, alone, for they outgrew
+    all the memory; or it can compute nothing any more."""
     stalled: bool = False
     """Whether the cluster gave no sign of life."""
 
@@ -166,8 +172,10 @@ class TileRun:
         except Exception as error:
             if full_disk_in(error) is not None:
                 raise  # the other tiles would fail too
-            tried_again = isinstance(error.__cause__, WorkerMemoryError)
-            kind = unfinished.hopeless if tried_again else unfinished.causes
+            of_no_use = isinstance(error, ClusterBrokenError) or isinstance(
+                error.__cause__, WorkerMemoryError
+            )
+            kind = unfinished.hopeless if of_no_use else unfinished.causes
             kind.append((future.delayed, _cause(error)))
             return
         for place in self._places[id(future.delayed)]:
@@ -182,10 +190,11 @@ class TileRun:
     def _deliver(self, tile: Any, place: Place) -> None:
         try:
             outcome, without = self._hand_over(tile, place)
-        except Exception as error:  # noqa: BLE001 - whatever a format or a program raises fails the tile
+        except Exception as error:
             saver = place.entry.saver
             stop_if_full(error, () if saver is None else saver.folders())
-            self._fail(place, _cause(error), error)
+            LOG.error("%s failed: %s", place, _cause(error), exc_info=error)  # noqa: TRY400 - the traceback is there
+            self._fail(place, _cause(error))
             return
         self.done += 1
         self._record.note(place.entry, TileLine(place.row, place.col, outcome.value, without))
@@ -226,13 +235,16 @@ class TileRun:
 
     def retry(self, unfinished: Unfinished) -> None:
         """Tell which tiles are computed once more."""
-        for place, cause in self._missing(unfinished.causes):
-            LOG.warning("%s is retried: %s", place, cause)
+        missing = self._missing(unfinished.causes)
+        _tell(logging.WARNING, ("is retried", "are retried"), missing)
+        for place, cause in missing:
             self._notify(TileRetried(place.entry.name, place.row, place.col, cause))
 
     def give_up(self, causes: Iterable[tuple[Any, str]]) -> None:
         """Account for the tiles of these delayed objects, that are missing for good."""
-        for place, cause in self._missing(causes):
+        missing = self._missing(causes)
+        _tell(logging.ERROR, ("failed", "failed"), missing)
+        for place, cause in missing:
             self._leave_empty(place)
             if place.entry.saver is not None:
                 place.entry.saver.fail(place.row, place.col, cause)
@@ -244,9 +256,8 @@ class TileRun:
     def _missing(self, causes: Iterable[tuple[Any, str]]) -> list[tuple[Place, str]]:
         return [(place, cause) for delayed, cause in causes for place in self._places[id(delayed)]]
 
-    def _fail(self, place: Place, cause: str, error: Exception | None = None) -> None:
+    def _fail(self, place: Place, cause: str) -> None:
         failure = TileFailure(place.entry.name, place.row, place.col, cause)
-        LOG.error("%s failed: %s", place, cause, exc_info=error)
         self.failures.append(failure)
         self._notify(TileFailed(place.entry.name, place.row, place.col, cause))
 
@@ -260,6 +271,19 @@ class TileRun:
             return None
         in_order = sorted(self.failures, key=lambda each: (each.dataset_name, each.row, each.col))
         return TilesFailedError(in_order, self.total)
+
+
+def _tell(level: int, verb: tuple[str, str], missing: Iterable[tuple[Place, str]]) -> None:
+    """Log what becomes of tiles: a line each, but where many are so for the same reason."""
+    by_cause: dict[str, list[Place]] = {}
+    for place, cause in missing:
+        by_cause.setdefault(cause, []).append(place)
+    for cause, places in by_cause.items():
+        if len(places) > MAX_LISTED:
+            LOG.log(level, "%s and %d more %s: %s", places[0], len(places) - 1, verb[1], cause)
+            continue
+        for place in places:
+            LOG.log(level, "%s %s: %s", place, verb[0], cause)
 
 
 def _cause(error: BaseException) -> str:

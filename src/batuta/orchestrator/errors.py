@@ -1,9 +1,14 @@
 """What is raised when tiles of a product are missing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 from batuta.errors import BatutaError
+
+MAX_LISTED: Final = 10
+"""Tiles that failed for the same reason are listed up to this number."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,20 @@ class TilesFailedError(BatutaError):
     def __init__(self, failures: Iterable[TileFailure], total: int) -> None:
         self.failures = tuple(failures)
         self.total = total
-        lines = "".join(f"\n  {failure}" for failure in self.failures)
+        lines = "".join(f"\n  {line}" for line in _listed(self.failures))
         super().__init__(f"{len(self.failures)} of {total} tiles failed:{lines}")
 
     def __reduce__(self) -> tuple[type["TilesFailedError"], tuple[tuple[TileFailure, ...], int]]:
         """Cross process borders with the failures kept apart."""
         return type(self), (self.failures, self.total)
+
+
+def _listed(failures: Iterable[TileFailure]) -> Iterator[str]:
+    """Give a line for each failure; of those for the same reason, for the first ones."""
+    by_cause: dict[str, list[TileFailure]] = {}
+    for failure in failures:
+        by_cause.setdefault(failure.cause, []).append(failure)
+    for same in by_cause.values():
+        yield from map(str, islice(same, MAX_LISTED))
+        if len(same) > MAX_LISTED:
+            yield f"and {len(same) - MAX_LISTED} more for the same reason"

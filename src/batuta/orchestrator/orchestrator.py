@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -39,7 +40,7 @@ from batuta.orchestrator.registry import CarsDatasetRegistry, Registered
 from batuta.orchestrator.resume import ResumeFolder, check_resumable, prepare
 from batuta.orchestrator.saver import OutputSpec
 from batuta.orchestrator.saving_infos import DATASET_KEY, flatten_object, update_saving_infos
-from batuta.orchestrator.screen import ProgressBar
+from batuta.orchestrator.screen import ON_SCREEN, ProgressBar
 
 __all__ = ["DATASET_KEY", "Orchestrator", "flatten_object", "update_saving_infos"]
 
@@ -118,6 +119,7 @@ class Orchestrator:
         self._run: TileRun | None = None
         self._record: RunRecord | NoRecord = NoRecord()
         self._runs = 0
+        self._waiting_for = ""
         with ExitStack() as stack:
             self._kept: ResumeFolder | None = None
             if launch_worker:
@@ -144,6 +146,11 @@ class Orchestrator:
         return cluster
 
     def _on_workers(self, there: WorkersThere) -> None:
+        if there.waiting_for != self._waiting_for:
+            self._waiting_for = there.waiting_for
+            if self._waiting_for and not sys.stderr.isatty():  # where the bar would tell
+                told = f"{there.present} of {there.asked} workers: {there.waiting_for}"
+                LOG.info(told, extra=ON_SCREEN)
         self._notify(WorkersPresent(there.present, there.asked, there.waiting_for))
 
     def __enter__(self) -> Self:

@@ -1,6 +1,5 @@
 """`local_dask`: workers are processes of this machine."""
 
-import logging
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +11,11 @@ from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import LocalDaskConfig
 from batuta.cluster.dask.looking import Deployment
-from batuta.cluster.dask.settings import scheduler_options, tell_dashboard
+from batuta.cluster.dask.settings import (
+    another_port_is_fine,
+    scheduler_options,
+    tell_dashboard,
+)
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.raised import describe
 from batuta.cluster.resources import MB
@@ -25,7 +28,8 @@ class LocalDeployment:
         self._asked = config.nb_workers
         with ExitStack() as stack:
             try:
-                cluster = stack.enter_context(_cluster(config))
+                with another_port_is_fine():
+                    cluster = stack.enter_context(_cluster(config))
             except RuntimeError as error:
                 raise ClusterError(f"workers cannot start: {describe(error)}") from error
             self.client: Any = stack.enter_context(
@@ -52,7 +56,7 @@ def _cluster(config: LocalDaskConfig) -> LocalCluster:
         local_directory=config.local_directory,
         dashboard_address=None,
         scheduler_kwargs=scheduler_options(dashboard=config.activate_dashboard),
-        silence_logs=logging.WARNING,
+        silence_logs=False,  # it would silence the loggers of the program too
     )
 
 

@@ -1,6 +1,9 @@
 """How dask is set, whatever it runs on."""
 
+import contextlib
 import logging
+import warnings
+from collections.abc import Iterator
 from typing import Any, Final
 
 LOG: Final = logging.getLogger(__name__)
@@ -13,6 +16,8 @@ SCHEDULER_CONFIG: Final[dict[str, Any]] = {
     "distributed.admin.large-graph-warning-threshold": "1 TiB",
     # dask keeps its last thousand messages for those who look into it, arguments of tasks included.
     "distributed.admin.low-level-log-length": 10,
+    # Processes that start here have their warnings on the screen, and no more.
+    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "warning",
 }
 """In force as long as a cluster is open."""
 
@@ -27,6 +32,14 @@ def scheduler_options(*, dashboard: bool) -> dict[str, Any]:
         "dashboard": dashboard,
         "dashboard_address": DASHBOARD if dashboard else ANY_PORT,
     }
+
+
+@contextlib.contextmanager
+def another_port_is_fine() -> Iterator[None]:
+    """Leave out dask's warning that the port of its page is taken: where it is, is told."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Port .* is already in use")
+        yield
 
 
 def tell_dashboard(cluster: Any) -> None:
