@@ -35,6 +35,7 @@ JOBS: dict[str, Any] = {
     "worker_extra_args": (),
     "processes_per_job": 1,
     "cores_per_job": None,
+    "scheduler_port": None,
     "tls": True,
 }
 NEEDED: dict[str, dict[str, Any]] = {
@@ -107,6 +108,7 @@ def test_keys_take_what_their_tables_say(mode: str) -> None:
         "worker_extra_args": ["--resources", "GPU=1"],
         "processes_per_job": 4,
         "cores_per_job": 16,
+        "scheduler_port": 40200,
         "tls": False,
     }
     found = check_configuration(complete(mode, **keys)).model_dump()
@@ -175,6 +177,8 @@ def test_a_wrong_value_is_told_in_one_line(mode: str, key: str, given: Any, acce
         ("job_extra_directives", "--exclusive", TEXTS),
         ("cores_per_job", 0, WHOLE),
         ("processes_per_job", 1.5, WHOLE),
+        ("scheduler_port", 0, "a port from 1 to 65535"),
+        ("scheduler_port", 70000, "a port from 1 to 65535"),
         ("tls", "no", YES_NO),
     ],
 )

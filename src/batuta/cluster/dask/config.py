@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StrictBool, StrictStr, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from batuta.cluster.config import (
     RAM_PER_WORKER_MB,
@@ -62,6 +62,7 @@ OptionList = Annotated[
     AfterValidator(_list_of_options),
     Expected("names separated by commas alone"),
 ]
+Port = Annotated[StrictInt, Field(ge=1, le=65535), Expected("a port from 1 to 65535")]
 Lines = Annotated[tuple[Text, ...], Field(strict=False), Expected("a list of texts of one line")]
 
 
@@ -109,6 +110,8 @@ class JobsConfig(WorkersConfig):
     """Workers in each job."""
     cores_per_job: PositiveInt | None = None
     """Cores of each job, shared by its workers; one a worker by default."""
+    scheduler_port: Port | None = None
+    """Port of this machine that workers connect to; any free one by default."""
     tls: StrictBool = True
     """Whether what passes between machines is encrypted, and only this user's."""
 

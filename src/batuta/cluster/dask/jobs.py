@@ -43,6 +43,8 @@ from batuta.cluster.dask.queue import (
 )
 from batuta.cluster.dask.settings import (
     SCHEDULER_CONFIG,
+    another_port_is_fine,
+    check_port,
     scheduler_options,
     tell_dashboard,
 )
@@ -108,6 +110,7 @@ class JobsDeployment:
         self._waiting_for = ""
         self._next_look = 0.0
         self._next_submission = 0.0
+        check_port(config.scheduler_port)
         folder = plain_folder(out_dir or Path.cwd())
         self._log_folder = folder / LOGS_FOLDER
         run_name = _run_name()
@@ -116,17 +119,21 @@ class JobsDeployment:
             stack.callback(self._guard.close)
             security = temporary_security(folder, self._guard) if config.tls else None
             stack.enter_context(dask.config.set(_JOBS_CONFIG))
-            self._cluster: Any = cluster_class(
-                security=security,
-                protocol="tls://" if config.tls else "tcp://",
-                log_directory=str(self._log_folder),
-                scheduler_options=scheduler_options(dashboard=config.activate_dashboard),
-                silence_logs=logging.WARNING,
-                name=run_name,
-                job_name=run_name,
-                **job_options(config),
-                **options,
-            )
+            with another_port_is_fine():
+                self._cluster: Any = cluster_class(
+                    security=security,
+                    protocol="tls://" if config.tls else "tcp://",
+                    log_directory=str(self._log_folder),
+                    scheduler_options={
+                        **scheduler_options(dashboard=config.activate_dashboard),
+                        "port": config.scheduler_port or 0,
+                    },
+                    silence_logs=False,  # it would silence the loggers of the program too
+                    name=run_name,
+                    job_name=run_name,
+                    **job_options(config),
+                    **options,
+                )
             stack.callback(self._cluster.close)
             stack.callback(self._forget_jobs)
             self.client: Any = stack.enter_context(

@@ -2,9 +2,12 @@
 
 import contextlib
 import logging
+import socket
 import warnings
 from collections.abc import Iterator
 from typing import Any, Final
+
+from batuta.cluster.errors import ClusterError
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -32,6 +35,26 @@ def scheduler_options(*, dashboard: bool) -> dict[str, Any]:
         "dashboard": dashboard,
         "dashboard_address": DASHBOARD if dashboard else ANY_PORT,
     }
+
+
+def check_port(port: int | None) -> None:
+    """Find out that a port cannot be listened on before anything is started.
+
+    Raises
+    ------
+    ClusterError
+        With what the system says.
+    """
+    if port is None:
+        return
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("", port))
+        except OSError as error:
+            raise ClusterError(
+                f"scheduler_port: {port} cannot be listened on: {error.strerror}"
+            ) from error
 
 
 @contextlib.contextmanager
