@@ -29,7 +29,6 @@ from tests.cluster.dask.slurm_jobs import (
 )
 from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm
-from tools.slurm.queue import Job
 
 Program = subprocess.Popen[str]
 
@@ -116,6 +115,7 @@ def _guard_of(pid: int) -> psutil.Process:
 def test_a_job_whose_submission_was_under_way_is_cancelled_too(
     slurm: LocalSlurm, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    earlier = _numbers(slurm)
     begun, on = tmp_path / "submission", tmp_path / "goes-on"
     wait = f"touch {begun}; while [ ! -e {on} ]; do sleep 0.1; done"
     put_before("sbatch", wait, tmp_path, monkeypatch)
@@ -123,7 +123,7 @@ def test_a_job_whose_submission_was_under_way_is_cancelled_too(
         eventually_sync(begun.exists)
         process.kill()
     on.touch()
-    slurm.queue.wait_until(lambda: [job for job in slurm.queue.jobs() if _is_ours(job)], "the job")
+    slurm.queue.wait_until(lambda: _numbers(slurm) - earlier, "the job")
     assert nothing_left(slurm, tmp_path)
     assert not gate.begun()
 
@@ -135,6 +135,7 @@ def test_a_job_that_is_being_submitted_when_the_cluster_is_cleaned_up_is_cancell
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    earlier = _numbers(slurm)
     begun, on = tmp_path / "submission", tmp_path / "goes-on"
     wait = f"touch {begun}; while [ ! -e {on} ]; do sleep 0.1; done"
     put_before("sbatch", wait, tmp_path, monkeypatch)
@@ -143,12 +144,12 @@ def test_a_job_that_is_being_submitted_when_the_cluster_is_cleaned_up_is_cancell
     end = aside.submit(cluster.cleanup)
     on.touch()
     end.result(timeout=30)
-    (job,) = [job for job in slurm.queue.jobs() if _is_ours(job)]
-    assert job.state in {"CANCELLED", "COMPLETING"}
+    (job,) = _numbers(slurm) - earlier
+    assert slurm.queue.job(job).state in {"CANCELLED", "COMPLETING"}
 
 
-def _is_ours(job: Job) -> bool:
-    return job.name.startswith("batuta-")
+def _numbers(slurm: LocalSlurm) -> set[int]:
+    return {job.job_id for job in slurm.queue.jobs()}
 
 
 @pytest.mark.usefixtures("one_place")
