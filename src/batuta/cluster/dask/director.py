@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +19,9 @@ from distributed.scheduler import KilledWorker
 from batuta.cluster.book import Book
 from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.calls import JobFailedError
+from batuta.cluster.dask.losses import Losses, Verdict
 from batuta.cluster.dask.packing import Held, Packer, Request, submitted
-from batuta.cluster.errors import ClusterError, WorkerLostError, WorkerMemoryError
+from batuta.cluster.errors import ClusterError
 from batuta.cluster.graph import Job, Plan
 from batuta.cluster.raised import describe, failed_task
 from batuta.cluster.runs import Run
@@ -37,12 +38,6 @@ UNTAKEN_PER_WORKER: Final = 4
 """Results that may wait to be taken before computing pauses, so that memory stays flat."""
 MAX_GATHERS: Final = 2
 """Requests for results at a time; what is computed meanwhile comes with the next."""
-MAX_DEATHS: Final = 3
-"""Workers that may end while they run the same job, before it fails."""
-MAX_DEATHS_BY_MEMORY: Final = 2
-"""The same, for workers that outgrew their memory."""
-MAX_CANCELS: Final = 3
-"""How often dask may give a job up, for what it lost, before the job fails."""
 
 
 @dataclass(eq=False)
@@ -75,7 +70,6 @@ class Director:
         """When a task last ended, or could first have."""
         self.there = WorkersThere(0, None)
         self._client = client
-        self._ram_mb = ram_mb
         self._packer = Packer(client)
         self._book = Book(fuse=True, on_start=self._on_start)
         self._inbox: deque[Callable[[], None]] = deque()
@@ -92,10 +86,7 @@ class Director:
         self._suspects: deque[Job] = deque()
         """Jobs whose workers ended, perhaps by the fault of others that they had: each runs again
         alone, when all else is done."""
-        self._cancels: Counter[Job] = Counter()
-        self._deaths: Counter[Job] = Counter()
-        self._memory_killed: dict[str, float] = {}
-        """Workers that outgrew their memory, by address, and the bytes that they held."""
+        self._losses = Losses(ram_mb)
         self._average_s = _FIRST_GUESS_S
         self._completed = as_completed(loop=client.loop)
         self._something_sent = asyncio.Event()
@@ -187,8 +178,7 @@ class Director:
 
     def _on_start(self, _: Plan) -> None:
         self.last_end = time.monotonic()
-        self._cancels.clear()
-        self._deaths.clear()
+        self._losses.begin()
 
     # Workers
 
@@ -205,53 +195,33 @@ class Director:
 
     def on_memory(self, address: str, held_bytes: float) -> None:
         """Take that a worker outgrew its memory, and was ended for that."""
-        self._memory_killed[address] = held_bytes
+        self._losses.on_memory(address, held_bytes)
 
     def on_lost(self, address: str, keys: Iterable[str], *, expected: bool) -> None:
         """Take that a worker is gone; dask runs again what it had been given."""
-        held_bytes = self._memory_killed.pop(address, None)
+        loss = self._losses.of_worker(address)
         given = set(keys)
         sent = [self._sent[key] for key in self._sent if key in given]
-        if sent or held_bytes:
-            names = ", ".join(_what(each.job) for each in sent[:3])
-            more = f" and {len(sent) - 3} more" if len(sent) > 3 else ""
-            LOG.warning(
-                "a worker %s (%s)%s%s",
-                "has left" if expected else "is lost",
-                address if held_bytes is None else f"{address}: {self._too_much(held_bytes)}",
-                f"; run again: {names}" if names else "",
-                more,
-            )
+        if sent or loss.held_bytes is not None:
+            jobs = [each.job for each in sent]
+            LOG.warning("%s", self._losses.told(loss, jobs, expected=expected))
         if sent and not expected:
             # A worker takes jobs in the order in which they were sent: it ran the first.
-            self._on_death(sent[0], address, held_bytes)
+            verdict, error = self._losses.judge(sent[0].job, loss)
+            if verdict is not Verdict.AGAIN:
+                self._let_go(sent[0])
+                self._carry_out(sent[0].job, verdict, error)
 
-    def _on_death(self, sent: _Sent, address: str, held_bytes: float | None) -> None:
-        """Run a job alone over which workers end again and again; then fail it."""
-        job = sent.job
-        self._deaths[job] += 1
-        reason: ClusterError
-        if held_bytes is not None:
-            allowed = MAX_DEATHS_BY_MEMORY
-            reason = WorkerMemoryError(f"killed: {self._too_much(held_bytes)}")
+    def _carry_out(self, job: Job, verdict: Verdict, error: ClusterError) -> None:
+        """Do what was judged of a job that dask has no more."""
+        if verdict is Verdict.FAILED:
+            self._book.fail(job, failed_task(job.last.name, describe(error), error))
+        elif verdict is Verdict.ALONE:
+            job.alone = True
+            self._suspects.append(job)
         else:
-            allowed = MAX_DEATHS
-            reason = _deaths_over_it(self._deaths[job], address)
-        if self._deaths[job] >= allowed - 1 and not job.alone:
-            self._let_go(sent)
-            self._set_apart(job)
-        elif self._deaths[job] >= allowed:
-            self._let_go(sent)
-            self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
+            self._book.ready.push(job)
         self._dispatch()
-
-    def _set_apart(self, job: Job) -> None:
-        job.alone = True
-        self._suspects.append(job)
-
-    def _too_much(self, held_bytes: float) -> str:
-        limit = "" if self._ram_mb is None else f" of {self._ram_mb:g} MB (max_ram_per_worker)"
-        return f"its worker held {held_bytes / 1e6:.0f} MB{limit}"
 
     # Jobs
 
@@ -421,45 +391,20 @@ class Director:
 
     async def _on_error(self, job: Job, future: "Future[Any]") -> None:
         if future.status in {"cancelled", "lost"}:
-            self._on_cancelled(job)
+            if self._client.status == "running":
+                self._carry_out(job, *self._losses.judge_cancelled(job))
+            else:
+                self.break_down(ClusterError("the connection to the scheduler of dask is lost"))
             return
         error = await future.exception()
         if isinstance(error, JobFailedError):
             self._book.fail(job, error.raised.as_error())
         elif isinstance(error, KilledWorker):
-            self._on_killed(job, error)
+            self._carry_out(job, *self._losses.judge_killed(job, error))
         else:
             reason = error or ClusterError("dask gave no reason")
             self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
 
-    def _on_killed(self, job: Job, error: KilledWorker) -> None:
-        if not job.alone:
-            self._set_apart(job)
-            return
-        reason = _deaths_over_it(error.allowed_failures + 1, error.last_worker.address)
-        self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
-
-    def _on_cancelled(self, job: Job) -> None:
-        """Send again a job that dask gave up, for it lost what the job needs."""
-        self._cancels[job] += 1
-        if self._client.status == "running" and self._cancels[job] < MAX_CANCELS:
-            self._book.ready.push(job)
-            return
-        reason = ClusterError("dask gave it up: what it needs was lost with the workers")
-        if self._client.status != "running":
-            reason = ClusterError("the connection to the scheduler of dask is lost")
-            self.break_down(reason)
-            return
-        self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
-
-
-def _deaths_over_it(deaths: int, address: str) -> WorkerLostError:
-    return WorkerLostError(f"{deaths} workers ended while they ran it, the last one {address}")
-
 
 def _wanted(job: Job) -> list[Delayed]:
     return [output for output in job.last.outputs if output.uses]
-
-
-def _what(job: Job) -> str:
-    return f"task {job.last.name}" if job.tile is None else str(job.tile)
