@@ -51,6 +51,10 @@ def fill(values: npt.NDArray[np.float32], value: float) -> npt.NDArray[np.float3
     return values
 
 
+def sum_of(*arrays: npt.NDArray[np.float32]) -> float:
+    return float(sum(each.sum() for each in arrays))
+
+
 def sizes(first: CarsDict, data: CarsDict) -> int:
     return len(first["offsets"]) + len(data["offsets"])
 

@@ -92,6 +92,28 @@ def test_results_go_from_workers_to_the_main_process_past_the_scheduler(tmp_path
         assert peak - before < 100e6  # of 480 MB that were made
 
 
+def test_results_go_from_one_worker_to_another_past_the_scheduler_and_the_main_process(
+    tmp_path: Path,
+) -> None:
+    with hand_made_cluster(tmp_path) as address:
+        scheduler, this = _process_of(address), psutil.Process()
+        conf = {"mode": "dask", "scheduler_address": address}
+        cluster = create_cluster(check_configuration(conf), tmp_path / "out")
+        try:
+            arrays = [cluster.create_task(functions.zeros)(4_000_000) for _ in range(16)]
+            sums = [  # each array is of use to two tasks, each task takes two
+                cluster.create_task(functions.sum_of)(first, second)
+                for first, second in zip(arrays, arrays[1:] + arrays[:1], strict=True)
+            ]
+            before = scheduler.memory_info().rss, this.memory_info().rss
+            assert compute(cluster, sums) == [0] * 16
+            after = scheduler.memory_info().rss, this.memory_info().rss
+        finally:
+            cluster.cleanup()
+        assert after[0] - before[0] < 60e6  # of 256 MB that were made
+        assert after[1] - before[1] < 60e6
+
+
 def test_nothing_is_left_on_a_cluster_of_others(tmp_path: Path) -> None:
     with hand_made_cluster(tmp_path) as address:
         conf = {"mode": "dask", "scheduler_address": address}
