@@ -51,7 +51,7 @@ def fill(values: npt.NDArray[np.float32], value: float) -> npt.NDArray[np.float3
     return values
 
 
-def sum_of(*arrays: npt.NDArray[np.float32]) -> float:
+def sum_of_arrays(*arrays: npt.NDArray[np.float32]) -> float:
     return float(sum(each.sum() for each in arrays))
 
 

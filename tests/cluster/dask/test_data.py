@@ -1,5 +1,6 @@
 """Where data are on a dask cluster: on the workers, once, and no longer than they are needed."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def test_results_go_from_one_worker_to_another_past_the_scheduler_and_the_main_p
         try:
             arrays = [cluster.create_task(functions.zeros)(4_000_000) for _ in range(16)]
             sums = [  # each array is of use to two tasks, each task takes two
-                cluster.create_task(functions.sum_of)(first, second)
+                cluster.create_task(functions.sum_of_arrays)(first, second)
                 for first, second in zip(arrays, arrays[1:] + arrays[:1], strict=True)
             ]
             before = scheduler.memory_info().rss, this.memory_info().rss
@@ -134,8 +135,9 @@ def _tasks(dask_scheduler: Any) -> list[str]:
 def _process_of(address: str) -> psutil.Process:
     port = int(address.rpartition(":")[2])
     for process in psutil.process_iter():
-        if "distributed.cli.dask_scheduler" in " ".join(process.cmdline()):
-            ports = {each.laddr.port for each in process.net_connections() if each.laddr}
-            if port in ports:
-                return process
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if "distributed.cli.dask_scheduler" in " ".join(process.cmdline()):
+                ports = {each.laddr.port for each in process.net_connections() if each.laddr}
+                if port in ports:
+                    return process
     raise AssertionError(f"no scheduler listens at {address}")
