@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from batuta.cluster import TaskFailedError, WorkerLostError
+from batuta.cluster.dask import losses
 from tests.cluster.conftest import compute
 from tests.cluster.dask.conftest import MakeCluster
 from tests.cluster.dask.gated import Gate, gated
@@ -17,6 +19,7 @@ from tests.cluster.dask.slurm_jobs import (
     nothing_left,
     of_batuta,
     program,
+    put_before,
     tiles,
     told_by,
     worker_processes,
@@ -60,6 +63,31 @@ def _saved(folder: Path) -> list[str]:
     return sorted(
         tile["data"]["name"] for tile in json.loads((folder / "heights.json").read_text())
     )
+
+
+def test_jobs_are_asked_for_again_after_refusals_when_none_is_left(
+    slurm: LocalSlurm,
+    make_jobs_cluster: MakeCluster,
+    gate: Gate,
+    tmp_path: Path,
+    aside: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    away = tmp_path / "away"
+    refuse = (
+        f"[ -e {away} ] && {{ rm {away}; echo 'sbatch: error: Socket timed out' >&2; exit 1; }}"
+    )
+    put_before("sbatch", refuse, tmp_path, monkeypatch)
+    cluster = make_jobs_cluster(nb_workers=1)
+    found = aside.submit(compute, cluster, tiles(cluster, gate.folder, 1, gated))
+    (cancelled,) = gate.wait_for_begun(1)
+    away.touch()
+    slurm.queue.cancel(int(cancelled.job))
+    gate.wait_for_begun(2)
+    gate.open()
+    assert [tile["name"] for tile in found.result(timeout=60)] == ["tile-0"]
+    assert "0 of 1 jobs are granted: sbatch: error: Socket timed out" in caplog.text
 
 
 def test_the_tiles_of_a_node_without_power_are_computed_on_another(
@@ -112,6 +140,18 @@ def test_workers_leave_before_their_walltime_and_their_tiles_go_to_those_that_re
     assert [tile["name"] for tile in found.result(timeout=60)] == TILES
     assert len({begun.job for begun in gate.begun()}) > 2
     assert caplog.text.count("a worker has left (") == 2
+
+
+def test_a_tile_that_takes_longer_than_workers_live_fails_in_the_end(
+    make_jobs_cluster: MakeCluster, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "MAX_DEPARTURES", 1)
+    lifetime = ["--lifetime 3s", "--lifetime-stagger 0s"]
+    cluster = make_jobs_cluster(nb_workers=1, worker_extra_args=lifetime)
+    (error,) = compute(cluster, tiles(cluster, gate.folder, 1, gated))
+    assert isinstance(error, TaskFailedError)
+    assert isinstance(error.__cause__, WorkerLostError)
+    assert "it may take longer than their walltime" in error.reason
 
 
 def test_a_worker_that_is_killed_starts_again_in_the_same_job(

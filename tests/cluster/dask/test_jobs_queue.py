@@ -65,8 +65,10 @@ def test_fewer_jobs_are_granted_than_asked_and_the_others_are_asked_for_again(
     found = compute(cluster, tiles(cluster, gate.folder, 3))
     assert len(found) == 3
     assert f"1 of 3 jobs are granted: {REFUSAL}" in caplog.text
-    limit.unlink()
     told = told_by(cluster)
+    compute(cluster, tiles(cluster, gate.folder, 1))
+    assert told[-1].waiting_for == f"others are refused: {REFUSAL}"
+    limit.unlink()
     eventually_sync(lambda: _present(cluster, gate, told) == 3, 60)
 
 

@@ -205,9 +205,9 @@ class Director:
         if sent or loss.held_bytes is not None:
             jobs = [each.job for each in sent]
             LOG.warning("%s", self._losses.told(loss, jobs, expected=expected))
-        if sent and not expected:
+        if sent:
             # A worker takes jobs in the order in which they were sent: it ran the first.
-            verdict, error = self._losses.judge(sent[0].job, loss)
+            verdict, error = self._losses.judge(sent[0].job, loss, expected=expected)
             if verdict is not Verdict.AGAIN:
                 self._let_go(sent[0])
                 self._carry_out(sent[0].job, verdict, error)

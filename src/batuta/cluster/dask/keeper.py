@@ -35,6 +35,8 @@ MAX_FALSE_STARTS: Final = 3
 """Jobs in a row that end before their workers are there: then it is an error."""
 MAX_HOPELESS_LOOKS: Final = 3
 """Looks in a row at jobs that all wait for what will not come: then it is an error."""
+MAX_REFUSALS: Final = 8
+"""Refusals in a row when there is no job left: about half an hour; then it is an error."""
 _LONGEST_WAIT_S: Final = 300.0
 _TAIL_LINES: Final = 3
 
@@ -72,6 +74,8 @@ class JobKeeper:
         self._false_starts = 0
         self._hopeless_looks = 0
         self._refusals = 0
+        self._refusal = ""
+        self._was_granted = False
         self._waiting_for = ""
         self._next_look = 0.0
         self._next_submission = 0.0
@@ -89,7 +93,8 @@ class JobKeeper:
             await self._see_to_jobs(present)
         await self._submit_missing()
         asked = self._jobs * len(self._suffixes)
-        return WorkersThere(present, asked, "" if present >= asked else self._waiting_for)
+        reasons = [] if present >= asked else [self._waiting_for, self._refusal]
+        return WorkersThere(present, asked, "; ".join(filter(None, reasons)))
 
     def _see_workers(self) -> None:
         names = {str(each["name"]) for each in self._cluster.scheduler_info["workers"].values()}
@@ -182,13 +187,7 @@ class JobKeeper:
         return f"; it wrote nothing in {self._log_folder}"
 
     async def _submit_missing(self) -> None:
-        """Submit some of the jobs that are missing.
-
-        Raises
-        ------
-        ClusterError
-            When the batch system takes none at all.
-        """
+        """Submit some of the jobs that are missing."""
         cluster = self._cluster
         missing = self._jobs - len(cluster.worker_spec)
         if missing <= 0 or time.monotonic() < self._next_submission:
@@ -201,19 +200,28 @@ class JobKeeper:
             await cluster
         except (RuntimeError, ValueError, OSError) as error:
             problem = _said_by_command(error)
+        granted = 0
         for name, job in list(cluster.workers.items()):
             if job.job_id is None:
                 self._drop(name)
             else:
+                granted += 1
                 self._guard.keep_job(job.job_id)
-        if not problem:
+        self._was_granted |= granted > 0
+        if problem:
+            self._on_refusal(problem, granted)
+        else:
             self._refusals = 0
-            return
-        if not cluster.workers:
-            raise ClusterError(f"jobs cannot be submitted: {problem}")
-        if not self._refusals:
-            LOG.warning("%d of %d jobs are granted: %s", len(cluster.workers), self._jobs, problem)
+            self._refusal = ""
+
+    def _on_refusal(self, problem: str, granted: int) -> None:
+        """Ask again later, if the batch system has ever taken jobs of this run."""
         self._refusals += 1
+        if not granted and (not self._was_granted or self._refusals > MAX_REFUSALS):
+            raise ClusterError(f"jobs cannot be submitted: {problem}")
+        if self._refusals == 1:
+            LOG.warning("%d of %d jobs are granted: %s", granted, self._jobs, problem)
+        self._refusal = f"others are refused: {problem}"
         self._wait_before_submitting(self._refusals)
 
 

@@ -16,6 +16,8 @@ MAX_DEATHS: Final = 3
 """Workers that may end while they run the same job, before it fails."""
 MAX_DEATHS_BY_MEMORY: Final = 2
 """The same, for workers that outgrew their memory."""
+MAX_DEPARTURES: Final = 10
+"""The same, for workers that leave because their time is over: a tile may be unlucky often."""
 MAX_CANCELS: Final = 3
 """How often dask may give a job up, for what it lost, before the job fails."""
 _MAX_NAMED: Final = 3
@@ -53,11 +55,13 @@ class Losses:
         self._ram_mb = ram_mb
         self._outgrown: dict[str, float] = {}
         self._deaths: Counter[Job] = Counter()
+        self._departures: Counter[Job] = Counter()
         self._cancels: Counter[Job] = Counter()
 
     def begin(self) -> None:
         """Forget the jobs of the run before."""
         self._deaths.clear()
+        self._departures.clear()
         self._cancels.clear()
 
     def on_memory(self, address: str, held_bytes: float) -> None:
@@ -77,8 +81,15 @@ class Losses:
         again = f"; run again: {names}{more}" if jobs else ""
         return f"a worker {verb} ({loss.address}{why}){again}"
 
-    def judge(self, job: Job, loss: Loss) -> tuple[Verdict, ClusterError]:
+    def judge(self, job: Job, loss: Loss, *, expected: bool) -> tuple[Verdict, ClusterError]:
         """Judge the job that a worker ran when it ended."""
+        if expected:
+            self._departures[job] += 1
+            too_many = self._departures[job] >= MAX_DEPARTURES
+            return Verdict.FAILED if too_many else Verdict.AGAIN, WorkerLostError(
+                f"workers had to leave {self._departures[job]} times before it was done:"
+                " it may take longer than their walltime"
+            )
         self._deaths[job] += 1
         deaths = self._deaths[job]
         if loss.held_bytes is not None:
