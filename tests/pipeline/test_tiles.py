@@ -3,21 +3,38 @@
 from pathlib import Path
 
 import psutil
+import pytest
 
 from batuta.sdb import SdbClient
 from tests.pipeline.conftest import StartPipeline
 from tests.pipeline.service import alive, read
 from tests.support.waiting import eventually_sync
+from tools.slurm import LocalSlurm
 
 
+@pytest.mark.parametrize("product", ["HEIGHT", "HEIGHT_ON_DASK", "HEIGHT_ON_SLURM"])
 def test_the_progress_of_a_processing_is_that_of_its_tiles(
-    start_pipeline: StartPipeline, sdb: SdbClient
+    product: str, start_pipeline: StartPipeline, sdb: SdbClient, request: pytest.FixtureRequest
 ) -> None:
+    if product == "HEIGHT_ON_SLURM":
+        request.getfixturevalue("slurm_environment")
     service = start_pipeline("tests.pipeline.tiled:pipeline")
-    record = service.make("HEIGHT")
+    record = service.make(product)
     assert (record["state"], record["error"]) == ("succeeded", None)
     assert record["progress"] == {"done": 16, "total": 16}
-    assert sdb.get("HEIGHT", "sb1").media_type == "image/tiff"
+    assert sdb.get(product, "sb1").media_type == "image/tiff"
+
+
+def test_a_processing_that_is_cancelled_leaves_nothing_in_the_queue(
+    slurm_environment: LocalSlurm, start_pipeline: StartPipeline, stage: Path
+) -> None:
+    service = start_pipeline("tests.pipeline.tiled:pipeline")
+    record = service.post("SLOW_HEIGHT_ON_SLURM")
+    eventually_sync(lambda: len(list(stage.glob("tile-*"))) == 2, timeout_s=60)
+    assert slurm_environment.queue.active_jobs()
+    service.http.delete(f"/processing/{record['id']}")
+    assert service.get(record)["state"] == "cancelled"
+    eventually_sync(lambda: not slurm_environment.queue.active_jobs(), timeout_s=30)
 
 
 def test_the_workers_of_an_orchestrator_end_with_their_processing(

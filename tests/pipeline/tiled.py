@@ -16,6 +16,7 @@ from tests.pipeline.scripted import note, stage, wait_for
 pipeline = Pipeline("tiled_pipeline")
 
 CONFIGURATION = {"mode": "multiprocessing", "nb_workers": 2}
+ON_SLURM = {"mode": "slurm_dask", "account": "observatory", "nb_workers": 2}
 
 
 def ramp(window: dict[str, int], saving_info: Any) -> xr.Dataset:
@@ -55,4 +56,22 @@ def height(context: Context) -> Path:
 def slow_height(context: Context) -> Path:
     note("leader", str(os.getpid()))
     with context.orchestrator(CONFIGURATION) as orchestrator:
+        return play(context, orchestrator, slow_ramp)
+
+
+@pipeline.product("HEIGHT_ON_DASK")
+def height_on_dask(context: Context) -> Path:
+    with context.orchestrator({"mode": "local_dask"}) as orchestrator:
+        return play(context, orchestrator, ramp)
+
+
+@pipeline.product("HEIGHT_ON_SLURM")
+def height_on_slurm(context: Context) -> Path:
+    with context.orchestrator(ON_SLURM) as orchestrator:
+        return play(context, orchestrator, ramp)
+
+
+@pipeline.product("SLOW_HEIGHT_ON_SLURM")
+def slow_height_on_slurm(context: Context) -> Path:
+    with context.orchestrator(ON_SLURM) as orchestrator:
         return play(context, orchestrator, slow_ramp)
