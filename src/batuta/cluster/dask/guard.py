@@ -3,7 +3,7 @@
 It hears on its standard input of each job and folder. When the input ends, or its parent, its
 owner has ended. It is run by its path, and imports the standard library alone.
 
-    python guard.py CANCEL... then CANCEL-NAMED... < "job ID" and "folder PATH" lines
+    python guard.py OWNER CANCEL... then CANCEL-NAMED... < "job ID" and "folder PATH" lines
 """
 
 import os
@@ -30,12 +30,13 @@ def main(arguments: Sequence[str]) -> int:
     """Wait for the end of the owner, then cancel and remove what it named."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    separator = arguments.index(THEN)
-    cancel, cancel_named = arguments[:separator], arguments[separator + 1 :]
+    owner, *commands = arguments
+    separator = commands.index(THEN)
+    cancel, cancel_named = commands[:separator], commands[separator + 1 :]
     jobs: dict[str, None] = {}
     folders: list[str] = []
     closed = False
-    for line in _told():
+    for line in _told(int(owner)):
         kind, _, name = line.partition(" ")
         if kind == "job":
             jobs[name] = None
@@ -57,12 +58,11 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if problem else 0
 
 
-def _told() -> Iterator[str]:
+def _told(owner: int) -> Iterator[str]:
     """Give each line of the input, until it ends or its owner does.
 
     A process that the owner forked may hold the input open for longer than the owner lives.
     """
-    owner = os.getppid()
     begun = b""
     while True:
         if not select.select([_INPUT], [], [], _LOOK_S)[0]:

@@ -1,6 +1,7 @@
 """The side of the guard that its owner holds: it tells the guard of jobs and folders."""
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -29,7 +30,8 @@ class Guard:
     """
 
     def __init__(self, cancel: Sequence[str], cancel_named: Sequence[str]) -> None:
-        self._command = [sys.executable, guard.__file__, *cancel, guard.THEN, *cancel_named]
+        program = [sys.executable, guard.__file__, str(os.getpid())]
+        self._command = [*program, *cancel, guard.THEN, *cancel_named]
         self._kept: dict[str, None] = {}
         """The lines that tell what is to be cancelled and removed."""
         self._process = self._started()
