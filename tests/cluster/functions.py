@@ -55,6 +55,14 @@ def sum_of_arrays(*arrays: npt.NDArray[np.float32]) -> float:
     return float(sum(each.sum() for each in arrays))
 
 
+def hold_until(marker: str, size_mb: int) -> int:
+    """Hold memory until a file is there."""
+    held = np.ones(size_mb * 1_000_000, dtype=np.uint8)
+    while not Path(marker).exists():
+        time.sleep(0.01)
+    return len(held) // 1_000_000
+
+
 def sizes(first: CarsDict, data: CarsDict) -> int:
     return len(first["offsets"]) + len(data["offsets"])
 

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from batuta.orchestrator import RunEnded, RunStarted, TileDone, TileFailed, TileOutcome, TileRetried
+from batuta.orchestrator import (
+    RunEnded,
+    RunStarted,
+    TileDone,
+    TileFailed,
+    TileOutcome,
+    TileRetried,
+    WorkersPresent,
+)
 from batuta.orchestrator.events import TileKept
 from batuta.orchestrator.screen import ON_SCREEN, ProgressBar, Screen
 
@@ -95,6 +103,23 @@ def test_the_bar_tells_what_is_computed_and_what_failed(monkeypatch: pytest.Monk
     assert last.startswith("heights: 100%")
     assert "4/4" in last
     assert "2 retried, 1 failed" in last
+
+
+def test_the_bar_tells_how_many_workers_there_are_and_what_the_others_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = terminal(monkeypatch)
+    bar = ProgressBar()
+    bar.on_event(RunStarted(4))
+    bar.on_event(WorkersPresent(0, 10, "10 jobs in the queue (Resources)"))
+    assert "0 of 10 workers: 10 jobs in the queue (Resources)" in shown.getvalue()
+    bar.on_event(WorkersPresent(10, 10, ""))
+    bar.on_event(TileRetried("heights", 0, 1, "no light"))
+    last = shown.getvalue().rpartition("\r")[2]
+    assert "10 of 10 workers]" in last
+    bar.on_event(WorkersPresent(3, None, ""))
+    assert "1 retried, 3 workers]" in shown.getvalue().rpartition("\r")[2]
+    bar.on_event(RunEnded(4, 0, 4))
 
 
 def test_a_warning_stands_above_the_bar(

@@ -1,0 +1,91 @@
+"""What is written of the workers: their logs, and their memory over time."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from batuta.cluster import check_configuration, create_cluster
+from batuta.cluster.dask.records import MEMORY_COLUMNS, MEMORY_FILE, MemoryRecord, WorkerLogs
+from batuta.datasets import CarsDataset
+from batuta.errors import ConfigurationError
+from batuta.orchestrator import Orchestrator
+from tests.cluster import functions
+from tests.support.waiting import eventually_sync
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    path = folder / MEMORY_FILE
+    if not path.exists():
+        return []
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_memory_of_each_worker_is_written_while_tasks_run(tmp_path: Path) -> None:
+    conf = {"mode": "local_dask", "use_memory_logger": True}
+    with Orchestrator(conf, tmp_path) as orchestrator:
+        held = CarsDataset("dict", name="held")
+        held.create_grid(2, 1, 1, 1)
+        marker = tmp_path / "go on"
+        for place in held.positions():
+            held[place] = orchestrator.cluster.create_task(functions.hold_until)(str(marker), 200)
+        futures = orchestrator.cluster.start_tasks([held[0, 0], held[0, 1]])
+
+        def both_hold() -> bool:
+            large = {
+                row["pid"]
+                for row in rows(tmp_path)
+                if int(row["process_bytes"]) > 200e6 and row["tasks_running"] == "1"
+            }
+            return len(large) == 2
+
+        eventually_sync(both_hold, 60)
+        marker.touch()
+        assert [each.result() for each in orchestrator.cluster.future_iterator(futures)] == [
+            200,
+            200,
+        ]
+    found = rows(tmp_path)
+    assert tuple(found[0]) == MEMORY_COLUMNS
+    assert len({row["worker"] for row in found}) == 2
+    times = [row["time"] for row in found if row["pid"] == found[0]["pid"]]
+    assert times == sorted(times)
+
+
+def test_the_memory_logger_needs_somewhere_to_write() -> None:
+    conf = check_configuration({"mode": "local_dask", "use_memory_logger": True})
+    with pytest.raises(ConfigurationError, match="use_memory_logger: true given, and no out_dir"):
+        create_cluster(conf, None)
+
+
+def test_a_second_run_adds_to_the_record_of_the_first(tmp_path: Path) -> None:
+    message = dict.fromkeys(MEMORY_COLUMNS, 1) | {"time_s": 1e9}
+    for _ in range(2):
+        record = MemoryRecord(tmp_path)
+        record.on_message((0.0, message))
+        record.close()
+    assert [row["time"] for row in rows(tmp_path)] == ["2001-09-09T01:46:40.000+00:00"] * 2
+
+
+def test_the_name_of_a_host_is_no_path(tmp_path: Path) -> None:
+    logs = WorkerLogs(tmp_path / "logs")
+    logs.write({"host": "../../etc/cron", "pid": 12, "lines": ["one", "two"]})
+    logs.write({"host": "node7.centre.eu", "pid": 3, "lines": ["three"]})
+    logs.close()
+    found = {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()}
+    assert found == {
+        "worker_______etc_cron_12.log": "one\ntwo\n",
+        "worker_node7_centre_eu_3.log": "three\n",
+    }
+
+
+def test_the_logs_of_a_thousand_workers_do_not_hold_a_thousand_files_open(tmp_path: Path) -> None:
+    logs = WorkerLogs(tmp_path)
+    for turn in range(2):
+        for pid in range(200):
+            logs.write({"host": "node", "pid": pid, "lines": [f"line {turn}"]})
+    assert len(list(Path("/proc/self/fd").iterdir())) < 150
+    logs.close()
+    assert (tmp_path / "worker_node_199.log").read_text() == "line 0\nline 1\n"
+    assert (tmp_path / "worker_node_0.log").read_text() == "line 0\nline 1\n"
