@@ -15,7 +15,7 @@ from batuta.cluster.dask.config import DaskConfig, WorkersConfig
 from batuta.cluster.dask.director import Director
 from batuta.cluster.dask.looking import Deployment, Looking
 from batuta.cluster.dask.records import MemoryRecord, WorkerLogs
-from batuta.cluster.dask.settings import SCHEDULER_CONFIG
+from batuta.cluster.dask.settings import in_force
 from batuta.cluster.dask.worker_plugin import (
     LOG_TOPIC,
     MEMORY_TOPIC,
@@ -50,7 +50,7 @@ class DaskCluster(PlannedCluster):
             return
         with ExitStack() as stack:
             stack.enter_context(_dask_log())
-            stack.enter_context(dask.config.set(SCHEDULER_CONFIG))
+            stack.enter_context(dask.config.set(in_force(config)))
             deployment = self._deploy(config, out_dir)
             stack.callback(deployment.close)
             self._engine = self._directed(deployment, config, stack)

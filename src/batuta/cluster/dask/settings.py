@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
+from batuta.cluster.dask.config import DaskConfig, WorkersConfig
 from batuta.cluster.errors import ClusterError
 
 LOG: Final = logging.getLogger(__name__)
@@ -22,7 +23,14 @@ SCHEDULER_CONFIG: Final[dict[str, Any]] = {
     # Processes that start here have their warnings on the screen, and no more.
     "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "warning",
 }
-"""In force as long as a cluster is open."""
+
+
+def in_force(config: DaskConfig) -> dict[str, Any]:
+    """Give what is set in dask's configuration as long as a cluster is open."""
+    shown = isinstance(config, WorkersConfig) and config.activate_dashboard
+    # Workers look at the stack of their task a hundred times a second: for the page alone.
+    return {**SCHEDULER_CONFIG, "distributed.worker.profile.enabled": shown}
+
 
 ANY_PORT: Final = "127.0.0.1:0"
 DASHBOARD: Final = "127.0.0.1:8787"
