@@ -1,8 +1,9 @@
-"""A program that hangs in its tasks until it is interrupted: ``python -m … OUT_DIR DUMP``."""
+"""A program that hangs in its tasks until it is interrupted: ``python -m … OUT_DIR HOW``."""
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.orchestrator import Orchestrator
@@ -24,9 +25,16 @@ def quick() -> CarsDict:
     return CarsDict({"quick": 1})
 
 
-def main(out_dir: Path, *, dump: bool) -> None:
-    conf = {"mode": "multiprocessing", "dump_to_disk": dump, "factorize_tasks": False}
-    with Orchestrator(conf, out_dir) as orchestrator:
+MULTIPROCESSING = {"mode": "multiprocessing", "factorize_tasks": False}
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "dump": {**MULTIPROCESSING, "dump_to_disk": True},
+    "memory": {**MULTIPROCESSING, "dump_to_disk": False},
+    "local_dask": {"mode": "local_dask"},
+}
+
+
+def main(out_dir: Path, how: str) -> None:
+    with Orchestrator(CONFIGURATIONS[how], out_dir) as orchestrator:
         create = orchestrator.cluster.create_task
         dataset = CarsDataset("dict", name="endless")
         dataset.create_grid(3, 1, 1, 1)
@@ -37,4 +45,4 @@ def main(out_dir: Path, *, dump: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), dump=sys.argv[2] == "dump")
+    main(Path(sys.argv[1]), sys.argv[2])

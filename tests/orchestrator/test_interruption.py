@@ -16,7 +16,7 @@ from batuta.cluster.store import ResultStore, shared_memory_folder
 from tests.support.waiting import eventually_sync
 
 
-@pytest.fixture(params=["dump", "memory"])
+@pytest.fixture(params=["dump", "memory", "local_dask"])
 def program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The endless program, both of its workers in the middle of a task."""
     arguments = [sys.executable, "-m", "tests.orchestrator.endless", str(tmp_path), request.param]
@@ -55,6 +55,7 @@ def test_ctrl_c_leaves_no_process_and_no_temporary_file(
     _, errors = program.communicate(timeout=20)
     assert program.returncode == -signal.SIGINT
     assert b"KeyboardInterrupt" in errors
+    assert b"is lost" not in errors
     assert not psutil.wait_procs(family, timeout=10)[1]
     assert not temporary_files(tmp_path)
     account = json.loads((tmp_path / "endless.json.manifest.json").read_text())

@@ -1,8 +1,9 @@
 """`local_dask`: workers are processes of this machine."""
 
+import asyncio
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from distributed import Client, LocalCluster
 
@@ -20,6 +21,9 @@ from batuta.cluster.errors import ClusterError
 from batuta.cluster.raised import describe
 from batuta.cluster.resources import MB
 
+_LAST_S: Final = 0.5
+"""How long a worker may take to end by itself."""
+
 
 class LocalDeployment:
     """Worker processes, each under its nanny, and the scheduler in this process."""
@@ -29,23 +33,28 @@ class LocalDeployment:
         with ExitStack() as stack:
             try:
                 with another_port_is_fine():
-                    cluster = stack.enter_context(_cluster(config))
+                    self._cluster: Any = stack.enter_context(_cluster(config))
             except RuntimeError as error:
                 raise ClusterError(f"workers cannot start: {describe(error)}") from error
             self.client: Any = stack.enter_context(
-                Client(cluster, direct_to_workers=True, set_as_default=False)
+                Client(self._cluster, direct_to_workers=True, set_as_default=False)
             )
             self._open = stack.pop_all()
         if config.activate_dashboard:
-            tell_dashboard(self.client.cluster)
+            tell_dashboard(self._cluster)
 
     async def look(self, present: int) -> WorkersThere:
         """Tell how many there are; their nannies replace those that end."""
         return WorkersThere(present, self._asked)
 
     def close(self) -> None:
-        """End the workers."""
-        self._open.close()
+        """End the workers, whatever they are doing."""
+        with self._open:
+            self.client.sync(self._end_workers)
+
+    async def _end_workers(self) -> None:
+        nannies = self._cluster.workers.values()
+        await asyncio.gather(*(nanny.kill(timeout=_LAST_S) for nanny in nannies))
 
 
 def _cluster(config: LocalDaskConfig) -> LocalCluster:

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -53,6 +54,7 @@ class BatutaPlugin(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         """Prepare a worker."""
+        _leave_ctrl_c_to_the_main_process()
         _extend_path(self._options.path)
         for module in self._options.imports:
             importlib.import_module(module)
@@ -85,6 +87,12 @@ def last_lines(dask_worker: Worker) -> dict[str, Any] | None:
     """Give what a worker has logged and not sent; run in the worker."""
     plugin = dask_worker.plugins.get(BatutaPlugin.name)
     return plugin.take_lines() if isinstance(plugin, BatutaPlugin) else None
+
+
+def _leave_ctrl_c_to_the_main_process() -> None:
+    """Ignore it: in a terminal it reaches all processes, and the main one decides."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _extend_path(path: Sequence[str]) -> None:
