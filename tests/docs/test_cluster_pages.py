@@ -19,6 +19,7 @@ from batuta.cluster.dask.config import (
 )
 from batuta.cluster.dask.records import MEMORY_COLUMNS
 from tests.docs.test_docs import ROOT, fences
+from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm
 from tools.slurm.shape import PARTITIONS
 
@@ -41,7 +42,8 @@ def test_the_first_run_of_the_page_works(
         found = raster.read(1)
     side = np.arange(1000)
     np.testing.assert_allclose(found, np.hypot.outer(side, side), rtol=1e-6)
-    assert {job.state for job in slurm.queue.jobs()} == {"CANCELLED"}
+    assert not slurm.queue.active_jobs()
+    eventually_sync(lambda: {job.state for job in slurm.queue.jobs()} == {"CANCELLED"})
 
 
 @pytest.mark.parametrize("code", [ON_PBS, LARGER, fences(OTHER_PAGE, "python")[1]])

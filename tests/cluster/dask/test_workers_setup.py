@@ -70,3 +70,10 @@ def other_addresses() -> set[str]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # nothing is sent
         return {str(probe.getsockname()[0])} - {"127.0.0.1"}
+
+
+def test_the_environment_of_the_program_is_left_as_it_was(tmp_path: Path) -> None:
+    before = dict(os.environ)
+    cluster = create_cluster(check_configuration({"mode": "local_dask"}), tmp_path)
+    cluster.cleanup()
+    assert dict(os.environ) == before

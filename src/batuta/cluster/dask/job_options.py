@@ -51,6 +51,7 @@ def job_options(config: JobsConfig) -> dict[str, Any]:
         "job_script_prologue": [
             f"cd {shlex.quote(str(Path.cwd()))}",  # PBS starts jobs at home
             _NO_PAGES,
+            "export DASK_LOGGING__DISTRIBUTED=info",
             f"export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED={config.activate_dashboard}",
             *_thread_settings(config),
             *config.job_script_prologue,

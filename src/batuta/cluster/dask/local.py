@@ -14,6 +14,7 @@ from batuta.cluster.dask.config import LocalDaskConfig
 from batuta.cluster.dask.looking import Deployment
 from batuta.cluster.dask.settings import (
     another_port_is_fine,
+    environment_put_back,
     scheduler_options,
     tell_dashboard,
 )
@@ -21,7 +22,7 @@ from batuta.cluster.errors import ClusterError
 from batuta.cluster.raised import describe
 from batuta.cluster.resources import MB
 
-_LAST_S: Final = 0.5
+_LAST_S: Final = 2.0
 """How long a worker may take to end by itself."""
 
 
@@ -31,6 +32,7 @@ class LocalDeployment:
     def __init__(self, config: LocalDaskConfig) -> None:
         self._asked = config.nb_workers
         with ExitStack() as stack:
+            stack.enter_context(environment_put_back())
             try:
                 with another_port_is_fine():
                     self._cluster: Any = stack.enter_context(_cluster(config))
@@ -53,7 +55,9 @@ class LocalDeployment:
             self.client.sync(self._end_workers)
 
     async def _end_workers(self) -> None:
-        nannies = self._cluster.workers.values()
+        nannies = list(self._cluster.workers.values())
+        for nanny in nannies:
+            nanny.auto_restart = False
         await asyncio.gather(*(nanny.kill(timeout=_LAST_S) for nanny in nannies))
 
 

@@ -2,10 +2,13 @@
 
 import contextlib
 import logging
+import os
 import socket
 import warnings
 from collections.abc import Iterator
 from typing import Any, Final
+
+import dask
 
 from batuta.cluster.dask.config import DaskConfig, WorkersConfig
 from batuta.cluster.errors import ClusterError
@@ -43,6 +46,25 @@ def scheduler_options(*, dashboard: bool) -> dict[str, Any]:
         "dashboard": dashboard,
         "dashboard_address": DASHBOARD if dashboard else ANY_PORT,
     }
+
+
+@contextlib.contextmanager
+def environment_put_back() -> Iterator[None]:
+    """Put back, in the end, what dask sets in the environment of this process for its workers."""
+    names = (
+        *dask.config.get("distributed.nanny.pre-spawn-environ"),
+        "PYTHONHASHSEED",
+        "__DASK_PARENT_PID",
+    )
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def check_port(port: int | None) -> None:
