@@ -55,10 +55,8 @@ class LocalDeployment:
             self.client.sync(self._end_workers)
 
     async def _end_workers(self) -> None:
-        nannies = list(self._cluster.workers.values())
-        for nanny in nannies:
-            nanny.auto_restart = False
-        await asyncio.gather(*(nanny.kill(timeout=_LAST_S) for nanny in nannies))
+        nannies = self._cluster.workers.values()
+        await asyncio.gather(*(nanny.close(timeout=_LAST_S) for nanny in nannies))
 
 
 def _cluster(config: LocalDaskConfig) -> LocalCluster:

@@ -36,13 +36,16 @@ class WorkerLogs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[Path, TextIO] = {}
+        self._closed = False
 
     def on_message(self, event: tuple[float, Mapping[str, Any]]) -> None:
         """Take an event of dask."""
         self.write(event[1])
 
     def write(self, message: Mapping[str, Any]) -> None:
-        """Write the lines of one message."""
+        """Write the lines of one message; once closed, none."""
+        if self._closed:
+            return
         host = re.sub(r"[^A-Za-z0-9-]", "_", str(message["host"]))
         stream = self._opened(self._folder / f"worker_{host}_{int(message['pid'])}.log")
         stream.write("\n".join(message["lines"]) + "\n")
@@ -58,6 +61,7 @@ class WorkerLogs:
 
     def close(self) -> None:
         """Close the files."""
+        self._closed = True
         for stream in self._files.values():
             stream.close()
         self._files.clear()
@@ -81,6 +85,8 @@ class MemoryRecord:
 
     def on_message(self, event: tuple[float, Mapping[str, Any]]) -> None:
         """Write one row, at once: a run that is killed has its record too."""
+        if self._stream.closed:
+            return
         _, message = event
         when = datetime.fromtimestamp(message["time_s"], UTC).isoformat(timespec="milliseconds")
         row = {key: message.get(key) for key in MEMORY_COLUMNS}
