@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,27 @@ def hold_until(marker: str, size_mb: int) -> int:
     while not Path(marker).exists():
         time.sleep(0.01)
     return len(held) // 1_000_000
+
+
+def sum_of_list(values: list[Any]) -> float:
+    return float(sum(np.sum(each) for each in values))
+
+
+def spoil_first(marker: str, values: npt.NDArray[np.float32]) -> float:
+    """Change the argument, and fail the first time."""
+    values += 1
+    if not Path(marker).exists():
+        Path(marker).touch()
+        raise ValueError("the first time")
+    return float(values.sum())
+
+
+_KEPT: Final = np.zeros(50_000, dtype=np.float32)
+
+
+def kept_array(_: int) -> npt.NDArray[np.float32]:
+    """Give what this module keeps for the next call."""
+    return _KEPT
 
 
 def sizes(first: CarsDict, data: CarsDict) -> int:

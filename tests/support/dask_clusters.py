@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,25 +58,21 @@ def dask_scheduler_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @contextmanager
 def hand_made_cluster(folder: Path) -> Iterator[str]:
     """Start a scheduler and two workers by dask's own commands; give the address."""
-    file = folder / "scheduler.json"
-    with ExitStack() as stack:
-        stack.enter_context(
-            _running(
-                folder,
-                "scheduler",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                "0",
-                f"--scheduler-file={file}",
-            )
-        )
-        eventually_sync(lambda: file.exists() and '"address"' in file.read_text(), 60)
-        stack.enter_context(
-            _running(folder, "worker", f"--scheduler-file={file}", "--nworkers=2", "--nthreads=1")
-        )
-        address = file.read_text().split('"address": "')[1].split('"')[0]
+    with (
+        scheduler_alone(folder) as address,
+        _running(folder, "worker", address, "--nworkers=2", "--nthreads=1"),
+    ):
         yield address
+
+
+@contextmanager
+def scheduler_alone(folder: Path) -> Iterator[str]:
+    """Start a scheduler; give its address."""
+    file = folder / "scheduler.json"
+    options = ("--host", "127.0.0.1", "--port", "0", f"--scheduler-file={file}")
+    with _running(folder, "scheduler", *options):
+        eventually_sync(lambda: file.exists() and '"address"' in file.read_text(), 60)
+        yield file.read_text().split('"address": "')[1].split('"')[0]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Tasks as they are declared: what to call, with what, and what it waits for."""
 
+import functools
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
@@ -53,7 +54,10 @@ class Task:
     @property
     def name(self) -> str:
         """What messages call it."""
-        return getattr(self.function, "__qualname__", repr(self.function))
+        function = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 class Kept(Protocol):

@@ -12,6 +12,7 @@ from batuta.cluster.raised import Raised
 from batuta.cluster.worker import outputs_of
 
 LOG: Final = logging.getLogger(__name__)
+_SHOWN: Final = 200
 
 
 class CallStep(NamedTuple):
@@ -40,7 +41,7 @@ class JobFailedError(Exception):
     """A step of a job raised."""
 
     def __init__(self, raised: Raised) -> None:
-        super().__init__(raised.reason)
+        super().__init__(raised.reason[:_SHOWN])  # dask puts another in the place of long ones
         self.raised = raised
 
     def __reduce__(self) -> tuple[type["JobFailedError"], tuple[Raised]]:
@@ -97,14 +98,16 @@ def run(call: Call, *inputs: Pack) -> Any:
     with _working(call.tile):
         try:
             _DOING.inputs = [
-                pack.open_own() if rank in call.shared else pack.open()
+                # Its own even where nobody else uses it: the task may run again, elsewhere too.
+                pack.open_own(often=rank in call.shared)
                 for rank, pack in enumerate(inputs)
             ]
             for step in call.steps:
                 name = step.name
                 function, args, kwargs = step.call.open()
                 _DOING.results = outputs_of(function(*args, **kwargs), step.nout)
-            kept = tuple(packed(_DOING.results[rank]) for rank in call.keep)
+            # What a task gave may be what it keeps, and changes the next time.
+            kept = tuple(packed(_DOING.results[rank]).apart() for rank in call.keep)
         except BaseException as error:
             LOG.warning("task %s failed", name, exc_info=True)
             # Not "from error": that may not cross to the main process, and is told all the same.

@@ -34,8 +34,13 @@ AHEAD_S: Final = 0.5
 AHEAD_MIN_JOBS: Final = 2
 AHEAD_MAX_JOBS: Final = 64
 _FIRST_GUESS_S: Final = 0.1
-UNTAKEN_PER_WORKER: Final = 4
+UNTAKEN_PER_SLOT: Final = 4
 """Results that may wait to be taken before computing pauses, so that memory stays flat."""
+HERE_BYTES: Final = 256 << 20
+"""What results may hold in this process, about, while they wait to be taken; others wait where
+they are."""
+HERE_MIN: Final = 2
+"""Results that may wait here whatever they hold."""
 MAX_GATHERS: Final = 2
 """Requests for results at a time; what is computed meanwhile comes with the next."""
 
@@ -68,7 +73,10 @@ class Director:
     def __init__(self, client: Any, *, ram_mb: float | None) -> None:
         self.last_end = time.monotonic()
         """When a task last ended, or could first have."""
-        self.there = WorkersThere(0, None)
+        self.there: WorkersThere | None = None
+        """None until they were counted."""
+        self._slots = 1
+        """How many jobs the workers run at a time; as if there were one until they come."""
         self._client = client
         self._packer = Packer(client)
         self._book = Book(fuse=True, on_start=self._on_start)
@@ -88,6 +96,8 @@ class Director:
         alone, when all else is done."""
         self._losses = Losses(ram_mb)
         self._average_s = _FIRST_GUESS_S
+        self._average_bytes = 1.0
+        """Of a result that comes to this process."""
         self._completed = as_completed(loop=client.loop)
         self._something_sent = asyncio.Event()
         self._listener = asyncio.run_coroutine_threadsafe(self._listen(), client.loop.asyncio_loop)
@@ -137,6 +147,7 @@ class Director:
         with self._breaking():
             while self._inbox and not self._closed:
                 self._inbox.popleft()()
+            self._gather_next()
             self._dispatch()
 
     @contextlib.contextmanager
@@ -147,6 +158,9 @@ class Director:
         except Exception as error:
             LOG.exception("handing jobs to dask failed")
             self.break_down(ClusterError(f"handing jobs to dask failed: {describe(error)}"))
+
+    def _why_broken(self) -> Exception | None:
+        return self._book.broken
 
     def break_down(self, error: ClusterError) -> None:
         """Fail all that is asked for, now and from now on."""
@@ -172,20 +186,25 @@ class Director:
         self._book.free_all()
 
     def _take(self, run: Run) -> None:
-        if self.there.asked is not None or self.there.present:
+        if self.there is not None:
             run.finished.put(self.there)
         self._book.take(run)
 
     def _on_start(self, _: Plan) -> None:
         self.last_end = time.monotonic()
         self._losses.begin()
+        self._packer.begin()
 
     # Workers
 
-    def on_workers(self, there: WorkersThere) -> None:
-        """Take how many workers there are; without any, no task can end."""
-        if not there.present or not self.there.present:
+    def on_workers(self, there: WorkersThere, slots: int) -> None:
+        """Take how many workers there are, and how many tasks they run at a time.
+
+        Without any, no task can end.
+        """
+        if not there.present or self.there is None or not self.there.present:
             self.last_end = time.monotonic()
+        self._slots = max(1, slots)
         if there == self.there:
             return
         self.there = there
@@ -199,6 +218,10 @@ class Director:
 
     def on_lost(self, address: str, keys: Iterable[str], *, expected: bool) -> None:
         """Take that a worker is gone; dask runs again what it had been given."""
+        with self._breaking():
+            self._on_lost(address, keys, expected=expected)
+
+    def _on_lost(self, address: str, keys: Iterable[str], *, expected: bool) -> None:
         loss = self._losses.of_worker(address)
         given = set(keys)
         sent = [self._sent[key] for key in self._sent if key in given]
@@ -227,12 +250,11 @@ class Director:
 
     def _room(self) -> int:
         """Say how many jobs more the workers can be given."""
-        if self._book.paused(
-            UNTAKEN_PER_WORKER * max(1, self.there.present) - self._gathering - len(self._coming)
-        ):
+        waiting = self._gathering + len(self._coming)
+        if self._book.paused(UNTAKEN_PER_SLOT * self._slots - waiting):
             return 0
         ahead = min(AHEAD_MAX_JOBS, max(AHEAD_MIN_JOBS, int(AHEAD_S / self._average_s)))
-        whole = max(1, self.there.present) * ahead
+        whole = self._slots * ahead
         room = whole - len(self._sent)
         # A few at a time: each request costs as much as several jobs.
         return room if not self._sent or room >= whole // 4 else 0
@@ -303,7 +325,7 @@ class Director:
     def _measure(self, count: int) -> None:
         """Follow how long a job takes a worker."""
         now = time.monotonic()
-        took_s = (now - self.last_end) * max(1, self.there.present) / count
+        took_s = (now - self.last_end) * self._slots / count
         self._average_s += min(1.0, 0.05 * count) * (took_s - self._average_s)
         self.last_end = now
 
@@ -321,8 +343,11 @@ class Director:
         for sent in complete:
             del self._sent[sent.key]
             held = iter(sent.futures)
-            outputs = [Held(next(held)) if each.uses else None for each in sent.job.last.outputs]
-            if run.iterated and all(map(self._book.only_asked, _wanted(sent.job))):
+            outputs = [
+                Held(next(held), self._why_broken) if each.uses else None
+                for each in sent.job.last.outputs
+            ]
+            if run.iterated and any(each in run.futures for each in sent.job.last.outputs):
                 coming.append((sent, outputs))
             else:
                 self._book.done(sent.job, outputs)
@@ -331,8 +356,12 @@ class Director:
 
     def _gather_next(self) -> None:
         """Have results come that wait for it: each request costs as much as several results."""
-        if self._coming and len(self._gathers) < MAX_GATHERS:
-            coming, self._coming = self._coming, []
+        if not self._coming or len(self._gathers) >= MAX_GATHERS or self._book.idle:
+            return
+        here = max(HERE_MIN, int(HERE_BYTES / self._average_bytes))
+        room = here - self._gathering - self._book.run.untaken
+        if room > 0:
+            coming, self._coming = self._coming[:room], self._coming[room:]
             self._start_gathering(coming)
 
     def _start_gathering(self, coming: list[_Coming]) -> None:
@@ -364,6 +393,7 @@ class Director:
                     for each in outputs:
                         if each is not None:
                             each.pack = next(packs)
+                            self._follow_bytes(each.pack.nbytes)
                     self._book.done(sent.job, outputs)
             self._dispatch()
 
@@ -375,13 +405,17 @@ class Director:
             if lost:
                 await self._on_error(sent.job, lost[0])
                 self._let_go(sent)
-            elif len(coming) > 1:
+            elif len(coming) > 1 or any(each.status == "pending" for each in sent.futures):
                 whole.append((sent, outputs))
             else:  # it is there, and cannot be read
                 error = ClusterError("its result cannot be brought from the worker that holds it")
                 self._book.fail(sent.job, failed_task(sent.job.last.name, str(error), error))
         for each in whole:
             self._start_gathering([each])
+
+    def _follow_bytes(self, count: int) -> None:
+        """Follow how large results are: quickly when they grow."""
+        self._average_bytes = max(float(count), 0.9 * self._average_bytes + 0.1 * count)
 
     def _still(self, coming: list[_Coming]) -> list[_Coming]:
         """Give what still matters: nothing, once all has failed."""
@@ -404,7 +438,3 @@ class Director:
         else:
             reason = error or ClusterError("dask gave no reason")
             self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
-
-
-def _wanted(job: Job) -> list[Delayed]:
-    return [output for output in job.last.outputs if output.uses]

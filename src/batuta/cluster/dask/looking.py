@@ -86,14 +86,18 @@ class Looking:
                 await asyncio.wait_for(self._stopped.wait(), LOOK_S)
 
     async def _look(self) -> None:
-        present = await self._count()
-        self._director.on_workers(await self._deployment.look(present))
+        threads = await self._threads()
+        there = await self._deployment.look(len(threads))
+        self._director.on_workers(there, sum(threads.values()))
 
-    async def _count(self) -> int:
+    async def _threads(self) -> dict[str, int]:
+        """Give how many tasks each worker runs at a time, by its address."""
         try:
-            answer = await asyncio.wait_for(self._deployment.client.scheduler.ncores(), ANSWER_S)
+            answer: dict[str, int] = await asyncio.wait_for(
+                self._deployment.client.scheduler.ncores(), ANSWER_S
+            )
         except TimeoutError:
             raise ClusterError(
                 f"the scheduler of dask has not answered for {ANSWER_S:g} s"
             ) from None
-        return len(answer)
+        return answer

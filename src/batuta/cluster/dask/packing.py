@@ -1,8 +1,10 @@
 """From jobs to what dask is asked."""
 
+import contextlib
 import itertools
+import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,10 +16,11 @@ from distributed import Client
 from batuta.cluster.dask import calls
 from batuta.cluster.dask.packs import Pack, packed
 from batuta.cluster.graph import Job
-from batuta.cluster.tasks import Delayed, Scattered, Task, find_delayed
+from batuta.cluster.tasks import Delayed, Scattered, Task
 
 LARGE_BYTES: Final = 256 << 10
 """Arguments from this size on are sent once, however many tasks they are given to."""
+_PATIENCE_S: Final = 1.0
 _REMEMBERED: Final = 32
 """How many of them are remembered."""
 
@@ -25,18 +28,31 @@ _REMEMBERED: Final = 32
 class Held:
     """A result that a worker holds, for the main process and for other jobs."""
 
-    __slots__ = ("future", "pack")
+    __slots__ = ("_reason", "future", "pack")
 
-    def __init__(self, future: Any) -> None:
+    def __init__(self, future: Any, reason: Callable[[], Exception | None] = lambda: None) -> None:
         self.future = future
+        self._reason = reason
+        """Gives why nothing will come any more, if so."""
         self.pack: Pack | None = None
         """Once it has come to the main process."""
 
     def load(self) -> Any:
         """Give the value; have it come if it is not here."""
-        pack = self.pack or self.future.result()
+        pack = self.pack
+        while pack is None:
+            pack = self._brought()
         self.pack = None
         return pack.open()
+
+    def _brought(self) -> Pack | None:
+        """Have the value come; None where it takes time."""
+        if (error := self._reason()) is not None:
+            raise error
+        with contextlib.suppress(TimeoutError):
+            found: Pack = self.future.result(timeout=_PATIENCE_S)
+            return found
+        return None
 
     def discard(self) -> None:
         """Let the worker forget it."""
@@ -64,6 +80,8 @@ class Packer:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._run = secrets.token_hex(4)
+        """In every key: those of other programs on the same scheduler are others."""
         self._numbers = itertools.count()
         self._large: OrderedDict[int, tuple[Any, Scattered]] = OrderedDict()
         """Arguments that were sent apart, by their identity; held, so that it stays theirs."""
@@ -73,8 +91,8 @@ class Packer:
 
         It is a task that gives it: dask can run that again where a worker is lost.
         """
-        key = f"data-{next(self._numbers)}"
-        graph = {key: DaskTask(key, calls.itself, packed(value))}
+        key = self._key("data")
+        graph = {key: DaskTask(key, calls.itself, packed(value, _PLAIN))}
         return Scattered(value, Held(submitted(self._client, graph, [key])[0]))
 
     def add(self, job: Job, request: Request) -> str:
@@ -92,7 +110,7 @@ class Packer:
             for task, previous in zip(job.steps, before, strict=True)
         )
         keep = tuple(output.index for output in job.last.outputs if output.uses)
-        key = f"{job.last.name}-{next(self._numbers)}"  # see `calls.turn`
+        key = self._key(job.last.name)
         call = calls.Call(
             steps=steps,
             keep=keep,
@@ -102,6 +120,14 @@ class Packer:
         request.graph[key] = DaskTask(key, calls.run, call, *inputs.references)
         request.wanted[key] = [key] if len(keep) == 1 else self._apart(key, len(keep), request)
         return key
+
+    def _key(self, name: str) -> str:
+        """Make a key; see `calls.turn`."""
+        return f"{name}-{self._run}-{next(self._numbers)}"
+
+    def begin(self) -> None:
+        """Forget what was sent in the run before: it may have changed since."""
+        self._large.clear()
 
     @staticmethod
     def _apart(key: str, count: int, request: Request) -> list[str]:
@@ -151,14 +177,38 @@ class Packer:
         """Send apart those arguments that are large; say whether there are."""
         found = False
         for each in arguments:
-            if isinstance(each, Scattered) or next(find_delayed(each), None) is not None:
-                continue
-            if packed(each).nbytes >= LARGE_BYTES:
-                self._large[id(each)] = (each, self.scatter(each))
+            value = each
+            if isinstance(each, Scattered):
+                if each.stored is not None:
+                    continue
+                value = each.value  # of a cluster that was closed
+            if _is_large(value):
+                self._large[id(each)] = (each, self.scatter(value))
                 found = True
         while len(self._large) > _REMEMBERED:
             self._large.popitem(last=False)
         return found
+
+
+class _NotAloneError(Exception):
+    """A value has something in it that stands for another value."""
+
+
+def _refuse(_: Any) -> tuple[Any, ...]:
+    raise _NotAloneError
+
+
+_PLAIN: Final[dict[type, Any]] = {}
+"""Nothing special: but classes of the main script travel whole."""
+_ALONE: Final[dict[type, Any]] = {Delayed: _refuse, Scattered: _refuse}
+
+
+def _is_large(value: Any) -> bool:
+    """Whether a value is to be sent apart."""
+    try:
+        return packed(value, _ALONE).nbytes >= LARGE_BYTES
+    except _NotAloneError:
+        return False
 
 
 class _Inputs:

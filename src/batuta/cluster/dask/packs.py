@@ -4,6 +4,7 @@ dask moves both without a copy. What a task receives is its own: it may change i
 under the other modes, and nobody else sees that.
 """
 
+import errno
 import io
 import mmap
 import os
@@ -42,7 +43,7 @@ class Pack:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[type["Pack"], tuple[bytes, tuple[Any, ...]]]:
         # dask spills, and passes results through its scheduler, in older protocols.
-        buffers = self.buffers if protocol >= 5 else tuple(map(bytes, self.buffers))
+        buffers = self.buffers if protocol >= 5 else tuple(map(bytearray, self.buffers))
         return Pack, (self.body, buffers)
 
     @property
@@ -54,22 +55,43 @@ class Pack:
         """Give the value; its arrays are in the buffers of the pack."""
         return pickle.loads(self.body, buffers=self.buffers)  # noqa: S301 - of this user's processes
 
-    def open_own(self) -> Any:
-        """Give a value whose arrays may be changed, while others open the same pack."""
+    def open_own(self, *, often: bool = False) -> Any:
+        """Give a value whose arrays may be changed, and leave the pack as it is.
+
+        Parameters
+        ----------
+        often : bool
+            Whether others will open it here too: then large buffers are not copied each time.
+        """
         if not self.buffers:
             return self.open()
-        if self.nbytes < _MAPPED_BYTES or not hasattr(os, "memfd_create"):
-            own = [bytearray(each) for each in self.buffers]
-            return pickle.loads(self.body, buffers=own)  # noqa: S301 - as above
-        if self._map is None:
-            self._map = _PrivateMap(self.buffers)
-        return pickle.loads(self.body, buffers=self._map.views())  # noqa: S301 - as above
+        views = self._mapped() if often and self.nbytes >= _MAPPED_BYTES else None
+        own: list[Any] = list(views or map(bytearray, self.buffers))
+        return pickle.loads(self.body, buffers=own)  # noqa: S301 - as above
+
+    def apart(self) -> "Pack":
+        """Give a pack that shares no memory with the value that was packed."""
+        return Pack(self.body, tuple(map(bytearray, self.buffers)))
+
+    def _mapped(self) -> list[memoryview] | None:
+        """Map the buffers; None where the system has no room or no way for it."""
+        if not hasattr(os, "memfd_create"):
+            return None
+        try:
+            if self._map is None:
+                self._map = _PrivateMap(self.buffers)
+            return self._map.views()
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+                raise
+            return None
 
 
 class _PrivateMap:
     """Buffers in a file in memory, mapped anew each time they are asked for."""
 
     def __init__(self, buffers: tuple[Any, ...]) -> None:
+        self._file = -1
         self._places: list[tuple[int, int]] = []
         with open(os.memfd_create("batuta"), "wb") as stream:  # noqa: PTH123 - it has no path
             for each in buffers:
@@ -80,7 +102,8 @@ class _PrivateMap:
             self._file = os.dup(stream.fileno())
 
     def __del__(self) -> None:
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
 
     def views(self) -> list[memoryview]:
         """Map them; pages that are written to are copied."""
@@ -109,7 +132,8 @@ def packed(value: Any, special: Mapping[type, Reduce] | None = None) -> Pack:
     value
         Whatever can be pickled.
     special : mapping of type to callable, optional
-        How objects of some types are reduced (as in `copyreg`).
+        How objects of some types are reduced (as in `copyreg`). Without it, classes and functions
+        go by their names where they have one: in a worker, which has them.
 
     Raises
     ------
