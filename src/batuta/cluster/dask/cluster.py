@@ -3,26 +3,23 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-import dask
-
 from batuta.cluster import preload
 from batuta.cluster.dask.config import DaskConfig, WorkersConfig
 from batuta.cluster.dask.director import Director
+from batuta.cluster.dask.loggers import quiet_dask
 from batuta.cluster.dask.looking import Deployment, Looking
 from batuta.cluster.dask.records import MemoryRecord, WorkerLogs
-from batuta.cluster.dask.settings import in_force
+from batuta.cluster.dask.settings import dask_configured
 from batuta.cluster.dask.worker_plugin import (
-    LOG_TOPIC,
-    MEMORY_TOPIC,
     BatutaPlugin,
+    Told,
     WorkerOptions,
     last_lines,
-    loggers_of_dask,
 )
 from batuta.cluster.planned import LOGS_FOLDER, PlannedCluster
 from batuta.cluster.tasks import Scattered
@@ -49,8 +46,8 @@ class DaskCluster(PlannedCluster):
         if not launch_worker:
             return
         with ExitStack() as stack:
-            stack.enter_context(_dask_log())
-            stack.enter_context(dask.config.set(in_force(config)))
+            stack.enter_context(quiet_dask())
+            stack.enter_context(dask_configured(config))
             deployment = self._deploy(config, out_dir)
             stack.callback(deployment.close)
             self._engine = self._directed(deployment, config, stack)
@@ -66,28 +63,35 @@ class DaskCluster(PlannedCluster):
         director = Director(client, ram_mb=ram_mb)
         stack.callback(director.close)
         self._hear(client, director, config, stack)
-        client.register_plugin(BatutaPlugin(_options(config, self.out_dir)))
+        plugin = BatutaPlugin(_options(config, self.out_dir, run=client.id))
+        self._prepare_workers(deployment, plugin)
         stack.callback(Looking(deployment, director).stop)
         return director
 
+    def _prepare_workers(self, deployment: Any, plugin: BatutaPlugin) -> None:
+        """Have the workers that are there, and those to come, set up."""
+        deployment.client.register_plugin(plugin)
+
     def _hear(self, client: Any, director: Director, config: DaskConfig, stack: ExitStack) -> None:
         """Have what dask and the workers tell taken."""
-        client.subscribe_topic("all", lambda event: _on_dask_event(client, director, event))
-        stack.callback(client.unsubscribe_topic, "all")  # it would hear of its own end
-        client.subscribe_topic(
+        _subscribe(client, "all", lambda event: _on_dask_event(client, director, event), stack)
+        _subscribe(
+            client,
             "worker-restart-memory",
             lambda event: director.on_memory(event[1]["worker"], event[1]["rss"]),
+            stack,
         )
         if self.out_dir is None:
             return
         logs = WorkerLogs(self.out_dir / LOGS_FOLDER)
         stack.callback(logs.close)
         stack.callback(_take_last_lines, client, logs)
-        client.subscribe_topic(LOG_TOPIC, logs.on_message)
+        records: dict[str, Callable[[Event], None]] = {Told.LINES: logs.on_message}
         if config.use_memory_logger:
             memory = MemoryRecord(self.out_dir)
             stack.callback(memory.close)
-            client.subscribe_topic(MEMORY_TOPIC, memory.on_message)
+            records[Told.MEMORY] = memory.on_message
+        _subscribe(client, client.id, lambda event: _on_told(records, event), stack)
 
     def scatter(self, data: Any) -> Scattered:
         """Send `data` once, for every worker to take from those that have it."""
@@ -104,35 +108,33 @@ class DaskCluster(PlannedCluster):
         self._open.close()
 
 
-@contextlib.contextmanager
-def _dask_log() -> Iterator[None]:
-    """Have dask's own warnings go where those of the program go, rather than on the screen."""
-    with ExitStack() as stack:
-        for logger in loggers_of_dask():
-            before = logger.level, logger.propagate, logger.handlers[:]
-            stack.callback(_put_back, logger, *before)
-            logger.setLevel(logging.WARNING)
-            logger.propagate = True
-            logger.handlers.clear()
-        yield
-
-
-def _put_back(
-    logger: logging.Logger, level: int, propagate: bool, handlers: list[logging.Handler]
-) -> None:
-    logger.setLevel(level)
-    logger.propagate = propagate
-    logger.handlers[:] = handlers
-
-
-def _options(config: DaskConfig, out_dir: Path | None) -> WorkerOptions:
+def _options(config: DaskConfig, out_dir: Path | None, *, run: str) -> WorkerOptions:
     return WorkerOptions(
+        run=run,
         path=tuple(each for each in sys.path if each),
         imports=preload.modules(),
         log_level=logging.getLogger("batuta").getEffectiveLevel(),
         send_log=out_dir is not None,
         measure_memory=config.use_memory_logger,
     )
+
+
+def _subscribe(client: Any, topic: str, handler: Callable[[Event], None], stack: ExitStack) -> None:
+    client.subscribe_topic(topic, handler)
+    stack.callback(_unsubscribe, client, topic)
+
+
+def _unsubscribe(client: Any, topic: str) -> None:
+    """Hear no more: the scheduler of others goes on, and clients hear of their own end."""
+    if client.status == "running":
+        client.unsubscribe_topic(topic)
+
+
+def _on_told(records: Mapping[str, Callable[[Event], None]], event: Event) -> None:
+    """Write what a worker tells; dask tells of the client itself under the same topic."""
+    record = records.get(event[1].get("told", ""))
+    if record is not None:
+        record(event)
 
 
 def _on_dask_event(client: Any, director: Director, event: Event) -> None:
@@ -151,7 +153,7 @@ def _take_last_lines(client: Any, logs: WorkerLogs) -> None:
         return
     with contextlib.suppress(TimeoutError):
         lines = client.sync(
-            client.run, last_lines, on_error="ignore", callback_timeout=_LAST_WORDS_S
+            client.run, last_lines, client.id, on_error="ignore", callback_timeout=_LAST_WORDS_S
         )
         for each in lines.values():
             if each is not None:

@@ -1,5 +1,6 @@
 """`dask`: the workers of a cluster that is there, however it was made."""
 
+import contextlib
 import logging
 import os
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import ExistingDaskConfig
 from batuta.cluster.dask.looking import Deployment
+from batuta.cluster.dask.worker_plugin import BatutaPlugin
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.raised import describe
 from batuta.errors import ConfigurationError
@@ -22,6 +24,8 @@ LOG: Final = logging.getLogger(__name__)
 
 CONNECT_S: Final = 30
 _REACH_S: Final = 3
+_LEAVE_S: Final = 2.0
+"""How long the workers may take to forget a run."""
 
 
 class ExistingDeployment:
@@ -29,7 +33,7 @@ class ExistingDeployment:
 
     def __init__(self, config: ExistingDaskConfig) -> None:
         self._reach_known = False
-        address = config.scheduler_address
+        self._address = address = config.scheduler_address
         security = _security(config)
         with ExitStack() as stack:
             self.client: Any
@@ -72,6 +76,31 @@ class ExistingDeployment:
             return False
         comm.abort()
         return True
+
+    def prepare(self, plugin: BatutaPlugin) -> None:
+        """Have the workers set up, as long as this run lasts.
+
+        Raises
+        ------
+        ClusterError
+            If one cannot be: Batuta, or a module of the program, is not there.
+        """
+        self._open.callback(self._forget, plugin.name)
+        try:
+            self.client.register_plugin(plugin)
+        except Exception as error:
+            raise ClusterError(
+                f"scheduler_address: the workers of {self._address} need Batuta, of the version"
+                f" that runs here, and the modules of this program: {describe(error)}"
+            ) from error
+
+    def _forget(self, plugin: str) -> None:
+        """Have the workers left as they were; those that do not answer in time may be later."""
+        if self.client.status != "running":
+            return
+        forget = self.client.scheduler.unregister_worker_plugin
+        with contextlib.suppress(TimeoutError, OSError):
+            self.client.sync(forget, name=plugin, callback_timeout=_LEAVE_S)
 
     def close(self) -> None:
         """Leave; what was computed for us is forgotten there."""
@@ -117,3 +146,6 @@ class ExistingDaskCluster(DaskCluster):
 
     def _deploy(self, config: ExistingDaskConfig, out_dir: Path | None) -> Deployment:  # noqa: ARG002
         return ExistingDeployment(config)
+
+    def _prepare_workers(self, deployment: ExistingDeployment, plugin: BatutaPlugin) -> None:
+        deployment.prepare(plugin)

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import dask
 from distributed import Client
 
 from batuta.cluster.config import CommonConfig
@@ -34,7 +33,6 @@ from batuta.cluster.dask.queue import (
     Slurm,
 )
 from batuta.cluster.dask.settings import (
-    SCHEDULER_CONFIG,
     another_port_is_fine,
     check_port,
     scheduler_options,
@@ -44,12 +42,6 @@ from batuta.cluster.errors import ClusterError
 from batuta.cluster.planned import LOGS_FOLDER
 
 LOG: Final = logging.getLogger(__name__)
-
-_JOBS_CONFIG: Final[dict[str, Any]] = {
-    **SCHEDULER_CONFIG,
-    # Jobs are given up here, where it is known what becomes of them, and told.
-    "distributed.deploy.lost-worker-timeout": "1000 days",
-}
 
 
 class JobsDeployment:
@@ -86,7 +78,6 @@ class JobsDeployment:
             guard = Guard(batch_system.cancel, batch_system.cancel_named(run_name))
             stack.callback(guard.close)
             security = temporary_security(folder, guard) if config.tls else None
-            stack.enter_context(dask.config.set(_JOBS_CONFIG))
             with another_port_is_fine():
                 cluster: Any = cluster_class(
                     security=security,

@@ -6,11 +6,13 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import dask
 
-from batuta.cluster.dask.config import DaskConfig, WorkersConfig
+from batuta.cluster.dask.config import DaskConfig, JobsConfig, WorkersConfig
+from batuta.cluster.dask.lent import Lent, State
 from batuta.cluster.errors import ClusterError
 
 LOG: Final = logging.getLogger(__name__)
@@ -27,12 +29,42 @@ SCHEDULER_CONFIG: Final[dict[str, Any]] = {
     "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "warning",
 }
 
+_PROFILE: Final = "distributed.worker.profile.enabled"
+_GIVEN_UP_AFTER: Final = "distributed.deploy.lost-worker-timeout"
+_ABSENT: Final = object()
+
 
 def in_force(config: DaskConfig) -> dict[str, Any]:
     """Give what is set in dask's configuration as long as a cluster is open."""
     shown = isinstance(config, WorkersConfig) and config.activate_dashboard
     # Workers look at the stack of their task a hundred times a second: for the page alone.
-    return {**SCHEDULER_CONFIG, "distributed.worker.profile.enabled": shown}
+    given = {**SCHEDULER_CONFIG, _PROFILE: shown}
+    if isinstance(config, JobsConfig):
+        # Jobs are given up where it is known what becomes of them, and told.
+        given[_GIVEN_UP_AFTER] = "1000 days"
+    return given
+
+
+def _read_config() -> State:
+    keys = (*SCHEDULER_CONFIG, _PROFILE, _GIVEN_UP_AFTER)
+    return {key: dask.config.get(key, _ABSENT) for key in keys}
+
+
+def _write_config(state: State) -> None:
+    for key, value in state.items():
+        if value is _ABSENT:
+            dask.config.pop(key, None)
+        else:
+            dask.config.set({key: value})
+
+
+_CONFIG: Final = Lent(_read_config, _write_config)
+
+
+def dask_configured(config: DaskConfig) -> AbstractContextManager[None]:
+    """Have dask's configuration set for a cluster, whichever others open and close meanwhile."""
+    given = in_force(config)
+    return _CONFIG.changed(lambda before: {**before, **given})
 
 
 ANY_PORT: Final = "127.0.0.1:0"
@@ -48,23 +80,29 @@ def scheduler_options(*, dashboard: bool) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def environment_put_back() -> Iterator[None]:
-    """Put back, in the end, what dask sets in the environment of this process for its workers."""
+def _read_environment() -> State:
     names = (
         *dask.config.get("distributed.nanny.pre-spawn-environ"),
         "PYTHONHASHSEED",
         "__DASK_PARENT_PID",
     )
-    before = {name: os.environ.get(name) for name in names}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return {name: os.environ.get(name) for name in names}
+
+
+def _write_environment(state: State) -> None:
+    for name, value in state.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+_ENVIRONMENT: Final = Lent(_read_environment, _write_environment)
+
+
+def environment_put_back() -> AbstractContextManager[None]:
+    """Put back, in the end, what dask sets in the environment of this process for its workers."""
+    return _ENVIRONMENT.changed(lambda before: before)
 
 
 def check_port(port: int | None) -> None:
