@@ -99,7 +99,8 @@ class ExistingDeployment:
         if self.client.status != "running":
             return
         forget = self.client.scheduler.unregister_worker_plugin
-        with contextlib.suppress(TimeoutError, OSError):
+        # A scheduler that was started again in between does not know the plugin: ValueError.
+        with contextlib.suppress(TimeoutError, OSError, ValueError):
             self.client.sync(forget, name=plugin, callback_timeout=_LEAVE_S)
 
     def close(self) -> None:
