@@ -69,14 +69,14 @@ def dask_configured(config: DaskConfig) -> AbstractContextManager[None]:
 
 ANY_PORT: Final = "127.0.0.1:0"
 DASHBOARD: Final = "127.0.0.1:8787"
-"""dask takes another port when this one is taken."""
+"""Where dask's page is looked for; any other port when this one is taken."""
 
 
 def scheduler_options(*, dashboard: bool) -> dict[str, Any]:
     """Give the options of a scheduler: its page on the loopback address, if at all."""
     return {
         "dashboard": dashboard,
-        "dashboard_address": DASHBOARD if dashboard else ANY_PORT,
+        "dashboard_address": DASHBOARD if dashboard and _is_free(DASHBOARD) else ANY_PORT,
     }
 
 
@@ -103,6 +103,16 @@ _ENVIRONMENT: Final = Lent(_read_environment, _write_environment)
 def environment_put_back() -> AbstractContextManager[None]:
     """Put back, in the end, what dask sets in the environment of this process for its workers."""
     return _ENVIRONMENT.changed(lambda before: before)
+
+
+def _is_free(address: str) -> bool:
+    host, _, port = address.partition(":")
+    with socket.socket() as tried:
+        try:
+            tried.bind((host, int(port)))
+        except OSError:
+            return False
+    return True
 
 
 def check_port(port: int | None) -> None:
