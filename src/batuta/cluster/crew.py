@@ -240,6 +240,8 @@ class Crew:
                 self._on_answer(worker, message)
 
     def _on_answer(self, worker: Worker, outcome: JobDone | JobFailed) -> None:
+        if worker.verdict is not None and worker.condemned == outcome.number:
+            return  # what it started was killed before it, and it took that for an end
         assignment = worker.answered(outcome.number)
         if assignment is None:
             return

@@ -1,6 +1,5 @@
 """The modes whose engine is dask, from what they share."""
 
-import contextlib
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -27,7 +26,7 @@ from batuta.errors import ConfigurationError
 
 LOG: Final = logging.getLogger(__name__)
 
-_LAST_WORDS_S: Final = 2.0
+_LAST_WORDS_S: Final = 10.0
 
 Event = tuple[float, Mapping[str, Any]]
 
@@ -151,10 +150,13 @@ def _take_last_lines(client: Any, logs: WorkerLogs) -> None:
     """Take what workers have not sent yet; those that do not answer say no more."""
     if client.status != "running":
         return
-    with contextlib.suppress(TimeoutError):
+    try:
         lines = client.sync(
             client.run, last_lines, client.id, on_error="ignore", callback_timeout=_LAST_WORDS_S
         )
-        for each in lines.values():
-            if each is not None:
-                logs.write(each)
+    except TimeoutError:
+        LOG.warning("the last lines that workers logged are lost: one of them does not answer")
+        return
+    for each in lines.values():
+        if each is not None:
+            logs.write(each)
