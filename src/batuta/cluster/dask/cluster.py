@@ -157,6 +157,6 @@ def _take_last_lines(client: Any, logs: WorkerLogs) -> None:
     except TimeoutError:
         LOG.warning("the last lines that workers logged are lost: one of them does not answer")
         return
-    for each in lines.values():
-        if each is not None:
+    for messages in lines.values():
+        for each in messages or ():
             logs.write(each)

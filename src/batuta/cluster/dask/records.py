@@ -36,6 +36,8 @@ class WorkerLogs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[Path, TextIO] = {}
+        self._numbers: dict[Path, int] = {}
+        """Of the last message of each worker: some come twice."""
         self._closed = False
 
     def on_message(self, event: tuple[float, Mapping[str, Any]]) -> None:
@@ -43,11 +45,16 @@ class WorkerLogs:
         self.write(event[1])
 
     def write(self, message: Mapping[str, Any]) -> None:
-        """Write the lines of one message; once closed, none."""
+        """Write the lines of one message, once; when closed, none."""
         if self._closed:
             return
         host = re.sub(r"[^A-Za-z0-9-]", "_", str(message["host"]))
-        stream = self._opened(self._folder / f"worker_{host}_{int(message['pid'])}.log")
+        path = self._folder / f"worker_{host}_{int(message['pid'])}.log"
+        number = int(message["number"])
+        if number <= self._numbers.get(path, 0):
+            return
+        self._numbers[path] = number
+        stream = self._opened(path)
         stream.write("\n".join(message["lines"]) + "\n")
         stream.flush()
 

@@ -1,6 +1,7 @@
 """What each dask worker of ours does besides running jobs: it finds modules, logs, measures."""
 
 import importlib
+import itertools
 import logging
 import os
 import signal
@@ -27,6 +28,8 @@ from batuta.cluster.worker import LOG_FORMAT
 
 _SEND_EVERY_MS: Final = 250
 _MEASURE_EVERY_MS: Final = 1000
+_ON_THEIR_WAY: Final = 4
+"""Messages that may not have come yet when a run ends: they are asked for again."""
 _MAX_LINES: Final = 1000
 """Lines sent at a time: a task that floods the log does not drown the scheduler."""
 
@@ -84,9 +87,9 @@ class BatutaPlugin(WorkerPlugin):
         callback.start()
         self._callbacks.append(callback)
 
-    def take_lines(self) -> dict[str, Any] | None:
-        """Give what was logged and not sent."""
-        return None if self._lines is None else self._lines.take()
+    def take_lines(self) -> list[dict[str, Any]]:
+        """Give what was logged and not sent, after what may still be on its way."""
+        return [] if self._lines is None else self._lines.take_last()
 
     def _leave_ctrl_c_to_the_main_process(self) -> None:
         """Ignore it: in a terminal it reaches all processes, and the main one decides."""
@@ -108,10 +111,10 @@ def plugin_name(run: str) -> str:
     return f"batuta-{run}"
 
 
-def last_lines(run: str, dask_worker: Worker) -> dict[str, Any] | None:
-    """Give what a worker has logged and not sent, if anything; run in the worker."""
+def last_lines(run: str, dask_worker: Worker) -> list[dict[str, Any]]:
+    """Give the messages of what a worker logged last; run in the worker."""
     plugin = dask_worker.plugins.get(plugin_name(run))
-    return plugin.take_lines() if isinstance(plugin, BatutaPlugin) else None
+    return plugin.take_lines() if isinstance(plugin, BatutaPlugin) else []
 
 
 def _extend_path(path: Sequence[str]) -> None:
@@ -127,6 +130,8 @@ class _Lines(logging.Handler):
         self._run = run
         self._kept: deque[str] = deque(maxlen=_MAX_LINES)
         self._dropped = 0
+        self._numbers = itertools.count(1)
+        self._sent: deque[dict[str, Any]] = deque(maxlen=_ON_THEIR_WAY)
         self.setFormatter(logging.Formatter(LOG_FORMAT))
         logging.getLogger().addHandler(self)
 
@@ -142,7 +147,13 @@ class _Lines(logging.Handler):
         """Send what was kept."""
         message = self.take()
         if message is not None:
+            self._sent.append(message)
             self._worker.log_event(self._run, message)
+
+    def take_last(self) -> list[dict[str, Any]]:
+        """Give the messages that were sent last, and one of what was kept since."""
+        message = self.take()
+        return [*self._sent, *([] if message is None else [message])]
 
     def take(self) -> dict[str, Any] | None:
         """Give what was kept, if anything, and keep it no longer."""
@@ -153,7 +164,7 @@ class _Lines(logging.Handler):
         if not lines:
             return None
         message = {"host": socket.gethostname(), "pid": os.getpid(), "lines": lines}
-        return {"told": Told.LINES.value, **message}
+        return {"told": Told.LINES.value, "number": next(self._numbers), **message}
 
     def close(self) -> None:
         """Send what is left, and log no more."""
