@@ -17,9 +17,6 @@ from tools.slurm import LocalSlurm
 
 DASK_MODES = ("local_dask", "dask", "slurm_dask", "pbs_dask")
 
-PBS_RESOURCES: dict[str, Any] = {}
-"""What the commands of PBS in front of Slurm need to be told: nothing more than PBS."""
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,7 +33,7 @@ def dask_configuration(mode: str, request: pytest.FixtureRequest) -> dict[str, A
         return {"mode": mode, "account": "observatory"}
     # The commands of PBS in front of Slurm write in the current folder, whatever they are told.
     request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
-    return {"mode": mode, **PBS_RESOURCES}
+    return {"mode": mode}
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,11 @@ def gate(tmp_path: Path) -> Gate:
 
 
 @pytest.fixture
-def aside() -> Iterator[ThreadPoolExecutor]:
-    """Computes while the test does something else."""
+def aside(gate: Gate) -> Iterator[ThreadPoolExecutor]:
+    """Computes while the test does something else; a test that fails leaves nothing waiting."""
     with ThreadPoolExecutor() as pool:
         yield pool
+        gate.open()
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import pytest
 
 from batuta.cluster.contract import WorkersThere
 from tests.cluster.dask.gated import at_once
-from tests.support.dask_clusters import PBS_RESOURCES, ROOT
+from tests.support.dask_clusters import ROOT
 from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm
 
 SLURM: dict[str, Any] = {"mode": "slurm_dask", "account": "observatory", "max_ram_per_worker": 500}
-PBS: dict[str, Any] = {"mode": "pbs_dask", "max_ram_per_worker": 500, **PBS_RESOURCES}
+PBS: dict[str, Any] = {"mode": "pbs_dask", "max_ram_per_worker": 500}
 
 ENDING_S = 15.0
 """How long jobs that are cancelled may take to end, on a loaded machine."""

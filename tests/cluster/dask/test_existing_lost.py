@@ -1,6 +1,5 @@
 """The machine of a scheduler that others run cannot be reached any more."""
 
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ def test_a_run_whose_scheduler_is_lost_ends_with_the_list_of_what_is_missing(
     conf = {"mode": "dask", "scheduler_address": address}
     run = aside.submit(play, tmp_path, conf, 4)
     gate.wait_for_begun(2)
-    with _signalled(_scheduler(), number):
+    with _signalled(_listening_at(address), number):
         error = run.exception(timeout=40)
     gate.open()
     assert isinstance(error, TilesFailedError)
@@ -60,9 +59,13 @@ def _signalled(process: psutil.Process, number: int) -> Iterator[None]:
         process.send_signal(signal.SIGCONT)
 
 
-def _scheduler() -> psutil.Process:
-    children = psutil.Process(os.getpid()).children()
-    (found,) = [each for each in children if "distributed.cli.dask_scheduler" in each.cmdline()]
+def _listening_at(address: str) -> psutil.Process:
+    port = int(address.rsplit(":", 1)[1])
+    (found,) = [
+        child
+        for child in psutil.Process().children()
+        if port in {each.laddr.port for each in child.net_connections() if each.status == "LISTEN"}
+    ]
     return found
 
 
