@@ -1,0 +1,1 @@
+"""What time and memory tasks take (seed 002): measured in workers, kept, summed up, shown."""

@@ -1,0 +1,22 @@
+"""Where the files of a profile are, in the output folder of its run."""
+
+from typing import Final
+
+SUMMARY_TEXT: Final = "profiling_summary.txt"
+"""Written at the end of every run, profiled or not."""
+SUMMARY_HTML: Final = "profiling_summary.html"
+FOLDER: Final = "profile"
+"""Where the rest is."""
+
+RUN_FILE: Final = "run.json"
+"""A `RunInfo`: written when the run starts, and again when it ends."""
+TASKS: Final = "tasks"
+"""``tasks-000001.parquet`` and so on while it runs; ``tasks.parquet`` once it has ended."""
+PLACES: Final = "places"
+"""The same: which task makes which tile."""
+LOOPS: Final = "loops"
+"""The same: each repetition of a task under `loop_testing`."""
+CPROFILE_FOLDER: Final = "cprofile"
+"""``*.prof``, as `pstats` reads them."""
+MEMRAY_FOLDER: Final = "memray"
+"""``*.bin``, as memray reads them."""
