@@ -60,3 +60,28 @@ class TaskRow(NamedTuple):
     after: tuple[int, ...]
     """Numbers of the tasks whose results it takes."""
     measure: Measure
+
+
+class LoopRow(NamedTuple):
+    """One repetition of a task, under loop_testing."""
+
+    task: int
+    name: str
+    worker: str
+    loop: int
+    """1 for the first."""
+    wall_s: float
+    held_bytes: int | None
+    """What its worker holds once its result is dropped; None for the last, whose result is kept."""
+
+
+class LeakRow(NamedTuple):
+    """A line of a repeated task that allocates what is never freed, as memray sees it."""
+
+    task: int
+    name: str
+    worker: str
+    file: str
+    line: int
+    function: str
+    bytes_per_loop: int

@@ -5,7 +5,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from batuta.profiling.rows import TaskRow
+from batuta.profiling.rows import LeakRow, LoopRow, TaskRow
 
 TASK_SCHEMA: Final = pa.schema(
     [
@@ -55,7 +55,20 @@ LOOP_SCHEMA: Final = pa.schema(
         ("held_bytes", pa.int64()),
     ]
 )
-"""A row for each repetition of a task: what its worker held after it."""
+"""A row for each repetition of a task: what its worker held after it; see `LoopRow`."""
+
+LEAK_SCHEMA: Final = pa.schema(
+    [
+        ("task", pa.int64()),
+        ("name", pa.string()),
+        ("worker", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int32()),
+        ("function", pa.string()),
+        ("bytes_per_loop", pa.int64()),
+    ]
+)
+"""A row for each line of a repeated task that allocates what is never freed; see `LeakRow`."""
 
 
 def task_table(rows: Sequence[TaskRow]) -> pa.Table:
@@ -76,6 +89,16 @@ def task_table(rows: Sequence[TaskRow]) -> pa.Table:
         ),
         TASK_SCHEMA,
     )
+
+
+def loop_table(rows: Sequence[LoopRow]) -> pa.Table:
+    """Give rows as a table of `LOOP_SCHEMA`."""
+    return _table(rows, LOOP_SCHEMA)
+
+
+def leak_table(rows: Sequence[LeakRow]) -> pa.Table:
+    """Give rows as a table of `LEAK_SCHEMA`."""
+    return _table(rows, LEAK_SCHEMA)
 
 
 def _table(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:

@@ -1,0 +1,96 @@
+"""What calls tasks, and looks at them while they run: the seam between profilers and workers.
+
+Workers import it: a profiler is imported only where it is asked for.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from batuta.profiling.options import ProfileOptions
+from batuta.profiling.rows import LeakRow, LoopRow, WorkerId
+
+OpenCall: TypeAlias = Callable[[], tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]]
+"""Reads the call of a task: each time anew, so that its arguments are as they were declared."""
+
+
+class CallLabel(NamedTuple):
+    """Which attempt at which task is called."""
+
+    number: int
+    """Of the task in the run, as in `TaskRow`."""
+    name: str
+    attempt: int
+    """1 for the first."""
+
+
+class Caller(Protocol):
+    """Calls the tasks of one process; several threads may ask it."""
+
+    def call(self, task: CallLabel, opened: OpenCall) -> Any:
+        """Run a task and give its value, or raise what it raises, unchanged."""
+
+    def flush(self) -> None:
+        """Deliver all that was taken until now.
+
+        To be called when the worker has nothing to do next, and before it ends.
+        """
+
+
+class Deliver(Protocol):
+    """Takes what a caller gives to where the profile is kept."""
+
+    def draft(self, folder: str, name: str) -> Path:
+        """Give a path to write a file to before it is handed over, that no other process uses.
+
+        What a killed process leaves there is for the maker of this object to find or remove.
+        """
+
+    def file(self, folder: str, name: str, path: Path) -> None:
+        """Hand over a finished file; one of that name is replaced.
+
+        Parameters
+        ----------
+        folder : str
+            `layout.CPROFILE_FOLDER` or `layout.MEMRAY_FOLDER`.
+        name : str
+            Of letters, digits, dots, dashes and underscores.
+        path : path
+            The file, as `draft` named it: it is moved or removed.
+        """
+
+    def loops(self, rows: list[LoopRow]) -> None:
+        """Hand over the repetitions of a task."""
+
+    def leaks(self, rows: list[LeakRow]) -> None:
+        """Hand over the lines of a task that allocate what is not freed."""
+
+
+class PlainCaller:
+    """Calls tasks, and nothing else."""
+
+    def call(self, task: CallLabel, opened: OpenCall) -> Any:  # noqa: ARG002 - as a Caller is asked
+        """Run a task and give its value."""
+        function, args, kwargs = opened()
+        return function(*args, **kwargs)
+
+    def flush(self) -> None:
+        """Nothing was taken."""
+
+
+def make_caller(options: ProfileOptions | None, worker: WorkerId, deliver: Deliver) -> Caller:
+    """Make what calls the tasks of a process.
+
+    Parameters
+    ----------
+    options : ProfileOptions or None
+        How tasks are profiled; None where they are not.
+    worker : WorkerId
+        This process.
+    deliver : Deliver
+        Takes what is found.
+    """
+    del worker, deliver
+    if options is None or (options.mode == "cars_profiling" and options.loops == 1):
+        return PlainCaller()
+    raise NotImplementedError
