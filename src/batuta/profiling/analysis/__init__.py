@@ -1,0 +1,1 @@
+"""What the measures of a run tell: pure functions over its tables."""

@@ -1,0 +1,215 @@
+"""Reading profiles: of runs that ended, that were killed, and what is none."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batuta.errors import ConfigurationError
+from batuta.profiling.layout import FOLDER
+from batuta.profiling.reading import read_profile, with_tiles
+from batuta.profiling.run_info import RunState
+from batuta.profiling.tables import PLACE_SCHEMA, PROFILE_SCHEMA
+from tests.profiling.made import BEGIN_S, MadeProfile, Work, made_run, played, table
+
+CHAINS = [
+    Work(name="read"),
+    Work(name="match", after=[0], tile=("disparity", 0, 0)),
+    Work(name="read"),
+    Work(name="match", after=[2], tile=("disparity", 0, 1)),
+]
+
+
+def tiles_of(joined: pa.Table) -> list[tuple[str, int, int] | None]:
+    return [
+        None if row["dataset"] is None else (row["dataset"], row["row"], row["col"])
+        for row in joined.to_pylist()
+    ]
+
+
+@pytest.mark.parametrize("inside", ["", FOLDER])
+def test_a_profile_is_read_from_the_output_folder_or_from_its_own(
+    tmp_path: Path, inside: str
+) -> None:
+    played(CHAINS).write(tmp_path)
+    profile = read_profile(tmp_path / inside)
+    assert profile.folder == tmp_path
+    assert profile.run.state is RunState.DONE
+    assert profile.tasks.schema.equals(PROFILE_SCHEMA)
+    assert profile.tasks["name"].to_pylist() == ["read", "match", "read", "match"]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_parts_of_a_killed_run_give_the_same_table_as_its_end_would(
+    tmp_path: Path, parts: int
+) -> None:
+    made = played(CHAINS)
+    ended = read_profile(made.write(tmp_path / "ended"))
+    killed = read_profile(made.write(tmp_path / "killed", parts=parts))
+    assert killed.tasks.equals(ended.tasks)
+
+
+def test_a_run_killed_before_its_first_task_ended_has_an_empty_profile(tmp_path: Path) -> None:
+    MadeProfile(made_run(state="running", ended_s=None)).write(tmp_path, parts=1)
+    profile = read_profile(tmp_path)
+    assert profile.tasks.num_rows == 0
+    assert profile.loops.num_rows == 0
+
+
+def test_a_task_gets_the_tile_that_it_leads_to() -> None:
+    made = played(CHAINS)
+    joined = with_tiles(made.task_table(), made.place_table())
+    assert tiles_of(joined) == [("disparity", 0, 0)] * 2 + [("disparity", 0, 1)] * 2
+
+
+def test_a_shared_task_gets_the_first_tile_in_the_order_of_places() -> None:
+    shared = [
+        Work(name="model"),
+        Work(after=[0], tile=("dsm", 0, 0)),
+        Work(after=[0], tile=("dsm", 0, 1)),
+    ]
+    made = played(shared)
+    made.places.reverse()
+    joined = with_tiles(made.task_table(), made.place_table())
+    assert tiles_of(joined)[0] == ("dsm", 0, 1)
+
+
+def test_a_task_that_leads_to_a_tile_through_another_counts_where_it_is_nearest() -> None:
+    works = [
+        Work(),
+        Work(after=[0], tile=("matches", 0, 0)),
+        Work(after=[1], tile=("dsm", 0, 0)),
+    ]
+    made = played(works)
+    made.places.reverse()
+    joined = with_tiles(made.task_table(), made.place_table())
+    assert tiles_of(joined) == [("matches", 0, 0), ("matches", 0, 0), ("dsm", 0, 0)]
+
+
+def test_every_attempt_at_a_task_has_its_tile_and_rows_keep_their_order() -> None:
+    works = [Work(outcomes=["failed", "done"], tile=("dsm", 2, 3)), Work(tile=("dsm", 0, 0))]
+    made = played(works)
+    joined = with_tiles(made.task_table(), made.place_table())
+    assert tiles_of(joined) == [("dsm", 2, 3), ("dsm", 2, 3), ("dsm", 0, 0)]
+    assert joined["attempt"].to_pylist() == [1, 2, 1]
+
+
+def test_a_task_whose_tile_is_not_known_yet_has_none() -> None:
+    made = played([Work(), Work(after=[0])])
+    places = table([(7, "dsm", 0, 0)], PLACE_SCHEMA)
+    assert tiles_of(with_tiles(made.task_table(), places)) == [None, None]
+
+
+def test_what_a_task_takes_of_tasks_that_did_not_run_is_passed_over() -> None:
+    made = MadeProfile()
+    made.add(Work(after=[3, 40], tile=("dsm", 0, 0)), task=7)
+    made.add(Work(), task=3)
+    assert tiles_of(with_tiles(made.task_table(), made.place_table())) == [("dsm", 0, 0)] * 2
+
+
+def test_a_table_cut_out_of_a_larger_one_is_joined_as_any_other() -> None:
+    made = played(CHAINS)
+    joined = with_tiles(made.task_table().slice(2), made.place_table())
+    assert tiles_of(joined) == [("disparity", 0, 1)] * 2
+
+
+def test_memory_of_workers_is_read_within_the_run_and_up_to_a_broken_last_row(
+    tmp_path: Path,
+) -> None:
+    played(CHAINS, ended_s=BEGIN_S + 10).write(tmp_path)
+    header = (
+        "time,worker,host,pid,tasks_running,tasks_waiting,results_held,"
+        "results_bytes,spilled_bytes,process_bytes"
+    )
+    lines = [
+        "2027-01-15T07:59:00.000+00:00,w,north,7,1,0,0,0,0,11",  # of an earlier run
+        "2027-01-15T08:00:01.500+00:00,w,north,7,1,0,0,0,0,22",
+        "2027-01-15T08:00:02",
+    ]
+    (tmp_path / "workers_memory.csv").write_text("\n".join([header, *lines]))
+    memory = read_profile(tmp_path).memory
+    assert memory["process_bytes"].tolist() == [22]
+    assert memory["time_s"].tolist() == [BEGIN_S + 1.5]
+
+
+@pytest.mark.parametrize("content", ["", "time,worker,host,pid,process_bytes\n"])
+def test_a_record_of_memory_without_rows_is_none(tmp_path: Path, content: str) -> None:
+    played(CHAINS).write(tmp_path)
+    (tmp_path / "workers_memory.csv").write_text(content)
+    assert len(read_profile(tmp_path).memory) == 0
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere: no such folder"):
+        read_profile(tmp_path / "nowhere")
+
+
+def test_a_folder_without_a_profile_is_named_with_what_writes_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no profile there .*`profiling`"):
+        read_profile(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("run.json", "{"),
+        ("run.json", '{"state": "done"}'),
+        ("tasks.parquet", "PAR1 but no table"),
+        ("tasks.parquet", ""),
+    ],
+)
+def test_a_garbled_file_is_one_line_that_names_it(tmp_path: Path, file: str, content: str) -> None:
+    path = played(CHAINS).write(tmp_path) / FOLDER / file
+    path.write_text(content)
+    with pytest.raises(ConfigurationError) as caught:
+        read_profile(tmp_path)
+    (line,) = str(caught.value).splitlines()
+    assert str(path) in line
+
+
+def test_a_truncated_table_is_named(tmp_path: Path) -> None:
+    path = played(CHAINS * 50).write(tmp_path) / FOLDER / "tasks.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + whole[-8:])
+    with pytest.raises(ConfigurationError, match=r"tasks\.parquet: not a table of a profile"):
+        read_profile(tmp_path)
+
+
+def test_a_table_without_a_column_is_named(tmp_path: Path) -> None:
+    path = played(CHAINS).write(tmp_path) / FOLDER / "tasks.parquet"
+    pq.write_table(pq.read_table(path).drop(["wall_s"]), path)
+    with pytest.raises(ConfigurationError, match=r"tasks\.parquet: not a table of a profile"):
+        read_profile(tmp_path)
+
+
+def test_a_tile_outside_every_possible_grid_is_refused(tmp_path: Path) -> None:
+    played([Work(tile=("dsm", -1, 0))]).write(tmp_path)
+    with pytest.raises(ConfigurationError, match="garbled"):
+        read_profile(tmp_path)
+
+
+def test_a_garbled_record_of_memory_is_named(tmp_path: Path) -> None:
+    played(CHAINS).write(tmp_path)
+    (tmp_path / "workers_memory.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ConfigurationError, match=r"workers_memory\.csv"):
+        read_profile(tmp_path)
+
+
+def test_parts_that_give_way_to_the_final_table_while_they_are_read_are_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = played(CHAINS)
+    made.write(tmp_path / "ended")
+    made.write(tmp_path, parts=2)
+    opened = pq.ParquetFile
+
+    def ended_meanwhile(path: Path) -> pq.ParquetFile:
+        if path.name == "tasks-000002.parquet":
+            shutil.copy(tmp_path / "ended" / FOLDER / "tasks.parquet", path.parent)
+            path.unlink()
+        return opened(path)
+
+    monkeypatch.setattr(pq, "ParquetFile", ended_meanwhile)
+    assert read_profile(tmp_path).tasks.num_rows == len(CHAINS)
