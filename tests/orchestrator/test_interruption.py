@@ -13,6 +13,8 @@ import psutil
 import pytest
 
 from batuta.cluster.store import ResultStore, shared_memory_folder
+from batuta.datasets import CarsDataset, CarsDict
+from batuta.orchestrator import Orchestrator
 from tests.support.waiting import eventually_sync
 
 
@@ -72,3 +74,19 @@ def test_killed_its_workers_end_and_the_next_run_removes_what_it_left(
     for parent in (tmp_path / "tmp_save_disk", None):
         ResultStore(parent).close()
     assert not [path for path in temporary_files(tmp_path) if not path.name.startswith(".endless")]
+
+
+def test_an_interruption_while_a_file_is_opened_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "glob", interrupted)  # the workspace is there, the file is not
+    dataset = CarsDataset("dict", name="opened")
+    dataset.create_grid(1, 1, 1, 1)
+    dataset[0, 0] = CarsDict({"value": 1})
+    with pytest.raises(KeyboardInterrupt), Orchestrator({"mode": "sequential"}, tmp_path) as run:
+        run.add_to_save_lists(tmp_path / "opened.json", "", dataset)
+    monkeypatch.undo()
+    assert not list(tmp_path.glob(".*"))

@@ -13,6 +13,7 @@ import xarray as xr
 
 from batuta.cluster.raised import describe
 from batuta.datasets import Descriptor, SaveOptions, TileError
+from batuta.datasets.durable import remove, workspace_of
 from batuta.orchestrator.contract import Readable, SavedDataset
 from batuta.orchestrator.manifest import Manifest
 
@@ -76,6 +77,8 @@ class OutputFile:
         self.manifest = Manifest.of(spec.file_name, dataset_name, spec.tag, dataset)
         self.found: Sequence[Path] = ()
         """The final files of an earlier run that ended, to be left as they are."""
+        self._opening = False
+        """Whether what it is made in may be there."""
         self._warned = False
         self._closed = False
 
@@ -121,6 +124,8 @@ class OutputFile:
         try:
             if self.descriptor is not None:
                 _close(self.descriptor, ending)
+            elif self._opening and ending is Ending.ABANDONED:
+                remove(workspace_of(Path(self.spec.file_name)))  # interrupted while it was opened
             if final:
                 self.manifest.end(self.files(), replacing=ending is not Ending.SALVAGED)
             closed = True
@@ -148,6 +153,7 @@ class OutputFile:
     def _opened(self, tile: Any) -> Descriptor:
         if self.descriptor is None:
             self.manifest.write(ended=False)
+            self._opening = True
             self.descriptor = self._generated(tile)
         return self.descriptor
 
