@@ -65,7 +65,8 @@ class Progress(BaseModel):
 class Processing(BaseModel):
     """One processing's record, as in REST bodies and ``activity.*`` events.
 
-    Times are UTC. `error` is one line that says what failed, and why.
+    Times are UTC. `error` is one line that says what failed, and why. `profile` tells where the
+    profile of its last attempt is kept; None where there is none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -79,6 +80,7 @@ class Processing(BaseModel):
     error: Text | None = None
     started: datetime | None = None
     ended: datetime | None = None
+    profile: Text | None = None
 
 
 def utc_now() -> datetime:

@@ -37,7 +37,8 @@ class ProductVersion(BaseModel):
 class PipelineProcessing(Processing):
     """A processing's record at a pipeline.
 
-    `inputs` and `outputs` are what it used and archived, `log` the address of its log.
+    `inputs` and `outputs` are what it used and archived, `log` and `profile` the paths of its log
+    and of its profile.
     """
 
     provider: str

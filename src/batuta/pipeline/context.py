@@ -1,15 +1,17 @@
 """What a product's function is given: its inputs, a folder to write in, a voice."""
 
+import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batuta.errors import BatutaError
 from batuta.pipeline.declaration import ProductSpec
+from batuta.pipeline.kept import note_orchestrator
 
 if TYPE_CHECKING:
     from batuta.orchestrator import Orchestrator
@@ -62,6 +64,7 @@ class Context:
         self._spec = spec
         self._inputs = inputs
         self._progress = _Throttle(tell)
+        self._default_folders = _default_folders(place.work_dir)
 
     def input(self, name: str) -> Path:
         """Return the latest version of the product `name` of this observation, as a file.
@@ -131,12 +134,15 @@ class Context:
     ) -> "Orchestrator":
         """Open an `Orchestrator` that works in `work_dir` and whose tiles are this progress.
 
+        Its profile is kept with the processing, however that ends.
+
         Parameters
         ----------
         orchestrator_conf : mapping, optional
             As `Orchestrator` takes it (seed 002).
         out_dir : str or Path, optional
-            ``<work_dir>/orchestrator`` by default.
+            ``<work_dir>/orchestrator`` by default, ``orchestrator-2`` for a second one, and so on.
+            Its profile is called after it.
         **options
             Handed over to `Orchestrator`.
         """
@@ -144,7 +150,8 @@ class Context:
         from batuta.orchestrator import Orchestrator  # noqa: PLC0415
         from batuta.pipeline.tiles import TileProgress  # noqa: PLC0415
 
-        folder = Path(out_dir) if out_dir is not None else self.work_dir / "orchestrator"
+        folder = Path(out_dir) if out_dir is not None else next(self._default_folders)
+        note_orchestrator(self.work_dir, folder)
         observers = (*options.pop("observers", ()), TileProgress(self.progress))
         return Orchestrator(orchestrator_conf, out_dir=folder, observers=observers, **options)
 
@@ -154,6 +161,12 @@ class Context:
             raise PipelineError(
                 f"{kind} {name!r}: not declared by {self.product} (declared: {known})"
             )
+
+
+def _default_folders(work_dir: Path) -> Iterator[Path]:
+    yield work_dir / "orchestrator"
+    for number in itertools.count(2):
+        yield work_dir / f"orchestrator-{number}"
 
 
 class _Throttle:

@@ -24,6 +24,7 @@ from batuta.messaging import Progress
 from batuta.pipeline.bodies import MESSAGE, Entered, Outcome, Progressed
 from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.fates import fate
+from batuta.pipeline.kept import Shelf, put_away
 from batuta.pipeline.runner import Job
 from batuta.pipeline.warden import RUN_VARIABLE, Task, keep
 
@@ -51,7 +52,7 @@ class Workshop:
     specs : mapping
         What can be made, by name.
     folder : Path
-        Holds their work folders and their logs.
+        Holds their work folders, and what is kept of them.
     sdb_url, token : str
         The product database.
     """
@@ -61,9 +62,10 @@ class Workshop:
     sdb_url: str
     token: str | None = None
 
-    def log_path(self, key: str) -> Path:
-        """Log of a processing."""
-        return self.folder / "logs" / f"{key}.log"
+    @property
+    def shelf(self) -> Shelf:
+        """Where what is kept of them is."""
+        return Shelf(self.folder)
 
     def work_dir(self, job: Job) -> Path:
         """Work folder of a run."""
@@ -88,7 +90,7 @@ class ProcessRunner:
         finally:
             # Its warden has removed it, unless it was killed.
             if work_dir.exists():
-                await _undisturbed(asyncio.to_thread(shutil.rmtree, work_dir, ignore_errors=True))
+                await _undisturbed(asyncio.to_thread(_put_away, work_dir, self._workshop.shelf))
 
     async def _run(self, task: Task, told: Callable[[Progress], None]) -> Outcome:
         kept = await self._starter.start(task)
@@ -105,7 +107,8 @@ class ProcessRunner:
             sdb_url=self._workshop.sdb_url,
             token=self._workshop.token,
             work_dir=work_dir,
-            log_path=self._workshop.log_path(job.key),
+            log_path=self._workshop.shelf.log(job.key),
+            profiles=self._workshop.shelf.profiles(job.run),
         )
 
 
@@ -128,7 +131,7 @@ def open_process_runner(workshop: Workshop, module: str | None) -> Iterator[Proc
     folder = workshop.folder
     for each in (folder, folder / "logs"):
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sweep(folder / "work")
+    sweep(folder / "work", workshop.shelf)
     announce_preload(module)
     starter = _Starter()
     try:
@@ -138,17 +141,24 @@ def open_process_runner(workshop: Workshop, module: str | None) -> Iterator[Proc
         starter.close()
 
 
-def sweep(work: Path) -> None:
-    """Kill what is left of the runs whose folders are in `work`, and remove these."""
+def sweep(work: Path, shelf: Shelf) -> None:
+    """Kill what is left of the runs whose folders are in `work`, and put these away."""
     work.mkdir(exist_ok=True, mode=0o700)
     runs = {folder.name for folder in work.iterdir()}
     if runs:
         _kill_left_behind(runs)
     for run in runs:
-        # The warden of a service that has just died may be removing it too.
-        shutil.rmtree(work / run, ignore_errors=True)
+        # The warden of a service that has just died may be doing it too.
+        _put_away(work / run, shelf)
         if (work / run).exists():
             shutil.rmtree(work / run)
+
+
+def _put_away(work_dir: Path, shelf: Shelf) -> None:
+    try:
+        put_away(work_dir, shelf.profiles(work_dir.name))
+    except OSError as exc:
+        LOG.warning("run %s: its profile could not be kept: %s", work_dir.name, exc)
 
 
 def announce_preload(module: str | None) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from batuta import __version__
 from batuta.messaging import Bus, ServiceStatus, connect
 from batuta.pipeline.bodies import PipelineProcessing
+from batuta.pipeline.kept import Shelf
 from batuta.pipeline.routes import Routes
 from batuta.pipeline.runner import Runner
 from batuta.pipeline.scheduler import Offer, Rules, Scheduler
@@ -26,7 +27,7 @@ from batuta.service.committer import Committer
 from batuta.service.database import open_database
 from batuta.service.folders import own_folder
 
-LOGS_SWEPT_EVERY_S: Final = 3600.0
+SWEPT_EVERY_S: Final = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +42,17 @@ class Plan:
         What may be asked for.
     runner : Runner
         What carries it out.
-    log_path : callable or None
-        Where logs are, by key.
+    shelf : Shelf or None
+        Where logs and profiles are; None where none are kept.
     keep_s : float
-        How long the log of an ended processing is kept, in seconds.
+        How long the log and the profile of an ended processing are kept, in seconds.
     """
 
     name: str
     description: str
     offers: Mapping[str, Offer]
     runner: Runner
-    log_path: Callable[[str], Path] | None = None
+    shelf: Shelf | None = None
     keep_s: float = WEEK_S
 
     @property
@@ -114,9 +115,10 @@ class ProcessingsService:
             max_concurrent=settings.max_concurrent,
             max_queued=settings.max_queued,
         )
-        self.scheduler = Scheduler(rules, store, plan.runner, self._tell)
+        self.scheduler = Scheduler(rules, store, plan.runner, self._tell, plan.shelf)
         self.app = self._create_app(settings)
-        Routes(self.scheduler, store, settings.root_path, plan.log_path).add_to(self.app)
+        self._routes = Routes(self.scheduler, store, settings.root_path, plan.shelf)
+        self._routes.add_to(self.app)
 
     def status(self, provider: str) -> ServiceStatus:
         """What a provider says of itself."""
@@ -136,7 +138,7 @@ class ProcessingsService:
             for reporter in self._reporters.values():
                 group.create_task(reporter.run())
             group.create_task(self.scheduler.run())
-            group.create_task(self._sweep_logs())
+            group.create_task(self._sweep())
 
     def _create_app(self, settings: ProcessingsSettings) -> FastAPI:
         return create_app(
@@ -153,18 +155,18 @@ class ProcessingsService:
     def _tell(self, record: PipelineProcessing) -> None:
         reporter = self._reporters.get(record.provider)
         if reporter is not None:  # a graph that has changed since may know it no more
-            reporter.report(record)
+            reporter.report(self._routes.shown(record))
 
-    async def _sweep_logs(self) -> None:
-        """Remove the logs of processings that ended long ago."""
-        log_path = self._plan.log_path
-        while log_path is not None:
-            keys = await self._store.outdated_logs(time.time() - self._plan.keep_s)
-            await asyncio.to_thread(_remove, [log_path(key) for key in keys])
-            await self._store.forget_logs(keys)
-            await asyncio.sleep(LOGS_SWEPT_EVERY_S)
+    async def _sweep(self) -> None:
+        """Remove the logs and profiles of processings that ended long ago."""
+        shelf = self._plan.shelf
+        while shelf is not None:
+            keys = await self._store.outdated(time.time() - self._plan.keep_s)
+            await asyncio.to_thread(_remove, shelf, keys)
+            await self._store.forget(keys)
+            await asyncio.sleep(SWEPT_EVERY_S)
 
 
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
+def _remove(shelf: Shelf, keys: Iterable[str]) -> None:
+    for key in keys:
+        shelf.remove(key)

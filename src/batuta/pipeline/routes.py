@@ -1,9 +1,7 @@
 """The REST interface of a pipeline, the same for all (seed 003)."""
 
 import asyncio
-from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
@@ -14,6 +12,8 @@ from pydantic import ValidationError
 
 from batuta.messaging import ProcessingState
 from batuta.pipeline.bodies import PipelineProcessing, ProcessingRequest
+from batuta.pipeline.kept import Shelf
+from batuta.pipeline.profile_routes import ProfileRoutes
 from batuta.pipeline.scheduler import Scheduler
 from batuta.pipeline.store import Selection, Store, Stored
 from batuta.service.database import DatabaseError
@@ -33,8 +33,8 @@ class Routes:
         What carries them out, and where they are recorded.
     root_path : str
         What the paths start with.
-    log_path : callable or None
-        Where the log of a processing is, by its key; None where none is kept.
+    shelf : Shelf or None
+        Where logs and profiles are; None where none are kept.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Routes:
         scheduler: Scheduler,
         store: Store,
         root_path: str,
-        log_path: Callable[[str], Path] | None,
+        shelf: Shelf | None,
     ) -> None:
         self._scheduler = scheduler
         self._store = store
         self._root = root_path
-        self._log_path = log_path
+        self._shelf = shelf
 
     def add_to(self, app: FastAPI) -> None:
         """Serve under the root path, and health and metrics there too."""
@@ -69,6 +69,7 @@ class Routes:
             methods=["GET"],
             response_class=PlainTextResponse,
         )
+        ProfileRoutes(self._stored, self._shelf).add_to(router)
         app.add_exception_handler(DatabaseError, _on_database_error)
         common = [route for route in app.routes if isinstance(route, APIRoute)]
         app.include_router(router)
@@ -86,7 +87,7 @@ class Routes:
         record, started = await self._scheduler.submit(await _asked(request))
         response.status_code = HTTPStatus.ACCEPTED if started else HTTPStatus.OK
         response.headers["Location"] = str(request.url_for("get", processing_id=record.id))
-        return self._shown(record)
+        return self.shown(record)
 
     async def list_page(
         self,
@@ -100,39 +101,41 @@ class Routes:
         records, following = await self._store.page(
             Selection(state=state, product=product, obs_id=obs_id, before=cursor, limit=limit)
         )
-        items = [self._shown(self._scheduler.current(record)) for record in records]
+        items = [self.shown(self._scheduler.current(record)) for record in records]
         return Page(items=items, next=None if following is None else str(following))
 
     async def get(self, processing_id: str) -> PipelineProcessing:
         """Tell how far a processing is."""
         stored = await self._stored(processing_id)
-        return self._shown(self._scheduler.current(stored.record))
+        return self.shown(self._scheduler.current(stored.record))
 
     async def cancel(self, processing_id: str) -> PipelineProcessing:
         """Cancel a processing: kill all that it started; one that has ended stays as it is."""
         record = await self._scheduler.cancel(processing_id)
         if record is None:
             raise _unknown(processing_id)
-        return self._shown(record)
+        return self.shown(record)
 
     async def log(self, processing_id: str) -> PlainTextResponse:
         """Give what a processing has written so far, and its log messages."""
         stored = await self._stored(processing_id)
-        if self._log_path is None or not stored.log_kept:
+        if self._shelf is None or not stored.log_kept:
             raise ProblemError(
                 HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: its log is not kept"
             )
-        path = self._log_path(stored.key)
+        path = self._shelf.log(stored.key)
         if not await asyncio.to_thread(path.exists):
             return PlainTextResponse("")
         # Read now, as a whole: it may grow while it is sent.
         return PlainTextResponse(await asyncio.to_thread(path.read_bytes))
 
-    def _shown(self, record: PipelineProcessing) -> PipelineProcessing:
-        if self._log_path is None:
+    def shown(self, record: PipelineProcessing) -> PipelineProcessing:
+        """Return a record as it is shown, with the paths of what is kept."""
+        if self._shelf is None:
             return record
         log = f"{self._root}/processing/{record.id}/log"
-        return record.model_copy(update={"log": log})
+        profile = record.profile and f"{self._root}{record.profile}"
+        return record.model_copy(update={"log": log, "profile": profile})
 
     async def _stored(self, processing_id: str) -> Stored:
         stored = await self._store.find(processing_id)

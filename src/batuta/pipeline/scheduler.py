@@ -10,6 +10,7 @@ from typing import Final
 
 from batuta.messaging import ProcessingState, Progress
 from batuta.pipeline.bodies import Outcome, PipelineProcessing, ProcessingRequest
+from batuta.pipeline.kept import Shelf
 from batuta.pipeline.metrics import Metrics
 from batuta.pipeline.runner import Job, Runner
 from batuta.pipeline.store import Store, Stored
@@ -52,6 +53,8 @@ class Scheduler:
         Carries it out.
     tell : callable
         Is told each state and each progress.
+    shelf : Shelf or None
+        Where the profiles of runs are found once these have ended.
     """
 
     def __init__(
@@ -60,11 +63,13 @@ class Scheduler:
         store: Store,
         runner: Runner,
         tell: Callable[[PipelineProcessing], None],
+        shelf: Shelf | None = None,
     ) -> None:
         self._rules = rules
         self._store = store
         self._runner = runner
         self._tell = tell
+        self._shelf = shelf
         self._queue = _Queue()
         self._being_added = 0
         self._running: dict[str, _Run] = {}
@@ -106,7 +111,10 @@ class Scheduler:
             if stored.record.state is ProcessingState.QUEUED:
                 self._enqueue(stored)
             else:
-                self._tell(stored.record)
+                # Its last run may have left a profile, as any that is killed.
+                profiled = self._has_profile(stored.job)
+                ended = await self._store.profiled(stored.record.id) if profiled else stored
+                self._tell(ended.record)
 
     async def run(self) -> None:
         """Carry out what is queued, until cancelled; then stop what runs, to be run again."""
@@ -163,7 +171,7 @@ class Scheduler:
             self._tell(run.record)
             self.metrics.started(run.record, time.monotonic() - since)
             state, outcome = await self._outcome(run, stored.job)
-            await self._end(run.record, state, outcome)
+            await self._end(run.record, state, outcome, profiled=self._has_profile(stored.job))
         except asyncio.CancelledError:
             self._tell((await self._store.put_back(run.record.id)).record)
             raise
@@ -192,10 +200,18 @@ class Scheduler:
             return ProcessingState.CANCELLED, _CANCELLED
         return ProcessingState.FAILED if outcome.error else ProcessingState.SUCCEEDED, outcome
 
+    def _has_profile(self, job: Job) -> bool:
+        return self._shelf is not None and self._shelf.has_profiles(job.run)
+
     async def _end(
-        self, record: PipelineProcessing, state: ProcessingState, outcome: Outcome
+        self,
+        record: PipelineProcessing,
+        state: ProcessingState,
+        outcome: Outcome,
+        *,
+        profiled: bool = False,
     ) -> None:
-        stored = await self._store.ended(record.id, state, outcome, record.progress)
+        stored = await self._store.ended(record, state, outcome, profiled=profiled)
         self.metrics.ended(stored.record)
         self._tell(stored.record)
 

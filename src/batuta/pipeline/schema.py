@@ -32,6 +32,7 @@ processings = sa.Table(
     sa.Column("started", sa.Float),
     sa.Column("ended", sa.Float),
     sa.Column("log_kept", sa.Boolean, nullable=False),
+    sa.Column("profile_kept", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("pipeline_by_state", "state", "number"),
     sa.Index("pipeline_by_obs_id", "obs_id", "number"),
 )

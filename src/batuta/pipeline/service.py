@@ -58,7 +58,7 @@ async def open_pipeline(
             description=_description(pipeline),
             offers=offers,
             runner=runner,
-            log_path=workshop.log_path,
+            shelf=workshop.shelf,
             keep_s=settings.keep_s,
         )
         async with open_service(settings, url, plan) as service:

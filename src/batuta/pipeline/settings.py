@@ -53,5 +53,7 @@ class PipelineSettings(ProcessingsSettings):
     """Settings of a pipeline; see the fields' descriptions."""
 
     keep_s: float = Field(
-        WEEK_S, ge=0, description="How long the log of an ended processing is kept, in seconds."
+        WEEK_S,
+        ge=0,
+        description="How long the log and the profile of an ended processing are kept, in seconds.",
     )

@@ -89,19 +89,25 @@ class Store:
         return await self._set(processing_id, {**values, "runs": _C.runs + 1})
 
     async def ended(
-        self, processing_id: str, state: ProcessingState, outcome: Outcome, progress: Progress
+        self,
+        record: PipelineProcessing,
+        state: ProcessingState,
+        outcome: Outcome,
+        *,
+        profiled: bool,
     ) -> Stored:
-        """Record the end of a run."""
+        """Record the end of a processing, with the progress of `record`."""
         return await self._set(
-            processing_id,
+            record.id,
             {
                 "state": state.value,
                 "error": outcome.error,
                 "inputs": [each.model_dump() for each in outcome.inputs],
                 "outputs": [each.model_dump() for each in outcome.outputs],
-                "done": progress.done,
-                "total": progress.total,
+                "done": record.progress.done,
+                "total": record.progress.total,
                 "ended": time.time(),
+                "profile_kept": profiled,
             },
         )
 
@@ -124,13 +130,18 @@ class Store:
         """Return processings and the cursor of those that follow."""
         return await asyncio.to_thread(self._page, selection)
 
-    async def outdated_logs(self, before: float) -> list[str]:
-        """Keys of the logs kept of processings that ended before a time, in seconds."""
-        return await asyncio.to_thread(self._outdated_logs, before)
+    async def profiled(self, processing_id: str) -> Stored:
+        """Record that the profile of a processing that has ended is kept."""
+        return await self._set(processing_id, {"profile_kept": True})
 
-    async def forget_logs(self, keys: Sequence[str]) -> None:
-        """Record that the logs of `keys` are kept no more."""
-        change = sa.update(processings).where(_C.key.in_(keys)).values(log_kept=False)
+    async def outdated(self, before: float) -> list[str]:
+        """Keys of what is kept of processings that ended before a time, in seconds."""
+        return await asyncio.to_thread(self._outdated, before)
+
+    async def forget(self, keys: Sequence[str]) -> None:
+        """Record that the logs and profiles of `keys` are kept no more."""
+        change = sa.update(processings).where(_C.key.in_(keys))
+        change = change.values(log_kept=False, profile_kept=False)
         await self._commit(lambda db: db.execute(change) and None)
 
     async def _commit(self, write: Callable[[sa.Connection], T]) -> T:
@@ -168,7 +179,7 @@ class Store:
         rows = rows[: selection.limit]
         return [_stored(row).record for row in rows], rows[-1].number if more else None
 
-    def _outdated_logs(self, before: float) -> list[str]:
+    def _outdated(self, before: float) -> list[str]:
         query = sa.select(_C.key).where(
             self._own, _C.log_kept, _C.state.in_(_ENDED), _C.ended < before
         )
@@ -226,6 +237,7 @@ _FRESH: Final[dict[str, Any]] = {
     "started": None,
     "ended": None,
     "log_kept": True,
+    "profile_kept": False,
 }
 
 
@@ -264,6 +276,7 @@ def _stored(row: sa.Row[Any]) -> Stored:
         provider=row.provider,
         inputs=row.inputs,
         outputs=row.outputs,
+        profile=f"/processing/{row.id}/profile" if row.profile_kept else None,
     )
     return Stored(record, row.key, row.runs, row.log_kept)
 

@@ -3,7 +3,7 @@
 For each processing the fork server forks a warden, and the warden forks the worker, which runs
 the pipeline's function in a session of its own. The warden loads nothing and runs nothing of
 the pipeline's, so that whatever becomes of the worker (a crash, a kill, a hang) it is there to
-end what the worker had started, to remove its folder, and to say how it ended. It holds one end
+end what the worker had started, to put its folder away, and to say how it ended. It holds one end
 of a socket; when the other end is closed, because the service wants the processing stopped or
 because the service is dead, the warden kills the worker and all its descendants.
 """
@@ -11,7 +11,6 @@ because the service is dead, the warden kills the worker and all its descendants
 import ctypes
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -26,6 +25,7 @@ from batuta.messaging import utc_now
 from batuta.pipeline.bodies import Left, encoded
 from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.fates import fate
+from batuta.pipeline.kept import put_away
 from batuta.pipeline.runner import Job
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -45,6 +45,7 @@ class Task:
     token: str | None
     work_dir: Path
     log_path: Path
+    profiles: Path
 
 
 def keep(service: socket.socket, task: Task) -> None:
@@ -60,9 +61,9 @@ def keep(service: socket.socket, task: Task) -> None:
     exit_code = _wait_for_end(worker, child_ended, service)
     _end_descendants(worker)
     if exit_code != 0:
-        _note(task.log_path, exit_code)
+        _note(task.log_path, f"the process {fate(exit_code)}")
         _free_shared_memory()
-    shutil.rmtree(task.work_dir, ignore_errors=True)  # the service looks whether it is gone
+    _put_away(task)
     with suppress(OSError):  # nobody listens when the service is dead
         service.sendall(encoded(Left(exit_code=exit_code)))
 
@@ -123,10 +124,17 @@ def _kill_descendants(worker: int) -> None:
             victim.kill()
 
 
-def _note(log_path: Path, exit_code: int) -> None:
+def _note(log_path: Path, what: str) -> None:
     """Say in the log what the worker could not."""
     with log_path.open("a") as log:
-        log.write(f"{utc_now():%Y-%m-%dT%H:%M:%S.%f}Z the process {fate(exit_code)}\n")
+        log.write(f"{utc_now():%Y-%m-%dT%H:%M:%S.%f}Z {what}\n")
+
+
+def _put_away(task: Task) -> None:
+    try:
+        put_away(task.work_dir, task.profiles)  # the service looks whether it is gone
+    except OSError as exc:
+        _note(task.log_path, f"its profile could not be kept: {exc}")
 
 
 def _free_shared_memory() -> None:

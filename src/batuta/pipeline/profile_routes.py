@@ -1,0 +1,244 @@
+"""The profiles of processings over REST: the page, and the files behind it."""
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from html import escape
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final
+
+from fastapi import APIRouter, Query, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import HTMLResponse, StreamingResponse
+from pydantic import BaseModel
+
+from batuta.pipeline.kept import Shelf
+from batuta.pipeline.store import Stored
+from batuta.profiling.layout import (
+    FOLDER,
+    LEAKS,
+    LOOPS,
+    PLACES,
+    RUN_FILE,
+    SUMMARY_HTML,
+    SUMMARY_TEXT,
+    TASKS,
+)
+from batuta.service.lists import Page
+from batuta.service.problems import ProblemError
+
+HTML: Final = "text/html; charset=utf-8"
+TEXT: Final = "text/plain; charset=utf-8"
+PARQUET: Final = "application/vnd.apache.parquet"
+PIECE_BYTES: Final = 2**18
+
+PAGE: Final = "summary.html"
+SUMMARY: Final = "summary.txt"
+TABLES: Final = (TASKS, PLACES, LOOPS, LEAKS)
+
+PAGE_POLICY: Final = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox allow-scripts"
+)
+"""The page runs its own scripts, in an origin of its own, and loads nothing from anywhere."""
+
+_NAMED: Final = {
+    PAGE: (SUMMARY_HTML, HTML),
+    SUMMARY: (SUMMARY_TEXT, TEXT),
+    RUN_FILE: (f"{FOLDER}/{RUN_FILE}", "application/json"),
+    **{f"{table}.parquet": (f"{FOLDER}/{table}.parquet", PARQUET) for table in TABLES},
+}
+_PART: Final = re.compile(rf"(?:{'|'.join(TABLES)})-[0-9]{{1,9}}\.parquet")
+
+Name = Annotated[
+    str | None, Query(description="Of the orchestrator, where the processing opened several.")
+]
+FileName = Annotated[
+    str,
+    PathParameter(
+        description=f"{', '.join(_NAMED)}; of a run that was killed, parts of the tables, such as "
+        f"{TASKS}-000001.parquet."
+    ),
+]
+
+
+class ProfileView(BaseModel):
+    """The profile of one orchestrator: its name, and its files as they are asked for."""
+
+    name: str
+    files: list[str]
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """The profile of one orchestrator, as it is kept."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def files(self) -> list[str]:
+        """Those that can be asked for, the most telling first."""
+        whole = [shown for shown, (path, _) in _NAMED.items() if (self.folder / path).is_file()]
+        inside = self.folder / FOLDER
+        parts = [each.name for each in inside.iterdir()] if inside.is_dir() else []
+        return whole + sorted(filter(_PART.fullmatch, parts))
+
+    def answer(self, file: str) -> Response:
+        """Give a file; one that is being removed is given whole, or not at all."""
+        path, media_type = _NAMED.get(file, (f"{FOLDER}/{file}", PARQUET))
+        opened = (self.folder / path).open("rb")
+        headers = {
+            "Content-Length": str(os.fstat(opened.fileno()).st_size),
+            "X-Content-Type-Options": "nosniff",
+        }
+        if media_type == HTML:
+            headers["Content-Security-Policy"] = PAGE_POLICY
+        return StreamingResponse(_pieces(opened), media_type=media_type, headers=headers)
+
+
+class ProfileRoutes:
+    """Answers requests about profiles.
+
+    Parameters
+    ----------
+    find : callable
+        Gives a processing by its id, or raises `ProblemError`.
+    shelf : Shelf or None
+        Where profiles are; None where none are kept.
+    """
+
+    def __init__(self, find: Callable[[str], Awaitable[Stored]], shelf: Shelf | None) -> None:
+        self._find = find
+        self._shelf = shelf
+
+    def add_to(self, router: APIRouter) -> None:
+        """Serve below the path of a processing."""
+        add = router.add_api_route
+        add(
+            "/{processing_id}/profile",
+            self.page,
+            methods=["GET"],
+            response_class=Response,
+            responses=_answers(HTML, TEXT),
+        )
+        add("/{processing_id}/profile/files", self.list_files, methods=["GET"])
+        add(
+            "/{processing_id}/profile/{file}",
+            self.file,
+            methods=["GET"],
+            response_class=Response,
+            responses=_answers(HTML, TEXT, "application/json", PARQUET),
+        )
+
+    async def page(self, processing_id: str, name: Name = None) -> Response:
+        """Show the profile of a processing that has ended: its page, or else its text summary.
+
+        Where there are several, or one of a run that was killed, a page of links to their files.
+        """
+        profiles = await self._profiles(processing_id)
+        if name is not None or len(profiles) == 1:
+            profiles = [_chosen(profiles, processing_id, name)]
+        return await asyncio.to_thread(_page, processing_id, profiles)
+
+    async def list_files(self, processing_id: str) -> Page[ProfileView]:
+        """List the profiles of a processing, one for each orchestrator that it opened."""
+        profiles = await self._profiles(processing_id)
+        return Page(items=await asyncio.to_thread(_views, profiles))
+
+    async def file(self, processing_id: str, file: FileName, name: Name = None) -> Response:
+        """Give a file of the profile."""
+        profile = _chosen(await self._profiles(processing_id), processing_id, name)
+        return await asyncio.to_thread(_file, profile, processing_id, file)
+
+    async def _profiles(self, processing_id: str) -> list[_Profile]:
+        stored = await self._find(processing_id)
+        found: list[_Profile] = []
+        if self._shelf is not None and stored.record.profile is not None:
+            folder = self._shelf.profiles(stored.job.run)
+            found = await asyncio.to_thread(_profiles_in, folder)
+        if not found:
+            raise ProblemError(
+                HTTPStatus.NOT_FOUND,
+                f"processing {processing_id!r}: no profile is kept (there is one when a "
+                "processing that opened an orchestrator has ended, as long as its log is kept)",
+            )
+        return found
+
+
+def _profiles_in(folder: Path) -> list[_Profile]:
+    return [_Profile(each) for each in sorted(folder.iterdir())] if folder.is_dir() else []
+
+
+def _chosen(profiles: list[_Profile], processing_id: str, name: str | None) -> _Profile:
+    chosen = [each for each in profiles if name in (None, each.name)]
+    if len(chosen) == 1:
+        return chosen[0]
+    known = [each.name for each in profiles]
+    what = "it has several profiles" if name is None else f"it has no profile named {name!r}"
+    raise ProblemError(
+        HTTPStatus.NOT_FOUND,
+        f"processing {processing_id!r}: {what} (?name=, accepted: {', '.join(known)})",
+        known=known,
+    )
+
+
+def _page(processing_id: str, profiles: list[_Profile]) -> Response:
+    views = _views(profiles)
+    for file in (PAGE, SUMMARY):
+        if len(profiles) == 1 and file in views[0].files:
+            return _file(profiles[0], processing_id, file)
+    return HTMLResponse(
+        _links(processing_id, views), headers={"Content-Security-Policy": PAGE_POLICY}
+    )
+
+
+def _views(profiles: list[_Profile]) -> list[ProfileView]:
+    return [ProfileView(name=each.name, files=each.files()) for each in profiles]
+
+
+def _file(profile: _Profile, processing_id: str, file: str) -> Response:
+    if file in _NAMED or _PART.fullmatch(file):
+        try:
+            return profile.answer(file)
+        except FileNotFoundError:
+            pass  # told below: this profile has no such file
+    known = profile.files()
+    what = f"its profile has no {file!r} (accepted: {', '.join(known)})"
+    raise ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: {what}", known=known)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
+
+
+def _links(processing_id: str, views: list[ProfileView]) -> str:
+    """A page of links, for whoever looks with a browser; addresses are relative to its own."""
+    title = f"Profiles of processing {escape(processing_id)}"
+    sections = "".join(
+        f"<h2>{escape(view.name)}</h2><ul>"
+        + "".join(
+            f'<li><a href="profile/{escape(file)}?name={escape(view.name)}">{escape(file)}</a></li>'
+            for file in view.files
+        )
+        + "</ul>"
+        for view in views
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        "<style>:root{color-scheme:light dark}body{font:1rem/1.5 system-ui;margin:2rem}</style>"
+        f"<h1>{title}</h1>{sections}</html>"
+    )
+
+
+def _answers(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    kinds = [each.partition(";")[0] for each in media_types]
+    return {200: {"content": {each: {"schema": {"type": "string"}} for each in kinds}}}
