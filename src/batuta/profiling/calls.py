@@ -3,10 +3,13 @@
 Workers import it: a profiler is imported only where it is asked for.
 """
 
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from batuta.errors import ConfigurationError
 from batuta.profiling.options import ProfileOptions
 from batuta.profiling.rows import LeakRow, LoopRow, WorkerId
 
@@ -39,6 +42,12 @@ class Caller(Protocol):
 
 class Deliver(Protocol):
     """Takes what a caller gives to where the profile is kept."""
+
+    def place(self, folder: str, name: str) -> Path | None:
+        """Give the path of a file that is kept as it grows, even if the process is killed.
+
+        None where that cannot be: then a `draft` is written, and handed over whole.
+        """
 
     def draft(self, folder: str, name: str) -> Path:
         """Give a path to write a file to before it is handed over, that no other process uses.
@@ -78,6 +87,22 @@ class PlainCaller:
         """Nothing was taken."""
 
 
+def check_available(options: ProfileOptions | None) -> None:
+    """Refuse a profiler that is not there.
+
+    Raises
+    ------
+    ConfigurationError
+        If memray is asked for and is not installed, or cannot be.
+    """
+    if options is None or options.mode != "memray" or importlib.util.find_spec("memray"):
+        return
+    remedy = "pip install 'batuta[profiling]'"
+    if sys.platform == "win32":
+        remedy = 'it does not run on Windows; use mode "cars_profiling" or "cprofile"'
+    raise ConfigurationError(f"profiling.mode: memray is not installed: {remedy}")
+
+
 def make_caller(options: ProfileOptions | None, worker: WorkerId, deliver: Deliver) -> Caller:
     """Make what calls the tasks of a process.
 
@@ -89,8 +114,15 @@ def make_caller(options: ProfileOptions | None, worker: WorkerId, deliver: Deliv
         This process.
     deliver : Deliver
         Takes what is found.
+
+    Raises
+    ------
+    ConfigurationError
+        As `check_available`.
     """
-    del worker, deliver
     if options is None or (options.mode == "cars_profiling" and options.loops == 1):
         return PlainCaller()
-    raise NotImplementedError
+    check_available(options)
+    from batuta.profiling import looking  # noqa: PLC0415 - only where it is asked for
+
+    return looking.make_looking_caller(options, worker, deliver)

@@ -23,11 +23,15 @@ class FolderDelivery:
         self._loops: list[LoopRow] = []
         self._leaks: list[LeakRow] = []
 
-    def draft(self, folder: str, name: str) -> Path:
-        """Give the path of a file that is not whole yet, beside where it will be."""
+    def place(self, folder: str, name: str) -> Path:
+        """Give the path of a file where it will be."""
         parent = self._folder / folder
         parent.mkdir(parents=True, exist_ok=True)
-        return parent / f"{name}{UNFINISHED}"
+        return parent / name
+
+    def draft(self, folder: str, name: str) -> Path:
+        """Give the path of a file that is not whole yet, beside where it will be."""
+        return self.place(folder, f"{name}{UNFINISHED}")
 
     def file(self, folder: str, name: str, path: Path) -> None:
         """Give a finished file its name."""

@@ -1,0 +1,111 @@
+"""Where the processor's time goes, function by function: cProfile around tasks.
+
+On Python 3.11 it sees the thread of the task alone; from 3.12 on, Python's own profiler sees all
+threads of the process.
+"""
+
+import cProfile
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from batuta.profiling.calls import CallLabel, Deliver, OpenCall
+from batuta.profiling.layout import CPROFILE_FOLDER
+from batuta.profiling.looking import Look, process_stem, run, task_stem
+from batuta.profiling.options import Scope
+from batuta.profiling.rows import WorkerId
+
+_IN_USE: Final = "Another profiling tool is already active"
+"""What Python 3.12 and later say to a task that profiles itself."""
+_KNOWN_BY_THREAD: Final = sys.version_info < (3, 12)
+"""Whether `sys.getprofile` tells who profiles."""
+
+
+class CProfileLens:
+    """Profiles tasks with cProfile.
+
+    A task that profiles itself has the profiler for itself: what was not seen for that is said in
+    a text beside the profiles.
+
+    Parameters
+    ----------
+    scope : {"worker", "task"}
+        Whether there is one profile for the process, or one for each attempt at a task.
+    worker : WorkerId
+        This process.
+    deliver : Deliver
+        Takes the profiles.
+    """
+
+    def __init__(self, scope: Scope, worker: WorkerId, deliver: Deliver) -> None:
+        self._deliver = deliver
+        self._stem = process_stem(worker)
+        self._of_process = cProfile.Profile() if scope == "worker" else None
+        self._pid = os.getpid()
+        self._seen = False
+        """Whether something was added since the last delivery."""
+        self._unseen: Counter[str] = Counter()
+        self._profile_themselves: set[str] = set()
+
+    @contextmanager
+    def on(self, task: CallLabel) -> Iterator[Look]:
+        """Look at a task."""
+        profile = self._of_process or cProfile.Profile()
+        try:
+            yield lambda opened: self._look(profile, task, opened)
+        finally:
+            if self._of_process is None:
+                self._hand_over(profile, task_stem(task))
+
+    def _look(self, profile: cProfile.Profile, task: CallLabel, opened: OpenCall) -> Any:
+        function, args, kwargs = opened()
+        if task.name in self._profile_themselves or not self._began(profile, task):
+            return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except ValueError as error:
+            if _IN_USE not in str(error):
+                raise
+            self._profile_themselves.add(task.name)
+        finally:
+            active: object = sys.getprofile()
+            replaced = _KNOWN_BY_THREAD and active is not profile
+            profile.disable()
+            self._seen = True
+            if replaced:
+                self._unseen[f"{task.name} profiles itself: in part"] += 1
+        self._unseen[f"{task.name} profiles itself: run again without"] += 1
+        return run(opened)
+
+    def _began(self, profile: cProfile.Profile, task: CallLabel) -> bool:
+        """Begin, unless someone else profiles this thread."""
+        try:
+            if sys.getprofile() is None:
+                profile.enable()
+                return True
+        except ValueError as error:
+            if _IN_USE not in str(error):
+                raise
+        self._unseen[f"{task.name} ran under another profiler: not at all"] += 1
+        return False
+
+    def flush(self) -> None:
+        """Deliver the profile of the process, and what was not seen."""
+        if self._of_process is not None:
+            self._hand_over(self._of_process, self._stem)
+        if self._unseen and os.getpid() == self._pid:
+            path = self._deliver.draft(CPROFILE_FOLDER, f"{self._stem}.txt")
+            lines = [f"{what} ({count} times)\n" for what, count in self._unseen.items()]
+            path.write_text("".join(lines), encoding="utf-8")
+            self._deliver.file(CPROFILE_FOLDER, f"{self._stem}.txt", path)
+
+    def _hand_over(self, profile: cProfile.Profile, stem: str) -> None:
+        if not self._seen or os.getpid() != self._pid:  # the task forked, and its child is here
+            return
+        self._seen = False
+        path = self._deliver.draft(CPROFILE_FOLDER, f"{stem}.prof")
+        profile.dump_stats(path)
+        self._deliver.file(CPROFILE_FOLDER, f"{stem}.prof", path)
