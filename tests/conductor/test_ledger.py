@@ -40,7 +40,7 @@ class Desk:
         self._opened = open_database(url, MIGRATIONS)
         engine = self._opened.__enter__()
         self.ledger = Ledger(engine, graph, LedgerConfig(), self.clock)
-        self.views = Views(engine, graph)
+        self.views = Views(engine, graph, "http://{}/pipeline".format)
 
     def close(self) -> None:
         self._opened.__exit__(None, None, None)

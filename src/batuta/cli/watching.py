@@ -77,6 +77,7 @@ def why(
         print_json(answer)
     else:
         typer.echo(answer["answer"])
+        _print_profiles(answer["processings"][-1:])
 
 
 def _print_health(health: dict[str, Any]) -> None:
@@ -114,3 +115,11 @@ def _print_troubled(processings: list[dict[str, Any]]) -> None:
     keys = ("obs_id", "product", "provider", "state", "attempt", "error", "id")
     rows = [[processing.get(key) for key in keys] for processing in processings]
     print_table("Processings that need a look", keys, rows)
+    _print_profiles(processings)
+
+
+def _print_profiles(processings: list[dict[str, Any]]) -> None:
+    """Print where their profiles are: in lines of their own, to be copied or clicked on."""
+    for processing in processings:
+        if profile := processing.get("profile"):
+            typer.echo(f"profile of {processing['product']} of {processing['obs_id']}: {profile}")

@@ -19,7 +19,6 @@ from batuta.conductor.views import (
     ObservationView,
     Views,
     Why,
-    shown,
 )
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState, ServiceStatus
@@ -116,7 +115,7 @@ def _add_processings(app: FastAPI, parts: Parts) -> None:
         row = await dispatcher.write(dispatcher.ledger.ask_for, order.product, order.obs_id)
         dispatcher.wake()
         response.headers["Location"] = f"/processings/{row.id}"
-        return shown(row)
+        return views.shown(row)
 
     @app.get("/processings/{processing_id}", tags=["processings"])
     def processing(processing_id: str) -> ConductorProcessing:
@@ -147,7 +146,7 @@ def _add_processings(app: FastAPI, parts: Parts) -> None:
                 "(accepted: a failed or cancelled one)",
             )
         dispatcher.wake()
-        return shown(row)
+        return views.shown(row)
 
 
 def _add_holds(app: FastAPI, parts: Parts) -> None:

@@ -213,7 +213,8 @@ def _past_deadline(row: Row, news: News) -> News:
     """It may have ended while it was being stopped: then its end stands."""
     if news.state in (State.SUCCEEDED, State.FAILED):
         return news
-    return _failed(row, f"no end after {row.timeout_s:g} s (timeout), stopped at {row.provider}")
+    error = f"no end after {row.timeout_s:g} s (timeout), stopped at {row.provider}"
+    return replace(_failed(row, error), profiled=news.profiled)
 
 
 def _news_of_silence(row: Row, exc: ServiceError, *, overdue: bool) -> News:

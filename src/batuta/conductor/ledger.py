@@ -78,6 +78,8 @@ class News:
     asked_attempt : int or None
         The attempt that was under way when the pipeline was asked: an answer that comes once
         another one is, says nothing of it.
+    profiled : bool
+        Where it has ended: whether its pipeline keeps a profile of it.
     """
 
     processing_id: str
@@ -91,6 +93,7 @@ class News:
     wait_s: float = 0.0
     answered_attempt: int | None = None
     asked_attempt: int | None = None
+    profiled: bool = False
 
 
 class Ledger:
@@ -298,6 +301,7 @@ class Ledger:
                     started=None,
                     done=0,
                     total=0,
+                    profiled=False,
                     ask_at=now + wait_s,
                 )
             )
@@ -361,7 +365,9 @@ class Ledger:
         # What is made is made, whatever was believed of it meanwhile.
         made = item.state is State.SUCCEEDED and state is not State.SUCCEEDED
         if not made and (state not in _AT_PROVIDER or _is_old(item, row)):
-            return None
+            # A processing that was ended from here has its profile a moment later.
+            late = item.profiled and not row["profiled"] and not _is_old(item, row)
+            return {"profiled": True} if late else None
         if item.state is State.CANCELLED and _overdue(row, now):
             # By us, at its deadline: the pipeline's word may come before its answer.
             told = f"no end after {row['timeout_s']:g} s (timeout), stopped at {row['provider']}"
@@ -386,16 +392,18 @@ class Ledger:
         if item.state.ended:
             error = None if item.state is State.SUCCEEDED else item.error
             started = row["started"] or item.started
-            return {**change, "ended": now, "error": error, "started": started}
+            ended = {"ended": now, "error": error, "profiled": item.profiled}
+            return {**change, **ended, "started": started}
         change["ask_at"] = self._next_question({**row, **change}, now)
         return change
 
     def _after_failure(self, row: Mapping[str, Any], item: News, now: float) -> dict[str, Any]:
+        told = {"error": item.error, "profiled": item.profiled}
         if item.final or row["attempt"] >= row["max_attempts"]:
-            return {"state": State.FAILED, "error": item.error, "ended": now}
+            return {**told, "state": State.FAILED, "ended": now}
         config = self._config
         wait = retry_wait_s(row["attempt"], config.retry_wait_s, config.retry_wait_max_s)
-        return {"state": State.RETRYING, "error": item.error, "not_before": now + wait}
+        return {**told, "state": State.RETRYING, "not_before": now + wait}
 
     def _next_question(self, row: Mapping[str, Any], now: float) -> float:
         first_s = self._ask_after_s(row["provider"])

@@ -111,6 +111,7 @@ def news_of(answer: Processing, processing_id: str) -> News:
         error=answer.error[:MOST_ERROR] if answer.error else None,
         started=answer.started.timestamp() if answer.started else None,
         answered_attempt=answer.attempt,
+        profiled=answer.profile is not None,
     )
 
 

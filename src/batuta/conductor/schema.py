@@ -59,6 +59,8 @@ processings = sa.Table(
     sa.Column("requested", sa.Float),
     sa.Column("started", sa.Float),
     sa.Column("ended", sa.Float),
+    # Whether its pipeline keeps a profile of the last attempt that ended.
+    sa.Column("profiled", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id"),
     sa.Index("conductor_newest", "created", "id"),

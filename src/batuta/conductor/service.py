@@ -21,7 +21,7 @@ from batuta.conductor.providers import open_providers
 from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import MIGRATIONS
 from batuta.conductor.settings import ConductorSettings
-from batuta.conductor.views import Views, shown
+from batuta.conductor.views import Views
 from batuta.errors import ConfigurationError
 from batuta.graph import Graph, read_graph
 from batuta.messaging import (
@@ -60,15 +60,16 @@ FORGOTTEN_AFTER_S: Final = 3 * HEARTBEAT_S
 async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator["Conductor"]:
     """Open a conductor that answers at `url`."""
     graph = read_graph(settings.graph)
+    url_of = _addresses(graph, settings)
     with open_database(settings.database_url, MIGRATIONS) as engine:
         ledger = Ledger(engine, graph, _waits(settings))
         async with (
             connect(settings.nats, NAME) as bus,
-            open_providers(_addresses(graph, settings), settings.token_text) as providers,
+            open_providers(url_of, settings.token_text) as providers,
         ):
             if not ledger.rebuilt:
                 await _rebuild(ledger, settings)
-            voice = Voice(bus, url, Views(engine, graph))
+            voice = Voice(bus, url, Views(engine, graph, url_of))
             ledger.speaks = voice.has_heard
             dispatcher = Dispatcher(ledger, providers, voice.tell)
             yield Conductor(
@@ -109,7 +110,8 @@ class Voice:
         Its good end its pipeline has told already.
         """
         if row.state != ProcessingState.SUCCEEDED:
-            self.reporter.report(Processing(**shown(row).model_dump(include=_PROCESSING_KEYS)))
+            record = self.views.shown(row)
+            self.reporter.report(Processing(**record.model_dump(include=_PROCESSING_KEYS)))
 
     async def run(self) -> None:
         """Speak, and keep count of what is open, until cancelled."""
@@ -280,6 +282,7 @@ def _news(processing: Processing) -> News:
         total=processing.progress.total,
         error=processing.error,
         started=started.timestamp() if started else None,
+        profiled=processing.profile is not None,
     )
 
 

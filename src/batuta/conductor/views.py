@@ -1,6 +1,6 @@
 """What the conductor shows: observations, processings, and why a product was or was not made."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,6 +12,7 @@ from batuta.conductor.schema import ACTIVE, PENDING, available
 from batuta.conductor.schema import processings as table
 from batuta.graph import Graph
 from batuta.messaging import Processing, ProcessingState, Progress
+from batuta.service.client import ServiceError
 from batuta.service.database import reading
 from batuta.service.lists import Page
 
@@ -22,7 +23,8 @@ class ConductorProcessing(Processing):
     """A processing as the conductor sees it.
 
     `inputs` are the versions that it was claimed from, 0 where the source keeps none;
-    `next_attempt` is when it is requested next, while it waits.
+    `next_attempt` is when it is requested next, while it waits; `profile` is an address at its
+    provider.
     """
 
     provider: str
@@ -73,11 +75,22 @@ class Why(BaseModel):
 
 
 class Views:
-    """Reads the conductor's database; never writes."""
+    """Reads the conductor's database; never writes.
 
-    def __init__(self, engine: sa.Engine, graph: Graph) -> None:
+    Parameters
+    ----------
+    engine : sa.Engine
+        Open, with the latest schema.
+    graph : Graph
+        The product graph.
+    url_of : callable
+        Gives the address of a provider, or raises `ServiceError`.
+    """
+
+    def __init__(self, engine: sa.Engine, graph: Graph, url_of: Callable[[str], str]) -> None:
         self._engine = engine
         self._graph = graph
+        self._url_of = url_of
 
     def processing(self, processing_id: str) -> ConductorProcessing | None:
         """One processing; None if there is none of that id."""
@@ -85,7 +98,7 @@ class Views:
             row = connection.execute(
                 sa.select(table).where(table.c.id == processing_id)
             ).one_or_none()
-        return None if row is None else shown(row)
+        return None if row is None else self.shown(row)
 
     def processings(
         self, filters: Mapping[str, str | None], limit: int, cursor: str | None
@@ -105,7 +118,7 @@ class Views:
         if len(rows) > limit:
             last = rows[limit - 1]
             following = f"{last.created!r}_{last.id}"
-        return Page(items=[shown(row) for row in rows[:limit]], next=following)
+        return Page(items=[self.shown(row) for row in rows[:limit]], next=following)
 
     def counts(self) -> dict[str, int]:
         """How many processings are in each state."""
@@ -193,8 +206,40 @@ class Views:
             ),
             lacks=self._lacks(product, there),
             available=there,
-            processings=[shown(row) for row in rows],
+            processings=[self.shown(row) for row in rows],
         )
+
+    def shown(self, row: Row) -> ConductorProcessing:
+        """A row as REST shows it."""
+        state = ProcessingState(row.state)
+        waits = state in (ProcessingState.WAITING, ProcessingState.RETRYING)
+        return ConductorProcessing(
+            id=row.id,
+            product=row.product,
+            obs_id=row.obs_id,
+            state=state,
+            attempt=row.attempt,
+            progress=Progress(done=row.done, total=row.total),
+            error=row.error,
+            started=_time(row.started),
+            ended=_time(row.ended),
+            provider=row.provider,
+            inputs=row.inputs,
+            max_attempts=row.max_attempts,
+            created=datetime.fromtimestamp(row.created, UTC),
+            requested=_time(row.requested),
+            next_attempt=_time(row.not_before) if waits else None,
+            profile=self._profile(row),
+        )
+
+    def _profile(self, row: Row) -> str | None:
+        """Address of its profile, at its pipeline."""
+        if not row.profiled:
+            return None
+        try:
+            return f"{self._url_of(row.provider)}/processing/{row.id}/profile"
+        except ServiceError:  # the graph has no such provider any more
+            return None
 
     def _of_observation(self, connection: sa.Connection, obs_id: str) -> list[Row]:
         query = sa.select(table).where(table.c.obs_id == obs_id).order_by(table.c.created)
@@ -212,7 +257,7 @@ class Views:
         return views
 
     def _product(self, name: str, versions: Mapping[str, int], row: Row | None) -> ProductView:
-        processing = None if row is None else shown(row)
+        processing = None if row is None else self.shown(row)
         if name in versions and (processing is None or processing.state.ended):
             version = versions[name] or None
             return ProductView(
@@ -226,29 +271,6 @@ class Views:
         if product not in self._graph.products:
             return []
         return list(self._graph.missing_for(product, there))
-
-
-def shown(row: Row) -> ConductorProcessing:
-    """A row as REST shows it."""
-    state = ProcessingState(row.state)
-    waits = state in (ProcessingState.WAITING, ProcessingState.RETRYING)
-    return ConductorProcessing(
-        id=row.id,
-        product=row.product,
-        obs_id=row.obs_id,
-        state=state,
-        attempt=row.attempt,
-        progress=Progress(done=row.done, total=row.total),
-        error=row.error,
-        started=_time(row.started),
-        ended=_time(row.ended),
-        provider=row.provider,
-        inputs=row.inputs,
-        max_attempts=row.max_attempts,
-        created=datetime.fromtimestamp(row.created, UTC),
-        requested=_time(row.requested),
-        next_attempt=_time(row.not_before) if waits else None,
-    )
 
 
 def _time(seconds: float | None) -> datetime | None:
