@@ -16,22 +16,29 @@ class FolderDelivery:
     ----------
     profile_folder : path
         Of the run: ``OUT/profile``.
+    killed : bool
+        Whether this process may be killed when it has nothing more to do: a profiler that can
+        then writes to files that are whole at any moment, and does not wait for its end.
     """
 
-    def __init__(self, profile_folder: Path) -> None:
+    def __init__(self, profile_folder: Path, *, killed: bool = False) -> None:
         self._folder = profile_folder
+        self._killed = killed
         self._loops: list[LoopRow] = []
         self._leaks: list[LeakRow] = []
 
-    def place(self, folder: str, name: str) -> Path:
-        """Give the path of a file where it will be."""
-        parent = self._folder / folder
-        parent.mkdir(parents=True, exist_ok=True)
-        return parent / name
+    def place(self, folder: str, name: str) -> Path | None:
+        """Give the path of a file where it will be, for a process that may be killed."""
+        return self._path(folder, name) if self._killed else None
 
     def draft(self, folder: str, name: str) -> Path:
         """Give the path of a file that is not whole yet, beside where it will be."""
-        return self.place(folder, f"{name}{UNFINISHED}")
+        return self._path(folder, f"{name}{UNFINISHED}")
+
+    def _path(self, folder: str, name: str) -> Path:
+        parent = self._folder / folder
+        parent.mkdir(parents=True, exist_ok=True)
+        return parent / name
 
     def file(self, folder: str, name: str, path: Path) -> None:
         """Give a finished file its name."""

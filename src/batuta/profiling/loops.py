@@ -30,35 +30,31 @@ class Repetitions:
     def __init__(self, task: CallLabel, opened: OpenCall, worker: str) -> None:
         self.task = task
         self.rows: list[LoopRow] = []
-        """Of those that came to their end."""
+        """Of those that came to their end, and whose values were dropped."""
         self._opened = opened
         self._worker = worker
         self._began_s = 0.0
 
     def run(self, look: Look) -> Any:
         """Run the task once more and give its value."""
-        value, wall_s = self._timed(look)
-        self._add(wall_s, None)
-        return value
+        return look(self._open)
 
     def run_and_drop(self, look: Look, times: int) -> None:
-        """Run the task some times more and drop its values."""
+        """Run the task some times more, drop its values and look at what is held after each."""
+        number, name, _ = self.task
         for _ in range(times):
-            wall_s = self._timed(look)[1]
-            self._add(wall_s, held_bytes())
+            wall_s = self._timed(look)
+            loop = len(self.rows) + 1
+            self.rows.append(LoopRow(number, name, self._worker, loop, wall_s, held_bytes()))
 
-    def _timed(self, look: Look) -> tuple[Any, float]:
-        value = look(self._open)
-        return value, time.perf_counter() - self._began_s
+    def _timed(self, look: Look) -> float:
+        self.run(look)
+        return time.perf_counter() - self._began_s
 
     def _open(self) -> tuple[Any, Any, Any]:
         call = self._opened()
         self._began_s = time.perf_counter()
         return call
-
-    def _add(self, wall_s: float, held: int | None) -> None:
-        number, name, _ = self.task
-        self.rows.append(LoopRow(number, name, self._worker, len(self.rows) + 1, wall_s, held))
 
 
 class LoopCaller:

@@ -63,7 +63,7 @@ class TaskRow(NamedTuple):
 
 
 class LoopRow(NamedTuple):
-    """One repetition of a task, under loop_testing."""
+    """One repetition of a task, under loop_testing; not the last, whose result is kept."""
 
     task: int
     name: str
@@ -71,8 +71,8 @@ class LoopRow(NamedTuple):
     loop: int
     """1 for the first."""
     wall_s: float
-    held_bytes: int | None
-    """What its worker holds once its result is dropped; None for the last, whose result is kept."""
+    held_bytes: int
+    """What its worker holds once its result is dropped."""
 
 
 class LeakRow(NamedTuple):
@@ -85,3 +85,10 @@ class LeakRow(NamedTuple):
     line: int
     function: str
     bytes_per_loop: int
+
+
+class Repeats(NamedTuple):
+    """What repeating tasks has shown."""
+
+    loops: tuple[LoopRow, ...] = ()
+    leaks: tuple[LeakRow, ...] = ()
