@@ -8,18 +8,16 @@ often as they are. Both together tell a leak, and how much it grows.
 
 import gc
 import statistics
-import sys
-import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from memray import FileReader
 
-import batuta
 from batuta.profiling import loops
+from batuta.profiling.blame import Blame, Frame, Line
 from batuta.profiling.calls import CallLabel, Deliver, OpenCall
 from batuta.profiling.layout import MEMRAY_FOLDER
 from batuta.profiling.looking import run, task_stem
@@ -30,22 +28,7 @@ from batuta.profiling.rows import LeakRow, WorkerId
 _LEAST_BYTES: Final = 256
 """What grows less in a repetition is not told."""
 _MOST_LINES: Final = 20
-_OURS: Final = str(Path(batuta.__file__).parent)
-_LIBRARIES: Final = tuple(
-    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")} | {_OURS}
-)
 
-
-class Line(NamedTuple):
-    """A line of a source file."""
-
-    file: str
-    line: int
-    function: str
-
-
-Frame: TypeAlias = tuple[str, str, int]
-"""Function, file, line: as memray gives them."""
 Survivors: TypeAlias = Mapping[Line, int]
 """Bytes that were allocated while memray looked, and not freed, by line."""
 
@@ -154,7 +137,7 @@ def read_survivors(path: Path, function: Callable[..., Any]) -> Survivors:
         The task that was looked at.
     """
     survivors: Counter[Line] = Counter()
-    blame = _Blame(function)
+    blame = _TaskBlame(function)
     with FileReader(path) as reader:
         for record in reader.get_leaked_allocation_records(merge_threads=True):
             line = blame.line(record.stack_trace())
@@ -163,44 +146,28 @@ def read_survivors(path: Path, function: Callable[..., Any]) -> Survivors:
     return survivors
 
 
-class _Blame:
-    """Finds the line to be named for an allocation.
-
-    It is the innermost line of the program: not of a library, of Python or of Batuta, unless the
-    task itself is of that library.
-    """
+class _TaskBlame:
+    """Finds the line to be named for an allocation, if the task has a part in it."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         while hasattr(function, "func"):  # functools.partial
             function = function.func
+        self._blame = Blame(function)
         self._code = getattr(function, "__code__", None)
-        package = getattr(function, "__module__", "").partition(".")[0]
-        file = getattr(sys.modules.get(package), "__file__", None) or ""
-        self._own = str(Path(file).parent) if Path(file).name == "__init__.py" else file
 
     def line(self, stack: Sequence[Frame]) -> Line | None:
         """Name a line; None where the task has no part in it."""
         inside: list[Frame] = []
         for frame in stack:
             if frame[1] == loops.__file__:
-                if frame[0] == Repetitions._open.__name__:
-                    return self._kept_argument()
-                break
+                opening = frame[0] == Repetitions._open.__name__
+                return self._kept_argument() if opening else self._blame.line(inside)
             inside.append(frame)
-        else:  # of another thread
-            inside = [frame for frame in inside if self._is_program(frame[1])]
-        named = next((frame for frame in inside if self._is_program(frame[1])), None)
-        if named is None and inside:
-            named = inside[0]
-        return None if named is None else Line(named[1], named[2], named[0])
+        # Of another thread: one of the task's, or of what runs it.
+        return self._blame.line([frame for frame in inside if self._blame.is_program(frame)])
 
     def _kept_argument(self) -> Line | None:
         code = self._code
         if code is None:
             return None
         return Line(code.co_filename, code.co_firstlineno, f"{code.co_name} (an argument)")
-
-    def _is_program(self, file: str) -> bool:
-        if self._own and file.startswith(self._own):
-            return True
-        return not file.startswith(_LIBRARIES) and not file.startswith("<")
