@@ -1,0 +1,250 @@
+"""The profile of a processing is kept however that ends, linked from its record, and shown."""
+
+import io
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from batuta.profiling.layout import FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
+from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.profiled import PARTS
+from tests.pipeline.service import PipelineProcess, Record, read
+from tests.support.waiting import eventually_sync
+
+
+@pytest.fixture
+def profiled(start_pipeline: StartPipeline) -> PipelineProcess:
+    """A service of the profiled pipeline."""
+    return start_pipeline("tests.pipeline.profiled:pipeline")
+
+
+def get(service: PipelineProcess, record: Record, what: str = "") -> str:
+    """Ask for the profile that a record links, or for a file of it."""
+    address = service.http.base_url.join(record["profile"] + what)
+    response = service.http.get(address)
+    assert response.is_success, response.text
+    return response.text
+
+
+def refused(service: PipelineProcess, path: str) -> str:
+    response = service.http.get(path)
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
+    return str(response.json()["detail"])
+
+
+def listed(service: PipelineProcess, record: Record) -> dict[str, list[str]]:
+    """The files of each profile of a processing."""
+    response = service.http.get(f"/processing/{record['id']}/profile/files")
+    assert response.is_success, response.text
+    return {each["name"]: each["files"] for each in response.json()["items"]}
+
+
+def kept_folders(service: PipelineProcess) -> list[Path]:
+    """What is on the disk of the service."""
+    return list((service.settings.folder("") / "profiles").glob("*/*"))
+
+
+def test_the_record_links_the_page_and_its_files(profiled: PipelineProcess) -> None:
+    record = profiled.make("ONE")
+    assert record["state"] == "succeeded"
+    assert record["profile"] == f"/pipeline/processing/{record['id']}/profile"
+    assert profiled.http.get("/processing").json()["items"] == [record]
+    assert get(profiled, record) == f"sb1: {SUMMARY_HTML}"
+    assert get(profiled, record, "/summary.html") == f"sb1: {SUMMARY_HTML}"
+    assert get(profiled, record, "/summary.txt") == f"sb1: {SUMMARY_TEXT}"
+    assert get(profiled, record, "/run.json") == f"sb1: {FOLDER}/{RUN_FILE}"
+    assert get(profiled, record, "/tasks.parquet") == f"sb1: {FOLDER}/tasks.parquet"
+    expected = ["summary.html", "summary.txt", "run.json", "tasks.parquet"]
+    assert listed(profiled, record) == {"orchestrator": expected}
+
+
+def test_the_page_may_run_its_own_scripts_and_load_nothing(profiled: PipelineProcess) -> None:
+    record = profiled.make("ONE")
+    page = profiled.http.get(f"/processing/{record['id']}/profile")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'unsafe-inline'; ")
+    assert "connect-src" not in policy
+    assert "http" not in policy
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    table = profiled.http.get(f"/processing/{record['id']}/profile/tasks.parquet")
+    assert table.headers["Content-Type"] == "application/vnd.apache.parquet"
+
+
+def test_without_a_page_the_text_is_shown(profiled: PipelineProcess) -> None:
+    record = profiled.make("TEXT")
+    response = profiled.http.get(f"/processing/{record['id']}/profile")
+    assert response.text == "only text"
+    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+def test_each_orchestrator_of_a_processing_has_a_profile_of_its_own(
+    profiled: PipelineProcess, stage: Path
+) -> None:
+    record = profiled.make("SEVERAL")
+    names = {
+        "maps-north": "north",
+        "north": "elsewhere",
+        "orchestrator": "first",
+        "orchestrator-2": "second",
+    }
+    assert list(listed(profiled, record)) == sorted(names)
+    page = get(profiled, record)
+    for name, word in names.items():
+        assert f'href="profile/summary.html?name={name}"' in page
+        assert get(profiled, record, f"?name={name}") == f"{word}: {SUMMARY_HTML}"
+        assert get(profiled, record, f"/summary.txt?name={name}") == f"{word}: {SUMMARY_TEXT}"
+    address = f"/processing/{record['id']}/profile"
+    several = refused(profiled, f"{address}/summary.txt")
+    assert several.endswith(
+        "it has several profiles (?name=, accepted: maps-north, north, orchestrator, "
+        "orchestrator-2)"
+    )
+    assert "it has no profile named 'south' (" in refused(profiled, f"{address}?name=south")
+    assert (stage / "scratch" / "north" / SUMMARY_TEXT).exists()
+
+
+def test_what_is_not_a_file_of_the_profile_is_not_found(profiled: PipelineProcess) -> None:
+    record = profiled.make("ONE")
+    (kept,) = kept_folders(profiled)
+    (kept.parent / "secret.parquet").write_text("secret")
+    (kept / "orchestrator" / FOLDER / "other.txt").write_text("secret")
+    address = f"/processing/{record['id']}/profile"
+    for file in ("other.txt", "places.parquet", "tasks-1.parquet", "profiling_summary.txt", "run"):
+        detail = refused(profiled, f"{address}/{file}")
+        assert f"its profile has no {file!r} (accepted: summary.html, summary.txt, " in detail
+    for path in (
+        f"{address}/..%2F..%2Fsecret.parquet",
+        f"{address}/%2e%2e/%2e%2e/secret.parquet",
+        f"{address}/tasks-1.parquet%00.txt",
+        f"{address}/summary.txt/",
+    ):
+        assert profiled.http.get(path).status_code in (307, 404)
+    for name in ("..", "../..", ".", "", "%2e%2e", "orchestrator/"):
+        assert refused(profiled, f"{address}/summary.txt?name={name}")
+
+
+def test_nothing_that_links_lead_to_is_shown(profiled: PipelineProcess) -> None:
+    record = profiled.make("LINKS")
+    assert listed(profiled, record) == {"orchestrator": ["summary.txt"]}
+    assert get(profiled, record) == "mine"
+
+
+def test_a_processing_without_orchestrator_has_no_profile(profiled: PipelineProcess) -> None:
+    record = profiled.make("NONE")
+    assert (record["state"], record["profile"]) == ("succeeded", None)
+    for what in ("", "/files", "/summary.txt"):
+        detail = refused(profiled, f"/processing/{record['id']}/profile{what}")
+        assert detail.startswith(f"processing {record['id']!r}: no profile is kept (")
+    assert refused(profiled, "/processing/p9/profile") == "processing 'p9': there is none here"
+    assert kept_folders(profiled) == []
+
+
+@pytest.mark.parametrize("product", ["RAISES", "KILLED", "HANGS"])
+def test_a_processing_that_fails_has_the_profile_of_what_it_did(
+    product: str, profiled: PipelineProcess
+) -> None:
+    record = profiled.make(product)
+    assert record["state"] == "failed"
+    assert listed(profiled, record) == {"orchestrator": ["run.json", *sorted(PARTS)]}
+    assert get(profiled, record, f"/{PARTS[1]}") == f"part: {PARTS[1]}"
+    assert f'href="profile/{PARTS[1]}?name=orchestrator"' in get(profiled, record)
+    assert list((profiled.settings.folder("") / "work").iterdir()) == []
+
+
+def test_a_cancelled_processing_has_a_profile(profiled: PipelineProcess, stage: Path) -> None:
+    record = profiled.post("WAITS")
+    read(stage / "pids")
+    assert profiled.get(record)["profile"] is None
+    assert "no profile is kept" in refused(profiled, f"/processing/{record['id']}/profile")
+    cancelled = profiled.http.delete(f"/processing/{record['id']}").json()
+    assert cancelled["state"] == "cancelled"
+    assert listed(profiled, cancelled) == {"orchestrator": ["run.json", *sorted(PARTS)]}
+
+
+def test_where_the_warden_is_killed_the_service_keeps_the_profile(
+    profiled: PipelineProcess, stage: Path
+) -> None:
+    record = profiled.post("WAITS")
+    os.kill(psutil.Process(int(read(stage / "pids"))).ppid(), signal.SIGKILL)
+    ended = profiled.end_of(record)
+    assert ended["error"].startswith("lost: ")
+    assert len(listed(profiled, ended)["orchestrator"]) == 4
+
+
+def test_a_processing_given_up_with_its_service_has_the_profile_of_its_last_run(
+    profiled: PipelineProcess, stage: Path
+) -> None:
+    record = profiled.post("WAITS")
+    for number in range(4):
+        pid = int(read(stage / "pids"))
+        (stage / "pids").unlink()
+        if number % 2:
+            # Nobody is left to keep it: the next service does.
+            warden = psutil.Process(pid).ppid()
+            os.kill(warden, signal.SIGSTOP)
+            profiled.kill()
+            os.kill(warden, signal.SIGKILL)
+        else:
+            profiled.kill()
+        profiled.start()
+    ended = profiled.end_of(record)
+    assert ended["error"] == "the service died 4 times while it ran: not run again"
+    assert listed(profiled, ended) == {"orchestrator": ["run.json", *sorted(PARTS)]}
+    assert [each.name.rpartition("-")[2] for each in kept_folders(profiled)] == ["4"]
+
+
+def test_a_new_attempt_replaces_the_profile(profiled: PipelineProcess) -> None:
+    first = profiled.make("FAILS_ONCE", "profiled-again", processing_id="p1")
+    assert (first["state"], get(profiled, first)) == ("failed", f"first: {SUMMARY_HTML}")
+    again = profiled.post("FAILS_ONCE", "profiled-again", processing_id="p1", attempt=2)
+    assert again["profile"] is None
+    assert get(profiled, profiled.end_of(again)) == f"second: {SUMMARY_HTML}"
+    assert len(kept_folders(profiled)) == 1
+
+
+def test_a_new_attempt_that_leaves_no_profile_has_none(profiled: PipelineProcess) -> None:
+    first = profiled.make("FAILS_ONCE", "not-again", processing_id="p1")
+    assert first["profile"] is not None
+    second = profiled.make("FAILS_ONCE", "not-again", processing_id="p1", attempt=2)
+    assert (second["state"], second["profile"]) == ("succeeded", None)
+
+
+def test_profiles_are_removed_with_the_logs(start_pipeline: StartPipeline) -> None:
+    service = start_pipeline("tests.pipeline.profiled:pipeline", keep_s=0)
+    record = service.make("ONE")
+    assert len(kept_folders(service)) == 1
+    service.kill()
+    service.start()
+    eventually_sync(lambda: service.get(record)["profile"] is None)
+    assert list((service.settings.folder("") / "profiles").iterdir()) == []
+    assert "no profile is kept" in refused(service, f"/processing/{record['id']}/profile")
+
+
+def test_the_interface_describes_the_profile(profiled: PipelineProcess) -> None:
+    address = profiled.http.base_url.join("/openapi.json")
+    paths = profiled.http.get(address).json()["paths"]
+    path = "/pipeline/processing/{processing_id}/profile"
+    page, file = paths[path]["get"], paths[f"{path}/{{file}}"]["get"]
+    assert set(page["responses"]["200"]["content"]) == {"text/html", "text/plain"}
+    assert "application/vnd.apache.parquet" in file["responses"]["200"]["content"]
+    assert [each["name"] for each in file["parameters"]] == ["processing_id", "file", "name"]
+    assert f"{path}/files" in paths
+
+
+def test_a_large_file_comes_whole(profiled: PipelineProcess) -> None:
+    record = profiled.make("ONE")
+    (kept,) = kept_folders(profiled)
+    content = os.urandom(3_000_001)
+    (kept / "orchestrator" / FOLDER / "tasks.parquet").write_bytes(content)
+    address = f"/processing/{record['id']}/profile/tasks.parquet"
+    received = io.BytesIO()
+    with profiled.http.stream("GET", address) as response:
+        assert response.headers["Content-Length"] == str(len(content))
+        for piece in response.iter_bytes():
+            received.write(piece)
+    assert received.getvalue() == content
