@@ -46,7 +46,7 @@ def put_away_until(move: int, work_dir: Path, profiles: Path) -> None:
         really(source, target)
 
     shutil.move = killed_at_last  # type: ignore[assignment]  # in a process of its own
-    Path.rename = lambda *_: os._exit(9)  # type: ignore[method-assign, assignment]  # the same
+    Path.rename = lambda *_: os._exit(9)  # type: ignore[method-assign]  # the same
     put_away(work_dir, profiles)
 
 

@@ -1,0 +1,203 @@
+"""What the databases of pipeline and conductor remember of profiles, on every kind of database."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from batuta.conductor.ledger import Ledger, LedgerConfig, News, Request
+from batuta.conductor.rules import Arrival
+from batuta.conductor.schema import MIGRATIONS as CONDUCTOR_MIGRATIONS
+from batuta.conductor.schema import processings as conductor_table
+from batuta.conductor.views import Views
+from batuta.messaging import ProcessingState as State
+from batuta.pipeline.bodies import Outcome, PipelineProcessing, ProcessingRequest
+from batuta.pipeline.schema import MIGRATIONS
+from batuta.pipeline.schema import processings as pipeline_table
+from batuta.pipeline.store import Store
+from batuta.service.client import ServiceError
+from batuta.service.committer import Committer
+from batuta.service.database import open_database
+from tests.conductor.graphs import graph_of
+
+URL = "http://maker:5000/pipeline"
+REQUEST = ProcessingRequest(product="A", obs_id="o1", processing_id="p1")
+AGAIN = REQUEST.model_copy(update={"attempt": 2})
+FAILED = Outcome(error="broken")
+
+
+async def found(store: Store) -> PipelineProcessing:
+    stored = await store.find("p1")
+    assert stored is not None
+    return stored.record
+
+
+async def test_a_record_tells_the_profile_of_its_last_attempt_as_long_as_it_is_kept(
+    database_url: str,
+) -> None:
+    with open_database(database_url, MIGRATIONS) as engine:
+        async with Committer(engine) as committer:
+            store = Store(engine, committer, ["maker"])
+            submitted = (await store.submit(REQUEST, "maker")).stored
+            assert submitted.record.profile is None
+            running = await store.running("p1")
+            assert running.record.profile is None
+            ended = await store.ended(running.record, State.FAILED, FAILED, profiled=True)
+            assert ended.record.profile == "/processing/p1/profile"
+            again = (await store.submit(AGAIN, "maker")).stored
+            assert again.record.profile is None
+            await store.ended(again.record, State.FAILED, FAILED, profiled=False)
+            assert (await found(store)).profile is None
+            assert (await store.profiled("p1")).record.profile is not None
+            assert await store.outdated(0.0) == []
+            (key,) = await store.outdated(1e12)
+            await store.forget([key])
+            assert (await found(store)).profile is None
+            assert await store.outdated(1e12) == []
+
+
+@contextmanager
+def of_the_first_release(url: str, migrations: Path, folder: Path) -> Iterator[sa.Engine]:
+    """A database with the tables of the first revision only."""
+    first = folder / migrations.parent.name / "migrations"
+    first.mkdir(parents=True)
+    shutil.copy(migrations / "0001_first.py", first)
+    with open_database(url, first) as engine:
+        yield engine
+
+
+async def test_processings_of_before_profiles_are_kept(database_url: str, tmp_path: Path) -> None:
+    row = {
+        "id": "p1",
+        "key": "k",
+        "provider": "maker",
+        "product": "A",
+        "obs_id": "o1",
+        "state": State.FAILED.value,
+        **dict.fromkeys(("attempt", "restarts", "runs", "done", "total"), 1),
+        "inputs": [],
+        "outputs": [],
+        "log_kept": True,
+    }
+    with (
+        of_the_first_release(database_url, MIGRATIONS, tmp_path) as engine,
+        engine.begin() as connection,
+    ):
+        connection.execute(sa.insert(pipeline_table).values(row))
+    with open_database(database_url, MIGRATIONS) as engine:
+        async with Committer(engine) as committer:
+            record = await found(Store(engine, committer, ["maker"]))
+    assert (record.state, record.profile) == (State.FAILED, None)
+
+
+class Desk:
+    """The ledger of a conductor that has claimed one processing, and its views."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        product = {"m_input": ["A"], "max_attempts": 2, "timeout": 60}
+        graph = graph_of(["A"], {"B": product})
+        self.now = 1_000_000.0
+        self.ledger = Ledger(engine, graph, LedgerConfig(), lambda: self.now)
+        self.views = Views(engine, graph, self.url_of)
+        self.known = True
+        (self.request,) = self.ledger.hear([Arrival("A", "o1", 1)], 10)
+
+    def url_of(self, provider: str) -> str:
+        if not self.known:
+            raise ServiceError(f"{provider}: the graph has no such provider any more")
+        return URL
+
+    def told(self, state: State, *, attempt: int = 1, profiled: bool = False) -> str | None:
+        """Have news come, and give the link that is shown then."""
+        news = News(processing_id=self.id, state=state, attempt=attempt, profiled=profiled)
+        self.ledger.settle([news])
+        return self.link
+
+    def request_again(self) -> Request:
+        self.now += 10
+        (request,) = self.ledger.take_due(10)
+        return request
+
+    @property
+    def id(self) -> str:
+        return self.request.processing_id
+
+    @property
+    def link(self) -> str | None:
+        shown = self.views.processing(self.id)
+        assert shown is not None
+        return shown.profile
+
+
+@pytest.fixture
+def desk(database_url: str) -> Iterator[Desk]:
+    with open_database(database_url, CONDUCTOR_MIGRATIONS) as engine:
+        yield Desk(engine)
+
+
+def test_the_conductor_links_the_profile_of_the_last_attempt(desk: Desk) -> None:
+    link = f"{URL}/processing/{desk.id}/profile"
+    assert desk.told(State.RUNNING) is None
+    assert desk.told(State.FAILED, profiled=True) == link
+    (why,) = desk.views.why("B", "o1").processings
+    assert why.profile == link
+    assert desk.request_again().attempt == 2
+    assert desk.link is None
+    assert desk.told(State.FAILED, profiled=True) is None  # old news, of the first attempt
+    assert desk.told(State.RUNNING, attempt=2) is None
+    assert desk.told(State.SUCCEEDED, attempt=2, profiled=True) == link
+    desk.known = False
+    assert desk.link is None
+
+
+def test_a_processing_without_profile_has_no_link(desk: Desk) -> None:
+    assert desk.told(State.SUCCEEDED) is None
+
+
+def test_what_a_person_cancelled_has_its_link_once_its_pipeline_has_told(desk: Desk) -> None:
+    desk.told(State.RUNNING)
+    desk.ledger.cancel(desk.id, "cancelled by a person")
+    assert desk.link is None
+    assert desk.told(State.CANCELLED, profiled=True) is not None
+    shown = desk.views.processing(desk.id)
+    assert shown is not None
+    assert (shown.state, shown.error) == (State.CANCELLED, "cancelled by a person")
+
+
+def test_what_was_stopped_at_its_deadline_has_its_link(desk: Desk) -> None:
+    desk.told(State.RUNNING)
+    desk.now += 100
+    assert desk.told(State.CANCELLED, profiled=True) is not None
+    shown = desk.views.processing(desk.id)
+    assert shown is not None
+    assert shown.state is State.RETRYING
+
+
+def test_the_conductor_of_before_profiles_keeps_what_it_had(
+    database_url: str, tmp_path: Path
+) -> None:
+    numbers = ("priority", "attempt", "pipeline_attempt", "max_attempts", "done", "total")
+    row = {
+        "id": "p1",
+        "product": "B",
+        "obs_id": "o1",
+        "claim": "once",
+        "inputs": {},
+        "provider": "maker",
+        "state": State.FAILED.value,
+        **dict.fromkeys(numbers, 1),
+        **dict.fromkeys(("timeout_s", "not_before", "ask_at", "created"), 1_000_000.0),
+    }
+    with of_the_first_release(database_url, CONDUCTOR_MIGRATIONS, tmp_path) as engine:
+        names = {each["name"] for each in sa.inspect(engine).get_columns(conductor_table.name)}
+        assert names == {column.name for column in conductor_table.c} - {"profiled"}
+        with engine.begin() as connection:
+            connection.execute(sa.insert(conductor_table).values(row))
+    with open_database(database_url, CONDUCTOR_MIGRATIONS) as engine:
+        views = Views(engine, graph_of(["A"], {"B": {"m_input": ["A"]}}), lambda _: URL)
+        shown = views.processing("p1")
+    assert shown is not None
+    assert (shown.state, shown.profile) == (State.FAILED, None)
