@@ -1,19 +1,21 @@
 """Profiles made for tests: runs whose every figure is known."""
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batuta.profiling.layout import FOLDER, LOOPS, PLACES, RUN_FILE, TASKS
+from batuta.profiling.layout import FOLDER, LEAKS, LOOPS, PLACES, RUN_FILE, TASKS
 from batuta.profiling.reading import Profile, read_profile, with_tiles
-from batuta.profiling.rows import Measure, TaskOutcome, TaskRow, WorkerId
-from batuta.profiling.run_info import GridInfo, RunInfo, RunState
-from batuta.profiling.tables import LOOP_SCHEMA, PLACE_SCHEMA, task_table
+from batuta.profiling.rows import LeakRow, LoopRow, Measure, TaskOutcome, TaskRow, WorkerId
+from batuta.profiling.run_info import GridInfo, RunInfo, RunState, TileMishap
+from batuta.profiling.tables import leak_table, loop_table, place_table, task_table
 
 BEGIN_S: Final = 1_800_000_000.0
 """When made runs start: a moment of Unix time."""
@@ -73,7 +75,8 @@ class MadeProfile:
     run: RunInfo = field(default_factory=made_run)
     rows: list[TaskRow] = field(default_factory=list)
     places: list[tuple[int, str, int, int]] = field(default_factory=list)
-    loops: list[tuple[int, str, str, int, float, int]] = field(default_factory=list)
+    loops: list[LoopRow] = field(default_factory=list)
+    leaks: list[LeakRow] = field(default_factory=list)
 
     def add(
         self,
@@ -106,23 +109,27 @@ class MadeProfile:
             self.places.append((number, *work.tile))
         return number
 
+    def add_loops(self, name: str, held_bytes: Sequence[float], *, task: int = 0) -> None:
+        """Add the repetitions of a task, with what was held after each."""
+        for loop, held in enumerate(held_bytes, start=1):
+            self.loops.append(LoopRow(task, name, ALONE.name, loop, 0.1, int(held)))
+
     def task_table(self) -> pa.Table:
         """Its attempts, of `TASK_SCHEMA`."""
         return task_table(self.rows)
 
     def place_table(self) -> pa.Table:
         """Its tiles, of `PLACE_SCHEMA`."""
-        return table(self.places, PLACE_SCHEMA)
+        return place_table(self.places)
 
     def profile(self) -> Profile:
         """What reading it would give."""
-        import pandas as pd  # noqa: PLC0415  most tests write files
-
         return Profile(
             folder=Path("out"),
             run=self.run,
             tasks=with_tiles(self.task_table(), self.place_table()),
-            loops=table(self.loops, LOOP_SCHEMA),
+            loops=loop_table(self.loops),
+            leaks=leak_table(self.leaks),
             memory=pd.DataFrame(columns=["time_s", "worker", "host", "pid", "process_bytes"]),
         )
 
@@ -145,7 +152,9 @@ class MadeProfile:
             write_parts(folder, TASKS, tasks, parts)
             write_parts(folder, PLACES, places, parts)
         if self.loops:
-            pq.write_table(table(self.loops, LOOP_SCHEMA), folder / f"{LOOPS}.parquet")
+            pq.write_table(loop_table(self.loops), folder / f"{LOOPS}.parquet")
+        if self.leaks:
+            pq.write_table(leak_table(self.leaks), folder / f"{LEAKS}.parquet")
         return out_dir
 
     def read(self, out_dir: Path) -> Profile:
@@ -153,16 +162,68 @@ class MadeProfile:
         return read_profile(self.write(out_dir))
 
 
-def table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table."""
-    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema)
-
-
 def write_parts(folder: Path, stem: str, whole: pa.Table, parts: int) -> None:
     """Write a table as the numbered parts that a run leaves while it goes on."""
     size = max(1, -(-whole.num_rows // parts))
     for number, start in enumerate(range(0, whole.num_rows, size), start=1):
         pq.write_table(whole.slice(start, size), folder / f"{stem}-{number:06}.parquet")
+
+
+@dataclass
+class Place:
+    """Where one process after the other runs."""
+
+    number: int
+    renewed_after: int | None
+    places: int
+    tasks: int = 0
+
+    def next(self) -> WorkerId:
+        """Give the process that runs the next task."""
+        generation = self.tasks // self.renewed_after if self.renewed_after else 0
+        self.tasks += 1
+        pid = 1000 + self.number + self.places * generation
+        return WorkerId(f"process {pid}", "north", pid)
+
+
+class _Waiting:
+    """Works that wait: those that can run in the order of the list, else who can soonest."""
+
+    def __init__(self, works: Sequence[Work]) -> None:
+        self._works = works
+        self._missing = [len(set(work.after)) for work in works]
+        self._followers: list[list[int]] = [[] for _ in works]
+        for number, work in enumerate(works):
+            for before in set(work.after):
+                self._followers[before].append(number)
+        self._ready_s = [0.0] * len(works)
+        self._later = [(0.0, n, 1) for n, missing in enumerate(self._missing) if not missing]
+        self._now: list[tuple[int, int]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._later or self._now)
+
+    def take(self, free_s: float) -> tuple[float, int, int]:
+        """Take one: when it can run, its number, its attempt."""
+        while self._later and self._later[0][0] <= free_s:
+            _, number, attempt = heapq.heappop(self._later)
+            heapq.heappush(self._now, (number, attempt))
+        if not self._now:
+            return heapq.heappop(self._later)
+        number, attempt = heapq.heappop(self._now)
+        return self._ready_s[number], number, attempt
+
+    def ended(self, number: int, attempt: int, end_s: float) -> None:
+        """Have what took its result wait no more; or itself, where it is tried again."""
+        if attempt < len(self._works[number].outcomes):
+            self._ready_s[number] = end_s
+            heapq.heappush(self._later, (end_s, number, attempt + 1))
+            return
+        for follower in self._followers[number]:
+            self._missing[follower] -= 1
+            self._ready_s[follower] = max(self._ready_s[follower], end_s)
+            if not self._missing[follower]:
+                heapq.heappush(self._later, (self._ready_s[follower], follower, 1))
 
 
 def played(
@@ -190,28 +251,86 @@ def played(
     """
     made = MadeProfile()
     free = [(0.0, place) for place in range(workers)]
-    done = [0] * workers
-    ended: list[float] = []
-    for number, work in enumerate(works):
-        ready_s = max((ended[before] for before in work.after), default=0.0)
-        for attempt, outcome in enumerate(work.outcomes, start=1):
-            free_s, place = heapq.heappop(free)
-            start_s = max(free_s, ready_s) + gap_s
-            generation = done[place] // renewed_after if renewed_after else 0
-            pid = 1000 + place + workers * generation
-            made.add(
-                work,
-                task=number,
-                start_s=start_s,
-                attempt=attempt,
-                outcome=outcome,
-                worker=WorkerId(f"process {pid}", "north", pid),
-                waiting_s=start_s - ready_s,
-            )
-            done[place] += 1
-            ready_s = start_s + work.wall_s
-            heapq.heappush(free, (ready_s, place))
-        ended.append(ready_s)
+    places = [Place(number, renewed_after, workers) for number in range(workers)]
+    waiting = _Waiting(works)
+    while waiting:
+        free_s, place = heapq.heappop(free)
+        ready_s, number, attempt = waiting.take(free_s)
+        work = works[number]
+        start_s = max(free_s, ready_s) + gap_s
+        made.add(
+            work,
+            task=number,
+            start_s=start_s,
+            attempt=attempt,
+            outcome=work.outcomes[attempt - 1],
+            worker=places[place].next(),
+            waiting_s=start_s - ready_s,
+        )
+        end_s = start_s + work.wall_s
+        waiting.ended(number, attempt, end_s)
+        heapq.heappush(free, (end_s, place))
     last_s = max((end for end, _ in free), default=0.0)
     made.run = made_run(**{"nb_workers": workers, "ended_s": BEGIN_S + last_s} | run)
+    return made
+
+
+def survey(rows: int = 14, cols: int = 20, *, workers: int = 4) -> MadeProfile:
+    """Play a stereo pair: a slow mountain range, a tile that failed, processes renewed.
+
+    Matching costs and holds more where the ground is steep; the last step needs its neighbours.
+    """
+    works: list[Work] = []
+    last_row: list[int] = []
+    for row in range(rows):
+        this_row = []
+        for col in range(cols):
+            steep = math.exp(-(((row - 0.3 * rows) / 2.6) ** 2) - ((col - 0.62 * cols) / 4.5) ** 2)
+            noise = 0.9 + 0.2 * ((7 * row + 13 * col) % 10) / 10
+            first = len(works)
+            fails = (row, col) == (rows - 4, 5)
+            again = fails or (row * cols + col) % 83 == 41
+            works += [
+                Work(name="read_pair", wall_s=0.12 * noise, peak_mb=310, cpu_share=0.4),
+                Work(name="resample", wall_s=0.35 * noise, after=[first], peak_mb=520),
+                Work(
+                    name="match",
+                    wall_s=(0.6 + 2.9 * steep) * noise,
+                    after=[first + 1],
+                    peak_mb=700 + 900 * steep * noise,
+                    tile=("disparity", row, col),
+                    outcomes=["lost" if not fails else "failed"] * again
+                    + ["failed" if fails else "done"],
+                    error="ValueError: no tie points" if fails else "its worker ended (signal 9)",
+                ),
+                Work(
+                    name="to_ground",
+                    wall_s=(0.22 + 0.3 * steep) * noise,
+                    after=[first + 2, *(last_row[col : col + 1])],
+                    peak_mb=430 + 200 * steep,
+                    tile=("dsm", row, col),
+                ),
+            ]
+            this_row.append(first + 2)
+        last_row = this_row
+    made = played(works, workers=workers, gap_s=0.02, renewed_after=10)
+    retried = [
+        {"dataset": "disparity", "row": i // cols, "col": i % cols, "cause": "its worker ended"}
+        for i in range(41, rows * cols, 83)
+    ]
+    failed = [
+        {"dataset": "disparity", "row": rows - 4, "col": 5, "cause": "ValueError: no tie points"}
+    ]
+    made.run = made.run.model_copy(
+        update={
+            "ended_s": (made.run.ended_s or 0) + 1.4,
+            "started_s": BEGIN_S - 0.8,
+            "worker_limit_bytes": 2000 * MB,
+            "grids": (made_grid("disparity", rows, cols), made_grid("dsm", rows, cols)),
+            "tiles_total": 2 * rows * cols,
+            "tiles_done": 2 * rows * cols - 1,
+            "retried": tuple(TileMishap.model_validate(one) for one in retried),
+            "failed": tuple(TileMishap.model_validate(one) for one in failed),
+        }
+    )
     return made

@@ -9,10 +9,11 @@ import pytest
 
 from batuta.errors import ConfigurationError
 from batuta.profiling.layout import FOLDER
-from batuta.profiling.reading import read_profile, with_tiles
+from batuta.profiling.reading import read_profile, whole_tables, with_tiles
+from batuta.profiling.rows import LeakRow
 from batuta.profiling.run_info import RunState
-from batuta.profiling.tables import PLACE_SCHEMA, PROFILE_SCHEMA
-from tests.profiling.made import BEGIN_S, MadeProfile, Work, made_run, played, table
+from batuta.profiling.tables import PROFILE_SCHEMA, place_table
+from tests.profiling.made import BEGIN_S, MadeProfile, Work, made_run, played
 
 CHAINS = [
     Work(name="read"),
@@ -33,7 +34,7 @@ def tiles_of(joined: pa.Table) -> list[tuple[str, int, int] | None]:
 def test_a_profile_is_read_from_the_output_folder_or_from_its_own(
     tmp_path: Path, inside: str
 ) -> None:
-    played(CHAINS).write(tmp_path)
+    played(CHAINS, workers=1).write(tmp_path)
     profile = read_profile(tmp_path / inside)
     assert profile.folder == tmp_path
     assert profile.run.state is RunState.DONE
@@ -45,7 +46,7 @@ def test_a_profile_is_read_from_the_output_folder_or_from_its_own(
 def test_parts_of_a_killed_run_give_the_same_table_as_its_end_would(
     tmp_path: Path, parts: int
 ) -> None:
-    made = played(CHAINS)
+    made = played(CHAINS, workers=1)
     ended = read_profile(made.write(tmp_path / "ended"))
     killed = read_profile(made.write(tmp_path / "killed", parts=parts))
     assert killed.tasks.equals(ended.tasks)
@@ -59,7 +60,7 @@ def test_a_run_killed_before_its_first_task_ended_has_an_empty_profile(tmp_path:
 
 
 def test_a_task_gets_the_tile_that_it_leads_to() -> None:
-    made = played(CHAINS)
+    made = played(CHAINS, workers=1)
     joined = with_tiles(made.task_table(), made.place_table())
     assert tiles_of(joined) == [("disparity", 0, 0)] * 2 + [("disparity", 0, 1)] * 2
 
@@ -82,7 +83,7 @@ def test_a_task_that_leads_to_a_tile_through_another_counts_where_it_is_nearest(
         Work(after=[0], tile=("matches", 0, 0)),
         Work(after=[1], tile=("dsm", 0, 0)),
     ]
-    made = played(works)
+    made = played(works, workers=1)
     made.places.reverse()
     joined = with_tiles(made.task_table(), made.place_table())
     assert tiles_of(joined) == [("matches", 0, 0), ("matches", 0, 0), ("dsm", 0, 0)]
@@ -90,7 +91,7 @@ def test_a_task_that_leads_to_a_tile_through_another_counts_where_it_is_nearest(
 
 def test_every_attempt_at_a_task_has_its_tile_and_rows_keep_their_order() -> None:
     works = [Work(outcomes=["failed", "done"], tile=("dsm", 2, 3)), Work(tile=("dsm", 0, 0))]
-    made = played(works)
+    made = played(works, workers=1)
     joined = with_tiles(made.task_table(), made.place_table())
     assert tiles_of(joined) == [("dsm", 2, 3), ("dsm", 2, 3), ("dsm", 0, 0)]
     assert joined["attempt"].to_pylist() == [1, 2, 1]
@@ -98,7 +99,7 @@ def test_every_attempt_at_a_task_has_its_tile_and_rows_keep_their_order() -> Non
 
 def test_a_task_whose_tile_is_not_known_yet_has_none() -> None:
     made = played([Work(), Work(after=[0])])
-    places = table([(7, "dsm", 0, 0)], PLACE_SCHEMA)
+    places = place_table([(7, "dsm", 0, 0)])
     assert tiles_of(with_tiles(made.task_table(), places)) == [None, None]
 
 
@@ -110,7 +111,7 @@ def test_what_a_task_takes_of_tasks_that_did_not_run_is_passed_over() -> None:
 
 
 def test_a_table_cut_out_of_a_larger_one_is_joined_as_any_other() -> None:
-    made = played(CHAINS)
+    made = played(CHAINS, workers=1)
     joined = with_tiles(made.task_table().slice(2), made.place_table())
     assert tiles_of(joined) == [("disparity", 0, 1)] * 2
 
@@ -136,7 +137,7 @@ def test_memory_of_workers_is_read_within_the_run_and_up_to_a_broken_last_row(
 
 @pytest.mark.parametrize("content", ["", "time,worker,host,pid,process_bytes\n"])
 def test_a_record_of_memory_without_rows_is_none(tmp_path: Path, content: str) -> None:
-    played(CHAINS).write(tmp_path)
+    played(CHAINS, workers=1).write(tmp_path)
     (tmp_path / "workers_memory.csv").write_text(content)
     assert len(read_profile(tmp_path).memory) == 0
 
@@ -161,7 +162,7 @@ def test_a_folder_without_a_profile_is_named_with_what_writes_one(tmp_path: Path
     ],
 )
 def test_a_garbled_file_is_one_line_that_names_it(tmp_path: Path, file: str, content: str) -> None:
-    path = played(CHAINS).write(tmp_path) / FOLDER / file
+    path = played(CHAINS, workers=1).write(tmp_path) / FOLDER / file
     path.write_text(content)
     with pytest.raises(ConfigurationError) as caught:
         read_profile(tmp_path)
@@ -178,7 +179,7 @@ def test_a_truncated_table_is_named(tmp_path: Path) -> None:
 
 
 def test_a_table_without_a_column_is_named(tmp_path: Path) -> None:
-    path = played(CHAINS).write(tmp_path) / FOLDER / "tasks.parquet"
+    path = played(CHAINS, workers=1).write(tmp_path) / FOLDER / "tasks.parquet"
     pq.write_table(pq.read_table(path).drop(["wall_s"]), path)
     with pytest.raises(ConfigurationError, match=r"tasks\.parquet: not a table of a profile"):
         read_profile(tmp_path)
@@ -191,7 +192,7 @@ def test_a_tile_outside_every_possible_grid_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_garbled_record_of_memory_is_named(tmp_path: Path) -> None:
-    played(CHAINS).write(tmp_path)
+    played(CHAINS, workers=1).write(tmp_path)
     (tmp_path / "workers_memory.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ConfigurationError, match=r"workers_memory\.csv"):
         read_profile(tmp_path)
@@ -200,7 +201,7 @@ def test_a_garbled_record_of_memory_is_named(tmp_path: Path) -> None:
 def test_parts_that_give_way_to_the_final_table_while_they_are_read_are_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = played(CHAINS)
+    made = played(CHAINS, workers=1)
     made.write(tmp_path / "ended")
     made.write(tmp_path, parts=2)
     opened = pq.ParquetFile
@@ -213,3 +214,21 @@ def test_parts_that_give_way_to_the_final_table_while_they_are_read_are_no_error
 
     monkeypatch.setattr(pq, "ParquetFile", ended_meanwhile)
     assert read_profile(tmp_path).tasks.num_rows == len(CHAINS)
+
+
+def test_the_parts_of_a_run_that_ends_are_joined_each_table_whole(tmp_path: Path) -> None:
+    made = played(CHAINS, workers=1)
+    made.write(tmp_path, parts=3)
+    tables = whole_tables(tmp_path / FOLDER)
+    assert list(tables) == ["tasks", "places"]
+    assert tables["tasks"].equals(with_tiles(made.task_table(), made.place_table()))
+    assert tables["places"].equals(made.place_table())
+
+
+def test_repetitions_and_leaking_lines_are_read_where_there_are_some(tmp_path: Path) -> None:
+    made = played(CHAINS, workers=1)
+    made.add_loops("match", [1, 2, 3])
+    made.leaks.append(LeakRow(0, "match", "process 1", "match.py", 7, "cost", 1000))
+    profile = made.read(tmp_path)
+    assert profile.loops["held_bytes"].to_pylist() == [1, 2, 3]
+    assert profile.leaks["file"].to_pylist() == ["match.py"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -11,10 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batuta.errors import ConfigurationError
+from batuta.profiling.analysis.figures import Figures, figures_of
 from batuta.profiling.analysis.graph import graph_of, nearest
-from batuta.profiling.layout import FOLDER, LOOPS, PLACES, RUN_FILE, TASKS
+from batuta.profiling.layout import FOLDER, LEAKS, LOOPS, PLACES, RUN_FILE, TASKS
 from batuta.profiling.run_info import RunInfo
-from batuta.profiling.tables import LOOP_SCHEMA, PLACE_SCHEMA, PROFILE_SCHEMA, TASK_SCHEMA
+from batuta.profiling.tables import (
+    LEAK_SCHEMA,
+    LOOP_SCHEMA,
+    PLACE_SCHEMA,
+    PROFILE_SCHEMA,
+    TASK_SCHEMA,
+)
 
 MEMORY_FILE: Final = "workers_memory.csv"
 """In the output folder; written by clusters on dask with `use_memory_logger`."""
@@ -34,9 +42,16 @@ class Profile:
     """`PROFILE_SCHEMA`: a row for each attempt at a task."""
     loops: pa.Table
     """`LOOP_SCHEMA`: a row for each repetition of a task; none without `loop_testing`."""
+    leaks: pa.Table
+    """`LEAK_SCHEMA`: a row for each line that leaks in a task; where memray looked at loops."""
     memory: pd.DataFrame
     """What workers held once a second: ``time_s`` (Unix), ``worker``, ``host``, ``pid``,
     ``process_bytes``; no row where that was not recorded."""
+
+    @cached_property
+    def figures(self) -> Figures:
+        """What it tells, computed once."""
+        return figures_of(self.run, self.tasks, self.loops, self.leaks, self.memory)
 
 
 def read_profile(folder: Path) -> Profile:
@@ -62,6 +77,7 @@ def read_profile(folder: Path) -> Profile:
         run=run,
         tasks=tasks,
         loops=_read_parts(inside, LOOPS, LOOP_SCHEMA),
+        leaks=_read_parts(inside, LEAKS, LEAK_SCHEMA),
         memory=_read_memory(out_dir / MEMORY_FILE, run),
     )
 
@@ -92,6 +108,23 @@ def with_tiles(tasks: pa.Table, places: pa.Table) -> pa.Table:
     for name in ("dataset", "row", "col"):
         tasks = tasks.append_column(PLACE_SCHEMA.field(name), found[name])
     return tasks.cast(PROFILE_SCHEMA)
+
+
+def whole_tables(inside: Path) -> dict[str, pa.Table]:
+    """Read the parts that a run has left, as its final tables by their stems; no empty ones.
+
+    Parameters
+    ----------
+    inside : Path
+        The folder ``profile`` of a run.
+    """
+    tables = {
+        TASKS: _joined_parts(inside),
+        PLACES: _read_parts(inside, PLACES, PLACE_SCHEMA),
+        LOOPS: _read_parts(inside, LOOPS, LOOP_SCHEMA),
+        LEAKS: _read_parts(inside, LEAKS, LEAK_SCHEMA),
+    }
+    return {stem: table for stem, table in tables.items() if table.num_rows or stem == TASKS}
 
 
 def _profile_folder(folder: Path) -> Path:

@@ -1,0 +1,108 @@
+"""Attempts at tasks as a frame, and what each task name took."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+
+from batuta.profiling.rows import TaskOutcome
+
+_PROCESS: Final = ["host", "worker", "pid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameFigures:
+    """What the tasks of one name took, all attempts together."""
+
+    name: str
+    tasks: int
+    attempts: int
+    not_done: int
+    """Attempts that failed or were lost."""
+    total_s: float
+    """Sum of wall times, s."""
+    median_s: float
+    max_s: float
+    cpu_share: float
+    """CPU time over wall time: 1 is one core all the time."""
+    peak_bytes: int
+    """The most that a worker held while one ran."""
+    growth_bytes: int
+    """What workers kept after them, all together."""
+    bytes_in: int | None
+    bytes_out: int | None
+    waiting_s: float | None
+    """Sum of the times that they could have run and did not; None where not known."""
+
+
+def attempts_of(tasks: pa.Table) -> pd.DataFrame:
+    """Give the attempts of a profile as a frame.
+
+    Parameters
+    ----------
+    tasks : pyarrow.Table
+        Of `PROFILE_SCHEMA`.
+
+    Returns
+    -------
+    DataFrame
+        Its columns but for ``after``, and ``end_s`` (Unix), ``done`` (bool) and ``process``
+        (the number of its worker process, by the begin of its first task).
+    """
+    frame: pd.DataFrame = tasks.drop_columns(["after"]).to_pandas()
+    frame = frame.sort_values("start_s", kind="stable", ignore_index=True)
+    frame["end_s"] = frame["start_s"] + frame["wall_s"]
+    frame["done"] = frame["outcome"] == TaskOutcome.DONE.value
+    frame["process"] = frame.groupby(_PROCESS, sort=False).ngroup()
+    return frame
+
+
+def by_name(attempts: pd.DataFrame) -> tuple[NameFigures, ...]:
+    """Sum up the attempts of each task name, what took most first."""
+    groups = attempts.groupby("name", sort=False)
+    summed = groups.agg(
+        tasks=("task", "nunique"),
+        attempts=("task", "size"),
+        done=("done", "sum"),
+        total_s=("wall_s", "sum"),
+        median_s=("wall_s", "median"),
+        max_s=("wall_s", "max"),
+        cpu_s=("cpu_s", "sum"),
+        peak_bytes=("peak_bytes", "max"),
+        growth_bytes=("growth_bytes", "sum"),
+    )
+    # A sum of nothing known is not known, rather than zero.
+    known = groups[["bytes_in", "bytes_out", "waiting_s"]].sum(min_count=1)
+    summed = summed.join(known).sort_values("total_s", ascending=False, kind="stable")
+    rows: Any = summed.reset_index().to_dict("records")
+    return tuple(_name_figures(row) for row in rows)
+
+
+def _name_figures(row: dict[str, Any]) -> NameFigures:
+    numbers = {key: _number(value) for key, value in row.items() if key != "name"}
+    total_s = numbers["total_s"] or 0.0
+    attempts = int(numbers["attempts"] or 0)
+    return NameFigures(
+        name=str(row["name"]),
+        tasks=int(numbers["tasks"] or 0),
+        attempts=attempts,
+        not_done=attempts - int(numbers["done"] or 0),
+        total_s=total_s,
+        median_s=numbers["median_s"] or 0.0,
+        max_s=numbers["max_s"] or 0.0,
+        cpu_share=(numbers["cpu_s"] or 0.0) / total_s if total_s > 0 else 0.0,
+        peak_bytes=int(numbers["peak_bytes"] or 0),
+        growth_bytes=int(numbers["growth_bytes"] or 0),
+        bytes_in=_whole(numbers["bytes_in"]),
+        bytes_out=_whole(numbers["bytes_out"]),
+        waiting_s=numbers["waiting_s"],
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)

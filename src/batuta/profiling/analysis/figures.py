@@ -1,0 +1,151 @@
+"""All that a profile tells, computed once: what the text, the page and JSON show."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from batuta.profiling.analysis.advice import (
+    Advice,
+    TileCosts,
+    WorkerNeeds,
+    advise_memory,
+    advise_tile_size,
+    advise_workers,
+)
+from batuta.profiling.analysis.attempts import NameFigures, attempts_of, by_name
+from batuta.profiling.analysis.graph import graph_of
+from batuta.profiling.analysis.lanes import LaneFigures, by_lane, gaps_of, with_lanes
+from batuta.profiling.analysis.loops import LoopGrowth, loop_growth
+from batuta.profiling.analysis.lost import LostTime, lost_time
+from batuta.profiling.analysis.schedule import Plan, ScheduleFigures, durations_of, steps_of
+from batuta.profiling.analysis.tiles import TileGrid, by_tile
+from batuta.profiling.run_info import RunInfo, RunState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What a profile tells. Times are in s, moments in Unix time, memory in bytes."""
+
+    run: RunInfo
+    begin_s: float
+    end_s: float
+    """Of the last task, where the run has not ended."""
+    workers: int
+    """Asked for, or where others decided, those that were seen."""
+    attempts: pd.DataFrame
+    """As `attempts_of` gives them, with their lanes."""
+    gaps: pd.DataFrame
+    names: tuple[NameFigures, ...]
+    lanes: tuple[LaneFigures, ...]
+    lost: LostTime
+    schedule: ScheduleFigures
+    tiles: tuple[TileGrid, ...]
+    loops: tuple[LoopGrowth, ...]
+    advice: tuple[Advice, ...]
+    memory: pd.DataFrame
+    """What workers held once a second, as `Profile.memory`."""
+
+    @property
+    def span_s(self) -> float:
+        """How long it took."""
+        return self.end_s - self.begin_s
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended; else it goes on, or was killed."""
+        return self.run.state is not RunState.RUNNING
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that a worker held."""
+        return max((name.peak_bytes for name in self.names), default=0)
+
+
+def figures_of(
+    run: RunInfo, tasks: pa.Table, loops: pa.Table, leaks: pa.Table, memory: pd.DataFrame
+) -> Figures:
+    """Compute what a profile tells.
+
+    Parameters
+    ----------
+    run : RunInfo
+        The run.
+    tasks, loops, leaks : pyarrow.Table
+        Of `PROFILE_SCHEMA`, `LOOP_SCHEMA` and `LEAK_SCHEMA`.
+    memory : DataFrame
+        As `Profile.memory`.
+    """
+    attempts = with_lanes(attempts_of(tasks))
+    gaps = gaps_of(attempts)
+    lanes = by_lane(attempts, gaps)
+    workers = max(run.nb_workers or 1, len(lanes))
+    begin_s, end_s = _span(run, attempts)
+    lost = lost_time(attempts, gaps, (begin_s, end_s), workers)
+    graph = graph_of(tasks)
+    plan = Plan(graph, durations_of(attempts))
+    names, tiles = by_name(attempts), by_tile(attempts, run)
+    path = graph.numbers[np.array(plan.critical_path(), dtype=np.int64)]
+    return Figures(
+        run=run,
+        begin_s=begin_s,
+        end_s=end_s,
+        workers=workers,
+        attempts=attempts,
+        gaps=gaps,
+        names=names,
+        lanes=lanes,
+        lost=lost,
+        schedule=ScheduleFigures(
+            measured_s=end_s - begin_s,
+            workers=workers,
+            work_s=plan.work_s,
+            perfect_s=plan.makespan_s(workers),
+            critical_s=plan.critical_s,
+            critical_path=steps_of(attempts, path),
+        ),
+        tiles=tiles,
+        loops=loop_growth(loops, leaks),
+        advice=_advice(run, plan, lost, tiles, workers, names),
+        memory=memory,
+    )
+
+
+def _span(run: RunInfo, attempts: pd.DataFrame) -> tuple[float, float]:
+    """Begin and end of the run; no task is outside."""
+    begins, ends = [run.started_s], [run.ended_s or run.started_s]
+    if len(attempts):
+        begins.append(float(attempts["start_s"].min()))
+        ends.append(float(attempts["end_s"].max()))
+    return min(begins), max(ends)
+
+
+def _advice(
+    run: RunInfo,
+    plan: Plan,
+    lost: LostTime,
+    tiles: tuple[TileGrid, ...],
+    workers: int,
+    names: tuple[NameFigures, ...],
+) -> tuple[Advice, ...]:
+    if not plan.work_s or not lost.worked_s:
+        return ()
+    peak_bytes = max(name.peak_bytes for name in names)
+    wall_s = sum(name.total_s for name in names)
+    cores = sum(name.cpu_share * name.total_s for name in names) / wall_s
+    costs = TileCosts(
+        workers=workers,
+        tasks=sum(name.attempts for name in names),
+        work_s=plan.work_s,
+        around_s=lost.delayed_s,
+        idle_at_end=(lost.ending_s + lost.unused_s) / lost.total_s,
+        peak_bytes=peak_bytes,
+        limit_bytes=run.worker_limit_bytes,
+    )
+    given = (
+        advise_workers(run, plan, workers, WorkerNeeds(cores=cores, peak_bytes=peak_bytes)),
+        advise_tile_size(tiles, costs),
+        advise_memory(run, peak_bytes, workers),
+    )
+    return tuple(one for one in given if one is not None)

@@ -1,0 +1,93 @@
+"""Workers over time. Processes are renewed, so hundreds may pass through two places.
+
+A lane is such a place: processes of one machine that followed each other.
+"""
+
+import heapq
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+_TOLERANCE_S: Final = 0.001
+"""Begin and duration of a task are read from two clocks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneFigures:
+    """What one lane did."""
+
+    lane: int
+    host: str
+    processes: int
+    """Worker processes that passed through it."""
+    attempts: int
+    busy_s: float
+    first_s: float
+    """Begin of its first task, Unix time."""
+    last_s: float
+    """End of its last task, Unix time."""
+    longest_gap_s: float
+    """Between two of its tasks."""
+    peak_bytes: int
+
+
+def with_lanes(attempts: pd.DataFrame) -> pd.DataFrame:
+    """Add to attempts the column ``lane``: processes packed by their life spans.
+
+    A process lives from the begin of its first task to the end of its last. It takes the lane of
+    its machine that was free first, or a new one where none was.
+    """
+    lives = attempts.groupby("process").agg(
+        host=("host", "first"), first_s=("start_s", "min"), last_s=("end_s", "max")
+    )
+    free: dict[str, list[tuple[float, int]]] = {}
+    lanes = np.zeros(len(lives), dtype=np.int64)
+    count = 0
+    for process, host, first_s, last_s in lives.itertuples():
+        ended = free.setdefault(host, [])
+        if ended and ended[0][0] <= first_s + _TOLERANCE_S:
+            lane = heapq.heappop(ended)[1]
+        else:
+            lane, count = count, count + 1
+        lanes[process] = lane
+        heapq.heappush(ended, (last_s, lane))
+    return attempts.assign(lane=lanes[attempts["process"].to_numpy()])
+
+
+def gaps_of(attempts: pd.DataFrame) -> pd.DataFrame:
+    """Find when lanes did nothing between two tasks.
+
+    Parameters
+    ----------
+    attempts : DataFrame
+        With lanes.
+
+    Returns
+    -------
+    DataFrame
+        ``lane``, ``start_s`` and ``end_s`` (Unix) of each gap.
+    """
+    ordered = attempts.sort_values(["lane", "start_s"], kind="stable")
+    end_s = ordered.groupby("lane")["end_s"].cummax()
+    before_s = end_s.groupby(ordered["lane"]).shift()
+    gaps = pd.DataFrame({"lane": ordered["lane"], "start_s": before_s, "end_s": ordered["start_s"]})
+    return gaps[gaps["end_s"] > gaps["start_s"]].reset_index(drop=True)
+
+
+def by_lane(attempts: pd.DataFrame, gaps: pd.DataFrame) -> tuple[LaneFigures, ...]:
+    """Sum up what each lane did."""
+    summed = attempts.groupby("lane").agg(
+        host=("host", "first"),
+        processes=("process", "nunique"),
+        attempts=("task", "size"),
+        busy_s=("wall_s", "sum"),
+        first_s=("start_s", "min"),
+        last_s=("end_s", "max"),
+        peak_bytes=("peak_bytes", "max"),
+    )
+    longest = (gaps["end_s"] - gaps["start_s"]).groupby(gaps["lane"]).max()
+    summed["longest_gap_s"] = longest.reindex(summed.index, fill_value=0.0).astype(float)
+    rows: Any = summed.reset_index().to_dict("records")
+    return tuple(LaneFigures(**row) for row in rows)

@@ -1,0 +1,129 @@
+"""Does memory grow with each repetition of a task? A leak is told from noise."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+_WARM_UP: Final = 1
+"""Repetitions left out: a first call fills caches and imports, which is no leak."""
+_Z: Final = 1.959964
+"""Standard deviations on each side of 95 %."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakingLine:
+    """A line that allocates what is never freed, as memray saw it."""
+
+    file: str
+    line: int
+    function: str
+    bytes_per_loop: int
+    """The median over the tasks in which it was seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopGrowth:
+    """How memory grew with the repetitions of the tasks of one name."""
+
+    name: str
+    tasks: int
+    repetitions: int
+    """Of each task, at most."""
+    slope_bytes: float | None
+    """Per repetition; None where there are too few to tell."""
+    low_bytes: float | None
+    """The slope is between this"""
+    high_bytes: float | None
+    """and this with 95 % confidence."""
+    lines: tuple[LeakingLine, ...] = ()
+    """Where memray was on, what leaks most first."""
+
+    @property
+    def leaks(self) -> bool:
+        """Whether its growth is clear of noise."""
+        return self.low_bytes is not None and self.low_bytes > 0
+
+
+def loop_growth(loops: pa.Table, leaks: pa.Table) -> tuple[LoopGrowth, ...]:
+    """Fit what workers held after each repetition, for each task name; leaks first.
+
+    The slope is the median of the slopes between any two repetitions of the same task, which no
+    single jump moves (Theil and Sen; for several tasks Hirsch, Slack and Smith, "Techniques of
+    trend analysis for monthly water quality data", 1982). Its bounds are those of Kendall's
+    test.
+
+    Parameters
+    ----------
+    loops, leaks : pyarrow.Table
+        Of `LOOP_SCHEMA` and `LEAK_SCHEMA`.
+    """
+    frame: pd.DataFrame = loops.to_pandas()
+    found: pd.DataFrame = leaks.to_pandas()
+    fitted = [
+        _fit(str(name), rows, _lines(found[found["name"] == name]))
+        for name, rows in frame.groupby("name", sort=False)
+    ]
+    return tuple(sorted(fitted, key=lambda one: (not one.leaks, -(one.slope_bytes or 0))))
+
+
+def _lines(leaks: pd.DataFrame) -> tuple[LeakingLine, ...]:
+    groups = leaks.groupby(["file", "line", "function"])["bytes_per_loop"]
+    medians = groups.median().sort_values(ascending=False, kind="stable").reset_index()
+    return tuple(
+        LeakingLine(file=file, line=line, function=function, bytes_per_loop=round(size))
+        for file, line, function, size in medians.itertuples(index=False)
+    )
+
+
+def _fit(name: str, rows: pd.DataFrame, lines: tuple[LeakingLine, ...]) -> LoopGrowth:
+    # A task that was tried again was repeated again, mostly elsewhere.
+    series = [
+        ordered.iloc[_WARM_UP:]
+        for _, part in rows.groupby(["task", "worker"], sort=False)
+        for ordered in [part.sort_values("loop", kind="stable")]
+    ]
+    pairs = [
+        _pairs(part["loop"].to_numpy(np.float64), part["held_bytes"].to_numpy(np.float64))
+        for part in series
+    ]
+    slopes = np.sort(np.concatenate([part for part, _ in pairs]))
+    low, high = _bounds(slopes, sum(variance for _, variance in pairs))
+    return LoopGrowth(
+        name=name,
+        tasks=int(rows["task"].nunique()),
+        repetitions=int(rows["loop"].nunique()),
+        slope_bytes=float(np.median(slopes)) if len(slopes) else None,
+        low_bytes=low,
+        high_bytes=high,
+        lines=lines,
+    )
+
+
+def _pairs(
+    loops: NDArray[np.float64], held: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Slopes between any two repetitions, and the variance of Kendall's sum of their signs."""
+    one, other = np.triu_indices(len(loops), k=1)
+    apart = loops[other] != loops[one]
+    one, other = one[apart], other[apart]
+    slopes = (held[other] - held[one]) / (loops[other] - loops[one])
+    _, ties = np.unique(held, return_counts=True)
+    return slopes, _signs_variance(np.array([len(loops)])) - _signs_variance(ties)
+
+
+def _signs_variance(counts: NDArray[np.int64]) -> float:
+    return float((counts * (counts - 1) * (2 * counts + 5) / 18).sum())
+
+
+def _bounds(slopes: NDArray[np.float64], variance: float) -> tuple[float | None, float | None]:
+    """Bounds of the median slope, by rank; None where there are too few slopes."""
+    half = _Z * np.sqrt(variance)
+    low = round((len(slopes) - half) / 2) - 1
+    high = round((len(slopes) + half) / 2)
+    if low < 0 or high >= len(slopes):
+        return None, None
+    return float(slopes[low]), float(slopes[high])

@@ -1,0 +1,101 @@
+"""What became of the time that workers had: work, or what kind of loss."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostTime:
+    """The time of all workers, s, from the begin of the run to its end: its parts add up."""
+
+    worked_s: float
+    """In attempts that gave a result."""
+    failed_s: float
+    """In attempts that failed or were lost."""
+    starting_s: float
+    """Before the first task of each."""
+    ending_s: float
+    """After the last task of each."""
+    delayed_s: float
+    """Between two tasks of each, while some task could have run: handing over, starting
+    processes, computing that pauses for saving."""
+    starved_s: float
+    """Between two tasks of each, while none could run: all waited for results of others."""
+    unused_s: float
+    """Of workers that never had a task."""
+
+    @property
+    def total_s(self) -> float:
+        """All of it."""
+        return self.worked_s + self.failed_s + self.idle_s
+
+    @property
+    def between_s(self) -> float:
+        """Between tasks, for whatever reason."""
+        return self.delayed_s + self.starved_s
+
+    @property
+    def idle_s(self) -> float:
+        """Of workers that did nothing."""
+        return self.starting_s + self.ending_s + self.between_s + self.unused_s
+
+
+def lost_time(
+    attempts: pd.DataFrame, gaps: pd.DataFrame, span_s: tuple[float, float], workers: int
+) -> LostTime:
+    """Share out the time of the workers.
+
+    Parameters
+    ----------
+    attempts, gaps : DataFrame
+        With lanes, and as `gaps_of` gives them.
+    span_s : tuple of float
+        Begin and end of the run, Unix time.
+    workers : int
+        How many there were.
+    """
+    begin_s, end_s = span_s
+    lanes = attempts.groupby("lane").agg(first_s=("start_s", "min"), last_s=("end_s", "max"))
+    gap_s = (gaps["end_s"] - gaps["start_s"]).sum()
+    delayed_s = _while_some_waited(attempts, gaps)
+    done = attempts["done"]
+    return LostTime(
+        worked_s=float(attempts.loc[done, "wall_s"].sum()),
+        failed_s=float(attempts.loc[~done, "wall_s"].sum()),
+        starting_s=float((lanes["first_s"] - begin_s).clip(lower=0).sum()),
+        ending_s=float((end_s - lanes["last_s"]).clip(lower=0).sum()),
+        delayed_s=delayed_s,
+        starved_s=float(gap_s) - delayed_s,
+        unused_s=max(0, workers - len(lanes)) * (end_s - begin_s),
+    )
+
+
+def _while_some_waited(attempts: pd.DataFrame, gaps: pd.DataFrame) -> float:
+    """Sum of the parts of gaps in which some task could have run."""
+    waited = attempts[attempts["waiting_s"] > 0]
+    starts = waited["start_s"].to_numpy()
+    edges, covered = _covered(starts - waited["waiting_s"].to_numpy(), starts)
+    if not len(edges):
+        return 0.0
+    until = np.interp(gaps["end_s"].to_numpy(), edges, covered)
+    before = np.interp(gaps["start_s"].to_numpy(), edges, covered)
+    return float((until - before).sum())
+
+
+def _covered(
+    starts: NDArray[np.float64], ends: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give moments, and how much of the time up to each is in some of the intervals."""
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], np.maximum.accumulate(ends[order])
+    # A new stretch begins where an interval starts after all before it have ended.
+    first = np.ones(len(starts), dtype=bool)
+    first[1:] = starts[1:] > ends[:-1]
+    last = np.append(first[1:], True)[: len(starts)]
+    begins, stops = starts[first], ends[last]
+    edges = np.column_stack([begins, stops]).ravel()
+    lengths = np.column_stack([np.zeros(len(begins)), stops - begins]).ravel()
+    return edges, np.cumsum(lengths)

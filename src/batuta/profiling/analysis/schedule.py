@@ -1,0 +1,158 @@
+"""How fast the measured tasks could have been run: the longest chain, and a perfect schedule."""
+
+import heapq
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from batuta.profiling.analysis.graph import TaskGraph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A task of the longest chain."""
+
+    task: int
+    name: str
+    wall_s: float
+    dataset: str | None
+    row: int | None
+    col: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleFigures:
+    """The measured time, and what bounds it."""
+
+    measured_s: float
+    workers: int
+    work_s: float
+    """Of all tasks, one after the other."""
+    perfect_s: float
+    """Of a schedule that loses nothing between tasks, on as many workers: simulated."""
+    critical_s: float
+    """Of the longest chain of tasks, of which each takes a result of the one before."""
+    critical_path: tuple[Step, ...]
+
+    @property
+    def shared_s(self) -> float:
+        """The work shared out evenly among the workers."""
+        return self.work_s / self.workers
+
+
+class Plan:
+    """Tasks with their durations, to be scheduled.
+
+    Parameters
+    ----------
+    graph : TaskGraph
+        The tasks.
+    durations_s : ndarray of float
+        Of each.
+    """
+
+    def __init__(self, graph: TaskGraph, durations_s: NDArray[np.float64]) -> None:
+        self._taken = graph.taken()
+        self._durations = durations_s.tolist()
+        self.work_s = float(durations_s.sum())
+        self._followers: list[list[int]] = [[] for _ in self._taken]
+        for task, taken in enumerate(self._taken):
+            for before in taken:
+                self._followers[before].append(task)
+        self._left = self._longest_from()
+        self.critical_s = max(self._left, default=0.0)
+
+    def __len__(self) -> int:
+        """Give the number of tasks."""
+        return len(self._taken)
+
+    def _longest_from(self) -> list[float]:
+        """Of each task the time of the longest chain that begins with it."""
+        after = [0.0] * len(self._taken)
+        for task in range(len(self._taken) - 1, -1, -1):
+            after[task] += self._durations[task]
+            for before in self._taken[task]:
+                after[before] = max(after[before], after[task])
+        return after
+
+    def critical_path(self) -> list[int]:
+        """Give the indices of the longest chain, in their order."""
+        path: list[int] = []
+        ahead = list(range(len(self._taken)))
+        while ahead:
+            path.append(max(ahead, key=self._left.__getitem__))
+            ahead = self._followers[path[-1]]
+        return path
+
+    def makespan_s(self, workers: int) -> float:
+        """Simulate list scheduling: whoever is free takes the task with the longest chain left.
+
+        It is at most twice as long as the best schedule there is, and mostly within a few
+        percent of it (R. L. Graham, "Bounds on multiprocessing timing anomalies", 1969).
+        """
+        if workers >= len(self):
+            return self.critical_s
+        if workers == 1:
+            return self.work_s
+        missing = [len(taken) for taken in self._taken]
+        ready = [(-left, task) for task, left in enumerate(self._left) if not missing[task]]
+        heapq.heapify(ready)
+        running: list[tuple[float, int]] = []
+        now_s = 0.0
+        while ready or running:
+            while ready and len(running) < workers:
+                task = heapq.heappop(ready)[1]
+                heapq.heappush(running, (now_s + self._durations[task], task))
+            now_s, ended = heapq.heappop(running)
+            for task in self._followers[ended]:
+                missing[task] -= 1
+                if not missing[task]:
+                    heapq.heappush(ready, (-self._left[task], task))
+        return now_s
+
+    def fewest_workers(self, limit_s: float, most: int) -> int:
+        """Give the smallest number of workers that need at most `limit_s`; `most` if none does."""
+        enough = max(1, int(np.ceil(self.work_s / limit_s - 1e-9))) if limit_s > 0 else 1
+        too_few, step = enough - 1, 1
+        while enough < most and self.makespan_s(enough) > limit_s:
+            too_few, enough, step = enough, enough + step, step * 2
+        enough = min(enough, most)
+        while enough - too_few > 1:
+            middle = (too_few + enough) // 2
+            if self.makespan_s(middle) > limit_s:
+                too_few = middle
+            else:
+                enough = middle
+        return enough
+
+
+def durations_of(attempts: pd.DataFrame) -> NDArray[np.float64]:
+    """Give for each task, by its number ascending, the wall time (s) of the attempt that counts.
+
+    It is the last that gave a result; of tasks that have none, the last.
+    """
+    ordered = attempts.sort_values(["task", "done", "attempt"], kind="stable")
+    return ordered.drop_duplicates("task", keep="last")["wall_s"].to_numpy(dtype=np.float64)
+
+
+def steps_of(attempts: pd.DataFrame, numbers: NDArray[np.int64]) -> tuple[Step, ...]:
+    """Describe tasks, given by their numbers, in that order."""
+    ordered = attempts[attempts["task"].isin(numbers)].sort_values(["task", "done", "attempt"])
+    known = ordered.drop_duplicates("task", keep="last").set_index("task").loc[numbers]
+    rows: Any = known.reset_index().to_dict("records")
+    return tuple(_step(row) for row in rows)
+
+
+def _step(row: dict[str, Any]) -> Step:
+    placed = isinstance(row["dataset"], str)
+    return Step(
+        task=int(row["task"]),
+        name=row["name"],
+        wall_s=row["wall_s"],
+        dataset=row["dataset"] if placed else None,
+        row=int(row["row"]) if placed else None,
+        col=int(row["col"]) if placed else None,
+    )

@@ -1,0 +1,103 @@
+"""Time and memory of each tile: where on the image it is slow."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from batuta.profiling.run_info import GridInfo, RunInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileFigures:
+    """One tile."""
+
+    dataset: str
+    row: int
+    col: int
+    wall_s: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileGrid:
+    """The tiles of one dataset; arrays are (rows, cols), NaN where nothing ran."""
+
+    dataset: str
+    tile_px: tuple[int, int] | None
+    """Rows and columns of its largest tile; None where not known."""
+    wall_s: NDArray[np.float64]
+    """All that ran for the tile, all attempts."""
+    peak_bytes: NDArray[np.float64]
+    """The most that a worker held meanwhile."""
+
+    @property
+    def ran(self) -> int:
+        """Number of tiles that something ran for."""
+        return int(np.isfinite(self.wall_s).sum())
+
+    @property
+    def total_s(self) -> float:
+        """Of all tiles."""
+        return float(np.nansum(self.wall_s))
+
+    def slowest(self, most: int) -> tuple[TileFigures, ...]:
+        """Give the tiles that took most, at most so many."""
+        times = np.nan_to_num(self.wall_s, nan=-1.0).ravel()
+        order = np.argsort(-times, kind="stable")[: min(most, self.ran)]
+        return tuple(self.tile(*divmod(int(i), self.wall_s.shape[1])) for i in order)
+
+    def tile(self, row: int, col: int) -> TileFigures:
+        """Give the figures of one tile that something ran for."""
+        return TileFigures(
+            dataset=self.dataset,
+            row=row,
+            col=col,
+            wall_s=float(self.wall_s[row, col]),
+            peak_bytes=int(self.peak_bytes[row, col]),
+        )
+
+
+def by_tile(attempts: pd.DataFrame, run: RunInfo) -> tuple[TileGrid, ...]:
+    """Sum up what ran for each tile, dataset by dataset, what took most first.
+
+    A dataset whose grid the run does not tell is as large as its tiles make it.
+    """
+    placed = attempts.dropna(subset=["dataset"])
+    summed = placed.groupby(["dataset", "row", "col"], sort=False).agg(
+        wall_s=("wall_s", "sum"), peak_bytes=("peak_bytes", "max")
+    )
+    told = {grid.dataset: grid for grid in reversed(run.grids)}
+    grids = [
+        _grid(str(dataset), rows.reset_index(), told.get(str(dataset)))
+        for dataset, rows in summed.groupby("dataset", sort=False)
+    ]
+    return tuple(sorted(grids, key=lambda grid: -grid.total_s))
+
+
+def _grid(dataset: str, tiles: pd.DataFrame, told: GridInfo | None) -> TileGrid:
+    rows = tiles["row"].to_numpy(dtype=np.int64)
+    cols = tiles["col"].to_numpy(dtype=np.int64)
+    shape = (
+        max(int(rows.max()) + 1, told.rows if told else 0),
+        max(int(cols.max()) + 1, told.cols if told else 0),
+    )
+    return TileGrid(
+        dataset=dataset,
+        tile_px=(told.tile_rows_px, told.tile_cols_px) if told else None,
+        wall_s=_laid_out(shape, rows, cols, tiles["wall_s"].to_numpy()),
+        peak_bytes=_laid_out(shape, rows, cols, tiles["peak_bytes"].to_numpy()),
+    )
+
+
+def _laid_out(
+    shape: tuple[int, int],
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    values: NDArray[Any],
+) -> NDArray[np.float64]:
+    grid = np.full(shape, np.nan)
+    grid[rows, cols] = values
+    return grid
