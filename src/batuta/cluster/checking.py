@@ -7,6 +7,7 @@ from typing import Any
 from batuta.cluster.config import AutoConfig, CommonConfig, MultiprocessingConfig, validated
 from batuta.cluster.factory import AUTO, cluster_class
 from batuta.cluster.resources import available_ram_bytes, usable_cores, workers_that_fit
+from batuta.profiling.calls import check_available
 
 
 def checked(given: dict[str, Any]) -> CommonConfig:
@@ -20,7 +21,7 @@ def checked(given: dict[str, Any]) -> CommonConfig:
     if isinstance(config, MultiprocessingConfig) and platform.system() == "Windows":
         config = _spawning(config)
     if config.profiling is not None:
-        warnings.warn("profiling: this version does not profile yet", stacklevel=3)
+        check_available(config.profiling.options())
     return config
 
 

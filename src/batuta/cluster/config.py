@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from batuta.errors import ConfigurationError
+from batuta.profiling.options import ProfileOptions
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,23 @@ RAM_PER_WORKER_MB = 2000
 
 
 class ProfilingConfig(BaseModel):
-    """What time and memory tasks take. Checked, but this version does not profile yet."""
+    """How the time and the memory that tasks take are profiled."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mode: Literal["cars_profiling", "cprofile", "memray"] = "cars_profiling"
     loop_testing: StrictBool = False
+    """Whether each task runs several times, to see whether its worker grows."""
+    loops: Annotated[StrictInt, Field(ge=5), Expected("a whole number of at least 5")] = 10
+    """How many times, with `loop_testing`; a slope through fewer points says nothing."""
+    scope: Literal["worker", "task"] = "worker"
+    """Whether `cprofile` and `memray` have a file for each worker, or for each task."""
+
+    def options(self) -> ProfileOptions:
+        """Give what workers are told."""
+        return ProfileOptions(
+            mode=self.mode, scope=self.scope, loops=self.loops if self.loop_testing else 1
+        )
 
 
 class CommonConfig(BaseModel):

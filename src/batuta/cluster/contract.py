@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_ch
 
 if TYPE_CHECKING:
     from batuta.cluster.config import CommonConfig
+    from batuta.cluster.measured import Measured
 
 CreateTask: TypeAlias = Callable[..., Any]
 """Called with a task's arguments: gives its delayed object, or a tuple of `nout` of them."""
@@ -76,6 +77,17 @@ class AbstractCluster(Protocol):
 
     def cleanup(self) -> None:
         """End every process and remove every temporary file; harmless when done before."""
+
+
+@runtime_checkable
+class MeasuresTasks(Protocol):
+    """A cluster whose workers measure the tasks that they run."""
+
+    measured: "Measured"
+    """Where what they measure goes."""
+
+    def task_of(self, cell: Any) -> int | None:
+        """Give the number of the task that gives the tile `cell`; None where none is known."""
 
 
 @runtime_checkable

@@ -46,7 +46,7 @@ LEAVE_S: Final = 1.0
 class Superior(Protocol):
     """Whom the crew reports to."""
 
-    def on_outcome(self, job: Job, outcome: JobDone | JobFailed) -> None:
+    def on_outcome(self, worker: Worker, job: Job, outcome: JobDone | JobFailed) -> None:
         """Take what a job gave."""
 
     def on_sign_of_life(self) -> None:
@@ -246,12 +246,12 @@ class Crew:
         if assignment is None:
             return
         self._average_s += 0.1 * (outcome.took_s - self._average_s)
-        worker.peak_ram_bytes = 0
         if not worker.assigned:
             del self.busy[worker]
             self._keep_or_renew(worker, outcome.ram_bytes)
         discard(assignment.calls)
-        self._superior.on_outcome(assignment.job, outcome)
+        self._superior.on_outcome(worker, assignment.job, outcome)
+        worker.peak_ram_bytes = 0
 
     def _keep_or_renew(self, worker: Worker, ram_bytes: int) -> None:
         if worker.leaving:

@@ -4,6 +4,7 @@ Found once, in time linear in tasks and edges: what each job waits for, and who 
 """
 
 import heapq
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,17 @@ class Job:
         The plan that it belongs to.
     """
 
-    __slots__ = ("alone", "consumers", "false_starts", "order", "plan", "steps", "tile", "waiting")
+    __slots__ = (
+        "alone",
+        "consumers",
+        "false_starts",
+        "order",
+        "plan",
+        "ready_s",
+        "steps",
+        "tile",
+        "waiting",
+    )
 
     def __init__(self, steps: list[Task], order: int, waiting: int, plan: "Plan") -> None:
         self.steps = steps
@@ -39,6 +50,8 @@ class Job:
         """The tile that it works for, the first of them if there are several."""
         self.false_starts = 0
         """How many workers died before they began it."""
+        self.ready_s: float | None = None
+        """Unix time at which it could first run."""
         self.alone = False
         """Whether it needs the machine for itself: it outgrew its worker."""
 
@@ -195,10 +208,16 @@ class ReadyJobs:
 
     def start(self, plan: Plan) -> None:
         """Take the jobs of a plan that wait for nothing; to be called when no job is left."""
-        self._row.extend(job for job in plan.jobs if job.waiting == 0)
+        now_s = time.time()
+        for job in plan.jobs:
+            if job.waiting == 0:
+                job.ready_s = now_s
+                self._row.append(job)
 
     def push(self, job: Job) -> None:
-        """Add a job that became ready."""
+        """Add a job that became ready, or that was taken back."""
+        if job.ready_s is None:
+            job.ready_s = time.time()
         heapq.heappush(self._heap, job)
 
     def pop(self) -> Job:

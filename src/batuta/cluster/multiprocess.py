@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from batuta.cluster.config import CommonConfig, MultiprocessingConfig
+from batuta.cluster.measured import Measured
 from batuta.cluster.planned import LOGS_FOLDER, PlannedCluster
 from batuta.cluster.pool import PoolSettings
 from batuta.cluster.scheduler import Scheduler
 from batuta.cluster.store import ResultStore, private_temporary_folder, put
 from batuta.cluster.tasks import Scattered
 from batuta.cluster.watch import Limits
+from batuta.profiling.layout import FOLDER as PROFILE_FOLDER
 
 RESULTS_FOLDER: Final = "tmp_save_disk"
 
@@ -29,7 +31,7 @@ class MultiprocessingCluster(PlannedCluster):
         self._stores: _Stores | None = None
         if launch_worker:
             self._stores = _Stores(config, out_dir)
-            self._engine = _scheduler(config, self._stores, _log_folder(out_dir))
+            self._engine = _scheduler(config, self._stores, out_dir, self.measured)
 
     def scatter(self, data: Any) -> Scattered:
         """Write `data` once, for every task to map."""
@@ -69,14 +71,19 @@ class _Stores:
             remove()
 
 
-def _scheduler(config: MultiprocessingConfig, stores: _Stores, log_folder: str | None) -> Scheduler:
+def _scheduler(
+    config: MultiprocessingConfig, stores: _Stores, out_dir: Path | None, measured: Measured
+) -> Scheduler:
+    profiled = config.profiling if out_dir is not None else None
     scheduler = Scheduler(
         PoolSettings(
             start_method=config.mp_mode,
             folder=str(stores.results.folder),
             hand_folder=str(stores.handed.folder),
-            log_folder=log_folder,
+            log_folder=_log_folder(out_dir),
             log_level=logging.getLogger("batuta").getEffectiveLevel(),
+            profile=None if profiled is None else profiled.options(),
+            profile_folder="" if out_dir is None else str(out_dir.resolve() / PROFILE_FOLDER),
         ),
         Limits(
             nb_workers=config.nb_workers,
@@ -84,6 +91,7 @@ def _scheduler(config: MultiprocessingConfig, stores: _Stores, log_folder: str |
             ram_mb=config.max_ram_per_worker,
             max_jobs=config.max_tasks_per_worker,
         ),
+        measured,
         fuse=config.factorize_tasks,
     )
     scheduler.start()

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import CreateTask, WorkersThere
 from batuta.cluster.errors import ClusterError, ClusterStalledError
+from batuta.cluster.measured import Measured, task_number
 from batuta.cluster.runs import Run, TaskFuture
 from batuta.cluster.tasks import Delayed, check_task, declare
 
@@ -56,6 +57,8 @@ class PlannedCluster:
         self.checked_conf_cluster: dict[str, Any] = config.model_dump()
         self.on_workers: Callable[[WorkersThere], None] | None = None
         """Called, by whoever iterates, when workers come or go; modes that wait for them tell."""
+        self.measured = Measured()
+        """Where what workers measure goes."""
         self._task_timeout_s = config.task_timeout
         self._engine: Any = None
 
@@ -63,6 +66,10 @@ class PlannedCluster:
     def delayed_type(self) -> type:
         """`Delayed`."""
         return Delayed
+
+    def task_of(self, cell: Any) -> int | None:
+        """Give the number of the task that gives a tile, where tasks are told apart."""
+        return task_number(cell.task) if isinstance(cell, Delayed) else None
 
     def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
         """Declare; the function is called in a worker, which imports it by its name."""

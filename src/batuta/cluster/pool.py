@@ -29,7 +29,8 @@ from batuta.cluster.frames import Reader, framed
 from batuta.cluster.graph import Job
 from batuta.cluster.pulse import RESTING, Doing, Pulse, pulse_path
 from batuta.cluster.store import Stored
-from batuta.cluster.worker import JobOrder, WorkerSetup, serve
+from batuta.cluster.worker import JobOrder, WorkerSetup, serve, worker_id
+from batuta.profiling.options import ProfileOptions
 
 PRELOADED: Final = (
     "batuta.cluster.worker",
@@ -48,6 +49,8 @@ class PoolSettings:
     hand_folder: str
     log_folder: str | None
     log_level: int
+    profile: ProfileOptions | None = None
+    profile_folder: str = ""
     preload: tuple[str, ...] = PRELOADED
     """Modules that the forkserver imports once, so that a new worker starts at once. Python has
     one forkserver for each process: the first cluster that starts workers decides."""
@@ -148,6 +151,8 @@ class Worker:
         """What it did when it died."""
         self.problem: BaseException | None = None
         """What kept its process from being made."""
+        self.who = worker_id(0)
+        """Its process, by its name in profiles."""
         self.pulse: Pulse | None = None
         self.process: psutil.Process | None = None
         self.link: socket.socket | None = None
@@ -175,6 +180,8 @@ class Worker:
             imports=preload.modules(),
             log_folder=self.settings.log_folder,
             log_level=self.settings.log_level,
+            profile=self.settings.profile,
+            profile_folder=self.settings.profile_folder,
         )
         with theirs:
             self.link, self._reader = ours, Reader(ours)
@@ -185,6 +192,7 @@ class Worker:
         self._child = child
         self.sentinel = child.sentinel
         self.process = psutil.Process(child.pid)
+        self.who = worker_id(child.pid)
 
     def bury(self) -> None:
         """End its process if it has not ended; free what it held. Once is enough."""

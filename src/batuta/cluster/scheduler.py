@@ -21,12 +21,14 @@ from batuta.cluster.crew import AHEAD_MAX_STEPS, MAX_STARTS, Crew, discard
 from batuta.cluster.errors import ClusterError, WorkerMemoryError
 from batuta.cluster.failures import loss
 from batuta.cluster.graph import Job, Plan
+from batuta.cluster.measured import Lost, Measured, with_family
 from batuta.cluster.pool import Assignment, PoolSettings, Worker, modules_for
 from batuta.cluster.raised import describe, failed_task
 from batuta.cluster.runs import Run
 from batuta.cluster.tasks import Delayed, Task, call_of
 from batuta.cluster.watch import Limits
 from batuta.cluster.worker import JobDone, JobFailed, JobOrder, Keep, Step
+from batuta.profiling.calls import CallLabel
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -44,16 +46,21 @@ class Scheduler(threading.Thread):
         How workers are made.
     limits : Limits
         How many there are, and what each may take.
+    measured : Measured
+        Where what workers measure goes.
     fuse : bool
         Whether chains run as one job.
     """
 
-    def __init__(self, pool: PoolSettings, limits: Limits, *, fuse: bool) -> None:
+    def __init__(
+        self, pool: PoolSettings, limits: Limits, measured: Measured, *, fuse: bool
+    ) -> None:
         super().__init__(name="batuta-scheduler", daemon=True)
         self.last_end = time.monotonic()
         """When a task last ended, or work began again after a pause."""
         self._pool = pool
         self._limits = limits
+        self._measured = measured
         self._inbox: deque[Callable[[], None]] = deque()
         self._alarm_out, self._alarm_in = socket.socketpair()
         self._alarm_out.setblocking(False)
@@ -183,6 +190,7 @@ class Scheduler(threading.Thread):
     def _on_start(self, plan: Plan) -> None:
         """Start the workers for the first plan: now it is known what they need."""
         self.last_end = time.monotonic()
+        self._measured.begin(plan)
         if plan.jobs and not self._crew.hired:
             functions = {task.function for job in plan.jobs for task in job.steps}
             self._crew.hire_all(replace(self._pool, preload=modules_for(functions)))
@@ -233,13 +241,22 @@ class Scheduler(threading.Thread):
     def _steps(self, job: Job) -> tuple[Step, ...]:
         before: list[Task | None] = [None, *job.steps[:-1]]
         return tuple(
-            Step(call_of(task, previous, self._pool.folder), task.name, task.nout)
+            Step(
+                call_of(task, previous, self._pool.folder),
+                task.name,
+                task.nout,
+                CallLabel(task.number or 0, task.name, task.attempts + 1),
+            )
             for task, previous in zip(job.steps, before, strict=True)
         )
 
-    def on_outcome(self, job: Job, outcome: JobDone | JobFailed) -> None:
+    def on_outcome(self, worker: Worker, job: Job, outcome: JobDone | JobFailed) -> None:
         """Take what a job gave."""
         self.last_end = time.monotonic()
+        failed = outcome.raised.reason if isinstance(outcome, JobFailed) else None
+        measures = with_family(outcome.measures, worker.peak_ram_bytes)
+        self._measured.ended(job, measures, worker.who, failed)
+        self._measured.repeated(outcome.repeats)
         if self._alone is job:
             self._alone = None
         if self._book.broken is not None:
@@ -248,6 +265,12 @@ class Scheduler(threading.Thread):
             self._book.done(job, outcome.outputs)
         else:
             self._book.fail(job, outcome.raised.as_error())
+
+    def _tell_lost(self, job: Job, worker: Worker, error: str) -> None:
+        doing = worker.last_doing
+        rank = max(doing.step, 0)
+        lost = Lost(job.steps[rank].name, worker.who, error, doing.for_s, worker.peak_ram_bytes)
+        self._measured.lost(self._measured.label(job, rank), lost)
 
     def on_sign_of_life(self) -> None:
         """Take that a task ended, inside a job."""
@@ -270,6 +293,7 @@ class Scheduler(threading.Thread):
                 continue
             self.last_end = time.monotonic()
             reason = loss(worker, assignment.number)
+            self._tell_lost(job, worker, describe(reason))
             if isinstance(reason, WorkerMemoryError) and not job.alone:
                 LOG.warning("%s: %s; it is tried again alone", _what(job, doing.step), reason)
                 job.alone = True

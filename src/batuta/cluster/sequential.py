@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from batuta.cluster.bench import Bench
 from batuta.cluster.config import RAM_PER_WORKER_MB, CommonConfig, SequentialConfig
 from batuta.cluster.contract import CreateTask
 from batuta.cluster.errors import ClusterError, TaskFailedError
-from batuta.cluster.graph import make_plan
+from batuta.cluster.graph import Job, make_plan
+from batuta.cluster.measured import Measured, task_number
 from batuta.cluster.raised import describe
-from batuta.cluster.tasks import Delayed, Task, check_task, declare, find_delayed
-from batuta.cluster.worker import outputs_of
+from batuta.cluster.tasks import Delayed, check_task, declare, find_delayed
 from batuta.datasets import CarsDataset, CarsDict
+from batuta.profiling.layout import FOLDER as PROFILE_FOLDER
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,14 @@ class SequentialCluster:
         self.out_dir = out_dir
         self.launched = launch_worker
         self._declares = config.resume
+        self.measured = Measured()
+        """Where what tasks take goes."""
+        profiled = config.profiling if out_dir is not None else None
+        self._bench = Bench(
+            self.measured,
+            None if profiled is None else profiled.options(),
+            Path(out_dir or "") / PROFILE_FOLDER,
+        )
         # Programs size their tiles from it, whatever the mode.
         self.checked_conf_cluster: dict[str, Any] = {
             "max_ram_per_worker": RAM_PER_WORKER_MB,
@@ -65,7 +75,7 @@ class SequentialCluster:
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._declares or not self.launched:
                 return declare(func, args, kwargs, nout)
-            values = outputs_of(func(*args, **kwargs), nout)
+            values = self._bench.call(func, args, kwargs, nout)
             return values[0] if nout == 1 else tuple(values)
 
         return call
@@ -80,23 +90,30 @@ class SequentialCluster:
         """Give them in their order; with ``resume``, as they are computed."""
         if not self._declares:
             return iter(future_list)
-        return computed([future.delayed for future in future_list])
+        return computed([future.delayed for future in future_list], self._bench)
+
+    def task_of(self, cell: Any) -> int | None:
+        """Give the number of the task that gave a tile, where tasks are told apart."""
+        return task_number(cell.task) if isinstance(cell, Delayed) else self._bench.maker_of(cell)
 
     def scatter(self, data: Any) -> Any:
         """Give `data` itself."""
         return data
 
     def cleanup(self) -> None:
-        """Nothing to end, nothing to remove."""
+        """Nothing to end, nothing to remove, but what profilers have not written."""
+        self._bench.close()
 
 
-def computed(wanted: Sequence[Delayed]) -> Iterator[KnownFuture]:
+def computed(wanted: Sequence[Delayed], bench: Bench) -> Iterator[KnownFuture]:
     """Compute delayed objects in the order of the plan, each result kept until its last use."""
     asked = frozenset(wanted)
     results: dict[Delayed, KnownFuture] = {}
-    for job in make_plan(wanted, fuse=False).jobs:
+    plan = make_plan(wanted, fuse=False)
+    bench.begin(plan)
+    for job in plan.jobs:
         (task,) = job.steps
-        results.update({each.delayed: each for each in _outcome(task, results)})
+        results.update({each.delayed: each for each in _outcome(job, results, bench)})
         for delayed in task.dependencies:
             _used(delayed, results)
         for output in task.outputs:
@@ -107,14 +124,15 @@ def computed(wanted: Sequence[Delayed]) -> Iterator[KnownFuture]:
                 del results[output]
 
 
-def _outcome(task: Task, results: Mapping[Delayed, KnownFuture]) -> list[KnownFuture]:
+def _outcome(job: Job, results: Mapping[Delayed, KnownFuture], bench: Bench) -> list[KnownFuture]:
     """Call a task; what it raises, or what its inputs lack, is the outcome of all its outputs."""
+    task = job.first
     error = next((results[each].error for each in task.dependencies if results[each].error), None)
     values: Sequence[Any] = [None] * task.nout
     if error is None:
         try:
             args, kwargs = _with_values((task.args, dict(task.kwargs)), results)
-            values = outputs_of(task.function(*args, **kwargs), task.nout)
+            values = bench.run(job, args, kwargs)
         except (Exception, SystemExit) as cause:  # noqa: BLE001 - what a task raises is a result
             error = TaskFailedError(task.name, describe(cause))
             error.__cause__ = cause

@@ -150,6 +150,17 @@ def _locked(path: Path, mode: str = "xb") -> IO[bytes]:
 _NAMES: Final = itertools.count()
 
 
+class Traffic:
+    """Bytes that this process has read from stores, and written to them."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.written = 0
+
+
+TRAFFIC: Final = Traffic()
+
+
 def put(value: Any, folder: str, *, hand_folder: str | None = None) -> Stored:
     """Write `value` in a new file of `folder`, or inside what is returned where it is small.
 
@@ -167,6 +178,7 @@ def put(value: Any, folder: str, *, hand_folder: str | None = None) -> Stored:
         value, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw())
     )
     size = len(body) + sum(buffer.nbytes for buffer in buffers)
+    TRAFFIC.written += size
     if size <= INLINE_MAX_BYTES:
         return Stored(None, pickle.dumps(value, protocol=5) if buffers else body)
     if hand_folder is not None and size <= HANDED_MAX_BYTES:
@@ -203,8 +215,10 @@ def _write(stream: IO[bytes], body: bytes, buffers: list[memoryview]) -> None:
 def fetch(stored: Stored) -> Any:
     """Give the value of a result; its arrays are mapped, and changing them changes no other's."""
     if stored.path is None:
+        TRAFFIC.read += len(stored.inline or b"")
         return pickle.loads(stored.inline or b"")  # noqa: S301 - written by our own processes
     content = _content(stored.path)
+    TRAFFIC.read += content.nbytes
     (count,) = _HEADER.unpack_from(content)
     sizes = struct.unpack_from(f"<{count}Q", content, _HEADER.size)
     position = _HEADER.size + 8 * count

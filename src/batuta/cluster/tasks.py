@@ -29,7 +29,16 @@ class Task:
         How many results it returns.
     """
 
-    __slots__ = ("args", "dependencies", "function", "job", "kwargs", "outputs")
+    __slots__ = (
+        "args",
+        "attempts",
+        "dependencies",
+        "function",
+        "job",
+        "kwargs",
+        "number",
+        "outputs",
+    )
 
     def __init__(
         self,
@@ -45,6 +54,10 @@ class Task:
         self.outputs = tuple(Delayed(self, index) for index in range(nout))
         self.job: Any = None
         """The job that it is a step of, in the plan that runs: see `batuta.cluster.graph`."""
+        self.number: int | None = None
+        """Which it is, where it is profiled: see `batuta.cluster.measured`."""
+        self.attempts = 0
+        """How many times it was measured, failed or lost."""
 
     @property
     def nout(self) -> int:
@@ -54,10 +67,14 @@ class Task:
     @property
     def name(self) -> str:
         """What messages call it."""
-        function = self.function
-        while isinstance(function, functools.partial):
-            function = function.func
-        return getattr(function, "__qualname__", type(function).__qualname__)
+        return name_of(self.function)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Give what messages call a function."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 class Kept(Protocol):
@@ -167,14 +184,15 @@ def find_delayed(value: Any) -> Iterator[Delayed]:
         for item in waiting[-1]:
             if isinstance(item, Delayed):
                 yield item
-            elif (inside := _content(item)) is not None:
+            elif (inside := content_of(item)) is not None:
                 waiting.append(inside)
                 break
         else:
             waiting.pop()
 
 
-def _content(value: Any) -> Iterator[Any] | None:
+def content_of(value: Any) -> Iterator[Any] | None:
+    """Give what is in a value that may hold delayed objects; None for others."""
     if isinstance(value, (list, tuple)):
         return iter(value)
     if isinstance(value, (dict, CarsDict)):

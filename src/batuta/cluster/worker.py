@@ -1,6 +1,8 @@
 """What runs in a worker process."""
 
 import contextlib
+import copy
+import functools
 import importlib
 import logging
 import multiprocessing
@@ -23,7 +25,12 @@ from batuta.cluster.families import kill_children, kill_family, private_ram_of
 from batuta.cluster.frames import Reader, framed
 from batuta.cluster.pulse import RESTING, Pulse
 from batuta.cluster.raised import Raised, describe
-from batuta.cluster.store import Stored, fetch, put
+from batuta.cluster.store import TRAFFIC, Stored, fetch, put
+from batuta.profiling.calls import Caller, CallLabel, make_caller
+from batuta.profiling.delivery import FolderDelivery
+from batuta.profiling.options import ProfileOptions
+from batuta.profiling.probe import Begun, Probe
+from batuta.profiling.rows import Measure, Repeats, WorkerId
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -49,6 +56,10 @@ class WorkerSetup:
     """Modules to import before anything else."""
     log_folder: str | None
     log_level: int
+    profile: ProfileOptions | None
+    """How tasks are profiled, beyond what is always measured."""
+    profile_folder: str
+    """Where profilers leave their files."""
 
 
 class Step(NamedTuple):
@@ -58,6 +69,7 @@ class Step(NamedTuple):
     """The function, its arguments and its keyword arguments."""
     name: str
     nout: int
+    label: CallLabel
 
 
 class Keep(IntEnum):
@@ -97,6 +109,9 @@ class JobDone(NamedTuple):
     outputs: tuple[Stored | None, ...]
     ram_bytes: int
     took_s: float
+    measures: tuple[Measure, ...]
+    """Of its steps."""
+    repeats: Repeats
 
 
 class JobFailed(NamedTuple):
@@ -106,6 +121,9 @@ class JobFailed(NamedTuple):
     raised: Raised
     ram_bytes: int
     took_s: float
+    measures: tuple[Measure, ...]
+    """Of its steps, the last of which raised."""
+    repeats: Repeats
 
 
 @dataclass(slots=True)
@@ -118,6 +136,8 @@ class _Running:
     base_ram_bytes: int = 0
     ram_bytes: int = 0
     ram_looked_at: float = 0.0
+    repeated: bool = False
+    """Whether each step runs several times."""
 
 
 _RUNNING: Final = _Running()
@@ -134,7 +154,9 @@ class LocalResult:
 
 
 def _local_result(index: int) -> Any:
-    return _RUNNING.results[index]
+    value = _RUNNING.results[index]
+    # The next repetition is to find it as this one does.
+    return copy.deepcopy(value) if _RUNNING.repeated else value
 
 
 def serve(link: socket.socket, setup: WorkerSetup) -> None:
@@ -142,17 +164,18 @@ def serve(link: socket.socket, setup: WorkerSetup) -> None:
     # The main process decides: Ctrl-C in a terminal reaches all of its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        pulse = _start(setup)
+        worker = _start(setup)
     except Exception as error:  # noqa: BLE001 - told to the main process, which decides
         link.sendall(framed(Ready(describe(error))))
         return
     link.sendall(framed(Ready(None, _RUNNING.base_ram_bytes)))
     with contextlib.suppress(EOFError, BrokenPipeError):  # the main process is gone, or lets go
-        _work(link, pulse, setup)
+        _work(link, worker)
+    worker.caller.flush()
     kill_children()
 
 
-def _work(link: socket.socket, pulse: Pulse, setup: WorkerSetup) -> None:
+def _work(link: socket.socket, worker: "Equipment") -> None:
     own_pid = os.getpid()
     reader = Reader(link)
     orders: deque[JobOrder] = deque()
@@ -160,25 +183,46 @@ def _work(link: socket.socket, pulse: Pulse, setup: WorkerSetup) -> None:
         while not orders:
             orders.extend(reader.messages())
         order = orders.popleft()
-        if not pulse.begin(order.number):
+        if not worker.pulse.begin(order.number):
             continue
-        outcome = run_job(order, pulse, setup)
+        outcome = run_job(order, worker)
         if os.getpid() != own_pid:
             os._exit(0)  # the task forked, and its child came back here
+        if not orders:
+            worker.caller.flush()  # it may be the last order: nothing is left to write after it
         link.sendall(framed(outcome))
-        pulse.step(order.number, RESTING)
+        worker.pulse.step(order.number, RESTING)
         if order.last:
             return
 
 
-def _start(setup: WorkerSetup) -> Pulse:
+@dataclass(frozen=True)
+class Equipment:
+    """What a worker works with."""
+
+    setup: WorkerSetup
+    pulse: Pulse
+    probe: Probe
+    delivery: FolderDelivery
+    caller: Caller
+
+
+def _start(setup: WorkerSetup) -> Equipment:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     for module in setup.imports:
         importlib.import_module(module)
     if setup.log_folder is not None:
         _log_to(Path(setup.log_folder) / f"worker_{os.getpid()}.log", setup.log_level)
     _RUNNING.base_ram_bytes = private_ram_of(psutil.Process())
-    return Pulse(setup.pulse)
+    _RUNNING.repeated = setup.profile is not None and setup.profile.loops > 1
+    delivery = FolderDelivery(Path(setup.profile_folder), killed=True)
+    return Equipment(
+        setup,
+        Pulse(setup.pulse),
+        Probe(private=True, base_bytes=_RUNNING.base_ram_bytes),
+        delivery,
+        make_caller(setup.profile, this_worker(), delivery),
+    )
 
 
 def _end_with(parent: int) -> None:
@@ -211,40 +255,98 @@ class _TileFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
-def run_job(order: JobOrder, pulse: Pulse, setup: WorkerSetup) -> JobDone | JobFailed:
+def run_job(order: JobOrder, worker: Equipment) -> JobDone | JobFailed:
     """Run the steps of a job, one after the other; what they raise is returned."""
     began = time.monotonic()
-    name = ""
+    measures = _Measures(worker.probe)
     _RUNNING.tile = order.tile
     try:
         for index, step in enumerate(order.steps):
-            name = step.name
             if index:
-                pulse.step(order.number, index)
-            _RUNNING.results = outputs_of(_call(step), step.nout)
+                measures.end()
+                worker.pulse.step(order.number, index)
+            measures.begin(step.name)
+            opened = functools.partial(fetch, step.call)
+            _RUNNING.results = outputs_of(worker.caller.call(step.label, opened), step.nout)
         stored = tuple(
-            _put(value, keep, setup) if keep else None
+            _put(value, keep, worker.setup) if keep else None
             for value, keep in zip(_RUNNING.results, order.keep, strict=True)
         )
-        return JobDone(order.number, stored, _own_ram_bytes(), time.monotonic() - began)
+        measured = measures.all()
+        return JobDone(
+            order.number,
+            stored,
+            _own_ram_bytes(),
+            time.monotonic() - began,
+            measured,
+            repeats_of(worker.delivery),
+        )
     except BaseException as error:
-        LOG.warning("task %s failed", name, exc_info=True)
-        raised = Raised.by(name, error)
-        return JobFailed(order.number, raised, _own_ram_bytes(), time.monotonic() - began)
+        LOG.warning("task %s failed", measures.name, exc_info=True)
+        raised = Raised.by(measures.name, error)
+        measured = measures.all()
+        return JobFailed(
+            order.number,
+            raised,
+            _own_ram_bytes(),
+            time.monotonic() - began,
+            measured,
+            repeats_of(worker.delivery),
+        )
     finally:
         _RUNNING.results = ()
         _RUNNING.tile = ""
+
+
+def repeats_of(delivery: FolderDelivery) -> Repeats:
+    """Take what repeating tasks has shown since the last time."""
+    return Repeats(tuple(delivery.take_loops()), tuple(delivery.take_leaks()))
+
+
+class _Measures:
+    """Measures the steps of a job, one after the other."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.name = ""
+        """Of the step that runs."""
+        self._probe = probe
+        self._ended: list[Measure] = []
+        self._begun: Begun | None = None
+        self._read = self._written = 0
+
+    def begin(self, name: str) -> None:
+        """Take that a step begins."""
+        self.name = name
+        self._read, self._written = TRAFFIC.read, TRAFFIC.written
+        self._begun = self._probe.begin()
+
+    def end(self) -> None:
+        """Take that it ends; harmless when it has ended."""
+        if self._begun is not None:
+            read, written = TRAFFIC.read - self._read, TRAFFIC.written - self._written
+            self._ended.append(self._probe.end(self.name, self._begun, read, written))
+            self._begun = None
+
+    def all(self) -> tuple[Measure, ...]:
+        """Give what was measured of all steps, the one that runs included."""
+        self.end()
+        return tuple(self._ended)
+
+
+def this_worker() -> WorkerId:
+    """Name this process."""
+    return worker_id(os.getpid())
+
+
+def worker_id(pid: int) -> WorkerId:
+    """Name a worker of this machine."""
+    return WorkerId(f"process {pid}", socket.gethostname(), pid)
 
 
 def _put(value: Any, keep: Keep, setup: WorkerSetup) -> Stored:
     if keep is Keep.HANDED:
         return put(value, setup.folder, hand_folder=setup.hand_folder)
     return put(value, setup.folder)
-
-
-def _call(step: Step) -> Any:
-    function, args, kwargs = fetch(step.call)
-    return function(*args, **kwargs)
 
 
 def outputs_of(value: Any, nout: int) -> Sequence[Any]:

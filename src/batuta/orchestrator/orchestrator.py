@@ -35,6 +35,7 @@ from batuta.orchestrator.ending import end_early, end_well
 from batuta.orchestrator.errors import TileFailure
 from batuta.orchestrator.events import Event, Observer, WorkersPresent
 from batuta.orchestrator.logs import MainLog
+from batuta.orchestrator.profiled import RunProfile, check_profiled
 from batuta.orchestrator.records import NoRecord, RunRecord
 from batuta.orchestrator.registry import CarsDatasetRegistry, Registered
 from batuta.orchestrator.resume import ResumeFolder, check_resumable, prepare
@@ -104,15 +105,13 @@ class Orchestrator:
     ) -> None:
         self._config = check_configuration(orchestrator_conf)
         check_places(out_dir, out_json_path)
+        check_profiled(self._config, out_dir)
         self.out_dir = None if out_dir is None else os.fspath(out_dir)
         self.launch_worker = launch_worker
         self.out_json_path = None if out_json_path is None else Path(out_json_path)
         self.out_json: dict[str, Any] = {}
         self.product_index: dict[str, Any] = {}
-        self._observers: tuple[Observer, ...] = (
-            *([ProgressBar()] if progress_bar else []),
-            *checked_observers(observers),
-        )
+        told = checked_observers(observers)
         self._registry = CarsDatasetRegistry()
         self._to_clean: list[Path] = []
         self.failures: list[TileFailure] = []
@@ -129,6 +128,10 @@ class Orchestrator:
                 if self._kept is not None:
                     stack.callback(self._kept.close)
                 stack.callback(MainLog(self._folder).close)
+            self._profile = RunProfile(self._config, self._folder if launch_worker else None)
+            stack.callback(self._profile.close)
+            bar = [ProgressBar()] if progress_bar else []
+            self._observers: tuple[Observer, ...] = (self._profile, *bar, *told)
             self.cluster: AbstractCluster = self._new_cluster()
             stack.callback(self.cluster.cleanup)
             if self._kept is not None:
@@ -143,6 +146,7 @@ class Orchestrator:
         cluster = create_cluster(self._config, self._folder, launch_worker=self.launch_worker)
         if isinstance(cluster, TellsOfWorkers):
             cluster.on_workers = self._on_workers
+        self._profile.attach(cluster)
         return cluster
 
     def _on_workers(self, there: WorkersThere) -> None:
@@ -166,6 +170,8 @@ class Orchestrator:
         try:
             if exc_type is None:
                 self.breakpoint()
+            elif exc_value is not None:
+                self._profile.fail(exc_value)
         finally:
             self.cleanup()
 
@@ -325,6 +331,7 @@ class Orchestrator:
             lacking = self._run is not None and bool(self._run.failures)
             end_well(self._registry.savers(), self._record, lacking=lacking)
         except BaseException as error:
+            self._profile.fail(error)
             self._end_early(error)
             raise
         finally:
@@ -354,6 +361,7 @@ class Orchestrator:
             return
         self.failures += error.failures
         if self._config.on_tile_failure == "raise":
+            self._profile.fail(error)
             raise error
         LOG.warning("%s", error)
 
@@ -379,6 +387,7 @@ class Orchestrator:
             self._registry, self.cluster.delayed_type, self._notify, self._finished, self._record
         )
         self._run = run
+        self._profile.take_places(self.cluster, self._registry)
         try:
             run.start()
             unfinished = run.compute(self.cluster, run.delayed)

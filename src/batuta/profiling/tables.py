@@ -91,6 +91,11 @@ def task_table(rows: Sequence[TaskRow]) -> pa.Table:
     )
 
 
+def place_table(rows: Sequence[tuple[int, str, int, int]]) -> pa.Table:
+    """Give places (task, dataset, row, col) as a table of `PLACE_SCHEMA`."""
+    return _table(rows, PLACE_SCHEMA)
+
+
 def loop_table(rows: Sequence[LoopRow]) -> pa.Table:
     """Give rows as a table of `LOOP_SCHEMA`."""
     return _table(rows, LOOP_SCHEMA)

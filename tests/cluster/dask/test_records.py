@@ -63,7 +63,7 @@ def test_a_second_run_adds_to_the_record_of_the_first(tmp_path: Path) -> None:
     message = dict.fromkeys(MEMORY_COLUMNS, 1) | {"time_s": 1e9}
     for _ in range(2):
         record = MemoryRecord(tmp_path)
-        record.on_message((0.0, message))
+        record.write(message)
         record.close()
     assert [row["time"] for row in rows(tmp_path)] == ["2001-09-09T01:46:40.000+00:00"] * 2
 

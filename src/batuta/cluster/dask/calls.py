@@ -1,13 +1,16 @@
 """What runs in a dask worker: the steps of one job."""
 
 import contextlib
+import copy
 import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from batuta.cluster.dask.measuring import EQUIPPED, StepMeasures
 from batuta.cluster.dask.packs import Pack, packed
+from batuta.cluster.measured import Label
 from batuta.cluster.raised import Raised
 from batuta.cluster.worker import outputs_of
 
@@ -22,6 +25,7 @@ class CallStep(NamedTuple):
     """The function, its arguments and its keyword arguments."""
     name: str
     nout: int
+    label: Label
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Call:
     """Ranks of the inputs that other jobs use too."""
     tile: str
     """The tile that it works for, to be named in the log."""
+    run: str
+    """The client of the run, whose workers measure tasks."""
 
 
 class JobFailedError(Exception):
@@ -54,6 +60,7 @@ class _Doing(threading.local):
     inputs: Sequence[Any] = ()
     results: Sequence[Any] = ()
     tile: str = ""
+    repeated: bool = False
 
 
 _DOING = _Doing()
@@ -66,12 +73,17 @@ def tile_worked_for() -> str:
 
 def job_input(rank: int) -> Any:
     """Give a result of another job: what stands for it in the pickle of a call."""
-    return _DOING.inputs[rank]
+    return _own(_DOING.inputs[rank])
 
 
 def step_result(rank: int) -> Any:
     """Give a result of the step before: what stands for it in the pickle of a call."""
-    return _DOING.results[rank]
+    return _own(_DOING.results[rank])
+
+
+def _own(value: Any) -> Any:
+    """Give a value as it is, or its copy where the call is repeated, and must find it again."""
+    return copy.deepcopy(value) if _DOING.repeated else value
 
 
 def run(call: Call, *inputs: Pack) -> Any:
@@ -94,30 +106,37 @@ def run(call: Call, *inputs: Pack) -> Any:
     JobFailedError
         Whatever a step raised.
     """
-    name = call.steps[0].name
-    with _working(call.tile):
+    equipment = EQUIPPED.get(call.run)
+    measures = StepMeasures(equipment)
+    with _working(call.tile, repeated=equipment is not None and equipment.repeated):
         try:
             _DOING.inputs = [
                 # Its own even where nobody else uses it: the task may run again, elsewhere too.
                 pack.open_own(often=rank in call.shared)
                 for rank, pack in enumerate(inputs)
             ]
+            taken = sum(pack.nbytes for pack in inputs)
             for step in call.steps:
-                name = step.name
-                function, args, kwargs = step.call.open()
-                _DOING.results = outputs_of(function(*args, **kwargs), step.nout)
+                measures.end()
+                measures.begin(step.name, step.label, step.call.nbytes + taken)
+                _DOING.results = outputs_of(measures.call(step.call.open), step.nout)
+                taken = 0
             # What a task gave may be what it keeps, and changes the next time.
             kept = tuple(packed(_DOING.results[rank]).apart() for rank in call.keep)
+            measures.end(sum(pack.nbytes for pack in kept))
+            measures.tell(None)
         except BaseException as error:
-            LOG.warning("task %s failed", name, exc_info=True)
+            LOG.warning("task %s failed", measures.name or call.steps[0].name, exc_info=True)
+            raised = Raised.by(measures.name or call.steps[0].name, error)
+            measures.tell(raised.reason)
             # Not "from error": that may not cross to the main process, and is told all the same.
-            raise JobFailedError(Raised.by(name, error)) from None
+            raise JobFailedError(raised) from None
     return kept[0] if len(kept) == 1 else kept
 
 
 @contextlib.contextmanager
-def _working(tile: str) -> Iterator[None]:
-    _DOING.tile = tile
+def _working(tile: str, *, repeated: bool) -> Iterator[None]:
+    _DOING.tile, _DOING.repeated = tile, repeated
     try:
         yield
     finally:

@@ -10,23 +10,16 @@ from typing import Any, Final
 from batuta.cluster import preload
 from batuta.cluster.dask.config import DaskConfig, WorkersConfig
 from batuta.cluster.dask.director import Director
+from batuta.cluster.dask.listening import Listener, take_last_words
 from batuta.cluster.dask.loggers import quiet_dask
 from batuta.cluster.dask.looking import Deployment, Looking
-from batuta.cluster.dask.records import MemoryRecord, WorkerLogs
 from batuta.cluster.dask.settings import dask_configured
-from batuta.cluster.dask.worker_plugin import (
-    BatutaPlugin,
-    Told,
-    WorkerOptions,
-    last_lines,
-)
-from batuta.cluster.planned import LOGS_FOLDER, PlannedCluster
+from batuta.cluster.dask.worker_plugin import BatutaPlugin, WorkerOptions
+from batuta.cluster.planned import PlannedCluster
 from batuta.cluster.tasks import Scattered
 from batuta.errors import ConfigurationError
 
 LOG: Final = logging.getLogger(__name__)
-
-_LAST_WORDS_S: Final = 10.0
 
 Event = tuple[float, Mapping[str, Any]]
 
@@ -59,7 +52,7 @@ class DaskCluster(PlannedCluster):
     def _directed(self, deployment: Deployment, config: DaskConfig, stack: ExitStack) -> Director:
         client = deployment.client
         ram_mb = config.max_ram_per_worker if isinstance(config, WorkersConfig) else None
-        director = Director(client, ram_mb=ram_mb)
+        director = Director(client, self.measured, ram_mb=ram_mb)
         stack.callback(director.close)
         self._hear(client, director, config, stack)
         plugin = BatutaPlugin(_options(config, self.out_dir, run=client.id))
@@ -80,17 +73,10 @@ class DaskCluster(PlannedCluster):
             lambda event: director.on_memory(event[1]["worker"], event[1]["rss"]),
             stack,
         )
-        if self.out_dir is None:
-            return
-        logs = WorkerLogs(self.out_dir / LOGS_FOLDER)
-        stack.callback(logs.close)
-        stack.callback(_take_last_lines, client, logs)
-        records: dict[str, Callable[[Event], None]] = {Told.LINES: logs.on_message}
-        if config.use_memory_logger:
-            memory = MemoryRecord(self.out_dir)
-            stack.callback(memory.close)
-            records[Told.MEMORY] = memory.on_message
-        _subscribe(client, client.id, lambda event: _on_told(records, event), stack)
+        listener = Listener(self.measured, self.out_dir, memory=config.use_memory_logger)
+        stack.callback(listener.close)
+        stack.callback(take_last_words, client, listener)
+        _subscribe(client, client.id, lambda event: listener.on_message(event[1]), stack)
 
     def scatter(self, data: Any) -> Scattered:
         """Send `data` once, for every worker to take from those that have it."""
@@ -115,6 +101,8 @@ def _options(config: DaskConfig, out_dir: Path | None, *, run: str) -> WorkerOpt
         log_level=logging.getLogger("batuta").getEffectiveLevel(),
         send_log=out_dir is not None,
         measure_memory=config.use_memory_logger,
+        measure_tasks=out_dir is not None,
+        profile=None if config.profiling is None else config.profiling.options(),
     )
 
 
@@ -129,13 +117,6 @@ def _unsubscribe(client: Any, topic: str) -> None:
         client.unsubscribe_topic(topic)
 
 
-def _on_told(records: Mapping[str, Callable[[Event], None]], event: Event) -> None:
-    """Write what a worker tells; dask tells of the client itself under the same topic."""
-    record = records.get(event[1].get("told", ""))
-    if record is not None:
-        record(event)
-
-
 def _on_dask_event(client: Any, director: Director, event: Event) -> None:
     _, message = event
     if isinstance(message, Mapping) and message.get("action") == "remove-worker":
@@ -144,19 +125,3 @@ def _on_dask_event(client: Any, director: Director, event: Event) -> None:
             # Or results are asked of it until dask gives up connecting, half a minute later.
             client.rpc.remove(address, reason="the worker is lost")
         director.on_lost(address, map(str, message["processing-tasks"]), expected=expected)
-
-
-def _take_last_lines(client: Any, logs: WorkerLogs) -> None:
-    """Take what workers have not sent yet; those that do not answer say no more."""
-    if client.status != "running":
-        return
-    try:
-        lines = client.sync(
-            client.run, last_lines, client.id, on_error="ignore", callback_timeout=_LAST_WORDS_S
-        )
-    except TimeoutError:
-        LOG.warning("the last lines that workers logged are lost: one of them does not answer")
-        return
-    for messages in lines.values():
-        for each in messages or ():
-            logs.write(each)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from distributed import Future, as_completed
 from distributed.scheduler import KilledWorker
@@ -19,13 +20,15 @@ from distributed.scheduler import KilledWorker
 from batuta.cluster.book import Book
 from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.calls import JobFailedError
-from batuta.cluster.dask.losses import Losses, Verdict
+from batuta.cluster.dask.losses import Loss, Losses, Verdict
 from batuta.cluster.dask.packing import Held, Packer, Request, submitted
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.graph import Job, Plan
+from batuta.cluster.measured import Lost, Measured
 from batuta.cluster.raised import describe, failed_task
 from batuta.cluster.runs import Run
 from batuta.cluster.tasks import Delayed, Scattered
+from batuta.profiling.rows import WorkerId
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -66,11 +69,13 @@ class Director:
     ----------
     client : Client
         Of the cluster; it is closed by who made it.
+    measured : Measured
+        Where what workers measure goes.
     ram_mb : float or None
         What a worker may hold, for messages.
     """
 
-    def __init__(self, client: Any, *, ram_mb: float | None) -> None:
+    def __init__(self, client: Any, measured: Measured, *, ram_mb: float | None) -> None:
         self.last_end = time.monotonic()
         """When a task last ended, or could first have."""
         self.there: WorkersThere | None = None
@@ -78,7 +83,8 @@ class Director:
         self._slots = 1
         """How many jobs the workers run at a time; as if there were one until they come."""
         self._client = client
-        self._packer = Packer(client)
+        self._packer = Packer(client, measured)
+        self._measured = measured
         self._book = Book(fuse=True, on_start=self._on_start)
         self._inbox: deque[Callable[[], None]] = deque()
         self._called = False
@@ -190,8 +196,9 @@ class Director:
             run.finished.put(self.there)
         self._book.take(run)
 
-    def _on_start(self, _: Plan) -> None:
+    def _on_start(self, plan: Plan) -> None:
         self.last_end = time.monotonic()
+        self._measured.begin(plan)
         self._losses.begin()
         self._packer.begin()
 
@@ -231,9 +238,19 @@ class Director:
         if sent:
             # A worker takes jobs in the order in which they were sent: it ran the first.
             verdict, error = self._losses.judge(sent[0].job, loss, expected=expected)
-            if verdict is not Verdict.AGAIN:
+            self._tell_lost(sent[0], loss, describe(error))
+            if verdict is Verdict.AGAIN:
+                self._measured.on_rerun(sent[0].job)
+            else:
                 self._let_go(sent[0])
                 self._carry_out(sent[0].job, verdict, error)
+
+    def _tell_lost(self, sent: _Sent, loss: Loss, error: str) -> None:
+        """Tell that a worker was lost with the first step of a job; how far it was nobody knows."""
+        worker = WorkerId(loss.address, urlsplit(loss.address).hostname or "", 0)
+        held_bytes = int(loss.held_bytes or 0)
+        lost = Lost(sent.job.first.name, worker, error, held_bytes=held_bytes)
+        self._measured.lost(self._measured.relabel(sent.job), lost)
 
     def _carry_out(self, job: Job, verdict: Verdict, error: ClusterError) -> None:
         """Do what was judged of a job that dask has no more."""

@@ -16,6 +16,7 @@ from distributed import Client
 from batuta.cluster.dask import calls
 from batuta.cluster.dask.packs import Pack, packed
 from batuta.cluster.graph import Job
+from batuta.cluster.measured import Measured
 from batuta.cluster.tasks import Delayed, Scattered, Task
 
 LARGE_BYTES: Final = 256 << 10
@@ -76,10 +77,13 @@ class Packer:
     ----------
     client : Client
         Of the cluster.
+    measured : Measured
+        Where what workers measure goes.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, measured: Measured) -> None:
         self._client = client
+        self._measured = measured
         self._run = secrets.token_hex(4)
         """In every key: those of other programs on the same scheduler are others."""
         self._numbers = itertools.count()
@@ -106,8 +110,13 @@ class Packer:
         inputs = _Inputs()
         before: list[Task | None] = [None, *job.steps[:-1]]
         steps = tuple(
-            calls.CallStep(self._packed_call(task, previous, inputs), task.name, task.nout)
-            for task, previous in zip(job.steps, before, strict=True)
+            calls.CallStep(
+                self._packed_call(task, previous, inputs),
+                task.name,
+                task.nout,
+                self._measured.label(job, rank),
+            )
+            for rank, (task, previous) in enumerate(zip(job.steps, before, strict=True))
         )
         keep = tuple(output.index for output in job.last.outputs if output.uses)
         key = self._key(job.last.name)
@@ -116,6 +125,7 @@ class Packer:
             keep=keep,
             shared=frozenset(inputs.shared),
             tile="" if job.tile is None else str(job.tile),
+            run=self._client.id,
         )
         request.graph[key] = DaskTask(key, calls.run, call, *inputs.references)
         request.wanted[key] = [key] if len(keep) == 1 else self._apart(key, len(keep), request)

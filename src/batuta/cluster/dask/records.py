@@ -36,24 +36,14 @@ class WorkerLogs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[Path, TextIO] = {}
-        self._numbers: dict[Path, int] = {}
-        """Of the last message of each worker: some come twice."""
         self._closed = False
 
-    def on_message(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        """Take an event of dask."""
-        self.write(event[1])
-
     def write(self, message: Mapping[str, Any]) -> None:
-        """Write the lines of one message, once; when closed, none."""
+        """Write the lines of one message; when closed, none."""
         if self._closed:
             return
         host = re.sub(r"[^A-Za-z0-9-]", "_", str(message["host"]))
         path = self._folder / f"worker_{host}_{int(message['pid'])}.log"
-        number = int(message["number"])
-        if number <= self._numbers.get(path, 0):
-            return
-        self._numbers[path] = number
         stream = self._opened(path)
         stream.write("\n".join(message["lines"]) + "\n")
         stream.flush()
@@ -90,11 +80,10 @@ class MemoryRecord:
         if not self._stream.tell():
             self._rows.writeheader()
 
-    def on_message(self, event: tuple[float, Mapping[str, Any]]) -> None:
+    def write(self, message: Mapping[str, Any]) -> None:
         """Write one row, at once: a run that is killed has its record too."""
         if self._stream.closed:
             return
-        _, message = event
         when = datetime.fromtimestamp(message["time_s"], UTC).isoformat(timespec="milliseconds")
         row = {key: message.get(key) for key in MEMORY_COLUMNS}
         self._rows.writerow(row | {"time": when})

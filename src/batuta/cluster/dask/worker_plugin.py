@@ -1,7 +1,6 @@
 """What each dask worker of ours does besides running jobs: it finds modules, logs, measures."""
 
 import importlib
-import itertools
 import logging
 import os
 import signal
@@ -11,10 +10,9 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
 import psutil
@@ -24,21 +22,17 @@ from tornado.ioloop import PeriodicCallback
 from batuta.cluster.dask import loggers
 from batuta.cluster.dask.calls import tile_worked_for
 from batuta.cluster.dask.lent import Change, Lent, State
+from batuta.cluster.dask.measuring import EQUIPPED, Equipment
+from batuta.cluster.dask.outbox import Outbox, Told
+from batuta.cluster.errors import ClusterError
 from batuta.cluster.worker import LOG_FORMAT
+from batuta.profiling.options import ProfileOptions
+from batuta.profiling.rows import WorkerId
 
 _SEND_EVERY_MS: Final = 250
 _MEASURE_EVERY_MS: Final = 1000
-_ON_THEIR_WAY: Final = 4
-"""Messages that may not have come yet when a run ends: they are asked for again."""
 _MAX_LINES: Final = 1000
 """Lines sent at a time: a task that floods the log does not drown the scheduler."""
-
-
-class Told(StrEnum):
-    """What workers tell."""
-
-    LINES = "lines"
-    MEMORY = "memory"
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,8 @@ class WorkerOptions:
     log_level: int
     send_log: bool
     measure_memory: bool
+    measure_tasks: bool
+    profile: ProfileOptions | None
 
 
 class BatutaPlugin(WorkerPlugin):
@@ -64,7 +60,9 @@ class BatutaPlugin(WorkerPlugin):
         self._options = options
         self._changes = ExitStack()
         self._callbacks: list[PeriodicCallback] = []
+        self._outboxes: list[Outbox] = []
         self._lines: _Lines | None = None
+        self._equipment: Equipment | None = None
 
     def setup(self, worker: Worker) -> None:
         """Prepare a worker."""
@@ -77,8 +75,10 @@ class BatutaPlugin(WorkerPlugin):
         if self._options.send_log:
             self._changes.enter_context(_LOGGING.changed(_logged_at(self._options.log_level)))
             self._changes.enter_context(_WARNINGS.changed(lambda _: {"captured": True}))
-            self._lines = _Lines(worker, self._options.run, self._options.log_level)
-            self._repeat(self._lines.send, _SEND_EVERY_MS)
+            self._lines = _Lines(self._options.log_level)
+            self._have_sent(worker, Told.LINES, self._lines.collect)
+        if self._options.measure_tasks:
+            self._measure_tasks(worker)
         if self._options.measure_memory:
             self._repeat(_MemoryProbe(worker, self._options.run).measure, _MEASURE_EVERY_MS)
 
@@ -87,9 +87,30 @@ class BatutaPlugin(WorkerPlugin):
         callback.start()
         self._callbacks.append(callback)
 
-    def take_lines(self) -> list[dict[str, Any]]:
-        """Give what was logged and not sent, after what may still be on its way."""
-        return [] if self._lines is None else self._lines.take_last()
+    def _have_sent(
+        self, worker: Worker, told: Told, collect: Callable[[], dict[str, Any] | None]
+    ) -> None:
+        outbox = Outbox(worker, self._options.run, told, collect)
+        self._outboxes.append(outbox)
+        self._repeat(outbox.send, _SEND_EVERY_MS)
+
+    def _measure_tasks(self, worker: Worker) -> None:
+        pid = os.getpid()
+        who = WorkerId(f"{worker.name}, process {pid}", socket.gethostname(), pid)
+        self._equipment = Equipment(worker, self._options.profile, who)
+        EQUIPPED[self._options.run] = self._equipment
+        self._have_sent(worker, Told.TASKS, self._equipment.collect)
+
+    def take_last(self) -> list[dict[str, Any]]:
+        """Give what was not sent, after what may still be on its way; profilers end."""
+        if self._equipment is not None:
+            self._equipment.flush()
+        return [message for outbox in self._outboxes for message in outbox.take_last()]
+
+    @property
+    def equipment(self) -> Equipment | None:
+        """What tasks are measured with."""
+        return self._equipment
 
     def _leave_ctrl_c_to_the_main_process(self) -> None:
         """Ignore it: in a terminal it reaches all processes, and the main one decides."""
@@ -100,10 +121,26 @@ class BatutaPlugin(WorkerPlugin):
         """Send what is left to say, and leave a worker that goes on as it was."""
         for callback in self._callbacks:
             callback.stop()
+        self._end_measuring(worker)
+        for outbox in self._outboxes:
+            outbox.send()
         if self._lines is not None:
             self._lines.close()
         if worker.status in {Status.running, Status.paused}:
             self._changes.close()
+
+    def _end_measuring(self, worker: Worker) -> None:
+        """Send the files that nobody has fetched: this worker leaves before the run ends."""
+        EQUIPPED.pop(self._options.run, None)
+        equipment = self._equipment
+        if equipment is None:
+            return
+        equipment.flush()
+        for folder, name in equipment.files():
+            content = equipment.take_file(folder, name)
+            told = {"told": Told.FILE.value, "folder": folder, "name": name, "content": content}
+            worker.log_event(self._options.run, told)
+        equipment.close()
 
 
 def plugin_name(run: str) -> str:
@@ -111,10 +148,26 @@ def plugin_name(run: str) -> str:
     return f"batuta-{run}"
 
 
-def last_lines(run: str, dask_worker: Worker) -> list[dict[str, Any]]:
-    """Give the messages of what a worker logged last; run in the worker."""
+def last_words(run: str, dask_worker: Worker) -> list[dict[str, Any]]:
+    """Give the messages of what a worker has not told yet; run in the worker."""
     plugin = dask_worker.plugins.get(plugin_name(run))
-    return plugin.take_lines() if isinstance(plugin, BatutaPlugin) else []
+    return plugin.take_last() if isinstance(plugin, BatutaPlugin) else []
+
+
+def profiler_files(run: str, dask_worker: Worker) -> list[tuple[str, str]]:
+    """List the files of profilers that a worker has; run in the worker."""
+    plugin = dask_worker.plugins.get(plugin_name(run))
+    if not isinstance(plugin, BatutaPlugin) or plugin.equipment is None:
+        return []
+    return plugin.equipment.files()
+
+
+def profiler_file(run: str, folder: str, name: str, dask_worker: Worker) -> bytes:
+    """Give one of them; run in the worker."""
+    plugin = dask_worker.plugins[plugin_name(run)]
+    if not isinstance(plugin, BatutaPlugin) or plugin.equipment is None:
+        raise ClusterError(f"the worker has no file {folder}/{name}")
+    return plugin.equipment.take_file(folder, name)
 
 
 def _extend_path(path: Sequence[str]) -> None:
@@ -122,16 +175,12 @@ def _extend_path(path: Sequence[str]) -> None:
 
 
 class _Lines(logging.Handler):
-    """Keeps what a worker logs until the next time it is sent."""
+    """Keeps what a worker logs until it is collected."""
 
-    def __init__(self, worker: Worker, run: str, level: int) -> None:
+    def __init__(self, level: int) -> None:
         super().__init__(level)
-        self._worker = worker
-        self._run = run
         self._kept: deque[str] = deque(maxlen=_MAX_LINES)
         self._dropped = 0
-        self._numbers = itertools.count(1)
-        self._sent: deque[dict[str, Any]] = deque(maxlen=_ON_THEIR_WAY)
         self.setFormatter(logging.Formatter(LOG_FORMAT))
         logging.getLogger().addHandler(self)
 
@@ -143,33 +192,17 @@ class _Lines(logging.Handler):
         self._dropped += len(self._kept) == _MAX_LINES
         self._kept.append(self.format(record))
 
-    def send(self) -> None:
-        """Send what was kept."""
-        message = self.take()
-        if message is not None:
-            self._sent.append(message)
-            self._worker.log_event(self._run, message)
-
-    def take_last(self) -> list[dict[str, Any]]:
-        """Give the messages that were sent last, and one of what was kept since."""
-        message = self.take()
-        return [*self._sent, *([] if message is None else [message])]
-
-    def take(self) -> dict[str, Any] | None:
+    def collect(self) -> dict[str, Any] | None:
         """Give what was kept, if anything, and keep it no longer."""
         lines = [self._kept.popleft() for _ in range(len(self._kept))]
         if self._dropped:
             lines.append(f"{self._dropped} lines before these were dropped: too many at a time")
             self._dropped = 0
-        if not lines:
-            return None
-        message = {"host": socket.gethostname(), "pid": os.getpid(), "lines": lines}
-        return {"told": Told.LINES.value, "number": next(self._numbers), **message}
+        return {"lines": lines} if lines else None
 
     def close(self) -> None:
-        """Send what is left, and log no more."""
+        """Log no more."""
         logging.getLogger().removeHandler(self)
-        self.send()
         super().close()
 
 
