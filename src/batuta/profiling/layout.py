@@ -28,3 +28,7 @@ CPROFILE_WHOLE: Final = "cprofile.prof"
 CPROFILE_TEXT: Final = "cprofile.txt"
 MEMRAY_TEXT: Final = "memray.txt"
 """What each profiler found, to be read."""
+
+ARROW_POOL: Final = "ARROW_DEFAULT_MEMORY_POOL"
+"""A variable of the environment. Arrow's own allocator takes a gigabyte of addresses when it
+begins, which memray counts as memory: with "system" here it does not."""

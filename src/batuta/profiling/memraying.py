@@ -14,7 +14,7 @@ from memray import FileDestination, FileFormat, Tracker
 
 from batuta.errors import BatutaError
 from batuta.profiling.calls import CallLabel, Deliver, OpenCall
-from batuta.profiling.layout import MEMRAY_FOLDER
+from batuta.profiling.layout import ARROW_POOL, MEMRAY_FOLDER
 from batuta.profiling.looking import Look, process_stem, run, task_stem
 from batuta.profiling.options import Scope
 from batuta.profiling.rows import WorkerId
@@ -92,6 +92,7 @@ class MemrayLens:
         self._open: _Tracked | None = None
         self._pid = os.getpid()
         self._track_themselves: set[str] = set()
+        os.environ.setdefault(ARROW_POOL, "system")
 
     @contextmanager
     def on(self, task: CallLabel) -> Iterator[Look]:

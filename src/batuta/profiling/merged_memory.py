@@ -84,15 +84,22 @@ def _size(path: Path) -> int:
     return path.stat().st_size * (_PACKED if packed else 1)
 
 
-def read_peak(path: Path) -> Peak:
+def read_peak(path: Path, blame: Blame | None = None) -> Peak:
     """Read what was held when most was.
+
+    Parameters
+    ----------
+    path : path
+        Of a file of memray.
+    blame : Blame, optional
+        Tells which lines are named; those of the program if not given.
 
     Raises
     ------
     OSError
         If it is no file of memray, or one whose process ended before anything was in it.
     """
-    blame = Blame()
+    blame = blame or Blame()
     held: Counter[Line] = Counter()
     allocations: Counter[Line] = Counter()
     with FileReader(path) as reader:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from batuta.profiling.blame import Line
@@ -10,6 +10,7 @@ from batuta.profiling.layout import (
     CPROFILE_FOLDER,
     CPROFILE_TEXT,
     CPROFILE_WHOLE,
+    LEAKS,
     MEMRAY_FOLDER,
     MEMRAY_TEXT,
 )
@@ -18,29 +19,27 @@ from batuta.profiling.modes import Leak, ModeReport
 from batuta.profiling.rows import LeakRow
 
 
-def merge(profile_folder: Path, leaks: Sequence[LeakRow] = ()) -> ModeReport:
+def merge(profile_folder: Path) -> ModeReport:
     """Read what profilers wrote; write ``cprofile.prof``, ``cprofile.txt`` and ``memray.txt``.
 
-    To be called when the workers have ended. What cannot be read is named in the texts and in
-    the notes of the report.
+    To be called when the workers have ended and the rows are written. What cannot be read is
+    named in the texts and in the notes of the report.
 
     Parameters
     ----------
     profile_folder : path
         Of the run: ``OUT/profile``.
-    leaks : sequence of LeakRow
-        The lines that leak, as repetitions have shown.
     """
-    return _report(profile_folder, leaks, write=True)
+    return _report(profile_folder, write=True)
 
 
-def mode_report(profile_folder: Path, leaks: Sequence[LeakRow] = ()) -> ModeReport:
+def mode_report(profile_folder: Path) -> ModeReport:
     """Read what profilers wrote, and write nothing; as `merge`."""
-    return _report(profile_folder, leaks, write=False)
+    return _report(profile_folder, write=False)
 
 
-def _report(profile_folder: Path, leaks: Sequence[LeakRow], *, write: bool) -> ModeReport:
-    report = ModeReport(leaks=summed_leaks(leaks))
+def _report(profile_folder: Path, *, write: bool) -> ModeReport:
+    report = ModeReport(leaks=summed_leaks(read_leaks(profile_folder)))
     if (profile_folder / CPROFILE_FOLDER).is_dir():
         report = _with_times(report, profile_folder, write=write)
     if report.leaks or (profile_folder / MEMRAY_FOLDER).is_dir():
@@ -68,6 +67,17 @@ def _with_memory(report: ModeReport, profile_folder: Path, *, write: bool) -> Mo
         text = memory_text(peaks, lines, report.leaks, notes)
         (profile_folder / MEMRAY_TEXT).write_text(text, encoding="utf-8")
     return ModeReport(report.times, peaks, lines, report.leaks, (*report.notes, *notes))
+
+
+def read_leaks(profile_folder: Path) -> list[LeakRow]:
+    """Read the lines that leak, as the repetitions of tasks have shown; in the order of tasks."""
+    whole = profile_folder / f"{LEAKS}.parquet"
+    parts = [whole] if whole.exists() else sorted(profile_folder.glob(f"{LEAKS}-*.parquet"))
+    if not parts:
+        return []
+    from pyarrow import parquet  # noqa: PLC0415 - only where there are
+
+    return [LeakRow(**row) for part in parts for row in parquet.read_table(part).to_pylist()]
 
 
 def summed_leaks(rows: Iterable[LeakRow]) -> tuple[Leak, ...]:

@@ -68,10 +68,19 @@ def memory_text(
     text += _held(lines)
     text += ["", "The peak of each, and the lines that held most of it then"]
     for peak in peaks:
-        text += ["", f"{peak.name}: {peak.peak_bytes / _MB:.1f} MB", *_held(peak.lines[:5])]
+        text += ["", *_peak(peak, 5)]
     if not peaks:
         text += ["", "No file of memray was written, or none could be read."]
     return "\n".join(text) + "\n"
+
+
+def peak_text(peak: Peak) -> str:
+    """Show what was held at one peak, line by line."""
+    return "\n".join(_peak(peak, len(peak.lines))) + "\n"
+
+
+def _peak(peak: Peak, most: int) -> list[str]:
+    return [f"{peak.name}: {peak.peak_bytes / _MB:.1f} MB", *_held(peak.lines[:most])]
 
 
 def _held(lines: Iterable[LineBytes]) -> Iterator[str]:
