@@ -1,0 +1,113 @@
+"""Two runs side by side: what takes longer, what holds more."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from batuta.profiling.analysis.attempts import NameFigures
+from batuta.profiling.analysis.figures import Figures
+from batuta.profiling.analysis.words import bytes_text
+from batuta.profiling.run_info import RunInfo
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A figure of both runs."""
+
+    first: float
+    second: float
+
+    @property
+    def ratio(self) -> float | None:
+        """The second over the first; None where the first is 0."""
+        return self.second / self.first if self.first else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameComparison:
+    """Tasks of one name in both runs."""
+
+    name: str
+    tasks: Pair
+    total_s: Pair
+    median_s: Pair
+    peak_bytes: Pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two runs."""
+
+    span_s: Pair
+    worked_s: Pair
+    idle_s: Pair
+    peak_bytes: Pair
+    names: tuple[NameComparison, ...]
+    """In both; what changed most in total time first."""
+    only_first: tuple[NameFigures, ...]
+    only_second: tuple[NameFigures, ...]
+    differences: tuple[str, ...]
+    """What else is not the same, each in a line: what is compared may not be comparable."""
+
+
+def compare(first: Figures, second: Figures) -> Comparison:
+    """Compare two runs by the names of their tasks."""
+    firsts = {name.name: name for name in first.names}
+    seconds = {name.name: name for name in second.names}
+    both = [_compared(firsts[name], seconds[name]) for name in firsts if name in seconds]
+    return Comparison(
+        span_s=Pair(first.span_s, second.span_s),
+        worked_s=Pair(first.lost.worked_s, second.lost.worked_s),
+        idle_s=Pair(first.lost.idle_s, second.lost.idle_s),
+        peak_bytes=Pair(first.peak_bytes, second.peak_bytes),
+        names=tuple(sorted(both, key=lambda one: -abs(one.total_s.second - one.total_s.first))),
+        only_first=tuple(one for one in first.names if one.name not in seconds),
+        only_second=tuple(one for one in second.names if one.name not in firsts),
+        differences=tuple(_differences(first, second)),
+    )
+
+
+def _compared(first: NameFigures, second: NameFigures) -> NameComparison:
+    return NameComparison(
+        name=first.name,
+        tasks=Pair(first.tasks, second.tasks),
+        total_s=Pair(first.total_s, second.total_s),
+        median_s=Pair(first.median_s, second.median_s),
+        peak_bytes=Pair(first.peak_bytes, second.peak_bytes),
+    )
+
+
+def _differences(first: Figures, second: Figures) -> Iterator[str]:
+    for what, one, other in _facts(first, second):
+        if one != other:
+            yield f"{what}: {one}, then {other}"
+    yield from _grids(first.run, second.run)
+
+
+def _facts(first: Figures, second: Figures) -> Iterator[tuple[str, object, object]]:
+    yield "state", first.run.state.value, second.run.state.value
+    yield "mode", first.run.mode, second.run.mode
+    yield "workers", first.workers, second.workers
+    yield "max_ram_per_worker", _limit(first.run), _limit(second.run)
+    yield "tiles", first.run.tiles_total, second.run.tiles_total
+    yield "tiles kept from an earlier run", first.run.tiles_kept, second.run.tiles_kept
+    yield "host", first.run.host, second.run.host
+    yield "cores", first.run.cores, second.run.cores
+    yield "version", first.run.version, second.run.version
+
+
+def _limit(run: RunInfo) -> str:
+    return "none" if run.worker_limit_bytes is None else bytes_text(run.worker_limit_bytes)
+
+
+def _grids(first: RunInfo, second: RunInfo) -> Iterator[str]:
+    ones = {grid.dataset: grid for grid in first.grids}
+    others = {grid.dataset: grid for grid in second.grids}
+    for dataset in sorted(ones.keys() | others.keys()):
+        one, other = (
+            f"{grid.rows} x {grid.cols} tiles of {grid.tile_rows_px} x {grid.tile_cols_px} px"
+            if (grid := grids.get(dataset))
+            else "none"
+            for grids in (ones, others)
+        )
+        if one != other:
+            yield f"grid of {dataset}: {one}, then {other}"
