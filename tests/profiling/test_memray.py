@@ -1,0 +1,187 @@
+"""memray around tasks."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import memray
+import pytest
+
+from batuta.errors import BatutaError
+from batuta.profiling.calls import CallLabel
+from batuta.profiling.delivery import UNFINISHED
+from batuta.profiling.layout import MEMRAY_FOLDER
+from batuta.profiling.merged_memory import read_peak
+from batuta.profiling.modes import Peak
+from batuta.profiling.options import ProfileOptions, Scope
+from tests.profiling import looked_at
+from tests.profiling.looked_at import (
+    Bench,
+    allocates,
+    exits,
+    forks,
+    kills_itself,
+    line_of,
+    raises,
+    tracks_itself,
+    work,
+)
+
+MB = 1_000_000
+
+
+def bench_of(folder: Path, scope: Scope, *, killed: bool = False) -> Bench:
+    return Bench(folder, ProfileOptions(mode="memray", scope=scope), killed=killed)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / MEMRAY_FOLDER).iterdir())
+
+
+def names_the_allocation(peak: Peak, megabytes: int) -> bool:
+    """Whether the line that held most is that of `allocates`, with what it held."""
+    (first, *_) = peak.lines
+    line = (looked_at.__file__, line_of(allocates, "the allocation"), "allocates")
+    return first.line == line and megabytes * MB <= first.held_bytes < (megabytes + 0.1) * MB
+
+
+def test_the_file_of_a_worker_has_the_highest_peak_of_its_tasks_and_their_line(
+    tmp_path: Path,
+) -> None:
+    bench = bench_of(tmp_path, "worker")
+    for megabytes in (3, 20, 5):
+        assert bench.run(allocates, megabytes) == megabytes * MB
+    bench.caller.flush()
+    (file,) = files(tmp_path)
+    assert names_the_allocation(read_peak(file), 20)
+
+
+def test_what_comes_after_a_flush_is_in_another_file(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "worker")
+    for megabytes in (3, 20):
+        bench.run(allocates, megabytes)
+        bench.caller.flush()
+    first, second = map(read_peak, files(tmp_path))
+    assert names_the_allocation(first, 3)
+    assert names_the_allocation(second, 20)
+
+
+def test_a_worker_that_may_be_killed_goes_on_in_one_file_that_is_whole_at_any_moment(
+    tmp_path: Path,
+) -> None:
+    bench = bench_of(tmp_path, "worker", killed=True)
+    try:
+        bench.run(allocates, 3)
+        bench.caller.flush()
+        (file,) = files(tmp_path)
+        assert names_the_allocation(read_peak(file), 3)
+        bench.run(allocates, 20)
+        assert files(tmp_path) == [file]
+        assert names_the_allocation(read_peak(file), 20)
+    finally:
+        bench.run(tracks_itself, str(tmp_path), 1)  # ends our tracker
+
+
+@pytest.mark.parametrize("scope", ["worker", "task"])
+def test_a_worker_that_is_killed_for_its_memory_leaves_who_allocated_it(
+    tmp_path: Path, scope: Scope
+) -> None:
+    script = (
+        "import pathlib, sys\n"
+        "from tests.profiling.test_memray import bench_of\n"
+        "from tests.profiling.looked_at import allocates, kills_itself\n"
+        "bench = bench_of(pathlib.Path(sys.argv[1]), sys.argv[2], killed=True)\n"
+        "bench.run(allocates, 20)\n"
+        "bench.run(kills_itself, 50)\n"
+    )
+    root = Path(looked_at.__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), scope], check=False, cwd=root
+    )
+    assert ended.returncode == -signal.SIGKILL
+    peak = read_peak(files(tmp_path)[-1])
+    assert peak.lines[0].line.function == kills_itself.__name__
+    assert 50 * MB <= peak.peak_bytes < 55 * MB
+
+
+def test_each_task_has_a_file_where_that_is_asked_for(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "task")
+    for megabytes in (3, 20):
+        bench.run(allocates, megabytes)
+    assert [path.name for path in files(tmp_path)] == [
+        "000000-allocates-1.bin",
+        "000001-allocates-1.bin",
+    ]
+    first, second = map(read_peak, files(tmp_path))
+    assert names_the_allocation(first, 3)
+    assert names_the_allocation(second, 20)
+
+
+@pytest.mark.parametrize(("task", "error"), [(raises, ValueError), (exits, SystemExit)])
+def test_what_a_task_raises_is_raised_and_its_file_is_kept(
+    tmp_path: Path, task: type[BaseException], error: type[BaseException]
+) -> None:
+    bench = bench_of(tmp_path, "task")
+    with pytest.raises(error, match=r"as it does|7"):
+        bench.run(task, 5)
+    (file,) = files(tmp_path)
+    assert file.suffix != UNFINISHED
+    with memray.Tracker(tmp_path / "other.bin"):  # ours has ended
+        work(1)
+
+
+def test_a_task_that_has_a_tracker_of_its_own_runs_without_ours(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "worker")
+    bench.run(allocates, 3)
+    assert bench.run(tracks_itself, str(tmp_path), 20) > 0
+    assert read_peak(tmp_path / "own.bin").peak_bytes >= 20 * MB
+    bench.run(allocates, 5)
+    bench.caller.flush()
+    peaks = sorted(read_peak(file).peak_bytes // MB for file in files(tmp_path))
+    assert peaks == [3, 5]
+
+
+def test_a_program_that_memray_tracks_already_is_told_what_to_do(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "worker")
+    with (
+        memray.Tracker(tmp_path / "whole.bin"),
+        pytest.raises(BatutaError, match="memray tracks this process already") as caught,
+    ):
+        bench.run(work, 1)
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path) == []
+
+
+def test_tasks_of_several_threads_are_in_the_file_of_their_worker(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "worker")
+    ready = threading.Event()
+
+    def later() -> None:
+        ready.wait()
+        bench.run(allocates, 20)
+
+    thread = threading.Thread(target=later)  # it is there before the tracker
+    thread.start()
+    bench.run(allocates, 3)
+    ready.set()
+    thread.join()
+    bench.caller.flush()
+    (file,) = files(tmp_path)
+    assert names_the_allocation(read_peak(file), 20)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_the_child_that_a_task_forks_delivers_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = bench_of(tmp_path, "task")
+    handed_over: list[str] = []
+    monkeypatch.setattr(bench.delivery, "file", lambda *given: handed_over.append(given[1]))
+    child = bench.caller.call(CallLabel(0, "forks", 1), lambda: (forks, (5,), {}))
+    if child == 0:
+        os._exit(len(handed_over))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert handed_over == ["000000-forks-1.bin"]
