@@ -101,7 +101,7 @@ def test_a_key_that_is_no_text_is_unknown_as_any_other() -> None:
     conf: Any = {"mode": "sequential", 1: 2, "task_timeout": 0, "profiling": {3: 4}}
     assert problems(conf) == [
         "task_timeout: 0 given, a whole number above 0 expected",
-        "profiling.3: unknown key (known: mode, loop_testing)",
+        "profiling.3: unknown key (known: mode, loop_testing, loops, scope)",
         "1: unknown key (known: mode, task_timeout, profiling, on_tile_failure, resume)",
     ]
 
@@ -124,7 +124,7 @@ def test_an_unknown_mode_names_those_that_exist() -> None:
     assert "mode: 3 is not a mode" in problems({"mode": 3})[0]
 
 
-def test_profiling_is_checked_and_said_not_to_be_done() -> None:
+def test_profiling_is_checked() -> None:
     assert problems({"mode": "sequential", "profiling": {"mode": "perf", "loop_test": True}}) == [
         "profiling.mode: 'perf' given, one of cars_profiling, cprofile, memray expected",
         "profiling.loop_test: unknown key, did you mean loop_testing?",
@@ -132,9 +132,20 @@ def test_profiling_is_checked_and_said_not_to_be_done() -> None:
     assert problems({"mode": "sequential", "profiling": "cprofile"}) == [
         "profiling: 'cprofile' given, a table of keys expected"
     ]
-    with pytest.warns(UserWarning, match="does not profile yet"):
-        config = check_configuration({"mode": "sequential", "profiling": {"mode": "cprofile"}})
-    assert config.model_dump()["profiling"] == {"mode": "cprofile", "loop_testing": False}
+    assert problems({"mode": "auto", "profiling": {"loops": 2, "scope": "tile"}}) == [
+        "profiling.loops: 2 given, a whole number of at least 5 expected",
+        "profiling.scope: 'tile' given, one of worker, task expected",
+    ]
+
+
+def test_a_table_without_keys_profiles_as_cars_does() -> None:
+    config = check_configuration({"mode": "sequential", "profiling": {}})
+    assert config.model_dump()["profiling"] == {
+        "mode": "cars_profiling",
+        "loop_testing": False,
+        "loops": 10,
+        "scope": "worker",
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from batuta.cluster.graph import Job, Plan
-from batuta.cluster.measured import Label, Measured, new_number, rows
+from batuta.cluster.measured import Measured, new_number
 from batuta.cluster.raised import describe
 from batuta.cluster.tasks import content_of, name_of
 from batuta.cluster.worker import outputs_of, repeats_of, this_worker
 from batuta.profiling.calls import CallLabel, OpenCall, make_caller
 from batuta.profiling.delivery import FolderDelivery
+from batuta.profiling.labels import Label, labelled
 from batuta.profiling.options import ProfileOptions
 from batuta.profiling.probe import Probe
 from batuta.profiling.rows import Measure
@@ -102,7 +103,7 @@ class Bench:
     def _tell(self, label: Label, measure: Measure, error: BaseException | None) -> None:
         if self._measured.sink is not None:
             why = None if error is None else describe(error)
-            self._measured.sink.take(rows([label], [measure], self._who, why))
+            self._measured.sink.take(labelled([label], [measure], self._who, why))
             self._measured.repeated(repeats_of(self._delivery))
 
     # Which task gave what

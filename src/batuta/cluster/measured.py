@@ -1,19 +1,16 @@
 """What workers measure of tasks, on its way to whoever profiles the run."""
 
 import itertools
-import math
-import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from batuta.cluster.graph import Job, Plan
 from batuta.cluster.tasks import Task
-from batuta.profiling.rows import Measure, Repeats, TaskOutcome, TaskRow, WorkerId
+from batuta.profiling.labels import AT_ONCE_S, Label, Lost, labelled, lost_row
+from batuta.profiling.rows import Measure, Repeats, TaskRow, WorkerId
 
 _NUMBERS: Final = itertools.count()
-_AT_ONCE_S: Final = math.inf
-"""When a step could run that follows another in its job: it never waits."""
 
 
 class TaskSink(Protocol):
@@ -30,15 +27,6 @@ class TaskSink(Protocol):
 
     def take_file(self, folder: str, name: str, content: bytes) -> None:
         """Take a file of a profiler, from a worker that cannot write it where it belongs."""
-
-
-class Label(NamedTuple):
-    """What the main process knows of one attempt at a task."""
-
-    number: int
-    attempt: int
-    ready_s: float | None
-    after: tuple[int, ...]
 
 
 class Measured:
@@ -65,7 +53,7 @@ class Measured:
         """Label an attempt at a step of a job, which begins or ends now."""
         task = job.steps[rank]
         task.attempts += 1
-        ready_s = _AT_ONCE_S if rank else job.ready_s
+        ready_s = AT_ONCE_S if rank else job.ready_s
         if not self.detailed:
             return Label(-1, task.attempts, ready_s, ())
         self._reruns.pop(task_number(task), None)
@@ -84,7 +72,7 @@ class Measured:
         """Take what was measured of the steps of a job; with an error, the last of them failed."""
         if self.sink is not None:
             labels = [self.label(job, rank) for rank in range(len(measures))]
-            self.sink.take(rows(labels, measures, worker, error))
+            self.sink.take(labelled(labels, measures, worker, error))
 
     def on_rerun(self, job: Job) -> None:
         """Take that a job runs again as it was sent, its labels too."""
@@ -105,24 +93,11 @@ class Measured:
         if self.sink is not None and (repeats.loops or repeats.leaks):
             self.sink.take_repeats(repeats)
 
-    def lost(self, label: Label, ran: "Lost") -> None:
+    def lost(self, label: Label, ran: Lost) -> None:
         """Take that a worker was lost while it ran a task."""
         if self.sink is None:
             return
-        start_s = time.time() - ran.for_s
-        measure = Measure(ran.name, start_s, ran.for_s, 0.0, ran.held_bytes, 0, None, None)
-        self.sink.take([_row(label, measure, ran.worker, TaskOutcome.LOST, ran.error)])
-
-
-class Lost(NamedTuple):
-    """What is known of a task whose worker was lost."""
-
-    name: str
-    worker: WorkerId
-    error: str
-    for_s: float = 0.0
-    """How long it ran; 0 where that is not known."""
-    held_bytes: int = 0
+        self.sink.take([lost_row(label, ran)])
 
 
 def with_family(measures: Sequence[Measure], family_bytes: int) -> Sequence[Measure]:
@@ -132,29 +107,6 @@ def with_family(measures: Sequence[Measure], family_bytes: int) -> Sequence[Meas
     longest = max(measures, key=lambda each: each.wall_s)
     counted = longest._replace(peak_bytes=family_bytes)
     return [counted if each is longest else each for each in measures]
-
-
-def rows(
-    labels: Iterable[Label], measures: Sequence[Measure], worker: WorkerId, error: str | None
-) -> list[TaskRow]:
-    """Give a row for each measure; with an error, the last of them failed."""
-    found = [
-        _row(label, measure, worker, TaskOutcome.DONE, None)
-        for label, measure in zip(labels, measures, strict=True)
-    ]
-    if error is not None and found:
-        found[-1] = found[-1]._replace(outcome=TaskOutcome.FAILED, error=error)
-    return found
-
-
-def _row(
-    label: Label, measure: Measure, worker: WorkerId, outcome: TaskOutcome, error: str | None
-) -> TaskRow:
-    # The clocks of two machines may differ: what seems to begin too early did not wait.
-    waiting_s = None if label.ready_s is None else max(0.0, measure.start_s - label.ready_s)
-    return TaskRow(
-        label.number, label.attempt, outcome, error, worker, waiting_s, label.after, measure
-    )
 
 
 def task_number(task: Task) -> int:

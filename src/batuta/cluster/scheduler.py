@@ -21,7 +21,7 @@ from batuta.cluster.crew import AHEAD_MAX_STEPS, MAX_STARTS, Crew, discard
 from batuta.cluster.errors import ClusterError, WorkerMemoryError
 from batuta.cluster.failures import loss
 from batuta.cluster.graph import Job, Plan
-from batuta.cluster.measured import Lost, Measured, with_family
+from batuta.cluster.measured import Measured, with_family
 from batuta.cluster.pool import Assignment, PoolSettings, Worker, modules_for
 from batuta.cluster.raised import describe, failed_task
 from batuta.cluster.runs import Run
@@ -29,6 +29,7 @@ from batuta.cluster.tasks import Delayed, Task, call_of
 from batuta.cluster.watch import Limits
 from batuta.cluster.worker import JobDone, JobFailed, JobOrder, Keep, Step
 from batuta.profiling.calls import CallLabel
+from batuta.profiling.labels import Lost
 
 LOG: Final = logging.getLogger(__name__)
 

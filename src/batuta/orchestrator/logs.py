@@ -10,6 +10,17 @@ from batuta.orchestrator.screen import Screen
 FILE_NAME: Final = "batuta.log"
 
 
+class _LogFile(logging.FileHandler):
+    """A file whose disk may be full: the message is lost, and what goes on is not ended by it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a message."""
+        try:
+            super().emit(record)
+        except OSError:  # it is opened by the first message
+            self.handleError(record)
+
+
 class MainLog:
     """Has the log of this process written while it is open.
 
@@ -28,7 +39,7 @@ class MainLog:
         if not self._logger.hasHandlers():
             self._handlers.append(Screen())
         if out_dir is not None:
-            to_file = logging.FileHandler(out_dir / FILE_NAME, encoding="utf-8", delay=True)
+            to_file = _LogFile(out_dir / FILE_NAME, encoding="utf-8", delay=True)
             to_file.setFormatter(logging.Formatter(LOG_FORMAT))
             self._handlers.append(to_file)
         if self._level == logging.NOTSET:

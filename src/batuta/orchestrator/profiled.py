@@ -160,8 +160,8 @@ class RunProfile:
                 text = basic_text(self._basic.summary, self._config.mode, took_s)
                 (folder / SUMMARY_TEXT).write_text(text, encoding="utf-8")
         except Exception as error:
-            LOG.exception("the summary of the profile is not written")
-            LOG.warning("the summary of the profile is not written: %s", describe(error))
+            told = f"the summary of the profile is not written: {describe(error)}"
+            LOG.error("%s", told, exc_info=error)  # noqa: TRY400 - one line on the screen
 
     def _info(self, *, ended: bool = False) -> RunInfo:
         config = self._config.model_dump(exclude_none=True)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from batuta.cluster import check_configuration, create_cluster
+from batuta.cluster.dask.listening import Listener
 from batuta.cluster.dask.records import MEMORY_COLUMNS, MEMORY_FILE, MemoryRecord, WorkerLogs
+from batuta.cluster.measured import Measured
 from batuta.datasets import CarsDataset
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator
@@ -70,8 +72,8 @@ def test_a_second_run_adds_to_the_record_of_the_first(tmp_path: Path) -> None:
 
 def test_the_name_of_a_host_is_no_path(tmp_path: Path) -> None:
     logs = WorkerLogs(tmp_path / "logs")
-    logs.write({"host": "../../etc/cron", "pid": 12, "number": 1, "lines": ["one", "two"]})
-    logs.write({"host": "node7.centre.eu", "pid": 3, "number": 1, "lines": ["three"]})
+    logs.write({"host": "../../etc/cron", "pid": 12, "lines": ["one", "two"]})
+    logs.write({"host": "node7.centre.eu", "pid": 3, "lines": ["three"]})
     logs.close()
     found = {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()}
     assert found == {
@@ -84,7 +86,7 @@ def test_the_logs_of_a_thousand_workers_do_not_hold_a_thousand_files_open(tmp_pa
     logs = WorkerLogs(tmp_path)
     for turn in range(2):
         for pid in range(200):
-            logs.write({"host": "node", "pid": pid, "number": turn + 1, "lines": [f"line {turn}"]})
+            logs.write({"host": "node", "pid": pid, "lines": [f"line {turn}"]})
     assert len(list(Path("/proc/self/fd").iterdir())) < 150
     logs.close()
     assert (tmp_path / "worker_node_199.log").read_text() == "line 0\nline 1\n"
@@ -92,8 +94,11 @@ def test_the_logs_of_a_thousand_workers_do_not_hold_a_thousand_files_open(tmp_pa
 
 
 def test_a_message_that_comes_twice_is_written_once(tmp_path: Path) -> None:
-    logs = WorkerLogs(tmp_path)
+    listener = Listener(Measured(), tmp_path, memory=False)
     for number in (1, 2, 1, 3, 2, 3):
-        logs.write({"host": "node", "pid": 7, "number": number, "lines": [f"line {number}"]})
-    logs.close()
-    assert (tmp_path / "worker_node_7.log").read_text() == "line 1\nline 2\nline 3\n"
+        lines = {"told": "lines", "lines": [f"line {number}"]}
+        listener.on_message({"host": "node", "pid": 7, "number": number, **lines})
+    listener.close()
+    assert (tmp_path / "workers_log" / "worker_node_7.log").read_text() == (
+        "line 1\nline 2\nline 3\n"
+    )

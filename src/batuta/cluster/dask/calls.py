@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 from batuta.cluster.dask.measuring import EQUIPPED, StepMeasures
 from batuta.cluster.dask.packs import Pack, packed
-from batuta.cluster.measured import Label
 from batuta.cluster.raised import Raised
 from batuta.cluster.worker import outputs_of
+from batuta.profiling.labels import Label
 
 LOG: Final = logging.getLogger(__name__)
 _SHOWN: Final = 200

@@ -24,10 +24,11 @@ from batuta.cluster.dask.losses import Loss, Losses, Verdict
 from batuta.cluster.dask.packing import Held, Packer, Request, submitted
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.graph import Job, Plan
-from batuta.cluster.measured import Lost, Measured
+from batuta.cluster.measured import Measured
 from batuta.cluster.raised import describe, failed_task
 from batuta.cluster.runs import Run
 from batuta.cluster.tasks import Delayed, Scattered
+from batuta.profiling.labels import Lost
 from batuta.profiling.rows import WorkerId
 
 LOG: Final = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from distributed import Worker
 
-from batuta.cluster.measured import Label, rows
 from batuta.profiling.calls import CallLabel, OpenCall, make_caller
 from batuta.profiling.delivery import UNFINISHED, FolderDelivery
+from batuta.profiling.labels import Label, labelled
 from batuta.profiling.options import ProfileOptions
 from batuta.profiling.probe import Begun, Probe
 from batuta.profiling.rows import (
@@ -56,7 +56,7 @@ class Equipment:
 
     def keep(self, labels: Sequence[Label], measures: Sequence[Measure], error: str | None) -> None:
         """Keep what was measured until it is collected."""
-        found = rows(labels, measures, self._who, error)
+        found = labelled(labels, measures, self._who, error)
         with self._lock:
             self._rows += found
 
