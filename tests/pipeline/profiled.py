@@ -4,14 +4,21 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
+
+import xarray as xr
 
 from batuta.pipeline import Context, Pipeline
 from batuta.profiling.layout import FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
 from tests.pipeline.scripted import note, stage, wait_for, written
+from tests.pipeline.tiled import play, ramp
 
 pipeline = Pipeline("profiled_pipeline")
 
 SEQUENTIAL = {"mode": "sequential"}
+TILED = {"mode": "multiprocessing", "nb_workers": 2, "profiling": {}}
+HALF_PX = 32
+"""Of the 64 rows of the grid of `play`."""
 PARTS = ("tasks-000001.parquet", "tasks-000002.parquet", "places-000001.parquet")
 
 
@@ -105,6 +112,26 @@ def fails_once(context: Context) -> Path:
         note("failed", "")
         raise RuntimeError("the first time")
     return written(context, "second")
+
+
+def ramp_half_way(window: dict[str, int], saving_info: Any) -> xr.Dataset:
+    if window["row_min"] >= HALF_PX:
+        wait_for("go on")
+    return ramp(window, saving_info)
+
+
+@pipeline.product("TILED")
+def tiled(context: Context) -> Path:
+    with context.orchestrator(TILED, progress_bar=False) as orchestrator:
+        return play(context, orchestrator, ramp)
+
+
+@pipeline.product("TILED_HALF_WAY")
+def tiled_half_way(context: Context) -> Path:
+    note("pids", str(os.getpid()))
+    note("work_dir", str(context.work_dir))
+    with context.orchestrator(TILED, progress_bar=False) as orchestrator:
+        return play(context, orchestrator, ramp_half_way)
 
 
 @pipeline.product("LINKS")

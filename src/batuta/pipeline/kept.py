@@ -54,8 +54,12 @@ class Shelf:
         """Remove the log and the profiles of a processing."""
         self.log(key).unlink(missing_ok=True)
         folder = self.folder / "profiles" / key
+        leaving = folder.with_name(f".{key}")
         if folder.exists():
-            shutil.rmtree(folder)
+            # Nobody finds it to write in it, as whoever sums a profile up does.
+            folder.rename(leaving)
+        if leaving.exists():
+            shutil.rmtree(leaving)
 
 
 def note_orchestrator(work_dir: Path, out_dir: Path) -> None:
@@ -105,7 +109,7 @@ def _keep(work_dir: Path, profiles: Path) -> None:
         raise
     for earlier in profiles.parent.iterdir():
         if earlier != profiles:
-            shutil.rmtree(earlier)
+            shutil.rmtree(earlier, ignore_errors=True)  # `remove` sees to the rest
 
 
 def _gather(note: Path, place: Path, work_dir: Path) -> None:
@@ -123,12 +127,16 @@ def _gather(note: Path, place: Path, work_dir: Path) -> None:
 
 
 def _files(out_dir: Path) -> Iterator[Path]:
-    """Files of the profile in an output folder; nothing that links lead to."""
+    """Files of the profile in an output folder; no drafts, and nothing that links lead to."""
     found = [out_dir / SUMMARY_TEXT, out_dir / SUMMARY_HTML]
     folder = out_dir / FOLDER
     if not folder.is_symlink():
         found += [Path(where, name) for where, _, names in os.walk(folder) for name in names]
-    return (path for path in found if path.is_file() and not path.is_symlink())
+    return (
+        path
+        for path in found
+        if path.is_file() and not path.is_symlink() and not path.name.startswith(".")
+    )
 
 
 def _names(work_dir: Path, out_dir: Path) -> Iterator[str]:

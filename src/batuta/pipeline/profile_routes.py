@@ -17,10 +17,14 @@ from pydantic import BaseModel
 
 from batuta.pipeline.kept import Shelf
 from batuta.pipeline.store import Stored
+from batuta.pipeline.summing_up import Summaries, SummaryError
 from batuta.profiling.layout import (
+    CPROFILE_TEXT,
+    CPROFILE_WHOLE,
     FOLDER,
     LEAKS,
     LOOPS,
+    MEMRAY_TEXT,
     PLACES,
     RUN_FILE,
     SUMMARY_HTML,
@@ -50,6 +54,9 @@ _NAMED: Final = {
     PAGE: (SUMMARY_HTML, HTML),
     SUMMARY: (SUMMARY_TEXT, TEXT),
     RUN_FILE: (f"{FOLDER}/{RUN_FILE}", "application/json"),
+    CPROFILE_TEXT: (f"{FOLDER}/{CPROFILE_TEXT}", TEXT),
+    CPROFILE_WHOLE: (f"{FOLDER}/{CPROFILE_WHOLE}", "application/octet-stream"),
+    MEMRAY_TEXT: (f"{FOLDER}/{MEMRAY_TEXT}", TEXT),
     **{f"{table}.parquet": (f"{FOLDER}/{table}.parquet", PARQUET) for table in TABLES},
 }
 _PART: Final = re.compile(rf"(?:{'|'.join(TABLES)})-[0-9]{{1,9}}\.parquet")
@@ -117,6 +124,7 @@ class ProfileRoutes:
     def __init__(self, find: Callable[[str], Awaitable[Stored]], shelf: Shelf | None) -> None:
         self._find = find
         self._shelf = shelf
+        self._summaries = Summaries()
 
     def add_to(self, router: APIRouter) -> None:
         """Serve below the path of a processing."""
@@ -134,18 +142,24 @@ class ProfileRoutes:
             self.file,
             methods=["GET"],
             response_class=Response,
-            responses=_answers(HTML, TEXT, "application/json", PARQUET),
+            responses=_answers(*dict.fromkeys(media_type for _, media_type in _NAMED.values())),
         )
 
     async def page(self, processing_id: str, name: Name = None) -> Response:
         """Show the profile of a processing that has ended: its page, or else its text summary.
 
-        Where there are several, or one of a run that was killed, a page of links to their files.
+        That of a run that was stopped is summed up now. Where there are several, a page of links
+        to their files.
         """
         profiles = await self._profiles(processing_id)
-        if name is not None or len(profiles) == 1:
-            profiles = [_chosen(profiles, processing_id, name)]
-        return await asyncio.to_thread(_page, processing_id, profiles)
+        if name is None and len(profiles) > 1:
+            return await asyncio.to_thread(_links, processing_id, profiles)
+        profile = _chosen(profiles, processing_id, name)
+        try:
+            await self._summaries.add(profile.folder)
+        except SummaryError as exc:
+            return await asyncio.to_thread(_links, processing_id, [profile], str(exc))
+        return await asyncio.to_thread(_summary, profile, processing_id)
 
     async def list_files(self, processing_id: str) -> Page[ProfileView]:
         """List the profiles of a processing, one for each orchestrator that it opened."""
@@ -189,14 +203,11 @@ def _chosen(profiles: list[_Profile], processing_id: str, name: str | None) -> _
     )
 
 
-def _page(processing_id: str, profiles: list[_Profile]) -> Response:
-    views = _views(profiles)
-    for file in (PAGE, SUMMARY):
-        if len(profiles) == 1 and file in views[0].files:
-            return _file(profiles[0], processing_id, file)
-    return HTMLResponse(
-        _links(processing_id, views), headers={"Content-Security-Policy": PAGE_POLICY}
-    )
+def _summary(profile: _Profile, processing_id: str) -> Response:
+    try:
+        return profile.answer(PAGE)
+    except FileNotFoundError:
+        return _file(profile, processing_id, SUMMARY)
 
 
 def _views(profiles: list[_Profile]) -> list[ProfileView]:
@@ -220,23 +231,27 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
             yield piece
 
 
-def _links(processing_id: str, views: list[ProfileView]) -> str:
+def _links(processing_id: str, profiles: list[_Profile], problem: str = "") -> Response:
     """A page of links, for whoever looks with a browser; addresses are relative to its own."""
     title = f"Profiles of processing {escape(processing_id)}"
-    sections = "".join(
-        f"<h2>{escape(view.name)}</h2><ul>"
-        + "".join(
-            f'<li><a href="profile/{escape(file)}?name={escape(view.name)}">{escape(file)}</a></li>'
-            for file in view.files
-        )
-        + "</ul>"
-        for view in views
-    )
-    return (
+    sections = "".join(map(_section, _views(profiles)))
+    told = f"<p>It cannot be shown: {escape(problem)}</p>" if problem else ""
+    return HTMLResponse(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         "<style>:root{color-scheme:light dark}body{font:1rem/1.5 system-ui;margin:2rem}</style>"
-        f"<h1>{title}</h1>{sections}</html>"
+        f"<h1>{title}</h1>{told}{sections}</html>",
+        headers={"Content-Security-Policy": PAGE_POLICY},
     )
+
+
+def _section(view: ProfileView) -> str:
+    """One orchestrator: its name leads to its page."""
+    name = escape(view.name)
+    files = "".join(
+        f'<li><a href="profile/{escape(file)}?name={name}">{escape(file)}</a></li>'
+        for file in view.files
+    )
+    return f'<h2><a href="profile?name={name}">{name}</a></h2><ul>{files}</ul>'
 
 
 def _answers(*media_types: str) -> dict[int | str, dict[str, Any]]:

@@ -1,0 +1,81 @@
+"""The profile of a real orchestrator, as its pipeline service keeps and shows it."""
+
+import io
+import os
+import signal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from batuta.profiling.reading import read_profile
+from batuta.profiling.run_info import RunState
+from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.service import PipelineProcess, Record, read
+from tests.support.waiting import eventually_sync
+
+TILES = {(row, col) for row in range(4) for col in range(4)}
+
+
+@pytest.fixture
+def profiled(start_pipeline: StartPipeline) -> PipelineProcess:
+    """A service of the profiled pipeline."""
+    return start_pipeline("tests.pipeline.profiled:pipeline")
+
+
+def kept(service: PipelineProcess) -> Path:
+    """Where the profile of the one orchestrator is on the disk of the service."""
+    (folder,) = (service.settings.folder("") / "profiles").glob("*/*/*")
+    return folder
+
+
+def stop(service: PipelineProcess, record: Record, how: str) -> None:
+    if how == "cancelled":
+        service.http.delete(f"/processing/{record['id']}")
+    else:
+        os.kill(int(read(Path(os.environ["BATUTA_TEST_STAGE"]) / "pids")), signal.SIGKILL)
+
+
+def test_the_profile_of_a_tiled_product_has_each_of_its_tiles(profiled: PipelineProcess) -> None:
+    record = profiled.make("TILED")
+    assert (record["state"], record["error"]) == ("succeeded", None)
+    address = f"/processing/{record['id']}/profile"
+    table = pq.read_table(io.BytesIO(profiled.http.get(f"{address}/tasks.parquet").content))
+    places = zip(table["row"].to_pylist(), table["col"].to_pylist(), strict=True)
+    assert {place for place in places if place != (None, None)} == TILES
+    assert profiled.http.get(f"{address}/run.json").json()["state"] == "done"
+    text = profiled.http.get(f"{address}/summary.txt").text
+    assert "ramp" in text
+    page = profiled.http.get(address)
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "ramp" in page.text
+
+
+@pytest.mark.parametrize("how", ["cancelled", "killed"])
+def test_stopped_half_way_it_has_the_profile_of_what_was_done(
+    how: str, profiled: PipelineProcess, stage: Path
+) -> None:
+    record = profiled.post("TILED_HALF_WAY")
+    folder = Path(read(stage / "work_dir")) / "orchestrator" / "profile"
+
+    def recorded() -> bool:
+        rows = [pq.read_metadata(part).num_rows for part in folder.glob("tasks-*.parquet")]
+        return bool(sum(rows) >= len(TILES) // 2)
+
+    eventually_sync(recorded, timeout_s=60)
+    stop(profiled, record, how)
+    ended = profiled.end_of(record)
+    assert ended["state"] == {"cancelled": "cancelled", "killed": "failed"}[how]
+    assert ended["profile"] is not None
+    profile = read_profile(kept(profiled))
+    assert profile.run.state is RunState.RUNNING
+    done = zip(profile.tasks["row"].to_pylist(), profile.tasks["col"].to_pylist(), strict=True)
+    assert {(row, col) for row, col in TILES if row < 2} <= set(done)
+    assert not list((profiled.settings.folder("") / "work").iterdir())
+
+    address = f"/processing/{record['id']}/profile"
+    assert "summary.txt" not in profiled.http.get(f"{address}/files").text
+    page = profiled.http.get(address, timeout=120)
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "ramp_half_way" in page.text
+    assert "ramp_half_way" in profiled.http.get(f"{address}/summary.txt").text
