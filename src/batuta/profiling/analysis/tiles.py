@@ -86,7 +86,7 @@ def _grid(dataset: str, tiles: pd.DataFrame, told: GridInfo | None) -> TileGrid:
     )
     return TileGrid(
         dataset=dataset,
-        tile_px=(told.tile_rows_px, told.tile_cols_px) if told else None,
+        tile_px=(told.tile_rows_px, told.tile_cols_px) if told and told.tile_rows_px else None,
         wall_s=_laid_out(shape, rows, cols, tiles["wall_s"].to_numpy()),
         peak_bytes=_laid_out(shape, rows, cols, tiles["peak_bytes"].to_numpy()),
     )

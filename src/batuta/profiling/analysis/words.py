@@ -42,7 +42,7 @@ def share_text(share: float) -> str:
 
 def ratio_text(ratio: float) -> str:
     """Give how many times as much something is."""
-    return f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
+    return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.0f}"
 
 
 def counted(count: int, noun: str) -> str:

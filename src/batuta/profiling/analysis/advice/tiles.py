@@ -11,7 +11,6 @@ from batuta.profiling.analysis.tiles import TileGrid
 from batuta.profiling.analysis.words import (
     bytes_text,
     counted,
-    ratio_text,
     seconds_text,
     share_text,
 )
@@ -74,7 +73,7 @@ def _for_memory(grid: TileGrid, costs: TileCosts) -> Advice | None:
         grid,
         1 / by,
         f"A worker held {bytes_text(costs.peak_bytes)}, over its {bytes_text(limit)}. If memory"
-        f" goes with the area of a tile, tiles {ratio_text(by)} times smaller each way hold"
+        f" goes with the area of a tile, tiles {by:g} times smaller each way hold"
         f" {bytes_text(costs.peak_bytes / by**2)}; more memory for each worker is the other way.",
     )
 
@@ -134,9 +133,7 @@ def _for_idle_workers(grid: TileGrid, costs: TileCosts) -> Advice | None:
     around_s = costs.around_s / costs.tasks
     if around_s > AROUND * costs.work_s / costs.tasks / by**2:
         return _advice(grid, None, f"{facts}; but smaller ones cost more than they would gain.")
-    return _advice(
-        grid, 1 / by, f"{facts}; tiles {ratio_text(by)} times smaller each way share out better."
-    )
+    return _advice(grid, 1 / by, f"{facts}; tiles {by:g} times smaller each way share out better.")
 
 
 def _even(grid: TileGrid, costs: TileCosts, by: float) -> bool:
