@@ -1,5 +1,6 @@
 """memray around tasks."""
 
+import cProfile
 import os
 import signal
 import subprocess
@@ -153,6 +154,18 @@ def test_a_program_that_memray_tracks_already_is_told_what_to_do(tmp_path: Path)
         bench.run(work, 1)
     assert "\n" not in str(caught.value)
     assert files(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="cProfile is then no obstacle to memray")
+def test_a_program_that_is_profiled_already_is_told_so(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "worker")
+    whole = cProfile.Profile()
+    whole.enable()
+    try:
+        with pytest.raises(BatutaError, match="another profiler is active in this process"):
+            bench.run(work, 1)
+    finally:
+        whole.disable()
 
 
 def test_tasks_of_several_threads_are_in_the_file_of_their_worker(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ before. The rest are looked at together: what is replaced survives once, what le
 often as they are. Both together tell a leak, and how much it grows.
 """
 
-import gc
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from batuta.profiling.blame import Blame, Frame, Line
 from batuta.profiling.calls import CallLabel, Deliver, OpenCall
 from batuta.profiling.layout import MEMRAY_FOLDER
 from batuta.profiling.looking import run, task_stem
-from batuta.profiling.loops import Repetitions
+from batuta.profiling.loops import Repetitions, older_objects_left_alone
 from batuta.profiling.memraying import begin_tracking
 from batuta.profiling.rows import LeakRow, WorkerId
 
@@ -58,9 +57,12 @@ class LeakCaller:
         looked_at = self._times - 2
         together = looked_at // 2 if looked_at >= 3 else 0
         try:
-            repetitions.run_and_drop(run, 1)
-            apart = [self._survivors(repetitions, function, 1) for _ in range(looked_at - together)]
-            at_once = self._survivors(repetitions, function, together) if together else None
+            with older_objects_left_alone():
+                repetitions.run_and_drop(run, 1)
+                apart = [
+                    self._survivors(repetitions, function, 1) for _ in range(looked_at - together)
+                ]
+                at_once = self._survivors(repetitions, function, together) if together else None
             self._deliver.leaks(self._rows(task, leaking_lines(apart, at_once, together)))
             return repetitions.run(run)
         finally:
@@ -98,7 +100,6 @@ def _tracking(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        gc.collect()
         tracker.__exit__(None, None, None)
 
 

@@ -5,6 +5,7 @@ It is written as they are made, so that a worker that is killed for its memory l
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,8 +40,12 @@ def begin_tracking(path: Path, *, exact: bool = False, small: bool = False) -> T
     Raises
     ------
     BatutaError
-        If memray tracks this process already.
+        If memray tracks this process already, or another profiler is active.
     """
+    if sys.getprofile() is not None:  # memray takes its place, and cannot put it back
+        raise BatutaError(
+            "profiling: another profiler is active in this process: no profiling under cProfile"
+        )
     tracker = Tracker(
         destination=FileDestination(path, overwrite=True, compress_on_exit=small),
         trace_python_allocators=exact,
@@ -49,6 +54,7 @@ def begin_tracking(path: Path, *, exact: bool = False, small: bool = False) -> T
     try:
         tracker.__enter__()
     except RuntimeError as error:
+        del tracker  # it ends its file
         path.unlink(missing_ok=True)
         if _IN_USE not in str(error):
             raise
