@@ -1,5 +1,6 @@
 """Where what the main process logs goes: a file of the output folder, and the screen."""
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,11 @@ class _LogFile(logging.FileHandler):
             super().emit(record)
         except OSError:  # it is opened by the first message
             self.handleError(record)
+
+    def close(self) -> None:
+        """Write what is left, if there is room; the full disk was told by what met it first."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class MainLog:
