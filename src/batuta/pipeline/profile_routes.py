@@ -44,11 +44,19 @@ SUMMARY: Final = "summary.txt"
 TABLES: Final = (TASKS, PLACES, LOOPS, LEAKS)
 
 PAGE_POLICY: Final = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; font-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox allow-scripts"
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'; sandbox allow-scripts allow-downloads"
 )
-"""The page runs its own scripts, in an origin of its own, and loads nothing from anywhere."""
+"""The page runs its own scripts, in an origin of its own, and loads nothing from anywhere.
+
+Its charts are drawn by Bokeh, which makes functions of strings: hence ``unsafe-eval``.
+"""
+LINKS_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+)
+"""A page of links runs nothing."""
 
 _NAMED: Final = {
     PAGE: (SUMMARY_HTML, HTML),
@@ -240,7 +248,7 @@ def _links(processing_id: str, profiles: list[_Profile], problem: str = "") -> R
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         "<style>:root{color-scheme:light dark}body{font:1rem/1.5 system-ui;margin:2rem}</style>"
         f"<h1>{title}</h1>{told}{sections}</html>",
-        headers={"Content-Security-Policy": PAGE_POLICY},
+        headers={"Content-Security-Policy": LINKS_POLICY},
     )
 
 
