@@ -233,15 +233,17 @@ def _mishap(event: TileRetried | TileFailed) -> TileMishap:
 
 
 def write_reports(folder: Path) -> None:
-    """Write the summary of a profile as text, and as a page where it can be drawn."""
+    """Put together what profilers wrote; write the summary, and a page where it can be drawn."""
+    from batuta.profiling.merging import merge  # noqa: PLC0415
     from batuta.profiling.reading import read_profile  # noqa: PLC0415 - takes pandas and Arrow
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
 
+    merge(folder / FOLDER)
     profile = read_profile(folder)
     (folder / SUMMARY_TEXT).write_text(profile_text(profile), encoding="utf-8")
     try:
         from batuta.profiling.report.page import profile_page  # noqa: PLC0415 - takes bokeh
     except ImportError as error:
-        LOG.warning("no %s: %s (pip install 'batuta[profiling]')", SUMMARY_HTML, error)
+        LOG.warning("no %s: %s", SUMMARY_HTML, error)
         return
     (folder / SUMMARY_HTML).write_text(profile_page(profile), encoding="utf-8")

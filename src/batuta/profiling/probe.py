@@ -57,6 +57,8 @@ class Probe:
         self._cpu_s: Callable[[], float] = _cpu_s if alone else time.thread_time
         self._memory: Memory = memory_of_this_process(private=private)
         self._held_bytes = self._memory.look().now
+        if alone:
+            self._memory.reset()  # what the process did before it ran tasks is no task's
         self._looked_s = 0.0
 
     def begin(self) -> Begun:

@@ -1,0 +1,154 @@
+"""From what workers measure to the rows of a profile."""
+
+from collections.abc import Sequence
+
+from batuta.cluster.graph import Job, make_plan
+from batuta.cluster.measured import Measured, task_number, with_family
+from batuta.cluster.tasks import Delayed, declare
+from batuta.profiling.labels import Lost
+from batuta.profiling.rows import Measure, Repeats, TaskOutcome, TaskRow, WorkerId
+from tests.cluster.functions import add
+
+WORKER = WorkerId("process 7", "here", 7)
+
+
+class Kept:
+    """Keeps rows."""
+
+    def __init__(self, *, detailed: bool = True) -> None:
+        self.detailed = detailed
+        self.rows: list[TaskRow] = []
+
+    def take(self, rows: Sequence[TaskRow]) -> None:
+        self.rows += rows
+
+    def take_repeats(self, repeats: Repeats) -> None:
+        raise AssertionError(f"nothing is repeated: {repeats}")
+
+    def take_file(self, folder: str, name: str, content: bytes) -> None:
+        raise AssertionError(f"no profiler writes: {folder}/{name}, {len(content)} bytes")
+
+
+def measure(name: str = "add", wall_s: float = 1.0, peak_bytes: int = 10) -> Measure:
+    return Measure(name, 100.0, wall_s, 0.5, peak_bytes, 0, 1, 1)
+
+
+def chain(length: int, measured: Measured) -> Job:
+    """Plan tasks that each take what the one before gives, as one job."""
+    delayed = declare(add, (1,), {}, 1)
+    for _ in range(length - 1):
+        assert isinstance(delayed, Delayed)
+        delayed = declare(add, (delayed,), {}, 1)
+    assert isinstance(delayed, Delayed)
+    plan = make_plan([delayed], fuse=True)
+    measured.begin(plan)
+    (job,) = plan.jobs
+    job.ready_s = 98.0
+    return job
+
+
+def told(*, detailed: bool = True) -> tuple[Measured, Kept]:
+    measured, kept = Measured(), Kept(detailed=detailed)
+    measured.sink = kept
+    return measured, kept
+
+
+def test_the_first_step_of_a_job_waits_and_the_others_follow_at_once() -> None:
+    measured, kept = told()
+    measured.ended(chain(3, measured), [measure() for _ in range(3)], WORKER)
+    assert [row.waiting_s for row in kept.rows] == [2.0, 0.0, 0.0]
+    numbers = [row.task for row in kept.rows]
+    assert [row.after for row in kept.rows] == [(), (numbers[0],), (numbers[1],)]
+
+
+def test_a_clock_that_is_late_gives_no_negative_wait() -> None:
+    measured, kept = told()
+    job = chain(1, measured)
+    job.ready_s = 101.0
+    measured.ended(job, [measure()], WORKER)
+    assert kept.rows[0].waiting_s == 0.0
+
+
+def test_the_step_that_raised_failed_and_those_before_it_are_done() -> None:
+    measured, kept = told()
+    measured.ended(chain(3, measured), [measure(), measure()], WORKER, "clouds")
+    assert [(row.outcome, row.error) for row in kept.rows] == [
+        (TaskOutcome.DONE, None),
+        (TaskOutcome.FAILED, "clouds"),
+    ]
+
+
+def test_attempts_are_counted_over_failures_and_losses() -> None:
+    measured, kept = told()
+    job = chain(1, measured)
+    measured.ended(job, [measure()], WORKER, "clouds")
+    measured.lost(measured.label(job, 0), Lost("add", WORKER, "signal 9", for_s=2.0))
+    measured.ended(job, [measure()], WORKER)
+    assert [row.attempt for row in kept.rows] == [1, 2, 3]
+    assert [row.outcome for row in kept.rows] == ["failed", "lost", "done"]
+    assert kept.rows[1].measure.wall_s == 2.0
+
+
+def test_a_job_that_others_run_again_as_it_was_sent_has_another_attempt() -> None:
+    measured, kept = told()
+    job = chain(1, measured)
+    label = measured.label(job, 0)
+    measured.lost(measured.relabel(job), Lost("add", WORKER, "the worker is lost"))
+    measured.on_rerun(job)
+    measured.come([_row(label)])
+    assert [(row.attempt, row.outcome) for row in kept.rows] == [(1, "lost"), (2, "done")]
+
+
+def test_a_job_that_is_sent_anew_after_it_was_run_again_is_not_counted_twice() -> None:
+    measured, kept = told()
+    job = chain(1, measured)
+    measured.label(job, 0)
+    measured.on_rerun(job)
+    measured.come([_row(measured.label(job, 0))])
+    assert [row.attempt for row in kept.rows] == [3]
+
+
+def _row(label: object) -> TaskRow:
+    number, attempt, _, after = label  # type: ignore[misc]  # a Label
+    return TaskRow(number, attempt, TaskOutcome.DONE, None, WORKER, 0.0, after, measure())
+
+
+def test_without_details_tasks_have_no_number() -> None:
+    measured, kept = told(detailed=False)
+    measured.ended(chain(2, measured), [measure(), measure()], WORKER)
+    assert [(row.task, row.after) for row in kept.rows] == [(-1, ()), (-1, ())]
+
+
+def test_without_a_sink_nothing_is_made() -> None:
+    measured = Measured()
+    job = chain(1, measured)
+    measured.ended(job, [measure()], WORKER)
+    measured.come([])
+    assert job.first.attempts == 0
+
+
+def test_tasks_are_numbered_after_what_they_need() -> None:
+    first = declare(add, (1,), {}, 1)
+    second = declare(add, (first,), {}, 1)
+    third = declare(add, ([second, first],), {}, 1)
+    assert isinstance(first, Delayed)
+    assert isinstance(second, Delayed)
+    assert isinstance(third, Delayed)
+    last = task_number(third.task)
+    assert task_number(first.task) < task_number(second.task) < last
+    assert task_number(third.task) == last
+
+
+def test_a_chain_of_a_hundred_thousand_tasks_is_numbered() -> None:
+    delayed = declare(add, (1,), {}, 1)
+    for _ in range(100_000):
+        delayed = declare(add, (delayed,), {}, 1)
+    assert isinstance(delayed, Delayed)
+    assert task_number(delayed.task) >= 100_000
+
+
+def test_what_tasks_started_counts_in_the_longest_of_them() -> None:
+    short, long = measure(wall_s=1.0), measure(wall_s=5.0)
+    assert [each.peak_bytes for each in with_family([short, long], 500)] == [10, 500]
+    assert with_family([short, long], 5) == [short, long]
+    assert with_family([], 5) == []

@@ -1,0 +1,148 @@
+"""A profile is written while the run goes on, and whole at its end."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from batuta.profiling import recorder as recording
+from batuta.profiling.layout import CPROFILE_FOLDER, FOLDER, LEAKS, LOOPS, RUN_FILE, TASKS
+from batuta.profiling.reading import read_profile
+from batuta.profiling.recorder import Recorder
+from batuta.profiling.rows import (
+    LeakRow,
+    LoopRow,
+    Measure,
+    Repeats,
+    TaskOutcome,
+    TaskRow,
+    WorkerId,
+)
+from batuta.profiling.run_info import RunInfo, RunState
+from tests.support.waiting import eventually_sync
+
+
+def info(state: RunState = RunState.RUNNING) -> RunInfo:
+    return RunInfo(
+        state=state,
+        version="1",
+        mode="multiprocessing",
+        config={"mode": "multiprocessing"},
+        host="here",
+        cores=2,
+        ram_bytes=10**9,
+        started_s=1000.0,
+        ended_s=None if state is RunState.RUNNING else 1010.0,
+    )
+
+
+def row(task: int, *after: int) -> TaskRow:
+    measure = Measure(f"step {task % 2}", 1000.0 + task, 0.5, 0.4, 10**6, 0, 1, 2)
+    worker = WorkerId("process 7", "here", 7)
+    return TaskRow(task, 1, TaskOutcome.DONE, None, worker, 0.1, after, measure)
+
+
+@pytest.fixture
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a profile, written often."""
+    monkeypatch.setattr(recording, "WRITE_EVERY_S", 0.01)
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    return folder
+
+
+def test_rows_are_on_disk_while_the_run_goes_on_and_in_one_table_at_its_end(inside: Path) -> None:
+    recorder = Recorder(inside, info())
+    for task in range(0, 40, 2):
+        recorder.take_places([(task + 1, "heights", task // 20, task % 20 // 2)])
+        recorder.take([row(task), row(task + 1, task)])
+        written = task // 2 + 1
+        eventually_sync(lambda wanted=written: read_profile(inside).tasks.num_rows == 2 * wanted)
+    assert len(list(inside.glob("tasks-*.parquet"))) >= 2
+    assert read_profile(inside).run.state is RunState.RUNNING
+    recorder.close(info(RunState.DONE))
+    assert sorted(each.name for each in inside.iterdir()) == [
+        "places.parquet",
+        RUN_FILE,
+        "tasks.parquet",
+    ]
+    found = parquet.read_table(inside / f"{TASKS}.parquet").to_pandas()
+    assert list(found.task) == list(range(40))
+    assert set(found.dataset) == {"heights"}
+    assert list(found.row[found.task < 20].unique()) == [0]
+    assert read_profile(inside).run.state is RunState.DONE
+
+
+def test_rows_of_many_threads_are_all_there(inside: Path) -> None:
+    recorder = Recorder(inside, info())
+    threads = [
+        threading.Thread(
+            target=lambda first=first: [recorder.take([row(first + n)]) for n in range(500)]
+        )
+        for first in range(0, 2000, 500)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    recorder.close(info(RunState.DONE))
+    assert sorted(read_profile(inside).tasks["task"].to_pylist()) == list(range(2000))
+
+
+def test_a_run_without_tasks_has_a_profile_too(inside: Path) -> None:
+    Recorder(inside, info()).close(info(RunState.DONE))
+    assert read_profile(inside).tasks.num_rows == 0
+
+
+def test_repetitions_and_leaks_are_kept(inside: Path) -> None:
+    recorder = Recorder(inside, info())
+    loop = LoopRow(3, "step", "process 7", 1, 0.1, 10**6)
+    leak = LeakRow(3, "step", "process 7", "step.py", 12, "grow", 100_000)
+    recorder.take_repeats(Repeats((loop,), (leak,)))
+    recorder.close(info(RunState.DONE))
+    assert parquet.read_table(inside / f"{LOOPS}.parquet").to_pylist() == [loop._asdict()]
+    assert parquet.read_table(inside / f"{LEAKS}.parquet").to_pylist() == [leak._asdict()]
+
+
+def test_a_file_from_a_worker_goes_where_it_belongs(inside: Path) -> None:
+    recorder = Recorder(inside, info())
+    recorder.take_file(CPROFILE_FOLDER, "node7-12.prof", b"profile")
+    recorder.close(info(RunState.DONE))
+    assert (inside / CPROFILE_FOLDER / "node7-12.prof").read_bytes() == b"profile"
+    assert not read_profile(inside).run.notes
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("..", "run.json"),
+        (CPROFILE_FOLDER, "../run.json"),
+        (CPROFILE_FOLDER, ".hidden"),
+        (CPROFILE_FOLDER, ""),
+        ("elsewhere", "a.prof"),
+    ],
+)
+def test_a_name_from_outside_leads_nowhere_else(inside: Path, folder: str, name: str) -> None:
+    recorder = Recorder(inside, info())
+    recorder.take_file(folder, name, b"mischief")
+    recorder.close(info(RunState.DONE))
+    assert [each.name for each in inside.iterdir()] == [RUN_FILE]
+    (note,) = read_profile(inside).run.notes
+    assert "not the name of a file of a profiler" in note
+
+
+def test_what_keeps_a_profile_from_being_written_is_in_its_description(
+    inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recording, "_write_table", full)
+    recorder = Recorder(inside, info())
+    recorder.take([row(1)])
+    eventually_sync(lambda: recorder.problem is not None)
+    recorder.take([row(2)])  # nothing is kept for nobody
+    recorder.close(info(RunState.FAILED))
+    description = RunInfo.model_validate_json((inside / RUN_FILE).read_text())
+    assert description.notes == ("the profile is not whole: [Errno 28] No space left on device",)
