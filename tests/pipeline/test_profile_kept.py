@@ -130,9 +130,12 @@ def test_an_output_folder_elsewhere_keeps_its_files_and_only_those_of_this_run_a
     write_whole(scratch, "of an earlier run")
     for path in scratch.rglob("*"):
         os.utime(path, (1_000_000, 1_000_000))
+    shutil.copytree(scratch, tmp_path / "stale")
     note_orchestrator(work, scratch)
+    note_orchestrator(work, tmp_path / "stale")
     (scratch / SUMMARY_TEXT).write_text("of this run")
     put_away(work, shelf.profiles(RUN))
+    assert [each.name for each in shelf.profiles(RUN).iterdir()] == ["scratch"]
     assert files(shelf.profiles(RUN)) == [f"scratch/{SUMMARY_TEXT}"]
     assert len(files(scratch)) == 4
 
@@ -168,6 +171,14 @@ def test_nothing_that_links_lead_to_is_kept(shelf: Shelf, tmp_path: Path) -> Non
     note_orchestrator(work, out_dir)
     put_away(work, shelf.profiles(RUN))
     assert not shelf.has_profiles(RUN)
+
+
+def test_what_was_removed_in_part_is_removed(shelf: Shelf, work_dir: Path) -> None:
+    put_away(work_dir, shelf.profiles(RUN))
+    folder = shelf.profiles(RUN).parent
+    shutil.copytree(folder, folder.with_name(f".{folder.name}"))
+    shelf.remove("0a1b")
+    assert list(folder.parent.iterdir()) == []
 
 
 def test_what_is_removed_goes_with_its_log_and_nothing_else(shelf: Shelf, work_dir: Path) -> None:

@@ -230,6 +230,20 @@ def test_profiles_are_removed_with_the_logs(start_pipeline: StartPipeline) -> No
     assert "no profile is kept" in refused(service, f"/processing/{record['id']}/profile")
 
 
+def test_what_cannot_be_removed_yet_stays_and_stops_nothing(start_pipeline: StartPipeline) -> None:
+    service = start_pipeline("tests.pipeline.profiled:pipeline", keep_s=0)
+    stuck, gone = service.make("ONE", "sb1"), service.make("ONE", "sb2")
+    for folder in kept_folders(service):
+        if f"sb1: {SUMMARY_TEXT}" in (folder / "orchestrator" / SUMMARY_TEXT).read_text():
+            # A file where it is moved to when it is removed.
+            folder.parent.with_name(f".{folder.parent.name}").touch()
+    service.kill()
+    service.start()
+    eventually_sync(lambda: service.get(gone)["profile"] is None)
+    assert get(service, service.get(stuck)) == f"sb1: {SUMMARY_HTML}"
+    assert service.make("TEXT")["state"] == "succeeded"
+
+
 def test_the_interface_describes_the_profile(profiled: PipelineProcess) -> None:
     address = profiled.http.base_url.join("/openapi.json")
     paths = profiled.http.get(address).json()["paths"]

@@ -51,14 +51,21 @@ class Shelf:
         return self.profiles(run).is_dir()
 
     def remove(self, key: str) -> None:
-        """Remove the log and the profiles of a processing."""
+        """Remove the log and the profiles of a processing.
+
+        Raises
+        ------
+        OSError
+            If something cannot be removed.
+        """
         self.log(key).unlink(missing_ok=True)
         folder = self.folder / "profiles" / key
         leaving = folder.with_name(f".{key}")
+        if leaving.exists():  # removed in part before
+            shutil.rmtree(leaving)
         if folder.exists():
             # Nobody finds it to write in it, as whoever sums a profile up does.
             folder.rename(leaving)
-        if leaving.exists():
             shutil.rmtree(leaving)
 
 
@@ -118,11 +125,13 @@ def _gather(note: Path, place: Path, work_dir: Path) -> None:
     inside = out_dir.resolve().is_relative_to(work_dir.resolve())
     opened = note.lstat().st_mtime
     for path in sorted(_files(out_dir)):
+        if not inside and path.stat().st_mtime < opened:
+            continue  # of an earlier run in that folder
         target = place / path.relative_to(out_dir)
         target.parent.mkdir(parents=True, exist_ok=True)
         if inside:
             shutil.move(path, target)
-        elif path.stat().st_mtime >= opened:  # older ones are of an earlier run there
+        else:
             shutil.copy2(path, target)
 
 

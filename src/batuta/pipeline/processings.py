@@ -1,6 +1,7 @@
 """A service that carries processings out, whatever runs them: REST, activity, records."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
@@ -26,6 +27,8 @@ from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
 from batuta.service.database import open_database
 from batuta.service.folders import own_folder
+
+LOG: Final = logging.getLogger(__name__)
 
 SWEPT_EVERY_S: Final = 3600.0
 
@@ -162,11 +165,18 @@ class ProcessingsService:
         shelf = self._plan.shelf
         while shelf is not None:
             keys = await self._store.outdated(time.time() - self._plan.keep_s)
-            await asyncio.to_thread(_remove, shelf, keys)
-            await self._store.forget(keys)
+            await self._store.forget(await asyncio.to_thread(_removed, shelf, keys))
             await asyncio.sleep(SWEPT_EVERY_S)
 
 
-def _remove(shelf: Shelf, keys: Iterable[str]) -> None:
+def _removed(shelf: Shelf, keys: Iterable[str]) -> list[str]:
+    """Remove what is kept of `keys`; return those of which nothing is left."""
+    removed = []
     for key in keys:
-        shelf.remove(key)
+        try:
+            shelf.remove(key)
+        except OSError as exc:  # one that is open on a network file system, for example
+            LOG.warning("what is kept of %s cannot be removed yet: %s", key, exc)
+        else:
+            removed.append(key)
+    return removed

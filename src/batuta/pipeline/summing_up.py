@@ -38,13 +38,14 @@ class Summaries:
         SummaryError
             If it cannot be read or drawn.
         """
+        if _has_summary(folder):
+            return
         async with self._turn:
-            if not await asyncio.to_thread(has_summary, folder):
+            if not _has_summary(folder):  # somebody else may have asked for it meanwhile
                 await _run(sys.executable, "-m", __name__, str(folder))
 
 
-def has_summary(folder: Path) -> bool:
-    """Whether the profile in `folder` has been summed up."""
+def _has_summary(folder: Path) -> bool:
     return any((folder / name).exists() for name in (SUMMARY_TEXT, SUMMARY_HTML))
 
 
