@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from batuta.cluster.graph import Job, make_plan
 from batuta.cluster.measured import Measured, task_number, with_family
 from batuta.cluster.tasks import Delayed, declare
-from batuta.profiling.labels import Lost
+from batuta.profiling.labels import Label, Lost, labelled
 from batuta.profiling.rows import Measure, Repeats, TaskOutcome, TaskRow, WorkerId
 from tests.cluster.functions import add
 
@@ -108,9 +108,9 @@ def test_a_job_that_is_sent_anew_after_it_was_run_again_is_not_counted_twice() -
     assert [row.attempt for row in kept.rows] == [3]
 
 
-def _row(label: object) -> TaskRow:
-    number, attempt, _, after = label  # type: ignore[misc]  # a Label
-    return TaskRow(number, attempt, TaskOutcome.DONE, None, WORKER, 0.0, after, measure())
+def _row(label: Label) -> TaskRow:
+    (row,) = labelled([label], [measure()], WORKER, None)
+    return row
 
 
 def test_without_details_tasks_have_no_number() -> None:

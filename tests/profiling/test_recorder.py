@@ -1,5 +1,6 @@
 """A profile is written while the run goes on, and whole at its end."""
 
+import functools
 import threading
 from pathlib import Path
 
@@ -54,11 +55,11 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_rows_are_on_disk_while_the_run_goes_on_and_in_one_table_at_its_end(inside: Path) -> None:
     recorder = Recorder(inside, info())
-    for task in range(0, 40, 2):
+    for count in range(1, 21):
+        task = 2 * (count - 1)
         recorder.take_places([(task + 1, "heights", task // 20, task % 20 // 2)])
         recorder.take([row(task), row(task + 1, task)])
-        written = task // 2 + 1
-        eventually_sync(lambda wanted=written: read_profile(inside).tasks.num_rows == 2 * wanted)
+        eventually_sync(functools.partial(_has_rows, inside, 2 * count))
     assert len(list(inside.glob("tasks-*.parquet"))) >= 2
     assert read_profile(inside).run.state is RunState.RUNNING
     recorder.close(info(RunState.DONE))
@@ -74,14 +75,18 @@ def test_rows_are_on_disk_while_the_run_goes_on_and_in_one_table_at_its_end(insi
     assert read_profile(inside).run.state is RunState.DONE
 
 
+def _has_rows(inside: Path, count: int) -> bool:
+    return read_profile(inside).tasks.num_rows == count
+
+
 def test_rows_of_many_threads_are_all_there(inside: Path) -> None:
     recorder = Recorder(inside, info())
-    threads = [
-        threading.Thread(
-            target=lambda first=first: [recorder.take([row(first + n)]) for n in range(500)]
-        )
-        for first in range(0, 2000, 500)
-    ]
+
+    def take_from(first: int) -> None:
+        for number in range(first, first + 500):
+            recorder.take([row(number)])
+
+    threads = [threading.Thread(target=take_from, args=(n,)) for n in range(0, 2000, 500)]
     for each in threads:
         each.start()
     for each in threads:
