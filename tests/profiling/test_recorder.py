@@ -76,7 +76,8 @@ def test_rows_are_on_disk_while_the_run_goes_on_and_in_one_table_at_its_end(insi
 
 
 def _has_rows(inside: Path, count: int) -> bool:
-    return read_profile(inside).tasks.num_rows == count
+    rows: int = read_profile(inside).tasks.num_rows
+    return rows == count
 
 
 def test_rows_of_many_threads_are_all_there(inside: Path) -> None:
