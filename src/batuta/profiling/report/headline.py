@@ -1,8 +1,14 @@
 """The first lines of every report: how long, what took it, what was lost."""
 
+from typing import Final
+
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.words import counted, seconds_text, share_text
+from batuta.profiling.report.tables import shortened
 from batuta.profiling.run_info import RunState
+
+_NAME: Final = 60
+"""Of a name that stands in a sentence."""
 
 
 def title(figures: Figures) -> str:
@@ -31,8 +37,12 @@ def state_line(figures: Figures) -> str | None:
 
 def what_took_it(figures: Figures) -> tuple[str, ...]:
     """What took the time, in a sentence or three."""
-    if not figures.names or not figures.lost.total_s:
+    if not figures.names:
         return ("No task has ended.",)
+    if not figures.attempts["done"].any():
+        return ("No task gave a result: every attempt failed.",)
+    if not figures.lost.total_s:
+        return ()
     lines = [_work(figures), _loss(figures), _bound(figures)]
     return tuple(line for line in lines if line)
 
@@ -43,11 +53,9 @@ def _work(figures: Figures) -> str:
     total_s = sum(name.total_s for name in figures.names)
     worked = share_text(lost.worked_s / lost.total_s)
     who = "The worker" if figures.workers == 1 else f"The {figures.workers:,} workers"
-    if not lost.worked_s:
-        return f"{who} gave no result: every attempt failed."
     taken = share_text(first.total_s / total_s) if total_s > 0 else "most"
     most = "it all was" if len(figures.names) == 1 else f"{taken} of it was"
-    return f"{who} worked {worked} of the time; {most} {first.name}."
+    return f"{who} worked {worked} of the time; {most} {shortened(first.name, _NAME)}."
 
 
 def losses(figures: Figures) -> tuple[tuple[str, float], ...]:

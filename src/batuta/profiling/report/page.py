@@ -150,12 +150,9 @@ def _facts(figures: Figures) -> Iterator[Fact]:
     peak = bytes_text(figures.peak_bytes)
     worked = lost.worked_s / lost.total_s if lost.total_s > 0 else 0.0
     yield Fact("of the time, workers worked", share_text(worked), worked < 0.5)
-    yield Fact(
-        "of a perfect schedule's time",
-        share_text(figures.span_s / figures.schedule.perfect_s)
-        if figures.schedule.perfect_s > 0
-        else "?",
-    )
+    if lost.worked_s > 0:
+        ratio = figures.span_s / figures.schedule.perfect_s
+        yield Fact("of a perfect schedule's time", share_text(ratio))
     yield Fact(
         f"held at most, of {bytes_text(limit)} a worker" if limit else "held at most by a worker",
         peak,
@@ -207,8 +204,8 @@ def _grids(figures: Figures, charts: _Charts) -> list[dict[str, Any]]:
         height, width = grid.wall_s.shape
         slowest = grid.slowest(1)[0]
         about = (
-            f"{height:,} rows, {width:,} columns; slowest: ({slowest.row}, {slowest.col}),"
-            f" {seconds_text(slowest.wall_s)}"
+            f"{counted(height, 'row')}, {counted(width, 'column')}; slowest:"
+            f" ({slowest.row}, {slowest.col}), {seconds_text(slowest.wall_s)}"
         )
         drawn.append(
             {

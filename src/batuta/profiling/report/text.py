@@ -27,8 +27,7 @@ def profile_text(profile: Profile) -> str:
         _losses(figures),
         _table("By task name", rows.name_rows(figures, _NAMES)),
         _table("", rows.memory_rows(figures, _NAMES)),
-        _table("What bounds it", rows.schedule_rows(figures) if figures.names else None),
-        _table("", rows.path_rows(figures, _STEPS)),
+        *_bounds(figures),
         _table("Workers", rows.lane_rows(figures, _LANES)),
         _table("Tiles", rows.tile_rows(figures, _TILES)),
         _table("Tiles retried or failed", rows.mishap_rows(figures, _MISHAPS)),
@@ -67,6 +66,13 @@ def _losses(figures: Figures) -> Iterator[str]:
         share = seconds / total_s
         figure = f"{seconds_text(seconds):>12}  {share_text(share):>6}"
         yield f"  {label:<41}{figure}  {bar(share)}".rstrip()
+
+
+def _bounds(figures: Figures) -> Iterator[Iterator[str]]:
+    # How fast attempts could have failed is of no use to anybody.
+    if figures.lost.worked_s > 0:
+        yield _table("What bounds it", rows.schedule_rows(figures))
+        yield _table("", rows.path_rows(figures, _STEPS))
 
 
 def _table(heading: str, table: rows.Rows | None) -> Iterator[str]:

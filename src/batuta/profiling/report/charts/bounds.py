@@ -22,8 +22,8 @@ _Part = tuple[str, float, str, float, str]
 
 
 def bounds_chart(figures: Figures) -> figure | None:
-    """Draw the measured time against its bounds; None without tasks."""
-    if not figures.names or figures.span_s <= 0:
+    """Draw the measured time against its bounds; None without work."""
+    if figures.lost.worked_s <= 0 or figures.span_s <= 0:
         return None
     parts = list(_parts(figures))
     labels = list(dict.fromkeys(part[0] for part in parts))

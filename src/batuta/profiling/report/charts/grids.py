@@ -66,14 +66,14 @@ def _chart(
     )
     # The first row of the array is drawn at y, where the axis, which is turned, has its top.
     drawn = Image(
-        image="cells",
+        image="image",
         x=-0.5,
         y=-0.5,
         dw=cells.shape[1] * side,
         dh=cells.shape[0] * side,
         color_mapper=mapper,
     )
-    image = plot.add_glyph(style.source({"cells": [cells.astype(np.float32)]}), drawn)
+    image = plot.add_glyph(style.source({"image": [cells.astype(np.float32)]}), drawn)
     plot.add_layout(_colour_bar(mapper), "right")
     _mark(plot, [tile for tile in run.retried if tile.dataset == grid.dataset], failed=False)
     _mark(plot, [tile for tile in run.failed if tile.dataset == grid.dataset], failed=True)
@@ -117,12 +117,12 @@ def _mark(plot: figure, tiles: Sequence[TileMishap], *, failed: bool) -> None:
         "what": ["failed" if failed else "retried" for _ in shown],
     }
     # A dark line under a light one is seen on every colour.
-    for width, colour in ((5, "#00000099"), (2.4, style.FAILED_COLOUR if failed else "#ffffff")):
+    for width, colour in ((4.5, "#000000b0"), (2.2, style.FAILED_COLOUR if failed else "#ffffff")):
         drawn = plot.scatter(
             "x",
             "y",
             marker="x" if failed else "circle",
-            size=11,
+            size=13,
             fill_alpha=0,
             line_color=colour,
             line_width=width,

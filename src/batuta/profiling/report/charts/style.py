@@ -35,7 +35,6 @@ FAILED_COLOUR: Final = "#e5383b"
 IDLE_COLOUR: Final = "#9aa3af"
 IDLE_ALPHA: Final = 0.22
 LIMIT_COLOUR: Final = FAILED_COLOUR
-ON_COLOUR: Final = "#ffffff"
 _GREY: Final = "#7d8590"
 """Until the page paints text for light or dark."""
 
@@ -115,7 +114,7 @@ def add_figures(
             text_align="right" if inside else "left",
             text_baseline="middle",
             text_font_size="12px",
-            text_color=ON_COLOUR if inside else _GREY,
+            text_color=_GREY,
         )
 
 

@@ -22,7 +22,7 @@
     } else if (known("text") && known("text_color") && known("text_font_size") && !known("x")) {
       set.text_color = soft;  // a title
     } else if (known("glyph") && "text_color" in model.glyph.properties) {
-      if (model.glyph.text_color.value !== "#ffffff") model.glyph.text_color = { value: ink };
+      model.glyph.text_color = { value: ink };
     }
     if (Object.keys(set).length) model.setv(set);
   }
