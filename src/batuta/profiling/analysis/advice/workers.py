@@ -53,7 +53,7 @@ def advise_workers(run: RunInfo, plan: Plan, workers: int, needs: WorkerNeeds) -
     if not (gains or spares):
         return _told(run, workers, None, _stay(plan, workers, most, now_s) + why)
     with_both = (
-        f"With the times measured, a perfect schedule takes {seconds_text(best_s)} on"
+        f"With these tiles and times, a perfect schedule takes {seconds_text(best_s)} on"
         f" {counted(fewest, 'worker')} and {seconds_text(now_s)} on {workers:,}"
     )
     if gains:
