@@ -7,12 +7,14 @@ PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
 SLURM_ARGS ?= start
 WORKERS ?= 2
+PROGRAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock clean bench bench-peers compat-cars slurm lock-peers
+.PHONY: help install demo test check format lock clean bench bench-peers compat-cars slurm lock-peers \
+  profile-memory-report profile-memory-all
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -53,6 +55,13 @@ bench-peers: $(PEERS_INSTALLED)  ## what Batuta is measured against (CARS), into
 compat-cars: $(PEERS_INSTALLED)  ## CARS itself on Batuta, on a real pair of images
 	$(PEERS)/bin/python -m pytest --confcutdir tests/compat tests/compat $(TEST_ARGS)
 
+profile-memory-report: $(INSTALLED)  ## who allocated the memory of a run profiled by memray (DIR=...)
+	@test -n '$(DIR)' || { echo 'make profile-memory-report DIR=<output folder of a run>'; exit 2; }
+	$(BIN)/batuta profile memory-report '$(DIR)' $(REPORT_ARGS)
+
+profile-memory-all: $(INSTALLED)  ## the memory of the main process of a program (PROGRAM='script.py args')
+	$(BIN)/batuta profile memory-all -- $(PROGRAM)
+
 slurm:  ## a Slurm on this machine, for jobs by hand (SLURM_ARGS=stop ends it)
 	@$(PYTHON) -m tools.slurm $(SLURM_ARGS)
 
@@ -68,4 +77,4 @@ lock-peers: $(INSTALLED)  ## pin again what Batuta is measured against
 	  --output-file benchmarks/peers-constraints.txt benchmarks/peers.in pyproject.toml
 
 clean:  ## remove what was installed and made here
-	rm -rf $(VENV) $(PEERS) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist demo-out memory-all .mypy_cache .ruff_cache .pytest_cache .hypothesis

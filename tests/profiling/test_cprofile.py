@@ -7,12 +7,14 @@ import pstats
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from batuta.errors import ConfigurationError
 from batuta.profiling.calls import CallLabel, OpenCall, PlainCaller, check_available, make_caller
+from batuta.profiling.cprofiling import DELIVER_EVERY_S
 from batuta.profiling.delivery import FolderDelivery
 from batuta.profiling.layout import CPROFILE_FOLDER
 from batuta.profiling.options import ProfileOptions, Scope
@@ -79,6 +81,25 @@ def test_the_profile_of_a_worker_has_the_calls_of_all_its_tasks(tmp_path: Path) 
     (profile,) = profiles(tmp_path)
     assert calls_of(profile, "work") == 2
     assert calls_of(profile, "inner") == 30
+
+
+def test_a_worker_that_rests_delivers_what_it_took_long_ago_and_not_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = bench_of(tmp_path, "worker")
+    clock_s = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: clock_s)
+    bench.run(work, 10)
+    bench.caller.rest()
+    assert profiles(tmp_path) == []
+    clock_s += 2 * DELIVER_EVERY_S
+    bench.caller.rest()
+    (profile,) = profiles(tmp_path)
+    bench.run(work, 10)
+    bench.caller.rest()
+    assert calls_of(profile, "work") == 1
+    bench.caller.flush()
+    assert calls_of(profile, "work") == 2
 
 
 def test_two_processes_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from batuta.cli import memory
 from batuta.cli.output import AsJson, print_json
 
 Folder = Annotated[
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(profiles, name="profile")
     profiles.command("show")(show)
     profiles.command("compare")(compare)
+    memory.register(profiles)
 
 
 def show(directory: Folder, *, html: Html = None, as_json: AsJson = False) -> None:

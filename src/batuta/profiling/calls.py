@@ -33,11 +33,14 @@ class Caller(Protocol):
     def call(self, task: CallLabel, opened: OpenCall) -> Any:
         """Run a task and give its value, or raise what it raises, unchanged."""
 
-    def flush(self) -> None:
-        """Deliver all that was taken until now.
+    def rest(self) -> None:
+        """Take that the worker has nothing to do for now.
 
-        To be called when the worker has nothing to do next, and before it ends.
+        What was taken long ago is delivered: it is not lost if the worker is killed later.
         """
+
+    def flush(self) -> None:
+        """Deliver all that was taken until now; to be called before the worker ends."""
 
 
 class Deliver(Protocol):
@@ -82,6 +85,9 @@ class PlainCaller:
         """Run a task and give its value."""
         function, args, kwargs = opened()
         return function(*args, **kwargs)
+
+    def rest(self) -> None:
+        """Nothing was taken."""
 
     def flush(self) -> None:
         """Nothing was taken."""

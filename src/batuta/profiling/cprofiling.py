@@ -7,6 +7,7 @@ threads of the process.
 import cProfile
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from batuta.profiling.looking import Look, process_stem, run, task_stem
 from batuta.profiling.options import Scope
 from batuta.profiling.rows import WorkerId
 
+DELIVER_EVERY_S: Final = 2.0
+"""At most: what a worker that is killed lacks. A profile of thousands of functions takes some tens
+of ms to write."""
 _IN_USE: Final = "Another profiling tool is already active"
 """What Python 3.12 and later say to a task that profiles itself."""
 _KNOWN_BY_THREAD: Final = sys.version_info < (3, 12)
@@ -47,6 +51,7 @@ class CProfileLens:
         self._pid = os.getpid()
         self._seen = False
         """Whether something was added since the last delivery."""
+        self._delivered_s = time.monotonic()
         self._unseen: Counter[str] = Counter()
         self._profile_themselves: set[str] = set()
 
@@ -92,6 +97,11 @@ class CProfileLens:
         self._unseen[f"{task.name} ran under another profiler: not at all"] += 1
         return False
 
+    def rest(self) -> None:
+        """Deliver the profile of the process, unless that was done a moment ago."""
+        if time.monotonic() - self._delivered_s > DELIVER_EVERY_S:
+            self.flush()
+
     def flush(self) -> None:
         """Deliver the profile of the process, and what was not seen."""
         if self._of_process is not None:
@@ -106,6 +116,7 @@ class CProfileLens:
         if not self._seen or os.getpid() != self._pid:  # the task forked, and its child is here
             return
         self._seen = False
+        self._delivered_s = time.monotonic()
         path = self._deliver.draft(CPROFILE_FOLDER, f"{stem}.prof")
         profile.dump_stats(path)
         self._deliver.file(CPROFILE_FOLDER, f"{stem}.prof", path)

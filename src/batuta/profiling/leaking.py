@@ -27,6 +27,8 @@ from batuta.profiling.rows import LeakRow, WorkerId
 _LEAST_BYTES: Final = 256
 """What grows less in a repetition is not told."""
 _MOST_LINES: Final = 20
+_MOST_ALONE: Final = 3
+"""Repetitions that are looked at one by one: memray takes some 50 ms to begin and to end."""
 
 Survivors: TypeAlias = Mapping[Line, int]
 """Bytes that were allocated while memray looked, and not freed, by line."""
@@ -55,18 +57,20 @@ class LeakCaller:
         repetitions = Repetitions(task, opened, self._worker)
         function = opened()[0]
         looked_at = self._times - 2
-        together = looked_at // 2 if looked_at >= 3 else 0
+        alone = looked_at if looked_at < 3 else min(_MOST_ALONE, looked_at // 2)
+        together = looked_at - alone
         try:
             with older_objects_left_alone():
                 repetitions.run_and_drop(run, 1)
-                apart = [
-                    self._survivors(repetitions, function, 1) for _ in range(looked_at - together)
-                ]
+                apart = [self._survivors(repetitions, function, 1) for _ in range(alone)]
                 at_once = self._survivors(repetitions, function, together) if together else None
             self._deliver.leaks(self._rows(task, leaking_lines(apart, at_once, together)))
             return repetitions.run(run)
         finally:
             self._deliver.loops(repetitions.rows)
+
+    def rest(self) -> None:
+        """Nothing is kept."""
 
     def flush(self) -> None:
         """Nothing is kept."""

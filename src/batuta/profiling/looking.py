@@ -24,6 +24,9 @@ class Lens(Protocol):
     def on(self, task: CallLabel) -> AbstractContextManager[Look]:
         """Look at a task, which may run several times."""
 
+    def rest(self) -> None:
+        """Deliver what was taken long ago."""
+
     def flush(self) -> None:
         """Deliver what was taken until now."""
 
@@ -34,6 +37,9 @@ class NoLens:
     def on(self, task: CallLabel) -> AbstractContextManager[Look]:  # noqa: ARG002 - as a Lens is asked
         """Run the task."""
         return nullcontext(run)
+
+    def rest(self) -> None:
+        """Nothing was taken."""
 
     def flush(self) -> None:
         """Nothing was taken."""
@@ -77,6 +83,14 @@ class LookingCaller:
                     self._to_flush = False
                     self._caller.flush()
 
+    def rest(self) -> None:
+        """Deliver what was taken long ago, unless a task runs."""
+        if self._turn.acquire(blocking=False):
+            try:
+                self._caller.rest()
+            finally:
+                self._turn.release()
+
     def flush(self) -> None:
         """Deliver what was taken; while a task runs, as soon as it ends."""
         if not self._turn.acquire(blocking=False):
@@ -98,6 +112,10 @@ class LensCaller:
         """Run a task and give its value."""
         with self._lens.on(task) as look:
             return look(opened)
+
+    def rest(self) -> None:
+        """Deliver what the lens took long ago."""
+        self._lens.rest()
 
     def flush(self) -> None:
         """Deliver what the lens took."""

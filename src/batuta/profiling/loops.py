@@ -89,6 +89,10 @@ class LoopCaller:
         finally:
             self._deliver.loops(repetitions.rows)
 
+    def rest(self) -> None:
+        """Deliver what the lens took long ago."""
+        self._lens.rest()
+
     def flush(self) -> None:
         """Deliver what the lens took."""
         self._lens.flush()

@@ -132,6 +132,9 @@ class MemrayLens:
         tracker = begin_tracking(path, small=place is None)
         return _Tracked(tracker, name, path, in_place=place is not None)
 
+    def rest(self) -> None:
+        """Go on: a process that may be killed has its file where it belongs."""
+
     def flush(self) -> None:
         """Deliver what was taken; a file that is where it belongs goes on."""
         if self._open is not None and not self._open.in_place:

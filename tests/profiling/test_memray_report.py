@@ -1,0 +1,150 @@
+"""`batuta profile memory-report` and `memory-all`: pages that open offline."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from batuta.cli.app import run
+from batuta.profiling.layout import FOLDER, LEAKS, MEMRAY_FOLDER
+from batuta.profiling.options import ProfileOptions
+from batuta.profiling.rows import LeakRow
+from batuta.profiling.tables import leak_table
+from tests.profiling.looked_at import Bench, allocates
+
+Capture = pytest.CaptureFixture[str]
+
+ROOT = Path(__file__).parents[2]
+LOADS = re.compile(r"""<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//""")
+"""What makes a page load something from the network."""
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """The output folder of a run that memray profiled, two tasks."""
+    bench = Bench(tmp_path / FOLDER, ProfileOptions(mode="memray", scope="task"))
+    bench.run(allocates, 3)
+    bench.run(allocates, 20)
+    return tmp_path
+
+
+def pages(output: Path) -> dict[str, str]:
+    folder = output / FOLDER / MEMRAY_FOLDER
+    return {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.html")}
+
+
+@pytest.mark.parametrize("inside", ["", FOLDER])
+def test_each_file_has_its_flame_graph_and_one_page_leads_to_them(
+    output: Path, capsys: Capture, inside: str
+) -> None:
+    assert run(["profile", "memory-report", str(output / inside)]) == 0
+    index = output / FOLDER / MEMRAY_FOLDER / "index.html"
+    assert capsys.readouterr().out == f"open {index}\n"
+    drawn = pages(output)
+    assert set(drawn) == {
+        "index.html",
+        "000000-allocates-1.html",
+        "000001-allocates-1.html",
+    }
+    links = re.findall(r'href="([^"]+)"', drawn["index.html"])
+    assert links == ["000001-allocates-1.html", "000000-allocates-1.html"]  # the highest first
+    assert re.search(r"20\.0 MB allocates <small>\S*looked_at\.py:\d+", drawn["index.html"])
+    assert "allocates" in drawn["000001-allocates-1.html"]
+
+
+def test_pages_load_nothing_from_the_network(output: Path) -> None:
+    assert run(["profile", "memory-report", str(output), "--leaks"]) == 0
+    for name, page in pages(output).items():
+        assert LOADS.search(page) is None, name
+
+
+def test_what_was_not_freed_is_drawn_when_asked_for(output: Path) -> None:
+    assert run(["profile", "memory-report", str(output), "--leaks"]) == 0
+    drawn = pages(output)
+    assert "000001-allocates-1-leaks.html" in drawn
+    assert "000001-allocates-1-leaks.html" in drawn["index.html"]
+
+
+def test_the_highest_peaks_are_drawn_and_the_others_are_listed(output: Path) -> None:
+    assert run(["profile", "memory-report", str(output), "--most", "1"]) == 0
+    drawn = pages(output)
+    assert set(drawn) == {"index.html", "000001-allocates-1.html"}
+    assert "000000-allocates-1" in drawn["index.html"]
+
+
+def test_what_cannot_be_read_is_named_and_names_are_only_text(output: Path) -> None:
+    profile = output / FOLDER
+    (profile / MEMRAY_FOLDER / "broken.bin").write_bytes(b"broken")
+    leak = LeakRow(0, "<b>match</b>", "process 1", "match.py", 12, "<lambda>", 1000)
+    pq.write_table(leak_table([leak]), profile / f"{LEAKS}.parquet")
+    assert run(["profile", "memory-report", str(output)]) == 0
+    index = pages(output)["index.html"]
+    assert "broken.bin cannot be read" in index
+    assert "&lt;b&gt;match&lt;/b&gt;" in index
+    assert "&lt;lambda&gt; (match.py:12)" in index
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"), [("none", "no such folder"), (".", "no files of memray there")]
+)
+def test_a_folder_without_files_of_memray_is_one_line(
+    tmp_path: Path, capsys: Capture, folder: str, told: str
+) -> None:
+    assert run(["profile", "memory-report", str(tmp_path / folder)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert told in lines[0]
+
+
+PROGRAM = """
+import sys
+
+def held():
+    return bytearray(30_000_000)  # the line
+
+held()
+sys.exit(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(("ends_with", "code"), [(0, 0), (3, 1)])
+def test_the_main_process_of_a_program_is_drawn_whatever_it_ends_with(
+    tmp_path: Path, capsys: Capture, ends_with: int, code: int
+) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    output = tmp_path / "out"
+    arguments = ["profile", "memory-all", "--output", str(output)]
+    for _ in range(2):  # what is there is replaced
+        assert run([*arguments, "--", str(script), str(ends_with)]) == code
+    told = capsys.readouterr().out
+    assert re.search(r"main: 3\d\.\d MB\n.*\n +30\.0 +1  held \(\S+program\.py:5\)", told)
+    for name in ("main.html", "main-leaks.html"):
+        assert LOADS.search((output / name).read_text(encoding="utf-8")) is None
+
+
+def test_a_program_that_cannot_be_started_is_told(tmp_path: Path, capsys: Capture) -> None:
+    output = str(tmp_path / "out")
+    assert run(["profile", "memory-all", "-o", output, "--", str(tmp_path / "none.py")]) == 1
+    assert "the program was not started" in capsys.readouterr().err
+
+
+def test_make_has_both_and_says_what_it_needs() -> None:
+    asked = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "profile-memory-report", "DIR=out folder"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "batuta profile memory-report 'out folder'" in asked.stdout
+    missing = subprocess.run(
+        ["make", "--no-print-directory", "profile-memory-report", "INSTALLED=Makefile"],
+        cwd=ROOT, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert missing.returncode == 2
+    assert "DIR=" in missing.stdout
+    main = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "profile-memory-all", "PROGRAM=a.py --b"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "batuta profile memory-all -- a.py --b" in main.stdout
