@@ -47,14 +47,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the sequential mode makes."""
-    folder = tmp_path_factory.mktemp("reference")
-    play({"mode": "sequential"}, folder)
-    return folder
-
-
 @pytest.fixture(params=["multiprocessing", *DASK_MODES])
 def conf(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The configuration of each mode that computes elsewhere."""

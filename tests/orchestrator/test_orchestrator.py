@@ -27,19 +27,11 @@ from batuta.orchestrator import (
 )
 from tests.cluster import functions
 from tests.orchestrator.products import Listener, manifest, one_tile, raster, two_tiles
-from tests.orchestrator.program import COLS, ROWS, fill_maps, image, new_grid, play
+from tests.orchestrator.program import COLS, ROWS, fill_maps, image, new_grid
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::rasterio.errors.NotGeoreferencedWarning"  # these images lie nowhere
 )
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the sequential mode makes."""
-    folder = tmp_path_factory.mktemp("reference")
-    play({"mode": "sequential"}, folder)
-    return folder
 
 
 def test_the_map_is_the_image_s_with_overlaps_cropped(reference: Path) -> None:

@@ -43,12 +43,11 @@ def conf(request: pytest.FixtureRequest) -> dict[str, Any]:
     return ALONE.get(request.param) or {"mode": request.param}
 
 
-def rows_of(out_dir: Path) -> pd.DataFrame:
-    found: pd.DataFrame = read_profile(out_dir).tasks.to_pandas()
-    return found
+def rows_of(out_dir: Path) -> Any:
+    return read_profile(out_dir).tasks.to_pandas()
 
 
-def tiles_of(rows: pd.DataFrame, name: str) -> set[tuple[int, int]]:
+def tiles_of(rows: Any, name: str) -> set[tuple[int, int]]:
     of_name = rows[rows.name == name]
     assert len(of_name) == len(TILES)
     return set(zip(of_name.row, of_name.col, strict=True))
@@ -72,7 +71,7 @@ def test_every_task_is_measured_with_its_tile_its_time_and_what_it_comes_after(
     assert_the_run_is_described(read_profile(tmp_path).run, any_conf["mode"])
 
 
-def assert_what_comes_before_is_known(rows: pd.DataFrame) -> None:
+def assert_what_comes_before_is_known(rows: Any) -> None:
     by_task = rows.set_index("task")
     for _, row in rows[rows.name == "measure"].iterrows():
         before = by_task.loc[list(row.after)]
@@ -82,7 +81,7 @@ def assert_what_comes_before_is_known(rows: pd.DataFrame) -> None:
         assert own.start_s <= row.start_s
 
 
-def assert_time_and_memory_are_where_they_were_spent(rows: pd.DataFrame, mode: str) -> None:
+def assert_time_and_memory_are_where_they_were_spent(rows: Any, mode: str) -> None:
     measured = rows[rows.name == "measure"].set_index(["row", "col"])
     slow, large = measured.loc[SLOW], measured.loc[LARGE]
     assert slow.wall_s >= SLOW_S > slow.cpu_s
@@ -151,7 +150,7 @@ def test_a_run_that_is_killed_has_its_profile(mode: str, tmp_path: Path) -> None
     assert tiles_of(profile.tasks.to_pandas(), "measure") == TILES
 
 
-def _rows_so_far(parts: Path, out_dir: Path) -> pd.DataFrame:
+def _rows_so_far(parts: Path, out_dir: Path) -> Any:
     return rows_of(out_dir) if list(parts.glob("tasks-*.parquet")) else pd.DataFrame()
 
 

@@ -245,10 +245,10 @@ class Crew:
         assignment = worker.answered(outcome.number)
         if assignment is None:
             return
-        self._average_s += 0.1 * (outcome.took_s - self._average_s)
+        self._average_s += 0.1 * (outcome.account.took_s - self._average_s)
         if not worker.assigned:
             del self.busy[worker]
-            self._keep_or_renew(worker, outcome.ram_bytes)
+            self._keep_or_renew(worker, outcome.account.ram_bytes)
         discard(assignment.calls)
         self._superior.on_outcome(worker, assignment.job, outcome)
         worker.peak_ram_bytes = 0

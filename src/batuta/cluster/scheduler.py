@@ -255,9 +255,9 @@ class Scheduler(threading.Thread):
         """Take what a job gave."""
         self.last_end = time.monotonic()
         failed = outcome.raised.reason if isinstance(outcome, JobFailed) else None
-        measures = with_family(outcome.measures, worker.peak_ram_bytes)
+        measures = with_family(outcome.account.measures, worker.peak_ram_bytes)
         self._measured.ended(job, measures, worker.who, failed)
-        self._measured.repeated(outcome.repeats)
+        self._measured.repeated(outcome.account.repeats)
         if self._alone is job:
             self._alone = None
         if self._book.broken is not None:

@@ -102,16 +102,23 @@ class Ready(NamedTuple):
     """What it holds before it has done anything."""
 
 
+class Account(NamedTuple):
+    """What a job took."""
+
+    ram_bytes: int
+    """That the worker holds after it, beyond what it held at first."""
+    took_s: float
+    measures: tuple[Measure, ...]
+    """Of its steps; where one raised, that is the last."""
+    repeats: Repeats
+
+
 class JobDone(NamedTuple):
     """The job ran; where its outputs are, None for those that nobody wants."""
 
     number: int
     outputs: tuple[Stored | None, ...]
-    ram_bytes: int
-    took_s: float
-    measures: tuple[Measure, ...]
-    """Of its steps."""
-    repeats: Repeats
+    account: Account
 
 
 class JobFailed(NamedTuple):
@@ -119,11 +126,7 @@ class JobFailed(NamedTuple):
 
     number: int
     raised: Raised
-    ram_bytes: int
-    took_s: float
-    measures: tuple[Measure, ...]
-    """Of its steps, the last of which raised."""
-    repeats: Repeats
+    account: Account
 
 
 @dataclass(slots=True)
@@ -272,30 +275,20 @@ def run_job(order: JobOrder, worker: Equipment) -> JobDone | JobFailed:
             _put(value, keep, worker.setup) if keep else None
             for value, keep in zip(_RUNNING.results, order.keep, strict=True)
         )
-        measured = measures.all()
-        return JobDone(
-            order.number,
-            stored,
-            _own_ram_bytes(),
-            time.monotonic() - began,
-            measured,
-            repeats_of(worker.delivery),
-        )
+        return JobDone(order.number, stored, _account(began, measures, worker))
     except BaseException as error:
         LOG.warning("task %s failed", measures.name, exc_info=True)
         raised = Raised.by(measures.name, error)
-        measured = measures.all()
-        return JobFailed(
-            order.number,
-            raised,
-            _own_ram_bytes(),
-            time.monotonic() - began,
-            measured,
-            repeats_of(worker.delivery),
-        )
+        return JobFailed(order.number, raised, _account(began, measures, worker))
     finally:
         _RUNNING.results = ()
         _RUNNING.tile = ""
+
+
+def _account(began: float, measures: "_Measures", worker: Equipment) -> Account:
+    measured = measures.all()  # first: what follows is not the task's
+    took_s = time.monotonic() - began
+    return Account(_own_ram_bytes(), took_s, measured, repeats_of(worker.delivery))
 
 
 def repeats_of(delivery: FolderDelivery) -> Repeats:
