@@ -69,8 +69,8 @@ def test_a_cluster_has_as_many_workers_as_there_is_work_for() -> None:
 
 def test_the_only_process_is_advised_another_mode() -> None:
     advice = advised(played(tiles(100), workers=1, mode="sequential", nb_workers=1))["workers"]
-    assert advice.proposed == 'mode "multiprocessing" with 8'
-    assert advice.subject == "workers"
+    assert (advice.subject, advice.current) == ("mode", "sequential")
+    assert advice.proposed == "multiprocessing, nb_workers 8"
 
 
 def test_less_than_a_second_to_gain_is_no_reason_for_more_workers() -> None:
@@ -143,6 +143,7 @@ def test_a_grid_that_the_run_does_not_tell_gets_a_factor() -> None:
 @pytest.mark.parametrize(
     ("peak_mb", "mode", "proposed"),
     [
+        (110, "multiprocessing", (200,)),  # the least that is proposed
         (300, "multiprocessing", (400,)),  # less than half of the limit would do
         (1000, "multiprocessing", ()),
         (1700, "multiprocessing", ()),

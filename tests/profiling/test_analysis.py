@@ -55,6 +55,26 @@ def test_processes_that_live_at_the_same_time_are_in_different_lanes() -> None:
     assert found.workers == 2
 
 
+@pytest.mark.parametrize(("asked", "lanes"), [(1, 1), (2, 2), (None, 2)])
+def test_a_renewed_process_that_begins_while_its_predecessor_ends_follows_it_in_its_lane(
+    asked: int | None, lanes: int
+) -> None:
+    made = MadeProfile(made_run(nb_workers=asked))
+    for pid in range(3):
+        for task in range(10):
+            start_s = 0.95 * pid + 0.1 * task
+            made.add(Work(wall_s=0.1), start_s=start_s, worker=WorkerId(f"p{pid}", "north", pid))
+    assert len(figures(made).lanes) == lanes
+
+
+def test_processes_that_live_side_by_side_are_more_lanes_than_were_asked_for() -> None:
+    made = MadeProfile(made_run(nb_workers=1))
+    for pid in range(2):
+        made.add(Work(wall_s=1), start_s=0.5 * pid, worker=WorkerId(f"p{pid}", "north", pid))
+    found = figures(made)
+    assert (len(found.lanes), found.workers) == (2, 2)
+
+
 def test_a_lane_stays_on_its_machine() -> None:
     made = MadeProfile(made_run(nb_workers=None))
     made.add(Work(wall_s=1), worker=WorkerId("a", "north", 1))

@@ -77,7 +77,7 @@ def figures_of(
     memory : DataFrame
         As `Profile.memory`.
     """
-    attempts = with_lanes(attempts_of(tasks))
+    attempts = with_lanes(attempts_of(tasks), run.nb_workers)
     gaps = gaps_of(attempts)
     lanes = by_lane(attempts, gaps)
     workers = max(run.nb_workers or 1, len(lanes))

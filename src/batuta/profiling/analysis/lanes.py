@@ -12,6 +12,8 @@ import pandas as pd
 
 _TOLERANCE_S: Final = 0.001
 """Begin and duration of a task are read from two clocks."""
+_OVERLAP: Final = 0.25
+"""Of the shorter of two lives, where one process follows another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,27 +35,54 @@ class LaneFigures:
     peak_bytes: int
 
 
-def with_lanes(attempts: pd.DataFrame) -> pd.DataFrame:
+def with_lanes(attempts: pd.DataFrame, places: int | None) -> pd.DataFrame:
     """Add to attempts the column ``lane``: processes packed by their life spans.
 
     A process lives from the begin of its first task to the end of its last. It takes the lane of
-    its machine that was free first, or a new one where none was.
+    its machine that was free first, or a new one where none was. A worker that is renewed may
+    still end its last task when its successor begins: where there are as many lanes as places,
+    they may overlap a little.
+
+    Parameters
+    ----------
+    attempts : DataFrame
+        As `attempts_of` gives them.
+    places : int, optional
+        How many processes may run at a time; None where that is not known.
     """
     lives = attempts.groupby("process").agg(
         host=("host", "first"), first_s=("start_s", "min"), last_s=("end_s", "max")
     )
-    free: dict[str, list[tuple[float, int]]] = {}
+    packing = _Packing(places)
     lanes = np.zeros(len(lives), dtype=np.int64)
-    count = 0
     for process, host, first_s, last_s in lives.itertuples():
-        ended = free.setdefault(host, [])
-        if ended and ended[0][0] <= first_s + _TOLERANCE_S:
-            lane = heapq.heappop(ended)[1]
-        else:
-            lane, count = count, count + 1
-        lanes[process] = lane
-        heapq.heappush(ended, (last_s, lane))
+        lanes[process] = packing.lane_of(host, first_s, last_s)
     return attempts.assign(lane=lanes[attempts["process"].to_numpy()])
+
+
+class _Packing:
+    """Lanes in use, for processes that come in the order of their begins."""
+
+    def __init__(self, places: int | None) -> None:
+        self._places = places
+        self._ended: dict[str, list[tuple[float, float, int]]] = {}
+        """By host: end and length of the last life in each lane, and the lane."""
+        self._count = 0
+
+    def lane_of(self, host: str, first_s: float, last_s: float) -> int:
+        """Give the lane of a process."""
+        ended = self._ended.setdefault(host, [])
+        life_s = last_s - first_s
+        if ended and ended[0][0] - first_s <= self._overlap_s(min(life_s, ended[0][1])):
+            lane = heapq.heappop(ended)[2]
+        else:
+            lane, self._count = self._count, self._count + 1
+        heapq.heappush(ended, (last_s, life_s, lane))
+        return lane
+
+    def _overlap_s(self, life_s: float) -> float:
+        full = self._places is not None and self._count >= self._places
+        return max(_TOLERANCE_S, _OVERLAP * life_s if full else 0.0)
 
 
 def gaps_of(attempts: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,9 @@ from batuta.profiling.run_info import RunState
 _NAME: Final = 60
 """Of a name that stands in a sentence."""
 
+_SEEN: Final = 0.0005
+"""Of the time of the workers: less is not told."""
+
 
 def title(figures: Figures) -> str:
     """How long it took, in one sentence."""
@@ -59,7 +62,7 @@ def _work(figures: Figures) -> str:
 
 
 def losses(figures: Figures) -> tuple[tuple[str, float], ...]:
-    """What the time of the workers was lost to, each with its seconds, none of them zero."""
+    """What the time of the workers was lost to, each with its seconds, but for traces."""
     lost = figures.lost
     parts = (
         ("attempts that failed", lost.failed_s),
@@ -69,7 +72,9 @@ def losses(figures: Figures) -> tuple[tuple[str, float], ...]:
         ("idle after the last task", lost.ending_s),
         ("workers that had no task", lost.unused_s),
     )
-    return tuple((label, seconds) for label, seconds in parts if seconds > 1e-6)
+    return tuple(
+        (label, seconds) for label, seconds in parts if seconds >= _SEEN * lost.total_s > 0
+    )
 
 
 def _loss(figures: Figures) -> str:

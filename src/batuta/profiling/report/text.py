@@ -1,5 +1,6 @@
 """A profile as a page of text, for a terminal of 100 columns."""
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Final
@@ -87,4 +88,9 @@ def _table(heading: str, table: rows.Rows | None) -> Iterator[str]:
 
 
 def _wrapped(text: str, hanging: str = "  ") -> list[str]:
-    return textwrap.wrap(plain(text), WIDTH, subsequent_indent=hanging, break_on_hyphens=False)
+    # A figure stays with its unit.
+    held = re.sub(r"(?<=\d) (?=\S)", "\u00a0", plain(text))
+    return [
+        line.replace("\u00a0", " ")
+        for line in textwrap.wrap(held, WIDTH, subsequent_indent=hanging, break_on_hyphens=False)
+    ]

@@ -17,6 +17,8 @@ TOO_TIGHT: Final = 1.05
 TOO_LARGE: Final = 2.0
 """A limit over so many times what is proposed calls for a smaller one."""
 _ROUND_MB: Final = 100
+_LEAST_MB: Final = 200
+"""What a worker may need to import a library at any time."""
 
 
 def advise_memory(run: RunInfo, peak_bytes: int, workers: int) -> Advice | None:
@@ -35,7 +37,7 @@ def advise_memory(run: RunInfo, peak_bytes: int, workers: int) -> Advice | None:
     if limit is None:
         return None
     margin = DASK_MARGIN if run.mode.endswith("dask") else MARGIN
-    proposed_mb = max(1, math.ceil(peak_bytes * margin / MB / _ROUND_MB)) * _ROUND_MB
+    proposed_mb = max(_LEAST_MB, math.ceil(peak_bytes * margin / MB / _ROUND_MB) * _ROUND_MB)
     fact = f"The most that a worker held is {bytes_text(peak_bytes)}"
     if peak_bytes * TOO_TIGHT > limit:
         return _told(
@@ -52,7 +54,10 @@ def advise_memory(run: RunInfo, peak_bytes: int, workers: int) -> Advice | None:
 
 
 def _with_margin(margin: float) -> str:
-    return f"proposed is that and {share_text(margin - 1)}, rounded up to {_ROUND_MB} MB"
+    return (
+        f"proposed is that and {share_text(margin - 1)}, rounded up to {_ROUND_MB} MB, at least"
+        f" {_LEAST_MB} MB"
+    )
 
 
 def _room(run: RunInfo, proposed_mb: int, workers: int) -> str:

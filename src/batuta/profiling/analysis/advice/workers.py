@@ -102,12 +102,20 @@ def _caution(needs: WorkerNeeds) -> str:
 
 
 def _told(run: RunInfo, workers: int, proposed: int | None, reason: str) -> Advice:
-    with_key = run.mode in _WITH_KEY
-    prefix = "" if with_key or run.mode not in ON_ONE_MACHINE else 'mode "multiprocessing" with '
+    reason = reason if reason.endswith(".") else f"{reason}."
+    values = () if proposed is None else (proposed,)
+    if run.mode in _WITH_KEY or run.mode not in ON_ONE_MACHINE:
+        return Advice(
+            subject="nb_workers" if run.mode in _WITH_KEY else "workers",
+            current=str(workers),
+            proposed=None if proposed is None else str(proposed),
+            values=values,
+            reason=reason,
+        )
     return Advice(
-        subject="nb_workers" if with_key else "workers",
-        current=str(workers),
-        proposed=None if proposed is None else f"{prefix}{proposed}",
-        values=() if proposed is None else (proposed,),
-        reason=reason if reason.endswith(".") else f"{reason}.",
+        subject="mode",
+        current=run.mode,
+        proposed=None if proposed is None else f"multiprocessing, nb_workers {proposed}",
+        values=values,
+        reason=reason,
     )
