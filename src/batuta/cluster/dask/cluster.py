@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +25,7 @@ LOG: Final = logging.getLogger(__name__)
 Event = tuple[float, Mapping[str, Any]]
 
 
-class DaskCluster(PlannedCluster):
+class DaskCluster(PlannedCluster, ABC):
     """Tasks run in the workers of dask."""
 
     def __init__(self, config: Any, out_dir: Path | None, *, launch_worker: bool = True) -> None:
@@ -45,9 +46,9 @@ class DaskCluster(PlannedCluster):
             self._engine = self._directed(deployment, config, stack)
             self._open = stack.pop_all()
 
+    @abstractmethod
     def _deploy(self, config: Any, out_dir: Path | None) -> Deployment:
         """Start, or join, the dask cluster of a mode."""
-        raise NotImplementedError
 
     def _directed(self, deployment: Deployment, config: DaskConfig, stack: ExitStack) -> Director:
         client = deployment.client
