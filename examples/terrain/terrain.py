@@ -215,6 +215,7 @@ def main(arguments: Sequence[str] | None = None, observers: Iterable[Observer] =
     parser.add_argument("--tile", type=int, default=Settings.tile_px, help="side, in pixels")
     parser.add_argument("--steep", type=float, default=Settings.steep_deg, help="degrees")
     parser.add_argument("--resume", action="store_true", help="go on where a run was interrupted")
+    parser.add_argument("--profile", action="store_true", help="show where time and memory went")
     asked = parser.parse_args(arguments)
     asked.output.mkdir(parents=True, exist_ok=True)
     source = asked.dem
@@ -226,6 +227,8 @@ def main(arguments: Sequence[str] | None = None, observers: Iterable[Observer] =
         conf["nb_workers"] = asked.workers
     if asked.resume:
         conf["resume"] = True
+    if asked.profile:
+        conf["profiling"] = {}
     settings = Settings(tile_px=asked.tile, steep_deg=asked.steep)
     make_products(Dem.opened(source), asked.output, conf, settings, observers)
 
