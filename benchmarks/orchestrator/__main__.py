@@ -17,6 +17,9 @@ from benchmarks.orchestrator import (
     handover,
     imports,
     large,
+    profiling,
+    profiling_probe,
+    profiling_report,
     renewal,
     tiles_10ms,
 )
@@ -33,6 +36,9 @@ ROWS = {
     "dask": dask.figures,
     "tiles-10ms": tiles_10ms.figures,
     "dask-memory": dask_memory.figures,
+    "profiling-probe": profiling_probe.figures,
+    "profiling": profiling.figures,
+    "profiling-report": profiling_report.figures,
 }
 
 

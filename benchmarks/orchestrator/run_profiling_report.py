@@ -1,0 +1,130 @@
+"""Summing up the profile of a run of tiles of two tasks: ``TASKS FOLDER``."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from batuta.orchestrator.profiled import write_reports
+from batuta.profiling.layout import FOLDER, SUMMARY_HTML, SUMMARY_TEXT, TASKS
+from batuta.profiling.recorder import Recorder
+from batuta.profiling.rows import Measure, TaskOutcome, TaskRow, WorkerId
+from batuta.profiling.run_info import GridInfo, RunInfo, RunState
+from benchmarks.orchestrator.measure import tell
+
+NAMES: Final = ("resample", "match")
+"""The tasks of a tile."""
+WORKERS: Final = 8
+TASKS_PER_WORKER: Final = 10
+"""Before another comes in its place, as is the default."""
+TILES_PER_ROW: Final = 100
+BEGIN_S: Final = 1_800_000_000.0
+TILE_S: Final = 0.5
+
+
+def write_profile(tasks: int, folder: Path) -> None:
+    """Write the profile that such a run would leave."""
+    tiles = tasks // len(NAMES)
+    inside = folder / FOLDER
+    inside.mkdir()
+    recorder = Recorder(inside, _info(tiles, RunState.RUNNING))
+    for tile in range(tiles):
+        recorder.take(list(_rows(tile)))
+    recorder.take_places(
+        [(tile * len(NAMES) + 1, "dsm", *divmod(tile, TILES_PER_ROW)) for tile in range(tiles)]
+    )
+    recorder.close(_info(tiles, RunState.DONE))
+
+
+def _rows(tile: int) -> Iterator[TaskRow]:
+    lane, turn = tile % WORKERS, tile // WORKERS
+    pid = 1000 + lane + WORKERS * (turn * len(NAMES) // TASKS_PER_WORKER)
+    worker = WorkerId(f"process {pid}", "north", pid)
+    # Slower in the middle of each row of tiles, as a range of mountains would be.
+    share = 0.5 + 0.4 * (1 - abs(2 * (tile % TILES_PER_ROW) / TILES_PER_ROW - 1))
+    start_s = BEGIN_S + turn * TILE_S
+    for rank, name in enumerate(NAMES):
+        number, wall_s = tile * len(NAMES) + rank, share * TILE_S * (0.2, 0.8)[rank]
+        peak = int(2e8 + 1e9 * share * rank)
+        measure = Measure(name, start_s, wall_s, 0.9 * wall_s, peak, 4096, 1000, 262_144)
+        after = (number - 1,) if rank else ()
+        yield TaskRow(number, 1, TaskOutcome.DONE, None, worker, 0.0, after, measure)
+        start_s += wall_s
+
+
+def _info(tiles: int, state: RunState) -> RunInfo:
+    rows = -(-tiles // TILES_PER_ROW)
+    grid = GridInfo(
+        dataset="dsm", rows=rows, cols=TILES_PER_ROW, tile_rows_px=512, tile_cols_px=512
+    )
+    return RunInfo(
+        state=state,
+        version="",
+        mode="multiprocessing",
+        config={"mode": "multiprocessing", "nb_workers": WORKERS},
+        host="north",
+        cores=WORKERS,
+        ram_bytes=32_000_000_000,
+        started_s=BEGIN_S,
+        ended_s=BEGIN_S + (tiles // WORKERS + 1) * TILE_S,
+        nb_workers=WORKERS,
+        worker_limit_bytes=2_000_000_000,
+        grids=(grid,),
+        tiles_total=tiles,
+        tiles_done=tiles,
+    )
+
+
+def grouped(folder: Path) -> object:
+    """Do what one would by hand: time and peak memory by task name."""
+    table = pd.read_parquet(folder / FOLDER / f"{TASKS}.parquet")
+    found = table.groupby("name").agg({"wall_s": ["count", "sum", "max"], "peak_bytes": "max"})
+    return found.to_string()
+
+
+def timed_s(action: Callable[[], object]) -> float:
+    """Give the processor time of an action."""
+    begun = time.process_time()
+    action()
+    return time.process_time() - begun
+
+
+def text_alone(folder: Path) -> str:
+    """Give the summary as text."""
+    from batuta.profiling.reading import read_profile  # noqa: PLC0415
+    from batuta.profiling.report.text import profile_text  # noqa: PLC0415
+
+    return profile_text(read_profile(folder))
+
+
+def import_all() -> None:
+    """Import what draws the page."""
+    import batuta.profiling.report.page  # noqa: F401, PLC0415
+
+
+def main(tasks: int, folder: Path) -> None:
+    """Write a profile, and sum it up."""
+    write_profile(tasks, folder)
+    import_s = timed_s(import_all)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    parts = {
+        "grouped_s": timed_s(lambda: grouped(folder)),
+        "text_s": timed_s(lambda: text_alone(folder)),
+        "both_s": timed_s(lambda: write_reports(folder)),
+    }
+    tell(
+        import_s=import_s,
+        **parts,
+        memory_bytes=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024,
+        table_bytes=(folder / FOLDER / f"{TASKS}.parquet").stat().st_size,
+        text_bytes=(folder / SUMMARY_TEXT).stat().st_size,
+        page_bytes=(folder / SUMMARY_HTML).stat().st_size,
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
