@@ -3,12 +3,14 @@
 All of it is used in the thread of the scheduler alone.
 """
 
+import contextlib
 import selectors
 import signal
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import wait
 from typing import Any, Final, Protocol
 
 from batuta.cluster.errors import ClusterError
@@ -41,6 +43,9 @@ open."""
 
 LEAVE_S: Final = 1.0
 """How long a worker that said its last word may take to end."""
+
+WRITE_S: Final = 5.0
+"""How long those that rest may take, when all end, to write what their profiler holds."""
 
 
 class Superior(Protocol):
@@ -339,14 +344,31 @@ class Crew:
                 worker.kill()
 
     def dismiss_all(self) -> Iterator[Assignment]:
-        """End every worker at once; give what they had been assigned."""
+        """End every worker at once; give what they had been assigned.
+
+        Those that rest and are profiled write first what their profiler holds.
+        """
         self._personnel.close()
+        profile = self._settings.profile if self._settings is not None else None
+        if profile is not None and profile.held_by_workers:
+            self._have_profiles_written()
         everyone = dict.fromkeys((*self._starting, *self._listening, *self._leaving))
         for worker in everyone:
             worker.kill()
         for worker in everyone:
             worker.bury()
             yield from worker.assigned
+
+    def _have_profiles_written(self) -> None:
+        """Let those go who have nothing to do; they write, then end by themselves."""
+        resting = self._listening - self.busy.keys() - self._starting.keys()
+        for worker in resting:
+            with contextlib.suppress(OSError):  # it ends already
+                worker.socket().shutdown(socket.SHUT_RDWR)
+        going = {worker.sentinel for worker in (*resting, *self._leaving)}
+        until = time.monotonic() + WRITE_S
+        while going and (left_s := until - time.monotonic()) > 0:
+            going.difference_update(wait(going, left_s))
 
 
 def _ended_early(worker: Worker) -> str:

@@ -183,6 +183,8 @@ def _work(link: socket.socket, worker: "Equipment") -> None:
     reader = Reader(link)
     orders: deque[JobOrder] = deque()
     while True:
+        if not orders:
+            worker.caller.rest()
         while not orders:
             orders.extend(reader.messages())
         order = orders.popleft()
@@ -191,8 +193,8 @@ def _work(link: socket.socket, worker: "Equipment") -> None:
         outcome = run_job(order, worker)
         if os.getpid() != own_pid:
             os._exit(0)  # the task forked, and its child came back here
-        if not orders:
-            worker.caller.flush()  # it may be the last order: nothing is left to write after it
+        if order.last:
+            worker.caller.flush()  # whoever has said the last word is not waited for
         link.sendall(framed(outcome))
         worker.pulse.step(order.number, RESTING)
         if order.last:

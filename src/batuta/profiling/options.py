@@ -16,3 +16,8 @@ class ProfileOptions:
     """Whether cprofile and memray have a file for each worker, or for each task."""
     loops: int = 1
     """How many times each task runs, the last time for its result; above 1 with loop_testing."""
+
+    @property
+    def held_by_workers(self) -> bool:
+        """Whether workers hold what they write when they end."""
+        return self.mode == "cprofile"
