@@ -1,8 +1,10 @@
 """The page of a profile, in a real browser without a network: what is drawn, and where."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -177,3 +179,17 @@ def test_without_bokeh_the_error_says_what_to_install(monkeypatch: pytest.Monkey
 
 def test_the_error_of_a_missing_library_is_one_of_ours() -> None:
     assert "jinja2" in str(PageError("jinja2"))
+
+
+def test_what_was_recorded_of_memory_is_drawn_with_the_peaks(browser: Browser) -> None:
+    made = played([Work(wall_s=4)] * 2, workers=1)
+    profile = made.profile()
+    times = made.run.started_s + np.arange(8)
+    rows = {"time_s": times, "worker": "w", "host": "north", "pid": 7, "process_bytes": 1.5e9}
+    seen = browser.look(profile_page(replace(profile, memory=pd.DataFrame(rows))))
+    assert "Grey: what each process held" in seen.text
+    picture = chart(seen, "memory")
+    inner = picture.crop((picture.width // 5, 0, picture.width, int(0.8 * picture.height)))
+    assert share(inner, RED, near=60)[1] < 0.3  # the limit, 2 GB
+    assert share(inner, BLUE, near=45)[1] > 0.9  # the peaks, 0.1 GB
+    assert 0.3 < share(inner, "#8d96a3", near=30)[1] < 0.6  # what was recorded, 1.5 GB

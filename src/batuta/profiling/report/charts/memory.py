@@ -94,7 +94,7 @@ def _draw_memory(plot: figure, figures: Figures, unit: float) -> None:
             (thinned["time_s"] - figures.begin_s).to_numpy() * 1000,
             thinned["process_bytes"].to_numpy() / unit,
             color=style.OTHER_COLOUR,
-            alpha=0.6,
+            line_width=1.6,
         )
 
 
