@@ -230,8 +230,11 @@ def test_a_processing_that_never_ends_is_stopped_and_tried_again(stage: Stage) -
     with serving(open_conductor, stage.settings(graph)) as url:
         stage.announce("A", "o1")
         eventually_in(url, {"B/o1": "succeeded"})
-    assert len(stage.pipeline.cancelled) == 1
-    assert len(stage.pipeline.requests) == 2
+    # On a busy machine the second attempt may be late too, and a request repeated.
+    assert set(stage.pipeline.cancelled) == {stage.pipeline.requests[0]["processing_id"]}
+    attempts = [body["attempt"] for body in stage.pipeline.requests]
+    assert attempts == list(range(1, len(attempts) + 1))
+    assert len(attempts) >= 2
 
 
 def test_what_nobody_understands_is_put_aside_with_the_reason(stage: Stage) -> None:
