@@ -10,7 +10,8 @@ from batuta.datasets import CarsDataset, fill_dataset
 from batuta.orchestrator import Orchestrator, update_saving_infos
 
 LEAK_BYTES: Final = 100_000
-LARGE_BYTES: Final = 30_000_000
+LARGE_BYTES: Final = 300_000_000
+"""More than the modules take that a dask worker imports meanwhile; it is not written to."""
 SIDE_PX: Final = 16
 
 _KEPT: Final[list[Any]] = []
