@@ -1,11 +1,12 @@
 """What each way of profiling adds to the same run."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from benchmarks.orchestrator.figures import Figure, Target
+from benchmarks.orchestrator.figures import Figure, Target, not_measured, table
 from benchmarks.orchestrator.grids import TILES_PER_ROW
 from benchmarks.orchestrator.measure import FOLDER, Result, Subject, take_turns
 from benchmarks.orchestrator.profiling_probe import LIMIT
@@ -37,12 +38,11 @@ class Run:
     targets: Mapping[str, Target]
     """Where a task is short enough for 50 us to be seen."""
 
-    def subject(self, name: str, turns: int) -> Subject:
+    def subject(self, name: str) -> Subject:
         """Give the program of one way."""
         tiles = self.rows * TILES_PER_ROW // FEWER.get(name, 1)
         how = OFF if name == AGAIN else name
-        arguments = (how, self.mode, self.work, str(tiles), FOLDER)
-        return Subject("run_profiling", arguments, turns=turns)
+        return Subject("run_profiling", (how, self.mode, self.work, str(tiles), FOLDER))
 
 
 def figures(*, quick: bool) -> list[Figure]:
@@ -54,26 +54,39 @@ def figures(*, quick: bool) -> list[Figure]:
         Run("multiprocessing", "10ms", longer, "one of 10 ms", {}),
         Run("local_dask", "pairs", dask, "two of 1 ms", {}),
     )
-    return [figure for run in runs for figure in _figures(run, (5, 1) if quick else (7, 2))]
+    return [figure for run in runs for figure in _figures(run, (3, 1) if quick else (7, 2))]
 
 
 def _figures(run: Run, turns: tuple[int, int]) -> list[Figure]:
     many, few = turns
-    names = dict.fromkeys((*PROFILING, AGAIN))
-    subjects = {name: run.subject(name, many if name in LIGHT else few) for name in names}
-    results = take_turns(subjects, many)
-    return [_figure(run, name, each, results[OFF]) for name, each in results.items() if name != OFF]
+    light = take_turns({name: run.subject(name) for name in LIGHT}, many)
+    heavy = {name: _heavy(run, name, few) for name in PROFILING if name not in LIGHT}
+    off = light.pop(OFF)
+    lines = [_figure(run, name, results, off) for name, results in (light | heavy).items()]
+    print(table(lines), file=sys.stderr, flush=True)
+    return lines
+
+
+def _heavy(run: Run, name: str, turns: int) -> list[Result]:
+    """Measure a profiler; where it brings workers down, the others have their figures still."""
+    try:
+        return take_turns({name: run.subject(name)}, turns)[name]
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return []
 
 
 def _figure(run: Run, name: str, own: Sequence[Result], off: Sequence[Result]) -> Figure:
+    what = f"{run.mode}, {run.rows * TILES_PER_ROW:,} tiles of {run.what}: {WORDS.get(name, name)}"
+    if not own:
+        return not_measured(what, "the run failed")
     turns = list(zip(own, off, strict=False))
     ratio = median(_of_a_task(each) / _of_a_task(other) for each, other in turns)
     added_s = median(
         _of_a_task(each, "processor_s") - _of_a_task(other, "processor_s") for each, other in turns
     )
-    tiles = f"{run.rows * TILES_PER_ROW:,} tiles of {run.what}"
     return Figure(
-        what=f"{run.mode}, {tiles}: {WORDS.get(name, name)}",
+        what=what,
         measured=f"{median(map(_of_a_task, own)) * 1e3:.3f} ms a task, {ratio:.2f} x as long",
         against=f"off: {median(map(_of_a_task, off)) * 1e3:.3f} ms",
         ratio=added_s * 1e6,

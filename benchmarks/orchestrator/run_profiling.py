@@ -85,4 +85,5 @@ def main(how: str, mode: str, work: str, tiles: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], int(sys.argv[4]), Path(sys.argv[5]))
+    how_asked, mode_asked, work_asked, count, where = sys.argv[1:]
+    main(how_asked, mode_asked, work_asked, int(count), Path(where))

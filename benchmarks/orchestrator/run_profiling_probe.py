@@ -20,7 +20,7 @@ from batuta.cluster.frames import framed
 from batuta.cluster.graph import Plan, make_plan
 from batuta.cluster.measured import Measured
 from batuta.cluster.tasks import Delayed, Task
-from batuta.cluster.worker import JobDone, this_worker
+from batuta.cluster.worker import Account, JobDone, this_worker
 from batuta.orchestrator.profiled import BasicSink
 from batuta.profiling import probe as probing
 from batuta.profiling.probe import Probe
@@ -92,7 +92,7 @@ def message_s(times: int) -> float:
     measures = tuple(probe.end("task", probe.begin(), 1, 2) for _ in range(STEPS))
 
     def carried_s(carried: tuple[Measure, ...]) -> float:
-        done = JobDone(1, (None,), 0, 0.001, carried, Repeats())
+        done = JobDone(1, (None,), Account(0, 0.001, carried, Repeats()))
         return each_s(lambda: pickle.loads(framed(done)[_LENGTH_BYTES:]), times)  # noqa: S301 - ours
 
     return (carried_s(measures) - carried_s(())) / STEPS
