@@ -105,6 +105,16 @@ def test_a_gap_is_delay_where_some_task_could_have_run_else_starvation() -> None
     assert lost.starved_s == pytest.approx(1 + 3)
 
 
+def test_waits_within_waits_count_once() -> None:
+    made = MadeProfile(made_run(nb_workers=1, ended_s=BEGIN_S + 12))
+    made.add(Work(wall_s=1), start_s=0)
+    for start_s, waiting_s in [(6, 1), (9, 8.5), (11, 0)]:
+        made.add(Work(wall_s=1), start_s=start_s, waiting_s=waiting_s)
+    lost = figures(made).lost
+    assert lost.delayed_s == pytest.approx(5 + 2)  # up to 9, some task could have run
+    assert lost.starved_s == pytest.approx(1)
+
+
 def test_tasks_that_wait_while_all_workers_work_lose_nothing() -> None:
     lost = figures(played([Work()] * 20, workers=2)).lost
     assert lost.idle_s == pytest.approx(0)

@@ -78,6 +78,24 @@ def test_a_schedule_keeps_to_its_bounds(drawn: list[tuple[int, list[int]]], work
     assert all(before in works[task].after for before, task in itertools.pairwise(path))
 
 
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(1, 30))
+@settings(deadline=None)
+def test_the_fewest_workers_do_and_one_less_does_not(walls: list[int], workers: int) -> None:
+    chained = [Work(wall_s=wall, after=[n - 3] if n >= 3 else []) for n, wall in enumerate(walls)]
+    plan = plan_of(chained)
+    limit_s = plan.makespan_s(workers)
+    fewest = plan.fewest_workers(limit_s, len(walls))
+    assert plan.makespan_s(fewest) <= limit_s
+    assert fewest == 1 or plan.makespan_s(fewest - 1) > limit_s
+
+
+def test_a_table_that_says_that_tasks_wait_for_each_other_is_scheduled_all_the_same() -> None:
+    works = [Work(after=[1, 0]), Work(wall_s=2, after=[0])]
+    plan = plan_of(works)
+    assert plan.critical_path() == [0, 1]
+    assert plan.makespan_s(2) == 3
+
+
 def test_the_attempt_that_gave_the_result_is_what_a_schedule_counts() -> None:
     made = played([Work(wall_s=1, outcomes=["lost", "done"]), Work(wall_s=4)], workers=1)
     row = made.rows[0]

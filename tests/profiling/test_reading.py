@@ -65,6 +65,13 @@ def test_a_task_gets_the_tile_that_it_leads_to() -> None:
     assert tiles_of(joined) == [("disparity", 0, 0)] * 2 + [("disparity", 0, 1)] * 2
 
 
+def test_every_task_of_a_chain_gets_the_tile_at_its_end() -> None:
+    works = [Work(), Work(after=[0]), Work(after=[1]), Work(after=[2], tile=("dsm", 4, 2))]
+    made = played(works)
+    joined = with_tiles(made.task_table(), made.place_table())
+    assert tiles_of(joined) == [("dsm", 4, 2)] * 4
+
+
 def test_a_shared_task_gets_the_first_tile_in_the_order_of_places() -> None:
     shared = [
         Work(name="model"),
