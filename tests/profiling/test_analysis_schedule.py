@@ -78,6 +78,12 @@ def test_a_schedule_keeps_to_its_bounds(drawn: list[tuple[int, list[int]]], work
     assert all(before in works[task].after for before, task in itertools.pairwise(path))
 
 
+@pytest.mark.parametrize(("limit_s", "fewest"), [(110, 1), (30, 5), (15, 20), (11, 100)])
+def test_what_all_wait_for_is_no_work_to_share(limit_s: float, fewest: int) -> None:
+    plan = plan_of([Work(wall_s=10), *[Work(after=[0])] * 100])
+    assert plan.fewest_workers(limit_s, 101) == fewest
+
+
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(1, 30))
 @settings(deadline=None)
 def test_the_fewest_workers_do_and_one_less_does_not(walls: list[int], workers: int) -> None:
