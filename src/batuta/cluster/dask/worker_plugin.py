@@ -70,8 +70,6 @@ class BatutaPlugin(WorkerPlugin):
         _extend_path(self._options.path)
         for module in self._options.imports:
             importlib.import_module(module)
-        # What the first task would wait for; off the event loop, which answers meanwhile.
-        threading.Thread(target=importlib.import_module, args=("batuta.cluster.warm",)).start()
         if self._options.send_log:
             self._changes.enter_context(_LOGGING.changed(_logged_at(self._options.log_level)))
             self._changes.enter_context(_WARNINGS.changed(lambda _: {"captured": True}))
@@ -79,6 +77,8 @@ class BatutaPlugin(WorkerPlugin):
             self._have_sent(worker, Told.LINES, self._lines.collect)
         if self._options.measure_tasks:
             self._measure_tasks(worker)
+        # What the first task would wait for; off the event loop, which answers meanwhile.
+        threading.Thread(target=importlib.import_module, args=("batuta.cluster.warm",)).start()
         if self._options.measure_memory:
             self._repeat(_MemoryProbe(worker, self._options.run).measure, _MEASURE_EVERY_MS)
 
