@@ -63,8 +63,14 @@ def test_tasks_that_wait_for_a_disk_come_with_a_caution() -> None:
 
 
 def test_a_cluster_has_as_many_workers_as_there_is_work_for() -> None:
-    advice = advised(played(tiles(100), workers=10, mode="slurm_dask"))["workers"]
+    advice = advised(played(tiles(100), workers=40, mode="slurm_dask"))["workers"]
     assert list(advice.values) == [100]
+
+
+def test_a_run_on_ten_workers_tells_nothing_of_more_than_forty() -> None:
+    advice = advised(played(tiles(1000), workers=10, mode="slurm_dask"))["workers"]
+    assert list(advice.values) == [38]
+    assert "of more than 40, a run on 10 tells nothing" in advice.reason
 
 
 def test_the_only_process_is_advised_another_mode() -> None:

@@ -14,6 +14,9 @@ WORTH_S: Final = 1.0
 """Less to gain is no reason for a change, s."""
 SPARED: Final = 0.75
 """Fewer workers are proposed where at most this share of them does as well."""
+REACH: Final = 4
+"""On several machines, times are trusted for so many times the workers that they were taken on:
+further, what workers share (a file system, a scheduler) is another."""
 ON_ONE_MACHINE: Final = frozenset({"sequential", "multiprocessing", "auto", "local_dask"})
 _WITH_KEY: Final = frozenset({"multiprocessing", "local_dask", "pbs_dask", "slurm_dask"})
 
@@ -31,7 +34,8 @@ def advise_workers(run: RunInfo, plan: Plan, workers: int, needs: WorkerNeeds) -
     """Propose the fewest workers that are within 10 % of the best that can be reached.
 
     Times are simulated with the durations measured. On one machine, what can be reached is
-    limited by its cores and its memory; elsewhere by the longest chain of tasks alone.
+    limited by its cores and its memory; elsewhere by the longest chain of tasks, and by four
+    times the workers of this run.
 
     Parameters
     ----------
@@ -64,7 +68,8 @@ def advise_workers(run: RunInfo, plan: Plan, workers: int, needs: WorkerNeeds) -
 def _most_workers(run: RunInfo, plan: Plan, workers: int, needs: WorkerNeeds) -> tuple[int, str]:
     """How many workers can be had, and what limits them; what was run can be had."""
     if run.mode not in ON_ONE_MACHINE:
-        return max(1, len(plan)), ""
+        most = max(workers, min(len(plan), REACH * workers))
+        return most, f"; of more than {REACH * workers:,}, a run on {workers:,} tells nothing"
     by_cores = max(1, int(run.cores / max(1.0, needs.cores)))
     by_ram = max(1, run.ram_bytes // max(1, needs.peak_bytes))
     if by_ram < by_cores:
