@@ -133,7 +133,7 @@ def test_profiling_is_checked() -> None:
         "profiling: 'cprofile' given, a table of keys expected"
     ]
     assert problems({"mode": "auto", "profiling": {"loops": 2, "scope": "tile"}}) == [
-        "profiling.loops: 2 given, a whole number of at least 5 expected",
+        "profiling.loops: 2 given, a whole number of at least 7 expected",
         "profiling.scope: 'tile' given, one of worker, task expected",
     ]
 

@@ -61,11 +61,11 @@ def test_the_bounds_are_those_of_sen() -> None:
 
 
 def test_few_repetitions_of_many_tasks_tell_a_leak_together() -> None:
-    alone = fitted([100.0, 101.0, 102.0, 103.0])
-    together = fitted(*([float(base + n) for n in range(4)] for base in (100, 900, 400, 200)))
+    alone = fitted([100e4, 101e4, 102e4, 103e4])
+    together = fitted(*([1e4 * (base + n) for n in range(4)] for base in (100, 900, 400, 200)))
     assert not alone.leaks
     assert together.leaks
-    assert together.slope_bytes == 1
+    assert together.slope_bytes == 1e4
     assert together.tasks == 4
 
 
@@ -79,7 +79,7 @@ def test_too_few_repetitions_tell_nothing(loops: int) -> None:
 def test_leaks_come_first_with_the_lines_that_memray_saw() -> None:
     made = MadeProfile()
     made.add_loops("read", [5.0] * 10)
-    made.add_loops("match", [5.0 + n for n in range(10)], task=1)
+    made.add_loops("match", [5.0 + 1e4 * n for n in range(10)], task=1)
     for task, size in enumerate([900, 1000, 1100]):
         made.leaks.append(LeakRow(task, "match", "w", "match.py", 12, "cost", size))
         made.leaks.append(LeakRow(task, "match", "w", "match.py", 40, "merge", 10))

@@ -7,6 +7,7 @@ import typer
 
 from batuta.cli import memory
 from batuta.cli.output import AsJson, print_json
+from batuta.profiling.layout import FOLDER
 
 Folder = Annotated[
     Path, typer.Argument(help="The output folder of a run, or its folder `profile`.")
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
 def show(directory: Folder, *, html: Html = None, as_json: AsJson = False) -> None:
     """Show the profile of a run: one that has ended, goes on, or was killed."""
     # pandas and Arrow take half a second to import: other commands do without.
+    from batuta.profiling.merging import mode_report  # noqa: PLC0415
     from batuta.profiling.reading import read_profile  # noqa: PLC0415
     from batuta.profiling.report.document import profile_document  # noqa: PLC0415
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
@@ -34,7 +36,8 @@ def show(directory: Folder, *, html: Html = None, as_json: AsJson = False) -> No
     if html is not None:
         from batuta.profiling.report.page import profile_page  # noqa: PLC0415  needs bokeh
 
-        html.write_text(profile_page(profile), encoding="utf-8")
+        modes = mode_report(profile.folder / FOLDER)
+        html.write_text(profile_page(profile, modes), encoding="utf-8")
     if as_json:
         print_json(profile_document(profile))
     else:

@@ -41,7 +41,7 @@ class ProfilingConfig(BaseModel):
     mode: Literal["cars_profiling", "cprofile", "memray"] = "cars_profiling"
     loop_testing: StrictBool = False
     """Whether each task runs several times, to see whether its worker grows."""
-    loops: Annotated[StrictInt, Field(ge=5), Expected("a whole number of at least 5")] = 10
+    loops: Annotated[StrictInt, Field(ge=7), Expected("a whole number of at least 7")] = 10
     """How many times, with `loop_testing`; a slope through fewer points says nothing."""
     scope: Literal["worker", "task"] = "worker"
     """Whether `cprofile` and `memray` have a file for each worker, or for each task."""

@@ -238,7 +238,7 @@ def write_reports(folder: Path) -> None:
     from batuta.profiling.reading import read_profile  # noqa: PLC0415 - takes pandas and Arrow
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
 
-    merge(folder / FOLDER)
+    modes = merge(folder / FOLDER)
     profile = read_profile(folder)
     (folder / SUMMARY_TEXT).write_text(profile_text(profile), encoding="utf-8")
     try:
@@ -246,4 +246,4 @@ def write_reports(folder: Path) -> None:
     except ImportError as error:
         LOG.warning("no %s: %s", SUMMARY_HTML, error)
         return
-    (folder / SUMMARY_HTML).write_text(profile_page(profile), encoding="utf-8")
+    (folder / SUMMARY_HTML).write_text(profile_page(profile, modes), encoding="utf-8")

@@ -14,6 +14,10 @@ _Z: Final = 1.959964
 """Standard deviations on each side of 95 %."""
 
 
+NOISE_BYTES: Final = 8192
+"""Growth per repetition that says nothing: memory comes in pages, and heaps settle."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LeakingLine:
     """A line that allocates what is never freed, as memray saw it."""
@@ -45,7 +49,7 @@ class LoopGrowth:
     @property
     def leaks(self) -> bool:
         """Whether its growth is clear of noise."""
-        return self.low_bytes is not None and self.low_bytes > 0
+        return self.low_bytes is not None and self.low_bytes > NOISE_BYTES
 
 
 def loop_growth(loops: pa.Table, leaks: pa.Table) -> tuple[LoopGrowth, ...]:

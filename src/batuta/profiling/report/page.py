@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.words import bytes_text, counted, seconds_text, share_text
+from batuta.profiling.modes import ModeReport
 from batuta.profiling.reading import Profile
 from batuta.profiling.report import rows
 from batuta.profiling.report.headline import losses, state_line, title, what_took_it
@@ -39,6 +40,7 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 _MOST_ROWS: Final = 200
 _MOST_TILES: Final = 10
 _MOST_GRIDS: Final = 8
+_MOST_FUNCTIONS: Final = 25
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,11 @@ class _Charts:
         )
 
 
-def profile_page(profile: Profile) -> str:
-    """Draw a profile as one HTML page."""
+_NO_MODES: Final = ModeReport()
+
+
+def profile_page(profile: Profile, modes: ModeReport = _NO_MODES) -> str:
+    """Draw a profile as one HTML page, with what profilers found."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -94,10 +99,10 @@ def profile_page(profile: Profile) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(_content(profile))
+    return environment.get_template("page.html").render(_content(profile, modes))
 
 
-def _content(profile: Profile) -> dict[str, Any]:
+def _content(profile: Profile, modes: ModeReport) -> dict[str, Any]:
     figures, charts = profile.figures, _Charts()
     timeline = timeline_chart(figures)
     return {
@@ -106,7 +111,7 @@ def _content(profile: Profile) -> dict[str, Any]:
         "failed": figures.run.error is not None,
         "about": _about(profile),
         "sentences": what_took_it(figures),
-        "notes": figures.run.notes,
+        "notes": (*figures.run.notes, *modes.notes),
         "facts": tuple(_facts(figures)),
         "parts": tuple(_parts(figures)),
         "keys": tuple(_keys(figures)),
@@ -125,7 +130,10 @@ def _content(profile: Profile) -> dict[str, Any]:
         "attempts": rows.attempt_rows(figures, _MOST_ROWS),
         "loops": rows.loop_rows(figures, _MOST_ROWS),
         "lines": rows.line_rows(figures, _MOST_ROWS),
+        "functions": rows.function_rows(modes, _MOST_FUNCTIONS),
+        "held": rows.held_rows(modes, _MOST_FUNCTIONS),
         "tables": _tables(figures),
+        "folder": str(profile.folder),
         "version": figures.run.version,
         "charts": charts.document(),
         "library": Resources(mode="inline", components=["bokeh"]).render_js(),

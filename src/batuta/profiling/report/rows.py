@@ -8,6 +8,7 @@ from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.lanes import LaneFigures
 from batuta.profiling.analysis.schedule import Step
 from batuta.profiling.analysis.words import bytes_text, counted, seconds_text, share_text
+from batuta.profiling.modes import ModeReport
 from batuta.profiling.report.headline import losses
 from batuta.profiling.run_info import TileMishap
 
@@ -214,6 +215,38 @@ def line_rows(figures: Figures, most: int) -> Rows:
     ]
     columns = ("line that leaks", "function", "task", "kept by each repetition")
     return cut(rows, columns, most, left=3)
+
+
+def function_rows(modes: ModeReport, most: int) -> Rows:
+    """The functions with most time of their own, in all tasks; none without cprofile."""
+    functions = modes.times[0].by_own if modes.times else ()
+    rows = [
+        (
+            each.function,
+            f"{each.file}:{each.line}",
+            f"{each.calls:,}",
+            seconds_text(each.own_s),
+            seconds_text(each.total_s),
+        )
+        for each in functions
+    ]
+    return cut(
+        rows, ("function", "where", "calls", "own time", "with what it called"), most, left=2
+    )
+
+
+def held_rows(modes: ModeReport, most: int) -> Rows:
+    """The lines that held most at the peak of a worker or a task; none without memray."""
+    rows = [
+        (
+            f"{each.line.file}:{each.line.line}",
+            each.line.function,
+            bytes_text(each.held_bytes),
+            f"{each.allocations:,}",
+        )
+        for each in modes.lines
+    ]
+    return cut(rows, ("line", "function", "held at most", "blocks"), most, left=2)
 
 
 def _key(tile: TileMishap) -> tuple[str, int, int]:

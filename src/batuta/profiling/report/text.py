@@ -7,6 +7,7 @@ from typing import Final
 
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.words import seconds_text, share_text
+from batuta.profiling.layout import CPROFILE_TEXT, CPROFILE_WHOLE, FOLDER, MEMRAY_TEXT
 from batuta.profiling.reading import Profile
 from batuta.profiling.report import rows
 from batuta.profiling.report.headline import losses, state_line, title, what_took_it
@@ -34,9 +35,19 @@ def profile_text(profile: Profile) -> str:
         _table("Tiles retried or failed", rows.mishap_rows(figures, _MISHAPS)),
         _table("Attempts without a result", rows.attempt_rows(figures, _MISHAPS)),
         _table("Repeated tasks", rows.loop_rows(figures, _NAMES)),
+        _elsewhere(profile),
         _table("", rows.line_rows(figures, _NAMES)),
     )
     return "\n".join(line for section in sections for line in section) + "\n"
+
+
+def _elsewhere(profile: Profile) -> Iterator[str]:
+    """Say where the rest is."""
+    inside = profile.folder / FOLDER
+    if (inside / CPROFILE_TEXT).exists():
+        yield from ("", f"Functions: {inside / CPROFILE_TEXT}; all of them: {CPROFILE_WHOLE}")
+    if (inside / MEMRAY_TEXT).exists():
+        yield from ("", f"Who held the memory: {inside / MEMRAY_TEXT}")
 
 
 def _head(profile: Profile) -> Iterator[str]:

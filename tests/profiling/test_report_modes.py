@@ -1,0 +1,50 @@
+"""What profilers found is in the reports: functions, and lines that hold memory."""
+
+from pathlib import Path
+
+from batuta.profiling.blame import Line
+from batuta.profiling.layout import CPROFILE_TEXT, FOLDER, MEMRAY_TEXT
+from batuta.profiling.modes import FunctionTime, LineBytes, ModeReport, Times
+from batuta.profiling.reading import read_profile
+from batuta.profiling.report.page import profile_page
+from batuta.profiling.report.rows import function_rows, held_rows
+from batuta.profiling.report.text import profile_text
+from tests.profiling.made import MadeProfile
+
+SLOPE = FunctionTime("slope<b>", "relief.py", 12, 3_000, 1.5, 2.5)
+FOUND = ModeReport(
+    times=(Times(None, 2, 9.0, (), (SLOPE,)),),
+    lines=(LineBytes(Line("relief.py", 40, "shade"), 120_000_000, 7),),
+    notes=("half.bin cannot be read",),
+)
+
+
+def test_functions_come_with_their_own_time_and_that_of_what_they_called() -> None:
+    found = function_rows(FOUND, 5)
+    assert found.rows == (("slope<b>", "relief.py:12", "3,000", "1.50 s", "2.50 s"),)
+    assert not function_rows(ModeReport(), 5)
+
+
+def test_lines_come_with_what_they_held() -> None:
+    found = held_rows(FOUND, 5)
+    assert found.rows == (("relief.py:40", "shade", "120 MB", "7"),)
+    assert not held_rows(ModeReport(), 5)
+
+
+def test_the_page_shows_them_with_what_could_not_be_read(tmp_path: Path) -> None:
+    made = MadeProfile()
+    made.write(tmp_path)
+    page = profile_page(read_profile(tmp_path), FOUND)
+    assert "slope&lt;b&gt;" in page
+    assert "relief.py:40" in page
+    assert "half.bin cannot be read" in page
+    assert 'id="functions"' not in profile_page(read_profile(tmp_path))
+
+
+def test_the_text_says_where_they_are(tmp_path: Path) -> None:
+    MadeProfile().write(tmp_path)
+    for name in (CPROFILE_TEXT, MEMRAY_TEXT):
+        (tmp_path / FOLDER / name).touch()
+    text = profile_text(read_profile(tmp_path))
+    assert f"Functions: {tmp_path / FOLDER / CPROFILE_TEXT}" in text
+    assert f"Who held the memory: {tmp_path / FOLDER / MEMRAY_TEXT}" in text
