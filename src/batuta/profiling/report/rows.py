@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Final
 
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.lanes import LaneFigures
@@ -11,6 +12,10 @@ from batuta.profiling.analysis.words import bytes_text, counted, seconds_text, s
 from batuta.profiling.modes import ModeReport
 from batuta.profiling.report.headline import losses
 from batuta.profiling.run_info import TileMishap
+
+
+_BUILT_IN: Final = "~"
+"""The file of functions that are not in Python, as `pstats` names it."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +228,7 @@ def function_rows(modes: ModeReport, most: int) -> Rows:
     rows = [
         (
             each.function,
-            f"{each.file}:{each.line}",
+            "" if each.file == _BUILT_IN else f"{each.file}:{each.line}",
             f"{each.calls:,}",
             seconds_text(each.own_s),
             seconds_text(each.total_s),
