@@ -13,7 +13,6 @@ from batuta.profiling.modes import ModeReport
 from batuta.profiling.report.headline import losses
 from batuta.profiling.run_info import TileMishap
 
-
 _BUILT_IN: Final = "~"
 """The file of functions that are not in Python, as `pstats` names it."""
 
