@@ -8,7 +8,6 @@ import cProfile
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -18,6 +17,7 @@ from batuta.profiling.layout import CPROFILE_FOLDER
 from batuta.profiling.looking import Look, process_stem, run, task_stem
 from batuta.profiling.options import Scope
 from batuta.profiling.rows import WorkerId
+from batuta.profiling.unseen import Unseen
 
 DELIVER_EVERY_S: Final = 2.0
 """At most: what a worker that is killed lacks. A profile of thousands of functions takes some tens
@@ -52,7 +52,7 @@ class CProfileLens:
         self._seen = False
         """Whether something was added since the last delivery."""
         self._delivered_s = time.monotonic()
-        self._unseen: Counter[str] = Counter()
+        self._unseen = Unseen(CPROFILE_FOLDER, self._stem, deliver)
         self._profile_themselves: set[str] = set()
 
     @contextmanager
@@ -81,8 +81,8 @@ class CProfileLens:
             profile.disable()
             self._seen = True
             if replaced:
-                self._unseen[f"{task.name} profiles itself: in part"] += 1
-        self._unseen[f"{task.name} profiles itself: run again without"] += 1
+                self._unseen.add(f"{task.name} profiles itself: in part")
+        self._unseen.add(f"{task.name} profiles itself: run again without")
         return run(opened)
 
     def _began(self, profile: cProfile.Profile, task: CallLabel) -> bool:
@@ -94,7 +94,7 @@ class CProfileLens:
         except ValueError as error:
             if _IN_USE not in str(error):
                 raise
-        self._unseen[f"{task.name} ran under another profiler: not at all"] += 1
+        self._unseen.add(f"{task.name} ran under another profiler: not at all")
         return False
 
     def rest(self) -> None:
@@ -106,11 +106,7 @@ class CProfileLens:
         """Deliver the profile of the process, and what was not seen."""
         if self._of_process is not None:
             self._hand_over(self._of_process, self._stem)
-        if self._unseen and os.getpid() == self._pid:
-            path = self._deliver.draft(CPROFILE_FOLDER, f"{self._stem}.txt")
-            lines = [f"{what} ({count} times)\n" for what, count in self._unseen.items()]
-            path.write_text("".join(lines), encoding="utf-8")
-            self._deliver.file(CPROFILE_FOLDER, f"{self._stem}.txt", path)
+        self._unseen.tell()
 
     def _hand_over(self, profile: cProfile.Profile, stem: str) -> None:
         if not self._seen or os.getpid() != self._pid:  # the task forked, and its child is here

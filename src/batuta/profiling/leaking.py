@@ -19,10 +19,11 @@ from batuta.profiling import loops
 from batuta.profiling.blame import Blame, Frame, Line
 from batuta.profiling.calls import CallLabel, Deliver, OpenCall
 from batuta.profiling.layout import MEMRAY_FOLDER
-from batuta.profiling.looking import run, task_stem
+from batuta.profiling.looking import process_stem, run, task_stem
 from batuta.profiling.loops import Repetitions, older_objects_left_alone
-from batuta.profiling.memraying import begin_tracking
+from batuta.profiling.memraying import MemrayFailedError, begin_tracking
 from batuta.profiling.rows import LeakRow, WorkerId
+from batuta.profiling.unseen import Unseen
 
 _LEAST_BYTES: Final = 256
 """What grows less in a repetition is not told."""
@@ -51,6 +52,7 @@ class LeakCaller:
         self._times = times
         self._worker = worker.name
         self._deliver = deliver
+        self._unseen = Unseen(MEMRAY_FOLDER, process_stem(worker), deliver)
 
     def call(self, task: CallLabel, opened: OpenCall) -> Any:
         """Run a task, and give its last value or raise what a repetition raises."""
@@ -60,20 +62,25 @@ class LeakCaller:
         alone = looked_at if looked_at < 3 else min(_MOST_ALONE, looked_at // 2)
         together = looked_at - alone
         try:
-            with older_objects_left_alone():
-                repetitions.run_and_drop(run, 1)
-                apart = [self._survivors(repetitions, function, 1) for _ in range(alone)]
-                at_once = self._survivors(repetitions, function, together) if together else None
-            self._deliver.leaks(self._rows(task, leaking_lines(apart, at_once, together)))
+            try:
+                with older_objects_left_alone():
+                    repetitions.run_and_drop(run, 1)
+                    apart = [self._survivors(repetitions, function, 1) for _ in range(alone)]
+                    at_once = self._survivors(repetitions, function, together) if together else None
+                self._deliver.leaks(self._rows(task, leaking_lines(apart, at_once, together)))
+            except MemrayFailedError as error:
+                self._unseen.add(f"{task.name} was not seen: {error}")
             return repetitions.run(run)
         finally:
             self._deliver.loops(repetitions.rows)
 
     def rest(self) -> None:
-        """Nothing is kept."""
+        """Tell what could not be seen."""
+        self._unseen.tell()
 
     def flush(self) -> None:
-        """Nothing is kept."""
+        """Tell what could not be seen."""
+        self._unseen.tell()
 
     def _survivors(
         self, repetitions: Repetitions, function: Callable[..., Any], times: int

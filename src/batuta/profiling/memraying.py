@@ -6,6 +6,7 @@ It is written as they are made, so that a worker that is killed for its memory l
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from batuta.profiling.layout import ARROW_POOL, MEMRAY_FOLDER
 from batuta.profiling.looking import Look, process_stem, run, task_stem
 from batuta.profiling.options import Scope
 from batuta.profiling.rows import WorkerId
+from batuta.profiling.unseen import Unseen
 
 _IN_USE: Final = "No more than one Tracker"
 """What memray says to a second one of a process."""
@@ -53,16 +55,29 @@ def begin_tracking(path: Path, *, exact: bool = False, small: bool = False) -> T
     )
     try:
         tracker.__enter__()
-    except RuntimeError as error:
+    except (RuntimeError, SystemError, AssertionError) as error:
         del tracker  # it ends its file
         path.unlink(missing_ok=True)
         if _IN_USE not in str(error):
-            raise
+            _undo_half_begun()
+            raise MemrayFailedError(f"memray could not begin: {error}") from error
         raise BatutaError(
             "profiling: memray tracks this process already: no profiling under `memray run` and"
             " `batuta profile memory-all`, and none of its trackers in the program"
         ) from None
     return tracker
+
+
+class MemrayFailedError(BatutaError):
+    """memray could not begin: it looks at what all threads do, and sometimes stumbles over one."""
+
+
+def _undo_half_begun() -> None:
+    """Take back what memray did to threads before it failed; or it could never begin again."""
+    for name in ("_name", "_ident"):
+        if name in vars(threading.Thread):
+            delattr(threading.Thread, name)
+    threading.setprofile(None)
 
 
 class _Tracked(NamedTuple):
@@ -98,6 +113,7 @@ class MemrayLens:
         self._open: _Tracked | None = None
         self._pid = os.getpid()
         self._track_themselves: set[str] = set()
+        self._unseen = Unseen(MEMRAY_FOLDER, self._stem, deliver)
         os.environ.setdefault(ARROW_POOL, "system")
 
     @contextmanager
@@ -114,7 +130,11 @@ class MemrayLens:
             self._close()
             return run(opened)
         if self._open is None:
-            self._open = self._begin(task)
+            try:
+                self._open = self._begin(task)
+            except MemrayFailedError as error:
+                self._unseen.add(f"{task.name} was not seen: {error}")
+                return run(opened)
         try:
             return run(opened)
         except RuntimeError as error:
@@ -134,11 +154,13 @@ class MemrayLens:
 
     def rest(self) -> None:
         """Go on: a process that may be killed has its file where it belongs."""
+        self._unseen.tell()
 
     def flush(self) -> None:
         """Deliver what was taken; a file that is where it belongs goes on."""
         if self._open is not None and not self._open.in_place:
             self._close()
+        self._unseen.tell()
 
     def _close(self) -> None:
         if self._open is None or os.getpid() != self._pid:  # the task forked, its child is here

@@ -10,6 +10,7 @@ from memray import FileReader
 from batuta.profiling.blame import Blame, Line
 from batuta.profiling.delivery import UNFINISHED
 from batuta.profiling.modes import LineBytes, Peak
+from batuta.profiling.unseen import read_unseen
 
 MOST_LINES: Final = 20
 LEAST_SHARE: Final = 0.01
@@ -75,7 +76,7 @@ def read_peaks(
                 peaks.append(peak)
             else:
                 notes.append(f"{path.name} holds nothing: its worker ended before it wrote")
-    return tuple(sorted(peaks, key=lambda peak: -peak.peak_bytes)), tuple(notes)
+    return tuple(sorted(peaks, key=lambda peak: -peak.peak_bytes)), (*notes, *read_unseen(folder))
 
 
 def _size(path: Path) -> int:

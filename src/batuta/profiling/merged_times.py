@@ -3,13 +3,13 @@
 import marshal
 import pstats
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from batuta.profiling.delivery import UNFINISHED
 from batuta.profiling.modes import FunctionTime, Times
+from batuta.profiling.unseen import read_unseen
 
 MOST_FUNCTIONS: Final = 40
 _TASK_FILE: Final = re.compile(r"\d+-(?P<task>.+)-\d+")
@@ -48,7 +48,7 @@ def read_times(folder: Path, whole: Path | None) -> tuple[tuple[Times, ...], tup
         f"{path.name} is not whole: its worker ended while it was written"
         for path in sorted(folder.glob(f"*{UNFINISHED}"))
     ]
-    return _times(sums, whole), (*notes, *_unseen(folder))
+    return _times(sums, whole), (*notes, *read_unseen(folder))
 
 
 class _Sum:
@@ -115,11 +115,3 @@ def _summed(task: str | None, one: _Sum) -> Times:
 
 def _most(functions: Sequence[FunctionTime], of: str) -> tuple[FunctionTime, ...]:
     return tuple(sorted(functions, key=lambda each: -getattr(each, of))[:MOST_FUNCTIONS])
-
-
-def _unseen(folder: Path) -> list[str]:
-    """Sum up what the profilers of workers could not see."""
-    counts: Counter[str] = Counter()
-    for path in sorted(folder.glob("*.txt")):
-        counts.update(path.read_text(encoding="utf-8").splitlines())
-    return [what if count == 1 else f"{what}, in {count} workers" for what, count in counts.items()]
