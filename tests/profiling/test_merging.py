@@ -259,7 +259,7 @@ def made(cluster: dict[str, Any], output: Path, **profiling: Any) -> ModeReport:
 def test_a_leak_is_named_by_its_line_whatever_the_mode(
     tmp_path: Path, cluster: dict[str, Any]
 ) -> None:
-    report = made(cluster, tmp_path, mode="memray", loop_testing=True, loops=6)
+    report = made(cluster, tmp_path, mode="memray", loop_testing=True, loops=7)
     (leak,) = report.leaks
     line = Line(repeated.__file__, line_of(repeated.leaks, "the leak"), "leaks")
     assert (leak.task, leak.line, leak.tasks) == ("leaks", line, 2)
