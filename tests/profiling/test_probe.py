@@ -1,9 +1,11 @@
 """What one task takes, measured in the process that runs it."""
 
+import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,3 +167,45 @@ def test_where_peaks_cannot_be_reset_they_only_grow(monkeypatch: pytest.MonkeyPa
     peak = looked.look().peak
     looked.reset()
     assert looked.look().peak >= peak - 10 * MB
+
+
+def test_a_task_that_closes_all_files_is_measured_and_its_own_files_are_left_alone(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "closing.py"
+    program.write_text(CLOSING)
+    found = subprocess.run(
+        [sys.executable, str(program), str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    assert found.stdout == "measured\n"
+    assert [path.read_text() for path in sorted(tmp_path.glob("own-*"))] == ["mine"] * 40
+
+
+CLOSING = """
+import os, sys, time
+from batuta.profiling.probe import LOOK_AFTER_S, Probe
+probe = Probe(private=True)
+begun = probe.begin()
+os.closerange(3, 100)
+own = [os.open(f"{sys.argv[1]}/own-{n}", os.O_RDWR | os.O_CREAT) for n in range(40)]
+for each in own:
+    os.write(each, b"mine")
+time.sleep(2 * LOOK_AFTER_S)
+measure = probe.end("closing", begun)
+assert measure.peak_bytes > 1_000_000, measure
+os.write(1, b"measured\\n")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_after_a_fork_memory_is_that_of_the_child() -> None:
+    looked = LinuxMemory(private=True)
+    held = np.ones(150 * MB, dtype=np.uint8)
+    read, write = os.pipe()
+    if os.fork() == 0:
+        del held
+        os.write(write, str(looked.look().now).encode())
+        os._exit(0)
+    os.wait()
+    assert int(os.read(read, 100)) < looked.look().now - 100 * MB
+    assert held[-1]

@@ -41,31 +41,55 @@ class LinuxMemory:
 
     def __init__(self, *, private: bool) -> None:
         self._private = private
-        self._pid = 0
-        self._status = self._clear_refs = -1
-        self._open()
-
-    def _open(self) -> None:
-        """Open the files of this process: those of the one that it was forked from tell of that."""
-        self._pid = os.getpid()
-        self._status = os.open(_STATUS, os.O_RDONLY)
-        self._clear_refs = -1
+        self._status = _OwnFile(_STATUS, os.O_RDONLY)
+        self._clear_refs: _OwnFile | None = None
         with contextlib.suppress(OSError):  # some containers have it read-only: peaks only grow
-            self._clear_refs = os.open(_CLEAR_REFS, os.O_WRONLY)
+            self._clear_refs = _OwnFile(_CLEAR_REFS, os.O_WRONLY)
 
     def look(self) -> Held:
         """Tell what it holds, and the most that it held."""
-        text = os.pread(self._status, _STATUS_BYTES, 0)
+        text = os.pread(self._status.descriptor(), _STATUS_BYTES, 0)
         shared = _kb(text, b"RssFile:") + _kb(text, b"RssShmem:") if self._private else 0
         now = _kb(text, b"VmRSS:") - shared
         return Held(now * _KB, max(now, _kb(text, b"VmHWM:") - shared) * _KB)
 
     def reset(self) -> None:
         """Begin a new peak."""
-        if self._pid != os.getpid():
+        if self._clear_refs is not None:
+            os.write(self._clear_refs.descriptor(), _RESET_PEAK)
+
+
+class _OwnFile:
+    """A file about this process that is held open: opening it each time costs more than reading.
+
+    Tasks may close what is not theirs, and fork: before each use it is made sure that the
+    descriptor is still that of the file, and the file that of this process. What took its place
+    is neither read nor written to.
+    """
+
+    def __init__(self, path: str, flags: int) -> None:
+        self._path = path
+        self._flags = flags
+        self._open()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        self._descriptor = os.open(self._path, self._flags | os.O_CLOEXEC)
+        self._identity = self._found()
+
+    def _found(self) -> tuple[int, int]:
+        found = os.fstat(self._descriptor)
+        return found.st_dev, found.st_ino
+
+    def descriptor(self) -> int:
+        """Give its descriptor."""
+        try:
+            ours = self._found() == self._identity and os.getpid() == self._pid
+        except OSError:  # closed
+            ours = False
+        if not ours:
             self._open()
-        if self._clear_refs >= 0:
-            os.write(self._clear_refs, _RESET_PEAK)
+        return self._descriptor
 
 
 def _kb(text: bytes, name: bytes) -> int:
