@@ -133,6 +133,19 @@ def test_memory_is_not_looked_at_after_each_short_task(monkeypatch: pytest.Monke
     assert counted.looks == 2
 
 
+def test_memory_that_cannot_be_looked_at_fails_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Blind(CountedMemory):
+        def reset(self) -> None:
+            if self.looks > 1:
+                raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(probe, "memory_of_this_process", lambda *, private: Blind())  # noqa: ARG005
+    measured = Probe(private=True)
+    begun = measured.begin()
+    time.sleep(2 * probe.LOOK_AFTER_S)
+    assert measured.end("blind", begun).peak_bytes == 1
+
+
 def test_bytes_are_those_that_are_told() -> None:
     measured = Probe(private=True)
     found = measured.end("bytes", measured.begin(), 10, 20)

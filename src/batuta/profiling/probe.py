@@ -1,5 +1,6 @@
 """Measures what a task takes, in the process that runs it."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -75,9 +76,7 @@ class Probe:
         peak = self._held_bytes
         if wall_s >= LOOK_AFTER_S or now_s - self._looked_s >= LOOK_EVERY_S:
             self._looked_s = now_s
-            self._held_bytes, peak = self._memory.look()
-            if self._alone:
-                self._memory.reset()
+            peak = self._look()
         return Measure(
             name,
             begun.start_s,
@@ -88,3 +87,14 @@ class Probe:
             bytes_in,
             bytes_out,
         )
+
+    def _look(self) -> int:
+        """Look at the memory; give its peak."""
+        # A task may have taken every file that a process can open: its result counts, its memory
+        # is not known.
+        with contextlib.suppress(OSError):
+            self._held_bytes, peak = self._memory.look()
+            if self._alone:
+                self._memory.reset()
+            return peak
+        return self._held_bytes
