@@ -135,11 +135,14 @@ def test_memory_is_not_looked_at_after_each_short_task(monkeypatch: pytest.Monke
 
 def test_memory_that_cannot_be_looked_at_fails_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
     class Blind(CountedMemory):
+        def __init__(self, *, private: bool) -> None:  # noqa: ARG002 - as it is called
+            super().__init__()
+
         def reset(self) -> None:
             if self.looks > 1:
                 raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(probe, "memory_of_this_process", lambda *, private: Blind())  # noqa: ARG005
+    monkeypatch.setattr(probe, "memory_of_this_process", Blind)
     measured = Probe(private=True)
     begun = measured.begin()
     time.sleep(2 * probe.LOOK_AFTER_S)
