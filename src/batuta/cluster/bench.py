@@ -116,6 +116,8 @@ class Bench:
     def _makers_of(self, value: Any) -> Iterator[int]:
         """Walk the numbers of the tasks that gave what is in a value, each once."""
         seen: set[int] = set()
+        entered: dict[int, Any] = {}
+        """Lists and such, each once: one may hold itself, or be in many places."""
         waiting = [iter((value,))]
         while waiting:
             for item in waiting[-1]:
@@ -123,9 +125,12 @@ class Bench:
                 if number is not None and number not in seen:
                     seen.add(number)
                     yield number
-                elif number is None and (inside := content_of(item)) is not None:
-                    waiting.append(inside)
-                    break
+                elif number is None and id(item) not in entered:
+                    inside = content_of(item)
+                    if inside is not None:
+                        entered[id(item)] = item
+                        waiting.append(inside)
+                        break
             else:
                 waiting.pop()
 

@@ -5,6 +5,7 @@ import traceback
 from typing import NamedTuple
 
 from batuta.cluster.errors import ClusterError, TaskFailedError
+from batuta.profiling.written import writable
 
 
 class Raised(NamedTuple):
@@ -42,9 +43,12 @@ def failed_task(function: str, reason: str, cause: BaseException) -> TaskFailedE
 
 
 def describe(error: BaseException) -> str:
-    """Say in one line what an exception is."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    """Say in one line what an exception is, in a text that can be written anywhere."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - a class of the user's may raise anything here
+        text = ""
+    return writable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def _pickled(error: BaseException) -> bytes | None:

@@ -55,7 +55,7 @@ class SequentialCluster:
         self._bench = Bench(
             self.measured,
             None if profiled is None else profiled.options(),
-            Path(out_dir or "") / PROFILE_FOLDER,
+            Path(out_dir or "").absolute() / PROFILE_FOLDER,
         )
         # Programs size their tiles from it, whatever the mode.
         self.checked_conf_cluster: dict[str, Any] = {

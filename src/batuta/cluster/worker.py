@@ -243,7 +243,7 @@ def _end_with(parent: int) -> None:
 
 
 def _log_to(path: Path, level: int) -> None:
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True, errors="backslashreplace")
     handler.setFormatter(_TileFormatter(LOG_FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [handler]

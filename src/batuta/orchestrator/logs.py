@@ -45,7 +45,9 @@ class MainLog:
         if not self._logger.hasHandlers():
             self._handlers.append(Screen())
         if out_dir is not None:
-            to_file = _LogFile(out_dir / FILE_NAME, encoding="utf-8", delay=True)
+            to_file = _LogFile(
+                out_dir / FILE_NAME, encoding="utf-8", delay=True, errors="backslashreplace"
+            )
             to_file.setFormatter(logging.Formatter(LOG_FORMAT))
             self._handlers.append(to_file)
         if self._level == logging.NOTSET:

@@ -1,8 +1,8 @@
 """The profile of an orchestrator: from its first task to its summary."""
 
+import contextlib
 import json
 import logging
-import shutil
 import socket
 import threading
 import time
@@ -19,6 +19,7 @@ from batuta.cluster.contract import MeasuresTasks
 from batuta.cluster.measured import TaskSink
 from batuta.cluster.raised import describe
 from batuta.cluster.resources import MB, available_ram_bytes, usable_cores
+from batuta.datasets.durable import remove
 from batuta.datasets.grid import largest_tile
 from batuta.errors import ConfigurationError
 from batuta.orchestrator.events import (
@@ -31,7 +32,7 @@ from batuta.orchestrator.events import (
 )
 from batuta.orchestrator.registry import Registered
 from batuta.profiling.basic import BasicSummary
-from batuta.profiling.layout import FOLDER, SUMMARY_HTML, SUMMARY_TEXT
+from batuta.profiling.layout import FOLDER, OURS, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
 from batuta.profiling.recorder import Recorder
 from batuta.profiling.report.basic import basic_text
 from batuta.profiling.rows import Repeats, TaskRow
@@ -86,7 +87,7 @@ class RunProfile:
 
     def __init__(self, config: CommonConfig, folder: Path | None) -> None:
         self._config = config
-        self._folder = folder
+        self._folder = folder = None if folder is None else folder.absolute()
         self._began_s = time.time()
         self._error: str | None = None
         self._grids: dict[str, GridInfo] = {}
@@ -98,7 +99,9 @@ class RunProfile:
         self._recorder: Recorder | None = None
         if folder is None:
             return
-        (folder / SUMMARY_HTML).unlink(missing_ok=True)  # of an earlier run
+        for name in (SUMMARY_TEXT, SUMMARY_HTML):  # of an earlier run
+            with contextlib.suppress(OSError):  # who may not write will hear of it at the end
+                (folder / name).unlink(missing_ok=True)
         if config.profiling is None:
             self._basic = BasicSink()
         else:
@@ -196,16 +199,23 @@ class RunProfile:
 def _fresh_folder(folder: Path, *, resume: bool) -> Path:
     """Make the folder of a profile; a run that is resumed keeps that of the one before beside."""
     inside = folder / FOLDER
-    if inside.exists():
-        if resume:
-            number = 1
-            while (aside := folder / f"{FOLDER}-{number}").exists():
-                number += 1
-            inside.rename(aside)
-        else:
-            shutil.rmtree(inside)
-    inside.mkdir()
+    if inside.is_symlink() or (inside.exists() and not _is_profile(inside)):
+        raise ConfigurationError(
+            f"profiling: {inside} is there and is no profile, which would be written there"
+        )
+    if resume and inside.exists():
+        number = 1
+        while (aside := folder / f"{FOLDER}-{number}").exists():
+            number += 1
+        inside.rename(aside)
+    inside.mkdir(exist_ok=True)
+    for path in (each for pattern in OURS for each in inside.glob(pattern)):
+        remove(path)
     return inside
+
+
+def _is_profile(inside: Path) -> bool:
+    return inside.is_dir() and ((inside / RUN_FILE).is_file() or not any(inside.iterdir()))
 
 
 def _places(cluster: MeasuresTasks, entry: Registered) -> list[tuple[int, str, int, int]]:
@@ -221,8 +231,8 @@ def _places(cluster: MeasuresTasks, entry: Registered) -> list[tuple[int, str, i
 
 def _grid_info(entry: Registered) -> GridInfo:
     rows, cols = entry.dataset.shape
-    grid: Any = getattr(entry.dataset, "tiling_grid", None)
-    height, width = (0, 0) if grid is None or not len(grid) else largest_tile(np.asarray(grid))
+    grid: Any = getattr(entry.dataset, "tiling_grid", ())
+    height, width = (0, 0) if not np.size(grid) else largest_tile(np.asarray(grid))
     return GridInfo(
         dataset=entry.name, rows=rows, cols=cols, tile_rows_px=height, tile_cols_px=width
     )

@@ -3,8 +3,13 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from batuta.profiling.rows import TaskOutcome, TaskRow
+
+MOST_WORKERS: Final = 1000
+"""Told apart: they may be renewed by the hundred thousand."""
+OTHERS: Final = "all others"
 
 
 @dataclass(slots=True)
@@ -41,4 +46,7 @@ class BasicSummary:
         """Take rows; from one thread at a time."""
         for row in rows:
             self.by_name[row.measure.name].add(row)
-            self.by_worker[f"{row.worker.name} on {row.worker.host}"].add(row)
+            worker = f"{row.worker.name} on {row.worker.host}"
+            if worker not in self.by_worker and len(self.by_worker) >= MOST_WORKERS:
+                worker = OTHERS
+            self.by_worker[worker].add(row)

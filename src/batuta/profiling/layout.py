@@ -32,3 +32,14 @@ MEMRAY_TEXT: Final = "memray.txt"
 ARROW_POOL: Final = "ARROW_DEFAULT_MEMORY_POOL"
 """A variable of the environment. Arrow's own allocator takes a gigabyte of addresses when it
 begins, which memray counts as memory: with "system" here it does not."""
+OURS: Final = (
+    RUN_FILE,
+    "tasks*",
+    "places*",
+    "loops*",
+    "leaks*",
+    "cprofile*",
+    "memray*",
+    ".*.draft",
+)
+"""What a new profile replaces in the folder of an earlier one."""

@@ -1,5 +1,6 @@
 """Calls tasks while a profiler looks at them, one at a time."""
 
+import logging
 import os
 import re
 import threading
@@ -16,6 +17,8 @@ Look: TypeAlias = Callable[[OpenCall], Any]
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _NAME_MAX: Final = 80
+
+LOG: Final = logging.getLogger(__name__)
 
 
 class Lens(Protocol):
@@ -110,16 +113,34 @@ class LensCaller:
 
     def call(self, task: CallLabel, opened: OpenCall) -> Any:
         """Run a task and give its value."""
-        with self._lens.on(task) as look:
-            return look(opened)
+        value, ended = None, False
+        try:
+            with self._lens.on(task) as look:
+                value, ended = look(opened), True
+        except OSError as error:
+            if not ended:
+                raise
+            _tell_unwritten(error)
+        return value
 
     def rest(self) -> None:
         """Deliver what the lens took long ago."""
-        self._lens.rest()
+        try:
+            self._lens.rest()
+        except OSError as error:
+            _tell_unwritten(error)
 
     def flush(self) -> None:
         """Deliver what the lens took."""
-        self._lens.flush()
+        try:
+            self._lens.flush()
+        except OSError as error:
+            _tell_unwritten(error)
+
+
+def _tell_unwritten(error: OSError) -> None:
+    """Tell that a profile is lost: the results of tasks count more."""
+    LOG.error("what a profiler found cannot be written: %s", error)
 
 
 def make_looking_caller(options: ProfileOptions, worker: WorkerId, deliver: Deliver) -> Caller:

@@ -55,8 +55,12 @@ class LinuxMemory:
 
     def reset(self) -> None:
         """Begin a new peak."""
-        if self._clear_refs is not None:
+        if self._clear_refs is None:
+            return
+        try:
             os.write(self._clear_refs.descriptor(), _RESET_PEAK)
+        except OSError:
+            self._clear_refs = None  # older kernels refuse: peaks only grow
 
 
 class _OwnFile:

@@ -76,6 +76,8 @@ class Recorder:
         self.problem: Exception | None = None
         """What keeps the profile from being written, if something does."""
         self._folder = folder
+        self._told = ""
+        """What was last written of the run."""
         self._pending: dict[str, list[Any]] = {TASKS: [], PLACES: [], LOOPS: [], LEAKS: []}
         self._lock = threading.Lock()
         self._parts = 0
@@ -154,6 +156,9 @@ class Recorder:
         """
         self._closing.set()
         self._thread.join()
+        if (self._folder / RUN_FILE).read_text(encoding="utf-8") != self._told:
+            LOG.error("%s: another run has written its profile there, over this one", self._folder)
+            return
         try:
             if self.problem is None:
                 self._write_whole()
@@ -176,7 +181,7 @@ class Recorder:
                 part.unlink()
 
     def _write_info(self, info: "RunInfo") -> None:
-        text = info.model_dump_json(indent=1)
+        self._told = text = info.model_dump_json(indent=1)
         _written(self._folder / RUN_FILE, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 

@@ -28,6 +28,7 @@ from batuta.cluster.errors import ClusterError
 from batuta.cluster.worker import LOG_FORMAT
 from batuta.profiling.options import ProfileOptions
 from batuta.profiling.rows import WorkerId
+from batuta.profiling.written import writable
 
 _SEND_EVERY_MS: Final = 250
 _MEASURE_EVERY_MS: Final = 1000
@@ -190,7 +191,7 @@ class _Lines(logging.Handler):
             record = logging.makeLogRecord(record.__dict__)
             record.msg, record.args = f"{tile}: {record.getMessage()}", None
         self._dropped += len(self._kept) == _MAX_LINES
-        self._kept.append(self.format(record))
+        self._kept.append(writable(self.format(record)))
 
     def collect(self) -> dict[str, Any] | None:
         """Give what was kept, if anything, and keep it no longer."""

@@ -1,6 +1,7 @@
 """All that a profile tells, computed once: what the text, the page and JSON show."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,14 @@ from batuta.profiling.analysis.loops import LoopGrowth, loop_growth
 from batuta.profiling.analysis.lost import LostTime, lost_time
 from batuta.profiling.analysis.schedule import Plan, ScheduleFigures, durations_of, steps_of
 from batuta.profiling.analysis.tiles import TileGrid, by_tile
+from batuta.profiling.analysis.words import counted
 from batuta.profiling.run_info import RunInfo, RunState
+
+_MOST_OF_A_RUN: Final = 0.9
+"""Of its tiles: figures of less call for nothing."""
+_CLOSE: Final = 1.05
+_CLOCKS_S: Final = 1.0
+"""How far clocks of two machines may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +115,35 @@ def figures_of(
         ),
         tiles=tiles,
         loops=loop_growth(loops, leaks),
-        advice=_advice(run, plan, lost, tiles, workers, names),
+        advice=_doubts(run, attempts, plan.makespan_s(workers), end_s - begin_s)
+        or _advice(run, plan, lost, tiles, workers, names),
         memory=memory,
     )
+
+
+def _doubts(
+    run: RunInfo, attempts: pd.DataFrame, perfect_s: float, measured_s: float
+) -> tuple[Advice, ...]:
+    """Say why figures call for nothing: those of a part of a run, or that contradict each other."""
+    computed = run.tiles_done - run.tiles_kept
+    if run.state is RunState.RUNNING:
+        doubt = "The run has not ended."
+    elif computed < _MOST_OF_A_RUN * run.tiles_total:
+        doubt = f"{computed:,} of {counted(run.tiles_total, 'tile')} were computed in this run."
+    elif len(attempts) and not _is_inside(run, attempts):
+        doubt = "Tasks ran before the run began, or after it ended: the clocks of machines differ."
+    elif perfect_s > _CLOSE * measured_s:
+        doubt = "Workers ran several tasks at a time: what one task takes depends on the others."
+    else:
+        return ()
+    return (Advice(subject="advice", current=None, proposed=None, reason=doubt),)
+
+
+def _is_inside(run: RunInfo, attempts: pd.DataFrame) -> bool:
+    ended_s = run.ended_s or run.started_s
+    early_s = run.started_s - float(attempts["start_s"].min())
+    late_s = float(attempts["end_s"].max()) - ended_s
+    return max(early_s, late_s) <= _CLOCKS_S
 
 
 def _span(run: RunInfo, attempts: pd.DataFrame) -> tuple[float, float]:
