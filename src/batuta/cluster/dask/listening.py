@@ -69,7 +69,15 @@ def take_last_words(client: Any, listener: Listener) -> None:
     if client.status != "running":
         return
     try:
-        client.sync(_take_last_words, client, listener, callback_timeout=LAST_WORDS_S)
+        words = _asked(client, last_words)
+        for messages in words.values():
+            for each in messages or ():
+                listener.on_message(each)
+        for worker, names in _asked(client, profiler_files).items():
+            for folder, name in names or ():
+                content = _asked(client, profiler_file, folder, name, workers=[worker])
+                if isinstance(content.get(worker), bytes):
+                    listener.on_file(folder, name, content[worker])
     except TimeoutError:
         LOG.warning(
             "the last lines that workers logged, and what they measured last, are lost: one of"
@@ -77,16 +85,15 @@ def take_last_words(client: Any, listener: Listener) -> None:
         )
 
 
-async def _take_last_words(client: Any, listener: Listener) -> None:
-    words = await client.run(last_words, client.id, on_error="ignore")
-    for messages in words.values():
-        for each in messages or ():
-            listener.on_message(each)
-    files = await client.run(profiler_files, client.id, on_error="ignore")
-    for worker, names in files.items():
-        for folder, name in names or ():
-            content = await client.run(
-                profiler_file, client.id, folder, name, workers=[worker], on_error="ignore"
-            )
-            if isinstance(content.get(worker), bytes):
-                listener.on_file(folder, name, content[worker])
+def _asked(client: Any, question: Any, *details: str, **options: Any) -> dict[str, Any]:
+    """Ask workers; each answer has its time, however many files there are."""
+    answers: dict[str, Any] = client.sync(
+        client.run,
+        question,
+        client.id,
+        *details,
+        on_error="ignore",
+        callback_timeout=LAST_WORDS_S,
+        **options,
+    )
+    return answers
