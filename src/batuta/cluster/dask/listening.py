@@ -1,6 +1,7 @@
 """What workers tell of a run: their logs, their memory, their tasks, the files of profilers."""
 
 import logging
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ LAST_WORDS_S: Final = 10.0
 
 
 class Listener:
-    """Takes what workers tell to where it is kept; used in the thread of dask's event loop.
+    """Takes what workers tell to where it is kept; from any thread.
 
     Parameters
     ----------
@@ -34,11 +35,16 @@ class Listener:
     def __init__(self, measured: Measured, out_dir: Path | None, *, memory: bool) -> None:
         self._measured = measured
         self._new = OnlyNew()
+        self._lock = threading.Lock()
         self._logs = None if out_dir is None else WorkerLogs(out_dir / LOGS_FOLDER)
         self._memory = MemoryRecord(out_dir) if memory and out_dir is not None else None
 
     def on_message(self, message: Mapping[str, Any]) -> None:
         """Take a message; dask tells of the client itself under the same topic."""
+        with self._lock:
+            self._take(message)
+
+    def _take(self, message: Mapping[str, Any]) -> None:
         told = message.get("told")
         if told == Told.LINES and self._logs is not None and self._new.is_new(message):
             self._logs.write(message)
