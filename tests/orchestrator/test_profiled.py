@@ -177,6 +177,12 @@ def test_a_profile_needs_somewhere_to_be_written() -> None:
         Orchestrator({"mode": "sequential", "profiling": {}})
 
 
+def test_one_that_computes_nothing_needs_nowhere() -> None:
+    conf = {"mode": "local_dask", "profiling": {}, "use_memory_logger": True}
+    orchestrator = Orchestrator(conf, launch_worker=False)
+    assert orchestrator.get_conf()["profiling"]["mode"] == "cars_profiling"
+
+
 def test_a_run_that_goes_on_keeps_the_profile_of_the_one_before(tmp_path: Path) -> None:
     conf = {"mode": "multiprocessing", "profiling": {}, "resume": True}
     for _ in range(2):

@@ -105,7 +105,8 @@ class Orchestrator:
     ) -> None:
         self._config = check_configuration(orchestrator_conf)
         check_places(out_dir, out_json_path)
-        check_profiled(self._config, out_dir)
+        if launch_worker:
+            check_profiled(self._config, out_dir)
         self.out_dir = None if out_dir is None else os.fspath(out_dir)
         self.launch_worker = launch_worker
         self.out_json_path = None if out_json_path is None else Path(out_json_path)

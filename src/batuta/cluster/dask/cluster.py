@@ -32,7 +32,7 @@ class DaskCluster(PlannedCluster, ABC):
         super().__init__(config, out_dir)
         self._scattered: list[Scattered] = []
         self._open = ExitStack()
-        if config.use_memory_logger and out_dir is None:
+        if launch_worker and config.use_memory_logger and out_dir is None:
             raise ConfigurationError(
                 "use_memory_logger: true given, and no out_dir to write the record in"
             )
