@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -278,3 +279,21 @@ def test_memray_that_is_missing_is_one_line_with_the_remedy(
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ConfigurationError, match="does not run on Windows"):
         check_available(memray)
+
+
+def copy_of_work(size: int) -> int:
+    """Compute as `work` does, by a copy of its code: dask gives each task its own."""
+    return int(types.FunctionType(work.__code__.replace(), work.__globals__)(size))
+
+
+def test_copies_of_the_code_of_a_function_count_together(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "worker")
+    for _ in range(3):
+        assert bench.run(copy_of_work, 4) == 14
+    bench.caller.flush()
+    (profile,) = profiles(tmp_path)
+    assert calls_of(profile, "work") == 3
+    assert calls_of(profile, "inner") == 12
+    stats = pstats.Stats(str(profile)).stats  # type: ignore[attr-defined]  # not in its stubs
+    (callers,) = (found[4] for place, found in stats.items() if place[2] == "inner")
+    assert sum(each[0] for each in callers.values()) == 12

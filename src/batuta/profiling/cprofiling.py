@@ -28,6 +28,42 @@ _KNOWN_BY_THREAD: Final = sys.version_info < (3, 12)
 """Whether `sys.getprofile` tells who profiles."""
 
 
+class SummedProfile(cProfile.Profile):
+    """Sums up the code of one place, of which there may be many copies.
+
+    Functions of a main script travel to workers of dask by their content: each task has its own
+    copy of their code, and before Python 3.13 the last copy alone would count.
+    """
+
+    def snapshot_stats(self) -> None:
+        """Make the statistics that are dumped, in the form of `pstats`."""
+        entries: Any = self.getstats()
+        stats: dict[Any, Any] = {}
+        for entry in entries:
+            place = cProfile.label(entry.code)
+            primitive, calls, own_s, total_s, callers = stats.get(place, (0, 0, 0.0, 0.0, {}))
+            primitive += entry.callcount - entry.reccallcount
+            calls += entry.callcount
+            own_s += entry.inlinetime
+            stats[place] = (primitive, calls, own_s, total_s + entry.totaltime, callers)
+        for entry in entries:
+            for called in entry.calls or ():
+                found = stats.get(cProfile.label(called.code))
+                if found is not None:
+                    _add_caller(found[4], cProfile.label(entry.code), called)
+        self.stats = stats
+
+
+def _add_caller(callers: dict[Any, Any], place: Any, called: Any) -> None:
+    calls, primitive, own_s, total_s = callers.get(place, (0, 0, 0.0, 0.0))
+    callers[place] = (
+        calls + called.callcount,
+        primitive + called.callcount - called.reccallcount,
+        own_s + called.inlinetime,
+        total_s + called.totaltime,
+    )
+
+
 class CProfileLens:
     """Profiles tasks with cProfile.
 
@@ -47,7 +83,7 @@ class CProfileLens:
     def __init__(self, scope: Scope, worker: WorkerId, deliver: Deliver) -> None:
         self._deliver = deliver
         self._stem = process_stem(worker)
-        self._of_process = cProfile.Profile() if scope == "worker" else None
+        self._of_process = SummedProfile() if scope == "worker" else None
         self._pid = os.getpid()
         self._seen = False
         """Whether something was added since the last delivery."""
@@ -58,7 +94,7 @@ class CProfileLens:
     @contextmanager
     def on(self, task: CallLabel) -> Iterator[Look]:
         """Look at a task."""
-        profile = self._of_process or cProfile.Profile()
+        profile = self._of_process or SummedProfile()
         try:
             yield lambda opened: self._look(profile, task, opened)
         finally:
