@@ -198,6 +198,13 @@ def test_a_run_without_profiling_leaves_no_page_of_an_earlier_one(tmp_path: Path
     assert not (tmp_path / SUMMARY_HTML).exists()
 
 
+def test_a_profile_without_its_summary_says_why(tmp_path: Path) -> None:
+    with Orchestrator({"mode": "sequential", "profiling": {}}, tmp_path, progress_bar=False):
+        (tmp_path / SUMMARY_TEXT).mkdir()
+    (note,) = read_profile(tmp_path).run.notes
+    assert note.startswith("the summary is not written: IsADirectoryError")
+
+
 def test_what_keeps_the_summary_from_being_written_is_told_and_the_product_is_there(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -157,7 +157,7 @@ class RunProfile:
         try:
             if self._recorder is not None:
                 self._recorder.close(self._info(ended=True))
-                write_reports(folder)
+                self._write_reports(self._recorder, folder)
             elif self._basic is not None and self._basic.summary.by_name:
                 took_s = time.time() - self._began_s
                 text = basic_text(self._basic.summary, self._config.mode, took_s)
@@ -165,6 +165,14 @@ class RunProfile:
         except Exception as error:
             told = f"the summary of the profile is not written: {describe(error)}"
             LOG.error("%s", told, exc_info=error)  # noqa: TRY400 - one line on the screen
+
+    @staticmethod
+    def _write_reports(recorder: Recorder, folder: Path) -> None:
+        try:
+            write_reports(folder)
+        except Exception as error:
+            recorder.note(f"the summary is not written: {describe(error)}")
+            raise
 
     def _info(self, *, ended: bool = False) -> RunInfo:
         config = self._config.model_dump(exclude_none=True)

@@ -165,10 +165,14 @@ class Recorder:
         except Exception as error:
             LOG.exception("the profile cannot be written")
             self.problem = error
-        if self.problem is not None:
-            note = f"the profile is not whole: {self.problem}"
-            info = info.model_copy(update={"notes": (*info.notes, note)})
         self._write_info(info)
+        if self.problem is not None:
+            self.note(f"the profile is not whole: {self.problem}")
+
+    def note(self, text: str) -> None:
+        """Add to what whoever reads the profile must know."""
+        info = self._info
+        self._write_info(info.model_copy(update={"notes": (*info.notes, text)}))
 
     def _write_whole(self) -> None:
         from batuta.profiling.reading import whole_tables  # noqa: PLC0415
@@ -181,6 +185,7 @@ class Recorder:
                 part.unlink()
 
     def _write_info(self, info: "RunInfo") -> None:
+        self._info = info
         self._told = text = info.model_dump_json(indent=1)
         _written(self._folder / RUN_FILE, lambda draft: draft.write_text(text, encoding="utf-8"))
 
