@@ -31,7 +31,7 @@ from batuta.messaging import NatsConfig, connect
 from batuta.messaging.server import server_answers, server_command
 from batuta.sdb import SdbSettings
 from batuta.sdb.service import open_sdb
-from batuta.service.listening import address_of, listen
+from batuta.service.sockets import address_of, listen
 
 GRAPH = {
     "inputs": ["A"],

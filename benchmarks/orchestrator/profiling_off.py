@@ -40,7 +40,7 @@ class _NoMeasures:
 
 def measure_nothing(mode: str) -> None:
     """Have nothing measured by this process, and by the workers that it starts from now on."""
-    from batuta.orchestrator.profiled import RunProfile  # noqa: PLC0415 - not for workers
+    from batuta.orchestrator.run_profile import RunProfile  # noqa: PLC0415 - not for workers
 
     patch.object(RunProfile, "attach", lambda *_: None).start()
     os.environ[_VARIABLE] = "yes"
@@ -51,7 +51,7 @@ def measure_nothing(mode: str) -> None:
 def _tell_dask() -> None:
     """Have workers of dask told to measure nothing."""
     from batuta.cluster.dask import cluster  # noqa: PLC0415 - where dask is used
-    from batuta.cluster.dask.worker_plugin import WorkerOptions  # noqa: PLC0415
+    from batuta.cluster.dask.telemetry.worker_plugin import WorkerOptions  # noqa: PLC0415
 
     def options(**told: Any) -> WorkerOptions:
         return WorkerOptions(**told | {"measure_tasks": False})

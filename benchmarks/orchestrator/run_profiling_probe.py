@@ -16,17 +16,17 @@ from unittest.mock import patch
 import psutil
 import pyarrow.parquet  # noqa: F401 - imports are measured elsewhere
 
-from batuta.cluster.frames import framed
 from batuta.cluster.graph import Plan, make_plan
-from batuta.cluster.measured import Measured
+from batuta.cluster.local.framing import framed
+from batuta.cluster.local.worker_main import Account, JobDone, this_worker
+from batuta.cluster.task_metrics import Measured
 from batuta.cluster.tasks import Delayed, Task
-from batuta.cluster.worker import Account, JobDone, this_worker
-from batuta.orchestrator.profiled import BasicSink
-from batuta.profiling import probe as probing
-from batuta.profiling.probe import Probe
-from batuta.profiling.recorder import Recorder
-from batuta.profiling.rows import Measure, Repeats
-from batuta.profiling.run_info import RunInfo, RunState
+from batuta.orchestrator.run_profile import BasicSink
+from batuta.profiling.capture import probe as probing
+from batuta.profiling.capture.probe import Probe
+from batuta.profiling.capture.records import Measure, Repeats
+from batuta.profiling.files.run_info import RunInfo, RunState
+from batuta.profiling.files.writer import Recorder
 from benchmarks.orchestrator.measure import tell
 from benchmarks.orchestrator.tiles import nothing
 

@@ -9,11 +9,11 @@ from typing import Final
 
 import pandas as pd
 
-from batuta.orchestrator.profiled import write_reports
-from batuta.profiling.layout import FOLDER, SUMMARY_HTML, SUMMARY_TEXT, TASKS
-from batuta.profiling.recorder import Recorder
-from batuta.profiling.rows import Measure, TaskOutcome, TaskRow, WorkerId
-from batuta.profiling.run_info import GridInfo, RunInfo, RunState
+from batuta.orchestrator.run_profile import write_reports
+from batuta.profiling.capture.layout import FOLDER, SUMMARY_HTML, SUMMARY_TEXT, TASKS
+from batuta.profiling.capture.records import Measure, TaskOutcome, TaskRow, WorkerId
+from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState
+from batuta.profiling.files.writer import Recorder
 from benchmarks.orchestrator.measure import tell
 
 NAMES: Final = ("resample", "match")
@@ -95,7 +95,7 @@ def timed_s(action: Callable[[], object]) -> float:
 
 def text_alone(folder: Path) -> str:
     """Give the summary as text."""
-    from batuta.profiling.reading import read_profile  # noqa: PLC0415
+    from batuta.profiling.files.reader import read_profile  # noqa: PLC0415
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
 
     return profile_text(read_profile(folder))

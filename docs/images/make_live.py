@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.scene import Scene
+from batuta.cli.live_state import Scene
+from batuta.cli.live_view import listening
 from batuta.cli.screen import Screen
-from batuta.cli.stage import listening
 from batuta.graph import Graph
 from batuta.messaging import NatsConfig, connect
 from batuta.service.client import ServiceError

@@ -4,7 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from batuta.cli.scene import Scene
+from batuta.cli.live_state import Scene
 from batuta.cli.screen import Screen
 from batuta.graph import Graph
 from batuta.messaging import (

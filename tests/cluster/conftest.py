@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
-from batuta.cluster.multiprocess import MultiprocessingCluster
+from batuta.cluster.local.cluster import MultiprocessingCluster
 
 MakeCluster = Callable[..., Any]
 
@@ -16,7 +16,7 @@ MakeCluster = Callable[..., Any]
 def warm_forkserver() -> None:
     """Have workers start with what tests call: the first cluster of a process decides."""
     multiprocessing.set_forkserver_preload(
-        ["tests.orchestrator.program", "pytest", "batuta.cluster.warm"]
+        ["tests.orchestrator.program", "pytest", "batuta.cluster.local.forkserver_warm"]
     )
     forkserver.ensure_running()
 

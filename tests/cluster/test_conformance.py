@@ -9,9 +9,9 @@ import pytest
 
 from batuta.cluster import AbstractCluster, ClusterError, check_configuration, create_cluster
 from batuta.cluster.dask.existing import ExistingDaskCluster
-from batuta.cluster.dask.jobs import PbsDaskCluster, SlurmDaskCluster
+from batuta.cluster.dask.jobs.deployment import PbsDaskCluster, SlurmDaskCluster
 from batuta.cluster.dask.local import LocalDaskCluster
-from batuta.cluster.multiprocess import MultiprocessingCluster
+from batuta.cluster.local.cluster import MultiprocessingCluster
 from batuta.cluster.sequential import SequentialCluster
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import ConfigurationError

@@ -20,8 +20,8 @@ from batuta.cluster import (
     WorkerLostError,
     WorkerMemoryError,
 )
-from batuta.cluster.multiprocess import MultiprocessingCluster
-from batuta.cluster.scheduler import Scheduler
+from batuta.cluster.local.cluster import MultiprocessingCluster
+from batuta.cluster.local.scheduler import Scheduler
 from tests.cluster import functions
 from tests.cluster.conftest import MakeCluster, compute
 from tests.support.waiting import eventually_sync
@@ -259,7 +259,7 @@ def test_a_task_that_outgrows_all_memory_is_reported_with_its_peak(
 def test_workers_that_cannot_start_are_an_error_not_a_wait(
     make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batuta.cluster.worker._start", _refuse)
+    monkeypatch.setattr("batuta.cluster.local.worker_main._start", _refuse)
     cluster = make_cluster(mp_mode="fork")
     (error,) = compute(cluster, [cluster.create_task(functions.add)(1)])
     assert isinstance(error, ClusterError)

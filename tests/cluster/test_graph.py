@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
 from batuta.cluster.graph import make_plan, walk
-from batuta.cluster.multiprocess import MultiprocessingCluster
+from batuta.cluster.local.cluster import MultiprocessingCluster
 from batuta.cluster.tasks import Delayed, declare
 from tests.cluster.conftest import compute
 from tests.cluster.functions import add, count_call, halves

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from batuta.cluster.graph import Job, make_plan
-from batuta.cluster.measured import Measured, task_number, with_family
+from batuta.cluster.task_metrics import Measured, task_number, with_family
 from batuta.cluster.tasks import Delayed, declare
-from batuta.profiling.labels import Label, Lost, labelled
-from batuta.profiling.rows import Measure, Repeats, TaskOutcome, TaskRow, WorkerId
+from batuta.profiling.capture.labels import Label, Lost, labelled
+from batuta.profiling.capture.records import Measure, Repeats, TaskOutcome, TaskRow, WorkerId
 from tests.cluster.functions import add
 
 WORKER = WorkerId("process 7", "here", 7)

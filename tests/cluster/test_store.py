@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.multiprocess import MultiprocessingCluster
+from batuta.cluster.local.cluster import MultiprocessingCluster
 from batuta.cluster.store import (
     INLINE_MAX_BYTES,
     ResultStore,

@@ -17,7 +17,7 @@ from batuta.cluster.dask.config import (
     PbsDaskConfig,
     SlurmDaskConfig,
 )
-from batuta.cluster.dask.records import MEMORY_COLUMNS
+from batuta.cluster.dask.telemetry.files import MEMORY_COLUMNS
 from tests.docs.test_docs import ROOT, fences
 from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm

@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 
 from batuta.cli.app import app
-from batuta.cli.plan import OrchestraConfig
+from batuta.cli.deployment_plan import OrchestraConfig
 from batuta.conductor import ConductorSettings
 from batuta.graph import Graph
 from batuta.messaging import decode_activity, decode_data

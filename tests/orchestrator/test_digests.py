@@ -21,8 +21,8 @@ from affine import Affine
 
 from batuta.cluster.tasks import Delayed, declare
 from batuta.datasets import CarsDataset, CarsDict
-from batuta.orchestrator.digests import Digester
-from batuta.orchestrator.fingerprints import Fingerprints
+from batuta.orchestrator.resume.digests import Digester
+from batuta.orchestrator.resume.fingerprints import Fingerprints
 from tests.cluster import functions
 
 
@@ -394,7 +394,7 @@ def test_a_delayed_object_slipped_in_after_its_task_was_declared_is_refused() ->
 def test_digests_are_the_same_in_every_process() -> None:
     script = """
 from tests.orchestrator.test_digests import digest, graph, values
-from batuta.orchestrator.fingerprints import Fingerprints
+from batuta.orchestrator.resume.fingerprints import Fingerprints
 print(Fingerprints().of_dataset(graph(1)))
 for kind, value in values().items():
     print(kind, digest(value).hex())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batuta.cluster.scheduler import Scheduler
+from batuta.cluster.local.scheduler import Scheduler
 from batuta.datasets import CarsDataset
 from batuta.orchestrator import (
     Orchestrator,

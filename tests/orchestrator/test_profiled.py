@@ -14,9 +14,9 @@ import pytest
 
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator, TilesFailedError
-from batuta.profiling.layout import FOLDER, SUMMARY_HTML, SUMMARY_TEXT
-from batuta.profiling.reading import read_profile
-from batuta.profiling.run_info import GridInfo, RunInfo, RunState
+from batuta.profiling.capture.layout import FOLDER, SUMMARY_HTML, SUMMARY_TEXT
+from batuta.profiling.files.reader import read_profile
+from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState
 from tests.cluster import functions
 from tests.orchestrator import profiled
 from tests.orchestrator.profiled import LARGE, LARGE_BYTES, SLOW, SLOW_S, play

@@ -12,10 +12,10 @@ from batuta.cluster import check_configuration, create_cluster
 from batuta.datasets import CarsDataset
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator, TilesFailedError
-from batuta.profiling import memory
-from batuta.profiling.layout import FOLDER, SUMMARY_TEXT
-from batuta.profiling.reading import read_profile
-from batuta.profiling.run_info import RunState
+from batuta.profiling.capture import memory
+from batuta.profiling.capture.layout import FOLDER, SUMMARY_TEXT
+from batuta.profiling.files.reader import read_profile
+from batuta.profiling.files.run_info import RunState
 from tests.cluster.conftest import compute
 from tests.cluster.functions import add
 from tests.orchestrator import profiled

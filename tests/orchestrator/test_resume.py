@@ -21,10 +21,10 @@ from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Event, Orchestrator, Progress, TileDone, TileKept, TilesFailedError
 from batuta.orchestrator import orchestrator as orchestrator_module
-from batuta.orchestrator.journal import TileLine
-from batuta.orchestrator.records import RunRecord
 from batuta.orchestrator.registry import CarsDatasetRegistry
-from batuta.orchestrator.resume import ResumeFolder
+from batuta.orchestrator.resume.folder import ResumeFolder
+from batuta.orchestrator.resume.journal import TileLine
+from batuta.orchestrator.resume.run_record import RunRecord
 from tests.orchestrator import resumed
 from tests.orchestrator.products import Listener
 from tests.orchestrator.resumed import DATASETS, OUTPUTS, TILES, play

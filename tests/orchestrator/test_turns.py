@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batuta.orchestrator.turns import Turns
+from batuta.orchestrator.ordered_delivery import Turns
 
 
 def turns_of(count: int) -> Turns[int, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 from batuta.pipeline import Context, Pipeline
-from batuta.profiling.layout import FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
+from batuta.profiling.capture.layout import FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
 from tests.pipeline.scripted import note, stage, wait_for, written
 from tests.pipeline.tiled import play, ramp
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from batuta.pipeline.kept import Shelf, note_orchestrator, put_away
-from batuta.profiling.layout import FOLDER, SUMMARY_TEXT
+from batuta.pipeline.retention import Shelf, note_orchestrator, put_away
+from batuta.profiling.capture.layout import FOLDER, SUMMARY_TEXT
 from tests.pipeline.profiled import PARTS, write_parts, write_whole
 
 RUN = "0a1b-2"

@@ -11,7 +11,7 @@ from batuta.cli.app import run
 from batuta.conductor import ConductorSettings
 from batuta.conductor.service import open_conductor
 from batuta.messaging import DataAvailable, NatsConfig, connect
-from batuta.profiling.layout import SUMMARY_HTML
+from batuta.profiling.capture.layout import SUMMARY_HTML
 from tests.conductor.graphs import graph_of
 from tests.pipeline.conftest import StartPipeline
 from tests.pipeline.profiled import PARTS

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from batuta.profiling.layout import FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
+from batuta.profiling.capture.layout import FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
 from tests.pipeline.conftest import StartPipeline
 from tests.pipeline.profiled import PARTS
 from tests.pipeline.service import PipelineProcess, Record, read

@@ -14,7 +14,7 @@ from batuta.conductor.schema import MIGRATIONS as CONDUCTOR_MIGRATIONS
 from batuta.conductor.schema import processings as conductor_table
 from batuta.conductor.views import Views
 from batuta.messaging import ProcessingState as State
-from batuta.pipeline.bodies import Outcome, PipelineProcessing, ProcessingRequest
+from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
 from batuta.pipeline.schema import MIGRATIONS
 from batuta.pipeline.schema import processings as pipeline_table
 from batuta.pipeline.store import Store

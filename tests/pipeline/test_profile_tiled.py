@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from batuta.profiling.reading import read_profile
-from batuta.profiling.run_info import RunState
+from batuta.profiling.files.reader import read_profile
+from batuta.profiling.files.run_info import RunState
 from tests.pipeline.conftest import StartPipeline
 from tests.pipeline.service import PipelineProcess, Record, read
 from tests.support.waiting import eventually_sync

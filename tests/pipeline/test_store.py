@@ -1,7 +1,7 @@
 """What a pipeline remembers, on every kind of database."""
 
 from batuta.messaging import ProcessingState
-from batuta.pipeline.bodies import ProcessingRequest
+from batuta.pipeline.messages import ProcessingRequest
 from batuta.pipeline.schema import MIGRATIONS
 from batuta.pipeline.store import Selection, Store
 from batuta.service.committer import Committer

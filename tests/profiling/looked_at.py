@@ -13,10 +13,10 @@ from typing import Any, Final
 import memray
 import numpy as np
 
-from batuta.profiling.calls import Caller, CallLabel, make_caller
-from batuta.profiling.delivery import FolderDelivery
-from batuta.profiling.options import ProfileOptions
-from batuta.profiling.rows import WorkerId
+from batuta.profiling.capture.contract import Caller, CallLabel, make_caller
+from batuta.profiling.capture.options import ProfileOptions
+from batuta.profiling.capture.records import WorkerId
+from batuta.profiling.capture.sink import FolderDelivery
 
 WORKER: Final = WorkerId("process 4711", "here", 4711)
 LEAK_BYTES: Final = 100_000

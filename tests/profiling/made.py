@@ -11,11 +11,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batuta.profiling.layout import FOLDER, LEAKS, LOOPS, PLACES, RUN_FILE, TASKS
-from batuta.profiling.reading import Profile, read_profile, with_tiles
-from batuta.profiling.rows import LeakRow, LoopRow, Measure, TaskOutcome, TaskRow, WorkerId
-from batuta.profiling.run_info import GridInfo, RunInfo, RunState, TileMishap
-from batuta.profiling.tables import leak_table, loop_table, place_table, task_table
+from batuta.profiling.capture.layout import FOLDER, LEAKS, LOOPS, PLACES, RUN_FILE, TASKS
+from batuta.profiling.capture.records import (
+    LeakRow,
+    LoopRow,
+    Measure,
+    TaskOutcome,
+    TaskRow,
+    WorkerId,
+)
+from batuta.profiling.files.reader import Profile, read_profile, with_tiles
+from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState, TileMishap
+from batuta.profiling.files.schemas import leak_table, loop_table, place_table, task_table
 
 BEGIN_S: Final = 1_800_000_000.0
 """When made runs start: a moment of Unix time."""

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from batuta.profiling.rows import WorkerId
-from batuta.profiling.run_info import RunState
+from batuta.profiling.capture.records import WorkerId
+from batuta.profiling.files.run_info import RunState
 from tests.profiling.made import MadeProfile, Work, made_run
 
 

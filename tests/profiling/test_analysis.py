@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batuta.profiling.analysis.figures import Figures
-from batuta.profiling.rows import WorkerId
+from batuta.profiling.capture.records import WorkerId
 from tests.profiling.made import BEGIN_S, MB, MadeProfile, Work, made_grid, made_run, played
 
 

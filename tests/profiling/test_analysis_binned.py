@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batuta.profiling.analysis.binned import busy_in_bins, highest_in_bins, reduced
-from batuta.profiling.rows import WorkerId
+from batuta.profiling.capture.records import WorkerId
 from tests.profiling.made import BEGIN_S, MB, MadeProfile, Work, made_run, played
 
 

@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import theilslopes
 
 from batuta.profiling.analysis.loops import LoopGrowth, loop_growth
-from batuta.profiling.rows import LeakRow
-from batuta.profiling.tables import leak_table, loop_table
+from batuta.profiling.capture.records import LeakRow
+from batuta.profiling.files.schemas import leak_table, loop_table
 from tests.profiling.made import MB, MadeProfile
 
 RANDOM = np.random.default_rng(5)

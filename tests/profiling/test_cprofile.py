@@ -14,11 +14,17 @@ from pathlib import Path
 import pytest
 
 from batuta.errors import ConfigurationError
-from batuta.profiling.calls import CallLabel, OpenCall, PlainCaller, check_available, make_caller
-from batuta.profiling.cprofiling import DELIVER_EVERY_S
-from batuta.profiling.delivery import FolderDelivery
-from batuta.profiling.layout import CPROFILE_FOLDER
-from batuta.profiling.options import ProfileOptions, Scope
+from batuta.profiling.capture.contract import (
+    CallLabel,
+    OpenCall,
+    PlainCaller,
+    check_available,
+    make_caller,
+)
+from batuta.profiling.capture.cprofile import DELIVER_EVERY_S
+from batuta.profiling.capture.layout import CPROFILE_FOLDER
+from batuta.profiling.capture.options import ProfileOptions, Scope
+from batuta.profiling.capture.sink import FolderDelivery
 from tests.profiling.looked_at import (
     WORKER,
     Bench,
@@ -63,7 +69,7 @@ def test_nothing_stands_between_a_worker_and_its_tasks_unless_asked_for(
 
 def test_workers_import_no_profiler_that_is_not_asked_for() -> None:
     script = (
-        "import sys, batuta.profiling.calls, batuta.profiling.delivery\n"
+        "import sys, batuta.profiling.capture.contract, batuta.profiling.capture.sink\n"
         "heavy = {'cProfile', 'memray', 'pyarrow', 'numpy', 'ctypes'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or None)"
     )

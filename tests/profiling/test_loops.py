@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from batuta.profiling.blame import Line
-from batuta.profiling.layout import CPROFILE_FOLDER, MEMRAY_FOLDER
-from batuta.profiling.leaking import leaking_lines
-from batuta.profiling.merged_memory import read_peak
-from batuta.profiling.options import ProfileOptions, ProfilingMode
-from batuta.profiling.rows import LeakRow, LoopRow
+from batuta.profiling.capture.attribution import Line
+from batuta.profiling.capture.layout import CPROFILE_FOLDER, MEMRAY_FOLDER
+from batuta.profiling.capture.leaks import leaking_lines
+from batuta.profiling.capture.options import ProfileOptions, ProfilingMode
+from batuta.profiling.capture.records import LeakRow, LoopRow
+from batuta.profiling.merge.memray import read_peak
 from tests.profiling import looked_at
 from tests.profiling.looked_at import (
     LEAK_BYTES,

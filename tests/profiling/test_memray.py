@@ -12,12 +12,12 @@ import memray
 import pytest
 
 from batuta.errors import BatutaError
-from batuta.profiling.calls import CallLabel
-from batuta.profiling.delivery import UNFINISHED
-from batuta.profiling.layout import MEMRAY_FOLDER
-from batuta.profiling.merged_memory import read_peak
-from batuta.profiling.modes import Peak
-from batuta.profiling.options import ProfileOptions, Scope
+from batuta.profiling.capture.contract import CallLabel
+from batuta.profiling.capture.layout import MEMRAY_FOLDER
+from batuta.profiling.capture.options import ProfileOptions, Scope
+from batuta.profiling.capture.sink import UNFINISHED
+from batuta.profiling.merge.memray import read_peak
+from batuta.profiling.merge.model import Peak
 from tests.profiling import looked_at
 from tests.profiling.looked_at import (
     Bench,

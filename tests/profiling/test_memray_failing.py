@@ -7,9 +7,9 @@ from typing import Any
 import memray
 import pytest
 
-from batuta.profiling.layout import MEMRAY_FOLDER
-from batuta.profiling.merged_memory import read_peaks
-from batuta.profiling.options import ProfileOptions
+from batuta.profiling.capture.layout import MEMRAY_FOLDER
+from batuta.profiling.capture.options import ProfileOptions
+from batuta.profiling.merge.memray import read_peaks
 from tests.profiling.looked_at import Bench, allocates, leaks
 
 MB = 1_000_000
@@ -30,7 +30,7 @@ def stumbling(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     class Stumbling(memray.Tracker):
         __enter__ = enter
 
-    monkeypatch.setattr("batuta.profiling.memraying.Tracker", Stumbling)
+    monkeypatch.setattr("batuta.profiling.capture.memray.Tracker", Stumbling)
     return left
 
 

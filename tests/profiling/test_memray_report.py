@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from batuta.cli.app import run
-from batuta.profiling.layout import FOLDER, LEAKS, MEMRAY_FOLDER
-from batuta.profiling.options import ProfileOptions
-from batuta.profiling.rows import LeakRow
-from batuta.profiling.tables import leak_table
+from batuta.profiling.capture.layout import FOLDER, LEAKS, MEMRAY_FOLDER
+from batuta.profiling.capture.options import ProfileOptions
+from batuta.profiling.capture.records import LeakRow
+from batuta.profiling.files.schemas import leak_table
 from tests.profiling.looked_at import Bench, allocates
 
 Capture = pytest.CaptureFixture[str]

@@ -13,9 +13,8 @@ import pytest
 import rasterio
 
 import batuta
-from batuta.profiling.blame import Blame, Line
-from batuta.profiling.delivery import UNFINISHED
-from batuta.profiling.layout import (
+from batuta.profiling.capture.attribution import Blame, Line
+from batuta.profiling.capture.layout import (
     CPROFILE_FOLDER,
     CPROFILE_TEXT,
     CPROFILE_WHOLE,
@@ -24,12 +23,13 @@ from batuta.profiling.layout import (
     MEMRAY_FOLDER,
     MEMRAY_TEXT,
 )
-from batuta.profiling.merged_memory import read_peaks
-from batuta.profiling.merging import merge, mode_report, read_leaks, summed_leaks
-from batuta.profiling.modes import Leak, ModeReport
-from batuta.profiling.options import ProfileOptions
-from batuta.profiling.rows import LeakRow
-from batuta.profiling.tables import leak_table
+from batuta.profiling.capture.options import ProfileOptions
+from batuta.profiling.capture.records import LeakRow
+from batuta.profiling.capture.sink import UNFINISHED
+from batuta.profiling.files.schemas import leak_table
+from batuta.profiling.merge.memray import read_peaks
+from batuta.profiling.merge.merge import merge, mode_report, read_leaks, summed_leaks
+from batuta.profiling.merge.model import Leak, ModeReport
 from tests.cluster.conftest import warm_forkserver
 from tests.profiling import looked_at, repeated
 from tests.profiling.looked_at import Bench, allocates, line_of, profiles_itself, work

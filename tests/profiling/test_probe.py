@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batuta.profiling import memory, probe
-from batuta.profiling.memory import AnyMemory, Held, LinuxMemory, memory_of_this_process
-from batuta.profiling.probe import Probe
+from batuta.profiling.capture import memory, probe
+from batuta.profiling.capture.memory import AnyMemory, Held, LinuxMemory, memory_of_this_process
+from batuta.profiling.capture.probe import Probe
 
 MB = 1_000_000
 
@@ -199,7 +199,7 @@ def test_a_task_that_closes_all_files_is_measured_and_its_own_files_are_left_alo
 
 CLOSING = """
 import os, sys, time
-from batuta.profiling.probe import LOOK_AFTER_S, Probe
+from batuta.profiling.capture.probe import LOOK_AFTER_S, Probe
 probe = Probe(private=True)
 begun = probe.begin()
 os.closerange(3, 100)

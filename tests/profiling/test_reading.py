@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batuta.errors import ConfigurationError
-from batuta.profiling.layout import FOLDER
-from batuta.profiling.reading import read_profile, whole_tables, with_tiles
-from batuta.profiling.rows import LeakRow
-from batuta.profiling.run_info import RunState
-from batuta.profiling.tables import PROFILE_SCHEMA, place_table
+from batuta.profiling.capture.layout import FOLDER
+from batuta.profiling.capture.records import LeakRow
+from batuta.profiling.files.reader import read_profile, whole_tables, with_tiles
+from batuta.profiling.files.run_info import RunState
+from batuta.profiling.files.schemas import PROFILE_SCHEMA, place_table
 from tests.profiling.made import BEGIN_S, MadeProfile, Work, made_run, played
 
 CHAINS = [

@@ -7,11 +7,8 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from batuta.profiling import recorder as recording
-from batuta.profiling.layout import CPROFILE_FOLDER, FOLDER, LEAKS, LOOPS, RUN_FILE, TASKS
-from batuta.profiling.reading import read_profile
-from batuta.profiling.recorder import Recorder
-from batuta.profiling.rows import (
+from batuta.profiling.capture.layout import CPROFILE_FOLDER, FOLDER, LEAKS, LOOPS, RUN_FILE, TASKS
+from batuta.profiling.capture.records import (
     LeakRow,
     LoopRow,
     Measure,
@@ -20,7 +17,10 @@ from batuta.profiling.rows import (
     TaskRow,
     WorkerId,
 )
-from batuta.profiling.run_info import RunInfo, RunState
+from batuta.profiling.files import writer as recording
+from batuta.profiling.files.reader import read_profile
+from batuta.profiling.files.run_info import RunInfo, RunState
+from batuta.profiling.files.writer import Recorder
 from tests.support.waiting import eventually_sync
 
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from batuta.profiling.blame import Line
-from batuta.profiling.layout import CPROFILE_TEXT, FOLDER, MEMRAY_TEXT
-from batuta.profiling.modes import FunctionTime, LineBytes, ModeReport, Times
-from batuta.profiling.reading import read_profile
+from batuta.profiling.capture.attribution import Line
+from batuta.profiling.capture.layout import CPROFILE_TEXT, FOLDER, MEMRAY_TEXT
+from batuta.profiling.files.reader import read_profile
+from batuta.profiling.merge.model import FunctionTime, LineBytes, ModeReport, Times
 from batuta.profiling.report.page import profile_page
 from batuta.profiling.report.rows import function_rows, held_rows
 from batuta.profiling.report.text import profile_text

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from batuta.profiling.capture.records import WorkerId
 from batuta.profiling.report.missing import PageError
 from batuta.profiling.report.page import profile_page
-from batuta.profiling.rows import WorkerId
 from tests.profiling.made import MadeProfile, Work, made_grid, made_run, played, survey
 from tests.support.browser import Browser, Seen, box_of, browser
 

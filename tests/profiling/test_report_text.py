@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from batuta.profiling.capture.records import LeakRow, WorkerId
 from batuta.profiling.report.compared import comparison_text
 from batuta.profiling.report.document import comparison_document, profile_document
 from batuta.profiling.report.text import profile_text
-from batuta.profiling.rows import LeakRow, WorkerId
 from tests.profiling.made import BEGIN_S, MB, MadeProfile, Work, made_grid, made_run, played, survey
 
 LONG = "package.module.of.a.very.long.name.that.goes.on.and.on.Class.method_number_"

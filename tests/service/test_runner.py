@@ -13,9 +13,9 @@ import pytest
 
 from batuta.errors import ConfigurationError
 from batuta.service.lifeline import LIFELINE_VARIABLE
-from batuta.service.listening import address_of, listening
 from batuta.service.runner import run_service
 from batuta.service.settings import ServiceSettings
+from batuta.service.sockets import address_of, listening
 
 PROGRAM = """
 import asyncio, contextlib, sys

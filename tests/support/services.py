@@ -10,9 +10,9 @@ from typing import Any
 
 import uvicorn
 
-from batuta.service.listening import address_of, listening
 from batuta.service.runner import OpenService
 from batuta.service.settings import ServiceSettings
+from batuta.service.sockets import address_of, listening
 
 START_S = 30.0
 

@@ -42,7 +42,7 @@ def demo(
     ] = True,
 ) -> None:
     """Play real observations, from their arrival to the archived products."""
-    from batuta.cli.performance import Performance, Wishes  # noqa: PLC0415  loads much
+    from batuta.cli.demo_run import Performance, Wishes  # noqa: PLC0415  loads much
 
     examples = examples_folder()
     sys.path.insert(0, str(examples.parent))

@@ -10,9 +10,9 @@ import typer
 
 from batuta.cli.demo import examples_folder
 from batuta.errors import BatutaError
-from batuta.profiling.calls import check_available
-from batuta.profiling.layout import ARROW_POOL
-from batuta.profiling.options import ProfileOptions
+from batuta.profiling.capture.contract import check_available
+from batuta.profiling.capture.layout import ARROW_POOL
+from batuta.profiling.capture.options import ProfileOptions
 
 _MEMRAY: Final = ProfileOptions(mode="memray")
 
@@ -35,7 +35,7 @@ def memory_report(
 ) -> None:
     """Draw who allocated the memory in a run that memray profiled, worker by worker."""
     check_available(_MEMRAY)
-    from batuta.profiling.flamegraphs import draw_report  # noqa: PLC0415 - needs memray
+    from batuta.profiling.report.flamegraphs import draw_report  # noqa: PLC0415 - needs memray
 
     typer.echo(f"open {draw_report(folder, most=most, leaks=leaks)}")
 
@@ -58,10 +58,10 @@ def memory_all(
     """
     check_available(_MEMRAY)
     from batuta.orchestrator import Orchestrator  # noqa: PLC0415 - loads much
-    from batuta.profiling.blame import Blame  # noqa: PLC0415 - goes with it
-    from batuta.profiling.flamegraphs import draw  # noqa: PLC0415 - needs memray
-    from batuta.profiling.merged_memory import read_peak  # noqa: PLC0415 - needs memray
-    from batuta.profiling.mode_text import peak_text  # noqa: PLC0415 - goes with it
+    from batuta.profiling.capture.attribution import Blame  # noqa: PLC0415 - goes with it
+    from batuta.profiling.merge.memray import read_peak  # noqa: PLC0415 - needs memray
+    from batuta.profiling.merge.text import peak_text  # noqa: PLC0415 - goes with it
+    from batuta.profiling.report.flamegraphs import draw  # noqa: PLC0415 - needs memray
 
     output.mkdir(parents=True, exist_ok=True)
     file = output / "main.bin"

@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from batuta.cli.plan import OrchestraConfig, Part, Plan
+from batuta.cli.deployment_plan import OrchestraConfig, Part, Plan
 from batuta.cli.supervisor import ProgramError, Supervisor, supervising
 from batuta.graph import read_graph
 from batuta.pipeline.settings import PipelineSettings

@@ -7,7 +7,7 @@ import typer
 
 from batuta.cli import memory
 from batuta.cli.output import AsJson, print_json
-from batuta.profiling.layout import FOLDER
+from batuta.profiling.capture.layout import FOLDER
 
 Folder = Annotated[
     Path, typer.Argument(help="The output folder of a run, or its folder `profile`.")
@@ -27,8 +27,8 @@ def register(app: typer.Typer) -> None:
 def show(directory: Folder, *, html: Html = None, as_json: AsJson = False) -> None:
     """Show the profile of a run: one that has ended, goes on, or was killed."""
     # pandas and Arrow take half a second to import: other commands do without.
-    from batuta.profiling.merging import mode_report  # noqa: PLC0415
-    from batuta.profiling.reading import read_profile  # noqa: PLC0415
+    from batuta.profiling.files.reader import read_profile  # noqa: PLC0415
+    from batuta.profiling.merge.merge import mode_report  # noqa: PLC0415
     from batuta.profiling.report.document import profile_document  # noqa: PLC0415
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
 
@@ -46,7 +46,7 @@ def show(directory: Folder, *, html: Html = None, as_json: AsJson = False) -> No
 
 def compare(first: Folder, second: Folder, *, as_json: AsJson = False) -> None:
     """Compare the profiles of two runs, task name by task name; the biggest change first."""
-    from batuta.profiling.reading import read_profile  # noqa: PLC0415
+    from batuta.profiling.files.reader import read_profile  # noqa: PLC0415
     from batuta.profiling.report.compared import comparison_text  # noqa: PLC0415
     from batuta.profiling.report.document import comparison_document  # noqa: PLC0415
 

@@ -6,8 +6,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from batuta.cli.live_state import AVAILABLE, Running, Scene
 from batuta.cli.output import STATE_STYLES, seconds_text
-from batuta.cli.scene import AVAILABLE, Running, Scene
 from batuta.messaging import ProcessingState, utc_now
 
 MARKS = {

@@ -18,7 +18,7 @@ import httpx
 from batuta.errors import BatutaError
 from batuta.service.client import tls_for
 from batuta.service.lifeline import LIFELINE_VARIABLE
-from batuta.service.listening import LISTEN_VARIABLE
+from batuta.service.sockets import LISTEN_VARIABLE
 
 READY_S: Final = 60.0
 """A program that does not answer by then has not started, in seconds."""

@@ -6,8 +6,8 @@ from typing import Annotated, Final
 
 import typer
 
+from batuta.cli.deployment_plan import OrchestraConfig, read_orchestra
 from batuta.cli.orchestra import Orchestra, playing
-from batuta.cli.plan import OrchestraConfig, read_orchestra
 from batuta.cli.signals import until_stopped
 
 DEFAULT_CONFIG: Final = Path("batuta.yaml")

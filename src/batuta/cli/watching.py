@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.live_view import watch as watch_stage
 from batuta.cli.output import (
     CONDUCTOR_URL,
     NATS_URL,
@@ -17,7 +18,6 @@ from batuta.cli.output import (
     print_json,
     print_table,
 )
-from batuta.cli.stage import watch as watch_stage
 from batuta.messaging import NatsConfig
 
 PANEL: Final = "Watching"

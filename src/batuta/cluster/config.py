@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from batuta.errors import ConfigurationError
-from batuta.profiling.options import ProfileOptions
+from batuta.profiling.capture.options import ProfileOptions
 
 
 @dataclass(frozen=True)

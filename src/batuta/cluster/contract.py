@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_ch
 
 if TYPE_CHECKING:
     from batuta.cluster.config import CommonConfig
-    from batuta.cluster.measured import Measured
+    from batuta.cluster.task_metrics import Measured
 
 CreateTask: TypeAlias = Callable[..., Any]
 """Called with a task's arguments: gives its delayed object, or a tuple of `nout` of them."""

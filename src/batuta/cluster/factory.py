@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 MODES: Final = {
     "sequential": "batuta.cluster.sequential:SequentialCluster",
-    "multiprocessing": "batuta.cluster.multiprocess:MultiprocessingCluster",
+    "multiprocessing": "batuta.cluster.local.cluster:MultiprocessingCluster",
     "local_dask": "batuta.cluster.dask.local:LocalDaskCluster",
-    "pbs_dask": "batuta.cluster.dask.jobs:PbsDaskCluster",
-    "slurm_dask": "batuta.cluster.dask.jobs:SlurmDaskCluster",
+    "pbs_dask": "batuta.cluster.dask.jobs.deployment:PbsDaskCluster",
+    "slurm_dask": "batuta.cluster.dask.jobs.deployment:SlurmDaskCluster",
     "dask": "batuta.cluster.dask.existing:ExistingDaskCluster",
 }
 """The class of each mode, imported when it is used."""

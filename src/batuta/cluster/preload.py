@@ -3,7 +3,7 @@
 from typing import Final
 
 FORKSERVER_VARIABLE: Final = "BATUTA_FORKSERVER"
-"""Where the forkserver learns of the main process: see `batuta.cluster.warm_path`."""
+"""Where the forkserver learns of the main process: see `batuta.cluster.local.forkserver_path`."""
 
 _MODULES: Final[dict[str, None]] = {}
 

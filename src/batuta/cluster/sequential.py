@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from batuta.cluster.bench import Bench
 from batuta.cluster.config import RAM_PER_WORKER_MB, CommonConfig, SequentialConfig
 from batuta.cluster.contract import CreateTask
 from batuta.cluster.errors import ClusterError, TaskFailedError
 from batuta.cluster.graph import Job, make_plan
-from batuta.cluster.measured import Measured, task_number
-from batuta.cluster.raised import describe
+from batuta.cluster.in_process_runner import Bench
+from batuta.cluster.remote_error import describe
+from batuta.cluster.task_metrics import Measured, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare, find_delayed
 from batuta.datasets import CarsDataset, CarsDict
-from batuta.profiling.layout import FOLDER as PROFILE_FOLDER
+from batuta.profiling.capture.layout import FOLDER as PROFILE_FOLDER
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
+from batuta.cluster.local.worker_main import LocalResult
 from batuta.cluster.store import Stored, put
-from batuta.cluster.worker import LocalResult
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import ConfigurationError, told
 
@@ -55,7 +55,7 @@ class Task:
         self.job: Any = None
         """The job that it is a step of, in the plan that runs: see `batuta.cluster.graph`."""
         self.number: int | None = None
-        """Which it is, where it is profiled: see `batuta.cluster.measured`."""
+        """Which it is, where it is profiled: see `batuta.cluster.task_metrics`."""
         self.attempts = 0
         """How many times it was measured, failed or lost."""
 

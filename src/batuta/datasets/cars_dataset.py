@@ -12,7 +12,6 @@ import xarray as xr
 from batuta.datasets.arrays import ArrayFile, RasterRequest
 from batuta.datasets.errors import TileError
 from batuta.datasets.formats import ARRAYS, DATASET_TYPES, output_problems
-from batuta.datasets.gathered import GatheredFile
 from batuta.datasets.grid import (
     Grid,
     GridSpec,
@@ -22,8 +21,9 @@ from batuta.datasets.grid import (
     largest_tile,
 )
 from batuta.datasets.json_codec import dumps, loads
-from batuta.datasets.opening import open_arrays, open_gathered
+from batuta.datasets.open_output import open_arrays, open_gathered
 from batuta.datasets.options import SaveOptions
+from batuta.datasets.part_files import GatheredFile
 from batuta.datasets.storage import load_tile, save_tile
 from batuta.datasets.tiles import overlaps_of, window_of
 from batuta.errors import ConfigurationError

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from batuta.datasets.gathered import GatheredFile, refuse_other_tile
 from batuta.datasets.json_codec import plain
+from batuta.datasets.part_files import GatheredFile, refuse_other_tile
 from batuta.datasets.tiles import ATTRIBUTES, CarsDict
 
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from rasterio.crs import CRS
 
-from batuta.datasets.cloud import Cloud, PointsFormat, Table
 from batuta.datasets.errors import TileError
+from batuta.datasets.point_file import Cloud, PointsFormat, Table
 from batuta.datasets.tables import write_row_groups
 
 GEOMETRY: Final = "geometry"

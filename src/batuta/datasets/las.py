@@ -14,8 +14,8 @@ from laspy.vlrs.known import WktCoordinateSystemVlr
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from batuta.datasets.cloud import Cloud, PointsFormat, Table
 from batuta.datasets.errors import TileError
+from batuta.datasets.point_file import Cloud, PointsFormat, Table
 
 AXES: Final = ("x", "y", "z")
 COLOURS: Final = ("red", "green", "blue")

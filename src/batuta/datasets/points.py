@@ -13,7 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batuta.datasets.cloud import (
+from batuta.datasets.errors import TileError
+from batuta.datasets.formats import POINTS, format_of
+from batuta.datasets.options import SaveOptions
+from batuta.datasets.part_files import GatheredFile, refuse_other_tile
+from batuta.datasets.point_file import (
     PAIR_COLUMN,
     Cloud,
     PointsFormat,
@@ -22,10 +26,6 @@ from batuta.datasets.cloud import (
     part_crs,
     part_table,
 )
-from batuta.datasets.errors import TileError
-from batuta.datasets.formats import POINTS, format_of
-from batuta.datasets.gathered import GatheredFile, refuse_other_tile
-from batuta.datasets.options import SaveOptions
 from batuta.datasets.tiles import ATTRIBUTES
 
 PAIR_ID: Final = "global_id"

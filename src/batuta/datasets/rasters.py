@@ -23,7 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterWindow
 
 from batuta.datasets.arrays import ArrayFile, RasterSpec
-from batuta.datasets.durable import Workspace, publish, remove, reserve, sync_file, sync_folder
+from batuta.datasets.durable_file import Workspace, publish, remove, reserve, sync_file, sync_folder
 from batuta.datasets.errors import TileError
 from batuta.datasets.grid import Window
 from batuta.datasets.options import SaveOptions

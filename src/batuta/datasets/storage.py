@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import xarray as xr
 
-from batuta.datasets.cloud import table_of
 from batuta.datasets.errors import TileError
 from batuta.datasets.json_codec import dumps, loads
+from batuta.datasets.point_file import table_of
 from batuta.datasets.tiles import CarsDict, Tile
 
 ATTRIBUTES_FILE: Final = "attributes.json"

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batuta.datasets.cloud import Cloud, PointsFormat, Table
+from batuta.datasets.point_file import Cloud, PointsFormat, Table
 
 ROW_GROUP_ROWS: Final = 500_000
 """Points gathered before a row group of a Parquet file is written."""

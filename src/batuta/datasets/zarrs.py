@@ -17,7 +17,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from batuta.datasets.arrays import ArrayFile, RasterSpec
-from batuta.datasets.durable import Workspace, publish_folder, remove, sync_tree
+from batuta.datasets.durable_file import Workspace, publish_folder, remove, sync_tree
 from batuta.datasets.errors import TileError
 from batuta.datasets.grid import Window
 from batuta.datasets.options import SaveOptions

@@ -9,7 +9,7 @@ from typing import Any
 
 from batuta.datasets.formats import POINTS
 from batuta.orchestrator.contract import SavedDataset
-from batuta.orchestrator.earlier import earlier_files, manifest_of, remove_earlier
+from batuta.orchestrator.stale_outputs import earlier_files, manifest_of, remove_earlier
 
 
 @dataclass

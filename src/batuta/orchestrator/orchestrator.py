@@ -27,21 +27,21 @@ from batuta.orchestrator.arguments import (
     make_folder,
     spec_problems,
 )
-from batuta.orchestrator.computing import TileRun
 from batuta.orchestrator.contract import TileGrid
 from batuta.orchestrator.disk import disk_full_error
 from batuta.orchestrator.documents import INDEX_FILE, merge, write_document
-from batuta.orchestrator.ending import end_early, end_well
 from batuta.orchestrator.errors import TileFailure
 from batuta.orchestrator.events import Event, Observer, WorkersPresent
+from batuta.orchestrator.finalize import end_early, end_well
 from batuta.orchestrator.logs import MainLog
-from batuta.orchestrator.profiled import RunProfile, check_profiled
-from batuta.orchestrator.records import NoRecord, RunRecord
 from batuta.orchestrator.registry import CarsDatasetRegistry, Registered
-from batuta.orchestrator.resume import ResumeFolder, check_resumable, prepare
+from batuta.orchestrator.resume.folder import ResumeFolder, check_resumable, prepare
+from batuta.orchestrator.resume.run_record import NoRecord, RunRecord
+from batuta.orchestrator.run_profile import RunProfile, check_profiled
 from batuta.orchestrator.saver import OutputSpec
 from batuta.orchestrator.saving_infos import DATASET_KEY, flatten_object, update_saving_infos
 from batuta.orchestrator.screen import ON_SCREEN, ProgressBar
+from batuta.orchestrator.tile_run import TileRun
 
 __all__ = ["DATASET_KEY", "Orchestrator", "flatten_object", "update_saving_infos"]
 

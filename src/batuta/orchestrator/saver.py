@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import xarray as xr
 
-from batuta.cluster.raised import describe
+from batuta.cluster.remote_error import describe
 from batuta.datasets import Descriptor, SaveOptions, TileError
-from batuta.datasets.durable import remove, workspace_of
+from batuta.datasets.durable_file import remove, workspace_of
 from batuta.orchestrator.contract import Readable, SavedDataset
 from batuta.orchestrator.manifest import Manifest
 

@@ -17,7 +17,7 @@ from batuta.errors import ConfigurationError
 from batuta.names import service_problem
 from batuta.pipeline.context import Context, PipelineError
 from batuta.pipeline.declaration import DEFAULT_TIMEOUT_S, Output, Pipeline, ProductSpec
-from batuta.pipeline.fates import fate
+from batuta.pipeline.exit_status import fate
 from batuta.service.settings import settings_problems
 
 PROGRESS: Final = re.compile(rb"^BATUTA_PROGRESS (\d{1,15})/(\d{1,15})\s*$")

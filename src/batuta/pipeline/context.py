@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batuta.errors import BatutaError
 from batuta.pipeline.declaration import ProductSpec
-from batuta.pipeline.kept import note_orchestrator
+from batuta.pipeline.retention import note_orchestrator
 
 if TYPE_CHECKING:
     from batuta.orchestrator import Orchestrator

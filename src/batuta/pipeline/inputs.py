@@ -7,7 +7,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from batuta.pipeline.bodies import ProductVersion
+from batuta.pipeline.messages import ProductVersion
 from batuta.service.client import ServiceError
 
 if TYPE_CHECKING:

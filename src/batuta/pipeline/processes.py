@@ -21,10 +21,10 @@ import psutil
 
 from batuta.errors import ConfigurationError
 from batuta.messaging import Progress
-from batuta.pipeline.bodies import MESSAGE, Entered, Outcome, Progressed
 from batuta.pipeline.declaration import ProductSpec
-from batuta.pipeline.fates import fate
-from batuta.pipeline.kept import Shelf, put_away
+from batuta.pipeline.exit_status import fate
+from batuta.pipeline.messages import MESSAGE, Entered, Outcome, Progressed
+from batuta.pipeline.retention import Shelf, put_away
 from batuta.pipeline.runner import Job
 from batuta.pipeline.warden import RUN_VARIABLE, Task, keep
 

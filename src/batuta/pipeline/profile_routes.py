@@ -15,10 +15,10 @@ from fastapi import Path as PathParameter
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 
-from batuta.pipeline.kept import Shelf
+from batuta.pipeline.profile_summary import Summaries, SummaryError
+from batuta.pipeline.retention import Shelf
 from batuta.pipeline.store import Stored
-from batuta.pipeline.summing_up import Summaries, SummaryError
-from batuta.profiling.layout import (
+from batuta.profiling.capture.layout import (
     CPROFILE_TEXT,
     CPROFILE_WHOLE,
     FOLDER,

@@ -11,9 +11,9 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
 from batuta.messaging import ProcessingState
-from batuta.pipeline.bodies import PipelineProcessing, ProcessingRequest
-from batuta.pipeline.kept import Shelf
+from batuta.pipeline.messages import PipelineProcessing, ProcessingRequest
 from batuta.pipeline.profile_routes import ProfileRoutes
+from batuta.pipeline.retention import Shelf
 from batuta.pipeline.scheduler import Scheduler
 from batuta.pipeline.store import Selection, Store, Stored
 from batuta.service.database import DatabaseError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from batuta.messaging import Progress
-from batuta.pipeline.bodies import Outcome
+from batuta.pipeline.messages import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)

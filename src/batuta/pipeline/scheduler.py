@@ -9,9 +9,9 @@ from http import HTTPStatus
 from typing import Final
 
 from batuta.messaging import ProcessingState, Progress
-from batuta.pipeline.bodies import Outcome, PipelineProcessing, ProcessingRequest
-from batuta.pipeline.kept import Shelf
+from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
 from batuta.pipeline.metrics import Metrics
+from batuta.pipeline.retention import Shelf
 from batuta.pipeline.runner import Job, Runner
 from batuta.pipeline.store import Store, Stored
 from batuta.service.problems import ProblemError

@@ -8,8 +8,8 @@ from batuta.errors import ConfigurationError
 from batuta.pipeline.declaration import Pipeline
 from batuta.pipeline.loading import load
 from batuta.pipeline.processes import Workshop, open_process_runner
-from batuta.pipeline.processings import Plan, ProcessingsService, open_service, own_data_dir
 from batuta.pipeline.scheduler import Offer
+from batuta.pipeline.service_core import Plan, ProcessingsService, open_service, own_data_dir
 from batuta.pipeline.settings import PipelineSettings
 from batuta.service.runner import run_service
 

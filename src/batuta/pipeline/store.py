@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from batuta.messaging import ProcessingState, Progress
-from batuta.pipeline.bodies import Outcome, PipelineProcessing, ProcessingRequest
+from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
 from batuta.pipeline.runner import Job
 from batuta.pipeline.schema import processings
 from batuta.service.committer import Committer

@@ -22,10 +22,10 @@ from typing import Final
 import psutil
 
 from batuta.messaging import utc_now
-from batuta.pipeline.bodies import Left, encoded
 from batuta.pipeline.declaration import ProductSpec
-from batuta.pipeline.fates import fate
-from batuta.pipeline.kept import put_away
+from batuta.pipeline.exit_status import fate
+from batuta.pipeline.messages import Left, encoded
+from batuta.pipeline.retention import put_away
 from batuta.pipeline.runner import Job
 
 _PR_SET_PDEATHSIG: Final = 1

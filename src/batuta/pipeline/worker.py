@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from batuta.errors import BatutaError
-from batuta.pipeline.bodies import (
+from batuta.pipeline.context import Context, PipelineError, Place
+from batuta.pipeline.declaration import Made, Output
+from batuta.pipeline.inputs import Inputs, media_type_of
+from batuta.pipeline.messages import (
     Entered,
     Message,
     Outcome,
@@ -25,9 +28,6 @@ from batuta.pipeline.bodies import (
     Progressed,
     encoded,
 )
-from batuta.pipeline.context import Context, PipelineError, Place
-from batuta.pipeline.declaration import Made, Output
-from batuta.pipeline.inputs import Inputs, media_type_of
 from batuta.pipeline.warden import RUN_VARIABLE, Task
 from batuta.sdb.client import SdbClient
 from batuta.sdb.records import InputRef

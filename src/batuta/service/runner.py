@@ -15,8 +15,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from batuta.service.lifeline import watch_lifeline
-from batuta.service.listening import address_of, listening
 from batuta.service.settings import ServiceSettings
+from batuta.service.sockets import address_of, listening
 
 LOG: Final = logging.getLogger(__name__)
 

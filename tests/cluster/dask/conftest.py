@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from batuta.cluster import check_configuration, create_cluster
-from batuta.cluster.dask import keeper
+from batuta.cluster.dask.jobs import scaler
 from tests.cluster.dask.gated import Gate
 from tests.cluster.dask.slurm_jobs import SLURM, nothing_left, of_batuta
 from tools.slurm import LocalSlurm
@@ -31,7 +31,7 @@ def aside(gate: Gate) -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the batch system asked often."""
-    monkeypatch.setattr(keeper, "LOOK_S", 0.5)
+    monkeypatch.setattr(scaler, "LOOK_S", 0.5)
 
 
 @pytest.fixture

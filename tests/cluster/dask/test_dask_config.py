@@ -10,7 +10,7 @@ import pytest
 
 from batuta.cluster import check_configuration
 from batuta.cluster.dask.config import seconds_of
-from batuta.cluster.dask.job_options import job_options
+from batuta.cluster.dask.jobs.options import job_options
 from batuta.errors import ConfigurationError
 
 COMMON: dict[str, Any] = {

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from batuta.cluster import ClusterError, check_configuration, create_cluster
-from batuta.cluster.dask import existing, looking
+from batuta.cluster.dask import existing, monitor
 from batuta.orchestrator import TilesFailedError
 from tests.cluster.dask.gated import Gate
 from tests.cluster.dask.tiles_program import play
@@ -38,7 +38,7 @@ def test_a_run_whose_scheduler_is_lost_ends_with_the_list_of_what_is_missing(
     monkeypatch: pytest.MonkeyPatch,
     how: str,
 ) -> None:
-    monkeypatch.setattr(looking, "ANSWER_S", 2.0)
+    monkeypatch.setattr(monitor, "ANSWER_S", 2.0)
     number, reason = ENDS[how]
     conf = {"mode": "dask", "scheduler_address": address}
     run = aside.submit(play, tmp_path, conf, 4)

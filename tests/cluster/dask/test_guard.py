@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from batuta.cluster.dask import guard
-from batuta.cluster.dask.guarded import Guard
+from batuta.cluster.dask.jobs import reaper_main
+from batuta.cluster.dask.jobs.reaper import Guard
 from tests.support.waiting import eventually_sync
 
 OWNER = """
 import os, signal, sys, time
 from pathlib import Path
-from batuta.cluster.dask.guarded import Guard
+from batuta.cluster.dask.jobs.reaper import Guard
 guard = Guard(sys.argv[1:2], [])
-guard.keep_job("7")
-guard.keep_job("8")
-guard.forget_job("7")
-guard.keep_folder(Path(sys.argv[2]))
+reaper_main.keep_job("7")
+reaper_main.keep_job("8")
+reaper_main.forget_job("7")
+reaper_main.keep_folder(Path(sys.argv[2]))
 if os.fork():
     os.kill(os.getpid(), signal.SIGKILL)
 sys.stdout.close()
@@ -58,11 +58,11 @@ def test_many_jobs_are_cancelled_by_a_few_commands(cancel: Path, tmp_path: Path)
 def test_what_cannot_be_cancelled_is_tried_again_then_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "TRIES_EVERY_S", (0.0, 0.0))
+    monkeypatch.setattr(reaper_main, "TRIES_EVERY_S", (0.0, 0.0))
     refusing = tmp_path / "refuse"
     refusing.write_text(f"#!/bin/sh\necho x >> {tmp_path}/tries; echo not now >&2; exit 1\n")
     refusing.chmod(0o755)
-    said = guard._cancel([str(refusing)], ["3", "4"])
+    said = reaper_main._cancel([str(refusing)], ["3", "4"])
     assert said == "jobs 3 4 may be left in the queue: not now\n"
     assert (tmp_path / "tries").read_text() == "x\nx\n"
 
@@ -79,4 +79,4 @@ def test_a_job_that_is_over_is_no_problem(said: str, tmp_path: Path) -> None:
     command = tmp_path / "cancel"
     command.write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
     command.chmod(0o755)
-    assert guard._cancel([str(command)], ["12"]) == ""
+    assert reaper_main._cancel([str(command)], ["12"]) == ""

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from batuta.cluster.contract import WorkersThere
-from batuta.cluster.dask import guarded
+from batuta.cluster.dask.jobs import reaper
 from tests.cluster.conftest import compute
 from tests.cluster.dask.conftest import MakeCluster
 from tests.cluster.dask.gated import Gate, gated
@@ -160,7 +160,7 @@ def test_jobs_are_cancelled_once_the_controller_that_was_away_is_back(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(guarded, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(reaper, "PATIENCE_S", 1.0)
     cluster = make_jobs_cluster(nb_workers=2)
     told = told_by(cluster)
     compute(cluster, tiles(cluster, gate.folder, 2))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batuta.cluster import TaskFailedError, WorkerLostError
-from batuta.cluster.dask import losses
+from batuta.cluster.dask.engine import worker_loss
 from tests.cluster.conftest import compute
 from tests.cluster.dask.conftest import MakeCluster
 from tests.cluster.dask.gated import Gate, gated
@@ -145,7 +145,7 @@ def test_workers_leave_before_their_walltime_and_their_tiles_go_to_those_that_re
 def test_a_tile_that_takes_longer_than_workers_live_fails_in_the_end(
     make_jobs_cluster: MakeCluster, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "MAX_DEPARTURES", 1)
+    monkeypatch.setattr(worker_loss, "MAX_DEPARTURES", 1)
     lifetime = ["--lifetime 3s", "--lifetime-stagger 0s"]
     cluster = make_jobs_cluster(nb_workers=1, worker_extra_args=lifetime)
     (error,) = compute(cluster, tiles(cluster, gate.folder, 1, gated))

@@ -112,7 +112,7 @@ def test_plain_tcp_is_there_when_asked_for_and_warns(
 def test_ctrl_c_interrupts_a_program_that_has_jobs(where: str) -> None:
     program = (
         "import os, signal; from threading import Thread\n"
-        "def target():\n    import batuta.cluster.dask.jobs as jobs; jobs.SLURMCluster\n"
+        "def target():\n    import batuta.cluster.dask.jobs.deployment as jobs; jobs.SLURMCluster\n"
         f"{where}\nos.kill(os.getpid(), signal.SIGINT)\nprint('it goes on')\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)

@@ -9,7 +9,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batuta.cluster.dask.packs import Pack, packed
+from batuta.cluster.dask.engine.serialization import Pack, packed
 
 SIZES = [10, 40_000, 2_000_000]
 """Of arrays that travel in the pickle, beside it, and mapped."""

@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 
 from batuta.cluster import check_configuration, create_cluster
-from batuta.cluster.dask.listening import Listener
-from batuta.cluster.dask.records import MEMORY_COLUMNS, MEMORY_FILE, MemoryRecord, WorkerLogs
-from batuta.cluster.measured import Measured
+from batuta.cluster.dask.telemetry.collector import Listener
+from batuta.cluster.dask.telemetry.files import (
+    MEMORY_COLUMNS,
+    MEMORY_FILE,
+    MemoryRecord,
+    WorkerLogs,
+)
+from batuta.cluster.task_metrics import Measured
 from batuta.datasets import CarsDataset
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator

@@ -17,8 +17,8 @@ from distributed import Client
 
 from batuta.cluster import ClusterError, check_configuration, create_cluster
 from batuta.cluster.dask.config import DaskConfig
-from batuta.cluster.dask.loggers import quiet_dask
 from batuta.cluster.dask.settings import dask_configured, environment_put_back
+from batuta.cluster.dask.telemetry.loggers import quiet_dask
 from tests.cluster.conftest import compute
 from tests.support.dask_clusters import hand_made_cluster
 from tests.support.waiting import eventually_sync

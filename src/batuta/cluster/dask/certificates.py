@@ -7,7 +7,7 @@ from typing import Final
 
 from distributed import Security
 
-from batuta.cluster.dask.guarded import Guard
+from batuta.cluster.dask.jobs.reaper import Guard
 
 PREFIX: Final = ".batuta-tls-"
 _WORKER_FILES: Final = ("tls_ca_file", "tls_worker_cert", "tls_worker_key")

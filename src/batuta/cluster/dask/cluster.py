@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from batuta.cluster import preload
 from batuta.cluster.dask.config import DaskConfig, WorkersConfig
-from batuta.cluster.dask.director import Director
-from batuta.cluster.dask.listening import Listener, take_last_words
-from batuta.cluster.dask.loggers import quiet_dask
-from batuta.cluster.dask.looking import Deployment, Looking
+from batuta.cluster.dask.engine.scheduler import Director
+from batuta.cluster.dask.monitor import Deployment, Looking
 from batuta.cluster.dask.settings import dask_configured
-from batuta.cluster.dask.worker_plugin import BatutaPlugin, WorkerOptions
-from batuta.cluster.planned import PlannedCluster
+from batuta.cluster.dask.telemetry.collector import Listener, take_last_words
+from batuta.cluster.dask.telemetry.loggers import quiet_dask
+from batuta.cluster.dask.telemetry.worker_plugin import BatutaPlugin, WorkerOptions
+from batuta.cluster.graph_cluster import PlannedCluster
 from batuta.cluster.tasks import Scattered
 from batuta.errors import ConfigurationError
 

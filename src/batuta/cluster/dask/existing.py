@@ -14,10 +14,10 @@ from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import ExistingDaskConfig
-from batuta.cluster.dask.looking import Deployment
-from batuta.cluster.dask.worker_plugin import BatutaPlugin
+from batuta.cluster.dask.monitor import Deployment
+from batuta.cluster.dask.telemetry.worker_plugin import BatutaPlugin
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.raised import describe
+from batuta.cluster.remote_error import describe
 from batuta.errors import ConfigurationError
 
 LOG: Final = logging.getLogger(__name__)

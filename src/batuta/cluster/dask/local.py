@@ -11,7 +11,7 @@ from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import LocalDaskConfig
-from batuta.cluster.dask.looking import Deployment
+from batuta.cluster.dask.monitor import Deployment
 from batuta.cluster.dask.settings import (
     another_port_is_fine,
     environment_put_back,
@@ -19,7 +19,7 @@ from batuta.cluster.dask.settings import (
     tell_dashboard,
 )
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.raised import describe
+from batuta.cluster.remote_error import describe
 from batuta.cluster.resources import MB
 
 _LAST_S: Final = 2.0

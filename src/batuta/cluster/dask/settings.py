@@ -12,7 +12,7 @@ from typing import Any, Final
 import dask
 
 from batuta.cluster.dask.config import DaskConfig, JobsConfig, WorkersConfig
-from batuta.cluster.dask.lent import Lent, State
+from batuta.cluster.dask.process_state import Lent, State
 from batuta.cluster.errors import ClusterError
 
 LOG: Final = logging.getLogger(__name__)

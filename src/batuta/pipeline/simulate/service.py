@@ -12,10 +12,10 @@ from typing import Final
 
 from batuta.graph import read_graph
 from batuta.messaging import Progress
-from batuta.pipeline.bodies import Outcome, ProductVersion
-from batuta.pipeline.processings import Plan, ProcessingsService, open_service, own_data_dir
+from batuta.pipeline.messages import Outcome, ProductVersion
 from batuta.pipeline.runner import Job
 from batuta.pipeline.scheduler import Offer
+from batuta.pipeline.service_core import Plan, ProcessingsService, open_service, own_data_dir
 from batuta.pipeline.simulate.settings import SimulateSettings
 from batuta.sdb.client import SdbClient
 from batuta.service.client import ServiceError

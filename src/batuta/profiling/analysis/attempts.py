@@ -6,7 +6,7 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow as pa
 
-from batuta.profiling.rows import TaskOutcome
+from batuta.profiling.capture.records import TaskOutcome
 
 _PROCESS: Final = ["host", "worker", "pid"]
 

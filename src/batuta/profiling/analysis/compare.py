@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from batuta.profiling.analysis.attempts import NameFigures
 from batuta.profiling.analysis.figures import Figures
-from batuta.profiling.analysis.words import bytes_text
-from batuta.profiling.run_info import RunInfo
+from batuta.profiling.analysis.formatting import bytes_text
+from batuta.profiling.files.run_info import RunInfo
 
 
 @dataclass(frozen=True)

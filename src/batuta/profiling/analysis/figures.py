@@ -16,14 +16,14 @@ from batuta.profiling.analysis.advice import (
     advise_workers,
 )
 from batuta.profiling.analysis.attempts import NameFigures, attempts_of, by_name
+from batuta.profiling.analysis.formatting import counted
 from batuta.profiling.analysis.graph import graph_of
+from batuta.profiling.analysis.idle_time import LostTime, lost_time
 from batuta.profiling.analysis.lanes import LaneFigures, by_lane, gaps_of, with_lanes
 from batuta.profiling.analysis.loops import LoopGrowth, loop_growth
-from batuta.profiling.analysis.lost import LostTime, lost_time
 from batuta.profiling.analysis.schedule import Plan, ScheduleFigures, durations_of, steps_of
 from batuta.profiling.analysis.tiles import TileGrid, by_tile
-from batuta.profiling.analysis.words import counted
-from batuta.profiling.run_info import RunInfo, RunState
+from batuta.profiling.files.run_info import RunInfo, RunState
 
 _MOST_OF_A_RUN: Final = 0.9
 """Of its tiles: figures of less call for nothing."""

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from batuta.profiling.run_info import GridInfo, RunInfo
+from batuta.profiling.files.run_info import GridInfo, RunInfo
 
 
 @dataclass(frozen=True, kw_only=True)

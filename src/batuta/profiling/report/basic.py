@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from batuta.profiling.analysis.words import bytes_text, counted, seconds_text, share_text
-from batuta.profiling.basic import BasicSummary, Sums
+from batuta.profiling.analysis.formatting import bytes_text, counted, seconds_text, share_text
+from batuta.profiling.files.basic import BasicSummary, Sums
 from batuta.profiling.report.tables import bar, table_lines
 
 _MOST: Final = 30

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 from batuta.profiling.analysis.attempts import NameFigures
 from batuta.profiling.analysis.compare import Comparison, NameComparison, Pair, compare
-from batuta.profiling.analysis.words import bytes_text, ratio_text, seconds_text
-from batuta.profiling.reading import Profile
+from batuta.profiling.analysis.formatting import bytes_text, ratio_text, seconds_text
+from batuta.profiling.files.reader import Profile
 from batuta.profiling.report.headline import title
 from batuta.profiling.report.tables import plain, table_lines
 

@@ -6,7 +6,7 @@ from typing import Any
 from batuta.profiling.analysis.compare import Pair, compare
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.tiles import TileGrid
-from batuta.profiling.reading import Profile
+from batuta.profiling.files.reader import Profile
 
 _SLOWEST = 10
 

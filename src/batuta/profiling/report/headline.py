@@ -3,9 +3,9 @@
 from typing import Final
 
 from batuta.profiling.analysis.figures import Figures
-from batuta.profiling.analysis.words import counted, seconds_text, share_text
+from batuta.profiling.analysis.formatting import counted, seconds_text, share_text
+from batuta.profiling.files.run_info import RunState
 from batuta.profiling.report.tables import shortened
-from batuta.profiling.run_info import RunState
 
 _NAME: Final = 60
 """Of a name that stands in a sentence."""

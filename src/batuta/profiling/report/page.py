@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from batuta.profiling.analysis.figures import Figures
-from batuta.profiling.analysis.words import bytes_text, counted, seconds_text, share_text
-from batuta.profiling.modes import ModeReport
-from batuta.profiling.reading import Profile
+from batuta.profiling.analysis.formatting import bytes_text, counted, seconds_text, share_text
+from batuta.profiling.files.reader import Profile
+from batuta.profiling.merge.model import ModeReport
 from batuta.profiling.report import rows
 from batuta.profiling.report.headline import losses, state_line, title, what_took_it
 from batuta.profiling.report.missing import PageError

@@ -6,12 +6,12 @@ from itertools import groupby
 from typing import Final
 
 from batuta.profiling.analysis.figures import Figures
+from batuta.profiling.analysis.formatting import bytes_text, counted, seconds_text, share_text
 from batuta.profiling.analysis.lanes import LaneFigures
 from batuta.profiling.analysis.schedule import Step
-from batuta.profiling.analysis.words import bytes_text, counted, seconds_text, share_text
-from batuta.profiling.modes import ModeReport
+from batuta.profiling.files.run_info import TileMishap
+from batuta.profiling.merge.model import ModeReport
 from batuta.profiling.report.headline import losses
-from batuta.profiling.run_info import TileMishap
 
 _BUILT_IN: Final = "~"
 """The file of functions that are not in Python, as `pstats` names it."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from batuta.profiling.analysis.figures import Figures
-from batuta.profiling.analysis.words import seconds_text, share_text
-from batuta.profiling.layout import CPROFILE_TEXT, CPROFILE_WHOLE, FOLDER, MEMRAY_TEXT
-from batuta.profiling.reading import Profile
+from batuta.profiling.analysis.formatting import seconds_text, share_text
+from batuta.profiling.capture.layout import CPROFILE_TEXT, CPROFILE_WHOLE, FOLDER, MEMRAY_TEXT
+from batuta.profiling.files.reader import Profile
 from batuta.profiling.report import rows
 from batuta.profiling.report.headline import losses, state_line, title, what_took_it
 from batuta.profiling.report.tables import WIDTH, bar, plain, table_lines

@@ -1,7 +1,7 @@
 """What the measures call for: workers, tile size and memory, each with its reason."""
 
-from batuta.profiling.analysis.advice.given import Advice
 from batuta.profiling.analysis.advice.memory import advise_memory
+from batuta.profiling.analysis.advice.model import Advice
 from batuta.profiling.analysis.advice.tiles import TileCosts, advise_tile_size
 from batuta.profiling.analysis.advice.workers import WorkerNeeds, advise_workers
 

@@ -3,10 +3,10 @@
 import math
 from typing import Final
 
-from batuta.profiling.analysis.advice.given import Advice
+from batuta.profiling.analysis.advice.model import Advice
 from batuta.profiling.analysis.advice.workers import ON_ONE_MACHINE
-from batuta.profiling.analysis.words import MB, bytes_text, counted, share_text
-from batuta.profiling.run_info import RunInfo
+from batuta.profiling.analysis.formatting import MB, bytes_text, counted, share_text
+from batuta.profiling.files.run_info import RunInfo
 
 MARGIN: Final = 1.25
 """Over the highest peak measured."""

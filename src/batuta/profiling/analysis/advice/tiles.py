@@ -6,14 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from batuta.profiling.analysis.advice.given import Advice
-from batuta.profiling.analysis.tiles import TileGrid
-from batuta.profiling.analysis.words import (
+from batuta.profiling.analysis.advice.model import Advice
+from batuta.profiling.analysis.formatting import (
     bytes_text,
     counted,
     seconds_text,
     share_text,
 )
+from batuta.profiling.analysis.tiles import TileGrid
 
 AROUND: Final = 0.25
 """Tasks are too short where what is around them takes more than this share of their time."""

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-from batuta.profiling.analysis.advice.given import Advice
+from batuta.profiling.analysis.advice.model import Advice
+from batuta.profiling.analysis.formatting import bytes_text, counted, seconds_text
 from batuta.profiling.analysis.schedule import Plan
-from batuta.profiling.analysis.words import bytes_text, counted, seconds_text
-from batuta.profiling.run_info import RunInfo
+from batuta.profiling.files.run_info import RunInfo
 
 ENOUGH: Final = 1.10
 """As many workers as bring the time within so many times the best that can be reached."""

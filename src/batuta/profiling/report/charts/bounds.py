@@ -7,7 +7,7 @@ from typing import Final
 from bokeh.plotting import figure
 
 from batuta.profiling.analysis.figures import Figures
-from batuta.profiling.analysis.words import seconds_text
+from batuta.profiling.analysis.formatting import seconds_text
 from batuta.profiling.report.charts import style
 from batuta.profiling.report.headline import losses
 from batuta.profiling.report.rows import place

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from batuta.profiling.analysis.binned import reduced
 from batuta.profiling.analysis.tiles import TileGrid
+from batuta.profiling.files.run_info import RunInfo, TileMishap
 from batuta.profiling.report.charts import style
-from batuta.profiling.run_info import RunInfo, TileMishap
 
 _MOST_CELLS: Final = 400
 """Each way: beyond, a cell is a block of tiles."""

@@ -7,7 +7,7 @@ from bokeh.plotting import figure
 
 from batuta.profiling.analysis.attempts import NameFigures
 from batuta.profiling.analysis.figures import Figures
-from batuta.profiling.analysis.words import bytes_text, seconds_text, share_text
+from batuta.profiling.analysis.formatting import bytes_text, seconds_text, share_text
 from batuta.profiling.report.charts import style
 from batuta.profiling.report.tables import shortened
 

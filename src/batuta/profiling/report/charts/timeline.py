@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from batuta.profiling.analysis.binned import busy_in_bins
 from batuta.profiling.analysis.figures import Figures
-from batuta.profiling.analysis.words import seconds_text
+from batuta.profiling.analysis.formatting import seconds_text
 from batuta.profiling.report.charts import style
 from batuta.profiling.report.rows import place
 

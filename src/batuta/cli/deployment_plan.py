@@ -1,0 +1,298 @@
+"""The plan of an orchestra: its configuration checked whole, its ports taken."""
+
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Generic, Self, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from batuta.cli.options import arguments_of, read_document, secrets_of
+from batuta.cli.supervisor import Program, answers_health, python_program
+from batuta.conductor.settings import ConductorSettings
+from batuta.errors import ConfigurationError
+from batuta.graph import read_graph
+from batuta.messaging.server import DEFAULT_PORT, server_answers, server_command
+from batuta.pipeline.settings import PipelineSettings
+from batuta.pipeline.simulate.settings import SimulateSettings
+from batuta.sdb.settings import SdbSettings
+from batuta.service.settings import LOOPBACK, ServiceSettings, settings_problems
+from batuta.service.sockets import address_of, listen
+
+LAST_PORT: Final = 65_535
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+class OrchestraConfig(BaseModel):
+    """The configuration of ``batuta up``: which services, each with the options that it differs in.
+
+    Paths in it are relative to the folder of its file. A service whose port is not given takes
+    its default, or a free one where that is taken.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data_dir: Path = Field(Path("batuta-data"), description="Where everything is kept.")
+    nats_url: str | None = Field(None, description="A NATS that runs; without it, one is started.")
+    nats_port: int | None = Field(None, ge=1, le=65_535, description="Port of the NATS started.")
+    token: SecretStr | None = Field(None, description="Token of every service.")
+    sdb: dict[str, Any] = Field(default_factory=dict, description="Options of the sdb.")
+    conductor: dict[str, Any] = Field(description="Options of the conductor; graph at least.")
+    pipelines: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="For each pipeline `use`, MODULE:NAME or a file, and its options.",
+    )
+    simulate: dict[str, Any] | None = Field(
+        None, description="Options of the simulated pipeline, for providers that have no other."
+    )
+
+
+@dataclass(frozen=True)
+class Part(Generic[S]):
+    """A service of the plan: what it is told, and the socket that it will listen on."""
+
+    settings: S
+    sock: socket.socket
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return address_of(self.sock)
+
+
+def read_orchestra(path: Path) -> OrchestraConfig:
+    """Read and check a configuration.
+
+    Raises
+    ------
+    ConfigurationError
+        One line per mistake.
+    """
+    try:
+        return OrchestraConfig.model_validate(read_document(path))
+    except ValidationError as exc:
+        raise ConfigurationError(settings_problems(exc, str(path))) from exc
+
+
+class Plan:
+    """Every service's settings, checked all at once, and its socket, held until closed.
+
+    Parameters
+    ----------
+    config : OrchestraConfig
+        What was asked for.
+    folder : Path
+        What its paths are relative to.
+
+    Raises
+    ------
+    ConfigurationError
+        Every mistake, and every port that is in use, in one go.
+    """
+
+    def __init__(self, config: OrchestraConfig, folder: Path) -> None:
+        self._config = config
+        self._folder = folder
+        self._problems: list[str] = []
+        self._sockets: list[socket.socket] = []
+        self.data_dir = (folder / config.data_dir).resolve()
+        self.nats_port = self._nats_port()
+        self.sdb = self._sdb()
+        self.pipelines = [
+            self._pipeline(number, part) for number, part in enumerate(config.pipelines)
+        ]
+        self.simulate = self._simulate()
+        self._conductor = self._conductor_part()
+        if self._problems:
+            self.close()
+            raise ConfigurationError(self._problems)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go the ports."""
+        for sock in self._sockets:
+            sock.close()
+
+    @property
+    def nats_url(self) -> str:
+        """Where NATS is, or will be."""
+        return self._config.nats_url or f"nats://{LOOPBACK}:{self.nats_port}"
+
+    @property
+    def nats_is_started(self) -> bool:
+        """Whether a server is to be started; else one that runs is used."""
+        return self._config.nats_url is None
+
+    def move_nats(self) -> bool:
+        """Take another port for NATS, the first having been lost; False where it was given."""
+        if self._config.nats_port is not None:
+            return False
+        self.nats_port = self._nats_port()
+        return True
+
+    def nats(self) -> Program:
+        """The NATS server to start."""
+        name = f"batuta-{uuid.uuid4().hex}"
+        command = server_command(self.data_dir / "nats", self.nats_port, LOOPBACK, name)
+        return Program(
+            name="nats",
+            command=python_program("-m", "batuta.service.guard", *command),
+            url=self.nats_url,
+            # Another server may have taken the port meanwhile: it has another name.
+            ready=partial(server_answers, LOOPBACK, self.nats_port, name),
+        )
+
+    def service(self, kind: str, part: Part[S], use: str = "") -> Program:
+        """The program that serves `part`, as ``batuta <kind> [<use>]``."""
+        settings = part.settings
+        if "nats_url" not in settings.model_fields_set:
+            # Known only once NATS runs.
+            settings = settings.model_copy(update={"nats_url": self.nats_url})
+        first = [use] if use else []
+        return Program(
+            name=file_name(use) if use else kind,
+            command=python_program("-m", "batuta", kind, *first, *arguments_of(settings)),
+            url=part.url,
+            ready=partial(answers_health, part.url),
+            sock=part.sock,
+            environment=secrets_of(settings),
+            folder=self._folder,
+        )
+
+    def conductor(self, providers: Mapping[str, str]) -> Part[ConductorSettings]:
+        """The conductor, once the addresses of `providers` are known."""
+        part = self._conductor
+        urls = {**providers, **part.settings.provider_urls}
+        settings = part.settings.model_copy(update={"provider_urls": urls})
+        return Part(settings, part.sock)
+
+    def _sdb(self) -> Part[SdbSettings]:
+        values = {
+            "database_url": f"sqlite:///{self.data_dir / 'sdb.db'}",
+            "store_url": (self.data_dir / "products").as_uri(),
+            "scratch_folder": self.data_dir / "incoming",
+            **self._config.sdb,
+        }
+        return self._part(SdbSettings, values, "sdb")
+
+    def _conductor_part(self) -> Part[ConductorSettings]:
+        values = {
+            "database_url": f"sqlite:///{self.data_dir / 'conductor.db'}",
+            "sdb_url": self.sdb.url,
+            **self._with_graph(self._config.conductor),
+        }
+        known = len(self._problems)
+        part = self._part(ConductorSettings, values, "conductor")
+        if len(self._problems) == known:
+            self._check_graph(part.settings.graph)
+        return part
+
+    def _pipeline(
+        self, number: int, given: Mapping[str, Any]
+    ) -> tuple[str, Part[PipelineSettings]]:
+        where = f"pipelines.{number}"
+        use = given.get("use")
+        if not isinstance(use, str):
+            self._problems.append(f"{where}.use: missing (accepted: MODULE:NAME, or a file)")
+        values = {
+            "sdb_url": self.sdb.url,
+            "data_dir": self.data_dir / "pipelines" / file_name(str(use)),
+            **{key: value for key, value in given.items() if key != "use"},
+        }
+        return str(use), self._part(PipelineSettings, values, where)
+
+    def _simulate(self) -> Part[SimulateSettings] | None:
+        if self._config.simulate is None:
+            return None
+        values = {
+            "sdb_url": self.sdb.url,
+            "data_dir": self.data_dir / "simulate",
+            **self._with_graph({**self._the_graph(), **self._config.simulate}),
+        }
+        return self._part(SimulateSettings, values, "simulate")
+
+    def _the_graph(self) -> dict[str, Any]:
+        return {
+            key: self._config.conductor[key] for key in ("graph",) if key in self._config.conductor
+        }
+
+    def _with_graph(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        values = dict(given)
+        if "graph" in values:
+            values["graph"] = self._folder / str(values["graph"])
+        return values
+
+    def _check_graph(self, path: Path) -> None:
+        try:
+            read_graph(path)
+        except ConfigurationError as exc:
+            self._problems += exc.problems
+
+    def _part(self, model: type[S], given: Mapping[str, Any], where: str) -> Part[S]:
+        """Check what a service is told, and take its port."""
+        values = {"token": self._config.token, **given}
+        try:
+            settings = model.model_validate(values)
+            settings.refuse_open_door()
+            sock = self._listen(settings, exactly="port" in given)
+        except ValidationError as exc:
+            self._problems += settings_problems(exc, where)
+        except ConfigurationError as exc:
+            self._problems += [f"{where}: {problem}" for problem in exc.problems]
+        else:
+            port = sock.getsockname()[1]
+            return Part(settings.model_copy(update={"port": port}), sock)
+        # Not used: the plan is refused once the mistakes of the other services are known too.
+        nothing = cast("S", model.model_construct(host=LOOPBACK, port=0))
+        return Part(nothing, self._held(listen(LOOPBACK, 0)))
+
+    def _listen(self, settings: ServiceSettings, *, exactly: bool) -> socket.socket:
+        """Listen on the port given; on the default one, or the next that is free."""
+        if exactly:
+            return self._held(listen(settings.host, settings.port))
+        for port in range(settings.port, LAST_PORT):
+            try:
+                return self._held(listen(settings.host, port))
+            except ConfigurationError:
+                continue
+        return self._held(listen(settings.host, 0))
+
+    def _held(self, sock: socket.socket) -> socket.socket:
+        self._sockets.append(sock)
+        return sock
+
+    def _nats_port(self) -> int:
+        """A port that is free now: NATS opens it itself."""
+        config = self._config
+        if config.nats_url is not None:
+            return 0
+        wanted = ServiceSettings(port=config.nats_port or DEFAULT_PORT)
+        try:
+            sock = self._listen(wanted, exactly=config.nats_port is not None)
+        except ConfigurationError as exc:
+            self._problems += [f"nats_port: {problem}" for problem in exc.problems]
+            return 0
+        port: int = sock.getsockname()[1]
+        self._sockets.remove(sock)
+        sock.close()
+        return port
+
+
+def file_name(use: str) -> str:
+    """A name for a pipeline's files, of what its configuration calls it."""
+    return "".join(letter if letter.isalnum() else "-" for letter in use).strip("-")

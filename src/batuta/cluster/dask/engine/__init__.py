@@ -1,0 +1,1 @@
+"""From jobs to dask tasks and back: serialization, submission, scheduling, lost workers."""

@@ -1,0 +1,1 @@
+"""dask workers in a batch system's jobs: submitted, scaled, and cancelled whatever happens."""

@@ -1,0 +1,1 @@
+"""What dask workers report besides results: logs, memory, task metrics, profiler files."""

@@ -1,0 +1,114 @@
+"""Tasks in processes of this machine."""
+
+import logging
+import weakref
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from batuta.cluster.config import CommonConfig, MultiprocessingConfig
+from batuta.cluster.graph_cluster import LOGS_FOLDER, PlannedCluster
+from batuta.cluster.local.limits import Limits
+from batuta.cluster.local.scheduler import Scheduler
+from batuta.cluster.local.worker_handle import PoolSettings
+from batuta.cluster.store import ResultStore, private_temporary_folder, put
+from batuta.cluster.task_metrics import Measured
+from batuta.cluster.tasks import Scattered
+from batuta.profiling.capture.layout import FOLDER as PROFILE_FOLDER
+
+RESULTS_FOLDER: Final = "tmp_save_disk"
+
+
+class MultiprocessingCluster(PlannedCluster):
+    """Workers are processes, each renewed and watched on its own."""
+
+    config_model: ClassVar[type[CommonConfig]] = MultiprocessingConfig
+
+    def __init__(
+        self, config: MultiprocessingConfig, out_dir: Path | None, *, launch_worker: bool = True
+    ) -> None:
+        super().__init__(config, out_dir)
+        self._scattered: list[Scattered] = []
+        self._stores: _Stores | None = None
+        if launch_worker:
+            self._stores = _Stores(config, out_dir)
+            self._engine = _scheduler(config, self._stores, out_dir, self.measured)
+
+    def scatter(self, data: Any) -> Scattered:
+        """Write `data` once, for every task to map."""
+        self._running()
+        assert self._stores is not None  # noqa: S101 - there with the engine
+        scattered = Scattered(data, put(data, str(self._stores.results.folder)))
+        self._scattered.append(scattered)
+        return scattered
+
+    def cleanup(self) -> None:
+        """Kill the workers, remove the results; tasks can be declared but not started any more."""
+        engine, self._engine = self._engine, None
+        stores, self._stores = self._stores, None
+        try:
+            if engine is not None:
+                engine.close()
+        finally:
+            if stores is not None:
+                stores.close()
+            for scattered in self._scattered:
+                scattered.stored = None
+
+
+class _Stores:
+    """The folders of results: those that other tasks read, and those that the main process does."""
+
+    def __init__(self, config: MultiprocessingConfig, out_dir: Path | None) -> None:
+        self.results = ResultStore(_results_parent(config, out_dir))
+        self.handed = ResultStore(None) if config.dump_to_disk else self.results
+        # A program that ends without cleaning up leaves no file all the same.
+        self._removals = [
+            weakref.finalize(self, store.close) for store in (self.results, self.handed)
+        ]
+
+    def close(self) -> None:
+        for remove in self._removals:
+            remove()
+
+
+def _scheduler(
+    config: MultiprocessingConfig, stores: _Stores, out_dir: Path | None, measured: Measured
+) -> Scheduler:
+    profiled = config.profiling if out_dir is not None else None
+    scheduler = Scheduler(
+        PoolSettings(
+            start_method=config.mp_mode,
+            folder=str(stores.results.folder),
+            hand_folder=str(stores.handed.folder),
+            log_folder=_log_folder(out_dir),
+            log_level=logging.getLogger("batuta").getEffectiveLevel(),
+            profile=None if profiled is None else profiled.options(),
+            profile_folder="" if out_dir is None else str(out_dir.resolve() / PROFILE_FOLDER),
+        ),
+        Limits(
+            nb_workers=config.nb_workers,
+            job_timeout_s=config.per_job_timeout,
+            ram_mb=config.max_ram_per_worker,
+            max_jobs=config.max_tasks_per_worker,
+        ),
+        measured,
+        fuse=config.factorize_tasks,
+    )
+    scheduler.start()
+    return scheduler
+
+
+def _results_parent(config: MultiprocessingConfig, out_dir: Path | None) -> Path | None:
+    if not config.dump_to_disk:
+        return None
+    if out_dir is None:
+        return private_temporary_folder(RESULTS_FOLDER)
+    return out_dir / RESULTS_FOLDER
+
+
+def _log_folder(out_dir: Path | None) -> str | None:
+    if out_dir is None:
+        return None
+    folder = out_dir / LOGS_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder.resolve())

@@ -1,0 +1,267 @@
+"""The profile of an orchestrator: from its first task to its summary."""
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from batuta import __version__
+from batuta.cluster import AbstractCluster
+from batuta.cluster.config import CommonConfig
+from batuta.cluster.contract import MeasuresTasks
+from batuta.cluster.remote_error import describe
+from batuta.cluster.resources import MB, available_ram_bytes, usable_cores
+from batuta.cluster.task_metrics import TaskSink
+from batuta.datasets.durable_file import remove
+from batuta.datasets.grid import largest_tile
+from batuta.errors import ConfigurationError
+from batuta.orchestrator.events import (
+    Event,
+    RunStarted,
+    TileDone,
+    TileFailed,
+    TileKept,
+    TileRetried,
+)
+from batuta.orchestrator.registry import Registered
+from batuta.profiling.capture.layout import FOLDER, OURS, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
+from batuta.profiling.capture.records import Repeats, TaskRow
+from batuta.profiling.files.basic import BasicSummary
+from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState, TileMishap
+from batuta.profiling.files.writer import Recorder
+from batuta.profiling.report.basic import basic_text
+
+LOG: Final = logging.getLogger(__name__)
+
+
+def check_profiled(config: CommonConfig, out_dir: object) -> None:
+    """Refuse to profile a run whose profile would be written nowhere.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming what is missing.
+    """
+    if config.profiling is not None and out_dir is None:
+        raise ConfigurationError("profiling: given, and no out_dir to write the profile in")
+
+
+class BasicSink:
+    """Sums up what is measured."""
+
+    detailed = False
+
+    def __init__(self) -> None:
+        self.summary = BasicSummary()
+        self._lock = threading.Lock()
+
+    def take(self, rows: Sequence[TaskRow]) -> None:
+        """Take attempts at tasks that ended."""
+        with self._lock:
+            self.summary.take(rows)
+
+    def take_repeats(self, repeats: Repeats) -> None:
+        """Tasks are not repeated."""
+
+    def take_file(self, folder: str, name: str, content: bytes) -> None:
+        """There are no profilers."""
+
+
+class RunProfile:
+    """What an orchestrator measures; an observer of its tiles.
+
+    Parameters
+    ----------
+    config : CommonConfig
+        Of the orchestrator.
+    folder : Path or None
+        Its output folder; None measures nothing, for it could not be told.
+    """
+
+    def __init__(self, config: CommonConfig, folder: Path | None) -> None:
+        self._config = config
+        self._folder = folder = None if folder is None else folder.absolute()
+        self._began_s = time.time()
+        self._error: str | None = None
+        self._grids: dict[str, GridInfo] = {}
+        self._total = self._done = self._kept = 0
+        self._retried: list[TileMishap] = []
+        self._failed: list[TileMishap] = []
+        self._notes: list[str] = []
+        self._basic: BasicSink | None = None
+        self._recorder: Recorder | None = None
+        if folder is None:
+            return
+        for name in (SUMMARY_TEXT, SUMMARY_HTML):  # of an earlier run
+            with contextlib.suppress(OSError):  # who may not write will hear of it at the end
+                (folder / name).unlink(missing_ok=True)
+        if config.profiling is None:
+            self._basic = BasicSink()
+        else:
+            self._recorder = Recorder(_fresh_folder(folder, resume=config.resume), self._info())
+
+    def attach(self, cluster: AbstractCluster) -> None:
+        """Have what a cluster measures taken."""
+        sink: TaskSink | None = self._recorder or self._basic
+        if sink is None:
+            return
+        if isinstance(cluster, MeasuresTasks):
+            cluster.measured.sink = sink
+        else:
+            self._notes.append(f"the mode {self._config.mode} measures no tasks")
+
+    def take_places(self, cluster: AbstractCluster, entries: Iterable[Registered]) -> None:
+        """Take which tasks give the tiles that will be computed."""
+        if self._recorder is None:
+            return
+        for entry in entries:
+            self._grids[entry.name] = _grid_info(entry)
+            if isinstance(cluster, MeasuresTasks):
+                self._recorder.take_places(_places(cluster, entry))
+
+    # What becomes of tiles
+
+    def on_event(self, event: Event) -> None:
+        """Take an event."""
+        if isinstance(event, TileDone):
+            self._done += 1
+        elif isinstance(event, RunStarted):
+            self._total += event.total
+        elif isinstance(event, TileKept):
+            self._done += 1
+            self._kept += 1
+        elif isinstance(event, TileRetried):
+            self._retried.append(_mishap(event))
+        elif isinstance(event, TileFailed):
+            self._failed.append(_mishap(event))
+
+    def fail(self, error: BaseException) -> None:
+        """Take what ended the run; the first counts."""
+        if self._error is None:
+            self._error = describe(error)
+
+    # The end
+
+    def close(self) -> None:
+        """Write the summary; what keeps it from being written is told, and ends nothing else."""
+        folder, self._folder = self._folder, None
+        if folder is None:
+            return
+        try:
+            if self._recorder is not None:
+                self._recorder.close(self._info(ended=True))
+                self._write_reports(self._recorder, folder)
+            elif self._basic is not None and self._basic.summary.by_name:
+                took_s = time.time() - self._began_s
+                text = basic_text(self._basic.summary, self._config.mode, took_s)
+                (folder / SUMMARY_TEXT).write_text(text, encoding="utf-8")
+        except Exception as error:
+            told = f"the summary of the profile is not written: {describe(error)}"
+            LOG.error("%s", told, exc_info=error)  # noqa: TRY400 - one line on the screen
+
+    @staticmethod
+    def _write_reports(recorder: Recorder, folder: Path) -> None:
+        try:
+            write_reports(folder)
+        except Exception as error:
+            recorder.note(f"the summary is not written: {describe(error)}")
+            raise
+
+    def _info(self, *, ended: bool = False) -> RunInfo:
+        config = self._config.model_dump(exclude_none=True)
+        limit_mb = config.get("max_ram_per_worker")
+        nb_workers = 1 if self._config.mode == "sequential" else config.get("nb_workers")
+        state = RunState.RUNNING
+        if ended:
+            state = RunState.DONE if self._error is None else RunState.FAILED
+        return RunInfo(
+            state=state,
+            version=__version__,
+            mode=self._config.mode,
+            config=json.loads(json.dumps(config, default=str)),
+            host=socket.gethostname(),
+            cores=usable_cores().amount,
+            ram_bytes=available_ram_bytes().amount,
+            started_s=self._began_s,
+            ended_s=time.time() if ended else None,
+            error=self._error,
+            nb_workers=nb_workers,
+            worker_limit_bytes=None if limit_mb is None else int(limit_mb * MB),
+            grids=tuple(self._grids.values()),
+            tiles_total=self._total,
+            tiles_done=self._done,
+            tiles_kept=self._kept,
+            retried=tuple(self._retried),
+            failed=tuple(self._failed),
+            notes=tuple(dict.fromkeys(self._notes)),
+        )
+
+
+def _fresh_folder(folder: Path, *, resume: bool) -> Path:
+    """Make the folder of a profile; a run that is resumed keeps that of the one before beside."""
+    inside = folder / FOLDER
+    if inside.is_symlink() or (inside.exists() and not _is_profile(inside)):
+        raise ConfigurationError(
+            f"profiling: {inside} is there and is no profile, which would be written there"
+        )
+    if resume and inside.exists():
+        number = 1
+        while (aside := folder / f"{FOLDER}-{number}").exists():
+            number += 1
+        inside.rename(aside)
+    inside.mkdir(exist_ok=True)
+    for path in (each for pattern in OURS for each in inside.glob(pattern)):
+        remove(path)
+    return inside
+
+
+def _is_profile(inside: Path) -> bool:
+    return inside.is_dir() and ((inside / RUN_FILE).is_file() or not any(inside.iterdir()))
+
+
+def _places(cluster: MeasuresTasks, entry: Registered) -> list[tuple[int, str, int, int]]:
+    rows, cols = entry.dataset.shape
+    found = []
+    for row, col in np.ndindex(rows, cols):
+        cell = entry.dataset[row, col]
+        number = None if cell is None else cluster.task_of(cell)
+        if number is not None:
+            found.append((number, entry.name, row, col))
+    return found
+
+
+def _grid_info(entry: Registered) -> GridInfo:
+    rows, cols = entry.dataset.shape
+    grid: Any = getattr(entry.dataset, "tiling_grid", ())
+    height, width = (0, 0) if not np.size(grid) else largest_tile(np.asarray(grid))
+    return GridInfo(
+        dataset=entry.name, rows=rows, cols=cols, tile_rows_px=height, tile_cols_px=width
+    )
+
+
+def _mishap(event: TileRetried | TileFailed) -> TileMishap:
+    return TileMishap(dataset=event.dataset_name, row=event.row, col=event.col, cause=event.cause)
+
+
+def write_reports(folder: Path) -> None:
+    """Put together what profilers wrote; write the summary, and a page where it can be drawn."""
+    from batuta.profiling.files.reader import read_profile  # noqa: PLC0415 - takes pandas and Arrow
+    from batuta.profiling.merge.merge import merge  # noqa: PLC0415
+    from batuta.profiling.report.text import profile_text  # noqa: PLC0415
+
+    modes = merge(folder / FOLDER)
+    profile = read_profile(folder)
+    (folder / SUMMARY_TEXT).write_text(profile_text(profile), encoding="utf-8")
+    try:
+        from batuta.profiling.report.page import profile_page  # noqa: PLC0415 - takes bokeh
+    except ImportError as error:
+        LOG.warning("no %s: %s", SUMMARY_HTML, error)
+        return
+    (folder / SUMMARY_HTML).write_text(profile_page(profile, modes), encoding="utf-8")

@@ -1,0 +1,102 @@
+"""Sums up the profile of a run that was stopped before it could do so itself.
+
+``python -m batuta.pipeline.profile_summary FOLDER``: a program of its own, for reading tables and
+drawing take memory that a service must not keep.
+"""
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Final
+
+from batuta.errors import BatutaError
+from batuta.pipeline.exit_status import fate
+from batuta.profiling.capture.layout import SUMMARY_HTML, SUMMARY_TEXT
+
+LOG: Final = logging.getLogger(__name__)
+
+PATIENCE_S: Final = 120.0
+"""How long it may take, in seconds."""
+
+
+class SummaryError(BatutaError):
+    """A profile cannot be summed up; its one line says why."""
+
+
+class Summaries:
+    """Sums profiles up when somebody looks at them, one at a time."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def add(self, folder: Path) -> None:
+        """Write the summary of the profile in `folder`, as text and as a page, if it has none.
+
+        Raises
+        ------
+        SummaryError
+            If it cannot be read or drawn.
+        """
+        if _has_summary(folder):
+            return
+        async with self._turn:
+            if not _has_summary(folder):  # somebody else may have asked for it meanwhile
+                await _run(sys.executable, "-m", __name__, str(folder))
+
+
+def _has_summary(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (SUMMARY_TEXT, SUMMARY_HTML))
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            _, errors = await process.communicate()
+    except TimeoutError as exc:
+        raise SummaryError(f"summing up took longer than {PATIENCE_S:g} s") from exc
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    told = errors.decode(errors="replace").strip()
+    if told:
+        LOG.warning("%s: %s", " ".join(command[1:]), told)
+    if process.returncode:
+        raise SummaryError(told.rpartition("\n")[2] or f"it {fate(process.returncode)}")
+
+
+def sum_up(folder: Path) -> None:
+    """Write the summary of the profile in `folder`; the page first, for it is shown rather.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be read.
+    """
+    from batuta.profiling.files.reader import read_profile  # noqa: PLC0415  not in the service
+    from batuta.profiling.report.text import profile_text  # noqa: PLC0415  the same
+
+    profile = read_profile(folder)
+    try:
+        from batuta.profiling.report.page import profile_page  # noqa: PLC0415  the same
+    except ImportError as exc:
+        LOG.warning("only text: %s", exc)
+    else:
+        _write(folder / SUMMARY_HTML, profile_page(profile))
+    _write(folder / SUMMARY_TEXT, profile_text(profile))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole, or not at all."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+if __name__ == "__main__":
+    try:
+        sum_up(Path(sys.argv[1]))
+    except BatutaError as exc:
+        sys.exit(str(exc))

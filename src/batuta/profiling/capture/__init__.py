@@ -1,0 +1,1 @@
+"""What runs in a worker: clocks, memory, profilers. The only part that `batuta.cluster` imports."""

@@ -1,0 +1,1 @@
+"""The files of a profile: their schemas, writing them and reading them."""

@@ -1,0 +1,215 @@
+"""Reading a profile, of a run that ended, runs still, or was killed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batuta.errors import ConfigurationError
+from batuta.profiling.analysis.figures import Figures, figures_of
+from batuta.profiling.analysis.graph import graph_of, nearest
+from batuta.profiling.capture.layout import FOLDER, LEAKS, LOOPS, PLACES, RUN_FILE, TASKS
+from batuta.profiling.files.run_info import RunInfo
+from batuta.profiling.files.schemas import (
+    LEAK_SCHEMA,
+    LOOP_SCHEMA,
+    PLACE_SCHEMA,
+    PROFILE_SCHEMA,
+    TASK_SCHEMA,
+)
+
+MEMORY_FILE: Final = "workers_memory.csv"
+"""In the output folder; written by clusters on dask with `use_memory_logger`."""
+_MEMORY_COLUMNS: Final = ("time", "worker", "host", "pid", "process_bytes")
+_MOST_TILES: Final = 100_000_000
+"""Of one grid: beyond, the file is garbled."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What was measured of a run."""
+
+    folder: Path
+    """The output folder of the run."""
+    run: RunInfo
+    tasks: pa.Table
+    """`PROFILE_SCHEMA`: a row for each attempt at a task."""
+    loops: pa.Table
+    """`LOOP_SCHEMA`: a row for each repetition of a task; none without `loop_testing`."""
+    leaks: pa.Table
+    """`LEAK_SCHEMA`: a row for each line that leaks in a task; where memray looked at loops."""
+    memory: pd.DataFrame
+    """What workers held once a second: ``time_s`` (Unix), ``worker``, ``host``, ``pid``,
+    ``process_bytes``; no row where that was not recorded."""
+
+    @cached_property
+    def figures(self) -> Figures:
+        """What it tells, computed once."""
+        return figures_of(self.run, self.tasks, self.loops, self.leaks, self.memory)
+
+
+def read_profile(folder: Path) -> Profile:
+    """Read the profile of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder of the run, or its folder ``profile``.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no profile, or one that cannot be read; its one line names the path.
+    """
+    inside = _profile_folder(folder)
+    run = _read_run(inside / RUN_FILE)
+    tasks = _read_tasks(inside)
+    _check_tiles(inside / TASKS, tasks)
+    out_dir = inside.parent
+    return Profile(
+        folder=out_dir,
+        run=run,
+        tasks=tasks,
+        loops=_read_parts(inside, LOOPS, LOOP_SCHEMA),
+        leaks=_read_parts(inside, LEAKS, LEAK_SCHEMA),
+        memory=_read_memory(out_dir / MEMORY_FILE, run),
+    )
+
+
+def with_tiles(tasks: pa.Table, places: pa.Table) -> pa.Table:
+    """Join to each task the tile that it gives, or the first that it leads to.
+
+    Tiles that a task leads to through the task of another tile are not its own: its time counts
+    where it is nearest.
+
+    Parameters
+    ----------
+    tasks : pyarrow.Table
+        Of `TASK_SCHEMA`.
+    places : pyarrow.Table
+        Of `PLACE_SCHEMA`, in the order in which "first" is meant.
+
+    Returns
+    -------
+    pyarrow.Table
+        Of `PROFILE_SCHEMA`: the rows of `tasks` in their order; no dataset, row and column
+        where a task leads to no tile that is known.
+    """
+    graph = graph_of(tasks)
+    owner = nearest(graph, graph.indices(places["task"].to_numpy()))
+    of_row = owner[graph.indices(tasks["task"].to_numpy())]
+    found = places.take(pa.array(of_row, mask=of_row < 0))
+    for name in ("dataset", "row", "col"):
+        tasks = tasks.append_column(PLACE_SCHEMA.field(name), found[name])
+    return tasks.cast(PROFILE_SCHEMA)
+
+
+def whole_tables(inside: Path) -> dict[str, pa.Table]:
+    """Read the parts that a run has left, as its final tables by their stems; no empty ones.
+
+    Parameters
+    ----------
+    inside : Path
+        The folder ``profile`` of a run.
+    """
+    tables = {
+        TASKS: _joined_parts(inside),
+        PLACES: _read_parts(inside, PLACES, PLACE_SCHEMA),
+        LOOPS: _read_parts(inside, LOOPS, LOOP_SCHEMA),
+        LEAKS: _read_parts(inside, LEAKS, LEAK_SCHEMA),
+    }
+    return {stem: table for stem, table in tables.items() if table.num_rows or stem == TASKS}
+
+
+def _profile_folder(folder: Path) -> Path:
+    for inside in (folder / FOLDER, folder):
+        if (inside / RUN_FILE).is_file():
+            return inside.absolute()
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder}: no such folder")
+    raise ConfigurationError(
+        f"{folder}: no profile there (looked for {FOLDER}/{RUN_FILE}, which a run writes"
+        " with the key `profiling`)"
+    )
+
+
+def _read_run(path: Path) -> RunInfo:
+    try:
+        return RunInfo.model_validate_json(path.read_bytes())
+    except ValueError as exc:
+        raise ConfigurationError(f"{path}: not the description of a run: {_one_line(exc)}") from exc
+
+
+def _read_tasks(inside: Path) -> pa.Table:
+    """The final table; before there is one, its parts with their tiles joined."""
+    final = inside / f"{TASKS}.parquet"
+    try:
+        if not final.exists():
+            return _joined_parts(inside)
+    except FileNotFoundError:
+        # The run has ended meanwhile: its parts gave way to the final table.
+        if not final.exists():
+            raise
+    return _read_table([final], PROFILE_SCHEMA)
+
+
+def _joined_parts(inside: Path) -> pa.Table:
+    tasks = _read_parts(inside, TASKS, TASK_SCHEMA)
+    return with_tiles(tasks, _read_parts(inside, PLACES, PLACE_SCHEMA))
+
+
+def _read_parts(inside: Path, stem: str, schema: pa.Schema) -> pa.Table:
+    final = inside / f"{stem}.parquet"
+    parts = [final] if final.exists() else sorted(inside.glob(f"{stem}-*.parquet"))
+    return _read_table(parts, schema)
+
+
+def _read_table(parts: Sequence[Path], schema: pa.Schema) -> pa.Table:
+    tables = [schema.empty_table()]
+    for path in parts:
+        try:
+            tables.append(pq.ParquetFile(path).read(columns=schema.names).cast(schema))
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError, ValueError) as exc:
+            raise ConfigurationError(f"{path}: not a table of a profile: {_one_line(exc)}") from exc
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _check_tiles(stem: Path, tasks: pa.Table) -> None:
+    rows = tasks["row"].drop_null().to_numpy().astype(np.int64)
+    cols = tasks["col"].drop_null().to_numpy().astype(np.int64)
+    if not len(rows) or not len(cols):
+        return
+    if min(rows.min(), cols.min()) < 0 or (rows.max() + 1) * (cols.max() + 1) > _MOST_TILES:
+        raise ConfigurationError(f"{stem}*.parquet: tiles that no grid has: the table is garbled")
+
+
+def _read_memory(path: Path, run: RunInfo) -> pd.DataFrame:
+    empty = pd.DataFrame(columns=["time_s", *_MEMORY_COLUMNS[1:]])
+    if not path.is_file():
+        return empty
+    try:
+        rows = pd.read_csv(path, usecols=list(_MEMORY_COLUMNS))
+        # The last row of a run that was killed may be a part of one.
+        rows = rows.dropna(subset=["time", "process_bytes"])
+        times = pd.to_datetime(rows.pop("time"), format="ISO8601", utc=True)
+    except pd.errors.EmptyDataError:
+        return empty
+    except ValueError as exc:
+        raise ConfigurationError(f"{path}: not what workers held: {_one_line(exc)}") from exc
+    epoch = pd.Timestamp(0, tz="UTC")
+    rows.insert(0, "time_s", (times - epoch) / pd.Timedelta(seconds=1))
+    # Rows of earlier runs in the same folder are there too.
+    ended_s = np.inf if run.ended_s is None else run.ended_s
+    return rows[rows["time_s"].between(run.started_s, ended_s)].reset_index(drop=True)
+
+
+def _one_line(exc: Exception) -> str:
+    return " ".join(str(exc).split())[:300]

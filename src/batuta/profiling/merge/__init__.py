@@ -1,0 +1,1 @@
+"""Profiler files of many workers, merged into one report."""
