@@ -66,8 +66,8 @@ def _measured(name: str, *, quick: bool) -> list[Figure]:
     print(f"{name}:", file=sys.stderr)
     try:
         figures = ROWS[name](quick=quick)
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
+    except RuntimeError as exc:
+        print(exc, file=sys.stderr)
         return []
     print(table(figures), file=sys.stderr)
     return figures

@@ -70,8 +70,8 @@ def _heavy(run: Run, name: str, turns: int) -> list[Result]:
     """Measure a profiler; where it brings workers down, the others have their figures still."""
     try:
         return take_turns({name: run.subject(name)}, turns)[name]
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
+    except RuntimeError as exc:
+        print(exc, file=sys.stderr)
         return []
 
 

@@ -39,9 +39,32 @@ class ConfigurationError(BatutaError, ValueError):
         return type(self), (self.problems,)
 
 
-def told(value: object) -> str:
-    """Say in a few words what was given: small values as they are, others by their type."""
+def describe_value(value: object) -> str:
+    """Return what was given, for a message: small values as they are, others by their type."""
     if value is None or isinstance(value, str | bytes | Number):
         return repr(value)
     name = type(value).__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+def describe_error(exc: BaseException) -> str:
+    """Return an exception's type and message in one line that can be written anywhere."""
+    message = one_line(exc)
+    return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
+
+
+def one_line(exc: object) -> str:
+    """Return the message of an exception, or any text, in one line that can be written anywhere."""
+    try:
+        text = str(exc)
+    except Exception:  # noqa: BLE001 - an exception of the user's may raise anything here
+        return ""
+    return encodable(" ".join(text.split()))
+
+
+def encodable(text: str) -> str:
+    r"""Return `text` with what UTF-8 cannot encode escaped, as in ``\\udce9``.
+
+    File names that are not UTF-8 reach Python as lone surrogates (PEP 383).
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -50,6 +50,6 @@ def compute(cluster: Any, delayed: list[Any]) -> list[Any]:
     for future in cluster.future_iterator(futures):
         try:
             outcomes[id(future)] = future.result()
-        except Exception as error:  # noqa: BLE001 - given back to be looked at
-            outcomes[id(future)] = error
+        except Exception as exc:  # noqa: BLE001 - given back to be looked at
+            outcomes[id(future)] = exc
     return [outcomes[id(future)] for future in futures]

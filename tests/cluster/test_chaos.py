@@ -69,8 +69,8 @@ def computed_amid_kills(
     for count, future in enumerate(cluster.future_iterator(futures)):
         try:
             found[ranks[id(future.delayed)]] = future.result()
-        except Exception as error:  # noqa: BLE001 - looked at on the next line
-            assert isinstance(error.__cause__, WorkerLostError)  # noqa: PT017
+        except Exception as exc:  # noqa: BLE001 - looked at on the next line
+            assert isinstance(exc.__cause__, WorkerLostError)  # noqa: PT017
         killer.maybe_kill(count)
     return found
 

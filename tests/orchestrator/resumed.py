@@ -150,7 +150,7 @@ def main(arguments: list[str]) -> int:
     out_dir, conf, how = Path(arguments[0]), json.loads(arguments[1]), json.loads(arguments[2])
     try:
         play(out_dir, conf, **how)
-    except TilesFailedError as error:
-        sys.stderr.write(f"{error}\n")
+    except TilesFailedError as exc:
+        sys.stderr.write(f"{exc}\n")
         return 3
     return 0

@@ -16,7 +16,7 @@ from batuta.messaging import (
     utc_now,
 )
 
-MOST_LINES: Final = 200
+MAX_LINES: Final = 200
 AVAILABLE: Final = "available"
 _MOVING: Final = (ProcessingState.QUEUED, ProcessingState.RUNNING)
 
@@ -52,7 +52,7 @@ class Scene:
     states: dict[str, dict[str, str]] = field(default_factory=dict)
     running: dict[str, Running] = field(default_factory=dict)
     services: dict[str, ServiceStatus] = field(default_factory=dict)
-    lines: deque[Line] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
+    lines: deque[Line] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     retries: int = 0
 
     def say(self, text: str, state: str = "") -> None:

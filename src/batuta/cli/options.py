@@ -17,7 +17,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, one_line
 from batuta.service.settings import settings_problems
 
 M = TypeVar("M", bound=BaseModel)
@@ -93,7 +93,7 @@ def read_document(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise ConfigurationError(f"{path}: {' '.join(str(exc).split())}") from exc
+        raise ConfigurationError(f"{path}: {one_line(exc)}") from exc
     if not isinstance(document, dict):
         raise ConfigurationError(f"{path}: it holds no keys (accepted: a mapping, YAML or JSON)")
     return document

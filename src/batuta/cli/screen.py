@@ -21,9 +21,9 @@ MARKS = {
     "failed": "✘",
     "cancelled": "✘",
 }
-MOST_COLUMNS = 6
+MAX_COLUMNS = 6
 """Beyond so many observations each has a line in place of a column."""
-MOST_RUNNING = 8
+MAX_RUNNING = 8
 
 
 class Screen:
@@ -51,12 +51,12 @@ class Screen:
         yield Group(*parts)
 
     def _products(self, height: int) -> RenderableType:
-        few = len(self._scene.states) <= MOST_COLUMNS
+        few = len(self._scene.states) <= MAX_COLUMNS
         return self._matrix() if few else self._list(height)
 
     def _height_of_products(self, height: int) -> int:
         rows = len(self._scene.graph.products)
-        if len(self._scene.states) > MOST_COLUMNS:
+        if len(self._scene.states) > MAX_COLUMNS:
             rows = min(len(self._scene.states), height // 2)
         return rows + 5
 
@@ -103,7 +103,7 @@ class Screen:
     def _shown_running(self) -> list[Running]:
         everything = self._scene.running.values()
         running = [one for one in everything if one.processing.state is ProcessingState.RUNNING]
-        return running[:MOST_RUNNING]
+        return running[:MAX_RUNNING]
 
     def _running(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))

@@ -112,10 +112,10 @@ def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
     """
     try:
         return model.model_validate(dict(given))
-    except ValidationError as error:
+    except ValidationError as exc:
         # A union complains once for each of its members: one line a key is enough.
         problems = {
-            each["loc"][: _depth(model, each)]: _problem(model, each) for each in error.errors()
+            each["loc"][: _depth(model, each)]: _problem(model, each) for each in exc.errors()
         }
         raise ConfigurationError(problems.values()) from None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batuta.cluster.contract import AbstractCluster
-from batuta.errors import ConfigurationError, told
+from batuta.errors import ConfigurationError, describe_value
 
 if TYPE_CHECKING:
     from batuta.cluster.config import CommonConfig
@@ -53,7 +53,7 @@ def check_configuration(conf: Mapping[str, Any] | None) -> "CommonConfig":
 
     if not isinstance(conf, Mapping | None):
         raise ConfigurationError(
-            f"orchestrator_conf: {told(conf)} given, a mapping of keys or None expected"
+            f"orchestrator_conf: {describe_value(conf)} given, a mapping of keys or None expected"
         )
     return checked(dict(conf or {}))
 
@@ -88,13 +88,13 @@ def _class_of(mode: str) -> type[AbstractCluster]:
     module, name = MODES[mode].split(":")
     try:
         found: type[AbstractCluster] = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(str(error.name).partition(".")[0])
+    except ModuleNotFoundError as exc:
+        extra = _EXTRAS.get(str(exc.name).partition(".")[0])
         if extra is None:
             raise
         raise ConfigurationError(
-            f"mode: {mode!r} needs {error.name}: pip install 'batuta[{extra}]'"
-        ) from error
+            f"mode: {mode!r} needs {exc.name}: pip install 'batuta[{extra}]'"
+        ) from exc
     return found
 
 

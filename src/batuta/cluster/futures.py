@@ -33,8 +33,8 @@ class TaskFuture:
             return
         try:
             self._value = self.delayed.stored.load()
-        except Exception as error:  # noqa: BLE001 - a result that cannot be read is a failed task
-            self._error = error
+        except Exception as exc:  # noqa: BLE001 - a result that cannot be read is a failed task
+            self._error = exc
 
     def result(self) -> Any:
         """Give the result.

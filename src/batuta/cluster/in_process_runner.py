@@ -9,9 +9,9 @@ from typing import Any
 
 from batuta.cluster.graph import Job, Plan
 from batuta.cluster.local.worker_main import outputs_of, repeats_of, this_worker
-from batuta.cluster.remote_error import describe
 from batuta.cluster.task_metrics import Measured, new_number
 from batuta.cluster.tasks import content_of, name_of
+from batuta.errors import describe_error
 from batuta.profiling.capture.contract import CallLabel, OpenCall, make_caller
 from batuta.profiling.capture.labels import Label, labelled
 from batuta.profiling.capture.options import ProfileOptions
@@ -102,7 +102,7 @@ class Bench:
 
     def _tell(self, label: Label, measure: Measure, error: BaseException | None) -> None:
         if self._measured.sink is not None:
-            why = None if error is None else describe(error)
+            why = None if error is None else describe_error(error)
             self._measured.sink.take(labelled([label], [measure], self._who, why))
             self._measured.repeated(repeats_of(self._delivery))
 

@@ -5,7 +5,7 @@ import traceback
 from typing import NamedTuple
 
 from batuta.cluster.errors import ClusterError, TaskFailedError
-from batuta.profiling.written import writable
+from batuta.errors import describe_error
 
 
 class Raised(NamedTuple):
@@ -22,7 +22,7 @@ class Raised(NamedTuple):
     def by(cls, function: str, error: BaseException) -> "Raised":
         """Tell of an exception, in the process where it was raised."""
         trace = "".join(traceback.format_exception(error))
-        return cls(function, describe(error), _pickled(error), trace)
+        return cls(function, describe_error(error), _pickled(error), trace)
 
     def as_error(self) -> TaskFailedError:
         """Give the exception of the task, with the traceback of its worker as a note."""
@@ -40,15 +40,6 @@ def failed_task(function: str, reason: str, cause: BaseException) -> TaskFailedE
     error = TaskFailedError(function, reason)
     error.__cause__ = cause
     return error
-
-
-def describe(error: BaseException) -> str:
-    """Say in one line what an exception is, in a text that can be written anywhere."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - a class of the user's may raise anything here
-        text = ""
-    return writable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def _pickled(error: BaseException) -> bytes | None:

@@ -11,10 +11,10 @@ from batuta.cluster.contract import CreateTask
 from batuta.cluster.errors import ClusterError, TaskFailedError
 from batuta.cluster.graph import Job, make_plan
 from batuta.cluster.in_process_runner import Bench
-from batuta.cluster.remote_error import describe
 from batuta.cluster.task_metrics import Measured, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare, find_delayed
 from batuta.datasets import CarsDataset, CarsDict
+from batuta.errors import describe_error
 from batuta.profiling.capture.layout import FOLDER as PROFILE_FOLDER
 
 
@@ -134,7 +134,7 @@ def _outcome(job: Job, results: Mapping[Delayed, KnownFuture], bench: Bench) -> 
             args, kwargs = _with_values((task.args, dict(task.kwargs)), results)
             values = bench.run(job, args, kwargs)
         except (Exception, SystemExit) as cause:  # noqa: BLE001 - what a task raises is a result
-            error = TaskFailedError(task.name, describe(cause))
+            error = TaskFailedError(task.name, describe_error(cause))
             error.__cause__ = cause
     return [
         KnownFuture(output, value, error)

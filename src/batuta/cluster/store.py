@@ -184,8 +184,8 @@ def put(value: Any, folder: str, *, hand_folder: str | None = None) -> Stored:
     if hand_folder is not None and size <= HANDED_MAX_BYTES:
         try:
             return _put_file(hand_folder, body, buffers)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:  # shared memory is small in some containers
+        except OSError as exc:
+            if exc.errno != errno.ENOSPC:  # shared memory is small in some containers
                 raise
     return _put_file(folder, body, buffers)
 
@@ -234,8 +234,8 @@ def _content(path: str) -> memoryview:
     with open(path, "rb") as stream:  # noqa: PTH123 - half the time of Path.open, each result
         try:
             return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
-        except OSError as error:
+        except OSError as exc:
             # A map holds a file open: too many of them at once, and this one is read instead.
-            if error.errno not in (errno.EMFILE, errno.ENOMEM):
+            if exc.errno not in (errno.EMFILE, errno.ENOMEM):
                 raise
             return memoryview(bytearray(stream.read()))

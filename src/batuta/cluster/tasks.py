@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from batuta.cluster.local.worker_main import LocalResult
 from batuta.cluster.store import Stored, put
 from batuta.datasets import CarsDataset, CarsDict
-from batuta.errors import ConfigurationError, told
+from batuta.errors import ConfigurationError, describe_value
 
 _NO_KWARGS: Final[Mapping[str, Any]] = {}
 
@@ -172,7 +172,7 @@ def declare(
 def check_task(function: object, nout: object) -> None:
     """Refuse what cannot be called, and a number of outputs that makes no sense."""
     if not callable(function):
-        raise ConfigurationError(f"func: {told(function)} given, a function expected")
+        raise ConfigurationError(f"func: {describe_value(function)} given, a function expected")
     if not isinstance(nout, int) or isinstance(nout, bool) or nout < 1:
         raise ConfigurationError(f"nout: {nout!r} given, a whole number of at least 1 expected")
 

@@ -13,7 +13,7 @@ from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.ledger import Row
 from batuta.conductor.providers import Providers
 from batuta.conductor.views import (
-    MOST_ITEMS,
+    MAX_ITEMS,
     ConductorProcessing,
     ObservationDetail,
     ObservationView,
@@ -27,7 +27,7 @@ from batuta.service.client import ServiceError
 from batuta.service.lists import Page
 from batuta.service.problems import ProblemError
 
-Limit = Annotated[int, Query(ge=1, le=MOST_ITEMS)]
+Limit = Annotated[int, Query(ge=1, le=MAX_ITEMS)]
 
 
 class Order(BaseModel):

@@ -17,7 +17,7 @@ from batuta.service.database import insert
 BY_HAND: Final = "by hand"
 """How the claims that persons make begin: as many as they ask for."""
 
-MOST_AT_ONCE: Final = 500
+MAX_AT_ONCE: Final = 500
 """Values in one ``IN``: databases have a limit."""
 
 
@@ -135,9 +135,9 @@ class ClaimDesk:
     ) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {obs_id: {} for obs_id in observations}
         names = list(found)
-        for start in range(0, len(names), MOST_AT_ONCE):
+        for start in range(0, len(names), MAX_AT_ONCE):
             query = sa.select(available.c.obs_id, available.c.product, available.c.version).where(
-                available.c.obs_id.in_(names[start : start + MOST_AT_ONCE])
+                available.c.obs_id.in_(names[start : start + MAX_AT_ONCE])
             )
             for obs_id, product, version in connection.execute(query):
                 found[obs_id][product] = version

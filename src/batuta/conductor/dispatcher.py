@@ -14,16 +14,17 @@ from sqlalchemy.exc import OperationalError
 from batuta.conductor.ledger import Ledger, News, Request, Row
 from batuta.conductor.providers import Providers, news_of
 from batuta.conductor.rules import Arrival
+from batuta.errors import one_line
 from batuta.messaging import ProcessingState as State
 from batuta.service.client import ServiceError
 
 LOG: Final = logging.getLogger(__name__)
 
-MOST_REQUESTS: Final = 256
+MAX_REQUESTS: Final = 256
 """Requests sent and not answered yet, at most."""
-MOST_AT_ONE_PROVIDER: Final = 32
+MAX_AT_ONE_PROVIDER: Final = 32
 """Of them, at one provider: one that hangs must not keep the others from being asked."""
-MOST_QUESTIONS: Final = 64
+MAX_QUESTIONS: Final = 64
 """Questions asked and not answered yet, at most."""
 DATABASE_WAIT_S: Final = 1.0
 IDLE_S: Final = 5.0
@@ -73,7 +74,7 @@ class Dispatcher:
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._writer, work, *args)
             except OperationalError as exc:
-                reason = " ".join(str(exc.orig).split())
+                reason = one_line(exc.orig)
                 LOG.warning("database: %s; tried again in %g s", reason, DATABASE_WAIT_S)
             await asyncio.sleep(DATABASE_WAIT_S)
 
@@ -120,14 +121,14 @@ class Dispatcher:
 
     @property
     def _room(self) -> int:
-        return MOST_REQUESTS - len(self._sending)
+        return MAX_REQUESTS - len(self._sending)
 
     @property
     def _questions_left(self) -> int:
-        return MOST_QUESTIONS - len(self._asking)
+        return MAX_QUESTIONS - len(self._asking)
 
     def _spare(self, provider: str) -> int:
-        return MOST_AT_ONE_PROVIDER - self._unanswered[provider]
+        return MAX_AT_ONE_PROVIDER - self._unanswered[provider]
 
     def _full(self) -> list[str]:
         now = time.monotonic()

@@ -27,7 +27,7 @@ Row = sa.Row[Any]
 
 SPEAKING_S: Final = 30.0
 """A pipeline that speaks is asked about a processing no sooner, in seconds."""
-MOST_ASKED: Final = 64
+MAX_ASKED: Final = 64
 """Silent processings looked at in one go."""
 
 
@@ -338,7 +338,7 @@ class Ledger:
             self._desk.release_waiting(connection, after.values(), now)
         return list(after.values())
 
-    def silent(self, most: int = MOST_ASKED) -> list[Row]:
+    def silent(self, most: int = MAX_ASKED) -> list[Row]:
         """Processings whose pipeline is to be asked now; they are not returned again at once."""
         if most <= 0:
             return []

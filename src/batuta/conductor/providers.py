@@ -13,10 +13,10 @@ from batuta.messaging.processings import AT_PIPELINE
 from batuta.service.client import ServiceError, answering, checked, headers
 
 TIMEOUT: Final = httpx.Timeout(15.0, connect=3.0, pool=None)
-MOST_CONNECTIONS: Final = 32
+MAX_CONNECTIONS: Final = 32
 BUSY_WAIT_MOST_S: Final = 300.0
 """Longest wait that a pipeline may ask for."""
-MOST_ERROR: Final = 2000
+MAX_ERROR: Final = 2000
 """Characters of an error that are kept: more would not fit in an event."""
 BUSY_WAIT_S: Final = 5.0
 """Wait before asking again a pipeline that is full and does not say when."""
@@ -94,7 +94,7 @@ async def open_providers(
     url_of: Callable[[str], str], token: str | None
 ) -> AsyncIterator[Providers]:
     """Open the connections to the pipelines; `url_of` gives a provider's address."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=MOST_CONNECTIONS)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=MAX_CONNECTIONS)
     async with httpx.AsyncClient(
         timeout=TIMEOUT, limits=limits, headers=headers(token), trust_env=False
     ) as client:
@@ -108,7 +108,7 @@ def news_of(answer: Processing, processing_id: str) -> News:
         state=answer.state,
         done=answer.progress.done,
         total=answer.progress.total,
-        error=answer.error[:MOST_ERROR] if answer.error else None,
+        error=answer.error[:MAX_ERROR] if answer.error else None,
         started=answer.started.timestamp() if answer.started else None,
         answered_attempt=answer.attempt,
         profiled=answer.profile is not None,

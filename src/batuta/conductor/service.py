@@ -22,7 +22,7 @@ from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import MIGRATIONS
 from batuta.conductor.settings import ConductorSettings
 from batuta.conductor.views import Views
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, one_line
 from batuta.graph import Graph, read_graph
 from batuta.messaging import (
     Activity,
@@ -124,7 +124,7 @@ class Voice:
             try:
                 self._counts = await asyncio.to_thread(self.views.open_counts)
             except OperationalError as exc:
-                LOG.warning("database: %s; counted again later", " ".join(str(exc.orig).split()))
+                LOG.warning("database: %s; counted again later", one_line(exc.orig))
             await asyncio.sleep(COUNTED_EVERY_S)
 
     def _status(self) -> ServiceStatus:

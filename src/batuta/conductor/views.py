@@ -16,7 +16,7 @@ from batuta.service.client import ServiceError
 from batuta.service.database import reading
 from batuta.service.lists import Page
 
-MOST_ITEMS: Final = 1000
+MAX_ITEMS: Final = 1000
 
 
 class ConductorProcessing(Processing):

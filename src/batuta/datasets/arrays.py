@@ -287,9 +287,9 @@ def _as_real(values: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any
     try:
         with np.errstate(over="raise"):
             return values.astype(target, copy=False)
-    except FloatingPointError as error:
+    except FloatingPointError as exc:
         largest = np.nanmax(np.abs(values))
-        raise TileError(f"values up to {largest} cannot be saved as {target}") from error
+        raise TileError(f"values up to {largest} cannot be saved as {target}") from exc
 
 
 def _in_range(

@@ -391,8 +391,8 @@ def _tile_folder(folder: Path, position: tuple[int, int]) -> Path:
 def _read_info(folder: Path) -> dict[str, Any]:
     try:
         info: dict[str, Any] = loads((folder / _INFO_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError) as error:
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError) as exc:
         raise ConfigurationError(
-            f"load_from_disk: {folder} holds no whole CarsDataset ({error})"
-        ) from error
+            f"load_from_disk: {folder} holds no whole CarsDataset ({exc})"
+        ) from exc
     return info

@@ -85,8 +85,8 @@ def reserve(path: Path, at_least: int) -> None:
     with path.open("rb+") as stream:
         try:
             os.posix_fallocate(stream.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in _CANNOT_RESERVE:
+        except OSError as exc:
+            if exc.errno not in _CANNOT_RESERVE:
                 raise
 
 

@@ -13,7 +13,7 @@ from rasterio.dtypes import check_dtype
 
 from batuta.datasets.arrays import limits
 from batuta.datasets.options import SaveOptions
-from batuta.errors import ConfigurationError, told
+from batuta.errors import ConfigurationError, describe_value
 
 ARRAYS: Final = "arrays"
 POINTS: Final = "points"
@@ -129,11 +129,11 @@ def output_problems(
         problems.append(f"options: a {type(options).__name__} given, a SaveOptions expected")
         options = None
     if not _is_path(file_name):
-        return [f"file_name: {told(file_name)} given, a path expected", *problems]
+        return [f"file_name: {describe_value(file_name)} given, a path expected", *problems]
     try:
         found = format_of(file_name, dataset_type)
-    except ConfigurationError as error:
-        return [*error.problems, *problems]
+    except ConfigurationError as exc:
+        return [*exc.problems, *problems]
     problems += _missing(file_name, found)
     if options is not None:
         problems += _option_problems(found, options)
@@ -145,7 +145,7 @@ def _kind_problems(dataset_type: str, dtype: Any, nodata: Any, *, by_pair: bool)
     if dataset_type == ARRAYS and dtype is not None and not _is_raster_dtype(dtype):
         yield f"dtype: {dtype!r} given, a data type of numbers expected"
     if dataset_type == ARRAYS and nodata is not None and not _is_number(nodata):
-        yield f"nodata: {told(nodata)} given, a number or None expected"
+        yield f"nodata: {describe_value(nodata)} given, a number or None expected"
     if by_pair and dataset_type != POINTS:
         yield f"save_points_cloud_by_pair: True is for points, not for {dataset_type}"
 

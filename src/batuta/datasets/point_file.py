@@ -97,8 +97,8 @@ def table_of(frame: pd.DataFrame, *, preserve_index: bool | None = None) -> Tabl
     bare.attrs = {}
     try:
         return pa.Table.from_pandas(bare, preserve_index=preserve_index)
-    except pa.ArrowException as error:
-        raise TileError(f"points that cannot be saved: {error}") from error
+    except pa.ArrowException as exc:
+        raise TileError(f"points that cannot be saved: {exc}") from exc
 
 
 def part_table(tile: pd.DataFrame, crs: str | None) -> Table:
@@ -137,6 +137,6 @@ def name_of(wkt: str) -> str:
 def _wkt(key: str, value: Any) -> str:
     try:
         crs = CRS.from_epsg(int(value)) if key == "epsg" else CRS.from_user_input(value)
-    except (CRSError, TypeError, ValueError) as error:
-        raise TileError(f"{key}: {value!r} is no coordinate reference system") from error
+    except (CRSError, TypeError, ValueError) as exc:
+        raise TileError(f"{key}: {value!r} is no coordinate reference system") from exc
     return str(crs.to_wkt(version="WKT2_2019"))

@@ -98,8 +98,8 @@ class PointsFile(GatheredFile):
     def _check(self, table: Any) -> None:
         try:
             self._format.check(table)
-        except TileError as error:
-            raise TileError(f"{self.path.name}: {error}") from error
+        except TileError as exc:
+            raise TileError(f"{self.path.name}: {exc}") from exc
 
     def _made(self, parts: Sequence[Path]) -> Iterable[Path]:
         if not self._by_pair:

@@ -245,9 +245,9 @@ def _copy(pixels: Path, draft: Path, how: Mapping[str, Any]) -> None:
         with _unplaced_is_fine():
             rasterio.shutil.copy(pixels, draft, strict=True, **how)
             same = _same_pixels(pixels, draft)
-    except Exception as error:
+    except Exception as exc:
         remove(draft)
-        raise _copy_error(pixels, str(error)) from error
+        raise _copy_error(pixels, str(exc)) from exc
     if not same:
         remove(draft)
         raise _copy_error(pixels, "it does not hold what was written")
@@ -298,8 +298,8 @@ def _left(path: Path, spec: RasterSpec | None) -> RasterSpec:
                 dtype=raster.dtypes[0],
                 nodata=raster.nodata,
             )
-    except rasterio.errors.RasterioIOError as error:
-        raise TileError(f"{path.name}: an earlier run left no raster to resume") from error
+    except rasterio.errors.RasterioIOError as exc:
+        raise TileError(f"{path.name}: an earlier run left no raster to resume") from exc
     if spec is None:
         return found
     spec.check_same(found, path.name)

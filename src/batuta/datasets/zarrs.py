@@ -148,8 +148,8 @@ def _given(spec: RasterSpec | None, file_name: str) -> RasterSpec:
 def _left(store: DurableStore, file_name: str) -> tuple[Any, RasterSpec]:
     try:
         group = zarr.open_group(store, mode="r+", zarr_format=2)
-    except FileNotFoundError as error:
-        raise TileError(f"{file_name}: an earlier run left no Zarr group to resume") from error
+    except FileNotFoundError as exc:
+        raise TileError(f"{file_name}: an earlier run left no Zarr group to resume") from exc
     name, array = next((name, each) for name, each in group.arrays() if each.ndim >= 2)
     *bands, height, width = array.shape
     nodata = array.fill_value

@@ -98,8 +98,8 @@ def read_form(document: object) -> tuple[GraphDocument | None, list[str]]:
     """Check the form of a document; return it typed, or None and one line per mistake."""
     try:
         return GraphDocument.model_validate(document), []
-    except ValidationError as error:
-        return None, [_told(detail) for detail in error.errors(include_url=False)]
+    except ValidationError as exc:
+        return None, [_told(detail) for detail in exc.errors(include_url=False)]
 
 
 def _told(detail: ErrorDetails) -> str:

@@ -206,10 +206,10 @@ def read_graph(path: str | Path) -> Graph:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise GraphError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise GraphError(f"{path}: not a text in UTF-8: byte {error.start}") from error
+    except OSError as exc:
+        raise GraphError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise GraphError(f"{path}: not a text in UTF-8: byte {exc.start}") from exc
     return Graph.parse(text, source=str(path))
 
 

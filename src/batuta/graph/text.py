@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from batuta.errors import one_line
 from batuta.graph.document import path
 from batuta.graph.errors import GraphError
 from batuta.graph.spelling import repeated, shown
@@ -33,10 +34,10 @@ def load_text(text: str, source: str) -> tuple[object, list[str]]:
     is_yaml = PurePath(source).suffix.lower() in {".yaml", ".yml"}
     try:
         document = _load_yaml(text, twice) if is_yaml else _load_json(text, twice)
-    except RecursionError as error:
-        raise GraphError(f"{source}: too deeply nested to be a graph") from error
-    except _TextError as error:
-        raise GraphError(f"{source}: {error}") from error
+    except RecursionError as exc:
+        raise GraphError(f"{source}: too deeply nested to be a graph") from exc
+    except _TextError as exc:
+        raise GraphError(f"{source}: {exc}") from exc
     return document, twice.told(document)
 
 
@@ -86,12 +87,10 @@ def _objects(document: object) -> Iterator[tuple[tuple[object, ...], dict[Any, A
 def _load_json(text: str, twice: _Repeated) -> object:
     try:
         return json.loads(text, object_pairs_hook=twice.build)
-    except json.JSONDecodeError as error:
-        raise _TextError(
-            f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
-        ) from error
-    except ValueError as error:  # a number of more digits than Python converts
-        raise _TextError(f"not JSON: {error}") from error
+    except json.JSONDecodeError as exc:
+        raise _TextError(f"line {exc.lineno}, column {exc.colno}: not JSON: {exc.msg}") from exc
+    except ValueError as exc:  # a number of more digits than Python converts
+        raise _TextError(f"not JSON: {exc}") from exc
 
 
 def _load_yaml(text: str, twice: _Repeated) -> object:
@@ -99,13 +98,13 @@ def _load_yaml(text: str, twice: _Repeated) -> object:
         loader = _Loader(text)
         loader.twice = twice
         return loader.get_single_data()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise _TextError(f"{place}not YAML: {error.problem}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: the 31st of February
-        reason = " ".join(str(error).split())
-        raise _TextError(f"not YAML: {reason}") from error
+        raise _TextError(f"{place}not YAML: {exc.problem}") from exc
+    except (yaml.YAMLError, ValueError) as exc:  # ValueError: the 31st of February
+        reason = one_line(exc)
+        raise _TextError(f"not YAML: {reason}") from exc
 
 
 class _Loader(yaml.SafeLoader):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from batuta.datasets import CarsDataset
 from batuta.datasets.formats import output_problems
-from batuta.errors import ConfigurationError, told
+from batuta.errors import ConfigurationError, describe_value
 from batuta.orchestrator.events import Observer
 from batuta.orchestrator.saver import OutputSpec
 
@@ -41,7 +41,9 @@ def check_places(out_dir: Any, out_json_path: Any) -> None:
         if path is None:
             continue
         if not isinstance(path, str | os.PathLike):
-            problems.append(f"{name}: {told(path)} given, the path of a {kind} or None expected")
+            problems.append(
+                f"{name}: {describe_value(path)} given, the path of a {kind} or None expected"
+            )
         elif is_other(Path(path)):
             problems.append(f"{name}: {os.fspath(path)!r} is no {kind}")
     if problems:
@@ -51,7 +53,7 @@ def check_places(out_dir: Any, out_json_path: Any) -> None:
 def checked_path(name: str, path: Any) -> Path:
     """Give `path` as it is, if it is one."""
     if not isinstance(path, str | os.PathLike):
-        raise ConfigurationError(f"{name}: {told(path)} given, a path expected")
+        raise ConfigurationError(f"{name}: {describe_value(path)} given, a path expected")
     return Path(path)
 
 
@@ -65,19 +67,22 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except OSError as exc:
         raise ConfigurationError(
-            f"out_dir: {os.fspath(folder)!r} cannot be made: {error.strerror}"
-        ) from error
+            f"out_dir: {os.fspath(folder)!r} cannot be made: {exc.strerror}"
+        ) from exc
 
 
 def checked_observers(observers: Any) -> tuple[Observer, ...]:
     """List observers, if they are."""
     if not isinstance(observers, Iterable):
-        raise ConfigurationError(f"observers: {told(observers)} given, a list of them expected")
+        raise ConfigurationError(
+            f"observers: {describe_value(observers)} given, a list of them expected"
+        )
     listed = tuple(observers)
     problems = [
-        f"observers[{rank}]: {told(each)} given, an object with a method on_event expected"
+        f"observers[{rank}]: {describe_value(each)} given,"
+        " an object with a method on_event expected"
         for rank, each in enumerate(listed)
         if not callable(getattr(each, "on_event", None))
     ]
@@ -89,9 +94,9 @@ def checked_observers(observers: Any) -> tuple[Observer, ...]:
 def checked_mapping(name: str, given: Any) -> Mapping[str, Any]:
     """Give a mapping as it is, if it is one whose keys are texts."""
     if not isinstance(given, Mapping):
-        raise ConfigurationError(f"{name}: {told(given)} given, a mapping expected")
+        raise ConfigurationError(f"{name}: {describe_value(given)} given, a mapping expected")
     problems = [
-        f"{name}: the key {told(key)} given, a text expected"
+        f"{name}: the key {describe_value(key)} given, a text expected"
         for key in given
         if not isinstance(key, str)
     ]
@@ -104,14 +109,18 @@ def checked_attributes(name: str, tile: Any) -> Mapping[Any, Any]:
     """Give the attributes of a tile."""
     attributes = getattr(tile, "attrs", None)
     if not isinstance(attributes, Mapping):
-        raise ConfigurationError(f"{name}: {told(tile)} given, a tile with its attributes expected")
+        raise ConfigurationError(
+            f"{name}: {describe_value(tile)} given, a tile with its attributes expected"
+        )
     return attributes
 
 
 def checked_list(name: str, datasets: Any) -> list[Any]:
     """List CarsDatasets, if they are."""
     if not isinstance(datasets, Iterable):
-        raise ConfigurationError(f"{name}: {told(datasets)} given, a list of CarsDatasets expected")
+        raise ConfigurationError(
+            f"{name}: {describe_value(datasets)} given, a list of CarsDatasets expected"
+        )
     listed = list(datasets)
     problems = [
         line for rank, each in enumerate(listed) for line in grid_problems(f"{name}[{rank}]", each)
@@ -137,11 +146,11 @@ def grid_problems(name: str, dataset: Any) -> list[str]:
         if not hasattr(type(dataset), each) and not hasattr(dataset, each)
     ]
     if lacking:
-        return [f"{name}: {told(dataset)} given, a CarsDataset expected"]
+        return [f"{name}: {describe_value(dataset)} given, a CarsDataset expected"]
     try:
         hash(weakref.ref(dataset))
-    except TypeError as error:
-        return [f"{name}: {told(dataset)} given, which cannot be registered: {error}"]
+    except TypeError as exc:
+        return [f"{name}: {describe_value(dataset)} given, which cannot be registered: {exc}"]
     return []
 
 
@@ -150,9 +159,9 @@ def spec_problems(spec: OutputSpec, dataset: Any, known_as: Any) -> list[str]:
     problems = _name_problems(known_as)
     tag: object = spec.tag
     if not isinstance(tag, str):
-        problems.append(f"tag: {told(tag)} given, a text expected")
+        problems.append(f"tag: {describe_value(tag)} given, a text expected")
     if not isinstance(dataset, CarsDataset):
-        return [f"cars_ds: {told(dataset)} given, a CarsDataset expected", *problems]
+        return [f"cars_ds: {describe_value(dataset)} given, a CarsDataset expected", *problems]
     return problems + output_problems(
         spec.file_name,
         dataset.dataset_type,
@@ -166,4 +175,4 @@ def spec_problems(spec: OutputSpec, dataset: Any, known_as: Any) -> list[str]:
 def _name_problems(known_as: Any) -> list[str]:
     if isinstance(known_as, str | None):
         return []
-    return [f"cars_ds_name: {told(known_as)} given, a text or None expected"]
+    return [f"cars_ds_name: {describe_value(known_as)} given, a text or None expected"]

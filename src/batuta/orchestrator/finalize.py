@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from batuta.cluster.remote_error import describe
+from batuta.errors import describe_error
 from batuta.orchestrator.errors import DiskFullError
 from batuta.orchestrator.resume.run_record import NoRecord, RunRecord
 from batuta.orchestrator.saver import Ending, SingleCarsDatasetSaver, close_all
@@ -54,6 +54,6 @@ def _told_with(error: BaseException, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as problem:
-        told = f"{what}: {describe(problem)}"
+        told = f"{what}: {describe_error(problem)}"
         LOG.error("%s", told, exc_info=problem)  # noqa: TRY400 - one line on the screen
         error.add_note(f"Besides, {told}")

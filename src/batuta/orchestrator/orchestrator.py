@@ -331,9 +331,9 @@ class Orchestrator:
             self.compute_futures()
             lacking = self._run is not None and bool(self._run.failures)
             end_well(self._registry.savers(), self._record, lacking=lacking)
-        except BaseException as error:
-            self._profile.fail(error)
-            self._end_early(error)
+        except BaseException as exc:
+            self._profile.fail(exc)
+            self._end_early(exc)
             raise
         finally:
             self._record.close()

@@ -16,12 +16,11 @@ from batuta import __version__
 from batuta.cluster import AbstractCluster
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import MeasuresTasks
-from batuta.cluster.remote_error import describe
 from batuta.cluster.resources import MB, available_ram_bytes, usable_cores
 from batuta.cluster.task_metrics import TaskSink
 from batuta.datasets.durable_file import remove
 from batuta.datasets.grid import largest_tile
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, describe_error
 from batuta.orchestrator.events import (
     Event,
     RunStarted,
@@ -145,7 +144,7 @@ class RunProfile:
     def fail(self, error: BaseException) -> None:
         """Take what ended the run; the first counts."""
         if self._error is None:
-            self._error = describe(error)
+            self._error = describe_error(error)
 
     # The end
 
@@ -162,16 +161,16 @@ class RunProfile:
                 took_s = time.time() - self._began_s
                 text = basic_text(self._basic.summary, self._config.mode, took_s)
                 (folder / SUMMARY_TEXT).write_text(text, encoding="utf-8")
-        except Exception as error:
-            told = f"the summary of the profile is not written: {describe(error)}"
-            LOG.error("%s", told, exc_info=error)  # noqa: TRY400 - one line on the screen
+        except Exception as exc:
+            told = f"the summary of the profile is not written: {describe_error(exc)}"
+            LOG.error("%s", told, exc_info=exc)  # noqa: TRY400 - one line on the screen
 
     @staticmethod
     def _write_reports(recorder: Recorder, folder: Path) -> None:
         try:
             write_reports(folder)
-        except Exception as error:
-            recorder.note(f"the summary is not written: {describe(error)}")
+        except Exception as exc:
+            recorder.note(f"the summary is not written: {describe_error(exc)}")
             raise
 
     def _info(self, *, ended: bool = False) -> RunInfo:
@@ -261,7 +260,7 @@ def write_reports(folder: Path) -> None:
     (folder / SUMMARY_TEXT).write_text(profile_text(profile), encoding="utf-8")
     try:
         from batuta.profiling.report.page import profile_page  # noqa: PLC0415 - takes bokeh
-    except ImportError as error:
-        LOG.warning("no %s: %s", SUMMARY_HTML, error)
+    except ImportError as exc:
+        LOG.warning("no %s: %s", SUMMARY_HTML, exc)
         return
     (folder / SUMMARY_HTML).write_text(profile_page(profile, modes), encoding="utf-8")

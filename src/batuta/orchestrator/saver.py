@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import xarray as xr
 
-from batuta.cluster.remote_error import describe
 from batuta.datasets import Descriptor, SaveOptions, TileError
 from batuta.datasets.durable_file import remove, workspace_of
+from batuta.errors import describe_error
 from batuta.orchestrator.contract import Readable, SavedDataset
 from batuta.orchestrator.manifest import Manifest
 
@@ -101,8 +101,8 @@ class OutputFile:
                 descriptor=self._opened(tile),
                 position=(row, col),
             )
-        except Exception as error:
-            self.manifest.fail(row, col, describe(error))
+        except Exception as exc:
+            self.manifest.fail(row, col, describe_error(exc))
             raise
         self.manifest.saved += 1
         return True
@@ -216,8 +216,8 @@ class SingleCarsDatasetSaver:
             try:
                 if not output.save(tile, row, col):
                     lacking.append(rank)
-            except Exception as error:  # noqa: BLE001 - raised below, when all files had their turn
-                problems.append(error)
+            except Exception as exc:  # noqa: BLE001 - raised below, when all files had their turn
+                problems.append(exc)
         if len(problems) == 1:
             raise problems[0]
         if problems:

@@ -13,8 +13,8 @@ from batuta.cluster import (
     ClusterStalledError,
     WorkerMemoryError,
 )
-from batuta.cluster.remote_error import describe
 from batuta.cluster.tasks import Delayed
+from batuta.errors import describe_error
 from batuta.orchestrator.disk import full_disk_in, stop_if_full
 from batuta.orchestrator.errors import MAX_LISTED, TileFailure, TilesFailedError
 from batuta.orchestrator.events import (
@@ -161,22 +161,22 @@ class TileRun:
             for future in cluster.future_iterator(cluster.start_tasks(delayed)):
                 del missing[id(future.delayed)]
                 self._take(future, unfinished)
-        except ClusterStalledError as error:
+        except ClusterStalledError as exc:
             unfinished.stalled = True
-            unfinished.causes += [(each, describe(error)) for each in missing.values()]
+            unfinished.causes += [(each, describe_error(exc)) for each in missing.values()]
         return unfinished
 
     def _take(self, future: Any, unfinished: Unfinished) -> None:
         try:
             tile = future.result()
-        except Exception as error:
-            if full_disk_in(error) is not None:
+        except Exception as exc:
+            if full_disk_in(exc) is not None:
                 raise  # the other tiles would fail too
-            of_no_use = isinstance(error, ClusterBrokenError) or isinstance(
-                error.__cause__, WorkerMemoryError
+            of_no_use = isinstance(exc, ClusterBrokenError) or isinstance(
+                exc.__cause__, WorkerMemoryError
             )
             kind = unfinished.hopeless if of_no_use else unfinished.causes
-            kind.append((future.delayed, _cause(error)))
+            kind.append((future.delayed, _cause(exc)))
             return
         for place in self._places[id(future.delayed)]:
             self._arrived(tile, place)
@@ -190,11 +190,11 @@ class TileRun:
     def _deliver(self, tile: Any, place: Place) -> None:
         try:
             outcome, without = self._hand_over(tile, place)
-        except Exception as error:
+        except Exception as exc:
             saver = place.entry.saver
-            stop_if_full(error, () if saver is None else saver.folders())
-            LOG.error("%s failed: %s", place, _cause(error), exc_info=error)  # noqa: TRY400 - the traceback is there
-            self._fail(place, _cause(error))
+            stop_if_full(exc, () if saver is None else saver.folders())
+            LOG.error("%s failed: %s", place, _cause(exc), exc_info=exc)  # noqa: TRY400 - the traceback is there
+            self._fail(place, _cause(exc))
             return
         self.done += 1
         self._record.note(place.entry, TileLine(place.row, place.col, outcome.value, without))
@@ -211,10 +211,10 @@ class TileRun:
         try:
             tile = self._final(entry, tile)
             self._replace(place, tile)
-        except Exception as error:
+        except Exception as exc:
             self._leave_empty(place)
             if entry.saver is not None:
-                entry.saver.fail(row, col, _cause(error))
+                entry.saver.fail(row, col, _cause(exc))
             raise
         if entry.saver is not None:
             return TileOutcome.SAVED, entry.saver.save(tile, row, col)
@@ -290,4 +290,4 @@ def _cause(error: BaseException) -> str:
     """Say the root cause: of a task, what it raised and where; of several files, what each says."""
     if isinstance(error, ExceptionGroup):
         return "; ".join(dict.fromkeys(map(_cause, error.exceptions)))
-    return describe(error) if not hasattr(error, "reason") else str(error)
+    return describe_error(error) if not hasattr(error, "reason") else str(error)

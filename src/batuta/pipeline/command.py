@@ -13,7 +13,7 @@ from typing import IO, Annotated, Any, Final
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, one_line
 from batuta.names import service_problem
 from batuta.pipeline.context import Context, PipelineError
 from batuta.pipeline.declaration import DEFAULT_TIMEOUT_S, Output, Pipeline, ProductSpec
@@ -119,7 +119,7 @@ def _parsed(path: Path) -> Any:
     except UnicodeDecodeError as exc:
         raise ConfigurationError(f"{path}: not a text in UTF-8: byte {exc.start}") from exc
     except yaml.YAMLError as exc:
-        raise ConfigurationError(f"{path}: {' '.join(str(exc).split())}") from exc
+        raise ConfigurationError(f"{path}: {one_line(exc)}") from exc
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, one_line
 from batuta.pipeline.command import read_pipeline
 from batuta.pipeline.declaration import Pipeline
 
@@ -63,7 +63,7 @@ def _reason(exc: Exception, module_name: str) -> str:
     if isinstance(exc, (TypeError, ValueError)) and not module_name.isidentifier():
         return f"{module_name!r} is not the name of a module ({ACCEPTED})"
     where = traceback.extract_tb(exc.__traceback__)[-1]
-    message = " ".join(str(exc).split())
+    message = one_line(exc)
     return (
         f"module {module_name!r} cannot be imported: {type(exc).__name__}: {message} "
         f"({where.filename}:{where.lineno})"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
-from batuta.errors import BatutaError
+from batuta.errors import BatutaError, one_line
 from batuta.pipeline.context import Context, PipelineError, Place
 from batuta.pipeline.declaration import Made, Output
 from batuta.pipeline.inputs import Inputs, media_type_of
@@ -205,7 +205,7 @@ class _Archive:
 
 def in_one_line(exc: BaseException) -> str:
     """What went wrong; for what is not one of our own errors, also its type and where."""
-    message = " ".join(str(exc).split())[:MAX_ERROR_LENGTH]
+    message = one_line(exc)[:MAX_ERROR_LENGTH]
     if isinstance(exc, BatutaError):
         return message
     frames = traceback.extract_tb(exc.__traceback__)

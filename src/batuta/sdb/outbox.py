@@ -18,7 +18,7 @@ from batuta.service.database import reading
 LOG: Final = logging.getLogger(__name__)
 
 BATCH: Final = 256
-MOST_AT_ONCE: Final = 64
+MAX_AT_ONCE: Final = 64
 """How many announcements NATS is sent before it has answered the first."""
 RETRY_S: Final = 1.0
 LOOK_AGAIN_S: Final = 5.0
@@ -125,7 +125,7 @@ def _waves(rows: Sequence[Row]) -> Iterator[list[Row]]:
     instances: set[tuple[str, str]] = set()
     for row in rows:
         instance = (row.event["product"], row.event["obs_id"])
-        if instance in instances or len(wave) == MOST_AT_ONCE:
+        if instance in instances or len(wave) == MAX_AT_ONCE:
             yield wave
             wave, instances = [], set()
         wave.append(row)

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from batuta import __version__
+from batuta.errors import one_line
 from batuta.messaging import Bus, ServiceStatus, connect
 from batuta.sdb.catalogue import Catalogue
 from batuta.sdb.imports import Importer
@@ -136,7 +137,7 @@ async def _on_storage_error(request: Request, exc: Exception) -> JSONResponse:
 
 
 async def _on_database_error(request: Request, exc: Exception) -> JSONResponse:
-    reason = " ".join(str(getattr(exc, "orig", None) or exc).split())
+    reason = one_line(getattr(exc, "orig", None) or exc)
     LOG.error("%s %s: database: %s", request.method, request.url.path, reason)
     return problem_response(
         HTTPStatus.SERVICE_UNAVAILABLE,

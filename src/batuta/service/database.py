@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from batuta.errors import BatutaError, ConfigurationError
+from batuta.errors import BatutaError, ConfigurationError, one_line
 
 BUSY_TIMEOUT_S: Final = 30
 ENVIRONMENT: Final = Path(__file__).parent / "migrations"
@@ -74,7 +74,7 @@ def insert(engine_or_connection: sa.Engine | sa.Connection, table: sa.Table) -> 
 def database_error(engine: sa.Engine, exc: SQLAlchemyError) -> DatabaseError:
     """What `exc` says, in one line, with the database that it is about."""
     shown = engine.url.render_as_string(hide_password=True)
-    reason = " ".join(str(getattr(exc, "orig", None) or exc).split())
+    reason = one_line(getattr(exc, "orig", None) or exc)
     return DatabaseError(f"database {shown}: {reason}")
 
 

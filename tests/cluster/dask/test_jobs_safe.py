@@ -89,8 +89,8 @@ def _refusal(door: Address, context: ssl.SSLContext) -> str:
             with context.wrap_socket(raw) as talk:
                 talk.settimeout(ANSWER_S)
                 return f"heard: {talk.recv(1)!r}"
-        except (OSError, ssl.SSLError) as error:
-            return str(error)
+        except (OSError, ssl.SSLError) as exc:
+            return str(exc)
 
 
 def test_nothing_is_served_to_a_browser(opened: Opened) -> None:

@@ -17,8 +17,7 @@ from batuta.cluster.dask.config import ExistingDaskConfig
 from batuta.cluster.dask.monitor import Deployment
 from batuta.cluster.dask.telemetry.worker_plugin import BatutaPlugin
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.remote_error import describe
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, describe_error
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -47,10 +46,11 @@ class ExistingDeployment:
                         timeout=CONNECT_S,
                     )
                 )
-            except (OSError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError) as exc:
                 raise ClusterError(
-                    f"scheduler_address: no dask scheduler answers at {address}: {describe(error)}"
-                ) from error
+                    f"scheduler_address: no dask scheduler answers at {address}:"
+                    f" {describe_error(exc)}"
+                ) from exc
             self._open = stack.pop_all()
 
     async def look(self, present: int) -> WorkersThere:
@@ -71,8 +71,8 @@ class ExistingDeployment:
         arguments = self.client.security.get_connection_args("client")
         try:
             comm = await connect(worker, timeout=_REACH_S, **arguments)
-        except (TimeoutError, OSError) as error:
-            LOG.info("results pass through the scheduler: %s", describe(error))
+        except (TimeoutError, OSError) as exc:
+            LOG.info("results pass through the scheduler: %s", describe_error(exc))
             return False
         comm.abort()
         return True
@@ -88,11 +88,11 @@ class ExistingDeployment:
         self._open.callback(self._forget, plugin.name)
         try:
             self.client.register_plugin(plugin)
-        except Exception as error:
+        except Exception as exc:
             raise ClusterError(
                 f"scheduler_address: the workers of {self._address} need Batuta, of the version"
-                f" that runs here, and the modules of this program: {describe(error)}"
-            ) from error
+                f" that runs here, and the modules of this program: {describe_error(exc)}"
+            ) from exc
 
     def _forget(self, plugin: str) -> None:
         """Have the workers left as they were; those that do not answer in time may be later."""

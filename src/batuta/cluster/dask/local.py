@@ -19,8 +19,8 @@ from batuta.cluster.dask.settings import (
     tell_dashboard,
 )
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.remote_error import describe
 from batuta.cluster.resources import MB
+from batuta.errors import describe_error
 
 _LAST_S: Final = 2.0
 """How long a worker may take to end by itself."""
@@ -36,8 +36,8 @@ class LocalDeployment:
             try:
                 with another_port_is_fine():
                     self._cluster: Any = stack.enter_context(_cluster(config))
-            except RuntimeError as error:
-                raise ClusterError(f"workers cannot start: {describe(error)}") from error
+            except RuntimeError as exc:
+                raise ClusterError(f"workers cannot start: {describe_error(exc)}") from exc
             self.client: Any = stack.enter_context(
                 Client(self._cluster, direct_to_workers=True, set_as_default=False)
             )

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from batuta.cluster.contract import WorkersThere
 from batuta.cluster.dask.engine.scheduler import Director
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.remote_error import describe
+from batuta.errors import describe_error
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -66,20 +66,20 @@ class Looking:
         while not self._stopped.is_set():
             try:
                 await self._look()
-            except ClusterError as error:
-                self._director.break_down(error)
+            except ClusterError as exc:
+                self._director.break_down(exc)
                 return
-            except OSError as error:
+            except OSError as exc:
                 # The client hears of it too, and tries again for a while before it gives up.
                 if self._deployment.client.status in {"closed", "closing"}:
                     self._director.break_down(
-                        ClusterError(f"the connection to the scheduler of dask is lost: {error}")
+                        ClusterError(f"the connection to the scheduler of dask is lost: {exc}")
                     )
                     return
-            except Exception as error:
+            except Exception as exc:
                 LOG.exception("looking after the workers failed")
                 self._director.break_down(
-                    ClusterError(f"looking after the workers failed: {describe(error)}")
+                    ClusterError(f"looking after the workers failed: {describe_error(exc)}")
                 )
                 return
             with contextlib.suppress(TimeoutError):

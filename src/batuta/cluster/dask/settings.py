@@ -129,10 +129,10 @@ def check_port(port: int | None) -> None:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind(("", port))
-        except OSError as error:
+        except OSError as exc:
             raise ClusterError(
-                f"scheduler_port: {port} cannot be listened on: {error.strerror}"
-            ) from error
+                f"scheduler_port: {port} cannot be listened on: {exc.strerror}"
+            ) from exc
 
 
 @contextlib.contextmanager

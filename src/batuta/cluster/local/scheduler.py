@@ -25,9 +25,10 @@ from batuta.cluster.local.limits import Limits
 from batuta.cluster.local.worker_handle import Assignment, PoolSettings, Worker, modules_for
 from batuta.cluster.local.worker_main import JobDone, JobFailed, JobOrder, Keep, Step
 from batuta.cluster.local.worker_pool import AHEAD_MAX_STEPS, MAX_STARTS, Crew, discard
-from batuta.cluster.remote_error import describe, failed_task
+from batuta.cluster.remote_error import failed_task
 from batuta.cluster.task_metrics import Measured, with_family
 from batuta.cluster.tasks import Delayed, Task, call_of
+from batuta.errors import describe_error
 from batuta.profiling.capture.contract import CallLabel
 from batuta.profiling.capture.labels import Lost
 
@@ -132,9 +133,9 @@ class Scheduler(threading.Thread):
         try:
             while not self._stopping:
                 self._act()
-        except Exception as error:
+        except Exception as exc:
             LOG.exception("the scheduler failed")
-            self.on_crew_broken(ClusterError(f"the scheduler failed: {describe(error)}"))
+            self.on_crew_broken(ClusterError(f"the scheduler failed: {describe_error(exc)}"))
             self._refuse_all()
         finally:
             self._end()
@@ -222,11 +223,11 @@ class Scheduler(threading.Thread):
     def _send(self, worker: Worker, job: Job) -> None:
         try:
             steps = self._steps(job)
-        except Exception as error:  # noqa: BLE001 - pickling an object of the user's may raise anything
+        except Exception as exc:  # noqa: BLE001 - pickling an object of the user's may raise anything
             self._crew.give_back(worker)
             self._alone = None
-            reason = f"its call cannot be sent to a worker: {describe(error)}"
-            self._book.fail(job, failed_task(job.first.name, reason, error))
+            reason = f"its call cannot be sent to a worker: {describe_error(exc)}"
+            self._book.fail(job, failed_task(job.first.name, reason, exc))
             return
         order = JobOrder(
             number=worker.next_number(),
@@ -294,14 +295,14 @@ class Scheduler(threading.Thread):
                 continue
             self.last_end = time.monotonic()
             reason = loss(worker, assignment.number)
-            self._tell_lost(job, worker, describe(reason))
+            self._tell_lost(job, worker, describe_error(reason))
             if isinstance(reason, WorkerMemoryError) and not job.alone:
                 LOG.warning("%s: %s; it is tried again alone", _what(job, doing.step), reason)
                 job.alone = True
                 self._heavy.append(job)
             else:
                 task = job.steps[max(doing.step, 0)]
-                self._book.fail(job, failed_task(task.name, describe(reason), reason))
+                self._book.fail(job, failed_task(task.name, describe_error(reason), reason))
 
 
 def _keep(output: Delayed, book: Book) -> Keep:

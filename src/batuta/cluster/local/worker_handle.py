@@ -360,6 +360,6 @@ class Personnel:
         for errand in iter(self._errands.get, None):
             try:
                 errand.do()
-            except Exception as error:  # noqa: BLE001 - told, to whoever decides
-                errand.worker.problem = error
+            except Exception as exc:  # noqa: BLE001 - told, to whoever decides
+                errand.worker.problem = exc
             errand.tell(errand.worker)

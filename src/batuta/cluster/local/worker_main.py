@@ -24,8 +24,9 @@ from batuta.cluster.errors import ClusterError
 from batuta.cluster.local.framing import Reader, framed
 from batuta.cluster.local.heartbeat import RESTING, Pulse
 from batuta.cluster.local.process_tree import kill_children, kill_family, private_ram_of
-from batuta.cluster.remote_error import Raised, describe
+from batuta.cluster.remote_error import Raised
 from batuta.cluster.store import TRAFFIC, Stored, fetch, put
+from batuta.errors import describe_error
 from batuta.profiling.capture.contract import Caller, CallLabel, make_caller
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.probe import Begun, Probe
@@ -168,8 +169,8 @@ def serve(link: socket.socket, setup: WorkerSetup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         worker = _start(setup)
-    except Exception as error:  # noqa: BLE001 - told to the main process, which decides
-        link.sendall(framed(Ready(describe(error))))
+    except Exception as exc:  # noqa: BLE001 - told to the main process, which decides
+        link.sendall(framed(Ready(describe_error(exc))))
         return
     link.sendall(framed(Ready(None, _RUNNING.base_ram_bytes)))
     with contextlib.suppress(EOFError, BrokenPipeError):  # the main process is gone, or lets go
@@ -278,9 +279,9 @@ def run_job(order: JobOrder, worker: Equipment) -> JobDone | JobFailed:
             for value, keep in zip(_RUNNING.results, order.keep, strict=True)
         )
         return JobDone(order.number, stored, _account(began, measures, worker))
-    except BaseException as error:
+    except BaseException as exc:
         LOG.warning("task %s failed", measures.name, exc_info=True)
-        raised = Raised.by(measures.name, error)
+        raised = Raised.by(measures.name, exc)
         return JobFailed(order.number, raised, _account(began, measures, worker))
     finally:
         _RUNNING.results = ()

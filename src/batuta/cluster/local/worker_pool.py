@@ -19,6 +19,7 @@ from batuta.cluster.local.limits import Limits, Watch
 from batuta.cluster.local.worker_handle import Assignment, Personnel, PoolSettings, Worker
 from batuta.cluster.local.worker_main import JobDone, JobFailed, JobOrder, Ready
 from batuta.cluster.store import Stored
+from batuta.errors import one_line
 
 MAX_STARTS: Final = 3
 """Workers that fail to start in a row: then it is an error."""
@@ -167,7 +168,7 @@ class Crew:
         if self._false_starts[limit] < limit:
             self._hire()
         else:
-            self._start_error = " ".join(str(error).split())
+            self._start_error = one_line(error)
             self._check_anyone_left()
 
     def _check_anyone_left(self) -> None:

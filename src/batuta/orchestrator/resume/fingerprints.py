@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batuta.cluster.tasks import Delayed, Task
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, one_line
 from batuta.orchestrator.contract import TileGrid
 from batuta.orchestrator.resume.code import package_of_task, sources_of
 from batuta.orchestrator.resume.digests import Digester
@@ -85,14 +85,14 @@ class Fingerprints:
         try:
             call = (task.function, task.args, dict(task.kwargs), task.nout)
             self._tasks[task] = self._digester.of(call)
-        except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
-            raise _unreadable(f"the arguments of task {task.name}", error) from error
+        except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as exc:
+            raise _unreadable(f"the arguments of task {task.name}", exc) from exc
 
     def _of_cell(self, cell: Any) -> bytes:
         try:
             return self._digester.of(cell)
-        except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
-            raise _unreadable("a tile that is there already", error) from error
+        except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as exc:
+            raise _unreadable("a tile that is there already", exc) from exc
 
     def _of_delayed(self, delayed: Delayed) -> bytes:
         if delayed.task not in self._tasks:
@@ -125,7 +125,7 @@ def _name(task: Task) -> str:
 
 
 def _unreadable(what: str, error: BaseException) -> ConfigurationError:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     return ConfigurationError(
         f"resume: {what} cannot be pickled, and so not compared with an earlier run ({reason})"
     )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from batuta.datasets.durable_file import remove, workspace_of
 from batuta.datasets.errors import TileError
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, one_line
 from batuta.orchestrator.events import TileOutcome
 from batuta.orchestrator.registry import Registered
 from batuta.orchestrator.resume.fingerprints import Fingerprints
@@ -62,9 +62,9 @@ class Ledger:
             return _changed_file(record.files)
         try:
             self.entry.saver.reopen(_written(record.tiles.values(), len(self.entry.saver.outputs)))
-        except (TileError, ConfigurationError, OSError) as error:
+        except (TileError, ConfigurationError, OSError) as exc:
             self.entry.saver.let_go()
-            return " ".join(str(error).split())
+            return one_line(exc)
         return None
 
     def _tell_damage(self, record: Record) -> None:

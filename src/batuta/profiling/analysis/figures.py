@@ -25,7 +25,7 @@ from batuta.profiling.analysis.schedule import Plan, ScheduleFigures, durations_
 from batuta.profiling.analysis.tiles import TileGrid, by_tile
 from batuta.profiling.files.run_info import RunInfo, RunState
 
-_MOST_OF_A_RUN: Final = 0.9
+_MAX_OF_A_RUN: Final = 0.9
 """Of its tiles: figures of less call for nothing."""
 _CLOSE: Final = 1.05
 _CLOCKS_S: Final = 1.0
@@ -128,7 +128,7 @@ def _doubts(
     computed = run.tiles_done - run.tiles_kept
     if run.state is RunState.RUNNING:
         doubt = "The run has not ended."
-    elif computed < _MOST_OF_A_RUN * run.tiles_total:
+    elif computed < _MAX_OF_A_RUN * run.tiles_total:
         doubt = f"{computed:,} of {counted(run.tiles_total, 'tile')} were computed in this run."
     elif len(attempts) and not _is_inside(run, attempts):
         doubt = "Tasks ran before the run began, or after it ended: the clocks of machines differ."

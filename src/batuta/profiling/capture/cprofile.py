@@ -107,8 +107,8 @@ class CProfileLens:
             return function(*args, **kwargs)
         try:
             return function(*args, **kwargs)
-        except ValueError as error:
-            if _IN_USE not in str(error):
+        except ValueError as exc:
+            if _IN_USE not in str(exc):
                 raise
             self._profile_themselves.add(task.name)
         finally:
@@ -127,8 +127,8 @@ class CProfileLens:
             if sys.getprofile() is None:
                 profile.enable()
                 return True
-        except ValueError as error:
-            if _IN_USE not in str(error):
+        except ValueError as exc:
+            if _IN_USE not in str(exc):
                 raise
         self._unseen.add(f"{task.name} ran under another profiler: not at all")
         return False

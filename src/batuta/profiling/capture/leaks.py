@@ -27,8 +27,8 @@ from batuta.profiling.capture.repeat import Repetitions, older_objects_left_alon
 
 _LEAST_BYTES: Final = 256
 """What grows less in a repetition is not told."""
-_MOST_LINES: Final = 20
-_MOST_ALONE: Final = 3
+_MAX_LINES: Final = 20
+_MAX_ALONE: Final = 3
 """Repetitions that are looked at one by one: memray takes some 50 ms to begin and to end."""
 
 Survivors: TypeAlias = Mapping[Line, int]
@@ -59,7 +59,7 @@ class LeakCaller:
         repetitions = Repetitions(task, opened, self._worker)
         function = opened()[0]
         looked_at = self._times - 2
-        alone = looked_at if looked_at < 3 else min(_MOST_ALONE, looked_at // 2)
+        alone = looked_at if looked_at < 3 else min(_MAX_ALONE, looked_at // 2)
         together = looked_at - alone
         try:
             try:
@@ -68,8 +68,8 @@ class LeakCaller:
                     apart = [self._survivors(repetitions, function, 1) for _ in range(alone)]
                     at_once = self._survivors(repetitions, function, together) if together else None
                 self._deliver.leaks(self._rows(task, leaking_lines(apart, at_once, together)))
-            except MemrayFailedError as error:
-                self._unseen.add(f"{task.name} was not seen: {error}")
+            except MemrayFailedError as exc:
+                self._unseen.add(f"{task.name} was not seen: {exc}")
             return repetitions.run(run)
         finally:
             self._deliver.loops(repetitions.rows)
@@ -134,7 +134,7 @@ def leaking_lines(
         if at_once is not None:
             more = (at_once.get(line, 0) - grown[line]) // (together - 1)
             grown[line] = min(grown[line], more)
-    most = sorted(grown.items(), key=lambda each: -each[1])[:_MOST_LINES]
+    most = sorted(grown.items(), key=lambda each: -each[1])[:_MAX_LINES]
     return {line: size for line, size in most if size >= _LEAST_BYTES}
 
 

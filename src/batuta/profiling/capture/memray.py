@@ -55,12 +55,12 @@ def begin_tracking(path: Path, *, exact: bool = False, small: bool = False) -> T
     )
     try:
         tracker.__enter__()
-    except (RuntimeError, SystemError, AssertionError) as error:
+    except (RuntimeError, SystemError, AssertionError) as exc:
         del tracker  # it ends its file
         path.unlink(missing_ok=True)
-        if _IN_USE not in str(error):
+        if _IN_USE not in str(exc):
             _undo_half_begun()
-            raise MemrayFailedError(f"memray could not begin: {error}") from error
+            raise MemrayFailedError(f"memray could not begin: {exc}") from exc
         raise BatutaError(
             "profiling: memray tracks this process already: no profiling under `memray run` and"
             " `batuta profile memory-all`, and none of its trackers in the program"
@@ -132,13 +132,13 @@ class MemrayLens:
         if self._open is None:
             try:
                 self._open = self._begin(task)
-            except MemrayFailedError as error:
-                self._unseen.add(f"{task.name} was not seen: {error}")
+            except MemrayFailedError as exc:
+                self._unseen.add(f"{task.name} was not seen: {exc}")
                 return run(opened)
         try:
             return run(opened)
-        except RuntimeError as error:
-            if _IN_USE not in str(error):
+        except RuntimeError as exc:
+            if _IN_USE not in str(exc):
                 raise
             self._track_themselves.add(task.name)
         return self._look(task, opened)

@@ -117,25 +117,25 @@ class LensCaller:
         try:
             with self._lens.on(task) as look:
                 value, ended = look(opened), True
-        except OSError as error:
+        except OSError as exc:
             if not ended:
                 raise
-            _tell_unwritten(error)
+            _tell_unwritten(exc)
         return value
 
     def rest(self) -> None:
         """Deliver what the lens took long ago."""
         try:
             self._lens.rest()
-        except OSError as error:
-            _tell_unwritten(error)
+        except OSError as exc:
+            _tell_unwritten(exc)
 
     def flush(self) -> None:
         """Deliver what the lens took."""
         try:
             self._lens.flush()
-        except OSError as error:
-            _tell_unwritten(error)
+        except OSError as exc:
+            _tell_unwritten(exc)
 
 
 def _tell_unwritten(error: OSError) -> None:

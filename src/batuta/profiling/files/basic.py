@@ -7,7 +7,7 @@ from typing import Final
 
 from batuta.profiling.capture.records import TaskOutcome, TaskRow
 
-MOST_WORKERS: Final = 1000
+MAX_WORKERS: Final = 1000
 """Told apart: they may be renewed by the hundred thousand."""
 OTHERS: Final = "all others"
 
@@ -47,6 +47,6 @@ class BasicSummary:
         for row in rows:
             self.by_name[row.measure.name].add(row)
             worker = f"{row.worker.name} on {row.worker.host}"
-            if worker not in self.by_worker and len(self.by_worker) >= MOST_WORKERS:
+            if worker not in self.by_worker and len(self.by_worker) >= MAX_WORKERS:
                 worker = OTHERS
             self.by_worker[worker].add(row)

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, one_line
 from batuta.profiling.analysis.figures import Figures, figures_of
 from batuta.profiling.analysis.graph import graph_of, nearest
 from batuta.profiling.capture.layout import FOLDER, LEAKS, LOOPS, PLACES, RUN_FILE, TASKS
@@ -27,7 +27,7 @@ from batuta.profiling.files.schemas import (
 MEMORY_FILE: Final = "workers_memory.csv"
 """In the output folder; written by clusters on dask with `use_memory_logger`."""
 _MEMORY_COLUMNS: Final = ("time", "worker", "host", "pid", "process_bytes")
-_MOST_TILES: Final = 100_000_000
+_MAX_TILES: Final = 100_000_000
 """Of one grid: beyond, the file is garbled."""
 
 
@@ -187,7 +187,7 @@ def _check_tiles(stem: Path, tasks: pa.Table) -> None:
     cols = tasks["col"].drop_null().to_numpy().astype(np.int64)
     if not len(rows) or not len(cols):
         return
-    if min(rows.min(), cols.min()) < 0 or (rows.max() + 1) * (cols.max() + 1) > _MOST_TILES:
+    if min(rows.min(), cols.min()) < 0 or (rows.max() + 1) * (cols.max() + 1) > _MAX_TILES:
         raise ConfigurationError(f"{stem}*.parquet: tiles that no grid has: the table is garbled")
 
 
@@ -212,4 +212,4 @@ def _read_memory(path: Path, run: RunInfo) -> pd.DataFrame:
 
 
 def _one_line(exc: Exception) -> str:
-    return " ".join(str(exc).split())[:300]
+    return one_line(exc)[:300]

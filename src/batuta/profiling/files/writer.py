@@ -109,8 +109,8 @@ class Recorder:
         try:
             path.parent.mkdir(exist_ok=True)
             _written(path, lambda draft: draft.write_bytes(content))
-        except OSError as error:
-            self.problem = error
+        except OSError as exc:
+            self.problem = exc
 
     def _keep(self, stem: str, rows: Iterable[Any]) -> None:
         if self.problem is not None:
@@ -126,9 +126,9 @@ class Recorder:
             while not self._closing.wait(self._rest_s()):
                 self._write_parts(kinds)
             self._write_parts(kinds)
-        except Exception as error:
+        except Exception as exc:
             LOG.exception("the profile cannot be written")
-            self.problem = error
+            self.problem = exc
 
     def _rest_s(self) -> float:
         ran_s = time.monotonic() - self._began_s
@@ -162,9 +162,9 @@ class Recorder:
         try:
             if self.problem is None:
                 self._write_whole()
-        except Exception as error:
+        except Exception as exc:
             LOG.exception("the profile cannot be written")
-            self.problem = error
+            self.problem = exc
         self._write_info(info)
         if self.problem is not None:
             self.note(f"the profile is not whole: {self.problem}")

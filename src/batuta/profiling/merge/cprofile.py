@@ -11,7 +11,7 @@ from batuta.profiling.capture.gaps import read_unseen
 from batuta.profiling.capture.sink import UNFINISHED
 from batuta.profiling.merge.model import FunctionTime, Times
 
-MOST_FUNCTIONS: Final = 40
+MAX_FUNCTIONS: Final = 40
 _TASK_FILE: Final = re.compile(r"\d+-(?P<task>.+)-\d+")
 """The stem of the profile of an attempt at a task: see `looking.task_stem`."""
 
@@ -40,8 +40,8 @@ def read_times(folder: Path, whole: Path | None) -> tuple[tuple[Times, ...], tup
         name = found["task"] if found else ""
         try:
             stats = _read(path)
-        except (OSError, ValueError, EOFError, TypeError) as error:
-            notes.append(f"{path.name} cannot be read: {error or type(error).__name__}")
+        except (OSError, ValueError, EOFError, TypeError) as exc:
+            notes.append(f"{path.name} cannot be read: {exc or type(exc).__name__}")
         else:
             sums.setdefault(name, _Sum()).add(stats)
     notes += [
@@ -114,4 +114,4 @@ def _summed(task: str | None, one: _Sum) -> Times:
 
 
 def _most(functions: Sequence[FunctionTime], of: str) -> tuple[FunctionTime, ...]:
-    return tuple(sorted(functions, key=lambda each: -getattr(each, of))[:MOST_FUNCTIONS])
+    return tuple(sorted(functions, key=lambda each: -getattr(each, of))[:MAX_FUNCTIONS])

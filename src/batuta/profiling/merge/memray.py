@@ -7,12 +7,13 @@ from typing import Final
 
 from memray import FileReader
 
+from batuta.errors import one_line
 from batuta.profiling.capture.attribution import Blame, Line
 from batuta.profiling.capture.gaps import read_unseen
 from batuta.profiling.capture.sink import UNFINISHED
 from batuta.profiling.merge.model import LineBytes, Peak
 
-MOST_LINES: Final = 20
+MAX_LINES: Final = 20
 LEAST_SHARE: Final = 0.01
 """Of a peak: lines that hold less of it are not told."""
 READ_MAX_BYTES: Final = 200_000_000
@@ -69,8 +70,8 @@ def read_peaks(
             continue
         try:
             peak = read_peak(path)
-        except OSError as error:
-            notes.append(f"{path.name} cannot be read: {' '.join(str(error).split())}")
+        except OSError as exc:
+            notes.append(f"{path.name} cannot be read: {one_line(exc)}")
         else:
             if peak.lines:
                 peaks.append(peak)
@@ -111,7 +112,7 @@ def read_peak(path: Path, blame: Blame | None = None) -> Peak:
     peak = sum(held.values())
     lines = tuple(
         LineBytes(line, size, allocations[line])
-        for line, size in held.most_common(MOST_LINES)
+        for line, size in held.most_common(MAX_LINES)
         if size >= LEAST_SHARE * peak
     )
     return Peak(stem_of(path), peak, lines)
@@ -123,4 +124,4 @@ def highest(peaks: Iterable[Peak]) -> tuple[LineBytes, ...]:
     for one in (line for peak in peaks for line in peak.lines):
         if one.line not in most or one.held_bytes > most[one.line].held_bytes:
             most[one.line] = one
-    return tuple(sorted(most.values(), key=lambda one: -one.held_bytes)[:MOST_LINES])
+    return tuple(sorted(most.values(), key=lambda one: -one.held_bytes)[:MAX_LINES])

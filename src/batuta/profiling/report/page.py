@@ -31,16 +31,16 @@ try:
     from batuta.profiling.report.charts.memory import memory_chart
     from batuta.profiling.report.charts.names import names_chart
     from batuta.profiling.report.charts.timeline import timeline_chart
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] not in {"bokeh", "jinja2"}:
+except ModuleNotFoundError as exc:
+    if (exc.name or "").partition(".")[0] not in {"bokeh", "jinja2"}:
         raise
-    raise PageError(error.name) from error
+    raise PageError(exc.name) from exc
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
-_MOST_ROWS: Final = 200
-_MOST_TILES: Final = 10
-_MOST_GRIDS: Final = 8
-_MOST_FUNCTIONS: Final = 25
+_MAX_ROWS: Final = 200
+_MAX_TILES: Final = 10
+_MAX_GRIDS: Final = 8
+_MAX_FUNCTIONS: Final = 25
 
 
 @dataclass(frozen=True)
@@ -121,17 +121,17 @@ def _content(profile: Profile, modes: ModeReport) -> dict[str, Any]:
         "merged": timeline and timeline.merged_s and seconds_text(timeline.merged_s),
         "grouped": timeline is not None and timeline.grouped,
         "grids": _grids(figures, charts),
-        "more_grids": max(0, len(figures.tiles) - _MOST_GRIDS),
+        "more_grids": max(0, len(figures.tiles) - _MAX_GRIDS),
         "memory": charts.place(memory_chart(figures)),
         "recorded": len(figures.memory) > 0,
         "bounds": charts.place(bounds_chart(figures)),
-        "path": rows.path_rows(figures, _MOST_TILES),
-        "mishaps": rows.mishap_rows(figures, _MOST_ROWS),
-        "attempts": rows.attempt_rows(figures, _MOST_ROWS),
-        "loops": rows.loop_rows(figures, _MOST_ROWS),
-        "lines": rows.line_rows(figures, _MOST_ROWS),
-        "functions": rows.function_rows(modes, _MOST_FUNCTIONS),
-        "held": rows.held_rows(modes, _MOST_FUNCTIONS),
+        "path": rows.path_rows(figures, _MAX_TILES),
+        "mishaps": rows.mishap_rows(figures, _MAX_ROWS),
+        "attempts": rows.attempt_rows(figures, _MAX_ROWS),
+        "loops": rows.loop_rows(figures, _MAX_ROWS),
+        "lines": rows.line_rows(figures, _MAX_ROWS),
+        "functions": rows.function_rows(modes, _MAX_FUNCTIONS),
+        "held": rows.held_rows(modes, _MAX_FUNCTIONS),
         "tables": _tables(figures),
         "folder": str(profile.folder),
         "version": figures.run.version,
@@ -207,7 +207,7 @@ def _keys(figures: Figures) -> Iterator[Part]:
 
 def _grids(figures: Figures, charts: _Charts) -> list[dict[str, Any]]:
     drawn = []
-    for grid in figures.tiles[:_MOST_GRIDS]:
+    for grid in figures.tiles[:_MAX_GRIDS]:
         time, memory = grid_charts(grid, figures.run)
         height, width = grid.wall_s.shape
         slowest = grid.slowest(1)[0]
@@ -232,7 +232,7 @@ def _tables(figures: Figures) -> list[tuple[str, rows.Rows]]:
         ("Memory and bytes by task name", rows.memory_rows),
         ("Workers", rows.lane_rows),
     )
-    tables = [(heading, table(figures, _MOST_ROWS)) for heading, table in shown]
-    tables.append(("Slowest tiles", rows.tile_rows(figures, _MOST_TILES)))
+    tables = [(heading, table(figures, _MAX_ROWS)) for heading, table in shown]
+    tables.append(("Slowest tiles", rows.tile_rows(figures, _MAX_TILES)))
     tables.append(("Time of the workers", rows.loss_rows(figures)))
     return [(heading, table) for heading, table in tables if table]

@@ -125,9 +125,9 @@ def run(call: Call, *inputs: Pack) -> Any:
             kept = tuple(packed(_DOING.results[rank]).apart() for rank in call.keep)
             measures.end(sum(pack.nbytes for pack in kept))
             measures.tell(None)
-        except BaseException as error:
+        except BaseException as exc:
             LOG.warning("task %s failed", measures.name or call.steps[0].name, exc_info=True)
-            raised = Raised.by(measures.name or call.steps[0].name, error)
+            raised = Raised.by(measures.name or call.steps[0].name, exc)
             measures.tell(raised.reason)
             # Not "from error": that may not cross to the main process, and is told all the same.
             raise JobFailedError(raised) from None

@@ -25,9 +25,10 @@ from batuta.cluster.errors import ClusterError
 from batuta.cluster.execution_state import Book
 from batuta.cluster.futures import Run
 from batuta.cluster.graph import Job, Plan
-from batuta.cluster.remote_error import describe, failed_task
+from batuta.cluster.remote_error import failed_task
 from batuta.cluster.task_metrics import Measured
 from batuta.cluster.tasks import Delayed, Scattered
+from batuta.errors import describe_error
 from batuta.profiling.capture.labels import Lost
 from batuta.profiling.capture.records import WorkerId
 
@@ -162,9 +163,9 @@ class Director:
         """End all that is asked for, rather than leave it waiting, when this code fails."""
         try:
             yield
-        except Exception as error:
+        except Exception as exc:
             LOG.exception("handing jobs to dask failed")
-            self.break_down(ClusterError(f"handing jobs to dask failed: {describe(error)}"))
+            self.break_down(ClusterError(f"handing jobs to dask failed: {describe_error(exc)}"))
 
     def _why_broken(self) -> Exception | None:
         return self._book.broken
@@ -239,7 +240,7 @@ class Director:
         if sent:
             # A worker takes jobs in the order in which they were sent: it ran the first.
             verdict, error = self._losses.judge(sent[0].job, loss, expected=expected)
-            self._tell_lost(sent[0], loss, describe(error))
+            self._tell_lost(sent[0], loss, describe_error(error))
             if verdict is Verdict.AGAIN:
                 self._measured.on_rerun(sent[0].job)
             else:
@@ -256,7 +257,7 @@ class Director:
     def _carry_out(self, job: Job, verdict: Verdict, error: ClusterError) -> None:
         """Do what was judged of a job that dask has no more."""
         if verdict is Verdict.FAILED:
-            self._book.fail(job, failed_task(job.last.name, describe(error), error))
+            self._book.fail(job, failed_task(job.last.name, describe_error(error), error))
         elif verdict is Verdict.ALONE:
             job.alone = True
             self._suspects.append(job)
@@ -293,9 +294,9 @@ class Director:
     def _add(self, job: Job, request: Request, jobs: list[_Sent]) -> None:
         try:
             key = self._packer.add(job, request)
-        except Exception as error:  # noqa: BLE001 - pickling an object of the user's may raise anything
-            reason = f"its call cannot be sent to a worker: {describe(error)}"
-            self._book.fail(job, failed_task(job.first.name, reason, error))
+        except Exception as exc:  # noqa: BLE001 - pickling an object of the user's may raise anything
+            reason = f"its call cannot be sent to a worker: {describe_error(exc)}"
+            self._book.fail(job, failed_task(job.first.name, reason, exc))
             return
         jobs.append(_Sent(job, key, set(request.wanted[key])))
 
@@ -455,4 +456,4 @@ class Director:
             self._carry_out(job, *self._losses.judge_killed(job, error))
         else:
             reason = error or ClusterError("dask gave no reason")
-            self._book.fail(job, failed_task(job.last.name, describe(reason), reason))
+            self._book.fail(job, failed_task(job.last.name, describe_error(reason), reason))

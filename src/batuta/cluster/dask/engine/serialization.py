@@ -81,8 +81,8 @@ class Pack:
             if self._map is None:
                 self._map = _PrivateMap(self.buffers)
             return self._map.views()
-        except OSError as error:
-            if error.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+        except OSError as exc:
+            if exc.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
                 raise
             return None
 

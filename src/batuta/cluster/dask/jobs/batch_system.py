@@ -154,8 +154,8 @@ async def run_command(command: Sequence[str]) -> tuple[int, str, str]:
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
-    except OSError as error:
-        raise QueueUnreachableError(f"{command[0]}: {error.strerror}") from error
+    except OSError as exc:
+        raise QueueUnreachableError(f"{command[0]}: {exc.strerror}") from exc
     try:
         said, error_said = await asyncio.wait_for(process.communicate(), COMMAND_S)
     except TimeoutError:

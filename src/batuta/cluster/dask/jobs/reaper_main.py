@@ -98,8 +98,8 @@ def _run(command: Sequence[str]) -> str:
     """Run a command that cancels; a job that has ended is no problem."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        return str(exc)
     said = [line for line in done.stderr.splitlines() if line.strip() and not _is_over(line)]
     return " ".join(said) if done.returncode else ""
 

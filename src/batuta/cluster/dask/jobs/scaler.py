@@ -108,8 +108,8 @@ class JobKeeper:
         ids = [job.job_id for job in jobs.values()]
         try:
             statuses = await self._system.statuses(ids) if ids else {}
-        except QueueUnreachableError as error:
-            self._waiting_for = str(error)
+        except QueueUnreachableError as exc:
+            self._waiting_for = str(exc)
             return
         states = {name: statuses.get(job.job_id, UNKNOWN) for name, job in jobs.items()}
         self._waiting_for = _in_the_queue(
@@ -198,8 +198,8 @@ class JobKeeper:
         problem = ""
         try:
             await cluster
-        except (RuntimeError, ValueError, OSError) as error:
-            problem = _said_by_command(error)
+        except (RuntimeError, ValueError, OSError) as exc:
+            problem = _said_by_command(exc)
         granted = 0
         for name, job in list(cluster.workers.items()):
             if job.job_id is None:

@@ -26,9 +26,9 @@ from batuta.cluster.dask.telemetry.outbox import Outbox, Told
 from batuta.cluster.dask.telemetry.task_metrics import EQUIPPED, Equipment
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.local.worker_main import LOG_FORMAT
+from batuta.errors import encodable
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.records import WorkerId
-from batuta.profiling.written import writable
 
 _SEND_EVERY_MS: Final = 250
 _MEASURE_EVERY_MS: Final = 1000
@@ -193,7 +193,7 @@ class _Lines(logging.Handler):
             record = logging.makeLogRecord(record.__dict__)
             record.msg, record.args = f"{tile}: {record.getMessage()}", None
         self._dropped += len(self._kept) == _MAX_LINES
-        self._kept.append(writable(self.format(record)))
+        self._kept.append(encodable(self.format(record)))
 
     def collect(self) -> dict[str, Any] | None:
         """Give what was kept, if anything, and keep it no longer."""

@@ -13,7 +13,7 @@ from batuta.profiling.report.headline import losses
 from batuta.profiling.report.rows import place
 
 WORK_COLOUR: Final = "#6c8ebf"
-_MOST_STEPS: Final = 500
+_MAX_STEPS: Final = 500
 """Of the longest chain: beyond, it is drawn in one."""
 
 _COLUMNS: Final = ("bar", "left", "right", "colour", "alpha", "what")
@@ -63,7 +63,7 @@ def _part(bar: str, seconds: float, colour: str, what: str, alpha: float = 1) ->
 
 def _chain(figures: Figures) -> Iterator[_Part]:
     path, colours = figures.schedule.critical_path, style.colours(figures)
-    if len(path) > _MOST_STEPS:
+    if len(path) > _MAX_STEPS:
         what = f"longest chain, {len(path):,} tasks"
         yield _part("longest chain", figures.schedule.critical_s, WORK_COLOUR, what)
         return

@@ -21,9 +21,9 @@ from batuta.profiling.analysis.tiles import TileGrid
 from batuta.profiling.files.run_info import RunInfo, TileMishap
 from batuta.profiling.report.charts import style
 
-_MOST_CELLS: Final = 400
+_MAX_CELLS: Final = 400
 """Each way: beyond, a cell is a block of tiles."""
-_MOST_MARKS: Final = 2000
+_MAX_MARKS: Final = 2000
 _WIDTH: Final = 440
 """About that of the drawn part, px."""
 _CELL: Final = "$y{custom}, $x{custom}"
@@ -49,7 +49,7 @@ def _chart(
     run: RunInfo,
 ) -> figure:
     rows, cols = values.shape
-    cells, side = reduced(values, _MOST_CELLS)
+    cells, side = reduced(values, _MAX_CELLS)
     plot = style.chart(
         int(np.clip(_WIDTH * rows / cols, 110, 560)) + 60,
         label,
@@ -107,7 +107,7 @@ def _colour_bar(mapper: LinearColorMapper) -> ColorBar:
 
 def _mark(plot: figure, tiles: Sequence[TileMishap], *, failed: bool) -> None:
     """Mark tiles: a cross on those that failed, a ring on those that were retried."""
-    shown = tiles[:_MOST_MARKS]
+    shown = tiles[:_MAX_MARKS]
     if not shown:
         return
     marks = {

@@ -12,7 +12,7 @@ from batuta.profiling.analysis.binned import highest_in_bins
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.report.charts import style
 
-_MOST_LINES: Final = 12
+_MAX_LINES: Final = 12
 """Beyond so many workers, the highest of all and half of them are drawn."""
 _BINS: Final = 240
 _COLOURS: Final = (*style.NAME_COLOURS, "#6b8e23", "#a05195", "#2f9e9e", "#c08552")
@@ -33,7 +33,7 @@ def memory_chart(figures: Figures) -> figure | None:
     edges = np.linspace(figures.begin_s, figures.end_s, bins + 1)
     lanes = {lane: v / unit for lane, v in highest_in_bins(figures.attempts, edges).items()}
     times = (edges - figures.begin_s) * 1000
-    if len(lanes) <= _MOST_LINES:
+    if len(lanes) <= _MAX_LINES:
         _draw_lanes(plot, lanes, times, unit_name)
     else:
         _draw_spread(plot, lanes, times)

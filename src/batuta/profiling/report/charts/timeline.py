@@ -16,12 +16,12 @@ from batuta.profiling.analysis.formatting import seconds_text
 from batuta.profiling.report.charts import style
 from batuta.profiling.report.rows import place
 
-_MOST_BARS: Final = 3000
+_MAX_BARS: Final = 3000
 """Beyond so many tasks, they are merged in bins."""
-_MOST_ROWS: Final = 60
+_MAX_ROWS: Final = 60
 """Beyond so many lanes, those of one machine are one row; beyond so many machines, all."""
-_MOST_BINS: Final = 900
-_MOST_QUADS: Final = 24_000
+_MAX_BINS: Final = 900
+_MAX_QUADS: Final = 24_000
 _ROW: Final = 0.82
 """Of a row is drawn on."""
 
@@ -61,7 +61,7 @@ def timeline_chart(figures: Figures) -> Timeline | None:
     _draw_idle(plot, figures, len(rows.labels))
     grouped = len(rows.labels) < len(figures.lanes)
     merged_s = None
-    if grouped or len(figures.attempts) > _MOST_BARS:
+    if grouped or len(figures.attempts) > _MAX_BARS:
         merged_s = _draw_bins(plot, figures, rows)
     else:
         _draw_tasks(plot, figures, rows)
@@ -75,7 +75,7 @@ def timeline_chart(figures: Figures) -> Timeline | None:
 def _rows(figures: Figures) -> _Rows:
     hosts = sorted({lane.host for lane in figures.lanes})
     several = len(hosts) > 1
-    if len(figures.lanes) <= _MOST_ROWS:
+    if len(figures.lanes) <= _MAX_ROWS:
         order = sorted(figures.lanes, key=lambda lane: (lane.host, lane.lane))
         of_lane = np.zeros(len(order), dtype=np.int64)
         for row, lane in enumerate(order):
@@ -83,7 +83,7 @@ def _rows(figures: Figures) -> _Rows:
         labels = [
             f"{lane.lane + 1} {lane.host}" if several else f"{lane.lane + 1}" for lane in order
         ]
-    elif several and len(hosts) <= _MOST_ROWS:
+    elif several and len(hosts) <= _MAX_ROWS:
         of_lane = np.array([hosts.index(lane.host) for lane in figures.lanes])
         labels = hosts
     else:
@@ -153,7 +153,7 @@ def _draw_bins(plot: figure, figures: Figures, rows: _Rows) -> float:
     """Stack in each bin of each row the shares of time that task names had; gives the bin, s."""
     colours = style.colours(figures)
     kinds = [*colours, style.OTHER, "failed"]
-    bins = int(np.clip(_MOST_QUADS // (len(rows.labels) * len(kinds)), 60, _MOST_BINS))
+    bins = int(np.clip(_MAX_QUADS // (len(rows.labels) * len(kinds)), 60, _MAX_BINS))
     edges = np.linspace(figures.begin_s, figures.end_s, bins + 1)
     attempts = figures.attempts
     kind = attempts["name"].where(attempts["name"].isin(list(colours)), style.OTHER)
