@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer turns")
     asked = parser.parse_args()
     load, begun = os.getloadavg()[0], time.monotonic()
-    rows = {name: _measured(name, quick=asked.quick) for name in asked.only}
+    rows = {name: _task_metrics(name, quick=asked.quick) for name in asked.only}
     print(table([figure for figures in rows.values() for figure in figures]))
     print(
         f"\n{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {time.monotonic() - begun:.0f} s,"
@@ -61,7 +61,7 @@ def main() -> None:
         )
 
 
-def _measured(name: str, *, quick: bool) -> list[Figure]:
+def _task_metrics(name: str, *, quick: bool) -> list[Figure]:
     """Measure a row; one that fails has no figure, and does not cost the others theirs."""
     print(f"{name}:", file=sys.stderr)
     try:

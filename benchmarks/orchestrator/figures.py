@@ -56,7 +56,7 @@ class Figure:
         """Give the texts of the line, one per heading."""
         ratio = "" if self.ratio is None else f"{_short(self.ratio)} {self.unit}"
         target = "" if self.target is None else f"{self.target.side} {_short(self.target.value)}"
-        return self.what, self.measured, self.against, ratio, target, self._verdict()
+        return self.what, self.task_metrics, self.against, ratio, target, self._verdict()
 
     def _verdict(self) -> str:
         if self.target is None:

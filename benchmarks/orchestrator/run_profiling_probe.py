@@ -19,7 +19,7 @@ import pyarrow.parquet  # noqa: F401 - imports are measured elsewhere
 from batuta.cluster.graph import Plan, make_plan
 from batuta.cluster.local.framing import framed
 from batuta.cluster.local.worker_main import Account, JobDone, this_worker
-from batuta.cluster.task_metrics import Measured
+from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Delayed, Task
 from batuta.orchestrator.run_profile import BasicSink
 from batuta.profiling.capture import probe as probing
@@ -118,7 +118,7 @@ def kept_s(times: int, folder: Path) -> Kept:
 
 
 def _summed_up_s(times: int) -> float:
-    measured = Measured()
+    measured = TaskMetrics()
     measured.sink = BasicSink()
     return _taken_s(measured, _plan(times), lambda: None)
 
@@ -135,7 +135,7 @@ def _written_s(times: int, folder: Path) -> float:
         ram_bytes=0,
         started_s=time.time(),
     )
-    measured = Measured()
+    measured = TaskMetrics()
     recorder = measured.sink = Recorder(folder, info)
     return _taken_s(measured, _plan(times), lambda: recorder.close(info))
 
@@ -151,14 +151,14 @@ def _plan(times: int) -> Plan:
     return plan
 
 
-def _taken_s(measured: Measured, plan: Plan, close: Callable[[], None]) -> float:
+def _taken_s(task_metrics: TaskMetrics, plan: Plan, close: Callable[[], None]) -> float:
     """Have the jobs of a plan end; threads that write count too."""
     probe, worker = Probe(private=True), this_worker()
     measures = [probe.end("task", probe.begin(), 1, 2) for _ in range(STEPS)]
     begun = time.process_time()
-    measured.begin(plan)
+    task_metrics.begin(plan)
     for job in plan.jobs:
-        measured.ended(job, measures, worker)
+        task_metrics.ended(job, measures, worker)
     close()
     return (time.process_time() - begun) / (len(plan.jobs) * STEPS)
 

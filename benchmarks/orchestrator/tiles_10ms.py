@@ -23,11 +23,11 @@ def figures(*, quick: bool) -> list[Figure]:
         if mode == "slurm_dask" and missing_programs():
             lines.append(not_measured(f"{mode}: {tiles} {WHAT}", INSTALL))
             continue
-        lines += _measured(mode, tiles, 1 if quick else 3)
+        lines += _task_metrics(mode, tiles, 1 if quick else 3)
     return lines
 
 
-def _measured(mode: str, tiles: int, turns: int) -> list[Figure]:
+def _task_metrics(mode: str, tiles: int, turns: int) -> list[Figure]:
     with TemporaryDirectory(prefix="bench-") as folder, _environment(mode, Path(folder)):
         subject = Subject("run_tiles_10ms", (mode, str(tiles), FOLDER))
         results = take_turns({mode: subject}, turns)[mode]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from batuta.cluster.graph import Job, make_plan
-from batuta.cluster.task_metrics import Measured, task_number, with_family
+from batuta.cluster.task_metrics import TaskMetrics, task_number, with_family
 from batuta.cluster.tasks import Delayed, declare
 from batuta.profiling.capture.labels import Label, Lost, labelled
 from batuta.profiling.capture.records import Measure, Repeats, TaskOutcome, TaskRow, WorkerId
@@ -33,7 +33,7 @@ def measure(name: str = "add", wall_s: float = 1.0, peak_bytes: int = 10) -> Mea
     return Measure(name, 100.0, wall_s, 0.5, peak_bytes, 0, 1, 1)
 
 
-def chain(length: int, measured: Measured) -> Job:
+def chain(length: int, task_metrics: TaskMetrics) -> Job:
     """Plan tasks that each take what the one before gives, as one job."""
     delayed = declare(add, (1,), {}, 1)
     for _ in range(length - 1):
@@ -41,14 +41,14 @@ def chain(length: int, measured: Measured) -> Job:
         delayed = declare(add, (delayed,), {}, 1)
     assert isinstance(delayed, Delayed)
     plan = make_plan([delayed], fuse=True)
-    measured.begin(plan)
+    task_metrics.begin(plan)
     (job,) = plan.jobs
     job.ready_s = 98.0
     return job
 
 
-def told(*, detailed: bool = True) -> tuple[Measured, Kept]:
-    measured, kept = Measured(), Kept(detailed=detailed)
+def told(*, detailed: bool = True) -> tuple[TaskMetrics, Kept]:
+    measured, kept = TaskMetrics(), Kept(detailed=detailed)
     measured.sink = kept
     return measured, kept
 
@@ -120,7 +120,7 @@ def test_without_details_tasks_have_no_number() -> None:
 
 
 def test_without_a_sink_nothing_is_made() -> None:
-    measured = Measured()
+    measured = TaskMetrics()
     job = chain(1, measured)
     measured.ended(job, [measure()], WORKER)
     measured.come([])

@@ -16,7 +16,7 @@ import numpy as np
 from batuta.profiling.capture.contract import Caller, CallLabel, make_caller
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.records import WorkerId
-from batuta.profiling.capture.sink import FolderDelivery
+from batuta.profiling.capture.sink import FolderSink
 
 WORKER: Final = WorkerId("process 4711", "here", 4711)
 LEAK_BYTES: Final = 100_000
@@ -125,7 +125,7 @@ class Bench:
     def __init__(
         self, folder: Path, options: ProfileOptions | None, *, killed: bool = False
     ) -> None:
-        self.delivery = FolderDelivery(folder, killed=killed)
+        self.delivery = FolderSink(folder, killed=killed)
         self.caller: Caller = make_caller(options, WORKER, self.delivery)
         self._number = 0
 

@@ -24,7 +24,7 @@ from batuta.profiling.capture.contract import (
 from batuta.profiling.capture.cprofile import DELIVER_EVERY_S
 from batuta.profiling.capture.layout import CPROFILE_FOLDER
 from batuta.profiling.capture.options import ProfileOptions, Scope
-from batuta.profiling.capture.sink import FolderDelivery
+from batuta.profiling.capture.sink import FolderSink
 from tests.profiling.looked_at import (
     WORKER,
     Bench,
@@ -260,7 +260,7 @@ def test_the_child_that_a_task_forks_delivers_nothing(
 
 
 def test_a_file_is_named_once_it_is_whole(tmp_path: Path) -> None:
-    delivery = FolderDelivery(tmp_path)
+    delivery = FolderSink(tmp_path)
     draft = delivery.draft(CPROFILE_FOLDER, "a.prof")
     draft.write_bytes(b"half")
     assert profiles(tmp_path) == []
@@ -280,7 +280,7 @@ def test_memray_that_is_missing_is_one_line_with_the_remedy(
         "profiling.mode: memray is not installed: pip install 'batuta[profiling]'",
     )
     with pytest.raises(ConfigurationError):
-        make_caller(memray, WORKER, FolderDelivery(tmp_path))
+        make_caller(memray, WORKER, FolderSink(tmp_path))
     check_available(ProfileOptions(mode="cprofile"))
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ConfigurationError, match="does not run on Windows"):

@@ -34,7 +34,7 @@ def _resolved(auto: AutoConfig) -> MultiprocessingConfig:
 
 
 def _spawning(config: MultiprocessingConfig) -> MultiprocessingConfig:
-    """Give a configuration that Windows can follow: it cannot fork."""
+    """Return a configuration that Windows can follow: it cannot fork."""
     if config.mp_mode == "spawn":
         return config
     warnings.warn(

@@ -47,7 +47,7 @@ class ProfilingConfig(BaseModel):
     """Whether `cprofile` and `memray` have a file for each worker, or for each task."""
 
     def options(self) -> ProfileOptions:
-        """Give what workers are told."""
+        """Return what workers are told."""
         return ProfileOptions(
             mode=self.mode, scope=self.scope, loops=self.loops if self.loop_testing else 1
         )

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_ch
 
 if TYPE_CHECKING:
     from batuta.cluster.config import CommonConfig
-    from batuta.cluster.task_metrics import Measured
+    from batuta.cluster.task_metrics import TaskMetrics
 
 CreateTask: TypeAlias = Callable[..., Any]
 """Called with a task's arguments: gives its delayed object, or a tuple of `nout` of them."""
 
 
 @dataclass(frozen=True)
-class WorkersThere:
+class WorkerCount:
     """How many workers there are to compute."""
 
     present: int
@@ -32,7 +32,7 @@ class Future(Protocol):
         """What `start_tasks` was given."""
 
     def result(self) -> Any:
-        """Give the result, or raise `TaskFailedError` with the root cause.
+        """Return the result, or raise `TaskFailedError` with the root cause.
 
         To be called on futures that `future_iterator` has given.
         """
@@ -67,32 +67,32 @@ class AbstractCluster(Protocol):
         """Start computing delayed objects and all they need; one future each, in their order."""
 
     def future_iterator(self, future_list: Sequence[Any]) -> Iterator[Any]:
-        """Give the futures of `future_list` as they end, failed ones included.
+        """Return the futures of `future_list` as they end, failed ones included.
 
         The result of a future is freed when the next one is asked for, unless it was taken.
         """
 
     def scatter(self, data: Any) -> Any:
-        """Put `data` where every task can read it; give what to pass to tasks in its place."""
+        """Put `data` where every task can read it; return what to pass to tasks in its place."""
 
     def cleanup(self) -> None:
         """End every process and remove every temporary file; harmless when done before."""
 
 
 @runtime_checkable
-class MeasuresTasks(Protocol):
+class ReportsTaskMetrics(Protocol):
     """A cluster whose workers measure the tasks that they run."""
 
-    measured: "Measured"
+    task_metrics: "TaskMetrics"
     """Where what they measure goes."""
 
     def task_of(self, cell: Any) -> int | None:
-        """Give the number of the task that gives the tile `cell`; None where none is known."""
+        """Return the number of the task that gives the tile `cell`; None where none is known."""
 
 
 @runtime_checkable
-class TellsOfWorkers(Protocol):
+class ReportsWorkerCount(Protocol):
     """A cluster that also tells how many workers there are, where that changes."""
 
-    on_workers: Callable[[WorkersThere], None] | None
+    on_workers: Callable[[WorkerCount], None] | None
     """Called when workers come or go, by the thread that iterates."""

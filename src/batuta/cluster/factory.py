@@ -66,7 +66,7 @@ def create_cluster(
 
 
 def cluster_class(mode: object) -> type[AbstractCluster]:
-    """Give the class of a mode; import it if need be.
+    """Return the class of a mode; import it if need be.
 
     Raises
     ------

@@ -4,7 +4,7 @@ import queue
 from collections.abc import Sequence
 from typing import Any
 
-from batuta.cluster.contract import WorkersThere
+from batuta.cluster.contract import WorkerCount
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.tasks import Delayed
 
@@ -37,7 +37,7 @@ class TaskFuture:
             self._error = exc
 
     def result(self) -> Any:
-        """Give the result.
+        """Return the result.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class Run:
     def __init__(self, wanted: Sequence[Delayed]) -> None:
         self.futures = {delayed: TaskFuture(delayed, self) for delayed in wanted}
         """Those that are not finished: a finished one belongs to whoever asked for it."""
-        self.finished: queue.SimpleQueue[TaskFuture | WorkersThere] = queue.SimpleQueue()
+        self.finished: queue.SimpleQueue[TaskFuture | WorkerCount] = queue.SimpleQueue()
         """And what is told of the workers, to whoever iterates."""
         self.aside: list[TaskFuture] = []
         """Finished, and given to an iterator that did not ask for them."""

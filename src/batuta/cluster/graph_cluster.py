@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from batuta.cluster.config import CommonConfig
-from batuta.cluster.contract import CreateTask, WorkersThere
+from batuta.cluster.contract import CreateTask, WorkerCount
 from batuta.cluster.errors import ClusterError, ClusterStalledError
 from batuta.cluster.futures import Run, TaskFuture
-from batuta.cluster.task_metrics import Measured, task_number
+from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare
 
 LOGS_FOLDER: Final = "workers_log"
@@ -29,10 +29,10 @@ class Engine(Protocol):
         """Have what `run` asks for computed."""
 
     def taken(self, run: Run) -> None:
-        """Take that an iterator took a finished future."""
+        """Record that an iterator took a finished future."""
 
     def read(self, delayed: Delayed) -> None:
-        """Take that a finished result was read."""
+        """Record that a finished result was read."""
 
     def taken_and_read(self, run: Run, delayed: Delayed) -> None:
         """Take both at once."""
@@ -55,9 +55,9 @@ class PlannedCluster:
     def __init__(self, config: CommonConfig, out_dir: Path | None) -> None:
         self.out_dir = out_dir
         self.checked_conf_cluster: dict[str, Any] = config.model_dump()
-        self.on_workers: Callable[[WorkersThere], None] | None = None
+        self.on_workers: Callable[[WorkerCount], None] | None = None
         """Called, by whoever iterates, when workers come or go; modes that wait for them tell."""
-        self.measured = Measured()
+        self.task_metrics = TaskMetrics()
         """Where what workers measure goes."""
         self._task_timeout_s = config.task_timeout
         self._engine: Any = None
@@ -68,7 +68,7 @@ class PlannedCluster:
         return Delayed
 
     def task_of(self, cell: Any) -> int | None:
-        """Give the number of the task that gives a tile, where tasks are told apart."""
+        """Return the number of the task that gives a tile, where tasks are told apart."""
         return task_number(cell.task) if isinstance(cell, Delayed) else None
 
     def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
@@ -89,7 +89,7 @@ class PlannedCluster:
         return futures
 
     def future_iterator(self, future_list: Sequence[TaskFuture]) -> Iterator[TaskFuture]:
-        """Give futures as they end.
+        """Return futures as they end.
 
         Raises
         ------

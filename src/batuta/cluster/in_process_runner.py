@@ -9,7 +9,7 @@ from typing import Any
 
 from batuta.cluster.graph import Job, Plan
 from batuta.cluster.local.worker_main import outputs_of, repeats_of, this_worker
-from batuta.cluster.task_metrics import Measured, new_number
+from batuta.cluster.task_metrics import TaskMetrics, new_number
 from batuta.cluster.tasks import content_of, name_of
 from batuta.errors import describe_error
 from batuta.profiling.capture.contract import CallLabel, OpenCall, make_caller
@@ -17,7 +17,7 @@ from batuta.profiling.capture.labels import Label, labelled
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.probe import Probe
 from batuta.profiling.capture.records import Measure
-from batuta.profiling.capture.sink import FolderDelivery
+from batuta.profiling.capture.sink import FolderSink
 
 
 class Bench:
@@ -25,7 +25,7 @@ class Bench:
 
     Parameters
     ----------
-    measured : Measured
+    task_metrics : TaskMetrics
         Where what they take goes.
     options : ProfileOptions or None
         How they are profiled beyond their measures.
@@ -34,10 +34,10 @@ class Bench:
     """
 
     def __init__(
-        self, measured: Measured, options: ProfileOptions | None, profile_folder: Path
+        self, task_metrics: TaskMetrics, options: ProfileOptions | None, profile_folder: Path
     ) -> None:
-        self._measured = measured
-        self._delivery = FolderDelivery(profile_folder)
+        self._task_metrics = task_metrics
+        self._delivery = FolderSink(profile_folder)
         self._caller = make_caller(options, this_worker(), self._delivery)
         self._repeated = options is not None and options.loops > 1
         """Whether each call is repeated, and must find the same arguments."""
@@ -47,29 +47,29 @@ class Bench:
         """By the identity of a value that is still there, the number of the task that gave it."""
 
     def begin(self, plan: Plan) -> None:
-        """Take that the tasks of a plan run next."""
-        self._measured.begin(plan)
+        """Record that the tasks of a plan run next."""
+        self._task_metrics.begin(plan)
 
     def call(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], nout: int
     ) -> Sequence[Any]:
         """Call a function that no plan knows, which returns `nout` results."""
-        if self._measured.sink is None:
+        if self._task_metrics.sink is None:
             return outputs_of(function(*args, **kwargs), nout)
         label = Label(-1, 1, None, ())
-        if self._measured.detailed:
+        if self._task_metrics.detailed:
             label = Label(new_number(), 1, None, tuple(self._makers_of((args, kwargs))))
         opened = self._opened(function, args, kwargs)
         name = name_of(function)
         values = self._run(label, name, lambda: self._called(label, name, opened, nout))
-        if self._measured.detailed:
+        if self._task_metrics.detailed:
             self._remember(values, label.number)
         return values
 
     def run(self, job: Job, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
         """Run the one task of a job."""
         task = job.first
-        label = self._measured.label(job, 0)
+        label = self._task_metrics.label(job, 0)
         opened = self._opened(task.function, args, kwargs)
         return self._run(
             label, task.name, lambda: self._called(label, task.name, opened, task.nout)
@@ -101,15 +101,15 @@ class Bench:
             self._tell(label, self._probe.end(name, begun), error)
 
     def _tell(self, label: Label, measure: Measure, error: BaseException | None) -> None:
-        if self._measured.sink is not None:
+        if self._task_metrics.sink is not None:
             why = None if error is None else describe_error(error)
-            self._measured.sink.take(labelled([label], [measure], self._who, why))
-            self._measured.repeated(repeats_of(self._delivery))
+            self._task_metrics.sink.take(labelled([label], [measure], self._who, why))
+            self._task_metrics.repeated(repeats_of(self._delivery))
 
     # Which task gave what
 
     def maker_of(self, value: Any) -> int | None:
-        """Give the number of the task that gave a value; None where it is not known."""
+        """Return the number of the task that gave a value; None where it is not known."""
         kept, number = self._makers.get(id(value), (None, None))
         return number if kept is not None and kept() is value else None
 

@@ -25,7 +25,7 @@ class Raised(NamedTuple):
         return cls(function, describe_error(error), _pickled(error), trace)
 
     def as_error(self) -> TaskFailedError:
-        """Give the exception of the task, with the traceback of its worker as a note."""
+        """Return the exception of the task, with the traceback of its worker as a note."""
         cause: BaseException
         try:
             cause = pickle.loads(self.error or b"")  # noqa: S301 - from a worker of ours
@@ -36,7 +36,7 @@ class Raised(NamedTuple):
 
 
 def failed_task(function: str, reason: str, cause: BaseException) -> TaskFailedError:
-    """Give the exception of a task that has no result, with its cause."""
+    """Return the exception of a task that has no result, with its cause."""
     error = TaskFailedError(function, reason)
     error.__cause__ = cause
     return error

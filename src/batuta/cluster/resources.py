@@ -46,7 +46,7 @@ def usable_cores(environment: Mapping[str, str] = os.environ) -> Bound:
 
 
 def available_ram_bytes(environment: Mapping[str, str] = os.environ) -> Bound:
-    """Give the memory that this process and its workers may still take.
+    """Return the memory that this process and its workers may still take.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def _affinity() -> Bound:
 
 
 def _own_groups() -> Iterator[tuple[str, Path]]:
-    """Give the control groups of this process and those above: controller ("" is v2), folder."""
+    """Return the control groups of this process and those above: controller ("" is v2), folder."""
     try:
         lines = _OWN_GROUPS.read_text(encoding="ascii").splitlines()
     except OSError:

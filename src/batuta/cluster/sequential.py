@@ -11,7 +11,7 @@ from batuta.cluster.contract import CreateTask
 from batuta.cluster.errors import ClusterError, TaskFailedError
 from batuta.cluster.graph import Job, make_plan
 from batuta.cluster.in_process_runner import Bench
-from batuta.cluster.task_metrics import Measured, task_number
+from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare, find_delayed
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import describe_error
@@ -27,7 +27,7 @@ class KnownFuture:
     error: BaseException | None = None
 
     def result(self) -> Any:
-        """Give the result, or raise why there is none."""
+        """Return the result, or raise why there is none."""
         if self.error is not None:
             raise self.error
         return self.value
@@ -49,11 +49,11 @@ class SequentialCluster:
         self.out_dir = out_dir
         self.launched = launch_worker
         self._declares = config.resume
-        self.measured = Measured()
+        self.task_metrics = TaskMetrics()
         """Where what tasks take goes."""
         profiled = config.profiling if out_dir is not None else None
         self._bench = Bench(
-            self.measured,
+            self.task_metrics,
             None if profiled is None else profiled.options(),
             Path(out_dir or "").absolute() / PROFILE_FOLDER,
         )
@@ -69,7 +69,7 @@ class SequentialCluster:
         return Delayed if self._declares else object
 
     def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
-        """Give what computes `func` at once; not launched, or to resume, what declares it."""
+        """Return what computes `func` at once; not launched, or to resume, what declares it."""
         check_task(func, nout)
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -87,17 +87,17 @@ class SequentialCluster:
         return [KnownFuture(data, data) for data in task_list]
 
     def future_iterator(self, future_list: Sequence[KnownFuture]) -> Iterator[KnownFuture]:
-        """Give them in their order; with ``resume``, as they are computed."""
+        """Return them in their order; with ``resume``, as they are computed."""
         if not self._declares:
             return iter(future_list)
         return computed([future.delayed for future in future_list], self._bench)
 
     def task_of(self, cell: Any) -> int | None:
-        """Give the number of the task that gave a tile, where tasks are told apart."""
+        """Return the number of the task that gave a tile, where tasks are told apart."""
         return task_number(cell.task) if isinstance(cell, Delayed) else self._bench.maker_of(cell)
 
     def scatter(self, data: Any) -> Any:
-        """Give `data` itself."""
+        """Return `data` itself."""
         return data
 
     def cleanup(self) -> None:
@@ -143,7 +143,7 @@ def _outcome(job: Job, results: Mapping[Delayed, KnownFuture], bench: Bench) -> 
 
 
 def _with_values(content: Any, results: Mapping[Delayed, KnownFuture]) -> Any:
-    """Give `content` with values where it has delayed objects; what holds none stays itself."""
+    """Return `content` with values where it has delayed objects; what holds none stays itself."""
     if isinstance(content, Delayed):
         return results[content].value
     if next(find_delayed(content), None) is None:

@@ -46,7 +46,7 @@ class Stored(NamedTuple):
     inline: bytes | None = None
 
     def load(self) -> Any:
-        """Give the value; its arrays are mapped, and changing them changes no other's."""
+        """Return the value; its arrays are mapped, and changing them changes no other's."""
         return fetch(self)
 
     def discard(self) -> None:
@@ -101,7 +101,7 @@ def _claim_folder(parent: Path) -> tuple[Path, IO[bytes]]:
 
 
 def private_temporary_folder(name: str) -> Path:
-    """Give a folder of this user in the temporary folder, which everybody writes in.
+    """Return a folder of this user in the temporary folder, which everybody writes in.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def _write(stream: IO[bytes], body: bytes, buffers: list[memoryview]) -> None:
 
 
 def fetch(stored: Stored) -> Any:
-    """Give the value of a result; its arrays are mapped, and changing them changes no other's."""
+    """Return the value of a result; its arrays are mapped, and changing them changes no other's."""
     if stored.path is None:
         TRAFFIC.read += len(stored.inline or b"")
         return pickle.loads(stored.inline or b"")  # noqa: S301 - written by our own processes

@@ -29,7 +29,7 @@ class TaskSink(Protocol):
         """Take a file of a profiler, from a worker that cannot write it where it belongs."""
 
 
-class Measured:
+class TaskMetrics:
     """Makes rows of what workers measure, for a sink; without one, does nothing."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Measured:
             self.sink.take(labelled(labels, measures, worker, error))
 
     def on_rerun(self, job: Job) -> None:
-        """Take that a job runs again as it was sent, its labels too."""
+        """Record that a job runs again as it was sent, its labels too."""
         for task in job.steps if self.detailed else ():
             task.attempts += 1
             self._reruns[task_number(task)] += 1
@@ -94,7 +94,7 @@ class Measured:
             self.sink.take_repeats(repeats)
 
     def lost(self, label: Label, ran: Lost) -> None:
-        """Take that a worker was lost while it ran a task."""
+        """Record that a worker was lost while it ran a task."""
         if self.sink is None:
             return
         self.sink.take([lost_row(label, ran)])
@@ -110,7 +110,7 @@ def with_family(measures: Sequence[Measure], family_bytes: int) -> Sequence[Meas
 
 
 def task_number(task: Task) -> int:
-    """Give the number of a task, given to it when it is first asked for: after what it needs."""
+    """Return the number of a task, given to it when it is first asked for: after what it needs."""
     waiting = [task]
     while task.number is None:
         last = waiting[-1]
@@ -125,5 +125,5 @@ def task_number(task: Task) -> int:
 
 
 def new_number() -> int:
-    """Give a number that no other task of this process has."""
+    """Return a number that no other task of this process has."""
     return next(_NUMBERS)

@@ -71,7 +71,7 @@ class Task:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Give what messages call a function."""
+    """Return what messages call a function."""
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__qualname__", type(function).__qualname__)
@@ -81,7 +81,7 @@ class Kept(Protocol):
     """A value that was computed, kept where tasks can use it."""
 
     def load(self) -> Any:
-        """Give it to the main process."""
+        """Return it to the main process."""
 
     def discard(self) -> None:
         """Let go of it."""
@@ -192,7 +192,7 @@ def find_delayed(value: Any) -> Iterator[Delayed]:
 
 
 def content_of(value: Any) -> Iterator[Any] | None:
-    """Give what is in a value that may hold delayed objects; None for others."""
+    """Return what is in a value that may hold delayed objects; None for others."""
     if isinstance(value, (list, tuple)):
         return iter(value)
     if isinstance(value, (dict, CarsDict)):

@@ -49,7 +49,7 @@ class Parts:
 
 
 def add_routes(app: FastAPI, parts: Parts) -> None:
-    """Give `app` all that the conductor answers."""
+    """Return `app` all that the conductor answers."""
     _add_observations(app, parts)
     _add_processings(app, parts)
     _add_holds(app, parts)

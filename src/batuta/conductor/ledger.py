@@ -438,7 +438,7 @@ class Ledger:
             )
 
     def retry(self, processing_id: str) -> Row | None:
-        """Give an ended processing its attempts anew; None where it has not ended, or succeeded."""
+        """Reset the attempts of an ended processing; None if it has not ended, or succeeded."""
         with self._engine.begin() as connection:
             row = self._rows(connection, [processing_id]).get(processing_id)
             if row is None or row.state not in (State.FAILED, State.CANCELLED):

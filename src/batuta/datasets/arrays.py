@@ -204,7 +204,7 @@ class ArrayFile(ABC):
         self._store(fit(cropped, self.spec.dtype, self.spec.nodata, self._nbits), window)
 
     def read(self, window: Window) -> npt.NDArray[Any]:
-        """Give what is written at `window`: (rows, columns), or with bands first."""
+        """Return what is written at `window`: (rows, columns), or with bands first."""
         bands = self._load(window)
         one: npt.NDArray[Any] = bands[0] if self.spec.count == 1 else bands
         return one
@@ -223,7 +223,7 @@ class ArrayFile(ABC):
 
     @abstractmethod
     def _load(self, window: Window) -> npt.NDArray[Any]:
-        """Give pixels back, of shape (bands, rows, columns)."""
+        """Return pixels back, of shape (bands, rows, columns)."""
 
     @abstractmethod
     def checkpoint(self) -> None:
@@ -258,7 +258,7 @@ def _crop(bands: npt.NDArray[Any], window: Window, overlaps: Overlaps) -> npt.ND
 def fit(
     values: npt.NDArray[Any], dtype: str, nodata: float | None, nbits: int | None = None
 ) -> npt.NDArray[Any]:
-    """Give `values` in the data type of a file, whole numbers rounded, nothing wrapped.
+    """Return `values` in the data type of a file, whole numbers rounded, nothing wrapped.
 
     Raises
     ------
@@ -307,6 +307,6 @@ def _in_range(
 
 
 def limits(dtype: npt.DTypeLike, nbits: int | None = None) -> tuple[int, int]:
-    """Give the least and the greatest whole number that a file can hold."""
+    """Return the least and the greatest whole number that a file can hold."""
     held = np.iinfo(dtype)
     return (int(held.min), int(held.max)) if nbits is None else (0, 2**nbits - 1)

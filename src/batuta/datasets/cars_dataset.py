@@ -173,7 +173,7 @@ class CarsDataset:
     def get_window_as_dict(
         self, row: int, col: int, from_terrain: bool = False, resolution: float = 1
     ) -> dict[str, int]:
-        """Give the window of a tile, counted from the first pixel of the grid.
+        """Return the window of a tile, counted from the first pixel of the grid.
 
         Parameters
         ----------
@@ -196,7 +196,7 @@ class CarsDataset:
         return Window(*(int(edge) for edge in np.round(np.array(edges) / resolution))).as_dict()
 
     def get_overlaps_as_dict(self, row: int, col: int) -> dict[str, int]:
-        """Give the overlaps of a tile: ``up, down, left, right``, in pixels."""
+        """Return the overlaps of a tile: ``up, down, left, right``, in pixels."""
         return Overlaps(*(int(side) for side in self.overlaps[row, col])).as_dict()
 
     def generate_descriptor(  # noqa: PLR0913 - the signature that programs call
@@ -317,7 +317,7 @@ class CarsDataset:
     def placed(
         self, tile: xr.Dataset, position: tuple[int, int] | None = None
     ) -> tuple[Window, Overlaps]:
-        """Give the window and the overlaps of an arrays tile: those it carries, or the grid's."""
+        """Return the window and the overlaps of an arrays tile: those it carries, or the grid's."""
         window, overlaps = window_of(tile), overlaps_of(tile)
         if position is None:
             if window is None:

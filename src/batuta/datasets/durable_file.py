@@ -36,14 +36,14 @@ def sync_tree(folder: Path) -> None:
 
 
 def publish(draft: Path, path: Path) -> None:
-    """Give a whole file its final name at once; whatever happens, the old or the new is there."""
+    """Return a whole file its final name at once; whatever happens, the old or the new is there."""
     sync_file(draft)
     draft.replace(path)
     sync_folder(path.parent)
 
 
 def publish_folder(draft: Path, path: Path) -> None:
-    """Give a whole folder its final name; what was there, a file or a folder, goes first."""
+    """Return a whole folder its final name; what was there, a file or a folder, goes first."""
     sync_tree(draft)
     if path.exists():
         # A folder cannot be replaced at once: the old one steps aside, next to the draft.
@@ -114,5 +114,5 @@ class Workspace:
 
 
 def workspace_of(path: Path) -> Path:
-    """Give the folder that an output is made in."""
+    """Return the folder that an output is made in."""
     return path.with_name(f".{path.name}.parts")

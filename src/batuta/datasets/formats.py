@@ -97,7 +97,7 @@ FORMATS: Final = (GEOTIFF, ZARR, CSV, PARQUET, GEOPARQUET, LAS, JSON)
 
 
 def format_of(file_name: str | os.PathLike[str], dataset_type: str) -> FileFormat:
-    """Give the format that the name of a file asks for.
+    """Return the format that the name of a file asks for.
 
     Raises
     ------

@@ -62,7 +62,7 @@ def write(cloud: Cloud, target: Path) -> None:
 
 
 def _projjson(crs: CRS | None) -> Any:
-    """Give the CRS as GeoParquet has it; null says that it is unknown."""
+    """Return the CRS as GeoParquet has it; null says that it is unknown."""
     return None if crs is None else crs.to_dict(projjson=True)
 
 
@@ -82,7 +82,7 @@ def _with_points(cloud: Cloud) -> Iterator[Table]:
 
 
 def _coordinates(table: Table, axes: tuple[str, ...]) -> npt.NDArray[np.float64]:
-    """Give the points, shape (points, axes)."""
+    """Return the points, shape (points, axes)."""
     columns = [table[axis].to_numpy().astype(np.float64) for axis in axes]
     return np.stack(columns, axis=-1)
 
@@ -94,7 +94,7 @@ def _with_geometry(cloud: Cloud, schema: Any, axes: tuple[str, ...]) -> Iterator
 
 
 def well_known_binary(points: npt.NDArray[np.float64]) -> Any:
-    """Give points of shape (points, 2 or 3) as an array of well-known binary, little-endian."""
+    """Return points of shape (points, 2 or 3) as an array of well-known binary, little-endian."""
     count, axes = points.shape
     layout = np.dtype([("order", "u1"), ("kind", "<u4"), ("point", "<f8", (axes,))])
     encoded = np.empty(count, layout)

@@ -36,7 +36,7 @@ class Window:
         return self.row_max - self.row_min, self.col_max - self.col_min
 
     def as_dict(self) -> dict[str, int]:
-        """Give the four bounds by name."""
+        """Return the four bounds by name."""
         return dict(vars(self))
 
 
@@ -55,7 +55,7 @@ class Overlaps:
         return cls(*(int(values.get(key, 0)) for key in ("up", "down", "left", "right")))
 
     def as_dict(self) -> dict[str, int]:
-        """Give the four sides by name."""
+        """Return the four sides by name."""
         return dict(vars(self))
 
     def around(self, shape: tuple[int, int]) -> tuple[int, int]:

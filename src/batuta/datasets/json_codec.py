@@ -18,7 +18,7 @@ _AFFINE: Final = "__affine__"
 
 
 def plain(value: Any, *, strict: bool = True) -> Any:
-    """Give `value` in what JSON knows.
+    """Return `value` in what JSON knows.
 
     Parameters
     ----------

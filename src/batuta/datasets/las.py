@@ -155,7 +155,7 @@ def _header(cloud: Cloud, roles: Mapping[str, str], extent: Extent) -> laspy.Las
 
 
 def _wkt(crs: CRS) -> str:
-    """Give the text that LAS asks for, or a newer one for what the older cannot say."""
+    """Return the text that LAS asks for, or a newer one for what the older cannot say."""
     try:
         return str(crs.to_wkt(version="WKT1_GDAL"))
     except CRSError:
@@ -163,7 +163,7 @@ def _wkt(crs: CRS) -> str:
 
 
 def _steps(crs: CRS | None, extent: Extent) -> npt.NDArray[np.float64]:
-    """Give the step of each axis: fine enough, and coarser where the extent needs it."""
+    """Return the step of each axis: fine enough, and coarser where the extent needs it."""
     bound = np.maximum(np.abs(extent.lowest), np.abs(extent.highest))
     in_degrees = crs.is_geographic if crs is not None else bool(bound[0] <= 360 and bound[1] <= 90)
     wanted = np.array([DEGREE_STEP if in_degrees else METRE_STEP] * 2 + [METRE_STEP])
@@ -200,7 +200,7 @@ def _points(
 
 
 def _as_dimension(values: npt.NDArray[Any], dimension: Any, column: str) -> npt.NDArray[Any]:
-    """Give values as a dimension of LAS holds them: whole numbers, 0 where there is none."""
+    """Return values as a dimension of LAS holds them: whole numbers, 0 where there is none."""
     numbers = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0)
     if dimension.kind == laspy.DimensionKind.FloatingPoint:
         return numbers

@@ -56,7 +56,7 @@ class SaveOptions:
         object.__setattr__(self, "band_descriptions", tuple(self.band_descriptions))
 
     def given(self) -> dict[str, Any]:
-        """Give the options that are not left to their default."""
+        """Return the options that are not left to their default."""
         return {
             each.name: getattr(self, each.name)
             for each in fields(self)

@@ -66,7 +66,7 @@ class Cloud:
         return CRS.from_wkt(found.pop()) if found else None
 
     def tables(self) -> Iterator[Table]:
-        """Give the points of each tile, under one schema."""
+        """Return the points of each tile, under one schema."""
         for part in self.parts:
             table = pq.read_table(part).replace_schema_metadata(None)
             if self.pair is not None:
@@ -86,7 +86,7 @@ class PointsFormat:
 
 
 def table_of(frame: pd.DataFrame, *, preserve_index: bool | None = None) -> Table:
-    """Give the points of a frame without its attrs.
+    """Return the points of a frame without its attrs.
 
     Raises
     ------
@@ -102,19 +102,19 @@ def table_of(frame: pd.DataFrame, *, preserve_index: bool | None = None) -> Tabl
 
 
 def part_table(tile: pd.DataFrame, crs: str | None) -> Table:
-    """Give the points of a tile without their index, with their CRS (WKT)."""
+    """Return the points of a tile without their index, with their CRS (WKT)."""
     table = table_of(tile, preserve_index=False)
     return table.replace_schema_metadata({} if crs is None else {_CRS_KEY: crs.encode()})
 
 
 def part_crs(part: Path) -> str | None:
-    """Give the CRS (WKT) of a part, if it has one."""
+    """Return the CRS (WKT) of a part, if it has one."""
     found: bytes | None = (pq.read_schema(part).metadata or {}).get(_CRS_KEY)
     return None if found is None else found.decode()
 
 
 def crs_of(tile: pd.DataFrame) -> str | None:
-    """Give the CRS of a tile as WKT: ``crs`` or ``epsg`` of its attributes, or of its attrs.
+    """Return the CRS of a tile as WKT: ``crs`` or ``epsg`` of its attributes, or of its attrs.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def crs_of(tile: pd.DataFrame) -> str | None:
 
 
 def name_of(wkt: str) -> str:
-    """Give the code of a CRS, or the beginning of what tells it."""
+    """Return the code of a CRS, or the beginning of what tells it."""
     code = CRS.from_wkt(wkt).to_epsg()
     return f"{wkt:.60}" if code is None else f"EPSG:{code}"
 

@@ -122,7 +122,7 @@ def _load(address: str) -> PointsFormat:
 
 
 def pairs_of(tile: pd.DataFrame, file_name: str) -> list[str]:
-    """Give the pair of each point of a tile, as it may stand in the name of a file.
+    """Return the pair of each point of a tile, as it may stand in the name of a file.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _pair_name(identifier: Any, names: Sequence[str] | None, file_name: str) -> 
 
 
 def safe_name(name: str) -> str:
-    """Give a name that is no path, and differs where names differ."""
+    """Return a name that is no path, and differs where names differ."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[:80]
     if plain == name and plain:
         return plain

@@ -212,7 +212,7 @@ def _blocks(spec: RasterSpec, options: SaveOptions) -> dict[str, Any]:
 
 
 def copy_options(spec: RasterSpec, options: SaveOptions) -> Mapping[str, Any]:
-    """Give the driver of GDAL and its creation options for the final copy."""
+    """Return the driver of GDAL and its creation options for the final copy."""
     compression = options.compression or "none"
     chosen: dict[str, Any] = {"COMPRESS": compression.upper(), "BIGTIFF": "IF_SAFER"}
     if options.nbits is not None:
@@ -281,7 +281,7 @@ def _windows(height: int, width: int) -> Iterator[RasterWindow]:
 
 
 def _predictor(spec: RasterSpec, options: SaveOptions) -> int:
-    """Give the one with which neighbours, being alike, take less room; 0 where there is none."""
+    """Return the one with which neighbours, being alike, take less room; 0 where there is none."""
     if options.compression not in {"deflate", "lzw", "zstd"} or options.nbits is not None:
         return 0
     return {"i": 2, "u": 2, "f": 3}.get(np.dtype(spec.dtype).kind, 1)

@@ -127,12 +127,12 @@ def _fill(
 
 
 def window_of(tile: Tile) -> Window | None:
-    """Give the window written in the tile, if any."""
+    """Return the window written in the tile, if any."""
     window = tile.attrs.get(WINDOW)
     return None if window is None else Window.from_mapping(window)
 
 
 def overlaps_of(tile: Tile) -> Overlaps | None:
-    """Give the overlaps written in the tile, if any."""
+    """Return the overlaps written in the tile, if any."""
     overlaps = tile.attrs.get(OVERLAPS)
     return None if overlaps is None else Overlaps.from_mapping(overlaps)

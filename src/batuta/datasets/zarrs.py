@@ -97,7 +97,7 @@ class ZarrFile(ArrayFile):
         self._store_folder.sync()
 
     def close(self, *, keep: bool = False) -> None:
-        """Give the group its final name."""
+        """Return the group its final name."""
         if self._final:
             return
         group = self._store_folder.root

@@ -51,7 +51,7 @@ def check_places(out_dir: Any, out_json_path: Any) -> None:
 
 
 def checked_path(name: str, path: Any) -> Path:
-    """Give `path` as it is, if it is one."""
+    """Return `path` as it is, if it is one."""
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(f"{name}: {describe_value(path)} given, a path expected")
     return Path(path)
@@ -92,7 +92,7 @@ def checked_observers(observers: Any) -> tuple[Observer, ...]:
 
 
 def checked_mapping(name: str, given: Any) -> Mapping[str, Any]:
-    """Give a mapping as it is, if it is one whose keys are texts."""
+    """Return a mapping as it is, if it is one whose keys are texts."""
     if not isinstance(given, Mapping):
         raise ConfigurationError(f"{name}: {describe_value(given)} given, a mapping expected")
     problems = [
@@ -106,7 +106,7 @@ def checked_mapping(name: str, given: Any) -> Mapping[str, Any]:
 
 
 def checked_attributes(name: str, tile: Any) -> Mapping[Any, Any]:
-    """Give the attributes of a tile."""
+    """Return the attributes of a tile."""
     attributes = getattr(tile, "attrs", None)
     if not isinstance(attributes, Mapping):
         raise ConfigurationError(

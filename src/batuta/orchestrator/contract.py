@@ -57,7 +57,7 @@ class SavedDataset(Protocol):
         """Save a tile that has arrived."""
 
     def placed(self, tile: Any, /) -> tuple[Window, Overlaps]:
-        """Give the window and the overlaps of an arrays tile."""
+        """Return the window and the overlaps of an arrays tile."""
 
 
 @runtime_checkable
@@ -65,4 +65,4 @@ class Readable(Descriptor, Protocol):
     """A descriptor that gives back what was written."""
 
     def read(self, window: Window) -> Any:
-        """Give what is in the file at `window`."""
+        """Return what is in the file at `window`."""

@@ -74,7 +74,7 @@ def stop_if_full(error: Exception, folders: Iterable[Path]) -> None:
 def disk_full_error(
     error: BaseException, folders: Iterable[Path], done: int, total: int
 ) -> DiskFullError | None:
-    """Give what to raise in the place of an exception that a full disk caused; else None.
+    """Return what to raise in the place of an exception that a full disk caused; else None.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ class TilesFailedError(BatutaError):
 
 
 def _listed(failures: Iterable[TileFailure]) -> Iterator[str]:
-    """Give a line for each failure; of those for the same reason, for the first ones."""
+    """Return a line for each failure; of those for the same reason, for the first ones."""
     by_cause: dict[str, list[TileFailure]] = {}
     for failure in failures:
         by_cause.setdefault(failure.cause, []).append(failure)

@@ -109,7 +109,7 @@ class Progress:
     total: int = 0
 
     def after(self, event: Event) -> "Progress":
-        """Give the progress once `event` has happened."""
+        """Return the progress once `event` has happened."""
         if isinstance(event, RunStarted):
             return Progress(self.done, self.total + event.total)
         if isinstance(event, TileDone | TileKept):

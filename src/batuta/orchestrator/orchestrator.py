@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
-from batuta.cluster.contract import TellsOfWorkers, WorkersThere
+from batuta.cluster.contract import ReportsWorkerCount, WorkerCount
 from batuta.cluster.store import shared_memory_folder
 from batuta.datasets import CarsDataset, SaveOptions
 from batuta.datasets.tiles import SAVING_INFO
@@ -145,12 +145,12 @@ class Orchestrator:
 
     def _new_cluster(self) -> AbstractCluster:
         cluster = create_cluster(self._config, self._folder, launch_worker=self.launch_worker)
-        if isinstance(cluster, TellsOfWorkers):
+        if isinstance(cluster, ReportsWorkerCount):
             cluster.on_workers = self._on_workers
         self._profile.attach(cluster)
         return cluster
 
-    def _on_workers(self, there: WorkersThere) -> None:
+    def _on_workers(self, there: WorkerCount) -> None:
         if there.waiting_for != self._waiting_for:
             self._waiting_for = there.waiting_for
             if self._waiting_for and not sys.stderr.isatty():  # where the bar would tell
@@ -193,7 +193,7 @@ class Orchestrator:
         self._to_clean.append(checked_path("tmp_dir", tmp_dir))
 
     def get_conf(self) -> dict[str, Any]:
-        """Give the configuration in force: every key; ``auto`` is the mode that it stands for."""
+        """Return the configuration in force: every key; ``auto`` is the mode that it stands for."""
         return self._config.model_dump(exclude_none=True)
 
     def add_to_save_lists(  # noqa: PLR0913, PLR0917 - the signature that programs call
@@ -289,12 +289,12 @@ class Orchestrator:
             write_document(Path(self.out_dir or "") / product / INDEX_FILE, index)
 
     def get_saving_infos(self, cars_ds_list: Sequence[TileGrid]) -> list[dict[str, Any]]:
-        """Give what tiles of each CarsDataset carry, so that they are known; one dict each."""
+        """Return what tiles of each CarsDataset carry, so that they are known; one dict each."""
         datasets = checked_list("cars_ds_list", cars_ds_list)
         return [{DATASET_KEY: self._registry.id_of(each)} for each in datasets]
 
     def get_data(self, tag: str, future_object: Any) -> Any:
-        """Give what is already on disk at the window of a tile.
+        """Return what is already on disk at the window of a tile.
 
         Parameters
         ----------

@@ -22,7 +22,7 @@ class Turns(Generic[Place, Tile]):
         self._given_up: set[Place] = set()
 
     def expect(self, place: Place) -> None:
-        """Give a place its turn, after those expected before it."""
+        """Return a place its turn, after those expected before it."""
         self._expected.append(place)
 
     def take(self, place: Place, tile: Tile) -> Iterator[tuple[Place, Tile]]:

@@ -45,13 +45,13 @@ class CarsDatasetRegistry:
         return iter(self._entries.values())
 
     def id_of(self, dataset: TileGrid) -> int:
-        """Give the id of `dataset`, registered or not."""
+        """Return the id of `dataset`, registered or not."""
         if dataset not in self._ids:
             self._ids[dataset] = next(self._next_id)
         return self._ids[dataset]
 
     def find(self, identifier: int) -> TileGrid:
-        """Give the registered CarsDataset of this id.
+        """Return the registered CarsDataset of this id.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class CarsDatasetRegistry:
         return self.entry(identifier).dataset
 
     def entry(self, identifier: int) -> Registered:
-        """Give what is known of the registered CarsDataset of this id."""
+        """Return what is known of the registered CarsDataset of this id."""
         if identifier not in self._entries:
             known = ", ".join(map(str, self._entries)) or "none"
             raise ConfigurationError(

@@ -15,7 +15,7 @@ import numpy as np
 from batuta import __version__
 from batuta.cluster import AbstractCluster
 from batuta.cluster.config import CommonConfig
-from batuta.cluster.contract import MeasuresTasks
+from batuta.cluster.contract import ReportsTaskMetrics
 from batuta.cluster.resources import MB, available_ram_bytes, usable_cores
 from batuta.cluster.task_metrics import TaskSink
 from batuta.datasets.durable_file import remove
@@ -111,8 +111,8 @@ class RunProfile:
         sink: TaskSink | None = self._recorder or self._basic
         if sink is None:
             return
-        if isinstance(cluster, MeasuresTasks):
-            cluster.measured.sink = sink
+        if isinstance(cluster, ReportsTaskMetrics):
+            cluster.task_metrics.sink = sink
         else:
             self._notes.append(f"the mode {self._config.mode} measures no tasks")
 
@@ -122,7 +122,7 @@ class RunProfile:
             return
         for entry in entries:
             self._grids[entry.name] = _grid_info(entry)
-            if isinstance(cluster, MeasuresTasks):
+            if isinstance(cluster, ReportsTaskMetrics):
                 self._recorder.take_places(_places(cluster, entry))
 
     # What becomes of tiles
@@ -225,7 +225,7 @@ def _is_profile(inside: Path) -> bool:
     return inside.is_dir() and ((inside / RUN_FILE).is_file() or not any(inside.iterdir()))
 
 
-def _places(cluster: MeasuresTasks, entry: Registered) -> list[tuple[int, str, int, int]]:
+def _places(cluster: ReportsTaskMetrics, entry: Registered) -> list[tuple[int, str, int, int]]:
     rows, cols = entry.dataset.shape
     found = []
     for row, col in np.ndindex(rows, cols):

@@ -134,7 +134,7 @@ class OutputFile:
         self._closed = True
 
     def files(self) -> tuple[Path, ...]:
-        """Give the final files, once it is closed."""
+        """Return the final files, once it is closed."""
         if self.descriptor is None:
             return tuple(self.found)
         return self.descriptor.outputs
@@ -271,7 +271,7 @@ class SingleCarsDatasetSaver:
             output.manifest.fail(row, col, cause)
 
     def read(self, tag: str, tile: Any) -> Any:
-        """Give what is on disk at the window of `tile`; None where nothing is yet."""
+        """Return what is on disk at the window of `tile`; None where nothing is yet."""
         for output in self.outputs:
             if output.spec.tag != tag:
                 continue

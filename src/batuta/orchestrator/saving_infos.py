@@ -31,7 +31,7 @@ def flatten_object(cars_ds_list: Sequence[CarsDataset], delayed_type: type) -> l
 def update_saving_infos(
     saving_info_left: Mapping[str, Any], row: int | None = None, col: int | None = None
 ) -> dict[str, Any]:
-    """Give a copy of the saving information of a CarsDataset, for its tile at `row`, `col`."""
+    """Return a copy of the saving information of a CarsDataset, for its tile at `row`, `col`."""
     position = {ROW_KEY: row, COL_KEY: col}
     return dict(saving_info_left) | {
         key: value for key, value in position.items() if value is not None

@@ -12,7 +12,7 @@ SUFFIX: Final = ".manifest.json"
 
 
 def manifest_of(file: Path) -> Path:
-    """Give the path of the manifest of an output."""
+    """Return the path of the manifest of an output."""
     return file.with_name(file.name + SUFFIX)
 
 

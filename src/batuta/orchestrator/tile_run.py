@@ -201,7 +201,7 @@ class TileRun:
         self._notify(TileDone(place.entry.name, place.row, place.col, outcome))
 
     def _hand_over(self, tile: Any, place: Place) -> tuple[TileOutcome, tuple[int, ...]]:
-        """Give what became of a tile, and the ranks of the files whose tag it lacks."""
+        """Return what became of a tile, and the ranks of the files whose tag it lacks."""
         entry, row, col = place.entry, place.row, place.col
         if tile is None:
             self._replace(place, None)
@@ -230,7 +230,7 @@ class TileRun:
             place.entry.dataset[place.row, place.col] = None
 
     def _own(self, tile: Any) -> Any:
-        """Give a tile that may be kept: one from a worker is a map of a file, held open."""
+        """Return a tile that may be kept: one from a worker is a map of a file, held open."""
         return tile if self._delayed_type is object else copy.deepcopy(tile)
 
     def retry(self, unfinished: Unfinished) -> None:
@@ -266,7 +266,7 @@ class TileRun:
         self._notify(RunEnded(self.done, len(self.failures), self.total))
 
     def error(self) -> TilesFailedError | None:
-        """Give what to raise, if tiles are missing."""
+        """Return what to raise, if tiles are missing."""
         if not self.failures:
             return None
         in_order = sorted(self.failures, key=lambda each: (each.dataset_name, each.row, each.col))

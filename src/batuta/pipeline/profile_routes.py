@@ -106,7 +106,7 @@ class _Profile:
         return whole + sorted(filter(_PART.fullmatch, parts))
 
     def answer(self, file: str) -> Response:
-        """Give a file; one that is being removed is given whole, or not at all."""
+        """Return a file; one that is being removed is given whole, or not at all."""
         path, media_type = _NAMED.get(file, (f"{FOLDER}/{file}", PARQUET))
         opened = (self.folder / path).open("rb")
         headers = {
@@ -175,7 +175,7 @@ class ProfileRoutes:
         return Page(items=await asyncio.to_thread(_views, profiles))
 
     async def file(self, processing_id: str, file: FileName, name: Name = None) -> Response:
-        """Give a file of the profile."""
+        """Return a file of the profile."""
         profile = _chosen(await self._profiles(processing_id), processing_id, name)
         return await asyncio.to_thread(_file, profile, processing_id, file)
 

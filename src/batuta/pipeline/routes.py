@@ -117,7 +117,7 @@ class Routes:
         return self.shown(record)
 
     async def log(self, processing_id: str) -> PlainTextResponse:
-        """Give what a processing has written so far, and its log messages."""
+        """Return what a processing has written so far, and its log messages."""
         stored = await self._stored(processing_id)
         if self._shelf is None or not stored.log_kept:
             raise ProblemError(

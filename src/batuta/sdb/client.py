@@ -280,7 +280,7 @@ def _path(product: str, obs_id: str, version: int | None) -> str:
 
 @contextmanager
 def _beside(to: Path) -> Iterator[Path]:
-    """Give a name beside `to`; what is left under it at the end is removed."""
+    """Return a name beside `to`; what is left under it at the end is removed."""
     part = to.with_name(f".{to.name[:100]}.{uuid.uuid4().hex}.part")
     try:
         yield part

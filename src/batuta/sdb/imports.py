@@ -131,7 +131,7 @@ class _Body:
         self._ended = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Give what comes; raise `ClientDisconnect` if the sender goes away before the end."""
+        """Return what comes; raise `ClientDisconnect` if the sender goes away before the end."""
         while not self._ended:
             message = await self._request.receive()
             if message["type"] == "http.disconnect":

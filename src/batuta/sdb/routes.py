@@ -107,12 +107,12 @@ def record_router(catalogue: Catalogue) -> APIRouter:
 
     @router.get(_ONE)
     def newest(product: ProductName, obs_id: ObsId) -> StoredProduct:
-        """Give the newest version's record."""
+        """Return the newest version's record."""
         return catalogue.find(product, obs_id)
 
     @router.get(_VERSION)
     def one_version(product: ProductName, obs_id: ObsId, version: Version) -> StoredProduct:
-        """Give one version's record."""
+        """Return one version's record."""
         return catalogue.find(product, obs_id, version)
 
     @router.get(f"{_ONE}/lineage")
@@ -135,7 +135,7 @@ def data_router(catalogue: Catalogue, store: Store, metrics: SdbMetrics) -> APIR
     @router.get(f"{_ONE}/data", responses=_BYTES, response_class=Response)
     @router.head(f"{_ONE}/data", include_in_schema=False)
     async def newest_data(request: Request, product: ProductName, obs_id: ObsId) -> Response:
-        """Give the newest version's bytes."""
+        """Return the newest version's bytes."""
         stored = await run_in_threadpool(catalogue.find, product, obs_id)
         return await export(request, stored, store, metrics)
 
@@ -144,7 +144,7 @@ def data_router(catalogue: Catalogue, store: Store, metrics: SdbMetrics) -> APIR
     async def data(
         request: Request, product: ProductName, obs_id: ObsId, version: Version
     ) -> Response:
-        """Give one version's bytes."""
+        """Return one version's bytes."""
         stored = await run_in_threadpool(catalogue.find, product, obs_id, version)
         return await export(request, stored, store, metrics)
 

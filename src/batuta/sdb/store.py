@@ -86,7 +86,7 @@ class Store(Protocol):
         """Take the file received, durably, under its digest."""
 
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
-        """Give the bytes ``[start, stop)`` of what has that digest, a piece at a time."""
+        """Return the bytes ``[start, stop)`` of what has that digest, a piece at a time."""
 
 
 class FolderStore:
@@ -119,7 +119,7 @@ class FolderStore:
         _sync_folder(target.parent)
 
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
-        """Give the bytes ``[start, stop)`` of what has that digest, a piece at a time."""
+        """Return the bytes ``[start, stop)`` of what has that digest, a piece at a time."""
         return _read(self._objects, sha256, range(start, stop, READ_BYTES), stop)
 
 
@@ -156,7 +156,7 @@ class BucketStore:
             )
 
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
-        """Give the bytes ``[start, stop)`` of what has that digest, a piece at a time."""
+        """Return the bytes ``[start, stop)`` of what has that digest, a piece at a time."""
         return _read(self._objects, sha256, range(start, stop, BUCKET_READ_BYTES), stop)
 
 

@@ -22,7 +22,7 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
         return value.astimezone(UTC) if value is not None else None
 
     def process_result_value(self, value: Any, _dialect: sa.Dialect) -> datetime | None:
-        """Give UTC, and say so."""
+        """Return UTC, and say so."""
         if not isinstance(value, datetime):
             return None
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from batuta.cluster.contract import WorkersThere
+from batuta.cluster.contract import WorkerCount
 from tests.cluster.dask.gated import at_once
 from tests.support.dask_clusters import ROOT
 from tests.support.waiting import eventually_sync
@@ -53,9 +53,9 @@ def worker_processes(slurm: LocalSlurm) -> list[int]:
     return [each.pid for each in jobs if each.environment["SLURM_JOB_NAME"].startswith("batuta-")]
 
 
-def told_by(cluster: Any) -> list[WorkersThere]:
+def told_by(cluster: Any) -> list[WorkerCount]:
     """List what the cluster tells of its workers, from now on."""
-    told: list[WorkersThere] = []
+    told: list[WorkerCount] = []
     cluster.on_workers = told.append
     return told
 

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from batuta.cluster.contract import WorkersThere
+from batuta.cluster.contract import WorkerCount
 from batuta.cluster.dask.jobs import reaper
 from tests.cluster.conftest import compute
 from tests.cluster.dask.conftest import MakeCluster
@@ -173,6 +173,6 @@ def test_jobs_are_cancelled_once_the_controller_that_was_away_is_back(
     assert nothing_left(slurm, gate.folder, 60)
 
 
-def _waiting_for(cluster: Any, gate: Gate, told: list[WorkersThere]) -> str:
+def _waiting_for(cluster: Any, gate: Gate, told: list[WorkerCount]) -> str:
     compute(cluster, tiles(cluster, gate.folder, 1))
     return told[-1].waiting_for

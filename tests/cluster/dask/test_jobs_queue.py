@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batuta.cluster.contract import WorkersThere
+from batuta.cluster.contract import WorkerCount
 from tests.cluster.conftest import compute
 from tests.cluster.dask.conftest import MakeCluster
 from tests.cluster.dask.gated import Gate
@@ -72,7 +72,7 @@ def test_fewer_jobs_are_granted_than_asked_and_the_others_are_asked_for_again(
     eventually_sync(lambda: _present(cluster, gate, told) == 3, 60)
 
 
-def _present(cluster: Any, gate: Gate, told: list[WorkersThere]) -> int:
+def _present(cluster: Any, gate: Gate, told: list[WorkerCount]) -> int:
     compute(cluster, tiles(cluster, gate.folder, 1))
     return told[-1].present
 

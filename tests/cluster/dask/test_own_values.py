@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
-from batuta.cluster.contract import WorkersThere
+from batuta.cluster.contract import WorkerCount
 from tests.cluster import functions
 from tests.cluster.conftest import compute
 from tests.support.dask_clusters import dask_configuration, scheduler_alone
@@ -96,7 +96,7 @@ def test_a_cluster_without_workers_is_told(tmp_path: Path) -> None:
         conf = check_configuration({"mode": "dask", "scheduler_address": address})
         cluster: Any = create_cluster(conf, tmp_path / "out")
 
-        def hear(there: WorkersThere) -> None:
+        def hear(there: WorkerCount) -> None:
             raise InterruptedError(f"{there.present} workers")
 
         cluster.on_workers = hear

@@ -13,7 +13,7 @@ from batuta.cluster.dask.telemetry.files import (
     MemoryRecord,
     WorkerLogs,
 )
-from batuta.cluster.task_metrics import Measured
+from batuta.cluster.task_metrics import TaskMetrics
 from batuta.datasets import CarsDataset
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator
@@ -99,7 +99,7 @@ def test_the_logs_of_a_thousand_workers_do_not_hold_a_thousand_files_open(tmp_pa
 
 
 def test_a_message_that_comes_twice_is_written_once(tmp_path: Path) -> None:
-    listener = Listener(Measured(), tmp_path, memory=False)
+    listener = Listener(TaskMetrics(), tmp_path, memory=False)
     for number in (1, 2, 1, 3, 2, 3):
         lines = {"told": "lines", "lines": [f"line {number}"]}
         listener.on_message({"host": "node", "pid": 7, "number": number, **lines})

@@ -53,7 +53,7 @@ class DaskCluster(PlannedCluster, ABC):
     def _directed(self, deployment: Deployment, config: DaskConfig, stack: ExitStack) -> Director:
         client = deployment.client
         ram_mb = config.max_ram_per_worker if isinstance(config, WorkersConfig) else None
-        director = Director(client, self.measured, ram_mb=ram_mb)
+        director = Director(client, self.task_metrics, ram_mb=ram_mb)
         stack.callback(director.close)
         self._hear(client, director, config, stack)
         plugin = BatutaPlugin(_options(config, self.out_dir, run=client.id))
@@ -74,7 +74,7 @@ class DaskCluster(PlannedCluster, ABC):
             lambda event: director.on_memory(event[1]["worker"], event[1]["rss"]),
             stack,
         )
-        listener = Listener(self.measured, self.out_dir, memory=config.use_memory_logger)
+        listener = Listener(self.task_metrics, self.out_dir, memory=config.use_memory_logger)
         stack.callback(listener.close)
         stack.callback(take_last_words, client, listener)
         _subscribe(client, client.id, lambda event: listener.on_message(event[1]), stack)

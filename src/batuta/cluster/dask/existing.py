@@ -11,7 +11,7 @@ from distributed import Client, Security
 from distributed.comm.core import connect
 
 from batuta.cluster.config import CommonConfig
-from batuta.cluster.contract import WorkersThere
+from batuta.cluster.contract import WorkerCount
 from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import ExistingDaskConfig
 from batuta.cluster.dask.monitor import Deployment
@@ -53,12 +53,12 @@ class ExistingDeployment:
                 ) from exc
             self._open = stack.pop_all()
 
-    async def look(self, present: int) -> WorkersThere:
+    async def look(self, present: int) -> WorkerCount:
         """Tell how many workers there are, and find out once whether they can be reached."""
         if present and not self._reach_known:
             self._reach_known = True
             self.client.direct_to_workers = await self._reaches_a_worker()
-        return WorkersThere(present, None)
+        return WorkerCount(present, None)
 
     async def _reaches_a_worker(self) -> bool:
         """Whether results can be taken from workers, or must pass through the scheduler.
@@ -109,7 +109,7 @@ class ExistingDeployment:
 
 
 def _security(config: ExistingDaskConfig) -> Security:
-    """Give the certificates to show: those of the configuration, else those of dask's own.
+    """Return the certificates to show: those of the configuration, else those of dask's own.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from distributed import Client, LocalCluster
 
 from batuta.cluster.config import CommonConfig
-from batuta.cluster.contract import WorkersThere
+from batuta.cluster.contract import WorkerCount
 from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import LocalDaskConfig
 from batuta.cluster.dask.monitor import Deployment
@@ -45,9 +45,9 @@ class LocalDeployment:
         if config.activate_dashboard:
             tell_dashboard(self._cluster)
 
-    async def look(self, present: int) -> WorkersThere:
+    async def look(self, present: int) -> WorkerCount:
         """Tell how many there are; their nannies replace those that end."""
-        return WorkersThere(present, self._asked)
+        return WorkerCount(present, self._asked)
 
     def close(self) -> None:
         """End the workers, whatever they are doing."""

@@ -5,7 +5,7 @@ import contextlib
 import logging
 from typing import Any, Final, Protocol
 
-from batuta.cluster.contract import WorkersThere
+from batuta.cluster.contract import WorkerCount
 from batuta.cluster.dask.engine.scheduler import Director
 from batuta.cluster.errors import ClusterError
 from batuta.errors import describe_error
@@ -26,7 +26,7 @@ class Deployment(Protocol):
     client: Any
     """A `distributed.Client`."""
 
-    async def look(self, present: int) -> WorkersThere:
+    async def look(self, present: int) -> WorkerCount:
         """Tell how many workers there are of those asked; see to those that are not."""
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Looking:
         self._director.on_workers(there, sum(threads.values()))
 
     async def _threads(self) -> dict[str, int]:
-        """Give how many tasks each worker runs at a time, by its address."""
+        """Return how many tasks each worker runs at a time, by its address."""
         try:
             answer: dict[str, int] = await asyncio.wait_for(
                 self._deployment.client.scheduler.ncores(), ANSWER_S

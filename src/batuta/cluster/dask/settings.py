@@ -35,7 +35,7 @@ _ABSENT: Final = object()
 
 
 def in_force(config: DaskConfig) -> dict[str, Any]:
-    """Give what is set in dask's configuration as long as a cluster is open."""
+    """Return what is set in dask's configuration as long as a cluster is open."""
     shown = isinstance(config, WorkersConfig) and config.activate_dashboard
     # Workers look at the stack of their task a hundred times a second: for the page alone.
     given = {**SCHEDULER_CONFIG, _PROFILE: shown}
@@ -73,7 +73,7 @@ DASHBOARD: Final = "127.0.0.1:8787"
 
 
 def scheduler_options(*, dashboard: bool) -> dict[str, Any]:
-    """Give the options of a scheduler: its page on the loopback address, if at all."""
+    """Return the options of a scheduler: its page on the loopback address, if at all."""
     return {
         "dashboard": dashboard,
         "dashboard_address": DASHBOARD if dashboard and _is_free(DASHBOARD) else ANY_PORT,

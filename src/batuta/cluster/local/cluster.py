@@ -11,7 +11,7 @@ from batuta.cluster.local.limits import Limits
 from batuta.cluster.local.scheduler import Scheduler
 from batuta.cluster.local.worker_handle import PoolSettings
 from batuta.cluster.store import ResultStore, private_temporary_folder, put
-from batuta.cluster.task_metrics import Measured
+from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Scattered
 from batuta.profiling.capture.layout import FOLDER as PROFILE_FOLDER
 
@@ -31,7 +31,7 @@ class MultiprocessingCluster(PlannedCluster):
         self._stores: _Stores | None = None
         if launch_worker:
             self._stores = _Stores(config, out_dir)
-            self._engine = _scheduler(config, self._stores, out_dir, self.measured)
+            self._engine = _scheduler(config, self._stores, out_dir, self.task_metrics)
 
     def scatter(self, data: Any) -> Scattered:
         """Write `data` once, for every task to map."""
@@ -72,7 +72,7 @@ class _Stores:
 
 
 def _scheduler(
-    config: MultiprocessingConfig, stores: _Stores, out_dir: Path | None, measured: Measured
+    config: MultiprocessingConfig, stores: _Stores, out_dir: Path | None, task_metrics: TaskMetrics
 ) -> Scheduler:
     profiled = config.profiling if out_dir is not None else None
     scheduler = Scheduler(
@@ -91,7 +91,7 @@ def _scheduler(
             ram_mb=config.max_ram_per_worker,
             max_jobs=config.max_tasks_per_worker,
         ),
-        measured,
+        task_metrics,
         fuse=config.factorize_tasks,
     )
     scheduler.start()

@@ -11,7 +11,7 @@ _CHUNK_BYTES: Final = 1 << 20
 
 
 def framed(message: object) -> bytes:
-    """Give the bytes to send for `message`."""
+    """Return the bytes to send for `message`."""
     body = pickle.dumps(message, protocol=5)
     return _LENGTH.pack(len(body)) + body
 

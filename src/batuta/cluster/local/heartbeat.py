@@ -89,7 +89,7 @@ class Pulse:
     # The main process
 
     def doing(self) -> Doing:
-        """Give what the worker does."""
+        """Return what the worker does."""
         number, step = _DOING.unpack_from(self._map, _DOING_AT)
         (since,) = _SINCE.unpack_from(self._map, _SINCE_AT)
         return Doing(number, step, time.monotonic() - since)

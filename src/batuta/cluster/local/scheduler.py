@@ -26,7 +26,7 @@ from batuta.cluster.local.worker_handle import Assignment, PoolSettings, Worker,
 from batuta.cluster.local.worker_main import JobDone, JobFailed, JobOrder, Keep, Step
 from batuta.cluster.local.worker_pool import AHEAD_MAX_STEPS, MAX_STARTS, Crew, discard
 from batuta.cluster.remote_error import failed_task
-from batuta.cluster.task_metrics import Measured, with_family
+from batuta.cluster.task_metrics import TaskMetrics, with_family
 from batuta.cluster.tasks import Delayed, Task, call_of
 from batuta.errors import describe_error
 from batuta.profiling.capture.contract import CallLabel
@@ -48,21 +48,21 @@ class Scheduler(threading.Thread):
         How workers are made.
     limits : Limits
         How many there are, and what each may take.
-    measured : Measured
+    task_metrics : TaskMetrics
         Where what workers measure goes.
     fuse : bool
         Whether chains run as one job.
     """
 
     def __init__(
-        self, pool: PoolSettings, limits: Limits, measured: Measured, *, fuse: bool
+        self, pool: PoolSettings, limits: Limits, task_metrics: TaskMetrics, *, fuse: bool
     ) -> None:
         super().__init__(name="batuta-scheduler", daemon=True)
         self.last_end = time.monotonic()
         """When a task last ended, or work began again after a pause."""
         self._pool = pool
         self._limits = limits
-        self._measured = measured
+        self._task_metrics = task_metrics
         self._inbox: deque[Callable[[], None]] = deque()
         self._alarm_out, self._alarm_in = socket.socketpair()
         self._alarm_out.setblocking(False)
@@ -192,7 +192,7 @@ class Scheduler(threading.Thread):
     def _on_start(self, plan: Plan) -> None:
         """Start the workers for the first plan: now it is known what they need."""
         self.last_end = time.monotonic()
-        self._measured.begin(plan)
+        self._task_metrics.begin(plan)
         if plan.jobs and not self._crew.hired:
             functions = {task.function for job in plan.jobs for task in job.steps}
             self._crew.hire_all(replace(self._pool, preload=modules_for(functions)))
@@ -257,8 +257,8 @@ class Scheduler(threading.Thread):
         self.last_end = time.monotonic()
         failed = outcome.raised.reason if isinstance(outcome, JobFailed) else None
         measures = with_family(outcome.account.measures, worker.peak_ram_bytes)
-        self._measured.ended(job, measures, worker.who, failed)
-        self._measured.repeated(outcome.account.repeats)
+        self._task_metrics.ended(job, measures, worker.who, failed)
+        self._task_metrics.repeated(outcome.account.repeats)
         if self._alone is job:
             self._alone = None
         if self._book.broken is not None:
@@ -272,10 +272,10 @@ class Scheduler(threading.Thread):
         doing = worker.last_doing
         rank = max(doing.step, 0)
         lost = Lost(job.steps[rank].name, worker.who, error, doing.for_s, worker.peak_ram_bytes)
-        self._measured.lost(self._measured.label(job, rank), lost)
+        self._task_metrics.lost(self._task_metrics.label(job, rank), lost)
 
     def on_sign_of_life(self) -> None:
-        """Take that a task ended, inside a job."""
+        """Record that a task ended, inside a job."""
         self.last_end = time.monotonic()
 
     def on_loss(self, worker: Worker, assigned: Sequence[Assignment]) -> None:

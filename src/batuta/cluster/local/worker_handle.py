@@ -213,7 +213,7 @@ class Worker:
     # Called in the thread of the scheduler
 
     def socket(self) -> socket.socket:
-        """Give our end of what links it to us."""
+        """Return our end of what links it to us."""
         if self.link is None:
             raise ClusterError("the worker has not started")
         return self.link
@@ -224,7 +224,7 @@ class Worker:
         return self._taken_back_bytes + sum(each.sent_bytes for each in self.assigned)
 
     def assign(self, job: Job, order: JobOrder, calls: list[Stored]) -> None:
-        """Give it a job, sent by `flush`."""
+        """Return it a job, sent by `flush`."""
         message = framed(order)
         self.assigned.append(Assignment(order.number, job, calls, len(message)))
         self.given += 1
@@ -245,7 +245,7 @@ class Worker:
             self.socket().sendall(message)
 
     def messages(self) -> list[Any]:
-        """Give what it said.
+        """Return what it said.
 
         Raises
         ------

@@ -31,7 +31,7 @@ from batuta.profiling.capture.contract import Caller, CallLabel, make_caller
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.probe import Begun, Probe
 from batuta.profiling.capture.records import Measure, Repeats, WorkerId
-from batuta.profiling.capture.sink import FolderDelivery
+from batuta.profiling.capture.sink import FolderSink
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ class Equipment:
     setup: WorkerSetup
     pulse: Pulse
     probe: Probe
-    delivery: FolderDelivery
+    delivery: FolderSink
     caller: Caller
 
 
@@ -221,7 +221,7 @@ def _start(setup: WorkerSetup) -> Equipment:
         _log_to(Path(setup.log_folder) / f"worker_{os.getpid()}.log", setup.log_level)
     _RUNNING.base_ram_bytes = private_ram_of(psutil.Process())
     _RUNNING.repeated = setup.profile is not None and setup.profile.loops > 1
-    delivery = FolderDelivery(Path(setup.profile_folder), killed=True)
+    delivery = FolderSink(Path(setup.profile_folder), killed=True)
     return Equipment(
         setup,
         Pulse(setup.pulse),
@@ -294,7 +294,7 @@ def _account(began: float, measures: "_Measures", worker: Equipment) -> Account:
     return Account(_own_ram_bytes(), took_s, measured, repeats_of(worker.delivery))
 
 
-def repeats_of(delivery: FolderDelivery) -> Repeats:
+def repeats_of(delivery: FolderSink) -> Repeats:
     """Take what repeating tasks has shown since the last time."""
     return Repeats(tuple(delivery.take_loops()), tuple(delivery.take_leaks()))
 
@@ -311,20 +311,20 @@ class _Measures:
         self._read = self._written = 0
 
     def begin(self, name: str) -> None:
-        """Take that a step begins."""
+        """Record that a step begins."""
         self.name = name
         self._read, self._written = TRAFFIC.read, TRAFFIC.written
         self._begun = self._probe.begin()
 
     def end(self) -> None:
-        """Take that it ends; harmless when it has ended."""
+        """Record that it ends; harmless when it has ended."""
         if self._begun is not None:
             read, written = TRAFFIC.read - self._read, TRAFFIC.written - self._written
             self._ended.append(self._probe.end(self.name, self._begun, read, written))
             self._begun = None
 
     def all(self) -> tuple[Measure, ...]:
-        """Give what was measured of all steps, the one that runs included."""
+        """Return what was measured of all steps, the one that runs included."""
         self.end()
         return tuple(self._ended)
 
@@ -346,7 +346,7 @@ def _put(value: Any, keep: Keep, setup: WorkerSetup) -> Stored:
 
 
 def outputs_of(value: Any, nout: int) -> Sequence[Any]:
-    """Give the `nout` results in what a task returned."""
+    """Return the `nout` results in what a task returned."""
     if nout == 1:
         return (value,)
     if not isinstance(value, (tuple, list)) or len(value) != nout:

@@ -56,13 +56,13 @@ class Superior(Protocol):
         """Take what a job gave."""
 
     def on_sign_of_life(self) -> None:
-        """Take that a task ended, inside a job."""
+        """Record that a task ended, inside a job."""
 
     def on_loss(self, worker: Worker, assigned: Sequence[Assignment]) -> None:
         """Take what was assigned to a worker that is dead and buried."""
 
     def on_crew_broken(self, error: ClusterError) -> None:
-        """Take that no worker can start."""
+        """Record that no worker can start."""
 
     def post(self, action: Callable[[], None]) -> None:
         """Run `action` in the thread of the scheduler; called from any thread."""
@@ -180,7 +180,7 @@ class Crew:
     # Working
 
     def free_worker(self, *, ahead: bool = True) -> Worker | None:
-        """Give a worker to send a job to: an idle one, or one that will soon be.
+        """Return a worker to send a job to: an idle one, or one that will soon be.
 
         Parameters
         ----------
@@ -206,7 +206,7 @@ class Crew:
         return worker.given + 1 >= self._limits.max_jobs
 
     def assign(self, worker: Worker, job: Job, order: JobOrder, calls: list[Stored]) -> None:
-        """Give a job to a worker; `flush` sends it."""
+        """Return a job to a worker; `flush` sends it."""
         self.busy[worker] = None
         worker.assign(job, order, calls)
         self._to_flush[worker] = None
@@ -345,7 +345,7 @@ class Crew:
                 worker.kill()
 
     def dismiss_all(self) -> Iterator[Assignment]:
-        """End every worker at once; give what they had been assigned.
+        """End every worker at once; return what they had been assigned.
 
         Those that rest and are profiled write first what their profiler holds.
         """

@@ -12,7 +12,7 @@ MODES: Final = {None: "multiprocessing", "mp": "multiprocessing"}
 
 
 def ours(conf: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Give the configuration that stands for one of CARS.
+    """Return the configuration that stands for one of CARS.
 
     Parameters
     ----------

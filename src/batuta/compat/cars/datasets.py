@@ -43,7 +43,7 @@ class CarsRaster:
         self.dataset = dataset
 
     def read(self, window: Window) -> Any:
-        """Give what is in the file at `window`: (bands, rows, columns)."""
+        """Return what is in the file at `window`: (bands, rows, columns)."""
         return self.dataset.read(
             window=((window.row_min, window.row_max), (window.col_min, window.col_max))
         )
@@ -165,7 +165,7 @@ class SavedCarsDataset:
         )
 
     def placed(self, tile: Any) -> tuple[Window, Overlaps]:
-        """Give the window and the overlaps that a tile carries."""
+        """Return the window and the overlaps that a tile carries."""
         window = window_of(tile)
         if window is None:
             raise TileError(f"{self.dataset.name}: a tile carries no window")

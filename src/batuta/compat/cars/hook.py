@@ -59,7 +59,7 @@ class CarsFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Leave it to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module the public names of ours."""
+        """Return the module the public names of ours."""
         ours = MODULES[module.__name__]
         if ours is not None:
             source = importlib.import_module(ours)

@@ -15,7 +15,7 @@ def cars_profile(
     name: str | None = None,  # noqa: ARG001 - what CARS calls it with
     interval: float = 0.1,  # noqa: ARG001
 ) -> Callable[[Function], Function]:
-    """Give a decorator that leaves functions as they are."""
+    """Return a decorator that leaves functions as they are."""
     return lambda function: function
 
 

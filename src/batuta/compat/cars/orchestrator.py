@@ -92,7 +92,7 @@ class Orchestrator(BatutaOrchestrator):
     # What CARS reads
 
     def get_conf(self) -> dict[str, Any]:
-        """Give the configuration in force, every key; it may be given to another orchestrator."""
+        """Return the configuration in force, every key; it may be given to another orchestrator."""
         return super().get_conf() | {RAM: self.cluster.checked_conf_cluster[RAM]}
 
     @property
@@ -105,7 +105,7 @@ class Orchestrator(BatutaOrchestrator):
         self._progress.task_id = task_id
 
     def get_data(self, tag: str, future_object: Any) -> tuple[Any, float | None]:
-        """Give what is already on disk at the window of a tile, and its nodata.
+        """Return what is already on disk at the window of a tile, and its nodata.
 
         Returns
         -------

@@ -105,7 +105,7 @@ def _order(layers: _Layers) -> None:
 
 
 def _rows(layers: _Layers) -> dict[Node, float]:
-    """Give each node a row as near as can be to the mean of what it is joined to."""
+    """Return each node a row as near as can be to the mean of what it is joined to."""
     rows: dict[Node, float] = {}
     for column in layers.columns:
         rows.update(zip(column, _offsets(column), strict=True))

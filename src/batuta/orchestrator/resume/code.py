@@ -37,7 +37,7 @@ _GENERIC: Final[Any] = functools.singledispatch(len)
 
 
 def code_parts(code: CodeType) -> tuple[Any, ...]:
-    """Give what code does; not where it is written: a few lines below it is the same."""
+    """Return what code does; not where it is written: a few lines below it is the same."""
     inside = tuple(
         code_parts(each) if isinstance(each, CodeType) else each for each in code.co_consts
     )
@@ -47,7 +47,7 @@ def code_parts(code: CodeType) -> tuple[Any, ...]:
 
 
 def closed_over(function: FunctionType) -> list[tuple[str, Any]]:
-    """Give what a function was made with, by name."""
+    """Return what a function was made with, by name."""
     if function.__code__ is _GENERIC.__code__:
         return []  # its cache: what it dispatches to is in its attributes
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
@@ -63,7 +63,7 @@ def _is_filled(cell: Any) -> bool:
 
 
 def named_by(function: FunctionType) -> list[tuple[str, Any]]:
-    """Give the globals that a function names, what it names in modules, and what it imports.
+    """Return the globals that a function names, what it names in modules, and what it imports.
 
     Not the globals that it assigns itself: these are what it remembers, not what it is.
     """
@@ -105,7 +105,7 @@ def _assigned(code: CodeType) -> Iterator[str]:
 
 
 def _imported(function: FunctionType) -> Iterator[ModuleType]:
-    """Give the modules that a function imports as it runs, and that are looked into."""
+    """Return the modules that a function imports as it runs, and that are looked into."""
     package = function.__globals__.get("__package__") or ""
     for code in _codes(function.__code__):
         steps = list(dis.get_instructions(code))
@@ -137,7 +137,7 @@ def _modules(name: str) -> Iterator[ModuleType]:
 
 
 def members_of(cls: type) -> list[tuple[str, Any]]:
-    """Give what the body of a class defines, but for what other attributes tell."""
+    """Return what the body of a class defines, but for what other attributes tell."""
     return sorted(
         (name, value)
         for name, value in vars(cls).items()
@@ -172,7 +172,7 @@ def _is_installed_at(file: str) -> bool:
 
 
 def package_of_task(function: Any) -> Path | None:
-    """Give the folder, or the only file, of the installed package that a task comes from.
+    """Return the folder, or the only file, of the installed package that a task comes from.
 
     None if it comes from none, or from Python itself.
     """
@@ -195,7 +195,7 @@ def _package_of(module: str | None) -> str:
 
 
 def sources_of(package: Path) -> Iterator[tuple[str, bytes | int]]:
-    """Give the sources of an installed package in their order, and the sizes of what is compiled.
+    """Return the sources of an installed package in their order, and the sizes of what is compiled.
 
     Not their dates: the same package, installed again, is the same.
     """

@@ -101,7 +101,7 @@ class Fingerprints:
 
 
 def _graph_of(cell: Any, seen: set[Task]) -> Iterator[Task]:
-    """Give the tasks that a tile needs and that were not seen, each after what it depends on."""
+    """Return the tasks that a tile needs and that were not seen, each after what it depends on."""
     if not isinstance(cell, Delayed) or cell.task in seen:
         return
     seen.add(cell.task)

@@ -42,7 +42,7 @@ class TileLine:
     without: tuple[int, ...] = ()
 
     def line(self) -> dict[str, Any]:
-        """Give what is written."""
+        """Return what is written."""
         bare = {"row": self.row, "col": self.col, "outcome": self.outcome}
         return bare | ({"without": self.without} if self.without else {})
 
@@ -141,7 +141,7 @@ class Journal:
         self._to_sync.append(path)
 
     def value(self, row: int, col: int) -> Any:
-        """Give the value of a tile that was kept.
+        """Return the value of a tile that was kept.
 
         Raises
         ------

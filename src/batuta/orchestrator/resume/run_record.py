@@ -53,7 +53,7 @@ class Ledger:
         self._journal.begin(header)
 
     def _resumed(self, record: Record) -> str | None:
-        """Take up the files and the values of an earlier run; give what keeps from it."""
+        """Take up the files and the values of an earlier run; return what keeps from it."""
         if self.entry.replaced and (lost := self._lost_values(record)):
             return lost
         if self.entry.saver is None:
@@ -86,7 +86,7 @@ class Ledger:
         return f"the value of tile {lost[0]} is lost" if lost else None
 
     def value(self, key: Key) -> Any:
-        """Give the value that a kept tile is replaced by."""
+        """Return the value that a kept tile is replaced by."""
         return self._journal.value(*key)
 
     def keep(self, key: Key, value: Any) -> None:
@@ -177,11 +177,11 @@ class RunRecord:
             )
 
     def kept(self, entry: Registered) -> Mapping[Key, TileLine]:
-        """Give the tiles of a dataset that an earlier run did."""
+        """Return the tiles of a dataset that an earlier run did."""
         return self._ledgers[entry].kept
 
     def value(self, entry: Registered, row: int, col: int) -> Any:
-        """Give the value of a kept tile of a dataset that is replaced."""
+        """Return the value of a kept tile of a dataset that is replaced."""
         return self._ledgers[entry].value((row, col))
 
     def keep(self, entry: Registered, row: int, col: int, value: Any) -> None:
@@ -221,7 +221,7 @@ class NoRecord:
     """Stands for the record of a run that keeps nothing."""
 
     def kept(self, entry: Registered) -> Mapping[Key, TileLine]:  # noqa: ARG002 - a part of the contract
-        """Give nothing."""
+        """Return nothing."""
         return {}
 
     def value(self, entry: Registered, row: int, col: int) -> Any:
@@ -260,7 +260,7 @@ def _changed_file(files: Iterable[Mapping[str, int]]) -> str | None:
 
 
 def _size(path: Path) -> int:
-    """Give the size of a file, or of all files in a folder."""
+    """Return the size of a file, or of all files in a folder."""
     if not path.is_dir():
         return path.stat().st_size
     return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())

@@ -37,7 +37,7 @@ class NameFigures:
 
 
 def attempts_of(tasks: pa.Table) -> pd.DataFrame:
-    """Give the attempts of a profile as a frame.
+    """Return the attempts of a profile as a frame.
 
     Parameters
     ----------

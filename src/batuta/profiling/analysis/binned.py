@@ -52,7 +52,7 @@ def _covered_until(attempts: pd.DataFrame, moments_s: NDArray[np.float64]) -> ND
 def highest_in_bins(
     attempts: pd.DataFrame, edges_s: NDArray[np.float64]
 ) -> dict[int, NDArray[np.float64]]:
-    """Give for each lane the highest peak (bytes) of the attempts that began in each bin.
+    """Return for each lane the highest peak (bytes) of the attempts that began in each bin.
 
     NaN where none began.
     """

@@ -8,7 +8,7 @@ _SIZES: Final = ("B", "kB", "MB", "GB", "TB")
 
 
 def seconds_text(seconds: float) -> str:
-    """Give a duration as people read it, with three figures or to the second."""
+    """Return a duration as people read it, with three figures or to the second."""
     if seconds < 0.5e-6:
         return "0 s"
     if seconds < 0.9995e-3:
@@ -25,7 +25,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def bytes_text(size: float) -> str:
-    """Give a number of bytes as people read it, in powers of 1000."""
+    """Return a number of bytes as people read it, in powers of 1000."""
     value = abs(float(size))
     unit = 0
     while value >= 999.5 and unit < len(_SIZES) - 1:
@@ -36,17 +36,17 @@ def bytes_text(size: float) -> str:
 
 
 def share_text(share: float) -> str:
-    """Give a share of 1 in percent."""
+    """Return a share of 1 in percent."""
     return f"{share:.0%}".replace("%", " %") if share >= 0.0995 else f"{share * 100:.1f} %"
 
 
 def ratio_text(ratio: float) -> str:
-    """Give how many times as much something is."""
+    """Return how many times as much something is."""
     return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.0f}"
 
 
 def counted(count: int, noun: str) -> str:
-    """Give a number of things: ``1 tile``, ``1,200 tiles``."""
+    """Return a number of things: ``1 tile``, ``1,200 tiles``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 

@@ -19,11 +19,11 @@ class TaskGraph:
     before: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """Give the number of tasks."""
+        """Return the number of tasks."""
         return len(self.numbers)
 
     def indices(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the index of each task number; -1 where no such task is known."""
+        """Return the index of each task number; -1 where no such task is known."""
         if not len(self):
             return np.full(len(numbers), -1, dtype=np.int64)
         found = np.searchsorted(self.numbers, numbers).clip(max=len(self) - 1)

@@ -88,7 +88,7 @@ def _while_some_waited(attempts: pd.DataFrame, gaps: pd.DataFrame) -> float:
 def _covered(
     starts: NDArray[np.float64], ends: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give moments, and how much of the time up to each is in some of the intervals."""
+    """Return moments, and how much of the time up to each is in some of the intervals."""
     order = np.argsort(starts, kind="stable")
     starts, ends = starts[order], np.maximum.accumulate(ends[order])
     # A new stretch begins where an interval starts after all before it have ended.

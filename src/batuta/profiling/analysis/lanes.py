@@ -70,7 +70,7 @@ class _Packing:
         self._count = 0
 
     def lane_of(self, host: str, first_s: float, last_s: float) -> int:
-        """Give the lane of a process."""
+        """Return the lane of a process."""
         ended = self._ended.setdefault(host, [])
         life_s = last_s - first_s
         if ended and ended[0][0] - first_s <= self._overlap_s(min(life_s, ended[0][1])):

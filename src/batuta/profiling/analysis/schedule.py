@@ -66,7 +66,7 @@ class Plan:
         self.critical_s = max(self._left, default=0.0)
 
     def __len__(self) -> int:
-        """Give the number of tasks."""
+        """Return the number of tasks."""
         return len(self._taken)
 
     def _longest_from(self) -> list[float]:
@@ -79,7 +79,7 @@ class Plan:
         return after
 
     def critical_path(self) -> list[int]:
-        """Give the indices of the longest chain, in their order."""
+        """Return the indices of the longest chain, in their order."""
         path: list[int] = []
         ahead = list(range(len(self._taken)))
         while ahead:
@@ -114,7 +114,7 @@ class Plan:
         return now_s
 
     def fewest_workers(self, limit_s: float, most: int) -> int:
-        """Give the smallest number of workers that need at most `limit_s`; `most` if none does."""
+        """Return the fewest workers that need at most `limit_s`; `most` if none does."""
         enough = max(1, int(np.ceil(self.work_s / limit_s - 1e-9))) if limit_s > 0 else 1
         too_few, step = enough - 1, 1
         while enough < most and self.makespan_s(enough) > limit_s:
@@ -130,7 +130,7 @@ class Plan:
 
 
 def durations_of(attempts: pd.DataFrame) -> NDArray[np.float64]:
-    """Give for each task, by its number ascending, the wall time (s) of the attempt that counts.
+    """Return for each task, by its number ascending, the wall time (s) of the attempt that counts.
 
     It is the last that gave a result; of tasks that have none, the last.
     """

@@ -44,13 +44,13 @@ class TileGrid:
         return float(np.nansum(self.wall_s))
 
     def slowest(self, most: int) -> tuple[TileFigures, ...]:
-        """Give the tiles that took most, at most so many."""
+        """Return the tiles that took most, at most so many."""
         times = np.nan_to_num(self.wall_s, nan=-1.0).ravel()
         order = np.argsort(-times, kind="stable")[: min(most, self.ran)]
         return tuple(self.tile(*divmod(int(i), self.wall_s.shape[1])) for i in order)
 
     def tile(self, row: int, col: int) -> TileFigures:
-        """Give the figures of one tile that something ran for."""
+        """Return the figures of one tile that something ran for."""
         return TileFigures(
             dataset=self.dataset,
             row=row,

@@ -34,7 +34,7 @@ class Caller(Protocol):
         """Run a task and give its value, or raise what it raises, unchanged."""
 
     def rest(self) -> None:
-        """Take that the worker has nothing to do for now.
+        """Record that the worker has nothing to do for now.
 
         What was taken long ago is delivered: it is not lost if the worker is killed later.
         """
@@ -43,17 +43,17 @@ class Caller(Protocol):
         """Deliver all that was taken until now; to be called before the worker ends."""
 
 
-class Deliver(Protocol):
+class ProfileSink(Protocol):
     """Takes what a caller gives to where the profile is kept."""
 
     def place(self, folder: str, name: str) -> Path | None:
-        """Give the path of a file that is kept as it grows, even if the process is killed.
+        """Return the path of a file that is kept as it grows, even if the process is killed.
 
         None where that cannot be: then a `draft` is written, and handed over whole.
         """
 
     def draft(self, folder: str, name: str) -> Path:
-        """Give a path to write a file to before it is handed over, that no other process uses.
+        """Return a path to write a file to before it is handed over, that no other process uses.
 
         What a killed process leaves there is for the maker of this object to find or remove.
         """
@@ -109,7 +109,7 @@ def check_available(options: ProfileOptions | None) -> None:
     raise ConfigurationError(f"profiling.mode: memray is not installed: {remedy}")
 
 
-def make_caller(options: ProfileOptions | None, worker: WorkerId, deliver: Deliver) -> Caller:
+def make_caller(options: ProfileOptions | None, worker: WorkerId, deliver: ProfileSink) -> Caller:
     """Make what calls the tasks of a process.
 
     Parameters
@@ -118,7 +118,7 @@ def make_caller(options: ProfileOptions | None, worker: WorkerId, deliver: Deliv
         How tasks are profiled; None where they are not.
     worker : WorkerId
         This process.
-    deliver : Deliver
+    deliver : ProfileSink
         Takes what is found.
 
     Raises

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from batuta.profiling.capture.contract import CallLabel, Deliver, OpenCall
+from batuta.profiling.capture.contract import CallLabel, OpenCall, ProfileSink
 from batuta.profiling.capture.gaps import Unseen
 from batuta.profiling.capture.layout import CPROFILE_FOLDER
 from batuta.profiling.capture.options import Scope
@@ -76,11 +76,11 @@ class CProfileLens:
         Whether there is one profile for the process, or one for each attempt at a task.
     worker : WorkerId
         This process.
-    deliver : Deliver
+    deliver : ProfileSink
         Takes the profiles.
     """
 
-    def __init__(self, scope: Scope, worker: WorkerId, deliver: Deliver) -> None:
+    def __init__(self, scope: Scope, worker: WorkerId, deliver: ProfileSink) -> None:
         self._deliver = deliver
         self._stem = process_stem(worker)
         self._of_process = SummedProfile() if scope == "worker" else None

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from batuta.profiling.capture.contract import Deliver
+from batuta.profiling.capture.contract import ProfileSink
 
 _ENDING: Final = ".txt"
 
@@ -19,11 +19,11 @@ class Unseen:
         Of the profiler: `layout.CPROFILE_FOLDER` or `layout.MEMRAY_FOLDER`.
     stem : str
         Of the files of this process.
-    deliver : Deliver
+    deliver : ProfileSink
         Takes the text.
     """
 
-    def __init__(self, folder: str, stem: str, deliver: Deliver) -> None:
+    def __init__(self, folder: str, stem: str, deliver: ProfileSink) -> None:
         self._folder = folder
         self._name = f"{stem}{_ENDING}"
         self._deliver = deliver

@@ -34,7 +34,7 @@ class Lost(NamedTuple):
 def labelled(
     labels: Iterable[Label], measures: Sequence[Measure], worker: WorkerId, error: str | None
 ) -> list[TaskRow]:
-    """Give a row for each measure; with an error, the last of them failed."""
+    """Return a row for each measure; with an error, the last of them failed."""
     found = [
         _row(label, measure, worker, TaskOutcome.DONE, None)
         for label, measure in zip(labels, measures, strict=True)
@@ -55,7 +55,7 @@ def _row(
 
 
 def lost_row(label: Label, lost: Lost) -> TaskRow:
-    """Give the row of a task whose worker was lost."""
+    """Return the row of a task whose worker was lost."""
     start_s = time.time() - lost.for_s
     measure = Measure(lost.name, start_s, lost.for_s, 0.0, lost.held_bytes, 0, None, None)
     return _row(label, measure, lost.worker, TaskOutcome.LOST, lost.error)

@@ -17,7 +17,7 @@ from memray import FileReader
 
 from batuta.profiling.capture import repeat
 from batuta.profiling.capture.attribution import Blame, Frame, Line
-from batuta.profiling.capture.contract import CallLabel, Deliver, OpenCall
+from batuta.profiling.capture.contract import CallLabel, OpenCall, ProfileSink
 from batuta.profiling.capture.gaps import Unseen
 from batuta.profiling.capture.layout import MEMRAY_FOLDER
 from batuta.profiling.capture.memray import MemrayFailedError, begin_tracking
@@ -44,11 +44,11 @@ class LeakCaller:
         How many; a line can be told from one that replaces what it keeps from 5 on.
     worker : WorkerId
         This process.
-    deliver : Deliver
+    deliver : ProfileSink
         Takes the rows, and for each task memray's file of the repetitions looked at together.
     """
 
-    def __init__(self, times: int, worker: WorkerId, deliver: Deliver) -> None:
+    def __init__(self, times: int, worker: WorkerId, deliver: ProfileSink) -> None:
         self._times = times
         self._worker = worker.name
         self._deliver = deliver

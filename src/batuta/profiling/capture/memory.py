@@ -86,7 +86,7 @@ class _OwnFile:
         return found.st_dev, found.st_ino
 
     def descriptor(self) -> int:
-        """Give its descriptor."""
+        """Return its descriptor."""
         try:
             ours = self._found() == self._identity and os.getpid() == self._pid
         except OSError:  # closed
@@ -130,7 +130,7 @@ class AnyMemory:
 
 
 def memory_of_this_process(*, private: bool) -> Memory:
-    """Give what looks best at the memory of this process."""
+    """Return what looks best at the memory of this process."""
     try:
         memory = LinuxMemory(private=private)
         memory.look()

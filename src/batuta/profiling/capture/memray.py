@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from memray import FileDestination, FileFormat, Tracker
 
 from batuta.errors import BatutaError
-from batuta.profiling.capture.contract import CallLabel, Deliver, OpenCall
+from batuta.profiling.capture.contract import CallLabel, OpenCall, ProfileSink
 from batuta.profiling.capture.gaps import Unseen
 from batuta.profiling.capture.layout import ARROW_POOL, MEMRAY_FOLDER
 from batuta.profiling.capture.options import Scope
@@ -101,11 +101,11 @@ class MemrayLens:
         process goes on until what was taken must be sent.
     worker : WorkerId
         This process.
-    deliver : Deliver
+    deliver : ProfileSink
         Takes the files.
     """
 
-    def __init__(self, scope: Scope, worker: WorkerId, deliver: Deliver) -> None:
+    def __init__(self, scope: Scope, worker: WorkerId, deliver: ProfileSink) -> None:
         self._deliver = deliver
         self._by_task = scope == "task"
         self._stem = process_stem(worker)

@@ -23,7 +23,7 @@ except ImportError:  # Windows
 else:
 
     def _cpu_s() -> float:
-        """Give the processor time of this process, and of those that it ran to their end."""
+        """Return the processor time of this process, and of those that it ran to their end."""
         own = resource.getrusage(resource.RUSAGE_SELF)
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
@@ -63,7 +63,7 @@ class Probe:
         self._looked_s = 0.0
 
     def begin(self) -> Begun:
-        """Take that a task begins."""
+        """Record that a task begins."""
         return Begun(time.time(), time.perf_counter(), self._cpu_s(), self._held_bytes)
 
     def end(
@@ -89,7 +89,7 @@ class Probe:
         )
 
     def _look(self) -> int:
-        """Look at the memory; give its peak."""
+        """Look at the memory; return its peak."""
         # A task may have taken every file that a process can open: its result counts, its memory
         # is not known.
         with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol, TypeAlias
 
-from batuta.profiling.capture.contract import Caller, CallLabel, Deliver, OpenCall
+from batuta.profiling.capture.contract import Caller, CallLabel, OpenCall, ProfileSink
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.records import WorkerId
 
@@ -143,7 +143,7 @@ def _tell_unwritten(error: OSError) -> None:
     LOG.error("what a profiler found cannot be written: %s", error)
 
 
-def make_looking_caller(options: ProfileOptions, worker: WorkerId, deliver: Deliver) -> Caller:
+def make_looking_caller(options: ProfileOptions, worker: WorkerId, deliver: ProfileSink) -> Caller:
     """Make what `make_caller` gives where there is something to look at."""
     if options.loops > 1:
         from batuta.profiling.capture.repeat import make_loop_caller  # noqa: PLC0415 - only where asked for
@@ -152,7 +152,7 @@ def make_looking_caller(options: ProfileOptions, worker: WorkerId, deliver: Deli
     return LookingCaller(LensCaller(make_lens(options, worker, deliver)))
 
 
-def make_lens(options: ProfileOptions, worker: WorkerId, deliver: Deliver) -> Lens:
+def make_lens(options: ProfileOptions, worker: WorkerId, deliver: ProfileSink) -> Lens:
     """Make the profiler that is asked for."""
     if options.mode == "cprofile":
         from batuta.profiling.capture.cprofile import CProfileLens  # noqa: PLC0415 - only where asked for
@@ -166,7 +166,7 @@ def make_lens(options: ProfileOptions, worker: WorkerId, deliver: Deliver) -> Le
 
 
 def safe(name: str) -> str:
-    """Give a name for a file: letters, digits, dots, dashes and underscores."""
+    """Return a name for a file: letters, digits, dots, dashes and underscores."""
     return _UNSAFE.sub("-", name).strip("-.")[:_NAME_MAX] or "unnamed"
 
 

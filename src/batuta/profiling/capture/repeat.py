@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from batuta.profiling.capture.contract import Caller, CallLabel, Deliver, OpenCall
+from batuta.profiling.capture.contract import Caller, CallLabel, OpenCall, ProfileSink
 from batuta.profiling.capture.memory import Memory, memory_of_this_process
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.profiler import Lens, Look, make_lens
@@ -69,11 +69,11 @@ class LoopCaller:
         Looks at each repetition.
     worker : WorkerId
         This process.
-    deliver : Deliver
+    deliver : ProfileSink
         Takes the rows.
     """
 
-    def __init__(self, times: int, lens: Lens, worker: WorkerId, deliver: Deliver) -> None:
+    def __init__(self, times: int, lens: Lens, worker: WorkerId, deliver: ProfileSink) -> None:
         self._times = times
         self._lens = lens
         self._worker = worker.name
@@ -98,7 +98,7 @@ class LoopCaller:
         self._lens.flush()
 
 
-def make_loop_caller(options: ProfileOptions, worker: WorkerId, deliver: Deliver) -> Caller:
+def make_loop_caller(options: ProfileOptions, worker: WorkerId, deliver: ProfileSink) -> Caller:
     """Make what runs each task several times."""
     if options.mode == "memray":
         from batuta.profiling.capture.leaks import LeakCaller  # noqa: PLC0415 - only where asked for

@@ -9,7 +9,7 @@ UNFINISHED: Final = ".part"
 """What the name of a file ends with until it is whole; a killed process leaves some."""
 
 
-class FolderDelivery:
+class FolderSink:
     """Moves files into the folder of a profile; keeps rows until they are taken.
 
     Parameters
@@ -28,11 +28,11 @@ class FolderDelivery:
         self._leaks: list[LeakRow] = []
 
     def place(self, folder: str, name: str) -> Path | None:
-        """Give the path of a file where it will be, for a process that may be killed."""
+        """Return the path of a file where it will be, for a process that may be killed."""
         return self._path(folder, name) if self._killed else None
 
     def draft(self, folder: str, name: str) -> Path:
-        """Give the path of a file that is not whole yet, beside where it will be."""
+        """Return the path of a file that is not whole yet, beside where it will be."""
         return self._path(folder, f"{name}{UNFINISHED}")
 
     def _path(self, folder: str, name: str) -> Path:
@@ -41,7 +41,7 @@ class FolderDelivery:
         return parent / name
 
     def file(self, folder: str, name: str, path: Path) -> None:
-        """Give a finished file its name."""
+        """Return a finished file its name."""
         path.replace(self._folder / folder / name)
 
     def loops(self, rows: list[LoopRow]) -> None:
@@ -53,11 +53,11 @@ class FolderDelivery:
         self._leaks += rows
 
     def take_loops(self) -> list[LoopRow]:
-        """Give the rows that came since the last time."""
+        """Return the rows that came since the last time."""
         taken, self._loops = self._loops, []
         return taken
 
     def take_leaks(self) -> list[LeakRow]:
-        """Give the rows that came since the last time."""
+        """Return the rows that came since the last time."""
         taken, self._leaks = self._leaks, []
         return taken

@@ -72,7 +72,7 @@ LEAK_SCHEMA: Final = pa.schema(
 
 
 def task_table(rows: Sequence[TaskRow]) -> pa.Table:
-    """Give rows as a table of `TASK_SCHEMA`."""
+    """Return rows as a table of `TASK_SCHEMA`."""
     return _table(
         (
             (
@@ -92,17 +92,17 @@ def task_table(rows: Sequence[TaskRow]) -> pa.Table:
 
 
 def place_table(rows: Sequence[tuple[int, str, int, int]]) -> pa.Table:
-    """Give places (task, dataset, row, col) as a table of `PLACE_SCHEMA`."""
+    """Return places (task, dataset, row, col) as a table of `PLACE_SCHEMA`."""
     return _table(rows, PLACE_SCHEMA)
 
 
 def loop_table(rows: Sequence[LoopRow]) -> pa.Table:
-    """Give rows as a table of `LOOP_SCHEMA`."""
+    """Return rows as a table of `LOOP_SCHEMA`."""
     return _table(rows, LOOP_SCHEMA)
 
 
 def leak_table(rows: Sequence[LeakRow]) -> pa.Table:
-    """Give rows as a table of `LEAK_SCHEMA`."""
+    """Return rows as a table of `LEAK_SCHEMA`."""
     return _table(rows, LEAK_SCHEMA)
 
 

@@ -119,7 +119,7 @@ def read_peak(path: Path, blame: Blame | None = None) -> Peak:
 
 
 def highest(peaks: Iterable[Peak]) -> tuple[LineBytes, ...]:
-    """Give the most that each line held at any of these peaks, most first."""
+    """Return the most that each line held at any of these peaks, most first."""
     most: dict[Line, LineBytes] = {}
     for one in (line for peak in peaks for line in peak.lines):
         if one.line not in most or one.held_bytes > most[one.line].held_bytes:

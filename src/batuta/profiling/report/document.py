@@ -12,7 +12,7 @@ _SLOWEST = 10
 
 
 def profile_document(profile: Profile) -> dict[str, Any]:
-    """Give the figures of a profile: times in s, memory in bytes, moments in Unix time."""
+    """Return the figures of a profile: times in s, memory in bytes, moments in Unix time."""
     figures = profile.figures
     run = figures.run
     return {
@@ -41,7 +41,7 @@ def profile_document(profile: Profile) -> dict[str, Any]:
 
 
 def comparison_document(first: Profile, second: Profile) -> dict[str, Any]:
-    """Give two profiles compared; each pair of figures with the second over the first."""
+    """Return two profiles compared; each pair of figures with the second over the first."""
     compared = compare(first.figures, second.figures)
     return {
         "first": str(first.folder),

@@ -71,7 +71,7 @@ class _Charts:
         self._items: list[dict[str, Any]] = []
 
     def place(self, plot: figure | None) -> str | None:
-        """Give the id where a chart will be drawn; None for none."""
+        """Return the id where a chart will be drawn; None for none."""
         if plot is None:
             return None
         target = f"chart-{len(self._items) + 1}"

@@ -10,7 +10,7 @@ _NARROWEST: Final = 8
 
 
 def plain(text: str) -> str:
-    """Give text that a terminal shows as it is: names come from users."""
+    """Return text that a terminal shows as it is: names come from users."""
     return "".join(char if char.isprintable() else "?" for char in text)
 
 

@@ -72,17 +72,17 @@ def tile_worked_for() -> str:
 
 
 def job_input(rank: int) -> Any:
-    """Give a result of another job: what stands for it in the pickle of a call."""
+    """Return a result of another job: what stands for it in the pickle of a call."""
     return _own(_DOING.inputs[rank])
 
 
 def step_result(rank: int) -> Any:
-    """Give a result of the step before: what stands for it in the pickle of a call."""
+    """Return a result of the step before: what stands for it in the pickle of a call."""
     return _own(_DOING.results[rank])
 
 
 def _own(value: Any) -> Any:
-    """Give a value as it is, or its copy where the call is repeated, and must find it again."""
+    """Return a value as it is, or its copy where the call is repeated, and must find it again."""
     return copy.deepcopy(value) if _DOING.repeated else value
 
 
@@ -145,15 +145,15 @@ def _working(tile: str, *, repeated: bool) -> Iterator[None]:
 
 
 def turn(key: str) -> int:
-    """Give the priority of a job by its key: the first that was sent runs first."""
+    """Return the priority of a job by its key: the first that was sent runs first."""
     return -int(key.rpartition("-")[2].partition(".")[0])
 
 
 def itself(pack: Pack) -> Pack:
-    """Give what many jobs will use: the task of scattered data, which dask can run again."""
+    """Return what many jobs will use: the task of scattered data, which dask can run again."""
     return pack
 
 
 def output(packs: tuple[Pack, ...], rank: int) -> Pack:
-    """Give one of the results of a job."""
+    """Return one of the results of a job."""
     return packs[rank]

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from distributed import Future, as_completed
 from distributed.scheduler import KilledWorker
 
-from batuta.cluster.contract import WorkersThere
+from batuta.cluster.contract import WorkerCount
 from batuta.cluster.dask.engine.remote import JobFailedError
 from batuta.cluster.dask.engine.submission import Held, Packer, Request, submitted
 from batuta.cluster.dask.engine.worker_loss import Loss, Losses, Verdict
@@ -26,7 +26,7 @@ from batuta.cluster.execution_state import Book
 from batuta.cluster.futures import Run
 from batuta.cluster.graph import Job, Plan
 from batuta.cluster.remote_error import failed_task
-from batuta.cluster.task_metrics import Measured
+from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Delayed, Scattered
 from batuta.errors import describe_error
 from batuta.profiling.capture.labels import Lost
@@ -71,22 +71,22 @@ class Director:
     ----------
     client : Client
         Of the cluster; it is closed by who made it.
-    measured : Measured
+    task_metrics : TaskMetrics
         Where what workers measure goes.
     ram_mb : float or None
         What a worker may hold, for messages.
     """
 
-    def __init__(self, client: Any, measured: Measured, *, ram_mb: float | None) -> None:
+    def __init__(self, client: Any, task_metrics: TaskMetrics, *, ram_mb: float | None) -> None:
         self.last_end = time.monotonic()
         """When a task last ended, or could first have."""
-        self.there: WorkersThere | None = None
+        self.there: WorkerCount | None = None
         """None until they were counted."""
         self._slots = 1
         """How many jobs the workers run at a time; as if there were one until they come."""
         self._client = client
-        self._packer = Packer(client, measured)
-        self._measured = measured
+        self._packer = Packer(client, task_metrics)
+        self._task_metrics = task_metrics
         self._book = Book(fuse=True, on_start=self._on_start)
         self._inbox: deque[Callable[[], None]] = deque()
         self._called = False
@@ -122,11 +122,11 @@ class Director:
         self.post(partial(self._take, run))
 
     def taken(self, run: Run) -> None:
-        """Take that an iterator took a finished future."""
+        """Record that an iterator took a finished future."""
         self.post(partial(self._book.taken, run))
 
     def read(self, delayed: Delayed) -> None:
-        """Take that a finished result was read."""
+        """Record that a finished result was read."""
         self.post(partial(self._book.used, delayed))
 
     def taken_and_read(self, run: Run, delayed: Delayed) -> None:
@@ -200,13 +200,13 @@ class Director:
 
     def _on_start(self, plan: Plan) -> None:
         self.last_end = time.monotonic()
-        self._measured.begin(plan)
+        self._task_metrics.begin(plan)
         self._losses.begin()
         self._packer.begin()
 
     # Workers
 
-    def on_workers(self, there: WorkersThere, slots: int) -> None:
+    def on_workers(self, there: WorkerCount, slots: int) -> None:
         """Take how many workers there are, and how many tasks they run at a time.
 
         Without any, no task can end.
@@ -222,11 +222,11 @@ class Director:
         self._dispatch()
 
     def on_memory(self, address: str, held_bytes: float) -> None:
-        """Take that a worker outgrew its memory, and was ended for that."""
+        """Record that a worker outgrew its memory, and was ended for that."""
         self._losses.on_memory(address, held_bytes)
 
     def on_lost(self, address: str, keys: Iterable[str], *, expected: bool) -> None:
-        """Take that a worker is gone; dask runs again what it had been given."""
+        """Record that a worker is gone; dask runs again what it had been given."""
         with self._breaking():
             self._on_lost(address, keys, expected=expected)
 
@@ -242,7 +242,7 @@ class Director:
             verdict, error = self._losses.judge(sent[0].job, loss, expected=expected)
             self._tell_lost(sent[0], loss, describe_error(error))
             if verdict is Verdict.AGAIN:
-                self._measured.on_rerun(sent[0].job)
+                self._task_metrics.on_rerun(sent[0].job)
             else:
                 self._let_go(sent[0])
                 self._carry_out(sent[0].job, verdict, error)
@@ -252,7 +252,7 @@ class Director:
         worker = WorkerId(loss.address, urlsplit(loss.address).hostname or "", 0)
         held_bytes = int(loss.held_bytes or 0)
         lost = Lost(sent.job.first.name, worker, error, held_bytes=held_bytes)
-        self._measured.lost(self._measured.relabel(sent.job), lost)
+        self._task_metrics.lost(self._task_metrics.relabel(sent.job), lost)
 
     def _carry_out(self, job: Job, verdict: Verdict, error: ClusterError) -> None:
         """Do what was judged of a job that dask has no more."""
@@ -437,7 +437,7 @@ class Director:
         self._average_bytes = max(float(count), 0.9 * self._average_bytes + 0.1 * count)
 
     def _still(self, coming: list[_Coming]) -> list[_Coming]:
-        """Give what still matters: nothing, once all has failed."""
+        """Return what still matters: nothing, once all has failed."""
         return coming if self._book.broken is None else []
 
     # What goes wrong

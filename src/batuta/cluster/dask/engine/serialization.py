@@ -52,11 +52,11 @@ class Pack:
         return len(self.body) + sum(memoryview(each).nbytes for each in self.buffers)
 
     def open(self) -> Any:
-        """Give the value; its arrays are in the buffers of the pack."""
+        """Return the value; its arrays are in the buffers of the pack."""
         return pickle.loads(self.body, buffers=self.buffers)  # noqa: S301 - of this user's processes
 
     def open_own(self, *, often: bool = False) -> Any:
-        """Give a value whose arrays may be changed, and leave the pack as it is.
+        """Return a value whose arrays may be changed, and leave the pack as it is.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class Pack:
         return pickle.loads(self.body, buffers=own)  # noqa: S301 - as above
 
     def apart(self) -> "Pack":
-        """Give a pack that shares no memory with the value that was packed."""
+        """Return a pack that shares no memory with the value that was packed."""
         return Pack(self.body, tuple(map(bytearray, self.buffers)))
 
     def _mapped(self) -> list[memoryview] | None:

@@ -16,7 +16,7 @@ from distributed import Client
 from batuta.cluster.dask.engine import remote
 from batuta.cluster.dask.engine.serialization import Pack, packed
 from batuta.cluster.graph import Job
-from batuta.cluster.task_metrics import Measured
+from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Delayed, Scattered, Task
 
 LARGE_BYTES: Final = 256 << 10
@@ -39,7 +39,7 @@ class Held:
         """Once it has come to the main process."""
 
     def load(self) -> Any:
-        """Give the value; have it come if it is not here."""
+        """Return the value; have it come if it is not here."""
         pack = self.pack
         while pack is None:
             pack = self._brought()
@@ -77,13 +77,13 @@ class Packer:
     ----------
     client : Client
         Of the cluster.
-    measured : Measured
+    task_metrics : TaskMetrics
         Where what workers measure goes.
     """
 
-    def __init__(self, client: Client, measured: Measured) -> None:
+    def __init__(self, client: Client, task_metrics: TaskMetrics) -> None:
         self._client = client
-        self._measured = measured
+        self._task_metrics = task_metrics
         self._run = secrets.token_hex(4)
         """In every key: those of other programs on the same scheduler are others."""
         self._numbers = itertools.count()
@@ -100,7 +100,7 @@ class Packer:
         return Scattered(value, Held(submitted(self._client, graph, [key])[0]))
 
     def add(self, job: Job, request: Request) -> str:
-        """Add a job to a request; give its key.
+        """Add a job to a request; return its key.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Packer:
                 self._packed_call(task, previous, inputs),
                 task.name,
                 task.nout,
-                self._measured.label(job, rank),
+                self._task_metrics.label(job, rank),
             )
             for rank, (task, previous) in enumerate(zip(job.steps, before, strict=True))
         )
@@ -170,7 +170,7 @@ class Packer:
         return packed((task.function, *self._known_apart(task)), special)
 
     def _known_apart(self, task: Task) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """Give the arguments of a task, with those that were sent apart replaced."""
+        """Return the arguments of a task, with those that were sent apart replaced."""
         if not self._large:
             return task.args, task.kwargs
         args = tuple(self._known(each) for each in task.args)
@@ -230,7 +230,7 @@ class _Inputs:
         self._ranks: dict[str, int] = {}
 
     def reduced(self, taken: Delayed | Scattered, *, shared: bool) -> tuple[Any, tuple[int]]:
-        """Give what stands for a value in the pickle of a call."""
+        """Return what stands for a value in the pickle of a call."""
         if not isinstance(taken.stored, Held):
             raise TypeError(
                 f"{taken!r} is not computed: it was put in an argument after the task was declared"
@@ -246,7 +246,7 @@ class _Inputs:
 
 
 def submitted(client: Client, graph: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
-    """Have dask compute a graph; give the futures of `keys`."""
+    """Have dask compute a graph; return the futures of `keys`."""
     with annotate(priority=remote.turn):
         futures: list[Any] = client.get(dict(graph), list(keys), sync=False)
     return futures

@@ -65,7 +65,7 @@ class Losses:
         self._cancels.clear()
 
     def on_memory(self, address: str, held_bytes: float) -> None:
-        """Take that a worker outgrew its memory, and is being ended for that."""
+        """Record that a worker outgrew its memory, and is being ended for that."""
         self._outgrown[address] = held_bytes
 
     def of_worker(self, address: str) -> Loss:

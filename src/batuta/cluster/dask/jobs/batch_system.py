@@ -47,7 +47,7 @@ class BatchSystem(Protocol):
     """The command that cancels the jobs named after it."""
 
     def cancel_named(self, name: str) -> tuple[str, ...]:
-        """Give the command that cancels this user's jobs of a name; empty if there is none."""
+        """Return the command that cancels this user's jobs of a name; empty if there is none."""
 
     async def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
         """Tell where jobs are; those that it has forgotten are left out.
@@ -106,7 +106,7 @@ class Pbs:
     cancel: tuple[str, ...] = ("qdel",)
 
     def cancel_named(self, name: str) -> tuple[str, ...]:  # noqa: ARG002 - qdel takes no name
-        """Give none."""
+        """Return none."""
         return ()
 
     async def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
@@ -143,7 +143,7 @@ def _pbs_status(letter: str) -> JobStatus:
 
 
 async def run_command(command: Sequence[str]) -> tuple[int, str, str]:
-    """Run a command; give its exit code, and what it wrote on its two outputs.
+    """Run a command; return its exit code, and what it wrote on its two outputs.
 
     Raises
     ------

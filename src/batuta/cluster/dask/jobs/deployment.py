@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from distributed import Client
 
 from batuta.cluster.config import CommonConfig
-from batuta.cluster.contract import WorkersThere
+from batuta.cluster.contract import WorkerCount
 from batuta.cluster.dask.certificates import temporary_security, warn_of_no_security
 from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import JobsConfig, PbsDaskConfig, SlurmDaskConfig
@@ -111,7 +111,7 @@ class JobsDeployment:
         """Cancel every job, and leave."""
         self._open.close()
 
-    async def look(self, present: int) -> WorkersThere:
+    async def look(self, present: int) -> WorkerCount:
         """Submit the jobs that are missing, and tell what keeps those that wait."""
         return await self._keeper.look(present)
 

@@ -19,7 +19,7 @@ _NO_PAGES: Final = "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"
 
 
 def plain_folder(folder: Path) -> Path:
-    """Give a folder whose path the script of a job can hold.
+    """Return a folder whose path the script of a job can hold.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def plain_folder(folder: Path) -> Path:
 
 
 def job_options(config: JobsConfig) -> dict[str, Any]:
-    """Give the options of dask-jobqueue that all batch systems share."""
+    """Return the options of dask-jobqueue that all batch systems share."""
     return {
         "cores": config.cores,
         "processes": config.processes_per_job,
@@ -61,7 +61,7 @@ def job_options(config: JobsConfig) -> dict[str, Any]:
 
 
 def _interface_there(name: str | None) -> str | None:
-    """Give the name of a network interface.
+    """Return the name of a network interface.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def _thread_settings(config: JobsConfig) -> list[str]:
 
 
 def _worker_arguments(config: JobsConfig) -> list[str]:
-    """Give the options of ``dask worker``; where dask-jobqueue gives one too, the last counts."""
+    """Return the options of ``dask worker``; where dask-jobqueue gives one too, the last counts."""
     walltime_s = seconds_of(config.walltime)
     margin_s = min(max(30, walltime_s // 10), 300, walltime_s // 2)
     return [

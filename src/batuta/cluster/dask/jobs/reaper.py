@@ -45,7 +45,7 @@ class Guard:
         self._keep(f"folder {folder}")
 
     def forget_job(self, job_id: str) -> None:
-        """Take that a job is over."""
+        """Record that a job is over."""
         self._kept.pop(f"job {job_id}", None)
         self._tell([f"ended {job_id}"])
 

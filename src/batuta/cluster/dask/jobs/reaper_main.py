@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _told(owner: int) -> Iterator[str]:
-    """Give each line of the input, until it ends or its owner does.
+    """Return each line of the input, until it ends or its owner does.
 
     A process that the owner forked may hold the input open for longer than the owner lives.
     """

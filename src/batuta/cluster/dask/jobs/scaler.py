@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from distributed import Status
 
-from batuta.cluster.contract import WorkersThere
+from batuta.cluster.contract import WorkerCount
 from batuta.cluster.dask.jobs.batch_system import (
     UNKNOWN,
     BatchSystem,
@@ -85,7 +85,7 @@ class JobKeeper:
         for name in [*self._cluster.worker_spec, *self._cluster.workers]:
             self._drop(name)
 
-    async def look(self, present: int) -> WorkersThere:
+    async def look(self, present: int) -> WorkerCount:
         """Submit the jobs that are missing, and tell what keeps those that wait."""
         self._see_workers()
         if time.monotonic() >= self._next_look:
@@ -94,7 +94,7 @@ class JobKeeper:
         await self._submit_missing()
         asked = self._jobs * len(self._suffixes)
         reasons = [] if present >= asked else [self._waiting_for, self._refusal]
-        return WorkersThere(present, asked, "; ".join(filter(None, reasons)))
+        return WorkerCount(present, asked, "; ".join(filter(None, reasons)))
 
     def _see_workers(self) -> None:
         names = {str(each["name"]) for each in self._cluster.scheduler_info["workers"].values()}

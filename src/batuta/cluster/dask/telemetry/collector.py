@@ -11,7 +11,7 @@ from batuta.cluster.dask.telemetry.outbox import OnlyNew, Told
 from batuta.cluster.dask.telemetry.task_metrics import read_rows
 from batuta.cluster.dask.telemetry.worker_plugin import last_words, profiler_file, profiler_files
 from batuta.cluster.graph_cluster import LOGS_FOLDER
-from batuta.cluster.task_metrics import Measured
+from batuta.cluster.task_metrics import TaskMetrics
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Listener:
 
     Parameters
     ----------
-    measured : Measured
+    task_metrics : TaskMetrics
         Where what they measure goes.
     out_dir : Path or None
         Where logs and the record of memory are written; None is nowhere.
@@ -32,8 +32,8 @@ class Listener:
         Whether memory is recorded.
     """
 
-    def __init__(self, measured: Measured, out_dir: Path | None, *, memory: bool) -> None:
-        self._measured = measured
+    def __init__(self, task_metrics: TaskMetrics, out_dir: Path | None, *, memory: bool) -> None:
+        self._task_metrics = task_metrics
         self._new = OnlyNew()
         self._lock = threading.Lock()
         self._logs = None if out_dir is None else WorkerLogs(out_dir / LOGS_FOLDER)
@@ -50,8 +50,8 @@ class Listener:
             self._logs.write(message)
         elif told == Told.TASKS and self._new.is_new(message):
             rows, repeats = read_rows(message)
-            self._measured.come(rows)
-            self._measured.repeated(repeats)
+            self._task_metrics.come(rows)
+            self._task_metrics.repeated(repeats)
         elif told == Told.MEMORY and self._memory is not None:
             self._memory.write(message)
         elif told == Told.FILE:
@@ -59,8 +59,8 @@ class Listener:
 
     def on_file(self, folder: str, name: str, content: bytes) -> None:
         """Take a file of a profiler."""
-        if self._measured.sink is not None:
-            self._measured.sink.take_file(folder, name, content)
+        if self._task_metrics.sink is not None:
+            self._task_metrics.sink.take_file(folder, name, content)
 
     def close(self) -> None:
         """Take nothing more."""

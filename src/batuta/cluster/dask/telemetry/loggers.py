@@ -10,7 +10,7 @@ _QUIET: Final[dict[str, Any]] = {"level": logging.WARNING, "propagate": True, "h
 
 
 def read() -> State:
-    """Give what is set of each logger of dask that writes by itself."""
+    """Return what is set of each logger of dask that writes by itself."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
     writing = [name for name in names if logging.getLogger(name).handlers]
     return {

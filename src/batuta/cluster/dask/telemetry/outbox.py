@@ -56,7 +56,7 @@ class Outbox:
             self._worker.log_event(self._run, message)
 
     def take_last(self) -> list[dict[str, Any]]:
-        """Give the messages that were sent last, and one of what there is since."""
+        """Return the messages that were sent last, and one of what there is since."""
         message = self._next()
         return [*self._sent, *([] if message is None else [message])]
 

@@ -22,7 +22,7 @@ from batuta.profiling.capture.records import (
     TaskRow,
     WorkerId,
 )
-from batuta.profiling.capture.sink import UNFINISHED, FolderDelivery
+from batuta.profiling.capture.sink import UNFINISHED, FolderSink
 
 EQUIPPED: Final[dict[str, "Equipment"]] = {}
 """What tasks of each run are measured with in this process, by the client of the run."""
@@ -45,7 +45,7 @@ class Equipment:
         self.probe = Probe(private=False, alone=worker.state.nthreads == 1)
         self._who = who
         self._folder = Path(tempfile.mkdtemp(prefix="batuta-profile-", dir=worker.local_directory))
-        self._delivery = FolderDelivery(self._folder)
+        self._delivery = FolderSink(self._folder)
         self._caller = make_caller(options, who, self._delivery)
         self._lock = threading.Lock()
         self._rows: list[TaskRow] = []
@@ -61,7 +61,7 @@ class Equipment:
             self._rows += found
 
     def collect(self) -> dict[str, Any] | None:
-        """Give what was measured since the last time, in a form that travels."""
+        """Return what was measured since the last time, in a form that travels."""
         with self._lock:
             measured, self._rows = self._rows, []
         loops, leaks = self._delivery.take_loops(), self._delivery.take_leaks()
@@ -81,7 +81,7 @@ class Equipment:
         return [(each.parent.name, each.name) for each in found]
 
     def take_file(self, folder: str, name: str) -> bytes:
-        """Give a file, and keep it no longer."""
+        """Return a file, and keep it no longer."""
         path = self._folder / folder / name
         content = path.read_bytes()
         path.unlink()
@@ -130,7 +130,7 @@ class StepMeasures:
         self._bytes_in = 0
 
     def begin(self, name: str, label: Label, bytes_in: int) -> None:
-        """Take that a step begins."""
+        """Record that a step begins."""
         self.name = name
         if self._equipment is not None:
             self._labels.append(label)
@@ -145,7 +145,7 @@ class StepMeasures:
         return self._equipment.call(self._labels[-1], self.name, opened)
 
     def end(self, bytes_out: int = 0) -> None:
-        """Take that it ends; harmless when it has ended."""
+        """Record that it ends; harmless when it has ended."""
         if self._equipment is not None and self._begun is not None:
             measure = self._equipment.probe.end(self.name, self._begun, self._bytes_in, bytes_out)
             self._ended.append(measure)

@@ -105,7 +105,7 @@ class BatutaPlugin(WorkerPlugin):
         self._have_sent(worker, Told.TASKS, self._equipment.collect)
 
     def take_last(self) -> list[dict[str, Any]]:
-        """Give what was not sent, after what may still be on its way; profilers end."""
+        """Return what was not sent, after what may still be on its way; profilers end."""
         if self._equipment is not None:
             self._equipment.flush()
         return [message for outbox in self._outboxes for message in outbox.take_last()]
@@ -152,7 +152,7 @@ def plugin_name(run: str) -> str:
 
 
 def last_words(run: str, dask_worker: Worker) -> list[dict[str, Any]]:
-    """Give the messages of what a worker has not told yet; run in the worker."""
+    """Return the messages of what a worker has not told yet; run in the worker."""
     plugin = dask_worker.plugins.get(plugin_name(run))
     return plugin.take_last() if isinstance(plugin, BatutaPlugin) else []
 
@@ -166,7 +166,7 @@ def profiler_files(run: str, dask_worker: Worker) -> list[tuple[str, str]]:
 
 
 def profiler_file(run: str, folder: str, name: str, dask_worker: Worker) -> bytes:
-    """Give one of them; run in the worker."""
+    """Return one of them; run in the worker."""
     plugin = dask_worker.plugins[plugin_name(run)]
     if not isinstance(plugin, BatutaPlugin) or plugin.equipment is None:
         raise ClusterError(f"the worker has no file {folder}/{name}")
@@ -196,7 +196,7 @@ class _Lines(logging.Handler):
         self._kept.append(encodable(self.format(record)))
 
     def collect(self) -> dict[str, Any] | None:
-        """Give what was kept, if anything, and keep it no longer."""
+        """Return what was kept, if anything, and keep it no longer."""
         lines = [self._kept.popleft() for _ in range(len(self._kept))]
         if self._dropped:
             lines.append(f"{self._dropped} lines before these were dropped: too many at a time")

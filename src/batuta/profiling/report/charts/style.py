@@ -48,7 +48,7 @@ _CLOCK: Final = """
 
 
 def colours(figures: Figures) -> dict[str, str]:
-    """Give each task name that is told apart its colour, the others none."""
+    """Return each task name that is told apart its colour, the others none."""
     names = [name.name for name in figures.names]
     shown = names if len(names) <= len(NAME_COLOURS) else names[: len(NAME_COLOURS) - 1]
     return dict(zip(shown, NAME_COLOURS, strict=False))
@@ -87,7 +87,7 @@ def chart(height: int, title: str = "", **options: Any) -> figure:
 
 
 def source(columns: Mapping[str, Any]) -> ColumnDataSource:
-    """Give columns of the same length to glyphs."""
+    """Return columns of the same length to glyphs."""
     return ColumnDataSource(dict[str, Any](columns))
 
 
