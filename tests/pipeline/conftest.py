@@ -46,7 +46,7 @@ def sdb_url(sdb_settings: SdbSettings) -> Iterator[str]:
 @pytest.fixture
 def sdb(sdb_url: str) -> Iterator[SdbClient]:
     """A client of `sdb_url`."""
-    with SdbClient(sdb_url, patience_s=10) as client:
+    with SdbClient(sdb_url, retry_for_s=10) as client:
         yield client
 
 

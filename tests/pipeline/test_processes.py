@@ -40,7 +40,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, shared_nats: NatsServer) ->
         )
         service = PipelineProcess("tests.pipeline.scripted:pipeline", given)
         service.start()
-        with SdbClient(sdb_url, patience_s=10) as sdb, service.http:
+        with SdbClient(sdb_url, retry_for_s=10) as sdb, service.http:
             yield Shared(service, sdb)
             service.kill()
 

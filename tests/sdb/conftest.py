@@ -61,7 +61,7 @@ def http(sdb_url: str) -> Iterator[httpx.Client]:
 @pytest.fixture
 def client(sdb_url: str) -> Iterator[SdbClient]:
     """A client of `sdb_url`."""
-    with SdbClient(sdb_url, patience_s=10) as opened:
+    with SdbClient(sdb_url, retry_for_s=10) as opened:
         yield opened
 
 

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batuta.sdb.catalogue import Catalogue, NewProduct, Recorded
+from batuta.sdb.catalogue import Catalogue, ImportResult, NewProduct
 from batuta.sdb.service import MIGRATIONS
 from batuta.sdb.tables import METADATA, OUTBOX
 from batuta.service.database import open_database
@@ -45,7 +45,7 @@ def new(product: str, obs_id: str, processing_id: str | None) -> NewProduct:
     )
 
 
-def record(engine: sa.Engine, catalogue: Catalogue, product: NewProduct) -> Recorded:
+def record(engine: sa.Engine, catalogue: Catalogue, product: NewProduct) -> ImportResult:
     with engine.begin() as connection:
         return catalogue.record(connection, product)
 

@@ -21,7 +21,7 @@ MakeFile = Callable[[bytes], Path]
 
 
 @contextmanager
-def rude_server() -> Iterator[tuple[str, list[bytes]]]:
+def disconnecting_server() -> Iterator[tuple[str, list[bytes]]]:
     """A server that reads a little of each request and hangs up; gives what it has read."""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -44,12 +44,12 @@ def rude_server() -> Iterator[tuple[str, list[bytes]]]:
             thread.join()
 
 
-def test_it_waits_for_an_sdb_that_is_not_there_yet(
+def test_the_client_retries_until_the_sdb_is_reachable(
     make_settings: MakeSettings, make_file: MakeFile
 ) -> None:
     port = free_port()
     path = make_file(b"x")
-    with SdbClient(f"http://127.0.0.1:{port}", patience_s=30) as client:
+    with SdbClient(f"http://127.0.0.1:{port}", retry_for_s=30) as client:
         refused = threading.Event()
         client._http.event_hooks = {"request": [lambda _: refused.set()]}
         done: list[int] = []
@@ -63,27 +63,27 @@ def test_it_waits_for_an_sdb_that_is_not_there_yet(
     assert done == [1]
 
 
-def test_it_gives_up_after_the_time_that_it_names(make_file: MakeFile) -> None:
+def test_the_client_gives_up_after_retry_for_s(make_file: MakeFile) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with (
-        SdbClient(url, patience_s=0.3) as client,
+        SdbClient(url, retry_for_s=0.3) as client,
         pytest.raises(ServiceError, match=rf"sdb at {url} cannot be reached: .*for 0.3 s"),
     ):
         client.import_file(make_file(b"x"), "A", "o1")
 
 
-def test_what_was_sent_without_a_processing_is_not_sent_again(make_file: MakeFile) -> None:
-    with rude_server() as (url, heard), SdbClient(url, patience_s=1) as client:
+def test_an_import_without_a_processing_is_not_resent(make_file: MakeFile) -> None:
+    with disconnecting_server() as (url, heard), SdbClient(url, retry_for_s=1) as client:
         with pytest.raises(ServiceError, match="cannot be reached"):
             client.import_file(make_file(b"x"), "A", "o1")
         assert len(heard) == 1
-        with pytest.raises(ServiceError, match="tried again for 1 s"):
+        with pytest.raises(ServiceError, match="retried for 1 s"):
             client.import_file(make_file(b"x"), "A", "o1", processing_id="p1")
         assert len(heard) > 2
 
 
 @pytest.mark.parametrize("url", ["nowhere", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://"])
-def test_what_is_no_address_is_refused_at_once(url: str) -> None:
+def test_an_invalid_address_is_refused_at_once(url: str) -> None:
     with pytest.raises(ServiceError, match="is not an address"):
         SdbClient(url)
 
@@ -92,12 +92,12 @@ def test_a_refusal_is_given_at_once_with_its_reason(client: SdbClient, make_file
     with pytest.raises(ServiceError, match="product: 'a b' is not a name") as caught:
         client.import_file(make_file(b"x"), "a b", "o1", processing_id="p1")
     assert caught.value.refused
-    with pytest.raises(ServiceError, match="there is no A of o1") as caught:
+    with pytest.raises(ServiceError, match="A of o1: not found") as caught:
         client.get("A", "o1")
     assert caught.value.status == 404
 
 
-def test_a_file_that_has_not_the_digest_expected_of_it_is_refused(
+def test_a_file_with_another_digest_than_expected_is_refused(
     client: SdbClient, make_file: MakeFile
 ) -> None:
     with pytest.raises(ServiceError, match=f"not {'0' * 64} as declared"):
@@ -105,7 +105,7 @@ def test_a_file_that_has_not_the_digest_expected_of_it_is_refused(
     assert list(client.list()) == []
 
 
-def test_a_file_that_is_not_there_is_said_so(client: SdbClient, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(client: SdbClient, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         client.import_file(tmp_path / "missing", "A", "o1")
 
@@ -132,7 +132,7 @@ def test_bytes_that_are_not_those_imported_are_never_written(
 ) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    with serving(open_sdb, make_settings()) as url, SdbClient(url, patience_s=0.5) as client:
+    with serving(open_sdb, make_settings()) as url, SdbClient(url, retry_for_s=0.5) as client:
         stored = client.import_file(make_file(b"good"), "A", "o1")
         (store_folder / "sha256" / stored.sha256[:2] / stored.sha256[2:]).write_bytes(damage)
         with pytest.raises(ServiceError, match="sdb"):

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from batuta.sdb.catalogue import Catalogue, Recorded
+from batuta.sdb.catalogue import Catalogue, ImportResult
 from batuta.sdb.service import MIGRATIONS
 from batuta.sdb.tables import OUTBOX, PRODUCTS
 from batuta.service.committer import Committer, Write
@@ -32,15 +32,15 @@ def commits(engine: sa.Engine) -> list[sa.Connection]:
 
 async def record_at_once(
     engine: sa.Engine, asked: list[tuple[str, str, str | None]]
-) -> list[Recorded | BaseException]:
+) -> list[ImportResult | BaseException]:
     catalogue = Catalogue(engine, "http://sdb")
     async with Committer(engine) as committer:
         writes = (partial(catalogue.record, new=new(*one)) for one in asked)
         return await asyncio.gather(*map(committer.commit, writes), return_exceptions=True)
 
 
-def versions(recorded: list[Recorded | BaseException]) -> list[int]:
-    return [one.stored.version for one in recorded if isinstance(one, Recorded)]
+def versions(recorded: list[ImportResult | BaseException]) -> list[int]:
+    return [one.stored.version for one in recorded if isinstance(one, ImportResult)]
 
 
 def rows(engine: sa.Engine, table: sa.Table) -> int:
@@ -61,7 +61,7 @@ async def test_a_processing_that_imports_twice_in_one_commit_has_one_record(
     engine: sa.Engine,
 ) -> None:
     recorded = await record_at_once(engine, [("A", "o1", "p1"), ("B", "o1", "p1")] * 2)
-    assert [one.is_new for one in recorded if isinstance(one, Recorded)] == [
+    assert [one.is_new for one in recorded if isinstance(one, ImportResult)] == [
         True,
         True,
         False,
@@ -92,13 +92,13 @@ async def test_what_fails_fails_alone_and_leaves_nothing(engine: sa.Engine) -> N
             *map(committer.commit, [good, taken, good, surprised, good]), return_exceptions=True
         )
     assert [type(outcome) for outcome in outcomes] == [
-        Recorded,
+        ImportResult,
         sa.exc.IntegrityError,
-        Recorded,
+        ImportResult,
         ZeroDivisionError,
-        Recorded,
+        ImportResult,
     ]
-    assert versions([one for one in outcomes if isinstance(one, Recorded)]) == [1, 2, 3]
+    assert versions([one for one in outcomes if isinstance(one, ImportResult)]) == [1, 2, 3]
     assert rows(engine, PRODUCTS) == rows(engine, OUTBOX) == 3
 
 
@@ -110,7 +110,7 @@ async def test_a_refusal_is_told_to_the_one_refused(engine: sa.Engine) -> None:
     async with Committer(engine) as committer:
         writes = [partial(catalogue.record, new=one) for one in (first, clash, other)]
         outcomes = await asyncio.gather(*map(committer.commit, writes), return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [Recorded, ProblemError, Recorded]
+    assert [type(outcome) for outcome in outcomes] == [ImportResult, ProblemError, ImportResult]
 
 
 async def test_two_processes_of_the_sdb_take_turns(engine: sa.Engine) -> None:

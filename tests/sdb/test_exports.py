@@ -54,7 +54,7 @@ def test_a_range_gives_that_part(http: httpx.Client, asked: str, part: slice) ->
 
 @pytest.mark.usefixtures("imported")
 @pytest.mark.parametrize("asked", ["bytes=5-1", "lines=1-2", "bytes=0-1,5-6", "bytes=-", "x"])
-def test_a_range_that_is_none_is_ignored(http: httpx.Client, asked: str) -> None:
+def test_a_malformed_range_is_ignored(http: httpx.Client, asked: str) -> None:
     answer = http.get(DATA, headers={"Range": asked})
     assert answer.status_code == 200
     assert answer.content == CONTENT
@@ -84,7 +84,7 @@ def test_ranges_are_slices_of_the_bytes(content: bytes, first: int, last: int) -
 
 
 @pytest.mark.usefixtures("imported")
-def test_what_the_caller_has_already_is_not_sent_again(http: httpx.Client) -> None:
+def test_a_matching_etag_answers_304(http: httpx.Client) -> None:
     etag = http.get(DATA).headers["etag"]
     assert http.get(DATA, headers={"If-None-Match": f'"x", W/{etag}'}).status_code == 304
     assert http.get(DATA, headers={"If-None-Match": '"x"'}).status_code == 200
@@ -99,7 +99,7 @@ def test_a_range_of_what_has_changed_gives_all_of_it(http: httpx.Client) -> None
 
 
 @pytest.mark.usefixtures("imported")
-def test_the_head_tells_the_size_and_sends_nothing(http: httpx.Client) -> None:
+def test_head_answers_the_size_without_a_body(http: httpx.Client) -> None:
     answer = http.head(DATA)
     assert answer.headers["content-length"] == str(len(CONTENT))
     assert answer.content == b""
@@ -107,16 +107,16 @@ def test_the_head_tells_the_size_and_sends_nothing(http: httpx.Client) -> None:
 
 @pytest.mark.usefixtures("imported")
 @pytest.mark.parametrize("tail", ["", "/data", "/lineage"])
-def test_what_is_not_there_is_a_404_that_names_what_is(http: httpx.Client, tail: str) -> None:
+def test_a_missing_product_is_a_404_that_lists_what_exists(http: httpx.Client, tail: str) -> None:
     product = http.get(f"/products/LC/sb1{tail}")
     version = http.get(f"/products/IMG/sb1/versions/7{tail}")
     assert (product.status_code, version.status_code) == (404, 404)
-    assert product.json()["detail"] == "there is no LC of sb1 (of sb1 there is: IMG)"
-    assert version.json()["detail"] == "IMG of sb1 has no version 7 (it has: 1 to 2)"
+    assert product.json()["detail"] == "LC of sb1: not found (available for sb1: IMG)"
+    assert version.json()["detail"] == "IMG of sb1 has no version 7 (available: 1 to 2)"
 
 
 @pytest.mark.parametrize("path", ["..%2Fx/sb1", "IMG/a%20b", "IMG/sb1/versions/0"])
-def test_what_is_no_name_is_refused(http: httpx.Client, path: str) -> None:
+def test_an_invalid_name_is_refused(http: httpx.Client, path: str) -> None:
     assert http.get(f"/products/{path}").status_code in {404, 422}
 
 

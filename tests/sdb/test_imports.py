@@ -188,7 +188,7 @@ def test_a_digest_is_right_in_either_case(http: httpx.Client) -> None:
         ((*NAMED, ("metadata", "[1]"), ("file", b"x")), ["metadata: '[1]' (accepted: a JSON obj"]),
         ((*NAMED, ("metadata", "null"), ("file", b"x")), ["metadata: 'null' (accepted: a JSON"]),
         ((*NAMED, ("metadata", "{"), ("file", b"x")), ["metadata: not JSON"]),
-        ((*NAMED, ("metadata", '{"a": NaN}'), ("file", b"x")), ["NaN is not a number of JSON"]),
+        ((*NAMED, ("metadata", '{"a": NaN}'), ("file", b"x")), ["NaN is not a JSON number"]),
         ((*NAMED, ("metadata", b"\xff"), ("file", b"x")), ["metadata: b'\\xff' is not UTF-8"]),
         ((*NAMED, ("sha256", "12"), ("file", b"x")), ["sha256: '12' (accepted: 64 hexadecimal"]),
         ((*NAMED, ("processing_id", ""), ("file", b"x")), ["processing_id: '' (accepted: 1 to"]),
@@ -217,7 +217,7 @@ def test_a_wrong_form_is_refused_in_one_line_naming_every_mistake(
     assert metric(http, 'batuta_sdb_refused_uploads_total{status="422"}') == 1
 
 
-def test_a_body_that_is_no_form_is_refused(http: httpx.Client) -> None:
+def test_a_body_that_is_not_a_form_is_refused(http: httpx.Client) -> None:
     answer = http.post("/products", json={"product": "A"})
     assert answer.status_code == 415
     assert "multipart/form-data" in answer.json()["detail"]
@@ -236,7 +236,7 @@ def test_a_form_without_its_closing_boundary_is_refused(
     assert stored_files(store_folder) == []
 
 
-def test_a_refusal_reaches_a_sender_who_has_much_more_to_say(http: httpx.Client) -> None:
+def test_a_refusal_reaches_a_client_that_is_still_sending(http: httpx.Client) -> None:
     answer = post(http, ("color", "red"), ("file", bytes(20 * MIB)))
     assert answer.status_code == 422
     assert "color: unknown field" in answer.json()["detail"]
@@ -285,7 +285,7 @@ def test_an_import_cut_half_way_leaves_one_line_in_the_log_and_nothing_else(
         assert stored_files(store_folder) == []
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.getMessage() for record in warnings] == [
-        "an import was cut half-way by its sender: nothing recorded of it"
+        "a client disconnected during its import: nothing was recorded"
     ]
 
 
@@ -309,7 +309,7 @@ def test_a_large_file_is_never_whole_in_memory(make_settings: MakeSettings, tmp_
     with large.open("wb") as file:
         file.truncate(300 * MIB)
     service = ServiceProcess("batuta.sdb:run", make_settings())
-    with SdbClient(service.start(), patience_s=5) as client, ThreadPoolExecutor(1) as pool:
+    with SdbClient(service.start(), retry_for_s=5) as client, ThreadPoolExecutor(1) as pool:
         assert service.process is not None
         memory = psutil.Process(service.process.pid).memory_info
         client.import_file(small, "SMALL", "sb0")

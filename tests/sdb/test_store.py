@@ -10,43 +10,43 @@ import pytest
 
 from batuta.errors import ConfigurationError
 from batuta.sdb.settings import SdbSettings, store_folder
-from batuta.sdb.store import BucketStore, FolderStore, Store, StoreError, open_store
+from batuta.sdb.store import BucketStore, FolderStore, ProductStore, StoreError, open_store
 
 CONTENT = bytes(range(256)) * 20_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
-def a_folder(tmp_path: Path) -> Store:
+def a_folder(tmp_path: Path) -> ProductStore:
     return FolderStore(tmp_path / "store")
 
 
-def a_bucket(tmp_path: Path) -> Store:
+def a_bucket(tmp_path: Path) -> ProductStore:
     """The store for buckets, over the library's own folder: the same calls as for S3."""
     (tmp_path / "bucket").mkdir(exist_ok=True)
     return BucketStore((tmp_path / "bucket").as_uri(), tmp_path / "scratch")
 
 
 each_store = pytest.mark.parametrize("make_store", [a_folder, a_bucket])
-MakeStore = Callable[[Path], Store]
+MakeStore = Callable[[Path], ProductStore]
 
 
-def put(store: Store, *pieces: bytes) -> str:
+def put(store: ProductStore, *pieces: bytes) -> str:
     upload = store.receive()
     try:
         upload.write(pieces)
-        store.keep(upload)
+        store.put(upload)
     finally:
         upload.close()
     return upload.sha256
 
 
-async def read(store: Store, start: int, stop: int) -> bytes:
+async def read(store: ProductStore, start: int, stop: int) -> bytes:
     return b"".join([bytes(piece) async for piece in store.read(DIGEST, start, stop)])
 
 
 @each_store
 @pytest.mark.parametrize(("start", "stop"), [(0, len(CONTENT)), (7, 3_000_001), (5, 5)])
-async def test_what_was_kept_is_read_again(
+async def test_stored_bytes_are_read_back(
     tmp_path: Path, make_store: MakeStore, start: int, stop: int
 ) -> None:
     store = make_store(tmp_path)
@@ -77,13 +77,13 @@ def test_an_upload_closed_before_it_is_kept_leaves_nothing(
 
 
 @each_store
-async def test_what_is_not_there_is_named(tmp_path: Path, make_store: MakeStore) -> None:
+async def test_a_missing_object_is_named(tmp_path: Path, make_store: MakeStore) -> None:
     with pytest.raises(StoreError, match=DIGEST[2:]):
         await read(make_store(tmp_path), 0, 5)
 
 
 @each_store
-def test_a_store_that_opens_removes_what_the_dead_left_and_nothing_else(
+def test_opening_a_store_removes_abandoned_uploads_and_nothing_else(
     tmp_path: Path, make_store: MakeStore
 ) -> None:
     mine = make_store(tmp_path).receive()
@@ -130,7 +130,7 @@ def test_a_store_of_another_kind_is_refused_naming_what_is_accepted(url: str) ->
         SdbSettings(store_url=url)
 
 
-def test_a_store_that_cannot_be_made_is_refused_naming_it(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigurationError, match=r"--store-url .*file/store: "):
         open_store(SdbSettings(store_url=str(tmp_path / "file" / "store")))

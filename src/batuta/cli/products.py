@@ -58,7 +58,7 @@ def import_product(
     if sha256 is not None and not SHA256.fullmatch(sha256):
         raise ConfigurationError(f"--sha256 {sha256!r}: not 64 hexadecimal digits")
     about = _json_object("--metadata", metadata)
-    with SdbClient(sdb_url, patience_s=PATIENCE_S) as sdb:
+    with SdbClient(sdb_url, retry_for_s=PATIENCE_S) as sdb:
         stored = sdb.import_file(file, product, obs_id, metadata=about, sha256=sha256)
     if as_json:
         print_json(stored.model_dump(mode="json"))
@@ -83,7 +83,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Export a product's file from the sdb, checked against its digest."""
-    with SdbClient(sdb_url, patience_s=PATIENCE_S) as sdb:
+    with SdbClient(sdb_url, retry_for_s=PATIENCE_S) as sdb:
         known = sdb.get(product, obs_id, version)
         to = _file_for(known, output)
         stored = sdb.export(product, obs_id, version=known.version, to=to)
@@ -101,7 +101,7 @@ def ls(
     as_json: AsJson = False,
 ) -> None:
     """List what the sdb holds."""
-    with SdbClient(sdb_url, patience_s=PATIENCE_S) as sdb:
+    with SdbClient(sdb_url, retry_for_s=PATIENCE_S) as sdb:
         found = list(sdb.list(product=product, obs_id=obs_id))
     if as_json:
         print_json([stored.model_dump(mode="json") for stored in found])

@@ -235,7 +235,7 @@ async def _rebuild(ledger: Ledger, settings: ConductorSettings) -> None:
 
 
 def _held_by_sdb(settings: ConductorSettings) -> list[Arrival]:
-    with SdbClient(settings.sdb_url, token=settings.token_text, patience_s=0) as sdb:
+    with SdbClient(settings.sdb_url, token=settings.token_text, retry_for_s=0) as sdb:
         return [Arrival(stored.product, stored.obs_id, stored.version) for stored in sdb.list()]
 
 

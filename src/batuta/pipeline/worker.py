@@ -102,7 +102,7 @@ def _outcome(task: Task, voice: _Voice) -> Outcome:
     log.info("%s of %s, attempt %d: starts", job.product, job.obs_id, job.attempt)
     # While the sdb is away the processing waits for it, as long as it may last.
     patience_s = task.spec.timeout_s
-    with SdbClient(task.sdb_url, token=task.token, patience_s=patience_s) as sdb:
+    with SdbClient(task.sdb_url, token=task.token, retry_for_s=patience_s) as sdb:
         inputs = Inputs(sdb, job.obs_id, task.work_dir / "inputs", log)
         place = Place(
             processing_id=job.id,

@@ -1,4 +1,4 @@
-"""The product database (seed 003): products imported, versioned, announced and exported.
+"""The product database: products imported, versioned, announced and exported.
 
 `SdbClient` and `StoredProduct` are what its callers need; they load no web framework and no
 database.
@@ -25,9 +25,9 @@ def run(settings: SdbSettings) -> None:
     Raises
     ------
     ConfigurationError
-        If a setting is refused: the port is in use, the database or the store is none accepted.
+        If a setting is refused: the port is in use, or the database or store URL is not accepted.
     BatutaError
-        If NATS, the database or the store is not there.
+        If NATS, the database or the store cannot be reached.
     """
     # Imported where they serve: clients of the sdb import this package too.
     from batuta.sdb.service import open_sdb  # noqa: PLC0415  see above

@@ -1,4 +1,4 @@
-"""The records of the sdb: what was imported, under which version, from what."""
+"""The catalogue: one record per imported version, with its lineage."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ from batuta.service.database import reading
 from batuta.service.lists import Page
 from batuta.service.problems import ProblemError
 
-NAMED_AT_MOST: Final = 20
-"""How many names a refusal shows of what there is."""
+MAX_LISTED_NAMES: Final = 20
+"""Products listed in a "not found" answer."""
 
-# What every import executes is built once: building costs more than executing.
-_OF_PROCESSING: Final = sa.select(PRODUCTS).where(
+# Built once: compiling these statements costs more than executing them.
+_SELECT_BY_PROCESSING: Final = sa.select(PRODUCTS).where(
     PRODUCTS.c.processing_id == sa.bindparam("by"),
     PRODUCTS.c.product == sa.bindparam("of_product"),
 )
@@ -28,15 +28,15 @@ _NEXT_VERSION: Final = sa.select(sa.func.coalesce(sa.func.max(PRODUCTS.c.version
     PRODUCTS.c.product == sa.bindparam("of_product"),
     PRODUCTS.c.obs_id == sa.bindparam("of_obs_id"),
 )
-_INSERTION: Final = (
+_INSERT_PRODUCT: Final = (
     sa.insert(PRODUCTS).values(version=_NEXT_VERSION.scalar_subquery()).returning(PRODUCTS)
 )
-_TO_ANNOUNCE: Final = sa.insert(OUTBOX)
+_INSERT_ANNOUNCEMENT: Final = sa.insert(OUTBOX)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewProduct:
-    """A product to record; its bytes are in the store already."""
+    """A product to record, whose bytes are in the store already."""
 
     product: str
     obs_id: str
@@ -51,8 +51,8 @@ class NewProduct:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """What an import came to: the record, and whether this import made it."""
+class ImportResult:
+    """The record of an import, and whether this import created it."""
 
     stored: StoredProduct
     is_new: bool
@@ -60,7 +60,7 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True)
 class ProductQuery:
-    """Which products to list, and from where: `after` is the `id` of the last one seen."""
+    """Which products to list; `after` is the `id` of the last one of the page before."""
 
     product: str | None = None
     obs_id: str | None = None
@@ -70,36 +70,36 @@ class ProductQuery:
 
 
 class Catalogue:
-    """Records products and finds them again.
+    """Records products, and looks them up.
 
     Parameters
     ----------
     engine : sqlalchemy.Engine
         The database, its schema up to date.
     base_url : str
-        The address that others reach the sdb by.
+        The address at which others reach the sdb.
     """
 
     def __init__(self, engine: sa.Engine, base_url: str) -> None:
         self._engine = engine
         self._base_url = base_url.rstrip("/")
 
-    def record(self, connection: sa.Connection, new: NewProduct) -> Recorded:
-        """Record `new` under the next version, and its announcement, in a `Committer`'s turn.
+    def record(self, connection: sa.Connection, new: NewProduct) -> ImportResult:
+        """Insert the next version of `new` and its announcement; a `Committer` commits both.
 
-        A processing imports a product once: a second time, the first record is returned.
+        A processing imports a product once: a repeat returns the first record.
 
         Raises
         ------
         ProblemError
             409 if that processing imported the product for another observation.
         """
-        known = self._of_processing(connection, new)
+        known = self._imported_by(connection, new)
         if known is not None:
-            return Recorded(known, is_new=False)
-        stored = self._stored(connection.execute(_INSERTION, _values(new)).one())
-        connection.execute(_TO_ANNOUNCE, _announcement(stored))
-        return Recorded(stored, is_new=True)
+            return ImportResult(known, is_new=False)
+        stored = self._stored(connection.execute(_INSERT_PRODUCT, _values(new)).one())
+        connection.execute(_INSERT_ANNOUNCEMENT, _announcement(stored))
+        return ImportResult(stored, is_new=True)
 
     def find(self, product: str, obs_id: str, version: int | None = None) -> StoredProduct:
         """Return that version of a product, or its newest.
@@ -107,7 +107,7 @@ class Catalogue:
         Raises
         ------
         ProblemError
-            404, naming what there is, if there is none.
+            404 if there is none; the detail lists what exists.
         """
         with reading(self._engine) as connection:
             found = self._find(connection, product, obs_id, version)
@@ -115,11 +115,11 @@ class Catalogue:
                 return found
             raise ProblemError(
                 HTTPStatus.NOT_FOUND,
-                _what_there_is(connection, product, obs_id, version),
+                _not_found_detail(connection, product, obs_id, version),
             )
 
     def page(self, query: ProductQuery) -> Page[StoredProduct]:
-        """List products in the order of their import, `query.limit` at a time."""
+        """Return one page of products, in the order of their import."""
         with reading(self._engine) as connection:
             rows = connection.execute(_selection(query)).all()
         shown = rows[: query.limit]
@@ -127,7 +127,7 @@ class Catalogue:
         return Page(items=[self._stored(row) for row in shown], next=cursor)
 
     def lineage(self, product: str, obs_id: str, version: int | None = None) -> Lineage:
-        """Follow a product's inputs, and theirs, to the end; 404 as `find`."""
+        """Return the inputs of a product, and theirs, to the end; raises as `find`."""
         root = self.find(product, obs_id, version)
         nodes: dict[InputRef, LineageNode] = {}
         waiting = deque([InputRef(product=root.product, version=root.version)])
@@ -150,11 +150,11 @@ class Catalogue:
             return False
         return True
 
-    def _of_processing(self, connection: sa.Connection, new: NewProduct) -> StoredProduct | None:
+    def _imported_by(self, connection: sa.Connection, new: NewProduct) -> StoredProduct | None:
         if new.processing_id is None:
             return None
         asked = {"by": new.processing_id, "of_product": new.product}
-        row = connection.execute(_OF_PROCESSING, asked).one_or_none()
+        row = connection.execute(_SELECT_BY_PROCESSING, asked).one_or_none()
         if row is not None and row.obs_id != new.obs_id:
             raise ProblemError(
                 HTTPStatus.CONFLICT,
@@ -230,7 +230,7 @@ def _newer() -> sa.Select[Any]:
     )
 
 
-def _what_there_is(
+def _not_found_detail(
     connection: sa.Connection, product: str, obs_id: str, version: int | None
 ) -> str:
     table = PRODUCTS.c
@@ -240,13 +240,13 @@ def _what_there_is(
         )
     )
     if newest is not None:
-        return f"{product} of {obs_id} has no version {version} (it has: 1 to {newest})"
+        return f"{product} of {obs_id} has no version {version} (available: 1 to {newest})"
     names = connection.scalars(
         sa.select(table.product)
         .where(table.obs_id == obs_id)
         .distinct()
         .order_by(table.product)
-        .limit(NAMED_AT_MOST + 1)
+        .limit(MAX_LISTED_NAMES + 1)
     ).all()
-    shown = ", ".join(names[:NAMED_AT_MOST]) + (", ..." if len(names) > NAMED_AT_MOST else "")
-    return f"there is no {product} of {obs_id} (of {obs_id} there is: {shown or 'nothing'})"
+    shown = ", ".join(names[:MAX_LISTED_NAMES]) + (", ..." if len(names) > MAX_LISTED_NAMES else "")
+    return f"{product} of {obs_id}: not found (available for {obs_id}: {shown or 'nothing'})"

@@ -1,4 +1,4 @@
-"""Calling the sdb: import and export of files of any size, each checked against its digest."""
+"""The client of the sdb: imports and exports files of any size, verified by their digests."""
 
 import hashlib
 import json
@@ -25,18 +25,18 @@ from batuta.service.lists import Page
 LOG: Final = logging.getLogger(__name__)
 
 SERVICE: Final = "sdb"
-PATIENCE_S: Final = 60.0
-FIRST_WAIT_S: Final = 0.1
-LONGEST_WAIT_S: Final = 5.0
-PIECE_BYTES: Final = 2**20
+RETRY_FOR_S: Final = 60.0
+MIN_WAIT_S: Final = 0.1
+MAX_WAIT_S: Final = 5.0
+CHUNK_BYTES: Final = 2**20
 PAGE_LIMIT: Final = 500
 TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 IMPORT_TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0, read=900.0)
-"""The answer comes once the disk has the whole file."""
+"""The sdb answers once the whole file is on its disk."""
 
-_UNAVAILABLE: Final = frozenset({502, 503, 504})
+_TRANSIENT_STATUSES: Final = frozenset({502, 503, 504})
 
-_BROKEN: Final = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
+_TRANSIENT_ERRORS: Final = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -47,25 +47,25 @@ def _always() -> bool:
 
 
 class SdbClient:
-    """A connection to the product database; use it in a ``with`` block.
+    """A connection to the product database, to be used in a ``with`` block.
 
-    While the sdb cannot be reached, each call is tried again with growing waits.
+    While the sdb cannot be reached, each call is retried with growing waits.
 
     Parameters
     ----------
     url : str
         Its address, such as ``http://127.0.0.1:8001``.
     token : str, optional
-        Shown to it; that of ``BATUTA_TOKEN`` where it is not given.
-    patience_s : float
-        How long a call is tried again, in seconds.
+        The bearer token; ``BATUTA_TOKEN`` by default.
+    retry_for_s : float
+        How long a call is retried, in seconds.
     """
 
     def __init__(
-        self, url: str, *, token: str | None = None, patience_s: float = PATIENCE_S
+        self, url: str, *, token: str | None = None, retry_for_s: float = RETRY_FOR_S
     ) -> None:
-        self.url = _checked_address(url).rstrip("/")
-        self._patience_s = patience_s
+        self.url = _check_address(url).rstrip("/")
+        self._retry_for_s = retry_for_s
         with answering(SERVICE, url):
             self._http = httpx.Client(
                 base_url=self.url,
@@ -105,22 +105,22 @@ class SdbClient:
     ) -> StoredProduct:
         """Import the file at `path` as the next version of `product` for `obs_id`.
 
-        With a `processing_id` it may be called again after any failure: what that processing
-        has imported is not imported twice, and the first record is returned. Without one,
-        nothing is sent again once the file has begun to be.
+        With a `processing_id` the import is idempotent, and retried after any failure: the sdb
+        returns the first record. Without one, nothing is resent once sending the file has
+        started.
 
         Parameters
         ----------
         metadata : mapping, optional
-            Kept with it; anything that JSON holds.
+            Stored with it; a JSON object.
         media_type : str, optional
             Guessed from the file's name by default.
         processing_id, provider : str, optional
-            The processing that made it, and whose.
+            The processing that made it, and its pipeline.
         inputs : sequence of InputRef
             What it was made from.
         sha256 : str, optional
-            The digest that it must have, in hexadecimal; computed by default.
+            The expected digest, in hexadecimal; computed from the file by default.
 
         Raises
         ------
@@ -141,9 +141,9 @@ class SdbClient:
         kind = media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
         body = ImportBody(path, kind, fields, sha256)
-        return self._patiently(
+        return self._with_retries(
             lambda: self._send_import(body),
-            harmless=lambda: processing_id is not None or not body.started,
+            repeatable=lambda: processing_id is not None or not body.started,
         )
 
     def export(
@@ -151,17 +151,17 @@ class SdbClient:
     ) -> StoredProduct:
         """Write a version of a product, the newest by default, to the file `to`.
 
-        It appears whole, its digest checked, or not at all.
+        The file appears complete, its digest verified, or not at all.
 
         Raises
         ------
         OSError
             If it cannot be written.
         ServiceError
-            If there is none, or the sdb cannot be reached in time.
+            If there is no such version, or the sdb cannot be reached in time.
         """
         stored = self.get(product, obs_id, version)
-        self._patiently(lambda: self._fetch(stored, to))
+        self._with_retries(lambda: self._fetch(stored, to))
         return stored
 
     def get(self, product: str, obs_id: str, version: int | None = None) -> StoredProduct:
@@ -170,7 +170,7 @@ class SdbClient:
         Raises
         ------
         ServiceError
-            With status 404 if there is none; if the sdb cannot be reached in time.
+            With status 404 if there is no such version; if the sdb cannot be reached in time.
         """
         return self._get(_path(product, obs_id, version), StoredProduct)
 
@@ -181,7 +181,7 @@ class SdbClient:
     def list(
         self, product: str | None = None, obs_id: str | None = None, *, latest: bool = False
     ) -> Iterator[StoredProduct]:
-        """Go through every version, or the newest of each product, in the order of import.
+        """Yield every version, or the newest of each product, in the order of import.
 
         Raises
         ------
@@ -204,7 +204,7 @@ class SdbClient:
                 response = self._http.get(path, params=params)
             return self._read(response, model)
 
-        return self._patiently(ask)
+        return self._with_retries(ask)
 
     def _send_import(self, body: ImportBody) -> StoredProduct:
         with answering(SERVICE, self.url):
@@ -219,18 +219,18 @@ class SdbClient:
             return model.model_validate_json(response.content)
         except ValidationError as exc:
             raise ServiceError(
-                f"{SERVICE} at {self.url} answered what is no {model.__name__}: is it an sdb?",
+                f"{SERVICE} at {self.url}: the answer is not a {model.__name__}; is it an sdb?",
                 status=response.status_code,
             ) from exc
 
     def _fetch(self, stored: StoredProduct, to: Path) -> None:
         path = f"{_path(stored.product, stored.obs_id, stored.version)}/data"
-        with _beside(to) as part:
+        with _temporary_sibling(to) as part:
             with answering(SERVICE, self.url), self._http.stream("GET", path) as response:
                 if not response.is_success:
                     response.read()
                 checked(SERVICE, response)
-                digest = _write(response.iter_raw(PIECE_BYTES), part)
+                digest = _write(response.iter_raw(CHUNK_BYTES), part)
             if digest != stored.sha256:
                 raise ServiceError(
                     f"{SERVICE}: {stored.product} of {stored.obs_id}, version {stored.version}: "
@@ -238,34 +238,34 @@ class SdbClient:
                 )
             part.replace(to)
 
-    def _patiently(self, call: Callable[[], T], harmless: Callable[[], bool] = _always) -> T:
-        """Return what `call` returns, trying again while the sdb cannot be reached.
+    def _with_retries(self, call: Callable[[], T], repeatable: Callable[[], bool] = _always) -> T:
+        """Return what `call` returns, retrying while the sdb cannot be reached.
 
-        `harmless` tells, after a failure, whether trying again cannot do the thing twice.
+        `repeatable` says, after a failure, whether a retry cannot have a second effect.
         """
-        deadline = time.monotonic() + self._patience_s
-        wait_s = FIRST_WAIT_S
+        deadline = time.monotonic() + self._retry_for_s
+        wait_s = MIN_WAIT_S
         while True:
             try:
                 return call()
             except ServiceError as exc:
-                if not (_may_pass(exc) and harmless()):
+                if not (_is_transient(exc) and repeatable()):
                     raise
                 if time.monotonic() + wait_s > deadline:
                     raise ServiceError(
-                        f"{exc} (tried again for {self._patience_s:g} s)", exc.status
+                        f"{exc} (retried for {self._retry_for_s:g} s)", exc.status
                     ) from exc
-                LOG.info("%s; again in %.1f s", exc, wait_s)
+                LOG.info("%s; retrying in %.1f s", exc, wait_s)
             time.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            wait_s = min(2 * wait_s, MAX_WAIT_S)
 
 
-def _may_pass(exc: ServiceError) -> bool:
+def _is_transient(exc: ServiceError) -> bool:
     """Whether the same call may succeed later."""
-    return exc.status in _UNAVAILABLE or isinstance(exc.__cause__, _BROKEN)
+    return exc.status in _TRANSIENT_STATUSES or isinstance(exc.__cause__, _TRANSIENT_ERRORS)
 
 
-def _checked_address(url: str) -> str:
+def _check_address(url: str) -> str:
     with answering(SERVICE, url):
         parsed = httpx.URL(url)
     if parsed.scheme in {"http", "https"} and parsed.host and (parsed.port or 0) <= 65_535:
@@ -279,8 +279,8 @@ def _path(product: str, obs_id: str, version: int | None) -> str:
 
 
 @contextmanager
-def _beside(to: Path) -> Iterator[Path]:
-    """Return a name beside `to`; what is left under it at the end is removed."""
+def _temporary_sibling(to: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `to`, deleted at the end if it is still there."""
     part = to.with_name(f".{to.name[:100]}.{uuid.uuid4().hex}.part")
     try:
         yield part

@@ -1,4 +1,4 @@
-"""An export: a product's bytes, all or one range of them, as HTTP has it (RFC 9110)."""
+"""An export: the bytes of a product, all or one range of them (RFC 9110)."""
 
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -10,26 +10,26 @@ from starlette.responses import StreamingResponse
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.ranges import UnsatisfiableRangeError, parse_range
 from batuta.sdb.records import StoredProduct
-from batuta.sdb.store import Store
+from batuta.sdb.store import ProductStore
 from batuta.service.problems import ProblemError
 
 
 async def export(
-    request: Request, stored: StoredProduct, store: Store, metrics: SdbMetrics
+    request: Request, stored: StoredProduct, store: ProductStore, metrics: SdbMetrics
 ) -> Response:
     """Answer `request` with the bytes of `stored`.
 
     Raises
     ------
     ProblemError
-        416 if it asks for a range that is not there.
+        416 if the requested range is not satisfiable.
     StoreError
-        If the store does not have them.
+        If the store cannot read them.
     """
     headers = _headers(stored)
-    if _known(request.headers.get("if-none-match"), headers["ETag"]):
+    if _etag_matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    part = _asked_range(request, stored, headers["ETag"])
+    part = _requested_range(request, stored, headers["ETag"])
     sent = part if part is not None else range(stored.size)
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{stored.size}"
@@ -38,9 +38,9 @@ async def export(
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=stored.media_type)
     metrics.exports.inc()
-    body = await _begun(store.read(stored.sha256, sent.start, sent.stop))
+    body = await _with_first_piece(store.read(stored.sha256, sent.start, sent.stop))
     return StreamingResponse(
-        _counted(body, metrics),
+        _count_bytes(body, metrics),
         status_code=status,
         headers=headers,
         media_type=stored.media_type,
@@ -53,20 +53,20 @@ def _headers(stored: StoredProduct) -> dict[str, str]:
         "ETag": f'"{stored.sha256}"',
         "Accept-Ranges": "bytes",
         "Content-Disposition": f"attachment; filename*=UTF-8''{filename}",
-        # What was imported as a page must not run as one of this service.
+        # An imported HTML page must not run in the origin of this service.
         "X-Content-Type-Options": "nosniff",
         "Batuta-Version": str(stored.version),
     }
 
 
-def _known(if_none_match: str | None, etag: str) -> bool:
+def _etag_matches(if_none_match: str | None, etag: str) -> bool:
     if if_none_match is None:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return etag in tags or "*" in tags
 
 
-def _asked_range(request: Request, stored: StoredProduct, etag: str) -> range | None:
+def _requested_range(request: Request, stored: StoredProduct, etag: str) -> range | None:
     if request.headers.get("if-range", etag) != etag:
         return None
     header = request.headers.get("range")
@@ -75,13 +75,13 @@ def _asked_range(request: Request, stored: StoredProduct, etag: str) -> range | 
     except UnsatisfiableRangeError as exc:
         raise ProblemError(
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-            f"Range: {header!r} (accepted: within the {stored.size} bytes that there are)",
+            f"Range: {header!r} (accepted: a range within its {stored.size} bytes)",
             {"Content-Range": f"bytes */{stored.size}"},
         ) from exc
 
 
-async def _begun(pieces: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
-    """Read the first piece now, while a failure can still be answered as such."""
+async def _with_first_piece(pieces: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
+    """Read the first chunk while a failure can still be answered by a status."""
     first = await anext(pieces, None)
     return _rejoined(first, pieces)
 
@@ -95,7 +95,7 @@ async def _rejoined(
         yield piece
 
 
-async def _counted(
+async def _count_bytes(
     pieces: AsyncIterator[memoryview], metrics: SdbMetrics
 ) -> AsyncIterator[memoryview]:
     async for piece in pieces:

@@ -1,4 +1,4 @@
-"""The multipart form of an import: read piece by piece as it comes, never whole in memory."""
+"""The multipart form of an import, parsed as a stream, never whole in memory."""
 
 import json
 import re
@@ -32,9 +32,10 @@ FIELDS: Final = (
 )
 ACCEPTED: Final = ", ".join(("product", "obs_id", FILE, *FIELDS[2:]))
 MAX_FIELDS_BYTES: Final = 2**20
-"""All that is not the file, its metadata above all."""
-PARSED_AT_LEAST_BYTES: Final = 4096
-"""The parser (2.1) fails on some pieces of one or two bytes, where a file begins with dashes."""
+"""All fields but the file together; mostly metadata."""
+MIN_PARSED_BYTES: Final = 4096
+"""The parser (streaming-form-data 2.1) fails on some chunks of one or two bytes, where a file
+begins with dashes."""
 DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
 
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}", re.ASCII)
@@ -45,7 +46,7 @@ _INPUTS: Final = TypeAdapter(tuple[InputRef, ...])
 
 @dataclass(frozen=True, kw_only=True)
 class ImportRequest:
-    """What an import says of the file that it sends."""
+    """The fields of an import, besides the bytes of its file."""
 
     product: str
     obs_id: str
@@ -59,7 +60,7 @@ class ImportRequest:
 
 
 class ImportForm:
-    """Takes the body of an import as it comes; the file's bytes come out of `take`.
+    """Parses the body of an import as a stream; `take` returns the bytes of the file.
 
     Parameters
     ----------
@@ -91,29 +92,29 @@ class ImportForm:
             self._parser.register(name, part)
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next `chunk` of the body.
+        """Parse the next `chunk` of the body.
 
         Raises
         ------
         ProblemError
-            If it is malformed, has a field that is unknown or given twice, or its fields are
-            too long.
+            If the form is malformed, has an unknown or repeated field, or its fields are
+            too large.
         """
         self._held += chunk
-        if len(self._held) >= PARSED_AT_LEAST_BYTES:
+        if len(self._held) >= MIN_PARSED_BYTES:
             self._parse_held()
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes of the file wait in `take`."""
+        """Bytes of the file that `take` would return."""
         return self._file.waiting_bytes
 
     def take(self) -> list[bytes]:
-        """Take out what has come of the file since the last time."""
+        """Return the bytes of the file parsed since the last call."""
         return self._file.take()
 
     def finish(self) -> ImportRequest:
-        """Say what the form held, all of it having come.
+        """Return the fields of the form, once its whole body was fed.
 
         Raises
         ------
@@ -147,7 +148,7 @@ class ImportForm:
         twice = [name for name, part in parts.items() if part.times > 1]
         if twice:
             _refuse(f"{twice[0]}: given twice (accepted: once)")
-        # The parser holds back a little of the file, and a form cannot be told before its end.
+        # The parser holds back a little of the file: count a chunk only once the next was parsed.
         beside_file = self._received_bytes - self._file.total_bytes - chunk_bytes
         if beside_file > MAX_FIELDS_BYTES:
             raise ProblemError(
@@ -158,7 +159,7 @@ class ImportForm:
 
 
 class _Part(BaseTarget):  # type: ignore[misc]  # the library has no types
-    """Keeps what has come of one part until it is taken."""
+    """Buffers what was parsed of one part of the form until it is taken."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +182,7 @@ class _Part(BaseTarget):  # type: ignore[misc]  # the library has no types
 
 
 class _FieldReader:
-    """Reads the fields of a form, noting in `problems` each that is wrong."""
+    """Reads the fields of a form, and appends to `problems` a line for each invalid one."""
 
     def __init__(self, fields: Mapping[str, list[bytes]], problems: list[str]) -> None:
         self._problems = problems
@@ -230,7 +231,7 @@ class _FieldReader:
         return value or DEFAULT_MEDIA_TYPE
 
     def _filename(self, value: str | None) -> str | None:
-        """Keep the last part of a path: the rest is the sender's own affair."""
+        """Return the last component of a path; the rest concerns the sender alone."""
         if not value:
             return None
         name = re.split(r"[/\\]", value)[-1]
@@ -268,7 +269,7 @@ class _FieldReader:
 
 
 def _not_json(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _refuse(detail: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What operators see of the sdb at ``/metrics``."""
+"""The Prometheus metrics of the sdb."""
 
 from collections.abc import Callable
 
@@ -29,8 +29,8 @@ class SdbMetrics:
             registry=self.registry,
         )
 
-    def watch_outbox(self, length: Callable[[], int]) -> None:
-        """Have `length` asked whenever the metrics are."""
+    def report_outbox_length(self, length: Callable[[], int]) -> None:
+        """Report `length()` as the length of the outbox at each scrape."""
         self._outbox.set_function(length)
 
     def _counter(self, name: str, help_: str) -> Counter:

@@ -1,4 +1,4 @@
-"""The multipart form of an import, written as it is sent: the file is read once, and hashed."""
+"""The multipart form of an import, generated as it is sent; the file is read once, and hashed."""
 
 import hashlib
 import uuid
@@ -14,30 +14,30 @@ _SHA256_LENGTH: Final = 64
 
 
 class ImportBody:
-    """The body of an import: its headers, and its bytes, the same each time they are asked.
+    """The body of an import; it can be iterated again, with the same bytes.
 
-    The file's digest is computed while it is sent, and follows it.
+    The digest of the file is computed while it is sent, in a field that follows it.
 
     Parameters
     ----------
     path : Path
         The file.
     media_type : str
-        The file's.
+        That of the file.
     fields : mapping
         The other fields.
     sha256 : str or None
-        The digest that the file must have; None declares the one that it has.
+        The expected digest; None sends the computed one.
 
     Attributes
     ----------
     started : bool
-        Whether any of it has been asked for yet.
+        Whether iterating has started.
 
     Raises
     ------
     OSError
-        If the file is not there.
+        If the file cannot be read.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ImportBody:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Its type, and its length in bytes."""
+        """The content type, and the length in bytes."""
         after = len(self._after(sha256="0" * _SHA256_LENGTH))
         return {
             "Content-Type": f"multipart/form-data; boundary={self._boundary.decode()}",
@@ -81,8 +81,8 @@ class ImportBody:
                 yield piece
         if left:
             raise ServiceError(
-                f"{self._path}: is no longer of {self._size} bytes, it changed while it was "
-                "being imported; nothing was recorded"
+                f"{self._path}: its size is no longer {self._size} bytes: it changed while it "
+                "was being imported; nothing was recorded"
             )
 
     def _after(self, sha256: str) -> bytes:

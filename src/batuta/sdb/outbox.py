@@ -1,4 +1,4 @@
-"""The outbox: announcements recorded with their products, published until NATS has them."""
+"""The transactional outbox: announcements are committed with their products, then published."""
 
 import asyncio
 import logging
@@ -18,26 +18,27 @@ from batuta.service.database import reading
 LOG: Final = logging.getLogger(__name__)
 
 BATCH: Final = 256
-MAX_AT_ONCE: Final = 64
-"""How many announcements NATS is sent before it has answered the first."""
-RETRY_S: Final = 1.0
-LOOK_AGAIN_S: Final = 5.0
-"""Another sdb on the same database may have died before it announced its own."""
+MAX_IN_FLIGHT: Final = 64
+"""Announcements published before NATS has acknowledged the first."""
+RETRY_WAIT_S: Final = 1.0
+POLL_INTERVAL_S: Final = 5.0
+"""Another sdb on the same database may have died before it published its own announcements."""
 
 Row = sa.Row[Any]
 
 
 class Announcer:
-    """Publishes the outbox on ``data.sdb``, in order, and removes what NATS has stored.
+    """Publishes the outbox on ``data.sdb``, in order, and deletes what NATS has acknowledged.
 
-    Killed between the two, it publishes again under the same event id.
+    A row is deleted only after its acknowledgement: killed between the two, the announcer
+    publishes it again under the same event id, and NATS or its consumers drop the duplicate.
 
     Parameters
     ----------
     engine : sqlalchemy.Engine
         Where the outbox is read.
     committer : Committer
-        Removes what is done; those removals share the commits of imports.
+        Deletes acknowledged rows; the deletions share the commits of imports.
     bus : Bus
         Where it publishes.
     """
@@ -49,36 +50,36 @@ class Announcer:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Have the outbox looked at now."""
+        """Read the outbox now rather than at the next poll."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Announce until cancelled."""
+        """Publish until cancelled."""
         self._bus.on_reconnected(self._reconnected)
         while True:
             self._woken.clear()
             try:
-                emptied = await self._announce_all()
+                emptied = await self._publish_all()
             except sa.exc.OperationalError as exc:
-                LOG.warning("announcements kept until the database answers: %s", exc.orig)
+                LOG.warning("announcements wait until the database answers: %s", exc.orig)
                 emptied = False
-            await self._wait(LOOK_AGAIN_S if emptied else RETRY_S)
+            await self._wait(POLL_INTERVAL_S if emptied else RETRY_WAIT_S)
 
-    async def _announce_all(self) -> bool:
-        """Publish what waits; False if NATS did not take all of it."""
+    async def _publish_all(self) -> bool:
+        """Publish all rows; return False if NATS did not acknowledge all of them."""
         while rows := await run_in_threadpool(self._oldest):
             published, error = await self._publish(rows)
             if published:
                 await self._committer.commit(partial(_remove, published))
             if error is not None:
-                LOG.warning("announcements kept until NATS has them: %s", error)
+                LOG.warning("announcements wait until NATS acknowledges them: %s", error)
                 return False
             if len(rows) < BATCH:
-                break  # whoever recorded more since has woken us
+                break  # rows inserted since then have set `_woken`
         return True
 
     def length(self) -> int:
-        """How many announcements wait."""
+        """Return the number of announcements not published yet."""
         with reading(self._engine) as connection:
             return connection.scalar(sa.select(sa.func.count()).select_from(OUTBOX)) or 0
 
@@ -97,11 +98,11 @@ class Announcer:
             return connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id).limit(BATCH)).all()
 
     async def _publish(self, rows: Sequence[Row]) -> tuple[list[int], MessagingError | None]:
-        """Publish `rows` up to a wave that failed; return the ids of those that NATS has."""
+        """Publish `rows` up to the first batch with a failure; return the acknowledged ids."""
         published: list[int] = []
-        for wave in _waves(rows):
-            errors = await asyncio.gather(*map(self._publish_one, wave))
-            published += [row.id for row, error in zip(wave, errors, strict=True) if error is None]
+        for batch in _concurrent_batches(rows):
+            errors = await asyncio.gather(*map(self._publish_one, batch))
+            published += [row.id for row, error in zip(batch, errors, strict=True) if error is None]
             failed = next((error for error in errors if error is not None), None)
             if failed is not None:
                 return published, failed
@@ -116,22 +117,23 @@ class Announcer:
         return None
 
 
-def _waves(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Cut `rows` into what is published at once: never two versions of one product.
+def _concurrent_batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Split `rows` into batches that may be in flight together.
 
-    Were the first of them refused, the second would overtake it.
+    Two versions of one product are never in one batch: if the first of them failed, the second
+    would overtake it.
     """
-    wave: list[Row] = []
+    batch: list[Row] = []
     instances: set[tuple[str, str]] = set()
     for row in rows:
         instance = (row.event["product"], row.event["obs_id"])
-        if instance in instances or len(wave) == MAX_AT_ONCE:
-            yield wave
-            wave, instances = [], set()
-        wave.append(row)
+        if instance in instances or len(batch) == MAX_IN_FLIGHT:
+            yield batch
+            batch, instances = [], set()
+        batch.append(row)
         instances.add(instance)
-    if wave:
-        yield wave
+    if batch:
+        yield batch
 
 
 def _remove(ids: Sequence[int], connection: sa.Connection) -> None:

@@ -1,4 +1,4 @@
-"""The ``Range`` header of HTTP (RFC 9110), for one range of bytes."""
+"""The HTTP ``Range`` header (RFC 9110), for a single range of bytes."""
 
 import re
 from typing import Final
@@ -13,7 +13,7 @@ class UnsatisfiableRangeError(ValueError):
 def parse_range(header: str | None, size: int) -> range | None:
     """Return the bytes ``[start, stop)`` that `header` asks of `size`; None: all of them.
 
-    What is none, or asks for several ranges, is ignored, as RFC 9110 wants it.
+    A malformed header, or one of several ranges, is ignored, as RFC 9110 allows.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the sdb says of a product: its record, and what it was made from."""
+"""The record of a product version, and its lineage."""
 
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ from batuta.messaging.events import Name
 
 
 class InputRef(BaseModel):
-    """A version of a product of the same observation, that another was made from."""
+    """A version of a product of the same observation that another product was made from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,9 +20,10 @@ class InputRef(BaseModel):
 class StoredProduct(BaseModel):
     """One version of a product, as every body of the sdb shows it.
 
-    `size` is in bytes, `sha256` in lower-case hexadecimal, `created` in UTC. `uri` is where
-    its bytes are, over REST. `processing_id`, `provider` and `inputs` say which processing
-    made it, whose, and from what; they are None, None and empty for what was imported by hand.
+    `size` is in bytes, `sha256` in lower-case hexadecimal, `created` in UTC. `uri` is the
+    REST address of its bytes. `processing_id`, `provider` and `inputs` name the processing that
+    made it, its pipeline, and what it was made from; they are None, None and empty for an import
+    by hand.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,7 +54,7 @@ class LineageNode(BaseModel):
 
 
 class Lineage(BaseModel):
-    """All that a product was made from, itself first, each version once, the nearest first."""
+    """All versions that a product was made from: itself first, then breadth first, each once."""
 
     model_config = ConfigDict(frozen=True)
 

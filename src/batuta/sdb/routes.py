@@ -9,10 +9,10 @@ from starlette.concurrency import run_in_threadpool
 from batuta.names import NAME_PATTERN
 from batuta.sdb.catalogue import Catalogue, ProductQuery
 from batuta.sdb.exports import export
-from batuta.sdb.imports import CLIENT_CLOSED_REQUEST, CutUploadError, Importer
+from batuta.sdb.imports import CLIENT_CLOSED_REQUEST, Importer, UploadAbortedError
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.records import Lineage, StoredProduct
-from batuta.sdb.store import Store
+from batuta.sdb.store import ProductStore
 from batuta.service.lists import Page
 
 MAX_LIMIT: Final = 1000
@@ -72,12 +72,12 @@ def import_router(importer: Importer) -> APIRouter:
     async def import_product(request: Request, response: Response) -> Any:
         """Import a file as the next version of a product.
 
-        With a `processing_id`, a second import of the product by the same processing answers
-        200 with what the first recorded.
+        With a `processing_id` the import is idempotent: a repeat answers 200 with the first
+        record.
         """
         try:
-            recorded = await importer.take_in(request)
-        except CutUploadError:
+            recorded = await importer.import_upload(request)
+        except UploadAbortedError:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         response.headers["Location"] = recorded.stored.uri.removesuffix("/data")
         response.status_code = HTTPStatus.CREATED if recorded.is_new else HTTPStatus.OK
@@ -87,7 +87,7 @@ def import_router(importer: Importer) -> APIRouter:
 
 
 def record_router(catalogue: Catalogue) -> APIRouter:
-    """Routes that give records."""
+    """Routes that return records."""
     router = APIRouter(tags=["products"])
 
     @router.get("/products")
@@ -117,19 +117,19 @@ def record_router(catalogue: Catalogue) -> APIRouter:
 
     @router.get(f"{_ONE}/lineage")
     def newest_lineage(product: ProductName, obs_id: ObsId) -> Lineage:
-        """Tell all that the newest version was made from."""
+        """Return all that the newest version was made from."""
         return catalogue.lineage(product, obs_id)
 
     @router.get(f"{_VERSION}/lineage")
     def lineage(product: ProductName, obs_id: ObsId, version: Version) -> Lineage:
-        """Tell all that one version was made from."""
+        """Return all that one version was made from."""
         return catalogue.lineage(product, obs_id, version)
 
     return router
 
 
-def data_router(catalogue: Catalogue, store: Store, metrics: SdbMetrics) -> APIRouter:
-    """Routes that give bytes."""
+def data_router(catalogue: Catalogue, store: ProductStore, metrics: SdbMetrics) -> APIRouter:
+    """Routes that return bytes."""
     router = APIRouter(tags=["products"])
 
     @router.get(f"{_ONE}/data", responses=_BYTES, response_class=Response)

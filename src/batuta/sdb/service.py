@@ -1,4 +1,4 @@
-"""The sdb as a service: its parts put together, opened and closed."""
+"""The sdb service: its parts, opened, wired together and closed."""
 
 import asyncio
 import errno
@@ -22,7 +22,7 @@ from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.outbox import Announcer
 from batuta.sdb.routes import data_router, import_router, record_router
 from batuta.sdb.settings import SdbSettings
-from batuta.sdb.store import Store, StoreError, open_store
+from batuta.sdb.store import ProductStore, StoreError, open_store
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
@@ -37,16 +37,16 @@ RETRY_AFTER_S: Final = 1
 
 
 class Sdb:
-    """The product database, open.
+    """The running product database.
 
     Parameters
     ----------
     settings : SdbSettings
-        What it was told.
+        Its configuration.
     url : str
         The address that it listens on.
     engine, committer, bus, store
-        What it works with; whoever made them closes them.
+        Open; the caller closes them.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Sdb:
         engine: sa.Engine,
         committer: Committer,
         bus: Bus,
-        store: Store,
+        store: ProductStore,
     ) -> None:
         self._url = settings.public_url or url
         self._bus = bus
@@ -65,7 +65,7 @@ class Sdb:
         self._catalogue = Catalogue(engine, self._url)
         self._announcer = Announcer(engine, committer, bus)
         self._reporter = ActivityReporter(bus, self.status)
-        self._metrics.watch_outbox(self._announcer.length)
+        self._metrics.report_outbox_length(self._announcer.length)
         importer = Importer(
             store=store,
             catalogue=self._catalogue,
@@ -80,13 +80,13 @@ class Sdb:
         self.app.include_router(data_router(self._catalogue, store, self._metrics))
 
     async def run(self) -> None:
-        """Announce what is imported, and tell the service's state, until cancelled."""
+        """Publish announcements and the service's status until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._announcer.run())
             group.create_task(self._reporter.run())
 
     def status(self) -> ServiceStatus:
-        """What this service says of itself; `running` counts the imports under way."""
+        """The status of this service; `running` counts the imports in progress."""
         running = self._metrics.registry.get_sample_value("batuta_sdb_receiving")
         return ServiceStatus(
             name=NAME, kind="sdb", url=self._url, version=__version__, running=int(running or 0)
@@ -118,9 +118,9 @@ async def open_sdb(settings: SdbSettings, url: str) -> AsyncIterator[Sdb]:
     Raises
     ------
     ConfigurationError
-        If the database or the store is none accepted.
+        If the database or store URL is not accepted.
     DatabaseError, MessagingError
-        If the database or NATS is not there.
+        If the database or NATS cannot be reached.
     """
     store = open_store(settings)
     with open_database(settings.database_url, MIGRATIONS) as engine:
@@ -141,6 +141,6 @@ async def _on_database_error(request: Request, exc: Exception) -> JSONResponse:
     LOG.error("%s %s: database: %s", request.method, request.url.path, reason)
     return problem_response(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        f"the database does not answer: {reason}",
+        f"database unavailable: {reason}",
         {"Retry-After": str(RETRY_AFTER_S)},
     )

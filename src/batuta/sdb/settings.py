@@ -1,4 +1,4 @@
-"""What the product database is told when it starts."""
+"""The configuration of the product database."""
 
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ def _default_store() -> str:
 
 
 class SdbSettings(ServiceSettings):
-    """Settings of the sdb; see the fields' descriptions."""
+    """Settings of the sdb; each field has its description."""
 
     port: int = Field(8001, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
     database_url: str = Field(
@@ -60,7 +60,7 @@ def store_folder(store_url: str) -> Path | None:
     Raises
     ------
     ConfigurationError
-        If it is a ``file:`` address of another machine, or of no absolute path.
+        If it is a ``file:`` URL of another machine, or its path is not absolute.
     """
     parts = urlsplit(store_url)
     if "://" not in store_url and parts.scheme != "file":

@@ -1,7 +1,7 @@
-"""Where the bytes of products are: under their SHA-256, in a folder or in a bucket.
+"""The bytes of products, addressed by their SHA-256, in a folder or in a bucket.
 
-An upload is received into a file of its own, hashed as it comes, and enters the store once it
-is whole and its digest is right. Bytes that no record names are harmless.
+An upload is received into a temporary file, hashed as it comes, and enters the store once it is
+complete and its digest is right. Bytes that no record refers to do no harm.
 """
 
 import fcntl
@@ -24,13 +24,13 @@ from batuta.sdb.settings import SdbSettings, store_folder
 
 LOG: Final = logging.getLogger(__name__)
 
-WRITE_OUT_BYTES: Final = 8 * 2**20
-"""Each time so much has come of a file, the disk is set to work on it."""
+WRITEBACK_BYTES: Final = 8 * 2**20
+"""Writeback is started each time this much more of a file was received."""
 READ_BYTES: Final = 2**20
 BUCKET_READ_BYTES: Final = 8 * 2**20
-"""A bucket answers each read after a while: larger ones are fewer."""
+"""Larger than for a folder: each request to a bucket has its latency."""
 PART_BYTES: Final = 128 * 2**20
-"""Size of the parts that a file is sent to a bucket in; it takes at most 10,000 of them."""
+"""Part size of a multipart upload to a bucket, which accepts at most 10,000 parts."""
 
 
 class StoreError(BatutaError):
@@ -38,55 +38,55 @@ class StoreError(BatutaError):
 
 
 class Upload:
-    """A file being received: written under a name of its own, and hashed as it comes.
+    """A file being received: written to a temporary file, and hashed as it comes.
 
-    Its methods wait for the disk: call them in a thread.
+    Its methods block on the disk: call them in a thread.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path, self._descriptor = _create_locked(folder)
+        self.path, self._descriptor = _create_locked_file(folder)
         self._hash = hashlib.sha256()
         self.size = 0
         self.closed = False
-        self._written_out = 0
+        self._writeback_end = 0
 
     @property
     def sha256(self) -> str:
-        """Digest of what has come so far, in hexadecimal."""
+        """Digest of what was received so far, in hexadecimal."""
         return self._hash.hexdigest()
 
     def write(self, pieces: Iterable[bytes]) -> None:
-        """Take the next `pieces` of the file."""
+        """Append the next `pieces` of the file."""
         for piece in pieces:
             self._hash.update(piece)
             self.size += len(piece)
             _write_all(self._descriptor, piece)
-        if self.size - self._written_out >= WRITE_OUT_BYTES:
-            _write_out(self._descriptor, self._written_out, self.size)
-            self._written_out = self.size
+        if self.size - self._writeback_end >= WRITEBACK_BYTES:
+            _start_writeback(self._descriptor, self._writeback_end, self.size)
+            self._writeback_end = self.size
 
     def sync(self) -> None:
-        """Return once the disk has all of it."""
+        """Flush all of it to the disk (fsync)."""
         os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Remove the file, unless the store has taken it."""
+        """Delete the temporary file, unless the store has renamed it."""
         self.closed = True
         self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
 
-class Store(Protocol):
-    """Where bytes are kept under their SHA-256."""
+class ProductStore(Protocol):
+    """Bytes addressed by their SHA-256."""
 
     def receive(self) -> Upload:
-        """Begin to receive a file."""
+        """Open a temporary file to receive an upload."""
 
-    def keep(self, upload: Upload) -> None:
-        """Take the file received, durably, under its digest."""
+    def put(self, upload: Upload) -> None:
+        """Store a received file durably under its digest."""
 
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
-        """Return the bytes ``[start, stop)`` of what has that digest, a piece at a time."""
+        """Yield the bytes ``[start, stop)`` of the object with that digest, a chunk at a time."""
 
 
 class FolderStore:
@@ -95,72 +95,72 @@ class FolderStore:
     Parameters
     ----------
     folder : Path
-        It is created where it is missing, for this user alone.
+        Created if missing, accessible to this user alone.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._incoming = folder / "incoming"
-        _make_folder(self._incoming)
+        _create_folder(self._incoming)
         remove_abandoned(self._incoming)
-        _make_digest_folders(folder / "sha256")
+        _create_digest_folders(folder / "sha256")
         self._objects = LocalStore(folder)
 
     def receive(self) -> Upload:
-        """Begin to receive a file."""
+        """Open a temporary file to receive an upload."""
         return Upload(self._incoming)
 
-    def keep(self, upload: Upload) -> None:
-        """Take the file received: on the disk, and its name too, before this returns."""
+    def put(self, upload: Upload) -> None:
+        """Store a received file; its bytes and its name are on the disk before this returns."""
         upload.sync()
         target = self._folder / object_path(upload.sha256)
-        # Over the same bytes, if they are there: whoever reads them reads on.
+        # May replace an object of the same digest, so of the same bytes: readers keep the old one.
         upload.path.replace(target)
         _sync_folder(target.parent)
 
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
-        """Return the bytes ``[start, stop)`` of what has that digest, a piece at a time."""
+        """Yield the bytes ``[start, stop)`` of the object with that digest, a chunk at a time."""
         return _read(self._objects, sha256, range(start, stop, READ_BYTES), stop)
 
 
 class BucketStore:
-    """A bucket: S3 and what speaks like it, Google's, Azure's.
+    """A bucket: S3 and compatible stores, Google Cloud Storage, Azure.
 
-    A file is received in a folder of this machine and sent once its digest is known to be
-    right, so that the bucket never holds an object under a wrong name.
+    A file is received in a folder of this machine and uploaded once its digest is verified, so
+    that the bucket never holds an object under a wrong name.
 
     Parameters
     ----------
     url : str
         ``s3://bucket/prefix``; credentials and region come from the environment, as
-        each provider's own tools take them.
+        for the provider's own tools.
     scratch : Path
         The folder that files are received in.
     """
 
     def __init__(self, url: str, scratch: Path) -> None:
         self._scratch = scratch
-        _make_folder(scratch)
+        _create_folder(scratch)
         remove_abandoned(scratch)
         self._objects: ObjectStore = _open_bucket(url)
 
     def receive(self) -> Upload:
-        """Begin to receive a file."""
+        """Open a temporary file to receive an upload."""
         return Upload(self._scratch)
 
-    def keep(self, upload: Upload) -> None:
-        """Send the file received, and return once the bucket has it."""
-        with _storing(upload.sha256):
+    def put(self, upload: Upload) -> None:
+        """Upload a received file, and return once the bucket has stored it."""
+        with _store_errors(upload.sha256):
             obstore.put(
                 self._objects, object_path(upload.sha256), upload.path, chunk_size=PART_BYTES
             )
 
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
-        """Return the bytes ``[start, stop)`` of what has that digest, a piece at a time."""
+        """Yield the bytes ``[start, stop)`` of the object with that digest, a chunk at a time."""
         return _read(self._objects, sha256, range(start, stop, BUCKET_READ_BYTES), stop)
 
 
-def open_store(settings: SdbSettings) -> Store:
+def open_store(settings: SdbSettings) -> ProductStore:
     """Open the store that `settings` name.
 
     Raises
@@ -178,32 +178,32 @@ def open_store(settings: SdbSettings) -> Store:
 
 
 def object_path(sha256: str) -> str:
-    """Name of an object in the store."""
+    """Return the name of an object in the store."""
     return f"sha256/{sha256[:2]}/{sha256[2:]}"
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the uploads in `folder` that no process is receiving any more."""
+    """Delete the temporary files in `folder` whose receiving process has died."""
     for path in folder.glob("*.part"):
-        with _opened(path) as descriptor:
-            if descriptor is not None and _locked(descriptor):
+        with _open_if_present(path) as descriptor:
+            if descriptor is not None and _try_lock(descriptor):
                 path.unlink(missing_ok=True)
-                LOG.info("%s: removed; whoever was receiving it has died", path)
+                LOG.info("%s: deleted an upload whose receiving process has died", path)
 
 
-def _create_locked(folder: Path) -> tuple[Path, int]:
+def _create_locked_file(folder: Path) -> tuple[Path, int]:
     while True:
         path = folder / f"{uuid.uuid4().hex}.part"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # A process that started just then may have found it unlocked and removed it.
+        # Between open and flock, another process may have found it unlocked and unlinked it.
         if os.fstat(descriptor).st_nlink:
             return path, descriptor
         os.close(descriptor)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int | None]:
+def _open_if_present(path: Path) -> Iterator[int | None]:
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
@@ -215,7 +215,7 @@ def _opened(path: Path) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -229,25 +229,25 @@ def _write_all(descriptor: int, piece: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _write_out(descriptor: int, start: int, stop: int) -> None:
-    """Have the disk write those bytes while the rest comes: the sync at the end is shorter."""
+def _start_writeback(descriptor: int, start: int, stop: int) -> None:
+    """Start writing those bytes to the disk now, so that the fsync at the end is short."""
     if sys.platform == "linux":
-        # It starts the writing and does not wait; bytes not written yet stay in memory.
+        # On Linux this starts writeback without waiting; dirty pages stay in the page cache.
         os.posix_fadvise(descriptor, start, stop - start, os.POSIX_FADV_DONTNEED)
 
 
-def _make_folder(folder: Path) -> None:
-    """Create `folder` and what is above it, and return once the disk has their names."""
+def _create_folder(folder: Path) -> None:
+    """Create `folder` and its parents, and return once their names are on the disk."""
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
+    _create_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
     _sync_folder(folder.parent)
 
 
-def _make_digest_folders(folder: Path) -> None:
-    """Create all of them once, rather than one and its sync at each import."""
-    _make_folder(folder)
+def _create_digest_folders(folder: Path) -> None:
+    """Create all 256 at once, rather than one, and its fsync, at each import."""
+    _create_folder(folder)
     for number in range(256):
         (folder / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
     _sync_folder(folder)
@@ -272,7 +272,7 @@ async def _read(
     objects: ObjectStore, sha256: str, starts: range, stop: int
 ) -> AsyncIterator[memoryview]:
     for start in starts:
-        with _storing(sha256):
+        with _store_errors(sha256):
             piece = await obstore.get_range_async(
                 objects, object_path(sha256), start=start, end=min(start + starts.step, stop)
             )
@@ -280,7 +280,7 @@ async def _read(
 
 
 @contextmanager
-def _storing(sha256: str) -> Iterator[None]:
+def _store_errors(sha256: str) -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError, ValueError) as exc:

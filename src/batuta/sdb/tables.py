@@ -8,21 +8,21 @@ import sqlalchemy as sa
 METADATA: Final = sa.MetaData()
 
 BIG_ID: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-"""SQLite numbers rows by itself only where the column is INTEGER."""
+"""SQLite assigns row ids only to a primary key of type INTEGER."""
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
-    """An instant; SQLite keeps no time zone, so that it is given back here."""
+    """An instant in UTC; SQLite stores no time zone, so it is restored here."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, _dialect: sa.Dialect) -> datetime | None:
-        """Send UTC."""
+        """Convert to UTC."""
         return value.astimezone(UTC) if value is not None else None
 
     def process_result_value(self, value: Any, _dialect: sa.Dialect) -> datetime | None:
-        """Return UTC, and say so."""
+        """Return an aware datetime in UTC."""
         if not isinstance(value, datetime):
             return None
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)

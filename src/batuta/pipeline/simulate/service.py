@@ -46,7 +46,7 @@ async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[P
         shutil.rmtree(files, ignore_errors=True)  # those of a service that was killed
         files.mkdir()
         # Waiting for an sdb that is away must not hold a thread: `_archive` waits.
-        sdb = SdbClient(settings.sdb_url, token=settings.token_text, patience_s=0)
+        sdb = SdbClient(settings.sdb_url, token=settings.token_text, retry_for_s=0)
         stack.enter_context(sdb)
         runner = SimulatedRunner(settings, sdb, files)
         stack.callback(runner.close)

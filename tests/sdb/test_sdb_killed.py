@@ -68,7 +68,7 @@ class _Sender(threading.Thread):
 
     def run(self) -> None:
         try:
-            with SdbClient(self._url, patience_s=60) as client:
+            with SdbClient(self._url, retry_for_s=60) as client:
                 for number in range(IMPORTS // SENDERS):
                     self.stored.append(self._import(client, f"p{self._number}-{number}"))
         except BatutaError as exc:
