@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.live_state import Scene
+from batuta.cli.live_screen import Screen
+from batuta.cli.live_state import LiveState
 from batuta.cli.live_view import listening
-from batuta.cli.screen import Screen
 from batuta.graph import Graph
 from batuta.messaging import NatsConfig, connect
 from batuta.service.client import ServiceError
@@ -35,7 +35,7 @@ FORM: Final = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags
 async def main(nats_url: str, conductor_url: str) -> None:
     """Wait for the demonstration, then for the moment, and draw it."""
     with ConductorClient(conductor_url) as conductor:
-        scene = Scene(Graph.parse(await first_answer(conductor)))
+        scene = LiveState(Graph.parse(await first_answer(conductor)))
         async with connect(NatsConfig(url=nats_url), "live") as bus, listening(bus, scene):
             for observation in conductor.observations():
                 scene.learn(conductor.observation(observation["obs_id"]))
@@ -51,7 +51,7 @@ async def first_answer(conductor: ConductorClient) -> dict[str, Any]:
             await asyncio.sleep(POLL_S)
 
 
-async def draw(scene: Scene) -> None:
+async def draw(scene: LiveState) -> None:
     """Draw `scene` as it is when the moment has come."""
     while not moment(scene):  # noqa: ASYNC110  the scene has no event to wait for
         await asyncio.sleep(POLL_S)
@@ -60,7 +60,7 @@ async def draw(scene: Scene) -> None:
     console.save_svg(str(TARGET), title="batuta demo", theme=MONOKAI, code_format=FORM)
 
 
-def moment(scene: Scene) -> bool:
+def moment(scene: LiveState) -> bool:
     """Whether DISPARITY, killed once, has half of its tiles."""
     return scene.retries > 0 and any(
         one.processing.product == "DISPARITY"

@@ -1,4 +1,4 @@
-"""Whole orchestras in processes of their own: played, killed, ended."""
+"""Whole orchestras in their own processes: started, killed, stopped."""
 
 import asyncio
 import json
@@ -35,11 +35,11 @@ GRAPH = {
         },
     },
 }
-Play = Callable[[dict[str, Any]], OrchestraProcess]
+StartOrchestra = Callable[[dict[str, Any]], OrchestraProcess]
 
 
 @pytest.fixture
-def play(tmp_path: Path) -> Iterator[Play]:
+def start_orchestra(tmp_path: Path) -> Iterator[StartOrchestra]:
     """Starts orchestras, and ends them after the test."""
     (tmp_path / "graph.json").write_text(json.dumps(GRAPH))
     started: list[OrchestraProcess] = []
@@ -66,8 +66,8 @@ def announce_all(nats_url: str, observations: list[str]) -> None:
         client = await nats.connect(nats_url)
         for obs_id in observations:
             for product in GRAPH["inputs"]:
-                news = {"product": product, "obs_id": obs_id}
-                await client.publish("data.vhf", json.dumps(news).encode())
+                event = {"product": product, "obs_id": obs_id}
+                await client.publish("data.vhf", json.dumps(event).encode())
         await client.drain()
 
     asyncio.run(send())
@@ -80,9 +80,9 @@ def archived(sdb_url: str) -> Counter[tuple[str, str]]:
 
 
 def test_200_observations_at_once_and_every_service_killed_give_each_product_once(
-    play: Play,
+    start_orchestra: StartOrchestra,
 ) -> None:
-    orchestra = play(simulated())
+    orchestra = start_orchestra(simulated())
     addresses = orchestra.addresses()
     observations = [f"sb{number:08}" for number in range(200)]
     expected = Counter((name, obs_id) for name in GRAPH["products"] for obs_id in observations)
@@ -120,8 +120,8 @@ def ports(addresses: dict[str, str]) -> set[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_told_to_end_it_leaves_no_process(play: Play, number: int) -> None:
-    orchestra = play(simulated())
+def test_terminated_it_leaves_no_process(start_orchestra: StartOrchestra, number: int) -> None:
+    orchestra = start_orchestra(simulated())
     addresses = orchestra.addresses()
     family = orchestra.family()
     assert len(family) >= 4
@@ -130,8 +130,8 @@ def test_told_to_end_it_leaves_no_process(play: Play, number: int) -> None:
     assert not any(answers(port) for port in ports(addresses))
 
 
-def test_killed_it_leaves_no_process_either(play: Play) -> None:
-    orchestra = play(simulated())
+def test_killed_it_leaves_no_process_either(start_orchestra: StartOrchestra) -> None:
+    orchestra = start_orchestra(simulated())
     orchestra.addresses()
     family = orchestra.family()
     orchestra.end(signal.SIGKILL)
@@ -139,22 +139,22 @@ def test_killed_it_leaves_no_process_either(play: Play) -> None:
     assert alive == []
 
 
-def test_what_was_made_is_there_when_it_plays_again(play: Play) -> None:
-    first = play(simulated())
+def test_products_are_still_there_after_a_restart(start_orchestra: StartOrchestra) -> None:
+    first = start_orchestra(simulated())
     addresses = first.addresses()
     announce_all(addresses["nats"], ["sb1"])
     eventually_sync(lambda: made(addresses["sdb"]) == len(GRAPH["products"]), 60)
     first.end(signal.SIGKILL)
     psutil.wait_procs(first.family() if first.process.poll() is None else [], timeout=30)
-    second = play(simulated())
+    second = start_orchestra(simulated())
     addresses = second.addresses()
     announce_all(addresses["nats"], ["sb1", "sb2"])
     eventually_sync(lambda: made(addresses["sdb"]) == 2 * len(GRAPH["products"]), 60)
     assert set(archived(addresses["sdb"]).values()) == {1}
 
 
-def test_every_mistake_of_a_configuration_is_named_before_anything_starts(play: Play) -> None:
-    orchestra = play(
+def test_every_mistake_of_a_configuration_is_named_before_anything_starts(start_orchestra: StartOrchestra) -> None:
+    orchestra = start_orchestra(
         {
             "conductor": {"graph": "nowhere.json", "retry_wait_s": -1},
             "sdb": {"prot": 8001},
@@ -169,25 +169,25 @@ def test_every_mistake_of_a_configuration_is_named_before_anything_starts(play: 
     assert "Traceback" not in orchestra.output
 
 
-def test_a_port_in_use_is_named(play: Play) -> None:
-    first = play(simulated())
+def test_a_port_in_use_is_named(start_orchestra: StartOrchestra) -> None:
+    first = start_orchestra(simulated())
     port = int(first.addresses()["sdb"].rpartition(":")[2])
     other = {**simulated(), "data_dir": "other", "sdb": {"port": port}}
-    second = play(other)
+    second = start_orchestra(other)
     assert second.wait() == 2
     assert f"sdb: --port {port} on 127.0.0.1: Address already in use" in second.output
     assert "Traceback" not in second.output
 
 
-def test_two_orchestras_do_not_share_a_folder(play: Play) -> None:
-    play(simulated()).addresses()
-    second = play(simulated())
+def test_two_orchestras_do_not_share_a_folder(start_orchestra: StartOrchestra) -> None:
+    start_orchestra(simulated()).addresses()
+    second = start_orchestra(simulated())
     assert second.wait() == 2
-    assert "another orchestra is playing with it" in second.output
+    assert "another orchestra is running in it" in second.output
 
 
-def test_nats_whose_guard_is_killed_is_started_again_and_not_left_behind(play: Play) -> None:
-    orchestra = play(simulated())
+def test_nats_whose_guard_is_killed_is_started_again_and_not_left_behind(start_orchestra: StartOrchestra) -> None:
+    orchestra = start_orchestra(simulated())
     addresses = orchestra.addresses()
     (first,) = nats_servers(orchestra)
     guard = first.parent()
@@ -212,7 +212,7 @@ def test_ctrl_c_need_not_wait_for_the_sdb_that_a_conductor_waits_for(
     (tmp_path / "graph.json").write_text(json.dumps(GRAPH))
     options = ["--port", "0", "--nats-url", shared_nats.url, "--sdb-url", "http://127.0.0.1:1"]
     conductor = CommandProcess(["conductor", "--graph", "graph.json", *options], tmp_path)
-    eventually_sync(lambda: "tried again up to 60 s" in conductor.output, 30)
+    eventually_sync(lambda: "retried for up to 60 s" in conductor.output, 30)
     conductor.process.send_signal(signal.SIGINT)
     # Far less than it would have gone on waiting.
     assert conductor.wait(timeout_s=15) == 0

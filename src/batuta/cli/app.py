@@ -1,4 +1,4 @@
-"""The tree of commands, and how a failure becomes a line and an exit code.
+"""The command tree, and the translation of failures to messages and exit codes.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
 """
@@ -15,7 +15,7 @@ from batuta.errors import BatutaError, ConfigurationError
 
 DONE: Final = 0
 FAILED: Final = 1
-WRONG_USE: Final = 2
+USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
 
 app = typer.Typer(
@@ -44,7 +44,7 @@ def _version(
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command, and return its exit code."""
     try:
         app(args=arguments)
     except SystemExit as exc:
@@ -52,24 +52,24 @@ def run(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except (BatutaError, OSError, BaseExceptionGroup) as exc:
-        return _tell(exc)
+        return _report(exc)
     return DONE
 
 
-def _tell(exc: BaseException) -> int:
-    errors = [_as_ours(error) for error in _leaves(exc)]
+def _report(exc: BaseException) -> int:
+    errors = [_translate_os_error(error) for error in _leaves(exc)]
     if not all(isinstance(error, BatutaError) for error in errors):
-        # Not one of ours: a defect. Its traceback is what a developer needs.
+        # Not an error of ours, but a defect: a developer needs its traceback.
         raise exc
     for error in errors:
         for line in str(error).splitlines():
             print(f"batuta: {line}", file=sys.stderr)  # noqa: T201  the command's own message
     wrong_use = all(isinstance(error, ConfigurationError) for error in errors)
-    return WRONG_USE if wrong_use else FAILED
+    return USAGE_ERROR if wrong_use else FAILED
 
 
-def _as_ours(error: BaseException) -> BaseException:
-    """A file that cannot be read or written is the user's to know, in one line."""
+def _translate_os_error(error: BaseException) -> BaseException:
+    """Turn the error of a file that cannot be read or written into one line."""
     if isinstance(error, OSError) and error.filename is not None:
         return BatutaError(f"{error.filename}: {error.strerror}")
     return error

@@ -1,4 +1,4 @@
-"""The conductor's REST interface, as commands call it."""
+"""The client of the conductor's REST interface."""
 
 from collections.abc import Iterator
 from types import TracebackType
@@ -11,16 +11,16 @@ from batuta.service.client import TIMEOUT, ServiceError, answering, checked, hea
 
 
 class ConductorClient:
-    """A connection to a conductor; close it, or use it in a ``with``.
+    """A connection to a conductor, to be used in a ``with`` block.
 
-    Every method raises `ServiceError` where the conductor cannot be reached, or refuses.
+    Every method raises `ServiceError` if the conductor cannot be reached, or refuses.
 
     Parameters
     ----------
     url : str
-        Where it is.
+        Its URL.
     token : str, optional
-        By default that of ``BATUTA_TOKEN``.
+        The bearer token; ``BATUTA_TOKEN`` by default.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
@@ -41,39 +41,39 @@ class ConductorClient:
         self._client.close()
 
     def make(self, product: str, obs_id: str) -> dict[str, Any]:
-        """Ask for a product; returns the processing."""
+        """Request a product, and return its processing."""
         return self._call("POST", "/processings", json={"product": product, "obs_id": obs_id})
 
     def retry(self, processing_id: str) -> dict[str, Any]:
-        """Try a failed or cancelled processing again; returns it."""
+        """Retry a failed or cancelled processing, and return it."""
         return self._call("POST", f"/processings/{quote(processing_id, safe='')}/retry")
 
     def observations(self) -> Iterator[dict[str, Any]]:
-        """All observations, in brief."""
+        """Yield a summary of each observation."""
         return self._pages("/observations")
 
     def observation(self, obs_id: str) -> dict[str, Any]:
-        """One observation, with its products."""
+        """Return one observation, with its products."""
         return self._call("GET", f"/observations/{quote(obs_id, safe='')}")
 
     def processings(self, **filters: str) -> Iterator[dict[str, Any]]:
-        """Processings, the newest first."""
+        """Yield processings, the newest first."""
         return self._pages("/processings", **filters)
 
     def services(self) -> list[dict[str, Any]]:
-        """The services heard lately."""
+        """Return the services that reported recently."""
         return cast("list[dict[str, Any]]", self._call("GET", "/services")["items"])
 
     def health(self) -> dict[str, Any]:
-        """Its health, and that of what it needs."""
+        """Return its health, and that of its dependencies."""
         return self._call("GET", "/health")
 
     def graph(self) -> dict[str, Any]:
-        """The product graph."""
+        """Return the product graph."""
         return self._call("GET", "/graph")
 
     def why(self, product: str, obs_id: str) -> dict[str, Any]:
-        """Why a product was, or was not, made."""
+        """Return why a product was, or was not, made."""
         return self._call("GET", f"/why/{quote(product, safe='')}/{quote(obs_id, safe='')}")
 
     def _pages(self, path: str, **filters: str) -> Iterator[dict[str, Any]]:
@@ -92,4 +92,4 @@ class ConductorClient:
         try:
             return cast("dict[str, Any]", checked("conductor", response).json())
         except ValueError as exc:
-            raise ServiceError(f"conductor: what {self._url}{path} answered is not JSON") from exc
+            raise ServiceError(f"conductor: the answer of {self._url}{path} is not JSON") from exc

@@ -1,4 +1,4 @@
-"""`batuta demo`: the whole orchestra plays real observations, and shows what it made."""
+"""`batuta demo`: a whole orchestra processes real observations."""
 
 import asyncio
 import sys
@@ -29,33 +29,33 @@ def demo(
             "--limit",
             "--limit-s",
             min=1,
-            help="Give up after so many seconds, naming what is missing.",
+            help="Give up after this many seconds, and list what is missing.",
         ),
     ] = LIMIT_S,
     *,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the services running, until Ctrl-C.")
+        bool, typer.Option("--keep", help="Keep the services running until Ctrl-C.")
     ] = False,
     chaos: Annotated[
         bool,
-        typer.Option(help="Kill one processing half-way, to show that it is made all the same."),
+        typer.Option(help="Kill one processing half-way, to show that its product is made anyway."),
     ] = True,
 ) -> None:
-    """Play real observations, from their arrival to the archived products."""
-    from batuta.cli.demo_run import Performance, Wishes  # noqa: PLC0415  loads much
+    """Process real observations, from their arrival to the archived products."""
+    from batuta.cli.demo_run import DemoOptions, DemoRun  # noqa: PLC0415  loads much
 
     examples = examples_folder()
     sys.path.insert(0, str(examples.parent))
-    wishes = Wishes(
+    options = DemoOptions(
         examples=examples, output=output.absolute(), limit_s=limit_s, keep=keep, chaos=chaos
     )
     with tempfile.TemporaryDirectory(prefix="batuta-demo-") as folder:
-        code = asyncio.run(until_stopped(Performance(wishes, Path(folder)).play()))
+        code = asyncio.run(until_stopped(DemoRun(options, Path(folder)).run()))
     raise typer.Exit(code)
 
 
 def examples_folder() -> Path:
-    """Where the demonstration's pipelines are: in a checkout, or inside the installed package."""
+    """Return the folder of the examples: that of a checkout, or of the installed package."""
     package = Path(__file__).resolve().parents[1]
     checkout = package.parents[1] / "examples"
     return checkout if (checkout / "demo").is_dir() else package / "_bundled" / "examples"

@@ -1,4 +1,4 @@
-"""What the demonstration has made: a table, pictures, and how good the disparity is."""
+"""The report of the demonstration: a table, pictures, and the error of the disparity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ ERROR_PRODUCT: Final = "DISPARITY_ERROR"
 
 
 @dataclass(frozen=True)
-class Made:
-    """A product made, the time that its processing took, in seconds, and its file."""
+class MadeProduct:
+    """A product made, the duration of its processing in seconds, and its file."""
 
     stored: StoredProduct
     duration_s: float | None
     file: Path
 
 
-def print_report(made: Sequence[Made], output: Path, retries: int) -> None:
-    """Print the table of what was made, and write its pictures into the folder `output`."""
+def print_report(made: Sequence[MadeProduct], output: Path, retries: int) -> None:
+    """Print the table of products, and write their pictures into the folder `output`."""
     console.print()
     print_table(
         f"{len(made)} products made, {retries} retries",
@@ -35,7 +35,7 @@ def print_report(made: Sequence[Made], output: Path, retries: int) -> None:
             console.print(_error_line(one.stored.obs_id, one.stored.metadata), highlight=False)
 
 
-def draw_all(made: Sequence[Made], output: Path) -> list[Path]:
+def draw_all(made: Sequence[MadeProduct], output: Path) -> list[Path]:
     """Draw a quicklook of each product into the folder `output`."""
     from examples.demo.quicklook import draw  # noqa: PLC0415  found at run time
 
@@ -48,11 +48,11 @@ def draw_all(made: Sequence[Made], output: Path) -> list[Path]:
     return pictures
 
 
-def _row(one: Made) -> list[Any]:
+def _row(one: MadeProduct) -> list[Any]:
     stored = one.stored
     duration = "" if one.duration_s is None else seconds_text(one.duration_s)
     size = size_text(stored.size)
-    # Five providers all named ..._pipeline: the column says so, and 80 columns suffice.
+    # All five providers are named ..._pipeline; without it the table fits in 80 columns.
     provider = (stored.provider or "").removesuffix("_pipeline")
     return [stored.obs_id, stored.product, stored.version, provider, duration, size]
 

@@ -1,4 +1,4 @@
-"""One performance of the demonstration: services started, data imported, products awaited."""
+"""One run of the demonstration: start services, import data, wait for products."""
 
 import asyncio
 import contextlib
@@ -14,11 +14,11 @@ import psutil
 from rich.markup import escape
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.demo_report import Made, print_report
+from batuta.cli.demo_report import MadeProduct, print_report
 from batuta.cli.deployment_plan import OrchestraConfig
-from batuta.cli.live_state import AVAILABLE, Scene
-from batuta.cli.live_view import listening, showing
-from batuta.cli.orchestra import Orchestra, playing
+from batuta.cli.live_state import AVAILABLE, LiveState
+from batuta.cli.live_view import displayed, updated_by_events
+from batuta.cli.orchestra import Orchestra, running_orchestra
 from batuta.cli.output import console, seconds_text
 from batuta.cli.up import print_addresses
 from batuta.errors import ConfigurationError
@@ -27,17 +27,17 @@ from batuta.messaging import NatsConfig, ProcessingState, connect
 from batuta.sdb import SdbClient
 
 POLL_S: Final = 0.3
-NEEDED: Final = ("stingray", "skimage", "cv2", "matplotlib")
+REQUIRED_MODULES: Final = ("stingray", "skimage", "cv2", "matplotlib")
 PIPELINES: Final = ("timing", "qpo", "spectral", "stereo", "report")
-VICTIM: Final = "DISPARITY"
-"""The product whose processing is killed once, half-way."""
-_LOST: Final = frozenset({"failed", "cancelled"})
-_ENDED: Final = _LOST | {AVAILABLE, "missing"}
+KILLED_PRODUCT: Final = "DISPARITY"
+"""The product whose processing is killed once, half-way through."""
+_UNSUCCESSFUL: Final = frozenset({"failed", "cancelled"})
+_ENDED: Final = _UNSUCCESSFUL | {AVAILABLE, "missing"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What the user asked for: see the options of `batuta demo`."""
+class DemoOptions:
+    """The options of `batuta demo`."""
 
     examples: Path
     output: Path
@@ -46,55 +46,63 @@ class Wishes:
     chaos: bool
 
 
-class Performance:
-    """Plays the demonstration once.
+class DemoRun:
+    """Runs the demonstration once.
 
     Parameters
     ----------
-    wishes : Wishes
-        What the user asked for.
+    options : DemoOptions
+        The options of the command.
     folder : Path
-        Temporary: everything that the services keep is in it.
+        A temporary folder that holds all data of the services.
     """
 
-    def __init__(self, wishes: Wishes, folder: Path) -> None:
-        self._wishes = wishes
+    def __init__(self, options: DemoOptions, folder: Path) -> None:
+        self._options = options
         self._folder = folder
-        self._graph = read_graph(wishes.examples / "demo" / "graph.json")
-        self._scene = Scene(self._graph)
+        self._graph = read_graph(options.examples / "demo" / "graph.json")
+        self._live_state = LiveState(self._graph)
 
-    async def play(self) -> int:
-        """Play it; returns the exit code, 1 where a product is missing."""
+    async def run(self) -> int:
+        """Run it, and return the exit code: 1 if a product is missing."""
         began = time.monotonic()
-        observations = await asyncio.to_thread(_observations, self._folder / "inputs")
+        observations = await asyncio.to_thread(_demo_observations, self._folder / "inputs")
         inputs = {one.obs_id: tuple(one.files) for one in observations}
         async with contextlib.AsyncExitStack() as services:
-            async with showing(self._scene, "Batuta plays: products per observation", console):
-                self._scene.say("NATS, the sdb, five pipelines and the conductor start")
+            async with displayed(
+                self._live_state, "Batuta plays: products per observation", console
+            ):
+                self._live_state.log("starting NATS, the sdb, five pipelines and the conductor")
                 orchestra = await services.enter_async_context(self._services())
-                self._scene.say(
-                    f"beside it, try: batuta watch --conductor-url {orchestra.conductor_url} "
-                    f"--nats-url {orchestra.nats_url}"
+                self._live_state.log(
+                    f"in another terminal, try: batuta watch"
+                    f" --conductor-url {orchestra.conductor_url} --nats-url {orchestra.nats_url}"
                 )
-                complete = await self._perform(orchestra, observations, began)
+                complete = await self._process_observations(orchestra, observations, began)
             made = await asyncio.to_thread(self._collect, orchestra, list(inputs))
-            await asyncio.to_thread(print_report, made, self._wishes.output, self._scene.retries)
-            console.print(f"Played in {seconds_text(time.monotonic() - began)}.")
+            await asyncio.to_thread(
+                print_report, made, self._options.output, self._live_state.retries
+            )
+            console.print(f"Done in {seconds_text(time.monotonic() - began)}.")
             missing = await asyncio.to_thread(self._missing, orchestra, inputs)
             for line in missing:
                 console.print(f"[bold red]missing[/] {escape(line)}", highlight=False)
-            if self._wishes.keep:
-                await self._stay(orchestra)
+            if self._options.keep:
+                await self._keep_running(orchestra)
         return 0 if complete and not missing else 1
 
     def _services(self) -> contextlib.AbstractAsyncContextManager[Orchestra]:
-        return playing(self._config(), self._wishes.examples.parent, self._scene.say)
+        return running_orchestra(
+            self._config(), self._options.examples.parent, self._live_state.log
+        )
 
-    async def _perform(self, orchestra: Orchestra, observations: list[Any], began: float) -> bool:
-        """Import everything and follow it to its end; False where time is up before."""
+    async def _process_observations(
+        self, orchestra: Orchestra, observations: list[Any], began: float
+    ) -> bool:
+        """Import everything and follow it to its end; return False if time runs out first."""
         async with (
             connect(NatsConfig(url=orchestra.nats_url), "demo") as bus,
-            listening(bus, self._scene),
+            updated_by_events(bus, self._live_state),
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._import_all(orchestra, observations))
@@ -112,53 +120,60 @@ class Performance:
         )
 
     async def _import_all(self, orchestra: Orchestra, observations: Iterable[Any]) -> None:
-        def bring(observation: Any) -> None:
+        def import_files(observation: Any) -> None:
             with SdbClient(orchestra.sdb_url) as sdb:
                 for product, file in observation.files.items():
                     sdb.import_file(file, product, observation.obs_id)
 
         for observation in observations:
-            self._scene.say(f"{observation.obs_id}: {observation.title} arrives")
-            await asyncio.to_thread(bring, observation)
+            self._live_state.log(f"{observation.obs_id}: {observation.title} arrives")
+            await asyncio.to_thread(import_files, observation)
 
     async def _finished(
         self, orchestra: Orchestra, inputs: Mapping[str, tuple[str, ...]], began: float
     ) -> bool:
-        """Wait until all that can be made is, or nothing more will be; False where time is up."""
+        """Wait until nothing more will be made; return False if time runs out first."""
         expected = {obs_id: self._graph.reachable(names) for obs_id, names in inputs.items()}
         with ConductorClient(orchestra.conductor_url) as conductor:
-            while time.monotonic() - began < self._wishes.limit_s:
+            while time.monotonic() - began < self._options.limit_s:
                 views = await asyncio.to_thread(_states, conductor, expected)
-                if all(_over(expected[obs_id], views[obs_id], self._graph) for obs_id in expected):
+                if all(
+                    _is_settled(expected[obs_id], views[obs_id], self._graph) for obs_id in expected
+                ):
                     return True
                 await self._pause(orchestra)
         return False
 
     async def _pause(self, orchestra: Orchestra) -> None:
-        """Wait a little; a service that cannot be kept running ends the performance."""
-        broken = orchestra.supervisor.broken
-        done, _ = await asyncio.wait([broken], timeout=POLL_S)
+        """Wait for the next poll; raise if a service cannot be kept running."""
+        failed = orchestra.supervisor.failed
+        done, _ = await asyncio.wait([failed], timeout=POLL_S)
         if done:
-            broken.result()
+            failed.result()
 
     async def _kill_one(self, orchestra: Orchestra) -> None:
-        """Kill the victim's process when half of its tiles are done, as a system might."""
-        if not self._wishes.chaos:
+        """Kill the process of one processing once half of its tiles are done."""
+        if not self._options.chaos:
             return
         while True:
             await asyncio.sleep(0.02)
-            for running in list(self._scene.running.values()):
+            for running in list(self._live_state.running.values()):
                 processing = running.processing
                 half = 0 < processing.progress.total <= 2 * processing.progress.done
                 alive = processing.state is ProcessingState.RUNNING
-                if processing.product == VICTIM and alive and half and self._kill(orchestra):
-                    self._scene.say(
-                        f"{processing.obs_id}: the process of {VICTIM} is killed", "failed"
+                if (
+                    processing.product == KILLED_PRODUCT
+                    and alive
+                    and half
+                    and self._kill(orchestra)
+                ):
+                    self._live_state.log(
+                        f"{processing.obs_id}: the process of {KILLED_PRODUCT} is killed", "failed"
                     )
                     return
 
     def _kill(self, orchestra: Orchestra) -> bool:
-        """Kill the process of the stereo pipeline's processing; False where it has just ended."""
+        """Kill the process of the stereo processing; return False if it has just ended."""
         service = orchestra.supervisor.process_id("examples-demo-stereo-pipeline")
         worker = None if service is None else _worker_of(psutil.Process(service))
         if worker is None:
@@ -168,9 +183,9 @@ class Performance:
             return True
         return False
 
-    def _collect(self, orchestra: Orchestra, observations: list[str]) -> list[Made]:
-        """Export the newest version of each product made, with the time that it took."""
-        made: list[Made] = []
+    def _collect(self, orchestra: Orchestra, observations: list[str]) -> list[MadeProduct]:
+        """Export the newest version of each product made, with the duration of its processing."""
+        made: list[MadeProduct] = []
         with (
             SdbClient(orchestra.sdb_url) as sdb,
             ConductorClient(orchestra.conductor_url) as conductor,
@@ -185,11 +200,11 @@ class Performance:
                         file = self._folder / "exports" / f"{stored.obs_id}-{stored.product}"
                         file.parent.mkdir(exist_ok=True)
                         sdb.export(stored.product, obs_id, version=stored.version, to=file)
-                        made.append(Made(stored, times.get((stored.product, obs_id)), file))
+                        made.append(MadeProduct(stored, times.get((stored.product, obs_id)), file))
         return made
 
     def _missing(self, orchestra: Orchestra, inputs: Mapping[str, tuple[str, ...]]) -> list[str]:
-        """A line for each product that could be made and is not there: its name, and why."""
+        """Return a line for each product that could be made and is missing, with the reason."""
         with ConductorClient(orchestra.conductor_url) as conductor:
             states = _states(conductor, inputs)
             return [
@@ -199,28 +214,28 @@ class Performance:
                 if states[obs_id].get(product) != AVAILABLE
             ]
 
-    async def _stay(self, orchestra: Orchestra) -> None:
-        console.print("The services go on running; Ctrl-C ends them:")
+    async def _keep_running(self, orchestra: Orchestra) -> None:
+        console.print("The services keep running; press Ctrl-C to stop them:")
         print_addresses(orchestra)
         console.print(
             f"Try: batuta status --conductor-url {orchestra.conductor_url}", highlight=False
         )
-        await orchestra.supervisor.broken
+        await orchestra.supervisor.failed
 
 
-def _observations(folder: Path) -> list[Any]:
+def _demo_observations(folder: Path) -> list[Any]:
     try:
         from examples.demo.observations import observations  # noqa: PLC0415  found at run time
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
-            f"the demonstration computes with {', '.join(NEEDED)}, and {exc.name} is not "
+            f"the demonstration needs {', '.join(REQUIRED_MODULES)}, and {exc.name} is not "
             "installed: pip install 'batuta[all]'"
         ) from exc
     return list(observations(folder))
 
 
 def _states(conductor: ConductorClient, observations: Iterable[str]) -> dict[str, dict[str, str]]:
-    """State of each product of each observation that the conductor knows by now."""
+    """Return the state of each product of each observation known to the conductor."""
     known = {one["obs_id"] for one in conductor.observations()}
     return {
         obs_id: {
@@ -231,20 +246,20 @@ def _states(conductor: ConductorClient, observations: Iterable[str]) -> dict[str
     }
 
 
-def _over(expected: frozenset[str], states: Mapping[str, str], graph: Graph) -> bool:
-    """Whether all that is expected is there, or what is not cannot come any more."""
+def _is_settled(expected: frozenset[str], states: Mapping[str, str], graph: Graph) -> bool:
+    """Whether all expected products are available, or the missing ones cannot be made."""
     missing = {name for name in expected if states.get(name) != AVAILABLE}
     if not missing:
         return True
     moving = any(state not in _ENDED for state in states.values())
-    broken = {name for name, state in states.items() if state in _LOST}
+    broken = {name for name, state in states.items() if state in _UNSUCCESSFUL}
     there = {name for name, state in states.items() if state == AVAILABLE}
     to_come = any(graph.products[name].ready(there) for name in missing - broken)
     return bool(broken) and not moving and not to_come
 
 
 def _worker_of(service: psutil.Process) -> psutil.Process | None:
-    """The process that computes a processing, among those of a pipeline service.
+    """Return the process that computes a processing of a pipeline service, if any.
 
     The service's fork server forks a warden for each processing, and the warden a worker.
     """

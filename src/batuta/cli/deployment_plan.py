@@ -1,4 +1,4 @@
-"""The plan of an orchestra: its configuration checked whole, its ports taken."""
+"""The deployment plan of an orchestra: its configuration checked as a whole, its ports bound."""
 
 import socket
 import uuid
@@ -29,10 +29,10 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 class OrchestraConfig(BaseModel):
-    """The configuration of ``batuta up``: which services, each with the options that it differs in.
+    """The configuration of ``batuta up``: the services, each with the options that it sets.
 
-    Paths in it are relative to the folder of its file. A service whose port is not given takes
-    its default, or a free one where that is taken.
+    Paths in it are relative to the folder of its file. A service without a port
+    listens on its default one, or on the next free one if that is in use.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,20 +53,20 @@ class OrchestraConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class Part(Generic[S]):
-    """A service of the plan: what it is told, and the socket that it will listen on."""
+class BoundService(Generic[S]):
+    """A service of the plan: its settings, and the socket it will listen on, bound already."""
 
     settings: S
     sock: socket.socket
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The URL of the service."""
         return address_of(self.sock)
 
 
 def read_orchestra(path: Path) -> OrchestraConfig:
-    """Read and check a configuration.
+    """Read and validate a configuration.
 
     Raises
     ------
@@ -79,20 +79,20 @@ def read_orchestra(path: Path) -> OrchestraConfig:
         raise ConfigurationError(settings_problems(exc, str(path))) from exc
 
 
-class Plan:
-    """Every service's settings, checked all at once, and its socket, held until closed.
+class DeploymentPlan:
+    """The settings of every service, checked together, and their sockets, open until closed.
 
     Parameters
     ----------
     config : OrchestraConfig
-        What was asked for.
+        The configuration.
     folder : Path
-        What its paths are relative to.
+        The folder that its paths are relative to.
 
     Raises
     ------
     ConfigurationError
-        Every mistake, and every port that is in use, in one go.
+        One line for each mistake and for each port in use.
     """
 
     def __init__(self, config: OrchestraConfig, folder: Path) -> None:
@@ -124,44 +124,44 @@ class Plan:
         self.close()
 
     def close(self) -> None:
-        """Let go the ports."""
+        """Close the sockets."""
         for sock in self._sockets:
             sock.close()
 
     @property
     def nats_url(self) -> str:
-        """Where NATS is, or will be."""
+        """The URL of NATS, running or to be started."""
         return self._config.nats_url or f"nats://{LOOPBACK}:{self.nats_port}"
 
     @property
     def nats_is_started(self) -> bool:
-        """Whether a server is to be started; else one that runs is used."""
+        """Whether to start a server; otherwise a running one is used."""
         return self._config.nats_url is None
 
-    def move_nats(self) -> bool:
-        """Take another port for NATS, the first having been lost; False where it was given."""
+    def change_nats_port(self) -> bool:
+        """Choose another port for NATS, whose first was lost; return False if configured."""
         if self._config.nats_port is not None:
             return False
         self.nats_port = self._nats_port()
         return True
 
     def nats(self) -> Program:
-        """The NATS server to start."""
+        """Return the NATS server to start."""
         name = f"batuta-{uuid.uuid4().hex}"
         command = server_command(self.data_dir / "nats", self.nats_port, LOOPBACK, name)
         return Program(
             name="nats",
             command=python_program("-m", "batuta.service.guard", *command),
             url=self.nats_url,
-            # Another server may have taken the port meanwhile: it has another name.
+            # Another server may have bound the port since it was found free: compare names.
             ready=partial(server_answers, LOOPBACK, self.nats_port, name),
         )
 
-    def service(self, kind: str, part: Part[S], use: str = "") -> Program:
-        """The program that serves `part`, as ``batuta <kind> [<use>]``."""
+    def service(self, kind: str, part: BoundService[S], use: str = "") -> Program:
+        """Return the program that runs `part`, ``batuta <kind> [<use>]``."""
         settings = part.settings
         if "nats_url" not in settings.model_fields_set:
-            # Known only once NATS runs.
+            # The port of NATS may change until it runs.
             settings = settings.model_copy(update={"nats_url": self.nats_url})
         first = [use] if use else []
         return Program(
@@ -174,14 +174,14 @@ class Plan:
             folder=self._folder,
         )
 
-    def conductor(self, providers: Mapping[str, str]) -> Part[ConductorSettings]:
-        """The conductor, once the addresses of `providers` are known."""
+    def conductor(self, providers: Mapping[str, str]) -> BoundService[ConductorSettings]:
+        """Return the conductor, once the URLs of `providers` are known."""
         part = self._conductor
         urls = {**providers, **part.settings.provider_urls}
         settings = part.settings.model_copy(update={"provider_urls": urls})
-        return Part(settings, part.sock)
+        return BoundService(settings, part.sock)
 
-    def _sdb(self) -> Part[SdbSettings]:
+    def _sdb(self) -> BoundService[SdbSettings]:
         values = {
             "database_url": f"sqlite:///{self.data_dir / 'sdb.db'}",
             "store_url": (self.data_dir / "products").as_uri(),
@@ -190,11 +190,11 @@ class Plan:
         }
         return self._part(SdbSettings, values, "sdb")
 
-    def _conductor_part(self) -> Part[ConductorSettings]:
+    def _conductor_part(self) -> BoundService[ConductorSettings]:
         values = {
             "database_url": f"sqlite:///{self.data_dir / 'conductor.db'}",
             "sdb_url": self.sdb.url,
-            **self._with_graph(self._config.conductor),
+            **self._with_graph_path(self._config.conductor),
         }
         known = len(self._problems)
         part = self._part(ConductorSettings, values, "conductor")
@@ -204,7 +204,7 @@ class Plan:
 
     def _pipeline(
         self, number: int, given: Mapping[str, Any]
-    ) -> tuple[str, Part[PipelineSettings]]:
+    ) -> tuple[str, BoundService[PipelineSettings]]:
         where = f"pipelines.{number}"
         use = given.get("use")
         if not isinstance(use, str):
@@ -216,22 +216,22 @@ class Plan:
         }
         return str(use), self._part(PipelineSettings, values, where)
 
-    def _simulate(self) -> Part[SimulateSettings] | None:
+    def _simulate(self) -> BoundService[SimulateSettings] | None:
         if self._config.simulate is None:
             return None
         values = {
             "sdb_url": self.sdb.url,
             "data_dir": self.data_dir / "simulate",
-            **self._with_graph({**self._the_graph(), **self._config.simulate}),
+            **self._with_graph_path({**self._conductor_graph(), **self._config.simulate}),
         }
         return self._part(SimulateSettings, values, "simulate")
 
-    def _the_graph(self) -> dict[str, Any]:
+    def _conductor_graph(self) -> dict[str, Any]:
         return {
             key: self._config.conductor[key] for key in ("graph",) if key in self._config.conductor
         }
 
-    def _with_graph(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _with_graph_path(self, given: Mapping[str, Any]) -> dict[str, Any]:
         values = dict(given)
         if "graph" in values:
             values["graph"] = self._folder / str(values["graph"])
@@ -243,8 +243,8 @@ class Plan:
         except ConfigurationError as exc:
             self._problems += exc.problems
 
-    def _part(self, model: type[S], given: Mapping[str, Any], where: str) -> Part[S]:
-        """Check what a service is told, and take its port."""
+    def _part(self, model: type[S], given: Mapping[str, Any], where: str) -> BoundService[S]:
+        """Validate the settings of a service, and bind its port."""
         values = {"token": self._config.token, **given}
         try:
             settings = model.model_validate(values)
@@ -256,28 +256,28 @@ class Plan:
             self._problems += [f"{where}: {problem}" for problem in exc.problems]
         else:
             port = sock.getsockname()[1]
-            return Part(settings.model_copy(update={"port": port}), sock)
-        # Not used: the plan is refused once the mistakes of the other services are known too.
+            return BoundService(settings.model_copy(update={"port": port}), sock)
+        # A placeholder: the plan is refused once the mistakes of all services are collected.
         nothing = cast("S", model.model_construct(host=LOOPBACK, port=0))
-        return Part(nothing, self._held(listen(LOOPBACK, 0)))
+        return BoundService(nothing, self._keep_open(listen(LOOPBACK, 0)))
 
     def _listen(self, settings: ServiceSettings, *, exactly: bool) -> socket.socket:
-        """Listen on the port given; on the default one, or the next that is free."""
+        """Bind exactly the given port, or the first free one from the default on."""
         if exactly:
-            return self._held(listen(settings.host, settings.port))
+            return self._keep_open(listen(settings.host, settings.port))
         for port in range(settings.port, LAST_PORT):
             try:
-                return self._held(listen(settings.host, port))
+                return self._keep_open(listen(settings.host, port))
             except ConfigurationError:
                 continue
-        return self._held(listen(settings.host, 0))
+        return self._keep_open(listen(settings.host, 0))
 
-    def _held(self, sock: socket.socket) -> socket.socket:
+    def _keep_open(self, sock: socket.socket) -> socket.socket:
         self._sockets.append(sock)
         return sock
 
     def _nats_port(self) -> int:
-        """A port that is free now: NATS opens it itself."""
+        """Return a port that is free now; NATS binds it by itself, later."""
         config = self._config
         if config.nats_url is not None:
             return 0
@@ -294,5 +294,5 @@ class Plan:
 
 
 def file_name(use: str) -> str:
-    """A name for a pipeline's files, of what its configuration calls it."""
+    """Return a file name for a pipeline, made from its `use` in the configuration."""
     return "".join(letter if letter.isalnum() else "-" for letter in use).strip("-")

@@ -12,8 +12,8 @@ from batuta.graph import GraphError, read_graph, show
 File = Annotated[Path, typer.Argument(help="The graph, JSON or YAML.")]
 
 
-class Form(StrEnum):
-    """Forms that a graph is shown in."""
+class GraphFormat(StrEnum):
+    """Output formats of a graph."""
 
     TEXT = "text"
     MERMAID = "mermaid"
@@ -22,10 +22,10 @@ class Form(StrEnum):
 
 
 _DRAW = {
-    Form.TEXT: show.as_text,
-    Form.MERMAID: show.as_mermaid,
-    Form.SVG: show.as_svg,
-    Form.JSON: show.as_json,
+    GraphFormat.TEXT: show.as_text,
+    GraphFormat.MERMAID: show.as_mermaid,
+    GraphFormat.SVG: show.as_svg,
+    GraphFormat.JSON: show.as_json,
 }
 
 
@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check(file: File, *, as_json: AsJson = False) -> None:
-    """Name every mistake in a graph, one line each; exit code 2 if there is any."""
+    """List every mistake in a graph, one line each; the exit code is 2 if there is any."""
     try:
         graph = read_graph(file)
     except GraphError as exc:
@@ -51,13 +51,15 @@ def check(file: File, *, as_json: AsJson = False) -> None:
     else:
         typer.echo(
             f"{file}: {len(graph.inputs)} inputs, {len(graph.products)} products over "
-            f"{len(graph.levels()) - 1} levels, {len(graph.providers)} providers; no mistake"
+            f"{len(graph.levels()) - 1} levels, {len(graph.providers)} providers; no mistakes"
         )
 
 
 def show_graph(
     file: File,
-    form: Annotated[Form, typer.Option("--format", "-f", help="Form to show it in.")] = Form.TEXT,
+    form: Annotated[
+        GraphFormat, typer.Option("--format", "-f", help="Output format.")
+    ] = GraphFormat.TEXT,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
 ) -> None:
     """Show a graph: text for a terminal, Mermaid, SVG or JSON."""

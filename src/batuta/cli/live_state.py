@@ -1,4 +1,4 @@
-"""What is going on in the orchestra, as its events tell it; what a screen shows."""
+"""The live state of an orchestra, kept up to date by its events."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from batuta.messaging import (
 
 MAX_LINES: Final = 200
 AVAILABLE: Final = "available"
-_MOVING: Final = (ProcessingState.QUEUED, ProcessingState.RUNNING)
+_IN_PROGRESS: Final = (ProcessingState.QUEUED, ProcessingState.RUNNING)
 
 
 @dataclass(frozen=True)
-class Line:
-    """Something that happened, worth a line."""
+class LogLine:
+    """An event to display, as a line of text."""
 
     at: datetime
     text: str
@@ -31,15 +31,15 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Running:
-    """A processing under way at a provider."""
+class RunningProcessing:
+    """A processing in progress at a provider."""
 
     provider: str
     processing: Processing
 
 
 @dataclass
-class Scene:
+class LiveState:
     """The state of the orchestra, kept up to date by its events.
 
     Parameters
@@ -50,42 +50,42 @@ class Scene:
 
     graph: Graph
     states: dict[str, dict[str, str]] = field(default_factory=dict)
-    running: dict[str, Running] = field(default_factory=dict)
+    running: dict[str, RunningProcessing] = field(default_factory=dict)
     services: dict[str, ServiceStatus] = field(default_factory=dict)
-    lines: deque[Line] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
+    lines: deque[LogLine] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     retries: int = 0
 
-    def say(self, text: str, state: str = "") -> None:
-        """Add a line."""
-        self.lines.append(Line(utc_now(), text, state))
+    def log(self, text: str, state: str = "") -> None:
+        """Append a line to the log."""
+        self.lines.append(LogLine(utc_now(), text, state))
 
-    def learn(self, observation: Mapping[str, Any]) -> None:
-        """Take an observation's state as the conductor tells it (``GET /observations/{id}``)."""
+    def load_observation(self, observation: Mapping[str, Any]) -> None:
+        """Load an observation as ``GET /observations/{id}`` of the conductor returns it."""
         states = self.states.setdefault(observation["obs_id"], {})
         for view in observation["products"]:
             if view["state"] != "missing":
                 states[view["product"]] = view["state"]
 
-    def hear_data(self, news: DataAvailable) -> None:
-        """Take note that a product is available."""
+    def on_data(self, news: DataAvailable) -> None:
+        """Record that a product is available."""
         self.states.setdefault(news.obs_id, {})[news.product] = AVAILABLE
         version = f" v{news.version}" if news.version else ""
         maker = f" by {news.provider}" if news.provider else ""
-        self.say(f"{news.obs_id}: {news.product}{version} archived{maker}", AVAILABLE)
+        self.log(f"{news.obs_id}: {news.product}{version} archived{maker}", AVAILABLE)
 
-    def hear_activity(self, activity: Activity) -> None:
-        """Take note of a service's state, and of the processing that moved, if one did."""
+    def on_activity(self, activity: Activity) -> None:
+        """Record the status of a service, and the processing that it reports, if any."""
         self.services[activity.service.name] = activity.service
         if activity.processing is not None:
-            self._hear_processing(activity.service, activity.processing)
+            self._on_processing(activity.service, activity.processing)
 
     def expected(self, obs_id: str) -> frozenset[str]:
-        """All that the graph can make, in the end, of what has arrived for `obs_id`."""
+        """Return all products that the graph can make from what has arrived for `obs_id`."""
         arrived = [name for name in self.states.get(obs_id, {}) if name in self.graph.inputs]
         return self.graph.reachable(arrived)
 
     def made(self, obs_id: str) -> int:
-        """How many products of `obs_id` are available, inputs left out."""
+        """Return how many products of `obs_id` are available, not counting inputs."""
         states = self.states.get(obs_id, {})
         return sum(
             1
@@ -93,9 +93,9 @@ class Scene:
             if state == AVAILABLE and name in self.graph.products
         )
 
-    def _hear_processing(self, service: ServiceStatus, processing: Processing) -> None:
+    def _on_processing(self, service: ServiceStatus, processing: Processing) -> None:
         if service.kind == "pipeline":
-            self._follow(service.name, processing)
+            self._update_running(service.name, processing)
         states = self.states.setdefault(processing.obs_id, {})
         if processing.state is ProcessingState.SUCCEEDED:
             return
@@ -103,19 +103,19 @@ class Scene:
         if states.get(processing.product) != AVAILABLE or processing.state.ended:
             states[processing.product] = processing.state.value
         if changed and processing.error and service.kind == "conductor":
-            self._say_trouble(processing)
+            self._log_failure(processing)
 
-    def _follow(self, provider: str, processing: Processing) -> None:
-        if processing.state in _MOVING:
-            self.running[processing.id] = Running(provider, processing)
+    def _update_running(self, provider: str, processing: Processing) -> None:
+        if processing.state in _IN_PROGRESS:
+            self.running[processing.id] = RunningProcessing(provider, processing)
         else:
             self.running.pop(processing.id, None)
 
-    def _say_trouble(self, processing: Processing) -> None:
+    def _log_failure(self, processing: Processing) -> None:
         retrying = processing.state is ProcessingState.RETRYING
         self.retries += retrying
-        outcome = "to be tried again" if retrying else processing.state.value
-        self.say(
+        outcome = "to be retried" if retrying else processing.state.value
+        self.log(
             f"{processing.obs_id}: {processing.product} attempt {processing.attempt} failed, "
             f"{outcome}: {processing.error}",
             processing.state.value,

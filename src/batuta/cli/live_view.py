@@ -1,4 +1,4 @@
-"""Listening to a whole orchestra, and showing it live."""
+"""Following a whole orchestra on NATS, and displaying it live."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.live import Live
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.live_state import Scene
-from batuta.cli.screen import Screen
+from batuta.cli.live_screen import LiveScreen
+from batuta.cli.live_state import LiveState
 from batuta.graph import Graph
 from batuta.messaging import (
     Bus,
@@ -26,20 +26,20 @@ FRAMES_PER_S = 8
 
 
 @asynccontextmanager
-async def listening(bus: Bus, scene: Scene) -> AsyncIterator[None]:
-    """Keep `scene` up to date with all that is published, from now on."""
+async def updated_by_events(bus: Bus, live_state: LiveState) -> AsyncIterator[None]:
+    """Keep `live` up to date with all that is published, as it is published from now on."""
 
     async def on_data(message: Msg) -> None:
         try:
-            scene.hear_data(decode_data(message.data))
+            live_state.on_data(decode_data(message.data))
         except MalformedEventError as exc:
-            scene.say(f"{message.subject}: not understood: {exc}", "failed")
+            live_state.log(f"{message.subject}: not understood: {exc}", "failed")
 
     async def on_activity(message: Msg) -> None:
         try:
-            scene.hear_activity(decode_activity(message.data))
+            live_state.on_activity(decode_activity(message.data))
         except MalformedEventError as exc:
-            scene.say(f"{message.subject}: not understood: {exc}", "failed")
+            live_state.log(f"{message.subject}: not understood: {exc}", "failed")
 
     subscriptions = [
         await bus.client.subscribe(subjects.DATA_SUBJECTS, cb=on_data),
@@ -55,13 +55,13 @@ async def listening(bus: Bus, scene: Scene) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def showing(scene: Scene, title: str, console: Console) -> AsyncIterator[None]:
-    """Draw `scene` as it changes; on what is not a terminal, print its lines as they come."""
+async def displayed(live_state: LiveState, title: str, console: Console) -> AsyncIterator[None]:
+    """Draw `live` as it changes; on what is not a terminal, print its lines as they come."""
     if console.is_terminal:
-        with Live(Screen(scene, title), console=console, refresh_per_second=FRAMES_PER_S):
+        with Live(LiveScreen(live_state, title), console=console, refresh_per_second=FRAMES_PER_S):
             yield
         return
-    printing = asyncio.create_task(_print_lines(scene, console))
+    printing = asyncio.create_task(_print_lines(live_state, console))
     try:
         yield
     finally:
@@ -69,18 +69,18 @@ async def showing(scene: Scene, title: str, console: Console) -> AsyncIterator[N
         await asyncio.wait([printing])
 
 
-async def _print_lines(scene: Scene, console: Console) -> None:
+async def _print_lines(live_state: LiveState, console: Console) -> None:
     last: object = None
     try:
         while True:
-            last = _print_new(scene, console, last)
+            last = _print_new(live_state, console, last)
             await asyncio.sleep(1 / FRAMES_PER_S)
     finally:
-        _print_new(scene, console, last)
+        _print_new(live_state, console, last)
 
 
-def _print_new(scene: Scene, console: Console, last: object) -> object:
-    lines = list(scene.lines)
+def _print_new(live_state: LiveState, console: Console, last: object) -> object:
+    lines = list(live_state.lines)
     position = next((n + 1 for n, line in enumerate(lines) if line is last), 0)
     for line in lines[position:]:
         console.print(f"{line.at:%H:%M:%S} {line.text}", markup=False, highlight=False)
@@ -88,7 +88,7 @@ def _print_new(scene: Scene, console: Console, last: object) -> object:
 
 
 async def watch(nats: NatsConfig, conductor_url: str, console: Console) -> None:
-    """Show what goes on until cancelled.
+    """Display the live state until cancelled.
 
     Raises
     ------
@@ -97,10 +97,10 @@ async def watch(nats: NatsConfig, conductor_url: str, console: Console) -> None:
     """
     with ConductorClient(conductor_url) as conductor:
         document = await asyncio.to_thread(conductor.graph)
-        scene = Scene(Graph.parse(document))
-        async with connect(nats, "watch") as bus, listening(bus, scene):
+        live_state = LiveState(Graph.parse(document))
+        async with connect(nats, "watch") as bus, updated_by_events(bus, live_state):
             for observation in await asyncio.to_thread(lambda: list(conductor.observations())):
                 found = await asyncio.to_thread(conductor.observation, observation["obs_id"])
-                scene.learn(found)
-            async with showing(scene, f"conductor at {conductor_url}", console):
+                live_state.load_observation(found)
+            async with displayed(live_state, f"conductor at {conductor_url}", console):
                 await asyncio.Event().wait()

@@ -1,6 +1,6 @@
-"""Commands made from settings: each field is an option, an environment variable, a key of a file.
+"""Commands generated from settings: each field is an option, an environment variable and a key.
 
-So an option is written once, in the settings of its service.
+An option is declared once, in the settings of its service.
 """
 
 import inspect
@@ -22,13 +22,15 @@ from batuta.service.settings import settings_problems
 
 M = TypeVar("M", bound=BaseModel)
 
-CONFIG_HELP: Final = "YAML or JSON file of these options; the command line and environment win."
+CONFIG_HELP: Final = (
+    "YAML or JSON file of these options; the command line and environment take precedence."
+)
 
 
 def settings_command(
     model: type[M], run: Callable[..., None], argument: inspect.Parameter | None = None
 ) -> Callable[..., None]:
-    """Make a command of `run`, with an option for each field of `model`.
+    """Return a command that calls `run`, with an option for each field of `model`.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ def settings_command(
 
 
 def read_settings(model: type[M], given: Mapping[str, Any], config: Path | None = None) -> M:
-    """Make settings of what was `given` (None where it was not) over those of a file.
+    """Return settings from the options `given` (None: not given), which override a file.
 
     Raises
     ------
@@ -64,17 +66,19 @@ def read_settings(model: type[M], given: Mapping[str, Any], config: Path | None 
         One line per mistake.
     """
     values = read_document(config) if config else {}
-    values |= {name: _plain(value) for name, value in given.items() if value not in (None, [])}
+    values |= {
+        name: _pairs_to_dict(value) for name, value in given.items() if value not in (None, [])
+    }
     return checked(model, values, str(config) if config else "")
 
 
 def checked(model: type[M], values: Mapping[str, Any], where: str = "") -> M:
-    """Make a `model` of `values`.
+    """Validate `values` as a `model`.
 
     Raises
     ------
     ConfigurationError
-        One line per mistake, beginning with `where`.
+        One line per mistake, each prefixed with `where`.
     """
     try:
         return model.model_validate(values)
@@ -88,19 +92,19 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises
     ------
     ConfigurationError
-        If it cannot be read, or holds something else.
+        If it cannot be read, or is not a mapping.
     """
     try:
         document = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
         raise ConfigurationError(f"{path}: {one_line(exc)}") from exc
     if not isinstance(document, dict):
-        raise ConfigurationError(f"{path}: it holds no keys (accepted: a mapping, YAML or JSON)")
+        raise ConfigurationError(f"{path}: not a mapping of keys (accepted: YAML or JSON)")
     return document
 
 
 def arguments_of(settings: BaseModel) -> list[str]:
-    """The options that give `settings` to a command, but for secrets: those go by environment."""
+    """Return the command-line options of `settings`; secrets go by environment instead."""
     arguments: list[str] = []
     for name in type(settings).model_fields:
         value = getattr(settings, name)
@@ -115,7 +119,7 @@ def arguments_of(settings: BaseModel) -> list[str]:
 
 
 def secrets_of(settings: BaseModel) -> dict[str, str]:
-    """The rest of `settings`, as environment variables: a command line is seen by all."""
+    """Return the secrets as environment variables: command lines are visible to all users."""
     found = {}
     for name in type(settings).model_fields:
         value = getattr(settings, name)
@@ -126,14 +130,14 @@ def secrets_of(settings: BaseModel) -> dict[str, str]:
 
 
 def _is_secret(value: object) -> bool:
-    """Whether it is a token, or an address with a user's name or password in it."""
+    """Whether a value is a token, or a URL with credentials."""
     address = isinstance(value, str) and re.search(r"://[^/]*@", value) is not None
     return address or isinstance(value, SecretStr)
 
 
 def _option(name: str, info: FieldInfo) -> inspect.Parameter:
     kind = _simple_type(info.annotation)
-    # A default that is made when it is wanted depends on the machine: its help says it.
+    # A computed default depends on the machine; the description explains it.
     default = None if info.default is PydanticUndefined else info.default
     declared = typer.Option(
         *_option_names(name),
@@ -155,19 +159,19 @@ def _parameter(name: str, kind: Any, declared: Any) -> inspect.Parameter:
 
 
 def _option_names(field: str) -> list[str]:
-    # --wait-min reads as well as --wait-min-s: its help says the unit.
+    # --wait-min is accepted beside --wait-min-s: its help states the unit.
     long = "--" + _option_name(field)
     return [long.removesuffix("-s"), long] if long.endswith("-s") else [long]
 
 
 def _option_name(field: str) -> str:
-    # --provider-url is given once per provider: one address each.
+    # --provider-url is repeated, once per provider.
     singular = "provider_url" if field == "provider_urls" else field
     return singular.replace("_", "-")
 
 
 def _simple_type(annotation: Any) -> Any:
-    """The type that the command line reads for a field's."""
+    """Return the type that the command line parses for a field."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is dict:
@@ -175,7 +179,7 @@ def _simple_type(annotation: Any) -> Any:
     return annotation if annotation in (int, float, bool, Path) else str
 
 
-def _plain(value: Any) -> Any:
+def _pairs_to_dict(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     pairs = [item.partition("=") for item in value]

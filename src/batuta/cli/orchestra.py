@@ -1,4 +1,4 @@
-"""A whole orchestra on this machine: NATS, sdb, pipelines and conductor, each its own process."""
+"""An orchestra on this machine: NATS, sdb, pipelines and conductor, each in its own process."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from batuta.cli.deployment_plan import OrchestraConfig, Part, Plan
+from batuta.cli.deployment_plan import BoundService, DeploymentPlan, OrchestraConfig
 from batuta.cli.supervisor import ProgramError, Supervisor, supervising
 from batuta.graph import read_graph
 from batuta.pipeline.settings import PipelineSettings
@@ -22,7 +22,7 @@ NATS_TRIES: Final = 4
 
 @dataclass
 class Orchestra:
-    """What runs, and where."""
+    """The running services and their URLs."""
 
     supervisor: Supervisor
     nats_url: str
@@ -31,7 +31,7 @@ class Orchestra:
     providers: dict[str, str] = field(default_factory=dict)
 
     def addresses(self) -> dict[str, str]:
-        """Address of everything, by name."""
+        """Return the URL of each service, by name."""
         return {
             "nats": self.nats_url,
             "sdb": self.sdb_url,
@@ -41,35 +41,35 @@ class Orchestra:
 
 
 @contextlib.asynccontextmanager
-async def playing(
-    config: OrchestraConfig, folder: Path, tell: Callable[[str], None]
+async def running_orchestra(
+    config: OrchestraConfig, folder: Path, report: Callable[[str], None]
 ) -> AsyncIterator[Orchestra]:
-    """Start an orchestra; it plays until left, and nothing of it is left then.
+    """Start an orchestra, and stop all of it when the block ends.
 
     Parameters
     ----------
     folder : Path
-        What the configuration's paths are relative to.
-    tell : callable
-        Told, a line at a time, what happens to the services.
+        The folder that the configuration's paths are relative to.
+    report : callable
+        Called with one line for each event in the life of a service.
 
     Raises
     ------
     ConfigurationError
-        If the configuration is wrong: every mistake, before anything is started.
+        One line for each mistake of the configuration, before anything is started.
     ProgramError
         If a service does not start.
     """
-    with Plan(config, folder) as plan, own_folder(plan.data_dir, _taken(plan)):
-        async with supervising(plan.data_dir / "logs", tell) as supervisor:
+    with DeploymentPlan(config, folder) as plan, own_folder(plan.data_dir, _folder_in_use(plan)):
+        async with supervising(plan.data_dir / "logs", report) as supervisor:
             yield await _start_all(plan, supervisor)
 
 
-def _taken(plan: Plan) -> str:
-    return f"data_dir {plan.data_dir}: another orchestra is playing with it"
+def _folder_in_use(plan: DeploymentPlan) -> str:
+    return f"data_dir {plan.data_dir}: another orchestra is running in it"
 
 
-async def _start_all(plan: Plan, supervisor: Supervisor) -> Orchestra:
+async def _start_all(plan: DeploymentPlan, supervisor: Supervisor) -> Orchestra:
     if plan.nats_is_started:
         await _start_nats(plan, supervisor)
     orchestra = Orchestra(supervisor, plan.nats_url, plan.sdb.url)
@@ -79,20 +79,20 @@ async def _start_all(plan: Plan, supervisor: Supervisor) -> Orchestra:
             group.create_task(_start_pipeline(plan, orchestra, use, part))
         if plan.simulate is not None:
             group.create_task(_start_simulation(plan, orchestra, plan.simulate))
-    # It is told where the pipelines are, and asks the sdb what it holds.
+    # Last: it needs the URLs of the pipelines, and reads the sdb when it starts.
     conductor = plan.service("conductor", plan.conductor(orchestra.providers))
     await supervisor.start(conductor)
     orchestra.conductor_url = conductor.url
     return orchestra
 
 
-async def _start_nats(plan: Plan, supervisor: Supervisor) -> None:
-    """Start NATS, on another port where its own was taken since it was found free."""
+async def _start_nats(plan: DeploymentPlan, supervisor: Supervisor) -> None:
+    """Start NATS, on another port if its own was taken since it was found free."""
     for _ in range(NATS_TRIES):
         try:
             await supervisor.start(plan.nats())
         except ProgramError:
-            if not plan.move_nats():
+            if not plan.change_nats_port():
                 raise
         else:
             return
@@ -100,16 +100,18 @@ async def _start_nats(plan: Plan, supervisor: Supervisor) -> None:
 
 
 async def _start_pipeline(
-    plan: Plan, orchestra: Orchestra, use: str, part: Part[PipelineSettings]
+    plan: DeploymentPlan, orchestra: Orchestra, use: str, part: BoundService[PipelineSettings]
 ) -> None:
     await orchestra.supervisor.start(plan.service("pipeline", part, use))
     orchestra.providers[await _name_at(part.url)] = f"{part.url}{part.settings.root_path}"
 
 
-async def _start_simulation(plan: Plan, orchestra: Orchestra, part: Part[SimulateSettings]) -> None:
+async def _start_simulation(
+    plan: DeploymentPlan, orchestra: Orchestra, part: BoundService[SimulateSettings]
+) -> None:
     await orchestra.supervisor.start(plan.service("simulate", part))
     for provider in read_graph(part.settings.graph).providers:
-        # A provider that has a pipeline of its own is not simulated.
+        # A provider with a real pipeline is not simulated.
         orchestra.providers.setdefault(provider, f"{part.url}{part.settings.root_path}")
 
 

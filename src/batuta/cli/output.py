@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs."""
+"""The output of commands: tables for people, JSON for programs."""
 
 import json
 import os
@@ -13,23 +13,23 @@ from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ConductorUrl = Annotated[
-    str, typer.Option(envvar="BATUTA_CONDUCTOR_URL", help="Where the conductor is.")
+    str, typer.Option(envvar="BATUTA_CONDUCTOR_URL", help="URL of the conductor.")
 ]
-SdbUrl = Annotated[str, typer.Option(envvar="BATUTA_SDB_URL", help="Where the sdb is.")]
-NatsUrl = Annotated[str, typer.Option(envvar="BATUTA_NATS_URL", help="Where NATS is.")]
+SdbUrl = Annotated[str, typer.Option(envvar="BATUTA_SDB_URL", help="URL of the sdb.")]
+NatsUrl = Annotated[str, typer.Option(envvar="BATUTA_NATS_URL", help="URL of NATS.")]
 
 CONDUCTOR_URL = "http://127.0.0.1:8002"
 SDB_URL = "http://127.0.0.1:8001"
 NATS_URL = "nats://127.0.0.1:4222"
 
 COPIED = frozenset({"id", "url", "obs_id", "observation", "product"})
-"""Columns that people copy from: never broken over two lines."""
+"""Columns that people copy from: never wrapped."""
 
 PIPED_WIDTH = 160
 
 console = Console()
 if not console.is_terminal and "COLUMNS" not in os.environ:
-    # Nobody's screen: a file or a pipe has no width.
+    # A file or a pipe has no width of its own.
     console = Console(width=PIPED_WIDTH)
 
 STATE_STYLES = {

@@ -1,4 +1,4 @@
-"""`batuta import`, `export`, `ls` and `make`: products by hand."""
+"""`batuta import`, `export`, `ls`, `make` and `retry`: products by hand."""
 
 import json
 import re
@@ -23,11 +23,11 @@ from batuta.sdb.client import SdbClient
 from batuta.sdb.records import StoredProduct
 
 PANEL: Final = "Products"
-ENDING: Final = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
-"""Of a file's name from outside, all that is taken over: ``.fits``, ``.tar.gz``."""
+FILE_SUFFIX: Final = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
+"""The only part of an imported file's name that is reused: ``.fits``, ``.tar.gz``."""
 SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
-PATIENCE_S: Final = 5.0
-"""How long a person waits for an sdb that does not answer, in seconds."""
+RETRY_FOR_S: Final = 5.0
+"""How long to retry while the sdb cannot be reached: a person is waiting."""
 
 Product = Annotated[str, typer.Argument(help="Name of the product.")]
 ObsId = Annotated[str, typer.Argument(help="The observation.")]
@@ -46,8 +46,8 @@ def import_product(
     file: Annotated[Path, typer.Argument(help="The file.")],
     product: Annotated[str, typer.Option(help="Name of the product.")],
     obs_id: Annotated[str, typer.Option(help="The observation.")],
-    sha256: Annotated[str | None, typer.Option(help="Digest that the file must have.")] = None,
-    metadata: Annotated[str | None, typer.Option(help="A JSON object kept with it.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the file.")] = None,
+    metadata: Annotated[str | None, typer.Option(help="A JSON object stored with it.")] = None,
     sdb_url: SdbUrl = SDB_URL,
     *,
     as_json: AsJson = False,
@@ -58,7 +58,7 @@ def import_product(
     if sha256 is not None and not SHA256.fullmatch(sha256):
         raise ConfigurationError(f"--sha256 {sha256!r}: not 64 hexadecimal digits")
     about = _json_object("--metadata", metadata)
-    with SdbClient(sdb_url, retry_for_s=PATIENCE_S) as sdb:
+    with SdbClient(sdb_url, retry_for_s=RETRY_FOR_S) as sdb:
         stored = sdb.import_file(file, product, obs_id, metadata=about, sha256=sha256)
     if as_json:
         print_json(stored.model_dump(mode="json"))
@@ -82,8 +82,8 @@ def export(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Export a product's file from the sdb, checked against its digest."""
-    with SdbClient(sdb_url, retry_for_s=PATIENCE_S) as sdb:
+    """Export a product's file from the sdb, verified by its digest."""
+    with SdbClient(sdb_url, retry_for_s=RETRY_FOR_S) as sdb:
         known = sdb.get(product, obs_id, version)
         to = _file_for(known, output)
         stored = sdb.export(product, obs_id, version=known.version, to=to)
@@ -100,8 +100,8 @@ def ls(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List what the sdb holds."""
-    with SdbClient(sdb_url, retry_for_s=PATIENCE_S) as sdb:
+    """List the product versions in the sdb."""
+    with SdbClient(sdb_url, retry_for_s=RETRY_FOR_S) as sdb:
         found = list(sdb.list(product=product, obs_id=obs_id))
     if as_json:
         print_json([stored.model_dump(mode="json") for stored in found])
@@ -130,31 +130,31 @@ def make(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Have a product made now, whatever was made before."""
+    """Request a product now, whether or not it was made before."""
     with ConductorClient(conductor_url) as conductor:
         processing = conductor.make(product, obs_id)
     if as_json:
         print_json(processing)
     else:
         typer.echo(
-            f"{product} of {obs_id}: processing {processing['id']} asked of "
+            f"{product} of {obs_id}: processing {processing['id']} requested from "
             f"{processing['provider']} (follow it with batuta watch)"
         )
 
 
 def retry(
-    processing_id: Annotated[str, typer.Argument(help="As batuta status shows it.")],
+    processing_id: Annotated[str, typer.Argument(help="The id that `batuta status` shows.")],
     conductor_url: ConductorUrl = CONDUCTOR_URL,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Try a failed or cancelled processing again, with all its attempts anew."""
+    """Retry a failed or cancelled processing, with a fresh count of attempts."""
     with ConductorClient(conductor_url) as conductor:
         processing = conductor.retry(processing_id)
     if as_json:
         print_json(processing)
     else:
-        typer.echo(f"{processing['product']} of {processing['obs_id']}: tried again")
+        typer.echo(f"{processing['product']} of {processing['obs_id']}: retrying")
 
 
 def _name(stored: StoredProduct) -> str:
@@ -162,15 +162,15 @@ def _name(stored: StoredProduct) -> str:
 
 
 def _file_for(stored: StoredProduct, output: Path | None) -> Path:
-    """The file to write: `output`, or a name of its own in the folder that `output` is."""
+    """Return the file to write: `output`, or a generated name in the folder `output`."""
     if output is not None and not output.is_dir():
         return output
     return (output or Path()) / _file_name(stored)
 
 
 def _file_name(stored: StoredProduct) -> str:
-    """A name for the file of a product: its own, with the ending that it was imported with."""
-    ending = ENDING.search(stored.filename or "")
+    """Return a file name for a product, with the suffix of the imported file."""
+    ending = FILE_SUFFIX.search(stored.filename or "")
     suffix = ending.group() if ending else ""
     return f"{stored.product}-{stored.obs_id}-v{stored.version}{suffix}"
 

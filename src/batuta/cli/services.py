@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
     add("simulate", rich_help_panel=PANEL)(settings_command(SimulateSettings, _simulate))
 
 
-# A service's own modules load a web framework and a database: only the one that serves does.
+# Imported in each command: the modules of a service load a web framework and a database.
 
 
 def _sdb(settings: SdbSettings) -> None:
@@ -43,7 +43,7 @@ def _sdb(settings: SdbSettings) -> None:
 
 
 def _conductor(settings: ConductorSettings) -> None:
-    """Conduct: hear that data have come, and have made what can be made of them."""
+    """Serve the conductor: on new data, request the products that can now be made."""
     from batuta.conductor import run  # noqa: PLC0415  see above
 
     _log()
@@ -59,7 +59,7 @@ def _pipeline(pipeline: str, settings: PipelineSettings) -> None:
 
 
 def _simulate(settings: SimulateSettings) -> None:
-    """Play every provider of a graph: wait, then archive a product, or fail."""
+    """Simulate every provider of a graph: wait, then archive a product, or fail."""
     from batuta.pipeline.simulate import run_simulate  # noqa: PLC0415  see above
 
     _log()
@@ -67,7 +67,7 @@ def _simulate(settings: SimulateSettings) -> None:
 
 
 def _log() -> None:
-    """Log as every service does: one line each, with the time."""
+    """Configure logging as in every service: one line per message, with the time."""
     from batuta.service.runner import set_up_logging  # noqa: PLC0415  see above
 
     set_up_logging()

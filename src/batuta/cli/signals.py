@@ -1,4 +1,4 @@
-"""Ending a command cleanly when it is told to."""
+"""Clean exit of a command on SIGTERM and SIGINT."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 async def until_stopped(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`; SIGTERM cancels it as Ctrl-C does, so that what it opened is closed.
+    """Await `work`; SIGTERM and SIGINT cancel it, so that its context managers run.
 
     Raises
     ------

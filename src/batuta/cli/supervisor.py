@@ -1,4 +1,4 @@
-"""Keeping programs running on this machine: started, ready, started again, ended."""
+"""Process supervision: start programs, wait until they are ready, restart them, stop them."""
 
 import asyncio
 import contextlib
@@ -20,20 +20,20 @@ from batuta.service.client import tls_for
 from batuta.service.lifeline import LIFELINE_VARIABLE
 from batuta.service.sockets import LISTEN_VARIABLE
 
-READY_S: Final = 60.0
-"""A program that does not answer by then has not started, in seconds."""
-GRACE_S: Final = 15.0
-"""A program told to end that has not by then is killed, in seconds."""
-AGAIN_FIRST_S: Final = 0.5
-AGAIN_MOST_S: Final = 30.0
-STEADY_S: Final = 60.0
-"""A program that ran so long starts its waits afresh, in seconds."""
+READY_TIMEOUT_S: Final = 60.0
+"""How long a program may take to answer its first request."""
+STOP_TIMEOUT_S: Final = 15.0
+"""A program that has not exited this long after SIGTERM is killed."""
+MIN_RESTART_WAIT_S: Final = 0.5
+MAX_RESTART_WAIT_S: Final = 30.0
+STABLE_AFTER_S: Final = 60.0
+"""A program that ran this long is restarted after the shortest wait again."""
 POLL_S: Final = 0.05
-WRONG_USE: Final = 2
+USAGE_ERROR: Final = 2
 
 
 class ProgramError(BatutaError):
-    """A program did not start, or cannot."""
+    """A program did not start, or cannot be started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +43,19 @@ class Program:
     Parameters
     ----------
     name : str
-        Of its log too: ``<name>.log``.
+        Also names its log, ``<name>.log``.
     command : tuple of str
         The program and its arguments.
     url : str
-        Where it answers.
+        The URL at which it answers.
     ready : callable
-        Tells whether it answers.
+        Returns whether it answers.
     sock : socket or None
-        Handed over to it, listening already.
+        A listening socket that it inherits.
     environment : mapping
-        Added to this process's.
+        Added to the environment of this process.
     folder : Path or None
-        Where it runs; None: here.
+        Its working folder; that of this process if None.
     """
 
     name: str
@@ -68,20 +68,20 @@ class Program:
 
 
 class Supervisor:
-    """Keeps programs running until it is closed; made by `supervising`.
+    """Keeps programs running until it is closed; opened by `supervising`.
 
-    Each program runs in a session of its own, so that Ctrl-C reaches the supervisor alone,
-    which ends them in order, the last started first. They hold a lifeline: were the
-    supervisor killed, they end by themselves.
+    Each program runs in its own session, so that Ctrl-C reaches the supervisor alone, which
+    stops them in reverse order of their start. They inherit the read end of a pipe (their
+    lifeline): if the supervisor is killed, its end closes and they exit.
     """
 
-    def __init__(self, logs: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, logs: Path, report: Callable[[str], None]) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self._logs = logs
-        self._tell = tell
-        self._keepers: list[_Keeper] = []
+        self._report = report
+        self._runners: list[_ProgramRunner] = []
         self._lifeline = os.pipe()
-        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self, program: Program) -> None:
         """Start `program` and return when it is ready.
@@ -89,64 +89,66 @@ class Supervisor:
         Raises
         ------
         ProgramError
-            If it ends, or does not answer; with the last line that it wrote.
+            If it exits or does not answer; the message ends with the last line of its log.
         """
-        keeper = _Keeper(program, self._logs / f"{program.name}.log", self._lifeline[0], self._tell)
-        self._keepers.append(keeper)
-        await keeper.start()
-        self._tell(f"{program.name} is ready")
-        keeper.keep(self._break)
+        runner = _ProgramRunner(
+            program, self._logs / f"{program.name}.log", self._lifeline[0], self._report
+        )
+        self._runners.append(runner)
+        await runner.start()
+        self._report(f"{program.name} is ready")
+        runner.watch(self._fail)
 
     def process_id(self, name: str) -> int | None:
-        """Process id of a program, where it runs."""
-        return next((one.process_id for one in self._keepers if one.program.name == name), None)
+        """Return the process id of a program, or None if it does not run."""
+        return next((one.process_id for one in self._runners if one.program.name == name), None)
 
     async def close(self) -> None:
-        """End all programs, the last started first."""
-        for keeper in reversed(self._keepers):
-            await keeper.end()
+        """Stop all programs, the last started first."""
+        for runner in reversed(self._runners):
+            await runner.stop()
         for descriptor in self._lifeline:
             os.close(descriptor)
 
-    def _break(self, error: BaseException) -> None:
-        if not self.broken.done():
-            self.broken.set_exception(error)
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
 
 
 @contextlib.asynccontextmanager
-async def supervising(logs: Path, tell: Callable[[str], None]) -> AsyncIterator[Supervisor]:
+async def supervising(logs: Path, report: Callable[[str], None]) -> AsyncIterator[Supervisor]:
     """Open a supervisor whose programs log into the folder `logs`.
 
     Parameters
     ----------
-    tell : callable
-        Told, one line at a time, what happens to the programs.
+    report : callable
+        Called with one line for each event in the life of a program.
     """
-    supervisor = Supervisor(logs, tell)
+    supervisor = Supervisor(logs, report)
     try:
         yield supervisor
     finally:
         closing = asyncio.ensure_future(supervisor.close())
-        # A second Ctrl-C must not leave programs behind.
+        # A second Ctrl-C cancels this task again; programs would be left behind if closing stopped.
         while not closing.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(closing)
-        if not supervisor.broken.done():
-            supervisor.broken.cancel()
+        if not supervisor.failed.done():
+            supervisor.failed.cancel()
 
 
-class _Keeper:
-    """Keeps one program running."""
+class _ProgramRunner:
+    """Runs one program, and restarts it whenever it exits."""
 
     def __init__(
-        self, program: Program, log: Path, lifeline: int, tell: Callable[[str], None]
+        self, program: Program, log: Path, lifeline: int, report: Callable[[str], None]
     ) -> None:
         self.program = program
         self._log = log
         self._lifeline = lifeline
-        self._tell = tell
+        self._report = report
         self._process: Process | None = None
-        self._keeping: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def process_id(self) -> int | None:
@@ -157,43 +159,43 @@ class _Keeper:
         self._process = await self._spawn()
         await self._ready(self._process)
 
-    def keep(self, on_broken: Callable[[BaseException], None]) -> None:
+    def watch(self, on_failure: Callable[[BaseException], None]) -> None:
         def done(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
-                on_broken(error)
+                on_failure(error)
 
-        self._keeping = asyncio.create_task(self._keep())
-        self._keeping.add_done_callback(done)
+        self._watching = asyncio.create_task(self._restart_forever())
+        self._watching.add_done_callback(done)
 
-    async def end(self) -> None:
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait([self._keeping])
+    async def stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
         process = self._process
         if process is None or process.returncode is not None:
             return
         process.terminate()
         try:
-            async with asyncio.timeout(GRACE_S):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
                 await process.wait()
         except TimeoutError:
-            self._tell(f"{self.program.name} does not end within {GRACE_S:g} s: killed")
+            self._report(f"{self.program.name} did not exit within {STOP_TIMEOUT_S:g} s: killed")
             _kill_group(process.pid)
             await process.wait()
 
-    async def _keep(self) -> None:
-        wait_s = AGAIN_FIRST_S
+    async def _restart_forever(self) -> None:
+        wait_s = MIN_RESTART_WAIT_S
         while True:
             assert self._process is not None  # noqa: S101  `start` has set it
             since = time.monotonic()
             code = await self._process.wait()
             _kill_group(self._process.pid)
-            if code == WRONG_USE:
-                raise ProgramError(self._ended(code))
-            wait_s = AGAIN_FIRST_S if time.monotonic() - since > STEADY_S else wait_s
-            self._tell(f"{self._ended(code)}; started again in {wait_s:g} s")
+            if code == USAGE_ERROR:
+                raise ProgramError(self._describe_exit(code))
+            wait_s = MIN_RESTART_WAIT_S if time.monotonic() - since > STABLE_AFTER_S else wait_s
+            self._report(f"{self._describe_exit(code)}; restarting in {wait_s:g} s")
             await asyncio.sleep(wait_s)
-            wait_s = min(AGAIN_MOST_S, 2 * wait_s)
+            wait_s = min(MAX_RESTART_WAIT_S, 2 * wait_s)
             self._process = await self._spawn()
 
     async def _spawn(self) -> Process:
@@ -216,18 +218,18 @@ class _Keeper:
             )
 
     async def _ready(self, process: Process) -> None:
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + READY_TIMEOUT_S
         while not await self.program.ready():
             if process.returncode is not None:
-                raise ProgramError(self._ended(process.returncode))
+                raise ProgramError(self._describe_exit(process.returncode))
             if time.monotonic() > deadline:
                 raise ProgramError(
-                    f"{self.program.name} does not answer at {self.program.url} after "
-                    f"{READY_S:g} s (see {self._log})"
+                    f"{self.program.name} did not answer at {self.program.url} within "
+                    f"{READY_TIMEOUT_S:g} s (see {self._log})"
                 )
             await asyncio.sleep(POLL_S)
 
-    def _ended(self, code: int) -> str:
+    def _describe_exit(self, code: int) -> str:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         last = next((line for line in reversed(lines) if line.strip()), "")
@@ -235,13 +237,13 @@ class _Keeper:
 
 
 def _kill_group(leader: int) -> None:
-    """Kill what a program that was killed has left behind; each has a session of its own."""
+    """Kill what an exited program left running: all of its process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
 
 async def answers_health(url: str) -> bool:
-    """Tell whether a service answers ``/health`` at `url`."""
+    """Return whether a service answers ``/health`` at `url`."""
     try:
         async with httpx.AsyncClient(trust_env=False, verify=tls_for(url), timeout=2) as client:
             return (await client.get(f"{url}/health")).is_success
@@ -250,5 +252,5 @@ async def answers_health(url: str) -> bool:
 
 
 def python_program(*arguments: str) -> tuple[str, ...]:
-    """Command that runs this Python with `arguments`."""
+    """Return the command that runs this Python with `arguments`."""
     return (sys.executable, *arguments)

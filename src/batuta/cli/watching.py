@@ -1,4 +1,4 @@
-"""`batuta status`, `watch` and `why`: what runs, and why something was or was not made."""
+"""`batuta status`, `watch` and `why`: the state of an orchestra, and its explanation."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.live_view import watch as watch_stage
+from batuta.cli.live_view import watch as watch_live
 from batuta.cli.output import (
     CONDUCTOR_URL,
     NATS_URL,
@@ -31,12 +31,12 @@ def register(app: typer.Typer) -> None:
 
 
 def status(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = False) -> None:
-    """Show the services, the observations and the processings that need a look."""
+    """Show services, observations, and processings that need attention."""
     with ConductorClient(conductor_url) as conductor:
         health = conductor.health()
         services = conductor.services()
         observations = list(conductor.observations())
-        troubled = [
+        attention = [
             processing
             for state in ("retrying", "failed", "held")
             for processing in conductor.processings(state=state)
@@ -47,20 +47,20 @@ def status(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = Fal
                 "health": health,
                 "services": services,
                 "observations": observations,
-                "processings": troubled,
+                "processings": attention,
             }
         )
         return
     _print_health(health)
     _print_services(services)
     _print_observations(observations)
-    if troubled:
-        _print_troubled(troubled)
+    if attention:
+        _print_attention(attention)
 
 
 def watch(conductor_url: ConductorUrl = CONDUCTOR_URL, nats_url: NatsUrl = NATS_URL) -> None:
-    """Show live what the orchestra does, until Ctrl-C."""
-    asyncio.run(watch_stage(NatsConfig(url=nats_url), conductor_url, console))
+    """Show the orchestra live until Ctrl-C."""
+    asyncio.run(watch_live(NatsConfig(url=nats_url), conductor_url, console))
 
 
 def why(
@@ -70,7 +70,7 @@ def why(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Say why a product was, or was not, made."""
+    """Explain why a product was, or was not, made."""
     with ConductorClient(conductor_url) as conductor:
         answer = conductor.why(product, obs_id)
     if as_json:
@@ -84,8 +84,8 @@ def _print_health(health: dict[str, Any]) -> None:
     for what, well in health["checks"].items():
         if not well:
             console.print(
-                f"[bold red]{what}: not connected[/]; what the services tell below is old, and "
-                "nothing is heard until it is back"
+                f"[bold red]{what}: not connected[/]; the states of services below are out of"
+                " date until it is back"
             )
 
 
@@ -111,15 +111,15 @@ def _print_observations(observations: list[dict[str, Any]]) -> None:
     print_table(f"{len(observations)} observations", ["observation", "available", *states], rows)
 
 
-def _print_troubled(processings: list[dict[str, Any]]) -> None:
+def _print_attention(processings: list[dict[str, Any]]) -> None:
     keys = ("obs_id", "product", "provider", "state", "attempt", "error", "id")
     rows = [[processing.get(key) for key in keys] for processing in processings]
-    print_table("Processings that need a look", keys, rows)
+    print_table("Processings that need attention", keys, rows)
     _print_profiles(processings)
 
 
 def _print_profiles(processings: list[dict[str, Any]]) -> None:
-    """Print where their profiles are: in lines of their own, to be copied or clicked on."""
+    """Print the URLs of their profiles, each on its own line to be copied or clicked."""
     for processing in processings:
         if profile := processing.get("profile"):
             typer.echo(f"profile of {processing['product']} of {processing['obs_id']}: {profile}")

@@ -1,4 +1,4 @@
-"""A scene drawn in a terminal: products per observation, processings with their tiles, news."""
+"""The live state drawn in a terminal: products by observation, running processings, events."""
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
@@ -6,7 +6,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batuta.cli.live_state import AVAILABLE, Running, Scene
+from batuta.cli.live_state import AVAILABLE, LiveState, RunningProcessing
 from batuta.cli.output import STATE_STYLES, seconds_text
 from batuta.messaging import ProcessingState, utc_now
 
@@ -22,60 +22,60 @@ MARKS = {
     "cancelled": "✘",
 }
 MAX_COLUMNS = 6
-"""Beyond so many observations each has a line in place of a column."""
+"""With more observations than this, each has a row instead of a column."""
 MAX_RUNNING = 8
 
 
-class Screen:
-    """A renderable that shows a scene as it is when drawn.
+class LiveScreen:
+    """A renderable that shows the live state at the moment it is drawn.
 
     Parameters
     ----------
-    scene : Scene
-        What to show.
+    live_state : LiveState
+        The state to show.
     title : str
         The first line.
     """
 
-    def __init__(self, scene: Scene, title: str) -> None:
-        self._scene = scene
+    def __init__(self, live_state: LiveState, title: str) -> None:
+        self._live_state = live_state
         self._title = title
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw for the size that the terminal has now."""
+        """Render for the current size of the terminal."""
         height = options.max_height or console.height
         parts: list[RenderableType] = [self._products(height), self._running()]
-        # What is left below the tables shows the latest news.
+        # The space below the tables shows the latest events.
         left = height - self._height_of_products(height) - len(self._shown_running()) - 7
-        parts.append(self._news(max(3, min(left, 14))))
+        parts.append(self._recent_events(max(3, min(left, 14))))
         yield Group(*parts)
 
     def _products(self, height: int) -> RenderableType:
-        few = len(self._scene.states) <= MAX_COLUMNS
+        few = len(self._live_state.states) <= MAX_COLUMNS
         return self._matrix() if few else self._list(height)
 
     def _height_of_products(self, height: int) -> int:
-        rows = len(self._scene.graph.products)
-        if len(self._scene.states) > MAX_COLUMNS:
-            rows = min(len(self._scene.states), height // 2)
+        rows = len(self._live_state.graph.products)
+        if len(self._live_state.states) > MAX_COLUMNS:
+            rows = min(len(self._live_state.states), height // 2)
         return rows + 5
 
     def _matrix(self) -> Table:
         table = Table(title=self._title, title_justify="left", header_style="bold", expand=True)
         table.add_column("product")
-        observations = sorted(self._scene.states)
-        expected = {obs_id: self._scene.expected(obs_id) for obs_id in observations}
+        observations = sorted(self._live_state.states)
+        expected = {obs_id: self._live_state.expected(obs_id) for obs_id in observations}
         for obs_id in observations:
-            made = self._scene.made(obs_id)
+            made = self._live_state.made(obs_id)
             table.add_column(f"{obs_id}\n{made}/{len(expected[obs_id])}", justify="center")
-        for level in self._scene.graph.levels()[1:]:
+        for level in self._live_state.graph.levels()[1:]:
             for name in level:
                 cells = [self._cell(obs_id, name, expected[obs_id]) for obs_id in observations]
                 table.add_row(name, *cells)
         return table
 
     def _cell(self, obs_id: str, product: str, expected: frozenset[str]) -> Text:
-        state = self._scene.states[obs_id].get(product)
+        state = self._live_state.states[obs_id].get(product)
         if state is not None:
             return Text(f"{MARKS.get(state, '?')} {state}", style=STATE_STYLES.get(state, ""))
         return Text("·" if product in expected else "", style="dim")
@@ -84,10 +84,12 @@ class Screen:
         table = Table(title=self._title, title_justify="left", header_style="bold", expand=True)
         for column in ("observation", "made", "", "moving", "retrying", "failed"):
             table.add_column(column)
-        unfinished = sorted(self._scene.states, key=lambda obs_id: (self._complete(obs_id), obs_id))
+        unfinished = sorted(
+            self._live_state.states, key=lambda obs_id: (self._complete(obs_id), obs_id)
+        )
         for obs_id in unfinished[: height // 2]:
-            states = list(self._scene.states[obs_id].values())
-            made, total = self._scene.made(obs_id), len(self._scene.expected(obs_id))
+            states = list(self._live_state.states[obs_id].values())
+            made, total = self._live_state.made(obs_id), len(self._live_state.expected(obs_id))
             moving = sum(states.count(state) for state in ("queued", "running", "requested"))
             table.add_row(
                 obs_id,
@@ -98,10 +100,10 @@ class Screen:
         return table
 
     def _complete(self, obs_id: str) -> bool:
-        return self._scene.made(obs_id) >= len(self._scene.expected(obs_id))
+        return self._live_state.made(obs_id) >= len(self._live_state.expected(obs_id))
 
-    def _shown_running(self) -> list[Running]:
-        everything = self._scene.running.values()
+    def _shown_running(self) -> list[RunningProcessing]:
+        everything = self._live_state.running.values()
         running = [one for one in everything if one.processing.state is ProcessingState.RUNNING]
         return running[:MAX_RUNNING]
 
@@ -115,12 +117,12 @@ class Screen:
             bar = ProgressBar(total, done, width=30) if total else Text("")
             count = f"{done}/{total}" if total else ""
             grid.add_row(processing.obs_id, processing.product, one.provider, bar, count, elapsed)
-        queued = len(self._scene.running) - len(self._shown_running())
+        queued = len(self._live_state.running) - len(self._shown_running())
         subtitle = f"{queued} more queued or running" if queued > 0 else None
         return Panel(grid, title="processings", title_align="left", subtitle=subtitle)
 
-    def _news(self, count: int) -> RenderableType:
-        lines = list(self._scene.lines)[-count:]
+    def _recent_events(self, count: int) -> RenderableType:
+        lines = list(self._live_state.lines)[-count:]
         text = Text("\n").join(
             Text.assemble(
                 (f"{line.at:%H:%M:%S} ", "dim"),
@@ -130,4 +132,4 @@ class Screen:
         )
         text.no_wrap = True
         text.overflow = "ellipsis"
-        return Panel(text, title="news", title_align="left")
+        return Panel(text, title="events", title_align="left")

@@ -1,0 +1,85 @@
+"""What a screen shows, as events change it."""
+
+from io import StringIO
+
+from rich.console import Console
+
+from batuta.cli.live_screen import LiveScreen
+from batuta.cli.live_state import LiveState
+from batuta.graph import Graph
+from batuta.messaging import (
+    Activity,
+    DataAvailable,
+    Processing,
+    ProcessingState,
+    Progress,
+    ServiceStatus,
+    utc_now,
+)
+
+URL = "http://127.0.0.1:5000/pipeline"
+GRAPH = Graph.parse(
+    {
+        "inputs": ["A"],
+        "products": {
+            "B": {"m_input": ["A"], "o_input": [], "provider": "maker", "url": URL},
+            "C": {"m_input": ["B"], "o_input": [], "provider": "maker", "url": URL},
+        },
+    }
+)
+
+
+def moved(state: ProcessingState, kind: str = "pipeline", **given: object) -> Activity:
+    values = {"id": "1", "product": "B", "obs_id": "o1", "started": utc_now(), **given}
+    return Activity(
+        service=ServiceStatus.model_validate({"name": "maker", "kind": kind}),
+        processing=Processing.model_validate({**values, "state": state}),
+    )
+
+
+def drawn(live_state: LiveState, height: int = 40) -> str:
+    console = Console(file=StringIO(), width=100, height=height, force_terminal=False)
+    console.print(LiveScreen(live_state, "title"))
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_a_product_goes_from_running_with_its_tiles_to_available() -> None:
+    live_state = LiveState(GRAPH)
+    live_state.on_data(DataAvailable(product="A", obs_id="o1"))
+    assert live_state.expected("o1") == {"B", "C"}
+    live_state.on_activity(moved(ProcessingState.RUNNING, progress=Progress(done=3, total=8)))
+    assert live_state.states["o1"]["B"] == "running"
+    assert "3/8" in drawn(live_state)
+    live_state.on_data(DataAvailable(product="B", obs_id="o1", version=1, provider="maker"))
+    live_state.on_activity(moved(ProcessingState.SUCCEEDED))
+    assert live_state.states["o1"]["B"] == "available"
+    assert live_state.made("o1") == 1
+    assert live_state.running == {}
+    assert "B v1 archived by maker" in drawn(live_state)
+
+
+def test_a_failure_and_its_retry_are_logged_with_the_reason() -> None:
+    live_state = LiveState(GRAPH)
+    live_state.on_data(DataAvailable(product="A", obs_id="o1"))
+    retry = moved(ProcessingState.RETRYING, kind="conductor", attempt=1, error="disk full")
+    live_state.on_activity(retry)
+    assert live_state.retries == 1
+    assert "B attempt 1 failed, to be retried: disk full" in drawn(live_state)
+
+
+def test_a_late_event_does_not_undo_what_is_available() -> None:
+    live_state = LiveState(GRAPH)
+    live_state.on_data(DataAvailable(product="B", obs_id="o1", version=1))
+    live_state.on_activity(moved(ProcessingState.RUNNING))
+    assert live_state.states["o1"]["B"] == "available"
+
+
+def test_many_observations_have_a_line_each() -> None:
+    live_state = LiveState(GRAPH)
+    for number in range(200):
+        live_state.on_data(DataAvailable(product="A", obs_id=f"o{number:03}"))
+    shown = drawn(live_state, height=50)
+    assert "o000" in shown
+    assert "0/2" in shown
+    assert len(shown.splitlines()) <= 55
