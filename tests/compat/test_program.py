@@ -17,6 +17,7 @@ import rasterio
 import yaml
 
 from tests.compat.conftest import FAKE
+from tests.support.checkout import PYTHON_PATH
 
 ROWS, COLS, SIDE, REACH, NODATA = 3, 4, 20, 7, -32768
 MODES = ["sequential", "multiprocessing", "local_dask"]
@@ -31,7 +32,7 @@ def start(conf: dict[str, Any], out: Path, *arguments: str) -> subprocess.Popen[
     # A session of its own, so that nothing but what the test sends reaches it.
     return subprocess.Popen(
         command,
-        env=os.environ | {"PYTHONPATH": str(FAKE)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(FAKE), PYTHON_PATH))},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.orchestrator.resumed import DATASETS, OUTPUTS
+from tests.support.checkout import PYTHON_PATH
 
 Contents = dict[str, bytes]
 TilePlace = tuple[str, int, int]
@@ -29,7 +30,7 @@ def run(out_dir: Path, conf: dict[str, Any], **how: Any) -> int:
         check=False,
         capture_output=True,
         timeout=100,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": PYTHON_PATH},
     )
     assert done.returncode <= 0, done.stderr.decode()
     return done.returncode

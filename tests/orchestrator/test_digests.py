@@ -24,6 +24,7 @@ from batuta.datasets import CarsDataset, CarsDict
 from batuta.orchestrator.resume.digests import Digester
 from batuta.orchestrator.resume.fingerprints import Fingerprints
 from tests.cluster import functions
+from tests.support.checkout import PYTHON_PATH
 
 
 def nothing_to_come(delayed: Delayed) -> bytes:
@@ -402,7 +403,7 @@ for kind, value in values().items():
     outputs = [
         subprocess.run(
             [sys.executable, "-c", script],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": PYTHON_PATH},
             check=True,
             capture_output=True,
             text=True,

@@ -20,6 +20,7 @@ from batuta.orchestrator import (
 )
 from batuta.orchestrator.events import TileKept
 from batuta.orchestrator.screen import ON_SCREEN, ProgressBar, Screen
+from tests.support.checkout import PYTHON_PATH
 
 PROGRAM = """
 import sys, warnings
@@ -38,7 +39,7 @@ def test_a_program_without_logging_shows_its_troubles_one_line_each(tmp_path: Pa
     script.write_text(PROGRAM)
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path)],
-        env={"PYTHONPATH": "."},
+        env={"PYTHONPATH": PYTHON_PATH},
         check=True,
         capture_output=True,
         text=True,

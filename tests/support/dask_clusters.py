@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.checkout import PYTHON_PATH
 from tests.support.slurm import skip_without_slurm
 from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm
 
 DASK_MODES = ("local_dask", "dask", "slurm_dask", "pbs_dask")
-
-ROOT = Path(__file__).parents[2]
 
 
 def dask_configuration(mode: str, request: pytest.FixtureRequest) -> dict[str, Any]:
@@ -81,7 +80,7 @@ def _running(folder: Path, what: str, *options: str) -> Iterator[subprocess.Pope
             cwd=folder,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": PYTHON_PATH},
             start_new_session=True,
         )
     try:

@@ -153,7 +153,9 @@ def test_products_are_still_there_after_a_restart(start_orchestra: StartOrchestr
     assert set(archived(addresses["sdb"]).values()) == {1}
 
 
-def test_every_mistake_of_a_configuration_is_named_before_anything_starts(start_orchestra: StartOrchestra) -> None:
+def test_every_mistake_of_a_configuration_is_named_before_anything_starts(
+    start_orchestra: StartOrchestra,
+) -> None:
     orchestra = start_orchestra(
         {
             "conductor": {"graph": "nowhere.json", "retry_wait_s": -1},
@@ -186,7 +188,9 @@ def test_two_orchestras_do_not_share_a_folder(start_orchestra: StartOrchestra) -
     assert "another orchestra is running in it" in second.output
 
 
-def test_nats_whose_guard_is_killed_is_started_again_and_not_left_behind(start_orchestra: StartOrchestra) -> None:
+def test_nats_whose_guard_is_killed_is_started_again_and_not_left_behind(
+    start_orchestra: StartOrchestra,
+) -> None:
     orchestra = start_orchestra(simulated())
     addresses = orchestra.addresses()
     (first,) = nats_servers(orchestra)

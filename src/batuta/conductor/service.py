@@ -228,7 +228,7 @@ async def _rebuild(ledger: Ledger, settings: ConductorSettings) -> None:
         except ServiceError as exc:
             if exc.refused or time.monotonic() > deadline:
                 raise
-            LOG.warning("%s; tried again up to %g s", exc, SDB_WAIT_S)
+            LOG.warning("%s; retried for up to %g s", exc, SDB_WAIT_S)
             await asyncio.sleep(1)
         else:
             return await asyncio.to_thread(ledger.rebuild, held)

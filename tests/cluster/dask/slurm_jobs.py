@@ -14,7 +14,7 @@ import pytest
 
 from batuta.cluster.contract import WorkerCount
 from tests.cluster.dask.gated import at_once
-from tests.support.dask_clusters import ROOT
+from tests.support.checkout import PYTHON_PATH
 from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm
 
@@ -81,7 +81,7 @@ def program(folder: Path, conf: dict[str, Any], *more: str) -> Iterator["subproc
     with subprocess.Popen(
         [sys.executable, "-m", module, str(folder), json.dumps(conf), *more],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": PYTHON_PATH},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
