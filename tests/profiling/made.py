@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batuta.profiling.analysis.figures import Figures, figures_of
 from batuta.profiling.capture.layout import FOLDER, LEAKS, LOOPS, PLACES, RUN_FILE, TASKS
 from batuta.profiling.capture.records import (
     LeakRow,
@@ -139,6 +140,10 @@ class MadeProfile:
             leaks=leak_table(self.leaks),
             memory=pd.DataFrame(columns=["time_s", "worker", "host", "pid", "process_bytes"]),
         )
+
+    def figures(self) -> Figures:
+        """Its figures."""
+        return figures_of(self.profile())
 
     def write(self, out_dir: Path, *, parts: int | None = None) -> Path:
         """Write it as a run that ended does; in `parts`, as one that was killed.

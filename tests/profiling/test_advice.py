@@ -16,7 +16,7 @@ def tiles(count: int, *, cols: int = 10, **work: Any) -> list[Work]:
 
 def advised(made: MadeProfile, rows: int = 10, cols: int = 10) -> dict[str, Advice]:
     made.run = made.run.model_copy(update={"grids": (made_grid("dsm", rows, cols),)})
-    return dict(zip(GIVEN, made.profile().figures.advice, strict=False))
+    return dict(zip(GIVEN, made.figures().advice, strict=False))
 
 
 def test_a_hundred_tiles_of_a_second_on_eight_cores_call_for_eight_workers() -> None:
@@ -142,7 +142,7 @@ def test_where_nothing_calls_for_another_tile_size_it_is_left() -> None:
 
 def test_a_grid_that_the_run_does_not_tell_gets_a_factor() -> None:
     made = played(tiles(2500, cols=50, wall_s=0.005), workers=2, gap_s=0.005)
-    advice = made.profile().figures.advice[1]
+    advice = made.figures().advice[1]
     assert advice.proposed == "4 times larger each way"
 
 

@@ -10,7 +10,7 @@ from tests.profiling.made import MadeProfile, Work, made_run
 
 
 def only_reason(made: MadeProfile) -> str:
-    (advice,) = made.profile().figures.advice
+    (advice,) = made.figures().advice
     assert advice.proposed is None
     return advice.reason
 

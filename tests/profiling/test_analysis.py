@@ -11,7 +11,7 @@ from tests.profiling.made import BEGIN_S, MB, MadeProfile, Work, made_grid, made
 
 
 def figures(made: MadeProfile) -> Figures:
-    return made.profile().figures
+    return made.figures()
 
 
 def test_each_name_has_its_counts_times_and_memory_what_took_most_first() -> None:

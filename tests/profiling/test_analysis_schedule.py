@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batuta.profiling.analysis.graph import graph_of
 from batuta.profiling.analysis.schedule import Plan
+from batuta.profiling.files.task_graph import graph_of
 from tests.profiling.made import MadeProfile, Work, played
 
 
@@ -106,14 +106,14 @@ def test_the_attempt_that_gave_the_result_is_what_a_schedule_counts() -> None:
     made = played([Work(wall_s=1, outcomes=["lost", "done"]), Work(wall_s=4)], workers=1)
     row = made.rows[0]
     made.rows[0] = row._replace(measure=row.measure._replace(wall_s=600))
-    schedule = made.profile().figures.schedule
+    schedule = made.figures().schedule
     assert schedule.work_s == pytest.approx(5)
     assert schedule.critical_s == pytest.approx(4)
 
 
 def test_the_steps_of_the_longest_chain_are_named_with_their_tiles() -> None:
     works = [Work(name="model"), Work(name="match", after=[0], tile=("dsm", 2, 3)), Work()]
-    path = played(works, workers=1).profile().figures.schedule.critical_path
+    path = played(works, workers=1).figures().schedule.critical_path
     assert [(step.name, step.dataset, step.row, step.col) for step in path] == [
         ("model", "dsm", 2, 3),
         ("match", "dsm", 2, 3),

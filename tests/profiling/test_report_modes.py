@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from batuta.profiling.analysis.figures import figures_of
 from batuta.profiling.capture.attribution import Line
 from batuta.profiling.capture.layout import CPROFILE_TEXT, FOLDER, MEMRAY_TEXT
 from batuta.profiling.files.reader import read_profile
@@ -34,17 +35,17 @@ def test_lines_come_with_what_they_held() -> None:
 def test_the_page_shows_them_with_what_could_not_be_read(tmp_path: Path) -> None:
     made = MadeProfile()
     made.write(tmp_path)
-    page = profile_page(read_profile(tmp_path), FOUND)
+    page = profile_page(figures_of(read_profile(tmp_path)), FOUND)
     assert "slope&lt;b&gt;" in page
     assert "relief.py:40" in page
     assert "half.bin cannot be read" in page
-    assert 'id="functions"' not in profile_page(read_profile(tmp_path))
+    assert 'id="functions"' not in profile_page(figures_of(read_profile(tmp_path)))
 
 
 def test_the_text_says_where_they_are(tmp_path: Path) -> None:
     MadeProfile().write(tmp_path)
     for name in (CPROFILE_TEXT, MEMRAY_TEXT):
         (tmp_path / FOLDER / name).touch()
-    text = profile_text(read_profile(tmp_path))
+    text = profile_text(figures_of(read_profile(tmp_path)))
     assert f"Functions: {tmp_path / FOLDER / CPROFILE_TEXT}" in text
     assert f"Who held the memory: {tmp_path / FOLDER / MEMRAY_TEXT}" in text

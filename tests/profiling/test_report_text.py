@@ -15,7 +15,7 @@ LONG = "package.module.of.a.very.long.name.that.goes.on.and.on.Class.method_numb
 
 
 def text_of(made: MadeProfile) -> str:
-    return profile_text(made.profile())
+    return profile_text(made.figures())
 
 
 def test_the_first_lines_tell_how_long_it_took_and_what_took_it() -> None:
@@ -121,9 +121,9 @@ def test_what_could_not_be_measured_is_told() -> None:
 
 
 def test_the_document_has_the_same_figures_and_is_json() -> None:
-    profile = survey().profile()
-    document = json.loads(json.dumps(profile_document(profile)))
-    assert document["span_s"] == pytest.approx(profile.figures.span_s)
+    figures = survey().figures()
+    document = json.loads(json.dumps(profile_document(figures)))
+    assert document["span_s"] == pytest.approx(figures.span_s)
     assert document["names"][0]["name"] == "match"
     assert document["advice"][0]["values"] == [8]
     lost = dict(document["lost"])
@@ -140,7 +140,7 @@ def run_of(step_s: float, extra: str, **run: Any) -> MadeProfile:
 
 
 def test_two_runs_are_compared_by_name_the_biggest_change_first() -> None:
-    first, second = run_of(1, "gone").profile(), run_of(3, "new").profile()
+    first, second = run_of(1, "gone").figures(), run_of(3, "new").figures()
     text = comparison_text(first, second)
     rows = [line.split() for line in text.splitlines()]
     names = [row[0] for row in rows if row and row[0] in {"step", "same", "gone", "new"}]
@@ -154,7 +154,7 @@ def test_two_runs_are_compared_by_name_the_biggest_change_first() -> None:
 def test_what_makes_runs_hard_to_compare_is_said() -> None:
     first = run_of(1, "x", grids=(made_grid("dsm", 2, 2),))
     second = run_of(1, "x", mode="local_dask", grids=(made_grid("dsm", 4, 4, 256),), nb_workers=4)
-    text = comparison_text(first.profile(), second.profile())
+    text = comparison_text(first.figures(), second.figures())
     assert "  mode: multiprocessing, then local_dask\n" in text
     assert "  workers: 2, then 4\n" in text
     assert "grid of dsm: 2 x 2 tiles of 512 x 512 px, then 4 x 4 tiles of 256 x 256 px" in text
@@ -162,8 +162,8 @@ def test_what_makes_runs_hard_to_compare_is_said() -> None:
 
 def test_a_ratio_to_nothing_is_left_out() -> None:
     document = comparison_document(
-        played([Work(name="a", wall_s=0)], ended_s=BEGIN_S).profile(),
-        played([Work(name="a")]).profile(),
+        played([Work(name="a", wall_s=0)], ended_s=BEGIN_S).figures(),
+        played([Work(name="a")]).figures(),
     )
     assert document["span_s"]["ratio"] is None
     assert document["names"][0]["total_s"]["ratio"] is None
@@ -171,7 +171,7 @@ def test_a_ratio_to_nothing_is_left_out() -> None:
 
 
 def test_a_run_compared_with_one_without_tasks_has_only_its_own() -> None:
-    text = comparison_text(run_of(1, "x").profile(), MadeProfile(made_run()).profile())
+    text = comparison_text(run_of(1, "x").figures(), MadeProfile(made_run()).figures())
     assert "only in the first" in text
     assert "only in the second" not in text
 

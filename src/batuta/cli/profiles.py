@@ -27,31 +27,33 @@ def register(app: typer.Typer) -> None:
 def show(directory: Folder, *, html: Html = None, as_json: AsJson = False) -> None:
     """Show the profile of a run: one that has ended, goes on, or was killed."""
     # pandas and Arrow take half a second to import: other commands do without.
+    from batuta.profiling.analysis.figures import figures_of  # noqa: PLC0415
     from batuta.profiling.files.reader import read_profile  # noqa: PLC0415
     from batuta.profiling.merge.merge import mode_report  # noqa: PLC0415
     from batuta.profiling.report.document import profile_document  # noqa: PLC0415
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
 
-    profile = read_profile(directory)
+    figures = figures_of(read_profile(directory))
     if html is not None:
         from batuta.profiling.report.page import profile_page  # noqa: PLC0415  needs bokeh
 
-        modes = mode_report(profile.folder / FOLDER)
-        html.write_text(profile_page(profile, modes), encoding="utf-8")
+        modes = mode_report(figures.folder / FOLDER)
+        html.write_text(profile_page(figures, modes), encoding="utf-8")
     if as_json:
-        print_json(profile_document(profile))
+        print_json(profile_document(figures))
     else:
-        typer.echo(profile_text(profile), nl=False)
+        typer.echo(profile_text(figures), nl=False)
 
 
 def compare(first: Folder, second: Folder, *, as_json: AsJson = False) -> None:
     """Compare the profiles of two runs, task name by task name; the biggest change first."""
+    from batuta.profiling.analysis.figures import figures_of  # noqa: PLC0415
     from batuta.profiling.files.reader import read_profile  # noqa: PLC0415
     from batuta.profiling.report.compared import comparison_text  # noqa: PLC0415
     from batuta.profiling.report.document import comparison_document  # noqa: PLC0415
 
-    profiles = read_profile(first), read_profile(second)
+    figures = figures_of(read_profile(first)), figures_of(read_profile(second))
     if as_json:
-        print_json(comparison_document(*profiles))
+        print_json(comparison_document(*figures))
     else:
-        typer.echo(comparison_text(*profiles), nl=False)
+        typer.echo(comparison_text(*figures), nl=False)

@@ -251,16 +251,17 @@ def _mishap(event: TileRetried | TileFailed) -> TileMishap:
 
 def write_reports(folder: Path) -> None:
     """Put together what profilers wrote; write the summary, and a page where it can be drawn."""
-    from batuta.profiling.files.reader import read_profile  # noqa: PLC0415 - takes pandas and Arrow
+    from batuta.profiling.analysis.figures import figures_of  # noqa: PLC0415 - takes pandas and Arrow
+    from batuta.profiling.files.reader import read_profile  # noqa: PLC0415
     from batuta.profiling.merge.merge import merge  # noqa: PLC0415
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
 
     modes = merge(folder / FOLDER)
-    profile = read_profile(folder)
-    (folder / SUMMARY_TEXT).write_text(profile_text(profile), encoding="utf-8")
+    figures = figures_of(read_profile(folder))
+    (folder / SUMMARY_TEXT).write_text(profile_text(figures), encoding="utf-8")
     try:
         from batuta.profiling.report.page import profile_page  # noqa: PLC0415 - takes bokeh
     except ImportError as exc:
         LOG.warning("no %s: %s", SUMMARY_HTML, exc)
         return
-    (folder / SUMMARY_HTML).write_text(profile_page(profile, modes), encoding="utf-8")
+    (folder / SUMMARY_HTML).write_text(profile_page(figures, modes), encoding="utf-8")

@@ -1,11 +1,11 @@
 """All that a profile tells, computed once: what the text, the page and JSON show."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from batuta.profiling.analysis.advice import (
     Advice,
@@ -17,13 +17,14 @@ from batuta.profiling.analysis.advice import (
 )
 from batuta.profiling.analysis.attempts import NameFigures, attempts_of, by_name
 from batuta.profiling.analysis.formatting import counted
-from batuta.profiling.analysis.graph import graph_of
 from batuta.profiling.analysis.idle_time import LostTime, lost_time
 from batuta.profiling.analysis.lanes import LaneFigures, by_lane, gaps_of, with_lanes
 from batuta.profiling.analysis.loops import LoopGrowth, loop_growth
 from batuta.profiling.analysis.schedule import Plan, ScheduleFigures, durations_of, steps_of
 from batuta.profiling.analysis.tiles import TileGrid, by_tile
+from batuta.profiling.files.reader import Profile
 from batuta.profiling.files.run_info import RunInfo, RunState
+from batuta.profiling.files.task_graph import graph_of
 
 _MAX_OF_A_RUN: Final = 0.9
 """Of its tiles: figures of less call for nothing."""
@@ -36,6 +37,8 @@ _CLOCKS_S: Final = 1.0
 class Figures:
     """What a profile tells. Times are in s, moments in Unix time, memory in bytes."""
 
+    folder: Path
+    """The output folder of the run."""
     run: RunInfo
     begin_s: float
     end_s: float
@@ -71,31 +74,21 @@ class Figures:
         return max((name.peak_bytes for name in self.names), default=0)
 
 
-def figures_of(
-    run: RunInfo, tasks: pa.Table, loops: pa.Table, leaks: pa.Table, memory: pd.DataFrame
-) -> Figures:
-    """Compute what a profile tells.
-
-    Parameters
-    ----------
-    run : RunInfo
-        The run.
-    tasks, loops, leaks : pyarrow.Table
-        Of `PROFILE_SCHEMA`, `LOOP_SCHEMA` and `LEAK_SCHEMA`.
-    memory : DataFrame
-        As `Profile.memory`.
-    """
-    attempts = with_lanes(attempts_of(tasks), run.nb_workers)
+def figures_of(profile: Profile) -> Figures:
+    """Compute the figures of a profile."""
+    run = profile.run
+    attempts = with_lanes(attempts_of(profile.tasks), run.nb_workers)
     gaps = gaps_of(attempts)
     lanes = by_lane(attempts, gaps)
     workers = max(run.nb_workers or 1, len(lanes))
     begin_s, end_s = _span(run, attempts)
     lost = lost_time(attempts, gaps, (begin_s, end_s), workers)
-    graph = graph_of(tasks)
+    graph = graph_of(profile.tasks)
     plan = Plan(graph, durations_of(attempts))
     names, tiles = by_name(attempts), by_tile(attempts, run)
     path = graph.numbers[np.array(plan.critical_path(), dtype=np.int64)]
     return Figures(
+        folder=profile.folder,
         run=run,
         begin_s=begin_s,
         end_s=end_s,
@@ -114,10 +107,10 @@ def figures_of(
             critical_path=steps_of(attempts, path),
         ),
         tiles=tiles,
-        loops=loop_growth(loops, leaks),
+        loops=loop_growth(profile.loops, profile.leaks),
         advice=_doubts(run, attempts, plan.makespan_s(workers), end_s - begin_s)
         or _advice(run, plan, lost, tiles, workers, names),
-        memory=memory,
+        memory=profile.memory,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from batuta.profiling.analysis.graph import TaskGraph
+from batuta.profiling.files.task_graph import TaskGraph
 
 
 @dataclass(frozen=True, kw_only=True)

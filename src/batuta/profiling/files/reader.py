@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batuta.errors import ConfigurationError, one_line
-from batuta.profiling.analysis.figures import Figures, figures_of
-from batuta.profiling.analysis.graph import graph_of, nearest
 from batuta.profiling.capture.layout import FOLDER, LEAKS, LOOPS, PLACES, RUN_FILE, TASKS
 from batuta.profiling.files.run_info import RunInfo
 from batuta.profiling.files.schemas import (
@@ -23,6 +20,7 @@ from batuta.profiling.files.schemas import (
     PROFILE_SCHEMA,
     TASK_SCHEMA,
 )
+from batuta.profiling.files.task_graph import graph_of, nearest
 
 MEMORY_FILE: Final = "workers_memory.csv"
 """In the output folder; written by clusters on dask with `use_memory_logger`."""
@@ -47,11 +45,6 @@ class Profile:
     memory: pd.DataFrame
     """What workers held once a second: ``time_s`` (Unix), ``worker``, ``host``, ``pid``,
     ``process_bytes``; no row where that was not recorded."""
-
-    @cached_property
-    def figures(self) -> Figures:
-        """What it tells, computed once."""
-        return figures_of(self.run, self.tasks, self.loops, self.leaks, self.memory)
 
 
 def read_profile(folder: Path) -> Profile:

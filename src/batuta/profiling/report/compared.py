@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterator
 
 from batuta.profiling.analysis.attempts import NameFigures
 from batuta.profiling.analysis.compare import Comparison, NameComparison, Pair, compare
+from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.formatting import bytes_text, ratio_text, seconds_text
-from batuta.profiling.files.reader import Profile
 from batuta.profiling.report.headline import title
 from batuta.profiling.report.tables import plain, table_lines
 
 
-def comparison_text(first: Profile, second: Profile) -> str:
+def comparison_text(first: Figures, second: Figures) -> str:
     """Tell in text how the second run differs from the first; the biggest change first."""
-    compared = compare(first.figures, second.figures)
+    compared = compare(first, second)
     lines = [
-        plain(f"First:  {title(first.figures)}: {first.folder}"),
-        plain(f"Second: {title(second.figures)}: {second.folder}"),
+        plain(f"First:  {title(first)}: {first.folder}"),
+        plain(f"Second: {title(second)}: {second.folder}"),
         *_differences(compared),
         "",
         *table_lines(("all together", "first", "second", "ratio"), _whole(compared)),

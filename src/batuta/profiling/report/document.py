@@ -6,17 +6,15 @@ from typing import Any
 from batuta.profiling.analysis.compare import Pair, compare
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.tiles import TileGrid
-from batuta.profiling.files.reader import Profile
 
 _SLOWEST = 10
 
 
-def profile_document(profile: Profile) -> dict[str, Any]:
+def profile_document(figures: Figures) -> dict[str, Any]:
     """Return the figures of a profile: times in s, memory in bytes, moments in Unix time."""
-    figures = profile.figures
     run = figures.run
     return {
-        "folder": str(profile.folder),
+        "folder": str(figures.folder),
         "state": run.state.value,
         "ended": figures.ended,
         "error": run.error,
@@ -40,9 +38,9 @@ def profile_document(profile: Profile) -> dict[str, Any]:
     }
 
 
-def comparison_document(first: Profile, second: Profile) -> dict[str, Any]:
+def comparison_document(first: Figures, second: Figures) -> dict[str, Any]:
     """Return two profiles compared; each pair of figures with the second over the first."""
-    compared = compare(first.figures, second.figures)
+    compared = compare(first, second)
     return {
         "first": str(first.folder),
         "second": str(second.folder),

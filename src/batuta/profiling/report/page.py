@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.formatting import bytes_text, counted, seconds_text, share_text
-from batuta.profiling.files.reader import Profile
 from batuta.profiling.merge.model import ModeReport
 from batuta.profiling.report import rows
 from batuta.profiling.report.headline import losses, state_line, title, what_took_it
@@ -90,7 +89,7 @@ class _Charts:
 _NO_MODES: Final = ModeReport()
 
 
-def profile_page(profile: Profile, modes: ModeReport = _NO_MODES) -> str:
+def profile_page(figures: Figures, modes: ModeReport = _NO_MODES) -> str:
     """Draw a profile as one HTML page, with what profilers found."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -99,17 +98,17 @@ def profile_page(profile: Profile, modes: ModeReport = _NO_MODES) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(_content(profile, modes))
+    return environment.get_template("page.html").render(_content(figures, modes))
 
 
-def _content(profile: Profile, modes: ModeReport) -> dict[str, Any]:
-    figures, charts = profile.figures, _Charts()
+def _content(figures: Figures, modes: ModeReport) -> dict[str, Any]:
+    charts = _Charts()
     timeline = timeline_chart(figures)
     return {
         "title": title(figures),
         "state": state_line(figures),
         "failed": figures.run.error is not None,
-        "about": _about(profile),
+        "about": _about(figures),
         "sentences": what_took_it(figures),
         "notes": (*figures.run.notes, *modes.notes),
         "facts": tuple(_facts(figures)),
@@ -133,20 +132,20 @@ def _content(profile: Profile, modes: ModeReport) -> dict[str, Any]:
         "functions": rows.function_rows(modes, _MAX_FUNCTIONS),
         "held": rows.held_rows(modes, _MAX_FUNCTIONS),
         "tables": _tables(figures),
-        "folder": str(profile.folder),
+        "folder": str(figures.folder),
         "version": figures.run.version,
         "charts": charts.document(),
         "library": Resources(mode="inline", components=["bokeh"]).render_js(),
     }
 
 
-def _about(profile: Profile) -> str:
-    run = profile.figures.run
+def _about(figures: Figures) -> str:
+    run = figures.run
     began = datetime.fromtimestamp(run.started_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
     cores = counted(run.cores, "core")
     return (
         f"{run.mode} on {run.host} ({cores}, {bytes_text(run.ram_bytes)}), {began}:"
-        f" {profile.folder}"
+        f" {figures.folder}"
     )
 
 

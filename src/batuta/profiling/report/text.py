@@ -8,7 +8,6 @@ from typing import Final
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.formatting import seconds_text, share_text
 from batuta.profiling.capture.layout import CPROFILE_TEXT, CPROFILE_WHOLE, FOLDER, MEMRAY_TEXT
-from batuta.profiling.files.reader import Profile
 from batuta.profiling.report import rows
 from batuta.profiling.report.headline import losses, state_line, title, what_took_it
 from batuta.profiling.report.tables import WIDTH, bar, plain, table_lines
@@ -20,11 +19,10 @@ _STEPS: Final = 8
 _MISHAPS: Final = 10
 
 
-def profile_text(profile: Profile) -> str:
+def profile_text(figures: Figures) -> str:
     """Tell in text where time and memory went; lines of at most 100 characters."""
-    figures = profile.figures
     sections = (
-        _head(profile),
+        _head(figures),
         _advice(figures),
         _losses(figures),
         _table("By task name", rows.name_rows(figures, _NAMES)),
@@ -35,24 +33,24 @@ def profile_text(profile: Profile) -> str:
         _table("Tiles retried or failed", rows.mishap_rows(figures, _MISHAPS)),
         _table("Attempts without a result", rows.attempt_rows(figures, _MISHAPS)),
         _table("Repeated tasks", rows.loop_rows(figures, _NAMES)),
-        _elsewhere(profile),
+        _elsewhere(figures),
         _table("", rows.line_rows(figures, _NAMES)),
     )
     return "\n".join(line for section in sections for line in section) + "\n"
 
 
-def _elsewhere(profile: Profile) -> Iterator[str]:
+def _elsewhere(figures: Figures) -> Iterator[str]:
     """Say where the rest is."""
-    inside = profile.folder / FOLDER
+    inside = figures.folder / FOLDER
     if (inside / CPROFILE_TEXT).exists():
         yield from ("", f"Functions: {inside / CPROFILE_TEXT}; all of them: {CPROFILE_WHOLE}")
     if (inside / MEMRAY_TEXT).exists():
         yield from ("", f"Who held the memory: {inside / MEMRAY_TEXT}")
 
 
-def _head(profile: Profile) -> Iterator[str]:
-    figures, run = profile.figures, profile.run
-    yield from _wrapped(f"{title(figures)}, {run.mode} on {run.host}: {profile.folder}")
+def _head(figures: Figures) -> Iterator[str]:
+    run = figures.run
+    yield from _wrapped(f"{title(figures)}, {run.mode} on {run.host}: {figures.folder}")
     state = state_line(figures)
     for line in (*([state] if state else []), *what_took_it(figures)):
         yield from _wrapped(line)
