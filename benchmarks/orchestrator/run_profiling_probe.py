@@ -54,14 +54,14 @@ def each_s(action: Callable[[], object], times: int) -> float:
 def short_task_s(times: int) -> float:
     """Give what measuring costs where memory is not looked at."""
     probe = Probe(private=True)
-    with patch.object(probing, "LOOK_EVERY_S", float("inf")):
+    with patch.object(probing, "READ_EVERY_S", float("inf")):
         return each_s(lambda: probe.end("task", probe.begin(), 1, 2), times)
 
 
 def looked_at_s(times: int) -> float:
     """Give what it costs where memory is."""
     probe = Probe(private=True)
-    with patch.object(probing, "LOOK_AFTER_S", 0.0):
+    with patch.object(probing, "READ_AFTER_S", 0.0):
         return each_s(lambda: probe.end("task", probe.begin(), 1, 2), times)
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import pandas as pd
 
 from batuta.orchestrator.run_profile import write_reports
-from batuta.profiling.capture.layout import FOLDER, SUMMARY_HTML, SUMMARY_TEXT, TASKS
+from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_HTML, SUMMARY_TEXT, TASKS
 from batuta.profiling.capture.records import Measure, TaskOutcome, TaskRow, WorkerId
 from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState
 from batuta.profiling.files.writer import Recorder
@@ -29,7 +29,7 @@ TILE_S: Final = 0.5
 def write_profile(tasks: int, folder: Path) -> None:
     """Write the profile that such a run would leave."""
     tiles = tasks // len(NAMES)
-    inside = folder / FOLDER
+    inside = folder / PROFILE_FOLDER
     inside.mkdir()
     recorder = Recorder(inside, _info(tiles, RunState.RUNNING))
     for tile in range(tiles):
@@ -81,7 +81,7 @@ def _info(tiles: int, state: RunState) -> RunInfo:
 
 def grouped(folder: Path) -> object:
     """Do what one would by hand: time and peak memory by task name."""
-    table = pd.read_parquet(folder / FOLDER / f"{TASKS}.parquet")
+    table = pd.read_parquet(folder / PROFILE_FOLDER / f"{TASKS}.parquet")
     found = table.groupby("name").agg({"wall_s": ["count", "sum", "max"], "peak_bytes": "max"})
     return found.to_string()
 
@@ -121,7 +121,7 @@ def main(tasks: int, folder: Path) -> None:
         import_s=import_s,
         **parts,
         memory_bytes=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024,
-        table_bytes=(folder / FOLDER / f"{TASKS}.parquet").stat().st_size,
+        table_bytes=(folder / PROFILE_FOLDER / f"{TASKS}.parquet").stat().st_size,
         text_bytes=(folder / SUMMARY_TEXT).stat().st_size,
         page_bytes=(folder / SUMMARY_HTML).stat().st_size,
     )

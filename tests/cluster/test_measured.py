@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from batuta.cluster.graph import Job, make_plan
 from batuta.cluster.task_metrics import TaskMetrics, task_number, with_family
 from batuta.cluster.tasks import Delayed, declare
-from batuta.profiling.capture.labels import Label, Lost, labelled
+from batuta.profiling.capture.labels import Label, LostAttempt, task_rows
 from batuta.profiling.capture.records import Measure, Repeats, TaskOutcome, TaskRow, WorkerId
 from tests.cluster.functions import add
 
@@ -82,7 +82,7 @@ def test_attempts_are_counted_over_failures_and_losses() -> None:
     measured, kept = told()
     job = chain(1, measured)
     measured.ended(job, [measure()], WORKER, "clouds")
-    measured.lost(measured.label(job, 0), Lost("add", WORKER, "signal 9", for_s=2.0))
+    measured.lost(measured.label(job, 0), LostAttempt("add", WORKER, "signal 9", ran_s=2.0))
     measured.ended(job, [measure()], WORKER)
     assert [row.attempt for row in kept.rows] == [1, 2, 3]
     assert [row.outcome for row in kept.rows] == ["failed", "lost", "done"]
@@ -93,7 +93,7 @@ def test_a_job_that_others_run_again_as_it_was_sent_has_another_attempt() -> Non
     measured, kept = told()
     job = chain(1, measured)
     label = measured.label(job, 0)
-    measured.lost(measured.relabel(job), Lost("add", WORKER, "the worker is lost"))
+    measured.lost(measured.relabel(job), LostAttempt("add", WORKER, "the worker is lost"))
     measured.on_rerun(job)
     measured.come([_row(label)])
     assert [(row.attempt, row.outcome) for row in kept.rows] == [(1, "lost"), (2, "done")]
@@ -109,7 +109,7 @@ def test_a_job_that_is_sent_anew_after_it_was_run_again_is_not_counted_twice() -
 
 
 def _row(label: Label) -> TaskRow:
-    (row,) = labelled([label], [measure()], WORKER, None)
+    (row,) = task_rows([label], [measure()], WORKER, None)
     return row
 
 

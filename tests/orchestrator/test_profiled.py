@@ -14,7 +14,7 @@ import pytest
 
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator, TilesFailedError
-from batuta.profiling.capture.layout import FOLDER, SUMMARY_HTML, SUMMARY_TEXT
+from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_HTML, SUMMARY_TEXT
 from batuta.profiling.files.reader import read_profile
 from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState
 from tests.cluster import functions
@@ -66,7 +66,7 @@ def test_every_task_is_measured_with_its_tile_its_time_and_what_it_comes_after(
     assert tiles_of(rows, "read") == tiles_of(rows, "measure") == TILES
     assert (rows.pid > 0).all()
     assert (rows.host != "").all()
-    assert not (tmp_path / FOLDER / "tasks-000001.parquet").exists()
+    assert not (tmp_path / PROFILE_FOLDER / "tasks-000001.parquet").exists()
     assert_what_comes_before_is_known(rows)
     assert_time_and_memory_are_where_they_were_spent(rows, any_conf["mode"])
     assert_the_run_is_described(read_profile(tmp_path).run, any_conf["mode"])
@@ -131,7 +131,7 @@ def test_without_profiling_time_and_peak_memory_are_summed_up_all_the_same(
     assert " 6 " in measured
     assert " 6 " in read
     assert re.search(r" \d+(\.\d+)? [MG]B$", measured)  # of the whole process, in sequential
-    assert not (tmp_path / FOLDER).exists()
+    assert not (tmp_path / PROFILE_FOLDER).exists()
     assert not (tmp_path / SUMMARY_HTML).exists()
 
 
@@ -141,7 +141,7 @@ def test_a_run_that_is_killed_has_its_profile(mode: str, tmp_path: Path) -> None
     command = [sys.executable, "-m", "tests.orchestrator.profiled", str(out_dir)]
     conf = json.dumps({"mode": mode, "profiling": {}})
     with subprocess.Popen([*command, conf, str(gate)], start_new_session=True) as program:
-        parts = out_dir / FOLDER
+        parts = out_dir / PROFILE_FOLDER
         eventually_sync(Path(f"{gate}.begun").exists, 60)
         eventually_sync(lambda: len(_rows_so_far(parts, out_dir)) == 2 * len(TILES) + 1, 30)
         program.send_signal(signal.SIGKILL)
@@ -187,7 +187,7 @@ def test_a_run_that_goes_on_keeps_the_profile_of_the_one_before(tmp_path: Path) 
     conf = {"mode": "multiprocessing", "profiling": {}, "resume": True}
     for _ in range(2):
         play(conf, tmp_path)
-    assert len(rows_of(tmp_path / f"{FOLDER}-1")) == 2 * len(TILES) + 1
+    assert len(rows_of(tmp_path / f"{PROFILE_FOLDER}-1")) == 2 * len(TILES) + 1
     info = read_profile(tmp_path).run
     assert info.tiles_kept == info.tiles_done == len(TILES)
 

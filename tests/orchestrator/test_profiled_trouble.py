@@ -13,7 +13,7 @@ from batuta.datasets import CarsDataset
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator, TilesFailedError
 from batuta.profiling.capture import memory
-from batuta.profiling.capture.layout import FOLDER, SUMMARY_TEXT
+from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_TEXT
 from batuta.profiling.files.reader import read_profile
 from batuta.profiling.files.run_info import RunState
 from tests.cluster.conftest import compute
@@ -67,12 +67,12 @@ def test_a_kernel_that_resets_no_peak_measures_all_the_same(
     monkeypatch.setattr("os.write", refuse)
     cluster = create_cluster(check_configuration({"mode": "sequential"}), tmp_path)
     assert compute(cluster, [cluster.create_task(add)(1)]) == [1]
-    memory.LinuxMemory(private=True).reset()
+    memory.LinuxMemoryReader(private=True).reset_peak()
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])
 def test_what_is_there_and_is_no_profile_is_left_alone(kind: str, tmp_path: Path) -> None:
-    theirs = tmp_path / FOLDER
+    theirs = tmp_path / PROFILE_FOLDER
     if kind == "folder":
         theirs.mkdir()
         (theirs / "dem_profile.csv").write_text("0,1")
@@ -87,10 +87,10 @@ def test_what_is_there_and_is_no_profile_is_left_alone(kind: str, tmp_path: Path
 
 def test_a_new_profile_replaces_the_files_of_the_old_one_alone(tmp_path: Path) -> None:
     play(PROFILED, tmp_path)
-    (tmp_path / FOLDER / "notes.txt").write_text("mine")
-    (tmp_path / FOLDER / "tasks-000001.parquet").write_text("left by a run that was killed")
+    (tmp_path / PROFILE_FOLDER / "notes.txt").write_text("mine")
+    (tmp_path / PROFILE_FOLDER / "tasks-000001.parquet").write_text("left by a run that was killed")
     play(PROFILED, tmp_path)
-    assert (tmp_path / FOLDER / "notes.txt").read_text() == "mine"
+    assert (tmp_path / PROFILE_FOLDER / "notes.txt").read_text() == "mine"
     assert read_profile(tmp_path).tasks.num_rows == 13
 
 

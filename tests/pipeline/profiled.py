@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 from batuta.pipeline import Context, Pipeline
-from batuta.profiling.capture.layout import FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
+from batuta.profiling.capture.layout import PROFILE_FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
 from tests.pipeline.scripted import note, stage, wait_for, written
 from tests.pipeline.tiled import play, ramp
 
@@ -24,7 +24,12 @@ PARTS = ("tasks-000001.parquet", "tasks-000002.parquet", "places-000001.parquet"
 
 def write_whole(out_dir: Path, word: str) -> None:
     """Write the files of a profile as a run that ended leaves them, each with `word` in it."""
-    for name in (SUMMARY_TEXT, SUMMARY_HTML, f"{FOLDER}/{RUN_FILE}", f"{FOLDER}/tasks.parquet"):
+    for name in (
+        SUMMARY_TEXT,
+        SUMMARY_HTML,
+        f"{PROFILE_FOLDER}/{RUN_FILE}",
+        f"{PROFILE_FOLDER}/tasks.parquet",
+    ):
         path = out_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{word}: {name}")
@@ -32,7 +37,7 @@ def write_whole(out_dir: Path, word: str) -> None:
 
 def write_parts(out_dir: Path) -> None:
     """Write the files of a profile as a run has them that goes on, or was killed."""
-    folder = out_dir / FOLDER
+    folder = out_dir / PROFILE_FOLDER
     folder.mkdir(parents=True)
     for name in (RUN_FILE, *PARTS):
         (folder / name).write_text(f"part: {name}")
@@ -139,8 +144,8 @@ def links(context: Context) -> Path:
     out_dir = opened(context)
     secret = stage() / "secret.txt"
     secret.write_text("secret")
-    (out_dir / FOLDER).mkdir()
-    (out_dir / FOLDER / RUN_FILE).symlink_to(secret)
+    (out_dir / PROFILE_FOLDER).mkdir()
+    (out_dir / PROFILE_FOLDER / RUN_FILE).symlink_to(secret)
     (out_dir / SUMMARY_HTML).symlink_to(secret)
     (out_dir / SUMMARY_TEXT).unlink(missing_ok=True)
     (out_dir / SUMMARY_TEXT).write_text("mine")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batuta.pipeline.retention import Shelf, note_orchestrator, put_away
-from batuta.profiling.capture.layout import FOLDER, SUMMARY_TEXT
+from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_TEXT
 from tests.pipeline.profiled import PARTS, write_parts, write_whole
 
 RUN = "0a1b-2"
@@ -166,8 +166,8 @@ def test_nothing_that_links_lead_to_is_kept(shelf: Shelf, tmp_path: Path) -> Non
     write_parts(elsewhere)
     out_dir = work / "orchestrator"
     out_dir.mkdir(parents=True)
-    (out_dir / FOLDER).symlink_to(elsewhere / FOLDER)
-    (out_dir / SUMMARY_TEXT).symlink_to(elsewhere / FOLDER / PARTS[0])
+    (out_dir / PROFILE_FOLDER).symlink_to(elsewhere / PROFILE_FOLDER)
+    (out_dir / SUMMARY_TEXT).symlink_to(elsewhere / PROFILE_FOLDER / PARTS[0])
     note_orchestrator(work, out_dir)
     put_away(work, shelf.profiles(RUN))
     assert not shelf.has_profiles(RUN)

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from batuta.profiling.capture.layout import FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
+from batuta.profiling.capture.layout import PROFILE_FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
 from tests.pipeline.conftest import StartPipeline
 from tests.pipeline.profiled import PARTS
 from tests.pipeline.service import PipelineProcess, Record, read
@@ -56,8 +56,8 @@ def test_the_record_links_the_page_and_its_files(profiled: PipelineProcess) -> N
     assert get(profiled, record) == f"sb1: {SUMMARY_HTML}"
     assert get(profiled, record, "/summary.html") == f"sb1: {SUMMARY_HTML}"
     assert get(profiled, record, "/summary.txt") == f"sb1: {SUMMARY_TEXT}"
-    assert get(profiled, record, "/run.json") == f"sb1: {FOLDER}/{RUN_FILE}"
-    assert get(profiled, record, "/tasks.parquet") == f"sb1: {FOLDER}/tasks.parquet"
+    assert get(profiled, record, "/run.json") == f"sb1: {PROFILE_FOLDER}/{RUN_FILE}"
+    assert get(profiled, record, "/tasks.parquet") == f"sb1: {PROFILE_FOLDER}/tasks.parquet"
     expected = ["summary.html", "summary.txt", "run.json", "tasks.parquet"]
     assert listed(profiled, record) == {"orchestrator": expected}
 
@@ -114,7 +114,7 @@ def test_what_is_not_a_file_of_the_profile_is_not_found(profiled: PipelineProces
     record = profiled.make("ONE")
     (kept,) = kept_folders(profiled)
     (kept.parent / "secret.parquet").write_text("secret")
-    (kept / "orchestrator" / FOLDER / "other.txt").write_text("secret")
+    (kept / "orchestrator" / PROFILE_FOLDER / "other.txt").write_text("secret")
     address = f"/processing/{record['id']}/profile"
     for file in ("other.txt", "places.parquet", "tasks-1.parquet", "profiling_summary.txt", "run"):
         detail = refused(profiled, f"{address}/{file}")
@@ -259,7 +259,7 @@ def test_a_large_file_comes_whole(profiled: PipelineProcess) -> None:
     record = profiled.make("ONE")
     (kept,) = kept_folders(profiled)
     content = os.urandom(3_000_001)
-    (kept / "orchestrator" / FOLDER / "tasks.parquet").write_bytes(content)
+    (kept / "orchestrator" / PROFILE_FOLDER / "tasks.parquet").write_bytes(content)
     address = f"/processing/{record['id']}/profile/tasks.parquet"
     received = io.BytesIO()
     with profiled.http.stream("GET", address) as response:

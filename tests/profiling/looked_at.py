@@ -13,7 +13,8 @@ from typing import Any, Final
 import memray
 import numpy as np
 
-from batuta.profiling.capture.contract import Caller, CallLabel, make_caller
+from batuta.profiling.capture.contract import Caller, CallLabel
+from batuta.profiling.capture.factory import make_caller
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.records import WorkerId
 from batuta.profiling.capture.sink import FolderSink
@@ -123,10 +124,10 @@ class Bench:
     """A process that runs tasks, in this one."""
 
     def __init__(
-        self, folder: Path, options: ProfileOptions | None, *, killed: bool = False
+        self, folder: Path, options: ProfileOptions | None, *, may_be_killed: bool = False
     ) -> None:
-        self.delivery = FolderSink(folder, killed=killed)
-        self.caller: Caller = make_caller(options, WORKER, self.delivery)
+        self.sink = FolderSink(folder, may_be_killed=may_be_killed)
+        self.caller: Caller = make_caller(options, WORKER, self.sink)
         self._number = 0
 
     def run(self, task: Callable[..., Any], *args: Any) -> Any:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batuta.profiling.analysis.figures import Figures, figures_of
-from batuta.profiling.capture.layout import FOLDER, LEAKS, LOOPS, PLACES, RUN_FILE, TASKS
+from batuta.profiling.capture.layout import LEAKS, LOOPS, PLACES, PROFILE_FOLDER, RUN_FILE, TASKS
 from batuta.profiling.capture.records import (
     LeakRow,
     LoopRow,
@@ -153,7 +153,7 @@ class MadeProfile:
         Path
             `out_dir`.
         """
-        folder = out_dir / FOLDER
+        folder = out_dir / PROFILE_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RUN_FILE).write_text(self.run.model_dump_json())
         tasks, places = self.task_table(), self.place_table()

@@ -14,16 +14,12 @@ from pathlib import Path
 import pytest
 
 from batuta.errors import ConfigurationError
-from batuta.profiling.capture.contract import (
-    CallLabel,
-    OpenCall,
-    PlainCaller,
-    check_available,
-    make_caller,
-)
+from batuta.profiling.capture.contract import CallLabel, OpenCall
 from batuta.profiling.capture.cprofile import DELIVER_EVERY_S
+from batuta.profiling.capture.factory import check_available, make_caller
 from batuta.profiling.capture.layout import CPROFILE_FOLDER
 from batuta.profiling.capture.options import ProfileOptions, Scope
+from batuta.profiling.capture.profiler import PlainCaller
 from batuta.profiling.capture.sink import FolderSink
 from tests.profiling.looked_at import (
     WORKER,
@@ -69,7 +65,7 @@ def test_nothing_stands_between_a_worker_and_its_tasks_unless_asked_for(
 
 def test_workers_import_no_profiler_that_is_not_asked_for() -> None:
     script = (
-        "import sys, batuta.profiling.capture.contract, batuta.profiling.capture.sink\n"
+        "import sys, batuta.profiling.capture.factory, batuta.profiling.capture.sink\n"
         "heavy = {'cProfile', 'memray', 'pyarrow', 'numpy', 'ctypes'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or None)"
     )
@@ -97,13 +93,13 @@ def test_a_worker_that_rests_delivers_what_it_took_long_ago_and_not_each_time(
     clock_s = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: clock_s)
     bench.run(work, 10)
-    bench.caller.rest()
+    bench.caller.on_idle()
     assert profiles(tmp_path) == []
     clock_s += 2 * DELIVER_EVERY_S
-    bench.caller.rest()
+    bench.caller.on_idle()
     (profile,) = profiles(tmp_path)
     bench.run(work, 10)
-    bench.caller.rest()
+    bench.caller.on_idle()
     assert calls_of(profile, "work") == 1
     bench.caller.flush()
     assert calls_of(profile, "work") == 2
@@ -251,7 +247,7 @@ def test_the_child_that_a_task_forks_delivers_nothing(
 ) -> None:
     bench = bench_of(tmp_path, "task")
     handed_over: list[str] = []
-    monkeypatch.setattr(bench.delivery, "file", lambda *given: handed_over.append(given[1]))
+    monkeypatch.setattr(bench.sink, "deliver_file", lambda *given: handed_over.append(given[1]))
     child = bench.run(forks, 5)
     if child == 0:
         os._exit(len(handed_over))
@@ -260,11 +256,11 @@ def test_the_child_that_a_task_forks_delivers_nothing(
 
 
 def test_a_file_is_named_once_it_is_whole(tmp_path: Path) -> None:
-    delivery = FolderSink(tmp_path)
-    draft = delivery.draft(CPROFILE_FOLDER, "a.prof")
+    sink = FolderSink(tmp_path)
+    draft = sink.draft_path(CPROFILE_FOLDER, "a.prof")
     draft.write_bytes(b"half")
     assert profiles(tmp_path) == []
-    delivery.file(CPROFILE_FOLDER, "a.prof", draft)
+    sink.deliver_file(CPROFILE_FOLDER, "a.prof", draft)
     assert [path.read_bytes() for path in profiles(tmp_path)] == [b"half"]
     assert not draft.exists()
 

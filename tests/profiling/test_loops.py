@@ -51,7 +51,7 @@ def test_each_repetition_has_fresh_arguments_and_the_last_gives_the_result(
 ) -> None:
     bench = bench_of(tmp_path, mode, loops=6)
     assert bench.run(grows_its_argument, [1, 2]) == 3
-    rows = bench.delivery.take_loops()
+    rows = bench.sink.collect_loops()
     assert [row.loop for row in rows] == [1, 2, 3, 4, 5]
     assert {(row.task, row.name, row.worker) for row in rows} == {
         (0, "grows_its_argument", WORKER.name)
@@ -82,7 +82,7 @@ def test_a_repetition_that_raises_ends_the_task_and_those_before_are_told(
     counter.write_text("0")
     with pytest.raises(ValueError, match="the third time"):
         bench.run(raises_the_third_time, str(counter))
-    assert [row.loop for row in bench.delivery.take_loops()] == [1, 2]
+    assert [row.loop for row in bench.sink.collect_loops()] == [1, 2]
     assert bench.run(work, 3) == work(3)  # the next task is looked at as if nothing had happened
 
 
@@ -99,20 +99,20 @@ def test_the_growth_of_a_task_that_leaks_is_what_it_leaks(
 ) -> None:
     bench = bench_of(tmp_path, mode, loops=20)
     bench.run(leaks, 1000)
-    assert slope_of(bench.delivery.take_loops()) == pytest.approx(LEAK_BYTES, rel=0.1)
+    assert slope_of(bench.sink.collect_loops()) == pytest.approx(LEAK_BYTES, rel=0.1)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_task_that_frees_what_it_takes_does_not_grow(tmp_path: Path, mode: ProfilingMode) -> None:
     bench = bench_of(tmp_path, mode, loops=20)
     bench.run(keeps_nothing, 1_000_000)
-    assert abs(slope_of(bench.delivery.take_loops())) < LEAK_BYTES / 5
+    assert abs(slope_of(bench.sink.collect_loops())) < LEAK_BYTES / 5
 
 
 def leak_of(folder: Path, task: Callable[..., Any], *args: Any) -> list[LeakRow]:
     bench = bench_of(folder, "memray")
     bench.run(task, *args)
-    return bench.delivery.take_leaks()
+    return bench.sink.collect_leaks()
 
 
 @pytest.mark.parametrize("task", [leaks, leaks_in_a_library])

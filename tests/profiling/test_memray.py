@@ -15,7 +15,7 @@ from batuta.errors import BatutaError
 from batuta.profiling.capture.contract import CallLabel
 from batuta.profiling.capture.layout import MEMRAY_FOLDER
 from batuta.profiling.capture.options import ProfileOptions, Scope
-from batuta.profiling.capture.sink import UNFINISHED
+from batuta.profiling.capture.sink import PARTIAL_SUFFIX
 from batuta.profiling.merge.memray import read_peak
 from batuta.profiling.merge.model import Peak
 from tests.profiling import looked_at
@@ -34,8 +34,8 @@ from tests.profiling.looked_at import (
 MB = 1_000_000
 
 
-def bench_of(folder: Path, scope: Scope, *, killed: bool = False) -> Bench:
-    return Bench(folder, ProfileOptions(mode="memray", scope=scope), killed=killed)
+def bench_of(folder: Path, scope: Scope, *, may_be_killed: bool = False) -> Bench:
+    return Bench(folder, ProfileOptions(mode="memray", scope=scope), may_be_killed=may_be_killed)
 
 
 def files(folder: Path) -> list[Path]:
@@ -73,7 +73,7 @@ def test_what_comes_after_a_flush_is_in_another_file(tmp_path: Path) -> None:
 def test_a_worker_that_may_be_killed_goes_on_in_one_file_that_is_whole_at_any_moment(
     tmp_path: Path,
 ) -> None:
-    bench = bench_of(tmp_path, "worker", killed=True)
+    bench = bench_of(tmp_path, "worker", may_be_killed=True)
     try:
         bench.run(allocates, 3)
         bench.caller.flush()
@@ -94,7 +94,7 @@ def test_a_worker_that_is_killed_for_its_memory_leaves_who_allocated_it(
         "import pathlib, sys\n"
         "from tests.profiling.test_memray import bench_of\n"
         "from tests.profiling.looked_at import allocates, kills_itself\n"
-        "bench = bench_of(pathlib.Path(sys.argv[1]), sys.argv[2], killed=True)\n"
+        "bench = bench_of(pathlib.Path(sys.argv[1]), sys.argv[2], may_be_killed=True)\n"
         "bench.run(allocates, 20)\n"
         "bench.run(kills_itself, 50)\n"
     )
@@ -129,7 +129,7 @@ def test_what_a_task_raises_is_raised_and_its_file_is_kept(
     with pytest.raises(error, match=r"as it does|7"):
         bench.run(task, 5)
     (file,) = files(tmp_path)
-    assert file.suffix != UNFINISHED
+    assert file.suffix != PARTIAL_SUFFIX
     with memray.Tracker(tmp_path / "other.bin"):  # ours has ended
         work(1)
 
@@ -192,7 +192,7 @@ def test_the_child_that_a_task_forks_delivers_nothing(
 ) -> None:
     bench = bench_of(tmp_path, "task")
     handed_over: list[str] = []
-    monkeypatch.setattr(bench.delivery, "file", lambda *given: handed_over.append(given[1]))
+    monkeypatch.setattr(bench.sink, "deliver_file", lambda *given: handed_over.append(given[1]))
     child = bench.caller.call(CallLabel(0, "forks", 1), lambda: (forks, (5,), {}))
     if child == 0:
         os._exit(len(handed_over))

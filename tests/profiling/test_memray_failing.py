@@ -46,7 +46,9 @@ def test_a_task_over_which_memray_stumbles_runs_and_the_next_is_seen(
     bench.caller.flush()
     peaks, notes = read_peaks(tmp_path / MEMRAY_FOLDER)
     assert [peak.peak_bytes > 20 * MB for peak in peaks] == [True]
-    assert notes == ("allocates was not seen: memray could not begin: codeobject.c:1349 (1 times)",)
+    assert notes == (
+        "allocates was not profiled: memray could not start: codeobject.c:1349 (1 times)",
+    )
 
 
 def test_repetitions_over_which_memray_stumbles_go_on_without(
@@ -56,7 +58,7 @@ def test_repetitions_over_which_memray_stumbles_go_on_without(
     stumbling.append("codeobject.c:1349")
     assert len(bench.run(leaks, 10)) == 10
     bench.caller.flush()
-    assert not bench.delivery.take_leaks()
-    assert bench.delivery.take_loops()
+    assert not bench.sink.collect_leaks()
+    assert bench.sink.collect_loops()
     _, notes = read_peaks(tmp_path / MEMRAY_FOLDER)
-    assert "leaks was not seen" in notes[0]
+    assert "leaks was not profiled" in notes[0]

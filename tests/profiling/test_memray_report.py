@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batuta.cli.app import run
-from batuta.profiling.capture.layout import FOLDER, LEAKS, MEMRAY_FOLDER
+from batuta.profiling.capture.layout import LEAKS, MEMRAY_FOLDER, PROFILE_FOLDER
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.records import LeakRow
 from batuta.profiling.files.schemas import leak_table
@@ -24,23 +24,23 @@ LOADS = re.compile(r"""<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=["']?(?:
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     """The output folder of a run that memray profiled, two tasks."""
-    bench = Bench(tmp_path / FOLDER, ProfileOptions(mode="memray", scope="task"))
+    bench = Bench(tmp_path / PROFILE_FOLDER, ProfileOptions(mode="memray", scope="task"))
     bench.run(allocates, 3)
     bench.run(allocates, 20)
     return tmp_path
 
 
 def pages(output: Path) -> dict[str, str]:
-    folder = output / FOLDER / MEMRAY_FOLDER
+    folder = output / PROFILE_FOLDER / MEMRAY_FOLDER
     return {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.html")}
 
 
-@pytest.mark.parametrize("inside", ["", FOLDER])
+@pytest.mark.parametrize("inside", ["", PROFILE_FOLDER])
 def test_each_file_has_its_flame_graph_and_one_page_leads_to_them(
     output: Path, capsys: Capture, inside: str
 ) -> None:
     assert run(["profile", "memory-report", str(output / inside)]) == 0
-    index = output / FOLDER / MEMRAY_FOLDER / "index.html"
+    index = output / PROFILE_FOLDER / MEMRAY_FOLDER / "index.html"
     assert capsys.readouterr().out == f"open {index}\n"
     drawn = pages(output)
     assert set(drawn) == {
@@ -75,7 +75,7 @@ def test_the_highest_peaks_are_drawn_and_the_others_are_listed(output: Path) -> 
 
 
 def test_what_cannot_be_read_is_named_and_names_are_only_text(output: Path) -> None:
-    profile = output / FOLDER
+    profile = output / PROFILE_FOLDER
     (profile / MEMRAY_FOLDER / "broken.bin").write_bytes(b"broken")
     leak = LeakRow(0, "<b>match</b>", "process 1", "match.py", 12, "<lambda>", 1000)
     pq.write_table(leak_table([leak]), profile / f"{LEAKS}.parquet")

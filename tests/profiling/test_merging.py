@@ -13,19 +13,19 @@ import pytest
 import rasterio
 
 import batuta
-from batuta.profiling.capture.attribution import Blame, Line
+from batuta.profiling.capture.attribution import Attribution, Line
 from batuta.profiling.capture.layout import (
     CPROFILE_FOLDER,
+    CPROFILE_MERGED,
     CPROFILE_TEXT,
-    CPROFILE_WHOLE,
-    FOLDER,
     LEAKS,
     MEMRAY_FOLDER,
     MEMRAY_TEXT,
+    PROFILE_FOLDER,
 )
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.records import LeakRow
-from batuta.profiling.capture.sink import UNFINISHED
+from batuta.profiling.capture.sink import PARTIAL_SUFFIX
 from batuta.profiling.files.schemas import leak_table
 from batuta.profiling.merge.memray import read_peaks
 from batuta.profiling.merge.merge import merge, mode_report, read_leaks, summed_leaks
@@ -62,7 +62,7 @@ def test_the_profiles_of_workers_are_added_up(tmp_path: Path) -> None:
     assert (inner.file, inner.line) == (looked_at.__file__, looked_at.inner.__code__.co_firstlineno)
     assert inner.calls == 30
     assert 0 < inner.own_s <= inner.total_s <= times.total_s
-    assert calls_of(tmp_path / CPROFILE_WHOLE, "inner") == 30
+    assert calls_of(tmp_path / CPROFILE_MERGED, "inner") == 30
     text = (tmp_path / CPROFILE_TEXT).read_text()
     assert re.search(rf"\b30 +inner \({re.escape(inner.file)}:{inner.line}\)", text)
 
@@ -101,11 +101,11 @@ def test_profiles_that_cannot_be_read_are_named_and_the_others_count(tmp_path: P
     (folder / "half.prof").write_bytes(whole.read_bytes()[:-10])
     (folder / "other.prof").write_bytes(b"something else")
     (folder / "empty.prof").touch()
-    (folder / f"cut.prof{UNFINISHED}").touch()
+    (folder / f"cut.prof{PARTIAL_SUFFIX}").touch()
     report = merge(tmp_path)
     assert report.times[0].profiles == 1
     named = {note.split()[0] for note in report.notes}
-    assert named == {"half.prof", "other.prof", "empty.prof", f"cut.prof{UNFINISHED}"}
+    assert named == {"half.prof", "other.prof", "empty.prof", f"cut.prof{PARTIAL_SUFFIX}"}
     text = (tmp_path / CPROFILE_TEXT).read_text()
     assert all(f"Note: {note}\n" in text for note in report.notes)
 
@@ -126,7 +126,7 @@ def test_a_merged_profile_is_read_by_pstats(tmp_path: Path) -> None:
     bench.caller.flush()
     merge(tmp_path)
     with (tmp_path / "printed.txt").open("w") as stream:
-        pstats.Stats(str(tmp_path / CPROFILE_WHOLE), stream=stream).print_stats()
+        pstats.Stats(str(tmp_path / CPROFILE_MERGED), stream=stream).print_stats()
     assert "inner" in (tmp_path / "printed.txt").read_text()
 
 
@@ -159,7 +159,7 @@ def test_a_file_whose_worker_was_killed_counts_as_far_as_it_was_written(tmp_path
     folder = tracked(tmp_path, 3)
     child = os.fork()
     if child == 0:
-        memray.Tracker(folder / f"cut.bin{UNFINISHED}").__enter__()
+        memray.Tracker(folder / f"cut.bin{PARTIAL_SUFFIX}").__enter__()
         allocates(20)
         os._exit(0)
     os.waitpid(child, 0)
@@ -201,11 +201,11 @@ def test_lines_of_libraries_are_named_after_the_line_that_called_them() -> None:
     program = ("task", looked_at.__file__, 2)
     python = ("<module>", "<frozen runpy>", 3)
     ours = ("run", batuta.__file__, 4)
-    blame = Blame()
-    assert blame.line([library, program, ours]) == Line(looked_at.__file__, 2, "task")
-    assert blame.line([library, python, ours]) == Line(pd.__file__, 1, "ones")
-    assert blame.line([]) is None
-    assert Blame(pd.read_csv).line([library, program]) == Line(pd.__file__, 1, "ones")
+    attribution = Attribution()
+    assert attribution.line_of([library, program, ours]) == Line(looked_at.__file__, 2, "task")
+    assert attribution.line_of([library, python, ours]) == Line(pd.__file__, 1, "ones")
+    assert attribution.line_of([]) is None
+    assert Attribution(pd.read_csv).line_of([library, program]) == Line(pd.__file__, 1, "ones")
 
 
 # Leaks
@@ -253,7 +253,7 @@ def made(cluster: dict[str, Any], output: Path, **profiling: Any) -> ModeReport:
     repeated.make_product({**cluster, "profiling": profiling}, output)
     with rasterio.open(output / "value.tif") as product:
         assert (product.read(1) == 2).all()
-    return mode_report(output / FOLDER)
+    return mode_report(output / PROFILE_FOLDER)
 
 
 def test_a_leak_is_named_by_its_line_whatever_the_mode(
@@ -264,7 +264,7 @@ def test_a_leak_is_named_by_its_line_whatever_the_mode(
     line = Line(repeated.__file__, line_of(repeated.leaks, "the leak"), "leaks")
     assert (leak.task, leak.line, leak.tasks) == ("leaks", line, 2)
     assert leak.bytes_per_loop == pytest.approx(repeated.LEAK_BYTES, rel=0.01)
-    text = (tmp_path / FOLDER / MEMRAY_TEXT).read_text()
+    text = (tmp_path / PROFILE_FOLDER / MEMRAY_TEXT).read_text()
     assert f"leaks ({line.file}:{line.line}), of leaks" in text
     assert report.notes == ()
 
@@ -274,7 +274,10 @@ def test_functions_are_timed_whatever_the_mode(tmp_path: Path, cluster: dict[str
     (times,) = report.times
     calls = {each.function: each.calls for each in times.by_total}
     assert (calls["leaks"], calls["doubles"]) == (2, 2)
-    assert f"{'':>1}leaks ({repeated.__file__}" in (tmp_path / FOLDER / CPROFILE_TEXT).read_text()
+    assert (
+        f"{'':>1}leaks ({repeated.__file__}"
+        in (tmp_path / PROFILE_FOLDER / CPROFILE_TEXT).read_text()
+    )
     assert report.notes == ()
 
 

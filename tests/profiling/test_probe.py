@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 
 from batuta.profiling.capture import memory, probe
-from batuta.profiling.capture.memory import AnyMemory, Held, LinuxMemory, memory_of_this_process
+from batuta.profiling.capture.memory import (
+    LinuxMemoryReader,
+    MemoryUsage,
+    PsutilMemoryReader,
+    memory_reader,
+)
 from batuta.profiling.capture.probe import Probe
 
 MB = 1_000_000
@@ -81,10 +86,10 @@ def test_the_peak_of_a_task_is_not_that_of_the_task_before() -> None:
     assert small.peak_bytes < measured.end("large", _touching(measured, 200)).peak_bytes - 100 * MB
 
 
-def _touching(measured: Probe, megabytes: int) -> probe.Begun:
+def _touching(measured: Probe, megabytes: int) -> probe.ProbeStart:
     begun = measured.begin()
     touch(megabytes)
-    time.sleep(2 * probe.LOOK_AFTER_S)  # long enough to be looked at
+    time.sleep(2 * probe.READ_AFTER_S)  # long enough to be looked at
     return begun
 
 
@@ -98,10 +103,10 @@ def test_what_a_task_keeps_is_its_growth() -> None:
 
 
 def test_what_the_process_held_before_does_not_count() -> None:
-    held = memory_of_this_process(private=True).look().now
+    held = memory_reader(private=True).read().current_bytes
     measured = Probe(private=True, base_bytes=held)
     begun = measured.begin()
-    time.sleep(2 * probe.LOOK_AFTER_S)
+    time.sleep(2 * probe.READ_AFTER_S)
     assert measured.end("nothing", begun).peak_bytes < held / 2
 
 
@@ -109,28 +114,28 @@ class CountedMemory:
     """Counts how often it is looked at."""
 
     def __init__(self) -> None:
-        self.looks = 0
+        self.reads = 0
 
-    def look(self) -> Held:
-        self.looks += 1
-        return Held(1, 2)
+    def read(self) -> MemoryUsage:
+        self.reads += 1
+        return MemoryUsage(1, 2)
 
-    def reset(self) -> None:
+    def reset_peak(self) -> None:
         """Nothing to begin again."""
 
 
 def test_memory_is_not_looked_at_after_each_short_task(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = CountedMemory()
-    monkeypatch.setattr(probe, "memory_of_this_process", lambda *, private: counted)  # noqa: ARG005
-    monkeypatch.setattr(probe, "LOOK_AFTER_S", 1e9)
-    monkeypatch.setattr(probe, "LOOK_EVERY_S", 1e9)
+    monkeypatch.setattr(probe, "memory_reader", lambda *, private: counted)  # noqa: ARG005
+    monkeypatch.setattr(probe, "READ_AFTER_S", 1e9)
+    monkeypatch.setattr(probe, "READ_EVERY_S", 1e9)
     measured = Probe(private=True)
     for _ in range(100):
         measured.end("short", measured.begin())
-    assert counted.looks == 1
-    monkeypatch.setattr(probe, "LOOK_AFTER_S", 0.0)
+    assert counted.reads == 1
+    monkeypatch.setattr(probe, "READ_AFTER_S", 0.0)
     assert measured.end("long", measured.begin()).peak_bytes == 2
-    assert counted.looks == 2
+    assert counted.reads == 2
 
 
 def test_memory_that_cannot_be_looked_at_fails_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,14 +143,14 @@ def test_memory_that_cannot_be_looked_at_fails_no_task(monkeypatch: pytest.Monke
         def __init__(self, *, private: bool) -> None:  # noqa: ARG002 - as it is called
             super().__init__()
 
-        def reset(self) -> None:
-            if self.looks > 1:
+        def reset_peak(self) -> None:
+            if self.reads > 1:
                 raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(probe, "memory_of_this_process", Blind)
+    monkeypatch.setattr(probe, "memory_reader", Blind)
     measured = Probe(private=True)
     begun = measured.begin()
-    time.sleep(2 * probe.LOOK_AFTER_S)
+    time.sleep(2 * probe.READ_AFTER_S)
     assert measured.end("blind", begun).peak_bytes == 1
 
 
@@ -157,32 +162,32 @@ def test_bytes_are_those_that_are_told() -> None:
 
 @pytest.mark.parametrize("private", [True, False])
 def test_systems_that_do_not_tell_the_peak_tell_the_most_of_what_was_seen(private: bool) -> None:
-    seen = AnyMemory(private=private)
-    before = seen.look().now
+    seen = PsutilMemoryReader(private=private)
+    before = seen.read().current_bytes
     held = np.ones(100 * MB, dtype=np.uint8)
-    assert seen.look().now > before + 90 * MB
+    assert seen.read().current_bytes > before + 90 * MB
     assert held[-1]
     del held
-    after = seen.look()
-    assert after.peak > after.now + 50 * MB
-    seen.reset()
-    assert seen.look().peak < after.peak
+    after = seen.read()
+    assert after.peak_bytes > after.current_bytes + 50 * MB
+    seen.reset_peak()
+    assert seen.read().peak_bytes < after.peak_bytes
 
 
 def test_without_the_files_of_linux_memory_is_looked_at_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "_STATUS", "/proc/self/no-such-file")
-    assert isinstance(memory_of_this_process(private=True), AnyMemory)
+    assert isinstance(memory_reader(private=True), PsutilMemoryReader)
 
 
 def test_where_peaks_cannot_be_reset_they_only_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_CLEAR_REFS", "/proc/self/no-such-file")
-    looked = LinuxMemory(private=True)
+    looked = LinuxMemoryReader(private=True)
     touch(100)
-    peak = looked.look().peak
-    looked.reset()
-    assert looked.look().peak >= peak - 10 * MB
+    peak = looked.read().peak_bytes
+    looked.reset_peak()
+    assert looked.read().peak_bytes >= peak - 10 * MB
 
 
 def test_a_task_that_closes_all_files_is_measured_and_its_own_files_are_left_alone(
@@ -199,14 +204,14 @@ def test_a_task_that_closes_all_files_is_measured_and_its_own_files_are_left_alo
 
 CLOSING = """
 import os, sys, time
-from batuta.profiling.capture.probe import LOOK_AFTER_S, Probe
+from batuta.profiling.capture.probe import READ_AFTER_S, Probe
 probe = Probe(private=True)
 begun = probe.begin()
 os.closerange(3, 100)
 own = [os.open(f"{sys.argv[1]}/own-{n}", os.O_RDWR | os.O_CREAT) for n in range(40)]
 for each in own:
     os.write(each, b"mine")
-time.sleep(2 * LOOK_AFTER_S)
+time.sleep(2 * READ_AFTER_S)
 measure = probe.end("closing", begun)
 assert measure.peak_bytes > 1_000_000, measure
 os.write(1, b"measured\\n")
@@ -215,13 +220,13 @@ os.write(1, b"measured\\n")
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_after_a_fork_memory_is_that_of_the_child() -> None:
-    looked = LinuxMemory(private=True)
+    looked = LinuxMemoryReader(private=True)
     held = np.ones(150 * MB, dtype=np.uint8)
     read, write = os.pipe()
     if os.fork() == 0:
         del held
-        os.write(write, str(looked.look().now).encode())
+        os.write(write, str(looked.read().current_bytes).encode())
         os._exit(0)
     os.wait()
-    assert int(os.read(read, 100)) < looked.look().now - 100 * MB
+    assert int(os.read(read, 100)) < looked.read().current_bytes - 100 * MB
     assert held[-1]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batuta.errors import ConfigurationError
-from batuta.profiling.capture.layout import FOLDER
+from batuta.profiling.capture.layout import PROFILE_FOLDER
 from batuta.profiling.capture.records import LeakRow
 from batuta.profiling.files.reader import read_profile, whole_tables, with_tiles
 from batuta.profiling.files.run_info import RunState
@@ -30,7 +30,7 @@ def tiles_of(joined: pa.Table) -> list[tuple[str, int, int] | None]:
     ]
 
 
-@pytest.mark.parametrize("inside", ["", FOLDER])
+@pytest.mark.parametrize("inside", ["", PROFILE_FOLDER])
 def test_a_profile_is_read_from_the_output_folder_or_from_its_own(
     tmp_path: Path, inside: str
 ) -> None:
@@ -169,7 +169,7 @@ def test_a_folder_without_a_profile_is_named_with_what_writes_one(tmp_path: Path
     ],
 )
 def test_a_garbled_file_is_one_line_that_names_it(tmp_path: Path, file: str, content: str) -> None:
-    path = played(CHAINS, workers=1).write(tmp_path) / FOLDER / file
+    path = played(CHAINS, workers=1).write(tmp_path) / PROFILE_FOLDER / file
     path.write_text(content)
     with pytest.raises(ConfigurationError) as caught:
         read_profile(tmp_path)
@@ -178,7 +178,7 @@ def test_a_garbled_file_is_one_line_that_names_it(tmp_path: Path, file: str, con
 
 
 def test_a_truncated_table_is_named(tmp_path: Path) -> None:
-    path = played(CHAINS * 50).write(tmp_path) / FOLDER / "tasks.parquet"
+    path = played(CHAINS * 50).write(tmp_path) / PROFILE_FOLDER / "tasks.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] + whole[-8:])
     with pytest.raises(ConfigurationError, match=r"tasks\.parquet: not a table of a profile"):
@@ -186,7 +186,7 @@ def test_a_truncated_table_is_named(tmp_path: Path) -> None:
 
 
 def test_a_table_without_a_column_is_named(tmp_path: Path) -> None:
-    path = played(CHAINS, workers=1).write(tmp_path) / FOLDER / "tasks.parquet"
+    path = played(CHAINS, workers=1).write(tmp_path) / PROFILE_FOLDER / "tasks.parquet"
     pq.write_table(pq.read_table(path).drop(["wall_s"]), path)
     with pytest.raises(ConfigurationError, match=r"tasks\.parquet: not a table of a profile"):
         read_profile(tmp_path)
@@ -215,7 +215,7 @@ def test_parts_that_give_way_to_the_final_table_while_they_are_read_are_no_error
 
     def ended_meanwhile(path: Path) -> pq.ParquetFile:
         if path.name == "tasks-000002.parquet":
-            shutil.copy(tmp_path / "ended" / FOLDER / "tasks.parquet", path.parent)
+            shutil.copy(tmp_path / "ended" / PROFILE_FOLDER / "tasks.parquet", path.parent)
             path.unlink()
         return opened(path)
 
@@ -226,7 +226,7 @@ def test_parts_that_give_way_to_the_final_table_while_they_are_read_are_no_error
 def test_the_parts_of_a_run_that_ends_are_joined_each_table_whole(tmp_path: Path) -> None:
     made = played(CHAINS, workers=1)
     made.write(tmp_path, parts=3)
-    tables = whole_tables(tmp_path / FOLDER)
+    tables = whole_tables(tmp_path / PROFILE_FOLDER)
     assert list(tables) == ["tasks", "places"]
     assert tables["tasks"].equals(with_tiles(made.task_table(), made.place_table()))
     assert tables["places"].equals(made.place_table())

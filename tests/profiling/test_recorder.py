@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from batuta.profiling.capture.layout import CPROFILE_FOLDER, FOLDER, LEAKS, LOOPS, RUN_FILE, TASKS
+from batuta.profiling.capture.layout import (
+    CPROFILE_FOLDER,
+    LEAKS,
+    LOOPS,
+    PROFILE_FOLDER,
+    RUN_FILE,
+    TASKS,
+)
 from batuta.profiling.capture.records import (
     LeakRow,
     LoopRow,
@@ -48,7 +55,7 @@ def row(task: int, *after: int) -> TaskRow:
 def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a profile, written often."""
     monkeypatch.setattr(recording, "WRITE_EVERY_S", 0.01)
-    folder = tmp_path / FOLDER
+    folder = tmp_path / PROFILE_FOLDER
     folder.mkdir()
     return folder
 

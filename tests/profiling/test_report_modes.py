@@ -4,7 +4,7 @@ from pathlib import Path
 
 from batuta.profiling.analysis.figures import figures_of
 from batuta.profiling.capture.attribution import Line
-from batuta.profiling.capture.layout import CPROFILE_TEXT, FOLDER, MEMRAY_TEXT
+from batuta.profiling.capture.layout import CPROFILE_TEXT, MEMRAY_TEXT, PROFILE_FOLDER
 from batuta.profiling.files.reader import read_profile
 from batuta.profiling.merge.model import FunctionTime, LineBytes, ModeReport, Times
 from batuta.profiling.report.page import profile_page
@@ -45,7 +45,7 @@ def test_the_page_shows_them_with_what_could_not_be_read(tmp_path: Path) -> None
 def test_the_text_says_where_they_are(tmp_path: Path) -> None:
     MadeProfile().write(tmp_path)
     for name in (CPROFILE_TEXT, MEMRAY_TEXT):
-        (tmp_path / FOLDER / name).touch()
+        (tmp_path / PROFILE_FOLDER / name).touch()
     text = profile_text(figures_of(read_profile(tmp_path)))
-    assert f"Functions: {tmp_path / FOLDER / CPROFILE_TEXT}" in text
-    assert f"Who held the memory: {tmp_path / FOLDER / MEMRAY_TEXT}" in text
+    assert f"Functions: {tmp_path / PROFILE_FOLDER / CPROFILE_TEXT}" in text
+    assert f"Who held the memory: {tmp_path / PROFILE_FOLDER / MEMRAY_TEXT}" in text

@@ -10,7 +10,7 @@ import typer
 
 from batuta.cli.demo import examples_folder
 from batuta.errors import BatutaError
-from batuta.profiling.capture.contract import check_available
+from batuta.profiling.capture.factory import check_available
 from batuta.profiling.capture.layout import ARROW_POOL
 from batuta.profiling.capture.options import ProfileOptions
 
@@ -58,7 +58,7 @@ def memory_all(
     """
     check_available(_MEMRAY)
     from batuta.orchestrator import Orchestrator  # noqa: PLC0415 - loads much
-    from batuta.profiling.capture.attribution import Blame  # noqa: PLC0415 - goes with it
+    from batuta.profiling.capture.attribution import Attribution  # noqa: PLC0415 - goes with it
     from batuta.profiling.merge.memray import read_peak  # noqa: PLC0415 - needs memray
     from batuta.profiling.merge.text import peak_text  # noqa: PLC0415 - goes with it
     from batuta.profiling.report.flamegraphs import draw  # noqa: PLC0415 - needs memray
@@ -74,7 +74,8 @@ def memory_all(
     )
     if not file.exists():
         raise BatutaError("memory-all: the program was not started; see what memray says above")
-    peak = read_peak(file, Blame(Orchestrator))  # what the orchestrator itself holds, above all
+    # Lines of the orchestrator count as the program's: they are what its main process runs.
+    peak = read_peak(file, Attribution(Orchestrator))
     pages = [output / "main.html", output / "main-leaks.html"]
     draw(file, pages[0])
     draw(file, pages[1], leaks=True)

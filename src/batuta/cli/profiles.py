@@ -7,7 +7,7 @@ import typer
 
 from batuta.cli import memory
 from batuta.cli.output import AsJson, print_json
-from batuta.profiling.capture.layout import FOLDER
+from batuta.profiling.capture.layout import PROFILE_FOLDER
 
 Folder = Annotated[
     Path, typer.Argument(help="The output folder of a run, or its folder `profile`.")
@@ -37,7 +37,7 @@ def show(directory: Folder, *, html: Html = None, as_json: AsJson = False) -> No
     if html is not None:
         from batuta.profiling.report.page import profile_page  # noqa: PLC0415  needs bokeh
 
-        modes = mode_report(figures.folder / FOLDER)
+        modes = mode_report(figures.folder / PROFILE_FOLDER)
         html.write_text(profile_page(figures, modes), encoding="utf-8")
     if as_json:
         print_json(profile_document(figures))

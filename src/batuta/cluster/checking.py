@@ -7,7 +7,7 @@ from typing import Any
 from batuta.cluster.config import AutoConfig, CommonConfig, MultiprocessingConfig, validated
 from batuta.cluster.factory import AUTO, cluster_class
 from batuta.cluster.resources import available_ram_bytes, usable_cores, workers_that_fit
-from batuta.profiling.capture.contract import check_available
+from batuta.profiling.capture.factory import check_available
 
 
 def checked(given: dict[str, Any]) -> CommonConfig:

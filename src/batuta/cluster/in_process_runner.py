@@ -12,8 +12,9 @@ from batuta.cluster.local.worker_main import outputs_of, repeats_of, this_worker
 from batuta.cluster.task_metrics import TaskMetrics, new_number
 from batuta.cluster.tasks import content_of, name_of
 from batuta.errors import describe_error
-from batuta.profiling.capture.contract import CallLabel, OpenCall, make_caller
-from batuta.profiling.capture.labels import Label, labelled
+from batuta.profiling.capture.contract import CallLabel, OpenCall
+from batuta.profiling.capture.factory import make_caller
+from batuta.profiling.capture.labels import Label, task_rows
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.probe import Probe
 from batuta.profiling.capture.records import Measure
@@ -103,7 +104,7 @@ class Bench:
     def _tell(self, label: Label, measure: Measure, error: BaseException | None) -> None:
         if self._task_metrics.sink is not None:
             why = None if error is None else describe_error(error)
-            self._task_metrics.sink.take(labelled([label], [measure], self._who, why))
+            self._task_metrics.sink.take(task_rows([label], [measure], self._who, why))
             self._task_metrics.repeated(repeats_of(self._delivery))
 
     # Which task gave what

@@ -15,7 +15,7 @@ from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare, find_delayed
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import describe_error
-from batuta.profiling.capture.layout import FOLDER as PROFILE_FOLDER
+from batuta.profiling.capture.layout import PROFILE_FOLDER
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from batuta.cluster.graph import Job, Plan
 from batuta.cluster.tasks import Task
-from batuta.profiling.capture.labels import AT_ONCE_S, Label, Lost, labelled, lost_row
+from batuta.profiling.capture.labels import AT_ONCE_S, Label, LostAttempt, lost_row, task_rows
 from batuta.profiling.capture.records import Measure, Repeats, TaskRow, WorkerId
 
 _NUMBERS: Final = itertools.count()
@@ -72,7 +72,7 @@ class TaskMetrics:
         """Take what was measured of the steps of a job; with an error, the last of them failed."""
         if self.sink is not None:
             labels = [self.label(job, rank) for rank in range(len(measures))]
-            self.sink.take(labelled(labels, measures, worker, error))
+            self.sink.take(task_rows(labels, measures, worker, error))
 
     def on_rerun(self, job: Job) -> None:
         """Record that a job runs again as it was sent, its labels too."""
@@ -93,7 +93,7 @@ class TaskMetrics:
         if self.sink is not None and (repeats.loops or repeats.leaks):
             self.sink.take_repeats(repeats)
 
-    def lost(self, label: Label, ran: Lost) -> None:
+    def lost(self, label: Label, ran: LostAttempt) -> None:
         """Record that a worker was lost while it ran a task."""
         if self.sink is None:
             return

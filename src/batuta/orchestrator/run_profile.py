@@ -30,7 +30,13 @@ from batuta.orchestrator.events import (
     TileRetried,
 )
 from batuta.orchestrator.registry import Registered
-from batuta.profiling.capture.layout import FOLDER, OURS, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
+from batuta.profiling.capture.layout import (
+    PROFILE_FOLDER,
+    PROFILE_PATTERNS,
+    RUN_FILE,
+    SUMMARY_HTML,
+    SUMMARY_TEXT,
+)
 from batuta.profiling.capture.records import Repeats, TaskRow
 from batuta.profiling.files.basic import BasicSummary
 from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState, TileMishap
@@ -205,18 +211,18 @@ class RunProfile:
 
 def _fresh_folder(folder: Path, *, resume: bool) -> Path:
     """Make the folder of a profile; a run that is resumed keeps that of the one before beside."""
-    inside = folder / FOLDER
+    inside = folder / PROFILE_FOLDER
     if inside.is_symlink() or (inside.exists() and not _is_profile(inside)):
         raise ConfigurationError(
             f"profiling: {inside} is there and is no profile, which would be written there"
         )
     if resume and inside.exists():
         number = 1
-        while (aside := folder / f"{FOLDER}-{number}").exists():
+        while (aside := folder / f"{PROFILE_FOLDER}-{number}").exists():
             number += 1
         inside.rename(aside)
     inside.mkdir(exist_ok=True)
-    for path in (each for pattern in OURS for each in inside.glob(pattern)):
+    for path in (each for pattern in PROFILE_PATTERNS for each in inside.glob(pattern)):
         remove(path)
     return inside
 
@@ -256,7 +262,7 @@ def write_reports(folder: Path) -> None:
     from batuta.profiling.merge.merge import merge  # noqa: PLC0415
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
 
-    modes = merge(folder / FOLDER)
+    modes = merge(folder / PROFILE_FOLDER)
     figures = figures_of(read_profile(folder))
     (folder / SUMMARY_TEXT).write_text(profile_text(figures), encoding="utf-8")
     try:

@@ -19,13 +19,13 @@ from batuta.pipeline.profile_summary import Summaries, SummaryError
 from batuta.pipeline.retention import Shelf
 from batuta.pipeline.store import Stored
 from batuta.profiling.capture.layout import (
+    CPROFILE_MERGED,
     CPROFILE_TEXT,
-    CPROFILE_WHOLE,
-    FOLDER,
     LEAKS,
     LOOPS,
     MEMRAY_TEXT,
     PLACES,
+    PROFILE_FOLDER,
     RUN_FILE,
     SUMMARY_HTML,
     SUMMARY_TEXT,
@@ -61,11 +61,11 @@ LINKS_POLICY: Final = (
 _NAMED: Final = {
     PAGE: (SUMMARY_HTML, HTML),
     SUMMARY: (SUMMARY_TEXT, TEXT),
-    RUN_FILE: (f"{FOLDER}/{RUN_FILE}", "application/json"),
-    CPROFILE_TEXT: (f"{FOLDER}/{CPROFILE_TEXT}", TEXT),
-    CPROFILE_WHOLE: (f"{FOLDER}/{CPROFILE_WHOLE}", "application/octet-stream"),
-    MEMRAY_TEXT: (f"{FOLDER}/{MEMRAY_TEXT}", TEXT),
-    **{f"{table}.parquet": (f"{FOLDER}/{table}.parquet", PARQUET) for table in TABLES},
+    RUN_FILE: (f"{PROFILE_FOLDER}/{RUN_FILE}", "application/json"),
+    CPROFILE_TEXT: (f"{PROFILE_FOLDER}/{CPROFILE_TEXT}", TEXT),
+    CPROFILE_MERGED: (f"{PROFILE_FOLDER}/{CPROFILE_MERGED}", "application/octet-stream"),
+    MEMRAY_TEXT: (f"{PROFILE_FOLDER}/{MEMRAY_TEXT}", TEXT),
+    **{f"{table}.parquet": (f"{PROFILE_FOLDER}/{table}.parquet", PARQUET) for table in TABLES},
 }
 _PART: Final = re.compile(rf"(?:{'|'.join(TABLES)})-[0-9]{{1,9}}\.parquet")
 
@@ -101,13 +101,13 @@ class _Profile:
     def files(self) -> list[str]:
         """Those that can be asked for, the most telling first."""
         whole = [shown for shown, (path, _) in _NAMED.items() if (self.folder / path).is_file()]
-        inside = self.folder / FOLDER
+        inside = self.folder / PROFILE_FOLDER
         parts = [each.name for each in inside.iterdir()] if inside.is_dir() else []
         return whole + sorted(filter(_PART.fullmatch, parts))
 
     def answer(self, file: str) -> Response:
         """Return a file; one that is being removed is given whole, or not at all."""
-        path, media_type = _NAMED.get(file, (f"{FOLDER}/{file}", PARQUET))
+        path, media_type = _NAMED.get(file, (f"{PROFILE_FOLDER}/{file}", PARQUET))
         opened = (self.folder / path).open("rb")
         headers = {
             "Content-Length": str(os.fstat(opened.fileno()).st_size),

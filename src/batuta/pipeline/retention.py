@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from batuta.profiling.capture.layout import FOLDER, SUMMARY_HTML, SUMMARY_TEXT
+from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_HTML, SUMMARY_TEXT
 
 NOTES: Final = ".orchestrators"
 """In a work folder: for each orchestrator that was opened, a link to its output folder."""
@@ -138,7 +138,7 @@ def _gather(note: Path, place: Path, work_dir: Path) -> None:
 def _files(out_dir: Path) -> Iterator[Path]:
     """Files of the profile in an output folder; no drafts, and nothing that links lead to."""
     found = [out_dir / SUMMARY_TEXT, out_dir / SUMMARY_HTML]
-    folder = out_dir / FOLDER
+    folder = out_dir / PROFILE_FOLDER
     if not folder.is_symlink():
         found += [Path(where, name) for where, _, names in os.walk(folder) for name in names]
     return (

@@ -13,7 +13,7 @@ from batuta.cluster.local.worker_handle import PoolSettings
 from batuta.cluster.store import ResultStore, private_temporary_folder, put
 from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Scattered
-from batuta.profiling.capture.layout import FOLDER as PROFILE_FOLDER
+from batuta.profiling.capture.layout import PROFILE_FOLDER
 
 RESULTS_FOLDER: Final = "tmp_save_disk"
 

@@ -30,7 +30,7 @@ from batuta.cluster.task_metrics import TaskMetrics, with_family
 from batuta.cluster.tasks import Delayed, Task, call_of
 from batuta.errors import describe_error
 from batuta.profiling.capture.contract import CallLabel
-from batuta.profiling.capture.labels import Lost
+from batuta.profiling.capture.labels import LostAttempt
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -271,7 +271,9 @@ class Scheduler(threading.Thread):
     def _tell_lost(self, job: Job, worker: Worker, error: str) -> None:
         doing = worker.last_doing
         rank = max(doing.step, 0)
-        lost = Lost(job.steps[rank].name, worker.who, error, doing.for_s, worker.peak_ram_bytes)
+        lost = LostAttempt(
+            job.steps[rank].name, worker.who, error, doing.for_s, worker.peak_ram_bytes
+        )
         self._task_metrics.lost(self._task_metrics.label(job, rank), lost)
 
     def on_sign_of_life(self) -> None:

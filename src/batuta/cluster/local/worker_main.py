@@ -27,9 +27,10 @@ from batuta.cluster.local.process_tree import kill_children, kill_family, privat
 from batuta.cluster.remote_error import Raised
 from batuta.cluster.store import TRAFFIC, Stored, fetch, put
 from batuta.errors import describe_error
-from batuta.profiling.capture.contract import Caller, CallLabel, make_caller
+from batuta.profiling.capture.contract import Caller, CallLabel
+from batuta.profiling.capture.factory import make_caller
 from batuta.profiling.capture.options import ProfileOptions
-from batuta.profiling.capture.probe import Begun, Probe
+from batuta.profiling.capture.probe import Probe, ProbeStart
 from batuta.profiling.capture.records import Measure, Repeats, WorkerId
 from batuta.profiling.capture.sink import FolderSink
 
@@ -185,7 +186,7 @@ def _work(link: socket.socket, worker: "Equipment") -> None:
     orders: deque[JobOrder] = deque()
     while True:
         if not orders:
-            worker.caller.rest()
+            worker.caller.on_idle()
         while not orders:
             orders.extend(reader.messages())
         order = orders.popleft()
@@ -221,7 +222,7 @@ def _start(setup: WorkerSetup) -> Equipment:
         _log_to(Path(setup.log_folder) / f"worker_{os.getpid()}.log", setup.log_level)
     _RUNNING.base_ram_bytes = private_ram_of(psutil.Process())
     _RUNNING.repeated = setup.profile is not None and setup.profile.loops > 1
-    delivery = FolderSink(Path(setup.profile_folder), killed=True)
+    delivery = FolderSink(Path(setup.profile_folder), may_be_killed=True)
     return Equipment(
         setup,
         Pulse(setup.pulse),
@@ -296,7 +297,7 @@ def _account(began: float, measures: "_Measures", worker: Equipment) -> Account:
 
 def repeats_of(delivery: FolderSink) -> Repeats:
     """Take what repeating tasks has shown since the last time."""
-    return Repeats(tuple(delivery.take_loops()), tuple(delivery.take_leaks()))
+    return Repeats(tuple(delivery.collect_loops()), tuple(delivery.collect_leaks()))
 
 
 class _Measures:
@@ -307,7 +308,7 @@ class _Measures:
         """Of the step that runs."""
         self._probe = probe
         self._ended: list[Measure] = []
-        self._begun: Begun | None = None
+        self._begun: ProbeStart | None = None
         self._read = self._written = 0
 
     def begin(self, name: str) -> None:

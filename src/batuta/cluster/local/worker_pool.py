@@ -351,7 +351,7 @@ class Crew:
         """
         self._personnel.close()
         profile = self._settings.profile if self._settings is not None else None
-        if profile is not None and profile.held_by_workers:
+        if profile is not None and profile.needs_flush:
             self._have_profiles_written()
         everyone = dict.fromkeys((*self._starting, *self._listening, *self._leaving))
         for worker in everyone:

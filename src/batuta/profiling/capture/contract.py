@@ -1,20 +1,24 @@
-"""What calls tasks, and looks at them while they run: the seam between profilers and workers.
+"""The contract between the workers, which run tasks, and the profilers around those tasks.
 
-Workers import it: a profiler is imported only where it is asked for.
+Protocols and plain values only: every worker imports this module. `factory` makes the objects, and
+imports a profiler when one is asked for.
 """
 
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from batuta.errors import ConfigurationError
-from batuta.profiling.capture.options import ProfileOptions
-from batuta.profiling.capture.records import LeakRow, LoopRow, WorkerId
+from batuta.profiling.capture.records import LeakRow, LoopRow
 
 OpenCall: TypeAlias = Callable[[], tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]]
-"""Reads the call of a task: each time anew, so that its arguments are as they were declared."""
+"""Loads the call of a task: function, positional and keyword arguments.
+
+Each time anew, so that a task that runs again finds its arguments as they were declared.
+"""
+
+RunCall: TypeAlias = Callable[[OpenCall], Any]
+"""Loads a call, runs it once under a profiler, and returns its value."""
 
 
 class CallLabel(NamedTuple):
@@ -28,38 +32,56 @@ class CallLabel(NamedTuple):
 
 
 class Caller(Protocol):
-    """Calls the tasks of one process; several threads may ask it."""
+    """Calls the tasks of one process; its methods may be called from several threads."""
 
-    def call(self, task: CallLabel, opened: OpenCall) -> Any:
-        """Run a task and give its value, or raise what it raises, unchanged."""
+    def call(self, task: CallLabel, open_call: OpenCall) -> Any:
+        """Run a task and return its value, or raise what it raises, unchanged."""
 
-    def rest(self) -> None:
+    def on_idle(self) -> None:
         """Record that the worker has nothing to do for now.
 
-        What was taken long ago is delivered: it is not lost if the worker is killed later.
+        Profiles that have been held for a while are delivered: they are not lost if the worker is
+        killed later.
         """
 
     def flush(self) -> None:
-        """Deliver all that was taken until now; to be called before the worker ends."""
+        """Deliver everything recorded so far; to be called before the worker ends."""
+
+
+class Profiler(Protocol):
+    """Profiles tasks; called by one thread at a time, in the process that made it."""
+
+    def profile(self, task: CallLabel) -> AbstractContextManager[RunCall]:
+        """Profile an attempt at a task.
+
+        The context yields what runs the call, any number of times.
+        """
+
+    def on_idle(self) -> None:
+        """Deliver profiles that have been held for a while."""
+
+    def flush(self) -> None:
+        """Deliver everything recorded so far."""
 
 
 class ProfileSink(Protocol):
-    """Takes what a caller gives to where the profile is kept."""
+    """Carries what profilers record in a worker to the profile of the run."""
 
-    def place(self, folder: str, name: str) -> Path | None:
-        """Return the path of a file that is kept as it grows, even if the process is killed.
+    def live_path(self, folder: str, name: str) -> Path | None:
+        """Return the final path of a file that is useful while it grows, if it can be used.
 
-        None where that cannot be: then a `draft` is written, and handed over whole.
+        Such a file survives the death of its process. None where the sink cannot offer that: the
+        file is then written to `draft_path`, and delivered when it is complete.
         """
 
-    def draft(self, folder: str, name: str) -> Path:
-        """Return a path to write a file to before it is handed over, that no other process uses.
+    def draft_path(self, folder: str, name: str) -> Path:
+        """Return a path, used by no other process, to write a file to before it is delivered.
 
-        What a killed process leaves there is for the maker of this object to find or remove.
+        Whoever made the sink finds or removes the drafts of killed processes.
         """
 
-    def file(self, folder: str, name: str, path: Path) -> None:
-        """Hand over a finished file; one of that name is replaced.
+    def deliver_file(self, folder: str, name: str, draft: Path) -> None:
+        """Deliver a complete file; it replaces one of the same name.
 
         Parameters
         ----------
@@ -67,68 +89,12 @@ class ProfileSink(Protocol):
             `layout.CPROFILE_FOLDER` or `layout.MEMRAY_FOLDER`.
         name : str
             Of letters, digits, dots, dashes and underscores.
-        path : path
-            The file, as `draft` named it: it is moved or removed.
+        draft : path
+            The file, at the path that `draft_path` returned: it is moved or removed.
         """
 
-    def loops(self, rows: list[LoopRow]) -> None:
-        """Hand over the repetitions of a task."""
+    def deliver_loops(self, rows: list[LoopRow]) -> None:
+        """Deliver the repetitions of a task."""
 
-    def leaks(self, rows: list[LeakRow]) -> None:
-        """Hand over the lines of a task that allocate what is not freed."""
-
-
-class PlainCaller:
-    """Calls tasks, and nothing else."""
-
-    def call(self, task: CallLabel, opened: OpenCall) -> Any:  # noqa: ARG002 - as a Caller is asked
-        """Run a task and give its value."""
-        function, args, kwargs = opened()
-        return function(*args, **kwargs)
-
-    def rest(self) -> None:
-        """Nothing was taken."""
-
-    def flush(self) -> None:
-        """Nothing was taken."""
-
-
-def check_available(options: ProfileOptions | None) -> None:
-    """Refuse a profiler that is not there.
-
-    Raises
-    ------
-    ConfigurationError
-        If memray is asked for and is not installed, or cannot be.
-    """
-    if options is None or options.mode != "memray" or importlib.util.find_spec("memray"):
-        return
-    remedy = "pip install 'batuta[profiling]'"
-    if sys.platform == "win32":
-        remedy = 'it does not run on Windows; use mode "cars_profiling" or "cprofile"'
-    raise ConfigurationError(f"profiling.mode: memray is not installed: {remedy}")
-
-
-def make_caller(options: ProfileOptions | None, worker: WorkerId, deliver: ProfileSink) -> Caller:
-    """Make what calls the tasks of a process.
-
-    Parameters
-    ----------
-    options : ProfileOptions or None
-        How tasks are profiled; None where they are not.
-    worker : WorkerId
-        This process.
-    deliver : ProfileSink
-        Takes what is found.
-
-    Raises
-    ------
-    ConfigurationError
-        As `check_available`.
-    """
-    if options is None or (options.mode == "cars_profiling" and options.loops == 1):
-        return PlainCaller()
-    check_available(options)
-    from batuta.profiling.capture import profiler  # noqa: PLC0415 - only where it is asked for
-
-    return profiler.make_looking_caller(options, worker, deliver)
+    def deliver_leaks(self, rows: list[LeakRow]) -> None:
+        """Deliver the lines of a task that allocate what is never freed."""

@@ -1,4 +1,4 @@
-"""Where the processor's time goes, function by function: cProfile around tasks.
+"""Where the processor time goes, function by function: cProfile around tasks.
 
 On Python 3.11 it sees the thread of the task alone; from 3.12 on, Python's own profiler sees all
 threads of the process.
@@ -12,27 +12,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from batuta.profiling.capture.contract import CallLabel, OpenCall, ProfileSink
-from batuta.profiling.capture.gaps import Unseen
-from batuta.profiling.capture.layout import CPROFILE_FOLDER
+from batuta.profiling.capture.contract import CallLabel, OpenCall, ProfileSink, RunCall
+from batuta.profiling.capture.gaps import CoverageGaps
+from batuta.profiling.capture.layout import CPROFILE_FOLDER, process_stem, task_stem
 from batuta.profiling.capture.options import Scope
-from batuta.profiling.capture.profiler import Look, process_stem, run, task_stem
+from batuta.profiling.capture.profiler import run_call
 from batuta.profiling.capture.records import WorkerId
 
 DELIVER_EVERY_S: Final = 2.0
-"""At most: what a worker that is killed lacks. A profile of thousands of functions takes some tens
-of ms to write."""
+"""What the profile of a killed worker lacks at most. Writing a profile of thousands of functions
+takes some tens of ms."""
 _IN_USE: Final = "Another profiling tool is already active"
-"""What Python 3.12 and later say to a task that profiles itself."""
-_KNOWN_BY_THREAD: Final = sys.version_info < (3, 12)
-"""Whether `sys.getprofile` tells who profiles."""
+"""What Python 3.12 and later say to the second profiler of a process."""
+_PROFILER_PER_THREAD: Final = sys.version_info < (3, 12)
+"""Whether cProfile is the profiler of its thread, which `sys.getprofile` returns; later Pythons
+use `sys.monitoring`, and `sys.getprofile` does not know of it."""
 
 
 class SummedProfile(cProfile.Profile):
-    """Sums up the code of one place, of which there may be many copies.
+    """Adds up the copies of the code of one function.
 
-    Functions of a main script travel to workers of dask by their content: each task has its own
-    copy of their code, and before Python 3.13 the last copy alone would count.
+    Functions of a main script travel to dask workers by value: each task has its own copy of their
+    code, and before Python 3.13 only the last copy would count.
     """
 
     def snapshot_stats(self) -> None:
@@ -40,34 +41,34 @@ class SummedProfile(cProfile.Profile):
         entries: Any = self.getstats()
         stats: dict[Any, Any] = {}
         for entry in entries:
-            place = cProfile.label(entry.code)
-            primitive, calls, own_s, total_s, callers = stats.get(place, (0, 0, 0.0, 0.0, {}))
+            function = cProfile.label(entry.code)
+            primitive, calls, own_s, total_s, callers = stats.get(function, (0, 0, 0.0, 0.0, {}))
             primitive += entry.callcount - entry.reccallcount
             calls += entry.callcount
             own_s += entry.inlinetime
-            stats[place] = (primitive, calls, own_s, total_s + entry.totaltime, callers)
+            stats[function] = (primitive, calls, own_s, total_s + entry.totaltime, callers)
         for entry in entries:
-            for called in entry.calls or ():
-                found = stats.get(cProfile.label(called.code))
-                if found is not None:
-                    _add_caller(found[4], cProfile.label(entry.code), called)
+            for callee in entry.calls or ():
+                callee_stats = stats.get(cProfile.label(callee.code))
+                if callee_stats is not None:
+                    _add_caller(callee_stats[4], cProfile.label(entry.code), callee)
         self.stats = stats
 
 
-def _add_caller(callers: dict[Any, Any], place: Any, called: Any) -> None:
-    calls, primitive, own_s, total_s = callers.get(place, (0, 0, 0.0, 0.0))
-    callers[place] = (
-        calls + called.callcount,
-        primitive + called.callcount - called.reccallcount,
-        own_s + called.inlinetime,
-        total_s + called.totaltime,
+def _add_caller(callers: dict[Any, Any], caller: Any, callee: Any) -> None:
+    calls, primitive, own_s, total_s = callers.get(caller, (0, 0, 0.0, 0.0))
+    callers[caller] = (
+        calls + callee.callcount,
+        primitive + callee.callcount - callee.reccallcount,
+        own_s + callee.inlinetime,
+        total_s + callee.totaltime,
     )
 
 
-class CProfileLens:
+class CProfileProfiler:
     """Profiles tasks with cProfile.
 
-    A task that profiles itself has the profiler for itself: what was not seen for that is said in
+    A task that uses a profiler itself keeps it; what is not profiled for that reason is named in
     a text beside the profiles.
 
     Parameters
@@ -76,53 +77,57 @@ class CProfileLens:
         Whether there is one profile for the process, or one for each attempt at a task.
     worker : WorkerId
         This process.
-    deliver : ProfileSink
-        Takes the profiles.
+    sink : ProfileSink
+        Where profiles are delivered.
     """
 
-    def __init__(self, scope: Scope, worker: WorkerId, deliver: ProfileSink) -> None:
-        self._deliver = deliver
+    def __init__(self, scope: Scope, worker: WorkerId, sink: ProfileSink) -> None:
+        self._sink = sink
         self._stem = process_stem(worker)
-        self._of_process = SummedProfile() if scope == "worker" else None
+        self._process_profile = SummedProfile() if scope == "worker" else None
         self._pid = os.getpid()
-        self._seen = False
-        """Whether something was added since the last delivery."""
+        self._undelivered = False
+        """Whether calls were profiled since the last delivery."""
         self._delivered_s = time.monotonic()
-        self._unseen = Unseen(CPROFILE_FOLDER, self._stem, deliver)
-        self._profile_themselves: set[str] = set()
+        self._gaps = CoverageGaps(CPROFILE_FOLDER, self._stem, sink)
+        self._self_profiling: set[str] = set()
+        """Names of the tasks that were refused a profiler of their own because of ours."""
 
     @contextmanager
-    def on(self, task: CallLabel) -> Iterator[Look]:
-        """Look at a task."""
-        profile = self._of_process or SummedProfile()
+    def profile(self, task: CallLabel) -> Iterator[RunCall]:
+        """Profile an attempt at a task."""
+        profile = self._process_profile or SummedProfile()
         try:
-            yield lambda opened: self._look(profile, task, opened)
+            yield lambda open_call: self._run(profile, task, open_call)
         finally:
-            if self._of_process is None:
-                self._hand_over(profile, task_stem(task))
+            if self._process_profile is None:
+                self._deliver(profile, task_stem(task))
 
-    def _look(self, profile: cProfile.Profile, task: CallLabel, opened: OpenCall) -> Any:
-        function, args, kwargs = opened()
-        if task.name in self._profile_themselves or not self._began(profile, task):
+    def _run(self, profile: cProfile.Profile, task: CallLabel, open_call: OpenCall) -> Any:
+        function, args, kwargs = open_call()
+        if task.name in self._self_profiling or not self._enable(profile, task):
             return function(*args, **kwargs)
         try:
             return function(*args, **kwargs)
         except ValueError as exc:
             if _IN_USE not in str(exc):
                 raise
-            self._profile_themselves.add(task.name)
+            self._self_profiling.add(task.name)
         finally:
+            # A profiler that the task started has taken the place of ours in this thread; ask
+            # before ours is disabled, which leaves none.
             active: object = sys.getprofile()
-            replaced = _KNOWN_BY_THREAD and active is not profile
+            replaced = _PROFILER_PER_THREAD and active is not profile
             profile.disable()
-            self._seen = True
+            self._undelivered = True
             if replaced:
-                self._unseen.add(f"{task.name} profiles itself: in part")
-        self._unseen.add(f"{task.name} profiles itself: run again without")
-        return run(opened)
+                self._gaps.add(f"{task.name} profiles itself: in part")
+        # The task was refused its own profiler: run it again without ours, on fresh arguments.
+        self._gaps.add(f"{task.name} profiles itself: run again without")
+        return run_call(open_call)
 
-    def _began(self, profile: cProfile.Profile, task: CallLabel) -> bool:
-        """Begin, unless someone else profiles this thread."""
+    def _enable(self, profile: cProfile.Profile, task: CallLabel) -> bool:
+        """Start profiling, unless another profiler is active in this thread."""
         try:
             if sys.getprofile() is None:
                 profile.enable()
@@ -130,25 +135,26 @@ class CProfileLens:
         except ValueError as exc:
             if _IN_USE not in str(exc):
                 raise
-        self._unseen.add(f"{task.name} ran under another profiler: not at all")
+        self._gaps.add(f"{task.name} ran under another profiler: not at all")
         return False
 
-    def rest(self) -> None:
+    def on_idle(self) -> None:
         """Deliver the profile of the process, unless that was done a moment ago."""
         if time.monotonic() - self._delivered_s > DELIVER_EVERY_S:
             self.flush()
 
     def flush(self) -> None:
-        """Deliver the profile of the process, and what was not seen."""
-        if self._of_process is not None:
-            self._hand_over(self._of_process, self._stem)
-        self._unseen.tell()
+        """Deliver the profile of the process, and the text of what was not profiled."""
+        if self._process_profile is not None:
+            self._deliver(self._process_profile, self._stem)
+        self._gaps.deliver()
 
-    def _hand_over(self, profile: cProfile.Profile, stem: str) -> None:
-        if not self._seen or os.getpid() != self._pid:  # the task forked, and its child is here
+    def _deliver(self, profile: cProfile.Profile, stem: str) -> None:
+        # A task that forks returns in its child as well: the profile is the parent's to deliver.
+        if not self._undelivered or os.getpid() != self._pid:
             return
-        self._seen = False
+        self._undelivered = False
         self._delivered_s = time.monotonic()
-        path = self._deliver.draft(CPROFILE_FOLDER, f"{stem}.prof")
-        profile.dump_stats(path)
-        self._deliver.file(CPROFILE_FOLDER, f"{stem}.prof", path)
+        draft = self._sink.draft_path(CPROFILE_FOLDER, f"{stem}.prof")
+        profile.dump_stats(draft)
+        self._sink.deliver_file(CPROFILE_FOLDER, f"{stem}.prof", draft)

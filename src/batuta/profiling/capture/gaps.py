@@ -1,4 +1,4 @@
-"""What profilers could not see, told in a text beside their files."""
+"""What profilers could not cover, written as text beside their files."""
 
 import os
 from collections import Counter
@@ -7,11 +7,11 @@ from typing import Final
 
 from batuta.profiling.capture.contract import ProfileSink
 
-_ENDING: Final = ".txt"
+_SUFFIX: Final = ".txt"
 
 
-class Unseen:
-    """Counts what a profiler could not see in one process.
+class CoverageGaps:
+    """Counts what a profiler could not cover in one process.
 
     Parameters
     ----------
@@ -19,37 +19,39 @@ class Unseen:
         Of the profiler: `layout.CPROFILE_FOLDER` or `layout.MEMRAY_FOLDER`.
     stem : str
         Of the files of this process.
-    deliver : ProfileSink
-        Takes the text.
+    sink : ProfileSink
+        Where the text is delivered.
     """
 
-    def __init__(self, folder: str, stem: str, deliver: ProfileSink) -> None:
+    def __init__(self, folder: str, stem: str, sink: ProfileSink) -> None:
         self._folder = folder
-        self._name = f"{stem}{_ENDING}"
-        self._deliver = deliver
+        self._name = f"{stem}{_SUFFIX}"
+        self._sink = sink
         self._counts: Counter[str] = Counter()
-        self._told = 0
+        self._delivered = 0
+        """How many gaps the delivered text counts."""
         self._pid = os.getpid()
 
-    def add(self, what: str) -> None:
-        """Count what was not seen once more."""
-        self._counts[what] += 1
+    def add(self, gap: str) -> None:
+        """Count a gap once more."""
+        self._counts[gap] += 1
 
-    def tell(self) -> None:
-        """Deliver the text, if there is more to tell than the last time."""
+    def deliver(self) -> None:
+        """Deliver the text, if gaps were added since the last time."""
         count = self._counts.total()
-        if count == self._told or os.getpid() != self._pid:  # the task forked, its child is here
+        # A child that a task forked leaves the text to its parent: both have the same file name.
+        if count == self._delivered or os.getpid() != self._pid:
             return
-        self._told = count
-        path = self._deliver.draft(self._folder, self._name)
-        lines = [f"{what} ({times} times)\n" for what, times in self._counts.items()]
-        path.write_text("".join(lines), encoding="utf-8")
-        self._deliver.file(self._folder, self._name, path)
+        self._delivered = count
+        draft = self._sink.draft_path(self._folder, self._name)
+        lines = [f"{gap} ({times} times)\n" for gap, times in self._counts.items()]
+        draft.write_text("".join(lines), encoding="utf-8")
+        self._sink.deliver_file(self._folder, self._name, draft)
 
 
-def read_unseen(folder: Path) -> list[str]:
-    """Sum up what the profilers of workers could not see, by the texts in their folder."""
-    counts: Counter[str] = Counter()
-    for path in sorted(folder.glob(f"*{_ENDING}")):
-        counts.update(path.read_text(encoding="utf-8").splitlines())
-    return [what if count == 1 else f"{what}, in {count} workers" for what, count in counts.items()]
+def read_gaps(folder: Path) -> list[str]:
+    """Summarize what the profilers of all workers could not cover, from the texts in a folder."""
+    workers: Counter[str] = Counter()
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        workers.update(path.read_text(encoding="utf-8").splitlines())
+    return [gap if count == 1 else f"{gap}, in {count} workers" for gap, count in workers.items()]

@@ -1,4 +1,4 @@
-"""From what a worker measures to the row of a profile; light, for schedulers of dask import it."""
+"""From what a worker measures to the rows of a profile; light: dask schedulers import it."""
 
 import math
 import time
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from batuta.profiling.capture.records import Measure, TaskOutcome, TaskRow, WorkerId
 
 AT_ONCE_S: Final = math.inf
-"""When a step could run that follows another in its job: it never waits."""
+"""When a step that follows another in its job could run: it never waits."""
 
 
 class Label(NamedTuple):
@@ -20,28 +20,28 @@ class Label(NamedTuple):
     after: tuple[int, ...]
 
 
-class Lost(NamedTuple):
-    """What is known of a task whose worker was lost."""
+class LostAttempt(NamedTuple):
+    """What is known of an attempt at a task whose worker was lost."""
 
     name: str
     worker: WorkerId
     error: str
-    for_s: float = 0.0
+    ran_s: float = 0.0
     """How long it ran; 0 where that is not known."""
-    held_bytes: int = 0
+    peak_bytes: int = 0
 
 
-def labelled(
+def task_rows(
     labels: Iterable[Label], measures: Sequence[Measure], worker: WorkerId, error: str | None
 ) -> list[TaskRow]:
     """Return a row for each measure; with an error, the last of them failed."""
-    found = [
+    rows = [
         _row(label, measure, worker, TaskOutcome.DONE, None)
         for label, measure in zip(labels, measures, strict=True)
     ]
-    if error is not None and found:
-        found[-1] = found[-1]._replace(outcome=TaskOutcome.FAILED, error=error)
-    return found
+    if error is not None and rows:
+        rows[-1] = rows[-1]._replace(outcome=TaskOutcome.FAILED, error=error)
+    return rows
 
 
 def _row(
@@ -54,8 +54,8 @@ def _row(
     )
 
 
-def lost_row(label: Label, lost: Lost) -> TaskRow:
-    """Return the row of a task whose worker was lost."""
-    start_s = time.time() - lost.for_s
-    measure = Measure(lost.name, start_s, lost.for_s, 0.0, lost.held_bytes, 0, None, None)
+def lost_row(label: Label, lost: LostAttempt) -> TaskRow:
+    """Return the row of an attempt at a task whose worker was lost."""
+    start_s = time.time() - lost.ran_s
+    measure = Measure(lost.name, start_s, lost.ran_s, 0.0, lost.peak_bytes, 0, None, None)
     return _row(label, measure, lost.worker, TaskOutcome.LOST, lost.error)

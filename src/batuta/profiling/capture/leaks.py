@@ -1,9 +1,9 @@
 """Which lines allocate what is never freed: memray around the repetitions of a task.
 
-The first repetition fills caches and is not looked at. The next ones are, each by itself: a line
-whose allocations survive each of them leaks, or keeps its last value in the place of the one
-before. The rest are looked at together: what is replaced survives once, what leaks survives as
-often as they are. Both together tell a leak, and how much it grows.
+The first repetition fills caches and is not tracked. The next ones are tracked one by one: a line
+whose allocations survive each of them leaks, or replaces the value that it kept before. The rest
+are tracked together: what is replaced survives once, what leaks survives as many times as there
+were repetitions. Both views together tell a leak, and how fast it grows.
 """
 
 import statistics
@@ -16,87 +16,88 @@ from typing import Any, Final, TypeAlias
 from memray import FileReader
 
 from batuta.profiling.capture import repeat
-from batuta.profiling.capture.attribution import Blame, Frame, Line
+from batuta.profiling.capture.attribution import Attribution, Frame, Line
 from batuta.profiling.capture.contract import CallLabel, OpenCall, ProfileSink
-from batuta.profiling.capture.gaps import Unseen
-from batuta.profiling.capture.layout import MEMRAY_FOLDER
-from batuta.profiling.capture.memray import MemrayFailedError, begin_tracking
-from batuta.profiling.capture.profiler import process_stem, run, task_stem
+from batuta.profiling.capture.gaps import CoverageGaps
+from batuta.profiling.capture.layout import MEMRAY_FOLDER, process_stem, task_stem
+from batuta.profiling.capture.memray import MemrayFailedError, start_tracking
+from batuta.profiling.capture.profiler import run_call
 from batuta.profiling.capture.records import LeakRow, WorkerId
-from batuta.profiling.capture.repeat import Repetitions, older_objects_left_alone
+from batuta.profiling.capture.repeat import Repetitions, existing_objects_frozen
 
-_LEAST_BYTES: Final = 256
-"""What grows less in a repetition is not told."""
+_MIN_BYTES: Final = 256
+"""Lines that grow by less in a repetition are not reported."""
 _MAX_LINES: Final = 20
-_MAX_ALONE: Final = 3
-"""Repetitions that are looked at one by one: memray takes some 50 ms to begin and to end."""
+_MAX_SEPARATE: Final = 3
+"""Repetitions that are tracked one by one: memray takes some 50 ms to start and to stop."""
 
 Survivors: TypeAlias = Mapping[Line, int]
-"""Bytes that were allocated while memray looked, and not freed, by line."""
+"""Bytes that were allocated while memray tracked, and not freed, by line."""
 
 
 class LeakCaller:
-    """Runs each task several times and finds the lines that leak; the last gives the result.
+    """Runs each task several times and finds the lines that leak; the last run gives the result.
 
     Parameters
     ----------
     times : int
-        How many; a line can be told from one that replaces what it keeps from 5 on.
+        How many; from 5 on, a leak can be told from a line that replaces what it keeps.
     worker : WorkerId
         This process.
-    deliver : ProfileSink
-        Takes the rows, and for each task memray's file of the repetitions looked at together.
+    sink : ProfileSink
+        Where the rows are delivered, and for each task memray's file of the repetitions that were
+        tracked together.
     """
 
-    def __init__(self, times: int, worker: WorkerId, deliver: ProfileSink) -> None:
+    def __init__(self, times: int, worker: WorkerId, sink: ProfileSink) -> None:
         self._times = times
         self._worker = worker.name
-        self._deliver = deliver
-        self._unseen = Unseen(MEMRAY_FOLDER, process_stem(worker), deliver)
+        self._sink = sink
+        self._gaps = CoverageGaps(MEMRAY_FOLDER, process_stem(worker), sink)
 
-    def call(self, task: CallLabel, opened: OpenCall) -> Any:
-        """Run a task, and give its last value or raise what a repetition raises."""
-        repetitions = Repetitions(task, opened, self._worker)
-        function = opened()[0]
-        looked_at = self._times - 2
-        alone = looked_at if looked_at < 3 else min(_MAX_ALONE, looked_at // 2)
-        together = looked_at - alone
+    def call(self, task: CallLabel, open_call: OpenCall) -> Any:
+        """Run a task, and return its last value or raise what a repetition raises."""
+        repetitions = Repetitions(task, open_call, self._worker)
+        function = open_call()[0]
+        tracked = self._times - 2
+        separate = tracked if tracked < 3 else min(_MAX_SEPARATE, tracked // 2)
+        together = tracked - separate
         try:
             try:
-                with older_objects_left_alone():
-                    repetitions.run_and_drop(run, 1)
-                    apart = [self._survivors(repetitions, function, 1) for _ in range(alone)]
-                    at_once = self._survivors(repetitions, function, together) if together else None
-                self._deliver.leaks(self._rows(task, leaking_lines(apart, at_once, together)))
+                with existing_objects_frozen():
+                    repetitions.run_and_drop(run_call, 1)
+                    each = [self._survivors(repetitions, function, 1) for _ in range(separate)]
+                    of_all = self._survivors(repetitions, function, together) if together else None
+                self._sink.deliver_leaks(self._rows(task, leaking_lines(each, of_all, together)))
             except MemrayFailedError as exc:
-                self._unseen.add(f"{task.name} was not seen: {exc}")
-            return repetitions.run(run)
+                self._gaps.add(f"{task.name} was not profiled: {exc}")
+            return repetitions.run(run_call)
         finally:
-            self._deliver.loops(repetitions.rows)
+            self._sink.deliver_loops(repetitions.rows)
 
-    def rest(self) -> None:
-        """Tell what could not be seen."""
-        self._unseen.tell()
+    def on_idle(self) -> None:
+        """Deliver the text of what was not profiled; all else is delivered task by task."""
+        self._gaps.deliver()
 
     def flush(self) -> None:
-        """Tell what could not be seen."""
-        self._unseen.tell()
+        """Deliver the text of what was not profiled; all else is delivered task by task."""
+        self._gaps.deliver()
 
     def _survivors(
         self, repetitions: Repetitions, function: Callable[..., Any], times: int
     ) -> Survivors:
-        """Run a task some times while memray looks; deliver the file if that is more than once."""
+        """Track some repetitions; deliver the file if there are more than one."""
         name = f"{task_stem(repetitions.task)}.bin"
-        path = self._deliver.draft(MEMRAY_FOLDER, name)
+        draft = self._sink.draft_path(MEMRAY_FOLDER, name)
         try:
-            with _tracking(path):
-                repetitions.run_and_drop(run, times)
-            survivors = read_survivors(path, function)
+            with _tracking(draft):
+                repetitions.run_and_drop(run_call, times)
+            survivors = read_survivors(draft, function)
             if times > 1:
-                self._deliver.file(MEMRAY_FOLDER, name, path)
+                self._sink.deliver_file(MEMRAY_FOLDER, name, draft)
             return survivors
         finally:
-            path.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
 
     def _rows(self, task: CallLabel, leaks: Mapping[Line, int]) -> list[LeakRow]:
         return [
@@ -107,7 +108,7 @@ class LeakCaller:
 
 @contextmanager
 def _tracking(path: Path) -> Iterator[None]:
-    tracker = begin_tracking(path, exact=True, small=True)
+    tracker = start_tracking(path, exact=True, compress=True)
     try:
         yield
     finally:
@@ -115,27 +116,28 @@ def _tracking(path: Path) -> Iterator[None]:
 
 
 def leaking_lines(
-    apart: Sequence[Survivors], at_once: Survivors | None, together: int
+    each: Sequence[Survivors], of_all: Survivors | None, together: int
 ) -> dict[Line, int]:
-    """Tell the lines that leak, and how many bytes in each repetition, most first.
+    """Return the lines that leak and how many bytes in each repetition, the largest first.
 
     Parameters
     ----------
-    apart : sequence of mapping
-        What survived repetitions that were looked at one by one.
-    at_once : mapping or None
-        What survived others that were looked at together.
+    each : sequence of mapping
+        What survived repetitions that were tracked one by one.
+    of_all : mapping or None
+        What survived others that were tracked together.
     together : int
         How many those are: at least 2.
     """
-    grown: dict[Line, int] = {}
-    for line in set().union(*apart):
-        grown[line] = int(statistics.median(survivors.get(line, 0) for survivors in apart))
-        if at_once is not None:
-            more = (at_once.get(line, 0) - grown[line]) // (together - 1)
-            grown[line] = min(grown[line], more)
-    most = sorted(grown.items(), key=lambda each: -each[1])[:_MAX_LINES]
-    return {line: size for line, size in most if size >= _LEAST_BYTES}
+    growth: dict[Line, int] = {}
+    for line in set().union(*each):
+        growth[line] = int(statistics.median(survivors.get(line, 0) for survivors in each))
+        if of_all is not None:
+            # What a line keeps only once is in `of_all` once: it does not count as growth.
+            more = (of_all.get(line, 0) - growth[line]) // (together - 1)
+            growth[line] = min(growth[line], more)
+    largest = sorted(growth.items(), key=lambda item: -item[1])[:_MAX_LINES]
+    return {line: size for line, size in largest if size >= _MIN_BYTES}
 
 
 def read_survivors(path: Path, function: Callable[..., Any]) -> Survivors:
@@ -146,39 +148,41 @@ def read_survivors(path: Path, function: Callable[..., Any]) -> Survivors:
     path : path
         The file.
     function : callable
-        The task that was looked at.
+        The task that was tracked.
     """
     survivors: Counter[Line] = Counter()
-    blame = _TaskBlame(function)
+    attribution = _TaskAttribution(function)
     with FileReader(path) as reader:
         for record in reader.get_leaked_allocation_records(merge_threads=True):
-            line = blame.line(record.stack_trace())
+            line = attribution.line_of(record.stack_trace())
             if line is not None:
                 survivors[line] += record.size
     return survivors
 
 
-class _TaskBlame:
-    """Finds the line to be named for an allocation, if the task has a part in it."""
+class _TaskAttribution:
+    """Attributes an allocation to a line, if the task has a part in it."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         while hasattr(function, "func"):  # functools.partial
             function = function.func
-        self._blame = Blame(function)
+        self._attribution = Attribution(function)
         self._code = getattr(function, "__code__", None)
 
-    def line(self, stack: Sequence[Frame]) -> Line | None:
-        """Name a line; None where the task has no part in it."""
-        inside: list[Frame] = []
+    def line_of(self, stack: Sequence[Frame]) -> Line | None:
+        """Return the line of a stack; None where the task has no part in it."""
+        inner: list[Frame] = []
         for frame in stack:
+            # The frames inside of our own call are the task's, or those that load its arguments.
             if frame[1] == repeat.__file__:
-                opening = frame[0] == Repetitions._open.__name__
-                return self._kept_argument() if opening else self._blame.line(inside)
-            inside.append(frame)
-        # Of another thread: one of the task's, or of what runs it.
-        return self._blame.line([frame for frame in inside if self._blame.is_program(frame)])
+                loading = frame[0] == Repetitions.load_call.__name__
+                return self._argument_line() if loading else self._attribution.line_of(inner)
+            inner.append(frame)
+        # Of another thread: one that the task started, or one of the worker itself.
+        program = [frame for frame in inner if self._attribution.is_program(frame)]
+        return self._attribution.line_of(program)
 
-    def _kept_argument(self) -> Line | None:
+    def _argument_line(self) -> Line | None:
         code = self._code
         if code is None:
             return None

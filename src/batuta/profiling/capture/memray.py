@@ -1,7 +1,7 @@
 """Who allocates the memory, line by line: memray around tasks.
 
-A file has all the allocations of its process, threads included, from the moment when it is begun.
-It is written as they are made, so that a worker that is killed for its memory leaves them.
+A file has all allocations of its process, of all threads, from the moment when tracking starts. It
+is written as they are made, so that a worker that is killed for its memory leaves them.
 """
 
 import os
@@ -15,19 +15,23 @@ from typing import Any, Final, NamedTuple
 from memray import FileDestination, FileFormat, Tracker
 
 from batuta.errors import BatutaError
-from batuta.profiling.capture.contract import CallLabel, OpenCall, ProfileSink
-from batuta.profiling.capture.gaps import Unseen
-from batuta.profiling.capture.layout import ARROW_POOL, MEMRAY_FOLDER
+from batuta.profiling.capture.contract import CallLabel, OpenCall, ProfileSink, RunCall
+from batuta.profiling.capture.gaps import CoverageGaps
+from batuta.profiling.capture.layout import ARROW_POOL, MEMRAY_FOLDER, process_stem, task_stem
 from batuta.profiling.capture.options import Scope
-from batuta.profiling.capture.profiler import Look, process_stem, run, task_stem
+from batuta.profiling.capture.profiler import run_call
 from batuta.profiling.capture.records import WorkerId
 
 _IN_USE: Final = "No more than one Tracker"
-"""What memray says to a second one of a process."""
+"""What memray says to the second tracker of a process."""
 
 
-def begin_tracking(path: Path, *, exact: bool = False, small: bool = False) -> Tracker:
-    """Have memray write the allocations of this process to a new file.
+class MemrayFailedError(BatutaError):
+    """memray could not start: it reads the stacks of all running threads, which fails at times."""
+
+
+def start_tracking(path: Path, *, exact: bool = False, compress: bool = False) -> Tracker:
+    """Start writing the allocations of this process to a new file.
 
     Parameters
     ----------
@@ -35,137 +39,142 @@ def begin_tracking(path: Path, *, exact: bool = False, small: bool = False) -> T
         Of the file.
     exact : bool
         Whether Python's own small objects are told apart, instead of the blocks that they are in;
-        the file is then summed up, and written at the end.
-    small : bool
+        the file is then aggregated, and written at the end.
+    compress : bool
         Whether the file is compressed at the end.
 
     Raises
     ------
+    MemrayFailedError
+        If memray could not start; a later task may succeed.
     BatutaError
         If memray tracks this process already, or another profiler is active.
     """
-    if sys.getprofile() is not None:  # memray takes its place, and cannot put it back
+    if sys.getprofile() is not None:  # memray would replace it, and could not restore it
         raise BatutaError(
-            "profiling: another profiler is active in this process: no profiling under cProfile"
+            "profiling: another profiler is active in this process; memray cannot run beside"
+            " cProfile"
         )
     tracker = Tracker(
-        destination=FileDestination(path, overwrite=True, compress_on_exit=small),
+        destination=FileDestination(path, overwrite=True, compress_on_exit=compress),
         trace_python_allocators=exact,
         file_format=FileFormat.AGGREGATED_ALLOCATIONS if exact else FileFormat.ALL_ALLOCATIONS,
     )
     try:
         tracker.__enter__()
     except (RuntimeError, SystemError, AssertionError) as exc:
-        del tracker  # it ends its file
+        del tracker  # closes its file
         path.unlink(missing_ok=True)
         if _IN_USE not in str(exc):
-            _undo_half_begun()
-            raise MemrayFailedError(f"memray could not begin: {exc}") from exc
+            _undo_partial_start()
+            raise MemrayFailedError(f"memray could not start: {exc}") from exc
         raise BatutaError(
-            "profiling: memray tracks this process already: no profiling under `memray run` and"
-            " `batuta profile memory-all`, and none of its trackers in the program"
+            "profiling: memray tracks this process already: do not use `profiling` under"
+            " `memray run` or `batuta profile memory-all`, nor with a memray.Tracker of the program"
         ) from None
     return tracker
 
 
-class MemrayFailedError(BatutaError):
-    """memray could not begin: it looks at what all threads do, and sometimes stumbles over one."""
-
-
-def _undo_half_begun() -> None:
-    """Take back what memray did to threads before it failed; or it could never begin again."""
+def _undo_partial_start() -> None:
+    """Remove what memray patched into threads before it failed, or it could never start again."""
     for name in ("_name", "_ident"):
         if name in vars(threading.Thread):
             delattr(threading.Thread, name)
     threading.setprofile(None)
 
 
-class _Tracked(NamedTuple):
-    """A file that is being written."""
+class _OpenFile(NamedTuple):
+    """A file that memray is writing."""
 
     tracker: Tracker
     name: str
     path: Path
-    in_place: bool
+    live: bool
+    """Whether it has its final path already."""
 
 
-class MemrayLens:
-    """Tracks tasks with memray.
+class MemrayProfiler:
+    """Tracks the allocations of tasks with memray.
 
-    A task that has a tracker of its own runs again without ours: a process can have one only.
+    A task that has a tracker of its own runs again without ours: a process can have only one.
 
     Parameters
     ----------
     scope : {"worker", "task"}
-        Whether there is one file for the process, or one for each attempt at a task. That of a
-        process goes on until what was taken must be sent.
+        Whether there is one file for the process, or one for each attempt at a task. The file of a
+        process grows until it must be delivered.
     worker : WorkerId
         This process.
-    deliver : ProfileSink
-        Takes the files.
+    sink : ProfileSink
+        Where files are delivered.
     """
 
-    def __init__(self, scope: Scope, worker: WorkerId, deliver: ProfileSink) -> None:
-        self._deliver = deliver
-        self._by_task = scope == "task"
+    def __init__(self, scope: Scope, worker: WorkerId, sink: ProfileSink) -> None:
+        self._sink = sink
+        self._file_per_task = scope == "task"
         self._stem = process_stem(worker)
         self._files = 0
-        self._open: _Tracked | None = None
+        self._open: _OpenFile | None = None
         self._pid = os.getpid()
-        self._track_themselves: set[str] = set()
-        self._unseen = Unseen(MEMRAY_FOLDER, self._stem, deliver)
+        self._self_tracking: set[str] = set()
+        """Names of the tasks that were refused a tracker of their own because of ours."""
+        self._gaps = CoverageGaps(MEMRAY_FOLDER, self._stem, sink)
         os.environ.setdefault(ARROW_POOL, "system")
 
     @contextmanager
-    def on(self, task: CallLabel) -> Iterator[Look]:
-        """Look at a task."""
+    def profile(self, task: CallLabel) -> Iterator[RunCall]:
+        """Profile an attempt at a task."""
         try:
-            yield lambda opened: self._look(task, opened)
+            yield lambda open_call: self._run(task, open_call)
         finally:
-            if self._by_task:
+            if self._file_per_task:
                 self._close()
 
-    def _look(self, task: CallLabel, opened: OpenCall) -> Any:
-        if task.name in self._track_themselves:
+    def _run(self, task: CallLabel, open_call: OpenCall) -> Any:
+        if task.name in self._self_tracking:
             self._close()
-            return run(opened)
+            return run_call(open_call)
         if self._open is None:
             try:
-                self._open = self._begin(task)
+                self._open = self._start(task)
             except MemrayFailedError as exc:
-                self._unseen.add(f"{task.name} was not seen: {exc}")
-                return run(opened)
+                self._gaps.add(f"{task.name} was not profiled: {exc}")
+                return run_call(open_call)
         try:
-            return run(opened)
+            return run_call(open_call)
         except RuntimeError as exc:
             if _IN_USE not in str(exc):
                 raise
-            self._track_themselves.add(task.name)
-        return self._look(task, opened)
+            self._self_tracking.add(task.name)
+        # Now known to need the only tracker: run again without ours, on fresh arguments.
+        return self._run(task, open_call)
 
-    def _begin(self, task: CallLabel) -> _Tracked:
+    def _start(self, task: CallLabel) -> _OpenFile:
         self._files += 1
-        stem = task_stem(task) if self._by_task else f"{self._stem}-{self._files}"
+        stem = task_stem(task) if self._file_per_task else f"{self._stem}-{self._files}"
         name = f"{stem}.bin"
-        place = self._deliver.place(MEMRAY_FOLDER, name)
-        path = place or self._deliver.draft(MEMRAY_FOLDER, name)
-        tracker = begin_tracking(path, small=place is None)
-        return _Tracked(tracker, name, path, in_place=place is not None)
+        live_path = self._sink.live_path(MEMRAY_FOLDER, name)
+        path = live_path or self._sink.draft_path(MEMRAY_FOLDER, name)
+        # A file that is sent elsewhere is compressed; one that may end at any moment cannot be.
+        tracker = start_tracking(path, compress=live_path is None)
+        return _OpenFile(tracker, name, path, live=live_path is not None)
 
-    def rest(self) -> None:
-        """Go on: a process that may be killed has its file where it belongs."""
-        self._unseen.tell()
+    def on_idle(self) -> None:
+        """Keep the file open: that of a process that may be killed has its final path already."""
+        self._gaps.deliver()
 
     def flush(self) -> None:
-        """Deliver what was taken; a file that is where it belongs goes on."""
-        if self._open is not None and not self._open.in_place:
+        """Deliver everything recorded so far; a file that has its final path stays open."""
+        if self._open is not None and not self._open.live:
             self._close()
-        self._unseen.tell()
+        self._gaps.deliver()
 
     def _close(self) -> None:
-        if self._open is None or os.getpid() != self._pid:  # the task forked, its child is here
+        # A task that forks returns in its child as well, which shares the open file of its parent:
+        # closing the tracker there would write an end into the file of a process that goes on.
+        if self._open is None or os.getpid() != self._pid:
             return
-        tracked, self._open = self._open, None
-        tracked.tracker.__exit__(None, None, None)
-        if not tracked.in_place:
-            self._deliver.file(MEMRAY_FOLDER, tracked.name, tracked.path)
+        finished, self._open = self._open, None
+        finished.tracker.__exit__(None, None, None)
+        if not finished.live:
+            self._sink.deliver_file(MEMRAY_FOLDER, finished.name, finished.path)

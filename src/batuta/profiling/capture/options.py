@@ -1,4 +1,4 @@
-"""What workers are told of how to profile; light, for they import it."""
+"""How a worker profiles its tasks; every worker imports it, so it is light."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -18,6 +18,6 @@ class ProfileOptions:
     """How many times each task runs, the last time for its result; above 1 with loop_testing."""
 
     @property
-    def held_by_workers(self) -> bool:
-        """Whether workers hold what they write when they end."""
+    def needs_flush(self) -> bool:
+        """Whether a profile is lost with a worker that is killed without having been flushed."""
         return self.mode == "cprofile"

@@ -1,180 +1,148 @@
-"""Calls tasks while a profiler looks at them, one at a time."""
+"""Calling tasks: plainly, or under a profiler, one at a time."""
 
 import logging
-import os
-import re
 import threading
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final
 
-from batuta.profiling.capture.contract import Caller, CallLabel, OpenCall, ProfileSink
-from batuta.profiling.capture.options import ProfileOptions
-from batuta.profiling.capture.records import WorkerId
-
-Look: TypeAlias = Callable[[OpenCall], Any]
-"""Runs a call once while it is looked at, and gives its value."""
-
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
-_NAME_MAX: Final = 80
+from batuta.profiling.capture.contract import Caller, CallLabel, OpenCall, Profiler, RunCall
 
 LOG: Final = logging.getLogger(__name__)
 
 
-class Lens(Protocol):
-    """A profiler."""
-
-    def on(self, task: CallLabel) -> AbstractContextManager[Look]:
-        """Look at a task, which may run several times."""
-
-    def rest(self) -> None:
-        """Deliver what was taken long ago."""
-
-    def flush(self) -> None:
-        """Deliver what was taken until now."""
-
-
-class NoLens:
-    """Looks at nothing."""
-
-    def on(self, task: CallLabel) -> AbstractContextManager[Look]:  # noqa: ARG002 - as a Lens is asked
-        """Run the task."""
-        return nullcontext(run)
-
-    def rest(self) -> None:
-        """Nothing was taken."""
-
-    def flush(self) -> None:
-        """Nothing was taken."""
-
-
-def run(opened: OpenCall) -> Any:
-    """Run a call once."""
-    function, args, kwargs = opened()
+def run_call(open_call: OpenCall) -> Any:
+    """Load a call and run it once."""
+    function, args, kwargs = open_call()
     return function(*args, **kwargs)
 
 
-class LookingCaller:
-    """Calls tasks one at a time, for a profiler sees all that its process does.
+class PlainCaller:
+    """Calls tasks, and nothing else."""
 
-    A task that calls another through it, as one that computes in mode sequential inside, is
-    looked at as a whole.
+    def call(self, task: CallLabel, open_call: OpenCall) -> Any:  # noqa: ARG002 - as a Caller
+        """Run a task and return its value."""
+        return run_call(open_call)
+
+    def on_idle(self) -> None:
+        """Do nothing: there is nothing to deliver."""
+
+    def flush(self) -> None:
+        """Do nothing: there is nothing to deliver."""
+
+
+class NullProfiler:
+    """Profiles nothing."""
+
+    def profile(self, task: CallLabel) -> AbstractContextManager[RunCall]:  # noqa: ARG002 - as a Profiler
+        """Run the task."""
+        return nullcontext(run_call)
+
+    def on_idle(self) -> None:
+        """Do nothing: there is nothing to deliver."""
+
+    def flush(self) -> None:
+        """Do nothing: there is nothing to deliver."""
+
+
+class ProfiledCaller:
+    """Calls each task once, under a profiler."""
+
+    def __init__(self, profiler: Profiler) -> None:
+        self._profiler = profiler
+
+    def call(self, task: CallLabel, open_call: OpenCall) -> Any:
+        """Run a task and return its value."""
+        value, finished = None, False
+        try:
+            with self._profiler.profile(task) as run:
+                value, finished = run(open_call), True
+        except OSError as exc:
+            # Of the task itself it is raised; of the profiler, which writes when the task has
+            # finished, it must not cost the task's value.
+            if not finished:
+                raise
+            _log_lost_profile(exc)
+        return value
+
+    def on_idle(self) -> None:
+        """Deliver profiles that have been held for a while."""
+        try:
+            self._profiler.on_idle()
+        except OSError as exc:
+            _log_lost_profile(exc)
+
+    def flush(self) -> None:
+        """Deliver everything recorded so far."""
+        try:
+            self._profiler.flush()
+        except OSError as exc:
+            _log_lost_profile(exc)
+
+
+def _log_lost_profile(exc: OSError) -> None:
+    LOG.error("profiling: cannot write a profile, which is lost: %s", exc)
+
+
+class SerialCaller:
+    """Calls tasks one at a time: a profiler sees everything that its process does.
+
+    A task that calls another through the same caller, as one that computes in mode sequential
+    does, is profiled as a whole.
 
     Parameters
     ----------
     caller : Caller
-        Asked by one thread at a time, in the process that made it.
+        Called by one thread at a time, in the process that made it.
     """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
-        self._turn = threading.RLock()
-        self._inside = False
-        self._to_flush = False
+        # Reentrant, for a task that calls another: its thread has the lock already.
+        self._lock = threading.RLock()
+        self._running = False
+        self._flush_requested = False
 
-    def call(self, task: CallLabel, opened: OpenCall) -> Any:
-        """Run a task, after those that run now."""
-        with self._turn:
-            if self._inside:
-                return run(opened)
-            self._inside = True
-            try:
-                return self._caller.call(task, opened)
-            finally:
-                self._inside = False
-                if self._to_flush:
-                    self._to_flush = False
-                    self._caller.flush()
-
-    def rest(self) -> None:
-        """Deliver what was taken long ago, unless a task runs."""
-        if self._turn.acquire(blocking=False):
-            try:
-                self._caller.rest()
-            finally:
-                self._turn.release()
-
-    def flush(self) -> None:
-        """Deliver what was taken; while a task runs, as soon as it ends."""
-        if not self._turn.acquire(blocking=False):
-            self._to_flush = True
-            return
+    def call(self, task: CallLabel, open_call: OpenCall) -> Any:
+        """Run a task, after those that are running."""
         try:
-            self._caller.flush()
+            with self._lock:
+                # Whoever holds the lock and finds a task running is called by that task.
+                if self._running:
+                    return run_call(open_call)
+                self._running = True
+                try:
+                    return self._caller.call(task, open_call)
+                finally:
+                    self._running = False
         finally:
-            self._turn.release()
+            self._flush_if_free()
 
-
-class LensCaller:
-    """Calls each task once, looked at by a lens."""
-
-    def __init__(self, lens: Lens) -> None:
-        self._lens = lens
-
-    def call(self, task: CallLabel, opened: OpenCall) -> Any:
-        """Run a task and give its value."""
-        value, ended = None, False
-        try:
-            with self._lens.on(task) as look:
-                value, ended = look(opened), True
-        except OSError as exc:
-            if not ended:
-                raise
-            _tell_unwritten(exc)
-        return value
-
-    def rest(self) -> None:
-        """Deliver what the lens took long ago."""
-        try:
-            self._lens.rest()
-        except OSError as exc:
-            _tell_unwritten(exc)
+    def on_idle(self) -> None:
+        """Deliver profiles that have been held for a while, unless a task is running."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._caller.on_idle()
+            finally:
+                self._lock.release()
+            self._flush_if_free()
 
     def flush(self) -> None:
-        """Deliver what the lens took."""
-        try:
-            self._lens.flush()
-        except OSError as exc:
-            _tell_unwritten(exc)
+        """Deliver everything recorded so far; while a task runs, as soon as it ends.
 
+        It does not wait for the task: on dask the event loop calls it, which also sends the
+        heartbeats of the worker.
+        """
+        self._flush_requested = True
+        self._flush_if_free()
 
-def _tell_unwritten(error: OSError) -> None:
-    """Tell that a profile is lost: the results of tasks count more."""
-    LOG.error("what a profiler found cannot be written: %s", error)
-
-
-def make_looking_caller(options: ProfileOptions, worker: WorkerId, deliver: ProfileSink) -> Caller:
-    """Make what `make_caller` gives where there is something to look at."""
-    if options.loops > 1:
-        from batuta.profiling.capture.repeat import make_loop_caller  # noqa: PLC0415 - only where asked for
-
-        return LookingCaller(make_loop_caller(options, worker, deliver))
-    return LookingCaller(LensCaller(make_lens(options, worker, deliver)))
-
-
-def make_lens(options: ProfileOptions, worker: WorkerId, deliver: ProfileSink) -> Lens:
-    """Make the profiler that is asked for."""
-    if options.mode == "cprofile":
-        from batuta.profiling.capture.cprofile import CProfileLens  # noqa: PLC0415 - only where asked for
-
-        return CProfileLens(options.scope, worker, deliver)
-    if options.mode == "memray":
-        from batuta.profiling.capture.memray import MemrayLens  # noqa: PLC0415 - only where asked for
-
-        return MemrayLens(options.scope, worker, deliver)
-    return NoLens()
-
-
-def safe(name: str) -> str:
-    """Return a name for a file: letters, digits, dots, dashes and underscores."""
-    return _UNSAFE.sub("-", name).strip("-.")[:_NAME_MAX] or "unnamed"
-
-
-def process_stem(worker: WorkerId) -> str:
-    """Name the files of a process; another one with the same id has other names."""
-    return f"{safe(worker.name)}-{os.urandom(3).hex()}"
-
-
-def task_stem(task: CallLabel) -> str:
-    """Name the files of an attempt at a task."""
-    return f"{task.number:06d}-{safe(task.name)}-{task.attempt}"
+    def _flush_if_free(self) -> None:
+        # No request is lost. It is made before its thread tries the lock; if the lock is taken,
+        # whoever holds it comes here after releasing it, and finds the request.
+        while self._flush_requested and self._lock.acquire(blocking=False):
+            try:
+                if self._running:  # this thread's own task, which comes here when it ends
+                    return
+                self._flush_requested = False
+                self._caller.flush()
+            finally:
+                self._lock.release()

@@ -1,6 +1,6 @@
-"""What is known of one task that ran: the columns of a profile.
+"""The rows of a profile: what is recorded of each task that ran.
 
-Read by workers and by the main process: nothing heavy is imported here.
+Workers and the main process import it: nothing heavy is imported here.
 """
 
 from enum import StrEnum
@@ -14,7 +14,7 @@ class TaskOutcome(StrEnum):
     FAILED = "failed"
     """It raised."""
     LOST = "lost"
-    """Its worker ended, or was ended, while it ran: for its time, its memory, or by itself."""
+    """Its worker ended while it ran: killed for its time or memory, or by itself."""
 
 
 class Measure(NamedTuple):
@@ -22,16 +22,16 @@ class Measure(NamedTuple):
 
     name: str
     start_s: float
-    """Unix time at which it began, by the clock of its machine."""
+    """Unix time at which it started, by the clock of its machine."""
     wall_s: float
     cpu_s: float
-    """Of all threads of the worker, and of the programs that the task ran to their end."""
+    """Of all threads of the worker, and of child processes that the task waited for."""
     peak_bytes: int
-    """The most that the worker held while it ran, counted as `max_ram_per_worker` counts."""
+    """The highest memory of the worker during the task, counted as for `max_ram_per_worker`."""
     growth_bytes: int
-    """What the worker holds after it, less what it held before."""
+    """The memory of the worker after the task, less that before it."""
     bytes_in: int | None
-    """Its call, and the results that it took, as they were stored; None where nothing is."""
+    """Of its call and of the results that it uses, as stored; None where nothing is stored."""
     bytes_out: int | None
 
 
@@ -39,7 +39,7 @@ class WorkerId(NamedTuple):
     """A process that runs tasks."""
 
     name: str
-    """One name for each process of the run: `process 4711`, or what dask calls it."""
+    """Unique in the run: `process 4711`, or the name that dask gives it."""
     host: str
     pid: int
 
@@ -48,7 +48,7 @@ class TaskRow(NamedTuple):
     """One attempt at a task: a row of a profile, in the order of its columns."""
 
     task: int
-    """Its number in the run, the same for each attempt; in the order of declaration."""
+    """Its number in the run, in the order of declaration; the same for each attempt."""
     attempt: int
     """1 for the first."""
     outcome: TaskOutcome
@@ -56,14 +56,14 @@ class TaskRow(NamedTuple):
     """Why it is not done, in one line."""
     worker: WorkerId
     waiting_s: float | None
-    """Between the moment when it could run and its begin; None where that is not known."""
+    """From the moment when it could run to its start; None where that is not known."""
     after: tuple[int, ...]
-    """Numbers of the tasks whose results it takes."""
+    """Numbers of the tasks whose results it uses."""
     measure: Measure
 
 
 class LoopRow(NamedTuple):
-    """One repetition of a task, under loop_testing; not the last, whose result is kept."""
+    """One repetition of a task under loop_testing; the last, whose result is kept, has no row."""
 
     task: int
     name: str
@@ -72,11 +72,11 @@ class LoopRow(NamedTuple):
     """1 for the first."""
     wall_s: float
     held_bytes: int
-    """What its worker holds once its result is dropped."""
+    """The private memory of its worker once its result is dropped."""
 
 
 class LeakRow(NamedTuple):
-    """A line of a repeated task that allocates what is never freed, as memray sees it."""
+    """A line of a repeated task that allocates what is never freed, according to memray."""
 
     task: int
     name: str
@@ -88,7 +88,7 @@ class LeakRow(NamedTuple):
 
 
 class Repeats(NamedTuple):
-    """What repeating tasks has shown."""
+    """The measurements of repeated tasks."""
 
     loops: tuple[LoopRow, ...] = ()
     leaks: tuple[LeakRow, ...] = ()

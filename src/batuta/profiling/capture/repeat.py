@@ -1,4 +1,4 @@
-"""Runs each task several times, and looks at what its worker holds after each."""
+"""Repeats each task and measures what its worker holds after each repetition."""
 
 import ctypes
 import functools
@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from batuta.profiling.capture.contract import Caller, CallLabel, OpenCall, ProfileSink
-from batuta.profiling.capture.memory import Memory, memory_of_this_process
-from batuta.profiling.capture.options import ProfileOptions
-from batuta.profiling.capture.profiler import Lens, Look, make_lens
+from batuta.profiling.capture.contract import (
+    CallLabel,
+    OpenCall,
+    Profiler,
+    ProfileSink,
+    RunCall,
+)
+from batuta.profiling.capture.memory import MemoryReader, memory_reader
 from batuta.profiling.capture.records import LoopRow, WorkerId
 
 
@@ -22,101 +26,92 @@ class Repetitions:
     ----------
     task : CallLabel
         The attempt.
-    opened : OpenCall
-        Gives fresh arguments to each repetition.
+    open_call : OpenCall
+        Loads fresh arguments for each repetition.
     worker : str
         Name of this process.
     """
 
-    def __init__(self, task: CallLabel, opened: OpenCall, worker: str) -> None:
+    def __init__(self, task: CallLabel, open_call: OpenCall, worker: str) -> None:
         self.task = task
         self.rows: list[LoopRow] = []
-        """Of those that came to their end, and whose values were dropped."""
-        self._opened = opened
+        """Of the repetitions that ended, and whose values were dropped."""
+        self._open_call = open_call
         self._worker = worker
-        self._began_s = 0.0
+        self._started_s = 0.0
 
-    def run(self, look: Look) -> Any:
-        """Run the task once more and give its value."""
-        return look(self._open)
+    def run(self, run: RunCall) -> Any:
+        """Run the task once more and return its value."""
+        return run(self.load_call)
 
-    def run_and_drop(self, look: Look, times: int) -> None:
-        """Run the task some times more, drop its values and look at what is held after each."""
+    def run_and_drop(self, run: RunCall, times: int) -> None:
+        """Run the task several times more, drop its values, and measure what is held after each."""
         number, name, _ = self.task
         for _ in range(times):
-            wall_s = self._timed(look)
+            self.run(run)
+            wall_s = time.perf_counter() - self._started_s
             loop = len(self.rows) + 1
             self.rows.append(LoopRow(number, name, self._worker, loop, wall_s, held_bytes()))
 
-    def _timed(self, look: Look) -> float:
-        self.run(look)
-        return time.perf_counter() - self._began_s
-
-    def _open(self) -> tuple[Any, Any, Any]:
-        call = self._opened()
-        self._began_s = time.perf_counter()
+    def load_call(self) -> tuple[Any, Any, Any]:
+        """Load the call; the time that this takes is not the task's."""
+        call = self._open_call()
+        self._started_s = time.perf_counter()
         return call
 
 
-class LoopCaller:
-    """Runs each task several times, each on fresh arguments; the last gives the result.
+class RepeatingCaller:
+    """Runs each task several times, each on fresh arguments; the last run gives the result.
 
     Parameters
     ----------
     times : int
         How many.
-    lens : Lens
-        Looks at each repetition.
+    profiler : Profiler
+        Profiles each repetition.
     worker : WorkerId
         This process.
-    deliver : ProfileSink
-        Takes the rows.
+    sink : ProfileSink
+        Where the rows are delivered.
     """
 
-    def __init__(self, times: int, lens: Lens, worker: WorkerId, deliver: ProfileSink) -> None:
+    def __init__(self, times: int, profiler: Profiler, worker: WorkerId, sink: ProfileSink) -> None:
         self._times = times
-        self._lens = lens
+        self._profiler = profiler
         self._worker = worker.name
-        self._deliver = deliver
+        self._sink = sink
 
-    def call(self, task: CallLabel, opened: OpenCall) -> Any:
-        """Run a task, and give its last value or raise what a repetition raises."""
-        repetitions = Repetitions(task, opened, self._worker)
+    def call(self, task: CallLabel, open_call: OpenCall) -> Any:
+        """Run a task, and return its last value or raise what a repetition raises."""
+        repetitions = Repetitions(task, open_call, self._worker)
         try:
-            with older_objects_left_alone(), self._lens.on(task) as look:
-                repetitions.run_and_drop(look, self._times - 1)
-                return repetitions.run(look)
+            with existing_objects_frozen(), self._profiler.profile(task) as run:
+                repetitions.run_and_drop(run, self._times - 1)
+                return repetitions.run(run)
         finally:
-            self._deliver.loops(repetitions.rows)
+            self._sink.deliver_loops(repetitions.rows)
 
-    def rest(self) -> None:
-        """Deliver what the lens took long ago."""
-        self._lens.rest()
+    def on_idle(self) -> None:
+        """Deliver profiles that have been held for a while."""
+        self._profiler.on_idle()
 
     def flush(self) -> None:
-        """Deliver what the lens took."""
-        self._lens.flush()
-
-
-def make_loop_caller(options: ProfileOptions, worker: WorkerId, deliver: ProfileSink) -> Caller:
-    """Make what runs each task several times."""
-    if options.mode == "memray":
-        from batuta.profiling.capture.leaks import LeakCaller  # noqa: PLC0415 - only where asked for
-
-        return LeakCaller(options.loops, worker, deliver)
-    return LoopCaller(options.loops, make_lens(options, worker, deliver), worker, deliver)
+        """Deliver everything recorded so far."""
+        self._profiler.flush()
 
 
 @contextmanager
-def older_objects_left_alone() -> Iterator[None]:
-    """Have garbage looked for among new objects alone: all those of a program take long to search.
+def existing_objects_frozen() -> Iterator[None]:
+    """Restrict garbage collection to objects that are made from now on.
 
-    Where a program leaves objects alone already, it goes on with that.
+    Each repetition ends with a full collection, and traversing all objects of a program, its
+    modules included, takes long.
     """
+    # Where the program has frozen objects itself, unfreezing would release those too.
     if gc.get_freeze_count():
         yield
         return
-    gc.collect()
+    gc.collect()  # or the garbage of before would be frozen with the rest, and kept
     gc.freeze()
     try:
         yield
@@ -125,27 +120,23 @@ def older_objects_left_alone() -> Iterator[None]:
 
 
 def held_bytes() -> int:
-    """Measure the private memory of this process, garbage collected and free blocks given back.
+    """Measure the private memory of this process, without garbage and free blocks.
 
-    The C library keeps what is freed for what will be allocated next: where it can be asked to
-    give it back (glibc, `malloc_trim`), it is, so that only what is held counts.
+    The C library keeps what is freed for later allocations: where it can be asked to return it to
+    the system (glibc, `malloc_trim`), it is, so that only what is in use counts.
     """
     gc.collect()
-    _give_back()
-    return _memory().look().now
-
-
-@functools.cache
-def _memory() -> Memory:
-    return memory_of_this_process(private=True)
-
-
-def _give_back() -> None:
-    for trim in _trims():
+    for trim in _trim_functions():
         trim(0)
+    return _memory().read().current_bytes
 
 
 @functools.cache
-def _trims() -> Iterable[Callable[[int], int]]:
+def _memory() -> MemoryReader:
+    return memory_reader(private=True)
+
+
+@functools.cache
+def _trim_functions() -> Iterable[Callable[[int], int]]:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return () if trim is None else (trim,)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batuta.errors import ConfigurationError, one_line
-from batuta.profiling.capture.layout import FOLDER, LEAKS, LOOPS, PLACES, RUN_FILE, TASKS
+from batuta.profiling.capture.layout import LEAKS, LOOPS, PLACES, PROFILE_FOLDER, RUN_FILE, TASKS
 from batuta.profiling.files.run_info import RunInfo
 from batuta.profiling.files.schemas import (
     LEAK_SCHEMA,
@@ -121,13 +121,13 @@ def whole_tables(inside: Path) -> dict[str, pa.Table]:
 
 
 def _profile_folder(folder: Path) -> Path:
-    for inside in (folder / FOLDER, folder):
+    for inside in (folder / PROFILE_FOLDER, folder):
         if (inside / RUN_FILE).is_file():
             return inside.absolute()
     if not folder.is_dir():
         raise ConfigurationError(f"{folder}: no such folder")
     raise ConfigurationError(
-        f"{folder}: no profile there (looked for {FOLDER}/{RUN_FILE}, which a run writes"
+        f"{folder}: no profile there (looked for {PROFILE_FOLDER}/{RUN_FILE}, which a run writes"
         " with the key `profiling`)"
     )
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from batuta.profiling.capture.gaps import read_unseen
-from batuta.profiling.capture.sink import UNFINISHED
+from batuta.profiling.capture.gaps import read_gaps
+from batuta.profiling.capture.sink import PARTIAL_SUFFIX
 from batuta.profiling.merge.model import FunctionTime, Times
 
 MAX_FUNCTIONS: Final = 40
@@ -46,9 +46,9 @@ def read_times(folder: Path, whole: Path | None) -> tuple[tuple[Times, ...], tup
             sums.setdefault(name, _Sum()).add(stats)
     notes += [
         f"{path.name} is not whole: its worker ended while it was written"
-        for path in sorted(folder.glob(f"*{UNFINISHED}"))
+        for path in sorted(folder.glob(f"*{PARTIAL_SUFFIX}"))
     ]
-    return _times(sums, whole), (*notes, *read_unseen(folder))
+    return _times(sums, whole), (*notes, *read_gaps(folder))
 
 
 class _Sum:

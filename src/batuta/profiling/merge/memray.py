@@ -8,9 +8,9 @@ from typing import Final
 from memray import FileReader
 
 from batuta.errors import one_line
-from batuta.profiling.capture.attribution import Blame, Line
-from batuta.profiling.capture.gaps import read_unseen
-from batuta.profiling.capture.sink import UNFINISHED
+from batuta.profiling.capture.attribution import Attribution, Line
+from batuta.profiling.capture.gaps import read_gaps
+from batuta.profiling.capture.sink import PARTIAL_SUFFIX
 from batuta.profiling.merge.model import LineBytes, Peak
 
 MAX_LINES: Final = 20
@@ -30,12 +30,12 @@ def memray_files(folder: Path) -> list[Path]:
 
     Those whose process ended before it closed them are among them: they hold all until then.
     """
-    return sorted((*folder.glob("*.bin"), *folder.glob(f"*.bin{UNFINISHED}")))
+    return sorted((*folder.glob("*.bin"), *folder.glob(f"*.bin{PARTIAL_SUFFIX}")))
 
 
 def stem_of(path: Path) -> str:
     """Name what a file is of: its name without its endings."""
-    return path.name.removesuffix(UNFINISHED).removesuffix(".bin")
+    return path.name.removesuffix(PARTIAL_SUFFIX).removesuffix(".bin")
 
 
 def read_peaks(
@@ -77,7 +77,7 @@ def read_peaks(
                 peaks.append(peak)
             else:
                 notes.append(f"{path.name} holds nothing: its worker ended before it wrote")
-    return tuple(sorted(peaks, key=lambda peak: -peak.peak_bytes)), (*notes, *read_unseen(folder))
+    return tuple(sorted(peaks, key=lambda peak: -peak.peak_bytes)), (*notes, *read_gaps(folder))
 
 
 def _size(path: Path) -> int:
@@ -86,27 +86,27 @@ def _size(path: Path) -> int:
     return path.stat().st_size * (_PACKED if packed else 1)
 
 
-def read_peak(path: Path, blame: Blame | None = None) -> Peak:
+def read_peak(path: Path, attribution: Attribution | None = None) -> Peak:
     """Read what was held when most was.
 
     Parameters
     ----------
     path : path
         Of a file of memray.
-    blame : Blame, optional
-        Tells which lines are named; those of the program if not given.
+    attribution : Attribution, optional
+        Finds the lines that allocations are attributed to; those of the program by default.
 
     Raises
     ------
     OSError
         If it is no file of memray, or one whose process ended before anything was in it.
     """
-    blame = blame or Blame()
+    attribution = attribution or Attribution()
     held: Counter[Line] = Counter()
     allocations: Counter[Line] = Counter()
     with FileReader(path) as reader:
         for record in reader.get_high_watermark_allocation_records(merge_threads=True):
-            line = blame.line(record.stack_trace()) or _NO_LINE
+            line = attribution.line_of(record.stack_trace()) or _NO_LINE
             held[line] += record.size
             allocations[line] += record.n_allocations
     peak = sum(held.values())

@@ -8,8 +8,8 @@ from pathlib import Path
 from batuta.profiling.capture.attribution import Line
 from batuta.profiling.capture.layout import (
     CPROFILE_FOLDER,
+    CPROFILE_MERGED,
     CPROFILE_TEXT,
-    CPROFILE_WHOLE,
     LEAKS,
     MEMRAY_FOLDER,
     MEMRAY_TEXT,
@@ -50,7 +50,7 @@ def _report(profile_folder: Path, *, write: bool) -> ModeReport:
 def _with_times(report: ModeReport, profile_folder: Path, *, write: bool) -> ModeReport:
     from batuta.profiling.merge.cprofile import read_times  # noqa: PLC0415 - only where there are
 
-    whole = profile_folder / CPROFILE_WHOLE
+    whole = profile_folder / CPROFILE_MERGED
     times, notes = read_times(profile_folder / CPROFILE_FOLDER, whole if write else None)
     if write:
         text = times_text(times, notes)

@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import quote
 
 from batuta.errors import BatutaError, ConfigurationError
-from batuta.profiling.capture.layout import FOLDER, MEMRAY_FOLDER
+from batuta.profiling.capture.layout import MEMRAY_FOLDER, PROFILE_FOLDER
 from batuta.profiling.merge.memray import memray_files, read_peaks, stem_of
 from batuta.profiling.merge.merge import read_leaks, summed_leaks
 from batuta.profiling.merge.model import Leak, LineBytes, Peak
@@ -108,14 +108,14 @@ def _drawn(file: Path, peak: Peak, *, leaks: bool) -> Drawn:
 
 
 def _profile_folder(folder: Path) -> Path:
-    for inside in (folder / FOLDER, folder):
+    for inside in (folder / PROFILE_FOLDER, folder):
         if memray_files(inside / MEMRAY_FOLDER):
             return inside
     if not folder.is_dir():
         raise ConfigurationError(f"{folder}: no such folder")
     raise ConfigurationError(
-        f"{folder}: no files of memray there (looked for {FOLDER}/{MEMRAY_FOLDER}/*.bin, which a"
-        ' run writes with `profiling: {"mode": "memray"}`)'
+        f"{folder}: no files of memray there (looked for {PROFILE_FOLDER}/{MEMRAY_FOLDER}/*.bin,"
+        ' which a run writes with `profiling: {"mode": "memray"}`)'
     )
 
 

@@ -7,7 +7,12 @@ from typing import Final
 
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.formatting import seconds_text, share_text
-from batuta.profiling.capture.layout import CPROFILE_TEXT, CPROFILE_WHOLE, FOLDER, MEMRAY_TEXT
+from batuta.profiling.capture.layout import (
+    CPROFILE_MERGED,
+    CPROFILE_TEXT,
+    MEMRAY_TEXT,
+    PROFILE_FOLDER,
+)
 from batuta.profiling.report import rows
 from batuta.profiling.report.headline import losses, state_line, title, what_took_it
 from batuta.profiling.report.tables import WIDTH, bar, plain, table_lines
@@ -41,9 +46,9 @@ def profile_text(figures: Figures) -> str:
 
 def _elsewhere(figures: Figures) -> Iterator[str]:
     """Say where the rest is."""
-    inside = figures.folder / FOLDER
+    inside = figures.folder / PROFILE_FOLDER
     if (inside / CPROFILE_TEXT).exists():
-        yield from ("", f"Functions: {inside / CPROFILE_TEXT}; all of them: {CPROFILE_WHOLE}")
+        yield from ("", f"Functions: {inside / CPROFILE_TEXT}; all of them: {CPROFILE_MERGED}")
     if (inside / MEMRAY_TEXT).exists():
         yield from ("", f"Who held the memory: {inside / MEMRAY_TEXT}")
 

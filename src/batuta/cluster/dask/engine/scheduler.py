@@ -29,7 +29,7 @@ from batuta.cluster.remote_error import failed_task
 from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Delayed, Scattered
 from batuta.errors import describe_error
-from batuta.profiling.capture.labels import Lost
+from batuta.profiling.capture.labels import LostAttempt
 from batuta.profiling.capture.records import WorkerId
 
 LOG: Final = logging.getLogger(__name__)
@@ -251,7 +251,7 @@ class Director:
         """Tell that a worker was lost with the first step of a job; how far it was nobody knows."""
         worker = WorkerId(loss.address, urlsplit(loss.address).hostname or "", 0)
         held_bytes = int(loss.held_bytes or 0)
-        lost = Lost(sent.job.first.name, worker, error, held_bytes=held_bytes)
+        lost = LostAttempt(sent.job.first.name, worker, error, peak_bytes=held_bytes)
         self._task_metrics.lost(self._task_metrics.relabel(sent.job), lost)
 
     def _carry_out(self, job: Job, verdict: Verdict, error: ClusterError) -> None:

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from distributed import Worker
 
-from batuta.profiling.capture.contract import CallLabel, OpenCall, make_caller
-from batuta.profiling.capture.labels import Label, labelled
+from batuta.profiling.capture.contract import CallLabel, OpenCall
+from batuta.profiling.capture.factory import make_caller
+from batuta.profiling.capture.labels import Label, task_rows
 from batuta.profiling.capture.options import ProfileOptions
-from batuta.profiling.capture.probe import Begun, Probe
+from batuta.profiling.capture.probe import Probe, ProbeStart
 from batuta.profiling.capture.records import (
     LeakRow,
     LoopRow,
@@ -22,7 +23,7 @@ from batuta.profiling.capture.records import (
     TaskRow,
     WorkerId,
 )
-from batuta.profiling.capture.sink import UNFINISHED, FolderSink
+from batuta.profiling.capture.sink import PARTIAL_SUFFIX, FolderSink
 
 EQUIPPED: Final[dict[str, "Equipment"]] = {}
 """What tasks of each run are measured with in this process, by the client of the run."""
@@ -56,7 +57,7 @@ class Equipment:
 
     def keep(self, labels: Sequence[Label], measures: Sequence[Measure], error: str | None) -> None:
         """Keep what was measured until it is collected."""
-        found = labelled(labels, measures, self._who, error)
+        found = task_rows(labels, measures, self._who, error)
         with self._lock:
             self._rows += found
 
@@ -64,7 +65,7 @@ class Equipment:
         """Return what was measured since the last time, in a form that travels."""
         with self._lock:
             measured, self._rows = self._rows, []
-        loops, leaks = self._delivery.take_loops(), self._delivery.take_leaks()
+        loops, leaks = self._delivery.collect_loops(), self._delivery.collect_leaks()
         if not (measured or loops or leaks):
             return None
         # Nothing but plain values: what travels is not pickled.
@@ -77,7 +78,7 @@ class Equipment:
 
     def files(self) -> list[tuple[str, str]]:
         """List the folder and the name of each file that profilers have finished."""
-        found = (each for each in self._folder.glob("*/*") if each.suffix != UNFINISHED)
+        found = (each for each in self._folder.glob("*/*") if each.suffix != PARTIAL_SUFFIX)
         return [(each.parent.name, each.name) for each in found]
 
     def take_file(self, folder: str, name: str) -> bytes:
@@ -126,7 +127,7 @@ class StepMeasures:
         self._equipment = equipment
         self._labels: list[Label] = []
         self._ended: list[Measure] = []
-        self._begun: Begun | None = None
+        self._begun: ProbeStart | None = None
         self._bytes_in = 0
 
     def begin(self, name: str, label: Label, bytes_in: int) -> None:
