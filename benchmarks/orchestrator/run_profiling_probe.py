@@ -26,7 +26,7 @@ from batuta.profiling.capture import probe as probing
 from batuta.profiling.capture.probe import Probe
 from batuta.profiling.capture.records import Measure, Repeats
 from batuta.profiling.files.run_info import RunInfo, RunState
-from batuta.profiling.files.writer import Recorder
+from batuta.profiling.files.writer import ProfileWriter
 from benchmarks.orchestrator.measure import tell
 from benchmarks.orchestrator.tiles import nothing
 
@@ -136,8 +136,8 @@ def _written_s(times: int, folder: Path) -> float:
         started_s=time.time(),
     )
     measured = TaskMetrics()
-    recorder = measured.sink = Recorder(folder, info)
-    return _taken_s(measured, _plan(times), lambda: recorder.close(info))
+    writer = measured.sink = ProfileWriter(folder, info)
+    return _taken_s(measured, _plan(times), lambda: writer.close(info))
 
 
 def _plan(times: int) -> Plan:

@@ -13,7 +13,7 @@ from batuta.orchestrator.run_profile import write_reports
 from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_HTML, SUMMARY_TEXT, TASKS
 from batuta.profiling.capture.records import Measure, TaskOutcome, TaskRow, WorkerId
 from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState
-from batuta.profiling.files.writer import Recorder
+from batuta.profiling.files.writer import ProfileWriter
 from benchmarks.orchestrator.measure import tell
 
 NAMES: Final = ("resample", "match")
@@ -31,13 +31,13 @@ def write_profile(tasks: int, folder: Path) -> None:
     tiles = tasks // len(NAMES)
     inside = folder / PROFILE_FOLDER
     inside.mkdir()
-    recorder = Recorder(inside, _info(tiles, RunState.RUNNING))
+    writer = ProfileWriter(inside, _info(tiles, RunState.RUNNING))
     for tile in range(tiles):
-        recorder.take(list(_rows(tile)))
-    recorder.take_places(
+        writer.record_tasks(list(_rows(tile)))
+    writer.record_places(
         [(tile * len(NAMES) + 1, "dsm", *divmod(tile, TILES_PER_ROW)) for tile in range(tiles)]
     )
-    recorder.close(_info(tiles, RunState.DONE))
+    writer.close(_info(tiles, RunState.DONE))
 
 
 def _rows(tile: int) -> Iterator[TaskRow]:

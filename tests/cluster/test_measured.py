@@ -19,13 +19,13 @@ class Kept:
         self.detailed = detailed
         self.rows: list[TaskRow] = []
 
-    def take(self, rows: Sequence[TaskRow]) -> None:
+    def record_tasks(self, rows: Sequence[TaskRow]) -> None:
         self.rows += rows
 
-    def take_repeats(self, repeats: Repeats) -> None:
+    def record_repeats(self, repeats: Repeats) -> None:
         raise AssertionError(f"nothing is repeated: {repeats}")
 
-    def take_file(self, folder: str, name: str, content: bytes) -> None:
+    def record_file(self, folder: str, name: str, content: bytes) -> None:
         raise AssertionError(f"no profiler writes: {folder}/{name}, {len(content)} bytes")
 
 

@@ -21,7 +21,7 @@ from batuta.profiling.capture.records import (
     TaskRow,
     WorkerId,
 )
-from batuta.profiling.files.reader import Profile, read_profile, with_tiles
+from batuta.profiling.files.reader import Profile, join_tiles, read_profile
 from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState, TileMishap
 from batuta.profiling.files.schemas import leak_table, loop_table, place_table, task_table
 
@@ -135,7 +135,7 @@ class MadeProfile:
         return Profile(
             folder=Path("out"),
             run=self.run,
-            tasks=with_tiles(self.task_table(), self.place_table()),
+            tasks=join_tiles(self.task_table(), self.place_table()),
             loops=loop_table(self.loops),
             leaks=leak_table(self.leaks),
             memory=pd.DataFrame(columns=["time_s", "worker", "host", "pid", "process_bytes"]),
@@ -158,7 +158,7 @@ class MadeProfile:
         (folder / RUN_FILE).write_text(self.run.model_dump_json())
         tasks, places = self.task_table(), self.place_table()
         if parts is None:
-            pq.write_table(with_tiles(tasks, places), folder / f"{TASKS}.parquet")
+            pq.write_table(join_tiles(tasks, places), folder / f"{TASKS}.parquet")
             pq.write_table(places, folder / f"{PLACES}.parquet")
         else:
             write_parts(folder, TASKS, tasks, parts)

@@ -17,7 +17,7 @@ from batuta.profiling.capture.layout import MEMRAY_FOLDER
 from batuta.profiling.capture.options import ProfileOptions, Scope
 from batuta.profiling.capture.sink import PARTIAL_SUFFIX
 from batuta.profiling.merge.memray import read_peak
-from batuta.profiling.merge.model import Peak
+from batuta.profiling.merge.model import MemoryPeak
 from tests.profiling import looked_at
 from tests.profiling.looked_at import (
     Bench,
@@ -42,7 +42,7 @@ def files(folder: Path) -> list[Path]:
     return sorted((folder / MEMRAY_FOLDER).iterdir())
 
 
-def names_the_allocation(peak: Peak, megabytes: int) -> bool:
+def names_the_allocation(peak: MemoryPeak, megabytes: int) -> bool:
     """Whether the line that held most is that of `allocates`, with what it held."""
     (first, *_) = peak.lines
     line = (looked_at.__file__, line_of(allocates, "the allocation"), "allocates")

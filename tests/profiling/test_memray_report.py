@@ -138,7 +138,7 @@ def test_make_has_both_and_says_what_it_needs() -> None:
     )  # fmt: skip
     assert "batuta profile memory-report 'out folder'" in asked.stdout
     missing = subprocess.run(
-        ["make", "--no-print-directory", "profile-memory-report", "INSTALLED=Makefile"],
+        ["make", "--no-print-directory", "--old-file=.venv/.installed", "profile-memory-report"],
         cwd=ROOT, check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert missing.returncode == 2

@@ -28,8 +28,13 @@ from batuta.profiling.capture.records import LeakRow
 from batuta.profiling.capture.sink import PARTIAL_SUFFIX
 from batuta.profiling.files.schemas import leak_table
 from batuta.profiling.merge.memray import read_peaks
-from batuta.profiling.merge.merge import merge, mode_report, read_leaks, summed_leaks
-from batuta.profiling.merge.model import Leak, ModeReport
+from batuta.profiling.merge.merge import (
+    leaks_by_line,
+    merge_profiler_files,
+    read_leaks,
+    read_profiler_files,
+)
+from batuta.profiling.merge.model import Leak, ProfilerReport
 from tests.cluster.conftest import warm_forkserver
 from tests.profiling import looked_at, repeated
 from tests.profiling.looked_at import Bench, allocates, line_of, profiles_itself, work
@@ -44,7 +49,7 @@ LEAK = LeakRow(0, "match", "process 1", "match.py", 12, "score", 1000)
 
 
 def test_a_run_that_was_not_profiled_has_nothing_to_merge(tmp_path: Path) -> None:
-    assert merge(tmp_path) == ModeReport()
+    assert merge_profiler_files(tmp_path) == ProfilerReport()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,7 +61,7 @@ def test_the_profiles_of_workers_are_added_up(tmp_path: Path) -> None:
         bench = Bench(tmp_path, ProfileOptions(mode="cprofile"))
         bench.run(work, size)
         bench.caller.flush()
-    (times,) = merge(tmp_path).times
+    (times,) = merge_profiler_files(tmp_path).times
     assert (times.task, times.profiles) == (None, 2)
     inner = next(each for each in times.by_total if each.function == "inner")
     assert (inner.file, inner.line) == (looked_at.__file__, looked_at.inner.__code__.co_firstlineno)
@@ -71,7 +76,7 @@ def test_functions_come_by_the_time_in_them_and_by_their_own(tmp_path: Path) -> 
     bench = Bench(tmp_path, ProfileOptions(mode="cprofile"))
     bench.run(work, 3000)
     bench.caller.flush()
-    (times,) = mode_report(tmp_path).times
+    (times,) = read_profiler_files(tmp_path).times
     assert times.by_total[0].function == "work"
     assert [each.own_s for each in times.by_own] == sorted(
         (each.own_s for each in times.by_own), reverse=True
@@ -84,7 +89,7 @@ def test_profiles_of_tasks_are_told_apart_by_name(tmp_path: Path) -> None:
     bench.run(work, 10)
     bench.run(work, 20)
     bench.run(allocates, 1)
-    every, *by_name = merge(tmp_path).times
+    every, *by_name = merge_profiler_files(tmp_path).times
     assert (every.task, every.profiles) == (None, 3)
     assert {times.task: times.profiles for times in by_name} == {"work": 2, "allocates": 1}
     assert every.total_s == pytest.approx(sum(times.total_s for times in by_name))
@@ -102,7 +107,7 @@ def test_profiles_that_cannot_be_read_are_named_and_the_others_count(tmp_path: P
     (folder / "other.prof").write_bytes(b"something else")
     (folder / "empty.prof").touch()
     (folder / f"cut.prof{PARTIAL_SUFFIX}").touch()
-    report = merge(tmp_path)
+    report = merge_profiler_files(tmp_path)
     assert report.times[0].profiles == 1
     named = {note.split()[0] for note in report.notes}
     assert named == {"half.prof", "other.prof", "empty.prof", f"cut.prof{PARTIAL_SUFFIX}"}
@@ -115,7 +120,7 @@ def test_what_was_not_seen_is_told(tmp_path: Path) -> None:
         bench = Bench(tmp_path, ProfileOptions(mode="cprofile"))
         bench.run(profiles_itself, 1)
         bench.caller.flush()
-    (note,) = merge(tmp_path).notes
+    (note,) = merge_profiler_files(tmp_path).notes
     assert "profiles_itself profiles itself" in note
     assert note.endswith("in 2 workers")
 
@@ -124,7 +129,7 @@ def test_a_merged_profile_is_read_by_pstats(tmp_path: Path) -> None:
     bench = Bench(tmp_path, ProfileOptions(mode="cprofile"))
     bench.run(work, 1)
     bench.caller.flush()
-    merge(tmp_path)
+    merge_profiler_files(tmp_path)
     with (tmp_path / "printed.txt").open("w") as stream:
         pstats.Stats(str(tmp_path / CPROFILE_MERGED), stream=stream).print_stats()
     assert "inner" in (tmp_path / "printed.txt").read_text()
@@ -142,7 +147,7 @@ def tracked(folder: Path, *megabytes: int) -> Path:
 
 def test_peaks_come_with_their_lines_the_highest_first(tmp_path: Path) -> None:
     tracked(tmp_path, 3, 20, 5)
-    report = merge(tmp_path)
+    report = merge_profiler_files(tmp_path)
     assert [peak.peak_bytes // MB for peak in report.peaks] == [20, 5, 3]
     assert [peak.name for peak in report.peaks] == [
         f"00000{number}-allocates-1" for number in (1, 2, 0)
@@ -179,7 +184,7 @@ def test_files_that_cannot_be_read_are_named_and_the_others_count(tmp_path: Path
         allocates(1)
         begun = (folder / "early.bin").read_bytes()
     (folder / "early.bin").write_bytes(begun)
-    report = merge(tmp_path)
+    report = merge_profiler_files(tmp_path)
     assert len(report.peaks) == 1
     assert {note.split()[0] for note in report.notes} == {"other.bin", "empty.bin", "early.bin"}
     text = (tmp_path / MEMRAY_TEXT).read_text()
@@ -188,7 +193,7 @@ def test_files_that_cannot_be_read_are_named_and_the_others_count(tmp_path: Path
 
 def test_files_too_large_for_the_end_of_a_run_are_named(tmp_path: Path) -> None:
     folder = tracked(tmp_path, 3, 20)
-    peaks, notes = read_peaks(folder, read_max_bytes=0)
+    peaks, notes = read_peaks(folder, max_bytes=0)
     assert peaks == ()
     assert {note.split(" is too large")[0] for note in notes} == {
         "000000-allocates-1.bin",
@@ -219,7 +224,7 @@ def test_leaks_of_the_tasks_of_a_name_are_put_together() -> None:
         LEAK._replace(name="read", bytes_per_loop=5000),
     ]
     line = Line("match.py", 12, "score")
-    assert summed_leaks(rows) == (Leak("read", line, 5000, 1), Leak("match", line, 1200, 3))
+    assert leaks_by_line(rows) == (Leak("read", line, 5000, 1), Leak("match", line, 1200, 3))
 
 
 @pytest.mark.parametrize("names", [[f"{LEAKS}.parquet"], [f"{LEAKS}-01.parquet"] * 1])
@@ -227,7 +232,7 @@ def test_leaks_are_read_of_a_run_that_ended_or_was_killed(tmp_path: Path, names:
     for name in names:
         pq.write_table(leak_table([LEAK]), tmp_path / name)
     assert read_leaks(tmp_path) == [LEAK]
-    report = merge(tmp_path)
+    report = merge_profiler_files(tmp_path)
     assert report.leaks == (Leak("match", Line("match.py", 12, "score"), 1000, 1),)
     text = (tmp_path / MEMRAY_TEXT).read_text()
     assert re.search(r"1\.0 +1  score \(match\.py:12\), of match\n", text)
@@ -248,12 +253,12 @@ def cluster(request: pytest.FixtureRequest) -> dict[str, Any]:
     return found
 
 
-def made(cluster: dict[str, Any], output: Path, **profiling: Any) -> ModeReport:
+def made(cluster: dict[str, Any], output: Path, **profiling: Any) -> ProfilerReport:
     """Make the product of `repeated`, and give what profilers found."""
     repeated.make_product({**cluster, "profiling": profiling}, output)
     with rasterio.open(output / "value.tif") as product:
         assert (product.read(1) == 2).all()
-    return mode_report(output / PROFILE_FOLDER)
+    return read_profiler_files(output / PROFILE_FOLDER)
 
 
 def test_a_leak_is_named_by_its_line_whatever_the_mode(

@@ -10,7 +10,7 @@ import pytest
 from batuta.errors import ConfigurationError
 from batuta.profiling.capture.layout import PROFILE_FOLDER
 from batuta.profiling.capture.records import LeakRow
-from batuta.profiling.files.reader import read_profile, whole_tables, with_tiles
+from batuta.profiling.files.reader import join_tiles, read_final_tables, read_profile
 from batuta.profiling.files.run_info import RunState
 from batuta.profiling.files.schemas import PROFILE_SCHEMA, place_table
 from tests.profiling.made import BEGIN_S, MadeProfile, Work, made_run, played
@@ -61,14 +61,14 @@ def test_a_run_killed_before_its_first_task_ended_has_an_empty_profile(tmp_path:
 
 def test_a_task_gets_the_tile_that_it_leads_to() -> None:
     made = played(CHAINS, workers=1)
-    joined = with_tiles(made.task_table(), made.place_table())
+    joined = join_tiles(made.task_table(), made.place_table())
     assert tiles_of(joined) == [("disparity", 0, 0)] * 2 + [("disparity", 0, 1)] * 2
 
 
 def test_every_task_of_a_chain_gets_the_tile_at_its_end() -> None:
     works = [Work(), Work(after=[0]), Work(after=[1]), Work(after=[2], tile=("dsm", 4, 2))]
     made = played(works)
-    joined = with_tiles(made.task_table(), made.place_table())
+    joined = join_tiles(made.task_table(), made.place_table())
     assert tiles_of(joined) == [("dsm", 4, 2)] * 4
 
 
@@ -80,7 +80,7 @@ def test_a_shared_task_gets_the_first_tile_in_the_order_of_places() -> None:
     ]
     made = played(shared)
     made.places.reverse()
-    joined = with_tiles(made.task_table(), made.place_table())
+    joined = join_tiles(made.task_table(), made.place_table())
     assert tiles_of(joined)[0] == ("dsm", 0, 1)
 
 
@@ -92,14 +92,14 @@ def test_a_task_that_leads_to_a_tile_through_another_counts_where_it_is_nearest(
     ]
     made = played(works, workers=1)
     made.places.reverse()
-    joined = with_tiles(made.task_table(), made.place_table())
+    joined = join_tiles(made.task_table(), made.place_table())
     assert tiles_of(joined) == [("matches", 0, 0), ("matches", 0, 0), ("dsm", 0, 0)]
 
 
 def test_every_attempt_at_a_task_has_its_tile_and_rows_keep_their_order() -> None:
     works = [Work(outcomes=["failed", "done"], tile=("dsm", 2, 3)), Work(tile=("dsm", 0, 0))]
     made = played(works, workers=1)
-    joined = with_tiles(made.task_table(), made.place_table())
+    joined = join_tiles(made.task_table(), made.place_table())
     assert tiles_of(joined) == [("dsm", 2, 3), ("dsm", 2, 3), ("dsm", 0, 0)]
     assert joined["attempt"].to_pylist() == [1, 2, 1]
 
@@ -107,19 +107,19 @@ def test_every_attempt_at_a_task_has_its_tile_and_rows_keep_their_order() -> Non
 def test_a_task_whose_tile_is_not_known_yet_has_none() -> None:
     made = played([Work(), Work(after=[0])])
     places = place_table([(7, "dsm", 0, 0)])
-    assert tiles_of(with_tiles(made.task_table(), places)) == [None, None]
+    assert tiles_of(join_tiles(made.task_table(), places)) == [None, None]
 
 
 def test_what_a_task_takes_of_tasks_that_did_not_run_is_passed_over() -> None:
     made = MadeProfile()
     made.add(Work(after=[3, 40], tile=("dsm", 0, 0)), task=7)
     made.add(Work(), task=3)
-    assert tiles_of(with_tiles(made.task_table(), made.place_table())) == [("dsm", 0, 0)] * 2
+    assert tiles_of(join_tiles(made.task_table(), made.place_table())) == [("dsm", 0, 0)] * 2
 
 
 def test_a_table_cut_out_of_a_larger_one_is_joined_as_any_other() -> None:
     made = played(CHAINS, workers=1)
-    joined = with_tiles(made.task_table().slice(2), made.place_table())
+    joined = join_tiles(made.task_table().slice(2), made.place_table())
     assert tiles_of(joined) == [("disparity", 0, 1)] * 2
 
 
@@ -155,7 +155,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_profile_is_named_with_what_writes_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no profile there .*`profiling`"):
+    with pytest.raises(ConfigurationError, match=r"no profile found .*`profiling`"):
         read_profile(tmp_path)
 
 
@@ -181,14 +181,14 @@ def test_a_truncated_table_is_named(tmp_path: Path) -> None:
     path = played(CHAINS * 50).write(tmp_path) / PROFILE_FOLDER / "tasks.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] + whole[-8:])
-    with pytest.raises(ConfigurationError, match=r"tasks\.parquet: not a table of a profile"):
+    with pytest.raises(ConfigurationError, match=r"tasks\.parquet: not a valid table of a profile"):
         read_profile(tmp_path)
 
 
 def test_a_table_without_a_column_is_named(tmp_path: Path) -> None:
     path = played(CHAINS, workers=1).write(tmp_path) / PROFILE_FOLDER / "tasks.parquet"
     pq.write_table(pq.read_table(path).drop(["wall_s"]), path)
-    with pytest.raises(ConfigurationError, match=r"tasks\.parquet: not a table of a profile"):
+    with pytest.raises(ConfigurationError, match=r"tasks\.parquet: not a valid table of a profile"):
         read_profile(tmp_path)
 
 
@@ -226,9 +226,9 @@ def test_parts_that_give_way_to_the_final_table_while_they_are_read_are_no_error
 def test_the_parts_of_a_run_that_ends_are_joined_each_table_whole(tmp_path: Path) -> None:
     made = played(CHAINS, workers=1)
     made.write(tmp_path, parts=3)
-    tables = whole_tables(tmp_path / PROFILE_FOLDER)
+    tables = read_final_tables(tmp_path / PROFILE_FOLDER)
     assert list(tables) == ["tasks", "places"]
-    assert tables["tasks"].equals(with_tiles(made.task_table(), made.place_table()))
+    assert tables["tasks"].equals(join_tiles(made.task_table(), made.place_table()))
     assert tables["places"].equals(made.place_table())
 
 

@@ -24,10 +24,10 @@ from batuta.profiling.capture.records import (
     TaskRow,
     WorkerId,
 )
-from batuta.profiling.files import writer as recording
+from batuta.profiling.files import writer as writer_module
 from batuta.profiling.files.reader import read_profile
 from batuta.profiling.files.run_info import RunInfo, RunState
-from batuta.profiling.files.writer import Recorder
+from batuta.profiling.files.writer import ProfileWriter
 from tests.support.waiting import eventually_sync
 
 
@@ -54,22 +54,22 @@ def row(task: int, *after: int) -> TaskRow:
 @pytest.fixture
 def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a profile, written often."""
-    monkeypatch.setattr(recording, "WRITE_EVERY_S", 0.01)
+    monkeypatch.setattr(writer_module, "WRITE_EVERY_S", 0.01)
     folder = tmp_path / PROFILE_FOLDER
     folder.mkdir()
     return folder
 
 
 def test_rows_are_on_disk_while_the_run_goes_on_and_in_one_table_at_its_end(inside: Path) -> None:
-    recorder = Recorder(inside, info())
+    writer = ProfileWriter(inside, info())
     for count in range(1, 21):
         task = 2 * (count - 1)
-        recorder.take_places([(task + 1, "heights", task // 20, task % 20 // 2)])
-        recorder.take([row(task), row(task + 1, task)])
+        writer.record_places([(task + 1, "heights", task // 20, task % 20 // 2)])
+        writer.record_tasks([row(task), row(task + 1, task)])
         eventually_sync(functools.partial(_has_rows, inside, 2 * count))
     assert len(list(inside.glob("tasks-*.parquet"))) >= 2
     assert read_profile(inside).run.state is RunState.RUNNING
-    recorder.close(info(RunState.DONE))
+    writer.close(info(RunState.DONE))
     assert sorted(each.name for each in inside.iterdir()) == [
         "places.parquet",
         RUN_FILE,
@@ -88,40 +88,40 @@ def _has_rows(inside: Path, count: int) -> bool:
 
 
 def test_rows_of_many_threads_are_all_there(inside: Path) -> None:
-    recorder = Recorder(inside, info())
+    writer = ProfileWriter(inside, info())
 
     def take_from(first: int) -> None:
         for number in range(first, first + 500):
-            recorder.take([row(number)])
+            writer.record_tasks([row(number)])
 
     threads = [threading.Thread(target=take_from, args=(n,)) for n in range(0, 2000, 500)]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
-    recorder.close(info(RunState.DONE))
+    writer.close(info(RunState.DONE))
     assert sorted(read_profile(inside).tasks["task"].to_pylist()) == list(range(2000))
 
 
 def test_a_run_without_tasks_has_a_profile_too(inside: Path) -> None:
-    Recorder(inside, info()).close(info(RunState.DONE))
+    ProfileWriter(inside, info()).close(info(RunState.DONE))
     assert read_profile(inside).tasks.num_rows == 0
 
 
 def test_repetitions_and_leaks_are_kept(inside: Path) -> None:
-    recorder = Recorder(inside, info())
+    writer = ProfileWriter(inside, info())
     loop = LoopRow(3, "step", "process 7", 1, 0.1, 10**6)
     leak = LeakRow(3, "step", "process 7", "step.py", 12, "grow", 100_000)
-    recorder.take_repeats(Repeats((loop,), (leak,)))
-    recorder.close(info(RunState.DONE))
+    writer.record_repeats(Repeats((loop,), (leak,)))
+    writer.close(info(RunState.DONE))
     assert parquet.read_table(inside / f"{LOOPS}.parquet").to_pylist() == [loop._asdict()]
     assert parquet.read_table(inside / f"{LEAKS}.parquet").to_pylist() == [leak._asdict()]
 
 
 def test_a_file_from_a_worker_goes_where_it_belongs(inside: Path) -> None:
-    recorder = Recorder(inside, info())
-    recorder.take_file(CPROFILE_FOLDER, "node7-12.prof", b"profile")
-    recorder.close(info(RunState.DONE))
+    writer = ProfileWriter(inside, info())
+    writer.record_file(CPROFILE_FOLDER, "node7-12.prof", b"profile")
+    writer.close(info(RunState.DONE))
     assert (inside / CPROFILE_FOLDER / "node7-12.prof").read_bytes() == b"profile"
     assert not read_profile(inside).run.notes
 
@@ -137,12 +137,12 @@ def test_a_file_from_a_worker_goes_where_it_belongs(inside: Path) -> None:
     ],
 )
 def test_a_name_from_outside_leads_nowhere_else(inside: Path, folder: str, name: str) -> None:
-    recorder = Recorder(inside, info())
-    recorder.take_file(folder, name, b"mischief")
-    recorder.close(info(RunState.DONE))
+    writer = ProfileWriter(inside, info())
+    writer.record_file(folder, name, b"mischief")
+    writer.close(info(RunState.DONE))
     assert [each.name for each in inside.iterdir()] == [RUN_FILE]
     (note,) = read_profile(inside).run.notes
-    assert "not the name of a file of a profiler" in note
+    assert "not a valid name for a file of a profiler" in note
 
 
 def test_what_keeps_a_profile_from_being_written_is_in_its_description(
@@ -151,11 +151,11 @@ def test_what_keeps_a_profile_from_being_written_is_in_its_description(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(recording, "_write_table", full)
-    recorder = Recorder(inside, info())
-    recorder.take([row(1)])
-    eventually_sync(lambda: recorder.problem is not None)
-    recorder.take([row(2)])  # nothing is kept for nobody
-    recorder.close(info(RunState.FAILED))
+    monkeypatch.setattr(writer_module, "_write_table", full)
+    writer = ProfileWriter(inside, info())
+    writer.record_tasks([row(1)])
+    eventually_sync(lambda: writer.problem is not None)
+    writer.record_tasks([row(2)])  # nothing is kept for nobody
+    writer.close(info(RunState.FAILED))
     description = RunInfo.model_validate_json((inside / RUN_FILE).read_text())
-    assert description.notes == ("the profile is not whole: [Errno 28] No space left on device",)
+    assert description.notes == ("the profile is incomplete: [Errno 28] No space left on device",)

@@ -6,16 +6,16 @@ from batuta.profiling.analysis.figures import figures_of
 from batuta.profiling.capture.attribution import Line
 from batuta.profiling.capture.layout import CPROFILE_TEXT, MEMRAY_TEXT, PROFILE_FOLDER
 from batuta.profiling.files.reader import read_profile
-from batuta.profiling.merge.model import FunctionTime, LineBytes, ModeReport, Times
+from batuta.profiling.merge.model import FunctionTime, LineMemory, ProfilerReport, TaskTimes
 from batuta.profiling.report.page import profile_page
 from batuta.profiling.report.rows import function_rows, held_rows
 from batuta.profiling.report.text import profile_text
 from tests.profiling.made import MadeProfile
 
 SLOPE = FunctionTime("slope<b>", "relief.py", 12, 3_000, 1.5, 2.5)
-FOUND = ModeReport(
-    times=(Times(None, 2, 9.0, (), (SLOPE,)),),
-    lines=(LineBytes(Line("relief.py", 40, "shade"), 120_000_000, 7),),
+FOUND = ProfilerReport(
+    times=(TaskTimes(None, 2, 9.0, (), (SLOPE,)),),
+    lines=(LineMemory(Line("relief.py", 40, "shade"), 120_000_000, 7),),
     notes=("half.bin cannot be read",),
 )
 
@@ -23,13 +23,13 @@ FOUND = ModeReport(
 def test_functions_come_with_their_own_time_and_that_of_what_they_called() -> None:
     found = function_rows(FOUND, 5)
     assert found.rows == (("slope<b>", "relief.py:12", "3,000", "1.50 s", "2.50 s"),)
-    assert not function_rows(ModeReport(), 5)
+    assert not function_rows(ProfilerReport(), 5)
 
 
 def test_lines_come_with_what_they_held() -> None:
     found = held_rows(FOUND, 5)
     assert found.rows == (("relief.py:40", "shade", "120 MB", "7"),)
-    assert not held_rows(ModeReport(), 5)
+    assert not held_rows(ProfilerReport(), 5)
 
 
 def test_the_page_shows_them_with_what_could_not_be_read(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def show(directory: Folder, *, html: Html = None, as_json: AsJson = False) -> No
     # pandas and Arrow take half a second to import: other commands do without.
     from batuta.profiling.analysis.figures import figures_of  # noqa: PLC0415
     from batuta.profiling.files.reader import read_profile  # noqa: PLC0415
-    from batuta.profiling.merge.merge import mode_report  # noqa: PLC0415
+    from batuta.profiling.merge.merge import read_profiler_files  # noqa: PLC0415
     from batuta.profiling.report.document import profile_document  # noqa: PLC0415
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
 
@@ -37,7 +37,7 @@ def show(directory: Folder, *, html: Html = None, as_json: AsJson = False) -> No
     if html is not None:
         from batuta.profiling.report.page import profile_page  # noqa: PLC0415  needs bokeh
 
-        modes = mode_report(figures.folder / PROFILE_FOLDER)
+        modes = read_profiler_files(figures.folder / PROFILE_FOLDER)
         html.write_text(profile_page(figures, modes), encoding="utf-8")
     if as_json:
         print_json(profile_document(figures))

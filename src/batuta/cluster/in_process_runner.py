@@ -104,7 +104,7 @@ class Bench:
     def _tell(self, label: Label, measure: Measure, error: BaseException | None) -> None:
         if self._task_metrics.sink is not None:
             why = None if error is None else describe_error(error)
-            self._task_metrics.sink.take(task_rows([label], [measure], self._who, why))
+            self._task_metrics.sink.record_tasks(task_rows([label], [measure], self._who, why))
             self._task_metrics.repeated(repeats_of(self._delivery))
 
     # Which task gave what

@@ -19,14 +19,14 @@ class TaskSink(Protocol):
     detailed: bool
     """Whether the number of each task matters, and after which it comes."""
 
-    def take(self, rows: Sequence[TaskRow]) -> None:
-        """Take attempts at tasks that ended."""
+    def record_tasks(self, rows: Sequence[TaskRow]) -> None:
+        """Record attempts at tasks that ended."""
 
-    def take_repeats(self, repeats: Repeats) -> None:
-        """Take what repeating tasks has shown."""
+    def record_repeats(self, repeats: Repeats) -> None:
+        """Record the measurements of repeated tasks."""
 
-    def take_file(self, folder: str, name: str, content: bytes) -> None:
-        """Take a file of a profiler, from a worker that cannot write it where it belongs."""
+    def record_file(self, folder: str, name: str, content: bytes) -> None:
+        """Record a file of a profiler, from a worker that cannot write it where it belongs."""
 
 
 class TaskMetrics:
@@ -72,7 +72,7 @@ class TaskMetrics:
         """Take what was measured of the steps of a job; with an error, the last of them failed."""
         if self.sink is not None:
             labels = [self.label(job, rank) for rank in range(len(measures))]
-            self.sink.take(task_rows(labels, measures, worker, error))
+            self.sink.record_tasks(task_rows(labels, measures, worker, error))
 
     def on_rerun(self, job: Job) -> None:
         """Record that a job runs again as it was sent, its labels too."""
@@ -86,18 +86,18 @@ class TaskMetrics:
             return
         if self._reruns:
             found = [row._replace(attempt=row.attempt + self._reruns[row.task]) for row in found]
-        self.sink.take(found)
+        self.sink.record_tasks(found)
 
     def repeated(self, repeats: Repeats) -> None:
         """Take what repeating tasks has shown, if anything."""
         if self.sink is not None and (repeats.loops or repeats.leaks):
-            self.sink.take_repeats(repeats)
+            self.sink.record_repeats(repeats)
 
     def lost(self, label: Label, ran: LostAttempt) -> None:
         """Record that a worker was lost while it ran a task."""
         if self.sink is None:
             return
-        self.sink.take([lost_row(label, ran)])
+        self.sink.record_tasks([lost_row(label, ran)])
 
 
 def with_family(measures: Sequence[Measure], family_bytes: int) -> Sequence[Measure]:

@@ -40,7 +40,7 @@ from batuta.profiling.capture.layout import (
 from batuta.profiling.capture.records import Repeats, TaskRow
 from batuta.profiling.files.basic import BasicSummary
 from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState, TileMishap
-from batuta.profiling.files.writer import Recorder
+from batuta.profiling.files.writer import ProfileWriter
 from batuta.profiling.report.basic import basic_text
 
 LOG: Final = logging.getLogger(__name__)
@@ -67,15 +67,15 @@ class BasicSink:
         self.summary = BasicSummary()
         self._lock = threading.Lock()
 
-    def take(self, rows: Sequence[TaskRow]) -> None:
-        """Take attempts at tasks that ended."""
+    def record_tasks(self, rows: Sequence[TaskRow]) -> None:
+        """Record attempts at tasks that ended."""
         with self._lock:
-            self.summary.take(rows)
+            self.summary.add(rows)
 
-    def take_repeats(self, repeats: Repeats) -> None:
+    def record_repeats(self, repeats: Repeats) -> None:
         """Tasks are not repeated."""
 
-    def take_file(self, folder: str, name: str, content: bytes) -> None:
+    def record_file(self, folder: str, name: str, content: bytes) -> None:
         """There are no profilers."""
 
 
@@ -101,7 +101,7 @@ class RunProfile:
         self._failed: list[TileMishap] = []
         self._notes: list[str] = []
         self._basic: BasicSink | None = None
-        self._recorder: Recorder | None = None
+        self._recorder: ProfileWriter | None = None
         if folder is None:
             return
         for name in (SUMMARY_TEXT, SUMMARY_HTML):  # of an earlier run
@@ -110,7 +110,9 @@ class RunProfile:
         if config.profiling is None:
             self._basic = BasicSink()
         else:
-            self._recorder = Recorder(_fresh_folder(folder, resume=config.resume), self._info())
+            self._recorder = ProfileWriter(
+                _fresh_folder(folder, resume=config.resume), self._info()
+            )
 
     def attach(self, cluster: AbstractCluster) -> None:
         """Have what a cluster measures taken."""
@@ -129,7 +131,7 @@ class RunProfile:
         for entry in entries:
             self._grids[entry.name] = _grid_info(entry)
             if isinstance(cluster, ReportsTaskMetrics):
-                self._recorder.take_places(_places(cluster, entry))
+                self._recorder.record_places(_places(cluster, entry))
 
     # What becomes of tiles
 
@@ -172,7 +174,7 @@ class RunProfile:
             LOG.error("%s", told, exc_info=exc)  # noqa: TRY400 - one line on the screen
 
     @staticmethod
-    def _write_reports(recorder: Recorder, folder: Path) -> None:
+    def _write_reports(recorder: ProfileWriter, folder: Path) -> None:
         try:
             write_reports(folder)
         except Exception as exc:
@@ -259,10 +261,10 @@ def write_reports(folder: Path) -> None:
     """Put together what profilers wrote; write the summary, and a page where it can be drawn."""
     from batuta.profiling.analysis.figures import figures_of  # noqa: PLC0415 - takes pandas and Arrow
     from batuta.profiling.files.reader import read_profile  # noqa: PLC0415
-    from batuta.profiling.merge.merge import merge  # noqa: PLC0415
+    from batuta.profiling.merge.merge import merge_profiler_files  # noqa: PLC0415
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
 
-    modes = merge(folder / PROFILE_FOLDER)
+    modes = merge_profiler_files(folder / PROFILE_FOLDER)
     figures = figures_of(read_profile(folder))
     (folder / SUMMARY_TEXT).write_text(profile_text(figures), encoding="utf-8")
     try:

@@ -55,7 +55,7 @@ class Plan:
     """
 
     def __init__(self, graph: TaskGraph, durations_s: NDArray[np.float64]) -> None:
-        self._taken = graph.taken()
+        self._taken = graph.dependency_lists()
         self._durations = durations_s.tolist()
         self.work_s = float(durations_s.sum())
         self._followers: list[list[int]] = [[] for _ in self._taken]

@@ -1,4 +1,4 @@
-"""What is summed up of every run, profiled or not: time and peak memory by task name and worker."""
+"""The summary of every run, profiled or not: time and peak memory by task name and by worker."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from typing import Final
 from batuta.profiling.capture.records import TaskOutcome, TaskRow
 
 MAX_WORKERS: Final = 1000
-"""Told apart: they may be renewed by the hundred thousand."""
-OTHERS: Final = "all others"
+"""That are listed one by one: they may be renewed by the hundred thousand."""
+OTHER_WORKERS: Final = "all others"
 
 
 @dataclass(slots=True)
-class Sums:
-    """Of the attempts at tasks of one name, or in one worker."""
+class Totals:
+    """Totals of the attempts at tasks of one name, or in one worker."""
 
     attempts: int = 0
     not_done: int = 0
-    """Of those, failed or lost."""
+    """Of these attempts, those that failed or were lost."""
     wall_s: float = 0.0
     longest_s: float = 0.0
     cpu_s: float = 0.0
@@ -36,17 +36,17 @@ class Sums:
 
 
 class BasicSummary:
-    """Sums up rows as they come, in memory that does not grow with their number."""
+    """Adds up rows as they come, in memory that does not grow with their number."""
 
     def __init__(self) -> None:
-        self.by_name: dict[str, Sums] = defaultdict(Sums)
-        self.by_worker: dict[str, Sums] = defaultdict(Sums)
+        self.by_name: dict[str, Totals] = defaultdict(Totals)
+        self.by_worker: dict[str, Totals] = defaultdict(Totals)
 
-    def take(self, rows: Sequence[TaskRow]) -> None:
-        """Take rows; from one thread at a time."""
+    def add(self, rows: Sequence[TaskRow]) -> None:
+        """Add rows; from one thread at a time."""
         for row in rows:
             self.by_name[row.measure.name].add(row)
             worker = f"{row.worker.name} on {row.worker.host}"
             if worker not in self.by_worker and len(self.by_worker) >= MAX_WORKERS:
-                worker = OTHERS
+                worker = OTHER_WORKERS
             self.by_worker[worker].add(row)

@@ -1,4 +1,4 @@
-"""Reading a profile, of a run that ended, runs still, or was killed."""
+"""Reads a profile, of a run that has ended, is still running, or was killed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ MEMORY_FILE: Final = "workers_memory.csv"
 """In the output folder; written by clusters on dask with `use_memory_logger`."""
 _MEMORY_COLUMNS: Final = ("time", "worker", "host", "pid", "process_bytes")
 _MAX_TILES: Final = 100_000_000
-"""Of one grid: beyond, the file is garbled."""
+"""Of one grid: with more, the file is garbled."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What was measured of a run."""
+    """The measurements of a run."""
 
     folder: Path
     """The output folder of the run."""
@@ -39,12 +39,12 @@ class Profile:
     tasks: pa.Table
     """`PROFILE_SCHEMA`: a row for each attempt at a task."""
     loops: pa.Table
-    """`LOOP_SCHEMA`: a row for each repetition of a task; none without `loop_testing`."""
+    """`LOOP_SCHEMA`: a row for each repetition of a task; empty without `loop_testing`."""
     leaks: pa.Table
-    """`LEAK_SCHEMA`: a row for each line that leaks in a task; where memray looked at loops."""
+    """`LEAK_SCHEMA`: a row for each line that leaks in a task; where memray profiled loops."""
     memory: pd.DataFrame
-    """What workers held once a second: ``time_s`` (Unix), ``worker``, ``host``, ``pid``,
-    ``process_bytes``; no row where that was not recorded."""
+    """Memory of the workers once a second: ``time_s`` (Unix), ``worker``, ``host``, ``pid``,
+    ``process_bytes``; empty where it was not recorded."""
 
 
 def read_profile(folder: Path) -> Profile:
@@ -75,11 +75,11 @@ def read_profile(folder: Path) -> Profile:
     )
 
 
-def with_tiles(tasks: pa.Table, places: pa.Table) -> pa.Table:
-    """Join to each task the tile that it gives, or the first that it leads to.
+def join_tiles(tasks: pa.Table, places: pa.Table) -> pa.Table:
+    """Join to each task the tile that it makes, or the first that it leads to.
 
-    Tiles that a task leads to through the task of another tile are not its own: its time counts
-    where it is nearest.
+    Tiles that a task leads to only through the task of another tile are not its own: its time
+    counts for the nearest tile.
 
     Parameters
     ----------
@@ -92,19 +92,19 @@ def with_tiles(tasks: pa.Table, places: pa.Table) -> pa.Table:
     -------
     pyarrow.Table
         Of `PROFILE_SCHEMA`: the rows of `tasks` in their order; no dataset, row and column
-        where a task leads to no tile that is known.
+        where a task leads to no known tile.
     """
     graph = graph_of(tasks)
     owner = nearest(graph, graph.indices(places["task"].to_numpy()))
     of_row = owner[graph.indices(tasks["task"].to_numpy())]
-    found = places.take(pa.array(of_row, mask=of_row < 0))
+    places_of_rows = places.take(pa.array(of_row, mask=of_row < 0))
     for name in ("dataset", "row", "col"):
-        tasks = tasks.append_column(PLACE_SCHEMA.field(name), found[name])
+        tasks = tasks.append_column(PLACE_SCHEMA.field(name), places_of_rows[name])
     return tasks.cast(PROFILE_SCHEMA)
 
 
-def whole_tables(inside: Path) -> dict[str, pa.Table]:
-    """Read the parts that a run has left, as its final tables by their stems; no empty ones.
+def read_final_tables(inside: Path) -> dict[str, pa.Table]:
+    """Read the parts that a run has written, as its final tables by stem, without empty ones.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def _profile_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise ConfigurationError(f"{folder}: no such folder")
     raise ConfigurationError(
-        f"{folder}: no profile there (looked for {PROFILE_FOLDER}/{RUN_FILE}, which a run writes"
+        f"{folder}: no profile found (looked for {PROFILE_FOLDER}/{RUN_FILE}, which a run writes"
         " with the key `profiling`)"
     )
 
@@ -136,17 +136,20 @@ def _read_run(path: Path) -> RunInfo:
     try:
         return RunInfo.model_validate_json(path.read_bytes())
     except ValueError as exc:
-        raise ConfigurationError(f"{path}: not the description of a run: {_one_line(exc)}") from exc
+        raise ConfigurationError(
+            f"{path}: not a valid description of a run: {_one_line(exc)}"
+        ) from exc
 
 
 def _read_tasks(inside: Path) -> pa.Table:
-    """The final table; before there is one, its parts with their tiles joined."""
+    """Read the final table; before there is one, its parts with their tiles joined."""
     final = inside / f"{TASKS}.parquet"
     try:
         if not final.exists():
             return _joined_parts(inside)
     except FileNotFoundError:
-        # The run has ended meanwhile: its parts gave way to the final table.
+        # The run ended while its parts were read: they were removed once the final table was
+        # there, which is complete, and replaces them all.
         if not final.exists():
             raise
     return _read_table([final], PROFILE_SCHEMA)
@@ -154,7 +157,7 @@ def _read_tasks(inside: Path) -> pa.Table:
 
 def _joined_parts(inside: Path) -> pa.Table:
     tasks = _read_parts(inside, TASKS, TASK_SCHEMA)
-    return with_tiles(tasks, _read_parts(inside, PLACES, PLACE_SCHEMA))
+    return join_tiles(tasks, _read_parts(inside, PLACES, PLACE_SCHEMA))
 
 
 def _read_parts(inside: Path, stem: str, schema: pa.Schema) -> pa.Table:
@@ -171,7 +174,9 @@ def _read_table(parts: Sequence[Path], schema: pa.Schema) -> pa.Table:
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, ValueError) as exc:
-            raise ConfigurationError(f"{path}: not a table of a profile: {_one_line(exc)}") from exc
+            raise ConfigurationError(
+                f"{path}: not a valid table of a profile: {_one_line(exc)}"
+            ) from exc
     return pa.concat_tables(tables).combine_chunks()
 
 
@@ -181,7 +186,9 @@ def _check_tiles(stem: Path, tasks: pa.Table) -> None:
     if not len(rows) or not len(cols):
         return
     if min(rows.min(), cols.min()) < 0 or (rows.max() + 1) * (cols.max() + 1) > _MAX_TILES:
-        raise ConfigurationError(f"{stem}*.parquet: tiles that no grid has: the table is garbled")
+        raise ConfigurationError(
+            f"{stem}*.parquet: rows or columns of tiles out of range; the table is garbled"
+        )
 
 
 def _read_memory(path: Path, run: RunInfo) -> pd.DataFrame:
@@ -190,16 +197,18 @@ def _read_memory(path: Path, run: RunInfo) -> pd.DataFrame:
         return empty
     try:
         rows = pd.read_csv(path, usecols=list(_MEMORY_COLUMNS))
-        # The last row of a run that was killed may be a part of one.
+        # The last row of a run that was killed may be incomplete.
         rows = rows.dropna(subset=["time", "process_bytes"])
         times = pd.to_datetime(rows.pop("time"), format="ISO8601", utc=True)
     except pd.errors.EmptyDataError:
         return empty
     except ValueError as exc:
-        raise ConfigurationError(f"{path}: not what workers held: {_one_line(exc)}") from exc
+        raise ConfigurationError(
+            f"{path}: not a valid table of the memory of workers: {_one_line(exc)}"
+        ) from exc
     epoch = pd.Timestamp(0, tz="UTC")
     rows.insert(0, "time_s", (times - epoch) / pd.Timedelta(seconds=1))
-    # Rows of earlier runs in the same folder are there too.
+    # The file also has the rows of earlier runs in the same folder.
     ended_s = np.inf if run.ended_s is None else run.ended_s
     return rows[rows["time_s"].between(run.started_s, ended_s)].reset_index(drop=True)
 

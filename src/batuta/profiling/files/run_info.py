@@ -1,4 +1,4 @@
-"""What is known of the run that a profile is of."""
+"""The description of the run that a profile belongs to."""
 
 from enum import StrEnum
 from typing import Any
@@ -7,19 +7,19 @@ from pydantic import BaseModel, ConfigDict
 
 
 class RunState(StrEnum):
-    """How far a run is."""
+    """The state of a run."""
 
     RUNNING = "running"
-    """Or killed: then nothing more is written."""
+    """Also that of a run that was killed, which writes nothing more."""
     DONE = "done"
     FAILED = "failed"
 
 
-class _Described(BaseModel):
+class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class GridInfo(_Described):
+class GridInfo(_Model):
     """The grid of a dataset that was computed."""
 
     dataset: str
@@ -30,8 +30,8 @@ class GridInfo(_Described):
     tile_cols_px: int
 
 
-class TileMishap(_Described):
-    """A tile that was retried, or is missing."""
+class TileMishap(_Model):
+    """A tile that was retried, or that failed."""
 
     dataset: str
     row: int
@@ -39,11 +39,11 @@ class TileMishap(_Described):
     cause: str
 
 
-class RunInfo(_Described):
-    """The run: where, how, from when to when, and what became of its tiles.
+class RunInfo(_Model):
+    """A run: where and how it ran, when it started and ended, and what became of its tiles.
 
-    ``model_dump_json`` gives it as a document; ``model_validate_json`` reads one, and raises
-    `ValueError` if it is not one of ours.
+    ``model_dump_json`` writes ``run.json``; ``model_validate_json`` reads it, and raises
+    `ValueError` for anything else.
     """
 
     state: RunState
@@ -62,15 +62,15 @@ class RunInfo(_Described):
     ended_s: float | None = None
     error: str | None = None
     nb_workers: int | None = None
-    """Asked for; None where others decide."""
+    """Asked for; None where it is decided elsewhere."""
     worker_limit_bytes: int | None = None
     """`max_ram_per_worker`, as tasks are measured; None where there is no limit."""
     grids: tuple[GridInfo, ...] = ()
     tiles_total: int = 0
     tiles_done: int = 0
     tiles_kept: int = 0
-    """Of those, kept from an earlier run (`resume`)."""
+    """Of these, those kept from an earlier run (`resume`)."""
     retried: tuple[TileMishap, ...] = ()
     failed: tuple[TileMishap, ...] = ()
     notes: tuple[str, ...] = ()
-    """What whoever reads the profile must know: what could not be measured."""
+    """What a reader of the profile must know: what could not be measured."""

@@ -1,4 +1,4 @@
-"""The columns of a profile as tables of Arrow: what is in its Parquet files."""
+"""The Arrow schemas of the Parquet files of a profile."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -38,12 +38,12 @@ PLACE_SCHEMA: Final = pa.schema(
         ("col", pa.int32()),
     ]
 )
-"""A row for each tile: the task that gives it. Tasks that only lead to tiles are in none."""
+"""A row for each tile: the task that makes it. Tasks that only lead to tiles have no row."""
 
 PROFILE_SCHEMA: Final = pa.schema(
     [*TASK_SCHEMA, ("dataset", pa.string()), ("row", pa.int32()), ("col", pa.int32())]
 )
-"""Of ``tasks.parquet``: the tile that a task gives, or the first that it leads to."""
+"""Of ``tasks.parquet``: with the tile that a task makes, or the first that it leads to."""
 
 LOOP_SCHEMA: Final = pa.schema(
     [

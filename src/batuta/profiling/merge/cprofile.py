@@ -1,4 +1,4 @@
-"""Adds up the profiles of cProfile."""
+"""Adds up the profiles that cProfile wrote of a run."""
 
 import marshal
 import pstats
@@ -9,29 +9,29 @@ from typing import Any, Final
 
 from batuta.profiling.capture.gaps import read_gaps
 from batuta.profiling.capture.sink import PARTIAL_SUFFIX
-from batuta.profiling.merge.model import FunctionTime, Times
+from batuta.profiling.merge.model import FunctionTime, TaskTimes
 
 MAX_FUNCTIONS: Final = 40
 _TASK_FILE: Final = re.compile(r"\d+-(?P<task>.+)-\d+")
-"""The stem of the profile of an attempt at a task: see `looking.task_stem`."""
+"""The stem of the profile of an attempt at a task: see `layout.task_stem`."""
 
 
-def read_times(folder: Path, whole: Path | None) -> tuple[tuple[Times, ...], tuple[str, ...]]:
+def read_times(folder: Path, merged: Path | None) -> tuple[tuple[TaskTimes, ...], tuple[str, ...]]:
     """Read the profiles of a folder.
 
     Parameters
     ----------
     folder : path
         Of ``*.prof``.
-    whole : path or None
-        Where to write all of them as one.
+    merged : path or None
+        Where to write the sum of all.
 
     Returns
     -------
-    tuple of Times
+    tuple of TaskTimes
         Of all tasks, then of those of each name; empty where there is no profile.
     tuple of str
-        What could not be read, or was not seen.
+        What could not be read, or was not profiled.
     """
     sums: dict[str, _Sum] = {}
     notes: list[str] = []
@@ -45,14 +45,14 @@ def read_times(folder: Path, whole: Path | None) -> tuple[tuple[Times, ...], tup
         else:
             sums.setdefault(name, _Sum()).add(stats)
     notes += [
-        f"{path.name} is not whole: its worker ended while it was written"
+        f"{path.name} is incomplete: its worker ended while writing it"
         for path in sorted(folder.glob(f"*{PARTIAL_SUFFIX}"))
     ]
-    return _times(sums, whole), (*notes, *read_gaps(folder))
+    return _times(sums, merged), (*notes, *read_gaps(folder))
 
 
 class _Sum:
-    """Profiles, added up."""
+    """The sum of some profiles."""
 
     def __init__(self) -> None:
         self.stats: pstats.Stats | None = None
@@ -67,13 +67,13 @@ class _Sum:
 
 
 class _Loaded:
-    """A profile as `pstats.Stats` takes it."""
+    """A profile in the form that `pstats.Stats` accepts: an object with `create_stats`."""
 
     def __init__(self, stats: dict[Any, Any]) -> None:
         self.stats = stats
 
     def create_stats(self) -> None:
-        """It is there."""
+        """Do nothing: the statistics are there."""
 
 
 def _read(path: Path) -> pstats.Stats:
@@ -84,34 +84,34 @@ def _read(path: Path) -> pstats.Stats:
     return pstats.Stats(loaded)
 
 
-def _times(sums: dict[str, _Sum], whole: Path | None) -> tuple[Times, ...]:
-    by_task = [_summed(name, one) for name, one in sums.items() if name]
-    every = _Sum()
+def _times(sums: dict[str, _Sum], merged: Path | None) -> tuple[TaskTimes, ...]:
+    by_task = [_task_times(name, one) for name, one in sums.items() if name]
+    total = _Sum()
     for one in sums.values():
         if one.stats is not None:
-            every.add(one.stats, one.profiles)
-    if every.stats is None:
+            total.add(one.stats, one.profiles)
+    if total.stats is None:
         return ()
-    if whole is not None:
-        every.stats.dump_stats(whole)
-    return (_summed(None, every), *sorted(by_task, key=lambda times: -times.total_s))
+    if merged is not None:
+        total.stats.dump_stats(merged)
+    return (_task_times(None, total), *sorted(by_task, key=lambda times: -times.total_s))
 
 
-def _summed(task: str | None, one: _Sum) -> Times:
+def _task_times(task: str | None, one: _Sum) -> TaskTimes:
     content: dict[tuple[str, int, str], tuple[int, int, float, float, Any]]
     content = getattr(one.stats, "stats")  # noqa: B009 - not among the types of pstats
     functions = [
         FunctionTime(function, file, line, calls, own_s, total_s)
         for (file, line, function), (_, calls, own_s, total_s, _) in content.items()
     ]
-    return Times(
+    return TaskTimes(
         task,
         one.profiles,
         sum(each.own_s for each in functions),
-        _most(functions, "total_s"),
-        _most(functions, "own_s"),
+        _longest(functions, "total_s"),
+        _longest(functions, "own_s"),
     )
 
 
-def _most(functions: Sequence[FunctionTime], of: str) -> tuple[FunctionTime, ...]:
-    return tuple(sorted(functions, key=lambda each: -getattr(each, of))[:MAX_FUNCTIONS])
+def _longest(functions: Sequence[FunctionTime], by: str) -> tuple[FunctionTime, ...]:
+    return tuple(sorted(functions, key=lambda each: -getattr(each, by))[:MAX_FUNCTIONS])

@@ -1,4 +1,4 @@
-"""Reads the files of memray: what each worker or task held at its peak, line by line."""
+"""Reads the files of memray: the memory of each worker or task at its peak, line by line."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,60 +11,60 @@ from batuta.errors import one_line
 from batuta.profiling.capture.attribution import Attribution, Line
 from batuta.profiling.capture.gaps import read_gaps
 from batuta.profiling.capture.sink import PARTIAL_SUFFIX
-from batuta.profiling.merge.model import LineBytes, Peak
+from batuta.profiling.merge.model import LineMemory, MemoryPeak
 
 MAX_LINES: Final = 20
-LEAST_SHARE: Final = 0.01
-"""Of a peak: lines that hold less of it are not told."""
-READ_MAX_BYTES: Final = 200_000_000
-"""Of files in all, the smallest first: about a minute. What a program allocates in small pieces
-makes large files."""
+MIN_SHARE: Final = 0.01
+"""Of a peak: lines that hold less of it are left out."""
+MAX_READ_BYTES: Final = 200_000_000
+"""Of all files together, the smallest first: about a minute. Many small allocations make large
+files."""
 _NO_LINE: Final = Line("", 0, "outside of Python")
 _LZ4: Final = b"\x04\x22\x4d\x18"
-_PACKED: Final = 10
+_COMPRESSION: Final = 10
 """How many times smaller a compressed file is, about."""
 
 
 def memray_files(folder: Path) -> list[Path]:
-    """List the files of memray of a folder, by name.
+    """List the files of memray in a folder, by name.
 
-    Those whose process ended before it closed them are among them: they hold all until then.
+    Also those that their process did not close: they hold everything until it ended.
     """
     return sorted((*folder.glob("*.bin"), *folder.glob(f"*.bin{PARTIAL_SUFFIX}")))
 
 
 def stem_of(path: Path) -> str:
-    """Name what a file is of: its name without its endings."""
+    """Return the name of a file without its suffixes: the worker or the task."""
     return path.name.removesuffix(PARTIAL_SUFFIX).removesuffix(".bin")
 
 
 def read_peaks(
-    folder: Path, read_max_bytes: int = READ_MAX_BYTES
-) -> tuple[tuple[Peak, ...], tuple[str, ...]]:
-    """Read the files of memray of a folder.
+    folder: Path, max_bytes: int = MAX_READ_BYTES
+) -> tuple[tuple[MemoryPeak, ...], tuple[str, ...]]:
+    """Read the files of memray in a folder.
 
     Parameters
     ----------
     folder : path
         Of ``*.bin``.
-    read_max_bytes : int
-        Of all files that are read; the smallest come first.
+    max_bytes : int
+        Of all files that are read, the smallest first.
 
     Returns
     -------
-    tuple of Peak
+    tuple of MemoryPeak
         The highest first.
     tuple of str
         Which files could not be read, and why.
     """
-    peaks: list[Peak] = []
+    peaks: list[MemoryPeak] = []
     notes: list[str] = []
-    left = read_max_bytes
+    budget = max_bytes
     for size, path in sorted((_size(path), path) for path in memray_files(folder)):
-        left -= size
-        if left < 0:
+        budget -= size
+        if budget < 0:
             notes.append(
-                f"{path.name} is too large to be summed up here ({size // 1_000_000} MB of"
+                f"{path.name} is too large to be summarized here ({size // 1_000_000} MB of"
                 " records): see `batuta profile memory-report`"
             )
             continue
@@ -76,18 +76,18 @@ def read_peaks(
             if peak.lines:
                 peaks.append(peak)
             else:
-                notes.append(f"{path.name} holds nothing: its worker ended before it wrote")
+                notes.append(f"{path.name} is empty: its worker ended before memray wrote to it")
     return tuple(sorted(peaks, key=lambda peak: -peak.peak_bytes)), (*notes, *read_gaps(folder))
 
 
 def _size(path: Path) -> int:
     with path.open("rb") as stream:
-        packed = stream.read(len(_LZ4)) == _LZ4
-    return path.stat().st_size * (_PACKED if packed else 1)
+        compressed = stream.read(len(_LZ4)) == _LZ4
+    return path.stat().st_size * (_COMPRESSION if compressed else 1)
 
 
-def read_peak(path: Path, attribution: Attribution | None = None) -> Peak:
-    """Read what was held when most was.
+def read_peak(path: Path, attribution: Attribution | None = None) -> MemoryPeak:
+    """Read the memory at the peak, line by line.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def read_peak(path: Path, attribution: Attribution | None = None) -> Peak:
     Raises
     ------
     OSError
-        If it is no file of memray, or one whose process ended before anything was in it.
+        If it is not a file of memray, or one whose process ended before memray wrote to it.
     """
     attribution = attribution or Attribution()
     held: Counter[Line] = Counter()
@@ -111,17 +111,17 @@ def read_peak(path: Path, attribution: Attribution | None = None) -> Peak:
             allocations[line] += record.n_allocations
     peak = sum(held.values())
     lines = tuple(
-        LineBytes(line, size, allocations[line])
+        LineMemory(line, size, allocations[line])
         for line, size in held.most_common(MAX_LINES)
-        if size >= LEAST_SHARE * peak
+        if size >= MIN_SHARE * peak
     )
-    return Peak(stem_of(path), peak, lines)
+    return MemoryPeak(stem_of(path), peak, lines)
 
 
-def highest(peaks: Iterable[Peak]) -> tuple[LineBytes, ...]:
-    """Return the most that each line held at any of these peaks, most first."""
-    most: dict[Line, LineBytes] = {}
+def highest_per_line(peaks: Iterable[MemoryPeak]) -> tuple[LineMemory, ...]:
+    """Return the most that each line held at any of these peaks, the largest first."""
+    largest: dict[Line, LineMemory] = {}
     for one in (line for peak in peaks for line in peak.lines):
-        if one.line not in most or one.held_bytes > most[one.line].held_bytes:
-            most[one.line] = one
-    return tuple(sorted(most.values(), key=lambda one: -one.held_bytes)[:MAX_LINES])
+        if one.line not in largest or one.held_bytes > largest[one.line].held_bytes:
+            largest[one.line] = one
+    return tuple(sorted(largest.values(), key=lambda one: -one.held_bytes)[:MAX_LINES])

@@ -1,4 +1,4 @@
-"""Puts together what profilers wrote of tasks, at the end of a run."""
+"""Merges the files that profilers wrote in all workers, at the end of a run."""
 
 import statistics
 from collections import defaultdict
@@ -15,12 +15,12 @@ from batuta.profiling.capture.layout import (
     MEMRAY_TEXT,
 )
 from batuta.profiling.capture.records import LeakRow
-from batuta.profiling.merge.model import Leak, ModeReport
-from batuta.profiling.merge.text import memory_text, times_text
+from batuta.profiling.merge.model import Leak, ProfilerReport
+from batuta.profiling.merge.text import cprofile_text, memray_text
 
 
-def merge(profile_folder: Path) -> ModeReport:
-    """Read what profilers wrote; write ``cprofile.prof``, ``cprofile.txt`` and ``memray.txt``.
+def merge_profiler_files(profile_folder: Path) -> ProfilerReport:
+    """Read the files of profilers; write ``cprofile.prof``, ``cprofile.txt`` and ``memray.txt``.
 
     To be called when the workers have ended and the rows are written. What cannot be read is
     named in the texts and in the notes of the report.
@@ -33,13 +33,13 @@ def merge(profile_folder: Path) -> ModeReport:
     return _report(profile_folder, write=True)
 
 
-def mode_report(profile_folder: Path) -> ModeReport:
-    """Read what profilers wrote, and write nothing; as `merge`."""
+def read_profiler_files(profile_folder: Path) -> ProfilerReport:
+    """Read the files of profilers as `merge_profiler_files` does, and write nothing."""
     return _report(profile_folder, write=False)
 
 
-def _report(profile_folder: Path, *, write: bool) -> ModeReport:
-    report = ModeReport(leaks=summed_leaks(read_leaks(profile_folder)))
+def _report(profile_folder: Path, *, write: bool) -> ProfilerReport:
+    report = ProfilerReport(leaks=leaks_by_line(read_leaks(profile_folder)))
     if (profile_folder / CPROFILE_FOLDER).is_dir():
         report = _with_times(report, profile_folder, write=write)
     if report.leaks or (profile_folder / MEMRAY_FOLDER).is_dir():
@@ -47,32 +47,32 @@ def _report(profile_folder: Path, *, write: bool) -> ModeReport:
     return report
 
 
-def _with_times(report: ModeReport, profile_folder: Path, *, write: bool) -> ModeReport:
+def _with_times(report: ProfilerReport, profile_folder: Path, *, write: bool) -> ProfilerReport:
     from batuta.profiling.merge.cprofile import read_times  # noqa: PLC0415 - only where there are
 
-    whole = profile_folder / CPROFILE_MERGED
-    times, notes = read_times(profile_folder / CPROFILE_FOLDER, whole if write else None)
+    merged = profile_folder / CPROFILE_MERGED
+    times, notes = read_times(profile_folder / CPROFILE_FOLDER, merged if write else None)
     if write:
-        text = times_text(times, notes)
+        text = cprofile_text(times, notes)
         (profile_folder / CPROFILE_TEXT).write_text(text, encoding="utf-8")
-    return ModeReport(times=times, leaks=report.leaks, notes=notes)
+    return ProfilerReport(times=times, leaks=report.leaks, notes=notes)
 
 
-def _with_memory(report: ModeReport, profile_folder: Path, *, write: bool) -> ModeReport:
-    from batuta.profiling.merge.memray import highest, read_peaks  # noqa: PLC0415 - needs memray
+def _with_memory(report: ProfilerReport, profile_folder: Path, *, write: bool) -> ProfilerReport:
+    from batuta.profiling.merge.memray import highest_per_line, read_peaks  # noqa: PLC0415 - needs memray
 
     peaks, notes = read_peaks(profile_folder / MEMRAY_FOLDER)
-    lines = highest(peaks)
+    lines = highest_per_line(peaks)
     if write:
-        text = memory_text(peaks, lines, report.leaks, notes)
+        text = memray_text(peaks, lines, report.leaks, notes)
         (profile_folder / MEMRAY_TEXT).write_text(text, encoding="utf-8")
-    return ModeReport(report.times, peaks, lines, report.leaks, (*report.notes, *notes))
+    return ProfilerReport(report.times, peaks, lines, report.leaks, (*report.notes, *notes))
 
 
 def read_leaks(profile_folder: Path) -> list[LeakRow]:
-    """Read the lines that leak, as the repetitions of tasks have shown; in the order of tasks."""
-    whole = profile_folder / f"{LEAKS}.parquet"
-    parts = [whole] if whole.exists() else sorted(profile_folder.glob(f"{LEAKS}-*.parquet"))
+    """Read the lines that leak in repeated tasks, in the order of tasks."""
+    table = profile_folder / f"{LEAKS}.parquet"
+    parts = [table] if table.exists() else sorted(profile_folder.glob(f"{LEAKS}-*.parquet"))
     if not parts:
         return []
     from pyarrow import parquet  # noqa: PLC0415 - only where there are
@@ -80,13 +80,13 @@ def read_leaks(profile_folder: Path) -> list[LeakRow]:
     return [LeakRow(**row) for part in parts for row in parquet.read_table(part).to_pylist()]
 
 
-def summed_leaks(rows: Iterable[LeakRow]) -> tuple[Leak, ...]:
-    """Put the leaks of the tasks of one name together, the most first."""
-    grown: dict[tuple[str, Line], list[int]] = defaultdict(list)
+def leaks_by_line(rows: Iterable[LeakRow]) -> tuple[Leak, ...]:
+    """Summarize the leaks of the tasks of each name by line, the largest first."""
+    growth: dict[tuple[str, Line], list[int]] = defaultdict(list)
     for row in rows:
-        grown[row.name, Line(row.file, row.line, row.function)].append(row.bytes_per_loop)
+        growth[row.name, Line(row.file, row.line, row.function)].append(row.bytes_per_loop)
     leaks = [
         Leak(task, line, int(statistics.median(sizes)), len(sizes))
-        for (task, line), sizes in grown.items()
+        for (task, line), sizes in growth.items()
     ]
     return tuple(sorted(leaks, key=lambda leak: -leak.bytes_per_loop))

@@ -1,4 +1,4 @@
-"""What cprofile, memray and loop_testing found in a run, as plain values to be shown."""
+"""What cprofile, memray and loop_testing found in a run, as plain values for reports."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from batuta.profiling.capture.attribution import Line
 
 @dataclass(frozen=True)
 class FunctionTime:
-    """What calls of a function took, in all profiles."""
+    """The time of the calls of a function, in all profiles."""
 
     function: str
     file: str
@@ -20,22 +20,22 @@ class FunctionTime:
 
 
 @dataclass(frozen=True)
-class Times:
-    """Where the time of the tasks of one name went, or of all."""
+class TaskTimes:
+    """Where the time of all tasks went, or of those of one name."""
 
     task: str | None
-    """None is all tasks."""
+    """Name of the tasks; None for all."""
     profiles: int
     total_s: float
     by_total: tuple[FunctionTime, ...]
-    """Those with most time, what they called included."""
+    """The functions with most time, including what they called."""
     by_own: tuple[FunctionTime, ...]
-    """Those with most time of their own."""
+    """The functions with most time of their own."""
 
 
 @dataclass(frozen=True)
-class LineBytes:
-    """What a line of source held."""
+class LineMemory:
+    """The memory that a line of source held."""
 
     line: Line
     held_bytes: int
@@ -43,39 +43,39 @@ class LineBytes:
 
 
 @dataclass(frozen=True)
-class Peak:
-    """What a worker, or a task, held when it held most; as memray counts it, from its start."""
+class MemoryPeak:
+    """The memory of a worker, or of a task, at its peak; as memray counts it, from its start."""
 
     name: str
-    """Of the file, without its ending."""
+    """Of the file, without its suffix."""
     peak_bytes: int
-    lines: tuple[LineBytes, ...]
-    """That held most of it, most first."""
+    lines: tuple[LineMemory, ...]
+    """Those that held most of it, the largest first."""
 
 
 @dataclass(frozen=True)
 class Leak:
-    """A line that allocates in each repetition of a task what is never freed."""
+    """A line that allocates memory in each repetition of a task, and never frees it."""
 
     task: str
     line: Line
     bytes_per_loop: int
     """The median of its tasks."""
     tasks: int
-    """In how many tasks of that name it was seen."""
+    """The number of tasks of that name in which it was found."""
 
 
 @dataclass(frozen=True)
-class ModeReport:
-    """What profilers found in a run; empty where they were not asked for."""
+class ProfilerReport:
+    """What profilers found in a run; empty where none was asked for."""
 
-    times: tuple[Times, ...] = ()
-    """Of all tasks first; then by task name, where each task has a profile. The most first."""
-    peaks: tuple[Peak, ...] = ()
+    times: tuple[TaskTimes, ...] = ()
+    """Of all tasks first; then by task name, where each task has a profile, the longest first."""
+    peaks: tuple[MemoryPeak, ...] = ()
     """Of each file of memray, the highest first."""
-    lines: tuple[LineBytes, ...] = ()
-    """The most that each line held at any of these peaks, most first."""
+    lines: tuple[LineMemory, ...] = ()
+    """The most that each line held at any of these peaks, the largest first."""
     leaks: tuple[Leak, ...] = ()
-    """The most first."""
+    """The largest first."""
     notes: tuple[str, ...] = ()
-    """What could not be read or seen, one line each."""
+    """What could not be read or profiled, one line each."""

@@ -1,24 +1,24 @@
-"""What profilers found, as text."""
+"""What profilers found, as the texts ``cprofile.txt`` and ``memray.txt``."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from batuta.profiling.capture.attribution import Line
-from batuta.profiling.merge.model import FunctionTime, Leak, LineBytes, Peak, Times
+from batuta.profiling.merge.model import FunctionTime, Leak, LineMemory, MemoryPeak, TaskTimes
 
 _MB: Final = 1e6
 _KB: Final = 1e3
 
 
-def times_text(times: Sequence[Times], notes: Sequence[str]) -> str:
-    """Show where the time went: of all tasks, then of those of each name.
+def cprofile_text(times: Sequence[TaskTimes], notes: Sequence[str]) -> str:
+    """Describe where the time went: of all tasks, then of those of each name.
 
     Parameters
     ----------
-    times : sequence of Times
-        As `ModeReport.times`.
+    times : sequence of TaskTimes
+        As `ProfilerReport.times`.
     notes : sequence of str
-        What was not seen, which comes first.
+        What was not profiled, which comes first.
     """
     lines = ["Where the processor's time went, as cProfile saw it", *_notes(notes)]
     if not times:
@@ -43,15 +43,18 @@ def _functions(functions: Iterable[FunctionTime]) -> Iterator[str]:
         )
 
 
-def memory_text(
-    peaks: Sequence[Peak], lines: Sequence[LineBytes], leaks: Sequence[Leak], notes: Sequence[str]
+def memray_text(
+    peaks: Sequence[MemoryPeak],
+    lines: Sequence[LineMemory],
+    leaks: Sequence[Leak],
+    notes: Sequence[str],
 ) -> str:
-    """Show who held the memory, and what leaks.
+    """Describe which lines held the memory, and which leak.
 
     Parameters
     ----------
     peaks, lines, leaks
-        As in a `ModeReport`.
+        As in a `ProfilerReport`.
     notes : sequence of str
         What could not be read, which comes first.
     """
@@ -74,16 +77,16 @@ def memory_text(
     return "\n".join(text) + "\n"
 
 
-def peak_text(peak: Peak) -> str:
-    """Show what was held at one peak, line by line."""
+def peak_text(peak: MemoryPeak) -> str:
+    """Describe the memory at one peak, line by line."""
     return "\n".join(_peak(peak, len(peak.lines))) + "\n"
 
 
-def _peak(peak: Peak, most: int) -> list[str]:
-    return [f"{peak.name}: {peak.peak_bytes / _MB:.1f} MB", *_held(peak.lines[:most])]
+def _peak(peak: MemoryPeak, max_lines: int) -> list[str]:
+    return [f"{peak.name}: {peak.peak_bytes / _MB:.1f} MB", *_held(peak.lines[:max_lines])]
 
 
-def _held(lines: Iterable[LineBytes]) -> Iterator[str]:
+def _held(lines: Iterable[LineMemory]) -> Iterator[str]:
     yield f"  {'MB':>12} {'blocks':>7}  line"
     for each in lines:
         yield f"  {each.held_bytes / _MB:>12.1f} {each.allocations:>7}  {_where(each.line)}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from batuta.profiling.analysis.formatting import bytes_text, counted, seconds_text, share_text
-from batuta.profiling.files.basic import BasicSummary, Sums
+from batuta.profiling.files.basic import BasicSummary, Totals
 from batuta.profiling.report.tables import bar, table_lines
 
 _MOST: Final = 30
@@ -39,7 +39,7 @@ def basic_text(summary: BasicSummary, mode: str, took_s: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(what: str, sums: Mapping[str, Sums]) -> list[str]:
+def _table(what: str, sums: Mapping[str, Totals]) -> list[str]:
     columns = (
         what,
         "",

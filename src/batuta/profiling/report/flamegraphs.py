@@ -12,8 +12,8 @@ from urllib.parse import quote
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.profiling.capture.layout import MEMRAY_FOLDER, PROFILE_FOLDER
 from batuta.profiling.merge.memray import memray_files, read_peaks, stem_of
-from batuta.profiling.merge.merge import read_leaks, summed_leaks
-from batuta.profiling.merge.model import Leak, LineBytes, Peak
+from batuta.profiling.merge.merge import leaks_by_line, read_leaks
+from batuta.profiling.merge.model import Leak, LineMemory, MemoryPeak
 
 INDEX: Final = "index.html"
 _NO_LIMIT: Final = sys.maxsize
@@ -32,7 +32,7 @@ small { opacity: .75; overflow-wrap: anywhere; }
 class Drawn:
     """The pages of a file of memray."""
 
-    peak: Peak
+    peak: MemoryPeak
     at_peak: Path | None
     """None where it was not drawn: others held more."""
     never_freed: Path | None
@@ -92,12 +92,12 @@ def draw_report(folder: Path, *, most: int, leaks: bool) -> Path:
     drawn = [_drawn(files[peak.name], peak, leaks=leaks) for peak in peaks[:most]]
     drawn += [Drawn(peak, None, None) for peak in peaks[most:]]
     index = inside / MEMRAY_FOLDER / INDEX
-    found = summed_leaks(read_leaks(inside))
+    found = leaks_by_line(read_leaks(inside))
     index.write_text("\n".join(_page(folder, drawn, found, notes)), encoding="utf-8")
     return index
 
 
-def _drawn(file: Path, peak: Peak, *, leaks: bool) -> Drawn:
+def _drawn(file: Path, peak: MemoryPeak, *, leaks: bool) -> Drawn:
     page = file.with_name(f"{peak.name}.html")
     draw(file, page)
     if not leaks:
@@ -154,6 +154,6 @@ def _row(one: Drawn) -> str:
     return f'<tr><td>{name}<td class="number">{one.peak.peak_bytes / 1e6:.1f}<td>{lines}'
 
 
-def _line(one: LineBytes) -> str:
+def _line(one: LineMemory) -> str:
     function, file = html.escape(one.line.function), html.escape(one.line.file)
     return f"{one.held_bytes / 1e6:.1f} MB {function} <small>{file}:{one.line.line}</small>"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.analysis.formatting import bytes_text, counted, seconds_text, share_text
-from batuta.profiling.merge.model import ModeReport
+from batuta.profiling.merge.model import ProfilerReport
 from batuta.profiling.report import rows
 from batuta.profiling.report.headline import losses, state_line, title, what_took_it
 from batuta.profiling.report.missing import PageError
@@ -86,10 +86,10 @@ class _Charts:
         )
 
 
-_NO_MODES: Final = ModeReport()
+_NO_MODES: Final = ProfilerReport()
 
 
-def profile_page(figures: Figures, modes: ModeReport = _NO_MODES) -> str:
+def profile_page(figures: Figures, modes: ProfilerReport = _NO_MODES) -> str:
     """Draw a profile as one HTML page, with what profilers found."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -101,7 +101,7 @@ def profile_page(figures: Figures, modes: ModeReport = _NO_MODES) -> str:
     return environment.get_template("page.html").render(_content(figures, modes))
 
 
-def _content(figures: Figures, modes: ModeReport) -> dict[str, Any]:
+def _content(figures: Figures, modes: ProfilerReport) -> dict[str, Any]:
     charts = _Charts()
     timeline = timeline_chart(figures)
     return {

@@ -10,7 +10,7 @@ from batuta.profiling.analysis.formatting import bytes_text, counted, seconds_te
 from batuta.profiling.analysis.lanes import LaneFigures
 from batuta.profiling.analysis.schedule import Step
 from batuta.profiling.files.run_info import TileMishap
-from batuta.profiling.merge.model import ModeReport
+from batuta.profiling.merge.model import ProfilerReport
 from batuta.profiling.report.headline import losses
 
 _BUILT_IN: Final = "~"
@@ -221,7 +221,7 @@ def line_rows(figures: Figures, most: int) -> Rows:
     return cut(rows, columns, most, left=3)
 
 
-def function_rows(modes: ModeReport, most: int) -> Rows:
+def function_rows(modes: ProfilerReport, most: int) -> Rows:
     """The functions with most time of their own, in all tasks; none without cprofile."""
     functions = modes.times[0].by_own if modes.times else ()
     rows = [
@@ -239,7 +239,7 @@ def function_rows(modes: ModeReport, most: int) -> Rows:
     )
 
 
-def held_rows(modes: ModeReport, most: int) -> Rows:
+def held_rows(modes: ProfilerReport, most: int) -> Rows:
     """The lines that held most at the peak of a worker or a task; none without memray."""
     rows = [
         (

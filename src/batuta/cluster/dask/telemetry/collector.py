@@ -60,7 +60,7 @@ class Listener:
     def on_file(self, folder: str, name: str, content: bytes) -> None:
         """Take a file of a profiler."""
         if self._task_metrics.sink is not None:
-            self._task_metrics.sink.take_file(folder, name, content)
+            self._task_metrics.sink.record_file(folder, name, content)
 
     def close(self) -> None:
         """Take nothing more."""
