@@ -7,8 +7,8 @@ import pytest
 
 from batuta.cluster import check_configuration, create_cluster
 from batuta.cluster.dask.jobs import scaler
+from tests.cluster.dask.batch_jobs import SLURM, batch_job_states, wait_for_cleanup
 from tests.cluster.dask.gated import Gate
-from tests.cluster.dask.slurm_jobs import SLURM, nothing_left, of_batuta
 from tools.slurm import LocalSlurm
 
 MakeCluster = Callable[..., Any]
@@ -16,27 +16,29 @@ MakeCluster = Callable[..., Any]
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Gate:
-    """Where the tasks of a test wait."""
+    """The gate where the tasks of a test wait."""
     return Gate(tmp_path)
 
 
 @pytest.fixture
-def aside(gate: Gate) -> Iterator[ThreadPoolExecutor]:
-    """Computes while the test does something else; a test that fails leaves nothing waiting."""
+def executor(gate: Gate) -> Iterator[ThreadPoolExecutor]:
+    """Threads to compute in while the test goes on; the gate opens in the end, even if it fails."""
     with ThreadPoolExecutor() as pool:
         yield pool
         gate.open()
 
 
 @pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the batch system asked often."""
-    monkeypatch.setattr(scaler, "LOOK_S", 0.5)
+def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll the batch system ten times as often."""
+    monkeypatch.setattr(scaler, "POLL_S", 0.5)
 
 
 @pytest.fixture
-def make_jobs_cluster(slurm: LocalSlurm, tmp_path: Path, often: None) -> Iterator[MakeCluster]:
-    """Make clusters of jobs from some of their keys; once cleaned up, they leave nothing."""
+def make_batch_cluster(
+    slurm: LocalSlurm, tmp_path: Path, frequent_polls: None
+) -> Iterator[MakeCluster]:
+    """Make clusters in batch jobs from some of their keys; check that they leave nothing behind."""
     made: list[Any] = []
 
     def make(**keys: Any) -> Any:
@@ -47,5 +49,5 @@ def make_jobs_cluster(slurm: LocalSlurm, tmp_path: Path, often: None) -> Iterato
     yield make
     for cluster in made:
         cluster.cleanup()
-    assert set(of_batuta(slurm)) <= {"COMPLETING"}
-    assert nothing_left(slurm, tmp_path)
+    assert set(batch_job_states(slurm)) <= {"COMPLETING"}
+    assert wait_for_cleanup(slurm, tmp_path)

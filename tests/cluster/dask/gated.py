@@ -1,4 +1,4 @@
-"""Tasks that leave a trace of each call, and end when the test opens their gate."""
+"""Tasks that record each call in a file, and end when the test opens their gate."""
 
 import os
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from pathlib import Path
 from batuta.datasets import CarsDict
 from tests.support.waiting import eventually_sync
 
-PATIENCE_S = 100.0
+TIMEOUT_S = 100.0
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A call of a task."""
+class TaskStart:
+    """The start of a task."""
 
     name: str
     pid: int
     job: str
-    """The number of its batch job; empty outside of one."""
+    """The id of its batch job; empty outside of one."""
 
 
 class Gate:
-    """Where tasks wait, and what they leave there.
+    """Where tasks wait, and the record of those that started.
 
     Parameters
     ----------
@@ -31,39 +31,39 @@ class Gate:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._begun = folder / "begun"
+        self._starts = folder / "starts"
         self._open = folder / "open"
-        self._begun.touch()
+        self._starts.touch()
 
     def open(self) -> None:
-        """Let all tasks end, those to come too."""
+        """Let all tasks end, including those that start later."""
         self._open.touch()
 
-    def begun(self) -> list[Begun]:
-        """List the calls so far, in their order."""
-        rows = [line.split(" ") for line in self._begun.read_text().splitlines()]
-        return [Begun(name, int(pid), job) for name, pid, job in rows]
+    def starts(self) -> list[TaskStart]:
+        """List the tasks that have started, in order."""
+        rows = [line.split(" ") for line in self._starts.read_text().splitlines()]
+        return [TaskStart(name, int(pid), job) for name, pid, job in rows]
 
-    def wait_for_begun(self, count: int, timeout_s: float = 60.0) -> list[Begun]:
-        """Wait until so many calls have begun."""
-        eventually_sync(lambda: len(self.begun()) >= count, timeout_s)
-        return self.begun()
+    def wait_for_starts(self, count: int, timeout_s: float = 60.0) -> list[TaskStart]:
+        """Wait until `count` tasks have started; return all that have."""
+        eventually_sync(lambda: len(self.starts()) >= count, timeout_s)
+        return self.starts()
 
     def pass_through(self, name: str) -> None:
-        """Leave a trace, and wait until it opens."""
-        with self._begun.open("a") as stream:
+        """Record a start, and wait until the gate opens."""
+        with self._starts.open("a") as stream:
             stream.write(f"{name} {os.getpid()} {os.environ.get('SLURM_JOB_ID', '')}\n")
-        eventually_sync(self._open.exists, PATIENCE_S)
+        eventually_sync(self._open.exists, TIMEOUT_S)
 
 
 def gated(folder: str, name: str) -> CarsDict:
-    """Be a tile that waits at the gate."""
+    """Make a tile once the gate is open."""
     Gate(Path(folder)).pass_through(name)
     return CarsDict({"name": name})
 
 
-def at_once(folder: str, name: str) -> CarsDict:
-    """Be a tile that leaves a trace, and does not wait."""
-    with (Path(folder) / "begun").open("a") as stream:
+def ungated(folder: str, name: str) -> CarsDict:
+    """Make a tile at once, and record the start."""
+    with (Path(folder) / "starts").open("a") as stream:
         stream.write(f"{name} {os.getpid()} {os.environ.get('SLURM_JOB_ID', '')}\n")
     return CarsDict({"name": name})

@@ -1,4 +1,4 @@
-"""The temporary certificates of a run, which only this user can read."""
+"""Temporary TLS certificates of one run, which only this user can read."""
 
 import tempfile
 import warnings
@@ -7,29 +7,29 @@ from typing import Final
 
 from distributed import Security
 
-from batuta.cluster.dask.jobs.reaper import Guard
+from batuta.cluster.dask.jobs.reaper import JobReaper
 
 PREFIX: Final = ".batuta-tls-"
 _WORKER_FILES: Final = ("tls_ca_file", "tls_worker_cert", "tls_worker_key")
 
 
-def temporary_security(folder: Path, guard: Guard) -> Security:
-    """Make certificates: those of workers in files, the others in memory alone.
+def temporary_security(folder: Path, reaper: JobReaper) -> Security:
+    """Create certificates: those of workers in files, the others in memory only.
 
     Parameters
     ----------
     folder : Path
-        Workers can read it; the files go in a folder of their own in there.
-    guard : Guard
-        Removes them in the end.
+        Where the private folder of the files is created; workers must be able to read it.
+    reaper : JobReaper
+        Removes the private folder in the end.
     """
     temporary = Security.temporary()
     private = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))  # mode 0700
-    guard.keep_folder(private)
+    reaper.register_folder(private)
     files: dict[str, str] = {}
     for role in _WORKER_FILES:
         path = private / f"{role}.pem"
-        path.touch(mode=0o600)
+        path.touch(mode=0o600)  # before there is anything to read in it
         path.write_text(getattr(temporary, role), encoding="ascii")
         files[role] = str(path)
     return Security(
@@ -42,10 +42,10 @@ def temporary_security(folder: Path, guard: Guard) -> Security:
     )
 
 
-def warn_of_no_security() -> None:
-    """Say what plain TCP means."""
+def warn_unencrypted() -> None:
+    """Warn of what plain TCP means."""
     warnings.warn(
-        "tls: false: whoever reaches the network of the workers can read the data, and have"
-        " them run any program",
+        "tls: false: anyone who reaches the network of the workers can read the data, and run any"
+        " program on them",
         stacklevel=2,
     )

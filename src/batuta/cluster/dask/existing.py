@@ -1,4 +1,4 @@
-"""`dask`: the workers of a cluster that is there, however it was made."""
+"""`dask`: the workers of a dask cluster that runs already, however it was started."""
 
 import contextlib
 import logging
@@ -21,17 +21,17 @@ from batuta.errors import ConfigurationError, describe_error
 
 LOG: Final = logging.getLogger(__name__)
 
-CONNECT_S: Final = 30
-_REACH_S: Final = 3
-_LEAVE_S: Final = 2.0
-"""How long the workers may take to forget a run."""
+CONNECT_TIMEOUT_S: Final = 30
+_REACH_TIMEOUT_S: Final = 3
+_UNREGISTER_TIMEOUT_S: Final = 2.0
+"""How long workers may take to unregister the plugin of a run."""
 
 
 class ExistingDeployment:
-    """A cluster of others: nothing of it is started or ended here."""
+    """A dask cluster of others: none of it is started or stopped here."""
 
     def __init__(self, config: ExistingDaskConfig) -> None:
-        self._reach_known = False
+        self._reachability_known = False
         self._address = address = config.scheduler_address
         security = _security(config)
         with ExitStack() as stack:
@@ -43,78 +43,82 @@ class ExistingDeployment:
                         security=security,
                         direct_to_workers=True,
                         set_as_default=False,
-                        timeout=CONNECT_S,
+                        timeout=CONNECT_TIMEOUT_S,
                     )
                 )
             except (OSError, ValueError, RuntimeError) as exc:
                 raise ClusterError(
-                    f"scheduler_address: no dask scheduler answers at {address}:"
+                    f"scheduler_address: could not connect to a dask scheduler at {address}:"
                     f" {describe_error(exc)}"
                 ) from exc
-            self._open = stack.pop_all()
+            self._resources = stack.pop_all()
 
-    async def look(self, present: int) -> WorkerCount:
-        """Tell how many workers there are, and find out once whether they can be reached."""
-        if present and not self._reach_known:
-            self._reach_known = True
-            self.client.direct_to_workers = await self._reaches_a_worker()
+    async def reconcile(self, present: int) -> WorkerCount:
+        """Return how many workers there are; find out once whether they can be reached."""
+        if present and not self._reachability_known:
+            self._reachability_known = True
+            self.client.direct_to_workers = await self._can_reach_worker()
         return WorkerCount(present, None)
 
-    async def _reaches_a_worker(self) -> bool:
-        """Whether results can be taken from workers, or must pass through the scheduler.
+    async def _can_reach_worker(self) -> bool:
+        """Whether results can be fetched from workers, or must pass through the scheduler.
 
-        Behind the gateway of a Kubernetes cluster, workers have addresses of their own network.
+        The scheduler of a Kubernetes cluster may be reached through a forwarded port, while its
+        workers have addresses of a network of their own.
         """
         worker = next(iter(await self.client.scheduler.ncores()), None)
         if worker is None:
             return True
         arguments = self.client.security.get_connection_args("client")
         try:
-            comm = await connect(worker, timeout=_REACH_S, **arguments)
+            comm = await connect(worker, timeout=_REACH_TIMEOUT_S, **arguments)
         except (TimeoutError, OSError) as exc:
-            LOG.info("results pass through the scheduler: %s", describe_error(exc))
+            LOG.info(
+                "workers not reachable, results pass through the scheduler: %s", describe_error(exc)
+            )
             return False
         comm.abort()
         return True
 
-    def prepare(self, plugin: BatutaPlugin) -> None:
-        """Have the workers set up, as long as this run lasts.
+    def register_plugin(self, plugin: BatutaPlugin) -> None:
+        """Set up the workers for as long as this run lasts.
 
         Raises
         ------
         ClusterError
-            If one cannot be: Batuta, or a module of the program, is not there.
+            If a worker cannot be set up: it lacks Batuta, or a module of the program.
         """
-        self._open.callback(self._forget, plugin.name)
+        # Before registering: the scheduler keeps a plugin even if it failed in a worker.
+        self._resources.callback(self._unregister_plugin, plugin.name)
         try:
             self.client.register_plugin(plugin)
         except Exception as exc:
             raise ClusterError(
-                f"scheduler_address: the workers of {self._address} need Batuta, of the version"
-                f" that runs here, and the modules of this program: {describe_error(exc)}"
+                f"scheduler_address: the workers of {self._address} need this version of Batuta"
+                f" and the modules of this program: {describe_error(exc)}"
             ) from exc
 
-    def _forget(self, plugin: str) -> None:
-        """Have the workers left as they were; those that do not answer in time may be later."""
+    def _unregister_plugin(self, name: str) -> None:
+        """Leave the workers as they were; those that do not answer in time follow later."""
         if self.client.status != "running":
             return
-        forget = self.client.scheduler.unregister_worker_plugin
-        # A scheduler that was started again in between does not know the plugin: ValueError.
+        unregister = self.client.scheduler.unregister_worker_plugin
+        # A scheduler that was restarted meanwhile does not know the plugin: ValueError.
         with contextlib.suppress(TimeoutError, OSError, ValueError):
-            self.client.sync(forget, name=plugin, callback_timeout=_LEAVE_S)
+            self.client.sync(unregister, name=name, callback_timeout=_UNREGISTER_TIMEOUT_S)
 
     def close(self) -> None:
-        """Leave; what was computed for us is forgotten there."""
-        self._open.close()
+        """Disconnect; the scheduler drops what was computed for this client."""
+        self._resources.close()
 
 
 def _security(config: ExistingDaskConfig) -> Security:
-    """Return the certificates to show: those of the configuration, else those of dask's own.
+    """Return the certificates of the configuration, or else those of dask's own.
 
     Raises
     ------
     ConfigurationError
-        If one cannot be read, or if there is none and the address needs them.
+        If one cannot be read, or if the address needs certificates and there are none.
     """
     if config.tls_ca_file is None:
         security = Security()
@@ -126,7 +130,7 @@ def _security(config: ExistingDaskConfig) -> Security:
             )
         return security
     problems = [
-        f"{name}: {file!r} given, a file that can be read expected"
+        f"{name}: {file!r} given, a readable file expected"
         for name in ("tls_ca_file", "tls_cert", "tls_key")
         if not os.access(file := str(getattr(config, name)), os.R_OK)
     ]
@@ -141,12 +145,12 @@ def _security(config: ExistingDaskConfig) -> Security:
 
 
 class ExistingDaskCluster(DaskCluster):
-    """Workers are those of a cluster that is there."""
+    """Workers are those of a dask cluster that runs already."""
 
     config_model: ClassVar[type[CommonConfig]] = ExistingDaskConfig
 
     def _deploy(self, config: ExistingDaskConfig, out_dir: Path | None) -> Deployment:  # noqa: ARG002
         return ExistingDeployment(config)
 
-    def _prepare_workers(self, deployment: ExistingDeployment, plugin: BatutaPlugin) -> None:
-        deployment.prepare(plugin)
+    def _register_plugin(self, deployment: ExistingDeployment, plugin: BatutaPlugin) -> None:
+        deployment.register_plugin(plugin)

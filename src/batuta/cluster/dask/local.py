@@ -13,53 +13,54 @@ from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import LocalDaskConfig
 from batuta.cluster.dask.monitor import Deployment
 from batuta.cluster.dask.settings import (
-    another_port_is_fine,
-    environment_put_back,
+    dashboard_port_may_differ,
+    environment_restored,
+    log_dashboard_address,
     scheduler_options,
-    tell_dashboard,
 )
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.resources import MB
 from batuta.errors import describe_error
 
-_LAST_S: Final = 2.0
-"""How long a worker may take to end by itself."""
+_NANNY_TIMEOUT_S: Final = 2.0
+"""How long a worker may take to end before its nanny kills it."""
 
 
 class LocalDeployment:
-    """Worker processes, each under its nanny, and the scheduler in this process."""
+    """Worker processes, each under its nanny, and dask's scheduler in this process."""
 
     def __init__(self, config: LocalDaskConfig) -> None:
         self._asked = config.nb_workers
         with ExitStack() as stack:
-            stack.enter_context(environment_put_back())
+            stack.enter_context(environment_restored())
             try:
-                with another_port_is_fine():
-                    self._cluster: Any = stack.enter_context(_cluster(config))
+                with dashboard_port_may_differ():
+                    self._cluster: Any = stack.enter_context(_start_cluster(config))
             except RuntimeError as exc:
                 raise ClusterError(f"workers cannot start: {describe_error(exc)}") from exc
             self.client: Any = stack.enter_context(
                 Client(self._cluster, direct_to_workers=True, set_as_default=False)
             )
-            self._open = stack.pop_all()
+            self._resources = stack.pop_all()
         if config.activate_dashboard:
-            tell_dashboard(self._cluster)
+            log_dashboard_address(self._cluster)
 
-    async def look(self, present: int) -> WorkerCount:
-        """Tell how many there are; their nannies replace those that end."""
+    async def reconcile(self, present: int) -> WorkerCount:
+        """Return how many workers there are; their nannies replace those that end."""
         return WorkerCount(present, self._asked)
 
     def close(self) -> None:
-        """End the workers, whatever they are doing."""
-        with self._open:
-            self.client.sync(self._end_workers)
+        """Stop the workers, whatever they are doing."""
+        with self._resources:
+            self.client.sync(self._close_nannies)
 
-    async def _end_workers(self) -> None:
+    async def _close_nannies(self) -> None:
+        # The cluster would close them too, and wait longer for the tasks that they run.
         nannies = self._cluster.workers.values()
-        await asyncio.gather(*(nanny.close(timeout=_LAST_S) for nanny in nannies))
+        await asyncio.gather(*(nanny.close(timeout=_NANNY_TIMEOUT_S) for nanny in nannies))
 
 
-def _cluster(config: LocalDaskConfig) -> LocalCluster:
+def _start_cluster(config: LocalDaskConfig) -> LocalCluster:
     return LocalCluster(
         n_workers=config.nb_workers,
         threads_per_worker=1,
@@ -67,7 +68,7 @@ def _cluster(config: LocalDaskConfig) -> LocalCluster:
         local_directory=config.local_directory,
         dashboard_address=None,
         scheduler_kwargs=scheduler_options(dashboard=config.activate_dashboard),
-        silence_logs=False,  # it would silence the loggers of the program too
+        silence_logs=False,  # otherwise it silences the loggers of the program too
     )
 
 

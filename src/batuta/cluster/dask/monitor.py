@@ -1,4 +1,4 @@
-"""Counting the workers from time to time, and having those that are missing seen to."""
+"""Counting workers from time to time, and replacing those that are missing."""
 
 import asyncio
 import contextlib
@@ -6,98 +6,102 @@ import logging
 from typing import Any, Final, Protocol
 
 from batuta.cluster.contract import WorkerCount
-from batuta.cluster.dask.engine.scheduler import Director
+from batuta.cluster.dask.engine.scheduler import DaskScheduler
 from batuta.cluster.errors import ClusterError
 from batuta.errors import describe_error
 
 LOG: Final = logging.getLogger(__name__)
 
-LOOK_S: Final = 0.5
-"""How often the workers are counted."""
-ANSWER_S: Final = 60.0
-"""How long the scheduler of dask may take to answer."""
-LAST_LOOK_S: Final = 20.0
-"""How long a look that is under way may take to end."""
+POLL_S: Final = 0.5
+"""How often workers are counted."""
+ANSWER_TIMEOUT_S: Final = 60.0
+"""How long dask's scheduler may take to answer."""
+STOP_TIMEOUT_S: Final = 20.0
+"""How long a poll that is under way may take to end."""
 
 
 class Deployment(Protocol):
-    """A dask cluster that runs for us, or that we were let in."""
+    """A dask cluster that was started for this run, or that this run has joined."""
 
     client: Any
     """A `distributed.Client`."""
 
-    async def look(self, present: int) -> WorkerCount:
-        """Tell how many workers there are of those asked; see to those that are not."""
+    async def reconcile(self, present: int) -> WorkerCount:
+        """Replace the workers that are missing; return how many there are of those asked for."""
 
     def close(self) -> None:
-        """End all that was started, and leave."""
+        """Stop all that was started, and leave."""
 
 
-class Looking:
-    """Looks after the workers of a deployment until it is stopped, or until they are lost.
+class DaskMonitor:
+    """Counts the workers of a deployment until it is stopped, or until the cluster is lost.
+
+    It runs in dask's event loop, as the engine does.
 
     Parameters
     ----------
     deployment : Deployment
         Whose workers.
-    director : Director
-        Told how many there are, and that all is lost.
+    scheduler : DaskScheduler
+        Receives their number, and the error that ends the run when the cluster is lost.
     """
 
-    def __init__(self, deployment: Deployment, director: Director) -> None:
+    def __init__(self, deployment: Deployment, scheduler: DaskScheduler) -> None:
         self._deployment = deployment
-        self._director = director
+        self._scheduler = scheduler
         self._loop = deployment.client.loop.asyncio_loop
-        self._stopped = asyncio.Event()
-        self._ended = asyncio.run_coroutine_threadsafe(self._keep_looking(), self._loop)
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.run_coroutine_threadsafe(self._run(), self._loop)
 
     def stop(self) -> None:
-        """Look no more.
+        """Stop polling.
 
-        A look that is under way ends first: jobs that it submits are not forgotten.
+        A poll that is under way ends first: cancelled in the middle of a submission, it would
+        leave a batch job that nobody has the id of.
         """
-        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._loop.call_soon_threadsafe(self._stopping.set)
         try:
-            self._ended.result(LAST_LOOK_S)
+            self._ended.result(STOP_TIMEOUT_S)
         except TimeoutError:
             self._ended.cancel()
 
-    async def _keep_looking(self) -> None:
-        while not self._stopped.is_set():
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
             try:
-                await self._look()
+                await self._poll()
             except ClusterError as exc:
-                self._director.break_down(exc)
+                self._scheduler.break_down(exc)
                 return
             except OSError as exc:
-                # The client hears of it too, and tries again for a while before it gives up.
+                # The client notices too, and tries to connect again for a while: only when it has
+                # given up is the cluster lost.
                 if self._deployment.client.status in {"closed", "closing"}:
-                    self._director.break_down(
-                        ClusterError(f"the connection to the scheduler of dask is lost: {exc}")
+                    self._scheduler.break_down(
+                        ClusterError(f"lost the connection to dask's scheduler: {exc}")
                     )
                     return
             except Exception as exc:
-                LOG.exception("looking after the workers failed")
-                self._director.break_down(
-                    ClusterError(f"looking after the workers failed: {describe_error(exc)}")
+                LOG.exception("monitoring the workers failed")
+                self._scheduler.break_down(
+                    ClusterError(f"monitoring the workers failed: {describe_error(exc)}")
                 )
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), LOOK_S)
+                await asyncio.wait_for(self._stopping.wait(), POLL_S)
 
-    async def _look(self) -> None:
-        threads = await self._threads()
-        there = await self._deployment.look(len(threads))
-        self._director.on_workers(there, sum(threads.values()))
+    async def _poll(self) -> None:
+        threads = await self._worker_threads()
+        count = await self._deployment.reconcile(len(threads))
+        self._scheduler.on_workers(count, sum(threads.values()))
 
-    async def _threads(self) -> dict[str, int]:
+    async def _worker_threads(self) -> dict[str, int]:
         """Return how many tasks each worker runs at a time, by its address."""
         try:
             answer: dict[str, int] = await asyncio.wait_for(
-                self._deployment.client.scheduler.ncores(), ANSWER_S
+                self._deployment.client.scheduler.ncores(), ANSWER_TIMEOUT_S
             )
         except TimeoutError:
             raise ClusterError(
-                f"the scheduler of dask has not answered for {ANSWER_S:g} s"
+                f"dask's scheduler has not answered for {ANSWER_TIMEOUT_S:g} s"
             ) from None
         return answer

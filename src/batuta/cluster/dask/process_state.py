@@ -1,4 +1,4 @@
-"""What belongs to a whole process, and is changed as long as some of its users need it."""
+"""State of the whole process that is changed for as long as some of its users need it."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -9,33 +9,39 @@ State: TypeAlias = Mapping[Any, Any]
 Change: TypeAlias = Callable[[State], State]
 
 
-class Lent:
-    """A state of the process that users change, and that is put back after the last one.
+class SharedProcessState:
+    """A state of the process that several users change, restored when the last of them leaves.
 
-    Users may leave in any order: what those who stay need remains in force.
+    Users may leave in any order, so that each cannot simply restore what it found: another may
+    have changed it since, and still need that. Instead, the changes of those who stay are applied
+    again, in order, to the state before the first of them.
 
     Parameters
     ----------
     read : callable
-        Gives the state, all of its keys included.
+        Returns the state with all of its keys.
     write : callable
-        Takes the keys that are to change, one at least, with their values.
+        Sets the keys that change, at least one, to their values.
     """
 
     def __init__(self, read: Callable[[], State], write: Callable[[State], None]) -> None:
         self._read: Final = read
         self._write: Final = write
         self._lock = threading.Lock()
+        """Clusters may open and close in any thread: one change is written at a time."""
         self._changes: list[Change] = []
-        self._before: State = {}
-        self._now: State = {}
+        self._original: State = {}
+        self._current: State = {}
 
     @contextmanager
     def changed(self, change: Change) -> Iterator[None]:
-        """Have the state changed; `change` gives it from what it is without this user."""
+        """Change the state for as long as the block; `change` maps it as it is without this user.
+
+        It may be called several times, and should not depend on anything else.
+        """
         with self._lock:
             if not self._changes:
-                self._before = self._now = self._read()
+                self._original = self._current = self._read()
             self._changes.append(change)
             self._apply()
         try:
@@ -46,13 +52,14 @@ class Lent:
                 if self._changes:
                     self._apply()
                 else:
-                    self._write(self._before)
+                    # All keys, whether changed here or not: dask sets some of them itself.
+                    self._write(self._original)
 
     def _apply(self) -> None:
-        state = self._before
+        state = self._original
         for change in self._changes:
             state = change(state)
-        changed = {key: state[key] for key in state if state[key] != self._now[key]}
+        changed = {key: state[key] for key in state if state[key] != self._current[key]}
         if changed:
             self._write(changed)
-        self._now = state
+        self._current = state

@@ -1,4 +1,4 @@
-"""How dask is set, whatever it runs on."""
+"""Settings of dask that hold for all modes, and what a scheduler in this process needs."""
 
 import contextlib
 import logging
@@ -11,42 +11,44 @@ from typing import Any, Final
 
 import dask
 
-from batuta.cluster.dask.config import DaskConfig, JobsConfig, WorkersConfig
-from batuta.cluster.dask.process_state import Lent, State
+from batuta.cluster.dask.config import BatchJobsConfig, DaskConfig, WorkersConfig
+from batuta.cluster.dask.process_state import SharedProcessState, State
 from batuta.cluster.errors import ClusterError
 
 LOG: Final = logging.getLogger(__name__)
 
 SCHEDULER_CONFIG: Final[dict[str, Any]] = {
-    # Jobs are handed to dask a few at a time: it may pass all of them on.
+    # Few jobs are submitted ahead: the scheduler may pass all of them on to workers.
     "distributed.scheduler.worker-saturation": float("inf"),
-    # Those that were given to a worker that dies, and did not run, have nothing to do with it.
+    # A worker that dies counts against all jobs that it had been given, though it ran only one.
+    # `WorkerLossTracker` knows which; dask's own count is to stay out of the way.
     "distributed.scheduler.allowed-failures": 30,
     "distributed.admin.large-graph-warning-threshold": "1 TiB",
-    # dask keeps its last thousand messages for those who look into it, arguments of tasks included.
+    # dask keeps its last thousand messages for debugging, with the arguments of tasks in them.
     "distributed.admin.low-level-log-length": 10,
-    # Processes that start here have their warnings on the screen, and no more.
+    # Processes that start here print their warnings, and nothing more.
     "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "warning",
 }
 
 _PROFILE: Final = "distributed.worker.profile.enabled"
-_GIVEN_UP_AFTER: Final = "distributed.deploy.lost-worker-timeout"
+_LOST_WORKER_TIMEOUT: Final = "distributed.deploy.lost-worker-timeout"
 _ABSENT: Final = object()
 
 
-def in_force(config: DaskConfig) -> dict[str, Any]:
-    """Return what is set in dask's configuration as long as a cluster is open."""
-    shown = isinstance(config, WorkersConfig) and config.activate_dashboard
-    # Workers look at the stack of their task a hundred times a second: for the page alone.
-    given = {**SCHEDULER_CONFIG, _PROFILE: shown}
-    if isinstance(config, JobsConfig):
-        # Jobs are given up where it is known what becomes of them, and told.
-        given[_GIVEN_UP_AFTER] = "1000 days"
-    return given
+def dask_settings(config: DaskConfig) -> dict[str, Any]:
+    """Return what is set in dask's configuration while a cluster is open."""
+    dashboard = isinstance(config, WorkersConfig) and config.activate_dashboard
+    # Workers sample the stack of their task a hundred times a second, for the dashboard only.
+    settings = {**SCHEDULER_CONFIG, _PROFILE: dashboard}
+    if isinstance(config, BatchJobsConfig):
+        # dask would drop a batch job whose workers it lost. The scaler does, which also knows what
+        # the batch system says of it.
+        settings[_LOST_WORKER_TIMEOUT] = "1000 days"
+    return settings
 
 
 def _read_config() -> State:
-    keys = (*SCHEDULER_CONFIG, _PROFILE, _GIVEN_UP_AFTER)
+    keys = (*SCHEDULER_CONFIG, _PROFILE, _LOST_WORKER_TIMEOUT)
     return {key: dask.config.get(key, _ABSENT) for key in keys}
 
 
@@ -58,22 +60,22 @@ def _write_config(state: State) -> None:
             dask.config.set({key: value})
 
 
-_CONFIG: Final = Lent(_read_config, _write_config)
+_CONFIG: Final = SharedProcessState(_read_config, _write_config)
 
 
 def dask_configured(config: DaskConfig) -> AbstractContextManager[None]:
-    """Have dask's configuration set for a cluster, whichever others open and close meanwhile."""
-    given = in_force(config)
-    return _CONFIG.changed(lambda before: {**before, **given})
+    """Set dask's configuration for a cluster, whichever others open and close meanwhile."""
+    settings = dask_settings(config)
+    return _CONFIG.changed(lambda before: {**before, **settings})
 
 
 ANY_PORT: Final = "127.0.0.1:0"
 DASHBOARD: Final = "127.0.0.1:8787"
-"""Where dask's page is looked for; any other port when this one is taken."""
+"""Where users expect dask's dashboard; another port if this one is taken."""
 
 
 def scheduler_options(*, dashboard: bool) -> dict[str, Any]:
-    """Return the options of a scheduler: its page on the loopback address, if at all."""
+    """Return the options of a scheduler, whose dashboard is on the loopback address, if at all."""
     return {
         "dashboard": dashboard,
         "dashboard_address": DASHBOARD if dashboard and _is_free(DASHBOARD) else ANY_PORT,
@@ -97,26 +99,26 @@ def _write_environment(state: State) -> None:
             os.environ[name] = value
 
 
-_ENVIRONMENT: Final = Lent(_read_environment, _write_environment)
+_ENVIRONMENT: Final = SharedProcessState(_read_environment, _write_environment)
 
 
-def environment_put_back() -> AbstractContextManager[None]:
-    """Put back, in the end, what dask sets in the environment of this process for its workers."""
+def environment_restored() -> AbstractContextManager[None]:
+    """Restore, in the end, what dask sets in the environment of this process for its workers."""
     return _ENVIRONMENT.changed(lambda before: before)
 
 
 def _is_free(address: str) -> bool:
     host, _, port = address.partition(":")
-    with socket.socket() as tried:
+    with socket.socket() as probe:
         try:
-            tried.bind((host, int(port)))
+            probe.bind((host, int(port)))
         except OSError:
             return False
     return True
 
 
 def check_port(port: int | None) -> None:
-    """Find out that a port cannot be listened on before anything is started.
+    """Check that a port can be listened on, before anything is started.
 
     Raises
     ------
@@ -125,25 +127,25 @@ def check_port(port: int | None) -> None:
     """
     if port is None:
         return
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind(("", port))
+            probe.bind(("", port))
         except OSError as exc:
             raise ClusterError(
-                f"scheduler_port: {port} cannot be listened on: {exc.strerror}"
+                f"scheduler_port: cannot listen on port {port}: {exc.strerror}"
             ) from exc
 
 
 @contextlib.contextmanager
-def another_port_is_fine() -> Iterator[None]:
-    """Leave out dask's warning that the port of its page is taken: where it is, is told."""
+def dashboard_port_may_differ() -> Iterator[None]:
+    """Ignore dask's warning that the dashboard is on another port: its address is logged."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Port .* is already in use")
         yield
 
 
-def tell_dashboard(cluster: Any) -> None:
-    """Say where the page is: not where dask says, which is the host of its scheduler."""
+def log_dashboard_address(cluster: Any) -> None:
+    """Log where the dashboard is; dask itself would name the host of its scheduler instead."""
     port = cluster.scheduler_info["services"]["dashboard"]
     LOG.info("dask's dashboard is at http://127.0.0.1:%d/status", port, extra={"on_screen": True})

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from batuta.cluster.dask.engine.serialization import Pack, packed
+from batuta.cluster.dask.engine.serialization import SerializedValue, serialize
 from batuta.cluster.dask.telemetry.task_metrics import EQUIPPED, StepMeasures
 from batuta.cluster.local.worker_main import outputs_of
 from batuta.cluster.remote_error import Raised
@@ -21,7 +21,7 @@ _SHOWN: Final = 200
 class CallStep(NamedTuple):
     """One task of a job."""
 
-    call: Pack
+    call: SerializedValue
     """The function, its arguments and its keyword arguments."""
     name: str
     nout: int
@@ -86,19 +86,19 @@ def _own(value: Any) -> Any:
     return copy.deepcopy(value) if _DOING.repeated else value
 
 
-def run(call: Call, *inputs: Pack) -> Any:
+def run(call: Call, *inputs: SerializedValue) -> Any:
     """Run a job.
 
     Parameters
     ----------
     call : Call
         What to run.
-    inputs : Pack
+    inputs : SerializedValue
         What other jobs gave, in the order of the ranks that the call knows them by.
 
     Returns
     -------
-    Pack or tuple of Pack
+    SerializedValue or tuple of SerializedValue
         The result that is wanted; a tuple if several are.
 
     Raises
@@ -112,17 +112,17 @@ def run(call: Call, *inputs: Pack) -> Any:
         try:
             _DOING.inputs = [
                 # Its own even where nobody else uses it: the task may run again, elsewhere too.
-                pack.open_own(often=rank in call.shared)
+                pack.load_copy(repeatedly=rank in call.shared)
                 for rank, pack in enumerate(inputs)
             ]
             taken = sum(pack.nbytes for pack in inputs)
             for step in call.steps:
                 measures.end()
                 measures.begin(step.name, step.label, step.call.nbytes + taken)
-                _DOING.results = outputs_of(measures.call(step.call.open), step.nout)
+                _DOING.results = outputs_of(measures.call(step.call.load), step.nout)
                 taken = 0
             # What a task gave may be what it keeps, and changes the next time.
-            kept = tuple(packed(_DOING.results[rank]).apart() for rank in call.keep)
+            kept = tuple(serialize(_DOING.results[rank]).detached() for rank in call.keep)
             measures.end(sum(pack.nbytes for pack in kept))
             measures.tell(None)
         except BaseException as exc:
@@ -149,11 +149,11 @@ def turn(key: str) -> int:
     return -int(key.rpartition("-")[2].partition(".")[0])
 
 
-def itself(pack: Pack) -> Pack:
+def itself(pack: SerializedValue) -> SerializedValue:
     """Return what many jobs will use: the task of scattered data, which dask can run again."""
     return pack
 
 
-def output(packs: tuple[Pack, ...], rank: int) -> Pack:
+def output(packs: tuple[SerializedValue, ...], rank: int) -> SerializedValue:
     """Return one of the results of a job."""
     return packs[rank]

@@ -1,7 +1,7 @@
-"""Values on their way between processes: their pickle, and their large buffers apart.
+"""Serialized values: their pickle, and their large buffers out of band.
 
-dask moves both without a copy. What a task receives is its own: it may change it in place, as
-under the other modes, and nobody else sees that.
+dask moves both without a copy. What a task receives is its own: it may change it in place, as in
+the other modes, and no other task sees that.
 """
 
 import errno
@@ -15,89 +15,92 @@ from typing import Any, Final
 import cloudpickle
 from dask.sizeof import sizeof
 
-_APART_BYTES: Final = 32 << 10
+_MIN_OUT_OF_BAND_BYTES: Final = 32 << 10
 """Buffers from this size on stay out of the pickle."""
-_MAPPED_BYTES: Final = 1 << 20
-"""Buffers that are more together are mapped, so that only pages that a task changes are copied."""
+_MIN_MAPPED_BYTES: Final = 1 << 20
+"""Buffers from this size on, together, are mapped: only pages that a task changes are copied."""
 
-Reduce = Callable[[Any], tuple[Any, ...]]
+Reducer = Callable[[Any], tuple[Any, ...]]
 
 
-class Pack:
-    """A value, ready to travel.
+class SerializedValue:
+    """A value that can be sent to another process.
 
     Parameters
     ----------
-    body : bytes
+    pickled : bytes
         Its pickle.
     buffers : tuple of buffers
         Those that the pickle leaves out, in order.
     """
 
-    __slots__ = ("_map", "body", "buffers")
+    __slots__ = ("_mapping", "buffers", "pickled")
 
-    def __init__(self, body: bytes, buffers: tuple[Any, ...]) -> None:
-        self.body = body
+    def __init__(self, pickled: bytes, buffers: tuple[Any, ...]) -> None:
+        self.pickled = pickled
         self.buffers = buffers
-        self._map: _PrivateMap | None = None
+        self._mapping: _PrivateMapping | None = None
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[type["Pack"], tuple[bytes, tuple[Any, ...]]]:
+    def __reduce_ex__(
+        self, protocol: Any
+    ) -> tuple[type["SerializedValue"], tuple[bytes, tuple[Any, ...]]]:
         # dask spills, and passes results through its scheduler, in older protocols.
         buffers = self.buffers if protocol >= 5 else tuple(map(bytearray, self.buffers))
-        return Pack, (self.body, buffers)
+        return SerializedValue, (self.pickled, buffers)
 
     @property
     def nbytes(self) -> int:
-        """How much travels."""
-        return len(self.body) + sum(memoryview(each).nbytes for each in self.buffers)
+        """Bytes to be sent."""
+        return len(self.pickled) + sum(memoryview(each).nbytes for each in self.buffers)
 
-    def open(self) -> Any:
-        """Return the value; its arrays are in the buffers of the pack."""
-        return pickle.loads(self.body, buffers=self.buffers)  # noqa: S301 - of this user's processes
+    def load(self) -> Any:
+        """Return the value, whose arrays share the memory of the buffers."""
+        return pickle.loads(self.pickled, buffers=self.buffers)  # noqa: S301 - of this user's processes
 
-    def open_own(self, *, often: bool = False) -> Any:
-        """Return a value whose arrays may be changed, and leave the pack as it is.
+    def load_copy(self, *, repeatedly: bool = False) -> Any:
+        """Return a value whose arrays may be changed, without changing the buffers.
 
         Parameters
         ----------
-        often : bool
-            Whether others will open it here too: then large buffers are not copied each time.
+        repeatedly : bool
+            Whether it will be loaded again in this process: then large buffers are mapped
+            copy-on-write rather than copied each time.
         """
         if not self.buffers:
-            return self.open()
-        views = self._mapped() if often and self.nbytes >= _MAPPED_BYTES else None
+            return self.load()
+        views = self._map_buffers() if repeatedly and self.nbytes >= _MIN_MAPPED_BYTES else None
         own: list[Any] = list(views or map(bytearray, self.buffers))
-        return pickle.loads(self.body, buffers=own)  # noqa: S301 - as above
+        return pickle.loads(self.pickled, buffers=own)  # noqa: S301 - as above
 
-    def apart(self) -> "Pack":
-        """Return a pack that shares no memory with the value that was packed."""
-        return Pack(self.body, tuple(map(bytearray, self.buffers)))
+    def detached(self) -> "SerializedValue":
+        """Return a copy that shares no memory with the value that was serialized."""
+        return SerializedValue(self.pickled, tuple(map(bytearray, self.buffers)))
 
-    def _mapped(self) -> list[memoryview] | None:
-        """Map the buffers; None where the system has no room or no way for it."""
+    def _map_buffers(self) -> list[memoryview] | None:
+        """Map the buffers; return None if the system does not support it, or has no room."""
         if not hasattr(os, "memfd_create"):
             return None
         try:
-            if self._map is None:
-                self._map = _PrivateMap(self.buffers)
-            return self._map.views()
+            if self._mapping is None:
+                self._mapping = _PrivateMapping(self.buffers)
+            return self._mapping.views()
         except OSError as exc:
             if exc.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
                 raise
             return None
 
 
-class _PrivateMap:
-    """Buffers in a file in memory, mapped anew each time they are asked for."""
+class _PrivateMapping:
+    """Buffers in a file in memory, mapped anew each time they are needed."""
 
     def __init__(self, buffers: tuple[Any, ...]) -> None:
         self._file = -1
-        self._places: list[tuple[int, int]] = []
+        self._ranges: list[tuple[int, int]] = []
         with open(os.memfd_create("batuta"), "wb") as stream:  # noqa: PTH123 - it has no path
             for each in buffers:
                 stream.write(bytes(-stream.tell() % mmap.PAGESIZE))
                 begin = stream.tell()
-                self._places.append((begin, begin + stream.write(memoryview(each).cast("B"))))
+                self._ranges.append((begin, begin + stream.write(memoryview(each).cast("B"))))
             stream.flush()
             self._file = os.dup(stream.fileno())
 
@@ -106,54 +109,54 @@ class _PrivateMap:
             os.close(self._file)
 
     def views(self) -> list[memoryview]:
-        """Map them; pages that are written to are copied."""
+        """Map the buffers; pages that are written to are copied, and seen by this mapping only."""
         content = memoryview(mmap.mmap(self._file, 0, access=mmap.ACCESS_COPY))
-        return [content[begin:end] for begin, end in self._places]
+        return [content[begin:end] for begin, end in self._ranges]
 
 
-@sizeof.register(Pack)  # type: ignore[untyped-decorator]  # dask has no types
-def _sizeof_pack(pack: Pack) -> int:
-    return pack.nbytes
+@sizeof.register(SerializedValue)  # type: ignore[untyped-decorator]  # dask has no types
+def _sizeof(value: SerializedValue) -> int:
+    return value.nbytes
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
-    def __init__(self, stream: io.BytesIO, keep: Callable[[Any], bool], special: Any) -> None:
-        self.dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(dict(special))
-        super().__init__(stream, protocol=5, buffer_callback=keep)
+    def __init__(self, stream: io.BytesIO, in_band: Callable[[Any], bool], reducers: Any) -> None:
+        self.dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(dict(reducers))
+        super().__init__(stream, protocol=5, buffer_callback=in_band)
 
 
-def packed(value: Any, special: Mapping[type, Reduce] | None = None) -> Pack:
-    """Pack a value.
+def serialize(value: Any, reducers: Mapping[type, Reducer] | None = None) -> SerializedValue:
+    """Serialize a value.
 
-    Functions and classes of the main script travel with it; others go by their names.
+    Functions and classes of the main script are serialized whole; others go by their names.
 
     Parameters
     ----------
     value
-        Whatever can be pickled.
-    special : mapping of type to callable, optional
+        Anything that can be pickled.
+    reducers : mapping of type to callable, optional
         How objects of some types are reduced (as in `copyreg`). Without it, classes and functions
-        go by their names where they have one: in a worker, which has them.
+        go by their names wherever they have one: in a worker, which has imported them.
 
     Raises
     ------
     Exception
-        Whatever pickling raises.
+        Anything that pickling raises.
     """
     buffers: list[pickle.PickleBuffer] = []
 
-    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
-        small = buffer.raw().nbytes < _APART_BYTES
+    def in_band(buffer: pickle.PickleBuffer) -> bool:
+        small = buffer.raw().nbytes < _MIN_OUT_OF_BAND_BYTES
         if not small:
             buffers.append(buffer)
         return small
 
-    if special is None:
+    if reducers is None:
         try:
-            body = pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
-            return Pack(body, tuple(buffers))
-        except Exception:  # noqa: BLE001 - classes of a main script: the slower way knows them
+            pickled = pickle.dumps(value, protocol=5, buffer_callback=in_band)
+            return SerializedValue(pickled, tuple(buffers))
+        except Exception:  # noqa: BLE001 - classes of a main script, which cloudpickle can handle
             buffers.clear()
     stream = io.BytesIO()
-    _Pickler(stream, keep_inside, special or {}).dump(value)
-    return Pack(stream.getvalue(), tuple(buffers))
+    _Pickler(stream, in_band, reducers or {}).dump(value)
+    return SerializedValue(stream.getvalue(), tuple(buffers))

@@ -1,4 +1,4 @@
-"""From jobs to what dask is asked."""
+"""From jobs to the tasks of dask, and the results that they leave in workers."""
 
 import contextlib
 import itertools
@@ -14,112 +14,150 @@ from dask.base import annotate
 from distributed import Client
 
 from batuta.cluster.dask.engine import remote
-from batuta.cluster.dask.engine.serialization import Pack, packed
+from batuta.cluster.dask.engine.serialization import SerializedValue, serialize
 from batuta.cluster.graph import Job
 from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Delayed, Scattered, Task
 
 LARGE_BYTES: Final = 256 << 10
 """Arguments from this size on are sent once, however many tasks they are given to."""
-_PATIENCE_S: Final = 1.0
-_REMEMBERED: Final = 32
-"""How many of them are remembered."""
+_MAX_LARGE_ARGUMENTS: Final = 32
+"""How many of them are remembered as sent."""
+_CHECK_S: Final = 1.0
 
 
-class Held:
-    """A result that a worker holds, for the main process and for other jobs."""
+class RemoteResult:
+    """A result in the memory of a worker, for the main process and for other jobs.
 
-    __slots__ = ("_reason", "future", "pack")
+    Parameters
+    ----------
+    future : distributed.Future
+        Keeps the result in its worker until it is released.
+    broken : callable
+        Returns why no result will come any more, or None.
+    """
 
-    def __init__(self, future: Any, reason: Callable[[], Exception | None] = lambda: None) -> None:
+    __slots__ = ("_broken", "fetched", "future")
+
+    def __init__(self, future: Any, broken: Callable[[], Exception | None] = lambda: None) -> None:
         self.future = future
-        self._reason = reason
-        """Gives why nothing will come any more, if so."""
-        self.pack: Pack | None = None
-        """Once it has come to the main process."""
+        self._broken = broken
+        self.fetched: SerializedValue | None = None
+        """The value, once it has been fetched to the main process."""
 
     def load(self) -> Any:
-        """Return the value; have it come if it is not here."""
-        pack = self.pack
-        while pack is None:
-            pack = self._brought()
-        self.pack = None
-        return pack.open()
+        """Return the value, which is fetched if need be."""
+        value = self.fetched
+        while value is None:
+            value = self._try_fetch()
+        self.fetched = None
+        return value.load()
 
-    def _brought(self) -> Pack | None:
-        """Have the value come; None where it takes time."""
-        if (error := self._reason()) is not None:
-            raise error
+    def _try_fetch(self) -> SerializedValue | None:
+        """Fetch the value; return None if it takes time, so that the cluster is checked again.
+
+        A future of a cluster that broke down meanwhile may never end.
+        """
+        if (exc := self._broken()) is not None:
+            raise exc
         with contextlib.suppress(TimeoutError):
-            found: Pack = self.future.result(timeout=_PATIENCE_S)
-            return found
+            value: SerializedValue = self.future.result(timeout=_CHECK_S)
+            return value
         return None
 
     def discard(self) -> None:
-        """Let the worker forget it."""
-        self.pack = None
+        """Let the worker free it."""
+        self.fetched = None
         self.future.release()
 
 
 @dataclass
-class Request:
-    """Jobs to be computed: the graph of dask, and what to hear of."""
+class TaskBatch:
+    """Jobs to be submitted together, as a graph of dask."""
 
     graph: dict[str, DaskTask] = field(default_factory=dict)
-    wanted: dict[str, list[str]] = field(default_factory=dict)
-    """Of each job, by its key, the keys of the results that are wanted."""
+    result_keys: dict[str, list[str]] = field(default_factory=dict)
+    """The keys of the results that are wanted of each job, by the key of the job."""
 
 
-class Packer:
-    """Puts jobs in the form that dask takes.
+@dataclass(eq=False)
+class SubmittedJob:
+    """A job that dask computes."""
+
+    job: Job
+    key: str
+    pending: set[str]
+    """Keys of the results that are not computed yet."""
+    futures: list[Any] = field(default_factory=list)
+
+    def release(self) -> None:
+        """Let dask cancel the job, and free its results."""
+        for future in self.futures:
+            future.release()
+
+
+class TaskSubmitter:
+    """Translates jobs to tasks of dask, and submits them.
 
     Parameters
     ----------
     client : Client
         Of the cluster.
     task_metrics : TaskMetrics
-        Where what workers measure goes.
+        Labels what workers measure.
     """
 
     def __init__(self, client: Client, task_metrics: TaskMetrics) -> None:
         self._client = client
         self._task_metrics = task_metrics
-        self._run = secrets.token_hex(4)
-        """In every key: those of other programs on the same scheduler are others."""
+        self._key_prefix = secrets.token_hex(4)
+        """In every key, to tell them from those of other programs on the same scheduler."""
         self._numbers = itertools.count()
         self._large: OrderedDict[int, tuple[Any, Scattered]] = OrderedDict()
-        """Arguments that were sent apart, by their identity; held, so that it stays theirs."""
+        """Large arguments and what was scattered for each, by identity. The argument is held, or
+        another object might get the same identity."""
 
     def scatter(self, value: Any) -> Scattered:
-        """Put a value where every worker can take it from; kept as long as what is given back.
+        """Send a value to the workers; it stays there as long as what is returned.
 
-        It is a task that gives it: dask can run that again where a worker is lost.
+        It is the result of a task rather than data scattered by dask: a task runs again where its
+        worker is lost, scattered data are gone.
         """
-        key = self._key("data")
-        graph = {key: DaskTask(key, remote.itself, packed(value, _PLAIN))}
-        return Scattered(value, Held(submitted(self._client, graph, [key])[0]))
+        key = self._new_key("data")
+        graph = {key: DaskTask(key, remote.itself, serialize(value, _NO_REDUCERS))}
+        return Scattered(value, RemoteResult(self._submit_graph(graph, [key])[0]))
 
-    def add(self, job: Job, request: Request) -> str:
-        """Add a job to a request; return its key.
+    def submit(self, batch: TaskBatch) -> dict[str, Any]:
+        """Submit a batch; return a future for each result, by its key."""
+        keys = [key for keys in batch.result_keys.values() for key in keys]
+        return dict(zip(keys, self._submit_graph(batch.graph, keys), strict=True))
+
+    def _submit_graph(self, graph: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
+        with annotate(priority=remote.turn):
+            futures: list[Any] = self._client.get(dict(graph), list(keys), sync=False)
+        return futures
+
+    def add_job(self, job: Job, batch: TaskBatch) -> str:
+        """Add a job to a batch; return its key.
 
         Raises
         ------
         Exception
-            Whatever pickling its arguments raises; the request is left as it was.
+            Anything that pickling its arguments raises; the batch is left as it was.
         """
-        inputs = _Inputs()
-        before: list[Task | None] = [None, *job.steps[:-1]]
+        inputs = _JobInputs()
+        previous_steps: list[Task | None] = [None, *job.steps[:-1]]
         steps = tuple(
             remote.CallStep(
-                self._packed_call(task, previous, inputs),
+                self._serialize_call(task, previous, inputs),
                 task.name,
                 task.nout,
                 self._task_metrics.label(job, rank),
             )
-            for rank, (task, previous) in enumerate(zip(job.steps, before, strict=True))
+            for rank, (task, previous) in enumerate(zip(job.steps, previous_steps, strict=True))
         )
         keep = tuple(output.index for output in job.last.outputs if output.uses)
-        key = self._key(job.last.name)
+        key = self._new_key(job.last.name)
         call = remote.Call(
             steps=steps,
             keep=keep,
@@ -127,64 +165,67 @@ class Packer:
             tile="" if job.tile is None else str(job.tile),
             run=self._client.id,
         )
-        request.graph[key] = DaskTask(key, remote.run, call, *inputs.references)
-        request.wanted[key] = [key] if len(keep) == 1 else self._apart(key, len(keep), request)
+        batch.graph[key] = DaskTask(key, remote.run, call, *inputs.references)
+        batch.result_keys[key] = (
+            [key] if len(keep) == 1 else self._add_output_tasks(key, len(keep), batch)
+        )
         return key
 
-    def _key(self, name: str) -> str:
-        """Make a key; see `remote.turn`."""
-        return f"{name}-{self._run}-{next(self._numbers)}"
+    def _new_key(self, name: str) -> str:
+        """Return a new key, whose number is its priority: see `remote.turn`."""
+        return f"{name}-{self._key_prefix}-{next(self._numbers)}"
 
-    def begin(self) -> None:
-        """Forget what was sent in the run before: it may have changed since."""
+    def reset(self) -> None:
+        """Forget the large arguments of the previous computation: they may have changed since."""
         self._large.clear()
 
     @staticmethod
-    def _apart(key: str, count: int, request: Request) -> list[str]:
-        """Add tasks that give the results of a job one by one."""
+    def _add_output_tasks(key: str, count: int, batch: TaskBatch) -> list[str]:
+        """Add a task for each result of a job, so that they are fetched and freed one by one."""
         keys = [f"{key}.{rank}" for rank in range(count)]
         for rank, each in enumerate(keys):
-            request.graph[each] = DaskTask(each, remote.output, TaskRef(key), rank)
+            batch.graph[each] = DaskTask(each, remote.output, TaskRef(key), rank)
         return keys
 
-    def _packed_call(self, task: Task, before: Task | None, inputs: "_Inputs") -> Pack:
-        inside = () if before is None else before.outputs
-        special = {
+    def _serialize_call(
+        self, task: Task, previous: Task | None, inputs: "_JobInputs"
+    ) -> SerializedValue:
+        inner = () if previous is None else previous.outputs
+        reducers = {
             Delayed: lambda delayed: (
                 (remote.step_result, (delayed.index,))
-                if delayed in inside
-                else inputs.reduced(delayed, shared=delayed.uses > 1)
+                if delayed in inner
+                else inputs.reduce(delayed, shared=delayed.uses > 1)
             ),
             Scattered: lambda scattered: (
                 scattered.__reduce__()
                 if scattered.stored is None
-                else inputs.reduced(scattered, shared=True)
+                else inputs.reduce(scattered, shared=True)
             ),
         }
-        args, kwargs = self._known_apart(task)
-        pack = packed((task.function, args, kwargs), special)
-        if pack.nbytes < LARGE_BYTES or not self._send_large(
-            itertools.chain(args, kwargs.values())
-        ):
-            return pack
-        return packed((task.function, *self._known_apart(task)), special)
+        args, kwargs = self._replace_large(task)
+        call = serialize((task.function, args, kwargs), reducers)
+        arguments = itertools.chain(args, kwargs.values())
+        if call.nbytes < LARGE_BYTES or not self._scatter_large(arguments):
+            return call
+        return serialize((task.function, *self._replace_large(task)), reducers)
 
-    def _known_apart(self, task: Task) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """Return the arguments of a task, with those that were sent apart replaced."""
+    def _replace_large(self, task: Task) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """Return the arguments of a task, with those that were scattered replaced."""
         if not self._large:
             return task.args, task.kwargs
-        args = tuple(self._known(each) for each in task.args)
-        return args, {name: self._known(each) for name, each in task.kwargs.items()}
+        args = tuple(self._replacement(each) for each in task.args)
+        return args, {name: self._replacement(each) for name, each in task.kwargs.items()}
 
-    def _known(self, argument: Any) -> Any:
+    def _replacement(self, argument: Any) -> Any:
         found = self._large.get(id(argument))
         if found is None:
             return argument
         self._large.move_to_end(id(argument))
         return found[1]
 
-    def _send_large(self, arguments: Iterable[Any]) -> bool:
-        """Send apart those arguments that are large; say whether there are."""
+    def _scatter_large(self, arguments: Iterable[Any]) -> bool:
+        """Scatter the arguments that are large; return whether there are any."""
         found = False
         for each in arguments:
             value = each
@@ -195,47 +236,48 @@ class Packer:
             if _is_large(value):
                 self._large[id(each)] = (each, self.scatter(value))
                 found = True
-        while len(self._large) > _REMEMBERED:
+        while len(self._large) > _MAX_LARGE_ARGUMENTS:
             self._large.popitem(last=False)
         return found
 
 
-class _NotAloneError(Exception):
+class _PlaceholderError(Exception):
     """A value has something in it that stands for another value."""
 
 
 def _refuse(_: Any) -> tuple[Any, ...]:
-    raise _NotAloneError
+    raise _PlaceholderError
 
 
-_PLAIN: Final[dict[type, Any]] = {}
-"""Nothing special: but classes of the main script travel whole."""
-_ALONE: Final[dict[type, Any]] = {Delayed: _refuse, Scattered: _refuse}
+_NO_REDUCERS: Final[dict[type, Any]] = {}
+"""No special type; but classes of the main script are serialized whole."""
+_NO_PLACEHOLDERS: Final[dict[type, Any]] = {Delayed: _refuse, Scattered: _refuse}
 
 
 def _is_large(value: Any) -> bool:
-    """Whether a value is to be sent apart."""
+    """Whether a value is to be scattered: it is large, and does not depend on others."""
     try:
-        return packed(value, _ALONE).nbytes >= LARGE_BYTES
-    except _NotAloneError:
+        return serialize(value, _NO_PLACEHOLDERS).nbytes >= LARGE_BYTES
+    except _PlaceholderError:
         return False
 
 
-class _Inputs:
-    """What the steps of a job take from elsewhere, each once."""
+class _JobInputs:
+    """The results of other jobs that the steps of a job need, each once."""
 
     def __init__(self) -> None:
         self.references: list[TaskRef] = []
         self.shared: set[int] = set()
+        """Ranks of those that other jobs need too."""
         self._ranks: dict[str, int] = {}
 
-    def reduced(self, taken: Delayed | Scattered, *, shared: bool) -> tuple[Any, tuple[int]]:
+    def reduce(self, value: Delayed | Scattered, *, shared: bool) -> tuple[Any, tuple[int]]:
         """Return what stands for a value in the pickle of a call."""
-        if not isinstance(taken.stored, Held):
+        if not isinstance(value.stored, RemoteResult):
             raise TypeError(
-                f"{taken!r} is not computed: it was put in an argument after the task was declared"
+                f"{value!r} is not computed: it was put in an argument after the task was declared"
             )
-        key = taken.stored.future.key
+        key = value.stored.future.key
         if key not in self._ranks:
             self._ranks[key] = len(self.references)
             self.references.append(TaskRef(key))
@@ -243,10 +285,3 @@ class _Inputs:
         if shared:
             self.shared.add(rank)
         return remote.job_input, (rank,)
-
-
-def submitted(client: Client, graph: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
-    """Have dask compute a graph; return the futures of `keys`."""
-    with annotate(priority=remote.turn):
-        futures: list[Any] = client.get(dict(graph), list(keys), sync=False)
-    return futures

@@ -1,4 +1,4 @@
-"""Workers that are lost, and what that says of the jobs that they ran."""
+"""Workers that are lost, and what follows for the jobs that they ran."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,117 +13,126 @@ from batuta.cluster.graph import Job
 from batuta.cluster.resources import MB
 
 MAX_DEATHS: Final = 3
-"""Workers that may end while they run the same job, before it fails."""
-MAX_DEATHS_BY_MEMORY: Final = 2
-"""The same, for workers that outgrew their memory."""
+"""Workers that may die while running the same job before it fails."""
+MAX_MEMORY_DEATHS: Final = 2
+"""The same, for workers that exceeded their memory limit."""
 MAX_DEPARTURES: Final = 10
-"""The same, for workers that leave because their time is over: a tile may be unlucky often."""
-MAX_CANCELS: Final = 3
-"""How often dask may give a job up, for what it lost, before the job fails."""
+"""The same, for workers that leave at the end of their time, which is seldom the job's fault."""
+MAX_CANCELLATIONS: Final = 3
+"""How often dask may cancel a job whose inputs it lost before the job fails."""
 _MAX_NAMED: Final = 3
 
 
-class Verdict(Enum):
-    """What becomes of a job whose worker ended."""
+class Decision(Enum):
+    """What follows for a job whose worker was lost."""
 
-    AGAIN = "again"
+    RETRY = "retry"
     """It runs again with the others."""
-    ALONE = "alone"
-    """It runs again when nothing else does: if its worker ends then, it is its own doing."""
-    FAILED = "failed"
+    RETRY_ALONE = "retry alone"
+    """It runs again while nothing else does: if its worker dies then, the job is the cause."""
+    FAIL = "fail"
 
 
 @dataclass(frozen=True)
-class Loss:
+class WorkerLoss:
     """A worker that is gone."""
 
     address: str
     held_bytes: float | None
-    """What it held, where it was ended for that."""
+    """The memory that it held, where it was killed for that."""
 
 
-class Losses:
-    """Counts the losses of a run.
+class WorkerLossTracker:
+    """Counts the workers lost by each job of a computation, and decides whether to retry it.
 
     Parameters
     ----------
     ram_mb : float or None
-        What a worker may hold, for messages.
+        The memory limit of workers, for messages.
     """
 
     def __init__(self, ram_mb: float | None) -> None:
         self._ram_mb = ram_mb
-        self._outgrown: dict[str, float] = {}
+        self._over_memory: dict[str, float] = {}
+        """What workers held that are being killed for it, by their address."""
         self._deaths: Counter[Job] = Counter()
         self._departures: Counter[Job] = Counter()
-        self._cancels: Counter[Job] = Counter()
+        self._cancellations: Counter[Job] = Counter()
 
-    def begin(self) -> None:
-        """Forget the jobs of the run before."""
+    def reset(self) -> None:
+        """Forget the jobs of the previous computation."""
         self._deaths.clear()
         self._departures.clear()
-        self._cancels.clear()
+        self._cancellations.clear()
 
     def on_memory(self, address: str, held_bytes: float) -> None:
-        """Record that a worker outgrew its memory, and is being ended for that."""
-        self._outgrown[address] = held_bytes
+        """Record that a worker exceeded its memory limit, and is being killed for that."""
+        self._over_memory[address] = held_bytes
 
-    def of_worker(self, address: str) -> Loss:
-        """Tell what is known of a worker that is gone."""
-        return Loss(address, self._outgrown.pop(address, None))
+    def on_lost(self, address: str) -> WorkerLoss:
+        """Return what is known of a worker that is gone."""
+        return WorkerLoss(address, self._over_memory.pop(address, None))
 
-    def told(self, loss: Loss, jobs: Sequence[Job], *, expected: bool) -> str:
-        """Say in one line what is lost and what runs again."""
-        verb = "has left" if expected else "is lost"
-        why = "" if loss.held_bytes is None else f": {self._too_much(loss.held_bytes)}"
-        names = ", ".join(map(what, jobs[:_MAX_NAMED]))
+    def describe(self, loss: WorkerLoss, jobs: Sequence[Job], *, expected: bool) -> str:
+        """Return one line that says what is lost and which jobs run again."""
+        verb = "left" if expected else "was lost"
+        why = "" if loss.held_bytes is None else f": {self._memory_excess(loss.held_bytes)}"
+        names = ", ".join(map(job_name, jobs[:_MAX_NAMED]))
         more = f" and {len(jobs) - _MAX_NAMED} more" if len(jobs) > _MAX_NAMED else ""
-        again = f"; run again: {names}{more}" if jobs else ""
-        return f"a worker {verb} ({loss.address}{why}){again}"
+        again = f"; running again: {names}{more}" if jobs else ""
+        return f"worker {loss.address} {verb}{why}{again}"
 
-    def judge(self, job: Job, loss: Loss, *, expected: bool) -> tuple[Verdict, ClusterError]:
-        """Judge the job that a worker ran when it ended."""
+    def decide(
+        self, job: Job, loss: WorkerLoss, *, expected: bool
+    ) -> tuple[Decision, ClusterError]:
+        """Decide what follows for the job that a worker was running when it was lost."""
         if expected:
             self._departures[job] += 1
-            too_many = self._departures[job] >= MAX_DEPARTURES
-            return Verdict.FAILED if too_many else Verdict.AGAIN, WorkerLostError(
-                f"workers had to leave {self._departures[job]} times before it was done:"
-                " it may take longer than their walltime"
+            departures = self._departures[job]
+            decision = Decision.FAIL if departures >= MAX_DEPARTURES else Decision.RETRY
+            return decision, WorkerLostError(
+                f"workers left {departures} times before it was done: it may take longer than"
+                " their walltime"
             )
         self._deaths[job] += 1
         deaths = self._deaths[job]
         if loss.held_bytes is not None:
-            error: ClusterError = WorkerMemoryError(f"killed: {self._too_much(loss.held_bytes)}")
-            return _verdict(job, deaths, MAX_DEATHS_BY_MEMORY), error
-        return _verdict(job, deaths, MAX_DEATHS), _deaths_over_it(deaths, loss.address)
+            exc: ClusterError = WorkerMemoryError(f"killed: {self._memory_excess(loss.held_bytes)}")
+            return _decide(job, deaths, MAX_MEMORY_DEATHS), exc
+        return _decide(job, deaths, MAX_DEATHS), _lost_error(deaths, loss.address)
 
     @staticmethod
-    def judge_killed(job: Job, error: KilledWorker) -> tuple[Verdict, ClusterError]:
-        """Judge a job that dask gave up, for the workers that ended while they had it."""
-        deaths, address = error.allowed_failures + 1, error.last_worker.address
-        return _verdict(job, deaths, deaths), _deaths_over_it(deaths, address)
+    def decide_killed(job: Job, exc: KilledWorker) -> tuple[Decision, ClusterError]:
+        """Decide for a job that dask gave up, because of the workers that died while having it."""
+        deaths, address = exc.allowed_failures + 1, exc.last_worker.address
+        return _decide(job, deaths, deaths), _lost_error(deaths, address)
 
-    def judge_cancelled(self, job: Job) -> tuple[Verdict, ClusterError]:
-        """Judge a job that dask gave up, for what it needs is gone."""
-        self._cancels[job] += 1
-        verdict = Verdict.AGAIN if self._cancels[job] < MAX_CANCELS else Verdict.FAILED
-        return verdict, ClusterError("dask gave it up: what it needs was lost with the workers")
+    def decide_cancelled(self, job: Job) -> tuple[Decision, ClusterError]:
+        """Decide for a job that dask cancelled, because its inputs are gone."""
+        self._cancellations[job] += 1
+        again = self._cancellations[job] < MAX_CANCELLATIONS
+        return Decision.RETRY if again else Decision.FAIL, ClusterError(
+            "dask cancelled it: its inputs were lost with their workers"
+        )
 
-    def _too_much(self, held_bytes: float) -> str:
+    def _memory_excess(self, held_bytes: float) -> str:
         limit = "" if self._ram_mb is None else f" of {self._ram_mb:g} MB (max_ram_per_worker)"
         return f"its worker held {held_bytes / MB:.0f} MB{limit}"
 
 
-def _verdict(job: Job, deaths: int, allowed: int) -> Verdict:
-    if deaths >= allowed and job.alone:
-        return Verdict.FAILED
-    return Verdict.ALONE if deaths >= allowed - 1 and not job.alone else Verdict.AGAIN
+def _decide(job: Job, deaths: int, max_deaths: int) -> Decision:
+    """Retry a job alone before it fails: workers may have died of another job that they had."""
+    if deaths >= max_deaths and job.alone:
+        return Decision.FAIL
+    if deaths >= max_deaths - 1 and not job.alone:
+        return Decision.RETRY_ALONE
+    return Decision.RETRY
 
 
-def _deaths_over_it(deaths: int, address: str) -> WorkerLostError:
-    return WorkerLostError(f"{deaths} workers ended while they ran it, the last one {address}")
+def _lost_error(deaths: int, address: str) -> WorkerLostError:
+    return WorkerLostError(f"{deaths} workers died while running it, the last one {address}")
 
 
-def what(job: Job) -> str:
-    """Name a job: by its tile, if it has one."""
+def job_name(job: Job) -> str:
+    """Return what messages call a job: its tile, if it has one."""
     return f"task {job.last.name}" if job.tile is None else str(job.tile)

@@ -1,1 +1,1 @@
-"""dask workers in a batch system's jobs: submitted, scaled, and cancelled whatever happens."""
+"""dask workers in batch jobs: submitted, replaced when they end, and cancelled whatever happens."""

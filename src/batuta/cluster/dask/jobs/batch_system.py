@@ -1,4 +1,4 @@
-"""What a batch system says of jobs: those that wait, those that run, those that are over."""
+"""The commands of batch systems: which batch jobs wait, run, or have ended."""
 
 import asyncio
 import os
@@ -9,53 +9,55 @@ from enum import Enum
 from typing import Final, Protocol
 
 from batuta.cluster.errors import ClusterError
+from batuta.errors import one_line
 
-COMMAND_S = 60.0
+COMMAND_TIMEOUT_S = 60.0
 """How long a command of the batch system may take."""
 
 
-class JobState(Enum):
-    """What becomes of a job."""
+class BatchJobState(Enum):
+    """The state of a batch job."""
 
     WAITING = "waiting"
     RUNNING = "running"
-    OVER = "over"
+    ENDED = "ended"
 
 
 @dataclass(frozen=True)
-class JobStatus:
-    """Where a job is, in our words and in those of the batch system."""
+class BatchJobStatus:
+    """The state of a batch job, in our terms and in those of the batch system."""
 
-    state: JobState
-    words: str = ""
-    for_ever: bool = False
-    """Whether it waits for what does not come by itself."""
-
-
-UNKNOWN: Final = JobStatus(JobState.OVER, "it is not known any more")
-"""A job that the batch system has forgotten, or does not show."""
+    state: BatchJobState
+    reason: str = ""
+    """As the batch system says it."""
+    never_starts: bool = False
+    """Whether it waits until somebody changes it, or the limits that it is over."""
 
 
-class QueueUnreachableError(ClusterError):
-    """The batch system did not answer: nothing is known of the jobs."""
+UNKNOWN: Final = BatchJobStatus(BatchJobState.ENDED, "no longer known to the batch system")
+"""Of a batch job that the batch system has forgotten, or does not show."""
+
+
+class BatchSystemUnreachableError(ClusterError):
+    """The batch system did not answer: nothing is known of the batch jobs."""
 
 
 class BatchSystem(Protocol):
-    """What is asked of a batch system."""
+    """The commands of a batch system."""
 
-    cancel: tuple[str, ...]
-    """The command that cancels the jobs named after it."""
+    cancel_command: tuple[str, ...]
+    """The command that cancels the batch jobs whose ids follow it."""
 
-    def cancel_named(self, name: str) -> tuple[str, ...]:
-        """Return the command that cancels this user's jobs of a name; empty if there is none."""
+    def cancel_by_name_command(self, name: str) -> tuple[str, ...]:
+        """Return the command that cancels this user's batch jobs called `name`; empty if none."""
 
-    async def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
-        """Tell where jobs are; those that it has forgotten are left out.
+    async def statuses(self, job_ids: Iterable[str]) -> Mapping[str, BatchJobStatus]:
+        """Return the status of batch jobs; those that the batch system has forgotten are left out.
 
         Raises
         ------
-        QueueUnreachableError
-            With what the command said.
+        BatchSystemUnreachableError
+            With what the command printed.
         """
 
 
@@ -63,103 +65,111 @@ _SQUEUE_FORMAT = ("--noheader", "--format=%i|%T|%r")
 
 
 class Slurm:
-    """Slurm's commands."""
+    """The commands of Slurm."""
 
-    cancel: tuple[str, ...] = ("scancel",)
+    cancel_command: tuple[str, ...] = ("scancel",)
 
-    def cancel_named(self, name: str) -> tuple[str, ...]:
-        """Name the jobs to scancel."""
+    def cancel_by_name_command(self, name: str) -> tuple[str, ...]:
+        """Return a ``scancel`` that selects by user and name."""
         return ("scancel", f"--user={os.getuid()}", f"--name={name}")
 
-    async def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
-        """Ask squeue for all the jobs of this user: it fails on those that it has forgotten."""
-        code, said, error = await run_command(
+    async def statuses(self, job_ids: Iterable[str]) -> Mapping[str, BatchJobStatus]:
+        """Ask ``squeue`` for all batch jobs of this user: it fails when given a forgotten id."""
+        code, output, error = await run_command(
             ("squeue", f"--user={os.getuid()}", "--states=all", *_SQUEUE_FORMAT)
         )
         if code:
-            raise QueueUnreachableError(f"squeue: {error}")
-        found = {line.split("|")[0].strip(): line.split("|")[1:] for line in said.splitlines()}
-        return {job: _slurm_status(*found[job]) for job in jobs if job in found}
+            raise BatchSystemUnreachableError(f"squeue: {error}")
+        found = {line.split("|")[0].strip(): line.split("|")[1:] for line in output.splitlines()}
+        return {job_id: _slurm_status(*found[job_id]) for job_id in job_ids if job_id in found}
 
 
 _SLURM_WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD"}
-_SLURM_NEVER = re.compile(
+_SLURM_NEVER_STARTS = re.compile(
     r"Partition(TimeLimit|NodeLimit|Config)|BadConstraints|Invalid(Account|QOS)"
     r"|(Account|QOS)NotAllowed|(QOS|Assoc)Max\w+PerJob(Limit)?"
 )
-"""Why a job waits until it is changed, or the limits are."""
-_SLURM_ALIVE = {"RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"}
+"""Reasons for which a batch job waits until it is changed, or the limits are."""
+_SLURM_RUNNING = {"RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"}
 
 
-def _slurm_status(state: str, reason: str) -> JobStatus:
+def _slurm_status(state: str, reason: str) -> BatchJobStatus:
     if state in _SLURM_WAITING:
         reason = reason.strip()
-        return JobStatus(JobState.WAITING, reason, bool(_SLURM_NEVER.fullmatch(reason)))
-    if state in _SLURM_ALIVE:
-        return JobStatus(JobState.RUNNING, state)
-    return JobStatus(JobState.OVER, state)
+        never_starts = bool(_SLURM_NEVER_STARTS.fullmatch(reason))
+        return BatchJobStatus(BatchJobState.WAITING, reason, never_starts)
+    if state in _SLURM_RUNNING:
+        return BatchJobStatus(BatchJobState.RUNNING, state)
+    return BatchJobStatus(BatchJobState.ENDED, state)
 
 
 class Pbs:
     """The commands of PBS and Torque."""
 
-    cancel: tuple[str, ...] = ("qdel",)
+    cancel_command: tuple[str, ...] = ("qdel",)
 
-    def cancel_named(self, name: str) -> tuple[str, ...]:  # noqa: ARG002 - qdel takes no name
+    def cancel_by_name_command(self, name: str) -> tuple[str, ...]:  # noqa: ARG002 - qdel takes no name
         """Return none."""
         return ()
 
-    async def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
-        """Ask qstat for each; it names those that are over in its errors."""
-        wanted = list(jobs)
-        if not wanted:
+    async def statuses(self, job_ids: Iterable[str]) -> Mapping[str, BatchJobStatus]:
+        """Ask ``qstat`` for each; it names those that have ended in its errors."""
+        asked = list(job_ids)
+        if not asked:
             return {}
-        code, said, error = await run_command(("qstat", *wanted))
+        code, output, error = await run_command(("qstat", *asked))
         if code and not _names_ended_jobs(error):
-            raise QueueUnreachableError(f"qstat: {error}")
+            raise BatchSystemUnreachableError(f"qstat: {error}")
         found = {}
-        for line in said.splitlines():
-            # Job id, name, user, time, state and queue; a name may not hold spaces.
+        for line in output.splitlines():
+            # Job id, name, user, time, state and queue; a name cannot contain spaces.
             fields = line.split()
             if len(fields) >= 6 and fields[0][:1].isdigit():
-                found[fields[0].partition(".")[0]] = fields[-2]
+                found[_pbs_number(fields[0])] = fields[-2]
         return {
-            job: _pbs_status(found[job.partition(".")[0]])
-            for job in wanted
-            if job.partition(".")[0] in found
+            job_id: _pbs_status(found[_pbs_number(job_id)])
+            for job_id in asked
+            if _pbs_number(job_id) in found
         }
+
+
+def _pbs_number(job_id: str) -> str:
+    """Return an id without the name of its server, which qstat may cut short."""
+    return job_id.partition(".")[0]
 
 
 def _names_ended_jobs(error: str) -> bool:
     return any(each in error for each in ("Unknown Job", "has finished", "not found"))
 
 
-def _pbs_status(letter: str) -> JobStatus:
+def _pbs_status(letter: str) -> BatchJobStatus:
     if letter in {"Q", "H", "W", "T"}:
-        return JobStatus(JobState.WAITING, f"state {letter}")
+        return BatchJobStatus(BatchJobState.WAITING, f"state {letter}")
     if letter in {"C", "F", "X", "M"}:
-        return JobStatus(JobState.OVER, f"state {letter}")
-    return JobStatus(JobState.RUNNING, f"state {letter}")
+        return BatchJobStatus(BatchJobState.ENDED, f"state {letter}")
+    return BatchJobStatus(BatchJobState.RUNNING, f"state {letter}")
 
 
 async def run_command(command: Sequence[str]) -> tuple[int, str, str]:
-    """Run a command; return its exit code, and what it wrote on its two outputs.
+    """Run a command; return its exit code, its output, and its errors in one line.
 
     Raises
     ------
-    QueueUnreachableError
-        If it is not there, or takes too long.
+    BatchSystemUnreachableError
+        If the command cannot be run, or takes too long.
     """
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
     except OSError as exc:
-        raise QueueUnreachableError(f"{command[0]}: {exc.strerror}") from exc
+        raise BatchSystemUnreachableError(f"{command[0]}: {exc.strerror}") from exc
     try:
-        said, error_said = await asyncio.wait_for(process.communicate(), COMMAND_S)
+        output, errors = await asyncio.wait_for(process.communicate(), COMMAND_TIMEOUT_S)
     except TimeoutError:
         process.kill()
         await process.communicate()
-        raise QueueUnreachableError(f"{command[0]}: no answer in {COMMAND_S:g} s") from None
-    return process.returncode or 0, said.decode(), " ".join(error_said.decode().split())
+        raise BatchSystemUnreachableError(
+            f"{command[0]}: no answer in {COMMAND_TIMEOUT_S:g} s"
+        ) from None
+    return process.returncode or 0, output.decode(), one_line(errors.decode())

@@ -1,4 +1,4 @@
-"""What is asked of the jobs: their resources, and the command of their workers."""
+"""What batch jobs request, and the command of their workers."""
 
 import math
 import shlex
@@ -8,18 +8,18 @@ from typing import Any, Final
 
 import psutil
 
-from batuta.cluster.dask.config import JobsConfig, PbsDaskConfig, SlurmDaskConfig, seconds_of
+from batuta.cluster.dask.config import BatchJobsConfig, PbsDaskConfig, SlurmDaskConfig, seconds_of
 from batuta.cluster.resources import MB
 from batuta.errors import ConfigurationError
 
-DEATH_S: Final = 60
-"""How long a worker looks for the scheduler before it ends by itself."""
-_NO_PAGES: Final = "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"
-"""A worker opens a port for pages on its network whatever it is told: nothing is served there."""
+DEATH_TIMEOUT_S: Final = 60
+"""How long a worker tries to reach the scheduler before it ends by itself."""
+_NO_HTTP_ROUTES: Final = "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"
+"""A worker opens an HTTP port on its network whatever its options: nothing is served there."""
 
 
-def plain_folder(folder: Path) -> Path:
-    """Return a folder whose path the script of a job can hold.
+def check_folder(folder: Path) -> Path:
+    """Return the absolute path of a folder, which the script of a batch job must be able to hold.
 
     Raises
     ------
@@ -29,13 +29,13 @@ def plain_folder(folder: Path) -> Path:
     folder = folder.resolve()
     if shlex.quote(str(folder)) != str(folder):
         raise ConfigurationError(
-            f"out_dir: {str(folder)!r} given, a path without spaces and characters of the shell"
-            " expected: the scripts of batch jobs cannot hold it"
+            f"out_dir: {str(folder)!r} given, a path without spaces or shell metacharacters"
+            " expected: it goes into the scripts of batch jobs"
         )
     return folder
 
 
-def job_options(config: JobsConfig) -> dict[str, Any]:
+def batch_job_options(config: BatchJobsConfig) -> dict[str, Any]:
     """Return the options of dask-jobqueue that all batch systems share."""
     return {
         "cores": config.cores,
@@ -44,13 +44,13 @@ def job_options(config: JobsConfig) -> dict[str, Any]:
         "walltime": config.walltime,
         "account": config.account if isinstance(config, SlurmDaskConfig | PbsDaskConfig) else None,
         "python": shlex.quote(config.python or sys.executable),
-        "interface": _interface_there(config.interface),
-        "death_timeout": DEATH_S,
+        "interface": _check_interface(config.interface),
+        "death_timeout": DEATH_TIMEOUT_S,
         "local_directory": config.local_directory,
         "job_extra_directives": list(config.job_extra_directives),
         "job_script_prologue": [
-            f"cd {shlex.quote(str(Path.cwd()))}",  # PBS starts jobs at home
-            _NO_PAGES,
+            f"cd {shlex.quote(str(Path.cwd()))}",  # PBS starts batch jobs in the home folder
+            _NO_HTTP_ROUTES,
             "export DASK_LOGGING__DISTRIBUTED=info",
             f"export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED={config.activate_dashboard}",
             *_thread_settings(config),
@@ -60,38 +60,41 @@ def job_options(config: JobsConfig) -> dict[str, Any]:
     }
 
 
-def _interface_there(name: str | None) -> str | None:
+def _check_interface(name: str | None) -> str | None:
     """Return the name of a network interface.
 
     Raises
     ------
     ConfigurationError
-        If this machine has none of that name; it names those that it has.
+        If this machine has no interface of that name; lists those that it has.
     """
-    there = sorted(psutil.net_if_addrs())
-    if name is not None and name not in there:
-        raise ConfigurationError(f"interface: {name!r} given, one of {', '.join(there)} expected")
+    available = sorted(psutil.net_if_addrs())
+    if name is not None and name not in available:
+        raise ConfigurationError(
+            f"interface: {name!r} given, one of {', '.join(available)} expected"
+        )
     return name
 
 
-def _thread_settings(config: JobsConfig) -> list[str]:
-    """Let the libraries of a worker use its cores: it runs one task at a time."""
+def _thread_settings(config: BatchJobsConfig) -> list[str]:
+    """Let the libraries of a worker use all of its cores: it runs one task at a time."""
     threads = config.cores // config.processes_per_job
     if threads == 1:
-        return []  # as dask sets by itself
+        return []  # which dask sets by itself
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return [f"export {name}={threads}" for name in names]
 
 
-def _worker_arguments(config: JobsConfig) -> list[str]:
-    """Return the options of ``dask worker``; where dask-jobqueue gives one too, the last counts."""
+def _worker_arguments(config: BatchJobsConfig) -> list[str]:
+    """Return options of ``dask worker``; they override those of dask-jobqueue, which come first."""
     walltime_s = seconds_of(config.walltime)
     margin_s = min(max(30, walltime_s // 10), 300, walltime_s // 2)
     return [
         *("--nthreads", "1"),
         *("--memory-limit", str(math.ceil(config.max_ram_per_worker * MB))),
         "--no-dashboard",
-        # They leave before they are ended, and what they hold goes to others.
+        # Workers leave before the batch system kills them, while others can still take over what
+        # they hold; not all at once, or there would be no others.
         *("--lifetime", f"{walltime_s - margin_s}s"),
         *("--lifetime-stagger", f"{margin_s // 3}s"),
     ]

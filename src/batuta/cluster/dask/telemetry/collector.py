@@ -1,4 +1,4 @@
-"""What workers tell of a run: their logs, their memory, their tasks, the files of profilers."""
+"""What workers send to a run: their logs, memory, task metrics, and files of profilers."""
 
 import logging
 import threading
@@ -6,100 +6,108 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from batuta.cluster.dask.telemetry.files import MemoryRecord, WorkerLogs
-from batuta.cluster.dask.telemetry.outbox import OnlyNew, Told
+from batuta.cluster.dask.telemetry.files import MemoryLog, WorkerLogs
+from batuta.cluster.dask.telemetry.outbox import Deduplicator, EventKind
 from batuta.cluster.dask.telemetry.task_metrics import read_rows
-from batuta.cluster.dask.telemetry.worker_plugin import last_words, profiler_file, profiler_files
+from batuta.cluster.dask.telemetry.worker_plugin import (
+    drain_worker,
+    list_profiler_files,
+    read_profiler_file,
+)
 from batuta.cluster.graph_cluster import LOGS_FOLDER
 from batuta.cluster.task_metrics import TaskMetrics
 
 LOG: Final = logging.getLogger(__name__)
 
-LAST_WORDS_S: Final = 10.0
-"""How long workers may take to tell what they have not told."""
+DRAIN_TIMEOUT_S: Final = 10.0
+"""How long workers may take to return what they have not sent yet."""
 
 
-class Listener:
-    """Takes what workers tell to where it is kept; from any thread.
+class EventCollector:
+    """Writes or passes on what workers send.
 
     Parameters
     ----------
     task_metrics : TaskMetrics
-        Where what they measure goes.
+        Receives what they measure.
     out_dir : Path or None
-        Where logs and the record of memory are written; None is nowhere.
+        Where logs and memory are written; None writes neither.
     memory : bool
-        Whether memory is recorded.
+        Whether memory is written.
     """
 
     def __init__(self, task_metrics: TaskMetrics, out_dir: Path | None, *, memory: bool) -> None:
         self._task_metrics = task_metrics
-        self._new = OnlyNew()
+        self._deduplicator = Deduplicator()
         self._lock = threading.Lock()
+        """Events arrive in dask's event loop; what is left in the end, in the main thread, while
+        events may still arrive. Whether a message is new, and what follows, is decided at once."""
         self._logs = None if out_dir is None else WorkerLogs(out_dir / LOGS_FOLDER)
-        self._memory = MemoryRecord(out_dir) if memory and out_dir is not None else None
+        self._memory = MemoryLog(out_dir) if memory and out_dir is not None else None
 
     def on_message(self, message: Mapping[str, Any]) -> None:
-        """Take a message; dask tells of the client itself under the same topic."""
+        """Handle a message of a worker; ignore those of dask, which use the same topic."""
         with self._lock:
-            self._take(message)
+            self._handle(message)
 
-    def _take(self, message: Mapping[str, Any]) -> None:
-        told = message.get("told")
-        if told == Told.LINES and self._logs is not None and self._new.is_new(message):
-            self._logs.write(message)
-        elif told == Told.TASKS and self._new.is_new(message):
+    def _handle(self, message: Mapping[str, Any]) -> None:
+        kind = message.get("kind")
+        if kind == EventKind.LINES and self._logs is not None:
+            if self._deduplicator.is_new(message):
+                self._logs.write(message)
+        elif kind == EventKind.TASKS and self._deduplicator.is_new(message):
             rows, repeats = read_rows(message)
             self._task_metrics.come(rows)
             self._task_metrics.repeated(repeats)
-        elif told == Told.MEMORY and self._memory is not None:
+        elif kind == EventKind.MEMORY and self._memory is not None:
             self._memory.write(message)
-        elif told == Told.FILE:
+        elif kind == EventKind.FILE:
             self.on_file(message["folder"], message["name"], message["content"])
 
     def on_file(self, folder: str, name: str, content: bytes) -> None:
-        """Take a file of a profiler."""
+        """Pass on a file of a profiler."""
         if self._task_metrics.sink is not None:
             self._task_metrics.sink.record_file(folder, name, content)
 
     def close(self) -> None:
-        """Take nothing more."""
+        """Close the files; messages that arrive later are dropped."""
         if self._logs is not None:
             self._logs.close()
         if self._memory is not None:
             self._memory.close()
 
 
-def take_last_words(client: Any, listener: Listener) -> None:
-    """Take what workers have not told yet; those that do not answer say no more."""
+def drain_workers(client: Any, collector: EventCollector) -> None:
+    """Collect what workers have not sent yet, from those that answer in time."""
     if client.status != "running":
         return
     try:
-        words = _asked(client, last_words)
-        for messages in words.values():
+        for messages in _ask(client, drain_worker).values():
             for each in messages or ():
-                listener.on_message(each)
-        for worker, names in _asked(client, profiler_files).items():
+                collector.on_message(each)
+        # One call per file, so that each has its own time limit however many there are.
+        for worker, names in _ask(client, list_profiler_files).items():
             for folder, name in names or ():
-                content = _asked(client, profiler_file, folder, name, workers=[worker])
+                content = _ask(client, read_profiler_file, folder, name, workers=[worker])
                 if isinstance(content.get(worker), bytes):
-                    listener.on_file(folder, name, content[worker])
+                    collector.on_file(folder, name, content[worker])
     except TimeoutError:
         LOG.warning(
-            "the last lines that workers logged, and what they measured last, are lost: one of"
-            " them does not answer"
+            "a worker has not answered for %g s: the last lines of logs, task metrics and profiler"
+            " files of workers may be missing",
+            DRAIN_TIMEOUT_S,
         )
 
 
-def _asked(client: Any, question: Any, *details: str, **options: Any) -> dict[str, Any]:
-    """Ask workers; each answer has its time, however many files there are."""
+def _ask(client: Any, question: Any, *details: str, **options: Any) -> dict[str, Any]:
+    """Run a function in workers; return the result of each by its address."""
     answers: dict[str, Any] = client.sync(
         client.run,
         question,
         client.id,
         *details,
         on_error="ignore",
-        callback_timeout=LAST_WORDS_S,
+        callback_timeout=DRAIN_TIMEOUT_S,
         **options,
     )
     return answers

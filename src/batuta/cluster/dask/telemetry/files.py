@@ -1,4 +1,4 @@
-"""What workers send, written in the output folder: their logs, and their memory over time."""
+"""Files of the output folder that hold the logs of workers, and their memory over time."""
 
 import csv
 import re
@@ -20,17 +20,17 @@ MEMORY_COLUMNS: Final = (
     "spilled_bytes",
     "process_bytes",
 )
-_OPEN_MAX: Final = 64
-"""Log files held open: a thousand workers are not a thousand descriptors."""
+_MAX_OPEN_FILES: Final = 64
+"""Log files held open: a thousand workers must not take a thousand descriptors."""
 
 
 class WorkerLogs:
-    """Writes what each worker logs in a file of its own.
+    """Writes what each worker logs to a file of its own.
 
     Parameters
     ----------
     folder : Path
-        Made when the first line comes.
+        Created with the first line.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,18 +39,18 @@ class WorkerLogs:
         self._closed = False
 
     def write(self, message: Mapping[str, Any]) -> None:
-        """Write the lines of one message; when closed, none."""
+        """Write the lines of one message; do nothing once closed."""
         if self._closed:
             return
         host = re.sub(r"[^A-Za-z0-9-]", "_", str(message["host"]))
         path = self._folder / f"worker_{host}_{int(message['pid'])}.log"
-        stream = self._opened(path)
+        stream = self._open(path)
         stream.write("\n".join(message["lines"]) + "\n")
         stream.flush()
 
-    def _opened(self, path: Path) -> TextIO:
+    def _open(self, path: Path) -> TextIO:
         if path not in self._files:
-            if len(self._files) >= _OPEN_MAX:
+            if len(self._files) >= _MAX_OPEN_FILES:
                 self._files.pop(next(iter(self._files))).close()
             self._folder.mkdir(parents=True, exist_ok=True)
             self._files[path] = path.open("a", encoding="utf-8")
@@ -64,13 +64,13 @@ class WorkerLogs:
         self._files.clear()
 
 
-class MemoryRecord:
-    """Writes what workers hold, once a second each, as rows of one file.
+class MemoryLog:
+    """Writes the memory of workers over time as rows of one file.
 
     Parameters
     ----------
     folder : Path
-        Where ``workers_memory.csv`` is written; rows are added to one that is there.
+        Of ``workers_memory.csv``; rows are appended to an existing file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,7 +81,7 @@ class MemoryRecord:
             self._rows.writeheader()
 
     def write(self, message: Mapping[str, Any]) -> None:
-        """Write one row, at once: a run that is killed has its record too."""
+        """Write one row and flush it, for runs that are killed; do nothing once closed."""
         if self._stream.closed:
             return
         when = datetime.fromtimestamp(message["time_s"], UTC).isoformat(timespec="milliseconds")

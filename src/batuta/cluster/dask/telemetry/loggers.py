@@ -1,22 +1,22 @@
-"""The loggers of dask, which write by themselves, and are had to leave it to ours."""
+"""The loggers of dask, which write to the screen themselves unless they are redirected."""
 
 import logging
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from batuta.cluster.dask.process_state import Lent, State
+from batuta.cluster.dask.process_state import SharedProcessState, State
 
-_QUIET: Final[dict[str, Any]] = {"level": logging.WARNING, "propagate": True, "handlers": []}
+_REDIRECTED: Final[dict[str, Any]] = {"level": logging.WARNING, "propagate": True, "handlers": []}
 
 
 def read() -> State:
-    """Return what is set of each logger of dask that writes by itself."""
+    """Return the settings of each logger of dask that has handlers of its own."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
-    writing = [name for name in names if logging.getLogger(name).handlers]
+    with_handlers = [name for name in names if logging.getLogger(name).handlers]
     return {
-        (name, attribute): _plain(getattr(logging.getLogger(name), attribute))
-        for name in writing
-        for attribute in _QUIET
+        (name, attribute): _copy(getattr(logging.getLogger(name), attribute))
+        for name in with_handlers
+        for attribute in _REDIRECTED
     }
 
 
@@ -25,23 +25,24 @@ def write(state: State) -> None:
     for (name, attribute), value in state.items():
         logger = logging.getLogger(name)
         if attribute == "level":
-            logger.setLevel(value)
+            logger.setLevel(value)  # which also clears the cache of levels, unlike the attribute
         else:
-            setattr(logger, attribute, _plain(value))
+            setattr(logger, attribute, _copy(value))
 
 
-def quiet(before: State) -> State:
-    """Have warnings alone of dask go where all else goes."""
-    return {key: _QUIET.get(key[1], value) for key, value in before.items()}
+def redirected(state: State) -> State:
+    """Return a state where dask's warnings, and nothing less, go where all other records go."""
+    return {key: _REDIRECTED.get(key[1], value) for key, value in state.items()}
 
 
-def _plain(value: Any) -> Any:
+def _copy(value: Any) -> Any:
+    """Copy lists of handlers and filters, which loggers change in place."""
     return value[:] if isinstance(value, list) else value
 
 
-_OF_THIS_PROGRAM: Final = Lent(read, write)
+_LOGGERS: Final = SharedProcessState(read, write)
 
 
-def quiet_dask() -> AbstractContextManager[None]:
-    """Have dask's own warnings go where those of the program go, rather than on the screen."""
-    return _OF_THIS_PROGRAM.changed(quiet)
+def dask_loggers_redirected() -> AbstractContextManager[None]:
+    """Send dask's warnings where those of the program go, rather than to the screen."""
+    return _LOGGERS.changed(redirected)

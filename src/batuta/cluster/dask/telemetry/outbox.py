@@ -1,4 +1,9 @@
-"""What a worker tells the main process, a few times a second: numbered, so that each comes once."""
+"""Messages from a worker to the main process, numbered so that each is handled once.
+
+A worker sends its messages as events of dask, which arrive in order but late: those that are on
+their way when a run ends would be lost. So the run then asks each worker for its last messages
+once more, and drops those that have arrived by the other way already.
+"""
 
 import itertools
 import os
@@ -10,12 +15,12 @@ from typing import Any, Final
 
 from distributed import Worker
 
-_ON_THEIR_WAY: Final = 4
-"""Messages that may not have come yet when a run ends: they are asked for again."""
+_MAX_IN_FLIGHT: Final = 4
+"""Messages that may not have arrived yet when a run ends: they are returned again."""
 
 
-class Told(StrEnum):
-    """What workers tell."""
+class EventKind(StrEnum):
+    """What a message of a worker is about."""
 
     LINES = "lines"
     MEMORY = "memory"
@@ -24,62 +29,69 @@ class Told(StrEnum):
 
 
 class Outbox:
-    """Sends what was collected since the last time.
+    """Sends what was collected since the last message; only in the event loop of its worker.
 
     Parameters
     ----------
     worker : Worker
-        That tells.
-    run : str
-        The client of the run: the topic that it listens to.
-    told : Told
-        What is told.
+        The sender.
+    run_id : str
+        The client of the run, which is also the topic that it subscribes to.
+    kind : EventKind
+        What messages are about.
     collect : callable
-        Gives what there is to tell, and forgets it; None when there is nothing.
+        Returns what there is to send, and forgets it; None when there is nothing.
     """
 
     def __init__(
-        self, worker: Worker, run: str, told: Told, collect: Callable[[], dict[str, Any] | None]
+        self,
+        worker: Worker,
+        run_id: str,
+        kind: EventKind,
+        collect: Callable[[], dict[str, Any] | None],
     ) -> None:
         self._worker = worker
-        self._run = run
-        self._told = told
+        self._run_id = run_id
+        self._kind = kind
         self._collect = collect
         self._numbers = itertools.count(1)
-        self._sent: deque[dict[str, Any]] = deque(maxlen=_ON_THEIR_WAY)
+        self._recent: deque[dict[str, Any]] = deque(maxlen=_MAX_IN_FLIGHT)
 
     def send(self) -> None:
-        """Send what there is."""
-        message = self._next()
+        """Send what there is, if anything."""
+        message = self._next_message()
         if message is not None:
-            self._sent.append(message)
-            self._worker.log_event(self._run, message)
+            self._recent.append(message)
+            self._worker.log_event(self._run_id, message)
 
-    def take_last(self) -> list[dict[str, Any]]:
-        """Return the messages that were sent last, and one of what there is since."""
-        message = self._next()
-        return [*self._sent, *([] if message is None else [message])]
+    def drain(self) -> list[dict[str, Any]]:
+        """Return the messages sent last, which may be on their way, and what there is since."""
+        message = self._next_message()
+        return [*self._recent, *([] if message is None else [message])]
 
-    def _next(self) -> dict[str, Any] | None:
+    def _next_message(self) -> dict[str, Any] | None:
         content = self._collect()
         if content is None:
             return None
-        who = {"host": socket.gethostname(), "pid": os.getpid()}
-        return {"told": self._told.value, "number": next(self._numbers), **who, **content}
+        sender = {"host": socket.gethostname(), "pid": os.getpid()}
+        return {"kind": self._kind.value, "number": next(self._numbers), **sender, **content}
 
 
-class OnlyNew:
-    """Tells messages that have come already from those that are new."""
+class Deduplicator:
+    """Recognizes messages of outboxes that have arrived already.
+
+    The messages of an outbox arrive in order, by either way, so that the highest number is enough.
+    """
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str, int], int] = {}
-        """The number of the last message of each outbox."""
+        """The highest number that has arrived of each outbox."""
 
     def is_new(self, message: Any) -> bool:
-        """Whether a message of an outbox has not come before."""
-        who = (str(message["told"]), str(message["host"]), int(message["pid"]))
+        """Record a message; return whether it arrived for the first time."""
+        outbox = (str(message["kind"]), str(message["host"]), int(message["pid"]))
         number = int(message["number"])
-        if number <= self._last.get(who, 0):
+        if number <= self._last.get(outbox, 0):
             return False
-        self._last[who] = number
+        self._last[outbox] = number
         return True

@@ -1,4 +1,4 @@
-"""What each dask worker of ours does besides running jobs: it finds modules, logs, measures."""
+"""What a dask worker does besides running jobs: it finds modules, and sends logs and metrics."""
 
 import importlib
 import logging
@@ -20,9 +20,9 @@ from distributed import Status, Worker, WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
 from batuta.cluster.dask.engine.remote import tile_worked_for
-from batuta.cluster.dask.process_state import Change, Lent, State
+from batuta.cluster.dask.process_state import Change, SharedProcessState, State
 from batuta.cluster.dask.telemetry import loggers
-from batuta.cluster.dask.telemetry.outbox import Outbox, Told
+from batuta.cluster.dask.telemetry.outbox import EventKind, Outbox
 from batuta.cluster.dask.telemetry.task_metrics import EQUIPPED, Equipment
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.local.worker_main import LOG_FORMAT
@@ -33,19 +33,19 @@ from batuta.profiling.capture.records import WorkerId
 _SEND_EVERY_MS: Final = 250
 _MEASURE_EVERY_MS: Final = 1000
 _MAX_LINES: Final = 1000
-"""Lines sent at a time: a task that floods the log does not drown the scheduler."""
+"""Lines sent at a time: a task that floods its log must not flood the scheduler."""
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What workers are told."""
+    """How workers are set up for a run."""
 
-    run: str
-    """The client of the run; what workers tell is under it, and forgotten after it."""
+    run_id: str
+    """The client of the run, and the topic that workers send their messages under."""
     path: tuple[str, ...]
-    """Where the main process finds modules."""
+    """Folders where the main process finds modules."""
     imports: tuple[str, ...]
-    """Modules that are imported first."""
+    """Modules to import before any task."""
     log_level: int
     send_log: bool
     measure_memory: bool
@@ -54,120 +54,128 @@ class WorkerOptions:
 
 
 class BatutaPlugin(WorkerPlugin):
-    """Set up in each worker when it starts."""
+    """Sets up each worker of a run, when it starts or when the run does.
+
+    Workers may serve several runs, each with a plugin of its own: what a plugin changes in the
+    process is a `SharedProcessState`.
+    """
 
     def __init__(self, options: WorkerOptions) -> None:
-        self.name = plugin_name(options.run)
+        self.name = plugin_name(options.run_id)
         self._options = options
         self._changes = ExitStack()
         self._callbacks: list[PeriodicCallback] = []
         self._outboxes: list[Outbox] = []
-        self._lines: _Lines | None = None
+        self._log: _LogBuffer | None = None
         self._equipment: Equipment | None = None
 
     def setup(self, worker: Worker) -> None:
-        """Prepare a worker."""
-        self._leave_ctrl_c_to_the_main_process()
+        """Set up a worker."""
+        self._ignore_sigint()
         _extend_path(self._options.path)
         for module in self._options.imports:
             importlib.import_module(module)
         if self._options.send_log:
-            self._changes.enter_context(_LOGGING.changed(_logged_at(self._options.log_level)))
+            self._changes.enter_context(_LOGGING.changed(_log_from(self._options.log_level)))
             self._changes.enter_context(_WARNINGS.changed(lambda _: {"captured": True}))
-            self._lines = _Lines(self._options.log_level)
-            self._have_sent(worker, Told.LINES, self._lines.collect)
+            self._log = _LogBuffer(self._options.log_level)
+            self._send_periodically(worker, EventKind.LINES, self._log.collect)
         if self._options.measure_tasks:
             self._measure_tasks(worker)
-        # What the first task would wait for; off the event loop, which answers meanwhile.
+        # Imports that the first task would wait for. In a thread: they take seconds, during which
+        # the event loop must answer the scheduler.
         threading.Thread(
             target=importlib.import_module, args=("batuta.cluster.local.forkserver_warm",)
         ).start()
         if self._options.measure_memory:
-            self._repeat(_MemoryProbe(worker, self._options.run).measure, _MEASURE_EVERY_MS)
+            self._repeat(_MemorySampler(worker, self._options.run_id).send, _MEASURE_EVERY_MS)
 
     def _repeat(self, action: Any, every_ms: float) -> None:
         callback = PeriodicCallback(action, every_ms)
         callback.start()
         self._callbacks.append(callback)
 
-    def _have_sent(
-        self, worker: Worker, told: Told, collect: Callable[[], dict[str, Any] | None]
+    def _send_periodically(
+        self, worker: Worker, kind: EventKind, collect: Callable[[], dict[str, Any] | None]
     ) -> None:
-        outbox = Outbox(worker, self._options.run, told, collect)
+        outbox = Outbox(worker, self._options.run_id, kind, collect)
         self._outboxes.append(outbox)
         self._repeat(outbox.send, _SEND_EVERY_MS)
 
     def _measure_tasks(self, worker: Worker) -> None:
         pid = os.getpid()
-        who = WorkerId(f"{worker.name}, process {pid}", socket.gethostname(), pid)
-        self._equipment = Equipment(worker, self._options.profile, who)
-        EQUIPPED[self._options.run] = self._equipment
-        self._have_sent(worker, Told.TASKS, self._equipment.collect)
+        worker_id = WorkerId(f"{worker.name}, process {pid}", socket.gethostname(), pid)
+        self._equipment = Equipment(worker, self._options.profile, worker_id)
+        EQUIPPED[self._options.run_id] = self._equipment
+        self._send_periodically(worker, EventKind.TASKS, self._equipment.collect)
 
-    def take_last(self) -> list[dict[str, Any]]:
-        """Return what was not sent, after what may still be on its way; profilers end."""
+    def drain(self) -> list[dict[str, Any]]:
+        """Return what was not sent, after what may still be on its way; stop the profilers."""
         if self._equipment is not None:
             self._equipment.flush()
-        return [message for outbox in self._outboxes for message in outbox.take_last()]
+        return [message for outbox in self._outboxes for message in outbox.drain()]
 
     @property
     def equipment(self) -> Equipment | None:
-        """What tasks are measured with."""
+        """What measures tasks, if they are measured."""
         return self._equipment
 
-    def _leave_ctrl_c_to_the_main_process(self) -> None:
-        """Ignore it: in a terminal it reaches all processes, and the main one decides."""
+    def _ignore_sigint(self) -> None:
+        """Ignore Ctrl-C: in a terminal it reaches all processes, and the main one decides.
+
+        Workers that run in a thread of another program cannot set handlers, and leave it to that.
+        """
         if threading.current_thread() is threading.main_thread():
-            self._changes.enter_context(_CTRL_C.changed(lambda _: {"handler": signal.SIG_IGN}))
+            self._changes.enter_context(_SIGINT.changed(lambda _: {"handler": signal.SIG_IGN}))
 
     def teardown(self, worker: Worker) -> None:
-        """Send what is left to say, and leave a worker that goes on as it was."""
+        """Send what is left, and leave a worker that goes on as it was before the run."""
         for callback in self._callbacks:
             callback.stop()
-        self._end_measuring(worker)
+        self._stop_measuring(worker)
         for outbox in self._outboxes:
             outbox.send()
-        if self._lines is not None:
-            self._lines.close()
-        if worker.status in {Status.running, Status.paused}:
+        if self._log is not None:
+            self._log.close()
+        if worker.status in {Status.running, Status.paused}:  # not one that ends with this
             self._changes.close()
 
-    def _end_measuring(self, worker: Worker) -> None:
-        """Send the files that nobody has fetched: this worker leaves before the run ends."""
-        EQUIPPED.pop(self._options.run, None)
+    def _stop_measuring(self, worker: Worker) -> None:
+        """Send the files that were not fetched: this worker leaves before the run ends."""
+        EQUIPPED.pop(self._options.run_id, None)
         equipment = self._equipment
         if equipment is None:
             return
         equipment.flush()
         for folder, name in equipment.files():
             content = equipment.take_file(folder, name)
-            told = {"told": Told.FILE.value, "folder": folder, "name": name, "content": content}
-            worker.log_event(self._options.run, told)
+            message = {"kind": EventKind.FILE.value, "folder": folder, "name": name}
+            worker.log_event(self._options.run_id, message | {"content": content})
         equipment.close()
 
 
-def plugin_name(run: str) -> str:
-    """Name the plugin of a run: other programs have theirs in the same workers."""
-    return f"batuta-{run}"
+def plugin_name(run_id: str) -> str:
+    """Return the name of the plugin of a run: other runs have theirs in the same workers."""
+    return f"batuta-{run_id}"
 
 
-def last_words(run: str, dask_worker: Worker) -> list[dict[str, Any]]:
-    """Return the messages of what a worker has not told yet; run in the worker."""
-    plugin = dask_worker.plugins.get(plugin_name(run))
-    return plugin.take_last() if isinstance(plugin, BatutaPlugin) else []
+def drain_worker(run_id: str, dask_worker: Worker) -> list[dict[str, Any]]:
+    """Return the messages that a worker has not sent yet; called in the worker."""
+    plugin = dask_worker.plugins.get(plugin_name(run_id))
+    return plugin.drain() if isinstance(plugin, BatutaPlugin) else []
 
 
-def profiler_files(run: str, dask_worker: Worker) -> list[tuple[str, str]]:
-    """List the files of profilers that a worker has; run in the worker."""
-    plugin = dask_worker.plugins.get(plugin_name(run))
+def list_profiler_files(run_id: str, dask_worker: Worker) -> list[tuple[str, str]]:
+    """List the folders and names of the files of profilers; called in the worker."""
+    plugin = dask_worker.plugins.get(plugin_name(run_id))
     if not isinstance(plugin, BatutaPlugin) or plugin.equipment is None:
         return []
     return plugin.equipment.files()
 
 
-def profiler_file(run: str, folder: str, name: str, dask_worker: Worker) -> bytes:
-    """Return one of them; run in the worker."""
-    plugin = dask_worker.plugins[plugin_name(run)]
+def read_profiler_file(run_id: str, folder: str, name: str, dask_worker: Worker) -> bytes:
+    """Return the content of a file of a profiler, and remove it; called in the worker."""
+    plugin = dask_worker.plugins[plugin_name(run_id)]
     if not isinstance(plugin, BatutaPlugin) or plugin.equipment is None:
         raise ClusterError(f"the worker has no file {folder}/{name}")
     return plugin.equipment.take_file(folder, name)
@@ -177,40 +185,44 @@ def _extend_path(path: Sequence[str]) -> None:
     sys.path.extend(each for each in path if each not in sys.path and os.path.isdir(each))  # noqa: PTH112 - strings
 
 
-class _Lines(logging.Handler):
-    """Keeps what a worker logs until it is collected."""
+class _LogBuffer(logging.Handler):
+    """Buffers what a worker logs until it is collected.
+
+    Tasks log in their threads while the event loop collects: `collect` pops one line at a time,
+    which deques do atomically, and at most as many as there were when it began.
+    """
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
-        self._kept: deque[str] = deque(maxlen=_MAX_LINES)
+        self._lines: deque[str] = deque(maxlen=_MAX_LINES)
         self._dropped = 0
         self.setFormatter(logging.Formatter(LOG_FORMAT))
         logging.getLogger().addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a message, with the tile that is worked for."""
+        """Buffer a record, with the name of the tile that this thread computes."""
         if tile := tile_worked_for():
             record = logging.makeLogRecord(record.__dict__)
             record.msg, record.args = f"{tile}: {record.getMessage()}", None
-        self._dropped += len(self._kept) == _MAX_LINES
-        self._kept.append(encodable(self.format(record)))
+        self._dropped += len(self._lines) == _MAX_LINES
+        self._lines.append(encodable(self.format(record)))
 
     def collect(self) -> dict[str, Any] | None:
-        """Return what was kept, if anything, and keep it no longer."""
-        lines = [self._kept.popleft() for _ in range(len(self._kept))]
+        """Return the lines that were logged since the last time, if any."""
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if self._dropped:
-            lines.append(f"{self._dropped} lines before these were dropped: too many at a time")
+            lines.append(f"{self._dropped} earlier lines dropped: more than {_MAX_LINES} at a time")
             self._dropped = 0
         return {"lines": lines} if lines else None
 
     def close(self) -> None:
-        """Log no more."""
+        """Stop logging."""
         logging.getLogger().removeHandler(self)
         super().close()
 
 
-def _is_not_told_twice(record: logging.LogRecord) -> bool:
-    """Drop dask's report of a task that raised: `engine.remote` has logged it."""
+def _is_not_logged_already(record: logging.LogRecord) -> bool:
+    """Drop dask's record of a task that raised: `engine.remote` has logged it."""
     return not record.getMessage().startswith("Compute Failed")
 
 
@@ -226,50 +238,50 @@ def _read_logging() -> State:
     }
 
 
-def _logged_at(level: int) -> Change:
-    """Have what matters to a run logged; another run may want more."""
+def _log_from(level: int) -> Change:
+    """Return a change by which records from `level` on are logged; another run may want more."""
 
     def change(before: State) -> State:
         return {
-            **loggers.quiet(before),
+            **loggers.redirected(before),
             _ROOT_LEVEL: min(before[_ROOT_LEVEL], level),
-            _FILTERS: [*before[_FILTERS], _is_not_told_twice],
+            _FILTERS: [*before[_FILTERS], _is_not_logged_already],
         }
 
     return change
 
 
-def _take_ctrl_c(state: State) -> None:
+def _set_sigint_handler(state: State) -> None:
     signal.signal(signal.SIGINT, state["handler"])
 
 
-_LOGGING: Final = Lent(_read_logging, loggers.write)
-_WARNINGS: Final = Lent(
+_LOGGING: Final = SharedProcessState(_read_logging, loggers.write)
+_WARNINGS: Final = SharedProcessState(
     lambda: {"captured": warnings.showwarning.__module__ == "logging"},
     lambda state: logging.captureWarnings(state["captured"]),
 )
-_CTRL_C: Final = Lent(
+_SIGINT: Final = SharedProcessState(
     lambda: {"handler": signal.getsignal(signal.SIGINT)},
-    _take_ctrl_c,
+    _set_sigint_handler,
 )
 
 
-class _MemoryProbe:
-    """Measures a worker."""
+class _MemorySampler:
+    """Samples the tasks, data and memory of a worker."""
 
-    def __init__(self, worker: Worker, run: str) -> None:
+    def __init__(self, worker: Worker, run_id: str) -> None:
         self._worker = worker
-        self._run = run
+        self._run_id = run_id
         self._process = psutil.Process()
 
-    def measure(self) -> None:
-        """Tell of its tasks, its data and its memory."""
+    def send(self) -> None:
+        """Send a sample. A sample that is lost does not matter: it has no number."""
         state, data = self._worker.state, self._worker.data
         spilled = getattr(data, "spilled_total", None)
         self._worker.log_event(
-            self._run,
+            self._run_id,
             {
-                "told": Told.MEMORY.value,
+                "kind": EventKind.MEMORY.value,
                 "time_s": time.time(),
                 "worker": str(self._worker.name),
                 "host": socket.gethostname(),

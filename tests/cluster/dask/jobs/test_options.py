@@ -1,4 +1,4 @@
-"""What is submitted, and where workers run."""
+"""The script that is submitted, and where workers run."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import compute
+from tests.cluster.dask.batch_jobs import PBS, SLURM, tiles
 from tests.cluster.dask.conftest import MakeCluster
 from tests.cluster.dask.gated import Gate
-from tests.cluster.dask.slurm_jobs import PBS, SLURM, tiles
 from tools.slurm import LocalSlurm
 
 ASKED: dict[str, Any] = {
@@ -54,11 +54,11 @@ DIRECTIVES: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("system", DIRECTIVES)
-def test_the_script_of_a_job_says_what_the_configuration_asks_for(
-    slurm: LocalSlurm, make_jobs_cluster: MakeCluster, gate: Gate, system: str
+def test_the_script_of_a_batch_job_requests_what_the_configuration_says(
+    slurm: LocalSlurm, make_batch_cluster: MakeCluster, gate: Gate, system: str
 ) -> None:
     keys, directives = DIRECTIVES[system]
-    lines = _script(slurm, make_jobs_cluster(**keys, **ASKED), gate)
+    lines = _script(slurm, make_batch_cluster(**keys, **ASKED), gate)
     assert _in_order(directives, lines)
     assert _in_order([f"export OMP_NUM_THREADS={2}", "export MOON=full"], lines)
     command = lines[-1]
@@ -69,10 +69,10 @@ def test_the_script_of_a_job_says_what_the_configuration_asks_for(
 
 
 def _script(slurm: LocalSlurm, cluster: Any, gate: Gate) -> list[str]:
-    """Compute a tile; give the lines of the job where it was computed."""
+    """Compute a tile; return the lines of the script of the batch job where it was computed."""
     compute(cluster, tiles(cluster, gate.folder, 1))
-    (begun,) = gate.begun()
-    written = slurm.queue.run("scontrol", "write", "batch_script", begun.job, "-")
+    (start,) = gate.starts()
+    written = slurm.queue.run("scontrol", "write", "batch_script", start.job, "-")
     return [line for line in written.splitlines() if line]
 
 
@@ -81,8 +81,8 @@ def _in_order(expected: list[str], lines: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("conf", [SLURM, PBS], ids=["slurm", "pbs"])
-def test_workers_run_in_the_folder_of_the_program_and_logs_are_with_the_others(
-    make_jobs_cluster: MakeCluster,
+def test_workers_run_in_the_folder_of_the_program_and_write_to_the_log_folder(
+    make_batch_cluster: MakeCluster,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     conf: dict[str, Any],
@@ -90,7 +90,7 @@ def test_workers_run_in_the_folder_of_the_program_and_logs_are_with_the_others(
     here = tmp_path / "my program"
     here.mkdir()
     monkeypatch.chdir(here)
-    cluster = make_jobs_cluster(**conf, nb_workers=1)
+    cluster = make_batch_cluster(**conf, nb_workers=1)
     assert compute(cluster, [cluster.create_task(os.getcwd)()]) == [str(here)]
     assert not list(here.iterdir())
     assert "Start worker at" in "".join(
@@ -98,18 +98,20 @@ def test_workers_run_in_the_folder_of_the_program_and_logs_are_with_the_others(
     )
 
 
-def test_plain_tcp_is_there_when_asked_for_and_warns(
-    slurm: LocalSlurm, make_jobs_cluster: MakeCluster, gate: Gate
+def test_plain_tcp_is_used_on_request_with_a_warning(
+    slurm: LocalSlurm, make_batch_cluster: MakeCluster, gate: Gate
 ) -> None:
-    with pytest.warns(UserWarning, match="tls: false: whoever reaches the network of the workers"):
-        cluster = make_jobs_cluster(nb_workers=1, tls=False)
+    with pytest.warns(
+        UserWarning, match="tls: false: anyone who reaches the network of the workers"
+    ):
+        cluster = make_batch_cluster(nb_workers=1, tls=False)
     script = _script(slurm, cluster, gate)
     assert " tcp://" in script[-1]
     assert "tls" not in script[-1]
 
 
 @pytest.mark.parametrize("where", ["target()", "t = Thread(target=target); t.start(); t.join()"])
-def test_ctrl_c_interrupts_a_program_that_has_jobs(where: str) -> None:
+def test_ctrl_c_interrupts_a_program_that_has_imported_dask_jobqueue(where: str) -> None:
     program = (
         "import os, signal; from threading import Thread\n"
         "def target():\n    import batuta.cluster.dask.jobs.deployment as jobs; jobs.SLURMCluster\n"

@@ -1,4 +1,4 @@
-"""What a task is given is its own, whoever else has it, and whenever it runs again."""
+"""Each task has its own copy of its arguments, whoever else has them, and when it runs again."""
 
 import subprocess
 import sys
@@ -26,27 +26,29 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AbstractCluster]
     cluster.cleanup()
 
 
-def test_a_task_that_changed_its_input_and_failed_finds_it_whole_when_it_runs_again(
+def test_a_task_that_changed_its_input_and_failed_gets_it_unchanged_when_it_runs_again(
     local: Any, tmp_path: Path
 ) -> None:
     zeros = local.create_task(functions.zeros)(100_000)
     other = local.create_task(functions.sum_of_arrays)(zeros)
-    spoilt = local.create_task(functions.spoil_first)(str(tmp_path / "marker"), zeros)
-    failed, _ = compute(local, [spoilt, other])
+    spoiled = local.create_task(functions.spoil_first)(str(tmp_path / "marker"), zeros)
+    failed, _ = compute(local, [spoiled, other])
     assert "ValueError: the first time" in str(failed)
-    assert compute(local, [spoilt]) == [100_000]
+    assert compute(local, [spoiled]) == [100_000]
 
 
-def test_what_a_task_keeps_is_not_changed_by_those_that_take_what_it_gave(local: Any) -> None:
-    given = [local.create_task(functions.kept_array)(index) for index in range(6)]
-    filled = [local.create_task(functions.fill)(each, 7) for each in given]
-    also = [local.create_task(functions.sum_of_arrays)(each) for each in given]
-    compute(local, [*filled, *also])
+def test_a_value_that_a_task_caches_is_not_changed_by_the_tasks_that_use_its_result(
+    local: Any,
+) -> None:
+    arrays = [local.create_task(functions.kept_array)(index) for index in range(6)]
+    filled = [local.create_task(functions.fill)(each, 7) for each in arrays]
+    sums = [local.create_task(functions.sum_of_arrays)(each) for each in arrays]
+    compute(local, [*filled, *sums])
     again = [local.create_task(functions.kept_array)(index) for index in range(6)]
     assert [each.max() for each in compute(local, again)] == [0] * 6
 
 
-def test_a_large_argument_that_changed_between_two_runs_is_sent_anew(local: Any) -> None:
+def test_a_large_argument_that_changed_between_two_computations_is_sent_again(local: Any) -> None:
     relief = np.zeros(500_000)
     assert compute(local, [local.create_task(np.sum)(relief)]) == [0]
     relief += 1
@@ -70,18 +72,18 @@ def test_a_partial_is_named_by_its_function(local: Any) -> None:
     assert error.function == "fail"
 
 
-def test_two_programs_on_one_cluster_have_their_own_results(
+def test_programs_on_the_same_cluster_get_their_own_results(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     conf = check_configuration(dask_configuration("dask", request))
     clusters = [create_cluster(conf, tmp_path / name) for name in ("a", "b")]
     found: dict[int, list[Any]] = {}
 
-    def play(rank: int) -> None:
+    def compute_range(rank: int) -> None:
         delayed = [clusters[rank].create_task(functions.add)(rank * 1000, n) for n in range(40)]
         found[rank] = compute(clusters[rank], delayed)
 
-    threads = [threading.Thread(target=play, args=(rank,)) for rank in (0, 1)]
+    threads = [threading.Thread(target=compute_range, args=(rank,)) for rank in (0, 1)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -91,15 +93,15 @@ def test_two_programs_on_one_cluster_have_their_own_results(
     assert found == {0: list(range(40)), 1: list(range(1000, 1040))}
 
 
-def test_a_cluster_without_workers_is_told(tmp_path: Path) -> None:
+def test_a_cluster_without_workers_reports_that_there_are_none(tmp_path: Path) -> None:
     with scheduler_alone(tmp_path) as address:
         conf = check_configuration({"mode": "dask", "scheduler_address": address})
         cluster: Any = create_cluster(conf, tmp_path / "out")
 
-        def hear(there: WorkerCount) -> None:
-            raise InterruptedError(f"{there.present} workers")
+        def interrupt(count: WorkerCount) -> None:
+            raise InterruptedError(f"{count.present} workers")
 
-        cluster.on_workers = hear
+        cluster.on_workers = interrupt
         try:
             with pytest.raises(InterruptedError, match="0 workers"):
                 compute(cluster, [cluster.create_task(functions.add)(1)])
@@ -130,7 +132,7 @@ if __name__ == "__main__":
 """
 
 
-def test_large_objects_of_classes_of_the_main_script_travel(
+def test_large_objects_of_classes_of_the_main_script_are_sent(
     tmp_path: Path, dask_scheduler_address: str
 ) -> None:
     script = tmp_path / "script.py"

@@ -1,4 +1,4 @@
-"""The dask modes: every key, type and default of the specification, and what mistakes are told."""
+"""The configuration of the dask modes: every key, type and default, and messages for mistakes."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 from batuta.cluster import check_configuration
 from batuta.cluster.dask.config import seconds_of
-from batuta.cluster.dask.jobs.options import job_options
+from batuta.cluster.dask.jobs.options import batch_job_options
 from batuta.errors import ConfigurationError
 
 COMMON: dict[str, Any] = {
@@ -60,10 +60,10 @@ JOB_MODES = ("pbs_dask", "slurm_dask")
 NUMBER = "a number above 0"
 WHOLE = "a whole number above 0"
 YES_NO = "true or false"
-DURATION = "a duration above zero as 'HH:MM:SS'"
-TEXT = "a text of one line"
-TEXTS = "a list of texts of one line"
-NAMES = "names separated by commas alone"
+DURATION = "a non-zero duration as 'HH:MM:SS'"
+TEXT = "a single-line string"
+TEXTS = "a list of single-line strings"
+NAMES = "names separated by commas, without spaces"
 ADDRESS = "an address such as tls://host:8786"
 
 
@@ -87,13 +87,13 @@ def test_every_key_has_its_default(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_configuration_in_force_can_be_given_again(mode: str) -> None:
+def test_a_checked_configuration_can_be_checked_again(mode: str) -> None:
     config = check_configuration(complete(mode, use_memory_logger=True))
     assert check_configuration(config.model_dump(exclude_none=True)) == config
 
 
 @pytest.mark.parametrize("mode", JOB_MODES)
-def test_keys_take_what_their_tables_say(mode: str) -> None:
+def test_keys_accept_values_other_than_their_defaults(mode: str) -> None:
     keys = {
         "nb_workers": 40,
         "max_ram_per_worker": 1500.5,
@@ -122,14 +122,14 @@ def test_qos_is_a_list_of_names_separated_by_commas(qos: str) -> None:
     assert check_configuration(complete("slurm_dask", qos=qos)).model_dump()["qos"] == qos
 
 
-def test_slurm_says_that_it_needs_an_account() -> None:
+def test_slurm_requires_an_account() -> None:
     assert problems({"mode": "slurm_dask"}) == [f"account: missing, {TEXT} expected"]
     assert problems({"mode": "slurm_dask", "account": None}) == [
         f"account: None given, {TEXT} expected"
     ]
 
 
-def test_dask_says_that_it_needs_the_address_of_a_scheduler() -> None:
+def test_dask_requires_the_address_of_a_scheduler() -> None:
     assert problems({"mode": "dask"}) == [f"scheduler_address: missing, {ADDRESS} expected"]
 
 
@@ -161,7 +161,9 @@ def test_dask_says_that_it_needs_the_address_of_a_scheduler() -> None:
         ("task_timeout", 1.5, WHOLE),
     ],
 )
-def test_a_wrong_value_is_told_in_one_line(mode: str, key: str, given: Any, accepted: str) -> None:
+def test_an_invalid_value_is_reported_in_one_line(
+    mode: str, key: str, given: Any, accepted: str
+) -> None:
     assert problems(complete(mode, **{key: given})) == [
         f"{key}: {given!r} given, {accepted} expected"
     ]
@@ -182,7 +184,7 @@ def test_a_wrong_value_is_told_in_one_line(mode: str, key: str, given: Any, acce
         ("tls", "no", YES_NO),
     ],
 )
-def test_a_wrong_value_of_jobs_is_told_in_one_line(
+def test_an_invalid_value_of_batch_jobs_is_reported_in_one_line(
     mode: str, key: str, given: Any, accepted: str
 ) -> None:
     assert problems(complete(mode, **{key: given})) == [
@@ -195,7 +197,7 @@ def test_a_wrong_value_of_jobs_is_told_in_one_line(
     "key", ["job_extra_directives", "job_script_prologue", "worker_extra_args"]
 )
 @pytest.mark.parametrize("line", ["--exclusive\nrm -r x", "a\rb", "", 3])
-def test_a_text_that_would_begin_another_line_of_the_job_is_refused(
+def test_a_string_that_would_start_another_line_of_the_job_script_is_refused(
     mode: str, key: str, line: Any
 ) -> None:
     assert problems(complete(mode, **{key: ["--ok", line]})) == [
@@ -216,14 +218,16 @@ def test_a_list_of_qos_has_no_space_and_no_empty_name(qos: str) -> None:
         ("qos", ["a", "b"], NAMES),
     ],
 )
-def test_a_wrong_value_of_slurm_is_told_in_one_line(key: str, given: Any, accepted: str) -> None:
+def test_an_invalid_value_of_slurm_is_reported_in_one_line(
+    key: str, given: Any, accepted: str
+) -> None:
     assert problems(complete("slurm_dask", **{key: given})) == [
         f"{key}: {given!r} given, {accepted} expected"
     ]
 
 
 @pytest.mark.parametrize("key", ["queue", "resource_spec"])
-def test_a_wrong_value_of_pbs_is_told_in_one_line(key: str) -> None:
+def test_an_invalid_value_of_pbs_is_reported_in_one_line(key: str) -> None:
     assert problems(complete("pbs_dask", **{key: "a\nb"})) == [
         f"{key}: 'a\\nb' given, {TEXT} expected"
     ]
@@ -243,7 +247,7 @@ def test_each_worker_of_a_job_has_a_core(mode: str) -> None:
 @pytest.mark.parametrize(
     "given", ["head:8786", "http://head:8787", "https://head/status", "tcp://", "tcp://a b", 8786]
 )
-def test_an_address_that_is_no_schedulers_is_refused(given: Any) -> None:
+def test_an_address_that_cannot_be_a_schedulers_is_refused(given: Any) -> None:
     assert problems({"mode": "dask", "scheduler_address": given}) == [
         f"scheduler_address: {given!r} given, {ADDRESS} expected"
     ]
@@ -252,7 +256,7 @@ def test_an_address_that_is_no_schedulers_is_refused(given: Any) -> None:
 @pytest.mark.parametrize(
     "given", ["tcp://10.0.0.1:8786", "tls://head:8786", "tls://[::1]:8786", "gateway://hub:8000/x"]
 )
-def test_an_address_of_a_scheduler_is_taken(given: str) -> None:
+def test_the_address_of_a_scheduler_is_accepted(given: str) -> None:
     config: Any = check_configuration({"mode": "dask", "scheduler_address": given})
     assert config.scheduler_address == given
 
@@ -263,7 +267,7 @@ def test_the_keys_of_tls_go_together() -> None:
     assert config.model_dump(include=set(files)) == files
     del files["tls_ca_file"], files["tls_key"]
     assert problems(complete("dask", **files)) == [
-        "tls_ca_file, tls_key: missing, needed with the other keys of TLS"
+        "tls_ca_file, tls_key: missing, required with the other TLS keys"
     ]
 
 
@@ -277,8 +281,8 @@ def test_certificates_are_for_an_address_of_tls() -> None:
     }
     (line,) = problems(conf)
     assert line == (
-        "scheduler_address: 'tcp://head:8786' given, an address of TLS such as tls://host:8786"
-        " expected: there are certificates"
+        "scheduler_address: 'tcp://head:8786' given, a TLS address such as tls://host:8786"
+        " expected: certificates are configured"
     )
 
 
@@ -298,7 +302,9 @@ def test_certificates_are_for_an_address_of_tls() -> None:
         ("dask", "tls_ca", "tls_ca_file"),
     ],
 )
-def test_an_unknown_key_is_told_with_the_one_that_is_meant(mode: str, key: str, meant: str) -> None:
+def test_an_unknown_key_is_reported_with_the_one_that_is_meant(
+    mode: str, key: str, meant: str
+) -> None:
     assert problems(complete(mode, **{key: "x"})) == [f"{key}: unknown key, did you mean {meant}?"]
 
 
@@ -319,7 +325,7 @@ def test_keys_of_another_mode_are_refused(mode: str, key: str) -> None:
     assert line.startswith(f"{key}: unknown key")
 
 
-def test_all_mistakes_are_told_at_once_one_line_each() -> None:
+def test_all_mistakes_are_reported_at_once_one_line_each() -> None:
     conf = {"mode": "slurm_dask", "nb_workers": 0, "walltime": "1h", "queue": "short"}
     assert problems(conf) == [
         f"nb_workers: 0 given, {WHOLE} expected",
@@ -330,18 +336,18 @@ def test_all_mistakes_are_told_at_once_one_line_each() -> None:
 
 
 @pytest.mark.parametrize("mode", JOB_MODES)
-def test_an_interface_that_this_machine_lacks_is_told_with_those_it_has(mode: str) -> None:
+def test_an_interface_that_this_machine_lacks_is_reported_with_those_it_has(mode: str) -> None:
     config: Any = check_configuration(complete(mode, interface="ib999"))
-    there = ", ".join(sorted(psutil.net_if_addrs()))
+    available = ", ".join(sorted(psutil.net_if_addrs()))
     with pytest.raises(ConfigurationError) as caught:
-        job_options(config)
-    assert list(caught.value.problems) == [f"interface: 'ib999' given, one of {there} expected"]
+        batch_job_options(config)
+    assert list(caught.value.problems) == [f"interface: 'ib999' given, one of {available} expected"]
 
 
 @pytest.mark.parametrize(
     ("walltime", "seconds"), [("00:59:00", 3540), ("01:00:01", 3601), ("100:00:00", 360_000)]
 )
-def test_a_walltime_is_counted_in_seconds(walltime: str, seconds: int) -> None:
+def test_a_walltime_is_converted_to_seconds(walltime: str, seconds: int) -> None:
     assert seconds_of(walltime) == seconds
 
 
@@ -359,8 +365,8 @@ for conf in json.loads(sys.argv[2]):
 """
 
 
-def told_without(package: str) -> dict[str, str]:
-    """What is said of each mode where a package is not installed; nothing where it is right."""
+def problems_without(package: str) -> dict[str, str]:
+    """Return the problem of each mode where a package is not installed; empty if there is none."""
     confs = json.dumps([complete(mode) for mode in MODES])
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, package, confs], check=True, stdout=subprocess.PIPE
@@ -370,14 +376,14 @@ def told_without(package: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("missing", ["distributed", "dask"])
 def test_modes_whose_extra_is_not_installed_say_how_to_install_it(missing: str) -> None:
-    for mode, line in told_without(missing).items():
+    for mode, line in problems_without(missing).items():
         assert line.startswith((f"mode: '{mode}' needs dask", f"mode: '{mode}' needs distributed"))
         assert line.endswith(": pip install 'batuta[dask]'")
 
 
-def test_modes_of_jobs_alone_need_dask_jobqueue() -> None:
-    told = told_without("dask_jobqueue")
-    assert told["local_dask"] == told["dask"] == ""
+def test_only_modes_in_batch_jobs_need_dask_jobqueue() -> None:
+    found = problems_without("dask_jobqueue")
+    assert found["local_dask"] == found["dask"] == ""
     for mode in JOB_MODES:
-        assert told[mode].startswith(f"mode: '{mode}' needs dask_jobqueue")
-        assert told[mode].endswith(": pip install 'batuta[dask]'")
+        assert found[mode].startswith(f"mode: '{mode}' needs dask_jobqueue")
+        assert found[mode].endswith(": pip install 'batuta[dask]'")

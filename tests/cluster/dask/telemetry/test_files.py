@@ -1,4 +1,4 @@
-"""What is written of the workers: their logs, and their memory over time."""
+"""The files written of workers: their logs, and their memory over time."""
 
 import csv
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from batuta.cluster import check_configuration, create_cluster
-from batuta.cluster.dask.telemetry.collector import Listener
+from batuta.cluster.dask.telemetry.collector import EventCollector
 from batuta.cluster.dask.telemetry.files import (
     MEMORY_COLUMNS,
     MEMORY_FILE,
-    MemoryRecord,
+    MemoryLog,
     WorkerLogs,
 )
 from batuta.cluster.task_metrics import TaskMetrics
@@ -62,20 +62,20 @@ def test_the_memory_of_each_worker_is_written_while_tasks_run(tmp_path: Path) ->
 
 def test_the_memory_logger_needs_somewhere_to_write() -> None:
     conf = check_configuration({"mode": "local_dask", "use_memory_logger": True})
-    with pytest.raises(ConfigurationError, match="use_memory_logger: true given, and no out_dir"):
+    with pytest.raises(ConfigurationError, match="use_memory_logger: true given without out_dir"):
         create_cluster(conf, None)
 
 
-def test_a_second_run_adds_to_the_record_of_the_first(tmp_path: Path) -> None:
+def test_a_second_run_appends_to_the_file_of_the_first(tmp_path: Path) -> None:
     message = dict.fromkeys(MEMORY_COLUMNS, 1) | {"time_s": 1e9}
     for _ in range(2):
-        record = MemoryRecord(tmp_path)
+        record = MemoryLog(tmp_path)
         record.write(message)
         record.close()
     assert [row["time"] for row in rows(tmp_path)] == ["2001-09-09T01:46:40.000+00:00"] * 2
 
 
-def test_the_name_of_a_host_is_no_path(tmp_path: Path) -> None:
+def test_the_name_of_a_host_cannot_be_a_path(tmp_path: Path) -> None:
     logs = WorkerLogs(tmp_path / "logs")
     logs.write({"host": "../../etc/cron", "pid": 12, "lines": ["one", "two"]})
     logs.write({"host": "node7.centre.eu", "pid": 3, "lines": ["three"]})
@@ -98,12 +98,12 @@ def test_the_logs_of_a_thousand_workers_do_not_hold_a_thousand_files_open(tmp_pa
     assert (tmp_path / "worker_node_0.log").read_text() == "line 0\nline 1\n"
 
 
-def test_a_message_that_comes_twice_is_written_once(tmp_path: Path) -> None:
-    listener = Listener(TaskMetrics(), tmp_path, memory=False)
+def test_a_message_that_arrives_twice_is_written_once(tmp_path: Path) -> None:
+    collector = EventCollector(TaskMetrics(), tmp_path, memory=False)
     for number in (1, 2, 1, 3, 2, 3):
-        lines = {"told": "lines", "lines": [f"line {number}"]}
-        listener.on_message({"host": "node", "pid": 7, "number": number, **lines})
-    listener.close()
+        lines = {"kind": "lines", "lines": [f"line {number}"]}
+        collector.on_message({"host": "node", "pid": 7, "number": number, **lines})
+    collector.close()
     assert (tmp_path / "workers_log" / "worker_node_7.log").read_text() == (
         "line 1\nline 2\nline 3\n"
     )

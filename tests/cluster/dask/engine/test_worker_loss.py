@@ -1,4 +1,4 @@
-"""Tasks that end their worker, or outgrow it, in a job of several workers: they alone fail."""
+"""Of tasks that share a batch job, only those fail that kill their worker or exceed its memory."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from batuta.cluster import (
     create_cluster,
 )
 from tests.cluster.conftest import compute
-from tests.cluster.dask.slurm_jobs import SLURM, of_batuta
+from tests.cluster.dask.batch_jobs import SLURM, batch_job_states
 from tests.cluster.functions import add, die, hold
 from tools.slurm import LocalSlurm
 
@@ -27,11 +27,11 @@ def cluster(
     conf = check_configuration({**SLURM, "nb_workers": 2, "processes_per_job": 2})
     made: Any = create_cluster(conf, tmp_path_factory.mktemp("tasks"))
     yield made
-    assert of_batuta(slurm_environment) == ["RUNNING"]
+    assert batch_job_states(slurm_environment) == ["RUNNING"]
     made.cleanup()
 
 
-def test_a_task_that_ends_its_worker_each_time_fails_alone(cluster: Any) -> None:
+def test_only_the_task_fails_that_kills_its_worker_each_time(cluster: Any) -> None:
     poison = cluster.create_task(die)()
     others = [cluster.create_task(add)(number) for number in range(20)]
     error, *found = compute(cluster, [poison, *others])
@@ -41,7 +41,7 @@ def test_a_task_that_ends_its_worker_each_time_fails_alone(cluster: Any) -> None
     assert error.function == "die"
 
 
-def test_a_task_over_the_memory_of_its_worker_fails_and_says_how_much_it_held(
+def test_a_task_that_exceeds_the_memory_of_its_worker_fails_and_says_how_much_it_held(
     cluster: Any, tmp_path: Path
 ) -> None:
     greedy = cluster.create_task(hold)(str(tmp_path), 2000)

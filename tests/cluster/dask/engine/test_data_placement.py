@@ -1,4 +1,4 @@
-"""Where data are on a dask cluster: on the workers, once, and no longer than they are needed."""
+"""Data are held by workers, once, and no longer than they are needed."""
 
 import contextlib
 from collections.abc import Iterator
@@ -27,19 +27,21 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def scheduler_of(cluster: Any) -> Any:
-    return cluster._engine._client.cluster.scheduler  # dask's own state is what is looked at
+    return (
+        cluster._engine._client.cluster.scheduler
+    )  # there is no public way to see dask's own state
 
 
 def test_dask_never_knows_more_tasks_than_its_workers_need(local: Any) -> None:
     delayed = [local.create_task(functions.add)(number) for number in range(3000)]
-    most = 0
+    largest = 0
     for future in local.future_iterator(local.start_tasks(delayed)):
         future.result()
-        most = max(most, len(scheduler_of(local).tasks))
-    assert most < 300
+        largest = max(largest, len(scheduler_of(local).tasks))
+    assert largest < 300
 
 
-def test_what_was_taken_is_forgotten_by_the_workers(local: Any) -> None:
+def test_results_that_were_read_are_freed_by_the_workers(local: Any) -> None:
     for future in local.future_iterator(
         local.start_tasks([local.create_task(functions.zeros)(100_000) for _ in range(50)])
     ):
@@ -58,7 +60,7 @@ def test_a_large_argument_of_many_tasks_is_sent_once(local: Any) -> None:
     assert len(data) == 1
 
 
-def test_a_large_argument_changed_in_place_by_a_task_is_whole_for_the_next(local: Any) -> None:
+def test_a_large_argument_changed_in_place_by_a_task_is_unchanged_for_the_next(local: Any) -> None:
     relief = np.zeros(1_000_000)
     filled = [local.create_task(functions.fill)(relief, 1) for _ in range(4)]
     sums = [local.create_task(np.sum)(relief) for _ in range(4)]
@@ -67,7 +69,7 @@ def test_a_large_argument_changed_in_place_by_a_task_is_whole_for_the_next(local
     assert not relief.any()
 
 
-def test_scattered_data_outlive_the_worker_that_had_them(local: Any) -> None:
+def test_scattered_data_outlive_the_workers_that_held_them(local: Any) -> None:
     handle = local.scatter(np.ones(500_000))
     assert compute(local, [local.create_task(np.sum)(handle)]) == [500_000]
     for worker in psutil.Process().children(recursive=True):
@@ -76,7 +78,9 @@ def test_scattered_data_outlive_the_worker_that_had_them(local: Any) -> None:
     assert compute(local, [local.create_task(np.sum)(handle) for _ in range(4)]) == [500_000] * 4
 
 
-def test_results_go_from_workers_to_the_main_process_past_the_scheduler(tmp_path: Path) -> None:
+def test_results_go_from_workers_to_the_main_process_without_passing_through_the_scheduler(
+    tmp_path: Path,
+) -> None:
     with hand_made_cluster(tmp_path) as address:
         scheduler = _process_of(address)
         before = scheduler.memory_info().rss
@@ -93,7 +97,7 @@ def test_results_go_from_workers_to_the_main_process_past_the_scheduler(tmp_path
         assert peak - before < 100e6  # of 480 MB that were made
 
 
-def test_results_go_from_one_worker_to_another_past_the_scheduler_and_the_main_process(
+def test_results_go_directly_from_one_worker_to_another(
     tmp_path: Path,
 ) -> None:
     with hand_made_cluster(tmp_path) as address:
@@ -102,7 +106,7 @@ def test_results_go_from_one_worker_to_another_past_the_scheduler_and_the_main_p
         cluster = create_cluster(check_configuration(conf), tmp_path / "out")
         try:
             arrays = [cluster.create_task(functions.zeros)(4_000_000) for _ in range(16)]
-            sums = [  # each array is of use to two tasks, each task takes two
+            sums = [  # each array is used by two tasks, each task uses two
                 cluster.create_task(functions.sum_of_arrays)(first, second)
                 for first, second in zip(arrays, arrays[1:] + arrays[:1], strict=True)
             ]
@@ -115,7 +119,7 @@ def test_results_go_from_one_worker_to_another_past_the_scheduler_and_the_main_p
         assert after[1] - before[1] < 60e6
 
 
-def test_nothing_is_left_on_a_cluster_of_others(tmp_path: Path) -> None:
+def test_nothing_is_left_on_an_existing_cluster(tmp_path: Path) -> None:
     with hand_made_cluster(tmp_path) as address:
         conf = {"mode": "dask", "scheduler_address": address}
         cluster = create_cluster(check_configuration(conf), tmp_path / "out")

@@ -1,4 +1,4 @@
-"""What workers have before any task, and where dask's page is served."""
+"""What workers import before any task, and where dask's dashboard is served."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from tests.support.dask_clusters import dask_configuration
 
 
 @pytest.mark.parametrize("mode", ["local_dask", "slurm_dask"])
-def test_modules_that_were_added_are_imported_before_any_task(
+def test_preloaded_modules_are_imported_before_any_task(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     (tmp_path / "batuta_early.py").write_text("import os\nos.environ['BATUTA_EARLY'] = 'yes'\n")
@@ -31,14 +31,14 @@ def test_modules_that_were_added_are_imported_before_any_task(
 
 
 @pytest.mark.parametrize("mode", ["local_dask", "slurm_dask"])
-def test_the_dashboard_is_on_the_loopback_address_that_is_told(
+def test_the_dashboard_is_on_the_loopback_address_that_is_logged(
     mode: str, tmp_path: Path, messages: list[str], request: pytest.FixtureRequest
 ) -> None:
     conf = dask_configuration(mode, request) | {"nb_workers": 1, "activate_dashboard": True}
     cluster = create_cluster(check_configuration(conf), tmp_path)
     try:
-        (told,) = [each for each in messages if "dashboard" in each]
-        address = told.rpartition(" ")[2]
+        (message,) = [each for each in messages if "dashboard" in each]
+        address = message.rpartition(" ")[2]
         assert address.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(address, timeout=20) as page:  # noqa: S310 - http
             assert b"Dask" in page.read()
@@ -52,21 +52,21 @@ def test_the_dashboard_is_on_the_loopback_address_that_is_told(
 
 @pytest.fixture
 def messages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What batuta says; dask lifts the level of the handlers that pytest has."""
-    told: list[str] = []
+    """What batuta logs; caplog misses it, since dask raises the level of its handler."""
+    logged: list[str] = []
     handler = logging.Handler()
-    monkeypatch.setattr(handler, "emit", lambda record: told.append(record.getMessage()))
+    monkeypatch.setattr(handler, "emit", lambda record: logged.append(record.getMessage()))
     logger = logging.getLogger("batuta")
     before = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
-    yield told
+    yield logged
     logger.removeHandler(handler)
     logger.setLevel(before)
 
 
 def other_addresses() -> set[str]:
-    """Addresses of this machine that others may reach it by."""
+    """Return the addresses by which other machines may reach this one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # nothing is sent
         return {str(probe.getsockname()[0])} - {"127.0.0.1"}

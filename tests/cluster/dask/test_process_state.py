@@ -1,4 +1,4 @@
-"""What clusters share: dask's configuration and loggers here, the workers of a scheduler there."""
+"""State that clusters share: dask's configuration and loggers, and the workers of a scheduler."""
 
 import logging
 import os
@@ -17,14 +17,14 @@ from distributed import Client
 
 from batuta.cluster import ClusterError, check_configuration, create_cluster
 from batuta.cluster.dask.config import DaskConfig
-from batuta.cluster.dask.settings import dask_configured, environment_put_back
-from batuta.cluster.dask.telemetry.loggers import quiet_dask
+from batuta.cluster.dask.settings import dask_configured, environment_restored
+from batuta.cluster.dask.telemetry.loggers import dask_loggers_redirected
 from tests.cluster.conftest import compute
 from tests.support.dask_clusters import hand_made_cluster
 from tests.support.waiting import eventually_sync
 
 PROFILE = "distributed.worker.profile.enabled"
-GIVEN_UP_AFTER = "distributed.deploy.lost-worker-timeout"
+LOST_WORKER_TIMEOUT = "distributed.deploy.lost-worker-timeout"
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def config_of(**keys: Any) -> DaskConfig:
     return config
 
 
-def plain_dask() -> tuple[str, list[tuple[Any, ...]]]:
-    """Give what is set of dask; other loggers have handlers that dask gives to its servers."""
+def dask_state() -> tuple[str, list[tuple[Any, ...]]]:
+    """Return dask's configuration and the settings of loggers that its servers do not change."""
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     return repr(dask.config.config), [
         (each.level, each.propagate, each.handlers[:]) for each in loggers
@@ -49,7 +49,7 @@ def plain_dask() -> tuple[str, list[tuple[Any, ...]]]:
 
 @pytest.fixture
 def handler() -> Iterator[logging.Handler]:
-    """What dask writes by itself with."""
+    """A handler of dask's own, which writes to the screen."""
     logger, handler = logging.getLogger("distributed"), logging.NullHandler()
     logger.addHandler(handler)
     yield handler
@@ -60,34 +60,34 @@ def handler() -> Iterator[logging.Handler]:
 def test_clusters_of_one_process_close_in_any_order(
     tmp_path: Path, handler: logging.Handler, first_closed: int
 ) -> None:
-    before, environment = plain_dask(), dict(os.environ)
+    before, environment = dask_state(), dict(os.environ)
     conf = check_configuration({"mode": "local_dask", "nb_workers": 1})
     clusters = [create_cluster(conf, tmp_path) for _ in range(2)]
-    in_force = plain_dask()
+    in_force = dask_state()
     assert in_force != before
     clusters.pop(first_closed).cleanup()
-    assert plain_dask() == in_force
+    assert dask_state() == in_force
     assert compute(clusters[0], [clusters[0].create_task(abs)(-3)]) == [3]
     clusters[0].cleanup()
-    assert plain_dask() == before
+    assert dask_state() == before
     assert handler in logging.getLogger("distributed").handlers
     assert dict(os.environ) == environment
 
 
-def test_a_cluster_that_closes_leaves_what_another_set_and_takes_its_own_away() -> None:
-    before = dask.config.get(PROFILE), dask.config.get(GIVEN_UP_AFTER)
+def test_a_cluster_that_closes_restores_only_what_it_has_set() -> None:
+    before = dask.config.get(PROFILE), dask.config.get(LOST_WORKER_TIMEOUT)
     jobs = dask_configured(config_of(mode="slurm_dask", account="observatory"))
     shown = dask_configured(config_of(mode="local_dask", activate_dashboard=True))
     jobs.__enter__()
     shown.__enter__()
-    assert (dask.config.get(PROFILE), dask.config.get(GIVEN_UP_AFTER)) == (True, "1000 days")
+    assert (dask.config.get(PROFILE), dask.config.get(LOST_WORKER_TIMEOUT)) == (True, "1000 days")
     jobs.__exit__(None, None, None)
-    assert (dask.config.get(PROFILE), dask.config.get(GIVEN_UP_AFTER)) == (True, before[1])
+    assert (dask.config.get(PROFILE), dask.config.get(LOST_WORKER_TIMEOUT)) == (True, before[1])
     shown.__exit__(None, None, None)
-    assert (dask.config.get(PROFILE), dask.config.get(GIVEN_UP_AFTER)) == before
+    assert (dask.config.get(PROFILE), dask.config.get(LOST_WORKER_TIMEOUT)) == before
 
 
-def test_a_key_that_dask_did_not_have_is_taken_away() -> None:
+def test_a_key_that_dask_did_not_have_is_removed() -> None:
     with dask.config.set({PROFILE: True}):
         dask.config.pop(PROFILE)
         with dask_configured(config_of(mode="local_dask")):
@@ -95,9 +95,9 @@ def test_a_key_that_dask_did_not_have_is_taken_away() -> None:
         assert dask.config.get(PROFILE, "none") == "none"
 
 
-def test_the_environment_is_put_back_by_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_restored_by_the_last_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
-    first, second = environment_put_back(), environment_put_back()
+    first, second = environment_restored(), environment_restored()
     first.__enter__()
     os.environ["PYTHONHASHSEED"] = "6640"
     second.__enter__()
@@ -109,7 +109,7 @@ def test_the_environment_is_put_back_by_the_last(monkeypatch: pytest.MonkeyPatch
 
 def test_dask_stays_quiet_until_the_last_cluster_is_closed(handler: logging.Handler) -> None:
     logger = logging.getLogger("distributed")
-    first, second = quiet_dask(), quiet_dask()
+    first, second = dask_loggers_redirected(), dask_loggers_redirected()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
@@ -127,7 +127,9 @@ def words(folder: Path) -> list[str]:
     return sorted(line.split()[-1] for each in lines for line in each)
 
 
-def test_programs_in_the_same_workers_lose_no_line(address: str, tmp_path: Path) -> None:
+def test_programs_that_share_workers_lose_no_line_of_their_logs(
+    address: str, tmp_path: Path
+) -> None:
     conf = check_configuration({"mode": "dask", "scheduler_address": address})
     folders = tmp_path / "a", tmp_path / "b"
     for folder in folders:
@@ -139,9 +141,9 @@ def test_programs_in_the_same_workers_lose_no_line(address: str, tmp_path: Path)
     compute(a, [a.create_task(warn)("a2")])
     eventually_sync(lambda: {"a1", "a2"} <= set(words(folders[0])), 20)
     b.cleanup()
-    silent = create_cluster(conf, None)
-    compute(silent, [silent.create_task(abs)(1)])
-    silent.cleanup()
+    unlogged = create_cluster(conf, None)
+    compute(unlogged, [unlogged.create_task(abs)(1)])
+    unlogged.cleanup()
     compute(a, [a.create_task(warn)("a3"), a.create_task(warn)("a4")])
     a.cleanup()
     assert [word for word in words(folders[0]) if word[0] == "a"] == ["a1", "a2", "a3", "a4"]
@@ -164,7 +166,7 @@ def topics(dask_scheduler: Any, client: str) -> list[str]:
     return [name for name, topic in found if client in topic.subscribers]
 
 
-def test_workers_of_others_are_left_as_they_were(address: str, tmp_path: Path) -> None:
+def test_workers_of_an_existing_cluster_are_left_as_they_were(address: str, tmp_path: Path) -> None:
     conf = check_configuration({"mode": "dask", "scheduler_address": address})
     with Client(address, set_as_default=False) as client:
         before = client.run(state_of_a_worker)
@@ -183,7 +185,7 @@ def test_workers_of_others_are_left_as_they_were(address: str, tmp_path: Path) -
         assert set(client.run_on_scheduler(topics, client=own_id)) <= {"print", "warn"}  # dask's
 
 
-def test_a_worker_that_has_nothing_to_say_has_no_log(address: str, tmp_path: Path) -> None:
+def test_a_worker_that_logs_nothing_has_no_log_file(address: str, tmp_path: Path) -> None:
     conf = check_configuration({"mode": "dask", "scheduler_address": address})
     cluster = create_cluster(conf, tmp_path)
     compute(cluster, [cluster.create_task(abs)(-1)])
@@ -191,17 +193,17 @@ def test_a_worker_that_has_nothing_to_say_has_no_log(address: str, tmp_path: Pat
     assert not list(tmp_path.rglob("worker_*.log"))
 
 
-def test_workers_that_batuta_cannot_be_imported_in_are_told_of(tmp_path: Path) -> None:
+def test_workers_without_batuta_are_reported(tmp_path: Path) -> None:
     with cluster_without_batuta(tmp_path) as address:
         conf = check_configuration({"mode": "dask", "scheduler_address": address})
         with pytest.raises(ClusterError) as caught:
             create_cluster(conf, tmp_path)
         with Client(address, set_as_default=False) as client:
-            # A function that cannot be imported there is sent whole.
+            # A function without a name is sent whole: this module cannot be imported there.
             left = client.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler.worker_plugins])
     assert not [name for name in left if "batuta" in name]
     assert str(caught.value).startswith(
-        f"scheduler_address: the workers of {address} need Batuta, of the version that runs here,"
+        f"scheduler_address: the workers of {address} need this version of Batuta and the modules"
     )
     assert "ModuleNotFoundError" in str(caught.value)
     assert "\n" not in str(caught.value)

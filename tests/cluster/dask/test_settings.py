@@ -1,4 +1,4 @@
-"""The port that workers of jobs connect to, where a firewall lets one through."""
+"""The port that workers in batch jobs connect to, where a firewall lets one through."""
 
 import socket
 from pathlib import Path
@@ -15,19 +15,19 @@ pytestmark = pytest.mark.usefixtures("slurm")
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("", 0))
-        return int(taken.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
-def made(port: int, out_dir: Path) -> Any:
+def make_cluster(port: int, out_dir: Path) -> Any:
     conf = {"mode": "slurm_dask", "account": "observatory", "scheduler_port": port}
     return create_cluster(check_configuration(conf), out_dir)
 
 
-def test_workers_connect_to_the_port_that_is_given(tmp_path: Path) -> None:
+def test_workers_connect_to_the_scheduler_port(tmp_path: Path) -> None:
     port = free_port()
-    cluster = made(port, tmp_path)
+    cluster = make_cluster(port, tmp_path)
     try:
         assert compute(cluster, [cluster.create_task(add)(1)]) == [1]
         assert f":{port}\n" in (tmp_path / "workers_log" / _log(tmp_path)).read_text()
@@ -40,11 +40,11 @@ def _log(out_dir: Path) -> str:
     return next(path.name for path in logs if "Waiting to connect to" in path.read_text())
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path, slurm: LocalSlurm) -> None:
-    with socket.socket() as taken:
-        taken.bind(("", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(ClusterError, match=f"scheduler_port: {port} cannot be listened on"):
-            made(port, tmp_path)
+def test_a_scheduler_port_that_is_taken_is_refused(tmp_path: Path, slurm: LocalSlurm) -> None:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        probe.listen()
+        port = probe.getsockname()[1]
+        with pytest.raises(ClusterError, match=f"scheduler_port: cannot listen on port {port}: "):
+            make_cluster(port, tmp_path)
     assert not slurm.queue.active_jobs()

@@ -1,0 +1,100 @@
+"""Batch jobs that wait in the queue of a real Slurm, and those that it refuses."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batuta.cluster.contract import WorkerCount
+from tests.cluster.conftest import compute
+from tests.cluster.dask.batch_jobs import (
+    batch_job_states,
+    occupy,
+    prepend_to_command,
+    record_worker_counts,
+    tiles,
+)
+from tests.cluster.dask.conftest import MakeCluster
+from tests.cluster.dask.gated import Gate
+from tests.support.waiting import eventually_sync
+from tools.slurm import LocalSlurm
+
+REFUSAL = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
+
+
+def names(found: "Future[list[Any]]") -> list[str]:
+    return [tile["name"] for tile in found.result(timeout=60)]
+
+
+def test_work_starts_with_the_first_worker_and_what_the_others_wait_for_is_reported(
+    slurm: LocalSlurm, make_batch_cluster: MakeCluster, gate: Gate, executor: ThreadPoolExecutor
+) -> None:
+    occupy(slurm, "node1", 16)
+    occupy(slurm, "node2", 15)
+    last_core = occupy(slurm, "node2", 1)
+    cluster = make_batch_cluster(nb_workers=3)
+    counts = record_worker_counts(cluster)
+    found = executor.submit(compute, cluster, tiles(cluster, gate.folder, 6))
+    eventually_sync(lambda: counts and "3 jobs in the queue (" in counts[-1].waiting_for)
+    assert not gate.starts()
+    slurm.queue.cancel(last_core)
+    assert names(found) == [f"tile-{n}" for n in range(6)]
+    assert {(each.present, each.asked) for each in counts} == {(0, 3), (1, 3)}
+    assert counts[-1].waiting_for.startswith(("2 jobs in the queue (", "3 jobs in the queue ("))
+    assert len({start.job for start in gate.starts()}) == 1
+
+
+def test_a_run_completes_with_the_batch_jobs_that_the_nodes_have_room_for(
+    slurm: LocalSlurm, make_batch_cluster: MakeCluster, gate: Gate
+) -> None:
+    cluster = make_batch_cluster(nb_workers=6, processes_per_job=2, cores_per_job=16)
+    counts = record_worker_counts(cluster)
+    found = compute(cluster, tiles(cluster, gate.folder, 12))
+    assert [tile["name"] for tile in found] == [f"tile-{n}" for n in range(12)]
+    assert max(each.present for each in counts) <= 4
+    assert batch_job_states(slurm) == ["PENDING", "RUNNING", "RUNNING"]
+
+
+def test_a_run_starts_with_the_batch_jobs_that_are_accepted_and_retries_the_others(
+    make_batch_cluster: MakeCluster,
+    gate: Gate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limit, first = tmp_path / "limit", tmp_path / "first"
+    limit.touch()
+    refuse = f"[ -e {limit} ] && ! mkdir {first} 2>/dev/null && {{ echo '{REFUSAL}' >&2; exit 1; }}"
+    prepend_to_command("sbatch", refuse, tmp_path, monkeypatch)
+    cluster = make_batch_cluster(nb_workers=3)
+    found = compute(cluster, tiles(cluster, gate.folder, 3))
+    assert len(found) == 3
+    assert f"only 1 of 3 batch jobs accepted: {REFUSAL}" in caplog.text
+    counts = record_worker_counts(cluster)
+    compute(cluster, tiles(cluster, gate.folder, 1))
+    assert counts[-1].waiting_for == f"others refused: {REFUSAL}"
+    limit.unlink()
+    eventually_sync(lambda: _present(cluster, gate, counts) == 3, 60)
+
+
+def _present(cluster: Any, gate: Gate, counts: list[WorkerCount]) -> int:
+    compute(cluster, tiles(cluster, gate.folder, 1))
+    return counts[-1].present
+
+
+def test_batch_jobs_with_connected_workers_are_not_replaced_when_the_queue_shows_nothing(
+    slurm: LocalSlurm,
+    make_batch_cluster: MakeCluster,
+    gate: Gate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = make_batch_cluster(nb_workers=2, processes_per_job=2)
+    compute(cluster, tiles(cluster, gate.folder, 1))
+    asked = tmp_path / "asked"
+    asked.touch()
+    nothing = f'case "$*" in *%T*%r*%j*) ;; *) echo x >> {asked}; exit 0;; esac'
+    prepend_to_command("squeue", nothing, tmp_path, monkeypatch)
+    eventually_sync(lambda: len(asked.read_text()) > 6)
+    assert batch_job_states(slurm) == ["RUNNING"]
