@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 
 from batuta.cli.app import run
-from tests.profiling.made import MadeProfile, Work, made_run, played
+from tests.profiling.profile_builder import ProfileBuilder, TaskSpec, make_run, simulate_run
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def out_dir(tmp_path: Path) -> Path:
-    return played([Work(name="match", tile=("dsm", 0, n)) for n in range(6)]).write(tmp_path)
+    return simulate_run([TaskSpec(name="match", tile=("dsm", 0, n)) for n in range(6)]).write(
+        tmp_path
+    )
 
 
 @pytest.mark.parametrize("inside", ["", "profile"])
@@ -41,14 +43,14 @@ def test_show_writes_the_page_and_replaces_one_that_is_there(
 
 
 def test_show_of_a_killed_run_says_that_it_has_not_ended(tmp_path: Path, capsys: Capture) -> None:
-    played([Work()] * 4, state="running", ended_s=None).write(tmp_path, parts=2)
+    simulate_run([TaskSpec()] * 4, state="running", ended_s=None).write(tmp_path, parts=2)
     assert run(["profile", "show", str(tmp_path)]) == 0
     assert "it goes on, or it was killed" in capsys.readouterr().out
 
 
 def test_compare_prints_what_changed(tmp_path: Path, capsys: Capture) -> None:
-    first = played([Work(name="match")] * 4).write(tmp_path / "a")
-    second = played([Work(name="match", wall_s=2)] * 4).write(tmp_path / "b")
+    first = simulate_run([TaskSpec(name="match")] * 4).write(tmp_path / "a")
+    second = simulate_run([TaskSpec(name="match", wall_s=2)] * 4).write(tmp_path / "b")
     assert run(["profile", "compare", str(first), str(second)]) == 0
     assert "x 2.00" in capsys.readouterr().out
     assert run(["profile", "compare", str(first), str(second), "--json"]) == 0
@@ -59,7 +61,7 @@ def test_compare_prints_what_changed(tmp_path: Path, capsys: Capture) -> None:
 def test_a_folder_without_a_profile_is_one_line_and_the_code_is_2(
     command: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    MadeProfile(made_run()).write(tmp_path)
+    ProfileBuilder(make_run()).write(tmp_path)
     monkeypatch.chdir(tmp_path)
     missing = tmp_path / "nowhere"
     assert run(["profile", *command, str(missing)]) == 2

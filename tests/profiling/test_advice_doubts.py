@@ -6,11 +6,11 @@ import pytest
 
 from batuta.profiling.capture.records import WorkerId
 from batuta.profiling.files.run_info import RunState
-from tests.profiling.made import MadeProfile, Work, made_run
+from tests.profiling.profile_builder import ProfileBuilder, TaskSpec, make_run
 
 
-def only_reason(made: MadeProfile) -> str:
-    (advice,) = made.figures().advice
+def only_reason(builder: ProfileBuilder) -> str:
+    (advice,) = builder.figures().advice
     assert advice.proposed is None
     return advice.reason
 
@@ -30,15 +30,15 @@ def only_reason(made: MadeProfile) -> str:
     ],
 )
 def test_a_part_of_a_run_calls_for_nothing(changed: dict[str, Any], reason: str) -> None:
-    made = MadeProfile(run=made_run(nb_workers=16, cores=16, **changed))
+    builder = ProfileBuilder(run=make_run(nb_workers=16, cores=16, **changed))
     for number in range(3):
-        made.add(Work(wall_s=5.0), start_s=1 + 5 * number)
-    assert only_reason(made) == reason
+        builder.add(TaskSpec(wall_s=5.0), start_s=1 + 5 * number)
+    assert only_reason(builder) == reason
 
 
 def test_clocks_that_differ_call_for_nothing() -> None:
-    made = MadeProfile(run=made_run(tiles_total=0, tiles_done=0))
+    builder = ProfileBuilder(run=make_run(tiles_total=0, tiles_done=0))
     for late_s, host in ((0.0, "here"), (3600.0, "there")):
         worker = WorkerId(f"worker {host}", host, 1)
-        made.add(Work(wall_s=10.0), start_s=1 + late_s, worker=worker)
-    assert "the clocks of machines differ" in only_reason(made)
+        builder.add(TaskSpec(wall_s=10.0), start_s=1 + late_s, worker=worker)
+    assert "the clocks of machines differ" in only_reason(builder)

@@ -7,20 +7,28 @@ import pytest
 
 from batuta.profiling.analysis.figures import Figures
 from batuta.profiling.capture.records import WorkerId
-from tests.profiling.made import BEGIN_S, MB, MadeProfile, Work, made_grid, made_run, played
+from tests.profiling.profile_builder import (
+    BEGIN_S,
+    MB,
+    ProfileBuilder,
+    TaskSpec,
+    make_grid,
+    make_run,
+    simulate_run,
+)
 
 
-def figures(made: MadeProfile) -> Figures:
-    return made.figures()
+def figures(builder: ProfileBuilder) -> Figures:
+    return builder.figures()
 
 
 def test_each_name_has_its_counts_times_and_memory_what_took_most_first() -> None:
     works = [
-        Work(name="read", wall_s=0.5, cpu_share=0.2, peak_mb=50),
-        Work(name="match", wall_s=2, outcomes=["lost", "done"], peak_mb=700),
-        Work(name="match", wall_s=4, peak_mb=900),
+        TaskSpec(name="read", wall_s=0.5, cpu_share=0.2, peak_mb=50),
+        TaskSpec(name="match", wall_s=2, outcomes=["lost", "done"], peak_mb=700),
+        TaskSpec(name="match", wall_s=4, peak_mb=900),
     ]
-    match, read = figures(played(works)).names
+    match, read = figures(simulate_run(works)).names
     assert (match.name, match.tasks, match.attempts, match.not_done) == ("match", 2, 3, 1)
     assert (match.total_s, match.median_s, match.max_s) == (8, 2, 4)
     assert match.peak_bytes == 900 * MB
@@ -30,26 +38,28 @@ def test_each_name_has_its_counts_times_and_memory_what_took_most_first() -> Non
 
 
 def test_what_was_not_measured_is_not_known_rather_than_zero() -> None:
-    made = MadeProfile()
-    made.add(Work(), waiting_s=None)
-    row = made.rows[0]
-    made.rows[0] = row._replace(measure=row.measure._replace(bytes_in=None, bytes_out=None))
-    (name,) = figures(made).names
+    builder = ProfileBuilder()
+    builder.add(TaskSpec(), waiting_s=None)
+    row = builder.rows[0]
+    builder.rows[0] = row._replace(measure=row.measure._replace(bytes_in=None, bytes_out=None))
+    (name,) = figures(builder).names
     assert (name.bytes_in, name.bytes_out, name.waiting_s) == (None, None, None)
 
 
 def test_hundreds_of_renewed_processes_pass_through_as_many_lanes_as_places() -> None:
-    found = figures(played([Work(wall_s=0.1)] * 2000, workers=2, gap_s=0.01, renewed_after=10))
+    found = figures(
+        simulate_run([TaskSpec(wall_s=0.1)] * 2000, workers=2, gap_s=0.01, renewed_after=10)
+    )
     assert [lane.processes for lane in found.lanes] == [100, 100]
     assert [lane.attempts for lane in found.lanes] == [1000, 1000]
     assert found.workers == 2
 
 
 def test_processes_that_live_at_the_same_time_are_in_different_lanes() -> None:
-    made = MadeProfile(made_run(nb_workers=None))
+    builder = ProfileBuilder(make_run(nb_workers=None))
     for pid, start_s in enumerate([0, 0.5, 1.0, 1.6]):
-        made.add(Work(wall_s=1), start_s=start_s, worker=WorkerId(f"p{pid}", "north", pid))
-    found = figures(made)
+        builder.add(TaskSpec(wall_s=1), start_s=start_s, worker=WorkerId(f"p{pid}", "north", pid))
+    found = figures(builder)
     lanes = found.attempts.groupby("lane")["process"].unique()
     assert [list(processes) for processes in lanes] == [[0, 2], [1, 3]]
     assert found.workers == 2
@@ -59,36 +69,42 @@ def test_processes_that_live_at_the_same_time_are_in_different_lanes() -> None:
 def test_a_renewed_process_that_begins_while_its_predecessor_ends_follows_it_in_its_lane(
     asked: int | None, lanes: int
 ) -> None:
-    made = MadeProfile(made_run(nb_workers=asked))
+    builder = ProfileBuilder(make_run(nb_workers=asked))
     for pid in range(3):
         for task in range(10):
             start_s = 0.95 * pid + 0.1 * task
-            made.add(Work(wall_s=0.1), start_s=start_s, worker=WorkerId(f"p{pid}", "north", pid))
-    assert len(figures(made).lanes) == lanes
+            builder.add(
+                TaskSpec(wall_s=0.1), start_s=start_s, worker=WorkerId(f"p{pid}", "north", pid)
+            )
+    assert len(figures(builder).lanes) == lanes
 
 
 def test_processes_that_live_side_by_side_are_more_lanes_than_were_asked_for() -> None:
-    made = MadeProfile(made_run(nb_workers=1))
+    builder = ProfileBuilder(make_run(nb_workers=1))
     for pid in range(2):
-        made.add(Work(wall_s=1), start_s=0.5 * pid, worker=WorkerId(f"p{pid}", "north", pid))
-    found = figures(made)
+        builder.add(TaskSpec(wall_s=1), start_s=0.5 * pid, worker=WorkerId(f"p{pid}", "north", pid))
+    found = figures(builder)
     assert (len(found.lanes), found.workers) == (2, 2)
 
 
 def test_a_lane_stays_on_its_machine() -> None:
-    made = MadeProfile(made_run(nb_workers=None))
-    made.add(Work(wall_s=1), worker=WorkerId("a", "north", 1))
-    made.add(Work(wall_s=1), start_s=5, worker=WorkerId("b", "south", 1))
-    assert [lane.host for lane in figures(made).lanes] == ["north", "south"]
+    builder = ProfileBuilder(make_run(nb_workers=None))
+    builder.add(TaskSpec(wall_s=1), worker=WorkerId("a", "north", 1))
+    builder.add(TaskSpec(wall_s=1), start_s=5, worker=WorkerId("b", "south", 1))
+    assert [lane.host for lane in figures(builder).lanes] == ["north", "south"]
 
 
 def test_the_parts_of_the_time_of_workers_add_up_to_all_of_it() -> None:
-    works = [Work(wall_s=w / 7, outcomes=["failed", "done"][w % 2 :]) for w in range(1, 60)]
-    made = played(works, workers=3, gap_s=0.05)
-    made.run = made.run.model_copy(
-        update={"started_s": BEGIN_S - 2, "ended_s": (made.run.ended_s or 0) + 3, "nb_workers": 4}
+    works = [TaskSpec(wall_s=w / 7, outcomes=["failed", "done"][w % 2 :]) for w in range(1, 60)]
+    builder = simulate_run(works, workers=3, gap_s=0.05)
+    builder.run = builder.run.model_copy(
+        update={
+            "started_s": BEGIN_S - 2,
+            "ended_s": (builder.run.ended_s or 0) + 3,
+            "nb_workers": 4,
+        }
     )
-    found = figures(made)
+    found = figures(builder)
     assert found.lost.total_s == pytest.approx(found.span_s * 4)
     assert found.lost.unused_s == pytest.approx(found.span_s)
     assert found.lost.failed_s == pytest.approx(sum(w / 7 for w in range(2, 60, 2)))
@@ -96,49 +112,49 @@ def test_the_parts_of_the_time_of_workers_add_up_to_all_of_it() -> None:
 
 
 def test_a_gap_is_delay_where_some_task_could_have_run_else_starvation() -> None:
-    made = MadeProfile(made_run(nb_workers=1, ended_s=BEGIN_S + 10))
-    made.add(Work(wall_s=1), start_s=0)
-    made.add(Work(wall_s=1), start_s=5, waiting_s=3)  # it could run from 2 on; free since 1
-    made.add(Work(wall_s=1), start_s=9, waiting_s=0)
-    lost = figures(made).lost
+    builder = ProfileBuilder(make_run(nb_workers=1, ended_s=BEGIN_S + 10))
+    builder.add(TaskSpec(wall_s=1), start_s=0)
+    builder.add(TaskSpec(wall_s=1), start_s=5, waiting_s=3)  # it could run from 2 on; free since 1
+    builder.add(TaskSpec(wall_s=1), start_s=9, waiting_s=0)
+    lost = figures(builder).lost
     assert lost.delayed_s == pytest.approx(3)
     assert lost.starved_s == pytest.approx(1 + 3)
 
 
 def test_waits_within_waits_count_once() -> None:
-    made = MadeProfile(made_run(nb_workers=1, ended_s=BEGIN_S + 12))
-    made.add(Work(wall_s=1), start_s=0)
+    builder = ProfileBuilder(make_run(nb_workers=1, ended_s=BEGIN_S + 12))
+    builder.add(TaskSpec(wall_s=1), start_s=0)
     for start_s, waiting_s in [(6, 1), (9, 8.5), (11, 0)]:
-        made.add(Work(wall_s=1), start_s=start_s, waiting_s=waiting_s)
-    lost = figures(made).lost
+        builder.add(TaskSpec(wall_s=1), start_s=start_s, waiting_s=waiting_s)
+    lost = figures(builder).lost
     assert lost.delayed_s == pytest.approx(5 + 2)  # up to 9, some task could have run
     assert lost.starved_s == pytest.approx(1)
 
 
 def test_tasks_that_wait_while_all_workers_work_lose_nothing() -> None:
-    lost = figures(played([Work()] * 20, workers=2)).lost
+    lost = figures(simulate_run([TaskSpec()] * 20, workers=2)).lost
     assert lost.idle_s == pytest.approx(0)
     assert lost.worked_s == pytest.approx(20)
 
 
 def test_the_longest_gap_between_two_tasks_of_a_lane_is_found() -> None:
-    made = MadeProfile(made_run(nb_workers=1))
+    builder = ProfileBuilder(make_run(nb_workers=1))
     for start_s in (0, 2, 7.5):
-        made.add(Work(wall_s=1), start_s=start_s)
-    (lane,) = figures(made).lanes
+        builder.add(TaskSpec(wall_s=1), start_s=start_s)
+    (lane,) = figures(builder).lanes
     assert lane.longest_gap_s == pytest.approx(4.5)
     assert lane.busy_s == pytest.approx(3)
 
 
 def test_a_tile_has_the_time_of_all_its_tasks_and_their_highest_peak() -> None:
     works = [
-        Work(wall_s=1, peak_mb=800),
-        Work(wall_s=2, after=[0], tile=("dsm", 1, 2), peak_mb=300, outcomes=["failed", "done"]),
-        Work(wall_s=3, tile=("dsm", 0, 0)),
+        TaskSpec(wall_s=1, peak_mb=800),
+        TaskSpec(wall_s=2, after=[0], tile=("dsm", 1, 2), peak_mb=300, outcomes=["failed", "done"]),
+        TaskSpec(wall_s=3, tile=("dsm", 0, 0)),
     ]
-    made = played(works)
-    made.run = made.run.model_copy(update={"grids": (made_grid("dsm", 2, 3),)})
-    (grid,) = figures(made).tiles
+    builder = simulate_run(works)
+    builder.run = builder.run.model_copy(update={"grids": (make_grid("dsm", 2, 3),)})
+    (grid,) = figures(builder).tiles
     assert grid.wall_s.shape == (2, 3)
     assert grid.wall_s[1, 2] == pytest.approx(1 + 2 + 2)
     assert grid.peak_bytes[1, 2] == 800 * MB
@@ -148,34 +164,34 @@ def test_a_tile_has_the_time_of_all_its_tasks_and_their_highest_peak() -> None:
 
 
 def test_a_grid_that_the_run_does_not_tell_is_as_large_as_its_tiles() -> None:
-    (grid,) = figures(played([Work(tile=("dsm", 3, 1))])).tiles
+    (grid,) = figures(simulate_run([TaskSpec(tile=("dsm", 3, 1))])).tiles
     assert grid.wall_s.shape == (4, 2)
     assert grid.tile_px is None
 
 
 def test_a_run_that_has_not_ended_lasts_until_its_last_task() -> None:
-    made = played([Work(wall_s=2)] * 3, workers=1, state="running", ended_s=None)
-    found = figures(made)
+    builder = simulate_run([TaskSpec(wall_s=2)] * 3, workers=1, state="running", ended_s=None)
+    found = figures(builder)
     assert not found.ended
     assert found.span_s == pytest.approx(6)
 
 
 def test_a_profile_without_tasks_has_figures_too() -> None:
-    found = figures(MadeProfile())
+    found = figures(ProfileBuilder())
     assert (found.names, found.lanes, found.tiles, found.advice) == ((), (), (), ())
     assert found.schedule.perfect_s == 0
     assert found.lost.unused_s == pytest.approx(2 * 60)
 
 
 def test_tasks_that_all_failed_are_no_work_and_give_no_advice() -> None:
-    works = [Work(outcomes=["failed", "failed"], tile=("dsm", 0, n)) for n in range(3)]
-    found = figures(played(works))
+    works = [TaskSpec(outcomes=["failed", "failed"], tile=("dsm", 0, n)) for n in range(3)]
+    found = figures(simulate_run(works))
     assert found.lost.worked_s == 0
     assert found.lost.failed_s == pytest.approx(6)
     assert found.advice == ()
 
 
 def test_a_task_of_no_time_at_all_divides_nothing_by_zero() -> None:
-    found = figures(played([Work(wall_s=0)], ended_s=BEGIN_S))
+    found = figures(simulate_run([TaskSpec(wall_s=0)], ended_s=BEGIN_S))
     assert found.names[0].cpu_share == 0
     assert not math.isnan(found.lost.total_s)

@@ -7,37 +7,44 @@ from hypothesis import strategies as st
 
 from batuta.profiling.analysis.binned import busy_in_bins, highest_in_bins, reduced
 from batuta.profiling.capture.records import WorkerId
-from tests.profiling.made import BEGIN_S, MB, MadeProfile, Work, made_run, played
+from tests.profiling.profile_builder import (
+    BEGIN_S,
+    MB,
+    ProfileBuilder,
+    TaskSpec,
+    make_run,
+    simulate_run,
+)
 
 
 def test_a_task_is_shared_out_over_the_bins_that_it_lasts() -> None:
-    made = MadeProfile()
-    made.add(Work(name="a", wall_s=2.5), start_s=0.5)
-    made.add(Work(name="b", wall_s=0.25), start_s=3.25)
-    busy = busy_in_bins(made.figures().attempts, ["name"], BEGIN_S + np.arange(6.0))
+    builder = ProfileBuilder()
+    builder.add(TaskSpec(name="a", wall_s=2.5), start_s=0.5)
+    builder.add(TaskSpec(name="b", wall_s=0.25), start_s=3.25)
+    busy = busy_in_bins(builder.figures().attempts, ["name"], BEGIN_S + np.arange(6.0))
     assert busy["a",] == pytest.approx([0.5, 1, 1, 0, 0])
     assert busy["b",] == pytest.approx([0, 0, 0, 0.25, 0])
 
 
 def test_lanes_of_the_same_key_add_up() -> None:
-    made = MadeProfile(made_run(nb_workers=None))
+    builder = ProfileBuilder(make_run(nb_workers=None))
     for pid in range(3):
-        made.add(Work(wall_s=2), worker=WorkerId(f"w{pid}", "north", pid))
-    busy = busy_in_bins(made.figures().attempts, ["host"], BEGIN_S + np.arange(3.0))
+        builder.add(TaskSpec(wall_s=2), worker=WorkerId(f"w{pid}", "north", pid))
+    busy = busy_in_bins(builder.figures().attempts, ["host"], BEGIN_S + np.arange(3.0))
     assert busy["north",] == pytest.approx([3, 3])
 
 
 def test_time_that_two_tasks_of_a_lane_claim_counts_once() -> None:
-    made = MadeProfile(made_run(nb_workers=1))
-    made.add(Work(wall_s=2))
-    made.add(Work(wall_s=2), start_s=1.5)
-    busy = busy_in_bins(made.figures().attempts, ["host"], BEGIN_S + np.arange(6.0))
+    builder = ProfileBuilder(make_run(nb_workers=1))
+    builder.add(TaskSpec(wall_s=2))
+    builder.add(TaskSpec(wall_s=2), start_s=1.5)
+    busy = busy_in_bins(builder.figures().attempts, ["host"], BEGIN_S + np.arange(6.0))
     assert busy["north",] == pytest.approx([1, 1, 1, 0.5, 0])
 
 
 @given(st.lists(st.floats(0.01, 5), min_size=1, max_size=30), st.integers(1, 40))
 def test_all_the_time_of_tasks_is_in_some_bin(walls: list[float], bins: int) -> None:
-    figures = played([Work(wall_s=wall) for wall in walls], gap_s=0.1).figures()
+    figures = simulate_run([TaskSpec(wall_s=wall) for wall in walls], gap_s=0.1).figures()
     edges = np.linspace(figures.begin_s, figures.end_s, bins + 1)
     busy = busy_in_bins(figures.attempts, ["name", "lane"], edges)
     # Unix time is kept to a quarter of a microsecond.
@@ -45,10 +52,10 @@ def test_all_the_time_of_tasks_is_in_some_bin(walls: list[float], bins: int) -> 
 
 
 def test_the_highest_peak_of_each_bin_is_kept() -> None:
-    made = MadeProfile()
+    builder = ProfileBuilder()
     for start_s, peak_mb in [(0, 100), (0.4, 300), (0.8, 200), (3, 50)]:
-        made.add(Work(wall_s=0.1, peak_mb=peak_mb), start_s=start_s)
-    found = highest_in_bins(made.figures().attempts, BEGIN_S + np.arange(5.0))
+        builder.add(TaskSpec(wall_s=0.1, peak_mb=peak_mb), start_s=start_s)
+    found = highest_in_bins(builder.figures().attempts, BEGIN_S + np.arange(5.0))
     np.testing.assert_equal(found, {0: [300 * MB, np.nan, np.nan, 50 * MB]})
 
 

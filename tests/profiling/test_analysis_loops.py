@@ -7,20 +7,20 @@ from scipy.stats import theilslopes
 from batuta.profiling.analysis.loops import LoopGrowth, loop_growth
 from batuta.profiling.capture.records import LeakRow
 from batuta.profiling.files.schemas import leak_table, loop_table
-from tests.profiling.made import MB, MadeProfile
+from tests.profiling.profile_builder import MB, ProfileBuilder
 
 RANDOM = np.random.default_rng(5)
 
 
-def grown(made: MadeProfile) -> tuple[LoopGrowth, ...]:
-    return loop_growth(loop_table(made.loops), leak_table(made.leaks))
+def grown(builder: ProfileBuilder) -> tuple[LoopGrowth, ...]:
+    return loop_growth(loop_table(builder.loops), leak_table(builder.leaks))
 
 
 def fitted(*series: list[float]) -> LoopGrowth:
-    made = MadeProfile()
+    builder = ProfileBuilder()
     for task, held in enumerate(series):
-        made.add_loops("match", held, task=task)
-    (growth,) = grown(made)
+        builder.add_loops("match", held, task=task)
+    (growth,) = grown(builder)
     return growth
 
 
@@ -77,13 +77,13 @@ def test_too_few_repetitions_tell_nothing(loops: int) -> None:
 
 
 def test_leaks_come_first_with_the_lines_that_memray_saw() -> None:
-    made = MadeProfile()
-    made.add_loops("read", [5.0] * 10)
-    made.add_loops("match", [5.0 + 1e4 * n for n in range(10)], task=1)
+    builder = ProfileBuilder()
+    builder.add_loops("read", [5.0] * 10)
+    builder.add_loops("match", [5.0 + 1e4 * n for n in range(10)], task=1)
     for task, size in enumerate([900, 1000, 1100]):
-        made.leaks.append(LeakRow(task, "match", "w", "match.py", 12, "cost", size))
-        made.leaks.append(LeakRow(task, "match", "w", "match.py", 40, "merge", 10))
-    match, read = grown(made)
+        builder.leaks.append(LeakRow(task, "match", "w", "match.py", 12, "cost", size))
+        builder.leaks.append(LeakRow(task, "match", "w", "match.py", 40, "merge", 10))
+    match, read = grown(builder)
     assert (match.name, match.leaks, read.leaks) == ("match", True, False)
     assert [(line.line, line.bytes_per_loop) for line in match.lines] == [(12, 1000), (40, 10)]
     assert read.lines == ()

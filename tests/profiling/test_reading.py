@@ -13,13 +13,19 @@ from batuta.profiling.capture.records import LeakRow
 from batuta.profiling.files.reader import join_tiles, read_final_tables, read_profile
 from batuta.profiling.files.run_info import RunState
 from batuta.profiling.files.schemas import PROFILE_SCHEMA, place_table
-from tests.profiling.made import BEGIN_S, MadeProfile, Work, made_run, played
+from tests.profiling.profile_builder import (
+    BEGIN_S,
+    ProfileBuilder,
+    TaskSpec,
+    make_run,
+    simulate_run,
+)
 
 CHAINS = [
-    Work(name="read"),
-    Work(name="match", after=[0], tile=("disparity", 0, 0)),
-    Work(name="read"),
-    Work(name="match", after=[2], tile=("disparity", 0, 1)),
+    TaskSpec(name="read"),
+    TaskSpec(name="match", after=[0], tile=("disparity", 0, 0)),
+    TaskSpec(name="read"),
+    TaskSpec(name="match", after=[2], tile=("disparity", 0, 1)),
 ]
 
 
@@ -34,7 +40,7 @@ def tiles_of(joined: pa.Table) -> list[tuple[str, int, int] | None]:
 def test_a_profile_is_read_from_the_output_folder_or_from_its_own(
     tmp_path: Path, inside: str
 ) -> None:
-    played(CHAINS, workers=1).write(tmp_path)
+    simulate_run(CHAINS, workers=1).write(tmp_path)
     profile = read_profile(tmp_path / inside)
     assert profile.folder == tmp_path
     assert profile.run.state is RunState.DONE
@@ -46,87 +52,95 @@ def test_a_profile_is_read_from_the_output_folder_or_from_its_own(
 def test_parts_of_a_killed_run_give_the_same_table_as_its_end_would(
     tmp_path: Path, parts: int
 ) -> None:
-    made = played(CHAINS, workers=1)
-    ended = read_profile(made.write(tmp_path / "ended"))
-    killed = read_profile(made.write(tmp_path / "killed", parts=parts))
+    builder = simulate_run(CHAINS, workers=1)
+    ended = read_profile(builder.write(tmp_path / "ended"))
+    killed = read_profile(builder.write(tmp_path / "killed", parts=parts))
     assert killed.tasks.equals(ended.tasks)
 
 
 def test_a_run_killed_before_its_first_task_ended_has_an_empty_profile(tmp_path: Path) -> None:
-    MadeProfile(made_run(state="running", ended_s=None)).write(tmp_path, parts=1)
+    ProfileBuilder(make_run(state="running", ended_s=None)).write(tmp_path, parts=1)
     profile = read_profile(tmp_path)
     assert profile.tasks.num_rows == 0
     assert profile.loops.num_rows == 0
 
 
 def test_a_task_gets_the_tile_that_it_leads_to() -> None:
-    made = played(CHAINS, workers=1)
-    joined = join_tiles(made.task_table(), made.place_table())
+    builder = simulate_run(CHAINS, workers=1)
+    joined = join_tiles(builder.task_table(), builder.place_table())
     assert tiles_of(joined) == [("disparity", 0, 0)] * 2 + [("disparity", 0, 1)] * 2
 
 
 def test_every_task_of_a_chain_gets_the_tile_at_its_end() -> None:
-    works = [Work(), Work(after=[0]), Work(after=[1]), Work(after=[2], tile=("dsm", 4, 2))]
-    made = played(works)
-    joined = join_tiles(made.task_table(), made.place_table())
+    works = [
+        TaskSpec(),
+        TaskSpec(after=[0]),
+        TaskSpec(after=[1]),
+        TaskSpec(after=[2], tile=("dsm", 4, 2)),
+    ]
+    builder = simulate_run(works)
+    joined = join_tiles(builder.task_table(), builder.place_table())
     assert tiles_of(joined) == [("dsm", 4, 2)] * 4
 
 
 def test_a_shared_task_gets_the_first_tile_in_the_order_of_places() -> None:
     shared = [
-        Work(name="model"),
-        Work(after=[0], tile=("dsm", 0, 0)),
-        Work(after=[0], tile=("dsm", 0, 1)),
+        TaskSpec(name="model"),
+        TaskSpec(after=[0], tile=("dsm", 0, 0)),
+        TaskSpec(after=[0], tile=("dsm", 0, 1)),
     ]
-    made = played(shared)
-    made.places.reverse()
-    joined = join_tiles(made.task_table(), made.place_table())
+    builder = simulate_run(shared)
+    builder.places.reverse()
+    joined = join_tiles(builder.task_table(), builder.place_table())
     assert tiles_of(joined)[0] == ("dsm", 0, 1)
 
 
 def test_a_task_that_leads_to_a_tile_through_another_counts_where_it_is_nearest() -> None:
     works = [
-        Work(),
-        Work(after=[0], tile=("matches", 0, 0)),
-        Work(after=[1], tile=("dsm", 0, 0)),
+        TaskSpec(),
+        TaskSpec(after=[0], tile=("matches", 0, 0)),
+        TaskSpec(after=[1], tile=("dsm", 0, 0)),
     ]
-    made = played(works, workers=1)
-    made.places.reverse()
-    joined = join_tiles(made.task_table(), made.place_table())
+    builder = simulate_run(works, workers=1)
+    builder.places.reverse()
+    joined = join_tiles(builder.task_table(), builder.place_table())
     assert tiles_of(joined) == [("matches", 0, 0), ("matches", 0, 0), ("dsm", 0, 0)]
 
 
 def test_every_attempt_at_a_task_has_its_tile_and_rows_keep_their_order() -> None:
-    works = [Work(outcomes=["failed", "done"], tile=("dsm", 2, 3)), Work(tile=("dsm", 0, 0))]
-    made = played(works, workers=1)
-    joined = join_tiles(made.task_table(), made.place_table())
+    works = [
+        TaskSpec(outcomes=["failed", "done"], tile=("dsm", 2, 3)),
+        TaskSpec(tile=("dsm", 0, 0)),
+    ]
+    builder = simulate_run(works, workers=1)
+    joined = join_tiles(builder.task_table(), builder.place_table())
     assert tiles_of(joined) == [("dsm", 2, 3), ("dsm", 2, 3), ("dsm", 0, 0)]
     assert joined["attempt"].to_pylist() == [1, 2, 1]
 
 
 def test_a_task_whose_tile_is_not_known_yet_has_none() -> None:
-    made = played([Work(), Work(after=[0])])
+    builder = simulate_run([TaskSpec(), TaskSpec(after=[0])])
     places = place_table([(7, "dsm", 0, 0)])
-    assert tiles_of(join_tiles(made.task_table(), places)) == [None, None]
+    assert tiles_of(join_tiles(builder.task_table(), places)) == [None, None]
 
 
 def test_what_a_task_takes_of_tasks_that_did_not_run_is_passed_over() -> None:
-    made = MadeProfile()
-    made.add(Work(after=[3, 40], tile=("dsm", 0, 0)), task=7)
-    made.add(Work(), task=3)
-    assert tiles_of(join_tiles(made.task_table(), made.place_table())) == [("dsm", 0, 0)] * 2
+    builder = ProfileBuilder()
+    builder.add(TaskSpec(after=[3, 40], tile=("dsm", 0, 0)), task=7)
+    builder.add(TaskSpec(), task=3)
+    assert tiles_of(join_tiles(builder.task_table(), builder.place_table())) == [("dsm", 0, 0)] * 2
 
 
 def test_a_table_cut_out_of_a_larger_one_is_joined_as_any_other() -> None:
-    made = played(CHAINS, workers=1)
-    joined = join_tiles(made.task_table().slice(2), made.place_table())
+    builder = simulate_run(CHAINS, workers=1)
+    joined = join_tiles(builder.task_table().slice(2), builder.place_table())
     assert tiles_of(joined) == [("disparity", 0, 1)] * 2
 
 
 def test_memory_of_workers_is_read_within_the_run_and_up_to_a_broken_last_row(
     tmp_path: Path,
 ) -> None:
-    played(CHAINS, ended_s=BEGIN_S + 10).write(tmp_path)
+    simulate_run(CHAINS, ended_s=BEGIN_S + 10).write(tmp_path)
     header = (
         "time,worker,host,pid,tasks_running,tasks_waiting,results_held,"
         "results_bytes,spilled_bytes,process_bytes"
@@ -144,7 +158,7 @@ def test_memory_of_workers_is_read_within_the_run_and_up_to_a_broken_last_row(
 
 @pytest.mark.parametrize("content", ["", "time,worker,host,pid,process_bytes\n"])
 def test_a_record_of_memory_without_rows_is_none(tmp_path: Path, content: str) -> None:
-    played(CHAINS, workers=1).write(tmp_path)
+    simulate_run(CHAINS, workers=1).write(tmp_path)
     (tmp_path / "workers_memory.csv").write_text(content)
     assert len(read_profile(tmp_path).memory) == 0
 
@@ -169,7 +183,7 @@ def test_a_folder_without_a_profile_is_named_with_what_writes_one(tmp_path: Path
     ],
 )
 def test_a_garbled_file_is_one_line_that_names_it(tmp_path: Path, file: str, content: str) -> None:
-    path = played(CHAINS, workers=1).write(tmp_path) / PROFILE_FOLDER / file
+    path = simulate_run(CHAINS, workers=1).write(tmp_path) / PROFILE_FOLDER / file
     path.write_text(content)
     with pytest.raises(ConfigurationError) as caught:
         read_profile(tmp_path)
@@ -178,7 +192,7 @@ def test_a_garbled_file_is_one_line_that_names_it(tmp_path: Path, file: str, con
 
 
 def test_a_truncated_table_is_named(tmp_path: Path) -> None:
-    path = played(CHAINS * 50).write(tmp_path) / PROFILE_FOLDER / "tasks.parquet"
+    path = simulate_run(CHAINS * 50).write(tmp_path) / PROFILE_FOLDER / "tasks.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] + whole[-8:])
     with pytest.raises(ConfigurationError, match=r"tasks\.parquet: not a valid table of a profile"):
@@ -186,20 +200,20 @@ def test_a_truncated_table_is_named(tmp_path: Path) -> None:
 
 
 def test_a_table_without_a_column_is_named(tmp_path: Path) -> None:
-    path = played(CHAINS, workers=1).write(tmp_path) / PROFILE_FOLDER / "tasks.parquet"
+    path = simulate_run(CHAINS, workers=1).write(tmp_path) / PROFILE_FOLDER / "tasks.parquet"
     pq.write_table(pq.read_table(path).drop(["wall_s"]), path)
     with pytest.raises(ConfigurationError, match=r"tasks\.parquet: not a valid table of a profile"):
         read_profile(tmp_path)
 
 
 def test_a_tile_outside_every_possible_grid_is_refused(tmp_path: Path) -> None:
-    played([Work(tile=("dsm", -1, 0))]).write(tmp_path)
+    simulate_run([TaskSpec(tile=("dsm", -1, 0))]).write(tmp_path)
     with pytest.raises(ConfigurationError, match="garbled"):
         read_profile(tmp_path)
 
 
 def test_a_garbled_record_of_memory_is_named(tmp_path: Path) -> None:
-    played(CHAINS, workers=1).write(tmp_path)
+    simulate_run(CHAINS, workers=1).write(tmp_path)
     (tmp_path / "workers_memory.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ConfigurationError, match=r"workers_memory\.csv"):
         read_profile(tmp_path)
@@ -208,9 +222,9 @@ def test_a_garbled_record_of_memory_is_named(tmp_path: Path) -> None:
 def test_parts_that_give_way_to_the_final_table_while_they_are_read_are_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = played(CHAINS, workers=1)
-    made.write(tmp_path / "ended")
-    made.write(tmp_path, parts=2)
+    builder = simulate_run(CHAINS, workers=1)
+    builder.write(tmp_path / "ended")
+    builder.write(tmp_path, parts=2)
     opened = pq.ParquetFile
 
     def ended_meanwhile(path: Path) -> pq.ParquetFile:
@@ -224,18 +238,18 @@ def test_parts_that_give_way_to_the_final_table_while_they_are_read_are_no_error
 
 
 def test_the_parts_of_a_run_that_ends_are_joined_each_table_whole(tmp_path: Path) -> None:
-    made = played(CHAINS, workers=1)
-    made.write(tmp_path, parts=3)
+    builder = simulate_run(CHAINS, workers=1)
+    builder.write(tmp_path, parts=3)
     tables = read_final_tables(tmp_path / PROFILE_FOLDER)
     assert list(tables) == ["tasks", "places"]
-    assert tables["tasks"].equals(join_tiles(made.task_table(), made.place_table()))
-    assert tables["places"].equals(made.place_table())
+    assert tables["tasks"].equals(join_tiles(builder.task_table(), builder.place_table()))
+    assert tables["places"].equals(builder.place_table())
 
 
 def test_repetitions_and_leaking_lines_are_read_where_there_are_some(tmp_path: Path) -> None:
-    made = played(CHAINS, workers=1)
-    made.add_loops("match", [1, 2, 3])
-    made.leaks.append(LeakRow(0, "match", "process 1", "match.py", 7, "cost", 1000))
-    profile = made.read(tmp_path)
+    builder = simulate_run(CHAINS, workers=1)
+    builder.add_loops("match", [1, 2, 3])
+    builder.leaks.append(LeakRow(0, "match", "process 1", "match.py", 7, "cost", 1000))
+    profile = builder.read(tmp_path)
     assert profile.loops["held_bytes"].to_pylist() == [1, 2, 3]
     assert profile.leaks["file"].to_pylist() == ["match.py"]

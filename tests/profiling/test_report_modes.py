@@ -10,7 +10,7 @@ from batuta.profiling.merge.model import FunctionTime, LineMemory, ProfilerRepor
 from batuta.profiling.report.page import profile_page
 from batuta.profiling.report.rows import function_rows, held_rows
 from batuta.profiling.report.text import profile_text
-from tests.profiling.made import MadeProfile
+from tests.profiling.profile_builder import ProfileBuilder
 
 SLOPE = FunctionTime("slope<b>", "relief.py", 12, 3_000, 1.5, 2.5)
 FOUND = ProfilerReport(
@@ -33,8 +33,8 @@ def test_lines_come_with_what_they_held() -> None:
 
 
 def test_the_page_shows_them_with_what_could_not_be_read(tmp_path: Path) -> None:
-    made = MadeProfile()
-    made.write(tmp_path)
+    builder = ProfileBuilder()
+    builder.write(tmp_path)
     page = profile_page(figures_of(read_profile(tmp_path)), FOUND)
     assert "slope&lt;b&gt;" in page
     assert "relief.py:40" in page
@@ -43,7 +43,7 @@ def test_the_page_shows_them_with_what_could_not_be_read(tmp_path: Path) -> None
 
 
 def test_the_text_says_where_they_are(tmp_path: Path) -> None:
-    MadeProfile().write(tmp_path)
+    ProfileBuilder().write(tmp_path)
     for name in (CPROFILE_TEXT, MEMRAY_TEXT):
         (tmp_path / PROFILE_FOLDER / name).touch()
     text = profile_text(figures_of(read_profile(tmp_path)))

@@ -11,7 +11,14 @@ from PIL import Image
 from batuta.profiling.capture.records import WorkerId
 from batuta.profiling.report.missing import PageError
 from batuta.profiling.report.page import profile_page
-from tests.profiling.made import MadeProfile, Work, made_grid, made_run, played, survey
+from tests.profiling.profile_builder import (
+    ProfileBuilder,
+    TaskSpec,
+    make_grid,
+    make_run,
+    simulate_run,
+    survey,
+)
 from tests.support.browser import Browser, Seen, box_of, browser
 
 __all__ = ["browser"]
@@ -26,8 +33,8 @@ LARGEST = "#fcfdbf"
 EVIL = '</script><img src=x onerror="document.title=\'caught\'"><b>&amp;"'
 
 
-def looked(browser: Browser, made: MadeProfile, **window: int | bool) -> Seen:
-    seen = browser.look(profile_page(made.figures()), **window)  # type: ignore[arg-type]
+def looked(browser: Browser, builder: ProfileBuilder, **window: int | bool) -> Seen:
+    seen = browser.look(profile_page(builder.figures()), **window)  # type: ignore[arg-type]
     assert seen.errors == ()
     assert seen.loaded == ()
     return seen
@@ -71,7 +78,7 @@ def test_the_slow_tile_is_bright_where_it_is_on_the_image_and_row_0_at_the_top(
     browser: Browser,
 ) -> None:
     works = [
-        Work(
+        TaskSpec(
             wall_s=9 if (row, col) == (1, 2) else 1,
             peak_mb=900 if (row, col) == (8, 2) else 100,
             tile=("dsm", row, col),
@@ -79,11 +86,11 @@ def test_the_slow_tile_is_bright_where_it_is_on_the_image_and_row_0_at_the_top(
         for row in range(10)
         for col in range(10)
     ]
-    made = played(works)
+    builder = simulate_run(works)
     failed = [{"dataset": "dsm", "row": 9, "col": 7, "cause": "ValueError"}]
-    run = made.run.model_dump() | {"grids": (made_grid("dsm", 10, 10),), "failed": failed}
-    made.run = made_run(**run)
-    seen = looked(browser, made)
+    run = builder.run.model_dump() | {"grids": (make_grid("dsm", 10, 10),), "failed": failed}
+    builder.run = make_run(**run)
+    seen = looked(browser, builder)
     # The bars of colours, which have all of them, are at the right.
     time, memory = (
         picture.crop((0, 0, int(picture.width * 0.85), picture.height))
@@ -101,10 +108,10 @@ def test_the_slow_tile_is_bright_where_it_is_on_the_image_and_row_0_at_the_top(
 
 
 def test_what_nobody_did_is_a_gap_in_the_timeline(browser: Browser) -> None:
-    made = MadeProfile(made_run(nb_workers=1, ended_s=made_run().started_s + 10))
-    made.add(Work(wall_s=4))
-    made.add(Work(wall_s=4), start_s=6)
-    seen = looked(browser, made)
+    builder = ProfileBuilder(make_run(nb_workers=1, ended_s=make_run().started_s + 10))
+    builder.add(TaskSpec(wall_s=4))
+    builder.add(TaskSpec(wall_s=4), start_s=6)
+    seen = looked(browser, builder)
     picture = chart(seen, "timeline")
     box = box_of(picture, BLUE)
     assert box is not None
@@ -117,12 +124,14 @@ def test_what_nobody_did_is_a_gap_in_the_timeline(browser: Browser) -> None:
 
 def test_names_from_users_are_shown_and_never_run(browser: Browser) -> None:
     works = [
-        Work(name=EVIL + str(n % 3), tile=(EVIL, 0, n), error=EVIL, outcomes=["failed", "done"])
+        TaskSpec(name=EVIL + str(n % 3), tile=(EVIL, 0, n), error=EVIL, outcomes=["failed", "done"])
         for n in range(6)
     ]
     mishap = {"dataset": EVIL, "row": 0, "col": 0, "cause": EVIL}
-    made = played(works, notes=(EVIL,), error=EVIL, state="failed", host=EVIL, failed=[mishap])
-    seen = looked(browser, made)
+    builder = simulate_run(
+        works, notes=(EVIL,), error=EVIL, state="failed", host=EVIL, failed=[mishap]
+    )
+    seen = looked(browser, builder)
     assert "<title>caught" not in seen.text
     assert "<img" not in seen.text
     assert "&lt;/script&gt;&lt;img" in seen.text
@@ -130,23 +139,27 @@ def test_names_from_users_are_shown_and_never_run(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "charts", "said"),
+    ("builder", "charts", "said"),
     [
-        (MadeProfile(made_run(state="running", ended_s=None)), 0, "it goes on, or it was killed"),
-        (played([Work(tile=("dsm", 0, 0))]), 6, "1 task in 1.00 s on 2 workers"),
         (
-            played([Work(outcomes=["failed"], tile=("dsm", 0, n)) for n in range(3)]),
+            ProfileBuilder(make_run(state="running", ended_s=None)),
+            0,
+            "it goes on, or it was killed",
+        ),
+        (simulate_run([TaskSpec(tile=("dsm", 0, 0))]), 6, "1 task in 1.00 s on 2 workers"),
+        (
+            simulate_run([TaskSpec(outcomes=["failed"], tile=("dsm", 0, n)) for n in range(3)]),
             5,
             "every attempt failed",
         ),
-        (played([Work(wall_s=0)]), 3, "1 task in 0 s on 2 workers"),
+        (simulate_run([TaskSpec(wall_s=0)]), 3, "1 task in 0 s on 2 workers"),
     ],
     ids=["none", "one", "failures", "no time"],
 )
 def test_a_profile_of_few_tasks_is_drawn_too(
-    browser: Browser, made: MadeProfile, charts: int, said: str
+    browser: Browser, builder: ProfileBuilder, charts: int, said: str
 ) -> None:
-    seen = looked(browser, made)
+    seen = looked(browser, builder)
     assert f'data-drawn="{charts}"' in seen.text
     assert said in seen.text
 
@@ -154,13 +167,13 @@ def test_a_profile_of_few_tasks_is_drawn_too(
 def test_many_tasks_on_many_workers_are_merged_into_a_page_of_a_few_megabytes(
     browser: Browser,
 ) -> None:
-    made = MadeProfile(made_run(nb_workers=None))
+    builder = ProfileBuilder(make_run(nb_workers=None))
     for n in range(100_000):
         lane, turn = n % 80, n // 80
         worker = WorkerId(f"w{lane}", f"node{lane % 4}", lane)
-        work = Work(name=f"step {n % 5}", wall_s=0.008, tile=("dsm", n // 400, n % 400))
-        made.add(work, task=n, start_s=0.01 * turn, worker=worker)
-    page = profile_page(made.figures())
+        work = TaskSpec(name=f"step {n % 5}", wall_s=0.008, tile=("dsm", n // 400, n % 400))
+        builder.add(work, task=n, start_s=0.01 * turn, worker=worker)
+    page = profile_page(builder.figures())
     assert len(page) < 5_000_000
     seen = browser.look(page)
     assert seen.errors == ()
@@ -182,9 +195,9 @@ def test_the_error_of_a_missing_library_is_one_of_ours() -> None:
 
 
 def test_what_was_recorded_of_memory_is_drawn_with_the_peaks(browser: Browser) -> None:
-    made = played([Work(wall_s=4)] * 2, workers=1)
-    figures = made.figures()
-    times = made.run.started_s + np.arange(8)
+    builder = simulate_run([TaskSpec(wall_s=4)] * 2, workers=1)
+    figures = builder.figures()
+    times = builder.run.started_s + np.arange(8)
     rows = {"time_s": times, "worker": "w", "host": "north", "pid": 7, "process_bytes": 1.5e9}
     seen = browser.look(profile_page(replace(figures, memory=pd.DataFrame(rows))))
     assert "Grey: what each process held" in seen.text

@@ -9,13 +9,22 @@ from batuta.profiling.capture.records import LeakRow, WorkerId
 from batuta.profiling.report.compared import comparison_text
 from batuta.profiling.report.document import comparison_document, profile_document
 from batuta.profiling.report.text import profile_text
-from tests.profiling.made import BEGIN_S, MB, MadeProfile, Work, made_grid, made_run, played, survey
+from tests.profiling.profile_builder import (
+    BEGIN_S,
+    MB,
+    ProfileBuilder,
+    TaskSpec,
+    make_grid,
+    make_run,
+    simulate_run,
+    survey,
+)
 
 LONG = "package.module.of.a.very.long.name.that.goes.on.and.on.Class.method_number_"
 
 
-def text_of(made: MadeProfile) -> str:
-    return profile_text(made.figures())
+def text_of(builder: ProfileBuilder) -> str:
+    return profile_text(builder.figures())
 
 
 def test_the_first_lines_tell_how_long_it_took_and_what_took_it() -> None:
@@ -44,13 +53,13 @@ def test_every_part_of_the_report_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "made",
+    "builder",
     [
         survey(),
-        MadeProfile(),
-        played(
+        ProfileBuilder(),
+        simulate_run(
             [
-                Work(
+                TaskSpec(
                     name=f"{LONG}{n}",
                     tile=(LONG, n, 123456),
                     error=LONG * 3,
@@ -64,59 +73,59 @@ def test_every_part_of_the_report_is_there() -> None:
     ],
     ids=["survey", "none", "long names"],
 )
-def test_no_line_is_longer_than_a_terminal_of_a_hundred_columns(made: MadeProfile) -> None:
-    assert max(map(len, text_of(made).splitlines())) <= 100
+def test_no_line_is_longer_than_a_terminal_of_a_hundred_columns(builder: ProfileBuilder) -> None:
+    assert max(map(len, text_of(builder).splitlines())) <= 100
 
 
 def test_long_lists_are_cut_and_say_so() -> None:
-    works = [Work(name=f"step {n}", wall_s=10 - n / 10) for n in range(30)]
-    assert "  and 10 more\n" in text_of(played(works))
+    works = [TaskSpec(name=f"step {n}", wall_s=10 - n / 10) for n in range(30)]
+    assert "  and 10 more\n" in text_of(simulate_run(works))
 
 
 def test_names_cannot_speak_to_the_terminal() -> None:
-    text = text_of(played([Work(name="\x1b[2Jstep\n")], host="\x1b]0;caught\x07"))
+    text = text_of(simulate_run([TaskSpec(name="\x1b[2Jstep\n")], host="\x1b]0;caught\x07"))
     assert "\x1b" not in text
     assert "?[2Jstep?" in text
 
 
 def test_a_run_that_has_not_ended_says_so() -> None:
-    text = text_of(played([Work()], state="running", ended_s=None))
+    text = text_of(simulate_run([TaskSpec()], state="running", ended_s=None))
     assert "The run had not ended when this was read: it goes on, or it was killed." in text
 
 
 def test_a_run_that_failed_says_why() -> None:
-    text = text_of(played([Work()], state="failed", error="2 tiles are missing"))
+    text = text_of(simulate_run([TaskSpec()], state="failed", error="2 tiles are missing"))
     assert "The run failed: 2 tiles are missing" in text
 
 
 def test_attempts_that_all_failed_are_no_schedule() -> None:
-    text = text_of(played([Work(outcomes=["failed"], error="ValueError: no data")] * 3))
+    text = text_of(simulate_run([TaskSpec(outcomes=["failed"], error="ValueError: no data")] * 3))
     assert "every attempt failed" in text
     assert "ValueError: no data" in text
     assert "What bounds it" not in text
 
 
 def test_what_was_not_measured_is_a_question_mark() -> None:
-    made = MadeProfile()
-    made.add(Work(), waiting_s=None)
+    builder = ProfileBuilder()
+    builder.add(TaskSpec(), waiting_s=None)
     (row,) = (
-        line for line in text_of(made).splitlines() if line.startswith("  step") and "%" in line
+        line for line in text_of(builder).splitlines() if line.startswith("  step") and "%" in line
     )
     assert row.split()[-1] == "?"
 
 
 def test_a_leak_is_named_with_its_slope_and_its_line() -> None:
-    made = played([Work(name="match")])
-    made.add_loops("match", [50 * MB + 2 * MB * n for n in range(12)])
-    made.leaks.append(LeakRow(0, "match", "process 1", "stereo/match.py", 88, "cost", 2 * MB))
-    text = text_of(made)
+    builder = simulate_run([TaskSpec(name="match")])
+    builder.add_loops("match", [50 * MB + 2 * MB * n for n in range(12)])
+    builder.leaks.append(LeakRow(0, "match", "process 1", "stereo/match.py", 88, "cost", 2 * MB))
+    text = text_of(builder)
     assert "2.00 MB  2.00 MB to 2.00 MB  leaks" in text
     assert "stereo/match.py:88  cost      match" in text
 
 
 def test_what_could_not_be_measured_is_told() -> None:
     assert "Note: memory of node7 is not known" in text_of(
-        played([Work()], notes=("memory of node7 is not known",))
+        simulate_run([TaskSpec()], notes=("memory of node7 is not known",))
     )
 
 
@@ -133,10 +142,10 @@ def test_the_document_has_the_same_figures_and_is_json() -> None:
     assert document["failed"][0]["cause"] == "ValueError: no tie points"
 
 
-def run_of(step_s: float, extra: str, **run: Any) -> MadeProfile:
-    works = [Work(name="step", wall_s=step_s, peak_mb=100 * step_s) for _ in range(10)]
-    works += [Work(name="same", wall_s=2), Work(name=extra)]
-    return played(works, workers=2, **run)
+def run_of(step_s: float, extra: str, **run: Any) -> ProfileBuilder:
+    works = [TaskSpec(name="step", wall_s=step_s, peak_mb=100 * step_s) for _ in range(10)]
+    works += [TaskSpec(name="same", wall_s=2), TaskSpec(name=extra)]
+    return simulate_run(works, workers=2, **run)
 
 
 def test_two_runs_are_compared_by_name_the_biggest_change_first() -> None:
@@ -152,8 +161,8 @@ def test_two_runs_are_compared_by_name_the_biggest_change_first() -> None:
 
 
 def test_what_makes_runs_hard_to_compare_is_said() -> None:
-    first = run_of(1, "x", grids=(made_grid("dsm", 2, 2),))
-    second = run_of(1, "x", mode="local_dask", grids=(made_grid("dsm", 4, 4, 256),), nb_workers=4)
+    first = run_of(1, "x", grids=(make_grid("dsm", 2, 2),))
+    second = run_of(1, "x", mode="local_dask", grids=(make_grid("dsm", 4, 4, 256),), nb_workers=4)
     text = comparison_text(first.figures(), second.figures())
     assert "  mode: multiprocessing, then local_dask\n" in text
     assert "  workers: 2, then 4\n" in text
@@ -162,8 +171,8 @@ def test_what_makes_runs_hard_to_compare_is_said() -> None:
 
 def test_a_ratio_to_nothing_is_left_out() -> None:
     document = comparison_document(
-        played([Work(name="a", wall_s=0)], ended_s=BEGIN_S).figures(),
-        played([Work(name="a")]).figures(),
+        simulate_run([TaskSpec(name="a", wall_s=0)], ended_s=BEGIN_S).figures(),
+        simulate_run([TaskSpec(name="a")]).figures(),
     )
     assert document["span_s"]["ratio"] is None
     assert document["names"][0]["total_s"]["ratio"] is None
@@ -171,15 +180,15 @@ def test_a_ratio_to_nothing_is_left_out() -> None:
 
 
 def test_a_run_compared_with_one_without_tasks_has_only_its_own() -> None:
-    text = comparison_text(run_of(1, "x").figures(), MadeProfile(made_run()).figures())
+    text = comparison_text(run_of(1, "x").figures(), ProfileBuilder(make_run()).figures())
     assert "only in the first" in text
     assert "only in the second" not in text
 
 
 def test_many_hosts_are_told_apart() -> None:
-    made = MadeProfile(made_run(nb_workers=None))
+    builder = ProfileBuilder(make_run(nb_workers=None))
     for pid, host in enumerate(["north", "south"]):
-        made.add(Work(), worker=WorkerId(f"w{pid}", host, pid))
-    text = text_of(made)
+        builder.add(TaskSpec(), worker=WorkerId(f"w{pid}", host, pid))
+    text = text_of(builder)
     assert "  1       north" in text
     assert "  2       south" in text

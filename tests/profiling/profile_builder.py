@@ -1,4 +1,4 @@
-"""Profiles made for tests: runs whose every figure is known."""
+"""Builds profiles for tests: of simulated runs, whose every figure is known."""
 
 import heapq
 import math
@@ -26,7 +26,7 @@ from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState, TileMis
 from batuta.profiling.files.schemas import leak_table, loop_table, place_table, task_table
 
 BEGIN_S: Final = 1_800_000_000.0
-"""When made runs start: a moment of Unix time."""
+"""When the runs start, Unix time."""
 MB: Final = 1_000_000
 GB: Final = 1_000_000_000
 
@@ -34,8 +34,8 @@ Tile = tuple[str, int, int]
 ALONE: Final = WorkerId("process 1", "north", 1)
 
 
-def made_run(**changed: Any) -> RunInfo:
-    """A run on one machine of 8 cores and 32 GB, with 2 workers of 2000 MB, that took 60 s."""
+def make_run(**changed: Any) -> RunInfo:
+    """Describe a run of 60 s on one machine of 8 cores and 32 GB, with 2 workers of 2000 MB."""
     known: dict[str, Any] = {
         "state": RunState.DONE,
         "version": "1.0",
@@ -52,21 +52,21 @@ def made_run(**changed: Any) -> RunInfo:
     return RunInfo.model_validate(known | changed)
 
 
-def made_grid(dataset: str, rows: int, cols: int, tile_px: int = 512) -> GridInfo:
-    """A grid of square tiles."""
+def make_grid(dataset: str, rows: int, cols: int, tile_px: int = 512) -> GridInfo:
+    """Describe a grid of square tiles."""
     return GridInfo(
         dataset=dataset, rows=rows, cols=cols, tile_rows_px=tile_px, tile_cols_px=tile_px
     )
 
 
 @dataclass(kw_only=True)
-class Work:
-    """A task to be made: how long it takes, and what it takes the results of."""
+class TaskSpec:
+    """A task of a simulated run: how long it takes, and what it depends on."""
 
     name: str = "step"
     wall_s: float = 1.0
     after: Sequence[int] = ()
-    """Positions of others in the list of works."""
+    """Positions of its dependencies in the list of tasks."""
     tile: Tile | None = None
     peak_mb: float = 100
     cpu_share: float = 1.0
@@ -77,10 +77,10 @@ class Work:
 
 
 @dataclass
-class MadeProfile:
-    """Tasks that ran, written as a profile or read as one."""
+class ProfileBuilder:
+    """Collects attempts at tasks, and writes or returns them as a profile."""
 
-    run: RunInfo = field(default_factory=made_run)
+    run: RunInfo = field(default_factory=make_run)
     rows: list[TaskRow] = field(default_factory=list)
     places: list[tuple[int, str, int, int]] = field(default_factory=list)
     loops: list[LoopRow] = field(default_factory=list)
@@ -88,7 +88,7 @@ class MadeProfile:
 
     def add(
         self,
-        work: Work,
+        work: TaskSpec,
         *,
         task: int | None = None,
         start_s: float = 0.0,
@@ -97,7 +97,7 @@ class MadeProfile:
         worker: WorkerId = ALONE,
         waiting_s: float | None = 0.0,
     ) -> int:
-        """Add an attempt that began `start_s` after the run did; gives its task's number."""
+        """Add an attempt that started `start_s` after the run; return the number of its task."""
         number = len(self.rows) if task is None else task
         measure = Measure(
             name=work.name,
@@ -118,20 +118,20 @@ class MadeProfile:
         return number
 
     def add_loops(self, name: str, held_bytes: Sequence[float], *, task: int = 0) -> None:
-        """Add the repetitions of a task, with what was held after each."""
+        """Add the repetitions of a task, with the memory held after each."""
         for loop, held in enumerate(held_bytes, start=1):
             self.loops.append(LoopRow(task, name, ALONE.name, loop, 0.1, int(held)))
 
     def task_table(self) -> pa.Table:
-        """Its attempts, of `TASK_SCHEMA`."""
+        """Return the attempts, of `TASK_SCHEMA`."""
         return task_table(self.rows)
 
     def place_table(self) -> pa.Table:
-        """Its tiles, of `PLACE_SCHEMA`."""
+        """Return the tiles, of `PLACE_SCHEMA`."""
         return place_table(self.places)
 
     def profile(self) -> Profile:
-        """What reading it would give."""
+        """Return what reading the written profile would return."""
         return Profile(
             folder=Path("out"),
             run=self.run,
@@ -142,11 +142,11 @@ class MadeProfile:
         )
 
     def figures(self) -> Figures:
-        """Its figures."""
+        """Return the figures of the profile."""
         return figures_of(self.profile())
 
     def write(self, out_dir: Path, *, parts: int | None = None) -> Path:
-        """Write it as a run that ended does; in `parts`, as one that was killed.
+        """Write the profile as a run that ended does; in `parts`, as one that was killed.
 
         Returns
         -------
@@ -170,53 +170,53 @@ class MadeProfile:
         return out_dir
 
     def read(self, out_dir: Path) -> Profile:
-        """Write it, and read it."""
+        """Write the profile, and read it."""
         return read_profile(self.write(out_dir))
 
 
 def write_parts(folder: Path, stem: str, whole: pa.Table, parts: int) -> None:
-    """Write a table as the numbered parts that a run leaves while it goes on."""
+    """Write a table as the numbered parts that a run writes before it ends."""
     size = max(1, -(-whole.num_rows // parts))
     for number, start in enumerate(range(0, whole.num_rows, size), start=1):
         pq.write_table(whole.slice(start, size), folder / f"{stem}-{number:06}.parquet")
 
 
 @dataclass
-class Place:
-    """Where one process after the other runs."""
+class Slot:
+    """A place for one worker process at a time."""
 
     number: int
     renewed_after: int | None
-    places: int
+    slots: int
     tasks: int = 0
 
     def next(self) -> WorkerId:
-        """Give the process that runs the next task."""
+        """Return the process that runs the next task."""
         generation = self.tasks // self.renewed_after if self.renewed_after else 0
         self.tasks += 1
-        pid = 1000 + self.number + self.places * generation
+        pid = 1000 + self.number + self.slots * generation
         return WorkerId(f"process {pid}", "north", pid)
 
 
-class _Waiting:
-    """Works that wait: those that can run in the order of the list, else who can soonest."""
+class _ReadyQueue:
+    """Orders waiting tasks: those that can run, in the order of the list; else the next to be."""
 
-    def __init__(self, works: Sequence[Work]) -> None:
-        self._works = works
-        self._missing = [len(set(work.after)) for work in works]
-        self._followers: list[list[int]] = [[] for _ in works]
-        for number, work in enumerate(works):
-            for before in set(work.after):
+    def __init__(self, tasks: Sequence[TaskSpec]) -> None:
+        self._tasks = tasks
+        self._missing = [len(set(task.after)) for task in tasks]
+        self._followers: list[list[int]] = [[] for _ in tasks]
+        for number, task in enumerate(tasks):
+            for before in set(task.after):
                 self._followers[before].append(number)
-        self._ready_s = [0.0] * len(works)
+        self._ready_s = [0.0] * len(tasks)
         self._later = [(0.0, n, 1) for n, missing in enumerate(self._missing) if not missing]
         self._now: list[tuple[int, int]] = []
 
     def __bool__(self) -> bool:
         return bool(self._later or self._now)
 
-    def take(self, free_s: float) -> tuple[float, int, int]:
-        """Take one: when it can run, its number, its attempt."""
+    def pop(self, free_s: float) -> tuple[float, int, int]:
+        """Remove the next task; return when it can run, its number and its attempt."""
         while self._later and self._later[0][0] <= free_s:
             _, number, attempt = heapq.heappop(self._later)
             heapq.heappush(self._now, (number, attempt))
@@ -225,9 +225,9 @@ class _Waiting:
         number, attempt = heapq.heappop(self._now)
         return self._ready_s[number], number, attempt
 
-    def ended(self, number: int, attempt: int, end_s: float) -> None:
-        """Have what took its result wait no more; or itself, where it is tried again."""
-        if attempt < len(self._works[number].outcomes):
+    def end(self, number: int, attempt: int, end_s: float) -> None:
+        """Queue the tasks that waited for this one; or itself, if it is tried again."""
+        if attempt < len(self._tasks[number].outcomes):
             self._ready_s[number] = end_s
             heapq.heappush(self._later, (end_s, number, attempt + 1))
             return
@@ -238,74 +238,75 @@ class _Waiting:
                 heapq.heappush(self._later, (self._ready_s[follower], follower, 1))
 
 
-def played(
-    works: Sequence[Work],
+def simulate_run(
+    tasks: Sequence[TaskSpec],
     *,
     workers: int = 2,
     gap_s: float = 0.0,
     renewed_after: int | None = None,
     **run: Any,
-) -> MadeProfile:
-    """Play works on so many workers, in their order, each as soon as it can.
+) -> ProfileBuilder:
+    """Simulate a run: workers take tasks in their order, each as soon as it can run.
 
     Parameters
     ----------
-    works : sequence of Work
-        The tasks; each comes after those that it takes.
+    tasks : sequence of TaskSpec
+        Each comes after its dependencies.
     workers : int
-        Places, each with one process at a time.
+        How many run at a time.
     gap_s : float
-        Before each task its worker does nothing for so long, s.
+        How long a worker idles before each task, s.
     renewed_after : int, optional
-        Each process is followed by another after so many tasks.
+        Each process is replaced after so many tasks.
     **run
-        Fields of `RunInfo` that are not as `made_run` gives them.
+        Fields of `RunInfo` that differ from those of `make_run`.
     """
-    made = MadeProfile()
-    free = [(0.0, place) for place in range(workers)]
-    places = [Place(number, renewed_after, workers) for number in range(workers)]
-    waiting = _Waiting(works)
-    while waiting:
-        free_s, place = heapq.heappop(free)
-        ready_s, number, attempt = waiting.take(free_s)
-        work = works[number]
+    builder = ProfileBuilder()
+    free = [(0.0, slot) for slot in range(workers)]
+    slots = [Slot(number, renewed_after, workers) for number in range(workers)]
+    queue = _ReadyQueue(tasks)
+    while queue:
+        free_s, slot = heapq.heappop(free)
+        ready_s, number, attempt = queue.pop(free_s)
+        spec = tasks[number]
         start_s = max(free_s, ready_s) + gap_s
-        made.add(
-            work,
+        builder.add(
+            spec,
             task=number,
             start_s=start_s,
             attempt=attempt,
-            outcome=work.outcomes[attempt - 1],
-            worker=places[place].next(),
+            outcome=spec.outcomes[attempt - 1],
+            worker=slots[slot].next(),
             waiting_s=start_s - ready_s,
         )
-        end_s = start_s + work.wall_s
-        waiting.ended(number, attempt, end_s)
-        heapq.heappush(free, (end_s, place))
+        end_s = start_s + spec.wall_s
+        queue.end(number, attempt, end_s)
+        heapq.heappush(free, (end_s, slot))
     last_s = max((end for end, _ in free), default=0.0)
-    made.run = made_run(**{"nb_workers": workers, "ended_s": BEGIN_S + last_s} | run)
-    return made
+    builder.run = make_run(**{"nb_workers": workers, "ended_s": BEGIN_S + last_s} | run)
+    return builder
 
 
-def survey(rows: int = 14, cols: int = 20, *, workers: int = 4) -> MadeProfile:
-    """Play a stereo pair: a slow mountain range, a tile that failed, processes renewed.
+def survey(rows: int = 14, cols: int = 20, *, workers: int = 4) -> ProfileBuilder:
+    """Simulate a stereo pair: slow tiles on a mountain range, one that fails, renewed processes.
 
-    Matching costs and holds more where the ground is steep; the last step needs its neighbours.
+    Matching takes more time and memory where the ground is steep; the last step depends on the
+    tile above.
     """
-    works: list[Work] = []
+    tasks: list[TaskSpec] = []
     last_row: list[int] = []
     for row in range(rows):
         this_row = []
         for col in range(cols):
             steep = math.exp(-(((row - 0.3 * rows) / 2.6) ** 2) - ((col - 0.62 * cols) / 4.5) ** 2)
             noise = 0.9 + 0.2 * ((7 * row + 13 * col) % 10) / 10
-            first = len(works)
+            first = len(tasks)
             fails = (row, col) == (rows - 4, 5)
             again = fails or (row * cols + col) % 83 == 41
-            works += [
-                Work(name="read_pair", wall_s=0.12 * noise, peak_mb=310, cpu_share=0.4),
-                Work(name="resample", wall_s=0.35 * noise, after=[first], peak_mb=520),
-                Work(
+            tasks += [
+                TaskSpec(name="read_pair", wall_s=0.12 * noise, peak_mb=310, cpu_share=0.4),
+                TaskSpec(name="resample", wall_s=0.35 * noise, after=[first], peak_mb=520),
+                TaskSpec(
                     name="match",
                     wall_s=(0.6 + 2.9 * steep) * noise,
                     after=[first + 1],
@@ -315,7 +316,7 @@ def survey(rows: int = 14, cols: int = 20, *, workers: int = 4) -> MadeProfile:
                     + ["failed" if fails else "done"],
                     error="ValueError: no tie points" if fails else "its worker ended (signal 9)",
                 ),
-                Work(
+                TaskSpec(
                     name="to_ground",
                     wall_s=(0.22 + 0.3 * steep) * noise,
                     after=[first + 2, *(last_row[col : col + 1])],
@@ -325,7 +326,7 @@ def survey(rows: int = 14, cols: int = 20, *, workers: int = 4) -> MadeProfile:
             ]
             this_row.append(first + 2)
         last_row = this_row
-    made = played(works, workers=workers, gap_s=0.02, renewed_after=10)
+    builder = simulate_run(tasks, workers=workers, gap_s=0.02, renewed_after=10)
     retried = [
         {"dataset": "disparity", "row": i // cols, "col": i % cols, "cause": "its worker ended"}
         for i in range(41, rows * cols, 83)
@@ -333,16 +334,16 @@ def survey(rows: int = 14, cols: int = 20, *, workers: int = 4) -> MadeProfile:
     failed = [
         {"dataset": "disparity", "row": rows - 4, "col": 5, "cause": "ValueError: no tie points"}
     ]
-    made.run = made.run.model_copy(
+    builder.run = builder.run.model_copy(
         update={
-            "ended_s": (made.run.ended_s or 0) + 1.4,
+            "ended_s": (builder.run.ended_s or 0) + 1.4,
             "started_s": BEGIN_S - 0.8,
             "worker_limit_bytes": 2000 * MB,
-            "grids": (made_grid("disparity", rows, cols), made_grid("dsm", rows, cols)),
+            "grids": (make_grid("disparity", rows, cols), make_grid("dsm", rows, cols)),
             "tiles_total": 2 * rows * cols,
             "tiles_done": 2 * rows * cols - 1,
             "retried": tuple(TileMishap.model_validate(one) for one in retried),
             "failed": tuple(TileMishap.model_validate(one) for one in failed),
         }
     )
-    return made
+    return builder
