@@ -7,12 +7,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from sqlalchemy.engine import make_url
 
 from batuta.messaging import Bus, NatsConfig, connect
 from tests.support.dask_clusters import dask_scheduler_address, slurm_environment
 from tests.support.servers import NatsServer
 from tests.support.slurm import shared_slurm, slurm
+
+# An example may take long on a busy machine; pytest has a timeout for those that never end.
+settings.register_profile("batuta", deadline=None)
+settings.load_profile("batuta")
 
 __all__ = ["dask_scheduler_address", "shared_slurm", "slurm", "slurm_environment"]
 

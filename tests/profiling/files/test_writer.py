@@ -108,7 +108,7 @@ def test_a_run_without_tasks_has_a_profile_too(inside: Path) -> None:
     assert read_profile(inside).tasks.num_rows == 0
 
 
-def test_repetitions_and_leaks_are_kept(inside: Path) -> None:
+def test_repetitions_and_leaks_are_written(inside: Path) -> None:
     writer = ProfileWriter(inside, info())
     loop = LoopRow(3, "step", "process 7", 1, 0.1, 10**6)
     leak = LeakRow(3, "step", "process 7", "step.py", 12, "grow", 100_000)
@@ -118,7 +118,7 @@ def test_repetitions_and_leaks_are_kept(inside: Path) -> None:
     assert parquet.read_table(inside / f"{LEAKS}.parquet").to_pylist() == [leak._asdict()]
 
 
-def test_a_file_from_a_worker_goes_where_it_belongs(inside: Path) -> None:
+def test_a_file_of_a_worker_is_written_in_the_folder_of_its_profiler(inside: Path) -> None:
     writer = ProfileWriter(inside, info())
     writer.record_file(CPROFILE_FOLDER, "node7-12.prof", b"profile")
     writer.close(info(RunState.DONE))
@@ -136,7 +136,9 @@ def test_a_file_from_a_worker_goes_where_it_belongs(inside: Path) -> None:
         ("elsewhere", "a.prof"),
     ],
 )
-def test_a_name_from_outside_leads_nowhere_else(inside: Path, folder: str, name: str) -> None:
+def test_a_name_from_outside_cannot_leave_the_folders_of_profilers(
+    inside: Path, folder: str, name: str
+) -> None:
     writer = ProfileWriter(inside, info())
     writer.record_file(folder, name, b"mischief")
     writer.close(info(RunState.DONE))

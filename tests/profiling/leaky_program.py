@@ -1,4 +1,4 @@
-"""A program that makes a small product; one of its tasks leaks."""
+"""A program that makes a small product, with a task that leaks."""
 
 from pathlib import Path
 from typing import Any, Final

@@ -12,7 +12,7 @@ from batuta.profiling.capture.layout import LEAKS, MEMRAY_FOLDER, PROFILE_FOLDER
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.records import LeakRow
 from batuta.profiling.files.schemas import leak_table
-from tests.profiling.looked_at import Bench, allocates
+from tests.profiling.profiled_tasks import TaskRunner, allocates
 
 Capture = pytest.CaptureFixture[str]
 
@@ -24,9 +24,9 @@ LOADS = re.compile(r"""<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=["']?(?:
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     """The output folder of a run that memray profiled, two tasks."""
-    bench = Bench(tmp_path / PROFILE_FOLDER, ProfileOptions(mode="memray", scope="task"))
-    bench.run(allocates, 3)
-    bench.run(allocates, 20)
+    runner = TaskRunner(tmp_path / PROFILE_FOLDER, ProfileOptions(mode="memray", scope="task"))
+    runner.run(allocates, 3)
+    runner.run(allocates, 20)
     return tmp_path
 
 
@@ -50,7 +50,7 @@ def test_each_file_has_its_flame_graph_and_one_page_leads_to_them(
     }
     links = re.findall(r'href="([^"]+)"', drawn["index.html"])
     assert links == ["000001-allocates-1.html", "000000-allocates-1.html"]  # the highest first
-    assert re.search(r"20\.0 MB allocates <small>\S*looked_at\.py:\d+", drawn["index.html"])
+    assert re.search(r"20\.0 MB allocates <small>\S*profiled_tasks\.py:\d+", drawn["index.html"])
     assert "allocates" in drawn["000001-allocates-1.html"]
 
 

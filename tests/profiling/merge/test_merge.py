@@ -1,4 +1,4 @@
-"""What profilers wrote of tasks, put together at the end of a run."""
+"""The files of profilers, merged at the end of a run."""
 
 import os
 import pstats
@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import memray
-import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import rasterio
 
-import batuta
-from batuta.profiling.capture.attribution import Attribution, Line
+from batuta.profiling.capture.attribution import Line
 from batuta.profiling.capture.layout import (
     CPROFILE_FOLDER,
     CPROFILE_MERGED,
@@ -36,9 +34,15 @@ from batuta.profiling.merge.merge import (
 )
 from batuta.profiling.merge.model import Leak, ProfilerReport
 from tests.cluster.conftest import warm_forkserver
-from tests.profiling import looked_at, repeated
-from tests.profiling.looked_at import Bench, allocates, line_of, profiles_itself, work
-from tests.profiling.test_cprofile import calls_of
+from tests.profiling import leaky_program, profiled_tasks
+from tests.profiling.profiled_tasks import (
+    TaskRunner,
+    allocates,
+    calls_of,
+    line_of,
+    profiles_itself,
+    work,
+)
 
 __all__ = ["warm_forkserver"]
 
@@ -58,13 +62,16 @@ def test_a_run_that_was_not_profiled_has_nothing_to_merge(tmp_path: Path) -> Non
 
 def test_the_profiles_of_workers_are_added_up(tmp_path: Path) -> None:
     for size in (10, 20):
-        bench = Bench(tmp_path, ProfileOptions(mode="cprofile"))
-        bench.run(work, size)
-        bench.caller.flush()
+        runner = TaskRunner(tmp_path, ProfileOptions(mode="cprofile"))
+        runner.run(work, size)
+        runner.caller.flush()
     (times,) = merge_profiler_files(tmp_path).times
     assert (times.task, times.profiles) == (None, 2)
     inner = next(each for each in times.by_total if each.function == "inner")
-    assert (inner.file, inner.line) == (looked_at.__file__, looked_at.inner.__code__.co_firstlineno)
+    assert (inner.file, inner.line) == (
+        profiled_tasks.__file__,
+        profiled_tasks.inner.__code__.co_firstlineno,
+    )
     assert inner.calls == 30
     assert 0 < inner.own_s <= inner.total_s <= times.total_s
     assert calls_of(tmp_path / CPROFILE_MERGED, "inner") == 30
@@ -72,10 +79,10 @@ def test_the_profiles_of_workers_are_added_up(tmp_path: Path) -> None:
     assert re.search(rf"\b30 +inner \({re.escape(inner.file)}:{inner.line}\)", text)
 
 
-def test_functions_come_by_the_time_in_them_and_by_their_own(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, ProfileOptions(mode="cprofile"))
-    bench.run(work, 3000)
-    bench.caller.flush()
+def test_functions_are_sorted_by_total_and_by_own_time(tmp_path: Path) -> None:
+    runner = TaskRunner(tmp_path, ProfileOptions(mode="cprofile"))
+    runner.run(work, 3000)
+    runner.caller.flush()
     (times,) = read_profiler_files(tmp_path).times
     assert times.by_total[0].function == "work"
     assert [each.own_s for each in times.by_own] == sorted(
@@ -84,11 +91,11 @@ def test_functions_come_by_the_time_in_them_and_by_their_own(tmp_path: Path) -> 
     assert not (tmp_path / CPROFILE_TEXT).exists()  # only `merge` writes
 
 
-def test_profiles_of_tasks_are_told_apart_by_name(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, ProfileOptions(mode="cprofile", scope="task"))
-    bench.run(work, 10)
-    bench.run(work, 20)
-    bench.run(allocates, 1)
+def test_profiles_of_tasks_are_added_up_by_name(tmp_path: Path) -> None:
+    runner = TaskRunner(tmp_path, ProfileOptions(mode="cprofile", scope="task"))
+    runner.run(work, 10)
+    runner.run(work, 20)
+    runner.run(allocates, 1)
     every, *by_name = merge_profiler_files(tmp_path).times
     assert (every.task, every.profiles) == (None, 3)
     assert {times.task: times.profiles for times in by_name} == {"work": 2, "allocates": 1}
@@ -99,8 +106,8 @@ def test_profiles_of_tasks_are_told_apart_by_name(tmp_path: Path) -> None:
 
 
 def test_profiles_that_cannot_be_read_are_named_and_the_others_count(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, ProfileOptions(mode="cprofile", scope="task"))
-    bench.run(work, 10)
+    runner = TaskRunner(tmp_path, ProfileOptions(mode="cprofile", scope="task"))
+    runner.run(work, 10)
     folder = tmp_path / CPROFILE_FOLDER
     (whole,) = folder.iterdir()
     (folder / "half.prof").write_bytes(whole.read_bytes()[:-10])
@@ -115,20 +122,20 @@ def test_profiles_that_cannot_be_read_are_named_and_the_others_count(tmp_path: P
     assert all(f"Note: {note}\n" in text for note in report.notes)
 
 
-def test_what_was_not_seen_is_told(tmp_path: Path) -> None:
+def test_gaps_are_in_the_notes(tmp_path: Path) -> None:
     for _ in range(2):
-        bench = Bench(tmp_path, ProfileOptions(mode="cprofile"))
-        bench.run(profiles_itself, 1)
-        bench.caller.flush()
+        runner = TaskRunner(tmp_path, ProfileOptions(mode="cprofile"))
+        runner.run(profiles_itself, 1)
+        runner.caller.flush()
     (note,) = merge_profiler_files(tmp_path).notes
     assert "profiles_itself profiles itself" in note
     assert note.endswith("in 2 workers")
 
 
 def test_a_merged_profile_is_read_by_pstats(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, ProfileOptions(mode="cprofile"))
-    bench.run(work, 1)
-    bench.caller.flush()
+    runner = TaskRunner(tmp_path, ProfileOptions(mode="cprofile"))
+    runner.run(work, 1)
+    runner.caller.flush()
     merge_profiler_files(tmp_path)
     with (tmp_path / "printed.txt").open("w") as stream:
         pstats.Stats(str(tmp_path / CPROFILE_MERGED), stream=stream).print_stats()
@@ -139,9 +146,9 @@ def test_a_merged_profile_is_read_by_pstats(tmp_path: Path) -> None:
 
 
 def tracked(folder: Path, *megabytes: int) -> Path:
-    bench = Bench(folder, ProfileOptions(mode="memray", scope="task"))
+    runner = TaskRunner(folder, ProfileOptions(mode="memray", scope="task"))
     for each in megabytes:
-        bench.run(allocates, each)
+        runner.run(allocates, each)
     return folder / MEMRAY_FOLDER
 
 
@@ -152,7 +159,7 @@ def test_peaks_come_with_their_lines_the_highest_first(tmp_path: Path) -> None:
     assert [peak.name for peak in report.peaks] == [
         f"00000{number}-allocates-1" for number in (1, 2, 0)
     ]
-    line = Line(looked_at.__file__, line_of(allocates, "the allocation"), "allocates")
+    line = Line(profiled_tasks.__file__, line_of(allocates, "the allocation"), "allocates")
     (highest,) = [one for one in report.lines if one.line == line]
     assert highest.held_bytes // MB == 20
     text = (tmp_path / MEMRAY_TEXT).read_text()
@@ -201,18 +208,6 @@ def test_files_too_large_for_the_end_of_a_run_are_named(tmp_path: Path) -> None:
     }
 
 
-def test_lines_of_libraries_are_named_after_the_line_that_called_them() -> None:
-    library = ("ones", pd.__file__, 1)
-    program = ("task", looked_at.__file__, 2)
-    python = ("<module>", "<frozen runpy>", 3)
-    ours = ("run", batuta.__file__, 4)
-    attribution = Attribution()
-    assert attribution.line_of([library, program, ours]) == Line(looked_at.__file__, 2, "task")
-    assert attribution.line_of([library, python, ours]) == Line(pd.__file__, 1, "ones")
-    assert attribution.line_of([]) is None
-    assert Attribution(pd.read_csv).line_of([library, program]) == Line(pd.__file__, 1, "ones")
-
-
 # Leaks
 
 
@@ -253,9 +248,9 @@ def cluster(request: pytest.FixtureRequest) -> dict[str, Any]:
     return found
 
 
-def made(cluster: dict[str, Any], output: Path, **profiling: Any) -> ProfilerReport:
-    """Make the product of `repeated`, and give what profilers found."""
-    repeated.make_product({**cluster, "profiling": profiling}, output)
+def make_report(cluster: dict[str, Any], output: Path, **profiling: Any) -> ProfilerReport:
+    """Make the product of `leaky_program`, and return what profilers found."""
+    leaky_program.make_product({**cluster, "profiling": profiling}, output)
     with rasterio.open(output / "value.tif") as product:
         assert (product.read(1) == 2).all()
     return read_profiler_files(output / PROFILE_FOLDER)
@@ -264,31 +259,31 @@ def made(cluster: dict[str, Any], output: Path, **profiling: Any) -> ProfilerRep
 def test_a_leak_is_named_by_its_line_whatever_the_mode(
     tmp_path: Path, cluster: dict[str, Any]
 ) -> None:
-    report = made(cluster, tmp_path, mode="memray", loop_testing=True, loops=7)
+    report = make_report(cluster, tmp_path, mode="memray", loop_testing=True, loops=7)
     (leak,) = report.leaks
-    line = Line(repeated.__file__, line_of(repeated.leaks, "the leak"), "leaks")
+    line = Line(leaky_program.__file__, line_of(leaky_program.leaks, "the leak"), "leaks")
     assert (leak.task, leak.line, leak.tasks) == ("leaks", line, 2)
-    assert leak.bytes_per_loop == pytest.approx(repeated.LEAK_BYTES, rel=0.01)
+    assert leak.bytes_per_loop == pytest.approx(leaky_program.LEAK_BYTES, rel=0.01)
     text = (tmp_path / PROFILE_FOLDER / MEMRAY_TEXT).read_text()
     assert f"leaks ({line.file}:{line.line}), of leaks" in text
     assert report.notes == ()
 
 
 def test_functions_are_timed_whatever_the_mode(tmp_path: Path, cluster: dict[str, Any]) -> None:
-    report = made(cluster, tmp_path, mode="cprofile")
+    report = make_report(cluster, tmp_path, mode="cprofile")
     (times,) = report.times
     calls = {each.function: each.calls for each in times.by_total}
     assert (calls["leaks"], calls["doubles"]) == (2, 2)
     assert (
-        f"{'':>1}leaks ({repeated.__file__}"
+        f"{'':>1}leaks ({leaky_program.__file__}"
         in (tmp_path / PROFILE_FOLDER / CPROFILE_TEXT).read_text()
     )
     assert report.notes == ()
 
 
 def test_memory_is_attributed_whatever_the_mode(tmp_path: Path, cluster: dict[str, Any]) -> None:
-    report = made(cluster, tmp_path, mode="memray")
-    line = Line(repeated.__file__, line_of(repeated.leaks, "the peak"), "leaks")
+    report = make_report(cluster, tmp_path, mode="memray")
+    line = Line(leaky_program.__file__, line_of(leaky_program.leaks, "the peak"), "leaks")
     (found,) = [one for one in report.lines if one.line == line]
-    assert found.held_bytes == pytest.approx(repeated.LARGE_BYTES, rel=0.01)
+    assert found.held_bytes == pytest.approx(leaky_program.LARGE_BYTES, rel=0.01)
     assert report.notes == ()

@@ -1,9 +1,10 @@
-"""Tasks that profilers look at, and what calls them."""
+"""Tasks to be profiled, and a runner that calls them as a worker does."""
 
 import cProfile
 import inspect
 import os
 import pickle
+import pstats
 import signal
 import sys
 from collections.abc import Callable
@@ -95,7 +96,7 @@ def profiles_itself(size: int) -> int:
 
 
 def is_refused_by_a_profiler(size: int) -> str:
-    """As Python 3.12 and later refuse a second profiler."""
+    """Raise what Python 3.12 and later raise for a second profiler."""
     if sys.getprofile() is not None:
         raise ValueError("Another profiling tool is already active")
     return "ran"
@@ -115,13 +116,13 @@ def forks(size: int) -> int:
 
 
 def line_of(task: Callable[..., Any], comment: str) -> int:
-    """Line of a task that ends with a comment."""
+    """Return the number of the line of a task that ends with a comment."""
     lines, first = inspect.getsourcelines(task)
     return next(first + rank for rank, line in enumerate(lines) if line.endswith(f"# {comment}\n"))
 
 
-class Bench:
-    """A process that runs tasks, in this one."""
+class TaskRunner:
+    """Runs tasks in this process, profiled as those of a worker are."""
 
     def __init__(
         self, folder: Path, options: ProfileOptions | None, *, may_be_killed: bool = False
@@ -136,3 +137,9 @@ class Bench:
         label = CallLabel(self._number, task.__name__, 1)
         self._number += 1
         return self.caller.call(label, lambda: pickle.loads(body))  # noqa: S301 - from above
+
+
+def calls_of(path: Path, function: str) -> int:
+    """Return how many calls of a function a profile has."""
+    found = pstats.Stats(str(path)).stats  # type: ignore[attr-defined]  # it is there
+    return sum(calls for (_, _, name), (_, calls, *_) in found.items() if name == function)
