@@ -1,1 +1,1 @@
-"""What time and memory tasks take (seed 002): measured in workers, kept, summed up, shown."""
+"""The time and memory of tasks: measured in workers, written to files, analysed and reported."""

@@ -1,1 +1,1 @@
-"""What runs in a worker: clocks, memory, profilers. The only part that `batuta.cluster` imports."""
+"""Measuring and profiling in a worker; the only part of profiling that `batuta.cluster` imports."""

@@ -1,1 +1,1 @@
-"""The files of a profile: their schemas, writing them and reading them."""
+"""The files of a profile: their schemas, the writer and the reader."""
