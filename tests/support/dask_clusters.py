@@ -20,7 +20,7 @@ DASK_MODES = ("local_dask", "dask", "slurm_dask", "pbs_dask")
 
 
 def dask_configuration(mode: str, request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Give the configuration of a dask mode, after starting what it runs on."""
+    """Return the configuration of a dask mode, after starting what it runs on."""
     if mode == "dask":
         address = request.getfixturevalue("dask_scheduler_address")
         return {"mode": mode, "scheduler_address": address}
@@ -30,14 +30,14 @@ def dask_configuration(mode: str, request: pytest.FixtureRequest) -> dict[str, A
     request.getfixturevalue("slurm_environment")
     if mode == "slurm_dask":
         return {"mode": mode, "account": "observatory"}
-    # The commands of PBS in front of Slurm write in the current folder, whatever they are told.
+    # The commands of PBS in front of Slurm write to the current folder, whatever their options.
     request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
     return {"mode": mode}
 
 
 @pytest.fixture(scope="session")
 def slurm_environment(shared_slurm: LocalSlurm) -> Iterator[LocalSlurm]:
-    """Have commands of this process, and programs that it starts, find Slurm."""
+    """Let commands of this process, and programs that it starts, use Slurm."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in shared_slurm.environment.items():
             patch.setenv(name, value)
@@ -46,14 +46,14 @@ def slurm_environment(shared_slurm: LocalSlurm) -> Iterator[LocalSlurm]:
 
 @pytest.fixture(scope="session")
 def dask_scheduler_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A cluster made by hand: a scheduler, and two workers, each its own process."""
-    with hand_made_cluster(tmp_path_factory.mktemp("dask")) as address:
+    """The address of a cluster started by hand: a scheduler and two worker processes."""
+    with manual_cluster(tmp_path_factory.mktemp("dask")) as address:
         yield address
 
 
 @contextmanager
-def hand_made_cluster(folder: Path) -> Iterator[str]:
-    """Start a scheduler and two workers by dask's own commands; give the address."""
+def manual_cluster(folder: Path) -> Iterator[str]:
+    """Start a scheduler and two workers by dask's own commands; yield the address."""
     with (
         scheduler_alone(folder) as address,
         _running(folder, "worker", address, "--nworkers=2", "--nthreads=1"),
@@ -63,7 +63,7 @@ def hand_made_cluster(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def scheduler_alone(folder: Path) -> Iterator[str]:
-    """Start a scheduler; give its address."""
+    """Start a scheduler without workers; yield its address."""
     file = folder / "scheduler.json"
     options = ("--host", "127.0.0.1", "--port", "0", f"--scheduler-file={file}")
     with _running(folder, "scheduler", *options):

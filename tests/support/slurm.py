@@ -1,4 +1,4 @@
-"""A real Slurm for the tests that ask for one, and its end whatever becomes of them."""
+"""A real Slurm for the tests that use one, stopped however they end."""
 
 import fcntl
 import getpass
@@ -15,11 +15,11 @@ from tools.slurm import INSTALL, LocalSlurm, missing_programs
 from tools.slurm.locking import folder_lock
 
 REQUIRED_VARIABLE = "BATUTA_TESTS_REQUIRE"
-"""Names, separated by commas, of what tests must find rather than be skipped without."""
+"""Comma-separated names of programs without which tests fail, rather than being skipped."""
 
 
 def skip_without_slurm() -> None:
-    """Skip a test where Slurm is not installed; fail it where it is said to be there."""
+    """Skip a test if Slurm is not installed; fail it if `REQUIRED_VARIABLE` names Slurm."""
     missing = missing_programs()
     if not missing:
         return
@@ -31,7 +31,7 @@ def skip_without_slurm() -> None:
 
 @pytest.fixture(scope="session")
 def shared_slurm() -> Iterator[LocalSlurm]:
-    """One Slurm for the tests of a process; ask for `slurm`, which leaves it as it was."""
+    """One Slurm for the tests of a process; use `slurm`, which restores it after each test."""
     skip_without_slurm()
     with running_slurm() as slurm:
         yield slurm
@@ -43,7 +43,7 @@ def slurm(
 ) -> Iterator[LocalSlurm]:
     """A Slurm with an empty queue and idle nodes, that a test may break.
 
-    Commands and programs find it: sbatch, qsub, dask-jobqueue. Jobs write next to the test.
+    Commands and programs use it: sbatch, qsub, dask-jobqueue. Batch jobs write to `tmp_path`.
     """
     for name, value in shared_slurm.environment.items():
         monkeypatch.setenv(name, value)
@@ -54,13 +54,13 @@ def slurm(
 
 @contextmanager
 def running_slurm() -> Iterator[LocalSlurm]:
-    """Run a Slurm as long as the block, one that no other process of tests uses."""
+    """Run a Slurm for the duration of the block, which no other process of tests uses."""
     root = Path(tempfile.gettempdir()) / f"batuta-tests-{getpass.getuser()}"
     name = uuid.uuid4().hex[:8]
     lock = root / f"{name}.lock"
     with ExitStack() as stack:
         with folder_lock(root):
-            _end_abandoned(root)
+            _stop_abandoned(root)
             held = stack.enter_context(lock.open("w"))
             fcntl.flock(held, fcntl.LOCK_EX)
         stack.callback(lock.unlink)
@@ -70,8 +70,8 @@ def running_slurm() -> Iterator[LocalSlurm]:
         yield slurm
 
 
-def _end_abandoned(root: Path) -> None:
-    """End each Slurm whose tests were killed: nobody holds its lock."""
+def _stop_abandoned(root: Path) -> None:
+    """Stop each Slurm whose tests were killed: its lock is free."""
     for lock in root.glob("*.lock"):
         with lock.open() as held:
             try:

@@ -1,4 +1,4 @@
-"""The project's own Slurm starts once, says what is wrong, and leaves nothing."""
+"""The local Slurm of the project starts once, reports what is wrong, and leaves nothing."""
 
 import signal
 import subprocess
@@ -15,15 +15,15 @@ from tools.slurm import LocalSlurm, SlurmError, local, missing_programs
 from tools.slurm.shape import Layout
 
 ROOT = Path(__file__).parents[2]
-STUBBORN = "trap '' TERM; setsid env -i sleep 600 & while :; do sleep 1; done"
+IGNORES_SIGTERM = "trap '' TERM; setsid env -i sleep 600 & while :; do sleep 1; done"
 
 needs_slurm = pytest.mark.usefixtures("shared_slurm")
 
 
 @needs_slurm
-def test_nothing_stays_when_it_stops_even_of_jobs_that_refuse() -> None:
+def test_stopping_it_kills_even_batch_jobs_that_ignore_sigterm() -> None:
     with running_slurm() as slurm:
-        number = slurm.queue.submit(STUBBORN, "--output=/dev/null")
+        number = slurm.queue.submit(IGNORES_SIGTERM, "--output=/dev/null")
         slurm.queue.wait_for_state(number, "RUNNING")
         slurm.queue.wait_until(lambda: _runs(slurm, "sleep 600"), "the job's own processes")
         assert {"munged", "slurmctld", "slurmd"} <= _programs(slurm)
@@ -39,7 +39,7 @@ def test_it_stops_when_a_test_fails() -> None:
 
 
 @needs_slurm
-def test_what_killed_tests_left_is_ended_by_the_next() -> None:
+def test_a_slurm_that_killed_tests_left_is_stopped_by_the_next() -> None:
     program = (
         "import time; from tests.support.slurm import running_slurm\n"
         "with running_slurm() as slurm: print(slurm.folder, flush=True); time.sleep(600)"
@@ -58,7 +58,7 @@ def test_what_killed_tests_left_is_ended_by_the_next() -> None:
 
 
 @needs_slurm
-def test_a_second_start_finds_the_first(folder: Path) -> None:
+def test_a_second_start_reuses_the_running_slurm(folder: Path) -> None:
     started = _command(folder, "start")
     assert started.stdout == f"export SLURM_CONF={folder}/slurm.conf\n"
     slurm = LocalSlurm(folder)
@@ -72,7 +72,7 @@ def test_a_second_start_finds_the_first(folder: Path) -> None:
 
 
 @needs_slurm
-def test_run_gives_a_command_a_cluster_and_returns_its_exit_code(folder: Path) -> None:
+def test_run_starts_a_cluster_for_a_command_and_returns_its_exit_code(folder: Path) -> None:
     done = _command(
         folder,
         "run",
@@ -90,17 +90,17 @@ def test_run_gives_a_command_a_cluster_and_returns_its_exit_code(folder: Path) -
 def test_run_stops_its_cluster_when_it_is_terminated(folder: Path, tmp_path: Path) -> None:
     slurm = LocalSlurm(folder)
     running = subprocess.Popen(
-        [*_tool(folder), "run", "--", "sh", "-c", f"touch {tmp_path}/there; exec sleep 600"],
+        [*_tool(folder), "run", "--", "sh", "-c", f"touch {tmp_path}/started; exec sleep 600"],
         cwd=ROOT,
     )
-    eventually_sync((tmp_path / "there").exists)
+    eventually_sync((tmp_path / "started").exists)
     running.terminate()
     assert running.wait() == 128 + signal.SIGTERM
     assert slurm.processes() == []
 
 
 @needs_slurm
-def test_a_start_that_fails_shows_the_logs_and_leaves_nothing(folder: Path) -> None:
+def test_a_failed_start_shows_the_logs_and_leaves_nothing(folder: Path) -> None:
     failed = _command(folder, "start", "--memory-mb=-5")
     assert failed.returncode == 1
     assert "slurmctld: exit code 1: " in failed.stderr
@@ -159,11 +159,11 @@ def test_tests_fail_without_slurm_where_it_is_required(monkeypatch: pytest.Monke
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where a Slurm may live; pytest's own folders are too long for sockets."""
+    """A folder for a Slurm; the paths of pytest's own are too long for sockets."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "own"
         yield folder
-        if Layout(folder).mark.exists():
+        if Layout(folder).marker.exists():
             LocalSlurm(folder).stop()
 
 

@@ -17,52 +17,52 @@ from tools.slurm.local import LocalSlurm
 from tools.slurm.shape import ClusterShape
 
 FOLDER_OPTION: Final = "BATUTA_SLURM_DIR"
-_ENDED_BY_SIGNAL: Final = 128
+_SIGNAL_EXIT_CODE: Final = 128
 
 
 def default_folder() -> Path:
-    """Where the Slurm of this user lives, unless told otherwise."""
+    """Return the folder of this user's Slurm, unless an option names another."""
     named = os.environ.get(FOLDER_OPTION)
     return Path(named or Path(tempfile.gettempdir()) / f"batuta-slurm-{getpass.getuser()}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says; return the exit code."""
+    """Run the command line; return the exit code."""
     own, command = _split(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(own)
     shape = ClusterShape(options.nodes, options.cpus, options.memory_mb)
     slurm = LocalSlurm(options.folder.resolve(), shape)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
-        return _do(options.action, slurm, command)
+        return _run_action(options.action, slurm, command)
     except SlurmError as exc:
         sys.stderr.write("\n".join([str(exc), *getattr(exc, "__notes__", [])]) + "\n")
         return 1
     except KeyboardInterrupt:
-        return _ENDED_BY_SIGNAL + signal.SIGINT
+        return _SIGNAL_EXIT_CODE + signal.SIGINT
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Part our own arguments from the command after ``--``."""
+    """Separate the options from the command after ``--``."""
     if "--" not in arguments:
         return arguments, []
-    place = arguments.index("--")
-    return arguments[:place], arguments[place + 1 :]
+    separator = arguments.index("--")
+    return arguments[:separator], arguments[separator + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.slurm",
         usage="%(prog)s [options] start|stop|status|run [-- COMMAND...]",
-        description="A real Slurm on this machine, with PBS's qsub, qstat and qdel in front of it.",
-        epilog="start prints what a shell must evaluate to use it; run gives COMMAND a Slurm.",
+        description="A real Slurm on this machine, with the qsub, qstat and qdel of PBS.",
+        epilog="start prints what a shell must evaluate to use it; run runs COMMAND on it.",
     )
     parser.add_argument("action", choices=["start", "stop", "status", "run"])
     parser.add_argument(
         "--folder",
         type=Path,
         default=default_folder(),
-        help=f"where it lives (${FOLDER_OPTION}, %(default)s)",
+        help=f"its folder (${FOLDER_OPTION}, %(default)s)",
     )
     default = ClusterShape()
     parser.add_argument("--nodes", type=int, default=default.nodes, help="(%(default)s)")
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _do(action: str, slurm: LocalSlurm, command: list[str]) -> int:
+def _run_action(action: str, slurm: LocalSlurm, command: list[str]) -> int:
     if action == "start":
         return _start(slurm)
     if action == "stop":
@@ -81,7 +81,7 @@ def _do(action: str, slurm: LocalSlurm, command: list[str]) -> int:
         return 0
     if action == "status":
         return _status(slurm)
-    return _run(slurm, command)
+    return _run_command(slurm, command)
 
 
 def _start(slurm: LocalSlurm) -> int:
@@ -89,9 +89,9 @@ def _start(slurm: LocalSlurm) -> int:
     for name, value in slurm.environment.items():
         sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
     sys.stderr.write(
-        f"# Slurm runs: {', '.join(slurm.queue.nodes())}; logs in {slurm.layout.logs}\n"
+        f"# Slurm is running: {', '.join(slurm.queue.nodes())}; logs in {slurm.layout.logs}\n"
         "# Evaluate the line above, then use sinfo, sbatch, squeue, qsub, qstat, ...\n"
-        "# Stop it, and all that runs there: python -m tools.slurm stop\n"
+        "# Stop it, and everything that runs on it: python -m tools.slurm stop\n"
     )
     return 0
 
@@ -104,8 +104,8 @@ def _status(slurm: LocalSlurm) -> int:
     return 0
 
 
-def _run(slurm: LocalSlurm, command: list[str]) -> int:
-    """Run a command on the Slurm that runs, or on one that lasts as long as the command."""
+def _run_command(slurm: LocalSlurm, command: list[str]) -> int:
+    """Run a command on the running Slurm, or on one that is started for the command."""
     if not command:
         raise SlurmError("run: a command is expected after --")
     was_running = slurm.is_running
@@ -119,8 +119,8 @@ def _run(slurm: LocalSlurm, command: list[str]) -> int:
             slurm.stop()
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
-    sys.exit(_ENDED_BY_SIGNAL + number)
+def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
+    sys.exit(_SIGNAL_EXIT_CODE + number)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What goes wrong with a local Slurm."""
+"""The error of a local Slurm."""
 
 
 class SlurmError(Exception):
-    """A local Slurm cannot do what was asked; the message says why in a few lines."""
+    """A local Slurm cannot do what was asked; the message says why, in a few lines."""

@@ -1,4 +1,4 @@
-"""Starting and stopping a Slurm on this machine, and breaking parts of it."""
+"""Starting and stopping a Slurm on this machine, and breaking parts of it on purpose."""
 
 import os
 import shutil
@@ -11,36 +11,36 @@ from typing import Final
 
 from tools.slurm.errors import SlurmError
 from tools.slurm.locking import folder_lock
-from tools.slurm.processes import FOLDER_VARIABLE, NODE_VARIABLE, Process, end, processes_of
+from tools.slurm.processes import FOLDER_VARIABLE, NODE_VARIABLE, Process, kill_all, processes_of
 from tools.slurm.queue import SlurmQueue
 from tools.slurm.shape import ClusterShape, Layout, slurm_conf
 
 INSTALL: Final = "apt-get install slurm-wlm munge slurm-wlm-torque"
-"""What gives all that a local Slurm needs, on Debian and Ubuntu."""
+"""Installs all that a local Slurm needs, on Debian and Ubuntu."""
 
 _PROGRAMS: Final = ("munged", "slurmctld", "slurmd", "sbatch", "qsub", "qstat", "qdel")
 _SYSTEM_PATHS: Final = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 _KEY_BYTES: Final = 128
-_SOCKET_PATH_MAX: Final = 107
+_MAX_SOCKET_PATH: Final = 107
 _LONGEST_SOCKET: Final = "/spool/node1/node1_1234.4294967291"
 _POLL_S: Final = 0.05
 _DAEMON_S: Final = 20.0
-_LOG_TAIL: Final = 8
+_TAIL_LINES: Final = 8
 
 
 def missing_programs() -> list[str]:
-    """List the programs that are not installed; empty if a local Slurm can start."""
+    """Return the programs that are not installed; a local Slurm can start if there are none."""
     return [name for name in _PROGRAMS if shutil.which(name, path=_search_path()) is None]
 
 
 @dataclass(frozen=True)
 class LocalSlurm:
-    """A Slurm of its own on this machine, all of it in one folder.
+    """A Slurm on this machine, all of it in one folder.
 
     Parameters
     ----------
     folder : Path
-        Where it lives; made by `start`, private to this user, removed by `stop`.
+        Created by `start`, private to this user, removed by `stop`.
     shape : ClusterShape
         Its nodes.
     """
@@ -50,22 +50,22 @@ class LocalSlurm:
 
     @property
     def layout(self) -> Layout:
-        """Where its files are."""
+        """The paths of its files."""
         return Layout(self.folder)
 
     @property
     def queue(self) -> SlurmQueue:
-        """Its queue: submit, list, cancel, wait."""
+        """Its queue, to submit, list, cancel and wait for batch jobs."""
         return SlurmQueue(str(self.layout.configuration))
 
     @property
     def environment(self) -> dict[str, str]:
-        """What programs need in their environment to use it."""
+        """Environment variables that programs need to use it."""
         return self.queue.environment
 
     @property
     def is_running(self) -> bool:
-        """Whether it answers."""
+        """Whether its controller answers."""
         if not self.layout.configuration.exists():
             return False
         answer = subprocess.run(
@@ -77,20 +77,20 @@ class LocalSlurm:
         return answer.returncode == 0
 
     def start(self, timeout_s: float = 30.0) -> None:
-        """Start it and wait until its nodes are idle; do nothing if it runs already.
+        """Start it and wait until its nodes are idle; do nothing if it is running.
 
         Raises
         ------
         SlurmError
-            If programs are missing, or if it does not start; with the end of the logs.
+            If programs are missing, or if it does not start; with the last lines of the logs.
         """
-        self._check()
+        self._check_requirements()
         with folder_lock(self.folder):
-            self._check_ours()
+            self._check_folder()
             if self.is_running:
                 return
             try:
-                self._end_processes()
+                self._kill_processes()
                 self._start_daemons()
                 self._wait_for_nodes(timeout_s)
             except BaseException as exc:
@@ -100,40 +100,40 @@ class LocalSlurm:
                 raise
 
     def stop(self) -> None:
-        """End its daemons and all that its jobs left, and remove the folder.
+        """Kill its daemons and all processes of its batch jobs, and remove the folder.
 
         Raises
         ------
         SlurmError
-            If a process does not end.
+            If a process cannot be killed.
         """
         if not self.folder.exists():
             return
         with folder_lock(self.folder):
-            self._check_ours()
+            self._check_folder()
             self._clear()
 
     def processes(self) -> list[Process]:
-        """List its processes: daemons, steps of jobs, and the jobs' own."""
+        """Return its processes: daemons, job steps, and those of batch jobs."""
         return processes_of(self.folder, self.layout.configuration)
 
     def kill_slurmd(self, node: str) -> None:
-        """Kill the slurmd of a node, and it alone; jobs that run there go on."""
+        """Kill only the slurmd of a node; batch jobs that run there continue."""
         self._kill_daemon(self.layout.node_pid(node))
 
     def power_off(self, node: str) -> None:
-        """Kill all that runs on a node at once, as a power cut would.
+        """Kill everything that runs on a node at once, as a power cut would.
 
-        Slurm finds out by itself in about 15 s; `SlurmQueue.set_down` tells it at once. Then
-        the node's jobs fail, or are queued again.
+        Slurm notices by itself after about 15 s, or at once by `SlurmQueue.set_down`. Then the
+        node's batch jobs fail, or are queued again.
         """
         self.kill_slurmd(node)
-        left = end(lambda: [each for each in self.processes() if each.node == node], patience_s=0)
+        left = kill_all(lambda: [each for each in self.processes() if each.node == node], grace_s=0)
         if left:
-            raise SlurmError(f"{node}: processes {left} cannot be ended")
+            raise SlurmError(f"{node}: processes {left} cannot be killed")
 
     def start_slurmd(self, node: str) -> None:
-        """Start the slurmd of a node, and wait until the controller has heard of it."""
+        """Start the slurmd of a node, and wait until the controller knows that it is up."""
         self._start_slurmd(node)
         self.queue.wait_until(
             lambda: not self.queue.nodes()[node].endswith(("*", "down", "unknown")),
@@ -141,17 +141,17 @@ class LocalSlurm:
         )
 
     def stop_controller(self) -> None:
-        """Shut slurmctld down, as for its upgrade: running jobs go on, commands fail."""
+        """Stop slurmctld, as for an upgrade: running batch jobs continue, commands fail."""
         pid = _pid_in(self.layout.controller_pid)
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + _DAEMON_S
         while any(process.pid == pid for process in self.processes()):
             if time.monotonic() > deadline:
-                raise SlurmError(f"slurmctld: not ended in {_DAEMON_S:g} s\n{self.log_tails()}")
+                raise SlurmError(f"slurmctld: not ended after {_DAEMON_S:g} s\n{self.log_tails()}")
             time.sleep(_POLL_S)
 
     def start_controller(self) -> None:
-        """Start slurmctld, which remembers its jobs, and wait until it answers."""
+        """Start slurmctld, which restores its batch jobs, and wait until it answers."""
         self._run_daemon("slurmctld")
         deadline = time.monotonic() + _DAEMON_S
         while not self.is_running:
@@ -160,8 +160,8 @@ class LocalSlurm:
             time.sleep(_POLL_S)
 
     def restore(self) -> None:
-        """Cancel every job, mend what was broken, and wait until all nodes are idle."""
-        self._start_what_is_dead()
+        """Cancel every batch job, restart daemons, and wait until all nodes are idle."""
+        self._restart_daemons()
         self.queue.cancel()
         for node, state in self.queue.nodes().items():
             if state.startswith("drain"):
@@ -171,28 +171,28 @@ class LocalSlurm:
         )
 
     def log_tails(self) -> str:
-        """Give the last lines of each daemon's log."""
+        """Return the last lines of the log of each daemon."""
         tails = []
         for path in sorted(self.layout.logs.glob("*.log")):
-            lines = path.read_text(errors="replace").splitlines()[-_LOG_TAIL:]
+            lines = path.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
             tails.append("\n  ".join([f"{path.name}:", *lines]))
         return "\n".join(tails)
 
-    def _check(self) -> None:
+    def _check_requirements(self) -> None:
         missing = missing_programs()
         if missing:
             raise SlurmError(f"not installed: {', '.join(missing)} ({INSTALL})")
-        if len(f"{self.folder}{_LONGEST_SOCKET}") > _SOCKET_PATH_MAX:
-            most = _SOCKET_PATH_MAX - len(_LONGEST_SOCKET)
-            raise SlurmError(f"{self.folder}: too long for sockets (at most {most} characters)")
+        if len(f"{self.folder}{_LONGEST_SOCKET}") > _MAX_SOCKET_PATH:
+            limit = _MAX_SOCKET_PATH - len(_LONGEST_SOCKET)
+            raise SlurmError(f"{self.folder}: too long for sockets (at most {limit} characters)")
 
-    def _check_ours(self) -> None:
-        """Refuse a folder with anything else in it, which would be removed in the end."""
-        if self.layout.mark.exists():
+    def _check_folder(self) -> None:
+        """Refuse a folder that holds anything else: `stop` would remove it."""
+        if self.layout.marker.exists():
             return
         if any(self.folder.iterdir()):
-            raise SlurmError(f"{self.folder}: not empty, and not the folder of a Slurm")
-        self.layout.mark.touch()
+            raise SlurmError(f"{self.folder}: not empty, and not the folder of a local Slurm")
+        self.layout.marker.touch()
 
     def _start_daemons(self) -> None:
         layout = self.layout
@@ -202,7 +202,7 @@ class LocalSlurm:
         layout.munge_key.touch(mode=0o600)
         layout.munge_key.write_bytes(os.urandom(_KEY_BYTES))
         layout.configuration.write_text(slurm_conf(layout, self.shape))
-        # Others may not enter the folder, which munged refuses unless it is forced.
+        # munged refuses a folder that other users cannot enter, unless forced.
         self._run_daemon(
             "munged",
             "--force",
@@ -220,15 +220,15 @@ class LocalSlurm:
         self._run_daemon("slurmd", "-N", node, node=node)
 
     def _run_daemon(self, program: str, *options: str, node: str = "") -> None:
-        """Start a daemon, which goes to the background once it could start."""
+        """Start a daemon, which goes to the background once it has started."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
-        told = {"PATH": _search_path(), FOLDER_VARIABLE: str(self.folder), NODE_VARIABLE: node}
+        added = {"PATH": _search_path(), FOLDER_VARIABLE: str(self.folder), NODE_VARIABLE: node}
         output = self.layout.logs / f"{program}{node}.out"
         with output.open("w") as stream:
             try:
                 done = subprocess.run(
                     [program, *options],
-                    env=inherited | self.environment | told,
+                    env=inherited | self.environment | added,
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=stream,
@@ -236,11 +236,11 @@ class LocalSlurm:
                     check=False,
                 )
             except subprocess.TimeoutExpired as exc:
-                raise SlurmError(f"{program}: not started in {_DAEMON_S:g} s") from exc
+                raise SlurmError(f"{program}: not started after {_DAEMON_S:g} s") from exc
         if done.returncode:
             raise SlurmError(f"{program}: exit code {done.returncode}: {output.read_text()}")
 
-    def _start_what_is_dead(self) -> None:
+    def _restart_daemons(self) -> None:
         alive = {process.pid for process in self.processes()}
         if _pid_in(self.layout.controller_pid) not in alive:
             self.start_controller()
@@ -257,18 +257,18 @@ class LocalSlurm:
 
     def _kill_daemon(self, pid_file: Path) -> None:
         pid = _pid_in(pid_file)
-        left = end(lambda: [each for each in self.processes() if each.pid == pid], patience_s=0)
+        left = kill_all(lambda: [each for each in self.processes() if each.pid == pid], grace_s=0)
         if left:
-            raise SlurmError(f"process {pid} cannot be ended")
+            raise SlurmError(f"process {pid} cannot be killed")
 
     def _clear(self) -> None:
-        self._end_processes()
+        self._kill_processes()
         shutil.rmtree(self.folder)
 
-    def _end_processes(self, patience_s: float = 2.0) -> None:
-        left = end(self.processes, patience_s)
+    def _kill_processes(self, grace_s: float = 2.0) -> None:
+        left = kill_all(self.processes, grace_s)
         if left:
-            raise SlurmError(f"processes {left} cannot be ended")
+            raise SlurmError(f"processes {left} cannot be killed")
 
 
 def _pid_in(file: Path) -> int:

@@ -1,4 +1,4 @@
-"""One at a time on a folder, among the processes of a machine."""
+"""A lock on a folder, between the processes of a machine."""
 
 import fcntl
 import os
@@ -12,24 +12,28 @@ from tools.slurm.errors import SlurmError
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Make `folder`, private to this user, if need be, and hold it alone; it may be removed inside.
+    """Lock `folder`, which is created private to this user; the block may remove it.
 
-    The lock is on the folder itself, so that nothing stays when it goes.
+    The lock is on the folder itself, so that nothing is left when it is removed.
 
     Raises
     ------
     SlurmError
         If the folder is another user's, or open to others.
     """
-    descriptor = _locked(folder)
+    descriptor = _open_locked(folder)
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-def _locked(folder: Path) -> int:
-    """Open and lock the folder; again if another process removed it meanwhile."""
+def _open_locked(folder: Path) -> int:
+    """Open and lock the folder; start again if it was removed meanwhile.
+
+    Whoever held the lock may have removed the folder before releasing it: then this process has
+    locked a folder without a name, while others lock the new one of that name.
+    """
     while True:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -42,17 +46,17 @@ def _locked(folder: Path) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        if _is_still(folder, descriptor):
+        if _is_current(folder, descriptor):
             return descriptor
         os.close(descriptor)
 
 
 def _check_private(folder: Path, status: os.stat_result) -> None:
     if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise SlurmError(f"{folder}: not a folder of this user alone (mode 0700 expected)")
+        raise SlurmError(f"{folder}: not a private folder of this user (mode 0700 expected)")
 
 
-def _is_still(folder: Path, descriptor: int) -> bool:
+def _is_current(folder: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(folder.stat(), os.fstat(descriptor))
     except FileNotFoundError:

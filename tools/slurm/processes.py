@@ -1,7 +1,7 @@
-"""The processes of a local Slurm, found by what they carry in their environment.
+"""The processes of a local Slurm, found by their environment.
 
-A job's processes are in sessions and groups of their own, and a daemon that was killed leaves
-those it had started: only what they inherited tells whose they are.
+The processes of a batch job are in sessions and groups of their own, and those that a daemon had
+started outlive it: only variables that they inherited identify them.
 """
 
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 FOLDER_VARIABLE: Final = "BATUTA_SLURM_OF"
-"""Set for the daemons, and so for all they start, to the folder of their Slurm."""
+"""Set to the folder of the Slurm for its daemons, and so for all that they start."""
 
 NODE_VARIABLE: Final = "BATUTA_SLURM_NODE"
-"""Set for a node's slurmd, and so for all it starts, to the name of the node."""
+"""Set to the name of the node for its slurmd, and so for all that it starts."""
 
 _PROC: Final = Path("/proc")
 _POLL_S: Final = 0.05
@@ -24,7 +24,7 @@ _POLL_S: Final = 0.05
 
 @dataclass(frozen=True)
 class Process:
-    """A process as it was when it was looked at."""
+    """A process as it was when it was read."""
 
     pid: int
     parent: int
@@ -32,35 +32,35 @@ class Process:
 
     @property
     def is_job(self) -> bool:
-        """Whether it is a job's own, rather than Slurm's."""
+        """Whether it belongs to a batch job, rather than to Slurm itself."""
         return "SLURM_JOB_ID" in self.environment
 
     @property
     def node(self) -> str:
-        """The node where it runs; empty for the controller and for munged."""
+        """The node that it runs on; empty for the controller and for munged."""
         return self.environment.get("SLURMD_NODENAME", self.environment.get(NODE_VARIABLE, ""))
 
 
 def processes_of(folder: Path, configuration: Path) -> list[Process]:
-    """Find the processes of the Slurm in `folder`: daemons, steps and jobs.
+    """Return the processes of the Slurm in `folder`: daemons, job steps and batch jobs.
 
-    A program that only *uses* that Slurm is none of them.
+    Programs that only *use* that Slurm do not count, nor do this process and its ancestors.
     """
-    everything = {process.pid: process for process in _all_processes()}
+    processes = {process.pid: process for process in _all_processes()}
     found = {
         pid: process
-        for pid, process in everything.items()
+        for pid, process in processes.items()
         if process.environment.get(FOLDER_VARIABLE) == str(folder)
         or (process.is_job and process.environment.get("SLURM_CONF") == str(configuration))
     }
-    _add_descendants(found, everything)
-    for pid in _own_line(everything):
+    _add_descendants(found, processes)
+    for pid in _ancestry(processes):
         found.pop(pid, None)
     return list(found.values())
 
 
-def send(processes: list[Process], number: signal.Signals) -> None:
-    """Send a signal to each of the processes that still exist."""
+def send_signal(processes: list[Process], number: signal.Signals) -> None:
+    """Send a signal to those of the processes that still exist."""
     for process in processes:
         try:
             os.kill(process.pid, number)
@@ -68,32 +68,36 @@ def send(processes: list[Process], number: signal.Signals) -> None:
             continue
 
 
-def end(find: Callable[[], list[Process]], patience_s: float, timeout_s: float = 10.0) -> list[int]:
-    """End all processes that `find` gives, and those they start meanwhile.
+def kill_all(
+    find: Callable[[], list[Process]], grace_s: float, timeout_s: float = 10.0
+) -> list[int]:
+    """Kill all processes that `find` returns, and those that they start meanwhile.
+
+    Daemons are killed first, so that they do not act on the end of their batch jobs.
 
     Parameters
     ----------
     find : callable
-        Gives the processes that are there.
-    patience_s : float
-        How long jobs may take to end by themselves.
+        Returns the processes that exist; called again until there are none.
+    grace_s : float
+        How long batch jobs may take to end after SIGTERM.
     timeout_s : float
-        How long all of it may take.
+        How long it may take in all.
 
     Returns
     -------
     list of int
-        The processes that are still there: none, unless the system is ill.
+        The processes that could not be killed: normally none.
     """
-    send([each for each in find() if not each.is_job], signal.SIGKILL)
-    send([each for each in find() if each.is_job], signal.SIGTERM)
+    send_signal([each for each in find() if not each.is_job], signal.SIGKILL)
+    send_signal([each for each in find() if each.is_job], signal.SIGTERM)
     start = time.monotonic()
     while left := find():
         waited_s = time.monotonic() - start
         if waited_s > timeout_s:
             break
-        if waited_s > patience_s:
-            send(left, signal.SIGKILL)
+        if waited_s > grace_s:
+            send_signal(left, signal.SIGKILL)
         time.sleep(_POLL_S)
     return [process.pid for process in left]
 
@@ -107,13 +111,13 @@ def _all_processes() -> Iterator[Process]:
 
 
 def _read(entry: Path) -> Process | None:
-    """Read one process; None if it ended, is a zombie, or is another user's."""
+    """Read a process; return None if it has ended, is a zombie, or is another user's."""
     try:
         raw = (entry / "environ").read_bytes()
         status = (entry / "stat").read_text()
     except (FileNotFoundError, PermissionError, ProcessLookupError):
         return None
-    # The command's name, in parentheses, may hold anything.
+    # The name of the command, in parentheses, may contain anything.
     state, parent = status.rpartition(")")[2].split()[:2]
     if state in "ZX":
         return None
@@ -121,17 +125,17 @@ def _read(entry: Path) -> Process | None:
     return Process(int(entry.name), int(parent), {name: value for name, _, value in pairs})
 
 
-def _add_descendants(found: dict[int, Process], everything: dict[int, Process]) -> None:
+def _add_descendants(found: dict[int, Process], processes: dict[int, Process]) -> None:
     while new := {
         pid: process
-        for pid, process in everything.items()
+        for pid, process in processes.items()
         if process.parent in found and pid not in found
     }:
         found.update(new)
 
 
-def _own_line(everything: dict[int, Process]) -> Iterator[int]:
+def _ancestry(processes: dict[int, Process]) -> Iterator[int]:
     pid = os.getpid()
-    while pid in everything:
+    while pid in processes:
         yield pid
-        pid = everything[pid].parent
+        pid = processes[pid].parent

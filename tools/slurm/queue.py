@@ -1,4 +1,4 @@
-"""Asking a Slurm for what it does, through its own commands."""
+"""The queue of a Slurm, through its own commands."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from tools.slurm.errors import SlurmError
 T = TypeVar("T")
 
 _POLL_S: Final = 0.1
-_COMMAND_S: Final = 30.0
+_COMMAND_TIMEOUT_S: Final = 30.0
 _JOB_FORMAT: Final = "%A|%T|%P|%a|%N|%r|%j"
 ENDED: Final = frozenset(
     {
@@ -27,12 +27,12 @@ ENDED: Final = frozenset(
         "TIMEOUT",
     }
 )
-"""The states that a job does not leave."""
+"""Final states of batch jobs."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A job as ``squeue`` shows it.
+class BatchJob:
+    """A batch job as ``squeue`` shows it.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class Job:
     state : str
         As ``PENDING``, ``RUNNING``, ``COMPLETED``.
     partition : str
-        Where it was submitted.
+        Where it was submitted to.
     account : str
-        As it was given; ``(null)`` if none was.
+        As it was submitted; ``(null)`` without one.
     node : str
         Where it runs, or ran; empty while it waits.
     reason : str
@@ -61,8 +61,8 @@ class Job:
     name: str
 
     @property
-    def is_over(self) -> bool:
-        """Whether it has ended, well or not."""
+    def has_ended(self) -> bool:
+        """Whether it has ended, successfully or not."""
         return self.state in ENDED
 
 
@@ -80,7 +80,7 @@ class SlurmQueue:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What commands need in their environment to speak with this Slurm."""
+        """Environment variables that commands need to use this Slurm."""
         return {"SLURM_CONF": self.configuration}
 
     def run(self, *command: str) -> str:
@@ -89,7 +89,7 @@ class SlurmQueue:
         Raises
         ------
         SlurmError
-            If it fails or does not answer; with what it said.
+            If it fails or does not answer; with its output.
         """
         try:
             done = subprocess.run(
@@ -97,32 +97,32 @@ class SlurmQueue:
                 env=os.environ | self.environment,
                 capture_output=True,
                 text=True,
-                timeout=_COMMAND_S,
+                timeout=_COMMAND_TIMEOUT_S,
                 check=False,
             )
         except subprocess.TimeoutExpired as exc:
-            raise SlurmError(f"{command[0]}: no answer in {_COMMAND_S:g} s") from exc
+            raise SlurmError(f"{command[0]}: no answer in {_COMMAND_TIMEOUT_S:g} s") from exc
         if done.returncode:
-            said = (done.stderr + done.stdout).strip()
-            raise SlurmError(f"{' '.join(command)}: exit code {done.returncode}: {said}")
+            output = (done.stderr + done.stdout).strip()
+            raise SlurmError(f"{' '.join(command)}: exit code {done.returncode}: {output}")
         return done.stdout
 
-    def jobs(self) -> list[Job]:
-        """List the jobs that wait, run, or ended in the last minute."""
+    def jobs(self) -> list[BatchJob]:
+        """Return the batch jobs that wait, run, or ended in the last minute."""
         printed = self.run("squeue", "--noheader", "--all", "--states=all", f"-o{_JOB_FORMAT}")
-        return [_parsed(line) for line in printed.splitlines()]
+        return [_parse_job(line) for line in printed.splitlines()]
 
-    def active_jobs(self) -> list[Job]:
-        """List the jobs that wait, run, or are being ended."""
-        return [job for job in self.jobs() if not job.is_over]
+    def active_jobs(self) -> list[BatchJob]:
+        """Return the batch jobs that wait, run, or are being ended."""
+        return [job for job in self.jobs() if not job.has_ended]
 
-    def job(self, job_id: int) -> Job:
-        """Give one job.
+    def job(self, job_id: int) -> BatchJob:
+        """Return a batch job.
 
         Raises
         ------
         SlurmError
-            If there is no such job, or if it ended over a minute ago.
+            If there is none of that id, or if it ended over a minute ago.
         """
         for job in self.jobs():
             if job.job_id == job_id:
@@ -130,72 +130,72 @@ class SlurmQueue:
         raise SlurmError(f"job {job_id}: not in the queue")
 
     def submit(self, script: str, *options: str) -> int:
-        """Submit a line of shell with options of ``sbatch``; give the number of the job."""
+        """Submit a line of shell with options of ``sbatch``; return the id of the batch job."""
         printed = self.run("sbatch", "--parsable", *options, f"--wrap={script}")
         return int(printed.split(";")[0])
 
     def cancel(self, *job_ids: int) -> None:
-        """Cancel these jobs; all that are active if none is named."""
-        numbers = job_ids or tuple(job.job_id for job in self.active_jobs())
-        if numbers:
-            self.run("scancel", *map(str, numbers))
+        """Cancel batch jobs; all active ones if none is named."""
+        cancelled = job_ids or tuple(job.job_id for job in self.active_jobs())
+        if cancelled:
+            self.run("scancel", *map(str, cancelled))
 
     def nodes(self) -> dict[str, str]:
-        """Give the state of each node: as ``idle``, ``mixed``, ``down``, ``down*``.
+        """Return the state of each node, as ``idle``, ``mixed``, ``down``, ``down*``.
 
-        A star says that its slurmd does not answer.
+        A star means that its slurmd does not answer.
         """
         printed = self.run("sinfo", "--noheader", "--Node", "--partition=normal", "-o%N %T")
         return dict(line.split() for line in printed.splitlines())
 
     def set_down(self, node: str) -> None:
-        """Declare a node lost, as an operator would; its jobs end or are queued again.
+        """Declare a node down, as an operator would; its batch jobs end or are queued again.
 
-        A node whose slurmd lives comes back by itself at once.
+        A node whose slurmd is running returns to service by itself at once.
         """
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=declared lost")
 
     def resume(self, node: str) -> None:
-        """Take a node that is drained back into service."""
+        """Return a drained node to service."""
         self.run("scontrol", "update", f"nodename={node}", "state=resume")
 
     def release(self, job_id: int) -> None:
-        """Let a job that was queued again start now, not two minutes later as Slurm has it.
+        """Let a batch job that was queued again start now, rather than two minutes later.
 
-        Do so while the node that it lost is still away: Slurm waits because the order to end the
-        job's first run reaches that node when it comes back, and would end the second.
+        Only while the node that it ran on is down: Slurm waits because the order to end the first
+        run reaches that node when it returns, and would end the second run there.
         """
         self.run("scontrol", "update", f"jobid={job_id}", "starttime=now")
 
     def expire(self, job_id: int) -> None:
-        """End the walltime of a job now; Slurm, which looks every 30 s, then enforces it."""
+        """End the walltime of a batch job now; Slurm, which checks every 30 s, then enforces it."""
         self.run("scontrol", "update", f"jobid={job_id}", "endtime=now")
 
-    def wait_for_state(self, job_id: int, *states: str, timeout_s: float = 30.0) -> Job:
-        """Wait until a job is in one of these states, and give it.
+    def wait_for_state(self, job_id: int, *states: str, timeout_s: float = 30.0) -> BatchJob:
+        """Wait until a batch job is in one of these states, and return it.
 
         Raises
         ------
         SlurmError
-            If it ends in another state, or if it does not come in time.
+            If it ends in another state, or does not get there in time.
         """
         expected = " or ".join(states)
 
-        def probe() -> Job | None:
+        def probe() -> BatchJob | None:
             job = self.job(job_id)
-            if job.is_over and job.state not in states:
+            if job.has_ended and job.state not in states:
                 raise SlurmError(f"job {job_id}: {job.state} ({job.reason}), {expected} expected")
             return job if job.state in states else None
 
         return self.wait_until(probe, f"job {job_id} to be {expected}", timeout_s)
 
     def wait_until(self, probe: Callable[[], T | None], what: str, timeout_s: float = 30.0) -> T:
-        """Wait for a true value of `probe` and give it.
+        """Wait for a true value of `probe`, and return it.
 
         Parameters
         ----------
         probe : callable
-            What is asked, several times a second.
+            Called several times a second.
         what : str
             What is waited for, for the message.
         timeout_s : float
@@ -204,7 +204,7 @@ class SlurmQueue:
         Raises
         ------
         SlurmError
-            If it does not come; with the queue and the nodes as they are.
+            If there is none in time; with the state of the queue and the nodes.
         """
         deadline = time.monotonic() + timeout_s
         while not (value := probe()):
@@ -220,6 +220,6 @@ class SlurmQueue:
             return str(exc)
 
 
-def _parsed(line: str) -> Job:
+def _parse_job(line: str) -> BatchJob:
     job_id, *others = line.split("|", 6)
-    return Job(int(job_id), *others)
+    return BatchJob(int(job_id), *others)

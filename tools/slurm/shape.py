@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 PARTITIONS: Final = ("normal", "short")
-"""The default partition, and one whose jobs may last ten minutes."""
+"""The default partition, and one whose batch jobs may last ten minutes."""
 
 _CONFIGURATION: Final = """\
 ClusterName=batuta
@@ -62,9 +62,9 @@ class ClusterShape:
     nodes : int
         How many; they are named ``node1``, ``node2``, ...
     cpus : int
-        CPUs of each node; the machine may have fewer.
+        CPUs of each node, which may be more than the machine has.
     memory_mb : int
-        Memory of each node, in MiB, as Slurm counts; the machine may have less.
+        Memory of each node in MiB, as Slurm counts, which may be more than the machine has.
     """
 
     nodes: int = 2
@@ -90,8 +90,8 @@ class Layout:
     folder: Path
 
     @property
-    def mark(self) -> Path:
-        """A file that says whose folder it is, the first written."""
+    def marker(self) -> Path:
+        """A file that marks the folder as that of a local Slurm; written first."""
         return self.folder / ".batuta-slurm"
 
     @property
@@ -111,12 +111,12 @@ class Layout:
 
     @property
     def state(self) -> Path:
-        """What the controller remembers."""
+        """State of the controller, which it restores when it starts."""
         return self.folder / "state"
 
     @property
     def spool(self) -> Path:
-        """The scripts of running jobs, one folder for each node."""
+        """The scripts of running batch jobs, in one folder for each node."""
         return self.folder / "spool"
 
     @property
@@ -126,7 +126,7 @@ class Layout:
 
     @property
     def munge_socket(self) -> Path:
-        """Where munged answers."""
+        """The socket of munged."""
         return self.run / "munge.sock"
 
     @property
@@ -140,7 +140,7 @@ class Layout:
 
 
 def slurm_conf(layout: Layout, shape: ClusterShape) -> str:
-    """Write the configuration of a cluster of this machine, on ports that are free now."""
+    """Return the configuration of a cluster on this machine, on ports that are free now."""
     controller_port, *node_ports = _free_ports(1 + shape.nodes)
     lines = [
         _CONFIGURATION.format(

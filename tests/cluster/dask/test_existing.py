@@ -17,7 +17,7 @@ from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator, TilesFailedError
 from tests.cluster.dask.gated import Gate
 from tests.cluster.dask.tiles_program import compute_tiles
-from tests.support.dask_clusters import hand_made_cluster
+from tests.support.dask_clusters import manual_cluster
 
 ENDS = {
     "killed": (signal.SIGKILL, "lost the connection to dask's scheduler"),
@@ -27,7 +27,7 @@ ENDS = {
 
 @pytest.fixture
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with hand_made_cluster(tmp_path_factory.mktemp("dask")) as address:
+    with manual_cluster(tmp_path_factory.mktemp("dask")) as address:
         yield address
 
 

@@ -20,7 +20,7 @@ from batuta.cluster.dask.config import DaskConfig
 from batuta.cluster.dask.settings import dask_configured, environment_restored
 from batuta.cluster.dask.telemetry.loggers import dask_loggers_redirected
 from tests.cluster.conftest import compute
-from tests.support.dask_clusters import hand_made_cluster
+from tests.support.dask_clusters import manual_cluster
 from tests.support.waiting import eventually_sync
 
 PROFILE = "distributed.worker.profile.enabled"
@@ -29,7 +29,7 @@ LOST_WORKER_TIMEOUT = "distributed.deploy.lost-worker-timeout"
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with hand_made_cluster(tmp_path_factory.mktemp("dask")) as address:
+    with manual_cluster(tmp_path_factory.mktemp("dask")) as address:
         yield address
 
 

@@ -13,7 +13,7 @@ from distributed import Client
 from batuta.cluster import check_configuration, create_cluster
 from tests.cluster import functions
 from tests.cluster.conftest import compute
-from tests.support.dask_clusters import hand_made_cluster
+from tests.support.dask_clusters import manual_cluster
 from tests.support.waiting import eventually_sync
 
 
@@ -81,7 +81,7 @@ def test_scattered_data_outlive_the_workers_that_held_them(local: Any) -> None:
 def test_results_go_from_workers_to_the_main_process_without_passing_through_the_scheduler(
     tmp_path: Path,
 ) -> None:
-    with hand_made_cluster(tmp_path) as address:
+    with manual_cluster(tmp_path) as address:
         scheduler = _process_of(address)
         before = scheduler.memory_info().rss
         conf = {"mode": "dask", "scheduler_address": address}
@@ -100,7 +100,7 @@ def test_results_go_from_workers_to_the_main_process_without_passing_through_the
 def test_results_go_directly_from_one_worker_to_another(
     tmp_path: Path,
 ) -> None:
-    with hand_made_cluster(tmp_path) as address:
+    with manual_cluster(tmp_path) as address:
         scheduler, this = _process_of(address), psutil.Process()
         conf = {"mode": "dask", "scheduler_address": address}
         cluster = create_cluster(check_configuration(conf), tmp_path / "out")
@@ -120,7 +120,7 @@ def test_results_go_directly_from_one_worker_to_another(
 
 
 def test_nothing_is_left_on_an_existing_cluster(tmp_path: Path) -> None:
-    with hand_made_cluster(tmp_path) as address:
+    with manual_cluster(tmp_path) as address:
         conf = {"mode": "dask", "scheduler_address": address}
         cluster = create_cluster(check_configuration(conf), tmp_path / "out")
         futures = cluster.start_tasks(

@@ -78,7 +78,8 @@ def test_after_an_exception_in_the_block_nothing_is_left(
 def test_workers_end_by_themselves_when_both_the_program_and_its_reaper_are_killed(
     slurm: LocalSlurm, gate: Gate, tmp_path: Path, room_for_one: int
 ) -> None:
-    death_timeout = ["--death-timeout 2"]  # for workers that start when nothing is left
+    # For workers that start when nothing is left; on a loaded machine, the first need seconds too.
+    death_timeout = ["--death-timeout 10"]
     conf = {**SLURM, "nb_workers": 2, "worker_extra_args": death_timeout}
     with program(tmp_path, conf) as process:
         gate.wait_for_starts(1)
