@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from batuta.errors import BatutaError
-from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.retention import note_orchestrator
 
 if TYPE_CHECKING:
@@ -23,6 +22,26 @@ PROGRESS_EVERY_S: Final = 0.2
 
 class PipelineError(BatutaError):
     """A pipeline's function, or its command, does not keep to what it declared."""
+
+
+class DeclaredProduct(Protocol):
+    """What a context needs to know of a `ProductSpec`.
+
+    A protocol, because the type of a product's function names `Context`: importing the
+    declaration here would close a circle of imports.
+    """
+
+    @property
+    def name(self) -> str:
+        """The product."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The products that must be there."""
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The products that may be there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +70,7 @@ class Context:
 
     def __init__(
         self,
-        spec: ProductSpec,
+        spec: DeclaredProduct,
         place: Place,
         inputs: "Inputs",
         tell: Callable[[int, int], None],

@@ -25,8 +25,8 @@ from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.exit_status import fate
 from batuta.pipeline.messages import MESSAGE, Entered, Outcome, Progressed
 from batuta.pipeline.retention import Shelf, put_away
-from batuta.pipeline.runner import Job
-from batuta.pipeline.warden import RUN_VARIABLE, Task, keep
+from batuta.pipeline.runner import RUN_VARIABLE, Job, Task
+from batuta.pipeline.warden import keep
 
 LOG: Final = logging.getLogger(__name__)
 

@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
 
 from batuta.messaging import Progress
+from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.messages import Outcome
+
+RUN_VARIABLE: Final = "BATUTA_RUN"
+"""Names the run in the environment of all that a worker starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,19 @@ class Job:
     key: str
     run: str
     attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a worker is to do, and where."""
+
+    spec: ProductSpec
+    job: Job
+    sdb_url: str
+    token: str | None
+    work_dir: Path
+    log_path: Path
+    profiles: Path
 
 
 class Runner(Protocol):

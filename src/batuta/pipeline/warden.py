@@ -15,37 +15,19 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 from batuta.messaging import utc_now
-from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.exit_status import fate
 from batuta.pipeline.messages import Left, encoded
 from batuta.pipeline.retention import put_away
-from batuta.pipeline.runner import Job
+from batuta.pipeline.runner import Task
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
-
-RUN_VARIABLE: Final = "BATUTA_RUN"
-"""Names the run in the environment of all that a worker starts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What a worker is to do, and where."""
-
-    spec: ProductSpec
-    job: Job
-    sdb_url: str
-    token: str | None
-    work_dir: Path
-    log_path: Path
-    profiles: Path
 
 
 def keep(service: socket.socket, task: Task) -> None:

@@ -28,7 +28,7 @@ from batuta.pipeline.messages import (
     Progressed,
     encoded,
 )
-from batuta.pipeline.warden import RUN_VARIABLE, Task
+from batuta.pipeline.runner import RUN_VARIABLE, Task
 from batuta.sdb.client import SdbClient
 from batuta.sdb.records import InputRef
 
