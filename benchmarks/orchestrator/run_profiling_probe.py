@@ -16,9 +16,10 @@ from unittest.mock import patch
 import psutil
 import pyarrow.parquet  # noqa: F401 - imports are measured elsewhere
 
+from batuta.cluster.execution import this_worker
 from batuta.cluster.graph import Plan, make_plan
 from batuta.cluster.local.framing import framed
-from batuta.cluster.local.worker_main import Account, JobDone, this_worker
+from batuta.cluster.local.worker_main import JobDone, JobUsage
 from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Delayed, Task
 from batuta.orchestrator.run_profile import BasicSink
@@ -92,7 +93,7 @@ def message_s(times: int) -> float:
     measures = tuple(probe.end("task", probe.begin(), 1, 2) for _ in range(STEPS))
 
     def carried_s(carried: tuple[Measure, ...]) -> float:
-        done = JobDone(1, (None,), Account(0, 0.001, carried, Repeats()))
+        done = JobDone(1, (None,), JobUsage(0, 0.001, carried, Repeats()))
         return each_s(lambda: pickle.loads(framed(done)[_LENGTH_BYTES:]), times)  # noqa: S301 - ours
 
     return (carried_s(measures) - carried_s(())) / STEPS

@@ -21,7 +21,7 @@ from batuta.cluster import (
     WorkerMemoryError,
 )
 from batuta.cluster.local.cluster import MultiprocessingCluster
-from batuta.cluster.local.scheduler import Scheduler
+from batuta.cluster.local.scheduler import LocalScheduler
 from tests.cluster import functions
 from tests.cluster.conftest import MakeCluster, compute
 from tests.support.waiting import eventually_sync
@@ -377,7 +377,7 @@ def test_a_scheduler_that_fails_ends_what_was_asked_with_the_reason(
 ) -> None:
     assert compute(cluster, [cluster.create_task(functions.add)(1)]) == [1]
     monkeypatch.setattr(
-        Scheduler, "_dispatch", lambda _: functions.fail("no idea what to run next")
+        LocalScheduler, "_dispatch", lambda _: functions.fail("no idea what to run next")
     )
     asked = [cluster.create_task(functions.add)(number) for number in (1, 2)]
     for _ in range(2):

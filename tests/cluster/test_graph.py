@@ -93,7 +93,7 @@ def test_no_result_is_left_when_all_were_taken(shared_cluster: Any) -> None:
     assert shared_cluster._stores is not None
     folder = shared_cluster._stores.results.folder
     barrier(shared_cluster)
-    before = set(folder.iterdir())  # the pulses of the workers
+    before = set(folder.iterdir())  # the heartbeats of the workers
     compute(shared_cluster, [shared_cluster.create_task(bytes)(100_000) for _ in range(20)])
     barrier(shared_cluster)
     assert set(folder.iterdir()) == before

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from batuta.cluster.graph import Job, make_plan
-from batuta.cluster.task_metrics import TaskMetrics, task_number, with_family
+from batuta.cluster.task_metrics import TaskMetrics, task_number, with_tree_peak
 from batuta.cluster.tasks import Delayed, declare
 from batuta.profiling.capture.labels import Label, LostAttempt, task_rows
 from batuta.profiling.capture.records import Measure, Repeats, TaskOutcome, TaskRow, WorkerId
@@ -149,6 +149,6 @@ def test_a_chain_of_a_hundred_thousand_tasks_is_numbered() -> None:
 
 def test_what_tasks_started_counts_in_the_longest_of_them() -> None:
     short, long = measure(wall_s=1.0), measure(wall_s=5.0)
-    assert [each.peak_bytes for each in with_family([short, long], 500)] == [10, 500]
-    assert with_family([short, long], 5) == [short, long]
-    assert with_family([], 5) == []
+    assert [each.peak_bytes for each in with_tree_peak([short, long], 500)] == [10, 500]
+    assert with_tree_peak([short, long], 5) == [short, long]
+    assert with_tree_peak([], 5) == []

@@ -15,7 +15,7 @@ import xarray as xr
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.local.cluster import MultiprocessingCluster
 from batuta.cluster.store import (
-    INLINE_MAX_BYTES,
+    MAX_INLINE_BYTES,
     ResultStore,
     fetch,
     private_temporary_folder,
@@ -66,7 +66,7 @@ def test_arrays_are_mapped_writable_and_aligned_and_private(tmp_path: Path) -> N
 
 def test_small_values_need_no_file(tmp_path: Path) -> None:
     assert put(np.zeros(10), str(tmp_path)).path is None
-    assert put(b"x" * INLINE_MAX_BYTES, str(tmp_path)).path is not None
+    assert put(b"x" * MAX_INLINE_BYTES, str(tmp_path)).path is not None
 
 
 def test_what_was_mapped_outlives_its_file(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_result_is_let_go_when_the_next_one_is_asked_for(cluster: Multiprocess
     for future in cluster.future_iterator(cluster.start_tasks(delayed)):
         assert future.result().nbytes == 400_000
         maps = Path("/proc/self/maps").read_text().splitlines()
-        assert sum("/batuta-" in line and "pulse" not in line for line in maps) == 1
+        assert sum("/batuta-" in line and "heartbeat" not in line for line in maps) == 1
 
 
 def test_runs_that_start_and_end_together_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batuta.cluster.local.scheduler import Scheduler
+from batuta.cluster.local.scheduler import LocalScheduler
 from batuta.datasets import CarsDataset
 from batuta.orchestrator import (
     Orchestrator,
@@ -171,5 +171,5 @@ def compute_on_a_scheduler_that_fails(out_dir: Path, listener: Listener) -> None
         for place in many.positions():
             many[place] = orchestrator.cluster.create_task(add)(1)
         orchestrator.add_to_compute_lists(many)
-        patch.setattr(Scheduler, "_dispatch", lambda _: fail("no idea"))
+        patch.setattr(LocalScheduler, "_dispatch", lambda _: fail("no idea"))
         orchestrator.breakpoint()

@@ -10,7 +10,8 @@ from batuta.cluster.errors import (
     WorkerLostError,
     WorkerMemoryError,
 )
-from batuta.cluster.factory import available_modes, check_configuration, create_cluster
+from batuta.cluster.factory import check_configuration, create_cluster
+from batuta.cluster.modes import available_modes
 
 __all__ = [
     "AbstractCluster",

@@ -1,21 +1,21 @@
-"""The check of a configuration as a whole."""
+"""Checks the keys of a configuration by the model of its mode; imports pydantic."""
 
 import platform
 import warnings
 from typing import Any
 
 from batuta.cluster.config import AutoConfig, CommonConfig, MultiprocessingConfig, validated
-from batuta.cluster.factory import AUTO, cluster_class
+from batuta.cluster.modes import AUTO, cluster_class
 from batuta.cluster.resources import available_ram_bytes, usable_cores, workers_that_fit
 from batuta.profiling.capture.factory import check_available
 
 
-def checked(given: dict[str, Any]) -> CommonConfig:
-    """Do what `batuta.cluster.check_configuration` says."""
+def check_keys(given: dict[str, Any]) -> CommonConfig:
+    """Check the keys of a configuration: see `batuta.cluster.check_configuration`."""
     mode = given.setdefault("mode", AUTO)
     config: CommonConfig
     if mode == AUTO:
-        config = _resolved(validated(AutoConfig, given))
+        config = _resolve_auto(validated(AutoConfig, given))
     else:
         config = validated(cluster_class(mode).config_model, given)
     if isinstance(config, MultiprocessingConfig) and platform.system() == "Windows":
@@ -25,7 +25,8 @@ def checked(given: dict[str, Any]) -> CommonConfig:
     return config
 
 
-def _resolved(auto: AutoConfig) -> MultiprocessingConfig:
+def _resolve_auto(auto: AutoConfig) -> MultiprocessingConfig:
+    """Return the configuration of as many workers as this machine has room for."""
     return MultiprocessingConfig(
         **auto.model_dump(exclude={"mode", "profiling"}),
         profiling=auto.profiling,

@@ -43,7 +43,7 @@ class AbstractCluster(Protocol):
 
     A mode is a class with these members, made with its checked configuration, the output folder
     (None where there is none) and whether to start at once. It is named in
-    `batuta.cluster.factory.MODES`, or by an entry point of the group ``batuta.clusters``.
+    `batuta.cluster.modes.MODES`, or by an entry point of the group ``batuta.clusters``.
     """
 
     config_model: ClassVar["type[CommonConfig]"]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from batuta.cluster.execution import collect_repeats, outputs_of, this_worker
 from batuta.cluster.graph import Job, Plan
-from batuta.cluster.local.worker_main import outputs_of, repeats_of, this_worker
 from batuta.cluster.task_metrics import TaskMetrics, new_number
 from batuta.cluster.tasks import content_of, name_of
 from batuta.errors import describe_error
@@ -105,7 +105,7 @@ class Bench:
         if self._task_metrics.sink is not None:
             why = None if error is None else describe_error(error)
             self._task_metrics.sink.record_tasks(task_rows([label], [measure], self._who, why))
-            self._task_metrics.repeated(repeats_of(self._delivery))
+            self._task_metrics.repeated(collect_repeats(self._delivery))
 
     # Which task gave what
 

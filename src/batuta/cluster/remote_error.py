@@ -1,4 +1,4 @@
-"""What a task raised, in a form that crosses the border between processes whatever it is."""
+"""The exception of a task, in a form that any process can read, whatever the exception is."""
 
 import pickle
 import traceback
@@ -8,27 +8,27 @@ from batuta.cluster.errors import ClusterError, TaskFailedError
 from batuta.errors import describe_error
 
 
-class Raised(NamedTuple):
+class RemoteError(NamedTuple):
     """What a step of a job raised."""
 
     function: str
     reason: str
     """In one line."""
-    error: bytes | None
-    """The exception pickled, if it can be."""
+    pickled: bytes | None
+    """The exception, if it can be pickled and read back."""
     trace: str
 
     @classmethod
-    def by(cls, function: str, error: BaseException) -> "Raised":
-        """Tell of an exception, in the process where it was raised."""
-        trace = "".join(traceback.format_exception(error))
-        return cls(function, describe_error(error), _pickled(error), trace)
+    def from_exception(cls, function: str, exc: BaseException) -> "RemoteError":
+        """Describe an exception, in the process where it was raised."""
+        trace = "".join(traceback.format_exception(exc))
+        return cls(function, describe_error(exc), _try_pickle(exc), trace)
 
-    def as_error(self) -> TaskFailedError:
+    def to_exception(self) -> TaskFailedError:
         """Return the exception of the task, with the traceback of its worker as a note."""
         cause: BaseException
         try:
-            cause = pickle.loads(self.error or b"")  # noqa: S301 - from a worker of ours
+            cause = pickle.loads(self.pickled or b"")  # noqa: S301 - from a worker of ours
         except Exception:  # noqa: BLE001 - a class of the user's may raise anything here
             cause = ClusterError(self.reason)
         cause.add_note(f"In its worker:\n{self.trace}")
@@ -42,11 +42,11 @@ def failed_task(function: str, reason: str, cause: BaseException) -> TaskFailedE
     return error
 
 
-def _pickled(error: BaseException) -> bytes | None:
-    """Pickle an exception, if it comes back whole: many cannot."""
+def _try_pickle(exc: BaseException) -> bytes | None:
+    """Pickle an exception if it can be read back: many cannot, their arguments being others."""
     try:
-        body = pickle.dumps(error)
-        back = pickle.loads(body)  # noqa: S301 - pickled on the line above
+        body = pickle.dumps(exc)
+        copy = pickle.loads(body)  # noqa: S301 - pickled on the line above
     except Exception:  # noqa: BLE001 - a class of the user's may raise anything here
         return None
-    return body if isinstance(back, BaseException) else None
+    return body if isinstance(copy, BaseException) else None

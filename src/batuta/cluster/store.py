@@ -22,7 +22,7 @@ from typing import IO, Any, Final, NamedTuple
 
 from batuta.cluster.errors import ClusterError
 
-INLINE_MAX_BYTES: Final = 8192
+MAX_INLINE_BYTES: Final = 8192
 """Results up to this size travel inside the message instead of a file."""
 
 _ALIGNMENT: Final = 64
@@ -35,11 +35,11 @@ _DRAFT_S: Final = 60
 _TRIES: Final = 1000
 
 
-HANDED_MAX_BYTES: Final = 16 << 20
+MAX_HANDOVER_BYTES: Final = 16 << 20
 """Results up to this size are handed to the main process in memory, when it alone reads them."""
 
 
-class Stored(NamedTuple):
+class StoredResult(NamedTuple):
     """Where a result is: in the file `path`, or here in `inline`."""
 
     path: str | None
@@ -161,7 +161,7 @@ class Traffic:
 TRAFFIC: Final = Traffic()
 
 
-def put(value: Any, folder: str, *, hand_folder: str | None = None) -> Stored:
+def put(value: Any, folder: str, *, handover_folder: str | None = None) -> StoredResult:
     """Write `value` in a new file of `folder`, or inside what is returned where it is small.
 
     Parameters
@@ -170,8 +170,8 @@ def put(value: Any, folder: str, *, hand_folder: str | None = None) -> Stored:
         Whatever can be pickled.
     folder : str
         Of the store.
-    hand_folder : str, optional
-        A folder in memory, to be preferred up to `HANDED_MAX_BYTES` while there is room.
+    handover_folder : str, optional
+        A folder in memory, to be preferred up to `MAX_HANDOVER_BYTES` while there is room.
     """
     buffers: list[memoryview] = []
     body = pickle.dumps(
@@ -179,27 +179,27 @@ def put(value: Any, folder: str, *, hand_folder: str | None = None) -> Stored:
     )
     size = len(body) + sum(buffer.nbytes for buffer in buffers)
     TRAFFIC.written += size
-    if size <= INLINE_MAX_BYTES:
-        return Stored(None, pickle.dumps(value, protocol=5) if buffers else body)
-    if hand_folder is not None and size <= HANDED_MAX_BYTES:
+    if size <= MAX_INLINE_BYTES:
+        return StoredResult(None, pickle.dumps(value, protocol=5) if buffers else body)
+    if handover_folder is not None and size <= MAX_HANDOVER_BYTES:
         try:
-            return _put_file(hand_folder, body, buffers)
+            return _put_file(handover_folder, body, buffers)
         except OSError as exc:
             if exc.errno != errno.ENOSPC:  # shared memory is small in some containers
                 raise
     return _put_file(folder, body, buffers)
 
 
-def _put_file(folder: str, body: bytes, buffers: list[memoryview]) -> Stored:
+def _put_file(folder: str, body: bytes, buffers: list[memoryview]) -> StoredResult:
     # The process id keeps apart the names given by different workers.
     path = f"{folder}/{os.getpid()}-{next(_NAMES)}"
     try:
         with open(path, "xb") as stream:  # noqa: PTH123 - half the time of Path.open, each result
             _write(stream, body, buffers)
     except OSError:
-        Stored(path).discard()
+        StoredResult(path).discard()
         raise
-    return Stored(path)
+    return StoredResult(path)
 
 
 def _write(stream: IO[bytes], body: bytes, buffers: list[memoryview]) -> None:
@@ -212,7 +212,7 @@ def _write(stream: IO[bytes], body: bytes, buffers: list[memoryview]) -> None:
         stream.write(block)
 
 
-def fetch(stored: Stored) -> Any:
+def fetch(stored: StoredResult) -> Any:
     """Return the value of a result; its arrays are mapped, and changing them changes no other's."""
     if stored.path is None:
         TRAFFIC.read += len(stored.inline or b"")

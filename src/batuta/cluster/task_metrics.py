@@ -100,12 +100,12 @@ class TaskMetrics:
         self.sink.record_tasks([lost_row(label, ran)])
 
 
-def with_family(measures: Sequence[Measure], family_bytes: int) -> Sequence[Measure]:
+def with_tree_peak(measures: Sequence[Measure], tree_bytes: int) -> Sequence[Measure]:
     """Count what a worker was seen to hold with what its tasks started, in the longest of them."""
-    if not measures or family_bytes <= max(each.peak_bytes for each in measures):
+    if not measures or tree_bytes <= max(each.peak_bytes for each in measures):
         return measures
     longest = max(measures, key=lambda each: each.wall_s)
-    counted = longest._replace(peak_bytes=family_bytes)
+    counted = longest._replace(peak_bytes=tree_bytes)
     return [counted if each is longest else each for each in measures]
 
 

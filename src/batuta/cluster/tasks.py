@@ -1,12 +1,9 @@
 """Tasks as they are declared: what to call, with what, and what it waits for."""
 
 import functools
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
-from batuta.cluster.local.worker_main import LocalResult
-from batuta.cluster.store import Stored, put
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import ConfigurationError, describe_value
 
@@ -77,7 +74,7 @@ def name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", type(function).__qualname__)
 
 
-class Kept(Protocol):
+class ResultHandle(Protocol):
     """A value that was computed, kept where tasks can use it."""
 
     def load(self) -> Any:
@@ -98,7 +95,7 @@ class Delayed:
     def __init__(self, task: Task, index: int) -> None:
         self.task = task
         self.index = index
-        self.stored: Kept | None = None
+        self.stored: ResultHandle | None = None
         """Where its value is, from the moment it is computed until its last consumer is done."""
         self.uses = 0
         """How many tasks, and askers, of the plan that runs will still use its value."""
@@ -108,7 +105,7 @@ class Delayed:
     def __repr__(self) -> str:
         return f"<Delayed {self.task.name}[{self.index}] at {id(self):#x}>"
 
-    def __reduce__(self) -> tuple[Callable[[Kept], Any], tuple[Kept]]:
+    def __reduce__(self) -> tuple[Callable[[ResultHandle], Any], tuple[ResultHandle]]:
         if self.stored is None:
             raise TypeError(
                 f"{self!r} is not computed: it was put in an argument after the task was declared"
@@ -116,8 +113,8 @@ class Delayed:
         return _load, (self.stored,)
 
 
-def _load(kept: Kept) -> Any:
-    return kept.load()
+def _load(result: ResultHandle) -> Any:
+    return result.load()
 
 
 class Scattered:
@@ -126,9 +123,9 @@ class Scattered:
     Tasks receive the value itself.
     """
 
-    def __init__(self, value: Any, stored: Kept) -> None:
+    def __init__(self, value: Any, stored: ResultHandle) -> None:
         self.value = value
-        self.stored: Kept | None = stored
+        self.stored: ResultHandle | None = stored
         """None once the cluster is closed: the value travels with the tasks again."""
 
     def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
@@ -137,28 +134,6 @@ class Scattered:
 
 def _itself(value: Any) -> Any:
     return value
-
-
-def call_of(task: Task, before: Task | None, folder: str) -> Stored:
-    """Store the call of `task`, ready for a worker.
-
-    Parameters
-    ----------
-    task : Task
-        All it depends on is stored, but for what `before` gives.
-    before : Task or None
-        The task that runs before it in the same job: its results do not leave the worker.
-    folder : str
-        Where large arguments are written.
-    """
-    inside = () if before is None else before.outputs
-    for delayed in inside:
-        delayed.stored = Stored(None, pickle.dumps(LocalResult(delayed.index)))
-    try:
-        return put((task.function, task.args, task.kwargs), folder)
-    finally:
-        for delayed in inside:
-            delayed.stored = None
 
 
 def declare(

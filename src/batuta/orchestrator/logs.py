@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from batuta.cluster.local.worker_main import LOG_FORMAT
+from batuta.cluster.execution import LOG_FORMAT
 from batuta.orchestrator.screen import Screen
 
 FILE_NAME: Final = "batuta.log"

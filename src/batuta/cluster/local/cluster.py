@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from batuta.cluster.config import CommonConfig, MultiprocessingConfig
 from batuta.cluster.graph_cluster import LOGS_FOLDER, PlannedCluster
 from batuta.cluster.local.limits import Limits
-from batuta.cluster.local.scheduler import Scheduler
+from batuta.cluster.local.scheduler import LocalScheduler
 from batuta.cluster.local.worker_handle import PoolSettings
 from batuta.cluster.store import ResultStore, private_temporary_folder, put
 from batuta.cluster.task_metrics import TaskMetrics
@@ -73,13 +73,13 @@ class _Stores:
 
 def _scheduler(
     config: MultiprocessingConfig, stores: _Stores, out_dir: Path | None, task_metrics: TaskMetrics
-) -> Scheduler:
+) -> LocalScheduler:
     profiled = config.profiling if out_dir is not None else None
-    scheduler = Scheduler(
+    scheduler = LocalScheduler(
         PoolSettings(
             start_method=config.mp_mode,
             folder=str(stores.results.folder),
-            hand_folder=str(stores.handed.folder),
+            handover_folder=str(stores.handed.folder),
             log_folder=_log_folder(out_dir),
             log_level=logging.getLogger("batuta").getEffectiveLevel(),
             profile=None if profiled is None else profiled.options(),

@@ -17,21 +17,21 @@ def framed(message: object) -> bytes:
 
 
 class Reader:
-    """Reads the messages of one socket, as many as are there at each go."""
+    """Reads the messages of one socket, all that have arrived at a time."""
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._pending = bytearray()
 
     def messages(self, *, wait: bool = True) -> Iterator[Any]:
-        """Receive once and give the messages that are whole.
+        """Receive once and return the messages that are complete; perhaps none.
 
         Raises
         ------
         EOFError
             If the other side has closed, or died.
         BlockingIOError
-            If nothing is there, and `wait` is false.
+            If nothing has arrived, and `wait` is false.
         """
         try:
             received = self._link.recv(_CHUNK_BYTES, 0 if wait else socket.MSG_DONTWAIT)
@@ -40,9 +40,9 @@ class Reader:
         if not received:
             raise EOFError
         self._pending += received
-        return self._whole()
+        return self._complete()
 
-    def _whole(self) -> Iterator[Any]:
+    def _complete(self) -> Iterator[Any]:
         begin = 0
         while len(self._pending) - begin >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._pending, begin)

@@ -1,4 +1,4 @@
-"""Processes with those that they started."""
+"""A process with its descendants: their memory, and their end."""
 
 import contextlib
 import os
@@ -9,10 +9,10 @@ import psutil
 
 
 def children_of(pid: int) -> list[int]:
-    """List the processes that the main thread of `pid` started and that are there.
+    """List the living processes that the main thread of `pid` started.
 
     Where the system lists them (Linux, proc(5)), that takes microseconds; elsewhere all processes
-    are looked through.
+    are searched.
     """
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
@@ -25,38 +25,40 @@ def children_of(pid: int) -> list[int]:
     return [int(each) for each in text.split()]
 
 
-def _family_of(pid: int) -> Iterator[psutil.Process]:
-    """Walk what `pid` started, and what that started."""
+def _descendants_of(pid: int) -> Iterator[psutil.Process]:
     for child in children_of(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             yield psutil.Process(child)
-        yield from _family_of(child)
+        yield from _descendants_of(child)
 
 
-def private_ram_of(process: psutil.Process) -> int:
-    """Memory of `process` that it shares with no other, in bytes."""
+def private_bytes_of(process: psutil.Process) -> int:
+    """Return the memory of `process` that it shares with no other."""
     info = process.memory_info()
     return int(info.rss - getattr(info, "shared", 0))
 
 
-def private_ram_of_family(process: psutil.Process) -> int:
-    """Memory of `process` and of all that it started, in bytes."""
-    held = private_ram_of(process)
-    for child in _family_of(process.pid):
+def private_bytes_of_tree(process: psutil.Process) -> int:
+    """Return the private memory of `process` and of its descendants."""
+    total = private_bytes_of(process)
+    for child in _descendants_of(process.pid):
         with contextlib.suppress(psutil.Error):
-            held += private_ram_of(child)
-    return held
+            total += private_bytes_of(child)
+    return total
 
 
-def kill_children() -> None:
-    """Kill what this process started."""
-    for child in list(_family_of(os.getpid())):
-        with contextlib.suppress(psutil.Error):  # gone, or not ours to kill
+def kill_descendants() -> None:
+    """Kill the descendants of this process."""
+    for child in list(_descendants_of(os.getpid())):
+        with contextlib.suppress(psutil.Error):  # it has ended, or runs as another user
             child.kill()
 
 
-def kill_family(process: psutil.Process) -> None:
-    """Kill a process at once, after those that it started."""
+def kill_tree(process: psutil.Process) -> None:
+    """Kill a process and its descendants.
+
+    The descendants first: once the process is dead they are children of init, and no longer found.
+    """
     with contextlib.suppress(psutil.Error):
         for child in process.children(recursive=True):
             with contextlib.suppress(psutil.Error):

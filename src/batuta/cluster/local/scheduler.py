@@ -1,11 +1,13 @@
-"""The thread that gives jobs to workers and takes their results.
+"""The thread that assigns jobs to workers and receives their results.
 
-All of its state belongs to that thread: others only post actions. It wakes for what happens, and
-twenty times a second to look at the workers that run.
+Everything here belongs to that thread, but for what other threads call: that posts actions to the
+inbox, which the thread runs in order. It wakes up when something happens, and twenty times a second
+to check the workers that run.
 """
 
 import contextlib
 import logging
+import pickle
 import selectors
 import socket
 import threading
@@ -17,89 +19,102 @@ from functools import partial
 from typing import Final
 
 from batuta.cluster.errors import ClusterError, WorkerMemoryError
+from batuta.cluster.execution import LocalResult, Step
 from batuta.cluster.execution_state import Book
 from batuta.cluster.futures import Run
 from batuta.cluster.graph import Job, Plan
-from batuta.cluster.local.failures import loss
 from batuta.cluster.local.limits import Limits
-from batuta.cluster.local.worker_handle import Assignment, PoolSettings, Worker, modules_for
-from batuta.cluster.local.worker_main import JobDone, JobFailed, JobOrder, Keep, Step
-from batuta.cluster.local.worker_pool import AHEAD_MAX_STEPS, MAX_STARTS, Crew, discard
+from batuta.cluster.local.worker_handle import (
+    Assignment,
+    PoolSettings,
+    WorkerHandle,
+    modules_for,
+)
+from batuta.cluster.local.worker_main import Destination, JobDone, JobFailed, JobRequest
+from batuta.cluster.local.worker_pool import MAX_AHEAD_STEPS, MAX_STARTS, WorkerPool, discard
 from batuta.cluster.remote_error import failed_task
-from batuta.cluster.task_metrics import TaskMetrics, with_family
-from batuta.cluster.tasks import Delayed, Task, call_of
+from batuta.cluster.store import StoredResult, put
+from batuta.cluster.task_metrics import TaskMetrics, with_tree_peak
+from batuta.cluster.tasks import Delayed, Task
 from batuta.errors import describe_error
 from batuta.profiling.capture.contract import CallLabel
 from batuta.profiling.capture.labels import LostAttempt
 
 LOG: Final = logging.getLogger(__name__)
 
-TICK_S: Final = 0.05
-UNTAKEN_PER_WORKER: Final = 4
+CHECK_EVERY_S: Final = 0.05
+MAX_UNTAKEN_PER_WORKER: Final = 4
 """Results that may wait to be taken before computing pauses, so that memory stays flat."""
 
 
-class Scheduler(threading.Thread):
-    """Runs plans on workers.
+class LocalScheduler(threading.Thread):
+    """Computes on worker processes of this machine.
 
     Parameters
     ----------
-    pool : PoolSettings
-        How workers are made.
+    pool_settings : PoolSettings
+        How workers are started.
     limits : Limits
-        How many there are, and what each may take.
+        How many there are, and what each may use.
     task_metrics : TaskMetrics
         Where what workers measure goes.
     fuse : bool
-        Whether chains run as one job.
+        Whether chains of tasks run as one job.
     """
 
     def __init__(
-        self, pool: PoolSettings, limits: Limits, task_metrics: TaskMetrics, *, fuse: bool
+        self,
+        pool_settings: PoolSettings,
+        limits: Limits,
+        task_metrics: TaskMetrics,
+        *,
+        fuse: bool,
     ) -> None:
         super().__init__(name="batuta-scheduler", daemon=True)
-        self.last_end = time.monotonic()
+        self.last_progress_s = time.monotonic()
         """When a task last ended, or work began again after a pause."""
-        self._pool = pool
+        self._pool_settings = pool_settings
         self._limits = limits
         self._task_metrics = task_metrics
         self._inbox: deque[Callable[[], None]] = deque()
-        self._alarm_out, self._alarm_in = socket.socketpair()
-        self._alarm_out.setblocking(False)
-        self._alarm_in.setblocking(False)
+        # A byte sent to one end of this pair wakes the thread, which waits for the other.
+        self._wakeup_out, self._wakeup_in = socket.socketpair()
+        self._wakeup_out.setblocking(False)
+        self._wakeup_in.setblocking(False)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._alarm_out, selectors.EVENT_READ, self._silence_alarm)
-        self._crew = Crew(self, self._selector, limits.nb_workers, limits)
-        self._drowsy = True
-        """Whether it may wait for long: then even what is not urgent must wake it."""
-        self._stopping = False
+        self._selector.register(self._wakeup_out, selectors.EVENT_READ, self._drain_wakeups)
+        self._pool = WorkerPool(self, self._selector, limits.nb_workers, limits)
+        self._sleeping = True
+        """Whether the thread may wait for long: then even what is not urgent must wake it."""
+        self._closing = False
         self._book = Book(fuse=fuse, on_start=self._on_start)
         self._heavy: deque[Job] = deque()
-        """Jobs that outgrew their worker, to run alone once nothing else can."""
+        """Jobs that exceeded the memory of a worker, to run alone once nothing else can."""
         self._alone: Job | None = None
+        """The one of them that runs."""
 
-    # What other threads call
+    # Called by other threads
 
     @property
     def silence_s(self) -> float:
         """For how long no task has ended."""
-        return time.monotonic() - self.last_end
+        return time.monotonic() - self.last_progress_s
 
     def submit(self, run: Run) -> None:
-        """Have what `run` asks for computed."""
+        """Compute what `run` asks for."""
         self.post(partial(self._book.take, run))
 
     def taken(self, run: Run) -> None:
-        """Tell that an iterator took a finished future."""
-        self._post_later(partial(self._book.taken, run))
+        """Record that an iterator took a finished future."""
+        self._post_lazily(partial(self._book.taken, run))
 
     def read(self, delayed: Delayed) -> None:
-        """Tell that a finished result was read."""
-        self._post_later(partial(self._book.used, delayed))
+        """Record that a finished result was read."""
+        self._post_lazily(partial(self._book.used, delayed))
 
     def taken_and_read(self, run: Run, delayed: Delayed) -> None:
-        """Tell both at once."""
-        self._post_later(partial(self._book.taken_and_read, run, delayed))
+        """Record both at once."""
+        self._post_lazily(partial(self._book.taken_and_read, run, delayed))
 
     def close(self) -> None:
         """Compute nothing more; return when every worker has ended."""
@@ -107,158 +122,162 @@ class Scheduler(threading.Thread):
             self.post(self._stop)
             self.join()
 
-    def _post_later(self, action: Callable[[], None]) -> None:
+    def _post_lazily(self, action: Callable[[], None]) -> None:
         """Run `action` when something else happens: waking a thread costs more than most actions.
 
-        The order matters: who posts looks at `_drowsy` after it has appended, the thread looks at
-        its inbox after it has set `_drowsy`. One of them sees the other.
+        No wake-up is lost, without a lock, because each side writes before it reads. Here, the
+        action is appended, then `_sleeping` is read; the thread sets `_sleeping`, then reads its
+        inbox. Whichever comes last sees what the other wrote: either the thread finds the action
+        and does not sleep, or it is found sleeping and woken.
         """
         self._inbox.append(action)
-        if self._drowsy:
-            self._ring()
+        if self._sleeping:
+            self._wake()
 
     def post(self, action: Callable[[], None]) -> None:
-        """Run `action` in the thread of the scheduler."""
+        """Run `action` in the thread of the scheduler, soon."""
         self._inbox.append(action)
-        self._ring()
+        self._wake()
 
-    def _ring(self) -> None:
-        with contextlib.suppress(OSError):  # it is awake already, or has ended
-            self._alarm_in.send(b"!")
+    def _wake(self) -> None:
+        # The pair is full: a wake-up is pending already. Or it is closed: the thread has ended.
+        with contextlib.suppress(OSError):
+            self._wakeup_in.send(b"!")
 
     # The thread
 
     def run(self) -> None:
-        """Act on what happens until closed."""
+        """React to what happens until closed."""
         try:
-            while not self._stopping:
-                self._act()
+            while not self._closing:
+                self._react()
         except Exception as exc:
             LOG.exception("the scheduler failed")
-            self.on_crew_broken(ClusterError(f"the scheduler failed: {describe_error(exc)}"))
-            self._refuse_all()
+            self.on_pool_broken(ClusterError(f"the scheduler failed: {describe_error(exc)}"))
+            self._fail_submissions()
         finally:
-            self._end()
+            self._shut_down()
 
-    def _refuse_all(self) -> None:
-        """Answer what is asked, by the failure, until closed; of workers, hear nothing more."""
-        self._drowsy = True
-        self._alarm_out.setblocking(True)
-        self._empty_inbox()
-        while not self._stopping:
-            self._alarm_out.recv(65536)
-            self._empty_inbox()
+    def _fail_submissions(self) -> None:
+        """Fail whatever is submitted until closed, without waiting for workers any more."""
+        self._sleeping = True
+        self._wakeup_out.setblocking(True)
+        self._run_inbox()
+        while not self._closing:
+            self._wakeup_out.recv(65536)
+            self._run_inbox()
 
-    def _act(self) -> None:
-        next_look = time.monotonic() + TICK_S
-        while not self._stopping and (now := time.monotonic()) < next_look:
-            for key, _ in self._selector.select(self._rest_s(next_look - now)):
+    def _react(self) -> None:
+        """React to what happens until workers are to be checked, and check them."""
+        next_check_s = time.monotonic() + CHECK_EVERY_S
+        while not self._closing and (now_s := time.monotonic()) < next_check_s:
+            for key, _ in self._selector.select(self._wait_s(next_check_s - now_s)):
                 key.data()
-            self._empty_inbox()
+            self._run_inbox()
             self._dispatch()
-        self._crew.look(alone=self._alone is not None)
+        self._pool.check(alone=self._alone is not None)
 
-    def _rest_s(self, until_look_s: float) -> float | None:
-        """Say how long to wait for something to happen; None is for ever."""
-        self._drowsy = not self._crew.restless or self._paused()
-        if self._drowsy and self._inbox:
+    def _wait_s(self, until_check_s: float) -> float | None:
+        """Return how long to wait for something to happen; None is for ever."""
+        self._sleeping = not self._pool.needs_checks or self._paused()
+        if self._sleeping and self._inbox:  # in this order: see `_post_lazily`
             return 0.0
-        return until_look_s if self._crew.restless else None
+        return until_check_s if self._pool.needs_checks else None
 
-    def _empty_inbox(self) -> None:
-        while self._inbox and not self._stopping:
+    def _run_inbox(self) -> None:
+        while self._inbox and not self._closing:
             self._inbox.popleft()()
 
-    def _silence_alarm(self) -> None:
+    def _drain_wakeups(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            self._alarm_out.recv(65536)
+            self._wakeup_out.recv(65536)
 
     def _stop(self) -> None:
-        self._stopping = True
+        self._closing = True
 
-    def _end(self) -> None:
-        for assignment in self._crew.dismiss_all():
+    def _shut_down(self) -> None:
+        for assignment in self._pool.close():
             discard(assignment.calls)
         self._book.free_all()
         self._selector.close()
-        self._alarm_in.close()
-        self._alarm_out.close()
+        self._wakeup_in.close()
+        self._wakeup_out.close()
 
-    def on_crew_broken(self, error: ClusterError) -> None:
+    def on_pool_broken(self, error: ClusterError) -> None:
         """Fail all that is asked for, now and from now on."""
         self._heavy.clear()
         self._book.break_down(error)
 
     def _on_start(self, plan: Plan) -> None:
-        """Start the workers for the first plan: now it is known what they need."""
-        self.last_end = time.monotonic()
+        """Start the workers when the first plan is known: it names the modules that they need."""
+        self.last_progress_s = time.monotonic()
         self._task_metrics.begin(plan)
-        if plan.jobs and not self._crew.hired:
+        if plan.jobs and not self._pool.started:
             functions = {task.function for job in plan.jobs for task in job.steps}
-            self._crew.hire_all(replace(self._pool, preload=modules_for(functions)))
+            self._pool.start(replace(self._pool_settings, preload=modules_for(functions)))
 
     # Jobs
 
     def _paused(self) -> bool:
-        return self._book.paused(UNTAKEN_PER_WORKER * self._limits.nb_workers)
+        return self._book.paused(MAX_UNTAKEN_PER_WORKER * self._limits.nb_workers)
 
     def _dispatch(self) -> None:
+        """Assign ready jobs to workers, as many as may be."""
         if self._alone is not None or self._paused():
             return
-        if self._crew.idle and not self._book.ready:
-            for job in self._crew.take_back():
+        if self._pool.idle and not self._book.ready:
+            for job in self._pool.withdraw_jobs():
                 self._book.ready.push(job)
         while self._book.ready:
             job = self._book.ready.pop()
-            worker = self._crew.free_worker(ahead=len(job.steps) <= AHEAD_MAX_STEPS)
+            worker = self._pool.available_worker(ahead=len(job.steps) <= MAX_AHEAD_STEPS)
             if worker is None:
                 self._book.ready.push(job)
                 break
-            self._send(worker, job)
-        if self._heavy and not self._book.ready and not self._crew.busy and self._crew.idle:
+            self._assign(worker, job)
+        if self._heavy and not self._book.ready and not self._pool.busy and self._pool.idle:
             self._alone = self._heavy.popleft()
-            self._send(self._crew.idle.pop(), self._alone)
-        self._crew.flush()
+            self._assign(self._pool.idle.pop(), self._alone)
+        self._pool.flush()
 
-    def _send(self, worker: Worker, job: Job) -> None:
+    def _assign(self, worker: WorkerHandle, job: Job) -> None:
         try:
-            steps = self._steps(job)
+            steps = self._store_steps(job)
         except Exception as exc:  # noqa: BLE001 - pickling an object of the user's may raise anything
-            self._crew.give_back(worker)
+            self._pool.release(worker)
             self._alone = None
             reason = f"its call cannot be sent to a worker: {describe_error(exc)}"
             self._book.fail(job, failed_task(job.first.name, reason, exc))
             return
-        order = JobOrder(
+        request = JobRequest(
             number=worker.next_number(),
             steps=steps,
-            keep=tuple(_keep(output, self._book) for output in job.last.outputs),
+            destinations=tuple(_destination(output, self._book) for output in job.last.outputs),
             tile="" if job.tile is None else str(job.tile),
-            last=self._crew.is_last(worker),
+            last=self._pool.next_is_last(worker),
         )
-        if not self._crew.busy:
-            self.last_end = time.monotonic()  # there was nothing to end meanwhile
-        self._crew.assign(worker, job, order, [step.call for step in steps])
+        if not self._pool.busy:
+            self.last_progress_s = time.monotonic()  # there was nothing to end meanwhile
+        self._pool.assign(worker, job, request, [step.call for step in steps])
 
-    def _steps(self, job: Job) -> tuple[Step, ...]:
-        before: list[Task | None] = [None, *job.steps[:-1]]
+    def _store_steps(self, job: Job) -> tuple[Step, ...]:
+        previous_steps: list[Task | None] = [None, *job.steps[:-1]]
         return tuple(
             Step(
-                call_of(task, previous, self._pool.folder),
-                task.name,
+                store_call(task, previous, self._pool_settings.folder),
                 task.nout,
                 CallLabel(task.number or 0, task.name, task.attempts + 1),
             )
-            for task, previous in zip(job.steps, before, strict=True)
+            for task, previous in zip(job.steps, previous_steps, strict=True)
         )
 
-    def on_outcome(self, worker: Worker, job: Job, outcome: JobDone | JobFailed) -> None:
-        """Take what a job gave."""
-        self.last_end = time.monotonic()
-        failed = outcome.raised.reason if isinstance(outcome, JobFailed) else None
-        measures = with_family(outcome.account.measures, worker.peak_ram_bytes)
-        self._task_metrics.ended(job, measures, worker.who, failed)
-        self._task_metrics.repeated(outcome.account.repeats)
+    def on_outcome(self, worker: WorkerHandle, job: Job, outcome: JobDone | JobFailed) -> None:
+        """Record the outcome of a job."""
+        self.last_progress_s = time.monotonic()
+        failure = outcome.error.reason if isinstance(outcome, JobFailed) else None
+        measures = with_tree_peak(outcome.usage.measures, worker.peak_bytes)
+        self._task_metrics.ended(job, measures, worker.who, failure)
+        self._task_metrics.repeated(outcome.usage.repeats)
         if self._alone is job:
             self._alone = None
         if self._book.broken is not None:
@@ -266,23 +285,25 @@ class Scheduler(threading.Thread):
         if isinstance(outcome, JobDone):
             self._book.done(job, outcome.outputs)
         else:
-            self._book.fail(job, outcome.raised.as_error())
+            self._book.fail(job, outcome.error.to_exception())
 
-    def _tell_lost(self, job: Job, worker: Worker, error: str) -> None:
-        doing = worker.last_doing
-        rank = max(doing.step, 0)
-        lost = LostAttempt(
-            job.steps[rank].name, worker.who, error, doing.for_s, worker.peak_ram_bytes
-        )
+    def _record_lost_attempt(self, job: Job, worker: WorkerHandle, reason: str) -> None:
+        state = worker.last_state
+        rank = max(state.step, 0)
+        lost = LostAttempt(job.steps[rank].name, worker.who, reason, state.for_s, worker.peak_bytes)
         self._task_metrics.lost(self._task_metrics.label(job, rank), lost)
 
-    def on_sign_of_life(self) -> None:
+    def on_progress(self) -> None:
         """Record that a task ended, inside a job."""
-        self.last_end = time.monotonic()
+        self.last_progress_s = time.monotonic()
 
-    def on_loss(self, worker: Worker, assigned: Sequence[Assignment]) -> None:
-        """Take the jobs of a worker that died: what it had not begun goes to others."""
-        doing = worker.last_doing
+    def on_loss(self, worker: WorkerHandle, assigned: Sequence[Assignment]) -> None:
+        """Reassign the jobs of a worker that was lost; fail, or run alone, the one that ran.
+
+        A worker runs its jobs in order, and its heartbeat is final: the job of the request that it
+        names had begun, and may have had effects; those behind it had not, and run again safely.
+        """
+        state = worker.last_state
         for assignment in assigned:
             discard(assignment.calls)
             job = assignment.job
@@ -290,31 +311,58 @@ class Scheduler(threading.Thread):
                 self._alone = None
             if self._book.broken is not None:
                 continue
-            begun = assignment.number == doing.number and not worker.spared(assignment.number)
+            begun = assignment.number == state.number and not worker.was_killed_for_another(
+                assignment.number
+            )
             if not begun and job.false_starts < MAX_STARTS:
+                # Only the first one can be what kills workers, when it is read for instance.
                 job.false_starts += assignment is assigned[0]
                 self._book.ready.push(job)
                 continue
-            self.last_end = time.monotonic()
-            reason = loss(worker, assignment.number)
-            self._tell_lost(job, worker, describe_error(reason))
+            self.last_progress_s = time.monotonic()
+            reason = worker.loss_of(assignment.number)
+            self._record_lost_attempt(job, worker, describe_error(reason))
             if isinstance(reason, WorkerMemoryError) and not job.alone:
-                LOG.warning("%s: %s; it is tried again alone", _what(job, doing.step), reason)
+                LOG.warning("%s: %s; it is tried again alone", _describe(job, state.step), reason)
                 job.alone = True
                 self._heavy.append(job)
             else:
-                task = job.steps[max(doing.step, 0)]
+                task = job.steps[max(state.step, 0)]
                 self._book.fail(job, failed_task(task.name, describe_error(reason), reason))
 
 
-def _keep(output: Delayed, book: Book) -> Keep:
+def _destination(output: Delayed, book: Book) -> Destination:
     if not output.uses:
-        return Keep.NO
-    # Only what is taken as it comes may wait in memory.
+        return Destination.NOBODY
+    # Memory is only for results that are taken as they come: others could fill it up.
     taken_at_once = book.run.iterated and not book.run.aside
-    return Keep.HANDED if taken_at_once and book.only_asked(output) else Keep.STORED
+    if taken_at_once and book.only_asked(output):
+        return Destination.MAIN_PROCESS
+    return Destination.TASKS
 
 
-def _what(job: Job, step: int) -> str:
+def store_call(task: Task, previous: Task | None, folder: str) -> StoredResult:
+    """Store the call of `task`, ready for a worker.
+
+    Parameters
+    ----------
+    task : Task
+        All it depends on is stored, but for the results of `previous`.
+    previous : Task or None
+        The task that runs before it in the same job: its results do not leave the worker.
+    folder : str
+        Where large arguments are written.
+    """
+    inner = () if previous is None else previous.outputs
+    for delayed in inner:
+        delayed.stored = StoredResult(None, pickle.dumps(LocalResult(delayed.index)))
+    try:
+        return put((task.function, task.args, task.kwargs), folder)
+    finally:
+        for delayed in inner:
+            delayed.stored = None
+
+
+def _describe(job: Job, step: int) -> str:
     task = job.steps[max(step, 0)].name
     return f"task {task}" if job.tile is None else f"{job.tile}, task {task}"

@@ -1,7 +1,7 @@
-"""Worker processes, seen from the main process.
+"""Worker processes, as the main process sees them.
 
-Nothing is shared between workers: whatever happens to one costs its own job only, and which job a
-worker runs is always known.
+Workers share nothing with each other: a worker that dies costs the job that it runs and no other,
+and its heartbeat shows which job that is.
 """
 
 import contextlib
@@ -23,13 +23,15 @@ from typing import Any, Final
 import psutil
 
 from batuta.cluster import preload
-from batuta.cluster.errors import ClusterError
+from batuta.cluster.errors import ClusterError, WorkerLostError
+from batuta.cluster.execution import worker_id
 from batuta.cluster.graph import Job
 from batuta.cluster.local.framing import Reader, framed
-from batuta.cluster.local.heartbeat import RESTING, Doing, Pulse, pulse_path
-from batuta.cluster.local.process_tree import kill_family, private_ram_of_family
-from batuta.cluster.local.worker_main import JobOrder, WorkerSetup, serve, worker_id
-from batuta.cluster.store import Stored
+from batuta.cluster.local.heartbeat import IDLE, Heartbeat, HeartbeatState, heartbeat_path
+from batuta.cluster.local.process_tree import kill_tree, private_bytes_of_tree
+from batuta.cluster.local.worker_main import JobRequest, WorkerSetup, serve
+from batuta.cluster.resources import MB
+from batuta.cluster.store import StoredResult
 from batuta.profiling.capture.options import ProfileOptions
 
 PRELOADED: Final = (
@@ -42,11 +44,11 @@ PRELOADED: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class PoolSettings:
-    """How workers are made."""
+    """How workers are started."""
 
     start_method: str
     folder: str
-    hand_folder: str
+    handover_folder: str
     log_folder: str | None
     log_level: int
     profile: ProfileOptions | None = None
@@ -57,7 +59,7 @@ class PoolSettings:
 
 
 def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
-    """Name the modules that a worker imports to run `functions`."""
+    """Return the names of the modules that a worker imports to run `functions`."""
     modules = dict.fromkeys(
         (
             *preload.modules(),
@@ -73,7 +75,7 @@ def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
     return tuple(name for name in modules if isinstance(name, str) and name not in {"", "__main__"})
 
 
-_FORKSERVER_START: Final = threading.Lock()
+_FORKSERVER_LOCK: Final = threading.Lock()
 
 
 def _context(settings: PoolSettings) -> Any:
@@ -81,25 +83,31 @@ def _context(settings: PoolSettings) -> Any:
     if settings.start_method == "forkserver":
         first, last = "batuta.cluster.local.forkserver_path", "batuta.cluster.local.forkserver_main"
         context.set_forkserver_preload([first, *settings.preload, last])
-        _run_forkserver()
+        _start_forkserver()
     elif settings.start_method == "fork":
         _import_all(settings.preload)
     return context
 
 
 def _import_all(modules: Iterable[str]) -> None:
-    """Import here what workers need: forked amid an import, they would wait for ever."""
+    """Import what workers need before they are forked.
+
+    A worker that is forked while another thread imports a module inherits the lock of that module,
+    held by a thread that it does not have, and would wait for it for ever.
+    """
     for name in modules:
-        with contextlib.suppress(ImportError):  # whoever needs it will tell
+        with contextlib.suppress(ImportError):  # the task that needs it will raise it
             importlib.import_module(name)
 
 
-def _run_forkserver() -> None:
-    """Have the forkserver run; it learns of the main process from its environment."""
-    told = spawn.get_preparation_data("forkserver")
+def _start_forkserver() -> None:
+    """Start the forkserver if need be; it reads about the main process in its environment."""
+    preparation = spawn.get_preparation_data("forkserver")
     wanted = ("sys_path", "init_main_from_path", "init_main_from_name")
-    message = json.dumps({key: told[key] for key in wanted if key in told})
-    with _FORKSERVER_START:  # two clusters may start at once
+    message = json.dumps({key: preparation[key] for key in wanted if key in preparation})
+    # The variable is set for as short as possible, and by one thread at a time: two clusters may
+    # start at once, and one would delete what the other has set before its forkserver inherits it.
+    with _FORKSERVER_LOCK:
         os.environ[preload.FORKSERVER_VARIABLE] = message
         try:
             forkserver.ensure_running()
@@ -112,77 +120,83 @@ class Assignment:
     """A job that was sent to a worker."""
 
     number: int
+    """Of the request."""
     job: Job
-    calls: list[Stored]
-    """The calls of its steps, kept until it ends."""
+    calls: list[StoredResult]
+    """The stored calls of its steps, to be discarded when it ends."""
     sent_bytes: int = 0
 
 
-class Worker:
+class WorkerHandle:
     """One worker process.
+
+    It is started and reaped in the thread of `ProcessSpawner`, and used in that of the scheduler in
+    between. The two hand it over through queues and never use it at the same time: it has no lock.
 
     Parameters
     ----------
     settings : PoolSettings
-        How it is made.
+        How it is started.
     name : str
-        Different for each worker of a cluster.
+        Unique among the workers of a cluster.
     """
 
     def __init__(self, settings: PoolSettings, name: str) -> None:
         self.settings = settings
         self.name = name
-        self.given = 0
-        """How many jobs it was given and has kept."""
+        self.job_count = 0
+        """How many jobs it was assigned, those withdrawn excluded."""
         self.leaving = False
-        """Whether it ends after what it was given."""
+        """Whether it ends after the jobs that it was assigned."""
         self.assigned: deque[Assignment] = deque()
-        """What it was given and has not answered, in order."""
-        self.verdict: ClusterError | None = None
-        """Why it was killed, when we did it."""
-        self.condemned = -1
-        """The order that it was killed for."""
-        self.base_ram_bytes = 0
-        """What it held when it started: what it shares with those it was made from."""
-        self.peak_ram_bytes = 0
-        """The most memory it was seen to hold while it ran what it runs."""
+        """The jobs whose outcome it has not sent, in the order in which it runs them."""
+        self.kill_reason: ClusterError | None = None
+        """Why it was killed, if it exceeded a limit."""
+        self.killed_number = -1
+        """The request that it ran when that was found."""
+        self.base_bytes = 0
+        """Its memory when it started: modules, and what it shares with the process it came from."""
+        self.peak_bytes = 0
+        """The most memory that it was found to hold during the job that it runs."""
         self.exit_code: int | None = None
-        self.last_doing = Doing(-1, RESTING, 0.0)
-        """What it did when it died."""
+        self.last_state = HeartbeatState(-1, IDLE, 0.0)
+        """What it ran when it died."""
         self.problem: BaseException | None = None
-        """What kept its process from being made."""
+        """Why it could not be started."""
         self.who = worker_id(0)
-        """Its process, by its name in profiles."""
-        self.pulse: Pulse | None = None
+        """Its name in profiles."""
+        self.heartbeat: Heartbeat | None = None
         self.process: psutil.Process | None = None
         self.link: socket.socket | None = None
         self.sentinel = -1
-        self._seen = (-1, RESTING)
-        """The order and the step that it was last seen to do."""
+        self._last_progress = (-1, IDLE)
+        """The request and the step at the last call of `made_progress`."""
         self._next_number = 0
-        self._taken_back_until = 0
-        self._taken_back_bytes = 0
-        """Of orders taken back, which wait in its socket until it reads past them."""
+        self._withdrawn_end = 0
+        self._withdrawn_bytes = 0
+        """Of requests withdrawn, which stay in its socket until it has read past them."""
         self._reader: Reader | None = None
         self._outbox: list[bytes] = []
         self._child: Any = None
 
-    # Called in the thread of the personnel
+    # Called in the thread of the spawner
 
     def start(self) -> None:
-        """Make its process."""
-        self.pulse = Pulse.create(pulse_path(self.settings.folder, self.name))
+        """Start the process."""
+        self.heartbeat = Heartbeat.create(heartbeat_path(self.settings.folder, self.name))
         ours, theirs = socket.socketpair()
         setup = WorkerSetup(
             folder=self.settings.folder,
-            hand_folder=self.settings.hand_folder,
-            pulse=self.pulse.path,
+            handover_folder=self.settings.handover_folder,
+            heartbeat_path=self.heartbeat.path,
             imports=preload.modules(),
             log_folder=self.settings.log_folder,
             log_level=self.settings.log_level,
             profile=self.settings.profile,
             profile_folder=self.settings.profile_folder,
         )
+        # Our copy of the worker's end is closed at once: as long as any process holds it open, the
+        # death of the worker does not close the link.
         with theirs:
             self.link, self._reader = ours, Reader(ours)
             child = _context(self.settings).Process(
@@ -194,8 +208,11 @@ class Worker:
         self.process = psutil.Process(child.pid)
         self.who = worker_id(child.pid)
 
-    def bury(self) -> None:
-        """End its process if it has not ended; free what it held. Once is enough."""
+    def reap(self) -> None:
+        """Wait for the end of the process, killed if it has not ended, and free what it used.
+
+        Harmless when done before.
+        """
         child, self._child = self._child, None
         if child is not None:
             if child.exitcode is None:
@@ -205,98 +222,103 @@ class Worker:
             child.close()
         if self.link is not None:
             self.link.close()
-        pulse, self.pulse = self.pulse, None
-        if pulse is not None:
-            self.last_doing = pulse.doing()
-            pulse.remove()
+        heartbeat, self.heartbeat = self.heartbeat, None
+        if heartbeat is not None:
+            # After the end of the process: what it wrote last is final.
+            self.last_state = heartbeat.read()
+            heartbeat.close()
 
     # Called in the thread of the scheduler
 
     def socket(self) -> socket.socket:
-        """Return our end of what links it to us."""
+        """Return our end of the link."""
         if self.link is None:
             raise ClusterError("the worker has not started")
         return self.link
 
     @property
-    def waiting_bytes(self) -> int:
-        """Bytes of the orders that it may not have read yet."""
-        return self._taken_back_bytes + sum(each.sent_bytes for each in self.assigned)
+    def unread_bytes(self) -> int:
+        """At most how many bytes of requests wait in its socket."""
+        return self._withdrawn_bytes + sum(each.sent_bytes for each in self.assigned)
 
-    def assign(self, job: Job, order: JobOrder, calls: list[Stored]) -> None:
-        """Return it a job, sent by `flush`."""
-        message = framed(order)
-        self.assigned.append(Assignment(order.number, job, calls, len(message)))
-        self.given += 1
-        self.leaving = order.last
+    def assign(self, job: Job, request: JobRequest, calls: list[StoredResult]) -> None:
+        """Assign a job; `flush` sends it."""
+        message = framed(request)
+        self.assigned.append(Assignment(request.number, job, calls, len(message)))
+        self.job_count += 1
+        self.leaving = request.last
         self._outbox.append(message)
 
     def next_number(self) -> int:
-        """Number the next order."""
+        """Return the number of the next request."""
         self._next_number += 1
         return self._next_number - 1
 
     def flush(self) -> None:
-        """Send what it was given."""
+        """Send the jobs that were assigned."""
         message = b"".join(self._outbox)
         self._outbox.clear()
-        # Of a worker that died, the silence will tell.
+        # If the worker has died, its link is at its end: what was assigned is found lost there.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.socket().sendall(message)
 
-    def messages(self) -> list[Any]:
-        """Return what it said.
+    def receive(self) -> list[Any]:
+        """Return the messages that have arrived.
 
         Raises
         ------
         EOFError
-            If it will say nothing more.
+            If no more will come.
         BlockingIOError
-            If it said nothing.
+            If none has arrived.
         """
         return list(self._reader.messages(wait=False))  # type: ignore[union-attr]  # it has started
 
-    def answered(self, number: int) -> Assignment | None:
-        """Take the assignment that it answers."""
-        if number >= self._taken_back_until:
-            self._taken_back_bytes = 0
+    def pop_assignment(self, number: int) -> Assignment | None:
+        """Remove and return the assignment whose outcome was received."""
+        if number >= self._withdrawn_end:
+            # It was sent after those withdrawn, so the worker has read past them.
+            self._withdrawn_bytes = 0
         if self.assigned and self.assigned[0].number == number:
             return self.assigned.popleft()
         return None
 
-    def take_back(self) -> list[Assignment]:
-        """Take back what it was given and has not begun; nothing if it is choosing just now."""
+    def withdraw(self) -> list[Assignment]:
+        """Withdraw the jobs that it has not begun; none if it is about to begin one.
+
+        They stay in its socket, and it skips them: `Heartbeat.begin` returns False for each.
+        """
         if len(self.assigned) < 2 or self.leaving:
             return []
-        first = self.pulse.take_back(self._next_number)  # type: ignore[union-attr]
-        taken: list[Assignment] = []
+        first = self.heartbeat.withdraw(self._next_number)  # type: ignore[union-attr]
+        withdrawn: list[Assignment] = []
         while first is not None and self.assigned and self.assigned[-1].number >= first:
-            taken.append(self.assigned.pop())
-            self._taken_back_bytes += taken[-1].sent_bytes
-            self._taken_back_until = self._next_number
-        self.given -= len(taken)
-        return taken
+            withdrawn.append(self.assigned.pop())
+            self._withdrawn_bytes += withdrawn[-1].sent_bytes
+            self._withdrawn_end = self._next_number
+        self.job_count -= len(withdrawn)
+        return withdrawn
 
-    def doing(self) -> Doing:
-        """Tell what it does."""
-        return self.pulse.doing()  # type: ignore[union-attr]  # it has started
+    def heartbeat_state(self) -> HeartbeatState:
+        """Return what it runs."""
+        return self.heartbeat.read()  # type: ignore[union-attr]  # it has started
 
-    def moved_on(self) -> bool:
-        """Whether it does something else than at the last look."""
-        before = self._seen
-        self._seen = self.doing()[:2]
-        return self._seen != before
+    def made_progress(self) -> bool:
+        """Whether it runs another step than at the last call."""
+        before = self._last_progress
+        self._last_progress = self.heartbeat_state()[:2]
+        return self._last_progress != before
 
-    def ram_bytes(self) -> int:
-        """Memory that it and what it started took and share with no other; 0 when it is gone."""
+    def read_held_bytes(self) -> int:
+        """Return the private memory of its processes beyond `base_bytes`; 0 if it has ended."""
         try:
-            held = 0 if self.process is None else private_ram_of_family(self.process)
+            total = 0 if self.process is None else private_bytes_of_tree(self.process)
         except psutil.Error:
             return 0
-        return max(0, held - self.base_ram_bytes)
+        return max(0, total - self.base_bytes)
 
-    def gone(self) -> bool:
-        """Whether its process has ended, though what it started may hold its link open."""
+    def has_exited(self) -> bool:
+        """Whether its process has ended, though one that it started may hold its link open."""
         if self.process is None:
             return False
         try:
@@ -304,62 +326,80 @@ class Worker:
         except psutil.NoSuchProcess:
             return True
 
-    def condemn(self, verdict: ClusterError, number: int) -> None:
-        """Kill it for what it does: order `number`."""
-        self.verdict = verdict
-        self.condemned = number
+    def kill_for(self, reason: ClusterError, number: int) -> None:
+        """Kill it because of request `number`, which exceeds a limit."""
+        self.kill_reason = reason
+        self.killed_number = number
         self.kill()
 
-    def spared(self, number: int) -> bool:
-        """Whether it died for another order than this one, which it had just ended."""
-        return self.verdict is not None and number != self.condemned
+    def was_killed_for_another(self, number: int) -> bool:
+        """Whether it was killed, but for another request than this one.
+
+        It may have ended the request that exceeded the limit and begun the next one before the
+        kill reached it: the next one is not to blame, and runs again.
+        """
+        return self.kill_reason is not None and number != self.killed_number
+
+    def loss_of(self, number: int) -> ClusterError:
+        """Return why a request has no outcome, once reaped: our reason before the exit code."""
+        if self.kill_reason is not None and self.killed_number == number:
+            return self.kill_reason
+        if self.exit_code is not None and self.exit_code < 0:
+            held = f", holding {self.peak_bytes / MB:.0f} MB" if self.peak_bytes else ""
+            return WorkerLostError(
+                f"its worker was ended by signal {-self.exit_code} while it ran{held}"
+            )
+        return WorkerLostError(f"its worker ended with code {self.exit_code} while it ran")
 
     def kill(self) -> None:
-        """Kill its process at once, and those that its task started."""
+        """Kill its process, and those that its task started, at once."""
         if self.process is not None:
-            kill_family(self.process)
+            kill_tree(self.process)
 
 
 @dataclass(frozen=True)
-class _Errand:
-    """What the personnel is asked to do with a worker, and whom to tell when it is done."""
+class _Request:
+    """What the spawner is asked to do with a worker, and whom to call when it is done."""
 
-    do: Callable[[], None]
-    worker: Worker
-    tell: Callable[[Worker], None]
+    action: Callable[[], None]
+    worker: WorkerHandle
+    on_done: Callable[[WorkerHandle], None]
 
 
 @dataclass
-class Personnel:
-    """Makes and buries processes, in a thread of its own: both take milliseconds."""
+class ProcessSpawner:
+    """Starts and reaps worker processes in a thread of its own.
 
-    _errands: queue.SimpleQueue[_Errand | None] = field(default_factory=queue.SimpleQueue)
+    Both take milliseconds, in which the scheduler sends jobs to the other workers.
+    """
+
+    _requests: queue.SimpleQueue[_Request | None] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
 
-    def hire(self, worker: Worker, tell: Callable[[Worker], None]) -> None:
-        """Start a worker; then `tell` it, in this thread."""
-        self._do(_Errand(worker.start, worker, tell))
+    def start(self, worker: WorkerHandle, on_done: Callable[[WorkerHandle], None]) -> None:
+        """Start a worker; then call `on_done`, in the thread of the spawner."""
+        self._submit(_Request(worker.start, worker, on_done))
 
-    def bury(self, worker: Worker, tell: Callable[[Worker], None]) -> None:
-        """Free what a dead worker held; then `tell` it, in this thread."""
-        self._do(_Errand(worker.bury, worker, tell))
+    def reap(self, worker: WorkerHandle, on_done: Callable[[WorkerHandle], None]) -> None:
+        """Reap a worker; then call `on_done`, in the thread of the spawner."""
+        self._submit(_Request(worker.reap, worker, on_done))
 
     def close(self) -> None:
-        """Return when all errands are done."""
+        """Return when all requests are done."""
         if self._thread is not None:
-            self._errands.put(None)
+            self._requests.put(None)
             self._thread.join()
 
-    def _do(self, errand: _Errand) -> None:
+    def _submit(self, request: _Request) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="batuta-personnel", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="batuta-spawner", daemon=True)
             self._thread.start()
-        self._errands.put(errand)
+        self._requests.put(request)
 
     def _run(self) -> None:
-        for errand in iter(self._errands.get, None):
+        for request in iter(self._requests.get, None):
             try:
-                errand.do()
-            except Exception as exc:  # noqa: BLE001 - told, to whoever decides
-                errand.worker.problem = exc
-            errand.tell(errand.worker)
+                request.action()
+            except Exception as exc:  # noqa: BLE001 - kept for `on_done`, which decides
+                request.worker.problem = exc
+            request.on_done(request.worker)

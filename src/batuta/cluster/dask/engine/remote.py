@@ -1,159 +1,108 @@
-"""What runs in a dask worker: the steps of one job."""
+"""The functions that dask workers run for us: a job, and what hands its results on."""
 
-import contextlib
-import copy
-import logging
-import threading
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from batuta.cluster.dask.engine.serialization import SerializedValue, serialize
-from batuta.cluster.dask.telemetry.task_metrics import EQUIPPED, StepMeasures
-from batuta.cluster.local.worker_main import outputs_of
-from batuta.cluster.remote_error import Raised
+from batuta.cluster.dask.telemetry.task_metrics import RECORDERS
+from batuta.cluster.execution import UNMEASURED, Step, StepRunner
+from batuta.cluster.remote_error import RemoteError
+from batuta.cluster.store import Traffic
 from batuta.profiling.capture.labels import Label
 
-LOG: Final = logging.getLogger(__name__)
-_SHOWN: Final = 200
+_MAX_MESSAGE: Final = 200
 
 
-class CallStep(NamedTuple):
-    """One task of a job."""
+@dataclass(frozen=True, kw_only=True)
+class JobCall:
+    """A job, ready to run."""
 
-    call: SerializedValue
-    """The function, its arguments and its keyword arguments."""
-    name: str
-    nout: int
-    label: Label
-
-
-@dataclass(frozen=True)
-class Call:
-    """A job, ready to run: its steps, one after the other."""
-
-    steps: tuple[CallStep, ...]
+    steps: tuple[Step, ...]
+    labels: tuple[Label, ...]
+    """Of each step, for the rows of its measures."""
     keep: tuple[int, ...]
-    """Ranks of the results of the last step that somebody wants."""
+    """Ranks of the results of the last step that are used."""
     shared: frozenset[int]
     """Ranks of the inputs that other jobs use too."""
     tile: str
-    """The tile that it works for, to be named in the log."""
-    run: str
-    """The client of the run, whose workers measure tasks."""
+    """The tile that the job computes, to be named in the log."""
+    run_id: str
+    """The client of the run, which may measure its tasks."""
 
 
 class JobFailedError(Exception):
     """A step of a job raised."""
 
-    def __init__(self, raised: Raised) -> None:
-        super().__init__(raised.reason[:_SHOWN])  # dask puts another in the place of long ones
-        self.raised = raised
+    def __init__(self, error: RemoteError) -> None:
+        # dask replaces exceptions whose message is long by others.
+        super().__init__(error.reason[:_MAX_MESSAGE])
+        self.error = error
 
-    def __reduce__(self) -> tuple[type["JobFailedError"], tuple[Raised]]:
-        return JobFailedError, (self.raised,)
-
-
-class _Doing(threading.local):
-    """What the thread that runs a job is doing."""
-
-    inputs: Sequence[Any] = ()
-    results: Sequence[Any] = ()
-    tile: str = ""
-    repeated: bool = False
+    def __reduce__(self) -> tuple[type["JobFailedError"], tuple[RemoteError]]:
+        return JobFailedError, (self.error,)
 
 
-_DOING = _Doing()
-
-
-def tile_worked_for() -> str:
-    """Name the tile that this thread works for; empty when there is none."""
-    return _DOING.tile
-
-
-def job_input(rank: int) -> Any:
-    """Return a result of another job: what stands for it in the pickle of a call."""
-    return _own(_DOING.inputs[rank])
-
-
-def step_result(rank: int) -> Any:
-    """Return a result of the step before: what stands for it in the pickle of a call."""
-    return _own(_DOING.results[rank])
-
-
-def _own(value: Any) -> Any:
-    """Return a value as it is, or its copy where the call is repeated, and must find it again."""
-    return copy.deepcopy(value) if _DOING.repeated else value
-
-
-def run(call: Call, *inputs: SerializedValue) -> Any:
+def run_job(job: JobCall, *inputs: SerializedValue) -> Any:
     """Run a job.
 
     Parameters
     ----------
-    call : Call
+    job : JobCall
         What to run.
     inputs : SerializedValue
-        What other jobs gave, in the order of the ranks that the call knows them by.
+        The results of other jobs, in the order of the ranks by which its calls refer to them.
 
     Returns
     -------
     SerializedValue or tuple of SerializedValue
-        The result that is wanted; a tuple if several are.
+        The result that is used; a tuple if several are.
 
     Raises
     ------
     JobFailedError
         Whatever a step raised.
     """
-    equipment = EQUIPPED.get(call.run)
-    measures = StepMeasures(equipment)
-    with _working(call.tile, repeated=equipment is not None and equipment.repeated):
+    recorder = RECORDERS.get(job.run_id)
+    instruments = UNMEASURED if recorder is None else recorder.instruments
+    traffic = Traffic()  # of this job: other threads run others
+    with StepRunner(job.steps, instruments, traffic, job.tile) as runner:
+
+        def before_step(_: int, step: Step) -> None:
+            traffic.read += step.call.nbytes
+
+        error: RemoteError | None = None
         try:
-            _DOING.inputs = [
-                # Its own even where nobody else uses it: the task may run again, elsewhere too.
-                pack.load_copy(repeatedly=rank in call.shared)
-                for rank, pack in enumerate(inputs)
+            runner.inputs = [
+                # A copy even where no other job uses it: the task may run again, elsewhere too.
+                value.load_copy(repeatedly=rank in job.shared)
+                for rank, value in enumerate(inputs)
             ]
-            taken = sum(pack.nbytes for pack in inputs)
-            for step in call.steps:
-                measures.end()
-                measures.begin(step.name, step.label, step.call.nbytes + taken)
-                _DOING.results = outputs_of(measures.call(step.call.load), step.nout)
-                taken = 0
-            # What a task gave may be what it keeps, and changes the next time.
-            kept = tuple(serialize(_DOING.results[rank]).detached() for rank in call.keep)
-            measures.end(sum(pack.nbytes for pack in kept))
-            measures.tell(None)
-        except BaseException as exc:
-            LOG.warning("task %s failed", measures.name or call.steps[0].name, exc_info=True)
-            raised = Raised.by(measures.name or call.steps[0].name, exc)
-            measures.tell(raised.reason)
-            # Not "from error": that may not cross to the main process, and is told all the same.
-            raise JobFailedError(raised) from None
+            traffic.read += sum(value.nbytes for value in inputs)
+            runner.run(before_step)
+            # What a task returned may be what it caches, and changes the next time.
+            kept = tuple(serialize(runner.results[rank]).detached() for rank in job.keep)
+            traffic.written += sum(value.nbytes for value in kept)
+        except BaseException as exc:  # noqa: BLE001 - logged and described
+            error = runner.describe_failure(exc)
+            # Not "from exc", which may not be picklable: `error` describes it.
+            raise JobFailedError(error) from None
+        finally:
+            if recorder is not None:
+                reason = None if error is None else error.reason
+                recorder.record(job.labels, runner.finish(), reason)
     return kept[0] if len(kept) == 1 else kept
 
 
-@contextlib.contextmanager
-def _working(tile: str, *, repeated: bool) -> Iterator[None]:
-    _DOING.tile, _DOING.repeated = tile, repeated
-    try:
-        yield
-    finally:
-        _DOING.inputs = _DOING.results = ()
-        _DOING.tile = ""
-
-
-def turn(key: str) -> int:
-    """Return the priority of a job by its key: the first that was sent runs first."""
+def priority(key: str) -> int:
+    """Return the priority of a job by its key: jobs run in the order in which they were sent."""
     return -int(key.rpartition("-")[2].partition(".")[0])
 
 
-def itself(pack: SerializedValue) -> SerializedValue:
-    """Return what many jobs will use: the task of scattered data, which dask can run again."""
-    return pack
+def identity(value: SerializedValue) -> SerializedValue:
+    """Return a value: the task of scattered data, which dask can run again."""
+    return value
 
 
-def output(packs: tuple[SerializedValue, ...], rank: int) -> SerializedValue:
+def output(values: tuple[SerializedValue, ...], rank: int) -> SerializedValue:
     """Return one of the results of a job."""
-    return packs[rank]
+    return values[rank]

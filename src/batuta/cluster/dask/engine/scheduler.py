@@ -376,7 +376,7 @@ class DaskScheduler:
             return
         exc = await future.exception()
         if isinstance(exc, JobFailedError):
-            self._state.fail(job, exc.raised.as_error())
+            self._state.fail(job, exc.error.to_exception())
         elif isinstance(exc, KilledWorker):
             decision, error = self._losses.decide_killed(job, exc)
             self._apply(decision, job, error)

@@ -15,9 +15,11 @@ from distributed import Client
 
 from batuta.cluster.dask.engine import remote
 from batuta.cluster.dask.engine.serialization import SerializedValue, serialize
+from batuta.cluster.execution import Step, job_input, step_result
 from batuta.cluster.graph import Job
 from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Delayed, Scattered, Task
+from batuta.profiling.capture.contract import CallLabel
 
 LARGE_BYTES: Final = 256 << 10
 """Arguments from this size on are sent once, however many tasks they are given to."""
@@ -124,7 +126,7 @@ class TaskSubmitter:
         worker is lost, scattered data are gone.
         """
         key = self._new_key("data")
-        graph = {key: DaskTask(key, remote.itself, serialize(value, _NO_REDUCERS))}
+        graph = {key: DaskTask(key, remote.identity, serialize(value, _NO_REDUCERS))}
         return Scattered(value, RemoteResult(self._submit_graph(graph, [key])[0]))
 
     def submit(self, batch: TaskBatch) -> dict[str, Any]:
@@ -133,7 +135,7 @@ class TaskSubmitter:
         return dict(zip(keys, self._submit_graph(batch.graph, keys), strict=True))
 
     def _submit_graph(self, graph: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
-        with annotate(priority=remote.turn):
+        with annotate(priority=remote.priority):
             futures: list[Any] = self._client.get(dict(graph), list(keys), sync=False)
         return futures
 
@@ -147,32 +149,34 @@ class TaskSubmitter:
         """
         inputs = _JobInputs()
         previous_steps: list[Task | None] = [None, *job.steps[:-1]]
+        calls = [
+            self._serialize_call(task, previous, inputs)
+            for task, previous in zip(job.steps, previous_steps, strict=True)
+        ]
+        # Once all calls are there: a label counts as an attempt.
+        labels = tuple(self._task_metrics.label(job, rank) for rank in range(len(job.steps)))
         steps = tuple(
-            remote.CallStep(
-                self._serialize_call(task, previous, inputs),
-                task.name,
-                task.nout,
-                self._task_metrics.label(job, rank),
-            )
-            for rank, (task, previous) in enumerate(zip(job.steps, previous_steps, strict=True))
+            Step(call, task.nout, CallLabel(label.number, task.name, label.attempt))
+            for task, call, label in zip(job.steps, calls, labels, strict=True)
         )
         keep = tuple(output.index for output in job.last.outputs if output.uses)
         key = self._new_key(job.last.name)
-        call = remote.Call(
+        call = remote.JobCall(
             steps=steps,
+            labels=labels,
             keep=keep,
             shared=frozenset(inputs.shared),
             tile="" if job.tile is None else str(job.tile),
-            run=self._client.id,
+            run_id=self._client.id,
         )
-        batch.graph[key] = DaskTask(key, remote.run, call, *inputs.references)
+        batch.graph[key] = DaskTask(key, remote.run_job, call, *inputs.references)
         batch.result_keys[key] = (
             [key] if len(keep) == 1 else self._add_output_tasks(key, len(keep), batch)
         )
         return key
 
     def _new_key(self, name: str) -> str:
-        """Return a new key, whose number is its priority: see `remote.turn`."""
+        """Return a new key, whose number is its priority: see `remote.priority`."""
         return f"{name}-{self._key_prefix}-{next(self._numbers)}"
 
     def reset(self) -> None:
@@ -193,7 +197,7 @@ class TaskSubmitter:
         inner = () if previous is None else previous.outputs
         reducers = {
             Delayed: lambda delayed: (
-                (remote.step_result, (delayed.index,))
+                (step_result, (delayed.index,))
                 if delayed in inner
                 else inputs.reduce(delayed, shared=delayed.uses > 1)
             ),
@@ -284,4 +288,4 @@ class _JobInputs:
         rank = self._ranks[key]
         if shared:
             self.shared.add(rank)
-        return remote.job_input, (rank,)
+        return job_input, (rank,)

@@ -19,13 +19,12 @@ import psutil
 from distributed import Status, Worker, WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
-from batuta.cluster.dask.engine.remote import tile_worked_for
 from batuta.cluster.dask.process_state import Change, SharedProcessState, State
 from batuta.cluster.dask.telemetry import loggers
 from batuta.cluster.dask.telemetry.outbox import EventKind, Outbox
-from batuta.cluster.dask.telemetry.task_metrics import EQUIPPED, Equipment
+from batuta.cluster.dask.telemetry.task_metrics import RECORDERS, TaskRecorder
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.local.worker_main import LOG_FORMAT
+from batuta.cluster.execution import LOG_FORMAT, current_tile
 from batuta.errors import encodable
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.records import WorkerId
@@ -67,7 +66,7 @@ class BatutaPlugin(WorkerPlugin):
         self._callbacks: list[PeriodicCallback] = []
         self._outboxes: list[Outbox] = []
         self._log: _LogBuffer | None = None
-        self._equipment: Equipment | None = None
+        self._recorder: TaskRecorder | None = None
 
     def setup(self, worker: Worker) -> None:
         """Set up a worker."""
@@ -105,20 +104,20 @@ class BatutaPlugin(WorkerPlugin):
     def _measure_tasks(self, worker: Worker) -> None:
         pid = os.getpid()
         worker_id = WorkerId(f"{worker.name}, process {pid}", socket.gethostname(), pid)
-        self._equipment = Equipment(worker, self._options.profile, worker_id)
-        EQUIPPED[self._options.run_id] = self._equipment
-        self._send_periodically(worker, EventKind.TASKS, self._equipment.collect)
+        self._recorder = TaskRecorder(worker, self._options.profile, worker_id)
+        RECORDERS[self._options.run_id] = self._recorder
+        self._send_periodically(worker, EventKind.TASKS, self._recorder.collect)
 
     def drain(self) -> list[dict[str, Any]]:
         """Return what was not sent, after what may still be on its way; stop the profilers."""
-        if self._equipment is not None:
-            self._equipment.flush()
+        if self._recorder is not None:
+            self._recorder.flush()
         return [message for outbox in self._outboxes for message in outbox.drain()]
 
     @property
-    def equipment(self) -> Equipment | None:
+    def recorder(self) -> TaskRecorder | None:
         """What measures tasks, if they are measured."""
-        return self._equipment
+        return self._recorder
 
     def _ignore_sigint(self) -> None:
         """Ignore Ctrl-C: in a terminal it reaches all processes, and the main one decides.
@@ -142,16 +141,16 @@ class BatutaPlugin(WorkerPlugin):
 
     def _stop_measuring(self, worker: Worker) -> None:
         """Send the files that were not fetched: this worker leaves before the run ends."""
-        EQUIPPED.pop(self._options.run_id, None)
-        equipment = self._equipment
-        if equipment is None:
+        RECORDERS.pop(self._options.run_id, None)
+        recorder = self._recorder
+        if recorder is None:
             return
-        equipment.flush()
-        for folder, name in equipment.files():
-            content = equipment.take_file(folder, name)
+        recorder.flush()
+        for folder, name in recorder.files():
+            content = recorder.pop_file(folder, name)
             message = {"kind": EventKind.FILE.value, "folder": folder, "name": name}
             worker.log_event(self._options.run_id, message | {"content": content})
-        equipment.close()
+        recorder.close()
 
 
 def plugin_name(run_id: str) -> str:
@@ -168,17 +167,17 @@ def drain_worker(run_id: str, dask_worker: Worker) -> list[dict[str, Any]]:
 def list_profiler_files(run_id: str, dask_worker: Worker) -> list[tuple[str, str]]:
     """List the folders and names of the files of profilers; called in the worker."""
     plugin = dask_worker.plugins.get(plugin_name(run_id))
-    if not isinstance(plugin, BatutaPlugin) or plugin.equipment is None:
+    if not isinstance(plugin, BatutaPlugin) or plugin.recorder is None:
         return []
-    return plugin.equipment.files()
+    return plugin.recorder.files()
 
 
 def read_profiler_file(run_id: str, folder: str, name: str, dask_worker: Worker) -> bytes:
     """Return the content of a file of a profiler, and remove it; called in the worker."""
     plugin = dask_worker.plugins[plugin_name(run_id)]
-    if not isinstance(plugin, BatutaPlugin) or plugin.equipment is None:
+    if not isinstance(plugin, BatutaPlugin) or plugin.recorder is None:
         raise ClusterError(f"the worker has no file {folder}/{name}")
-    return plugin.equipment.take_file(folder, name)
+    return plugin.recorder.pop_file(folder, name)
 
 
 def _extend_path(path: Sequence[str]) -> None:
@@ -201,7 +200,7 @@ class _LogBuffer(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Buffer a record, with the name of the tile that this thread computes."""
-        if tile := tile_worked_for():
+        if tile := current_tile():
             record = logging.makeLogRecord(record.__dict__)
             record.msg, record.args = f"{tile}: {record.getMessage()}", None
         self._dropped += len(self._lines) == _MAX_LINES
@@ -222,7 +221,7 @@ class _LogBuffer(logging.Handler):
 
 
 def _is_not_logged_already(record: logging.LogRecord) -> bool:
-    """Drop dask's record of a task that raised: `engine.remote` has logged it."""
+    """Drop dask's record of a task that raised: `execution` has logged it."""
     return not record.getMessage().startswith("Compute Failed")
 
 
