@@ -59,8 +59,8 @@ def _batuta_tiles(cluster: Any, shape: str, seeds: range) -> float:
     wanted = [cluster.create_task(noise)(abs(seed)) for seed in seeds]
     if shape == CHAINS:
         wanted = [cluster.create_task(smooth)(each, {}) for each in wanted]
-    futures = cluster.future_iterator(cluster.start_tasks(wanted))
-    return sum(float(future.result()[TAG][0, 0]) for future in futures)
+    tiles = cluster.future_iterator(cluster.start_tasks(wanted))
+    return sum(float(tile[TAG][0, 0]) for tile in tiles)
 
 
 SIDES: Final[dict[str, Callable[[str, int, Path], tuple[Seconds, float]]]] = {

@@ -26,8 +26,8 @@ def declare(cluster: AbstractCluster, chains: int) -> list[Any]:
 
 def compute(cluster: AbstractCluster, delayed: list[Any]) -> None:
     """Compute all, through the functions of the cluster."""
-    for future in cluster.future_iterator(cluster.start_tasks(delayed)):
-        future.result()
+    for _ in cluster.future_iterator(cluster.start_tasks(delayed)):
+        pass
 
 
 def measured(orchestrator: Orchestrator, chains: int, *, through_datasets: bool) -> None:

@@ -66,8 +66,7 @@ def main(where: str, folder: Path) -> None:
         cluster = orchestrator.cluster
         for _ in range(HANDOVERS):
             delayed = cluster.create_task(take)(cluster.create_task(give)())
-            for future in cluster.future_iterator(cluster.start_tasks([delayed])):
-                handed, read = future.result()
+            for handed, read in cluster.future_iterator(cluster.start_tasks([delayed])):
                 handed_s.append(handed)
                 read_s.append(read)
             written_s.append(plain_write_s(plain))

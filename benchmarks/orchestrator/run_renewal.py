@@ -77,7 +77,7 @@ def main(max_tasks: int, tasks: int, folder: Path) -> None:
 
 def _run(cluster: AbstractCluster, tasks: int) -> list[Ran]:
     delayed = [cluster.create_task(timed_spin)() for _ in range(tasks)]
-    return [each.result() for each in cluster.future_iterator(cluster.start_tasks(delayed))]
+    return list(cluster.future_iterator(cluster.start_tasks(delayed)))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def compute(cluster: Any, delayed: list[Any]) -> list[Any]:
     """Compute delayed objects; what failed is the exception itself."""
     outcomes: dict[int, Any] = {}
     futures = cluster.start_tasks(delayed)
-    for future in cluster.future_iterator(futures):
+    for future in cluster.as_completed(futures):
         try:
             outcomes[id(future)] = future.result()
         except Exception as exc:  # noqa: BLE001 - given back to be looked at

@@ -66,7 +66,7 @@ def computed_amid_kills(
     ranks = {id(delayed[rank]): rank for rank in missing}
     found: dict[int, int] = {}
     futures = cluster.start_tasks([delayed[rank] for rank in missing])
-    for count, future in enumerate(cluster.future_iterator(futures)):
+    for count, future in enumerate(cluster.as_completed(futures)):
         try:
             found[ranks[id(future.delayed)]] = future.result()
         except Exception as exc:  # noqa: BLE001 - looked at on the next line

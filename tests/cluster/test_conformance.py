@@ -1,13 +1,23 @@
 """What every mode does in the same way."""
 
+import logging
+import weakref
 from collections.abc import Iterator
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
-from batuta.cluster import AbstractCluster, ClusterError, check_configuration, create_cluster
+from batuta.cluster import (
+    AbstractCluster,
+    ClusterError,
+    TaskFailedError,
+    check_configuration,
+    create_cluster,
+)
 from batuta.cluster.dask.existing import ExistingDaskCluster
 from batuta.cluster.dask.jobs.deployment import PbsDaskCluster, SlurmDaskCluster
 from batuta.cluster.dask.local import LocalDaskCluster
@@ -15,12 +25,17 @@ from batuta.cluster.local.cluster import MultiprocessingCluster
 from batuta.cluster.sequential import SequentialCluster
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import ConfigurationError
+from batuta.orchestrator import flatten_object
 from tests.cluster.conftest import compute
-from tests.cluster.functions import add, fill, halves, nothing, sizes, total, zeros
+from tests.cluster.functions import add, fail, fill, halves, nothing, sizes, total, zeros
 from tests.support.dask_clusters import DASK_MODES, dask_configuration
+from tests.support.waiting import eventually_sync
+
+LOG = logging.getLogger(__name__)
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "sequential": {"mode": "sequential"},
+    "sequential-resume": {"mode": "sequential", "resume": True},
     "multiprocessing": {"mode": "multiprocessing"},
     "fork": {"mode": "multiprocessing", "mp_mode": "fork"},
     "renewed-each-task": {"mode": "multiprocessing", "max_tasks_per_worker": 1},
@@ -119,7 +134,7 @@ def test_futures_are_given_in_the_order_of_their_tasks(cluster: AbstractCluster)
     delayed = [cluster.create_task(add)(number) for number in range(30)]
     futures = cluster.start_tasks(delayed)
     assert [future.delayed for future in futures] == delayed
-    for _ in cluster.future_iterator(futures):
+    for _ in cluster.as_completed(futures):
         pass
     assert [future.result() for future in futures] == list(range(30))
 
@@ -128,14 +143,150 @@ def test_results_of_two_starts_are_taken_in_any_order(cluster: AbstractCluster) 
     shared = cluster.create_task(add)(1)
     first = cluster.start_tasks([cluster.create_task(add)(shared, n) for n in range(20)])
     second = cluster.start_tasks([cluster.create_task(add)(shared, n) for n in range(20, 40)])
-    assert sorted(f.result() for f in cluster.future_iterator(second)) == list(range(21, 41))
-    assert sorted(f.result() for f in cluster.future_iterator(first)) == list(range(1, 21))
+    assert sorted(cluster.future_iterator(second)) == list(range(21, 41))
+    assert sorted(cluster.future_iterator(first)) == list(range(1, 21))
 
 
 def test_futures_may_be_taken_one_by_one_in_any_order(cluster: AbstractCluster) -> None:
     futures = cluster.start_tasks([cluster.create_task(add)(number) for number in range(50)])
     for rank in (49, 0, 30):
-        assert [f.result() for f in cluster.future_iterator([futures[rank]])] == [rank]
+        assert list(cluster.future_iterator([futures[rank]])) == [rank]
+
+
+# Programs written for the cluster of CARS
+
+
+def saved_on_exit(cluster: AbstractCluster, cars_ds_list: list[CarsDataset]) -> list[Any]:
+    """Compute and "save" tiles by the loop of `Orchestrator.__exit__` in the manual of CARS."""
+    saved = []
+    delayed_objects = flatten_object(cars_ds_list, cluster.delayed_type)
+    future_objects = cluster.start_tasks(delayed_objects)
+    with tqdm(total=len(future_objects), desc="Processing Futures ...", disable=True) as pbar:
+        for future_obj in tqdm(cluster.future_iterator(future_objects), disable=True):
+            pbar.update()
+            if future_obj is not None:
+                saved.append(future_obj)
+            else:
+                LOG.debug("None tile : not saved")
+    return saved
+
+
+def grid_of(tiles: list[Any]) -> CarsDataset:
+    """Make a dataset of one row."""
+    grid = CarsDataset("dict")
+    grid.create_grid(len(tiles), 1, 1, 1)
+    for col, tile in enumerate(tiles):
+        grid[0, col] = tile
+    return grid
+
+
+def test_the_loop_of_cars_receives_the_values_of_two_outputs_chains_and_nested_arguments(
+    cluster: AbstractCluster,
+) -> None:
+    small, large = cluster.create_task(halves, nout=2)(7)
+    chained = cluster.create_task(add)(cluster.create_task(add)(small, 10), value_of(cluster, 20))
+    nested = cluster.create_task(total)({"of": [small, (large, {"deep": chained})]})
+    empty = cluster.create_task(nothing)(large)
+    summed = cluster.create_task(add)(nested, 1000)
+    saved = saved_on_exit(
+        cluster, [grid_of([small, large]), grid_of([chained, None, empty]), grid_of([summed])]
+    )
+    assert sorted(saved) == [3, 4, 33, 1040]
+
+
+def value_of(cluster: AbstractCluster, value: int) -> Any:
+    return cluster.create_task(add)(value)
+
+
+def test_values_are_iterated_over_none_included(cluster: AbstractCluster) -> None:
+    delayed = [cluster.create_task(nothing)(), value_of(cluster, 1), cluster.create_task(nothing)()]
+    values = list(cluster.future_iterator(cluster.start_tasks(delayed)))
+    assert sorted(values, key=str) == [1, None, None]
+
+
+def test_there_is_nothing_to_iterate_over_in_an_empty_list(cluster: AbstractCluster) -> None:
+    futures = cluster.start_tasks([])
+    assert list(cluster.future_iterator(futures)) == []
+    assert list(cluster.as_completed(futures)) == []
+
+
+def test_a_value_is_iterated_over_as_often_as_its_future_is_listed(
+    cluster: AbstractCluster,
+) -> None:
+    one, two = cluster.start_tasks([value_of(cluster, 1), value_of(cluster, 2)])
+    assert sorted(cluster.future_iterator([two, one, two])) == [1, 2, 2]
+    twice = value_of(cluster, 3)
+    assert list(cluster.future_iterator(cluster.start_tasks([twice, twice]))) == [3, 3]
+
+
+def test_iterating_again_yields_the_values_that_are_still_to_come(
+    cluster: AbstractCluster,
+) -> None:
+    futures = cluster.start_tasks([value_of(cluster, number) for number in range(20)])
+    first = list(islice(cluster.future_iterator(futures), 5))
+    rest = list(cluster.future_iterator(futures[::-1]))
+    assert len(first) == 5
+    assert sorted(first + rest) == list(range(20))
+    assert list(cluster.future_iterator(futures)) == list(cluster.as_completed(futures)) == []
+
+
+def test_two_iterations_over_the_same_futures_share_their_values(
+    cluster: AbstractCluster,
+) -> None:
+    futures = cluster.start_tasks([value_of(cluster, number) for number in range(20)])
+    one, other = cluster.future_iterator(futures), cluster.future_iterator(futures)
+    shared = [value for pair in zip_longest(one, other) for value in pair if value is not None]
+    assert sorted(shared) == list(range(20))
+
+
+def test_a_value_that_was_handed_over_is_not_in_its_future_any_more(
+    cluster: AbstractCluster,
+) -> None:
+    (future,) = cluster.start_tasks([value_of(cluster, 1)])
+    assert list(cluster.future_iterator([future])) == [1]
+    with pytest.raises(ClusterError, match="handed over by future_iterator"):
+        future.result()
+
+
+def test_a_value_is_freed_when_the_program_drops_it(cluster: AbstractCluster) -> None:
+    if cluster.delayed_type is object:
+        pytest.skip("a delayed object is the value itself: the program holds it")
+    delayed = [cluster.create_task(zeros)(10_000 + number) for number in range(8)]
+    futures = cluster.start_tasks(delayed)
+    values: list[weakref.ref[Any]] = []
+    for value in cluster.future_iterator(futures):
+        values.append(weakref.ref(value))
+        del value
+        eventually_sync(lambda: values[-1]() is None)
+    assert len(values) == len(futures)
+
+
+def test_failures_are_raised_after_all_values_and_again_when_iterating_again(
+    cluster: AbstractCluster,
+) -> None:
+    if cluster.delayed_type is object:
+        with pytest.raises(ValueError, match="no light"):
+            cluster.create_task(fail)("no light")
+        return
+    dark, late = cluster.create_task(fail)("no light"), cluster.create_task(fail)("no light")
+    lost = cluster.create_task(fail)("no map")
+    dependent = cluster.create_task(add)(dark, 1)
+    tiles = [dark, value_of(cluster, 1), lost, dependent, late, value_of(cluster, 2)]
+    futures = cluster.start_tasks(tiles)
+    values: list[int] = []
+    for _ in range(2):
+        with pytest.raises(TaskFailedError) as raised:
+            values.extend(cluster.future_iterator(futures))
+        assert isinstance(raised.value.__cause__, ValueError)
+        told = "\n".join([str(raised.value), *raised.value.__notes__])
+        assert told.count("ValueError: no map") == 1
+        assert told.count("ValueError: no light") in {1, 2}
+        assert sum("also failed: " in note for note in raised.value.__notes__) == told.count("\n")
+    assert sorted(values) == [1, 2]
+    again = cluster.start_tasks([lost, value_of(cluster, 3)])
+    with pytest.raises(TaskFailedError, match="no map"):
+        values.extend(cluster.future_iterator(again))
+    assert sorted(values) == [1, 2, 3]
 
 
 def test_a_wrong_number_of_outputs_is_refused(cluster: AbstractCluster) -> None:

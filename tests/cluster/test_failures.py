@@ -297,12 +297,14 @@ def test_a_task_that_ends_inside_a_chain_is_a_sign_of_life(make_cluster: MakeClu
     assert found == pytest.approx(3.6)
 
 
-def test_a_result_is_asked_for_once_it_was_given(cluster: MultiprocessingCluster) -> None:
+def test_a_result_is_refused_before_an_iterator_has_yielded_its_future(
+    cluster: MultiprocessingCluster,
+) -> None:
     (future,) = cluster.start_tasks([cluster.create_task(functions.add)(2)])
-    with pytest.raises(ClusterError, match="is not there: take it from future_iterator"):
+    with pytest.raises(ClusterError, match="has no result yet: iterate over as_completed"):
         future.result()
-    assert [each.result() for each in cluster.future_iterator([future])] == [2]
-    assert [each.result() for each in cluster.future_iterator([future])] == [2]
+    assert [each.result() for each in cluster.as_completed([future])] == [2]
+    assert [each.result() for each in cluster.as_completed([future])] == [2]
 
 
 def test_what_a_worker_shares_with_the_main_process_is_not_its_own(
@@ -357,8 +359,7 @@ def test_a_script_without_its_guard_is_told_so(tmp_path: Path) -> None:
         "from batuta.cluster import check_configuration, create_cluster\n"
         "cluster = create_cluster(check_configuration({'mode': 'multiprocessing'}), Path('out'))\n"
         "futures = cluster.start_tasks([cluster.create_task(abs)(-1)])\n"
-        "for future in cluster.future_iterator(futures):\n"
-        "    future.result()\n"
+        "print(list(cluster.future_iterator(futures)))\n"
     )
     done = subprocess.run(
         [sys.executable, str(script)],

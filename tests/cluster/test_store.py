@@ -129,7 +129,7 @@ def test_a_result_that_cannot_be_written_leaves_no_half(
 
 def test_a_result_is_let_go_when_the_next_one_is_asked_for(cluster: MultiprocessingCluster) -> None:
     delayed = [cluster.create_task(zeros)(100_000) for _ in range(20)]
-    for future in cluster.future_iterator(cluster.start_tasks(delayed)):
+    for future in cluster.as_completed(cluster.start_tasks(delayed)):
         assert future.result().nbytes == 400_000
         maps = Path("/proc/self/maps").read_text().splitlines()
         assert sum("/batuta-" in line and "heartbeat" not in line for line in maps) == 1

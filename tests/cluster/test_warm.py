@@ -21,7 +21,7 @@ if __name__ == "__main__":
     cluster = create_cluster(check_configuration(conf), Path("out"))
     delayed = [cluster.create_task({neighbour}.triple)(n) for n in range(6)]
     futures = cluster.start_tasks(delayed)
-    print(sorted(future.result() for future in cluster.future_iterator(futures)))
+    print(sorted(cluster.future_iterator(futures)))
     cluster.cleanup()
 """
 

@@ -43,7 +43,7 @@ class Backwards:
     def start_tasks(self, task_list: Sequence[Promise]) -> list[Promise]:
         return list(task_list)
 
-    def future_iterator(self, future_list: Sequence[Promise]) -> Iterator[Promise]:
+    def as_completed(self, future_list: Sequence[Promise]) -> Iterator[Promise]:
         return reversed(future_list)
 
     def cleanup(self) -> None:

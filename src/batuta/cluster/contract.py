@@ -25,17 +25,20 @@ class WorkerCount:
 
 
 class Future(Protocol):
-    """A task that was started, whose result will come."""
+    """The result of a delayed object that was started, available once its task has ended."""
 
     @property
     def delayed(self) -> Any:
-        """What `start_tasks` was given."""
+        """The delayed object that `start_tasks` was called with."""
 
     def result(self) -> Any:
-        """Return the result, or raise `TaskFailedError` with the root cause.
+        """Return the value, or raise `TaskFailedError` with the root cause.
 
-        To be called on futures that `future_iterator` has given.
+        Valid between the moment when `as_completed` yields the future and `release`.
         """
+
+    def release(self) -> None:
+        """Drop the value: `result` cannot return it, and `as_completed` skips the future."""
 
 
 class AbstractCluster(Protocol):
@@ -67,9 +70,23 @@ class AbstractCluster(Protocol):
         """Start computing delayed objects and all they need; one future each, in their order."""
 
     def future_iterator(self, future_list: Sequence[Any]) -> Iterator[Any]:
-        """Return the futures of `future_list` as they end, failed ones included.
+        """Iterate over the values of futures as they are computed; None is a value too.
 
-        The result of a future is freed when the next one is asked for, unless it was taken.
+        Each value is handed over once, as often as its future is in `future_list`, and released:
+        iterating over the same futures again yields the values that are still to come.
+        `batuta.cluster.futures.iterate_values` implements it over `as_completed`.
+
+        Raises
+        ------
+        TaskFailedError
+            After all values, if tasks failed: that of the first, with a note for each other.
+        """
+
+    def as_completed(self, future_list: Sequence[Any]) -> Iterator[Any]:
+        """Iterate over futures as their tasks end, failed ones included, each once.
+
+        A failed task does not end the iteration. The cluster holds no future that it has yielded:
+        the value goes with the future.
         """
 
     def scatter(self, data: Any) -> Any:

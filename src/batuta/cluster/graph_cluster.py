@@ -1,6 +1,7 @@
 """What the modes share whose tasks are declared first, planned, and computed elsewhere."""
 
 import queue
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -8,7 +9,7 @@ from typing import Any, Final, Protocol
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import CreateTask, WorkerCount
 from batuta.cluster.errors import ClusterError, ClusterStalledError
-from batuta.cluster.futures import Run, TaskFuture
+from batuta.cluster.futures import Run, TaskFuture, iterate_values
 from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare
 
@@ -88,21 +89,45 @@ class PlannedCluster:
         self._running().submit(run)
         return futures
 
-    def future_iterator(self, future_list: Sequence[TaskFuture]) -> Iterator[TaskFuture]:
-        """Return futures as they end.
+    def future_iterator(self, future_list: Sequence[TaskFuture]) -> Iterator[Any]:
+        """Iterate over the values of futures as they are computed, then raise what failed.
+
+        Raises
+        ------
+        TaskFailedError
+            After all values: that of the first task that failed, with a note for each other.
+        ClusterStalledError
+            When no task has ended for `task_timeout` seconds.
+        """
+        return iterate_values(self.as_completed(future_list), future_list)
+
+    def as_completed(self, future_list: Sequence[TaskFuture]) -> Iterator[TaskFuture]:
+        """Iterate over futures as their tasks end, failed ones included, each once.
 
         Raises
         ------
         ClusterStalledError
             When no task has ended for `task_timeout` seconds.
         """
-        yield from [future for future in future_list if future.loaded]
+        loaded = deque(dict.fromkeys(future for future in future_list if future.loaded))
         missing = _by_run(future_list)
-        del future_list  # nothing here may hold a future that was given: its value is large
+        # While suspended, this frame refers to no future that it has yielded: its value is large.
+        del future_list
+        yield from _unreleased(loaded)
         for run, asked in missing.items():
             run.iterated = True
+            loads = -1
             while asked:
-                yield self._next_of(run, asked)
+                if loads == run.loads:
+                    loads += 1
+                    yield self._next_of(run, asked)
+                    continue
+                # Another iterator has loaded futures since, some of `asked` perhaps: to wait for
+                # those would be to wait for ever.
+                loads = run.loads
+                loaded.extend(future for future in asked if future.loaded)
+                asked.difference_update(loaded)
+                yield from _unreleased(loaded)
 
     def _next_of(self, run: Run, missing: set[TaskFuture]) -> TaskFuture:
         """Take and read the next finished future of `missing`, setting others aside."""
@@ -120,6 +145,7 @@ class PlannedCluster:
             future.load()
             engine.taken_and_read(run, future.delayed)
         missing.remove(future)
+        run.loads += 1
         return future
 
     def _next_finished(self, run: Run) -> TaskFuture:
@@ -147,10 +173,18 @@ class PlannedCluster:
         return engine
 
 
+def _unreleased(futures: deque[TaskFuture]) -> Iterator[TaskFuture]:
+    """Empty a queue of futures, skipping those whose value was handed over."""
+    while futures:
+        if futures[0].released:
+            futures.popleft()
+        else:
+            yield futures.popleft()
+
+
 def _by_run(futures: Sequence[TaskFuture]) -> dict[Run, set[TaskFuture]]:
     found: dict[Run, set[TaskFuture]] = {}
     for future in futures:
-        if future.loaded:
-            continue
-        found.setdefault(future.run, set()).add(future)
+        if not future.loaded and future.run is not None:
+            found.setdefault(future.run, set()).add(future)
     return found

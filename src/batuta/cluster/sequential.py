@@ -1,6 +1,7 @@
 """Tasks in this process, one after the other."""
 
 import copy
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 from batuta.cluster.config import RAM_PER_WORKER_MB, CommonConfig, SequentialConfig
 from batuta.cluster.contract import CreateTask
 from batuta.cluster.errors import ClusterError, TaskFailedError
+from batuta.cluster.futures import TaskFuture, iterate_values
 from batuta.cluster.graph import Job, make_plan
 from batuta.cluster.in_process_runner import Bench
 from batuta.cluster.task_metrics import TaskMetrics, task_number
@@ -18,27 +20,12 @@ from batuta.errors import describe_error
 from batuta.profiling.capture.layout import PROFILE_FOLDER
 
 
-@dataclass(frozen=True, eq=False)
-class KnownFuture:
-    """A result that is there, or why it is not."""
-
-    delayed: Any
-    value: Any
-    error: BaseException | None = None
-
-    def result(self) -> Any:
-        """Return the result, or raise why there is none."""
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-
 class SequentialCluster:
     """For studies, debugging and notebooks: a delayed object is the data itself.
 
     What a task raises is raised where it is created. With ``resume``, tasks are declared as in
-    the other modes, and computed by `future_iterator`: those that an earlier run computed must
-    not be.
+    the other modes, and computed while iterating over their futures: those that an earlier run
+    computed must not be.
     """
 
     config_model: ClassVar[type[CommonConfig]] = SequentialConfig
@@ -49,6 +36,8 @@ class SequentialCluster:
         self.out_dir = out_dir
         self.launched = launch_worker
         self._declares = config.resume
+        self._computations: deque[Iterator[list[TaskFuture]]] = deque()
+        """One for each call of `start_tasks` that has tasks to run, in their order."""
         self.task_metrics = TaskMetrics()
         """Where what tasks take goes."""
         profiled = config.profiling if out_dir is not None else None
@@ -80,17 +69,49 @@ class SequentialCluster:
 
         return call
 
-    def start_tasks(self, task_list: Sequence[Any]) -> list[KnownFuture]:
-        """Wrap what is computed already, or will be by `future_iterator`."""
+    def start_tasks(self, task_list: Sequence[Any]) -> list[TaskFuture]:
+        """Wrap values that are computed already, or delayed objects that iterating computes."""
         if not self.launched:
             raise ClusterError("the cluster was made with launch_worker=False: it computes nothing")
-        return [KnownFuture(data, data) for data in task_list]
+        if self._declares:
+            by_delayed = {delayed: TaskFuture(delayed) for delayed in task_list}
+            self._computations.append(compute_tasks(by_delayed, self._bench))
+            return [by_delayed[delayed] for delayed in task_list]
+        futures = [TaskFuture(data) for data in task_list]
+        for future in futures:
+            future.set_value(future.delayed)
+        return futures
 
-    def future_iterator(self, future_list: Sequence[KnownFuture]) -> Iterator[KnownFuture]:
-        """Return them in their order; with ``resume``, as they are computed."""
-        if not self._declares:
-            return iter(future_list)
-        return computed([future.delayed for future in future_list], self._bench)
+    def future_iterator(self, future_list: Sequence[TaskFuture]) -> Iterator[Any]:
+        """Iterate over values, in their order; with ``resume``, as they are computed."""
+        return iterate_values(self.as_completed(future_list), future_list)
+
+    def as_completed(self, future_list: Sequence[TaskFuture]) -> Iterator[TaskFuture]:
+        """Iterate over futures in their order; with ``resume``, as they are computed."""
+        ended = deque(dict.fromkeys(future for future in future_list if future.loaded))
+        asked = {future for future in future_list if not future.loaded}
+        # While suspended, this frame refers to no future that it has yielded: its value is large.
+        del future_list
+        while ended or asked:
+            if not ended:
+                newly = self._compute_next()
+                if newly is None:  # another iterator has computed all that is missing here
+                    newly = list(asked)
+                ended.extend(future for future in newly if future in asked)
+                asked.difference_update(newly)
+                del newly
+            elif ended[0].released:
+                ended.popleft()
+            else:
+                yield ended.popleft()
+
+    def _compute_next(self) -> list[TaskFuture] | None:
+        """Run one task; return the futures that it ends, or None where there is no task left."""
+        while self._computations:
+            for ended in self._computations[0]:
+                return ended
+            self._computations.popleft()
+        return None
 
     def task_of(self, cell: Any) -> int | None:
         """Return the number of the task that gave a tile, where tasks are told apart."""
@@ -105,61 +126,82 @@ class SequentialCluster:
         self._bench.close()
 
 
-def computed(wanted: Sequence[Delayed], bench: Bench) -> Iterator[KnownFuture]:
-    """Compute delayed objects in the order of the plan, each result kept until its last use."""
-    asked = frozenset(wanted)
-    results: dict[Delayed, KnownFuture] = {}
-    plan = make_plan(wanted, fuse=False)
+@dataclass(frozen=True, eq=False, slots=True)
+class Outcome:
+    """The value of a delayed object, or why there is none."""
+
+    value: Any
+    error: TaskFailedError | None = None
+
+
+def compute_tasks(wanted: Mapping[Delayed, TaskFuture], bench: Bench) -> Iterator[list[TaskFuture]]:
+    """Run tasks in the order of the plan, each result held until its last use.
+
+    Yields, after each task, the futures of `wanted` that it ended.
+    """
+    futures = dict(wanted)
+    del wanted  # the caller's mapping may go, and each future once it was yielded
+    outcomes: dict[Delayed, Outcome] = {}
+    plan = make_plan(tuple(futures), fuse=False)
     bench.begin(plan)
     for job in plan.jobs:
         (task,) = job.steps
-        results.update({each.delayed: each for each in _outcome(job, results, bench)})
+        outcomes.update(_outcomes_of(job, outcomes, bench))
         for delayed in task.dependencies:
-            _used(delayed, results)
+            _used(delayed, outcomes)
+        asked = [output for output in task.outputs if output in futures]
         for output in task.outputs:
-            if output in asked:
-                yield results[output]
-                _used(output, results)
+            if output in futures:
+                _settle(futures[output], outcomes[output])
+                _used(output, outcomes)
             elif output.uses == 0:
-                del results[output]
+                del outcomes[output]
+        yield [futures.pop(output) for output in asked]
 
 
-def _outcome(job: Job, results: Mapping[Delayed, KnownFuture], bench: Bench) -> list[KnownFuture]:
+def _settle(future: TaskFuture, outcome: Outcome) -> None:
+    future.set_value(outcome.value)
+    if outcome.error is not None:
+        future.fail(outcome.error)
+
+
+def _outcomes_of(
+    job: Job, outcomes: Mapping[Delayed, Outcome], bench: Bench
+) -> dict[Delayed, Outcome]:
     """Call a task; what it raises, or what its inputs lack, is the outcome of all its outputs."""
     task = job.first
-    error = next((results[each].error for each in task.dependencies if results[each].error), None)
+    error = next((outcomes[each].error for each in task.dependencies if outcomes[each].error), None)
     values: Sequence[Any] = [None] * task.nout
     if error is None:
         try:
-            args, kwargs = _with_values((task.args, dict(task.kwargs)), results)
+            args, kwargs = _with_values((task.args, dict(task.kwargs)), outcomes)
             values = bench.run(job, args, kwargs)
         except (Exception, SystemExit) as cause:  # noqa: BLE001 - what a task raises is a result
             error = TaskFailedError(task.name, describe_error(cause))
             error.__cause__ = cause
-    return [
-        KnownFuture(output, value, error)
-        for output, value in zip(task.outputs, values, strict=True)
-    ]
+    return {
+        output: Outcome(value, error) for output, value in zip(task.outputs, values, strict=True)
+    }
 
 
-def _with_values(content: Any, results: Mapping[Delayed, KnownFuture]) -> Any:
+def _with_values(content: Any, outcomes: Mapping[Delayed, Outcome]) -> Any:
     """Return `content` with values where it has delayed objects; what holds none stays itself."""
     if isinstance(content, Delayed):
-        return results[content].value
+        return outcomes[content].value
     if next(find_delayed(content), None) is None:
         return content
     if isinstance(content, CarsDataset | CarsDict):
         filled = copy.copy(content)
         held = "tiles" if isinstance(content, CarsDataset) else "data"
-        setattr(filled, held, _with_values(getattr(content, held), results))
+        setattr(filled, held, _with_values(getattr(content, held), outcomes))
         return filled
     if isinstance(content, dict):
-        return {key: _with_values(value, results) for key, value in content.items()}
+        return {key: _with_values(value, outcomes) for key, value in content.items()}
     make = getattr(content, "_make", tuple if isinstance(content, tuple) else list)
-    return make(_with_values(value, results) for value in content)
+    return make(_with_values(value, outcomes) for value in content)
 
 
-def _used(delayed: Delayed, results: dict[Delayed, KnownFuture]) -> None:
+def _used(delayed: Delayed, outcomes: dict[Delayed, Outcome]) -> None:
     delayed.uses -= 1
     if delayed.uses <= 0:
-        del results[delayed]
+        del outcomes[delayed]

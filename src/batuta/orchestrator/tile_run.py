@@ -158,7 +158,7 @@ class TileRun:
         missing = {id(each): each for each in delayed}
         try:
             # No name for the list of futures: each may go, with its tile, once it was delivered.
-            for future in cluster.future_iterator(cluster.start_tasks(delayed)):
+            for future in cluster.as_completed(cluster.start_tasks(delayed)):
                 del missing[id(future.delayed)]
                 self._take(future, unfinished)
         except ClusterStalledError as exc:

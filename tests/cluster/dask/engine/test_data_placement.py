@@ -35,17 +35,14 @@ def scheduler_of(cluster: Any) -> Any:
 def test_dask_never_knows_more_tasks_than_its_workers_need(local: Any) -> None:
     delayed = [local.create_task(functions.add)(number) for number in range(3000)]
     largest = 0
-    for future in local.future_iterator(local.start_tasks(delayed)):
-        future.result()
+    for _ in local.future_iterator(local.start_tasks(delayed)):
         largest = max(largest, len(scheduler_of(local).tasks))
     assert largest < 300
 
 
 def test_results_that_were_read_are_freed_by_the_workers(local: Any) -> None:
-    for future in local.future_iterator(
-        local.start_tasks([local.create_task(functions.zeros)(100_000) for _ in range(50)])
-    ):
-        future.result()
+    delayed = [local.create_task(functions.zeros)(100_000) for _ in range(50)]
+    assert len(list(local.future_iterator(local.start_tasks(delayed)))) == 50
     eventually_sync(lambda: not scheduler_of(local).tasks)
 
 
@@ -54,8 +51,8 @@ def test_a_large_argument_of_many_tasks_is_sent_once(local: Any) -> None:
     sums = [local.create_task(np.sum)(relief) for _ in range(40)]
     futures = local.start_tasks(sums)
     data: set[str] = set()
-    for future in local.future_iterator(futures):
-        assert future.result() == relief.sum()
+    for value in local.future_iterator(futures):
+        assert value == relief.sum()
         data |= {key for key in scheduler_of(local).tasks if str(key).startswith("data-")}
     assert len(data) == 1
 
@@ -89,8 +86,8 @@ def test_results_go_from_workers_to_the_main_process_without_passing_through_the
         try:
             delayed = [cluster.create_task(functions.zeros)(4_000_000) for _ in range(30)]
             peak = 0
-            for future in cluster.future_iterator(cluster.start_tasks(delayed)):
-                assert future.result().nbytes == 16_000_000
+            for value in cluster.future_iterator(cluster.start_tasks(delayed)):
+                assert value.nbytes == 16_000_000
                 peak = max(peak, scheduler.memory_info().rss)
         finally:
             cluster.cleanup()

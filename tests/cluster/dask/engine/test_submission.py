@@ -127,7 +127,7 @@ if __name__ == "__main__":
     cluster = create_cluster(check_configuration(conf), None)
     large = Parameters(np.ones(500_000))
     tasks = [cluster.create_task(total)(large), cluster.create_task(total)(cluster.scatter(large))]
-    print([f.result() for f in cluster.future_iterator(cluster.start_tasks(tasks))])
+    print(list(cluster.future_iterator(cluster.start_tasks(tasks))))
     cluster.cleanup()
 """
 

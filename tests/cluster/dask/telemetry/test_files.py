@@ -49,10 +49,7 @@ def test_the_memory_of_each_worker_is_written_while_tasks_run(tmp_path: Path) ->
 
         eventually_sync(both_hold, 60)
         marker.touch()
-        assert [each.result() for each in orchestrator.cluster.future_iterator(futures)] == [
-            200,
-            200,
-        ]
+        assert list(orchestrator.cluster.future_iterator(futures)) == [200, 200]
     found = rows(tmp_path)
     assert tuple(found[0]) == MEMORY_COLUMNS
     assert len({row["worker"] for row in found}) == 2
