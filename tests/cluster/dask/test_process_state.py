@@ -19,6 +19,7 @@ from batuta.cluster import ClusterError, check_configuration, create_cluster
 from batuta.cluster.dask.config import DaskConfig
 from batuta.cluster.dask.settings import dask_configured, environment_restored
 from batuta.cluster.dask.telemetry.loggers import dask_loggers_redirected
+from batuta.cluster.dask.telemetry.worker_plugin import plugin_name
 from tests.cluster.conftest import compute
 from tests.support.dask_clusters import manual_cluster
 from tests.support.waiting import eventually_sync
@@ -170,16 +171,17 @@ def test_workers_of_an_existing_cluster_are_left_as_they_were(address: str, tmp_
     conf = check_configuration({"mode": "dask", "scheduler_address": address})
     with Client(address, set_as_default=False) as client:
         before = client.run(state_of_a_worker)
-        a: Any = create_cluster(conf, tmp_path)
+        a = create_cluster(conf, tmp_path)
+        (plugin,) = {name for state in client.run(state_of_a_worker).values() for name in state[3]}
         b = create_cluster(conf, tmp_path)
         changed = client.run(state_of_a_worker)
         assert all(len(state[3]) == 2 for state in changed.values())
         assert all(state[1] for state in changed.values())
-        own_id = a._engine._client.id
+        own_id = plugin.removeprefix(plugin_name(""))
         assert {"all", own_id} < set(client.run_on_scheduler(topics, client=own_id))
         a.cleanup()
-        kept = client.run(state_of_a_worker)
-        assert [state[1:3] for state in kept.values()] == [(True, "logging")] * 2
+        still_changed = client.run(state_of_a_worker)
+        assert [state[1:3] for state in still_changed.values()] == [(True, "logging")] * 2
         b.cleanup()
         assert client.run(state_of_a_worker) == before
         assert set(client.run_on_scheduler(topics, client=own_id)) <= {"print", "warn"}  # dask's

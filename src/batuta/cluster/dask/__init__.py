@@ -1,6 +1,6 @@
-"""Tasks on dask: on this machine, in the jobs of PBS or Slurm, or on a cluster that is there.
+"""Tasks on dask: on this machine, in batch jobs of PBS or Slurm, or on an existing dask cluster.
 
-The engine is `distributed`, and `dask-jobqueue` submits the jobs: nothing here schedules tasks on
-workers, moves data, or talks to a batch system in their place. What is here decides what to hand
-them and when, and tells what becomes of it.
+`distributed` places tasks on workers and moves data, and `dask-jobqueue` submits batch jobs:
+nothing here does that in their place. What is here decides what to submit and when, and what to do
+about workers and batch jobs that are lost.
 """
