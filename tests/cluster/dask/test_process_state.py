@@ -170,6 +170,7 @@ def topics(dask_scheduler: Any, client: str) -> list[str]:
 def test_workers_of_an_existing_cluster_are_left_as_they_were(address: str, tmp_path: Path) -> None:
     conf = check_configuration({"mode": "dask", "scheduler_address": address})
     with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2, 60)
         before = client.run(state_of_a_worker)
         a = create_cluster(conf, tmp_path)
         (plugin,) = {name for state in client.run(state_of_a_worker).values() for name in state[3]}
