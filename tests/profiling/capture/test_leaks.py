@@ -1,11 +1,9 @@
 """The lines that leak in repeated tasks."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import memray
 import pytest
 
 from batuta.profiling.capture.attribution import Line
@@ -81,25 +79,6 @@ def test_the_memray_file_of_the_tracked_repetitions_is_delivered_and_no_other(
     (file,) = (tmp_path / MEMRAY_FOLDER).iterdir()
     assert file.name == "000000-keeps_nothing-1.bin"
     assert read_peak(file).peak_bytes > 8_000_000
-
-
-@pytest.fixture
-def memray_failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Have memray fail as it does at times, once for each item of the list, half-way."""
-    left: list[str] = []
-    begin = memray.Tracker.__enter__
-
-    def enter(tracker: Any) -> Any:
-        if not left:
-            return begin(tracker)
-        threading.Thread._name = left[0]  # type: ignore[attr-defined]  # as memray patches it
-        raise SystemError(left.pop())
-
-    class FailingTracker(memray.Tracker):
-        __enter__ = enter
-
-    monkeypatch.setattr("batuta.profiling.capture.memray.Tracker", FailingTracker)
-    return left
 
 
 def test_a_repeated_task_runs_when_memray_fails_to_start(

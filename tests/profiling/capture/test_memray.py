@@ -204,25 +204,6 @@ def test_the_child_that_a_task_forks_delivers_nothing(
     assert handed_over == ["000000-forks-1.bin"]
 
 
-@pytest.fixture
-def memray_failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Have memray fail as it does at times, once for each item of the list, half-way."""
-    left: list[str] = []
-    begin = memray.Tracker.__enter__
-
-    def enter(tracker: Any) -> Any:
-        if not left:
-            return begin(tracker)
-        threading.Thread._name = left[0]  # type: ignore[attr-defined]  # as memray patches it
-        raise SystemError(left.pop())
-
-    class FailingTracker(memray.Tracker):
-        __enter__ = enter
-
-    monkeypatch.setattr("batuta.profiling.capture.memray.Tracker", FailingTracker)
-    return left
-
-
 @pytest.mark.parametrize("scope", ["worker", "task"])
 def test_a_task_runs_when_memray_fails_to_start_and_the_next_is_profiled(
     scope: Any, memray_failures: list[str], tmp_path: Path

@@ -108,7 +108,7 @@ def test_what_the_process_held_before_does_not_count() -> None:
 
 
 class CountingReader:
-    """Counts how often it is reader at."""
+    """Counts how often it is read."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -118,7 +118,7 @@ class CountingReader:
         return MemoryUsage(1, 2)
 
     def reset_peak(self) -> None:
-        """Nothing to begin again."""
+        """Do nothing."""
 
 
 def test_memory_is_not_read_after_each_short_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Reading profiles: of runs that ended, that were killed, and what is none."""
+"""Reading profiles of runs that ended or were killed, and refusing anything else."""
 
 import shutil
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_a_profile_is_read_from_the_output_folder_or_from_its_own(
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
-def test_parts_of_a_killed_run_give_the_same_table_as_its_end_would(
+def test_the_parts_of_a_killed_run_give_the_same_table_as_its_end_would(
     tmp_path: Path, parts: int
 ) -> None:
     builder = simulate_run(CHAINS, workers=1)
@@ -124,14 +124,14 @@ def test_a_task_whose_tile_is_not_known_yet_has_none() -> None:
     assert tiles_of(join_tiles(builder.task_table(), places)) == [None, None]
 
 
-def test_what_a_task_takes_of_tasks_that_did_not_run_is_passed_over() -> None:
+def test_dependencies_on_tasks_that_did_not_run_are_ignored() -> None:
     builder = ProfileBuilder()
     builder.add(TaskSpec(after=[3, 40], tile=("dsm", 0, 0)), task=7)
     builder.add(TaskSpec(), task=3)
     assert tiles_of(join_tiles(builder.task_table(), builder.place_table())) == [("dsm", 0, 0)] * 2
 
 
-def test_a_table_cut_out_of_a_larger_one_is_joined_as_any_other() -> None:
+def test_a_slice_of_a_table_is_joined_as_any_other() -> None:
     builder = simulate_run(CHAINS, workers=1)
     joined = join_tiles(builder.task_table().slice(2), builder.place_table())
     assert tiles_of(joined) == [("disparity", 0, 1)] * 2
@@ -157,13 +157,13 @@ def test_memory_of_workers_is_read_within_the_run_and_up_to_a_broken_last_row(
 
 
 @pytest.mark.parametrize("content", ["", "time,worker,host,pid,process_bytes\n"])
-def test_a_record_of_memory_without_rows_is_none(tmp_path: Path, content: str) -> None:
+def test_a_memory_file_without_rows_gives_an_empty_table(tmp_path: Path, content: str) -> None:
     simulate_run(CHAINS, workers=1).write(tmp_path)
     (tmp_path / "workers_memory.csv").write_text(content)
     assert len(read_profile(tmp_path).memory) == 0
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere: no such folder"):
         read_profile(tmp_path / "nowhere")
 
@@ -212,14 +212,14 @@ def test_a_tile_outside_every_possible_grid_is_refused(tmp_path: Path) -> None:
         read_profile(tmp_path)
 
 
-def test_a_garbled_record_of_memory_is_named(tmp_path: Path) -> None:
+def test_a_garbled_memory_file_is_named(tmp_path: Path) -> None:
     simulate_run(CHAINS, workers=1).write(tmp_path)
     (tmp_path / "workers_memory.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ConfigurationError, match=r"workers_memory\.csv"):
         read_profile(tmp_path)
 
 
-def test_parts_that_give_way_to_the_final_table_while_they_are_read_are_no_error(
+def test_parts_replaced_by_the_final_table_while_they_are_read_are_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     builder = simulate_run(CHAINS, workers=1)
@@ -237,7 +237,7 @@ def test_parts_that_give_way_to_the_final_table_while_they_are_read_are_no_error
     assert read_profile(tmp_path).tasks.num_rows == len(CHAINS)
 
 
-def test_the_parts_of_a_run_that_ends_are_joined_each_table_whole(tmp_path: Path) -> None:
+def test_the_parts_of_each_table_are_joined(tmp_path: Path) -> None:
     builder = simulate_run(CHAINS, workers=1)
     builder.write(tmp_path, parts=3)
     tables = read_final_tables(tmp_path / PROFILE_FOLDER)

@@ -1,4 +1,4 @@
-"""A profile is written while the run goes on, and whole at its end."""
+"""Writing a profile: in parts during the run, joined at its end."""
 
 import functools
 import threading
@@ -60,7 +60,7 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_rows_are_on_disk_while_the_run_goes_on_and_in_one_table_at_its_end(inside: Path) -> None:
+def test_rows_are_on_disk_during_the_run_and_in_one_table_at_its_end(inside: Path) -> None:
     writer = ProfileWriter(inside, info())
     for count in range(1, 21):
         task = 2 * (count - 1)
@@ -147,7 +147,7 @@ def test_a_name_from_outside_cannot_leave_the_folders_of_profilers(
     assert "not a valid name for a file of a profiler" in note
 
 
-def test_what_keeps_a_profile_from_being_written_is_in_its_description(
+def test_why_a_profile_could_not_be_written_is_in_its_notes(
     inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -157,7 +157,7 @@ def test_what_keeps_a_profile_from_being_written_is_in_its_description(
     writer = ProfileWriter(inside, info())
     writer.record_tasks([row(1)])
     eventually_sync(lambda: writer.problem is not None)
-    writer.record_tasks([row(2)])  # nothing is kept for nobody
+    writer.record_tasks([row(2)])  # is not kept: nobody would write it
     writer.close(info(RunState.FAILED))
     description = RunInfo.model_validate_json((inside / RUN_FILE).read_text())
     assert description.notes == ("the profile is incomplete: [Errno 28] No space left on device",)

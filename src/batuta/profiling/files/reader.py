@@ -20,7 +20,7 @@ from batuta.profiling.files.schemas import (
     PROFILE_SCHEMA,
     TASK_SCHEMA,
 )
-from batuta.profiling.files.task_graph import graph_of, nearest
+from batuta.profiling.files.task_graph import graph_of, nearest_owners
 
 MEMORY_FILE: Final = "workers_memory.csv"
 """In the output folder; written by clusters on dask with `use_memory_logger`."""
@@ -95,7 +95,7 @@ def join_tiles(tasks: pa.Table, places: pa.Table) -> pa.Table:
         where a task leads to no known tile.
     """
     graph = graph_of(tasks)
-    owner = nearest(graph, graph.indices(places["task"].to_numpy()))
+    owner = nearest_owners(graph, graph.indices(places["task"].to_numpy()))
     of_row = owner[graph.indices(tasks["task"].to_numpy())]
     places_of_rows = places.take(pa.array(of_row, mask=of_row < 0))
     for name in ("dataset", "row", "col"):

@@ -39,8 +39,7 @@ def graph_of(tasks: pa.Table) -> TaskGraph:
     """Read the graph of a table of attempts (`TASK_SCHEMA`).
 
     Tasks that are not in the table are left out: they were kept from an earlier run, or had not
-    run yet. So are dependencies against the order of declaration, which only a garbled table has:
-    without them there is no cycle.
+    run yet. So are dependencies on a task with a higher number: a garbled table could have cycles.
     """
     numbers, first = np.unique(tasks["task"].to_numpy(), return_index=True)
     after = tasks["after"].take(pa.array(first)).combine_chunks()
@@ -54,7 +53,7 @@ def graph_of(tasks: pa.Table) -> TaskGraph:
     return TaskGraph(numbers, starts, dependencies[known])
 
 
-def nearest(graph: TaskGraph, owners: NDArray[np.int64]) -> NDArray[np.int64]:
+def nearest_owners(graph: TaskGraph, owners: NDArray[np.int64]) -> NDArray[np.int64]:
     """Assign each task to the nearest owner that it leads to.
 
     Parameters
@@ -70,16 +69,16 @@ def nearest(graph: TaskGraph, owners: NDArray[np.int64]) -> NDArray[np.int64]:
     ndarray of int
         For each task the position of its owner in `owners`; -1 where it has none.
     """
-    found = [-1] * len(graph)
+    assigned = [-1] * len(graph)
     for position, task in enumerate(owners.tolist()):
-        if task >= 0 and found[task] < 0:
-            found[task] = position
+        if task >= 0 and assigned[task] < 0:
+            assigned[task] = position
     dependencies = graph.dependency_lists()
     for position, owner in enumerate(owners.tolist()):
-        left = [owner] if owner >= 0 and found[owner] == position else []
-        while left:
-            for task in dependencies[left.pop()]:
-                if found[task] < 0:
-                    found[task] = position
-                    left.append(task)
-    return np.array(found, dtype=np.int64)
+        stack = [owner] if owner >= 0 and assigned[owner] == position else []
+        while stack:
+            for task in dependencies[stack.pop()]:
+                if assigned[task] < 0:
+                    assigned[task] = position
+                    stack.append(task)
+    return np.array(assigned, dtype=np.int64)
