@@ -15,9 +15,9 @@ from rasterio.crs import CRS
 
 from batuta.datasets import (
     ArrayFile,
+    AssembledFile,
     CarsDataset,
     CarsDict,
-    GatheredFile,
     SaveOptions,
     Window,
     fill_dataframe,
@@ -68,7 +68,7 @@ class Case:
 
     def open(
         self, folder: Path, *, resume: bool = False, first: tuple[int, int] | None = (0, 0)
-    ) -> ArrayFile | GatheredFile:
+    ) -> ArrayFile | AssembledFile:
         """Open the file in `folder`, from its first tile."""
         return self.dataset().generate_descriptor(
             None if first is None else self.tile(*first),
@@ -81,7 +81,9 @@ class Case:
             resume=resume,
         )
 
-    def write(self, descriptor: ArrayFile | GatheredFile, positions: list[tuple[int, int]]) -> None:
+    def write(
+        self, descriptor: ArrayFile | AssembledFile, positions: list[tuple[int, int]]
+    ) -> None:
         """Write some tiles."""
         for position in positions:
             self.dataset().run_save(
@@ -96,7 +98,7 @@ class Case:
                 _WHOLE[self] = contents(Path(folder))
         return _WHOLE[self]
 
-    def write_whole(self, folder: Path) -> ArrayFile | GatheredFile:
+    def write_whole(self, folder: Path) -> ArrayFile | AssembledFile:
         """Write it all, in order, in `folder`."""
         descriptor = self.open(folder)
         self.write(descriptor, self.positions())

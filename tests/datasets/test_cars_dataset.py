@@ -95,7 +95,7 @@ def test_a_dataset_comes_back_from_disk_whole(dataset_type: str, tile: Any, tmp_
 
 
 def test_a_folder_that_holds_no_whole_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="holds no whole CarsDataset"):
+    with pytest.raises(ConfigurationError, match="is not a complete CarsDataset"):
         CarsDataset("arrays", load_from_disk=tmp_path)
     grid_of("dict", dict_tile()).save_cars_dataset(tmp_path)
     with pytest.raises(ConfigurationError, match="holds dict, arrays expected"):

@@ -1,28 +1,28 @@
-"""Grids of tiles, what a tile is, and the files tiles are saved in."""
+"""Grids of tiles, tile types, and the files that tiles are saved to."""
 
-from batuta.datasets.arrays import ArrayFile, RasterSpec
+from batuta.datasets.array_file import ArrayFile, RasterSpec
+from batuta.datasets.assembled_file import AssembledFile
 from batuta.datasets.cars_dataset import CarsDataset
 from batuta.datasets.descriptor import Descriptor
-from batuta.datasets.documents import DocumentFile
 from batuta.datasets.errors import TileError
 from batuta.datasets.grid import GridSpec, Overlaps, Window
+from batuta.datasets.json_file import JsonFile
 from batuta.datasets.open_output import is_resumable
 from batuta.datasets.options import SaveOptions
-from batuta.datasets.part_files import GatheredFile
-from batuta.datasets.points import PointsFile
-from batuta.datasets.rasters import RasterFile
+from batuta.datasets.point_file import PointFile
+from batuta.datasets.raster_file import RasterFile
 from batuta.datasets.tiles import CarsDict, Tile, fill_dataframe, fill_dataset, fill_dict
 
 __all__ = [
     "ArrayFile",
+    "AssembledFile",
     "CarsDataset",
     "CarsDict",
     "Descriptor",
-    "DocumentFile",
-    "GatheredFile",
     "GridSpec",
+    "JsonFile",
     "Overlaps",
-    "PointsFile",
+    "PointFile",
     "RasterFile",
     "RasterSpec",
     "SaveOptions",

@@ -1,4 +1,4 @@
-"""A grid of tiles."""
+"""CarsDataset: a grid of tiles."""
 
 import json
 import os
@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
-from batuta.datasets.arrays import ArrayFile, RasterRequest
+from batuta.datasets.array_file import ArrayFile, RasterRequest
+from batuta.datasets.assembled_file import AssembledFile
 from batuta.datasets.errors import TileError
 from batuta.datasets.formats import ARRAYS, DATASET_TYPES, output_problems
 from batuta.datasets.grid import (
@@ -21,10 +22,9 @@ from batuta.datasets.grid import (
     largest_tile,
 )
 from batuta.datasets.json_codec import dumps, loads
-from batuta.datasets.open_output import open_arrays, open_gathered
+from batuta.datasets.open_output import open_array_file, open_assembled_file
 from batuta.datasets.options import SaveOptions
-from batuta.datasets.part_files import GatheredFile
-from batuta.datasets.storage import load_tile, save_tile
+from batuta.datasets.tile_storage import load_tile, save_tile
 from batuta.datasets.tiles import overlaps_of, window_of
 from batuta.errors import ConfigurationError
 
@@ -37,11 +37,11 @@ class CarsDataset:
     Parameters
     ----------
     dataset_type : {"arrays", "points", "dict"}
-        What its tiles are: `xarray.Dataset`, `pandas.DataFrame` or `CarsDict`.
+        The type of its tiles: `xarray.Dataset`, `pandas.DataFrame` or `CarsDict`.
     load_from_disk : path, optional
         A folder written by `save_cars_dataset`, read at once.
     name : str, optional
-        What messages and manifests call it.
+        Its name in messages and manifests.
 
     Attributes
     ----------
@@ -51,12 +51,13 @@ class CarsDataset:
     overlaps : array of shape (rows, columns, 4)
         ``up, down, left, right`` of each tile, in pixels.
     tiles : list of lists
-        The tiles, or what will become them; ``dataset[row, col]`` is the same. None: no tile.
+        The tiles, or the delayed objects that become them; also ``dataset[row, col]``. None means
+        no tile.
     attributes : dict
-        Whatever the program wants to keep with the whole.
+        Any metadata of the whole dataset.
     final_function : callable or None
-        Called as ``final_function(orchestrator, tile)`` when a tile to be saved has arrived;
-        what it returns is saved.
+        Called as ``final_function(orchestrator, tile)`` before a computed tile is saved; its
+        return value is saved.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class CarsDataset:
         return f"<CarsDataset{name}: {self.dataset_type}, {self.shape[0]} x {self.shape[1]} tiles>"
 
     def custom_print(self) -> str:
-        """Describe the dataset at length: its grid, overlaps, attributes and tiles."""
+        """Return a long description: the grid, overlaps, attributes and tiles."""
         return (
             f"{self!r}\ntiling_grid: {self._tiling_grid}\noverlaps: {self.overlaps}\n"
             f"attributes: {self.attributes}\ntiles: {self.tiles}"
@@ -97,7 +98,7 @@ class CarsDataset:
 
     @property
     def tiling_grid(self) -> Grid:
-        """Bounds of the tiles."""
+        """The bounds of the tiles."""
         return self._tiling_grid
 
     @tiling_grid.setter
@@ -124,7 +125,7 @@ class CarsDataset:
         self.tiles[key[0]][key[1]] = tile
 
     def positions(self) -> Iterator[tuple[int, int]]:
-        """Row and column of every tile, row by row."""
+        """Yield the row and column of every tile, row by row."""
         rows, cols = self.shape
         return ((row, col) for row in range(rows) for col in range(cols))
 
@@ -137,7 +138,7 @@ class CarsDataset:
         row_overlap: int = 0,
         col_overlap: int = 0,
     ) -> None:
-        """Cut an image into tiles; all sizes in pixels.
+        """Split an image into tiles; all sizes in pixels.
 
         Parameters
         ----------
@@ -146,7 +147,7 @@ class CarsDataset:
         row_split, col_split : int
             Height and width of a tile; the last ones may be smaller.
         row_overlap, col_overlap : int
-            What a tile takes above and below, left and right, never beyond the image.
+            Margin of a tile above and below, left and right, clipped to the image.
         """
         spec = GridSpec(
             rows=nb_row,
@@ -160,12 +161,12 @@ class CarsDataset:
         self.overlaps = spec.overlaps()
 
     def generate_none_tiles(self) -> None:
-        """Empty every tile."""
+        """Set every tile to None."""
         rows, cols = self.shape
         self.tiles = [[None] * cols for _ in range(rows)]
 
     def create_empty_copy(self, cars_ds: "CarsDataset") -> None:
-        """Take the grid, the overlaps and the attributes of `cars_ds`, with no tile."""
+        """Copy the grid, the overlaps and the attributes of `cars_ds`, but no tiles."""
         self.tiling_grid = cars_ds.tiling_grid.copy()
         self.overlaps = cars_ds.overlaps.copy()
         self.attributes = dict(cars_ds.attributes)
@@ -173,7 +174,7 @@ class CarsDataset:
     def get_window_as_dict(
         self, row: int, col: int, from_terrain: bool = False, resolution: float = 1
     ) -> dict[str, int]:
-        """Return the window of a tile, counted from the first pixel of the grid.
+        """Return the window of a tile, relative to the first pixel of the grid.
 
         Parameters
         ----------
@@ -210,31 +211,31 @@ class CarsDataset:
         options: SaveOptions | None = None,
         save_points_cloud_by_pair: bool = False,
         resume: bool = False,
-    ) -> ArrayFile | GatheredFile:
-        """Open the file that tiles are saved in; its life is that of a `Descriptor`.
+    ) -> ArrayFile | AssembledFile:
+        """Open the file that tiles are saved to; see `Descriptor` for its life cycle.
 
         Parameters
         ----------
         future_result : tile
-            The first tile: it tells the bands and, by its profile, the georeferencing. To resume,
-            it may be None: what an earlier run left tells them.
+            The first tile: it determines the bands and, by its profile, the georeferencing. To
+            resume, it may be None: the existing file determines them.
         file_name : path
-            Its ending says the format: see docs/reference/formats.md.
+            Its suffix selects the format: see docs/reference/formats.md.
         tag : str, optional
             Variable of arrays to save.
         dtype, nodata : optional
             Of arrays; without dtype, that of the tile.
         options : SaveOptions, optional
-            How the file is written.
+            Options of the file.
         save_points_cloud_by_pair : bool
-            Whether points go in one file per stereo pair.
+            Whether points are saved to one file per stereo pair.
         resume : bool
-            Whether to go on with what an earlier run left, killed or suspended.
+            Whether to resume the file of an earlier run, killed or suspended.
 
         Raises
         ------
         ConfigurationError
-            Naming each argument that is wrong.
+            One line for each invalid argument.
         TileError
             If there is nothing to resume, or it is another raster.
         """
@@ -250,7 +251,7 @@ class CarsDataset:
         if problems:
             raise ConfigurationError(problems)
         if self.dataset_type != ARRAYS:
-            return open_gathered(
+            return open_assembled_file(
                 file_name,
                 self.dataset_type,
                 options,
@@ -259,16 +260,18 @@ class CarsDataset:
             )
         spec = None
         if future_result is not None or not resume:
-            spec = self._request(future_result, tag, dtype, nodata, options).spec_for(future_result)
-        return open_arrays(file_name, spec, options, resume=resume)
+            spec = self._raster_request(future_result, tag, dtype, nodata, options).spec_for(
+                future_result
+            )
+        return open_array_file(file_name, spec, options, resume=resume)
 
-    def _request(
+    def _raster_request(
         self, tile: Any, tag: str | None, dtype: str | None, nodata: float | None, how: SaveOptions
     ) -> RasterRequest:
         if self._tiling_grid.size == 0:
             raise TileError(f"{self!r}: its grid is empty, call create_grid first")
         return RasterRequest(
-            tag=self._tag_in(tile, tag),
+            tag=self._check_tag(tile, tag),
             shape=extent_of(self._tiling_grid),
             tile_shape=largest_tile(self._tiling_grid),
             dtype=dtype,
@@ -281,16 +284,16 @@ class CarsDataset:
         future_result: Any,
         file_name: str | os.PathLike[str],
         tag: str | None = None,
-        descriptor: ArrayFile | GatheredFile | None = None,
+        descriptor: ArrayFile | AssembledFile | None = None,
         *,
         position: tuple[int, int] | None = None,
     ) -> None:
-        """Save a tile that has arrived.
+        """Save a computed tile.
 
         Parameters
         ----------
         future_result : tile
-            What to save.
+            The tile.
         file_name : path
             Of the output; used to open it where no descriptor is given.
         tag : str, optional
@@ -306,31 +309,29 @@ class CarsDataset:
             self.run_save(future_result, file_name, tag, opened, position=position)
             opened.close()
         elif isinstance(descriptor, ArrayFile):
-            variable = self._tag_in(future_result, tag)
-            window, overlaps = self.placed(future_result, position)
+            variable = self._check_tag(future_result, tag)
+            window, overlaps = self.placement_of(future_result, position)
             descriptor.write(future_result[variable].values, window, overlaps)
         elif position is None:
             raise TileError(f"{self!r}: the position of the tile is needed to save it")
         else:
             descriptor.write(future_result, *position)
 
-    def placed(
+    def placement_of(
         self, tile: xr.Dataset, position: tuple[int, int] | None = None
     ) -> tuple[Window, Overlaps]:
-        """Return the window and the overlaps of an arrays tile: those it carries, or the grid's."""
+        """Return the window and overlaps of an arrays tile: its own, or those of the grid."""
         window, overlaps = window_of(tile), overlaps_of(tile)
         if position is None:
             if window is None:
-                raise TileError(
-                    f"{self!r}: a tile carries no window, and its position is not given"
-                )
+                raise TileError(f"{self!r}: a tile has no window, and its position is not given")
             return window, overlaps or Overlaps()
         return (
             window or Window.from_mapping(self.get_window_as_dict(*position)),
             overlaps or Overlaps.from_mapping(self.get_overlaps_as_dict(*position)),
         )
 
-    def _tag_in(self, tile: Any, tag: str | None) -> str:
+    def _check_tag(self, tile: Any, tag: str | None) -> str:
         if not isinstance(tile, xr.Dataset):
             raise TileError(f"{self!r}: a Dataset expected, {type(tile).__name__} given")
         if tag is None or tag not in tile:
@@ -340,7 +341,7 @@ class CarsDataset:
         return tag
 
     def save_single_tile(self, tile: Any, tile_path_name: str | os.PathLike[str]) -> None:
-        """Write one tile and its attributes in a folder."""
+        """Write one tile and its attributes to a folder."""
         save_tile(tile, Path(tile_path_name))
 
     def load_single_tile(self, tile_path_name: str | os.PathLike[str]) -> Any:
@@ -348,7 +349,7 @@ class CarsDataset:
         return load_tile(Path(tile_path_name), self.dataset_type)
 
     def save_cars_dataset(self, directory: str | os.PathLike[str]) -> None:
-        """Write the whole dataset in a folder: grid, overlaps, attributes and every tile."""
+        """Write the whole dataset to a folder: grid, overlaps, attributes and every tile."""
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "grid.npy", self._tiling_grid)
@@ -356,7 +357,7 @@ class CarsDataset:
         present = [position for position in self.positions() if self[position] is not None]
         for position in present:
             self.save_single_tile(self[position], _tile_folder(folder, position))
-        # Written last: a folder without it was not finished.
+        # Written last: a folder without it is incomplete.
         info = {"type": self.dataset_type, "name": self.name, "tiles": present}
         (folder / _INFO_FILE).write_text(
             dumps(info | {"attributes": self.attributes}), encoding="utf-8"
@@ -368,7 +369,7 @@ class CarsDataset:
         Raises
         ------
         ConfigurationError
-            If the folder holds no whole dataset, or one of another type.
+            If the folder holds no complete dataset, or one of another type.
         """
         folder = Path(directory)
         info = _read_info(folder)
@@ -393,6 +394,6 @@ def _read_info(folder: Path) -> dict[str, Any]:
         info: dict[str, Any] = loads((folder / _INFO_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError) as exc:
         raise ConfigurationError(
-            f"load_from_disk: {folder} holds no whole CarsDataset ({exc})"
+            f"load_from_disk: {folder} is not a complete CarsDataset ({exc})"
         ) from exc
     return info

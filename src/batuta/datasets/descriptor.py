@@ -1,17 +1,17 @@
-"""What the life of an output file is, whatever its format.
+"""The life cycle of an output file, the same for every format.
 
 ::
 
-    opened --write--> written --checkpoint--> kept whatever happens
+    opened --write--> written --checkpoint--> durable
        |                 |
        |                 +-- close() ----------> final          close(keep=True): final, and
-       |                 +-- suspend() --------> kept           what it was made of is kept
+       |                 +-- suspend() --------> kept           its parts are kept
        +---- resume=True <-------+
-                         +-- abandon() --------> what is not final is thrown away
+                         +-- abandon() --------> all that is not final is deleted
 
-What was written before the last `checkpoint` outlives a killed process and a power loss. What a
-run keeps (by `suspend`, by `close(keep=True)`, or by being killed) is found again with
-``CarsDataset.generate_descriptor(..., resume=True)``, and dropped with `abandon`.
+What was written before the last `checkpoint` survives a killed process and a power loss. What a
+run keeps (by `suspend`, by `close(keep=True)`, or because it was killed) is opened again by
+``CarsDataset.generate_descriptor(..., resume=True)``, and deleted by `abandon`.
 """
 
 from pathlib import Path
@@ -20,29 +20,29 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Descriptor(Protocol):
-    """A file that tiles are written in, one at a time, by one thread.
+    """A file to which one thread writes tiles, one at a time.
 
-    Each format adds its own ``write``: see `ArrayFile` and `GatheredFile`.
+    Each format adds its own ``write``: see `ArrayFile` and `AssembledFile`.
     """
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """The final files; known for sure once closed."""
+        """The final files; complete once closed."""
 
     def checkpoint(self) -> None:
-        """Have all that was written so far outlive a killed process and a power loss."""
+        """Make everything written so far durable against a killed process and a power loss."""
 
     def close(self, *, keep: bool = False) -> None:
-        """Make the final file, complete and on disk before it takes its name; once is enough.
+        """Finish the file: it is complete and on the disk before it takes its name. Idempotent.
 
         Parameters
         ----------
         keep : bool
-            Whether what it was made of stays, so that a later run may resume and add to it.
+            Whether to keep its parts, so that a later run may resume and add to it.
         """
 
     def suspend(self) -> None:
-        """Stop without making the final file, and keep what was written for a later run."""
+        """Stop without finishing the file, and keep what was written for a later run to resume."""
 
     def abandon(self) -> None:
-        """Throw away all that is not final."""
+        """Delete everything that is not final."""

@@ -1,4 +1,4 @@
-"""Files that outlive a killed process and a power loss."""
+"""Durable files: fsync, atomic replacement, allocation of disk space."""
 
 import errno
 import os
@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Final
 
 _CAN_SYNC_FOLDERS: Final = os.name == "posix"
-_CANNOT_RESERVE: Final = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+_ALLOCATION_UNSUPPORTED: Final = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 def sync_file(path: Path) -> None:
-    """Have what is in a file reach the disk."""
+    """Flush the content of a file to the disk (fsync)."""
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Have the names in a folder reach the disk."""
+    """Flush the entries of a folder to the disk (fsync)."""
     if not _CAN_SYNC_FOLDERS:
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -28,25 +28,25 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Have a folder and all that it holds reach the disk."""
+    """Flush a folder and everything in it to the disk."""
     for where, _, names in os.walk(folder):
         for name in names:
             sync_file(Path(where, name))
         sync_folder(Path(where))
 
 
-def publish(draft: Path, path: Path) -> None:
-    """Return a whole file its final name at once; whatever happens, the old or the new is there."""
+def replace_file(draft: Path, path: Path) -> None:
+    """Rename a complete file over `path`: after any crash, the old or the new one is there."""
     sync_file(draft)
     draft.replace(path)
     sync_folder(path.parent)
 
 
-def publish_folder(draft: Path, path: Path) -> None:
-    """Return a whole folder its final name; what was there, a file or a folder, goes first."""
+def replace_folder(draft: Path, path: Path) -> None:
+    """Rename a complete folder to `path`, replacing what is there."""
     sync_tree(draft)
     if path.exists():
-        # A folder cannot be replaced at once: the old one steps aside, next to the draft.
+        # rename(2) cannot replace a folder that is not empty: move the old one away first.
         aside = draft.with_name(f"{draft.name}.replaced")
         remove(aside)
         path.replace(aside)
@@ -55,22 +55,22 @@ def publish_folder(draft: Path, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a folder or a link, if it is there."""
+    """Delete a file, a folder or a link, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def reserve(path: Path, at_least: int) -> None:
-    """Have the disk space of a file taken, holes included, where the file system can.
+def allocate(path: Path, at_least: int) -> None:
+    """Allocate the disk space of a file, holes included, where the file system supports it.
 
     Parameters
     ----------
     path : Path
-        A file as long as it will ever be.
+        A file of its final length.
     at_least : int
-        Bytes that it must hold.
+        Bytes that it must have at least.
 
     Raises
     ------
@@ -86,19 +86,19 @@ def reserve(path: Path, at_least: int) -> None:
         try:
             os.posix_fallocate(stream.fileno(), 0, size)
         except OSError as exc:
-            if exc.errno not in _CANNOT_RESERVE:
+            if exc.errno not in _ALLOCATION_UNSUPPORTED:
                 raise
 
 
 class Workspace:
-    """The hidden folder next to an output in which it is made.
+    """The hidden folder next to an output, in which the output is prepared.
 
     Parameters
     ----------
     path : Path
         The output.
     resume : bool
-        Whether what an earlier run left there is kept.
+        Whether to keep what an earlier run left in it.
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
@@ -109,10 +109,10 @@ class Workspace:
         sync_folder(path.parent)
 
     def remove(self) -> None:
-        """Remove it and all that it holds."""
+        """Delete the folder and everything in it."""
         remove(self.folder)
 
 
 def workspace_of(path: Path) -> Path:
-    """Return the folder that an output is made in."""
+    """Return the path of the workspace of an output."""
     return path.with_name(f".{path.name}.parts")

@@ -1,7 +1,7 @@
-"""What can go wrong with a tile."""
+"""The error of a tile that cannot be saved or loaded."""
 
 from batuta.errors import BatutaError
 
 
 class TileError(BatutaError, ValueError):
-    """A tile is not what its CarsDataset, or the file it goes to, expects."""
+    """A tile is not what its CarsDataset, or its output file, expects."""

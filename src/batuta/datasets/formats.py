@@ -1,4 +1,4 @@
-"""The formats that each type of dataset is saved in, and what may be asked of each."""
+"""The file formats of each type of dataset, and the options of each."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from rasterio.dtypes import check_dtype
 
-from batuta.datasets.arrays import limits
+from batuta.datasets.array_file import integer_limits
 from batuta.datasets.options import SaveOptions
 from batuta.errors import ConfigurationError, describe_value
 
@@ -25,27 +25,27 @@ _LERC_DTYPES: Final = frozenset(
 )
 
 NBITS_OF: Final = {"uint8": range(1, 8), "uint16": range(9, 16), "uint32": range(17, 32)}
-"""Numbers of bits that a GeoTIFF may keep of the values of each data type."""
+"""Accepted `nbits` of a GeoTIFF for each data type."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileFormat:
-    """A format, and what it takes.
+    """A file format and its options.
 
     Parameters
     ----------
     name : str
-        What messages call it.
+        Its name in messages.
     dataset_type : str
-        What it holds: arrays, points or dict.
+        The type of dataset that it holds: arrays, points or dict.
     suffixes : tuple of str
-        What the names of its files end in.
+        The suffixes of its file names.
     options : frozenset of str
-        Fields of `SaveOptions` that mean something here.
+        Fields of `SaveOptions` that apply to it.
     compressions : tuple of str
-        What it can be compressed with.
+        Compressions that it supports.
     modules : tuple of str
-        What ``batuta[formats]`` brings for it.
+        Optional modules that it needs, installed by ``batuta[formats]``.
     """
 
     name: str
@@ -97,12 +97,12 @@ FORMATS: Final = (GEOTIFF, ZARR, CSV, PARQUET, GEOPARQUET, LAS, JSON)
 
 
 def format_of(file_name: str | os.PathLike[str], dataset_type: str) -> FileFormat:
-    """Return the format that the name of a file asks for.
+    """Return the format of a file name.
 
     Raises
     ------
     ConfigurationError
-        If there is none for this type of dataset.
+        If the suffix is of no format of this type of dataset.
     """
     formats = [each for each in FORMATS if each.dataset_type == dataset_type]
     for each in formats:
@@ -123,8 +123,8 @@ def output_problems(
     *,
     by_pair: bool = False,
 ) -> list[str]:
-    """List what keeps a file from being written as asked, a line each; see `add_to_save_lists`."""
-    problems = list(_kind_problems(dataset_type, dtype, nodata, by_pair=by_pair))
+    """List the mistakes in the arguments of an output file, one line each."""
+    problems = list(_dataset_problems(dataset_type, dtype, nodata, by_pair=by_pair))
     if not isinstance(options, SaveOptions | None):
         problems.append(f"options: a {type(options).__name__} given, a SaveOptions expected")
         options = None
@@ -134,14 +134,16 @@ def output_problems(
         found = format_of(file_name, dataset_type)
     except ConfigurationError as exc:
         return [*exc.problems, *problems]
-    problems += _missing(file_name, found)
+    problems += _missing_modules(file_name, found)
     if options is not None:
         problems += _option_problems(found, options)
     problems += _dtype_problems(found, dtype, nodata, options or SaveOptions())
     return problems
 
 
-def _kind_problems(dataset_type: str, dtype: Any, nodata: Any, *, by_pair: bool) -> Iterable[str]:
+def _dataset_problems(
+    dataset_type: str, dtype: Any, nodata: Any, *, by_pair: bool
+) -> Iterable[str]:
     if dataset_type == ARRAYS and dtype is not None and not _is_raster_dtype(dtype):
         yield f"dtype: {dtype!r} given, a data type of numbers expected"
     if dataset_type == ARRAYS and nodata is not None and not _is_number(nodata):
@@ -165,7 +167,7 @@ def _is_raster_dtype(name: Any) -> bool:
         return False
 
 
-def _missing(file_name: str | os.PathLike[str], wanted: FileFormat) -> list[str]:
+def _missing_modules(file_name: str | os.PathLike[str], wanted: FileFormat) -> list[str]:
     missing = [each for each in wanted.modules if importlib.util.find_spec(each) is None]
     needed = " and ".join(missing)
     line = f"file_name: {os.fspath(file_name)!r} needs {needed}, which batuta[formats] installs"
@@ -199,15 +201,19 @@ def _dtype_problems(
             f"{each.start} to {each.stop - 1} for {name}" for name, each in NBITS_OF.items()
         )
         yield f"options.nbits: {options.nbits} given with dtype {kind}; {takers} are accepted"
-    elif _is_number(nodata) and nodata is not None and not _holds(kind, nodata, options.nbits):
-        lowest, highest = limits(kind, options.nbits)
+    elif (
+        _is_number(nodata)
+        and nodata is not None
+        and not _is_representable(kind, nodata, options.nbits)
+    ):
+        lowest, highest = integer_limits(kind, options.nbits)
         yield f"nodata: {nodata} given, {kind} holds {lowest} to {highest}"
     if options.compression == "lerc" and str(kind) not in _LERC_DTYPES:
         yield f"options.compression: 'lerc' does not take {kind}"
 
 
-def _holds(dtype: np.dtype[Any], value: float, nbits: int | None) -> bool:
+def _is_representable(dtype: np.dtype[Any], value: float, nbits: int | None) -> bool:
     if dtype.kind not in "iu":
         return True
-    lowest, highest = limits(dtype, nbits)
+    lowest, highest = integer_limits(dtype, nbits)
     return float(value).is_integer() and lowest <= value <= highest

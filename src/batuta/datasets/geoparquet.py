@@ -1,4 +1,4 @@
-"""Points in GeoParquet: Parquet with a column of geometries, and what tells them."""
+"""Points in GeoParquet 1.1: Parquet with a geometry column and its metadata."""
 
 import json
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ import numpy.typing as npt
 import pyarrow as pa
 from rasterio.crs import CRS
 
+from batuta.datasets.csv_parquet import write_row_groups
 from batuta.datasets.errors import TileError
-from batuta.datasets.point_file import Cloud, PointsFormat, Table
-from batuta.datasets.tables import write_row_groups
+from batuta.datasets.point_cloud import PointCloud, PointFormat, Table
 
 GEOMETRY: Final = "geometry"
 VERSION: Final = "1.1.0"
 
 _AXES: Final = ("x", "y", "z")
 _WKB_POINT: Final = {2: 1, 3: 1001}
-"""Code of a point in the well-known binary of ISO, by number of axes."""
+"""Type code of a point in ISO well-known binary, by number of axes."""
 
 
 def check(table: Table) -> None:
-    """Refuse points without x and y, or with a column of the name of the geometries.
+    """Refuse points without x and y, or with a column named like the geometry column.
 
     Raises
     ------
@@ -32,15 +32,17 @@ def check(table: Table) -> None:
     """
     missing = [axis for axis in _AXES[:2] if axis not in table.column_names]
     if missing:
-        raise TileError(f"no column {' nor '.join(missing)} in a tile, which GeoParquet needs")
+        raise TileError(f"a tile has no column {' nor '.join(missing)}, which GeoParquet needs")
     if GEOMETRY in table.column_names:
-        raise TileError(f"a column {GEOMETRY!r} in a tile: GeoParquet makes it of x, y and z")
+        raise TileError(
+            f"a tile has a column {GEOMETRY!r}, which GeoParquet derives from x, y and z"
+        )
 
 
-def write(cloud: Cloud, target: Path) -> None:
-    """Write the points, with a geometry each; x, y and z stay columns as well."""
+def write(cloud: PointCloud, target: Path) -> None:
+    """Write the points, each with its geometry; x, y and z stay columns too."""
     fields = list(cloud.schema)
-    # Without any point, the tiles may have no column at all.
+    # Tiles without any point may have no columns at all.
     fields += [pa.field(axis, pa.float64()) for axis in _AXES[:2] if axis not in cloud.schema.names]
     axes = tuple(axis for axis in _AXES if axis in {field.name for field in fields})
     geo = {
@@ -62,11 +64,11 @@ def write(cloud: Cloud, target: Path) -> None:
 
 
 def _projjson(crs: CRS | None) -> Any:
-    """Return the CRS as GeoParquet has it; null says that it is unknown."""
+    """Return the CRS as PROJJSON; null if unknown, as GeoParquet defines."""
     return None if crs is None else crs.to_dict(projjson=True)
 
 
-def _bbox(cloud: Cloud, axes: tuple[str, ...]) -> dict[str, list[float]]:
+def _bbox(cloud: PointCloud, axes: tuple[str, ...]) -> dict[str, list[float]]:
     lowest = np.full(len(axes), np.inf)
     highest = -lowest
     for table in _with_points(cloud):
@@ -77,7 +79,7 @@ def _bbox(cloud: Cloud, axes: tuple[str, ...]) -> dict[str, list[float]]:
     return {"bbox": [*lowest.tolist(), *highest.tolist()]} if known else {}
 
 
-def _with_points(cloud: Cloud) -> Iterator[Table]:
+def _with_points(cloud: PointCloud) -> Iterator[Table]:
     return (table for table in cloud.tables() if table.num_rows)
 
 
@@ -87,14 +89,14 @@ def _coordinates(table: Table, axes: tuple[str, ...]) -> npt.NDArray[np.float64]
     return np.stack(columns, axis=-1)
 
 
-def _with_geometry(cloud: Cloud, schema: Any, axes: tuple[str, ...]) -> Iterator[Table]:
+def _with_geometry(cloud: PointCloud, schema: Any, axes: tuple[str, ...]) -> Iterator[Table]:
     for table in _with_points(cloud):
         points = _coordinates(table, axes)
         yield table.append_column(GEOMETRY, well_known_binary(points)).cast(schema)
 
 
 def well_known_binary(points: npt.NDArray[np.float64]) -> Any:
-    """Return points of shape (points, 2 or 3) as an array of well-known binary, little-endian."""
+    """Encode points of shape (points, 2 or 3) as an array of little-endian well-known binary."""
     count, axes = points.shape
     layout = np.dtype([("order", "u1"), ("kind", "<u4"), ("point", "<f8", (axes,))])
     encoded = np.empty(count, layout)
@@ -105,4 +107,4 @@ def well_known_binary(points: npt.NDArray[np.float64]) -> Any:
     )
 
 
-GEOPARQUET_FORMAT: Final = PointsFormat(write, check)
+GEOPARQUET_FORMAT: Final = PointFormat(write, check)

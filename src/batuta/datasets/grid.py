@@ -1,4 +1,4 @@
-"""Where tiles lie: windows, overlaps and grids, as values.
+"""Windows, overlaps and tile grids, as value objects.
 
 Rows come before columns everywhere. Ranges are half-open: ``[row_min, row_max)``.
 """
@@ -27,7 +27,7 @@ class Window:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Read a window kept as a dictionary with these four keys."""
+        """Return the window of a mapping with these four keys."""
         return cls(*(int(values[key]) for key in ("row_min", "row_max", "col_min", "col_max")))
 
     @property
@@ -42,7 +42,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Overlaps:
-    """How many pixels a tile holds beyond its window, on each side."""
+    """Pixels of a tile beyond its window, on each side."""
 
     up: int = 0
     down: int = 0
@@ -51,7 +51,7 @@ class Overlaps:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Read overlaps kept as a dictionary; a side that is not named has none."""
+        """Return the overlaps of a mapping; a missing side is 0."""
         return cls(*(int(values.get(key, 0)) for key in ("up", "down", "left", "right")))
 
     def as_dict(self) -> dict[str, int]:
@@ -59,13 +59,13 @@ class Overlaps:
         return dict(vars(self))
 
     def around(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of a tile whose window has `shape`."""
+        """Return rows and columns of a tile whose window has `shape`, overlaps included."""
         return shape[0] + self.up + self.down, shape[1] + self.left + self.right
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridSpec:
-    """An image cut into tiles of equal size, but for the last row and column.
+    """An image split into tiles of equal size, but for the last row and column.
 
     Parameters
     ----------
@@ -101,20 +101,20 @@ class GridSpec:
             raise ConfigurationError(problems)
 
     def tiling(self) -> Grid:
-        """Bounds of each tile: row_min, row_max, col_min, col_max; shape (rows, columns, 4)."""
-        row_min, row_max = _cuts(self.rows, self.row_split)
-        col_min, col_max = _cuts(self.cols, self.col_split)
-        return _by_tile(row_min, row_max, col_min, col_max)
+        """Return row_min, row_max, col_min, col_max of each tile; shape (rows, columns, 4)."""
+        row_min, row_max = _split(self.rows, self.row_split)
+        col_min, col_max = _split(self.cols, self.col_split)
+        return _grid_of(row_min, row_max, col_min, col_max)
 
     def overlaps(self) -> Grid:
-        """Overlaps of each tile: up, down, left, right; shape (rows, columns, 4)."""
+        """Return up, down, left, right of each tile; shape (rows, columns, 4)."""
         up, down = _margins(self.rows, self.row_split, self.row_overlap)
         left, right = _margins(self.cols, self.col_split, self.col_overlap)
-        return _by_tile(up, down, left, right)
+        return _grid_of(up, down, left, right)
 
 
 def extent_of(grid: Grid) -> tuple[int, int]:
-    """Rows and columns that all tiles of a grid cover."""
+    """Return the rows and columns that all tiles of a grid cover together."""
     return (
         int(grid[..., 1].max() - grid[..., 0].min()),
         int(grid[..., 3].max() - grid[..., 2].min()),
@@ -122,7 +122,7 @@ def extent_of(grid: Grid) -> tuple[int, int]:
 
 
 def largest_tile(grid: Grid) -> tuple[int, int]:
-    """Rows and columns of the highest and of the widest tile of a grid."""
+    """Return the largest number of rows, and of columns, of a tile of a grid."""
     return int((grid[..., 1] - grid[..., 0]).max()), int((grid[..., 3] - grid[..., 2]).max())
 
 
@@ -130,17 +130,17 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _cuts(size: int, split: int) -> tuple[Grid, Grid]:
+def _split(size: int, split: int) -> tuple[Grid, Grid]:
     starts = np.arange(0, size, split, dtype=np.int64)
     return starts, np.minimum(starts + split, size)
 
 
 def _margins(size: int, split: int, overlap: int) -> tuple[Grid, Grid]:
-    starts, ends = _cuts(size, split)
+    starts, ends = _split(size, split)
     return np.minimum(starts, overlap), np.minimum(size - ends, overlap)
 
 
-def _by_tile(row_a: Grid, row_b: Grid, col_a: Grid, col_b: Grid) -> Grid:
+def _grid_of(row_a: Grid, row_b: Grid, col_a: Grid, col_b: Grid) -> Grid:
     grid = np.empty((len(row_a), len(col_a), 4), dtype=np.int64)
     grid[..., 0], grid[..., 1] = row_a[:, None], row_b[:, None]
     grid[..., 2], grid[..., 3] = col_a[None, :], col_b[None, :]

@@ -1,4 +1,4 @@
-"""Tiles' attributes and dict tiles as JSON."""
+"""Attributes of tiles, and dict tiles, as JSON."""
 
 import json
 import math
@@ -17,8 +17,8 @@ _CRS: Final = "__crs__"
 _AFFINE: Final = "__affine__"
 
 
-def plain(value: Any, *, strict: bool = True) -> Any:
-    """Return `value` in what JSON knows.
+def to_json(value: Any, *, strict: bool = True) -> Any:
+    """Convert `value` to what JSON can represent.
 
     Parameters
     ----------
@@ -26,13 +26,13 @@ def plain(value: Any, *, strict: bool = True) -> Any:
         Mappings, sequences, numbers, texts, dates, paths, numpy arrays and scalars, `CRS` and
         `Affine`.
     strict : bool
-        Whether NaN and infinities, which JSON has not, become null. False keeps them, as
-        Python's own reader understands.
+        Whether NaN and infinities, which JSON lacks, become null. False keeps them, as Python's
+        own parser accepts.
 
     Raises
     ------
     TileError
-        Naming the type that has no form in JSON.
+        Naming the type that cannot be represented.
     """
     if isinstance(value, (str, bool, int)) or value is None:
         return value
@@ -44,32 +44,32 @@ def plain(value: Any, *, strict: bool = True) -> Any:
         return {_AFFINE: list(value)[:6]}
     if isinstance(value, (date, PurePath)):
         return value.isoformat() if isinstance(value, date) else str(value)
-    return _plain_container(value, strict=strict)
+    return _encode_container(value, strict=strict)
 
 
-def _plain_container(value: Any, *, strict: bool) -> Any:
+def _encode_container(value: Any, *, strict: bool) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): plain(item, strict=strict) for key, item in value.items()}
+        return {str(key): to_json(item, strict=strict) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item, strict=strict) for item in value]
+        return [to_json(item, strict=strict) for item in value]
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufUSO":
-        return plain(value.tolist(), strict=strict)
+        return to_json(value.tolist(), strict=strict)
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "mM":
-        return plain(np.asarray(value).astype(str).tolist(), strict=strict)
-    raise TileError(f"{type(value).__name__} has no form in JSON: {value!r:.80}")
+        return to_json(np.asarray(value).astype(str).tolist(), strict=strict)
+    raise TileError(f"{type(value).__name__} cannot be represented in JSON: {value!r:.80}")
 
 
 def dumps(value: Any) -> str:
-    """Write attributes so that `loads` gives them back, `CRS`, `Affine` and NaN included."""
-    return json.dumps(plain(value, strict=False))
+    """Serialize attributes so that `loads` restores them, `CRS`, `Affine` and NaN included."""
+    return json.dumps(to_json(value, strict=False))
 
 
 def loads(text: str) -> Any:
-    """Read what `dumps` wrote."""
-    return json.loads(text, object_hook=_revive)
+    """Parse what `dumps` wrote."""
+    return json.loads(text, object_hook=_decode_object)
 
 
-def _revive(found: dict[str, Any]) -> Any:
+def _decode_object(found: dict[str, Any]) -> Any:
     if found.keys() == {_CRS}:
         return CRS.from_wkt(found[_CRS])
     if found.keys() == {_AFFINE}:

@@ -15,40 +15,40 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from batuta.datasets.errors import TileError
-from batuta.datasets.point_file import Cloud, PointsFormat, Table
+from batuta.datasets.point_cloud import PointCloud, PointFormat, Table
 
 AXES: Final = ("x", "y", "z")
 COLOURS: Final = ("red", "green", "blue")
 POINT_FORMAT: Final = 6
 COLOURED_POINT_FORMAT: Final = 7
-METRE_STEP: Final = 1e-3
-"""Least difference of a coordinate that is kept, in its units."""
-DEGREE_STEP: Final = 1e-8
-"""The same for longitudes and latitudes: about a millimetre."""
-NAME_BYTES: Final = 32
-"""Longest name of an extra dimension."""
+METRE_RESOLUTION: Final = 1e-3
+"""Resolution of coordinates in metres."""
+DEGREE_RESOLUTION: Final = 1e-8
+"""Resolution of longitudes and latitudes: about a millimetre."""
+MAX_NAME_BYTES: Final = 32
+"""Maximum length of the name of an extra dimension."""
 
-# The same points must give the same bytes: the day of writing is not told.
-_NO_DAY: Final = date(1970, 1, 1)
+# The same points must give the same bytes, so the date of writing is left out.
+_FIXED_DATE: Final = date(1970, 1, 1)
 _STEPS: Final = 2**31 - 2
 _SINGLE_RETURN: Final = ("return_number", "number_of_returns")
 
 
 @dataclass(frozen=True)
 class Extent:
-    """What must be known of all points before the first is written.
+    """What the header needs to know of all points before the first is written.
 
     Parameters
     ----------
     lowest, highest : array of shape (3,)
-        Bounds of x, y and z; zeros where there is no point.
-    with_gaps : frozenset of str
-        Columns where some points have no value.
+        Bounds of x, y and z; zeros if there are no points.
+    nullable : frozenset of str
+        Columns in which some points have no value.
     """
 
     lowest: npt.NDArray[np.float64]
     highest: npt.NDArray[np.float64]
-    with_gaps: frozenset[str]
+    nullable: frozenset[str]
 
 
 def check(table: Table) -> None:
@@ -63,22 +63,24 @@ def check(table: Table) -> None:
     for axis in AXES:
         values = np.asarray(table[roles[axis]].to_numpy(), dtype=np.float64)
         if not np.isfinite(values).all():
-            raise TileError(f"{roles[axis]}: a value that is no number; LAS needs all coordinates")
+            raise TileError(
+                f"{roles[axis]}: a coordinate is not finite; LAS needs finite coordinates"
+            )
     standard = laspy.PointFormat(COLOURED_POINT_FORMAT)
     for role, column in roles.items():
         if role in standard.dimension_names and role not in AXES:
             _as_dimension(table[column].to_numpy(), standard.dimension_by_name(role), column)
-        elif role not in AXES and len(column.encode()) > NAME_BYTES:
-            raise TileError(f"{column}: a name of LAS has at most {NAME_BYTES} bytes")
+        elif role not in AXES and len(column.encode()) > MAX_NAME_BYTES:
+            raise TileError(f"{column}: a name in LAS has at most {MAX_NAME_BYTES} bytes")
 
 
 def columns_by_role(schema: Any) -> dict[str, str]:
-    """Tell which column is which dimension: x, y, z and those of LAS whatever their case.
+    """Return the column of each LAS dimension, matched regardless of case.
 
     Raises
     ------
     TileError
-        If x, y or z is not there, a dimension is there twice, or a column holds no numbers.
+        If x, y or z is missing, two columns match one dimension, or a column is not numeric.
     """
     known = {*AXES, *laspy.PointFormat(COLOURED_POINT_FORMAT).dimension_names} - {"X", "Y", "Z"}
     roles: dict[str, str] = {}
@@ -91,7 +93,7 @@ def columns_by_role(schema: Any) -> dict[str, str]:
         roles[role] = field.name
     missing = [axis for axis in AXES if axis not in roles]
     if missing:
-        raise TileError(f"no column {' nor '.join(missing)} in a tile, which LAS needs")
+        raise TileError(f"a tile has no column {' nor '.join(missing)}, which LAS needs")
     return roles
 
 
@@ -104,8 +106,8 @@ def _is_number(kind: Any) -> bool:
     )
 
 
-def write(cloud: Cloud, target: Path) -> None:
-    """Write the points, a tile at a time: once all through for their bounds, then once more."""
+def write(cloud: PointCloud, target: Path) -> None:
+    """Write the points tile by tile, in two passes: the first one finds their bounds."""
     if not cloud.schema.names:
         roles: Mapping[str, str] = {}
     else:
@@ -118,28 +120,28 @@ def write(cloud: Cloud, target: Path) -> None:
                 las.write_points(_points(table, roles, header))
 
 
-def _extent_of(cloud: Cloud, roles: Mapping[str, str]) -> Extent:
+def _extent_of(cloud: PointCloud, roles: Mapping[str, str]) -> Extent:
     lowest, highest = np.full(3, np.inf), np.full(3, -np.inf)
-    with_gaps: set[str] = set()
+    nullable: set[str] = set()
     for table in cloud.tables():
         if not table.num_rows:
             continue
         xyz = np.stack([table[roles[axis]].to_numpy() for axis in AXES])
         lowest, highest = np.minimum(lowest, xyz.min(axis=1)), np.maximum(highest, xyz.max(axis=1))
-        with_gaps.update(name for name in table.column_names if table[name].null_count)
+        nullable.update(name for name in table.column_names if table[name].null_count)
     known = np.isfinite(lowest)
-    return Extent(np.where(known, lowest, 0.0), np.where(known, highest, 0.0), frozenset(with_gaps))
+    return Extent(np.where(known, lowest, 0.0), np.where(known, highest, 0.0), frozenset(nullable))
 
 
-def _header(cloud: Cloud, roles: Mapping[str, str], extent: Extent) -> laspy.LasHeader:
+def _header(cloud: PointCloud, roles: Mapping[str, str], extent: Extent) -> laspy.LasHeader:
     coloured = any(colour in roles for colour in COLOURS)
     header = laspy.LasHeader(
         version="1.4", point_format=COLOURED_POINT_FORMAT if coloured else POINT_FORMAT
     )
-    header.creation_date = _NO_DAY
+    header.creation_date = _FIXED_DATE
     header.generating_software = "batuta"
     header.offsets = np.floor(extent.lowest)
-    header.scales = _steps(cloud.crs, extent)
+    header.scales = _scales(cloud.crs, extent)
     standard = set(header.point_format.dimension_names)
     header.add_extra_dims(
         [
@@ -155,18 +157,20 @@ def _header(cloud: Cloud, roles: Mapping[str, str], extent: Extent) -> laspy.Las
 
 
 def _wkt(crs: CRS) -> str:
-    """Return the text that LAS asks for, or a newer one for what the older cannot say."""
+    """Return the CRS as WKT 1, which LAS specifies, or as WKT 2 if it has no WKT 1."""
     try:
         return str(crs.to_wkt(version="WKT1_GDAL"))
     except CRSError:
         return str(crs.to_wkt(version="WKT2_2019"))
 
 
-def _steps(crs: CRS | None, extent: Extent) -> npt.NDArray[np.float64]:
-    """Return the step of each axis: fine enough, and coarser where the extent needs it."""
+def _scales(crs: CRS | None, extent: Extent) -> npt.NDArray[np.float64]:
+    """Return the scale of each axis, coarser where 32-bit coordinates would overflow."""
     bound = np.maximum(np.abs(extent.lowest), np.abs(extent.highest))
     in_degrees = crs.is_geographic if crs is not None else bool(bound[0] <= 360 and bound[1] <= 90)
-    wanted = np.array([DEGREE_STEP if in_degrees else METRE_STEP] * 2 + [METRE_STEP])
+    wanted = np.array(
+        [DEGREE_RESOLUTION if in_degrees else METRE_RESOLUTION] * 2 + [METRE_RESOLUTION]
+    )
     spread = extent.highest - np.floor(extent.lowest)
     least = 10.0 ** np.ceil(np.log10(np.maximum(spread, 1e-300) / _STEPS))
     steps: npt.NDArray[np.float64] = np.maximum(wanted, least)
@@ -175,8 +179,8 @@ def _steps(crs: CRS | None, extent: Extent) -> npt.NDArray[np.float64]:
 
 def _extra_type(field: Any, extent: Extent) -> str:
     if pa.types.is_boolean(field.type):
-        return "u1" if field.name not in extent.with_gaps else "f8"
-    if pa.types.is_integer(field.type) and field.name not in extent.with_gaps:
+        return "u1" if field.name not in extent.nullable else "f8"
+    if pa.types.is_integer(field.type) and field.name not in extent.nullable:
         return str(np.dtype(field.type.to_pandas_dtype()).str[1:])
     return "f4" if field.type in {pa.float16(), pa.float32()} else "f8"
 
@@ -200,7 +204,7 @@ def _points(
 
 
 def _as_dimension(values: npt.NDArray[Any], dimension: Any, column: str) -> npt.NDArray[Any]:
-    """Return values as a dimension of LAS holds them: whole numbers, 0 where there is none."""
+    """Convert values to an LAS dimension: integers, 0 for missing values."""
     numbers = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0)
     if dimension.kind == laspy.DimensionKind.FloatingPoint:
         return numbers
@@ -213,4 +217,4 @@ def _as_dimension(values: npt.NDArray[Any], dimension: Any, column: str) -> npt.
     return whole.astype(np.int64)
 
 
-LAS_FORMAT: Final = PointsFormat(write, check)
+LAS_FORMAT: Final = PointFormat(write, check)

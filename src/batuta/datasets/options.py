@@ -1,4 +1,4 @@
-"""How a file is written: compression, blocks, tags, bands."""
+"""Options of an output file: compression, blocks, tags, bands."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -7,26 +7,26 @@ from typing import Any, Final
 from batuta.errors import ConfigurationError
 
 COMPRESSIONS: Final = ("none", "deflate", "lzw", "zstd", "lerc", "gzip", "snappy")
-"""All that some format can be compressed with, always without loss."""
+"""Compressions of all formats together; all are lossless."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SaveOptions:
-    """How one output file is written; what is left out is as the format has it by default.
+    """Options of one output file; those left out take the default of the format.
 
     Parameters
     ----------
     compression : str, optional
-        Without loss, among those of the format: see docs/reference/formats.md. ``"none"`` writes
-        as it is. None: GeoTIFF as it is, Zarr with zstd, Parquet with snappy.
+        A lossless compression of the format (docs/reference/formats.md), or ``"none"``. None
+        means none for GeoTIFF, zstd for Zarr, snappy for Parquet.
     block_px : int, optional
-        Side of a block, in pixels: of a GeoTIFF (a multiple of 16), of a chunk of Zarr.
+        Side of a GeoTIFF block (a multiple of 16) or of a Zarr chunk, in pixels.
     cloud_optimized : bool
-        Whether a GeoTIFF is laid out to be read over a network, with overviews.
+        Whether a GeoTIFF is cloud-optimised (COG), with overviews.
     tags : mapping of str to str
         Metadata of the GeoTIFF; attributes of the Zarr group.
     band_descriptions : sequence of str
-        Name of each band; comes before the coordinate of the tile.
+        Name of each band; takes precedence over the band coordinate of the tile.
     nbits : int, optional
         Bits of a value in a GeoTIFF, where less than its data type has: 1 to 7 for uint8, 9 to 15
         for uint16, 17 to 31 for uint32.
@@ -34,7 +34,7 @@ class SaveOptions:
     Raises
     ------
     ConfigurationError
-        One line per value that is not of this kind.
+        One line per invalid value.
     """
 
     compression: str | None = None
@@ -56,7 +56,7 @@ class SaveOptions:
         object.__setattr__(self, "band_descriptions", tuple(self.band_descriptions))
 
     def given(self) -> dict[str, Any]:
-        """Return the options that are not left to their default."""
+        """Return the options that differ from their default."""
         return {
             each.name: getattr(self, each.name)
             for each in fields(self)
@@ -82,7 +82,7 @@ def _is_tags(value: object) -> bool:
     )
 
 
-def _is_texts(value: object) -> bool:
+def _is_strings(value: object) -> bool:
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str)
@@ -98,6 +98,6 @@ _ACCEPTED: Final[dict[str, tuple[Any, str]]] = {
     "block_px": (_is_side, "a whole number of at least 1"),
     "cloud_optimized": (lambda value: isinstance(value, bool), "true or false"),
     "tags": (_is_tags, "a mapping of texts to texts"),
-    "band_descriptions": (_is_texts, "a list of texts"),
+    "band_descriptions": (_is_strings, "a list of texts"),
     "nbits": (_is_nbits, "a whole number from 1 to 31"),
 }

@@ -1,8 +1,7 @@
-"""What a tile is, and what travels with it.
+"""Tile types, and the attributes that a tile carries.
 
-A tile is an `xarray.Dataset` (arrays), a `pandas.DataFrame` (points) or a `CarsDict` (dict). What
-the orchestrator needs to know of it (its window, its overlaps, the raster that it belongs to)
-travels in its ``attrs``, under the names below.
+A tile is an `xarray.Dataset` (arrays), a `pandas.DataFrame` (points) or a `CarsDict` (dict). Its
+window, its overlaps and the raster that it belongs to are in its ``attrs``, under the keys below.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -21,14 +20,14 @@ SAVING_INFO: Final = "saving_info"
 
 
 class CarsDict(MutableMapping[str, Any]):
-    """A dictionary that carries attributes, as the other tiles do.
+    """A dictionary with attributes, like the other types of tiles.
 
     Parameters
     ----------
     data_dict : mapping
         The content; kept in `data`, copied one level deep.
     attributes : mapping, optional
-        Kept under ``attrs["attributes"]``.
+        Stored under ``attrs["attributes"]``.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ def fill_dataset(
     attributes: Mapping[str, Any] | None = None,
     overlaps: Mapping[str, int] | None = None,
 ) -> None:
-    """Write in the tile what its saving needs; what is None is left as it is.
+    """Set the attributes that saving a tile needs; arguments that are None change nothing.
 
     Parameters
     ----------
@@ -82,9 +81,9 @@ def fill_dataset(
     profile : mapping, optional
         rasterio profile of the whole raster: ``width, height, transform, crs`` are used.
     attributes : mapping, optional
-        Whatever the program wants to keep with the tile.
+        Any other metadata of the tile.
     overlaps : mapping, optional
-        ``up, down, left, right`` in pixels: what the tile holds beyond its window.
+        ``up, down, left, right`` in pixels: the margins of the tile beyond its window.
     """
     given = {
         SAVING_INFO: saving_info,
@@ -101,7 +100,7 @@ def fill_dataframe(
     saving_info: Mapping[str, Any] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write in a tile of points what its saving needs; see `fill_dataset`."""
+    """Set the attributes that saving a tile of points needs; see `fill_dataset`."""
     _fill(dataframe.attrs, saving_info, attributes)
 
 
@@ -110,7 +109,7 @@ def fill_dict(
     saving_info: Mapping[str, Any] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write in a dict tile what its saving needs; in a plain dictionary, among its own keys."""
+    """Set the attributes that saving a dict tile needs; in a plain dict, as keys of its own."""
     target = data_dict.attrs if isinstance(data_dict, CarsDict) else data_dict
     _fill(target, saving_info, attributes)
 
@@ -127,12 +126,12 @@ def _fill(
 
 
 def window_of(tile: Tile) -> Window | None:
-    """Return the window written in the tile, if any."""
+    """Return the window in the attributes of a tile, if any."""
     window = tile.attrs.get(WINDOW)
     return None if window is None else Window.from_mapping(window)
 
 
 def overlaps_of(tile: Tile) -> Overlaps | None:
-    """Return the overlaps written in the tile, if any."""
+    """Return the overlaps in the attributes of a tile, if any."""
     overlaps = tile.attrs.get(OVERLAPS)
     return None if overlaps is None else Overlaps.from_mapping(overlaps)

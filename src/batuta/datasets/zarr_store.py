@@ -1,4 +1,4 @@
-"""A Zarr store in a folder that outlives a killed process and a power loss."""
+"""A Zarr store in a folder, durable against a killed process and a power loss."""
 
 import asyncio
 import os
@@ -12,10 +12,10 @@ from batuta.datasets.durable_file import sync_file, sync_folder
 
 
 class DurableStore(LocalStore):
-    """A folder whose files are whole or not there, and known until they are on disk.
+    """A folder store whose files are written atomically, and tracked until they are synced.
 
-    A chunk may hold several tiles: one that replaces another is on disk before it takes its
-    place, so that tiles kept by an earlier `sync` are never at risk.
+    A chunk may hold several tiles: a chunk that replaces another is synced before it is renamed
+    over it, so that tiles made durable by an earlier `sync` are never at risk.
     """
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
@@ -23,11 +23,11 @@ class DurableStore(LocalStore):
         self._unsynced: set[Path] = set()
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file atomically."""
         await asyncio.to_thread(self._write_whole, self.root / key, value.to_bytes())
 
     def set_sync(self, key: str, value: Buffer) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file atomically."""
         self._write_whole(self.root / key, value.to_bytes())
 
     def _write_whole(self, path: Path, content: Any) -> None:
@@ -42,7 +42,7 @@ class DurableStore(LocalStore):
         self._unsynced.add(path)
 
     def sync(self) -> None:
-        """Have all that was written so far reach the disk."""
+        """Flush everything written so far to the disk."""
         for path in sorted(self._unsynced):
             if path.exists():
                 sync_file(path)

@@ -56,7 +56,7 @@ class SavedDataset(Protocol):
     def run_save(self) -> Any:
         """Save a tile that has arrived."""
 
-    def placed(self, tile: Any, /) -> tuple[Window, Overlaps]:
+    def placement_of(self, tile: Any, /) -> tuple[Window, Overlaps]:
         """Return the window and the overlaps of an arrays tile."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from batuta.datasets.json_codec import plain
+from batuta.datasets.json_codec import to_json
 
 INDEX_FILE: Final = "index.yaml"
 """In the folder of each product, what it is made of."""
@@ -24,7 +24,7 @@ def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
 
 def write_document(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` in JSON, or in YAML where the name of the file says so."""
-    told = plain(content)
+    told = to_json(content)
     text = _yaml(told) if path.suffix in _YAML else json.dumps(told, indent=2) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

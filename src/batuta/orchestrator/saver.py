@@ -278,7 +278,7 @@ class SingleCarsDatasetSaver:
             if output.found:
                 raise TileError(f"{output.found[0].name}: it is whole, and not open any more")
             if isinstance(output.descriptor, Readable):
-                window, _ = self.dataset.placed(tile)
+                window, _ = self.dataset.placement_of(tile)
                 return output.descriptor.read(window)
         return None
 

@@ -164,7 +164,7 @@ class SavedCarsDataset:
             save_by_pair=options.save_by_pair,
         )
 
-    def placed(self, tile: Any) -> tuple[Window, Overlaps]:
+    def placement_of(self, tile: Any) -> tuple[Window, Overlaps]:
         """Return the window and the overlaps that a tile carries."""
         window = window_of(tile)
         if window is None:

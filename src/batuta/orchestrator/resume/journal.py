@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from batuta.datasets.durable_file import publish, remove, sync_file, sync_folder
+from batuta.datasets.durable_file import remove, replace_file, sync_file, sync_folder
 from batuta.errors import ConfigurationError
 from batuta.orchestrator.events import TileOutcome
 
@@ -103,7 +103,7 @@ class Journal:
         make_private(self.folder)
         draft = self.folder / "draft"
         draft.write_bytes(_encoded(header))
-        publish(draft, self.path)
+        replace_file(draft, self.path)
         sync_folder(self.folder.parent)
         self._stream = self.path.open("ab")
 

@@ -1,4 +1,4 @@
-"""One tile in a folder, and back. Nothing is pickled: a folder from elsewhere is safe to read."""
+"""Saving and loading one tile in a folder; without pickle, so that any folder is safe to read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ import xarray as xr
 
 from batuta.datasets.errors import TileError
 from batuta.datasets.json_codec import dumps, loads
-from batuta.datasets.point_file import table_of
+from batuta.datasets.point_cloud import table_of
 from batuta.datasets.tiles import CarsDict, Tile
 
 ATTRIBUTES_FILE: Final = "attributes.json"
@@ -22,7 +22,7 @@ DICT_FILE: Final = "dict.json"
 
 
 def save_tile(tile: Tile, folder: Path) -> None:
-    """Write `tile` and its attributes in `folder`, which is made."""
+    """Write `tile` and its attributes to `folder`, which is created."""
     if not isinstance(tile, xr.Dataset | pd.DataFrame | CarsDict):
         raise TileError(f"{type(tile).__name__} is not a tile: Dataset, DataFrame or CarsDict")
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def save_tile(tile: Tile, folder: Path) -> None:
 
 
 def load_tile(folder: Path, dataset_type: str) -> Tile:
-    """Read what `save_tile` wrote of a tile of `dataset_type`."""
+    """Read a tile of `dataset_type` written by `save_tile`."""
     tile = _LOADERS[dataset_type](folder)
     tile.attrs = loads((folder / ATTRIBUTES_FILE).read_text(encoding="utf-8"))
     return tile

@@ -1,7 +1,7 @@
 """Arrays in Zarr: a group with the variable, its coordinates and its georeferencing.
 
-Format 2 of Zarr, which every reader of Zarr knows, and where names of bands have a type. The
-group is written in a folder next to the output, which takes its name when all tiles are in.
+Written in Zarr format 2, which all readers support and which has a type for band names. The
+group is written to the workspace of the output, and renamed when all tiles are in.
 """
 
 import json
@@ -16,8 +16,8 @@ import zarr
 from affine import Affine
 from rasterio.crs import CRS
 
-from batuta.datasets.arrays import ArrayFile, RasterSpec
-from batuta.datasets.durable_file import Workspace, publish_folder, remove, sync_tree
+from batuta.datasets.array_file import ArrayFile, RasterSpec
+from batuta.datasets.durable_file import Workspace, remove, replace_folder, sync_tree
 from batuta.datasets.errors import TileError
 from batuta.datasets.grid import Window
 from batuta.datasets.options import SaveOptions
@@ -25,7 +25,7 @@ from batuta.datasets.zarr_store import DurableStore
 from batuta.errors import ConfigurationError
 
 SPATIAL_REF: Final = "spatial_ref"
-"""Variable that tells the georeferencing, as CF and GDAL have it."""
+"""Variable that holds the georeferencing, by the conventions of CF and GDAL."""
 
 _DIMS: Final = "_ARRAY_DIMENSIONS"
 _CODECS: Final[dict[str | None, Any]] = {
@@ -37,25 +37,25 @@ _CODECS: Final[dict[str | None, Any]] = {
 
 
 class ZarrFile(ArrayFile):
-    """A Zarr group that windows of one raster go to.
+    """A Zarr group of one raster.
 
     Parameters
     ----------
     path : path
         The folder of the group.
     spec : RasterSpec or None
-        What it is. None, to resume: what is there.
+        The raster; None to resume the existing one.
     options : SaveOptions
-        Compression, side of the chunks, attributes.
+        Compression, chunk size, attributes.
     resume : bool
-        Whether to go on with what an earlier run left.
+        Whether to resume the group of an earlier run.
 
     Raises
     ------
     ConfigurationError
-        If the variable has a name that it cannot have there.
+        If the name of the variable is not accepted in Zarr.
     TileError
-        If there is nothing to resume, or another raster.
+        If there is nothing to resume, or it is another raster.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class ZarrFile(ArrayFile):
         self._workspace = Workspace(Path(path), resume=resume)
         self._store_folder = DurableStore(self._workspace.folder / "group.zarr")
         if resume:
-            self._array, found = _left(self._store_folder, Path(path).name)
+            self._array, found = _open_existing(self._store_folder, Path(path).name)
             if spec is not None:
-                spec.check_same(found, Path(path).name)
+                spec.check_matches(found, Path(path).name)
         else:
-            found = _given(spec, Path(path).name)
-            self._array = _lay_out(self._store_folder, found, options)
+            found = _require_spec(spec, Path(path).name)
+            self._array = _create(self._store_folder, found, options)
         super().__init__(path, spec or found)
 
     def _store(self, bands: npt.NDArray[Any], window: Window) -> None:
@@ -93,11 +93,11 @@ class ZarrFile(ArrayFile):
         return (slice(None), rows, cols) if self._array.ndim == 3 else (rows, cols)
 
     def checkpoint(self) -> None:
-        """Have all that was written so far outlive a killed process and a power loss."""
+        """Make everything written so far durable against a killed process and a power loss."""
         self._store_folder.sync()
 
     def close(self, *, keep: bool = False) -> None:
-        """Return the group its final name."""
+        """Rename the group to its final name."""
         if self._final:
             return
         group = self._store_folder.root
@@ -106,9 +106,9 @@ class ZarrFile(ArrayFile):
             self.checkpoint()
             draft = group.with_name("unfinished.zarr")
             remove(draft)
-            # A chunk is replaced, never changed, so both may share it.
-            shutil.copytree(group, draft, copy_function=_link)
-        publish_folder(draft, self.path)
+            # A chunk file is replaced, never modified, so both groups may share it by a hard link.
+            shutil.copytree(group, draft, copy_function=_hard_link)
+        replace_folder(draft, self.path)
         self._final = True
         if not keep:
             self._workspace.remove()
@@ -118,12 +118,12 @@ class ZarrFile(ArrayFile):
         self.checkpoint()
 
     def abandon(self) -> None:
-        """Remove what was written; what was at the path of the group is as it was."""
+        """Delete what was written; an earlier group at the path is left as it was."""
         self._final = True
         self._workspace.remove()
 
 
-def _link(source: str, target: str) -> None:
+def _hard_link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:  # a file system without links
@@ -134,22 +134,22 @@ def _check_tag(spec: RasterSpec) -> None:
     taken = {SPATIAL_REF, "x", "y", *spec.dims}
     if "/" in spec.tag or "\\" in spec.tag or spec.tag.startswith(".") or spec.tag in taken:
         raise ConfigurationError(
-            f"tag: {spec.tag!r} given, Zarr takes a name without / that is none of"
+            f"tag: {spec.tag!r} given, Zarr needs a name without / that is not one of"
             f" {', '.join(sorted(taken))}"
         )
 
 
-def _given(spec: RasterSpec | None, file_name: str) -> RasterSpec:
+def _require_spec(spec: RasterSpec | None, file_name: str) -> RasterSpec:
     if spec is None:
-        raise TileError(f"{file_name}: a tile is needed to begin it")
+        raise TileError(f"{file_name}: a tile is needed to create the group")
     return spec
 
 
-def _left(store: DurableStore, file_name: str) -> tuple[Any, RasterSpec]:
+def _open_existing(store: DurableStore, file_name: str) -> tuple[Any, RasterSpec]:
     try:
         group = zarr.open_group(store, mode="r+", zarr_format=2)
     except FileNotFoundError as exc:
-        raise TileError(f"{file_name}: an earlier run left no Zarr group to resume") from exc
+        raise TileError(f"{file_name}: nothing to resume: not a Zarr group") from exc
     name, array = next((name, each) for name, each in group.arrays() if each.ndim >= 2)
     *bands, height, width = array.shape
     nodata = array.fill_value
@@ -163,10 +163,10 @@ def _left(store: DurableStore, file_name: str) -> tuple[Any, RasterSpec]:
     )
 
 
-def _lay_out(store: DurableStore, spec: RasterSpec, options: SaveOptions) -> Any:
+def _create(store: DurableStore, spec: RasterSpec, options: SaveOptions) -> Any:
     group = zarr.open_group(store, mode="w", zarr_format=2, attributes=dict(options.tags))
     dims = _dims(spec)
-    _add_coordinates(group, spec, dims)
+    _write_coordinates(group, spec, dims)
     sides = (options.block_px,) * 2 if options.block_px else spec.tile_shape
     chunks = tuple(
         min(side, size) for side, size in zip(sides, (spec.height, spec.width), strict=True)
@@ -193,21 +193,21 @@ def _dims(spec: RasterSpec) -> tuple[str, ...]:
 
 def _array_attributes(spec: RasterSpec, dims: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if _is_placed(spec):
+    if _is_georeferenced(spec):
         found |= {"grid_mapping": SPATIAL_REF, "coordinates": SPATIAL_REF}
     if len(dims) == 2 and spec.bands:
         found["long_name"] = spec.bands[0]
     return found
 
 
-def _is_placed(spec: RasterSpec) -> bool:
+def _is_georeferenced(spec: RasterSpec) -> bool:
     return spec.transform is not None or spec.crs is not None
 
 
-def _add_coordinates(group: Any, spec: RasterSpec, dims: tuple[str, ...]) -> None:
+def _write_coordinates(group: Any, spec: RasterSpec, dims: tuple[str, ...]) -> None:
     if len(dims) == 3 and spec.bands:
-        _add(group, dims[0], np.array(spec.bands), {_DIMS: [dims[0]]})
-    if not _is_placed(spec):
+        _write_array(group, dims[0], np.array(spec.bands), {_DIMS: [dims[0]]})
+    if not _is_georeferenced(spec):
         return
     crs = None if spec.crs is None else CRS.from_user_input(spec.crs)
     place: dict[str, Any] = {_DIMS: []}
@@ -216,23 +216,25 @@ def _add_coordinates(group: Any, spec: RasterSpec, dims: tuple[str, ...]) -> Non
     if spec.transform is not None:
         transform = Affine(*tuple(spec.transform)[:6])
         place["GeoTransform"] = " ".join(map(repr, transform.to_gdal()))
-        _add_axes(group, spec, transform, crs)
-    _add(group, SPATIAL_REF, np.array(0, dtype=np.int64), place)
+        _write_axes(group, spec, transform, crs)
+    _write_array(group, SPATIAL_REF, np.array(0, dtype=np.int64), place)
 
 
-def _add_axes(group: Any, spec: RasterSpec, transform: Affine, crs: CRS | None) -> None:
+def _write_axes(group: Any, spec: RasterSpec, transform: Affine, crs: CRS | None) -> None:
     if transform.b or transform.d:
-        return  # turned: no axis says where its pixels are
+        return  # rotated: its pixels have no coordinates by axis
     x = transform.c + transform.a * (np.arange(spec.width) + 0.5)
     y = transform.f + transform.e * (np.arange(spec.height) + 0.5)
     names = ("projection_x_coordinate", "projection_y_coordinate")
     if crs is not None and crs.is_geographic:
         names = ("longitude", "latitude")
-    _add(group, "x", x, {_DIMS: ["x"], "axis": "X", "standard_name": names[0]})
-    _add(group, "y", y, {_DIMS: ["y"], "axis": "Y", "standard_name": names[1]})
+    _write_array(group, "x", x, {_DIMS: ["x"], "axis": "X", "standard_name": names[0]})
+    _write_array(group, "y", y, {_DIMS: ["y"], "axis": "Y", "standard_name": names[1]})
 
 
-def _add(group: Any, name: str, values: npt.NDArray[Any], attributes: dict[str, Any]) -> None:
+def _write_array(
+    group: Any, name: str, values: npt.NDArray[Any], attributes: dict[str, Any]
+) -> None:
     array = group.create_array(
         name,
         shape=values.shape,
@@ -248,7 +250,7 @@ def _add(group: Any, name: str, values: npt.NDArray[Any], attributes: dict[str, 
 
 
 def _consolidate(store: DurableStore) -> None:
-    """Gather the metadata in one file, which readers look for first, in a fixed order."""
+    """Write consolidated metadata, in a fixed order so that the bytes are reproducible."""
     gathered: dict[str, Any] = {}
     for path in sorted(store.root.rglob(".z*")):
         if path.name in {".zgroup", ".zarray", ".zattrs"}:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batuta.datasets import ArrayFile, Descriptor, GatheredFile, TileError, Window, is_resumable
+from batuta.datasets import ArrayFile, AssembledFile, Descriptor, TileError, Window, is_resumable
 from tests.datasets import cases
 from tests.datasets.cases import ALL, Case, contents
 
@@ -47,7 +47,7 @@ def test_the_order_of_the_tiles_changes_no_byte(case: Case, tmp_path: Path) -> N
 
 
 @every_format
-def test_a_suspended_file_is_gone_on_with_to_the_same_bytes(case: Case, tmp_path: Path) -> None:
+def test_a_suspended_file_is_resumed_to_the_same_bytes(case: Case, tmp_path: Path) -> None:
     expected, folder = case.whole(), tmp_path
     positions = shuffled(case, 3)
     descriptor = case.open(folder)
@@ -75,7 +75,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @every_format
-def test_what_a_checkpoint_kept_outlives_a_killed_process(case: Case, killed: Path) -> None:
+def test_what_was_checkpointed_survives_a_killed_process(case: Case, killed: Path) -> None:
     folder = killed / str(ALL.index(case))
     descriptor = case.open(folder, resume=True, first=None)
     case.write(descriptor, case.positions()[5:][::-1])
@@ -84,7 +84,7 @@ def test_what_a_checkpoint_kept_outlives_a_killed_process(case: Case, killed: Pa
 
 
 @every_format
-def test_a_checkpoint_has_every_file_and_folder_on_the_disk(
+def test_a_checkpoint_syncs_every_file_and_folder(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: dict[int, int] = {}
@@ -108,7 +108,7 @@ def test_a_checkpoint_has_every_file_and_folder_on_the_disk(
 
 
 @every_format
-def test_what_is_abandoned_leaves_the_earlier_file_as_it_was(case: Case, tmp_path: Path) -> None:
+def test_abandoning_leaves_the_earlier_file_as_it_was(case: Case, tmp_path: Path) -> None:
     case.write_whole(tmp_path)
     before = contents(tmp_path)
     descriptor = case.open(tmp_path)
@@ -177,15 +177,15 @@ def test_a_tile_written_twice_is_the_later_one(case: Case, tmp_path: Path) -> No
 
 
 @every_format
-def test_nothing_left_is_nothing_to_resume(case: Case, tmp_path: Path) -> None:
+def test_resuming_without_an_earlier_run_is_refused(case: Case, tmp_path: Path) -> None:
     assert not is_resumable(tmp_path / case.file_name, case.options)
-    with pytest.raises(TileError, match=f"{case.file_name}: an earlier run left nothing to resume"):
+    with pytest.raises(TileError, match=f"{case.file_name}: nothing to resume from an earlier run"):
         case.open(tmp_path, resume=True)
     assert contents(tmp_path) == {}
 
 
 @arrays_only
-def test_another_raster_is_not_gone_on_with(case: Case, tmp_path: Path) -> None:
+def test_another_raster_is_not_resumed(case: Case, tmp_path: Path) -> None:
     case.open(tmp_path).suspend()
     dataset, tile = case.dataset(), case.tile(0, 0)
     tile.attrs["profile"] = dict(tile.attrs["profile"], height=cases.HEIGHT - 1)
@@ -201,7 +201,7 @@ def test_another_raster_is_not_gone_on_with(case: Case, tmp_path: Path) -> None:
             given["nodata"] = 99
         dataset.generate_descriptor(tile, tmp_path / case.file_name, **given | changes, resume=True)
 
-    with pytest.raises(TileError, match=r"another raster, of height 300 instead of 299$"):
+    with pytest.raises(TileError, match=r"another raster, with height 300 instead of 299$"):
         reopen()
     with pytest.raises(TileError, match=r"height 300 instead of 299, nodata .* instead of 7$"):
         reopen(nodata=7)
@@ -234,11 +234,11 @@ def test_a_tile_of_another_type_is_refused_and_leaves_no_trace(case: Case, tmp_p
     assert contents(folder) == expected
 
 
-def test_a_gathered_file_without_any_tile_is_not_made(tmp_path: Path) -> None:
+def test_an_assembled_file_without_any_tile_is_not_created(tmp_path: Path) -> None:
     for case in ALL:
         if case.dataset_type != "arrays":
             descriptor = case.open(tmp_path)
-            assert isinstance(descriptor, GatheredFile)
+            assert isinstance(descriptor, AssembledFile)
             descriptor.close()
             assert descriptor.outputs == ()
     assert contents(tmp_path) == {}

@@ -1,4 +1,4 @@
-"""What files of arrays have in common: a whole raster, filled window by window."""
+"""Base class of files of arrays: one raster, written window by window."""
 
 import os
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ from batuta.errors import ConfigurationError
 
 @dataclass(frozen=True, kw_only=True)
 class RasterSpec:
-    """A whole raster, known from the dataset's grid and its first tile.
+    """The whole raster of a file, known from the grid of the dataset and its first tile.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ class RasterSpec:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all the pixels."""
+        """Size of all pixels, in bytes."""
         return self.height * self.width * self.count * np.dtype(self.dtype).itemsize
 
-    def check_same(self, left: "RasterSpec", file_name: str) -> None:
-        """Refuse to go on with what an earlier run left, if it is another raster.
+    def check_matches(self, left: "RasterSpec", file_name: str) -> None:
+        """Refuse to resume a file that holds another raster.
 
         Raises
         ------
@@ -74,7 +74,8 @@ class RasterSpec:
         ]
         if differing:
             raise TileError(
-                f"{file_name}: an earlier run left another raster, of {', '.join(differing)}"
+                f"{file_name}: cannot resume: the existing file is another raster,"
+                f" with {', '.join(differing)}"
             )
 
 
@@ -85,7 +86,7 @@ def _equal(left: Any, right: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class RasterRequest:
-    """How a program asks for a raster, before any tile is known.
+    """The raster that a program asks for, before any tile is known.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ class RasterRequest:
     dtype, nodata : optional
         Of the file; without dtype, that of the first tile.
     band_descriptions : tuple of str
-        Names of the bands; empty: as the tile names them.
+        Names of the bands; if empty, those of the tile.
     """
 
     tag: str
@@ -109,7 +110,7 @@ class RasterRequest:
     band_descriptions: tuple[str, ...] = ()
 
     def spec_for(self, tile: xr.Dataset) -> RasterSpec:
-        """Describe the raster that `tile` belongs to; its profile, if any, gives size and place.
+        """Return the raster of `tile`; the profile, if any, gives size and georeferencing.
 
         Raises
         ------
@@ -146,9 +147,9 @@ def _band_names(variable: xr.DataArray) -> tuple[str, ...]:
 
 
 class ArrayFile(ABC):
-    """A file that windows of one raster go to; made by `CarsDataset.generate_descriptor`.
+    """A file of one raster; a `Descriptor`, opened by `CarsDataset.generate_descriptor`.
 
-    A `Descriptor`. Formats say how pixels are kept and given back.
+    Subclasses, one per format, write and read pixels.
     """
 
     def __init__(
@@ -171,13 +172,13 @@ class ArrayFile(ABC):
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """The file."""
+        """The path of the file."""
         return (self.path,)
 
     def write(
         self, values: npt.NDArray[Any], window: Window, overlaps: Overlaps | None = None
     ) -> None:
-        """Write a tile at its window, its overlaps cropped.
+        """Write a tile to its window; its overlaps are cropped.
 
         Parameters
         ----------
@@ -204,7 +205,7 @@ class ArrayFile(ABC):
         self._store(fit(cropped, self.spec.dtype, self.spec.nodata, self._nbits), window)
 
     def read(self, window: Window) -> npt.NDArray[Any]:
-        """Return what is written at `window`: (rows, columns), or with bands first."""
+        """Return the pixels of `window`, of shape (rows, columns), or with bands first."""
         bands = self._load(window)
         one: npt.NDArray[Any] = bands[0] if self.spec.count == 1 else bands
         return one
@@ -219,27 +220,27 @@ class ArrayFile(ABC):
 
     @abstractmethod
     def _store(self, bands: npt.NDArray[Any], window: Window) -> None:
-        """Keep pixels of shape (bands, rows, columns), in the data type of the file."""
+        """Write pixels of shape (bands, rows, columns), in the data type of the file."""
 
     @abstractmethod
     def _load(self, window: Window) -> npt.NDArray[Any]:
-        """Return pixels back, of shape (bands, rows, columns)."""
+        """Read pixels, of shape (bands, rows, columns)."""
 
     @abstractmethod
     def checkpoint(self) -> None:
-        """Have all that was written so far outlive a killed process and a power loss."""
+        """Make everything written so far durable against a killed process and a power loss."""
 
     @abstractmethod
     def close(self, *, keep: bool = False) -> None:
-        """Make the final file; see `Descriptor.close`."""
+        """Finish the file; see `Descriptor.close`."""
 
     @abstractmethod
     def suspend(self) -> None:
-        """Stop, and keep what was written for a later run."""
+        """Stop, and keep what was written for a later run to resume."""
 
     @abstractmethod
     def abandon(self) -> None:
-        """Throw away all that is not final."""
+        """Delete everything that is not final."""
 
 
 def _crop(bands: npt.NDArray[Any], window: Window, overlaps: Overlaps) -> npt.NDArray[Any]:
@@ -258,12 +259,12 @@ def _crop(bands: npt.NDArray[Any], window: Window, overlaps: Overlaps) -> npt.ND
 def fit(
     values: npt.NDArray[Any], dtype: str, nodata: float | None, nbits: int | None = None
 ) -> npt.NDArray[Any]:
-    """Return `values` in the data type of a file, whole numbers rounded, nothing wrapped.
+    """Convert `values` to the data type of a file: integers are rounded, nothing wraps around.
 
     Raises
     ------
     TileError
-        If a value cannot be held: out of range, or not a number where there is no nodata.
+        If a value is out of range, or is NaN where there is no nodata value.
     """
     target = np.dtype(dtype)
     if np.iscomplexobj(values) and target.kind != "c":
@@ -271,19 +272,19 @@ def fit(
     if values.dtype == target and nbits is None:
         return values
     if not np.issubdtype(target, np.integer):
-        return _as_real(values, target)
+        return _cast_to_float(values, target)
     if not np.issubdtype(values.dtype, np.floating):
-        return _in_range(values, target, nbits).astype(target, copy=False)
+        return _check_range(values, target, nbits).astype(target, copy=False)
     missing = np.isnan(values)
     if missing.any() and nodata is None:
         raise TileError(f"NaN cannot be saved as {dtype} without nodata")
-    whole = _in_range(np.rint(np.where(missing, 0, values)), target, nbits).astype(target)
-    # Put in last: the least and greatest of a data type are no whole numbers of a float.
+    whole = _check_range(np.rint(np.where(missing, 0, values)), target, nbits).astype(target)
+    # Set after the conversion: the limits of an integer type may have no exact float.
     whole[missing] = 0 if nodata is None else nodata
     return whole
 
 
-def _as_real(values: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
+def _cast_to_float(values: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
     try:
         with np.errstate(over="raise"):
             return values.astype(target, copy=False)
@@ -292,11 +293,11 @@ def _as_real(values: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any
         raise TileError(f"values up to {largest} cannot be saved as {target}") from exc
 
 
-def _in_range(
+def _check_range(
     values: npt.NDArray[Any], target: np.dtype[Any], nbits: int | None
 ) -> npt.NDArray[Any]:
-    lowest, highest = limits(target, nbits)
-    # Between a float and a whole number, NumPy would compare floats: Python compares exactly.
+    lowest, highest = integer_limits(target, nbits)
+    # NumPy would convert the limits to float; Python compares int and float exactly.
     if values.size and (values.min().item() < lowest or values.max().item() > highest):
         kept = "" if nbits is None else f" of {nbits} bits"
         raise TileError(
@@ -306,7 +307,7 @@ def _in_range(
     return values
 
 
-def limits(dtype: npt.DTypeLike, nbits: int | None = None) -> tuple[int, int]:
-    """Return the least and the greatest whole number that a file can hold."""
+def integer_limits(dtype: npt.DTypeLike, nbits: int | None = None) -> tuple[int, int]:
+    """Return the smallest and the largest integer that a file can hold."""
     held = np.iinfo(dtype)
     return (int(held.min), int(held.max)) if nbits is None else (0, 2**nbits - 1)

@@ -25,7 +25,7 @@ from batuta.datasets import (
     Window,
     fill_dataset,
 )
-from batuta.datasets.rasters import raster_file
+from batuta.datasets.raster_file import raster_file
 
 SIDE = 300
 WHOLE = Window(0, SIDE, 0, SIDE)
@@ -112,7 +112,7 @@ def test_a_value_of_more_bits_is_refused(dtype: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nodata", [None, 0, -9999])
-def test_a_raster_takes_its_whole_room_before_its_first_tile(
+def test_the_disk_space_of_a_raster_is_allocated_before_its_first_tile(
     nodata: float | None, tmp_path: Path
 ) -> None:
     with RasterFile(tmp_path / "a.tif", spec(nodata=nodata, height=2000, width=2000)):
@@ -128,14 +128,14 @@ def test_pixels_of_no_tile_are_nodata(tmp_path: Path) -> None:
             np.testing.assert_array_equal(found.read(1)[10:], -9999)
 
 
-def test_a_raster_is_not_begun_without_a_tile(tmp_path: Path) -> None:
+def test_a_raster_is_not_created_without_a_tile(tmp_path: Path) -> None:
     with pytest.raises(TileError, match="a tile is needed"):
         RasterFile(tmp_path / "a.tif", None)
 
 
-def test_a_file_that_is_no_raster_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_raster_is_not_resumed(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_text("half")
-    with pytest.raises(TileError, match=r"a\.tif: an earlier run left no raster to resume"):
+    with pytest.raises(TileError, match=r"a\.tif: nothing to resume: not a readable raster"):
         RasterFile(tmp_path / "a.tif", spec(), resume=True)
 
 

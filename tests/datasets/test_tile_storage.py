@@ -126,7 +126,7 @@ def test_datasets_without_tiles_or_without_grid_come_back(
         ("points", pd.DataFrame({"c": [1 + 2j]}), "points that cannot be saved"),
         ("points", pd.DataFrame({"mixed": ["a", 1]}), "points that cannot be saved"),
         ("dict", CarsDict({"v": np.array([{}])}), "v: an array of objects cannot be saved"),
-        ("dict", CarsDict({"v": object()}), "object has no form in JSON"),
+        ("dict", CarsDict({"v": object()}), "object cannot be represented in JSON"),
         ("arrays", [1, 2], "list is not a tile"),
     ],
 )

@@ -77,7 +77,7 @@ def test_without_nodata_pixels_of_no_tile_are_zero(tmp_path: Path) -> None:
         (4326, ("longitude", "latitude")),
     ],
 )
-def test_places_are_those_of_the_centres_of_pixels(
+def test_coordinates_are_the_centres_of_pixels(
     epsg: int, names: tuple[str, str], tmp_path: Path
 ) -> None:
     transform = Affine(0.5, 0, 10, 0, -0.25, 40)
@@ -92,7 +92,7 @@ def test_places_are_those_of_the_centres_of_pixels(
     assert place["GeoTransform"] == "10.0 0.5 0.0 40.0 0.0 -0.25"
 
 
-def test_a_turned_raster_has_no_axes_but_its_transform(tmp_path: Path) -> None:
+def test_a_rotated_raster_has_its_transform_and_no_coordinates(tmp_path: Path) -> None:
     found = save(tmp_path / "a.zarr", image(transform=Affine.rotation(30)))
     assert "x" not in found.variables
     assert len(found.coords["spatial_ref"].attrs["GeoTransform"].split()) == 6
@@ -134,7 +134,7 @@ def test_tags_are_attributes_of_the_group(tmp_path: Path) -> None:
     assert found.attrs == {"mission": "one"}
 
 
-def test_the_gathered_metadata_are_those_of_each_array(tmp_path: Path) -> None:
+def test_consolidated_metadata_match_those_of_each_array(tmp_path: Path) -> None:
     transform = Affine(0.5, 0, 10, 0, -0.25, 40)
     save(tmp_path / "a.zarr", image(transform=transform, crs=CRS.from_epsg(4326)))
     gathered = zarr.open_consolidated(tmp_path / "a.zarr")
@@ -151,6 +151,6 @@ def test_a_name_that_would_be_a_path_or_another_variable_is_refused(
     tag: str, tmp_path: Path
 ) -> None:
     tile = xr.Dataset({tag: (("row", "col"), np.zeros((ROWS, COLS)))})
-    with pytest.raises(ConfigurationError, match="Zarr takes a name without /"):
+    with pytest.raises(ConfigurationError, match="Zarr needs a name without /"):
         save(tmp_path / "a.zarr", tile, tag)
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ import pytest
 from rasterio.crs import CRS
 
 from batuta.datasets import CarsDataset, TileError, fill_dataframe
-from batuta.datasets.points import safe_name
+from batuta.datasets.point_file import safe_name
 
 
 def cloud(count: int = 4, /, **columns: Any) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def save(path: Path, *tiles: pd.DataFrame, by_pair: bool = False) -> tuple[Path,
     return outputs
 
 
-def placed(tile: pd.DataFrame, **attributes: Any) -> pd.DataFrame:
+def georeferenced(tile: pd.DataFrame, **attributes: Any) -> pd.DataFrame:
     fill_dataframe(tile, attributes=attributes)
     return tile
 
@@ -94,7 +94,7 @@ def test_whole_numbers_that_some_tiles_lack_are_nan_there(tmp_path: Path) -> Non
 
 
 def test_coordinates_in_degrees_keep_a_millimetre(tmp_path: Path) -> None:
-    tile = placed(cloud(), epsg=4326)
+    tile = georeferenced(cloud(), epsg=4326)
     tile["x"], tile["y"] = [55.123456789, 55.2, 55.3, 55.4], [-21.123456789, -21.2, -21.3, -21.4]
     save(tmp_path / "a.laz", tile)
     las = laspy.read(tmp_path / "a.laz")
@@ -109,15 +109,15 @@ def test_a_large_extent_takes_coarser_steps_rather_than_overflow(tmp_path: Path)
     save(tmp_path / "a.laz", tile)
     las = laspy.read(tmp_path / "a.laz")
     np.testing.assert_allclose(las["x"], tile["x"], rtol=0, atol=0.05)
-    degrees = placed(cloud(2), crs="EPSG:4326")
+    degrees = georeferenced(cloud(2), crs="EPSG:4326")
     degrees["x"], degrees["y"] = [-180.0, 180.0], [-90.0, 90.0]
     save(tmp_path / "b.laz", degrees)
     las = laspy.read(tmp_path / "b.laz")
     np.testing.assert_allclose(las["x"], [-180, 180], rtol=0, atol=1e-6)
 
 
-def test_the_header_tells_the_extent_the_place_and_no_day(tmp_path: Path) -> None:
-    tiles = [placed(cloud(each), epsg=np.int64(32740)) for each in (3, 5)]
+def test_the_header_has_the_extent_the_crs_and_no_date(tmp_path: Path) -> None:
+    tiles = [georeferenced(cloud(each), epsg=np.int64(32740)) for each in (3, 5)]
     save(tmp_path / "a.laz", *tiles)
     with laspy.open(tmp_path / "a.laz") as las:
         whole = pd.concat(tiles)[["x", "y", "z"]]
@@ -130,11 +130,11 @@ def test_the_header_tells_the_extent_the_place_and_no_day(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("epsg", [4979, 5972, 9989])
-def test_places_in_three_dimensions_are_told_too(epsg: int, tmp_path: Path) -> None:
-    save(tmp_path / "a.laz", placed(cloud(), epsg=epsg))
+def test_three_dimensional_coordinate_systems_are_written_too(epsg: int, tmp_path: Path) -> None:
+    save(tmp_path / "a.laz", georeferenced(cloud(), epsg=epsg))
     with laspy.open(tmp_path / "a.laz") as las:
         assert las.header.parse_crs() is not None
-    save(tmp_path / "a.geoparquet", placed(cloud(), epsg=epsg))
+    save(tmp_path / "a.geoparquet", georeferenced(cloud(), epsg=epsg))
     assert geopandas.read_parquet(tmp_path / "a.geoparquet").crs is not None
     geo = json.loads(pq.read_schema(tmp_path / "a.geoparquet").metadata[b"geo"])
     assert geo["columns"]["geometry"]["crs"]["id"] == {"authority": "EPSG", "code": epsg}
@@ -155,13 +155,13 @@ def test_a_cloud_of_no_point_is_a_file_of_no_point(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tile", "reason"),
     [
-        (cloud().drop(columns="z"), "no column z in a tile, which LAS needs"),
+        (cloud().drop(columns="z"), "a tile has no column z, which LAS needs"),
         (cloud(X=1.0), "x and X: both are x in LAS"),
         (cloud(name="text"), "name: a column of .*string cannot be saved in LAS"),
         (cloud(red=70_000), "red: values from 70000 to 70000 given, LAS holds 0 to 65535"),
         (cloud(classification=-1), "classification: values from -1 to -1 given"),
-        (cloud().assign(y=np.nan), "y: a value that is no number; LAS needs all coordinates"),
-        (cloud(**{"n" * 33: 1}), "n{33}: a name of LAS has at most 32 bytes"),
+        (cloud().assign(y=np.nan), "y: a coordinate is not finite; LAS needs finite coordinates"),
+        (cloud(**{"n" * 33: 1}), "n{33}: a name in LAS has at most 32 bytes"),
         (cloud(c=[1 + 2j] * 4), "points that cannot be saved"),
     ],
 )
@@ -173,8 +173,11 @@ def test_what_las_cannot_hold_is_refused_with_the_tile(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_geopandas_reads_points_with_their_place_and_columns(tmp_path: Path) -> None:
-    tiles = [placed(cloud(3, n=[1, 2, 3]), epsg=32740), placed(cloud(2), crs=CRS.from_epsg(32740))]
+def test_geopandas_reads_points_with_their_crs_and_columns(tmp_path: Path) -> None:
+    tiles = [
+        georeferenced(cloud(3, n=[1, 2, 3]), epsg=32740),
+        georeferenced(cloud(2), crs=CRS.from_epsg(32740)),
+    ]
     save(tmp_path / "a.geoparquet", *tiles)
     found = geopandas.read_parquet(tmp_path / "a.geoparquet")
     whole = pd.concat(tiles, ignore_index=True)
@@ -202,29 +205,34 @@ def test_the_metadata_of_geoparquet_are_those_of_version_1_1(tmp_path: Path) -> 
     assert len(geo["columns"]["geometry"]["bbox"]) == 6
 
 
-def test_points_that_have_no_place_are_refused_by_geoparquet(tmp_path: Path) -> None:
-    with pytest.raises(TileError, match="no column x nor y in a tile, which GeoParquet needs"):
+def test_points_without_coordinates_are_refused_by_geoparquet(tmp_path: Path) -> None:
+    with pytest.raises(TileError, match="a tile has no column x nor y, which GeoParquet needs"):
         save(tmp_path / "a.geoparquet", cloud().drop(columns=["x", "y"]))
-    with pytest.raises(TileError, match="a column 'geometry' in a tile"):
+    with pytest.raises(TileError, match="a tile has a column 'geometry'"):
         save(tmp_path / "a.geoparquet", cloud(geometry=1))
 
 
 @pytest.mark.parametrize("name", ["a.laz", "a.geoparquet", "a.csv"])
-def test_tiles_of_two_places_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(TileError, match="a tile in EPSG:4326, others are in EPSG:32740"):
-        save(tmp_path / name, placed(cloud(), epsg=32740), cloud(), placed(cloud(), epsg=4326))
+def test_tiles_in_two_coordinate_systems_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(TileError, match="a tile in EPSG:4326 given, the others are in EPSG:32740"):
+        save(
+            tmp_path / name,
+            georeferenced(cloud(), epsg=32740),
+            cloud(),
+            georeferenced(cloud(), epsg=4326),
+        )
 
 
-def test_a_place_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TileError, match="epsg: 1 is no coordinate reference system"):
-        save(tmp_path / "a.laz", placed(cloud(), epsg=1))
+def test_an_unknown_coordinate_system_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TileError, match="epsg: 1 is not a coordinate reference system"):
+        save(tmp_path / "a.laz", georeferenced(cloud(), epsg=1))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".geoparquet", ".las", ".laz"])
 def test_points_by_pair_go_in_a_file_for_each(suffix: str, tmp_path: Path) -> None:
     names = ["left_right", "../../etc/passwd"]
-    first = placed(cloud(4, global_id=[0, 1, 0, 1]), source_pc_names=names)
-    second = placed(cloud(2, global_id=[0, 0]), source_pc_names=names)
+    first = georeferenced(cloud(4, global_id=[0, 1, 0, 1]), source_pc_names=names)
+    second = georeferenced(cloud(2, global_id=[0, 0]), source_pc_names=names)
     paths = save(tmp_path / f"cloud{suffix}", first, second, cloud(0), by_pair=True)
     odd = safe_name(names[1])
     assert sorted(tmp_path.iterdir()) == sorted(paths)
@@ -255,14 +263,14 @@ def test_a_pair_without_a_name_is_called_by_its_value(
 @pytest.mark.parametrize(
     ("tile", "reason"),
     [
-        (cloud(), "no column 'global_id' in a tile"),
-        (cloud(global_id=[0, 1, np.nan, 1]), "no pair in 'global_id' of some points"),
+        (cloud(), "a tile has no column 'global_id'"),
+        (cloud(global_id=[0, 1, np.nan, 1]), "some points have no value in 'global_id'"),
         (
-            placed(cloud(global_id=[0, 1, 2, 1]), source_pc_names=["a", "b"]),
+            georeferenced(cloud(global_id=[0, 1, 2, 1]), source_pc_names=["a", "b"]),
             "global_id 2 given, source_pc_names has 2 names",
         ),
         (
-            placed(cloud(global_id=[-1, 1, 0, 1]), source_pc_names=["a", "b"]),
+            georeferenced(cloud(global_id=[-1, 1, 0, 1]), source_pc_names=["a", "b"]),
             "global_id -1 given, source_pc_names has 2 names",
         ),
     ],
@@ -272,18 +280,18 @@ def test_points_of_no_pair_are_refused(tile: pd.DataFrame, reason: str, tmp_path
         save(tmp_path / "cloud.csv", tile, by_pair=True)
 
 
-def test_parts_that_are_not_by_pair_are_not_gone_on_with_by_pair(tmp_path: Path) -> None:
+def test_parts_that_are_not_by_pair_are_not_resumed_by_pair(tmp_path: Path) -> None:
     dataset = CarsDataset("points")
     dataset.create_grid(1, 1, 1, 1)
     path = tmp_path / "cloud.csv"
     descriptor = dataset.generate_descriptor(None, path)
     dataset.run_save(cloud(global_id=1), path, descriptor=descriptor, position=(0, 0))
     descriptor.suspend()
-    with pytest.raises(TileError, match="an earlier run left parts that are not by pair alike"):
+    with pytest.raises(TileError, match="cannot resume: save_points_cloud_by_pair has changed"):
         dataset.generate_descriptor(None, path, save_points_cloud_by_pair=True, resume=True)
 
 
-def test_names_that_differ_stay_different_when_they_are_made_safe() -> None:
+def test_different_names_stay_different_when_made_safe() -> None:
     names = ["a/b", "a_b", "a\\b", "..", "", "é", "x" * 300, ".hidden", "a b", "a-b.c"]
     safe = [safe_name(name) for name in names]
     assert len(set(safe)) == len(names)

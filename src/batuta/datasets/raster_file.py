@@ -1,9 +1,9 @@
-"""One GeoTIFF, written window by window as tiles come.
+"""GeoTIFF, written window by window as tiles arrive.
 
-A plain GeoTIFF is written in place: its blocks are laid out in order before the first tile, so
-that it holds the same bytes in whatever order the tiles come. Blocks that are compressed, or of
-odd bits, would move: such a file is first made plain, in a folder next to it, and copied at the
-end.
+A plain GeoTIFF is written in place: its blocks are allocated in order before the first tile, so
+that the file has the same bytes in whatever order tiles arrive. Compressed blocks, or those of an
+odd number of bits, would move: such a file is first written uncompressed in a hidden folder next
+to it, and copied at the end.
 """
 
 import errno
@@ -22,20 +22,27 @@ import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterWindow
 
-from batuta.datasets.arrays import ArrayFile, RasterSpec
-from batuta.datasets.durable_file import Workspace, publish, remove, reserve, sync_file, sync_folder
+from batuta.datasets.array_file import ArrayFile, RasterSpec
+from batuta.datasets.durable_file import (
+    Workspace,
+    allocate,
+    remove,
+    replace_file,
+    sync_file,
+    sync_folder,
+)
 from batuta.datasets.errors import TileError
 from batuta.datasets.grid import Window
 from batuta.datasets.options import SaveOptions
 
 BLOCK_PX: Final = 256
-"""Side of a GeoTIFF block; smaller rasters are stored in strips."""
+"""Default side of a GeoTIFF block; smaller rasters are stored in strips."""
 
-COMPARED_PX: Final = 2048
-"""Side of what is compared at once of a final copy and its pixels."""
+COMPARE_WINDOW_PX: Final = 2048
+"""Side of the windows in which the final copy is compared with its source."""
 
 COG_BLOCK_PX: Final = 512
-"""Side of a block of a cloud-optimised GeoTIFF."""
+"""Default side of a block of a cloud-optimised GeoTIFF."""
 
 
 class RasterFile(ArrayFile):
@@ -46,16 +53,16 @@ class RasterFile(ArrayFile):
     path : path
         The file.
     spec : RasterSpec or None
-        What it is. None, to resume: what is there.
+        The raster; None to resume the existing one.
     options : SaveOptions, optional
         Blocks and tags.
     resume : bool
-        Whether to go on with the file that an earlier run left.
+        Whether to resume the file of an earlier run.
 
     Raises
     ------
     TileError
-        If there is nothing to resume, or another raster.
+        If there is nothing to resume, or it is another raster.
     OSError
         If the disk has no room for the whole file.
     """
@@ -72,7 +79,7 @@ class RasterFile(ArrayFile):
         self._pixels = self._pixels_path(Path(path), resume=resume)
         super().__init__(
             path,
-            _left(self._pixels, spec) if resume else self._laid_out(spec),
+            _open_existing(self._pixels, spec) if resume else self._created(spec),
             self._options.nbits,
         )
         self._open()
@@ -82,14 +89,14 @@ class RasterFile(ArrayFile):
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _laid_out(self, spec: RasterSpec | None) -> RasterSpec:
+    def _created(self, spec: RasterSpec | None) -> RasterSpec:
         if spec is None:
-            raise TileError(f"{self._pixels.name}: a tile is needed to begin it")
-        _lay_out(self._pixels, spec, self._options)
+            raise TileError(f"{self._pixels.name}: a tile is needed to create the file")
+        _create(self._pixels, spec, self._options)
         return spec
 
     def _open(self) -> None:
-        with _unplaced_is_fine():
+        with _ignore_missing_georeferencing():
             self.dataset = rasterio.open(self._pixels, "r+")
 
     def _store(self, bands: npt.NDArray[Any], window: Window) -> None:
@@ -100,37 +107,37 @@ class RasterFile(ArrayFile):
         return pixels
 
     def checkpoint(self) -> None:
-        """Have all that was written so far outlive a killed process and a power loss."""
-        self._settle()
+        """Make everything written so far durable against a killed process and a power loss."""
+        self._flush()
         self._open()
 
-    def _settle(self) -> None:
-        # Closing is the only way to have GDAL's cache written.
+    def _flush(self) -> None:
+        # Only closing makes GDAL write out its cache.
         self.dataset.close()
         sync_file(self._pixels)
         sync_folder(self._pixels.parent)
 
     def close(self, *, keep: bool = False) -> None:  # noqa: ARG002 - it is its own working file
-        """Close the file; once is enough, more is harmless."""
+        """Close the file; idempotent."""
         self.dataset.close()
 
     def suspend(self) -> None:
-        """Close the file, which a later run may go on with."""
+        """Close the file, which a later run may resume."""
         if not self.dataset.closed:
-            self._settle()
+            self._flush()
 
     def abandon(self) -> None:
-        """Close the file, as it is."""
+        """Close the file as it is."""
         self.dataset.close()
 
 
 class CopiedRasterFile(RasterFile):
-    """A GeoTIFF that is compressed, cloud-optimised or of odd bits, made when all tiles are in.
+    """A GeoTIFF that is compressed, cloud-optimised or of few bits, created once all tiles are in.
 
     Raises
     ------
     TileError
-        If there is nothing to resume, or another raster.
+        If there is nothing to resume, or it is another raster.
     OSError
         If the disk has no room for all pixels, uncompressed.
     """
@@ -145,18 +152,18 @@ class CopiedRasterFile(RasterFile):
         if self._final:
             return
         if keep:
-            self._settle()
+            self._flush()
         else:
             self.dataset.close()
         draft = self._pixels.with_name("unfinished.tif")
         _copy(self._pixels, draft, copy_options(self.spec, self._options))
-        publish(draft, self.path)
+        replace_file(draft, self.path)
         self._final = True
         if not keep:
             self._workspace.remove()
 
     def abandon(self) -> None:
-        """Remove the pixels; what was at the path of the file is as it was."""
+        """Delete the pixels; an earlier file at the path is left as it was."""
         self.dataset.close()
         self._workspace.remove()
 
@@ -168,13 +175,13 @@ def raster_file(
     *,
     resume: bool = False,
 ) -> RasterFile:
-    """Open the GeoTIFF that the options ask for."""
+    """Open a GeoTIFF, written in place or copied at the end as the options require."""
     made = RasterFile if is_plain(options) else CopiedRasterFile
     return made(path, spec, options, resume=resume)
 
 
 def is_plain(options: SaveOptions | None) -> bool:
-    """Tell whether a GeoTIFF is written in place."""
+    """Return whether a GeoTIFF of these options is written in place."""
     return options is None or not (
         options.compression not in {None, "none"}
         or options.cloud_optimized
@@ -182,7 +189,7 @@ def is_plain(options: SaveOptions | None) -> bool:
     )
 
 
-def _lay_out(path: Path, spec: RasterSpec, options: SaveOptions) -> None:
+def _create(path: Path, spec: RasterSpec, options: SaveOptions) -> None:
     named = {
         "height": spec.height,
         "width": spec.width,
@@ -195,13 +202,13 @@ def _lay_out(path: Path, spec: RasterSpec, options: SaveOptions) -> None:
     profile = {key: value for key, value in named.items() if value is not None}
     profile |= _blocks(spec, options)
     with (
-        _unplaced_is_fine(),
-        rasterio.open(path, "w", driver="GTiff", BIGTIFF="IF_SAFER", **profile) as laid_out,
+        _ignore_missing_georeferencing(),
+        rasterio.open(path, "w", driver="GTiff", BIGTIFF="IF_SAFER", **profile) as raster,
     ):
-        laid_out.update_tags(**options.tags)
+        raster.update_tags(**options.tags)
         for index, name in enumerate(spec.bands, start=1):
-            laid_out.set_band_description(index, name)
-    reserve(path, spec.nbytes)
+            raster.set_band_description(index, name)
+    allocate(path, spec.nbytes)
 
 
 def _blocks(spec: RasterSpec, options: SaveOptions) -> dict[str, Any]:
@@ -212,7 +219,7 @@ def _blocks(spec: RasterSpec, options: SaveOptions) -> dict[str, Any]:
 
 
 def copy_options(spec: RasterSpec, options: SaveOptions) -> Mapping[str, Any]:
-    """Return the driver of GDAL and its creation options for the final copy."""
+    """Return the GDAL driver and its creation options for the final copy."""
     compression = options.compression or "none"
     chosen: dict[str, Any] = {"COMPRESS": compression.upper(), "BIGTIFF": "IF_SAFER"}
     if options.nbits is not None:
@@ -234,15 +241,15 @@ def copy_options(spec: RasterSpec, options: SaveOptions) -> Mapping[str, Any]:
 
 
 def _copy(pixels: Path, draft: Path, how: Mapping[str, Any]) -> None:
-    """Copy a raster, and make sure of it: GDAL does not tell of every write that fails.
+    """Copy a raster and verify the copy: GDAL does not report every failed write.
 
     Raises
     ------
     OSError
-        If the copy is not whole, with ``ENOSPC`` where the disk may be full.
+        If the copy is incomplete; with ``ENOSPC`` if the disk may be full.
     """
     try:
-        with _unplaced_is_fine():
+        with _ignore_missing_georeferencing():
             rasterio.shutil.copy(pixels, draft, strict=True, **how)
             same = _same_pixels(pixels, draft)
     except Exception as exc:
@@ -250,13 +257,13 @@ def _copy(pixels: Path, draft: Path, how: Mapping[str, Any]) -> None:
         raise _copy_error(pixels, str(exc)) from exc
     if not same:
         remove(draft)
-        raise _copy_error(pixels, "it does not hold what was written")
+        raise _copy_error(pixels, "its pixels differ from those written")
 
 
 def _copy_error(pixels: Path, reason: str) -> OSError:
     free = shutil.disk_usage(pixels.parent).free
     code = errno.ENOSPC if free < pixels.stat().st_size else errno.EIO
-    return OSError(code, f"the final copy failed, {free >> 20} MB are free: {reason}")
+    return OSError(code, f"the final copy failed ({free >> 20} MB free): {reason}")
 
 
 def _same_pixels(left: Path, right: Path) -> bool:
@@ -273,24 +280,24 @@ def _same_pixels(left: Path, right: Path) -> bool:
 
 
 def _windows(height: int, width: int) -> Iterator[RasterWindow]:
-    for row in range(0, height, COMPARED_PX):
-        for col in range(0, width, COMPARED_PX):
+    for row in range(0, height, COMPARE_WINDOW_PX):
+        for col in range(0, width, COMPARE_WINDOW_PX):
             yield RasterWindow(
-                col, row, min(COMPARED_PX, width - col), min(COMPARED_PX, height - row)
+                col, row, min(COMPARE_WINDOW_PX, width - col), min(COMPARE_WINDOW_PX, height - row)
             )
 
 
 def _predictor(spec: RasterSpec, options: SaveOptions) -> int:
-    """Return the one with which neighbours, being alike, take less room; 0 where there is none."""
+    """Return the TIFF predictor that suits the data type; 0 if compression takes none."""
     if options.compression not in {"deflate", "lzw", "zstd"} or options.nbits is not None:
         return 0
     return {"i": 2, "u": 2, "f": 3}.get(np.dtype(spec.dtype).kind, 1)
 
 
-def _left(path: Path, spec: RasterSpec | None) -> RasterSpec:
-    """Describe what an earlier run left, and check that it is `spec`."""
+def _open_existing(path: Path, spec: RasterSpec | None) -> RasterSpec:
+    """Return the raster of an existing file, checked against `spec`."""
     try:
-        with _unplaced_is_fine(), rasterio.open(path) as raster:
+        with _ignore_missing_georeferencing(), rasterio.open(path) as raster:
             found = RasterSpec(
                 height=raster.height,
                 width=raster.width,
@@ -299,16 +306,16 @@ def _left(path: Path, spec: RasterSpec | None) -> RasterSpec:
                 nodata=raster.nodata,
             )
     except rasterio.errors.RasterioIOError as exc:
-        raise TileError(f"{path.name}: an earlier run left no raster to resume") from exc
+        raise TileError(f"{path.name}: nothing to resume: not a readable raster") from exc
     if spec is None:
         return found
-    spec.check_same(found, path.name)
+    spec.check_matches(found, path.name)
     return spec
 
 
 @contextmanager
-def _unplaced_is_fine() -> Iterator[None]:
-    """Let rasters without georeferencing be made in silence: many have none."""
+def _ignore_missing_georeferencing() -> Iterator[None]:
+    """Silence rasterio's warning: many rasters have no georeferencing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
