@@ -1,9 +1,10 @@
-"""The mode that docs/how-to/add-a-cluster-mode.md writes works as it stands."""
+"""The cluster mode of docs/how-to/add-a-cluster-mode.md works as it is written there."""
 
 from pathlib import Path
 
 import pytest
 
+from batuta.cluster import TaskFailedError, check_configuration, create_cluster
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator
 from tests.docs.test_docs import ROOT, fences
@@ -43,3 +44,18 @@ def test_the_keys_of_the_mode_of_the_page_are_checked() -> None:
         Orchestrator({"mode": "threads", "nb_threads": 0})
     with pytest.raises(ConfigurationError, match="auto, threads"):
         Orchestrator({"mode": "thread"})
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_mode_of_the_page_yields_values_then_raises_what_failed() -> None:
+    cluster = create_cluster(check_configuration({"mode": "threads"}), None)
+    one = cluster.create_task(abs)(-1)
+    futures = cluster.start_tasks(
+        [cluster.create_task(int)("x"), one, cluster.create_task(max)(one, 2)]
+    )
+    values: list[int] = []
+    for _ in range(2):
+        with pytest.raises(TaskFailedError, match="invalid literal"):
+            values.extend(cluster.future_iterator(futures))
+    assert sorted(values) == [1, 2]
+    cluster.cleanup()

@@ -1,4 +1,4 @@
-"""What a cluster is: the one page that every mode, ours or a plugin's, keeps to."""
+"""The contract of a cluster, which every mode implements: ours, and those of plugins."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from batuta.cluster.task_metrics import TaskMetrics
 
 CreateTask: TypeAlias = Callable[..., Any]
-"""Called with a task's arguments: gives its delayed object, or a tuple of `nout` of them."""
+"""Called with a task's arguments; returns its delayed object, or a tuple of `nout` of them."""
 
 
 @dataclass(frozen=True)
 class WorkerCount:
-    """How many workers there are to compute."""
+    """The number of workers at one moment."""
 
     present: int
     asked: int | None
-    """None where others decide how many there will be."""
+    """None where the cluster does not decide how many there will be."""
     waiting_for: str = ""
-    """What keeps those that are not there, as the batch system says it."""
+    """Why the others have not started, in the batch system's words."""
 
 
 class Future(Protocol):
@@ -44,16 +44,16 @@ class Future(Protocol):
 class AbstractCluster(Protocol):
     """Where tasks run.
 
-    A mode is a class with these members, made with its checked configuration, the output folder
-    (None where there is none) and whether to start at once. It is named in
-    `batuta.cluster.modes.MODES`, or by an entry point of the group ``batuta.clusters``.
+    A mode is a class with these members, called with its checked configuration, the output folder
+    (or None) and whether to start workers. It is registered in `batuta.cluster.modes.MODES`, or
+    by an entry point of the group ``batuta.clusters``.
     """
 
     config_model: ClassVar["type[CommonConfig]"]
-    """Its configuration: every key, type and default."""
+    """The model of its configuration: every key, with its type and default."""
 
     def __init__(self, config: Any, out_dir: Path | None, *, launch_worker: bool = True) -> None:
-        """Take what it needs; with `launch_worker` False, declare tasks only."""
+        """Start workers; with `launch_worker` False, start nothing and only declare tasks."""
 
     @property
     def checked_conf_cluster(self) -> dict[str, Any]:
@@ -61,13 +61,13 @@ class AbstractCluster(Protocol):
 
     @property
     def delayed_type(self) -> type:
-        """Type of its delayed objects; `object` where they are the data itself."""
+        """The type of its delayed objects; `object` where they are the data itself."""
 
     def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
-        """Declare that `func`, which returns `nout` results, is to be called."""
+        """Return a function that declares a call of `func`, which returns `nout` results."""
 
     def start_tasks(self, task_list: Sequence[Any]) -> list[Any]:
-        """Start computing delayed objects and all they need; one future each, in their order."""
+        """Start computing delayed objects and what they depend on; return a future for each."""
 
     def future_iterator(self, future_list: Sequence[Any]) -> Iterator[Any]:
         """Iterate over the values of futures as they are computed; None is a value too.
@@ -90,26 +90,26 @@ class AbstractCluster(Protocol):
         """
 
     def scatter(self, data: Any) -> Any:
-        """Put `data` where every task can read it; return what to pass to tasks in its place."""
+        """Put `data` where every worker can read it; return what to pass to tasks in its place."""
 
     def cleanup(self) -> None:
-        """End every process and remove every temporary file; harmless when done before."""
+        """End every process and remove every temporary file; may be called again."""
 
 
 @runtime_checkable
 class ReportsTaskMetrics(Protocol):
-    """A cluster whose workers measure the tasks that they run."""
+    """A cluster whose workers measure the time and memory of tasks."""
 
     task_metrics: "TaskMetrics"
-    """Where what they measure goes."""
+    """Receives their measurements."""
 
     def task_of(self, cell: Any) -> int | None:
-        """Return the number of the task that gives the tile `cell`; None where none is known."""
+        """Return the number of the task that computes the tile `cell`, or None if unknown."""
 
 
 @runtime_checkable
 class ReportsWorkerCount(Protocol):
-    """A cluster that also tells how many workers there are, where that changes."""
+    """A cluster whose number of workers changes, and that reports it."""
 
     on_workers: Callable[[WorkerCount], None] | None
-    """Called when workers come or go, by the thread that iterates."""
+    """Called when workers come or go, in the thread that iterates over futures."""

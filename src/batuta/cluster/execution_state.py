@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from batuta.cluster.errors import ClusterBrokenError, ClusterError
-from batuta.cluster.futures import Run
+from batuta.cluster.futures import Computation
 from batuta.cluster.graph import Job, Plan, ReadyJobs, make_plan
 from batuta.cluster.tasks import Delayed
 
@@ -31,13 +31,13 @@ class Book:
         """Why nothing can be computed any more."""
         self._fuse = fuse
         self._on_start = on_start
-        self._runs: deque[Run] = deque()
+        self._runs: deque[Computation] = deque()
         self._live: set[Delayed] = set()
         self._kept: set[Delayed] = set()
         self._failed: set[Job] = set()
 
     @property
-    def run(self) -> Run:
+    def run(self) -> Computation:
         """The run that goes on."""
         return self._runs[0]
 
@@ -48,7 +48,7 @@ class Book:
 
     # Runs
 
-    def take(self, run: Run) -> None:
+    def take(self, run: Computation) -> None:
         """Take a run; it starts when those before it have ended."""
         if self.broken is not None:
             _fail_all(run, self.broken)
@@ -57,7 +57,7 @@ class Book:
         if len(self._runs) == 1:
             self._start(run)
 
-    def _start(self, run: Run) -> None:
+    def _start(self, run: Computation) -> None:
         """Plan a run and make its first jobs ready; a run with nothing to do ends at once."""
         plan = make_plan(tuple(run.futures), fuse=self._fuse)
         self._on_start(plan)
@@ -71,26 +71,26 @@ class Book:
         self.ready.start(plan)
         self._end_if_done(run)
 
-    def _end_if_done(self, run: Run) -> None:
+    def _end_if_done(self, run: Computation) -> None:
         if run.jobs_left == 0 and self._runs and self._runs[0] is run:
             self._runs.popleft()
             if self._runs:
                 self._start(self._runs[0])
 
-    def paused(self, untaken: int) -> bool:
-        """Whether at least `untaken` results wait to be taken, and memory would grow with more.
+    def paused(self, undelivered: int) -> bool:
+        """Whether at least `undelivered` results wait to be taken, and memory would grow with more.
 
         Never while another run waits for this one to end.
         """
-        return len(self._runs) == 1 and self.run.iterated and self.run.untaken >= untaken
+        return len(self._runs) == 1 and self.run.iterated and self.run.undelivered >= undelivered
 
-    def taken(self, run: Run) -> None:
+    def delivered(self, run: Computation) -> None:
         """Note that an iterator took a finished future."""
-        run.untaken -= 1
+        run.undelivered -= 1
 
-    def taken_and_read(self, run: Run, delayed: Delayed) -> None:
+    def delivered_and_read(self, run: Computation, delayed: Delayed) -> None:
         """Note that a future was taken, and its result read."""
-        run.untaken -= 1
+        run.undelivered -= 1
         self.used(delayed)
 
     def break_down(self, error: ClusterError) -> None:
@@ -175,6 +175,6 @@ def _free(delayed: Delayed) -> None:
         delayed.stored = None
 
 
-def _fail_all(run: Run, error: ClusterError) -> None:
+def _fail_all(run: Computation, error: ClusterError) -> None:
     for delayed in list(run.futures):
         run.finish(delayed, error)

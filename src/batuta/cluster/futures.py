@@ -19,15 +19,15 @@ class TaskFuture:
     ----------
     delayed : Delayed
         Or the data itself, where tasks run when they are created.
-    run : Run or None
-        The call of `start_tasks` that made it, where results are computed by an engine.
+    computation : Computation or None
+        The one that it belongs to, where an engine computes; None where this process does.
     """
 
-    __slots__ = ("_error", "_value", "delayed", "loaded", "released", "run")
+    __slots__ = ("_error", "_value", "computation", "delayed", "loaded", "released")
 
-    def __init__(self, delayed: Any, run: "Run | None" = None) -> None:
+    def __init__(self, delayed: Any, computation: "Computation | None" = None) -> None:
         self.delayed = delayed
-        self.run = run
+        self.computation = computation
         self.loaded = False
         """Whether the value, or the error, is here."""
         self.released = False
@@ -83,31 +83,39 @@ class TaskFuture:
         self.released = self._error is None
 
 
-class Run:
-    """What one call of `start_tasks` asked for."""
+class Computation:
+    """What one call of `start_tasks` asked for, until its last future was delivered.
+
+    It is shared by two threads: the one that iterates over its futures, and the engine's. Only the
+    queue passes between them. The engine alone changes `futures`, `undelivered` and `jobs_left`
+    (an iterator posts a delivery to the engine), the iterating thread alone `set_aside`, `iterated`
+    and `loads`; where the other one reads them, a value that is a moment old does no harm.
+    """
 
     def __init__(self, wanted: Sequence[Delayed]) -> None:
         self.futures = {delayed: TaskFuture(delayed, self) for delayed in wanted}
-        """Those that are not finished: a finished one belongs to whoever asked for it."""
+        """Those whose tasks have not ended. The others belong to the caller alone, so that a value
+        goes as soon as the caller drops its future."""
         self.finished: queue.SimpleQueue[TaskFuture | WorkerCount] = queue.SimpleQueue()
-        """And what is told of the workers, to whoever iterates."""
-        self.aside: list[TaskFuture] = []
-        """Finished, and given to an iterator that did not ask for them."""
+        """Futures in order of completion, and changes in the number of workers between them."""
+        self.set_aside: list[TaskFuture] = []
+        """Taken out of the queue by an iterator over other futures, for a later one."""
         self.iterated = False
+        """Whether iteration has begun."""
         self.loads = 0
-        """How many futures iterators have loaded."""
-        self.untaken = 0
-        """Finished, and not yet taken by an iterator."""
+        """How many futures were loaded, by all iterators."""
+        self.undelivered = 0
+        """How many futures have finished and are still in the queue."""
         self.jobs_left = 0
 
     def finish(self, delayed: Delayed, error: BaseException | None = None) -> None:
-        """Hand over the future of `delayed`, if it was asked for."""
+        """Queue the future of `delayed`, if it was asked for; called by the engine."""
         future = self.futures.pop(delayed, None)
         if future is None:
             return
         if error is not None:
-            future.fail(error)
-        self.untaken += 1
+            future.fail(error)  # before it is queued: from then on it is the iterator's
+        self.undelivered += 1
         self.finished.put(future)
 
 

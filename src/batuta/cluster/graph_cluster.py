@@ -1,4 +1,4 @@
-"""What the modes share whose tasks are declared first, planned, and computed elsewhere."""
+"""What the modes share whose tasks are first declared as a graph, then computed by an engine."""
 
 import queue
 from collections import deque
@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import CreateTask, WorkerCount
 from batuta.cluster.errors import ClusterError, ClusterStalledError
-from batuta.cluster.futures import Run, TaskFuture, iterate_values
+from batuta.cluster.futures import Computation, TaskFuture, iterate_values
 from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare
 
@@ -20,35 +20,35 @@ _STALL_GRACE_S: Final = 1.0
 
 
 class Engine(Protocol):
-    """What computes; its methods may be called from any thread."""
+    """What schedules tasks on workers; its methods may be called from any thread."""
 
     @property
     def silence_s(self) -> float:
         """For how long no task has ended, though one could have."""
 
-    def submit(self, run: Run) -> None:
-        """Have what `run` asks for computed."""
+    def submit(self, computation: Computation) -> None:
+        """Schedule what `computation` asks for, after the computations submitted before."""
 
-    def taken(self, run: Run) -> None:
-        """Record that an iterator took a finished future."""
+    def delivered(self, computation: Computation) -> None:
+        """Record that an iterator took a future out of the queue of `computation`."""
 
     def read(self, delayed: Delayed) -> None:
-        """Record that a finished result was read."""
+        """Record that the value of a finished future was read: its stored result may be freed."""
 
-    def taken_and_read(self, run: Run, delayed: Delayed) -> None:
-        """Take both at once."""
+    def delivered_and_read(self, computation: Computation, delayed: Delayed) -> None:
+        """Record both at once."""
 
     def close(self) -> None:
-        """Compute nothing more; return when every worker has ended, and every result is gone."""
+        """Stop computing; return when every worker has ended and every result is freed."""
 
 
-class PlannedCluster:
-    """A cluster whose delayed objects are `Delayed`: it computes what leads to those asked for.
+class GraphCluster:
+    """A cluster whose delayed objects are `Delayed`: it computes what those asked for depend on.
 
     Parameters
     ----------
     config : CommonConfig
-        Checked.
+        Already checked.
     out_dir : Path or None
         The output folder.
     """
@@ -57,9 +57,10 @@ class PlannedCluster:
         self.out_dir = out_dir
         self.checked_conf_cluster: dict[str, Any] = config.model_dump()
         self.on_workers: Callable[[WorkerCount], None] | None = None
-        """Called, by whoever iterates, when workers come or go; modes that wait for them tell."""
+        """Called in the iterating thread when workers come or go, by the modes whose number of
+        workers changes."""
         self.task_metrics = TaskMetrics()
-        """Where what workers measure goes."""
+        """Receives what workers measure of the tasks that they run."""
         self._task_timeout_s = config.task_timeout
         self._engine: Any = None
 
@@ -69,24 +70,25 @@ class PlannedCluster:
         return Delayed
 
     def task_of(self, cell: Any) -> int | None:
-        """Return the number of the task that gives a tile, where tasks are told apart."""
+        """Return the number of the task that computes a tile; None for what is no task's."""
         return task_number(cell.task) if isinstance(cell, Delayed) else None
 
     def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
-        """Declare; the function is called in a worker, which imports it by its name."""
+        """Return a function that declares a task; a worker imports `func` by its name."""
         check_task(func, nout)
         return lambda *args, **kwargs: declare(func, args, kwargs, nout)
 
     def start_tasks(self, task_list: Sequence[Delayed]) -> list[TaskFuture]:
-        """Start what is needed to compute `task_list`; results that are ready are not redone."""
-        strangers = [task for task in task_list if not isinstance(task, Delayed)]
-        if strangers:
-            raise ClusterError(
-                f"a {type(strangers[0]).__name__} given, delayed objects of create_task expected"
-            )
-        run = Run(task_list)
-        futures = [run.futures[delayed] for delayed in task_list]
-        self._running().submit(run)
+        """Start computing `task_list` and what it depends on; stored results are not recomputed."""
+        for task in task_list:
+            if not isinstance(task, Delayed):
+                raise ClusterError(
+                    f"a {type(task).__name__} given, delayed objects of create_task expected"
+                )
+        computation = Computation(task_list)
+        # Listed before it is submitted: the engine removes futures from it as they end.
+        futures = [computation.futures[delayed] for delayed in task_list]
+        self._require_engine().submit(computation)
         return futures
 
     def future_iterator(self, future_list: Sequence[TaskFuture]) -> Iterator[Any]:
@@ -110,61 +112,75 @@ class PlannedCluster:
             When no task has ended for `task_timeout` seconds.
         """
         loaded = deque(dict.fromkeys(future for future in future_list if future.loaded))
-        missing = _by_run(future_list)
+        missing = _by_computation(future_list)
         # While suspended, this frame refers to no future that it has yielded: its value is large.
         del future_list
         yield from _unreleased(loaded)
-        for run, asked in missing.items():
-            run.iterated = True
+        for computation, asked in missing.items():
+            computation.iterated = True
             loads = -1
             while asked:
-                if loads == run.loads:
+                if loads == computation.loads:
                     loads += 1
-                    yield self._next_of(run, asked)
+                    yield self._next_of(computation, asked)
                     continue
-                # Another iterator has loaded futures since, some of `asked` perhaps: to wait for
-                # those would be to wait for ever.
-                loads = run.loads
+                # Another iterator has loaded futures since, perhaps some of `asked`: these are no
+                # longer in the queue, and waiting for them would never end.
+                loads = computation.loads
                 loaded.extend(future for future in asked if future.loaded)
                 asked.difference_update(loaded)
                 yield from _unreleased(loaded)
 
-    def _next_of(self, run: Run, missing: set[TaskFuture]) -> TaskFuture:
-        """Take and read the next finished future of `missing`, setting others aside."""
-        engine = self._running()
-        for future in run.aside:
-            if future in missing:
-                run.aside.remove(future)
+    def _next_of(self, computation: Computation, asked: set[TaskFuture]) -> TaskFuture:
+        """Load and return the next future of `asked` that ends, setting others aside.
+
+        The value is read before the engine hears of it, for the engine then frees what is stored.
+        A delivery and a reading go in one message: each may have to wake the engine's thread.
+        """
+        engine = self._require_engine()
+        for future in computation.set_aside:
+            if future in asked:
+                computation.set_aside.remove(future)
                 future.load()
                 engine.read(future.delayed)
                 break
         else:
-            while (future := self._next_finished(run)) not in missing:
-                run.aside.append(future)
-                engine.taken(run)
+            while (future := self._next_finished(computation)) not in asked:
+                computation.set_aside.append(future)
+                engine.delivered(computation)
             future.load()
-            engine.taken_and_read(run, future.delayed)
-        missing.remove(future)
-        run.loads += 1
+            engine.delivered_and_read(computation, future.delayed)
+        asked.remove(future)
+        computation.loads += 1
         return future
 
-    def _next_finished(self, run: Run) -> TaskFuture:
+    def _next_finished(self, computation: Computation) -> TaskFuture:
+        """Wait for the next future of the queue, for as long as tasks end now and then.
+
+        Raises
+        ------
+        ClusterStalledError
+            When no task has ended for `task_timeout` seconds.
+        """
         patience_s = self._task_timeout_s + _STALL_GRACE_S
         while True:
+            # Tasks of other computations, or inner tasks, may end while this one waits: so the
+            # wait is bounded by how long the whole engine has been silent, and measured anew.
+            wait_s = max(0.0, patience_s - self._require_engine().silence_s)
             try:
-                news = run.finished.get(timeout=max(0.0, patience_s - self._running().silence_s))
+                event = computation.finished.get(timeout=wait_s)
             except queue.Empty:
-                if self._running().silence_s >= patience_s:
+                if self._require_engine().silence_s >= patience_s:
                     raise ClusterStalledError(
                         f"no task has ended for {self._task_timeout_s} s (task_timeout)"
                     ) from None
                 continue
-            if isinstance(news, TaskFuture):
-                return news
+            if isinstance(event, TaskFuture):
+                return event
             if self.on_workers is not None:
-                self.on_workers(news)
+                self.on_workers(event)
 
-    def _running(self) -> Engine:
+    def _require_engine(self) -> Engine:
         if self._engine is None:
             raise ClusterError(
                 "the cluster computes nothing: it was made with launch_worker=False, or cleaned up"
@@ -174,7 +190,7 @@ class PlannedCluster:
 
 
 def _unreleased(futures: deque[TaskFuture]) -> Iterator[TaskFuture]:
-    """Empty a queue of futures, skipping those whose value was handed over."""
+    """Empty a queue of loaded futures, skipping those whose value was handed over."""
     while futures:
         if futures[0].released:
             futures.popleft()
@@ -182,9 +198,10 @@ def _unreleased(futures: deque[TaskFuture]) -> Iterator[TaskFuture]:
             yield futures.popleft()
 
 
-def _by_run(futures: Sequence[TaskFuture]) -> dict[Run, set[TaskFuture]]:
-    found: dict[Run, set[TaskFuture]] = {}
+def _by_computation(futures: Sequence[TaskFuture]) -> dict[Computation, set[TaskFuture]]:
+    """Group the futures that are not loaded by the computation that they belong to."""
+    found: dict[Computation, set[TaskFuture]] = {}
     for future in futures:
-        if not future.loaded and future.run is not None:
-            found.setdefault(future.run, set()).add(future)
+        if not future.loaded and future.computation is not None:
+            found.setdefault(future.computation, set()).add(future)
     return found

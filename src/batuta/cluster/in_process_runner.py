@@ -1,4 +1,4 @@
-"""Where the tasks of this process run, measured: the workbench of the sequential mode."""
+"""Running and measuring tasks in this process, for the sequential mode."""
 
 import copy
 import functools
@@ -21,15 +21,15 @@ from batuta.profiling.capture.records import Measure
 from batuta.profiling.capture.sink import FolderSink
 
 
-class Bench:
-    """Runs tasks one by one, and measures them.
+class InProcessRunner:
+    """Runs tasks one after the other in this process, and measures them.
 
     Parameters
     ----------
     task_metrics : TaskMetrics
-        Where what they take goes.
+        Receives their measurements.
     options : ProfileOptions or None
-        How they are profiled beyond their measures.
+        How they are profiled, besides being measured.
     profile_folder : Path
         Where profilers write.
     """
@@ -38,54 +38,56 @@ class Bench:
         self, task_metrics: TaskMetrics, options: ProfileOptions | None, profile_folder: Path
     ) -> None:
         self._task_metrics = task_metrics
-        self._delivery = FolderSink(profile_folder)
-        self._caller = make_caller(options, this_worker(), self._delivery)
-        self._repeated = options is not None and options.loops > 1
-        """Whether each call is repeated, and must find the same arguments."""
+        self._sink = FolderSink(profile_folder)
+        self._caller = make_caller(options, this_worker(), self._sink)
+        self._repeats = options is not None and options.loops > 1
+        """Whether each call is repeated, and must be given the same arguments each time."""
         self._probe: Probe | None = None
-        self._who = this_worker()
-        self._makers: dict[int, tuple[weakref.ref[Any], int]] = {}
-        """By the identity of a value that is still there, the number of the task that gave it."""
+        self._worker = this_worker()
+        self._producers: dict[int, tuple[weakref.ref[Any], int]] = {}
+        """By the identity of a value that is alive, the number of the task that returned it."""
 
     def begin(self, plan: Plan) -> None:
-        """Record that the tasks of a plan run next."""
+        """Number the tasks of a plan, which run next."""
         self._task_metrics.begin(plan)
 
     def call(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], nout: int
     ) -> Sequence[Any]:
-        """Call a function that no plan knows, which returns `nout` results."""
+        """Call a function that is in no plan, and that returns `nout` results."""
         if self._task_metrics.sink is None:
             return outputs_of(function(*args, **kwargs), nout)
         label = Label(-1, 1, None, ())
         if self._task_metrics.detailed:
-            label = Label(new_number(), 1, None, tuple(self._makers_of((args, kwargs))))
-        opened = self._opened(function, args, kwargs)
+            label = Label(new_number(), 1, None, tuple(self._producers_of((args, kwargs))))
+        open_call = self._open_call(function, args, kwargs)
         name = name_of(function)
-        values = self._run(label, name, lambda: self._called(label, name, opened, nout))
+        values = self._run(label, name, lambda: self._call_profiled(label, name, open_call, nout))
         if self._task_metrics.detailed:
-            self._remember(values, label.number)
+            self._record_producer(values, label.number)
         return values
 
     def run(self, job: Job, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
         """Run the one task of a job."""
         task = job.first
         label = self._task_metrics.label(job, 0)
-        opened = self._opened(task.function, args, kwargs)
+        open_call = self._open_call(task.function, args, kwargs)
         return self._run(
-            label, task.name, lambda: self._called(label, task.name, opened, task.nout)
+            label, task.name, lambda: self._call_profiled(label, task.name, open_call, task.nout)
         )
 
-    def _opened(
+    def _open_call(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> OpenCall:
-        if not self._repeated:
+        if not self._repeats:
             return lambda: (function, args, kwargs)
         return lambda: (function, *copy.deepcopy((args, kwargs)))
 
-    def _called(self, label: Label, name: str, opened: OpenCall, nout: int) -> Sequence[Any]:
+    def _call_profiled(
+        self, label: Label, name: str, open_call: OpenCall, nout: int
+    ) -> Sequence[Any]:
         return outputs_of(
-            self._caller.call(CallLabel(label.number, name, label.attempt), opened), nout
+            self._caller.call(CallLabel(label.number, name, label.attempt), open_call), nout
         )
 
     def _run(self, label: Label, name: str, call: Callable[[], Sequence[Any]]) -> Sequence[Any]:
@@ -99,32 +101,35 @@ class Bench:
             error = raised
             raise
         finally:
-            self._tell(label, self._probe.end(name, begun), error)
+            self._report(label, self._probe.end(name, begun), error)
 
-    def _tell(self, label: Label, measure: Measure, error: BaseException | None) -> None:
+    def _report(self, label: Label, measure: Measure, error: BaseException | None) -> None:
         if self._task_metrics.sink is not None:
-            why = None if error is None else describe_error(error)
-            self._task_metrics.sink.record_tasks(task_rows([label], [measure], self._who, why))
-            self._task_metrics.repeated(collect_repeats(self._delivery))
+            reason = None if error is None else describe_error(error)
+            self._task_metrics.sink.record_tasks(
+                task_rows([label], [measure], self._worker, reason)
+            )
+            self._task_metrics.repeated(collect_repeats(self._sink))
 
-    # Which task gave what
+    # Which task returned what
 
-    def maker_of(self, value: Any) -> int | None:
-        """Return the number of the task that gave a value; None where it is not known."""
-        kept, number = self._makers.get(id(value), (None, None))
-        return number if kept is not None and kept() is value else None
+    def producer_of(self, value: Any) -> int | None:
+        """Return the number of the task that returned a value, or None if unknown."""
+        known, number = self._producers.get(id(value), (None, None))
+        # An identity is reused once its object is freed: the reference tells whether it was.
+        return number if known is not None and known() is value else None
 
-    def _makers_of(self, value: Any) -> Iterator[int]:
-        """Walk the numbers of the tasks that gave what is in a value, each once."""
-        seen: set[int] = set()
+    def _producers_of(self, value: Any) -> Iterator[int]:
+        """Iterate over the numbers of the tasks that returned what is in a value, each once."""
+        found: set[int] = set()
         entered: dict[int, Any] = {}
-        """Lists and such, each once: one may hold itself, or be in many places."""
+        """Containers, each entered once: one may contain itself, or be in many places."""
         waiting = [iter((value,))]
         while waiting:
             for item in waiting[-1]:
-                number = self.maker_of(item)
-                if number is not None and number not in seen:
-                    seen.add(number)
+                number = self.producer_of(item)
+                if number is not None and number not in found:
+                    found.add(number)
                     yield number
                 elif number is None and id(item) not in entered:
                     inside = content_of(item)
@@ -135,17 +140,17 @@ class Bench:
             else:
                 waiting.pop()
 
-    def _remember(self, values: Sequence[Any], number: int) -> None:
+    def _record_producer(self, values: Sequence[Any], number: int) -> None:
         for value in values:
             try:
-                forget = functools.partial(self._forget, id(value))
-                self._makers[id(value)] = (weakref.ref(value, forget), number)
-            except TypeError:  # numbers, strings, None: nobody can tell one from its equal
+                on_freed = functools.partial(self._drop_producer, id(value))
+                self._producers[id(value)] = (weakref.ref(value, on_freed), number)
+            except TypeError:  # numbers, strings and None have no weak references
                 continue
 
-    def _forget(self, identity: int, _: weakref.ref[Any]) -> None:
-        self._makers.pop(identity, None)
+    def _drop_producer(self, identity: int, _: weakref.ref[Any]) -> None:
+        self._producers.pop(identity, None)
 
     def close(self) -> None:
-        """Write what profilers have not written."""
+        """Write what profilers have not written yet."""
         self._caller.flush()

@@ -1,4 +1,4 @@
-"""Tasks in this process, one after the other."""
+"""The sequential mode: tasks run in this process, one after the other."""
 
 import copy
 from collections import deque
@@ -12,7 +12,7 @@ from batuta.cluster.contract import CreateTask
 from batuta.cluster.errors import ClusterError, TaskFailedError
 from batuta.cluster.futures import TaskFuture, iterate_values
 from batuta.cluster.graph import Job, make_plan
-from batuta.cluster.in_process_runner import Bench
+from batuta.cluster.in_process_runner import InProcessRunner
 from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare, find_delayed
 from batuta.datasets import CarsDataset, CarsDict
@@ -39,14 +39,14 @@ class SequentialCluster:
         self._computations: deque[Iterator[list[TaskFuture]]] = deque()
         """One for each call of `start_tasks` that has tasks to run, in their order."""
         self.task_metrics = TaskMetrics()
-        """Where what tasks take goes."""
+        """Receives the measurements of tasks."""
         profiled = config.profiling if out_dir is not None else None
-        self._bench = Bench(
+        self._runner = InProcessRunner(
             self.task_metrics,
             None if profiled is None else profiled.options(),
             Path(out_dir or "").absolute() / PROFILE_FOLDER,
         )
-        # Programs size their tiles from it, whatever the mode.
+        # Programs compute the size of their tiles from `max_ram_per_worker`, whatever the mode.
         self.checked_conf_cluster: dict[str, Any] = {
             "max_ram_per_worker": RAM_PER_WORKER_MB,
             **config.model_dump(),
@@ -54,17 +54,20 @@ class SequentialCluster:
 
     @property
     def delayed_type(self) -> type:
-        """Any object, the data itself; `Delayed` with ``resume``."""
+        """`object`, for it is the data itself; `Delayed` with ``resume``."""
         return Delayed if self._declares else object
 
     def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
-        """Return what computes `func` at once; not launched, or to resume, what declares it."""
+        """Return a function that calls `func` at once, or that declares it.
+
+        It declares with ``resume``, and with `launch_worker` False.
+        """
         check_task(func, nout)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._declares or not self.launched:
                 return declare(func, args, kwargs, nout)
-            values = self._bench.call(func, args, kwargs, nout)
+            values = self._runner.call(func, args, kwargs, nout)
             return values[0] if nout == 1 else tuple(values)
 
         return call
@@ -75,7 +78,7 @@ class SequentialCluster:
             raise ClusterError("the cluster was made with launch_worker=False: it computes nothing")
         if self._declares:
             by_delayed = {delayed: TaskFuture(delayed) for delayed in task_list}
-            self._computations.append(compute_tasks(by_delayed, self._bench))
+            self._computations.append(compute_tasks(by_delayed, self._runner))
             return [by_delayed[delayed] for delayed in task_list]
         futures = [TaskFuture(data) for data in task_list]
         for future in futures:
@@ -114,16 +117,18 @@ class SequentialCluster:
         return None
 
     def task_of(self, cell: Any) -> int | None:
-        """Return the number of the task that gave a tile, where tasks are told apart."""
-        return task_number(cell.task) if isinstance(cell, Delayed) else self._bench.maker_of(cell)
+        """Return the number of the task that computes, or computed, a tile; None if unknown."""
+        return (
+            task_number(cell.task) if isinstance(cell, Delayed) else self._runner.producer_of(cell)
+        )
 
     def scatter(self, data: Any) -> Any:
         """Return `data` itself."""
         return data
 
     def cleanup(self) -> None:
-        """Nothing to end, nothing to remove, but what profilers have not written."""
-        self._bench.close()
+        """Write what profilers have not written yet: there is no process and no file."""
+        self._runner.close()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -134,7 +139,9 @@ class Outcome:
     error: TaskFailedError | None = None
 
 
-def compute_tasks(wanted: Mapping[Delayed, TaskFuture], bench: Bench) -> Iterator[list[TaskFuture]]:
+def compute_tasks(
+    wanted: Mapping[Delayed, TaskFuture], runner: InProcessRunner
+) -> Iterator[list[TaskFuture]]:
     """Run tasks in the order of the plan, each result held until its last use.
 
     Yields, after each task, the futures of `wanted` that it ended.
@@ -143,17 +150,17 @@ def compute_tasks(wanted: Mapping[Delayed, TaskFuture], bench: Bench) -> Iterato
     del wanted  # the caller's mapping may go, and each future once it was yielded
     outcomes: dict[Delayed, Outcome] = {}
     plan = make_plan(tuple(futures), fuse=False)
-    bench.begin(plan)
+    runner.begin(plan)
     for job in plan.jobs:
         (task,) = job.steps
-        outcomes.update(_outcomes_of(job, outcomes, bench))
+        outcomes.update(_outcomes_of(job, outcomes, runner))
         for delayed in task.dependencies:
-            _used(delayed, outcomes)
+            _release_use(delayed, outcomes)
         asked = [output for output in task.outputs if output in futures]
         for output in task.outputs:
             if output in futures:
                 _settle(futures[output], outcomes[output])
-                _used(output, outcomes)
+                _release_use(output, outcomes)
             elif output.uses == 0:
                 del outcomes[output]
         yield [futures.pop(output) for output in asked]
@@ -166,16 +173,16 @@ def _settle(future: TaskFuture, outcome: Outcome) -> None:
 
 
 def _outcomes_of(
-    job: Job, outcomes: Mapping[Delayed, Outcome], bench: Bench
+    job: Job, outcomes: Mapping[Delayed, Outcome], runner: InProcessRunner
 ) -> dict[Delayed, Outcome]:
-    """Call a task; what it raises, or what its inputs lack, is the outcome of all its outputs."""
+    """Call a task; its failure, or that of one of its inputs, is the outcome of every output."""
     task = job.first
     error = next((outcomes[each].error for each in task.dependencies if outcomes[each].error), None)
     values: Sequence[Any] = [None] * task.nout
     if error is None:
         try:
             args, kwargs = _with_values((task.args, dict(task.kwargs)), outcomes)
-            values = bench.run(job, args, kwargs)
+            values = runner.run(job, args, kwargs)
         except (Exception, SystemExit) as cause:  # noqa: BLE001 - what a task raises is a result
             error = TaskFailedError(task.name, describe_error(cause))
             error.__cause__ = cause
@@ -185,15 +192,15 @@ def _outcomes_of(
 
 
 def _with_values(content: Any, outcomes: Mapping[Delayed, Outcome]) -> Any:
-    """Return `content` with values where it has delayed objects; what holds none stays itself."""
+    """Replace delayed objects in `content` by their values; what contains none is not copied."""
     if isinstance(content, Delayed):
         return outcomes[content].value
     if next(find_delayed(content), None) is None:
         return content
     if isinstance(content, CarsDataset | CarsDict):
         filled = copy.copy(content)
-        held = "tiles" if isinstance(content, CarsDataset) else "data"
-        setattr(filled, held, _with_values(getattr(content, held), outcomes))
+        attribute = "tiles" if isinstance(content, CarsDataset) else "data"
+        setattr(filled, attribute, _with_values(getattr(content, attribute), outcomes))
         return filled
     if isinstance(content, dict):
         return {key: _with_values(value, outcomes) for key, value in content.items()}
@@ -201,7 +208,8 @@ def _with_values(content: Any, outcomes: Mapping[Delayed, Outcome]) -> Any:
     return make(_with_values(value, outcomes) for value in content)
 
 
-def _used(delayed: Delayed, outcomes: dict[Delayed, Outcome]) -> None:
+def _release_use(delayed: Delayed, outcomes: dict[Delayed, Outcome]) -> None:
+    """Count one use of a value less; drop it after the last."""
     delayed.uses -= 1
     if delayed.uses <= 0:
         del outcomes[delayed]

@@ -16,7 +16,7 @@ from batuta.cluster.dask.settings import dask_configured
 from batuta.cluster.dask.telemetry.collector import EventCollector, drain_workers
 from batuta.cluster.dask.telemetry.loggers import dask_loggers_redirected
 from batuta.cluster.dask.telemetry.worker_plugin import BatutaPlugin, WorkerOptions
-from batuta.cluster.graph_cluster import PlannedCluster
+from batuta.cluster.graph_cluster import GraphCluster
 from batuta.cluster.tasks import Scattered
 from batuta.errors import ConfigurationError
 
@@ -25,7 +25,7 @@ LOG: Final = logging.getLogger(__name__)
 Event = tuple[float, Mapping[str, Any]]
 
 
-class DaskCluster(PlannedCluster, ABC):
+class DaskCluster(GraphCluster, ABC):
     """A cluster whose tasks run in dask workers."""
 
     def __init__(self, config: Any, out_dir: Path | None, *, launch_worker: bool = True) -> None:
@@ -93,7 +93,7 @@ class DaskCluster(PlannedCluster, ABC):
 
     def scatter(self, data: Any) -> Scattered:
         """Send `data` to the workers once; each fetches it from those that have it."""
-        self._running()
+        self._require_engine()
         scattered: Scattered = self._engine.scatter(data)
         self._scattered.append(scattered)
         return scattered

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from batuta.cluster.config import CommonConfig, MultiprocessingConfig
-from batuta.cluster.graph_cluster import LOGS_FOLDER, PlannedCluster
+from batuta.cluster.graph_cluster import LOGS_FOLDER, GraphCluster
 from batuta.cluster.local.limits import Limits
 from batuta.cluster.local.scheduler import LocalScheduler
 from batuta.cluster.local.worker_handle import PoolSettings
@@ -18,7 +18,7 @@ from batuta.profiling.capture.layout import PROFILE_FOLDER
 RESULTS_FOLDER: Final = "tmp_save_disk"
 
 
-class MultiprocessingCluster(PlannedCluster):
+class MultiprocessingCluster(GraphCluster):
     """Workers are processes, each renewed and watched on its own."""
 
     config_model: ClassVar[type[CommonConfig]] = MultiprocessingConfig
@@ -35,7 +35,7 @@ class MultiprocessingCluster(PlannedCluster):
 
     def scatter(self, data: Any) -> Scattered:
         """Write `data` once, for every task to map."""
-        self._running()
+        self._require_engine()
         assert self._stores is not None  # noqa: S101 - there with the engine
         scattered = Scattered(data, put(data, str(self._stores.results.folder)))
         self._scattered.append(scattered)

@@ -21,7 +21,7 @@ from typing import Final
 from batuta.cluster.errors import ClusterError, WorkerMemoryError
 from batuta.cluster.execution import LocalResult, Step
 from batuta.cluster.execution_state import Book
-from batuta.cluster.futures import Run
+from batuta.cluster.futures import Computation
 from batuta.cluster.graph import Job, Plan
 from batuta.cluster.local.limits import Limits
 from batuta.cluster.local.worker_handle import (
@@ -100,21 +100,21 @@ class LocalScheduler(threading.Thread):
         """For how long no task has ended."""
         return time.monotonic() - self.last_progress_s
 
-    def submit(self, run: Run) -> None:
+    def submit(self, run: Computation) -> None:
         """Compute what `run` asks for."""
         self.post(partial(self._book.take, run))
 
-    def taken(self, run: Run) -> None:
+    def delivered(self, run: Computation) -> None:
         """Record that an iterator took a finished future."""
-        self._post_lazily(partial(self._book.taken, run))
+        self._post_lazily(partial(self._book.delivered, run))
 
     def read(self, delayed: Delayed) -> None:
         """Record that a finished result was read."""
         self._post_lazily(partial(self._book.used, delayed))
 
-    def taken_and_read(self, run: Run, delayed: Delayed) -> None:
+    def delivered_and_read(self, run: Computation, delayed: Delayed) -> None:
         """Record both at once."""
-        self._post_lazily(partial(self._book.taken_and_read, run, delayed))
+        self._post_lazily(partial(self._book.delivered_and_read, run, delayed))
 
     def close(self) -> None:
         """Compute nothing more; return when every worker has ended."""
@@ -335,7 +335,7 @@ def _destination(output: Delayed, book: Book) -> Destination:
     if not output.uses:
         return Destination.NOBODY
     # Memory is only for results that are taken as they come: others could fill it up.
-    taken_at_once = book.run.iterated and not book.run.aside
+    taken_at_once = book.run.iterated and not book.run.set_aside
     if taken_at_once and book.only_asked(output):
         return Destination.MAIN_PROCESS
     return Destination.TASKS

@@ -90,7 +90,7 @@ class ResultGatherer:
         if not self._waiting or len(self._requests) >= MAX_REQUESTS or self._state.idle:
             return
         capacity = max(MIN_LOCAL_RESULTS, int(MAX_LOCAL_BYTES / self._average_bytes))
-        room = capacity - self._fetching - self._state.run.untaken
+        room = capacity - self._fetching - self._state.run.undelivered
         if room > 0:
             requested, self._waiting = self._waiting[:room], self._waiting[room:]
             self._start_request(requested)

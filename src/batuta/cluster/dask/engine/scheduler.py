@@ -28,7 +28,7 @@ from batuta.cluster.dask.engine.submission import (
 from batuta.cluster.dask.engine.worker_loss import Decision, WorkerLoss, WorkerLossTracker
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.execution_state import Book
-from batuta.cluster.futures import Run
+from batuta.cluster.futures import Computation
 from batuta.cluster.graph import Job, Plan
 from batuta.cluster.remote_error import failed_task
 from batuta.cluster.task_metrics import TaskMetrics
@@ -103,21 +103,21 @@ class DaskScheduler:
         """For how long no task has ended, though there are workers."""
         return time.monotonic() - self.last_end
 
-    def submit(self, run: Run) -> None:
+    def submit(self, run: Computation) -> None:
         """Compute what `run` asks for."""
         self._post(partial(self._start, run))
 
-    def taken(self, run: Run) -> None:
+    def delivered(self, run: Computation) -> None:
         """Record that an iterator took a finished future."""
-        self._post(partial(self._state.taken, run))
+        self._post(partial(self._state.delivered, run))
 
     def read(self, delayed: Delayed) -> None:
         """Record that a finished result was read."""
         self._post(partial(self._state.used, delayed))
 
-    def taken_and_read(self, run: Run, delayed: Delayed) -> None:
+    def delivered_and_read(self, run: Computation, delayed: Delayed) -> None:
         """Record both at once."""
-        self._post(partial(self._state.taken_and_read, run, delayed))
+        self._post(partial(self._state.delivered_and_read, run, delayed))
 
     def scatter(self, value: Any) -> Scattered:
         """Send a value to where every worker can fetch it."""
@@ -179,7 +179,7 @@ class DaskScheduler:
         self._forget_submitted()
         self._state.free_all()
 
-    def _start(self, run: Run) -> None:
+    def _start(self, run: Computation) -> None:
         if self.worker_count is not None:
             run.finished.put(self.worker_count)
         self._state.take(run)
