@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from batuta.pipeline import Context, Output, ProductSpec
-from batuta.pipeline.context import Place
+from batuta.pipeline.context import WorkFolder
 from examples.demo.disparity import Disparities, Image
 from examples.demo.observations import Observation
 
 if TYPE_CHECKING:
-    from batuta.pipeline.inputs import Inputs
+    from batuta.pipeline.inputs import InputFetcher
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Made:
 
 def make(spec: ProductSpec, observation: Observation, files: dict[str, Path], into: Path) -> Made:
     into.mkdir()
-    place = Place(
+    place = WorkFolder(
         processing_id=f"{observation.obs_id}-{spec.name}",
         obs_id=observation.obs_id,
         provider="tested_pipeline",
         work_dir=into,
     )
-    given = cast("Inputs", _Files(files))
+    given = cast("InputFetcher", _Files(files))
     output = spec.function(Context(spec, place, given, lambda _done, _total: None))
     assert isinstance(output, Output)
     return Made(observation.obs_id, spec.name, Path(output.path), output.metadata)

@@ -9,7 +9,7 @@ import pytest
 from batuta.pipeline import PipelineSettings
 from batuta.sdb import SdbClient, SdbSettings
 from batuta.sdb.service import open_sdb
-from tests.pipeline.service import PipelineProcess
+from tests.pipeline.pipeline_process import PipelineProcess
 from tests.support.servers import NatsServer
 from tests.support.services import serving
 

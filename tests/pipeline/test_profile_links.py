@@ -14,8 +14,8 @@ from batuta.messaging import DataAvailable, NatsConfig, connect
 from batuta.profiling.capture.layout import SUMMARY_HTML
 from tests.conductor.graphs import graph_of
 from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.pipeline_process import Record
 from tests.pipeline.profiled import PARTS
-from tests.pipeline.service import Record
 from tests.support.servers import NatsServer
 from tests.support.services import serving
 from tests.support.waiting import eventually_sync

@@ -17,7 +17,7 @@ from batuta.messaging import ProcessingState as State
 from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
 from batuta.pipeline.schema import MIGRATIONS
 from batuta.pipeline.schema import processings as pipeline_table
-from batuta.pipeline.store import Store
+from batuta.pipeline.store import ProcessingStore
 from batuta.service.client import ServiceError
 from batuta.service.committer import Committer
 from batuta.service.database import open_database
@@ -29,7 +29,7 @@ AGAIN = REQUEST.model_copy(update={"attempt": 2})
 FAILED = Outcome(error="broken")
 
 
-async def found(store: Store) -> PipelineProcessing:
+async def found(store: ProcessingStore) -> PipelineProcessing:
     stored = await store.find("p1")
     assert stored is not None
     return stored.record
@@ -40,23 +40,23 @@ async def test_a_record_tells_the_profile_of_its_last_attempt_as_long_as_it_is_k
 ) -> None:
     with open_database(database_url, MIGRATIONS) as engine:
         async with Committer(engine) as committer:
-            store = Store(engine, committer, ["maker"])
+            store = ProcessingStore(engine, committer, ["maker"])
             submitted = (await store.submit(REQUEST, "maker")).stored
             assert submitted.record.profile is None
-            running = await store.running("p1")
+            running = await store.record_start("p1")
             assert running.record.profile is None
-            ended = await store.ended(running.record, State.FAILED, FAILED, profiled=True)
+            ended = await store.record_end(running.record, State.FAILED, FAILED, profiled=True)
             assert ended.record.profile == "/processing/p1/profile"
             again = (await store.submit(AGAIN, "maker")).stored
             assert again.record.profile is None
-            await store.ended(again.record, State.FAILED, FAILED, profiled=False)
+            await store.record_end(again.record, State.FAILED, FAILED, profiled=False)
             assert (await found(store)).profile is None
-            assert (await store.profiled("p1")).record.profile is not None
-            assert await store.outdated(0.0) == []
-            (key,) = await store.outdated(1e12)
-            await store.forget([key])
+            assert (await store.record_profile("p1")).record.profile is not None
+            assert await store.expired_keys(0.0) == []
+            (key,) = await store.expired_keys(1e12)
+            await store.record_removal([key])
             assert (await found(store)).profile is None
-            assert await store.outdated(1e12) == []
+            assert await store.expired_keys(1e12) == []
 
 
 @contextmanager
@@ -89,7 +89,7 @@ async def test_processings_of_before_profiles_are_kept(database_url: str, tmp_pa
         connection.execute(sa.insert(pipeline_table).values(row))
     with open_database(database_url, MIGRATIONS) as engine:
         async with Committer(engine) as committer:
-            record = await found(Store(engine, committer, ["maker"]))
+            record = await found(ProcessingStore(engine, committer, ["maker"]))
     assert (record.state, record.profile) == (State.FAILED, None)
 
 

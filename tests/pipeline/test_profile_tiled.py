@@ -11,7 +11,7 @@ import pytest
 from batuta.profiling.files.reader import read_profile
 from batuta.profiling.files.run_info import RunState
 from tests.pipeline.conftest import StartPipeline
-from tests.pipeline.service import PipelineProcess, Record, read
+from tests.pipeline.pipeline_process import PipelineProcess, Record, read
 from tests.support.waiting import eventually_sync
 
 TILES = {(row, col) for row in range(4) for col in range(4)}

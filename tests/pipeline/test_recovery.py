@@ -25,7 +25,7 @@ from batuta.messaging import (
 )
 from batuta.sdb import SdbClient, SdbSettings
 from tests.pipeline.conftest import StartPipeline
-from tests.pipeline.service import PipelineProcess, Record, alive, read
+from tests.pipeline.pipeline_process import PipelineProcess, Record, alive, read
 from tests.support.servers import NatsServer, free_port
 from tests.support.services import ServiceProcess
 from tests.support.waiting import eventually, eventually_sync

@@ -11,7 +11,7 @@ from batuta.pipeline import Context, Pipeline, PipelineSettings, run
 from batuta.pipeline.service import open_pipeline
 from tests.pipeline import scripted
 from tests.pipeline.conftest import StartPipeline
-from tests.pipeline.service import PipelineProcess, read
+from tests.pipeline.pipeline_process import PipelineProcess, read
 from tests.support.servers import NatsServer, free_port
 
 

@@ -15,7 +15,7 @@ from batuta.errors import ConfigurationError
 from batuta.service.lifeline import LIFELINE_VARIABLE
 from batuta.service.runner import run_service
 from batuta.service.settings import ServiceSettings
-from batuta.service.sockets import address_of, listening
+from batuta.service.sockets import address_of, listening_socket
 
 PROGRAM = """
 import asyncio, contextlib, sys
@@ -91,14 +91,17 @@ def test_a_port_in_use_is_refused_in_one_line_naming_it() -> None:
         expected = rf"^--port {port} on 127.0.0.1: Address already in use \(give another with --po"
         with (
             pytest.raises(ConfigurationError, match=expected),
-            listening(ServiceSettings(port=port)),
+            listening_socket(ServiceSettings(port=port)),
         ):
             pass
 
 
 def test_a_host_that_is_not_here_is_refused() -> None:
     settings = ServiceSettings(host="192.0.2.1", port=0)
-    with pytest.raises(ConfigurationError, match=r"--port 0 on 192.0.2.1: "), listening(settings):
+    with (
+        pytest.raises(ConfigurationError, match=r"--port 0 on 192.0.2.1: "),
+        listening_socket(settings),
+    ):
         pass
 
 
@@ -113,13 +116,13 @@ def test_a_service_without_a_token_listens_on_loopback_only(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback_needs_no_token(host: str) -> None:
-    ServiceSettings(host=host, port=0).refuse_open_door()
+    ServiceSettings(host=host, port=0).require_token_beyond_loopback()
 
 
 def test_a_token_opens_the_door() -> None:
     ServiceSettings.model_validate(
         {"host": "0.0.0.0", "port": 0, "token": "secret"}  # noqa: S104  with a token
-    ).refuse_open_door()
+    ).require_token_beyond_loopback()
 
 
 def test_a_token_is_never_shown() -> None:
@@ -129,7 +132,7 @@ def test_a_token_is_never_shown() -> None:
 
 async def test_an_answer_is_not_held_back_by_the_network() -> None:
     """Nagle's algorithm and delayed acknowledgements cost 40 ms an answer."""
-    with listening(ServiceSettings(port=0)) as sock:
+    with listening_socket(ServiceSettings(port=0)) as sock:
         seen: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

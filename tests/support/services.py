@@ -12,7 +12,7 @@ import uvicorn
 
 from batuta.service.runner import OpenService
 from batuta.service.settings import ServiceSettings
-from batuta.service.sockets import address_of, listening
+from batuta.service.sockets import address_of, listening_socket
 
 START_S = 30.0
 
@@ -40,7 +40,7 @@ class _ServiceThread(threading.Thread):
 
     def run(self) -> None:
         try:
-            with listening(self._settings) as sock:
+            with listening_socket(self._settings) as sock:
                 asyncio.run(self._serve(address_of(sock), sock))
         except BaseException as exc:  # noqa: BLE001  raised in the test's thread
             self._failure = exc

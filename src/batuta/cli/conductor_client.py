@@ -7,7 +7,14 @@ from urllib.parse import quote
 
 import httpx
 
-from batuta.service.client import TIMEOUT, ServiceError, answering, checked, headers, tls_for
+from batuta.service.client import (
+    TIMEOUT,
+    ServiceError,
+    auth_headers,
+    check_response,
+    tls_verification,
+    translate_errors,
+)
 
 
 class ConductorClient:
@@ -26,7 +33,10 @@ class ConductorClient:
     def __init__(self, url: str, token: str | None = None) -> None:
         self._url = url.rstrip("/")
         self._client = httpx.Client(
-            timeout=TIMEOUT, headers=headers(token), trust_env=False, verify=tls_for(url)
+            timeout=TIMEOUT,
+            headers=auth_headers(token),
+            trust_env=False,
+            verify=tls_verification(url),
         )
 
     def __enter__(self) -> Self:
@@ -87,9 +97,9 @@ class ConductorClient:
                 return
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        with answering("conductor", self._url):
+        with translate_errors("conductor", self._url):
             response = self._client.request(method, f"{self._url}{path}", **arguments)
         try:
-            return cast("dict[str, Any]", checked("conductor", response).json())
+            return cast("dict[str, Any]", check_response("conductor", response).json())
         except ValueError as exc:
             raise ServiceError(f"conductor: the answer of {self._url}{path} is not JSON") from exc

@@ -151,7 +151,7 @@ class DeploymentPlan:
         command = server_command(self.data_dir / "nats", self.nats_port, LOOPBACK, name)
         return Program(
             name="nats",
-            command=python_program("-m", "batuta.service.guard", *command),
+            command=python_program("-m", "batuta.service.lifeline_main", *command),
             url=self.nats_url,
             # Another server may have bound the port since it was found free: compare names.
             ready=partial(server_answers, LOOPBACK, self.nats_port, name),
@@ -248,7 +248,7 @@ class DeploymentPlan:
         values = {"token": self._config.token, **given}
         try:
             settings = model.model_validate(values)
-            settings.refuse_open_door()
+            settings.require_token_beyond_loopback()
             sock = self._listen(settings, exactly="port" in given)
         except ValidationError as exc:
             self._problems += settings_problems(exc, where)

@@ -14,8 +14,8 @@ from batuta.cli.supervisor import ProgramError, Supervisor, supervising
 from batuta.graph import read_graph
 from batuta.pipeline.settings import PipelineSettings
 from batuta.pipeline.simulate.settings import SimulateSettings
-from batuta.service.client import tls_for
-from batuta.service.folders import own_folder
+from batuta.service.client import tls_verification
+from batuta.service.folder_lock import lock_folder
 
 NATS_TRIES: Final = 4
 
@@ -60,7 +60,7 @@ async def running_orchestra(
     ProgramError
         If a service does not start.
     """
-    with DeploymentPlan(config, folder) as plan, own_folder(plan.data_dir, _folder_in_use(plan)):
+    with DeploymentPlan(config, folder) as plan, lock_folder(plan.data_dir, _folder_in_use(plan)):
         async with supervising(plan.data_dir / "logs", report) as supervisor:
             yield await _start_all(plan, supervisor)
 
@@ -116,6 +116,6 @@ async def _start_simulation(
 
 
 async def _name_at(url: str) -> str:
-    async with httpx.AsyncClient(trust_env=False, verify=tls_for(url)) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=tls_verification(url)) as client:
         health = (await client.get(f"{url}/health")).json()
     return str(health["service"])

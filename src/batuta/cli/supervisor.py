@@ -16,7 +16,7 @@ from typing import Final
 import httpx
 
 from batuta.errors import BatutaError
-from batuta.service.client import tls_for
+from batuta.service.client import tls_verification
 from batuta.service.lifeline import LIFELINE_VARIABLE
 from batuta.service.sockets import LISTEN_VARIABLE
 
@@ -245,7 +245,9 @@ def _kill_group(leader: int) -> None:
 async def answers_health(url: str) -> bool:
     """Return whether a service answers ``/health`` at `url`."""
     try:
-        async with httpx.AsyncClient(trust_env=False, verify=tls_for(url), timeout=2) as client:
+        async with httpx.AsyncClient(
+            trust_env=False, verify=tls_verification(url), timeout=2
+        ) as client:
             return (await client.get(f"{url}/health")).is_success
     except httpx.HTTPError:
         return False

@@ -24,7 +24,7 @@ from batuta.graph import Graph
 from batuta.messaging import ProcessingState, ServiceStatus
 from batuta.messaging.events import Name
 from batuta.service.client import ServiceError
-from batuta.service.lists import Page
+from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
 
 Limit = Annotated[int, Query(ge=1, le=MAX_ITEMS)]

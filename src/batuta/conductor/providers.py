@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from batuta.conductor.ledger import News, Request
 from batuta.messaging import Processing, ProcessingState
 from batuta.messaging.processings import AT_PIPELINE
-from batuta.service.client import ServiceError, answering, checked, headers
+from batuta.service.client import ServiceError, auth_headers, check_response, translate_errors
 
 TIMEOUT: Final = httpx.Timeout(15.0, connect=3.0, pool=None)
 MAX_CONNECTIONS: Final = 32
@@ -72,8 +72,8 @@ class Providers:
     async def _call(
         self, method: str, provider: str, url: str, body: dict[str, object] | None = None
     ) -> Processing:
-        with answering(provider, url):
-            response = checked(provider, await self._client.request(method, url, json=body))
+        with translate_errors(provider, url):
+            response = check_response(provider, await self._client.request(method, url, json=body))
         try:
             answer = Processing.model_validate_json(response.content)
         except ValidationError as exc:
@@ -96,7 +96,7 @@ async def open_providers(
     """Open the connections to the pipelines; `url_of` gives a provider's address."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=MAX_CONNECTIONS)
     async with httpx.AsyncClient(
-        timeout=TIMEOUT, limits=limits, headers=headers(token), trust_env=False
+        timeout=TIMEOUT, limits=limits, headers=auth_headers(token), trust_env=False
     ) as client:
         yield Providers(client, url_of)
 

@@ -14,7 +14,7 @@ from batuta.graph import Graph
 from batuta.messaging import Processing, ProcessingState, Progress
 from batuta.service.client import ServiceError
 from batuta.service.database import reading
-from batuta.service.lists import Page
+from batuta.service.pagination import Page
 
 MAX_ITEMS: Final = 1000
 

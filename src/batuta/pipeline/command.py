@@ -17,7 +17,7 @@ from batuta.errors import ConfigurationError, one_line
 from batuta.names import service_problem
 from batuta.pipeline.context import Context, PipelineError
 from batuta.pipeline.declaration import DEFAULT_TIMEOUT_S, Output, Pipeline, ProductSpec
-from batuta.pipeline.exit_status import fate
+from batuta.pipeline.exit_status import describe_exit
 from batuta.service.settings import settings_problems
 
 PROGRESS: Final = re.compile(rb"^BATUTA_PROGRESS (\d{1,15})/(\d{1,15})\s*$")
@@ -216,7 +216,7 @@ def _run(words: list[str], context: Context) -> None:
         assert process.stdout is not None  # noqa: S101  it is a pipe
         _follow(process.stdout, context)
     if process.returncode != 0:
-        raise PipelineError(f"{Path(words[0]).name} {fate(process.returncode)}")
+        raise PipelineError(f"{Path(words[0]).name} {describe_exit(process.returncode)}")
 
 
 def _follow(stdout: IO[bytes], context: Context) -> None:

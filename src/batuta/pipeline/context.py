@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from batuta.errors import BatutaError
-from batuta.pipeline.retention import note_orchestrator
+from batuta.pipeline.retention import register_orchestrator
 
 if TYPE_CHECKING:
     from batuta.orchestrator import Orchestrator
-    from batuta.pipeline.inputs import Inputs
+    from batuta.pipeline.inputs import InputFetcher
 
-PROGRESS_EVERY_S: Final = 0.2
+PROGRESS_INTERVAL_S: Final = 0.2
 """Progress is told five times a second at most, and always when it is complete."""
 
 
@@ -45,7 +45,7 @@ class DeclaredProduct(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class WorkFolder:
     """Which processing this is, and where it works."""
 
     processing_id: str
@@ -71,19 +71,19 @@ class Context:
     def __init__(
         self,
         spec: DeclaredProduct,
-        place: Place,
-        inputs: "Inputs",
-        tell: Callable[[int, int], None],
+        work_folder: WorkFolder,
+        inputs: "InputFetcher",
+        on_progress: Callable[[int, int], None],
     ) -> None:
         self.product = spec.name
-        self.obs_id = place.obs_id
-        self.processing_id = place.processing_id
-        self.work_dir = place.work_dir
-        self.log = logging.getLogger(f"batuta.pipeline.{place.provider}")
+        self.obs_id = work_folder.obs_id
+        self.processing_id = work_folder.processing_id
+        self.work_dir = work_folder.work_dir
+        self.log = logging.getLogger(f"batuta.pipeline.{work_folder.provider}")
         self._spec = spec
         self._inputs = inputs
-        self._progress = _Throttle(tell)
-        self._default_folders = _default_folders(place.work_dir)
+        self._progress = _ProgressThrottle(on_progress)
+        self._default_folders = _default_folders(work_folder.work_dir)
 
     def input(self, name: str) -> Path:
         """Return the latest version of the product `name` of this observation, as a file.
@@ -139,7 +139,7 @@ class Context:
         """
         if not 0 <= done <= total:
             raise PipelineError(f"progress({done!r}, {total!r}): 0 <= done <= total expected")
-        self._progress.told(int(done), int(total))
+        self._progress.report(int(done), int(total))
 
     def flush_progress(self) -> None:
         """Tell the last progress, if it has been held back."""
@@ -167,10 +167,10 @@ class Context:
         """
         # A pipeline that computes without tiles must not pay for loading what they need.
         from batuta.orchestrator import Orchestrator  # noqa: PLC0415
-        from batuta.pipeline.tiles import TileProgress  # noqa: PLC0415
+        from batuta.pipeline.tile_progress import TileProgress  # noqa: PLC0415
 
         folder = Path(out_dir) if out_dir is not None else next(self._default_folders)
-        note_orchestrator(self.work_dir, folder)
+        register_orchestrator(self.work_dir, folder)
         observers = (*options.pop("observers", ()), TileProgress(self.progress))
         return Orchestrator(orchestrator_conf, out_dir=folder, observers=observers, **options)
 
@@ -188,26 +188,26 @@ def _default_folders(work_dir: Path) -> Iterator[Path]:
         yield work_dir / f"orchestrator-{number}"
 
 
-class _Throttle:
+class _ProgressThrottle:
     """Lets progress through from time to time; from any thread."""
 
-    def __init__(self, tell: Callable[[int, int], None]) -> None:
-        self._tell = tell
+    def __init__(self, on_progress: Callable[[int, int], None]) -> None:
+        self._on_progress = on_progress
         self._lock = threading.Lock()
-        self._next = 0.0
-        self._held: tuple[int, int] | None = None
+        self._next_report = 0.0
+        self._pending: tuple[int, int] | None = None
 
-    def told(self, done: int, total: int) -> None:
+    def report(self, done: int, total: int) -> None:
         with self._lock:
             now = time.monotonic()
-            if done < total and now < self._next:
-                self._held = (done, total)
+            if done < total and now < self._next_report:
+                self._pending = (done, total)
                 return
-            self._next, self._held = now + PROGRESS_EVERY_S, None
-            self._tell(done, total)
+            self._next_report, self._pending = now + PROGRESS_INTERVAL_S, None
+            self._on_progress(done, total)
 
     def flush(self) -> None:
         with self._lock:
-            if self._held is not None:
-                self._tell(*self._held)
-                self._held = None
+            if self._pending is not None:
+                self._on_progress(*self._pending)
+                self._pending = None

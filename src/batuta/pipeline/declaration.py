@@ -39,10 +39,10 @@ class Output:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-Made = Output | str | Path | Iterable[Output | str | Path]
+FunctionResult = Output | str | Path | Iterable[Output | str | Path]
 """What a product's function returns, or yields: files."""
 
-ProductFunction = Callable[["Context"], Made]
+ProductFunction = Callable[["Context"], FunctionResult]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

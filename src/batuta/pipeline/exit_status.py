@@ -3,7 +3,7 @@
 import signal
 
 
-def fate(exit_code: int | None) -> str:
+def describe_exit(exit_code: int | None) -> str:
     """Say it of an exit code as Python gives it: negative for a signal."""
     if exit_code is None or exit_code >= 0:
         return f"exited with code {exit_code}"

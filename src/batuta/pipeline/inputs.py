@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from batuta.sdb.client import SdbClient
 
 
-class Inputs:
+class InputFetcher:
     """Fetches each input once, and remembers which version it was.
 
     Parameters
@@ -35,7 +35,7 @@ class Inputs:
         self._folder = folder
         self._log = log
         self._fetched: dict[str, Path | None] = {}
-        self.used: list[ProductVersion] = []
+        self.used_versions: list[ProductVersion] = []
 
     def fetch(self, name: str) -> Path | None:
         """Return the latest version of `name` as a file; None if the sdb has none."""
@@ -53,7 +53,7 @@ class Inputs:
             if exc.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
-        self.used.append(ProductVersion(product=name, version=found.version))
+        self.used_versions.append(ProductVersion(product=name, version=found.version))
         self._log.info("input %s: version %d, %d bytes", name, found.version, found.size)
         return path.rename(path.with_name(path.name + extension(found.filename, found.media_type)))
 
@@ -69,12 +69,12 @@ _MEDIA_TYPES: Final = {
 
 _EXTENSIONS: Final = {kind: suffix for suffix, kind in _MEDIA_TYPES.items() if suffix != ".hdf5"}
 
-_HARMLESS: Final = re.compile(r"(\.[A-Za-z][A-Za-z0-9]{0,9}){1,2}$")
+_SAFE_EXTENSION: Final = re.compile(r"(\.[A-Za-z][A-Za-z0-9]{0,9}){1,2}$")
 
 
 def extension(filename: str | None, media_type: str) -> str:
     """Extension that a file was imported with, else that of its media type; may be empty."""
-    given = _HARMLESS.search(filename or "")
+    given = _SAFE_EXTENSION.search(filename or "")
     if given:
         return given.group()
     return _EXTENSIONS.get(media_type) or mimetypes.guess_extension(media_type) or ""

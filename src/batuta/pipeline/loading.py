@@ -15,8 +15,8 @@ FILE_SUFFIXES: Final = (".json", ".yaml", ".yml")
 ACCEPTED: Final = "accepted: MODULE:NAME, or a .yaml, .yml or .json file"
 
 
-def load(named: str) -> Pipeline:
-    """Load the pipeline `named`, from ``module:name`` or from a configuration file.
+def load(reference: str) -> Pipeline:
+    """Load the pipeline `reference`, from ``module:name`` or from a configuration file.
 
     Modules are looked for in the current folder too.
 
@@ -25,35 +25,41 @@ def load(named: str) -> Pipeline:
     ConfigurationError
         If there is none: what is there instead.
     """
-    if named.endswith(FILE_SUFFIXES):
-        return read_pipeline(Path(named))
-    module_name, colon, name = named.partition(":")
+    if reference.endswith(FILE_SUFFIXES):
+        return read_pipeline(Path(reference))
+    module_name, colon, name = reference.partition(":")
     if not module_name or (colon and not name):
-        raise ConfigurationError(f"pipeline {named!r}: not a pipeline's name ({ACCEPTED})")
-    module = _import(named, module_name)
+        raise ConfigurationError(f"pipeline {reference!r}: not a pipeline's name ({ACCEPTED})")
+    module = _import(reference, module_name)
     known = _pipelines_of(module)
     if name in known:
         return known[name]
     if not colon:
-        raise ConfigurationError(f"pipeline {named!r}: which one? {_shown(module_name, known)}")
+        raise ConfigurationError(
+            f"pipeline {reference!r}: which one? {_describe_available(module_name, known)}"
+        )
     if hasattr(module, name):
         what = f"{name!r} is of type {type(getattr(module, name)).__name__}, not a Pipeline"
     else:
         what = f"module {module_name!r} has no {name!r}"
-    raise ConfigurationError(f"pipeline {named!r}: {what}; {_shown(module_name, known)}")
+    raise ConfigurationError(
+        f"pipeline {reference!r}: {what}; {_describe_available(module_name, known)}"
+    )
 
 
-def _import(named: str, module_name: str) -> ModuleType:
+def _import(reference: str, module_name: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(module_name)
     except ConfigurationError as exc:
-        raise ConfigurationError(f"pipeline {named!r}: {line}" for line in exc.problems) from exc
+        raise ConfigurationError(
+            f"pipeline {reference!r}: {line}" for line in exc.problems
+        ) from exc
     except Exception as exc:
         reason = _reason(exc, module_name)
-        raise ConfigurationError(f"pipeline {named!r}: {reason}") from exc
+        raise ConfigurationError(f"pipeline {reference!r}: {reason}") from exc
 
 
 def _reason(exc: Exception, module_name: str) -> str:
@@ -74,7 +80,7 @@ def _pipelines_of(module: ModuleType) -> dict[str, Pipeline]:
     return {name: each for name, each in vars(module).items() if isinstance(each, Pipeline)}
 
 
-def _shown(module_name: str, known: dict[str, Pipeline]) -> str:
+def _describe_available(module_name: str, known: dict[str, Pipeline]) -> str:
     if not known:
         return f"module {module_name!r} has no Pipeline"
     return "there is " + ", ".join(f"{module_name}:{name}" for name in known)

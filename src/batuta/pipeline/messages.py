@@ -58,14 +58,14 @@ class Outcome(BaseModel):
     outputs: tuple[ProductVersion, ...] = ()
 
 
-class Entered(BaseModel):
+class WorkerStarted(BaseModel):
     """The processing's own process runs."""
 
     kind: Literal["entered"] = "entered"
     pid: int
 
 
-class Progressed(BaseModel):
+class ProgressUpdate(BaseModel):
     """Steps done, out of a total."""
 
     kind: Literal["progress"] = "progress"
@@ -73,18 +73,20 @@ class Progressed(BaseModel):
     total: int
 
 
-class Left(BaseModel):
+class WorkerExited(BaseModel):
     """The processing's own process has ended, with all that it had started."""
 
     kind: Literal["left"] = "left"
     exit_code: int
 
 
-Message = Annotated[Outcome | Entered | Progressed | Left, Field(discriminator="kind")]
+Message = Annotated[
+    Outcome | WorkerStarted | ProgressUpdate | WorkerExited, Field(discriminator="kind")
+]
 
-MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
+MESSAGE_ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)
 
 
-def encoded(message: Message) -> bytes:
+def encode(message: Message) -> bytes:
     """One line of JSON."""
     return message.model_dump_json().encode() + b"\n"

@@ -1,4 +1,4 @@
-"""What operators measure of a pipeline: how many, how long, how soon."""
+"""Metrics of a pipeline service: counts, durations and waiting times of processings."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -12,7 +12,7 @@ from batuta.pipeline.messages import PipelineProcessing
 SECONDS: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 
 
-class Metrics:
+class ProcessingMetrics:
     """The metrics of a service's processings.
 
     Parameters
@@ -23,7 +23,7 @@ class Metrics:
 
     def __init__(self, count: Callable[[], Mapping[str, int]]) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Current(count))
+        self.registry.register(_CurrentStates(count))
         self._ended = Counter(
             "batuta_processings_ended",
             "Processings that have ended.",
@@ -45,20 +45,20 @@ class Metrics:
             registry=self.registry,
         )
 
-    def started(self, record: PipelineProcessing, waited_s: float) -> None:
-        """Count a start."""
+    def record_start(self, record: PipelineProcessing, waited_s: float) -> None:
+        """Record that a processing started."""
         self._wait.labels(record.product).observe(waited_s)
 
-    def ended(self, record: PipelineProcessing) -> None:
-        """Count an end."""
+    def record_end(self, record: PipelineProcessing) -> None:
+        """Record that a processing ended."""
         labels = (record.product, record.state.value)
         self._ended.labels(*labels).inc()
         if record.started is not None and record.ended is not None:
             self._duration.labels(*labels).observe((record.ended - record.started).total_seconds())
 
 
-class _Current(Collector):
-    """Asks for the counts when they are read."""
+class _CurrentStates(Collector):
+    """Reads the current counts whenever Prometheus scrapes them."""
 
     def __init__(self, count: Callable[[], Mapping[str, int]]) -> None:
         self._count = count

@@ -15,9 +15,9 @@ from fastapi import Path as PathParameter
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 
-from batuta.pipeline.profile_summary import Summaries, SummaryError
-from batuta.pipeline.retention import Shelf
-from batuta.pipeline.store import Stored
+from batuta.pipeline.profile_summary import SummaryError, SummaryWriter
+from batuta.pipeline.retention import RetentionFolder
+from batuta.pipeline.store import StoredProcessing
 from batuta.profiling.capture.layout import (
     CPROFILE_MERGED,
     CPROFILE_TEXT,
@@ -31,13 +31,13 @@ from batuta.profiling.capture.layout import (
     SUMMARY_TEXT,
     TASKS,
 )
-from batuta.service.lists import Page
+from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
 
 HTML: Final = "text/html; charset=utf-8"
 TEXT: Final = "text/plain; charset=utf-8"
 PARQUET: Final = "application/vnd.apache.parquet"
-PIECE_BYTES: Final = 2**18
+CHUNK_BYTES: Final = 2**18
 
 PAGE: Final = "summary.html"
 SUMMARY: Final = "summary.txt"
@@ -105,7 +105,7 @@ class _Profile:
         parts = [each.name for each in inside.iterdir()] if inside.is_dir() else []
         return whole + sorted(filter(_PART.fullmatch, parts))
 
-    def answer(self, file: str) -> Response:
+    def response(self, file: str) -> Response:
         """Return a file; one that is being removed is given whole, or not at all."""
         path, media_type = _NAMED.get(file, (f"{PROFILE_FOLDER}/{file}", PARQUET))
         opened = (self.folder / path).open("rb")
@@ -115,7 +115,7 @@ class _Profile:
         }
         if media_type == HTML:
             headers["Content-Security-Policy"] = PAGE_POLICY
-        return StreamingResponse(_pieces(opened), media_type=media_type, headers=headers)
+        return StreamingResponse(_chunks(opened), media_type=media_type, headers=headers)
 
 
 class ProfileRoutes:
@@ -125,14 +125,16 @@ class ProfileRoutes:
     ----------
     find : callable
         Gives a processing by its id, or raises `ProblemError`.
-    shelf : Shelf or None
+    retention : RetentionFolder or None
         Where profiles are; None where none are kept.
     """
 
-    def __init__(self, find: Callable[[str], Awaitable[Stored]], shelf: Shelf | None) -> None:
+    def __init__(
+        self, find: Callable[[str], Awaitable[StoredProcessing]], retention: RetentionFolder | None
+    ) -> None:
         self._find = find
-        self._shelf = shelf
-        self._summaries = Summaries()
+        self._retention = retention
+        self._summaries = SummaryWriter()
 
     def add_to(self, router: APIRouter) -> None:
         """Serve below the path of a processing."""
@@ -142,7 +144,7 @@ class ProfileRoutes:
             self.page,
             methods=["GET"],
             response_class=Response,
-            responses=_answers(HTML, TEXT),
+            responses=_response_docs(HTML, TEXT),
         )
         add("/{processing_id}/profile/files", self.list_files, methods=["GET"])
         add(
@@ -150,7 +152,9 @@ class ProfileRoutes:
             self.file,
             methods=["GET"],
             response_class=Response,
-            responses=_answers(*dict.fromkeys(media_type for _, media_type in _NAMED.values())),
+            responses=_response_docs(
+                *dict.fromkeys(media_type for _, media_type in _NAMED.values())
+            ),
         )
 
     async def page(self, processing_id: str, name: Name = None) -> Response:
@@ -164,7 +168,7 @@ class ProfileRoutes:
             return await asyncio.to_thread(_links, processing_id, profiles)
         profile = _chosen(profiles, processing_id, name)
         try:
-            await self._summaries.add(profile.folder)
+            await self._summaries.ensure(profile.folder)
         except SummaryError as exc:
             return await asyncio.to_thread(_links, processing_id, [profile], str(exc))
         return await asyncio.to_thread(_summary, profile, processing_id)
@@ -182,8 +186,8 @@ class ProfileRoutes:
     async def _profiles(self, processing_id: str) -> list[_Profile]:
         stored = await self._find(processing_id)
         found: list[_Profile] = []
-        if self._shelf is not None and stored.record.profile is not None:
-            folder = self._shelf.profiles(stored.job.run)
+        if self._retention is not None and stored.record.profile is not None:
+            folder = self._retention.profiles(stored.current_run.run_id)
             found = await asyncio.to_thread(_profiles_in, folder)
         if not found:
             raise ProblemError(
@@ -213,7 +217,7 @@ def _chosen(profiles: list[_Profile], processing_id: str, name: str | None) -> _
 
 def _summary(profile: _Profile, processing_id: str) -> Response:
     try:
-        return profile.answer(PAGE)
+        return profile.response(PAGE)
     except FileNotFoundError:
         return _file(profile, processing_id, SUMMARY)
 
@@ -225,7 +229,7 @@ def _views(profiles: list[_Profile]) -> list[ProfileView]:
 def _file(profile: _Profile, processing_id: str, file: str) -> Response:
     if file in _NAMED or _PART.fullmatch(file):
         try:
-            return profile.answer(file)
+            return profile.response(file)
         except FileNotFoundError:
             pass  # told below: this profile has no such file
     known = profile.files()
@@ -233,10 +237,10 @@ def _file(profile: _Profile, processing_id: str, file: str) -> Response:
     raise ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: {what}", known=known)
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
     with file:
-        while piece := file.read(PIECE_BYTES):
-            yield piece
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
 
 
 def _links(processing_id: str, profiles: list[_Profile], problem: str = "") -> Response:
@@ -262,6 +266,6 @@ def _section(view: ProfileView) -> str:
     return f'<h2><a href="profile?name={name}">{name}</a></h2><ul>{files}</ul>'
 
 
-def _answers(*media_types: str) -> dict[int | str, dict[str, Any]]:
+def _response_docs(*media_types: str) -> dict[int | str, dict[str, Any]]:
     kinds = [each.partition(";")[0] for each in media_types]
     return {200: {"content": {each: {"schema": {"type": "string"}} for each in kinds}}}

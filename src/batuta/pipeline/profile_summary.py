@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from batuta.errors import BatutaError
-from batuta.pipeline.exit_status import fate
+from batuta.pipeline.exit_status import describe_exit
 from batuta.profiling.capture.layout import SUMMARY_HTML, SUMMARY_TEXT
 
 LOG: Final = logging.getLogger(__name__)
 
-PATIENCE_S: Final = 120.0
+SUMMARY_TIMEOUT_S: Final = 120.0
 """How long it may take, in seconds."""
 
 
@@ -24,13 +24,13 @@ class SummaryError(BatutaError):
     """A profile cannot be summed up; its one line says why."""
 
 
-class Summaries:
+class SummaryWriter:
     """Sums profiles up when somebody looks at them, one at a time."""
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def add(self, folder: Path) -> None:
+    async def ensure(self, folder: Path) -> None:
         """Write the summary of the profile in `folder`, as text and as a page, if it has none.
 
         Raises
@@ -40,7 +40,7 @@ class Summaries:
         """
         if _has_summary(folder):
             return
-        async with self._turn:
+        async with self._lock:
             if not _has_summary(folder):  # somebody else may have asked for it meanwhile
                 await _run(sys.executable, "-m", __name__, str(folder))
 
@@ -52,22 +52,24 @@ def _has_summary(folder: Path) -> bool:
 async def _run(*command: str) -> None:
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(SUMMARY_TIMEOUT_S):
             _, errors = await process.communicate()
     except TimeoutError as exc:
-        raise SummaryError(f"summing up took longer than {PATIENCE_S:g} s") from exc
+        raise SummaryError(f"summing up took longer than {SUMMARY_TIMEOUT_S:g} s") from exc
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    told = errors.decode(errors="replace").strip()
-    if told:
-        LOG.warning("%s: %s", " ".join(command[1:]), told)
+    errors_text = errors.decode(errors="replace").strip()
+    if errors_text:
+        LOG.warning("%s: %s", " ".join(command[1:]), errors_text)
     if process.returncode:
-        raise SummaryError(told.rpartition("\n")[2] or f"it {fate(process.returncode)}")
+        raise SummaryError(
+            errors_text.rpartition("\n")[2] or f"it {describe_exit(process.returncode)}"
+        )
 
 
-def sum_up(folder: Path) -> None:
+def write_summary(folder: Path) -> None:
     """Write the summary of the profile in `folder`; the page first, for it is shown rather.
 
     Raises
@@ -98,6 +100,6 @@ def _write(path: Path, text: str) -> None:
 
 if __name__ == "__main__":
     try:
-        sum_up(Path(sys.argv[1]))
+        write_summary(Path(sys.argv[1]))
     except BatutaError as exc:
         sys.exit(str(exc))

@@ -19,14 +19,14 @@ from typing import Final
 
 from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_HTML, SUMMARY_TEXT
 
-NOTES: Final = ".orchestrators"
+ORCHESTRATOR_LINKS: Final = ".orchestrators"
 """In a work folder: for each orchestrator that was opened, a link to its output folder."""
 
 MAX_NAME_LENGTH: Final = 64
 
 
 @dataclass(frozen=True)
-class Shelf:
+class RetentionFolder:
     """Where a service keeps logs and profiles.
 
     Parameters
@@ -60,30 +60,30 @@ class Shelf:
         """
         self.log(key).unlink(missing_ok=True)
         folder = self.folder / "profiles" / key
-        leaving = folder.with_name(f".{key}")
-        if leaving.exists():  # removed in part before
-            shutil.rmtree(leaving)
+        removing = folder.with_name(f".{key}")
+        if removing.exists():  # removed in part before
+            shutil.rmtree(removing)
         if folder.exists():
             # Nobody finds it to write in it, as whoever sums a profile up does.
-            folder.rename(leaving)
-            shutil.rmtree(leaving)
+            folder.rename(removing)
+            shutil.rmtree(removing)
 
 
-def note_orchestrator(work_dir: Path, out_dir: Path) -> None:
+def register_orchestrator(work_dir: Path, out_dir: Path) -> None:
     """Note that an orchestrator writes in `out_dir`, so that its profile is found at the end."""
-    notes = work_dir / NOTES
-    notes.mkdir(exist_ok=True)
+    links = work_dir / ORCHESTRATOR_LINKS
+    links.mkdir(exist_ok=True)
     target = out_dir.resolve()
-    for name in _names(work_dir.resolve(), target):
+    for name in _profile_names(work_dir.resolve(), target):
         try:
-            (notes / name).symlink_to(target)
+            (links / name).symlink_to(target)
         except FileExistsError:
-            if (notes / name).readlink() != target:
+            if (links / name).readlink() != target:
                 continue
         return
 
 
-def put_away(work_dir: Path, profiles: Path) -> None:
+def clean_up_work_dir(work_dir: Path, profiles: Path) -> None:
     """Keep the profiles of a run that has ended in the folder `profiles`, and remove `work_dir`.
 
     All are kept, or none. Those of earlier runs of the processing are removed. What another
@@ -94,20 +94,20 @@ def put_away(work_dir: Path, profiles: Path) -> None:
     OSError
         If they cannot be kept; `work_dir` is removed as far as can be all the same.
     """
-    with _alone_in(work_dir):
+    with _exclusive(work_dir):
         try:
             if not profiles.exists():
-                _keep(work_dir, profiles)
+                _retain(work_dir, profiles)
         finally:
             shutil.rmtree(work_dir, ignore_errors=True)
 
 
-def _keep(work_dir: Path, profiles: Path) -> None:
+def _retain(work_dir: Path, profiles: Path) -> None:
     part = profiles.with_name(f".{profiles.name}")
-    notes = work_dir / NOTES
+    links = work_dir / ORCHESTRATOR_LINKS
     try:
-        for note in sorted(notes.iterdir()) if notes.is_dir() else ():
-            _gather(note, part / note.name, work_dir)
+        for link in sorted(links.iterdir()) if links.is_dir() else ():
+            _move_profile(link, part / link.name, work_dir)
         if not part.exists():
             return
         part.rename(profiles)
@@ -119,11 +119,11 @@ def _keep(work_dir: Path, profiles: Path) -> None:
             shutil.rmtree(earlier, ignore_errors=True)  # `remove` sees to the rest
 
 
-def _gather(note: Path, place: Path, work_dir: Path) -> None:
+def _move_profile(link: Path, place: Path, work_dir: Path) -> None:
     """Bring the profile of one orchestrator to `place`."""
-    out_dir = note.readlink()
+    out_dir = link.readlink()
     inside = out_dir.resolve().is_relative_to(work_dir.resolve())
-    opened = note.lstat().st_mtime
+    opened = link.lstat().st_mtime
     for path in sorted(_files(out_dir)):
         if not inside and path.stat().st_mtime < opened:
             continue  # of an earlier run in that folder
@@ -148,7 +148,7 @@ def _files(out_dir: Path) -> Iterator[Path]:
     )
 
 
-def _names(work_dir: Path, out_dir: Path) -> Iterator[str]:
+def _profile_names(work_dir: Path, out_dir: Path) -> Iterator[str]:
     """What the profile of an orchestrator may be called: after its folder, then numbered."""
     inside = out_dir.is_relative_to(work_dir)
     told = str(out_dir.relative_to(work_dir)) if inside else out_dir.name
@@ -159,7 +159,7 @@ def _names(work_dir: Path, out_dir: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     """Wait until no other process puts `folder` away; nothing is done where it is not there."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

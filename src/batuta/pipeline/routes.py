@@ -13,18 +13,18 @@ from pydantic import ValidationError
 from batuta.messaging import ProcessingState
 from batuta.pipeline.messages import PipelineProcessing, ProcessingRequest
 from batuta.pipeline.profile_routes import ProfileRoutes
-from batuta.pipeline.retention import Shelf
-from batuta.pipeline.scheduler import Scheduler
-from batuta.pipeline.store import Selection, Store, Stored
+from batuta.pipeline.retention import RetentionFolder
+from batuta.pipeline.scheduler import ProcessingScheduler
+from batuta.pipeline.store import ProcessingFilter, ProcessingStore, StoredProcessing
 from batuta.service.database import DatabaseError
-from batuta.service.lists import Page
+from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_response
 
 MAX_PAGE: Final = 1000
 MAX_BODY_BYTES: Final = 65_536
 
 
-class Routes:
+class ProcessingRoutes:
     """Answers requests about processings.
 
     Parameters
@@ -33,21 +33,21 @@ class Routes:
         What carries them out, and where they are recorded.
     root_path : str
         What the paths start with.
-    shelf : Shelf or None
+    retention : RetentionFolder or None
         Where logs and profiles are; None where none are kept.
     """
 
     def __init__(
         self,
-        scheduler: Scheduler,
-        store: Store,
+        scheduler: ProcessingScheduler,
+        store: ProcessingStore,
         root_path: str,
-        shelf: Shelf | None,
+        retention: RetentionFolder | None,
     ) -> None:
         self._scheduler = scheduler
         self._store = store
         self._root = root_path
-        self._shelf = shelf
+        self._retention = retention
 
     def add_to(self, app: FastAPI) -> None:
         """Serve under the root path, and health and metrics there too."""
@@ -69,7 +69,7 @@ class Routes:
             methods=["GET"],
             response_class=PlainTextResponse,
         )
-        ProfileRoutes(self._stored, self._shelf).add_to(router)
+        ProfileRoutes(self._find, self._retention).add_to(router)
         app.add_exception_handler(DatabaseError, _on_database_error)
         common = [route for route in app.routes if isinstance(route, APIRoute)]
         app.include_router(router)
@@ -84,10 +84,10 @@ class Routes:
         record that there is where this `processing_id` has been asked for already. One that
         failed, or was cancelled, is started again by a higher `attempt`.
         """
-        record, started = await self._scheduler.submit(await _asked(request))
+        record, started = await self._scheduler.submit(await _parse_request(request))
         response.status_code = HTTPStatus.ACCEPTED if started else HTTPStatus.OK
         response.headers["Location"] = str(request.url_for("get", processing_id=record.id))
-        return self.shown(record)
+        return self.with_links(record)
 
     async def list_page(
         self,
@@ -98,49 +98,51 @@ class Routes:
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     ) -> Page[PipelineProcessing]:
         """List processings, the newest first."""
-        records, following = await self._store.page(
-            Selection(state=state, product=product, obs_id=obs_id, before=cursor, limit=limit)
+        records, following = await self._store.list_page(
+            ProcessingFilter(
+                state=state, product=product, obs_id=obs_id, before=cursor, limit=limit
+            )
         )
-        items = [self.shown(self._scheduler.current(record)) for record in records]
+        items = [self.with_links(self._scheduler.current(record)) for record in records]
         return Page(items=items, next=None if following is None else str(following))
 
     async def get(self, processing_id: str) -> PipelineProcessing:
         """Tell how far a processing is."""
-        stored = await self._stored(processing_id)
-        return self.shown(self._scheduler.current(stored.record))
+        stored = await self._find(processing_id)
+        return self.with_links(self._scheduler.current(stored.record))
 
     async def cancel(self, processing_id: str) -> PipelineProcessing:
         """Cancel a processing: kill all that it started; one that has ended stays as it is."""
         record = await self._scheduler.cancel(processing_id)
         if record is None:
-            raise _unknown(processing_id)
-        return self.shown(record)
+            raise _not_found(processing_id)
+        return self.with_links(record)
 
     async def log(self, processing_id: str) -> PlainTextResponse:
         """Return what a processing has written so far, and its log messages."""
-        stored = await self._stored(processing_id)
-        if self._shelf is None or not stored.log_kept:
+        stored = await self._find(processing_id)
+        if self._retention is None or not stored.log_kept:
             raise ProblemError(
                 HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: its log is not kept"
             )
-        path = self._shelf.log(stored.key)
+        path = self._retention.log(stored.key)
         if not await asyncio.to_thread(path.exists):
             return PlainTextResponse("")
         # Read now, as a whole: it may grow while it is sent.
         return PlainTextResponse(await asyncio.to_thread(path.read_bytes))
 
-    def shown(self, record: PipelineProcessing) -> PipelineProcessing:
-        """Return a record as it is shown, with the paths of what is kept."""
-        if self._shelf is None:
+    def with_links(self, record: PipelineProcessing) -> PipelineProcessing:
+        """Return a record as it is with_links, with the paths of what is kept."""
+        if self._retention is None:
             return record
         log = f"{self._root}/processing/{record.id}/log"
         profile = record.profile and f"{self._root}{record.profile}"
         return record.model_copy(update={"log": log, "profile": profile})
 
-    async def _stored(self, processing_id: str) -> Stored:
+    async def _find(self, processing_id: str) -> StoredProcessing:
         stored = await self._store.find(processing_id)
         if stored is None:
-            raise _unknown(processing_id)
+            raise _not_found(processing_id)
         return stored
 
 
@@ -152,7 +154,7 @@ _REQUEST_BODY: Final = {
 }
 
 
-async def _asked(request: Request) -> ProcessingRequest:
+async def _parse_request(request: Request) -> ProcessingRequest:
     """Read the body as JSON whatever its type is said to be: ``curl -d`` says that it is a form."""
     body = bytearray()
     async for piece in request.stream():
@@ -171,5 +173,5 @@ async def _on_database_error(_request: Request, exc: Exception) -> Response:
     return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), {"Retry-After": "1"})
 
 
-def _unknown(processing_id: str) -> ProblemError:
+def _not_found(processing_id: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: there is none here")

@@ -14,7 +14,7 @@ RUN_VARIABLE: Final = "BATUTA_RUN"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ProcessingRun:
     """One run of a processing.
 
     Attributes
@@ -23,8 +23,8 @@ class Job:
         Of the processing.
     key : str
         Names the processing's files on this machine; never made from what came from outside.
-    run : str
-        Names this run of it: unique, and starts with `key`.
+    run_id : str
+        Identifies this run: unique, and starts with `key`.
     attempt : int
         The attempt asked for.
     """
@@ -34,16 +34,16 @@ class Job:
     obs_id: str
     provider: str
     key: str
-    run: str
+    run_id: str
     attempt: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class ProcessingTask:
     """What a worker is to do, and where."""
 
     spec: ProductSpec
-    job: Job
+    run: ProcessingRun
     sdb_url: str
     token: str | None
     work_dir: Path
@@ -54,8 +54,8 @@ class Task:
 class Runner(Protocol):
     """Carries jobs out."""
 
-    async def run(self, job: Job, told: Callable[[Progress], None]) -> Outcome:
-        """Carry `job` out to its end, telling its progress.
+    async def run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
+        """Carry `run` out to its end, telling its progress.
 
-        Once it returns, or raises because it was cancelled, nothing of the job runs any more.
+        Once it returns, or raises because it was cancelled, nothing of the run runs any more.
         """

@@ -10,10 +10,10 @@ from typing import Final
 
 from batuta.messaging import ProcessingState, Progress
 from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
-from batuta.pipeline.metrics import Metrics
-from batuta.pipeline.retention import Shelf
-from batuta.pipeline.runner import Job, Runner
-from batuta.pipeline.store import Store, Stored
+from batuta.pipeline.metrics import ProcessingMetrics
+from batuta.pipeline.retention import RetentionFolder
+from batuta.pipeline.runner import ProcessingRun, Runner
+from batuta.pipeline.store import ProcessingStore, StoredProcessing
 from batuta.service.problems import ProblemError
 
 RETRY_AFTER_S: Final = 2
@@ -29,7 +29,7 @@ class Offer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class SchedulerConfig:
     """What a scheduler goes by: the products on offer, by name, and how many at a time."""
 
     offers: Mapping[str, Offer]
@@ -40,42 +40,42 @@ class Rules:
 _CANCELLED: Final = Outcome(error="cancelled on request")
 
 
-class Scheduler:
-    """Queues what is asked for and has a runner carry it out; each step is recorded, then told.
+class ProcessingScheduler:
+    """Queues what is asked for and has a runner carry it out; each step is recorded, then reported.
 
     Parameters
     ----------
-    rules : Rules
+    config : SchedulerConfig
         What may be asked for, and how many at a time.
-    store : Store
+    store : ProcessingStore
         Where it is recorded.
     runner : Runner
         Carries it out.
-    tell : callable
-        Is told each state and each progress.
-    shelf : Shelf or None
+    on_change : callable
+        Is on_progress each state and each progress.
+    retention : RetentionFolder or None
         Where the profiles of runs are found once these have ended.
     """
 
     def __init__(
         self,
-        rules: Rules,
-        store: Store,
+        config: SchedulerConfig,
+        store: ProcessingStore,
         runner: Runner,
-        tell: Callable[[PipelineProcessing], None],
-        shelf: Shelf | None = None,
+        on_change: Callable[[PipelineProcessing], None],
+        retention: RetentionFolder | None = None,
     ) -> None:
-        self._rules = rules
+        self._config = config
         self._store = store
         self._runner = runner
-        self._tell = tell
-        self._shelf = shelf
+        self._on_change = on_change
+        self._retention = retention
         self._queue = _Queue()
-        self._being_added = 0
-        self._running: dict[str, _Run] = {}
+        self._submitting = 0
+        self._running: dict[str, _RunningProcessing] = {}
         self._running_by_provider: Counter[str] = Counter()
         self._changed = asyncio.Event()
-        self.metrics = Metrics(self._count)
+        self.metrics = ProcessingMetrics(self._count)
 
     def counts(self, provider: str) -> tuple[int, int]:
         """Return how many processings of `provider` are queued, and how many run."""
@@ -89,18 +89,18 @@ class Scheduler:
         ProblemError
             If the product is unknown, the queue is full, or the id is another processing's.
         """
-        offer = self._rules.offers.get(request.product)
+        offer = self._config.offers.get(request.product)
         if offer is None:
-            known = sorted(self._rules.offers)
+            known = sorted(self._config.offers)
             detail = f"product {request.product!r}: not made here (known: {', '.join(known)})"
             raise ProblemError(HTTPStatus.NOT_FOUND, detail, known=known)
         await self._refuse_when_full(request)
-        self._being_added += 1
+        self._submitting += 1
         try:
             submitted = await self._store.submit(request, offer.provider)
         finally:
-            self._being_added -= 1
-        _refuse_another(submitted.stored.record, request)
+            self._submitting -= 1
+        _refuse_mismatch(submitted.stored.record, request)
         if submitted.to_run:
             self._enqueue(submitted.stored)
         return self.current(submitted.stored.record), submitted.to_run
@@ -112,9 +112,9 @@ class Scheduler:
                 self._enqueue(stored)
             else:
                 # Its last run may have left a profile, as any that is killed.
-                profiled = self._has_profile(stored.job)
-                ended = await self._store.profiled(stored.record.id) if profiled else stored
-                self._tell(ended.record)
+                profiled = self._has_profile(stored.current_run)
+                ended = await self._store.record_profile(stored.record.id) if profiled else stored
+                self._on_change(ended.record)
 
     async def run(self) -> None:
         """Carry out what is queued, until cancelled; then stop what runs, to be run again."""
@@ -122,12 +122,12 @@ class Scheduler:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                while self._queue and len(self._running) < self._rules.max_concurrent:
-                    stored, since = self._queue.pop_oldest()
-                    run = _Run(stored.record)
+                while self._queue and len(self._running) < self._config.max_concurrent:
+                    stored, queued_at = self._queue.pop_oldest()
+                    run = _RunningProcessing(stored.record)
                     self._running[stored.record.id] = run
                     self._running_by_provider[stored.record.provider] += 1
-                    group.create_task(self._play(run, since))
+                    group.create_task(self._run_processing(run, queued_at))
 
     async def cancel(self, processing_id: str) -> PipelineProcessing | None:
         """Cancel a processing that has not ended; return its record once it has."""
@@ -137,7 +137,7 @@ class Scheduler:
         run = self._running.get(processing_id)
         if run is not None:
             run.cancel()
-            await run.over.wait()
+            await run.finished.wait()
         stored = await self._store.find(processing_id)
         return stored.record if stored else None
 
@@ -149,50 +149,56 @@ class Scheduler:
         return record.model_copy(update={"progress": run.record.progress})
 
     async def _refuse_when_full(self, request: ProcessingRequest) -> None:
-        if len(self._queue) + self._being_added < self._rules.max_queued:
+        if len(self._queue) + self._submitting < self._config.max_queued:
             return
         if request.processing_id and await self._store.find(request.processing_id):
             return
         raise ProblemError(
             HTTPStatus.TOO_MANY_REQUESTS,
-            f"{self._rules.max_queued} processings wait already: ask again later",
+            f"{self._config.max_queued} processings wait already: ask again later",
             {"Retry-After": str(RETRY_AFTER_S)},
         )
 
-    def _enqueue(self, stored: Stored) -> None:
+    def _enqueue(self, stored: StoredProcessing) -> None:
         self._queue.push(stored)
-        self._tell(stored.record)
+        self._on_change(stored.record)
         self._changed.set()
 
-    async def _play(self, run: "_Run", since: float) -> None:
+    async def _run_processing(self, run: "_RunningProcessing", queued_at: float) -> None:
         try:
-            stored = await self._store.running(run.record.id)
+            stored = await self._store.record_start(run.record.id)
             run.record = stored.record
-            self._tell(run.record)
-            self.metrics.started(run.record, time.monotonic() - since)
-            state, outcome = await self._outcome(run, stored.job)
-            await self._end(run.record, state, outcome, profiled=self._has_profile(stored.job))
+            self._on_change(run.record)
+            self.metrics.record_start(run.record, time.monotonic() - queued_at)
+            state, outcome = await self._outcome(run, stored.current_run)
+            await self._end(
+                run.record, state, outcome, profiled=self._has_profile(stored.current_run)
+            )
         except asyncio.CancelledError:
-            self._tell((await self._store.put_back(run.record.id)).record)
+            self._on_change((await self._store.requeue(run.record.id)).record)
             raise
         finally:
             del self._running[run.record.id]
             self._running_by_provider[run.record.provider] -= 1
-            run.over.set()
+            run.finished.set()
             self._changed.set()
 
-    async def _outcome(self, run: "_Run", job: Job) -> tuple[ProcessingState, Outcome]:
-        def told(progress: Progress) -> None:
+    async def _outcome(
+        self, run: "_RunningProcessing", processing_run: ProcessingRun
+    ) -> tuple[ProcessingState, Outcome]:
+        def on_progress(progress: Progress) -> None:
             run.record = run.record.model_copy(update={"progress": progress})
-            self._tell(run.record)
+            self._on_change(run.record)
 
-        offer = self._rules.offers.get(job.product)
+        offer = self._config.offers.get(processing_run.product)
         if offer is None:
-            return ProcessingState.FAILED, Outcome(error=f"{job.product}: not made here any more")
+            return ProcessingState.FAILED, Outcome(
+                error=f"{processing_run.product}: not made here any more"
+            )
         timeout_s = offer.timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                outcome = await run.stoppable(self._runner.run(job, told))
+                outcome = await run.run_cancellable(self._runner.run(processing_run, on_progress))
         except TimeoutError:
             error = f"took longer than {timeout_s:g} s (timeout_s): stopped"
             return ProcessingState.FAILED, Outcome(error=error)
@@ -200,8 +206,8 @@ class Scheduler:
             return ProcessingState.CANCELLED, _CANCELLED
         return ProcessingState.FAILED if outcome.error else ProcessingState.SUCCEEDED, outcome
 
-    def _has_profile(self, job: Job) -> bool:
-        return self._shelf is not None and self._shelf.has_profiles(job.run)
+    def _has_profile(self, processing_run: ProcessingRun) -> bool:
+        return self._retention is not None and self._retention.has_profiles(processing_run.run_id)
 
     async def _end(
         self,
@@ -211,9 +217,9 @@ class Scheduler:
         *,
         profiled: bool = False,
     ) -> None:
-        stored = await self._store.ended(record, state, outcome, profiled=profiled)
-        self.metrics.ended(stored.record)
-        self._tell(stored.record)
+        stored = await self._store.record_end(record, state, outcome, profiled=profiled)
+        self.metrics.record_end(stored.record)
+        self._on_change(stored.record)
 
     def _count(self) -> Mapping[str, int]:
         queued, running = ProcessingState.QUEUED.value, ProcessingState.RUNNING.value
@@ -224,22 +230,22 @@ class _Queue:
     """What waits, in order; each can be found, and counted by provider, at once."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, tuple[Stored, float]] = OrderedDict()
+        self._waiting: OrderedDict[str, tuple[StoredProcessing, float]] = OrderedDict()
         self.by_provider: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def push(self, stored: Stored) -> None:
+    def push(self, stored: StoredProcessing) -> None:
         self._waiting[stored.record.id] = (stored, time.monotonic())
         self.by_provider[stored.record.provider] += 1
 
-    def pop_oldest(self) -> tuple[Stored, float]:
-        _, (stored, since) = self._waiting.popitem(last=False)
+    def pop_oldest(self) -> tuple[StoredProcessing, float]:
+        _, (stored, queued_at) = self._waiting.popitem(last=False)
         self.by_provider[stored.record.provider] -= 1
-        return stored, since
+        return stored, queued_at
 
-    def pop(self, processing_id: str) -> Stored | None:
+    def pop(self, processing_id: str) -> StoredProcessing | None:
         found = self._waiting.pop(processing_id, None)
         if found is None:
             return None
@@ -247,12 +253,12 @@ class _Queue:
         return found[0]
 
 
-class _Run:
+class _RunningProcessing:
     """A processing that runs."""
 
     def __init__(self, record: PipelineProcessing) -> None:
         self.record = record
-        self.over = asyncio.Event()
+        self.finished = asyncio.Event()
         self._cancelled = False
         self._task: asyncio.Task[Outcome] | None = None
 
@@ -264,7 +270,7 @@ class _Run:
     def is_cancelled(self) -> bool:
         return self._cancelled
 
-    async def stoppable(self, work: Coroutine[None, None, Outcome]) -> Outcome | None:
+    async def run_cancellable(self, work: Coroutine[None, None, Outcome]) -> Outcome | None:
         """Do `work`; None if it was cancelled on request."""
         if self.is_cancelled():
             work.close()
@@ -273,17 +279,17 @@ class _Run:
         try:
             return await self._task
         except asyncio.CancelledError:
-            if _being_cancelled() or not self.is_cancelled():
+            if _is_current_task_cancelled() or not self.is_cancelled():
                 raise
             return None
 
 
-def _being_cancelled() -> bool:
+def _is_current_task_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def _refuse_another(known: PipelineProcessing, request: ProcessingRequest) -> None:
+def _refuse_mismatch(known: PipelineProcessing, request: ProcessingRequest) -> None:
     if (known.product, known.obs_id) != (request.product, request.obs_id):
         raise ProblemError(
             HTTPStatus.CONFLICT,

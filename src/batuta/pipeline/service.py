@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from batuta.errors import ConfigurationError
 from batuta.pipeline.declaration import Pipeline
 from batuta.pipeline.loading import load
-from batuta.pipeline.processes import Workshop, open_process_runner
+from batuta.pipeline.process_runner import RunnerConfig, open_process_runner
 from batuta.pipeline.scheduler import Offer
-from batuta.pipeline.service_core import Plan, ProcessingsService, open_service, own_data_dir
+from batuta.pipeline.service_core import ProcessingService, ServiceSpec, lock_data_dir, open_service
 from batuta.pipeline.settings import PipelineSettings
 from batuta.service.runner import run_service
 
@@ -30,7 +30,7 @@ def run(settings: PipelineSettings, pipeline: Pipeline) -> None:
         raise ConfigurationError(f"pipeline {pipeline.name!r}: it declares no product")
 
     @asynccontextmanager
-    async def opened(settings: PipelineSettings, url: str) -> AsyncIterator[ProcessingsService]:
+    async def opened(settings: PipelineSettings, url: str) -> AsyncIterator[ProcessingService]:
         async with open_pipeline(settings, url, pipeline) as service:
             yield service
 
@@ -40,28 +40,28 @@ def run(settings: PipelineSettings, pipeline: Pipeline) -> None:
 @asynccontextmanager
 async def open_pipeline(
     settings: PipelineSettings, url: str, pipeline: Pipeline
-) -> AsyncIterator[ProcessingsService]:
+) -> AsyncIterator[ProcessingService]:
     """Open the service of `pipeline`; `url` is the address that it listens on."""
     folder = settings.folder(pipeline.name)
-    workshop = Workshop(
+    config = RunnerConfig(
         specs=dict(pipeline.products),
         folder=folder,
         sdb_url=settings.sdb_url,
         token=settings.token_text,
     )
     offers = {
-        name: Offer(pipeline.name, spec.timeout_s) for name, spec in pipeline.products.items()
+        name: Offer(pipeline.name, product.timeout_s) for name, product in pipeline.products.items()
     }
-    with own_data_dir(folder), open_process_runner(workshop, _module_of(pipeline)) as runner:
-        plan = Plan(
+    with lock_data_dir(folder), open_process_runner(config, _module_of(pipeline)) as runner:
+        spec = ServiceSpec(
             name=pipeline.name,
             description=_description(pipeline),
             offers=offers,
             runner=runner,
-            shelf=workshop.shelf,
+            retention=config.retention,
             keep_s=settings.keep_s,
         )
-        async with open_service(settings, url, plan) as service:
+        async with open_service(settings, url, spec) as service:
             yield service
 
 

@@ -15,26 +15,26 @@ from fastapi import FastAPI
 from batuta import __version__
 from batuta.messaging import Bus, ServiceStatus, connect
 from batuta.pipeline.messages import PipelineProcessing
-from batuta.pipeline.retention import Shelf
-from batuta.pipeline.routes import Routes
+from batuta.pipeline.retention import RetentionFolder
+from batuta.pipeline.routes import ProcessingRoutes
 from batuta.pipeline.runner import Runner
-from batuta.pipeline.scheduler import Offer, Rules, Scheduler
+from batuta.pipeline.scheduler import Offer, ProcessingScheduler, SchedulerConfig
 from batuta.pipeline.schema import MIGRATIONS
-from batuta.pipeline.settings import WEEK_S, ProcessingsSettings
-from batuta.pipeline.store import Store
+from batuta.pipeline.settings import WEEK_S, ProcessingSettings
+from batuta.pipeline.store import ProcessingStore
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
 from batuta.service.database import open_database
-from batuta.service.folders import own_folder
+from batuta.service.folder_lock import lock_folder
 
 LOG: Final = logging.getLogger(__name__)
 
-SWEPT_EVERY_S: Final = 3600.0
+SWEEP_INTERVAL_S: Final = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ServiceSpec:
     """What a service of processings is made from.
 
     Attributes
@@ -45,7 +45,7 @@ class Plan:
         What may be asked for.
     runner : Runner
         What carries it out.
-    shelf : Shelf or None
+    retention : RetentionFolder or None
         Where logs and profiles are; None where none are kept.
     keep_s : float
         How long the log and the profile of an ended processing are kept, in seconds.
@@ -55,7 +55,7 @@ class Plan:
     description: str
     offers: Mapping[str, Offer]
     runner: Runner
-    shelf: Shelf | None = None
+    retention: RetentionFolder | None = None
     keep_s: float = WEEK_S
 
     @property
@@ -64,63 +64,70 @@ class Plan:
         return frozenset(offer.provider for offer in self.offers.values())
 
 
-def own_data_dir(folder: Path) -> AbstractContextManager[None]:
+def lock_data_dir(folder: Path) -> AbstractContextManager[None]:
     """Hold the service's `data_dir`: its database and its work folders are one service's."""
     refusal = f"--data-dir {folder}: another service works there (give each its own)"
-    return own_folder(folder, refusal)
+    return lock_folder(folder, refusal)
 
 
 @asynccontextmanager
 async def open_service(
-    settings: ProcessingsSettings, url: str, plan: Plan
-) -> AsyncIterator["ProcessingsService"]:
+    settings: ProcessingSettings, url: str, spec: ServiceSpec
+) -> AsyncIterator["ProcessingService"]:
     """Open a service of processings, taking up what one that is gone has left."""
     async with AsyncExitStack() as stack:
-        database = settings.database(plan.name)
+        database = settings.database(spec.name)
         engine = stack.enter_context(open_database(database, MIGRATIONS))
         committer = await stack.enter_async_context(Committer(engine))
-        bus = await stack.enter_async_context(connect(settings.nats, plan.name))
-        service = ProcessingsService(
-            settings, url, plan, bus, Store(engine, committer, plan.providers)
+        bus = await stack.enter_async_context(connect(settings.nats, spec.name))
+        service = ProcessingService(
+            settings, url, spec, bus, ProcessingStore(engine, committer, spec.providers)
         )
         await service.scheduler.recover()
         yield service
 
 
-class ProcessingsService:
+class ProcessingService:
     """A service of processings that is open.
 
     Parameters
     ----------
-    settings : ProcessingsSettings
+    settings : ProcessingSettings
         What it was told.
     url : str
         The address that it listens on.
-    plan : Plan
+    spec : ServiceSpec
         What it is made from.
     bus, store
         What it works with; whoever made them closes them.
     """
 
     def __init__(
-        self, settings: ProcessingsSettings, url: str, plan: Plan, bus: Bus, store: Store
+        self,
+        settings: ProcessingSettings,
+        url: str,
+        spec: ServiceSpec,
+        bus: Bus,
+        store: ProcessingStore,
     ) -> None:
         self._url = url + settings.root_path
-        self._plan = plan
+        self._spec = spec
         self._bus = bus
         self._store = store
         self._reporters = {
             provider: ActivityReporter(bus, partial(self.status, provider))
-            for provider in sorted(plan.providers)
+            for provider in sorted(spec.providers)
         }
-        rules = Rules(
-            offers=plan.offers,
+        config = SchedulerConfig(
+            offers=spec.offers,
             max_concurrent=settings.max_concurrent,
             max_queued=settings.max_queued,
         )
-        self.scheduler = Scheduler(rules, store, plan.runner, self._tell, plan.shelf)
+        self.scheduler = ProcessingScheduler(
+            config, store, spec.runner, self._report, spec.retention
+        )
         self.app = self._create_app(settings)
-        self._routes = Routes(self.scheduler, store, settings.root_path, plan.shelf)
+        self._routes = ProcessingRoutes(self.scheduler, store, settings.root_path, spec.retention)
         self._routes.add_to(self.app)
 
     def status(self, provider: str) -> ServiceStatus:
@@ -141,13 +148,13 @@ class ProcessingsService:
             for reporter in self._reporters.values():
                 group.create_task(reporter.run())
             group.create_task(self.scheduler.run())
-            group.create_task(self._sweep())
+            group.create_task(self._remove_expired_files())
 
-    def _create_app(self, settings: ProcessingsSettings) -> FastAPI:
+    def _create_app(self, settings: ProcessingSettings) -> FastAPI:
         return create_app(
             AppConfig(
-                name=self._plan.name,
-                description=self._plan.description,
+                name=self._spec.name,
+                description=self._spec.description,
                 token=settings.token_text,
                 checks=lambda: {"nats": self._bus.connected},
                 registry=self.scheduler.metrics.registry,
@@ -155,26 +162,28 @@ class ProcessingsService:
             )
         )
 
-    def _tell(self, record: PipelineProcessing) -> None:
+    def _report(self, record: PipelineProcessing) -> None:
         reporter = self._reporters.get(record.provider)
         if reporter is not None:  # a graph that has changed since may know it no more
-            reporter.report(self._routes.shown(record))
+            reporter.report(self._routes.with_links(record))
 
-    async def _sweep(self) -> None:
+    async def _remove_expired_files(self) -> None:
         """Remove the logs and profiles of processings that ended long ago."""
-        shelf = self._plan.shelf
-        while shelf is not None:
-            keys = await self._store.outdated(time.time() - self._plan.keep_s)
-            await self._store.forget(await asyncio.to_thread(_removed, shelf, keys))
-            await asyncio.sleep(SWEPT_EVERY_S)
+        retention = self._spec.retention
+        while retention is not None:
+            keys = await self._store.expired_keys(time.time() - self._spec.keep_s)
+            await self._store.record_removal(
+                await asyncio.to_thread(_remove_expired, retention, keys)
+            )
+            await asyncio.sleep(SWEEP_INTERVAL_S)
 
 
-def _removed(shelf: Shelf, keys: Iterable[str]) -> list[str]:
+def _remove_expired(retention: RetentionFolder, keys: Iterable[str]) -> list[str]:
     """Remove what is kept of `keys`; return those of which nothing is left."""
     removed = []
     for key in keys:
         try:
-            shelf.remove(key)
+            retention.remove(key)
         except OSError as exc:  # one that is open on a network file system, for example
             LOG.warning("what is kept of %s cannot be removed yet: %s", key, exc)
         else:

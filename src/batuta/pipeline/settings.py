@@ -12,7 +12,7 @@ ROOT_PATH_PATTERN: Final = r"^(/[A-Za-z0-9._~-]+)*$"
 WEEK_S: Final = 7 * 86_400.0
 
 
-class ProcessingsSettings(ServiceSettings):
+class ProcessingSettings(ServiceSettings):
     """Settings of a service that carries processings out; see the fields' descriptions."""
 
     port: int = Field(5000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
@@ -49,7 +49,7 @@ class ProcessingsSettings(ServiceSettings):
         return self.database_url or f"sqlite:///{self.folder(name) / 'pipeline.db'}"
 
 
-class PipelineSettings(ProcessingsSettings):
+class PipelineSettings(ProcessingSettings):
     """Settings of a pipeline; see the fields' descriptions."""
 
     keep_s: float = Field(

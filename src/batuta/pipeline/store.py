@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from batuta.messaging import ProcessingState, Progress
 from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
-from batuta.pipeline.runner import Job
+from batuta.pipeline.runner import ProcessingRun
 from batuta.pipeline.schema import processings
 from batuta.service.committer import Committer
 from batuta.service.database import database_error, reading
@@ -28,7 +28,7 @@ _ENDED: Final = [state.value for state in ProcessingState if state.ended]
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredProcessing:
     """A processing as it is in the database."""
 
     record: PipelineProcessing
@@ -37,30 +37,30 @@ class Stored:
     log_kept: bool
 
     @property
-    def job(self) -> Job:
+    def current_run(self) -> ProcessingRun:
         """Its current run."""
         record = self.record
-        return Job(
+        return ProcessingRun(
             id=record.id,
             product=record.product,
             obs_id=record.obs_id,
             provider=record.provider,
             key=self.key,
-            run=f"{self.key}-{self.runs}",
+            run_id=f"{self.key}-{self.runs}",
             attempt=record.attempt,
         )
 
 
 @dataclass(frozen=True)
-class Submitted:
+class Submission:
     """What became of a request: its processing, and whether it is to be run."""
 
-    stored: Stored
+    stored: StoredProcessing
     to_run: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class ProcessingFilter:
     """Which processings to list, the newest first; `before` is a cursor."""
 
     state: ProcessingState | None = None
@@ -70,7 +70,7 @@ class Selection:
     limit: int = 100
 
 
-class Store:
+class ProcessingStore:
     """The processings of a service, in its database."""
 
     def __init__(self, engine: sa.Engine, committer: Committer, providers: Collection[str]) -> None:
@@ -79,25 +79,25 @@ class Store:
         self._own = _C.provider.in_(providers)
         self._committer = committer
 
-    async def submit(self, request: ProcessingRequest, provider: str) -> Submitted:
+    async def submit(self, request: ProcessingRequest, provider: str) -> Submission:
         """Record a request; one known by its id is started again only by a higher attempt."""
         return await self._commit(lambda db: _submit(db, request, provider))
 
-    async def running(self, processing_id: str) -> Stored:
+    async def record_start(self, processing_id: str) -> StoredProcessing:
         """Record that a run starts."""
         values = {"state": ProcessingState.RUNNING.value, "started": time.time()}
-        return await self._set(processing_id, {**values, "runs": _C.runs + 1})
+        return await self._update(processing_id, {**values, "runs": _C.runs + 1})
 
-    async def ended(
+    async def record_end(
         self,
         record: PipelineProcessing,
         state: ProcessingState,
         outcome: Outcome,
         *,
         profiled: bool,
-    ) -> Stored:
+    ) -> StoredProcessing:
         """Record the end of a processing, with the progress of `record`."""
-        return await self._set(
+        return await self._update(
             record.id,
             {
                 "state": state.value,
@@ -111,34 +111,36 @@ class Store:
             },
         )
 
-    async def put_back(self, processing_id: str) -> Stored:
+    async def requeue(self, processing_id: str) -> StoredProcessing:
         """Record that a run was stopped with the service, and is to be run again."""
-        return await self._commit(lambda db: _put_back(db, processing_id))
+        return await self._commit(lambda db: _requeue(db, processing_id))
 
-    async def recover(self) -> list[Stored]:
+    async def recover(self) -> list[StoredProcessing]:
         """Take up what a service that is gone has left, the oldest first.
 
         What was running is to be run again, unless it has been so `MAX_RESTARTS` times.
         """
         return await self._commit(self._recover)
 
-    async def find(self, processing_id: str) -> Stored | None:
+    async def find(self, processing_id: str) -> StoredProcessing | None:
         """Return the processing `processing_id`, if there is one."""
         return await asyncio.to_thread(self._find, processing_id)
 
-    async def page(self, selection: Selection) -> tuple[list[PipelineProcessing], int | None]:
+    async def list_page(
+        self, selected: ProcessingFilter
+    ) -> tuple[list[PipelineProcessing], int | None]:
         """Return processings and the cursor of those that follow."""
-        return await asyncio.to_thread(self._page, selection)
+        return await asyncio.to_thread(self._list_page, selected)
 
-    async def profiled(self, processing_id: str) -> Stored:
+    async def record_profile(self, processing_id: str) -> StoredProcessing:
         """Record that the profile of a processing that has ended is kept."""
-        return await self._set(processing_id, {"profile_kept": True})
+        return await self._update(processing_id, {"profile_kept": True})
 
-    async def outdated(self, before: float) -> list[str]:
+    async def expired_keys(self, before: float) -> list[str]:
         """Keys of what is kept of processings that ended before a time, in seconds."""
-        return await asyncio.to_thread(self._outdated, before)
+        return await asyncio.to_thread(self._expired_keys, before)
 
-    async def forget(self, keys: Sequence[str]) -> None:
+    async def record_removal(self, keys: Sequence[str]) -> None:
         """Record that the logs and profiles of `keys` are kept no more."""
         change = sa.update(processings).where(_C.key.in_(keys))
         change = change.values(log_kept=False, profile_kept=False)
@@ -151,42 +153,42 @@ class Store:
         except SQLAlchemyError as exc:
             raise database_error(self._engine, exc) from exc
 
-    async def _set(self, processing_id: str, values: dict[str, Any]) -> Stored:
+    async def _update(self, processing_id: str, values: dict[str, Any]) -> StoredProcessing:
         change = sa.update(processings).where(_C.id == processing_id).values(**values)
         return await self._commit(
-            lambda db: _stored(db.execute(change.returning(processings)).one())
+            lambda db: _from_row(db.execute(change.returning(processings)).one())
         )
 
-    def _find(self, processing_id: str) -> Stored | None:
+    def _find(self, processing_id: str) -> StoredProcessing | None:
         with reading(self._engine) as db:
             return _find(db, processing_id)
 
-    def _page(self, selection: Selection) -> tuple[list[PipelineProcessing], int | None]:
+    def _list_page(self, selected: ProcessingFilter) -> tuple[list[PipelineProcessing], int | None]:
         wanted = {
-            _C.state: selection.state and selection.state.value,
-            _C.product: selection.product,
-            _C.obs_id: selection.obs_id,
+            _C.state: selected.state and selected.state.value,
+            _C.product: selected.product,
+            _C.obs_id: selected.obs_id,
         }
-        query = sa.select(processings).order_by(_C.number.desc()).limit(selection.limit + 1)
+        query = sa.select(processings).order_by(_C.number.desc()).limit(selected.limit + 1)
         query = query.where(
             self._own, *(column == value for column, value in wanted.items() if value)
         )
-        if selection.before is not None:
-            query = query.where(_C.number < selection.before)
+        if selected.before is not None:
+            query = query.where(_C.number < selected.before)
         with reading(self._engine) as db:
             rows = list(db.execute(query))
-        more = len(rows) > selection.limit
-        rows = rows[: selection.limit]
-        return [_stored(row).record for row in rows], rows[-1].number if more else None
+        more = len(rows) > selected.limit
+        rows = rows[: selected.limit]
+        return [_from_row(row).record for row in rows], rows[-1].number if more else None
 
-    def _outdated(self, before: float) -> list[str]:
+    def _expired_keys(self, before: float) -> list[str]:
         query = sa.select(_C.key).where(
             self._own, _C.log_kept, _C.state.in_(_ENDED), _C.ended < before
         )
         with reading(self._engine) as db:
             return list(db.scalars(query))
 
-    def _recover(self, db: sa.Connection) -> list[Stored]:
+    def _recover(self, db: sa.Connection) -> list[StoredProcessing]:
         was_running = sa.and_(self._own, _C.state == ProcessingState.RUNNING.value)
         too_often = _C.restarts >= MAX_RESTARTS
         error = f"the service died {MAX_RESTARTS + 1} times while it ran: not run again"
@@ -198,35 +200,35 @@ class Store:
         again = again.values(
             state=ProcessingState.QUEUED.value, restarts=_C.restarts + 1, started=None
         )
-        ended = [_stored(row) for row in db.execute(given_up.returning(processings))]
+        ended = [_from_row(row) for row in db.execute(given_up.returning(processings))]
         db.execute(again)
         queued = sa.select(processings).where(self._own, _C.state == ProcessingState.QUEUED.value)
-        return ended + [_stored(row) for row in db.execute(queued.order_by(_C.number))]
+        return ended + [_from_row(row) for row in db.execute(queued.order_by(_C.number))]
 
 
-def _find(db: sa.Connection, processing_id: str) -> Stored | None:
+def _find(db: sa.Connection, processing_id: str) -> StoredProcessing | None:
     row = db.execute(sa.select(processings).where(_C.id == processing_id)).one_or_none()
-    return _stored(row) if row is not None else None
+    return _from_row(row) if row is not None else None
 
 
-def _submit(db: sa.Connection, request: ProcessingRequest, provider: str) -> Submitted:
+def _submit(db: sa.Connection, request: ProcessingRequest, provider: str) -> Submission:
     known = _find(db, request.processing_id) if request.processing_id else None
     if known is None:
-        return Submitted(_add(db, request, provider), to_run=True)
-    if not _starts_again(known.record, request):
-        return Submitted(known, to_run=False)
-    again = {**_FRESH, "attempt": request.attempt}
+        return Submission(_add(db, request, provider), to_run=True)
+    if not _restarts(known.record, request):
+        return Submission(known, to_run=False)
+    again = {**_INITIAL_VALUES, "attempt": request.attempt}
     change = sa.update(processings).where(_C.id == known.record.id).values(**again)
-    return Submitted(_stored(db.execute(change.returning(processings)).one()), to_run=True)
+    return Submission(_from_row(db.execute(change.returning(processings)).one()), to_run=True)
 
 
-def _starts_again(known: PipelineProcessing, request: ProcessingRequest) -> bool:
+def _restarts(known: PipelineProcessing, request: ProcessingRequest) -> bool:
     same = (known.product, known.obs_id) == (request.product, request.obs_id)
     may = known.state in (ProcessingState.FAILED, ProcessingState.CANCELLED)
     return same and may and request.attempt > known.attempt
 
 
-_FRESH: Final[dict[str, Any]] = {
+_INITIAL_VALUES: Final[dict[str, Any]] = {
     "state": ProcessingState.QUEUED.value,
     "restarts": 0,
     "done": 0,
@@ -241,7 +243,7 @@ _FRESH: Final[dict[str, Any]] = {
 }
 
 
-def _add(db: sa.Connection, request: ProcessingRequest, provider: str) -> Stored:
+def _add(db: sa.Connection, request: ProcessingRequest, provider: str) -> StoredProcessing:
     added = sa.insert(processings).values(
         id=request.processing_id or str(uuid.uuid4()),
         key=uuid.uuid4().hex,
@@ -250,19 +252,19 @@ def _add(db: sa.Connection, request: ProcessingRequest, provider: str) -> Stored
         obs_id=request.obs_id,
         attempt=request.attempt,
         runs=0,
-        **_FRESH,
+        **_INITIAL_VALUES,
     )
-    return _stored(db.execute(added.returning(processings)).one())
+    return _from_row(db.execute(added.returning(processings)).one())
 
 
-def _put_back(db: sa.Connection, processing_id: str) -> Stored:
+def _requeue(db: sa.Connection, processing_id: str) -> StoredProcessing:
     mine = _C.id == processing_id
     still = sa.update(processings).where(mine, _C.state == ProcessingState.RUNNING.value)
     db.execute(still.values(state=ProcessingState.QUEUED.value, started=None))
-    return _stored(db.execute(sa.select(processings).where(mine)).one())
+    return _from_row(db.execute(sa.select(processings).where(mine)).one())
 
 
-def _stored(row: sa.Row[Any]) -> Stored:
+def _from_row(row: sa.Row[Any]) -> StoredProcessing:
     record = PipelineProcessing(
         id=row.id,
         product=row.product,
@@ -271,15 +273,15 @@ def _stored(row: sa.Row[Any]) -> Stored:
         attempt=row.attempt,
         progress=Progress(done=row.done, total=row.total),
         error=row.error,
-        started=_when(row.started),
-        ended=_when(row.ended),
+        started=_utc(row.started),
+        ended=_utc(row.ended),
         provider=row.provider,
         inputs=row.inputs,
         outputs=row.outputs,
         profile=f"/processing/{row.id}/profile" if row.profile_kept else None,
     )
-    return Stored(record, row.key, row.runs, row.log_kept)
+    return StoredProcessing(record, row.key, row.runs, row.log_kept)
 
 
-def _when(seconds: float | None) -> datetime | None:
+def _utc(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

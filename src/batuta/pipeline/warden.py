@@ -21,16 +21,16 @@ from typing import Final
 import psutil
 
 from batuta.messaging import utc_now
-from batuta.pipeline.exit_status import fate
-from batuta.pipeline.messages import Left, encoded
-from batuta.pipeline.retention import put_away
-from batuta.pipeline.runner import Task
+from batuta.pipeline.exit_status import describe_exit
+from batuta.pipeline.messages import WorkerExited, encode
+from batuta.pipeline.retention import clean_up_work_dir
+from batuta.pipeline.runner import ProcessingTask
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
-def keep(service: socket.socket, task: Task) -> None:
+def run_warden(service: socket.socket, task: ProcessingTask) -> None:
     """Have a worker do `task`; return once nothing of it is left."""
     # A Ctrl-C in the service's terminal is for the service: it will say what is to be stopped.
     os.setsid()
@@ -41,16 +41,16 @@ def keep(service: socket.socket, task: Task) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     worker = _fork_worker(service, task, (child_ended, wake))
     exit_code = _wait_for_end(worker, child_ended, service)
-    _end_descendants(worker)
+    _reap_descendants(worker)
     if exit_code != 0:
-        _note(task.log_path, f"the process {fate(exit_code)}")
+        _append_to_log(task.log_path, f"the process {describe_exit(exit_code)}")
         _free_shared_memory()
-    _put_away(task)
+    _clean_up(task)
     with suppress(OSError):  # nobody listens when the service is dead
-        service.sendall(encoded(Left(exit_code=exit_code)))
+        service.sendall(encode(WorkerExited(exit_code=exit_code)))
 
 
-def _fork_worker(service: socket.socket, task: Task, unneeded: tuple[int, int]) -> int:
+def _fork_worker(service: socket.socket, task: ProcessingTask, unneeded: tuple[int, int]) -> int:
     warden = os.getpid()
     pid = os.fork()
     if pid:
@@ -61,15 +61,15 @@ def _fork_worker(service: socket.socket, task: Task, unneeded: tuple[int, int]) 
         for descriptor in unneeded:
             os.close(descriptor)
         os.setsid()
-        _die_with(warden)
-        from batuta.pipeline.worker import work  # noqa: PLC0415  the warden itself needs none of it
+        _die_with_parent(warden)
+        from batuta.pipeline.worker import run_worker  # noqa: PLC0415  the warden itself needs none of it
 
-        work(service, task)
+        run_worker(service, task)
     finally:
         os._exit(1)  # what would follow is the warden's
 
 
-def _die_with(warden: int) -> None:
+def _die_with_parent(warden: int) -> None:
     """Have the kernel kill this process when its warden is killed (Linux)."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != warden:
@@ -106,17 +106,17 @@ def _kill_descendants(worker: int) -> None:
             victim.kill()
 
 
-def _note(log_path: Path, what: str) -> None:
+def _append_to_log(log_path: Path, what: str) -> None:
     """Say in the log what the worker could not."""
     with log_path.open("a") as log:
         log.write(f"{utc_now():%Y-%m-%dT%H:%M:%S.%f}Z {what}\n")
 
 
-def _put_away(task: Task) -> None:
+def _clean_up(task: ProcessingTask) -> None:
     try:
-        put_away(task.work_dir, task.profiles)  # the service looks whether it is gone
+        clean_up_work_dir(task.work_dir, task.profiles)  # the service looks whether it is gone
     except OSError as exc:
-        _note(task.log_path, f"its profile could not be kept: {exc}")
+        _append_to_log(task.log_path, f"its profile could not be kept: {exc}")
 
 
 def _free_shared_memory() -> None:
@@ -126,7 +126,7 @@ def _free_shared_memory() -> None:
     remove_stale(shared_memory_folder())
 
 
-def _end_descendants(worker: int) -> None:
+def _reap_descendants(worker: int) -> None:
     """Kill what a worker has left behind, and wait until it is gone."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(worker, signal.SIGKILL)

@@ -17,60 +17,60 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from batuta.errors import BatutaError, one_line
-from batuta.pipeline.context import Context, PipelineError, Place
-from batuta.pipeline.declaration import Made, Output
-from batuta.pipeline.inputs import Inputs, media_type_of
+from batuta.pipeline.context import Context, PipelineError, WorkFolder
+from batuta.pipeline.declaration import FunctionResult, Output
+from batuta.pipeline.inputs import InputFetcher, media_type_of
 from batuta.pipeline.messages import (
-    Entered,
     Message,
     Outcome,
     ProductVersion,
-    Progressed,
-    encoded,
+    ProgressUpdate,
+    WorkerStarted,
+    encode,
 )
-from batuta.pipeline.runner import RUN_VARIABLE, Task
+from batuta.pipeline.runner import RUN_VARIABLE, ProcessingTask
 from batuta.sdb.client import SdbClient
 from batuta.sdb.records import InputRef
 
 MAX_ERROR_LENGTH: Final = 2000
 
 
-def work(service: socket.socket, task: Task) -> NoReturn:
+def run_worker(service: socket.socket, task: ProcessingTask) -> NoReturn:
     """Do `task` in this process, tell `service` how it went, and end."""
     code = 1
-    voice = _Voice(service)
+    channel = _ServiceChannel(service)
     try:
-        voice.say(Entered(pid=os.getpid()))
-        _settle_in(task)
-        voice.say(_outcome(task, voice))
+        channel.send(WorkerStarted(pid=os.getpid()))
+        _prepare_process(task)
+        channel.send(_run_processing(task, channel))
         code = 0
     except SystemExit as exc:
         code = _exit_code(exc)
     except BaseException as exc:  # noqa: BLE001  the last resort: whatever it is, it is told
         traceback.print_exc()
-        voice.say(Outcome(error=in_one_line(exc)))
+        channel.send(Outcome(error=error_line(exc)))
     finally:
         _flush()
         # Not by way of the interpreter's end: what the pipeline left running could hold it up.
         os._exit(code)
 
 
-class _Voice:
+class _ServiceChannel:
     """Tells the service what happens, from any thread."""
 
     def __init__(self, service: socket.socket) -> None:
         self._service = service
         self._lock = threading.Lock()
 
-    def say(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         with self._lock:
-            self._service.sendall(encoded(message))
+            self._service.sendall(encode(message))
 
     def progress(self, done: int, total: int) -> None:
-        self.say(Progressed(done=done, total=total))
+        self.send(ProgressUpdate(done=done, total=total))
 
 
-def _settle_in(task: Task) -> None:
+def _prepare_process(task: ProcessingTask) -> None:
     """Make this process the processing's own: its log, its folder, its environment."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     descriptor = os.open(task.log_path, flags, 0o600)
@@ -91,34 +91,36 @@ def _settle_in(task: Task) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     temporary = task.work_dir / "tmp"
     temporary.mkdir(parents=True, mode=0o700)
-    os.environ.update({"TMPDIR": str(temporary), RUN_VARIABLE: task.job.run})
+    os.environ.update({"TMPDIR": str(temporary), RUN_VARIABLE: task.run.run_id})
     tempfile.tempdir = None
     os.chdir(task.work_dir)
 
 
-def _outcome(task: Task, voice: _Voice) -> Outcome:
-    job = task.job
-    log = logging.getLogger(f"batuta.pipeline.{job.provider}")
-    log.info("%s of %s, attempt %d: starts", job.product, job.obs_id, job.attempt)
+def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
+    run = task.run
+    log = logging.getLogger(f"batuta.pipeline.{run.provider}")
+    log.info("%s of %s, attempt %d: starts", run.product, run.obs_id, run.attempt)
     # While the sdb is away the processing waits for it, as long as it may last.
-    patience_s = task.spec.timeout_s
-    with SdbClient(task.sdb_url, token=task.token, retry_for_s=patience_s) as sdb:
-        inputs = Inputs(sdb, job.obs_id, task.work_dir / "inputs", log)
-        place = Place(
-            processing_id=job.id,
-            obs_id=job.obs_id,
-            provider=job.provider,
+    retry_for_s = task.spec.timeout_s
+    with SdbClient(task.sdb_url, token=task.token, retry_for_s=retry_for_s) as sdb:
+        inputs = InputFetcher(sdb, run.obs_id, task.work_dir / "inputs", log)
+        work_folder = WorkFolder(
+            processing_id=run.id,
+            obs_id=run.obs_id,
+            provider=run.provider,
             work_dir=task.work_dir,
         )
-        context = Context(task.spec, place, inputs, voice.progress)
-        made = collect(task.spec.function(context), context, task.spec.makes)
+        context = Context(task.spec, work_folder, inputs, channel.progress)
+        made = collect_outputs(task.spec.function(context), context, task.spec.makes)
         context.flush_progress()
-        archive = _Archive(sdb, job.id, job.provider, job.obs_id, tuple(inputs.used))
+        archive = _Archive(sdb, run.id, run.provider, run.obs_id, tuple(inputs.used_versions))
         outputs = tuple(archive.add(output, log) for output in made)
-    return Outcome(inputs=tuple(inputs.used), outputs=outputs)
+    return Outcome(inputs=tuple(inputs.used_versions), outputs=outputs)
 
 
-def collect(made: Made, context: Context, declared: tuple[str, ...]) -> list[Output]:
+def collect_outputs(
+    made: FunctionResult, context: Context, declared: tuple[str, ...]
+) -> list[Output]:
     """Check all that a function made, running it to its end where it yields.
 
     Nothing is archived before all of it is made and right: a processing that fails archives
@@ -130,8 +132,8 @@ def collect(made: Made, context: Context, declared: tuple[str, ...]) -> list[Out
         If something is no file of the work folder, is not declared, comes twice or is missing.
     """
     outputs: dict[str, Output] = {}
-    for each in _each(made, context.product):
-        output = _checked(each, context, declared)
+    for item in _iterate(made, context.product):
+        output = _validate(item, context, declared)
         if output.product in outputs:
             raise PipelineError(f"{output.product}: made twice; a product is one file")
         outputs[output.product or context.product] = output
@@ -140,7 +142,7 @@ def collect(made: Made, context: Context, declared: tuple[str, ...]) -> list[Out
     return list(outputs.values())
 
 
-def _each(made: Made, product: str) -> Iterable[Output | str | Path]:
+def _iterate(made: FunctionResult, product: str) -> Iterable[Output | str | Path]:
     if isinstance(made, Output | str | Path):
         return [made]
     if isinstance(made, Iterable):
@@ -151,12 +153,12 @@ def _each(made: Made, product: str) -> Iterable[Output | str | Path]:
     )
 
 
-def _checked(each: Output | str | Path, context: Context, declared: tuple[str, ...]) -> Output:
-    if not isinstance(each, Output | str | Path):
+def _validate(item: Output | str | Path, context: Context, declared: tuple[str, ...]) -> Output:
+    if not isinstance(item, Output | str | Path):
         raise PipelineError(
-            f"{context.product}: {type(each).__name__} made; an Output or a path is expected"
+            f"{context.product}: {type(item).__name__} made; an Output or a path is expected"
         )
-    output = each if isinstance(each, Output) else Output(each)
+    output = item if isinstance(item, Output) else Output(item)
     product = output.product or context.product
     if product not in declared:
         raise PipelineError(
@@ -197,13 +199,13 @@ class _Archive:
             media_type=output.media_type,
             processing_id=self.processing_id,
             provider=self.provider,
-            inputs=[InputRef(product=each.product, version=each.version) for each in self.inputs],
+            inputs=[InputRef(product=item.product, version=item.version) for item in self.inputs],
         )
         log.info("%s: archived as version %d, %d bytes", product, record.version, record.size)
         return ProductVersion(product=product, version=record.version)
 
 
-def in_one_line(exc: BaseException) -> str:
+def error_line(exc: BaseException) -> str:
     """What went wrong; for what is not one of our own errors, also its type and where."""
     message = one_line(exc)[:MAX_ERROR_LENGTH]
     if isinstance(exc, BatutaError):

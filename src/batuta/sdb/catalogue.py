@@ -13,7 +13,7 @@ from batuta.messaging import DataAvailable, utc_now
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
 from batuta.sdb.tables import OUTBOX, PRODUCTS
 from batuta.service.database import reading
-from batuta.service.lists import Page
+from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
 
 MAX_LISTED_NAMES: Final = 20

@@ -19,8 +19,14 @@ from pydantic import BaseModel, ValidationError
 
 from batuta.sdb.multipart import ImportBody
 from batuta.sdb.records import InputRef, Lineage, StoredProduct
-from batuta.service.client import ServiceError, answering, checked, headers, tls_for
-from batuta.service.lists import Page
+from batuta.service.client import (
+    ServiceError,
+    auth_headers,
+    check_response,
+    tls_verification,
+    translate_errors,
+)
+from batuta.service.pagination import Page
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -66,13 +72,13 @@ class SdbClient:
     ) -> None:
         self.url = _check_address(url).rstrip("/")
         self._retry_for_s = retry_for_s
-        with answering(SERVICE, url):
+        with translate_errors(SERVICE, url):
             self._http = httpx.Client(
                 base_url=self.url,
-                headers=headers(token),
+                headers=auth_headers(token),
                 timeout=TIMEOUT,
                 trust_env=False,
-                verify=tls_for(url),
+                verify=tls_verification(url),
             )
 
     def __enter__(self) -> Self:
@@ -200,21 +206,21 @@ class SdbClient:
 
     def _get(self, path: str, model: type[M], params: Mapping[str, str] | None = None) -> M:
         def ask() -> M:
-            with answering(SERVICE, self.url):
+            with translate_errors(SERVICE, self.url):
                 response = self._http.get(path, params=params)
             return self._read(response, model)
 
         return self._with_retries(ask)
 
     def _send_import(self, body: ImportBody) -> StoredProduct:
-        with answering(SERVICE, self.url):
+        with translate_errors(SERVICE, self.url):
             response = self._http.post(
                 "/products", content=body, headers=body.headers, timeout=IMPORT_TIMEOUT
             )
         return self._read(response, StoredProduct)
 
     def _read(self, response: httpx.Response, model: type[M]) -> M:
-        checked(SERVICE, response)
+        check_response(SERVICE, response)
         try:
             return model.model_validate_json(response.content)
         except ValidationError as exc:
@@ -226,10 +232,10 @@ class SdbClient:
     def _fetch(self, stored: StoredProduct, to: Path) -> None:
         path = f"{_path(stored.product, stored.obs_id, stored.version)}/data"
         with _temporary_sibling(to) as part:
-            with answering(SERVICE, self.url), self._http.stream("GET", path) as response:
+            with translate_errors(SERVICE, self.url), self._http.stream("GET", path) as response:
                 if not response.is_success:
                     response.read()
-                checked(SERVICE, response)
+                check_response(SERVICE, response)
                 digest = _write(response.iter_raw(CHUNK_BYTES), part)
             if digest != stored.sha256:
                 raise ServiceError(
@@ -266,7 +272,7 @@ def _is_transient(exc: ServiceError) -> bool:
 
 
 def _check_address(url: str) -> str:
-    with answering(SERVICE, url):
+    with translate_errors(SERVICE, url):
         parsed = httpx.URL(url)
     if parsed.scheme in {"http", "https"} and parsed.host and (parsed.port or 0) <= 65_535:
         return url

@@ -13,7 +13,7 @@ from batuta.sdb.imports import CLIENT_CLOSED_REQUEST, Importer, UploadAbortedErr
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.records import Lineage, StoredProduct
 from batuta.sdb.store import ProductStore
-from batuta.service.lists import Page
+from batuta.service.pagination import Page
 
 MAX_LIMIT: Final = 1000
 

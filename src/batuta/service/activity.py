@@ -44,31 +44,31 @@ class ActivityReporter:
         """Tell what is reported, and a heartbeat every `HEARTBEAT_S`, until cancelled."""
         try:
             while True:
-                await self._tell(Activity(service=self._status()))
-                await self._tell_processings_for(HEARTBEAT_S)
+                await self._publish(Activity(service=self._status()))
+                await self._publish_processings_for(HEARTBEAT_S)
         finally:
-            await self._say_goodbye()
+            await self._publish_stopped()
 
-    async def _tell_processings_for(self, seconds: float) -> None:
+    async def _publish_processings_for(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
                 while True:
                     # First what the last heartbeat interrupted, or NATS' absence held back.
-                    await self._tell_waiting()
+                    await self._publish_waiting()
                     await self._changed.wait()
                     self._changed.clear()
         except TimeoutError:
             return
 
-    async def _tell_waiting(self) -> None:
+    async def _publish_waiting(self) -> None:
         while self._waiting:
             key, processing = next(iter(self._waiting.items()))
-            await self._tell(Activity(service=self._status(), processing=processing))
+            await self._publish(Activity(service=self._status(), processing=processing))
             # Progress may have replaced it meanwhile: then it is still to be told.
             if self._waiting.get(key) is processing:
                 del self._waiting[key]
 
-    async def _tell(self, activity: Activity) -> None:
+    async def _publish(self, activity: Activity) -> None:
         while True:
             try:
                 await self._bus.publish_activity(activity)
@@ -78,7 +78,7 @@ class ActivityReporter:
             else:
                 return
 
-    async def _say_goodbye(self) -> None:
+    async def _publish_stopped(self) -> None:
         if not self._bus.connected:
             return
         status = self._status().model_copy(update={"state": "stopped"})

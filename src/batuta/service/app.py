@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from batuta import __version__
-from batuta.service.problems import answer_with_problems, problem_response
+from batuta.service.problems import install_problem_handlers, problem_response
 
 HEALTH: Final = "/health"
 """Answers without a token: a supervisor asks it."""
@@ -48,9 +48,9 @@ def create_app(config: AppConfig) -> FastAPI:
     app = FastAPI(
         title=f"Batuta: {config.name}", description=config.description, version=__version__
     )
-    answer_with_problems(app)
+    install_problem_handlers(app)
     if config.token is not None:
-        _ask_for_token(app, config.token, {HEALTH, config.root_path + HEALTH})
+        _require_token(app, config.token, {HEALTH, config.root_path + HEALTH})
 
     @app.get(HEALTH, tags=["service"])
     def health() -> dict[str, Any]:
@@ -71,7 +71,7 @@ def create_app(config: AppConfig) -> FastAPI:
     return app
 
 
-def _ask_for_token(app: FastAPI, token: str, open_paths: AbstractSet[str]) -> None:
+def _require_token(app: FastAPI, token: str, open_paths: AbstractSet[str]) -> None:
     expected = f"Bearer {token}".encode()
 
     @app.middleware("http")

@@ -47,13 +47,13 @@ class ServiceError(BatutaError):
 _LATER: Final = frozenset({408, 429})
 
 
-def headers(token: str | None) -> dict[str, str]:
+def auth_headers(token: str | None) -> dict[str, str]:
     """Headers that show `token`, or that of ``BATUTA_TOKEN``."""
     token = token or os.environ.get("BATUTA_TOKEN")
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def tls_for(url: str) -> ssl.SSLContext | bool:
+def tls_verification(url: str) -> ssl.SSLContext | bool:
     """What httpx is to check certificates with when it calls `url`.
 
     httpx reads the system's authorities for every client, even one that speaks plain HTTP: a
@@ -63,7 +63,7 @@ def tls_for(url: str) -> ssl.SSLContext | bool:
 
 
 @contextmanager
-def answering(service: str, url: str) -> Iterator[None]:
+def translate_errors(service: str, url: str) -> Iterator[None]:
     """Turn what httpx raises inside into a `ServiceError` that names `service`."""
     try:
         yield
@@ -74,7 +74,7 @@ def answering(service: str, url: str) -> Iterator[None]:
         raise ServiceError(f"{service} at {url} cannot be reached: {reason}") from exc
 
 
-def checked(service: str, response: httpx.Response) -> httpx.Response:
+def check_response(service: str, response: httpx.Response) -> httpx.Response:
     """Return `response` if it is a success.
 
     Raises

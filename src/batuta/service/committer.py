@@ -8,7 +8,7 @@ from typing import Any, Final, Self, TypeVar
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
-WRITERS_LOCK: Final = 2_718_281_829
+WRITERS_LOCK_ID: Final = 2_718_281_829
 """PostgreSQL's number of the lock that processes with one database take turns by."""
 
 T = TypeVar("T")
@@ -75,20 +75,20 @@ class Committer:
 
     def _commit(self, writes: list[Write]) -> list[Any]:
         with self._engine.begin() as connection:
-            _take_turn(connection)
-            return [_outcome(connection, write) for write in writes]
+            _lock_writers(connection)
+            return [_run_write(connection, write) for write in writes]
 
 
-def _take_turn(connection: sa.Connection) -> None:
+def _lock_writers(connection: sa.Connection) -> None:
     """Wait for the other processes' transactions, as SQLite does by itself.
 
     So writers never wait for each other's rows in a circle, whatever the order of theirs.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS_LOCK)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS_LOCK_ID)))
 
 
-def _outcome(connection: sa.Connection, write: Write) -> Any:
+def _run_write(connection: sa.Connection, write: Write) -> Any:
     """Return what `write` returns, or what it raises, all that it did undone."""
     try:
         with connection.begin_nested():

@@ -43,7 +43,7 @@ def open_database(url: str, migrations: Path) -> Iterator[sa.Engine]:
     DatabaseError
         If it cannot be opened.
     """
-    engine = sa.create_engine(_checked(url), pool_pre_ping=not url.startswith("sqlite"))
+    engine = sa.create_engine(_parse_url(url), pool_pre_ping=not url.startswith("sqlite"))
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _tune_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
@@ -78,7 +78,7 @@ def database_error(engine: sa.Engine, exc: SQLAlchemyError) -> DatabaseError:
     return DatabaseError(f"database {shown}: {reason}")
 
 
-def _checked(url: str) -> sa.URL:
+def _parse_url(url: str) -> sa.URL:
     try:
         parsed = make_url(url)
     except ArgumentError as exc:

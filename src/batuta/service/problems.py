@@ -43,12 +43,12 @@ class ProblemError(BatutaError):
         self.members = members
 
 
-def answer_with_problems(app: FastAPI) -> None:
+def install_problem_handlers(app: FastAPI) -> None:
     """Make every error that `app` answers a problem detail."""
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(Exception, _on_surprise)
+    app.add_exception_handler(Exception, _on_unexpected_error)
 
 
 def problem_response(
@@ -81,21 +81,21 @@ async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
 
 async def _on_invalid_request(_request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)  # noqa: S101  the type that this handler is for
-    lines = [f"{_where(error['loc'])}: {_what(error)}" for error in exc.errors()]
+    lines = [f"{_location(error['loc'])}: {_reason(error)}" for error in exc.errors()]
     return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(lines))
 
 
-async def _on_surprise(request: Request, exc: Exception) -> JSONResponse:
+async def _on_unexpected_error(request: Request, exc: Exception) -> JSONResponse:
     # The server raises it again once this is answered, so that the log has all of it.
     detail = f"{request.method} {request.url.path}: {type(exc).__name__}, see the service's log"
     return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
 
 
-def _where(location: tuple[Any, ...]) -> str:
+def _location(location: tuple[Any, ...]) -> str:
     return ".".join(str(step) for step in location if step != "body") or "body"
 
 
-def _what(error: Mapping[str, Any]) -> str:
+def _reason(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return "missing"
     return f"{error['msg']} (given: {error.get('input')!r})"

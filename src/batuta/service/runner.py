@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from batuta.service.lifeline import watch_lifeline
 from batuta.service.settings import ServiceSettings
-from batuta.service.sockets import address_of, listening
+from batuta.service.sockets import address_of, listening_socket
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -55,9 +55,9 @@ def run_service(name: str, settings: S, open_service: OpenService[S]) -> None:
     BatutaError
         If something that it needs is not there, or its background work failed.
     """
-    settings.refuse_open_door()
+    settings.require_token_beyond_loopback()
     watch_lifeline()
-    with listening(settings) as sock:
+    with listening_socket(settings) as sock:
         asyncio.run(_serve(name, settings, open_service, sock))
 
 
@@ -76,7 +76,7 @@ async def _serve(name: str, settings: S, open_service: OpenService[S], sock: soc
             with contextlib.suppress(asyncio.CancelledError):
                 await working
     except asyncio.CancelledError:
-        if not stopper.told:
+        if not stopper.requested:
             raise
 
 
@@ -84,14 +84,14 @@ class _Stopper:
     """Turns SIGINT and SIGTERM into a stop: of the opening, then, once it serves, of the server."""
 
     def __init__(self) -> None:
-        self.told = False
+        self.requested = False
         self.stop: Callable[[], object] = _current_task().cancel
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled)
 
     def _signalled(self) -> None:
-        self.told = True
+        self.requested = True
         self.stop()
 
 
@@ -131,8 +131,8 @@ def set_up_logging(level: str = "INFO") -> None:
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     root = logging.getLogger()
-    for earlier in [one for one in root.handlers if isinstance(one, _StandardError)]:
-        root.removeHandler(earlier)
+    for previous in [one for one in root.handlers if isinstance(one, _StandardError)]:
+        root.removeHandler(previous)
     root.addHandler(handler)
     root.setLevel(level.upper())
     # Each call by httpx, and each reconnection attempt by nats, is not news.

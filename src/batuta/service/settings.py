@@ -42,7 +42,7 @@ class ServiceSettings(BaseModel):
         """The token as it is sent."""
         return self.token.get_secret_value() if self.token else None
 
-    def refuse_open_door(self) -> None:
+    def require_token_beyond_loopback(self) -> None:
         """Refuse to listen beyond this machine without a token.
 
         Raises

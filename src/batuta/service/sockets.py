@@ -20,7 +20,7 @@ BACKLOG: Final = 2048
 
 
 @contextlib.contextmanager
-def listening(settings: ServiceSettings) -> Iterator[socket.socket]:
+def listening_socket(settings: ServiceSettings) -> Iterator[socket.socket]:
     """Take the port before anything else is done, or the socket that was handed over.
 
     Raises

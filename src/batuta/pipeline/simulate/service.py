@@ -13,9 +13,9 @@ from typing import Final
 from batuta.graph import read_graph
 from batuta.messaging import Progress
 from batuta.pipeline.messages import Outcome, ProductVersion
-from batuta.pipeline.runner import Job
+from batuta.pipeline.runner import ProcessingRun
 from batuta.pipeline.scheduler import Offer
-from batuta.pipeline.service_core import Plan, ProcessingsService, open_service, own_data_dir
+from batuta.pipeline.service_core import ProcessingService, ServiceSpec, lock_data_dir, open_service
 from batuta.pipeline.simulate.settings import SimulateSettings
 from batuta.sdb.client import SdbClient
 from batuta.service.client import ServiceError
@@ -23,8 +23,8 @@ from batuta.service.runner import run_service
 
 NAME: Final = "simulate"
 PARALLEL_IMPORTS: Final = 8
-FIRST_WAIT_S: Final = 0.2
-MAX_WAIT_S: Final = 5.0
+FIRST_RETRY_S: Final = 0.2
+MAX_RETRY_S: Final = 5.0
 
 
 def run_simulate(settings: SimulateSettings) -> None:
@@ -33,7 +33,7 @@ def run_simulate(settings: SimulateSettings) -> None:
 
 
 @asynccontextmanager
-async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[ProcessingsService]:
+async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[ProcessingService]:
     """Open the simulated pipeline; `url` is the address that it listens on."""
     graph = read_graph(settings.graph)
     offers = {
@@ -41,7 +41,7 @@ async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[P
     }
     with ExitStack() as stack:
         folder = settings.folder(NAME)
-        stack.enter_context(own_data_dir(folder))
+        stack.enter_context(lock_data_dir(folder))
         files = folder / "files"
         shutil.rmtree(files, ignore_errors=True)  # those of a service that was killed
         files.mkdir()
@@ -50,13 +50,13 @@ async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[P
         stack.enter_context(sdb)
         runner = SimulatedRunner(settings, sdb, files)
         stack.callback(runner.close)
-        plan = Plan(
+        spec = ServiceSpec(
             name=NAME,
             description=f"Simulates {', '.join(graph.providers)}.",
             offers=offers,
             runner=runner,
         )
-        async with open_service(settings, url, plan) as service:
+        async with open_service(settings, url, spec) as service:
             yield service
 
 
@@ -80,55 +80,55 @@ class SimulatedRunner:
         self._random = random.Random(settings.seed)  # noqa: S311  a play, not a secret
         self._threads = ThreadPoolExecutor(PARALLEL_IMPORTS, "import")
 
-    async def run(self, job: Job, told: Callable[[Progress], None]) -> Outcome:
+    async def run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
         """Wait, then archive a product or fail."""
         settings = self._settings
         wait_s = self._random.uniform(settings.wait_min_s, settings.wait_max_s)
         fails = self._random.random() < settings.failure
-        told(Progress(done=0, total=1))
+        on_progress(Progress(done=0, total=1))
         await asyncio.sleep(wait_s)
         if fails:
             return Outcome(error=f"simulated failure (probability {settings.failure:g})")
-        outcome = await self._archive(job, wait_s)
-        told(Progress(done=1, total=1))
+        outcome = await self._archive(run, wait_s)
+        on_progress(Progress(done=1, total=1))
         return outcome
 
     def close(self) -> None:
         """Let go of its threads."""
         self._threads.shutdown()
 
-    async def _archive(self, job: Job, wait_s: float) -> Outcome:
-        again_s = FIRST_WAIT_S
+    async def _archive(self, run: ProcessingRun, wait_s: float) -> Outcome:
+        retry_s = FIRST_RETRY_S
         while True:
             try:
-                version = await self._import(job, wait_s)
+                version = await self._import(run, wait_s)
             except ServiceError as exc:
                 if exc.refused:
                     return Outcome(error=str(exc))
             else:
-                return Outcome(outputs=(ProductVersion(product=job.product, version=version),))
-            await asyncio.sleep(again_s)
-            again_s = min(2 * again_s, MAX_WAIT_S)
+                return Outcome(outputs=(ProductVersion(product=run.product, version=version),))
+            await asyncio.sleep(retry_s)
+            retry_s = min(2 * retry_s, MAX_RETRY_S)
 
-    async def _import(self, job: Job, wait_s: float) -> int:
+    async def _import(self, run: ProcessingRun, wait_s: float) -> int:
         loop = asyncio.get_running_loop()
-        importing = loop.run_in_executor(self._threads, self._import_now, job, wait_s)
+        importing = loop.run_in_executor(self._threads, self._import_blocking, run, wait_s)
         try:
             return await asyncio.shield(importing)
         except asyncio.CancelledError:
-            # A thread cannot be stopped: when this returns, nothing of the job runs any more.
+            # A thread cannot be stopped: when this returns, nothing of the run runs any more.
             await asyncio.wait([importing])
             raise
 
-    def _import_now(self, job: Job, wait_s: float) -> int:
-        path = self._folder / f"{job.run}.json"
+    def _import_blocking(self, run: ProcessingRun, wait_s: float) -> int:
+        path = self._folder / f"{run.run_id}.json"
         path.write_text(
             json.dumps(
                 {
-                    "product": job.product,
-                    "obs_id": job.obs_id,
-                    "provider": job.provider,
-                    "processing_id": job.id,
+                    "product": run.product,
+                    "obs_id": run.obs_id,
+                    "provider": run.provider,
+                    "processing_id": run.id,
                     "waited_s": round(wait_s, 3),
                 }
             )
@@ -136,12 +136,12 @@ class SimulatedRunner:
         try:
             stored = self._sdb.import_file(
                 path,
-                job.product,
-                job.obs_id,
+                run.product,
+                run.obs_id,
                 media_type="application/json",
                 metadata={"simulated": True},
-                processing_id=job.id,
-                provider=job.provider,
+                processing_id=run.id,
+                provider=run.provider,
             )
         finally:
             path.unlink()

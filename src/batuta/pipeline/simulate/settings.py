@@ -5,10 +5,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from batuta.pipeline.settings import ProcessingsSettings
+from batuta.pipeline.settings import ProcessingSettings
 
 
-class SimulateSettings(ProcessingsSettings):
+class SimulateSettings(ProcessingSettings):
     """Settings of the simulated pipeline; see the fields' descriptions."""
 
     graph: Path = Field(description="The product graph whose providers it plays, JSON or YAML.")

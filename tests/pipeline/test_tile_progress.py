@@ -7,7 +7,7 @@ import pytest
 
 from batuta.sdb import SdbClient
 from tests.pipeline.conftest import StartPipeline
-from tests.pipeline.service import alive, read
+from tests.pipeline.pipeline_process import alive, read
 from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm
 

@@ -1,6 +1,6 @@
 """Runs a foreign program that must not outlive whoever started it.
 
-``python -m batuta.service.guard PROGRAM ARGUMENTS...``: ends the program when told to
+``python -m batuta.service.lifeline_main PROGRAM ARGUMENTS...``: ends the program when told to
 (SIGTERM, SIGINT), or when the pipe of ``BATUTA_LIFELINE_FD`` ends.
 """
 

@@ -10,12 +10,12 @@ class TileProgress:
 
     Parameters
     ----------
-    tell : callable
+    on_progress : callable
         Is told the tiles done, and their total.
     """
 
-    def __init__(self, tell: Callable[[int, int], None]) -> None:
-        self._tell = tell
+    def __init__(self, on_progress: Callable[[int, int], None]) -> None:
+        self._on_progress = on_progress
         self._progress = Progress()
 
     def on_event(self, event: Event) -> None:
@@ -23,4 +23,4 @@ class TileProgress:
         progress = self._progress.after(event)
         if progress != self._progress:
             self._progress = progress
-            self._tell(progress.done, progress.total)
+            self._on_progress(progress.done, progress.total)

@@ -9,7 +9,7 @@ from batuta.errors import ConfigurationError
 
 
 @contextmanager
-def own_folder(folder: Path, refusal: str) -> Iterator[None]:
+def lock_folder(folder: Path, refusal: str) -> Iterator[None]:
     """Hold `folder`, created where it is not there, for this process alone.
 
     The system lets it go when the process ends, however it ends.

@@ -10,8 +10,8 @@ import pytest
 
 from batuta.profiling.capture.layout import PROFILE_FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
 from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.pipeline_process import PipelineProcess, Record, read
 from tests.pipeline.profiled import PARTS
-from tests.pipeline.service import PipelineProcess, Record, read
 from tests.support.waiting import eventually_sync
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.pipeline.conftest import StartPipeline
-from tests.pipeline.service import PipelineProcess, alive, read
+from tests.pipeline.pipeline_process import PipelineProcess, alive, read
 from tests.support.waiting import eventually_sync
 
 

@@ -9,7 +9,7 @@ import pytest
 from batuta.pipeline import PipelineSettings
 from batuta.sdb import SdbClient, SdbSettings
 from batuta.sdb.service import open_sdb
-from tests.pipeline.service import PipelineProcess, alive, read
+from tests.pipeline.pipeline_process import PipelineProcess, alive, read
 from tests.support.servers import NatsServer
 from tests.support.services import serving
 from tests.support.waiting import eventually_sync

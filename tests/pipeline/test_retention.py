@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batuta.pipeline.retention import Shelf, note_orchestrator, put_away
+from batuta.pipeline.retention import RetentionFolder, clean_up_work_dir, register_orchestrator
 from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_TEXT
 from tests.pipeline.profiled import PARTS, write_parts, write_whole
 
@@ -16,8 +16,8 @@ RUN = "0a1b-2"
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
+def retention(tmp_path: Path) -> RetentionFolder:
+    return RetentionFolder(tmp_path)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def work_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "work" / RUN
     for name in ("orchestrator", "maps"):
         write_whole(folder / name, name)
-        note_orchestrator(folder, folder / name)
+        register_orchestrator(folder, folder / name)
     return folder
 
 
@@ -35,7 +35,7 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def put_away_until(move: int, work_dir: Path, profiles: Path) -> None:
+def clean_up_until(move: int, work_dir: Path, profiles: Path) -> None:
     """Put away; killed at the move of that number, or before all is shown."""
     moves = iter(range(move, -1, -1))
     really = shutil.move
@@ -47,83 +47,89 @@ def put_away_until(move: int, work_dir: Path, profiles: Path) -> None:
 
     shutil.move = killed_at_last  # type: ignore[assignment]  # in a process of its own
     Path.rename = lambda *_: os._exit(9)  # type: ignore[method-assign]  # the same
-    put_away(work_dir, profiles)
+    clean_up_work_dir(work_dir, profiles)
 
 
 @pytest.mark.parametrize("move", [0, 1, 4, 7, 8])
 def test_killed_at_any_move_it_is_brought_to_its_end_by_the_next(
-    move: int, shelf: Shelf, work_dir: Path
+    move: int, retention: RetentionFolder, work_dir: Path
 ) -> None:
     expected = [
         f"{name}/{path}" for name in ("maps", "orchestrator") for path in files(work_dir / name)
     ]
     assert len(expected) == 8
     process = get_context("spawn").Process(
-        target=put_away_until, args=(move, work_dir, shelf.profiles(RUN))
+        target=clean_up_until, args=(move, work_dir, retention.profiles(RUN))
     )
     process.start()
     process.join()
     assert process.exitcode == 9
-    assert not shelf.has_profiles(RUN)
+    assert not retention.has_profiles(RUN)
     assert work_dir.exists()
-    put_away(work_dir, shelf.profiles(RUN))
-    assert files(shelf.profiles(RUN)) == expected
-    assert [each.name for each in shelf.profiles(RUN).parent.iterdir()] == [RUN]
+    clean_up_work_dir(work_dir, retention.profiles(RUN))
+    assert files(retention.profiles(RUN)) == expected
+    assert [each.name for each in retention.profiles(RUN).parent.iterdir()] == [RUN]
     assert not work_dir.exists()
 
 
-def test_several_that_put_away_at_once_lose_nothing(shelf: Shelf, tmp_path: Path) -> None:
+def test_several_that_put_away_at_once_lose_nothing(
+    retention: RetentionFolder, tmp_path: Path
+) -> None:
     with ThreadPoolExecutor(4) as pool:
         for number in range(20):
             folder = tmp_path / "work" / f"key-{number}"
             write_whole(folder / "orchestrator", "whole")
-            note_orchestrator(folder, folder / "orchestrator")
-            profiles = shelf.profiles(folder.name)
-            doing = [pool.submit(put_away, folder, profiles) for _ in range(4)]
+            register_orchestrator(folder, folder / "orchestrator")
+            profiles = retention.profiles(folder.name)
+            doing = [pool.submit(clean_up_work_dir, folder, profiles) for _ in range(4)]
             for each in doing:
                 each.result()
             assert len(files(profiles)) == 4
             assert not folder.exists()
 
 
-def test_what_cannot_be_kept_is_told_and_nothing_half_stays(shelf: Shelf, work_dir: Path) -> None:
+def test_what_cannot_be_kept_is_told_and_nothing_half_stays(
+    retention: RetentionFolder, work_dir: Path
+) -> None:
     # A file where the folder of the second orchestrator's profile must be.
-    shelf.profiles(RUN).parent.mkdir(parents=True)
-    part = shelf.profiles(RUN).with_name(f".{RUN}")
+    retention.profiles(RUN).parent.mkdir(parents=True)
+    part = retention.profiles(RUN).with_name(f".{RUN}")
     part.mkdir()
     (part / "orchestrator").write_text("in the way")
     with pytest.raises(OSError, match="orchestrator"):
-        put_away(work_dir, shelf.profiles(RUN))
-    assert not shelf.has_profiles(RUN)
+        clean_up_work_dir(work_dir, retention.profiles(RUN))
+    assert not retention.has_profiles(RUN)
     assert not part.exists()
     assert not work_dir.exists()
 
 
 def test_the_profile_of_a_run_replaces_that_of_the_run_before(
-    shelf: Shelf, work_dir: Path, tmp_path: Path
+    retention: RetentionFolder, work_dir: Path, tmp_path: Path
 ) -> None:
     earlier = tmp_path / "work" / "0a1b-1"
     write_whole(earlier / "orchestrator", "earlier")
-    note_orchestrator(earlier, earlier / "orchestrator")
-    put_away(earlier, shelf.profiles("0a1b-1"))
-    assert shelf.has_profiles("0a1b-1")
-    put_away(work_dir, shelf.profiles(RUN))
-    assert shelf.has_profiles(RUN)
-    assert not shelf.has_profiles("0a1b-1")
+    register_orchestrator(earlier, earlier / "orchestrator")
+    clean_up_work_dir(earlier, retention.profiles("0a1b-1"))
+    assert retention.has_profiles("0a1b-1")
+    clean_up_work_dir(work_dir, retention.profiles(RUN))
+    assert retention.has_profiles(RUN)
+    assert not retention.has_profiles("0a1b-1")
 
 
-def test_a_run_that_opened_no_orchestrator_leaves_nothing(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_run_that_opened_no_orchestrator_leaves_nothing(
+    retention: RetentionFolder, tmp_path: Path
+) -> None:
     folder = tmp_path / "work" / RUN
     write_whole(folder / "orchestrator", "nobody's")
-    put_away(folder, shelf.profiles(RUN))
+    clean_up_work_dir(folder, retention.profiles(RUN))
     assert not folder.exists()
     assert not (tmp_path / "profiles").exists()
-    put_away(folder, shelf.profiles(RUN))
-    assert not shelf.has_profiles(RUN)
+    clean_up_work_dir(folder, retention.profiles(RUN))
+    assert not retention.has_profiles(RUN)
 
 
 def test_an_output_folder_elsewhere_keeps_its_files_and_only_those_of_this_run_are_copied(
-    shelf: Shelf, tmp_path: Path
+    retention: RetentionFolder, tmp_path: Path
 ) -> None:
     work, scratch = tmp_path / "work" / RUN, tmp_path / "scratch"
     work.mkdir(parents=True)
@@ -131,12 +137,12 @@ def test_an_output_folder_elsewhere_keeps_its_files_and_only_those_of_this_run_a
     for path in scratch.rglob("*"):
         os.utime(path, (1_000_000, 1_000_000))
     shutil.copytree(scratch, tmp_path / "stale")
-    note_orchestrator(work, scratch)
-    note_orchestrator(work, tmp_path / "stale")
+    register_orchestrator(work, scratch)
+    register_orchestrator(work, tmp_path / "stale")
     (scratch / SUMMARY_TEXT).write_text("of this run")
-    put_away(work, shelf.profiles(RUN))
-    assert [each.name for each in shelf.profiles(RUN).iterdir()] == ["scratch"]
-    assert files(shelf.profiles(RUN)) == [f"scratch/{SUMMARY_TEXT}"]
+    clean_up_work_dir(work, retention.profiles(RUN))
+    assert [each.name for each in retention.profiles(RUN).iterdir()] == ["scratch"]
+    assert files(retention.profiles(RUN)) == [f"scratch/{SUMMARY_TEXT}"]
     assert len(files(scratch)) == 4
 
 
@@ -156,38 +162,40 @@ def test_a_profile_is_named_after_its_folder_and_never_leads_out(
 ) -> None:
     work = tmp_path / "work" / RUN
     work.mkdir(parents=True)
-    note_orchestrator(work, work / out_dir)
-    note_orchestrator(work, work / out_dir)
+    register_orchestrator(work, work / out_dir)
+    register_orchestrator(work, work / out_dir)
     assert [each.name for each in (work / ".orchestrators").iterdir()] == [name]
 
 
-def test_nothing_that_links_lead_to_is_kept(shelf: Shelf, tmp_path: Path) -> None:
+def test_nothing_that_links_lead_to_is_kept(retention: RetentionFolder, tmp_path: Path) -> None:
     work, elsewhere = tmp_path / "work" / RUN, tmp_path / "elsewhere"
     write_parts(elsewhere)
     out_dir = work / "orchestrator"
     out_dir.mkdir(parents=True)
     (out_dir / PROFILE_FOLDER).symlink_to(elsewhere / PROFILE_FOLDER)
     (out_dir / SUMMARY_TEXT).symlink_to(elsewhere / PROFILE_FOLDER / PARTS[0])
-    note_orchestrator(work, out_dir)
-    put_away(work, shelf.profiles(RUN))
-    assert not shelf.has_profiles(RUN)
+    register_orchestrator(work, out_dir)
+    clean_up_work_dir(work, retention.profiles(RUN))
+    assert not retention.has_profiles(RUN)
 
 
-def test_what_was_removed_in_part_is_removed(shelf: Shelf, work_dir: Path) -> None:
-    put_away(work_dir, shelf.profiles(RUN))
-    folder = shelf.profiles(RUN).parent
+def test_what_was_removed_in_part_is_removed(retention: RetentionFolder, work_dir: Path) -> None:
+    clean_up_work_dir(work_dir, retention.profiles(RUN))
+    folder = retention.profiles(RUN).parent
     shutil.copytree(folder, folder.with_name(f".{folder.name}"))
-    shelf.remove("0a1b")
+    retention.remove("0a1b")
     assert list(folder.parent.iterdir()) == []
 
 
-def test_what_is_removed_goes_with_its_log_and_nothing_else(shelf: Shelf, work_dir: Path) -> None:
-    put_away(work_dir, shelf.profiles(RUN))
+def test_what_is_removed_goes_with_its_log_and_nothing_else(
+    retention: RetentionFolder, work_dir: Path
+) -> None:
+    clean_up_work_dir(work_dir, retention.profiles(RUN))
     for key in ("0a1b", "other"):
-        shelf.log(key).parent.mkdir(exist_ok=True)
-        shelf.log(key).touch()
-    shelf.remove("0a1b")
-    shelf.remove("never there")
-    assert not shelf.has_profiles(RUN)
-    assert not shelf.log("0a1b").exists()
-    assert shelf.log("other").exists()
+        retention.log(key).parent.mkdir(exist_ok=True)
+        retention.log(key).touch()
+    retention.remove("0a1b")
+    retention.remove("never there")
+    assert not retention.has_profiles(RUN)
+    assert not retention.log("0a1b").exists()
+    assert retention.log("other").exists()

@@ -22,29 +22,29 @@ import psutil
 from batuta.errors import ConfigurationError
 from batuta.messaging import Progress
 from batuta.pipeline.declaration import ProductSpec
-from batuta.pipeline.exit_status import fate
-from batuta.pipeline.messages import MESSAGE, Entered, Outcome, Progressed
-from batuta.pipeline.retention import Shelf, put_away
-from batuta.pipeline.runner import RUN_VARIABLE, Job, Task
-from batuta.pipeline.warden import keep
+from batuta.pipeline.exit_status import describe_exit
+from batuta.pipeline.messages import MESSAGE_ADAPTER, Outcome, ProgressUpdate, WorkerStarted
+from batuta.pipeline.retention import RetentionFolder, clean_up_work_dir
+from batuta.pipeline.runner import RUN_VARIABLE, ProcessingRun, ProcessingTask
+from batuta.pipeline.warden import run_warden
 
 LOG: Final = logging.getLogger(__name__)
 
 PRELOADED: Final = "batuta.pipeline.preload"
 PRELOAD_VARIABLE: Final = "BATUTA_PIPELINE_PRELOAD"
 
-WARDEN_PATIENCE_S: Final = 10.0
+WARDEN_EXIT_TIMEOUT_S: Final = 10.0
 """How long a warden may take to end what it keeps, before it is killed too, in seconds."""
 
-LAST_WORDS_S: Final = 1.0
+DRAIN_TIMEOUT_S: Final = 1.0
 
-DYING_S: Final = 2.0
+KILL_TIMEOUT_S: Final = 2.0
 
 MAX_LINE_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workshop:
+class RunnerConfig:
     """Where processings work, and with what.
 
     Parameters
@@ -52,7 +52,7 @@ class Workshop:
     specs : mapping
         What can be made, by name.
     folder : Path
-        Holds their work folders, and what is kept of them.
+        Holds their work folders, and what is handle of them.
     sdb_url, token : str
         The product database.
     """
@@ -63,62 +63,62 @@ class Workshop:
     token: str | None = None
 
     @property
-    def shelf(self) -> Shelf:
-        """Where what is kept of them is."""
-        return Shelf(self.folder)
+    def retention(self) -> RetentionFolder:
+        """Where what is handle of them is."""
+        return RetentionFolder(self.folder)
 
-    def work_dir(self, job: Job) -> Path:
+    def work_dir(self, run: ProcessingRun) -> Path:
         """Work folder of a run."""
-        return self.folder / "work" / job.run
+        return self.folder / "work" / run.run_id
 
 
 class ProcessRunner:
-    """Carries each job out in a process of its own; made by `open_process_runner`."""
+    """Carries each run out in a process of its own; made by `open_process_runner`."""
 
-    def __init__(self, workshop: Workshop, starter: "_Starter") -> None:
-        self._workshop = workshop
+    def __init__(self, config: RunnerConfig, starter: "_ProcessStarter") -> None:
+        self._config = config
         self._starter = starter
 
-    async def run(self, job: Job, told: Callable[[Progress], None]) -> Outcome:
-        """Carry `job` out; when cancelled, kill all that it has started."""
-        work_dir = self._workshop.work_dir(job)
+    async def run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
+        """Carry `run` out; when cancelled, kill all that it has started."""
+        work_dir = self._config.work_dir(run)
         work_dir.mkdir(mode=0o700)
         try:
-            return await self._run(self._task(job, work_dir), told)
+            return await self._run(self._task(run, work_dir), on_progress)
         except (OSError, EOFError) as exc:
             return Outcome(error=f"its process could not be started: {exc}")
         finally:
             # Its warden has removed it, unless it was killed.
             if work_dir.exists():
-                await _undisturbed(asyncio.to_thread(_put_away, work_dir, self._workshop.shelf))
+                await _uninterrupted(asyncio.to_thread(_clean_up, work_dir, self._config.retention))
 
-    async def _run(self, task: Task, told: Callable[[Progress], None]) -> Outcome:
-        kept = await self._starter.start(task)
+    async def _run(self, task: ProcessingTask, on_progress: Callable[[Progress], None]) -> Outcome:
+        handle = await self._starter.start(task)
         try:
-            await kept.listen(told)
+            await handle.follow(on_progress)
         finally:
-            await _undisturbed(kept.end())
-        return kept.outcome()
+            await _uninterrupted(handle.close())
+        return handle.outcome()
 
-    def _task(self, job: Job, work_dir: Path) -> Task:
-        return Task(
-            spec=self._workshop.specs[job.product],
-            job=job,
-            sdb_url=self._workshop.sdb_url,
-            token=self._workshop.token,
+    def _task(self, run: ProcessingRun, work_dir: Path) -> ProcessingTask:
+        return ProcessingTask(
+            spec=self._config.specs[run.product],
+            run=run,
+            sdb_url=self._config.sdb_url,
+            token=self._config.token,
             work_dir=work_dir,
-            log_path=self._workshop.shelf.log(job.key),
-            profiles=self._workshop.shelf.profiles(job.run),
+            log_path=self._config.retention.log(run.key),
+            profiles=self._config.retention.profiles(run.run_id),
         )
 
 
 @contextmanager
-def open_process_runner(workshop: Workshop, module: str | None) -> Iterator[ProcessRunner]:
+def open_process_runner(config: RunnerConfig, module: str | None) -> Iterator[ProcessRunner]:
     """Make a runner, having swept away what a service that is gone has left.
 
     Parameters
     ----------
-    workshop : Workshop
+    config : RunnerConfig
         Where and what.
     module : str or None
         The pipeline's module, loaded once for all processings.
@@ -128,40 +128,40 @@ def open_process_runner(workshop: Workshop, module: str | None) -> Iterator[Proc
     ConfigurationError
         If the pipeline cannot be found from another process.
     """
-    folder = workshop.folder
+    folder = config.folder
     for each in (folder, folder / "logs"):
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sweep(folder / "work", workshop.shelf)
-    announce_preload(module)
-    starter = _Starter()
+    remove_stale_runs(folder / "work", config.retention)
+    set_preload(module)
+    starter = _ProcessStarter()
     try:
-        starter.prove(workshop.specs)
-        yield ProcessRunner(workshop, starter)
+        starter.check_loadable(config.specs)
+        yield ProcessRunner(config, starter)
     finally:
         starter.close()
 
 
-def sweep(work: Path, shelf: Shelf) -> None:
+def remove_stale_runs(work: Path, retention: RetentionFolder) -> None:
     """Kill what is left of the runs whose folders are in `work`, and put these away."""
     work.mkdir(exist_ok=True, mode=0o700)
     runs = {folder.name for folder in work.iterdir()}
     if runs:
-        _kill_left_behind(runs)
+        _kill_leftovers(runs)
     for run in runs:
         # The warden of a service that has just died may be doing it too.
-        _put_away(work / run, shelf)
+        _clean_up(work / run, retention)
         if (work / run).exists():
             shutil.rmtree(work / run)
 
 
-def _put_away(work_dir: Path, shelf: Shelf) -> None:
+def _clean_up(work_dir: Path, retention: RetentionFolder) -> None:
     try:
-        put_away(work_dir, shelf.profiles(work_dir.name))
+        clean_up_work_dir(work_dir, retention.profiles(work_dir.name))
     except OSError as exc:
-        LOG.warning("run %s: its profile could not be kept: %s", work_dir.name, exc)
+        LOG.warning("run %s: its profile could not be handle: %s", work_dir.name, exc)
 
 
-def announce_preload(module: str | None) -> None:
+def set_preload(module: str | None) -> None:
     """Have the fork server that is started next load `module`."""
     main = sys.modules["__main__"]
     # A module run by `-m` is found by its name; a script, by its path.
@@ -175,7 +175,7 @@ def announce_preload(module: str | None) -> None:
     )
 
 
-class _Starter:
+class _ProcessStarter:
     """Starts processes by the fork server, one after the other, away from the event loop."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class _Starter:
         self._fork_server.set_forkserver_preload([PRELOADED])
         self._thread = ThreadPoolExecutor(1, "starter")
 
-    async def start(self, task: Task) -> "_Kept":
+    async def start(self, task: ProcessingTask) -> "_ProcessHandle":
         ours, theirs = socket.socketpair()
         with theirs:
             starting = self._call(self._start, task, theirs)
@@ -197,13 +197,13 @@ class _Starter:
                 ours.close()
                 raise
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
-        return _Kept(process, reader, writer, self)
+        return _ProcessHandle(process, reader, writer, self)
 
     async def reap(self, process: BaseProcess) -> None:
         """Take the end of a process that has ended; in the thread that started it."""
         await self._call(process.join)
 
-    def prove(self, specs: Mapping[str, ProductSpec]) -> None:
+    def check_loadable(self, specs: Mapping[str, ProductSpec]) -> None:
         """Check that another process finds what makes each product; it starts the fork server.
 
         Raises
@@ -214,7 +214,7 @@ class _Starter:
         problems = [problem for spec in specs.values() if (problem := _pickle_problem(spec))]
         if problems:
             raise ConfigurationError(problems)
-        process = self._fork_server.Process(target=_found, args=(tuple(specs.values()),))
+        process = self._fork_server.Process(target=_do_nothing, args=(tuple(specs.values()),))
         self._thread.submit(process.start).result()
         self._thread.submit(process.join).result()
         if process.exitcode != 0:
@@ -229,8 +229,10 @@ class _Starter:
     def _call(self, function: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":
         return asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
-    def _start(self, task: Task, theirs: socket.socket) -> BaseProcess:
-        process = self._fork_server.Process(target=keep, args=(theirs, task), name=task.job.run)
+    def _start(self, task: ProcessingTask, theirs: socket.socket) -> BaseProcess:
+        process = self._fork_server.Process(
+            target=run_warden, args=(theirs, task), name=task.run.run_id
+        )
         process.start()
         return process
 
@@ -243,11 +245,11 @@ def _pickle_problem(spec: ProductSpec) -> str | None:
     return None
 
 
-def _found(_specs: tuple[ProductSpec, ...]) -> None:
+def _do_nothing(_specs: tuple[ProductSpec, ...]) -> None:
     """Do nothing: that it is called means that all was found."""
 
 
-class _Kept:
+class _ProcessHandle:
     """A warden and its worker, as the service sees them."""
 
     def __init__(
@@ -255,7 +257,7 @@ class _Kept:
         process: BaseProcess,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        starter: _Starter,
+        starter: _ProcessStarter,
     ) -> None:
         self._process = process
         self._reader = reader
@@ -264,35 +266,35 @@ class _Kept:
         self._worker: int | None = None
         self._outcome: Outcome | None = None
         self._exit_code: int | None = None
-        self._gone = asyncio.Event()
-        asyncio.get_running_loop().add_reader(process.sentinel, self._on_gone)
+        self._exited = asyncio.Event()
+        asyncio.get_running_loop().add_reader(process.sentinel, self._on_exit)
 
-    async def listen(self, told: Callable[[Progress], None]) -> None:
+    async def follow(self, on_progress: Callable[[Progress], None]) -> None:
         """Take in what is said until both have ended."""
-        reading = asyncio.create_task(self._read(told))
-        gone = asyncio.create_task(self._gone.wait())
+        reading = asyncio.create_task(self._read(on_progress))
+        exited = asyncio.create_task(self._exited.wait())
         try:
-            await asyncio.wait({reading, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, exited}, return_when=asyncio.FIRST_COMPLETED)
             # What was said before the end is there already; a worker without warden may stay.
-            await asyncio.wait({reading}, timeout=LAST_WORDS_S)
+            await asyncio.wait({reading}, timeout=DRAIN_TIMEOUT_S)
         finally:
-            gone.cancel()
+            exited.cancel()
             reading.cancel()
-            await asyncio.wait({gone, reading})
+            await asyncio.wait({exited, reading})
         if not reading.cancelled():
             reading.result()
 
-    async def end(self) -> None:
+    async def close(self) -> None:
         """See to it that nothing of them is left."""
         self._writer.close()  # for the warden: kill what is left, and end
         try:
-            async with asyncio.timeout(WARDEN_PATIENCE_S):
-                await self._gone.wait()
+            async with asyncio.timeout(WARDEN_EXIT_TIMEOUT_S):
+                await self._exited.wait()
         except TimeoutError:
             self._process.kill()
-            await self._gone.wait()
+            await self._exited.wait()
         if self._exit_code is None and self._worker is not None:
-            await asyncio.to_thread(_kill_left_behind, {self._process.name}, self._worker)
+            await asyncio.to_thread(_kill_leftovers, {self._process.name}, self._worker)
         await self._starter.reap(self._process)
 
     def outcome(self) -> Outcome:
@@ -300,28 +302,30 @@ class _Kept:
         if self._outcome is not None:
             return self._outcome
         if self._exit_code is None:
-            return Outcome(error=f"lost: the process that kept it {fate(self._process.exitcode)}")
-        return Outcome(error=f"{fate(self._exit_code)} before its product was made")
+            return Outcome(
+                error=f"lost: the process that handle it {describe_exit(self._process.exitcode)}"
+            )
+        return Outcome(error=f"{describe_exit(self._exit_code)} before its product was made")
 
-    async def _read(self, told: Callable[[Progress], None]) -> None:
+    async def _read(self, on_progress: Callable[[Progress], None]) -> None:
         async for line in self._reader:
-            message = MESSAGE.validate_json(line)
-            if isinstance(message, Progressed):
-                told(Progress(done=message.done, total=message.total))
+            message = MESSAGE_ADAPTER.validate_json(line)
+            if isinstance(message, ProgressUpdate):
+                on_progress(Progress(done=message.done, total=message.total))
             elif isinstance(message, Outcome):
                 self._outcome = message
-            elif isinstance(message, Entered):
+            elif isinstance(message, WorkerStarted):
                 self._worker = message.pid
             else:
                 self._exit_code = message.exit_code
                 return
 
-    def _on_gone(self) -> None:
+    def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._process.sentinel)
-        self._gone.set()
+        self._exited.set()
 
 
-def _kill_left_behind(runs: Container[str], leader: int | None = None) -> None:
+def _kill_leftovers(runs: Container[str], leader: int | None = None) -> None:
     """Kill what runs for `runs`, and every process of the session that a worker led."""
     killed = []
     for process in psutil.process_iter():
@@ -331,10 +335,10 @@ def _kill_left_behind(runs: Container[str], leader: int | None = None) -> None:
                 LOG.warning("process %d of a run that is over: killed", process.pid)
                 process.kill()
                 killed.append(process)
-    psutil.wait_procs(killed, timeout=DYING_S)
+    psutil.wait_procs(killed, timeout=KILL_TIMEOUT_S)
 
 
-async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
+async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
     """Do `work` to its end, even if cancelled meanwhile."""
     task = asyncio.create_task(work)
     try:
