@@ -40,11 +40,11 @@ def test_a_module_of_the_current_folder_is_found(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("named", "why"),
     [
-        ("loading_none:one", "no module 'loading_none' here"),
-        ("loading_good.sub:one", "no module 'loading_good.sub' here"),
-        ("loading_good:three", "module 'loading_good' has no 'three'; there is loading_good:one"),
-        ("loading_good:number", "'number' is of type int, not a Pipeline; there is loading_good:"),
-        ("loading_good", "which one? there is loading_good:one, loading_good:two"),
+        ("loading_none:one", "no module 'loading_none' found in"),
+        ("loading_good.sub:one", "no module 'loading_good.sub' found in"),
+        ("loading_good:three", "module 'loading_good' has no 'three'; found loading_good:one"),
+        ("loading_good:number", "'number' is of type int, not a Pipeline; found loading_good:"),
+        ("loading_good", "no pipeline named; found loading_good:one, loading_good:two"),
         ("loading_good:", "not a pipeline's name (accepted: MODULE:NAME"),
         (":one", "not a pipeline's name (accepted: MODULE:NAME"),
         ("loading_bad:one", "cannot be imported: ZeroDivisionError: division by zero ("),

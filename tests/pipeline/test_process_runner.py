@@ -78,14 +78,14 @@ def test_all_that_a_processing_says_is_in_its_log(service: PipelineProcess, even
         ("SYS_EXITS", "exited with code 1 before its product was made"),
         ("KILLED", "killed by signal 9 (SIGKILL) before its product was made"),
         ("SEGFAULTS", "killed by signal 11 (SIGSEGV) before its product was made"),
-        ("HANGS", "took longer than 1 s (timeout_s): stopped"),
-        ("MAKES_NOTHING", "output MAKES_NOTHING: there is no file"),
-        ("YIELDS_NOTHING", "YIELDS_NOTHING: the function ended without making it"),
+        ("HANGS", "timed out after 1 s (timeout_s)"),
+        ("MAKES_NOTHING", "output MAKES_NOTHING: file not found"),
+        ("YIELDS_NOTHING", "YIELDS_NOTHING: the function returned without making it"),
         ("RETURNS_NONE", "RETURNS_NONE: the function returned NoneType"),
         ("OUTSIDE", "is outside the work folder"),
         ("UNDECLARED", "output 'OTHER': not declared by UNDECLARED (declared: UNDECLARED"),
         ("NAN", "output NAN: metadata: Out of range float values are not JSON compliant"),
-        ("TWICE", "TWICE: made twice"),
+        ("TWICE", "TWICE: returned twice"),
         ("FAILS_AFTER_YIELD", "RuntimeError: too late"),
         ("ASKS_UNDECLARED", "input 'EVENT': not declared by ASKS_UNDECLARED (declared: EVENTS)"),
         ("COPY", "input EVENTS: the sdb has none for obs_id sb_COPY"),
@@ -110,7 +110,7 @@ def test_a_traceback_is_in_the_log(service: PipelineProcess) -> None:
 
 
 def test_how_a_process_was_killed_is_in_the_log(service: PipelineProcess) -> None:
-    assert "the process killed by signal 9 (SIGKILL)" in service.log(service.make("KILLED"))
+    assert "worker process killed by signal 9 (SIGKILL)" in service.log(service.make("KILLED"))
     assert "Fatal Python error: Segmentation fault" in service.log(service.make("SEGFAULTS"))
 
 

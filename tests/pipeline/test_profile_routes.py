@@ -141,8 +141,8 @@ def test_a_processing_without_orchestrator_has_no_profile(profiled: PipelineProc
     assert (record["state"], record["profile"]) == ("succeeded", None)
     for what in ("", "/files", "/summary.txt"):
         detail = refused(profiled, f"/processing/{record['id']}/profile{what}")
-        assert detail.startswith(f"processing {record['id']!r}: no profile is kept (")
-    assert refused(profiled, "/processing/p9/profile") == "processing 'p9': there is none here"
+        assert detail.startswith(f"processing {record['id']!r}: no profile (")
+    assert refused(profiled, "/processing/p9/profile") == "processing 'p9': not found"
     assert kept_folders(profiled) == []
 
 
@@ -165,7 +165,7 @@ def test_a_cancelled_processing_has_a_profile(profiled: PipelineProcess, stage: 
     record = profiled.post("WAITS")
     read(stage / "pids")
     assert profiled.get(record)["profile"] is None
-    assert "no profile is kept" in refused(profiled, f"/processing/{record['id']}/profile")
+    assert "no profile (" in refused(profiled, f"/processing/{record['id']}/profile")
     cancelled = profiled.http.delete(f"/processing/{record['id']}").json()
     assert cancelled["state"] == "cancelled"
     assert listed(profiled, cancelled) == {"orchestrator": ["run.json", *sorted(PARTS)]}
@@ -198,7 +198,7 @@ def test_a_processing_given_up_with_its_service_has_the_profile_of_its_last_run(
             profiled.kill()
         profiled.start()
     ended = profiled.end_of(record)
-    assert ended["error"] == "the service died 4 times while it ran: not run again"
+    assert ended["error"] == "the service died 4 times while this processing ran; giving up"
     assert listed(profiled, ended) == {"orchestrator": ["run.json", *sorted(PARTS)]}
     assert [each.name.rpartition("-")[2] for each in kept_folders(profiled)] == ["4"]
 
@@ -227,7 +227,7 @@ def test_profiles_are_removed_with_the_logs(start_pipeline: StartPipeline) -> No
     service.start()
     eventually_sync(lambda: service.get(record)["profile"] is None)
     assert list((service.settings.folder("") / "profiles").iterdir()) == []
-    assert "no profile is kept" in refused(service, f"/processing/{record['id']}/profile")
+    assert "no profile (" in refused(service, f"/processing/{record['id']}/profile")
 
 
 def test_what_cannot_be_removed_yet_stays_and_stops_nothing(start_pipeline: StartPipeline) -> None:

@@ -66,7 +66,7 @@ def test_what_kills_the_service_each_time_is_given_up(
         service.start()
     ended = service.end_of(record)
     assert ended["state"] == "failed"
-    assert ended["error"] == "the service died 4 times while it ran: not run again"
+    assert ended["error"] == "the service died 4 times while this processing ran; giving up"
     assert service.make("MANY")["state"] == "succeeded"
 
 
@@ -90,7 +90,7 @@ def test_a_killed_warden_is_a_failure_and_its_worker_does_not_stay(
     os.kill(psutil.Process(int(pids.split()[0])).ppid(), signal.SIGKILL)
     ended = service.end_of(record)
     assert ended["state"] == "failed"
-    assert "lost: the process that kept it killed by signal 9 (SIGKILL)" in ended["error"]
+    assert "lost: warden process killed by signal 9 (SIGKILL)" in ended["error"]
     assert alive(pids) == []
 
 
@@ -119,7 +119,7 @@ def test_a_killed_fork_server_costs_only_what_runs(service: PipelineProcess, sta
     os.kill(psutil.Process(warden).ppid(), signal.SIGKILL)
     ended = service.end_of(record)
     assert ended["state"] == "failed"
-    assert ended["error"].startswith("lost: the process that kept it")
+    assert ended["error"].startswith("lost: warden process")
     eventually_sync(lambda: not alive(pids))
     assert service.make("MANY")["state"] == "succeeded"
 

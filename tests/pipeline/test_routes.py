@@ -45,7 +45,7 @@ def test_an_unknown_product_is_not_found_and_the_known_ones_are_named(
 ) -> None:
     response = service.http.post("/processing", json={"product": "QPO", "obs_id": "sb1"})
     assert response.status_code == 404
-    assert "product 'QPO': not made here (known: " in response.json()["detail"]
+    assert "product 'QPO': not offered here (known: " in response.json()["detail"]
     assert "COPY" in response.json()["known"]
 
 
@@ -124,7 +124,7 @@ def test_an_id_is_refused_for_another_product(service: PipelineProcess) -> None:
     body = {"product": "MANY", "obs_id": "sb2", "processing_id": "p1"}
     response = service.http.post("/processing", json=body)
     assert response.status_code == 409
-    assert response.json()["detail"] == "processing_id 'p1': it is MANY of sb1 already"
+    assert response.json()["detail"] == "processing_id 'p1': already used for MANY of sb1"
 
 
 def test_a_running_processing_is_cancelled_with_all_that_it_started(
@@ -171,7 +171,7 @@ def test_an_unknown_processing_is_not_found(service: PipelineProcess) -> None:
         service.http.delete("/processing/p1"),
     ]:
         assert response.status_code == 404
-        assert response.json()["detail"] == "processing 'p1': there is none here"
+        assert response.json()["detail"] == "processing 'p1': not found"
 
 
 def test_processings_are_listed_by_pages_the_newest_first(service: PipelineProcess) -> None:

@@ -1,4 +1,4 @@
-"""Starting a pipeline service: what prevents it is told in one line."""
+"""Starting a pipeline service: what prevents it is reported in one line."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support.servers import NatsServer, free_port
 
 
 def test_a_pipeline_that_makes_nothing_is_refused(settings: PipelineSettings) -> None:
-    with pytest.raises(ConfigurationError, match="'empty_pipeline': it declares no product"):
+    with pytest.raises(ConfigurationError, match="'empty_pipeline': declares no product"):
         run(settings, scripted.empty)
 
 
@@ -37,18 +37,18 @@ async def test_a_function_that_no_other_process_can_find_is_refused(
 async def test_two_services_do_not_share_a_folder(
     service: PipelineProcess, settings: PipelineSettings
 ) -> None:
-    with pytest.raises(ConfigurationError, match="another service works there"):
+    with pytest.raises(ConfigurationError, match="in use by another service"):
         async with open_pipeline(settings, "http://127.0.0.1:1", scripted.pipeline):
             pass
 
 
-def test_a_port_in_use_is_told(service: PipelineProcess, settings: PipelineSettings) -> None:
+def test_a_port_in_use_is_reported(service: PipelineProcess, settings: PipelineSettings) -> None:
     port = service.http.base_url.port
     with pytest.raises(ConfigurationError, match=f"--port {port} on 127.0.0.1: "):
         run(settings.model_copy(update={"port": port}), scripted.pipeline)
 
 
-async def test_a_nats_that_is_not_there_is_waited_for_then_told(
+async def test_a_nats_that_is_not_there_is_waited_for_then_reported(
     settings: PipelineSettings, tmp_path: Path
 ) -> None:
     away = f"nats://127.0.0.1:{free_port()}"

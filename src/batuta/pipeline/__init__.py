@@ -1,4 +1,4 @@
-"""The kit that turns a function, or a command, into a pipeline service (seed 003).
+"""Turns a function, or a command, into a pipeline service.
 
 A pipeline's module needs `Pipeline`, `Context` and `Output`; they load no web framework.
 """
@@ -28,9 +28,9 @@ def run(settings: PipelineSettings, pipeline: Pipeline) -> None:
     ConfigurationError
         If it makes nothing, cannot be loaded by another process, or cannot listen.
     BatutaError
-        If something that it needs is not there.
+        If a service or a database that it needs is unavailable.
     """
-    # Imported where it serves: every processing imports this package too.
+    # Imported only to serve: every worker process imports this package too.
     from batuta.pipeline.service import run as serve  # noqa: PLC0415  see above
 
     serve(settings, pipeline)

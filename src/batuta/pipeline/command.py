@@ -21,7 +21,7 @@ from batuta.pipeline.exit_status import describe_exit
 from batuta.service.settings import settings_problems
 
 PROGRESS: Final = re.compile(rb"^BATUTA_PROGRESS (\d{1,15})/(\d{1,15})\s*$")
-"""A line on the command's standard output that tells its progress."""
+"""A line on the command's standard output that reports its progress."""
 
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _PLAIN: Final = ("output", "obs_id", "product", "work_dir")
@@ -42,7 +42,7 @@ class CommandDocument(BaseModel):
 
 
 class PipelineDocument(BaseModel):
-    """A configuration file; each product is checked by itself, so that all mistakes are told."""
+    """A configuration file; products are checked one by one, to report all mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -52,10 +52,10 @@ class PipelineDocument(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command that makes a product; called as a pipeline's function is.
+    """A command that makes a product; called like a pipeline's function.
 
     It is run without a shell, in the processing's work folder. Each placeholder of its words is
-    replaced; a word that names an optional input that is not there is left out.
+    replaced; a word that names a missing optional input is left out.
     """
 
     words: tuple[str, ...]
@@ -68,7 +68,7 @@ class Command:
         Raises
         ------
         PipelineError
-            If it cannot be started, or ends with another code than 0.
+            If it cannot be started, or exits with a code other than 0.
         """
         output = context.output_path(self.output)
         plain = {
@@ -123,7 +123,7 @@ def _parsed(path: Path) -> Any:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML itself lets the second of two equal keys replace the first."""
+    """Refuses repeated keys, of which YAML would silently use the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -177,16 +177,16 @@ def _command_problems(where: str, command: Command, spec: ProductSpec) -> Iterat
         elif name not in _PLAIN:
             yield f"{where}.command: {{{name}}}: unknown placeholder (accepted: {_ACCEPTED})"
     if "output" not in names:
-        yield f"{where}.command: {{output}} is in none of its words"
+        yield f"{where}.command: {{output}} is missing: no word names the file to write"
     if Path(command.output).name != command.output or command.output in {".", ".."}:
         yield f"{where}.output: {command.output!r} is not the name of a file"
     program = command.words[0]
     if not _PLACEHOLDER.search(program) and shutil.which(program, path=_search_path()) is None:
-        yield f"{where}.command: no program {program!r} beside the file nor on PATH"
+        yield f"{where}.command: program {program!r}: not found beside the file or on PATH"
 
 
 def _fill(word: str, context: Context, plain: Mapping[str, str]) -> str | None:
-    """Replace the placeholders of `word`; None if it names an optional input that is not there."""
+    """Replace the placeholders of `word`; None if it names a missing optional input."""
     missing = False
 
     def value(match: re.Match[str]) -> str:
@@ -207,7 +207,7 @@ def _fill(word: str, context: Context, plain: Mapping[str, str]) -> str | None:
 def _run(words: list[str], context: Context) -> None:
     environment = {**os.environ, "PATH": _search_path()}
     program = shutil.which(words[0], path=_search_path()) or words[0]
-    context.log.info("runs %s", words)
+    context.log.info("running %s", words)
     try:
         process = subprocess.Popen([program, *words[1:]], stdout=subprocess.PIPE, env=environment)
     except OSError as exc:
@@ -220,7 +220,7 @@ def _run(words: list[str], context: Context) -> None:
 
 
 def _follow(stdout: IO[bytes], context: Context) -> None:
-    """Copy what the command says to the log, taking its progress from it."""
+    """Copy the command's output to the log, except the lines that report progress."""
     for line in stdout:
         found = PROGRESS.match(line)
         if found and int(found[1]) <= int(found[2]):

@@ -1,4 +1,4 @@
-"""What a product's function is given: its inputs, a folder to write in, a voice."""
+"""The context of a product's function: its inputs, its work folder, its progress and log."""
 
 import itertools
 import logging
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from batuta.pipeline.inputs import InputFetcher
 
 PROGRESS_INTERVAL_S: Final = 0.2
-"""Progress is told five times a second at most, and always when it is complete."""
+"""Progress is reported at most five times a second, and always when it is complete."""
 
 
 class PipelineError(BatutaError):
-    """A pipeline's function, or its command, does not keep to what it declared."""
+    """A pipeline's function, or its command, violates its declaration."""
 
 
 class DeclaredProduct(Protocol):
@@ -46,7 +46,7 @@ class DeclaredProduct(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkFolder:
-    """Which processing this is, and where it works."""
+    """The work folder of a processing, and whose it is."""
 
     processing_id: str
     obs_id: str
@@ -60,12 +60,12 @@ class Context:
     Attributes
     ----------
     obs_id, product, processing_id : str
-        What is to be made, for which observation, at whose request.
+        The observation, the product to make, and the request for it.
     work_dir : Path
         A folder of its own, also the current one; removed when the processing has ended.
     log : logging.Logger
-        Kept with the processing, as are standard output and standard error of this process and
-        of all that it starts.
+        Writes to the log of the processing, as do standard output and standard error of this
+        process and of all that it starts.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Context:
         return path
 
     def progress(self, done: int, total: int) -> None:
-        """Tell that `done` steps out of `total` are done; cheap, call it as often as you like.
+        """Report that `done` steps out of `total` are done; cheap, call it as often as you like.
 
         Raises
         ------
@@ -138,11 +138,11 @@ class Context:
             If they are not numbers with 0 <= done <= total.
         """
         if not 0 <= done <= total:
-            raise PipelineError(f"progress({done!r}, {total!r}): 0 <= done <= total expected")
+            raise PipelineError(f"progress({done!r}, {total!r}): accepted: 0 <= done <= total")
         self._progress.report(int(done), int(total))
 
     def flush_progress(self) -> None:
-        """Tell the last progress, if it has been held back."""
+        """Report the last progress, if it was withheld."""
         self._progress.flush()
 
     def orchestrator(
@@ -153,17 +153,17 @@ class Context:
     ) -> "Orchestrator":
         """Open an `Orchestrator` that works in `work_dir` and whose tiles are this progress.
 
-        Its profile is kept with the processing, however that ends.
+        Its profile is retained with the processing, however that ends.
 
         Parameters
         ----------
         orchestrator_conf : mapping, optional
-            As `Orchestrator` takes it (seed 002).
+            The configuration of `Orchestrator`.
         out_dir : str or Path, optional
             ``<work_dir>/orchestrator`` by default, ``orchestrator-2`` for a second one, and so on.
-            Its profile is called after it.
+            Its profile is named after it.
         **options
-            Handed over to `Orchestrator`.
+            Passed to `Orchestrator`.
         """
         # A pipeline that computes without tiles must not pay for loading what they need.
         from batuta.orchestrator import Orchestrator  # noqa: PLC0415
@@ -189,7 +189,11 @@ def _default_folders(work_dir: Path) -> Iterator[Path]:
 
 
 class _ProgressThrottle:
-    """Lets progress through from time to time; from any thread."""
+    """Limits how often progress is reported; safe to use from any thread.
+
+    The callback is called under the lock: otherwise two threads could report out of order, and the
+    last report be an old one.
+    """
 
     def __init__(self, on_progress: Callable[[int, int], None]) -> None:
         self._on_progress = on_progress

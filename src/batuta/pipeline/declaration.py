@@ -28,9 +28,9 @@ class Output:
     product : str, optional
         The product that it is; the one asked for by default.
     media_type : str, optional
-        Such as ``application/fits``; told by the file's extension by default.
+        Such as ``application/fits``; by default derived from the file's extension.
     metadata : mapping, optional
-        Kept with the product: names and JSON values.
+        Stored with the product: names and JSON values.
     """
 
     path: str | Path
@@ -58,7 +58,7 @@ class ProductSpec:
     function : callable
         Makes it: takes a `Context`, returns or yields what is to be archived.
     inputs, optional : tuple of str
-        The products that it may ask for: those that must be there, those that may.
+        The products that it may read: required ones, optional ones.
     also_makes : tuple of str
         By-products that it may archive besides.
     timeout_s : float
@@ -78,7 +78,7 @@ class ProductSpec:
         return (self.name, *self.also_makes)
 
     def problems(self) -> list[str]:
-        """Say what is wrong with the names and the numbers, one line each."""
+        """Return the mistakes in names and numbers, one line each."""
         where = f"product {self.name!r}"
         names = {
             "inputs": self.inputs,
@@ -137,7 +137,7 @@ class Pipeline:
         name : str
             The product.
         inputs, optional : iterable of str
-            The products that the function may ask its `Context` for.
+            The products that the function may read through its `Context`.
         also_makes : iterable of str
             By-products that it may archive besides.
         timeout_s : float
@@ -146,7 +146,7 @@ class Pipeline:
         Raises
         ------
         ConfigurationError
-            With every mistake: names that are none, a product declared twice.
+            With every mistake, such as invalid names or a product declared twice.
         """
         lists = {"inputs": inputs, "optional": optional, "also_makes": also_makes}
         texts = [key for key, value in lists.items() if isinstance(value, str)]
@@ -196,7 +196,7 @@ def _repeated(where: str, names: tuple[str, ...]) -> list[str | None]:
 def _signature_problems(spec: ProductSpec) -> list[str]:
     shown = getattr(spec.function, "__qualname__", repr(spec.function))
     if inspect.iscoroutinefunction(spec.function) or inspect.isasyncgenfunction(spec.function):
-        return [f"product {spec.name!r}: {shown} is async; an ordinary function is expected"]
+        return [f"product {spec.name!r}: {shown} is async (accepted: an ordinary function)"]
     try:
         inspect.signature(spec.function).bind(None)
     except TypeError:

@@ -1,10 +1,10 @@
-"""How a process ended, in words."""
+"""Describes how a process ended."""
 
 import signal
 
 
 def describe_exit(exit_code: int | None) -> str:
-    """Say it of an exit code as Python gives it: negative for a signal."""
+    """Describe an exit code of `subprocess` or `multiprocessing`: negative for a signal."""
     if exit_code is None or exit_code >= 0:
         return f"exited with code {exit_code}"
     try:

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 class InputFetcher:
-    """Fetches each input once, and remembers which version it was.
+    """Fetches each input once, and records its version.
 
     Parameters
     ----------
     sdb : SdbClient
-        Where they are.
+        The product database.
     obs_id : str
         The observation they belong to.
     folder : Path
-        Where they are put.
+        Where their files are written.
     log : logging.Logger
-        Told what is fetched.
+        Where fetches are logged.
     """
 
     def __init__(self, sdb: "SdbClient", obs_id: str, folder: Path, log: logging.Logger) -> None:
@@ -73,7 +73,7 @@ _SAFE_EXTENSION: Final = re.compile(r"(\.[A-Za-z][A-Za-z0-9]{0,9}){1,2}$")
 
 
 def extension(filename: str | None, media_type: str) -> str:
-    """Extension that a file was imported with, else that of its media type; may be empty."""
+    """Return the extension that a file was imported with, else its media type's; may be empty."""
     given = _SAFE_EXTENSION.search(filename or "")
     if given:
         return given.group()
@@ -81,6 +81,6 @@ def extension(filename: str | None, media_type: str) -> str:
 
 
 def media_type_of(path: Path) -> str:
-    """Media type that a file's extension tells."""
+    """Return the media type for a file's extension."""
     known = _MEDIA_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0]
     return known or "application/octet-stream"

@@ -1,4 +1,4 @@
-"""Finding the pipeline that a user names: a module's, or a configuration file's."""
+"""Loads the pipeline that a user names, from a module or a configuration file."""
 
 import importlib
 import sys
@@ -23,7 +23,7 @@ def load(reference: str) -> Pipeline:
     Raises
     ------
     ConfigurationError
-        If there is none: what is there instead.
+        If it is not found; names the pipelines that are.
     """
     if reference.endswith(FILE_SUFFIXES):
         return read_pipeline(Path(reference))
@@ -36,7 +36,7 @@ def load(reference: str) -> Pipeline:
         return known[name]
     if not colon:
         raise ConfigurationError(
-            f"pipeline {reference!r}: which one? {_describe_available(module_name, known)}"
+            f"pipeline {reference!r}: no pipeline named; {_describe_available(module_name, known)}"
         )
     if hasattr(module, name):
         what = f"{name!r} is of type {type(getattr(module, name)).__name__}, not a Pipeline"
@@ -65,7 +65,7 @@ def _import(reference: str, module_name: str) -> ModuleType:
 def _reason(exc: Exception, module_name: str) -> str:
     parents = [module_name.rsplit(".", depth)[0] for depth in range(module_name.count(".") + 1)]
     if isinstance(exc, ModuleNotFoundError) and exc.name in parents:
-        return f"no module {exc.name!r} here ({Path.cwd()}) nor installed ({ACCEPTED})"
+        return f"no module {exc.name!r} found in {Path.cwd()} or installed ({ACCEPTED})"
     if isinstance(exc, (TypeError, ValueError)) and not module_name.isidentifier():
         return f"{module_name!r} is not the name of a module ({ACCEPTED})"
     where = traceback.extract_tb(exc.__traceback__)[-1]
@@ -83,4 +83,4 @@ def _pipelines_of(module: ModuleType) -> dict[str, Pipeline]:
 def _describe_available(module_name: str, known: dict[str, Pipeline]) -> str:
     if not known:
         return f"module {module_name!r} has no Pipeline"
-    return "there is " + ", ".join(f"{module_name}:{name}" for name in known)
+    return "found " + ", ".join(f"{module_name}:{name}" for name in known)

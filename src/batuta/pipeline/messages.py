@@ -1,4 +1,4 @@
-"""What is said over REST, and between a processing's process and its service."""
+"""Messages over REST, and from warden and worker to their service."""
 
 from typing import Annotated, Literal
 
@@ -13,8 +13,8 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 class ProcessingRequest(BaseModel):
     """Body of ``POST /processing``.
 
-    `processing_id` makes a request that is sent twice start one processing; a higher `attempt`
-    starts a failed one again.
+    `processing_id` makes repeated requests start one processing only; a higher `attempt`
+    restarts a failed one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,9 +59,9 @@ class Outcome(BaseModel):
 
 
 class WorkerStarted(BaseModel):
-    """The processing's own process runs."""
+    """The worker process has started."""
 
-    kind: Literal["entered"] = "entered"
+    kind: Literal["worker_started"] = "worker_started"
     pid: int
 
 
@@ -74,9 +74,9 @@ class ProgressUpdate(BaseModel):
 
 
 class WorkerExited(BaseModel):
-    """The processing's own process has ended, with all that it had started."""
+    """The worker process has exited, and none of its descendants is left."""
 
-    kind: Literal["left"] = "left"
+    kind: Literal["worker_exited"] = "worker_exited"
     exit_code: int
 
 
@@ -88,5 +88,5 @@ MESSAGE_ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)
 
 
 def encode(message: Message) -> bytes:
-    """One line of JSON."""
+    """Encode `message` as one line of JSON."""
     return message.model_dump_json().encode() + b"\n"

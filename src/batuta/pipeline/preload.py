@@ -1,6 +1,6 @@
-"""Imported once by the fork server, so that the processes it forks find their pipeline loaded.
+"""Imported once by the fork server, so that the processes it forks have their pipeline loaded.
 
-The fork server takes names of modules alone: what to load is named in the environment.
+The fork server accepts module names only: what to load is passed in the environment.
 """
 
 import importlib
@@ -11,16 +11,16 @@ import traceback
 from multiprocessing import spawn
 from typing import Final
 
-VARIABLE: Final = "BATUTA_PIPELINE_PRELOAD"
+PRELOAD_VARIABLE: Final = "BATUTA_PIPELINE_PRELOAD"
 
 
 def _load() -> None:
-    wanted = json.loads(os.environ.get(VARIABLE, "{}"))
+    wanted = json.loads(os.environ.get(PRELOAD_VARIABLE, "{}"))
     if not wanted:
         return
     sys.path[:] = wanted["sys_path"]
     if wanted["main_path"]:
-        # Otherwise each process would run the service's script again to find its names.
+        # Otherwise each process would run the service's script again to unpickle its functions.
         spawn.import_main_path(wanted["main_path"])
     if wanted["module"]:
         importlib.import_module(wanted["module"])
@@ -29,7 +29,7 @@ def _load() -> None:
 try:
     from batuta.sdb.client import SdbClient
 
-    # The first client of a process loads what httpx has put off loading.
+    # Creating a client triggers the lazy imports of httpx, once for all processes.
     SdbClient("http://127.0.0.1").close()
     _load()
 except Exception:  # noqa: BLE001  each process tries again, and there it is reported

@@ -1,4 +1,4 @@
-"""Each processing in a process of its own, forked from one that has its pipeline loaded."""
+"""Executes each run in a process of its own, forked from a server that has its pipeline loaded."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import psutil
 
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, one_line
 from batuta.messaging import Progress
 from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.exit_status import describe_exit
@@ -34,27 +34,29 @@ PRELOADED: Final = "batuta.pipeline.preload"
 PRELOAD_VARIABLE: Final = "BATUTA_PIPELINE_PRELOAD"
 
 WARDEN_EXIT_TIMEOUT_S: Final = 10.0
-"""How long a warden may take to end what it keeps, before it is killed too, in seconds."""
+"""How long a warden may take to kill its worker and clean up, before it is killed too."""
 
 DRAIN_TIMEOUT_S: Final = 1.0
+"""How long to go on reading messages once the warden has exited."""
 
 KILL_TIMEOUT_S: Final = 2.0
+"""How long to wait for leftover processes that were killed."""
 
 MAX_LINE_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunnerConfig:
-    """Where processings work, and with what.
+    """What a `ProcessRunner` needs.
 
     Parameters
     ----------
     specs : mapping
-        What can be made, by name.
+        The products that can be made, by name.
     folder : Path
-        Holds their work folders, and what is handle of them.
+        The service's folder: work folders, logs and profiles.
     sdb_url, token : str
-        The product database.
+        URL of the product database, and the token for it.
     """
 
     specs: Mapping[str, ProductSpec]
@@ -64,31 +66,31 @@ class RunnerConfig:
 
     @property
     def retention(self) -> RetentionFolder:
-        """Where what is handle of them is."""
+        """Logs and profiles of the processings."""
         return RetentionFolder(self.folder)
 
     def work_dir(self, run: ProcessingRun) -> Path:
-        """Work folder of a run."""
+        """Return the work folder of a run."""
         return self.folder / "work" / run.run_id
 
 
 class ProcessRunner:
-    """Carries each run out in a process of its own; made by `open_process_runner`."""
+    """Executes each run in a process of its own; created by `open_process_runner`."""
 
     def __init__(self, config: RunnerConfig, starter: "_ProcessStarter") -> None:
         self._config = config
         self._starter = starter
 
     async def run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
-        """Carry `run` out; when cancelled, kill all that it has started."""
+        """Execute `run`; when cancelled, kill all the processes that it has started."""
         work_dir = self._config.work_dir(run)
         work_dir.mkdir(mode=0o700)
         try:
             return await self._run(self._task(run, work_dir), on_progress)
         except (OSError, EOFError) as exc:
-            return Outcome(error=f"its process could not be started: {exc}")
+            return Outcome(error=f"its process could not be started: {one_line(exc)}")
         finally:
-            # Its warden has removed it, unless it was killed.
+            # The warden removes it, unless it was killed or failed to.
             if work_dir.exists():
                 await _uninterrupted(asyncio.to_thread(_clean_up, work_dir, self._config.retention))
 
@@ -114,19 +116,19 @@ class ProcessRunner:
 
 @contextmanager
 def open_process_runner(config: RunnerConfig, module: str | None) -> Iterator[ProcessRunner]:
-    """Make a runner, having swept away what a service that is gone has left.
+    """Open a runner, after cleaning up what a service that died has left.
 
     Parameters
     ----------
     config : RunnerConfig
-        Where and what.
+        What it needs.
     module : str or None
         The pipeline's module, loaded once for all processings.
 
     Raises
     ------
     ConfigurationError
-        If the pipeline cannot be found from another process.
+        If another process cannot import the pipeline.
     """
     folder = config.folder
     for each in (folder, folder / "logs"):
@@ -142,13 +144,14 @@ def open_process_runner(config: RunnerConfig, module: str | None) -> Iterator[Pr
 
 
 def remove_stale_runs(work: Path, retention: RetentionFolder) -> None:
-    """Kill what is left of the runs whose folders are in `work`, and put these away."""
+    """Kill the processes of the runs whose folders are in `work`, then clean up these folders."""
     work.mkdir(exist_ok=True, mode=0o700)
     runs = {folder.name for folder in work.iterdir()}
+    # Killed first: a process that still ran could write in its folder while it is being removed.
     if runs:
         _kill_leftovers(runs)
     for run in runs:
-        # The warden of a service that has just died may be doing it too.
+        # The warden of a service that has just died may be doing the same: the folder is locked.
         _clean_up(work / run, retention)
         if (work / run).exists():
             shutil.rmtree(work / run)
@@ -158,11 +161,11 @@ def _clean_up(work_dir: Path, retention: RetentionFolder) -> None:
     try:
         clean_up_work_dir(work_dir, retention.profiles(work_dir.name))
     except OSError as exc:
-        LOG.warning("run %s: its profile could not be handle: %s", work_dir.name, exc)
+        LOG.warning("run %s: the profile could not be retained: %s", work_dir.name, exc)
 
 
 def set_preload(module: str | None) -> None:
-    """Have the fork server that is started next load `module`."""
+    """Tell the fork server that is started next to import `module`."""
     main = sys.modules["__main__"]
     # A module run by `-m` is found by its name; a script, by its path.
     path = getattr(main, "__file__", None) if getattr(main, "__spec__", None) is None else None
@@ -176,7 +179,11 @@ def set_preload(module: str | None) -> None:
 
 
 class _ProcessStarter:
-    """Starts processes by the fork server, one after the other, away from the event loop."""
+    """Starts wardens by the fork server, in one thread.
+
+    A start waits for the fork server's answer, so it must not happen in the event loop. One thread
+    does all starts and joins, as `multiprocessing` keeps its children in a set without a lock.
+    """
 
     def __init__(self) -> None:
         self._fork_server = multiprocessing.get_context("forkserver")
@@ -187,10 +194,11 @@ class _ProcessStarter:
         ours, theirs = socket.socketpair()
         with theirs:
             starting = self._call(self._start, task, theirs)
+            # A thread cannot be cancelled: the warden will exist, whether somebody waits or not.
             try:
                 process = await asyncio.shield(starting)
             except asyncio.CancelledError:
-                ours.close()  # it will find that nobody listens, and end
+                ours.close()  # the warden reads end of file, kills its worker and exits
                 await self.reap(await starting)
                 raise
             except BaseException:
@@ -200,16 +208,16 @@ class _ProcessStarter:
         return _ProcessHandle(process, reader, writer, self)
 
     async def reap(self, process: BaseProcess) -> None:
-        """Take the end of a process that has ended; in the thread that started it."""
+        """Collect the exit status of a process that has exited, in the thread that started it."""
         await self._call(process.join)
 
     def check_loadable(self, specs: Mapping[str, ProductSpec]) -> None:
-        """Check that another process finds what makes each product; it starts the fork server.
+        """Check that another process can import each product's function; starts the fork server.
 
         Raises
         ------
         ConfigurationError
-            If one cannot be found.
+            If one cannot be imported.
         """
         problems = [problem for spec in specs.values() if (problem := _pickle_problem(spec))]
         if problems:
@@ -219,8 +227,8 @@ class _ProcessStarter:
         self._thread.submit(process.join).result()
         if process.exitcode != 0:
             raise ConfigurationError(
-                "the pipeline cannot be loaded by another process: its error is above "
-                "(a module must be importable, and start nothing when it is imported)"
+                "the pipeline cannot be imported by another process: see the error above "
+                "(its module must be importable and must not start anything when imported)"
             )
 
     def close(self) -> None:
@@ -241,16 +249,16 @@ def _pickle_problem(spec: ProductSpec) -> str | None:
     try:
         pickle.dumps(spec.function)
     except (pickle.PicklingError, AttributeError, TypeError) as exc:
-        return f"product {spec.name!r}: its function must be at the top of a module: {exc}"
+        return f"product {spec.name!r}: its function must be at the top level of a module: {exc}"
     return None
 
 
 def _do_nothing(_specs: tuple[ProductSpec, ...]) -> None:
-    """Do nothing: that it is called means that all was found."""
+    """Do nothing: the call itself proves that the arguments could be unpickled."""
 
 
 class _ProcessHandle:
-    """A warden and its worker, as the service sees them."""
+    """A warden and its worker, seen from the service."""
 
     def __init__(
         self,
@@ -270,12 +278,14 @@ class _ProcessHandle:
         asyncio.get_running_loop().add_reader(process.sentinel, self._on_exit)
 
     async def follow(self, on_progress: Callable[[Progress], None]) -> None:
-        """Take in what is said until both have ended."""
+        """Process their messages until both have exited."""
         reading = asyncio.create_task(self._read(on_progress))
         exited = asyncio.create_task(self._exited.wait())
         try:
             await asyncio.wait({reading, exited}, return_when=asyncio.FIRST_COMPLETED)
-            # What was said before the end is there already; a worker without warden may stay.
+            # All that was sent before the warden's exit is in the socket's buffer and is read
+            # to the end of file. That end does not come while a worker whose warden was killed
+            # still holds the socket (without PDEATHSIG, as on macOS): hence the timeout.
             await asyncio.wait({reading}, timeout=DRAIN_TIMEOUT_S)
         finally:
             exited.cancel()
@@ -285,26 +295,25 @@ class _ProcessHandle:
             reading.result()
 
     async def close(self) -> None:
-        """See to it that nothing of them is left."""
-        self._writer.close()  # for the warden: kill what is left, and end
+        """Stop both, and wait until nothing of them is left."""
+        self._writer.close()  # the order to stop: the warden reads end of file
         try:
             async with asyncio.timeout(WARDEN_EXIT_TIMEOUT_S):
                 await self._exited.wait()
         except TimeoutError:
             self._process.kill()
             await self._exited.wait()
+        # A warden that reported an exit code has reaped all descendants; a killed one has not.
         if self._exit_code is None and self._worker is not None:
             await asyncio.to_thread(_kill_leftovers, {self._process.name}, self._worker)
         await self._starter.reap(self._process)
 
     def outcome(self) -> Outcome:
-        """What came of it."""
+        """Return the outcome of the run."""
         if self._outcome is not None:
             return self._outcome
         if self._exit_code is None:
-            return Outcome(
-                error=f"lost: the process that handle it {describe_exit(self._process.exitcode)}"
-            )
+            return Outcome(error=f"lost: warden process {describe_exit(self._process.exitcode)}")
         return Outcome(error=f"{describe_exit(self._exit_code)} before its product was made")
 
     async def _read(self, on_progress: Callable[[Progress], None]) -> None:
@@ -326,20 +335,24 @@ class _ProcessHandle:
 
 
 def _kill_leftovers(runs: Container[str], leader: int | None = None) -> None:
-    """Kill what runs for `runs`, and every process of the session that a worker led."""
+    """Kill all processes of `runs`, and of the session that the worker `leader` has led.
+
+    The environment finds those that left the session, the session those that cleared their
+    environment.
+    """
     killed = []
     for process in psutil.process_iter():
-        # Those of other users, and those that end meanwhile, do not show what they are.
+        # Processes of other users hide their environment; others exit meanwhile.
         with suppress(ProcessLookupError, PermissionError, psutil.Error):
             if os.getsid(process.pid) == leader or process.environ().get(RUN_VARIABLE) in runs:
-                LOG.warning("process %d of a run that is over: killed", process.pid)
+                LOG.warning("killed process %d, left over from a run that has ended", process.pid)
                 process.kill()
                 killed.append(process)
     psutil.wait_procs(killed, timeout=KILL_TIMEOUT_S)
 
 
 async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Do `work` to its end, even if cancelled meanwhile."""
+    """Run `work` to its end even if cancelled meanwhile, then raise the cancellation."""
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)

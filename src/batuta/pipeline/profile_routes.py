@@ -82,7 +82,7 @@ FileName = Annotated[
 
 
 class ProfileView(BaseModel):
-    """The profile of one orchestrator: its name, and its files as they are asked for."""
+    """The profile of one orchestrator: its name and the names of its files."""
 
     name: str
     files: list[str]
@@ -90,7 +90,7 @@ class ProfileView(BaseModel):
 
 @dataclass(frozen=True)
 class _Profile:
-    """The profile of one orchestrator, as it is kept."""
+    """The retained profile of one orchestrator."""
 
     folder: Path
 
@@ -99,14 +99,17 @@ class _Profile:
         return self.folder.name
 
     def files(self) -> list[str]:
-        """Those that can be asked for, the most telling first."""
+        """Return the names that can be requested, the most useful first."""
         whole = [shown for shown, (path, _) in _NAMED.items() if (self.folder / path).is_file()]
         inside = self.folder / PROFILE_FOLDER
         parts = [each.name for each in inside.iterdir()] if inside.is_dir() else []
         return whole + sorted(filter(_PART.fullmatch, parts))
 
     def response(self, file: str) -> Response:
-        """Return a file; one that is being removed is given whole, or not at all."""
+        """Return a file; one that is being removed is sent whole or not at all.
+
+        It is opened here, before the answer starts: an open file outlives its removal.
+        """
         path, media_type = _NAMED.get(file, (f"{PROFILE_FOLDER}/{file}", PARQUET))
         opened = (self.folder / path).open("rb")
         headers = {
@@ -119,14 +122,14 @@ class _Profile:
 
 
 class ProfileRoutes:
-    """Answers requests about profiles.
+    """The routes of profiles.
 
     Parameters
     ----------
     find : callable
-        Gives a processing by its id, or raises `ProblemError`.
+        Returns a processing by its id, or raises `ProblemError`.
     retention : RetentionFolder or None
-        Where profiles are; None where none are kept.
+        Where profiles are; None where none are retained.
     """
 
     def __init__(
@@ -160,8 +163,8 @@ class ProfileRoutes:
     async def page(self, processing_id: str, name: Name = None) -> Response:
         """Show the profile of a processing that has ended: its page, or else its text summary.
 
-        That of a run that was stopped is summed up now. Where there are several, a page of links
-        to their files.
+        A run that was stopped has no summary yet: it is written now. If there are several
+        profiles, a page of links to their files.
         """
         profiles = await self._profiles(processing_id)
         if name is None and len(profiles) > 1:
@@ -192,8 +195,8 @@ class ProfileRoutes:
         if not found:
             raise ProblemError(
                 HTTPStatus.NOT_FOUND,
-                f"processing {processing_id!r}: no profile is kept (there is one when a "
-                "processing that opened an orchestrator has ended, as long as its log is kept)",
+                f"processing {processing_id!r}: no profile (one exists once a processing "
+                "that opened an orchestrator has ended, until its log is removed)",
             )
         return found
 
@@ -231,7 +234,7 @@ def _file(profile: _Profile, processing_id: str, file: str) -> Response:
         try:
             return profile.response(file)
         except FileNotFoundError:
-            pass  # told below: this profile has no such file
+            pass  # reported below: this profile has no such file
     known = profile.files()
     what = f"its profile has no {file!r} (accepted: {', '.join(known)})"
     raise ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: {what}", known=known)
@@ -244,10 +247,10 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _links(processing_id: str, profiles: list[_Profile], problem: str = "") -> Response:
-    """A page of links, for whoever looks with a browser; addresses are relative to its own."""
+    """A page of links, for browsers; its addresses are relative."""
     title = f"Profiles of processing {escape(processing_id)}"
     sections = "".join(map(_section, _views(profiles)))
-    told = f"<p>It cannot be shown: {escape(problem)}</p>" if problem else ""
+    told = f"<p>Its page cannot be drawn: {escape(problem)}</p>" if problem else ""
     return HTMLResponse(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         "<style>:root{color-scheme:light dark}body{font:1rem/1.5 system-ui;margin:2rem}</style>"

@@ -1,7 +1,7 @@
-"""Sums up the profile of a run that was stopped before it could do so itself.
+"""Writes the summary of a profile whose run was stopped before it could.
 
-``python -m batuta.pipeline.profile_summary FOLDER``: a program of its own, for reading tables and
-drawing take memory that a service must not keep.
+``python -m batuta.pipeline.profile_summary FOLDER``: a program of its own, because
+reading tables and drawing charts take memory that a service must not retain.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from batuta.profiling.capture.layout import SUMMARY_HTML, SUMMARY_TEXT
 LOG: Final = logging.getLogger(__name__)
 
 SUMMARY_TIMEOUT_S: Final = 120.0
-"""How long it may take, in seconds."""
+"""How long writing a summary may take, in seconds."""
 
 
 class SummaryError(BatutaError):
-    """A profile cannot be summed up; its one line says why."""
+    """A profile cannot be summarised; its one line says why."""
 
 
 class SummaryWriter:
-    """Sums profiles up when somebody looks at them, one at a time."""
+    """Writes missing summaries when they are first requested, one at a time."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -41,7 +41,7 @@ class SummaryWriter:
         if _has_summary(folder):
             return
         async with self._lock:
-            if not _has_summary(folder):  # somebody else may have asked for it meanwhile
+            if not _has_summary(folder):  # another request may have written it meanwhile
                 await _run(sys.executable, "-m", __name__, str(folder))
 
 
@@ -55,7 +55,7 @@ async def _run(*command: str) -> None:
         async with asyncio.timeout(SUMMARY_TIMEOUT_S):
             _, errors = await process.communicate()
     except TimeoutError as exc:
-        raise SummaryError(f"summing up took longer than {SUMMARY_TIMEOUT_S:g} s") from exc
+        raise SummaryError(f"writing the summary timed out after {SUMMARY_TIMEOUT_S:g} s") from exc
     finally:
         if process.returncode is None:
             process.kill()
@@ -70,7 +70,9 @@ async def _run(*command: str) -> None:
 
 
 def write_summary(folder: Path) -> None:
-    """Write the summary of the profile in `folder`; the page first, for it is shown rather.
+    """Write the summary of the profile in `folder`.
+
+    The page first: with the text alone, nobody would write the page any more.
 
     Raises
     ------

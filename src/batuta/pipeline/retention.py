@@ -1,9 +1,9 @@
-"""What is kept of processings that have ended: their logs, and the profiles of their orchestrators.
+"""Retains the logs of ended processings, and the profiles of their orchestrators.
 
 The profile of an orchestrator is in its output folder, which goes with the work folder of the
-run. Whoever removes the work folder keeps the profiles first: the warden of the run; the service,
-where its warden was killed; the next service, where both were. Each takes up what was left
-half-way, and a profile is shown only once it is whole.
+run. Whoever removes the work folder moves the profiles out first: the warden of the run; the
+service, if the warden was killed; the next service, if both were. Each completes what another left
+half-done, and a profile becomes visible only once it is complete.
 """
 
 import fcntl
@@ -27,27 +27,27 @@ MAX_NAME_LENGTH: Final = 64
 
 @dataclass(frozen=True)
 class RetentionFolder:
-    """Where a service keeps logs and profiles.
+    """The folder in which a service retains logs and profiles.
 
     Parameters
     ----------
     folder : Path
-        Of the service.
+        The service's folder.
     """
 
     folder: Path
 
     def log(self, key: str) -> Path:
-        """Log of a processing."""
+        """Return the path of a processing's log."""
         return self.folder / "logs" / f"{key}.log"
 
     def profiles(self, run: str) -> Path:
-        """Profiles of a run: a folder for each of its orchestrators. There only if it has some."""
+        """Return the folder of a run's profiles, one for each orchestrator; absent without any."""
         key = run.rpartition("-")[0]
         return self.folder / "profiles" / key / run
 
     def has_profiles(self, run: str) -> bool:
-        """Whether an orchestrator of that run has left a profile."""
+        """Return whether an orchestrator of that run has left a profile."""
         return self.profiles(run).is_dir()
 
     def remove(self, key: str) -> None:
@@ -61,16 +61,16 @@ class RetentionFolder:
         self.log(key).unlink(missing_ok=True)
         folder = self.folder / "profiles" / key
         removing = folder.with_name(f".{key}")
-        if removing.exists():  # removed in part before
+        if removing.exists():  # a removal that was interrupted
             shutil.rmtree(removing)
         if folder.exists():
-            # Nobody finds it to write in it, as whoever sums a profile up does.
+            # Renamed first, so that nobody writes in it meanwhile, as the writer of summaries does.
             folder.rename(removing)
             shutil.rmtree(removing)
 
 
 def register_orchestrator(work_dir: Path, out_dir: Path) -> None:
-    """Note that an orchestrator writes in `out_dir`, so that its profile is found at the end."""
+    """Record that an orchestrator writes in `out_dir`, so that its profile is found later."""
     links = work_dir / ORCHESTRATOR_LINKS
     links.mkdir(exist_ok=True)
     target = out_dir.resolve()
@@ -84,15 +84,15 @@ def register_orchestrator(work_dir: Path, out_dir: Path) -> None:
 
 
 def clean_up_work_dir(work_dir: Path, profiles: Path) -> None:
-    """Keep the profiles of a run that has ended in the folder `profiles`, and remove `work_dir`.
+    """Move the profiles of an ended run to the folder `profiles`, and remove `work_dir`.
 
-    All are kept, or none. Those of earlier runs of the processing are removed. What another
-    process has begun, or does at the same time, is brought to its end.
+    All are retained, or none. Those of earlier runs of the processing are removed. What another
+    process has begun is completed; one that does the same now is waited for.
 
     Raises
     ------
     OSError
-        If they cannot be kept; `work_dir` is removed as far as can be all the same.
+        If they cannot be retained; `work_dir` is removed as far as possible all the same.
     """
     with _exclusive(work_dir):
         try:
@@ -110,17 +110,19 @@ def _retain(work_dir: Path, profiles: Path) -> None:
             _move_profile(link, part / link.name, work_dir)
         if not part.exists():
             return
+        # The commit: a rename is atomic, so a process killed before it leaves a hidden draft and
+        # the work folder, which the next one completes; one killed after it, the whole profile.
         part.rename(profiles)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)
         raise
     for earlier in profiles.parent.iterdir():
         if earlier != profiles:
-            shutil.rmtree(earlier, ignore_errors=True)  # `remove` sees to the rest
+            shutil.rmtree(earlier, ignore_errors=True)  # `remove` retries
 
 
 def _move_profile(link: Path, place: Path, work_dir: Path) -> None:
-    """Bring the profile of one orchestrator to `place`."""
+    """Move the profile of one orchestrator to `place`; copy it from outside the work folder."""
     out_dir = link.readlink()
     inside = out_dir.resolve().is_relative_to(work_dir.resolve())
     opened = link.lstat().st_mtime
@@ -136,7 +138,7 @@ def _move_profile(link: Path, place: Path, work_dir: Path) -> None:
 
 
 def _files(out_dir: Path) -> Iterator[Path]:
-    """Files of the profile in an output folder; no drafts, and nothing that links lead to."""
+    """Files of the profile in an output folder; no drafts, no symbolic links."""
     found = [out_dir / SUMMARY_TEXT, out_dir / SUMMARY_HTML]
     folder = out_dir / PROFILE_FOLDER
     if not folder.is_symlink():
@@ -149,7 +151,7 @@ def _files(out_dir: Path) -> Iterator[Path]:
 
 
 def _profile_names(work_dir: Path, out_dir: Path) -> Iterator[str]:
-    """What the profile of an orchestrator may be called: after its folder, then numbered."""
+    """Yield possible names of an orchestrator's profile: after its folder, then numbered."""
     inside = out_dir.is_relative_to(work_dir)
     told = str(out_dir.relative_to(work_dir)) if inside else out_dir.name
     name = re.sub(r"[^A-Za-z0-9_]+", "-", told).strip("-")[:MAX_NAME_LENGTH] or "orchestrator"
@@ -160,7 +162,11 @@ def _profile_names(work_dir: Path, out_dir: Path) -> Iterator[str]:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Wait until no other process puts `folder` away; nothing is done where it is not there."""
+    """Hold `folder` for this process, waiting for others that clean it up; it may be absent.
+
+    The lock is on the folder itself and goes with the process, so a killed one blocks nobody. Who
+    has waited for it finds the folder empty or gone, and the profiles already there.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The REST interface of a pipeline, the same for all (seed 003)."""
+"""The REST interface of a pipeline, the same for all pipelines."""
 
 import asyncio
 from http import HTTPStatus
@@ -25,16 +25,16 @@ MAX_BODY_BYTES: Final = 65_536
 
 
 class ProcessingRoutes:
-    """Answers requests about processings.
+    """The routes of processings.
 
     Parameters
     ----------
     scheduler, store
-        What carries them out, and where they are recorded.
+        What runs processings, and where they are recorded.
     root_path : str
         What the paths start with.
     retention : RetentionFolder or None
-        Where logs and profiles are; None where none are kept.
+        Where logs and profiles are; None where none are retained.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class ProcessingRoutes:
                 app.add_api_route(self._root + route.path, route.endpoint, include_in_schema=False)
 
     async def submit(self, request: Request, response: Response) -> PipelineProcessing:
-        """Ask for a product of an observation.
+        """Request a product of an observation.
 
         Answers at once: 202 with the record of the processing that will make it; 200 with the
-        record that there is where this `processing_id` has been asked for already. One that
-        failed, or was cancelled, is started again by a higher `attempt`.
+        existing record if this `processing_id` was requested before. One that
+        failed or was cancelled is restarted by a higher `attempt`.
         """
         record, started = await self._scheduler.submit(await _parse_request(request))
         response.status_code = HTTPStatus.ACCEPTED if started else HTTPStatus.OK
@@ -107,32 +107,33 @@ class ProcessingRoutes:
         return Page(items=items, next=None if following is None else str(following))
 
     async def get(self, processing_id: str) -> PipelineProcessing:
-        """Tell how far a processing is."""
+        """Return the record of a processing."""
         stored = await self._find(processing_id)
         return self.with_links(self._scheduler.current(stored.record))
 
     async def cancel(self, processing_id: str) -> PipelineProcessing:
-        """Cancel a processing: kill all that it started; one that has ended stays as it is."""
+        """Cancel a processing, killing all its processes; an ended one stays as it is."""
         record = await self._scheduler.cancel(processing_id)
         if record is None:
             raise _not_found(processing_id)
         return self.with_links(record)
 
     async def log(self, processing_id: str) -> PlainTextResponse:
-        """Return what a processing has written so far, and its log messages."""
+        """Return the log of a processing so far, with its standard output and error."""
         stored = await self._find(processing_id)
         if self._retention is None or not stored.log_kept:
             raise ProblemError(
-                HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: its log is not kept"
+                HTTPStatus.NOT_FOUND,
+                f"processing {processing_id!r}: no log (removed, or never written)",
             )
         path = self._retention.log(stored.key)
         if not await asyncio.to_thread(path.exists):
             return PlainTextResponse("")
-        # Read now, as a whole: it may grow while it is sent.
+        # Read as a whole: a file that grew while it was sent would exceed its Content-Length.
         return PlainTextResponse(await asyncio.to_thread(path.read_bytes))
 
     def with_links(self, record: PipelineProcessing) -> PipelineProcessing:
-        """Return a record as it is with_links, with the paths of what is kept."""
+        """Return a record with the paths of its log and profile."""
         if self._retention is None:
             return record
         log = f"{self._root}/processing/{record.id}/log"
@@ -155,7 +156,7 @@ _REQUEST_BODY: Final = {
 
 
 async def _parse_request(request: Request) -> ProcessingRequest:
-    """Read the body as JSON whatever its type is said to be: ``curl -d`` says that it is a form."""
+    """Parse the body as JSON whatever its Content-Type: ``curl -d`` sends a form's."""
     body = bytearray()
     async for piece in request.stream():
         body += piece
@@ -174,4 +175,4 @@ async def _on_database_error(_request: Request, exc: Exception) -> Response:
 
 
 def _not_found(processing_id: str) -> ProblemError:
-    return ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: there is none here")
+    return ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: not found")

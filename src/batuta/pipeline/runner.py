@@ -1,4 +1,4 @@
-"""The seam between following processings and carrying them out."""
+"""The contract between the scheduler of processings and what executes them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.messages import Outcome
 
 RUN_VARIABLE: Final = "BATUTA_RUN"
-"""Names the run in the environment of all that a worker starts."""
+"""Environment variable that holds the run's id, inherited by all that a worker starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +20,14 @@ class ProcessingRun:
     Attributes
     ----------
     id, product, obs_id, provider : str
-        Of the processing.
+        Those of the processing.
     key : str
-        Names the processing's files on this machine; never made from what came from outside.
+        Names the processing's files on this machine; never derived from outside input.
     run_id : str
         Identifies this run: unique, and starts with `key`.
     attempt : int
-        The attempt asked for.
+        The attempt that was requested. One attempt may take several runs: a run that the service's
+        death or stop has interrupted is followed by another one of the same attempt.
     """
 
     id: str
@@ -40,7 +41,7 @@ class ProcessingRun:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessingTask:
-    """What a worker is to do, and where."""
+    """All that a warden and its worker need to execute one run."""
 
     spec: ProductSpec
     run: ProcessingRun
@@ -52,10 +53,10 @@ class ProcessingTask:
 
 
 class Runner(Protocol):
-    """Carries jobs out."""
+    """Executes runs of processings."""
 
     async def run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
-        """Carry `run` out to its end, telling its progress.
+        """Execute `run` to its end, reporting its progress.
 
-        Once it returns, or raises because it was cancelled, nothing of the run runs any more.
+        When it returns, or raises because it was cancelled, nothing of the run is left running.
         """

@@ -1,4 +1,4 @@
-"""Follows every processing from its request to its end, so many at a time."""
+"""Schedules processings: queues requests, runs a limited number at a time, records each state."""
 
 import asyncio
 import time
@@ -17,12 +17,12 @@ from batuta.pipeline.store import ProcessingStore, StoredProcessing
 from batuta.service.problems import ProblemError
 
 RETRY_AFTER_S: Final = 2
-"""When whoever finds the queue full may ask again, in seconds."""
+"""When to retry a request that found the queue full, in seconds (``Retry-After``)."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A product that can be asked for: who makes it, and how long it may take, in seconds."""
+    """A product that can be requested: its provider, and its time limit in seconds."""
 
     provider: str
     timeout_s: float
@@ -30,7 +30,7 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
-    """What a scheduler goes by: the products on offer, by name, and how many at a time."""
+    """The products that a scheduler accepts, by name, and its limits."""
 
     offers: Mapping[str, Offer]
     max_concurrent: int
@@ -41,20 +41,22 @@ _CANCELLED: Final = Outcome(error="cancelled on request")
 
 
 class ProcessingScheduler:
-    """Queues what is asked for and has a runner carry it out; each step is recorded, then reported.
+    """Queues requests and has a runner execute them.
+
+    Each state is committed to the store before it is reported: whatever was reported survives.
 
     Parameters
     ----------
     config : SchedulerConfig
-        What may be asked for, and how many at a time.
+        The products on offer, and the limits.
     store : ProcessingStore
-        Where it is recorded.
+        Where processings are recorded.
     runner : Runner
-        Carries it out.
+        Executes them.
     on_change : callable
-        Is on_progress each state and each progress.
+        Called with the record at each new state and each progress.
     retention : RetentionFolder or None
-        Where the profiles of runs are found once these have ended.
+        Where the profiles of ended runs are; None where none are retained.
     """
 
     def __init__(
@@ -92,9 +94,11 @@ class ProcessingScheduler:
         offer = self._config.offers.get(request.product)
         if offer is None:
             known = sorted(self._config.offers)
-            detail = f"product {request.product!r}: not made here (known: {', '.join(known)})"
+            detail = f"product {request.product!r}: not offered here (known: {', '.join(known)})"
             raise ProblemError(HTTPStatus.NOT_FOUND, detail, known=known)
         await self._refuse_when_full(request)
+        # Counted at once: the commit is awaited, and requests that arrive meanwhile would
+        # all find the same free place in the queue.
         self._submitting += 1
         try:
             submitted = await self._store.submit(request, offer.provider)
@@ -106,23 +110,25 @@ class ProcessingScheduler:
         return self.current(submitted.stored.record), submitted.to_run
 
     async def recover(self) -> None:
-        """Take up what a service that is gone has left."""
+        """Resume the processings that a previous service has left."""
         for stored in await self._store.recover():
             if stored.record.state is ProcessingState.QUEUED:
                 self._enqueue(stored)
             else:
-                # Its last run may have left a profile, as any that is killed.
+                # Given up; but its last run may have left a profile.
                 profiled = self._has_profile(stored.current_run)
                 ended = await self._store.record_profile(stored.record.id) if profiled else stored
                 self._on_change(ended.record)
 
     async def run(self) -> None:
-        """Carry out what is queued, until cancelled; then stop what runs, to be run again."""
+        """Run what is queued until cancelled; then stop what runs and requeue it in the store."""
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
                 while self._queue and len(self._running) < self._config.max_concurrent:
+                    # No await from here to the registration in `_running`: a processing that has
+                    # not ended is always in one of the two, where `cancel` looks for it.
                     stored, queued_at = self._queue.pop_oldest()
                     run = _RunningProcessing(stored.record)
                     self._running[stored.record.id] = run
@@ -151,11 +157,12 @@ class ProcessingScheduler:
     async def _refuse_when_full(self, request: ProcessingRequest) -> None:
         if len(self._queue) + self._submitting < self._config.max_queued:
             return
+        # A repeated request adds nothing to the queue, and must be answered as before.
         if request.processing_id and await self._store.find(request.processing_id):
             return
         raise ProblemError(
             HTTPStatus.TOO_MANY_REQUESTS,
-            f"{self._config.max_queued} processings wait already: ask again later",
+            f"queue full: {self._config.max_queued} processings wait (max_queued); retry later",
             {"Retry-After": str(RETRY_AFTER_S)},
         )
 
@@ -175,6 +182,8 @@ class ProcessingScheduler:
                 run.record, state, outcome, profiled=self._has_profile(stored.current_run)
             )
         except asyncio.CancelledError:
+            # The service stops. The end of this run may have been under way to the database: then
+            # it is committed first, in order, and `requeue` leaves an ended processing alone.
             self._on_change((await self._store.requeue(run.record.id)).record)
             raise
         finally:
@@ -193,14 +202,14 @@ class ProcessingScheduler:
         offer = self._config.offers.get(processing_run.product)
         if offer is None:
             return ProcessingState.FAILED, Outcome(
-                error=f"{processing_run.product}: not made here any more"
+                error=f"{processing_run.product}: no longer offered here"
             )
         timeout_s = offer.timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 outcome = await run.run_cancellable(self._runner.run(processing_run, on_progress))
         except TimeoutError:
-            error = f"took longer than {timeout_s:g} s (timeout_s): stopped"
+            error = f"timed out after {timeout_s:g} s (timeout_s)"
             return ProcessingState.FAILED, Outcome(error=error)
         if outcome is None:
             return ProcessingState.CANCELLED, _CANCELLED
@@ -227,7 +236,7 @@ class ProcessingScheduler:
 
 
 class _Queue:
-    """What waits, in order; each can be found, and counted by provider, at once."""
+    """Queued processings in order of arrival, with constant-time lookup and counts by provider."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, tuple[StoredProcessing, float]] = OrderedDict()
@@ -254,7 +263,7 @@ class _Queue:
 
 
 class _RunningProcessing:
-    """A processing that runs."""
+    """A processing that is running, and the means to cancel it."""
 
     def __init__(self, record: PipelineProcessing) -> None:
         self.record = record
@@ -271,7 +280,12 @@ class _RunningProcessing:
         return self._cancelled
 
     async def run_cancellable(self, work: Coroutine[None, None, Outcome]) -> Outcome | None:
-        """Do `work`; None if it was cancelled on request."""
+        """Run `work`; return None if it was cancelled by `cancel`.
+
+        A cancellation from outside (the service stops, the time is over) is raised instead, even
+        where both arrive together: the caller must not go on.
+        """
+        # `cancel` may have been called while the start was being recorded.
         if self.is_cancelled():
             work.close()
             return None
@@ -293,5 +307,5 @@ def _refuse_mismatch(known: PipelineProcessing, request: ProcessingRequest) -> N
     if (known.product, known.obs_id) != (request.product, request.obs_id):
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"processing_id {known.id!r}: it is {known.product} of {known.obs_id} already",
+            f"processing_id {known.id!r}: already used for {known.product} of {known.obs_id}",
         )

@@ -24,10 +24,10 @@ def run(settings: PipelineSettings, pipeline: Pipeline) -> None:
     ConfigurationError
         If it makes nothing, cannot be loaded by another process, or cannot listen.
     BatutaError
-        If something that it needs is not there.
+        If a service or a database that it needs is unavailable.
     """
     if not pipeline.products:
-        raise ConfigurationError(f"pipeline {pipeline.name!r}: it declares no product")
+        raise ConfigurationError(f"pipeline {pipeline.name!r}: declares no product")
 
     @asynccontextmanager
     async def opened(settings: PipelineSettings, url: str) -> AsyncIterator[ProcessingService]:

@@ -1,4 +1,4 @@
-"""A service that carries processings out, whatever runs them: REST, activity, records."""
+"""A service that executes processings with any runner: REST, activity, database."""
 
 import asyncio
 import logging
@@ -35,20 +35,20 @@ SWEEP_INTERVAL_S: Final = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSpec:
-    """What a service of processings is made from.
+    """The definition of a processing service.
 
     Attributes
     ----------
     name, description : str
         Of the service.
     offers : mapping
-        What may be asked for.
+        The products that can be requested, by name.
     runner : Runner
-        What carries it out.
+        What executes them.
     retention : RetentionFolder or None
-        Where logs and profiles are; None where none are kept.
+        Where logs and profiles are; None where none are retained.
     keep_s : float
-        How long the log and the profile of an ended processing are kept, in seconds.
+        How long logs and profiles are retained after the end, in seconds.
     """
 
     name: str
@@ -60,13 +60,13 @@ class ServiceSpec:
 
     @property
     def providers(self) -> frozenset[str]:
-        """All who make what is on offer."""
+        """The providers of all products on offer."""
         return frozenset(offer.provider for offer in self.offers.values())
 
 
 def lock_data_dir(folder: Path) -> AbstractContextManager[None]:
-    """Hold the service's `data_dir`: its database and its work folders are one service's."""
-    refusal = f"--data-dir {folder}: another service works there (give each its own)"
+    """Lock the service's `data_dir`: database and work folders belong to one service."""
+    refusal = f"--data-dir {folder}: in use by another service (each needs its own data_dir)"
     return lock_folder(folder, refusal)
 
 
@@ -74,7 +74,7 @@ def lock_data_dir(folder: Path) -> AbstractContextManager[None]:
 async def open_service(
     settings: ProcessingSettings, url: str, spec: ServiceSpec
 ) -> AsyncIterator["ProcessingService"]:
-    """Open a service of processings, taking up what one that is gone has left."""
+    """Open a processing service, resuming what a previous one has left."""
     async with AsyncExitStack() as stack:
         database = settings.database(spec.name)
         engine = stack.enter_context(open_database(database, MIGRATIONS))
@@ -88,18 +88,18 @@ async def open_service(
 
 
 class ProcessingService:
-    """A service of processings that is open.
+    """A processing service that is open.
 
     Parameters
     ----------
     settings : ProcessingSettings
-        What it was told.
+        Its settings.
     url : str
         The address that it listens on.
     spec : ServiceSpec
-        What it is made from.
+        Its definition.
     bus, store
-        What it works with; whoever made them closes them.
+        Connection and database; the caller closes them.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class ProcessingService:
         self._routes.add_to(self.app)
 
     def status(self, provider: str) -> ServiceStatus:
-        """What a provider says of itself."""
+        """Return the current status of a provider."""
         queued, running = self.scheduler.counts(provider)
         return ServiceStatus(
             name=provider,
@@ -143,7 +143,7 @@ class ProcessingService:
         )
 
     async def run(self) -> None:
-        """Carry processings out and tell about them, until cancelled."""
+        """Run processings and report their activity, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for reporter in self._reporters.values():
                 group.create_task(reporter.run())
@@ -164,7 +164,7 @@ class ProcessingService:
 
     def _report(self, record: PipelineProcessing) -> None:
         reporter = self._reporters.get(record.provider)
-        if reporter is not None:  # a graph that has changed since may know it no more
+        if reporter is not None:  # recorded under an earlier graph that had this provider
             reporter.report(self._routes.with_links(record))
 
     async def _remove_expired_files(self) -> None:
@@ -179,13 +179,13 @@ class ProcessingService:
 
 
 def _remove_expired(retention: RetentionFolder, keys: Iterable[str]) -> list[str]:
-    """Remove what is kept of `keys`; return those of which nothing is left."""
+    """Remove the files of `keys`; return the keys of which nothing is left."""
     removed = []
     for key in keys:
         try:
             retention.remove(key)
-        except OSError as exc:  # one that is open on a network file system, for example
-            LOG.warning("what is kept of %s cannot be removed yet: %s", key, exc)
+        except OSError as exc:  # such as a file open on a network file system
+            LOG.warning("log and profiles of %s cannot be removed yet: %s", key, exc)
         else:
             removed.append(key)
     return removed

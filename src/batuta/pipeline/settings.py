@@ -1,4 +1,4 @@
-"""What a pipeline service is told when it starts."""
+"""Settings of pipeline services."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ WEEK_S: Final = 7 * 86_400.0
 
 
 class ProcessingSettings(ServiceSettings):
-    """Settings of a service that carries processings out; see the fields' descriptions."""
+    """Settings of a service that executes processings; see the fields' descriptions."""
 
     port: int = Field(5000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
     sdb_url: str = Field("http://127.0.0.1:8001", description="Where the product database is.")
@@ -41,11 +41,11 @@ class ProcessingSettings(ServiceSettings):
     )
 
     def folder(self, name: str) -> Path:
-        """Where the service `name` keeps what it keeps."""
+        """Return the data folder of the service `name`."""
         return (self.data_dir or Path("batuta-data") / name).absolute()
 
     def database(self, name: str) -> str:
-        """Address of the database of the service `name`."""
+        """Return the database URL of the service `name`."""
         return self.database_url or f"sqlite:///{self.folder(name) / 'pipeline.db'}"
 
 

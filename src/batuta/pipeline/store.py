@@ -1,4 +1,4 @@
-"""What a pipeline remembers: every processing asked for, and how far it is."""
+"""The database of a pipeline service: every processing requested, and its state."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from batuta.service.committer import Committer
 from batuta.service.database import database_error, reading
 
 MAX_RESTARTS: Final = 3
-"""A processing during which the service died so often is not run again: it may be why."""
+"""How often a processing is run again after the service died: it may be the cause."""
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ _ENDED: Final = [state.value for state in ProcessingState if state.ended]
 
 @dataclass(frozen=True)
 class StoredProcessing:
-    """A processing as it is in the database."""
+    """A row of the database: the public record, and what only the service needs."""
 
     record: PipelineProcessing
     key: str
@@ -38,7 +38,7 @@ class StoredProcessing:
 
     @property
     def current_run(self) -> ProcessingRun:
-        """Its current run."""
+        """The current run."""
         record = self.record
         return ProcessingRun(
             id=record.id,
@@ -53,7 +53,7 @@ class StoredProcessing:
 
 @dataclass(frozen=True)
 class Submission:
-    """What became of a request: its processing, and whether it is to be run."""
+    """The result of a request: its processing, and whether it has to be run."""
 
     stored: StoredProcessing
     to_run: bool
@@ -71,16 +71,16 @@ class ProcessingFilter:
 
 
 class ProcessingStore:
-    """The processings of a service, in its database."""
+    """Reads and writes the processings of a service."""
 
     def __init__(self, engine: sa.Engine, committer: Committer, providers: Collection[str]) -> None:
         self._engine = engine
-        # Pipelines may share a database: each takes up, lists and sweeps what is its own.
+        # Pipelines may share a database: each recovers, lists and expires its own rows only.
         self._own = _C.provider.in_(providers)
         self._committer = committer
 
     async def submit(self, request: ProcessingRequest, provider: str) -> Submission:
-        """Record a request; one known by its id is started again only by a higher attempt."""
+        """Record a request; a known id is restarted only by a higher attempt."""
         return await self._commit(lambda db: _submit(db, request, provider))
 
     async def record_start(self, processing_id: str) -> StoredProcessing:
@@ -112,13 +112,13 @@ class ProcessingStore:
         )
 
     async def requeue(self, processing_id: str) -> StoredProcessing:
-        """Record that a run was stopped with the service, and is to be run again."""
+        """Queue a processing again whose run was stopped with the service; one that ended stays."""
         return await self._commit(lambda db: _requeue(db, processing_id))
 
     async def recover(self) -> list[StoredProcessing]:
-        """Take up what a service that is gone has left, the oldest first.
+        """Return the processings that a previous service has left, the oldest first.
 
-        What was running is to be run again, unless it has been so `MAX_RESTARTS` times.
+        Those that were running are queued again, unless restarted `MAX_RESTARTS` times already.
         """
         return await self._commit(self._recover)
 
@@ -129,25 +129,25 @@ class ProcessingStore:
     async def list_page(
         self, selected: ProcessingFilter
     ) -> tuple[list[PipelineProcessing], int | None]:
-        """Return processings and the cursor of those that follow."""
+        """Return one page of processings, and the cursor of the next; None on the last page."""
         return await asyncio.to_thread(self._list_page, selected)
 
     async def record_profile(self, processing_id: str) -> StoredProcessing:
-        """Record that the profile of a processing that has ended is kept."""
+        """Record that an ended processing has a profile."""
         return await self._update(processing_id, {"profile_kept": True})
 
     async def expired_keys(self, before: float) -> list[str]:
-        """Keys of what is kept of processings that ended before a time, in seconds."""
+        """Return the keys of processings with files that ended before a time, in seconds."""
         return await asyncio.to_thread(self._expired_keys, before)
 
     async def record_removal(self, keys: Sequence[str]) -> None:
-        """Record that the logs and profiles of `keys` are kept no more."""
+        """Record that the logs and profiles of `keys` have been removed."""
         change = sa.update(processings).where(_C.key.in_(keys))
         change = change.values(log_kept=False, profile_kept=False)
         await self._commit(lambda db: db.execute(change) and None)
 
     async def _commit(self, write: Callable[[sa.Connection], T]) -> T:
-        """Raise `DatabaseError` where the database refuses."""
+        """Commit `write`; raise `DatabaseError` if the database refuses."""
         try:
             return await self._committer.commit(write)
         except SQLAlchemyError as exc:
@@ -191,7 +191,7 @@ class ProcessingStore:
     def _recover(self, db: sa.Connection) -> list[StoredProcessing]:
         was_running = sa.and_(self._own, _C.state == ProcessingState.RUNNING.value)
         too_often = _C.restarts >= MAX_RESTARTS
-        error = f"the service died {MAX_RESTARTS + 1} times while it ran: not run again"
+        error = f"the service died {MAX_RESTARTS + 1} times while this processing ran; giving up"
         given_up = sa.update(processings).where(was_running, too_often)
         given_up = given_up.values(
             state=ProcessingState.FAILED.value, error=error, ended=time.time()
@@ -215,14 +215,14 @@ def _submit(db: sa.Connection, request: ProcessingRequest, provider: str) -> Sub
     known = _find(db, request.processing_id) if request.processing_id else None
     if known is None:
         return Submission(_add(db, request, provider), to_run=True)
-    if not _restarts(known.record, request):
+    if not _may_restart(known.record, request):
         return Submission(known, to_run=False)
     again = {**_INITIAL_VALUES, "attempt": request.attempt}
     change = sa.update(processings).where(_C.id == known.record.id).values(**again)
     return Submission(_from_row(db.execute(change.returning(processings)).one()), to_run=True)
 
 
-def _restarts(known: PipelineProcessing, request: ProcessingRequest) -> bool:
+def _may_restart(known: PipelineProcessing, request: ProcessingRequest) -> bool:
     same = (known.product, known.obs_id) == (request.product, request.obs_id)
     may = known.state in (ProcessingState.FAILED, ProcessingState.CANCELLED)
     return same and may and request.attempt > known.attempt

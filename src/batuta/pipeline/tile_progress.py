@@ -1,4 +1,4 @@
-"""From the tiles of an orchestrator to the progress of a processing."""
+"""Reports the tiles of an orchestrator as the progress of a processing."""
 
 from collections.abc import Callable
 

@@ -1,11 +1,11 @@
-"""The process that keeps a processing's process: it outlives it, and leaves nothing behind.
+"""The warden: the process that supervises a worker process, outlives it and cleans up after it.
 
-For each processing the fork server forks a warden, and the warden forks the worker, which runs
-the pipeline's function in a session of its own. The warden loads nothing and runs nothing of
-the pipeline's, so that whatever becomes of the worker (a crash, a kill, a hang) it is there to
-end what the worker had started, to put its folder away, and to say how it ended. It holds one end
-of a socket; when the other end is closed, because the service wants the processing stopped or
-because the service is dead, the warden kills the worker and all its descendants.
+For each run the fork server forks a warden, and the warden forks the worker, which runs the
+pipeline's function in a session of its own. The warden loads and runs no code of the pipeline, so
+whatever happens to the worker (a crash, a kill, a hang) the warden is still there to kill the
+processes that the worker started, to clean up its work folder and to report its exit code. It holds
+one end of a socket. When the other end is closed, because the service stops the run or because
+the service has died, the warden kills the worker and all its descendants.
 """
 
 import ctypes
@@ -31,22 +31,33 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def run_warden(service: socket.socket, task: ProcessingTask) -> None:
-    """Have a worker do `task`; return once nothing of it is left."""
-    # A Ctrl-C in the service's terminal is for the service: it will say what is to be stopped.
+    """Run `task` in a worker; return once the worker and all its descendants are gone."""
+    # Ctrl-C in the service's terminal signals the terminal's whole process group. Only the service
+    # may act on it: it decides which runs to stop, and does so by closing the socket.
     os.setsid()
+    # Orphaned descendants of the worker become children of the warden instead of init's, so they
+    # stay visible in its process tree and can be waited for.
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    # The self-pipe trick: a SIGCHLD that arrives just before select() leaves a byte in the pipe, so
+    # select() returns at once and no exit is missed. Python writes the byte only for a signal that
+    # has a Python handler, hence the empty one. The pipe must not block the signal handler; bytes
+    # lost to a full pipe do not matter, as one is enough to wake up. All of it precedes the fork:
+    # the worker may exit at once.
     child_ended, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     worker = _fork_worker(service, task, (child_ended, wake))
     exit_code = _wait_for_end(worker, child_ended, service)
+    # Only now is the work folder quiet: a descendant that still ran could write in it while it is
+    # being removed.
     _reap_descendants(worker)
     if exit_code != 0:
-        _append_to_log(task.log_path, f"the process {describe_exit(exit_code)}")
+        _append_to_log(task.log_path, f"worker process {describe_exit(exit_code)}")
         _free_shared_memory()
     _clean_up(task)
-    with suppress(OSError):  # nobody listens when the service is dead
+    # The last message: once the service reads it, nothing of the run is left.
+    with suppress(OSError):  # the service may have died
         service.sendall(encode(WorkerExited(exit_code=exit_code)))
 
 
@@ -56,22 +67,26 @@ def _fork_worker(service: socket.socket, task: ProcessingTask, unneeded: tuple[i
     if pid:
         return pid
     try:
+        # Before the pipe is closed: its descriptor numbers may be reused, and a signal would
+        # then write its byte into some file of the pipeline's.
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for descriptor in unneeded:
             os.close(descriptor)
         os.setsid()
         _die_with_parent(warden)
-        from batuta.pipeline.worker import run_worker  # noqa: PLC0415  the warden itself needs none of it
+        from batuta.pipeline.worker import run_worker  # noqa: PLC0415  not needed in the warden
 
         run_worker(service, task)
     finally:
-        os._exit(1)  # what would follow is the warden's
+        os._exit(1)  # never return into the code of the warden
 
 
 def _die_with_parent(warden: int) -> None:
-    """Have the kernel kill this process when its warden is killed (Linux)."""
+    """Have the kernel kill this process when its warden dies (Linux only)."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The request covers deaths from now on. A warden that died before it is noticed here, by the
+    # new parent that the kernel has given us.
     if os.getppid() != warden:
         os._exit(1)
 
@@ -82,23 +97,28 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _wait_for_end(worker: int, child_ended: int, service: socket.socket) -> int:
-    """Wait for the worker's end, killing it when the service lets go; return its exit code."""
+    """Wait for the worker to exit, killing it if the service hangs up; return its exit code."""
     watched: list[int] = [child_ended, service.fileno()]
     while True:
         ready, _, _ = select.select(watched, [], [])
         if child_ended in ready:
+            # Drained first, then waited for: an exit after this read leaves a new byte. The child
+            # that exited may also be an adopted orphan, and then the wait goes on.
             os.read(child_ended, 4096)
             ended, status = os.waitpid(worker, os.WNOHANG)
             if ended:
                 return os.waitstatus_to_exitcode(status)
         if service.fileno() in ready:
+            # The service never writes: readable means closed. It stays readable from now on, so
+            # watching it any longer would spin.
             watched = [child_ended]
             _kill_descendants(worker)
 
 
 def _kill_descendants(worker: int) -> None:
+    # Listed before anything is killed: each kill re-parents the children of its victim.
     victims = psutil.Process().children(recursive=True)
-    # Its session, for those whose parent has died where there is no subreaper (macOS).
+    # The worker's process group too: without a subreaper (macOS) orphans are no longer in our tree.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(worker, signal.SIGKILL)
     for victim in victims:
@@ -106,31 +126,36 @@ def _kill_descendants(worker: int) -> None:
             victim.kill()
 
 
-def _append_to_log(log_path: Path, what: str) -> None:
-    """Say in the log what the worker could not."""
+def _append_to_log(log_path: Path, line: str) -> None:
+    """Add a line to the log in place of the worker, which may be dead."""
     with log_path.open("a") as log:
-        log.write(f"{utc_now():%Y-%m-%dT%H:%M:%S.%f}Z {what}\n")
+        log.write(f"{utc_now():%Y-%m-%dT%H:%M:%S.%f}Z {line}\n")
 
 
 def _clean_up(task: ProcessingTask) -> None:
+    # Should it fail, the work folder is still there: the service then tries again.
     try:
-        clean_up_work_dir(task.work_dir, task.profiles)  # the service looks whether it is gone
+        clean_up_work_dir(task.work_dir, task.profiles)
     except OSError as exc:
-        _append_to_log(task.log_path, f"its profile could not be kept: {exc}")
+        _append_to_log(task.log_path, f"the profile could not be retained: {exc}")
 
 
 def _free_shared_memory() -> None:
-    """Remove what an orchestrator that was killed has left between its tasks."""
+    """Remove the shared memory that a killed orchestrator has left."""
     from batuta.cluster.store import remove_stale, shared_memory_folder  # noqa: PLC0415  rarely
 
     remove_stale(shared_memory_folder())
 
 
 def _reap_descendants(worker: int) -> None:
-    """Kill what a worker has left behind, and wait until it is gone."""
+    """Kill the processes that a worker has left, and wait until none is left.
+
+    A process may fork between the listing and the kill, so this repeats until the kernel says that
+    there is no child left.
+    """
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(worker, signal.SIGKILL)
-    with suppress(ChildProcessError):  # raised when there is none left
+    with suppress(ChildProcessError):  # no child is left
         while True:
             ended, _ = os.waitpid(-1, os.WNOHANG)
             if not ended:

@@ -1,4 +1,4 @@
-"""The process that makes a product: it runs the pipeline's function, and archives its files."""
+"""The worker process: runs the pipeline's function and archives the files that it returns."""
 
 import contextlib
 import faulthandler
@@ -36,7 +36,7 @@ MAX_ERROR_LENGTH: Final = 2000
 
 
 def run_worker(service: socket.socket, task: ProcessingTask) -> NoReturn:
-    """Do `task` in this process, tell `service` how it went, and end."""
+    """Execute `task` in this process, send its outcome to `service`, and exit."""
     code = 1
     channel = _ServiceChannel(service)
     try:
@@ -46,17 +46,21 @@ def run_worker(service: socket.socket, task: ProcessingTask) -> NoReturn:
         code = 0
     except SystemExit as exc:
         code = _exit_code(exc)
-    except BaseException as exc:  # noqa: BLE001  the last resort: whatever it is, it is told
+    except BaseException as exc:  # noqa: BLE001  the last resort: whatever it is, it is reported
         traceback.print_exc()
         channel.send(Outcome(error=error_line(exc)))
     finally:
         _flush()
-        # Not by way of the interpreter's end: what the pipeline left running could hold it up.
+        # Not sys.exit: threads and atexit functions of the pipeline could hold up the exit, and
+        # the code that forked us would run on.
         os._exit(code)
 
 
 class _ServiceChannel:
-    """Tells the service what happens, from any thread."""
+    """Sends messages to the service; safe to use from any thread.
+
+    The lock keeps lines whole: the pipeline may report progress from several threads.
+    """
 
     def __init__(self, service: socket.socket) -> None:
         self._service = service
@@ -71,7 +75,7 @@ class _ServiceChannel:
 
 
 def _prepare_process(task: ProcessingTask) -> None:
-    """Make this process the processing's own: its log, its folder, its environment."""
+    """Set up this process for its run: standard streams, logging, environment, work folder."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     descriptor = os.open(task.log_path, flags, 0o600)
     for standard in (1, 2):
@@ -99,8 +103,8 @@ def _prepare_process(task: ProcessingTask) -> None:
 def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
     run = task.run
     log = logging.getLogger(f"batuta.pipeline.{run.provider}")
-    log.info("%s of %s, attempt %d: starts", run.product, run.obs_id, run.attempt)
-    # While the sdb is away the processing waits for it, as long as it may last.
+    log.info("%s of %s, attempt %d: started", run.product, run.obs_id, run.attempt)
+    # While the sdb is down the processing waits for it; the scheduler's timeout ends both.
     retry_for_s = task.spec.timeout_s
     with SdbClient(task.sdb_url, token=task.token, retry_for_s=retry_for_s) as sdb:
         inputs = InputFetcher(sdb, run.obs_id, task.work_dir / "inputs", log)
@@ -121,24 +125,24 @@ def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
 def collect_outputs(
     made: FunctionResult, context: Context, declared: tuple[str, ...]
 ) -> list[Output]:
-    """Check all that a function made, running it to its end where it yields.
+    """Validate all that a function returned, running a generator to its end.
 
-    Nothing is archived before all of it is made and right: a processing that fails archives
+    Nothing is archived before all of it is there and valid: a processing that fails archives
     nothing.
 
     Raises
     ------
     PipelineError
-        If something is no file of the work folder, is not declared, comes twice or is missing.
+        If an output is not a file in the work folder, is undeclared, repeated or missing.
     """
     outputs: dict[str, Output] = {}
     for item in _iterate(made, context.product):
         output = _validate(item, context, declared)
         if output.product in outputs:
-            raise PipelineError(f"{output.product}: made twice; a product is one file")
+            raise PipelineError(f"{output.product}: returned twice (a product is one file)")
         outputs[output.product or context.product] = output
     if context.product not in outputs:
-        raise PipelineError(f"{context.product}: the function ended without making it")
+        raise PipelineError(f"{context.product}: the function returned without making it")
     return list(outputs.values())
 
 
@@ -148,15 +152,15 @@ def _iterate(made: FunctionResult, product: str) -> Iterable[Output | str | Path
     if isinstance(made, Iterable):
         return made
     raise PipelineError(
-        f"{product}: the function returned {type(made).__name__}; "
-        "an Output, a path, or several of them are expected"
+        f"{product}: the function returned {type(made).__name__} "
+        "(accepted: an Output, a path, or an iterable of them)"
     )
 
 
 def _validate(item: Output | str | Path, context: Context, declared: tuple[str, ...]) -> Output:
     if not isinstance(item, Output | str | Path):
         raise PipelineError(
-            f"{context.product}: {type(item).__name__} made; an Output or a path is expected"
+            f"{context.product}: {type(item).__name__} returned (accepted: an Output or a path)"
         )
     output = item if isinstance(item, Output) else Output(item)
     product = output.product or context.product
@@ -169,7 +173,7 @@ def _validate(item: Output | str | Path, context: Context, declared: tuple[str, 
     if not path.resolve().is_relative_to(context.work_dir.resolve()):
         raise PipelineError(f"output {product}: {output.path} is outside the work folder")
     if not path.is_file():
-        raise PipelineError(f"output {product}: there is no file {output.path}")
+        raise PipelineError(f"output {product}: file not found: {output.path}")
     try:
         json.dumps(dict(output.metadata), allow_nan=False)
     except (TypeError, ValueError) as exc:
@@ -180,7 +184,7 @@ def _validate(item: Output | str | Path, context: Context, declared: tuple[str, 
 
 @dataclass(frozen=True)
 class _Archive:
-    """The sdb, as a processing writes to it."""
+    """Imports the outputs of one processing into the sdb."""
 
     sdb: SdbClient
     processing_id: str
@@ -189,7 +193,10 @@ class _Archive:
     inputs: tuple[ProductVersion, ...]
 
     def add(self, output: Output, log: logging.Logger) -> ProductVersion:
-        """Import a file; a repeat by the same processing is the version that is there."""
+        """Import a file and return its version.
+
+        The sdb imports once per processing: a repeat returns the version that exists already.
+        """
         product = output.product or ""
         record = self.sdb.import_file(
             Path(output.path),
@@ -206,7 +213,7 @@ class _Archive:
 
 
 def error_line(exc: BaseException) -> str:
-    """What went wrong; for what is not one of our own errors, also its type and where."""
+    """Describe an exception in one line; for an unexpected one, with its type and location."""
     message = one_line(exc)[:MAX_ERROR_LENGTH]
     if isinstance(exc, BatutaError):
         return message
@@ -223,6 +230,6 @@ def _exit_code(exc: SystemExit) -> int:
 
 
 def _flush() -> None:
-    with contextlib.suppress(Exception):  # the pipeline may have closed them
+    with contextlib.suppress(Exception):  # the pipeline may have closed the streams
         sys.stdout.flush()
         sys.stderr.flush()

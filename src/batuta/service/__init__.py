@@ -1,4 +1,4 @@
-"""What every service is made with: REST, its database, its activity, its start and its end.
+"""The common parts of all services: REST, database, activity, start and shutdown.
 
 Import from the modules: a client of a service needs `batuta.service.client` alone, and must
 not load a web framework for it.

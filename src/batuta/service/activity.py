@@ -1,4 +1,4 @@
-"""A service's voice on ``activity.<name>``: its status, and every move of its processings."""
+"""Publishes a service's status, and every state of its processings, on ``activity.<name>``."""
 
 import asyncio
 import logging
@@ -17,15 +17,15 @@ RETRY_S: Final = 1.0
 class ActivityReporter:
     """Publishes a service's activity, losing no state that a processing has reached.
 
-    What has not been published yet is kept, one record per processing and state: while NATS
-    is away, the progress of a processing overwrites its last one, and memory stays bounded.
+    What has not been published yet is buffered, one record per processing and state: while NATS
+    is down, the progress of a processing overwrites its previous one, and memory stays bounded.
 
     Parameters
     ----------
     bus : Bus
         The connection.
     status : callable
-        Gives the service's status when it is told.
+        Returns the service's current status.
     """
 
     def __init__(self, bus: Bus, status: Callable[[], ServiceStatus]) -> None:
@@ -35,13 +35,13 @@ class ActivityReporter:
         self._changed = asyncio.Event()
 
     def report(self, processing: Processing) -> None:
-        """Have `processing` told as soon as can be; returns at once."""
+        """Publish `processing` as soon as possible; return at once."""
         key = (processing.id, processing.attempt, processing.state.value)
         self._waiting[key] = processing
         self._changed.set()
 
     async def run(self) -> None:
-        """Tell what is reported, and a heartbeat every `HEARTBEAT_S`, until cancelled."""
+        """Publish what is reported, and a heartbeat every `HEARTBEAT_S`, until cancelled."""
         try:
             while True:
                 await self._publish(Activity(service=self._status()))
@@ -53,7 +53,7 @@ class ActivityReporter:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    # First what the last heartbeat interrupted, or NATS' absence held back.
+                    # Before waiting: the timeout of the last heartbeat may have interrupted this.
                     await self._publish_waiting()
                     await self._changed.wait()
                     self._changed.clear()
@@ -64,7 +64,8 @@ class ActivityReporter:
         while self._waiting:
             key, processing = next(iter(self._waiting.items()))
             await self._publish(Activity(service=self._status(), processing=processing))
-            # Progress may have replaced it meanwhile: then it is still to be told.
+            # Progress may have replaced it during the await: then it has yet to be published.
+            # Removed only now: if the heartbeat's timeout cancels the publication, it is repeated.
             if self._waiting.get(key) is processing:
                 del self._waiting[key]
 
@@ -73,7 +74,7 @@ class ActivityReporter:
             try:
                 await self._bus.publish_activity(activity)
             except MessagingError as exc:
-                LOG.warning("activity kept until NATS is back: %s", exc)
+                LOG.warning("could not publish activity, will retry: %s", exc)
                 await asyncio.sleep(RETRY_S)
             else:
                 return
@@ -85,4 +86,4 @@ class ActivityReporter:
         try:
             await self._bus.publish_activity(Activity(service=status))
         except MessagingError as exc:
-            LOG.warning("could not say on NATS that this service stops: %s", exc)
+            LOG.warning("could not publish that this service stops: %s", exc)

@@ -1,4 +1,4 @@
-"""The web application that every service starts from: health, metrics, tokens, problems."""
+"""The web application that every service builds on: health, metrics, tokens, problems."""
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,21 +14,21 @@ from batuta import __version__
 from batuta.service.problems import install_problem_handlers, problem_response
 
 HEALTH: Final = "/health"
-"""Answers without a token: a supervisor asks it."""
+"""Answers without a token, for supervisors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AppConfig:
-    """What a service's application is made from.
+    """The definition of a service's application.
 
     Parameters
     ----------
     name, description : str
         Shown in ``/health`` and ``/docs``.
     token : str or None
-        Asked as ``Authorization: Bearer`` where it is set.
+        Required as ``Authorization: Bearer`` if set.
     checks : callable
-        State of what the service needs, by name, for ``/health``; True is well.
+        Health of what the service depends on, by name, for ``/health``; True is healthy.
     registry : CollectorRegistry
         The metrics of ``/metrics``.
     root_path : str
@@ -44,7 +44,7 @@ class AppConfig:
 
 
 def create_app(config: AppConfig) -> FastAPI:
-    """Make an application with ``/health``, ``/metrics``, ``/docs`` and problem details."""
+    """Create an application with ``/health``, ``/metrics``, ``/docs`` and problem details."""
     app = FastAPI(
         title=f"Batuta: {config.name}", description=config.description, version=__version__
     )
@@ -54,7 +54,7 @@ def create_app(config: AppConfig) -> FastAPI:
 
     @app.get(HEALTH, tags=["service"])
     def health() -> dict[str, Any]:
-        """Tell whether the service, and what it needs, is well."""
+        """Return whether the service, and what it depends on, is healthy."""
         checks = config.checks()
         return {
             "service": config.name,
@@ -74,6 +74,7 @@ def create_app(config: AppConfig) -> FastAPI:
 def _require_token(app: FastAPI, token: str, open_paths: AbstractSet[str]) -> None:
     expected = f"Bearer {token}".encode()
 
+    # Compared in constant time: how long it takes must not reveal how much of a guess is right.
     @app.middleware("http")
     async def check(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
@@ -83,6 +84,6 @@ def _require_token(app: FastAPI, token: str, open_paths: AbstractSet[str]) -> No
             return await call_next(request)
         return problem_response(
             HTTPStatus.UNAUTHORIZED,
-            "this service asks for a token (Authorization: Bearer ...; see BATUTA_TOKEN)",
+            "missing or wrong token (accepted: Authorization: Bearer TOKEN; see BATUTA_TOKEN)",
             {"WWW-Authenticate": "Bearer"},
         )

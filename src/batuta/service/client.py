@@ -1,4 +1,4 @@
-"""Calling another service over REST: one place where HTTP's troubles become ours."""
+"""Helpers to call another service over REST; translates the errors of httpx into ours."""
 
 import os
 import re
@@ -24,7 +24,7 @@ class ServiceError(BatutaError):
     status : int or None
         The HTTP status that it answered; None if it did not answer.
     retry_after_s : float or None
-        When it asks to be called again, in seconds.
+        How long to wait before the next call, in seconds.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class ServiceError(BatutaError):
 
     @property
     def refused(self) -> bool:
-        """Whether asking the same again would be answered the same (a 4xx but 408 and 429)."""
+        """Whether a retry would be refused again (a 4xx except 408 and 429)."""
         return self.status is not None and 400 <= self.status < 500 and self.status not in _LATER
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Cross process borders whole."""
+        """Keep all attributes when pickled."""
         return type(self), (str(self), self.status, self.retry_after_s)
 
 
@@ -48,13 +48,13 @@ _LATER: Final = frozenset({408, 429})
 
 
 def auth_headers(token: str | None) -> dict[str, str]:
-    """Headers that show `token`, or that of ``BATUTA_TOKEN``."""
+    """Return the headers that send `token`, or that of ``BATUTA_TOKEN``."""
     token = token or os.environ.get("BATUTA_TOKEN")
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def tls_verification(url: str) -> ssl.SSLContext | bool:
-    """What httpx is to check certificates with when it calls `url`.
+    """Return the `verify` argument of httpx for calls to `url`.
 
     httpx reads the system's authorities for every client, even one that speaks plain HTTP: a
     fifth of the time that a small processing takes. Only ``https`` needs them.
@@ -68,7 +68,7 @@ def translate_errors(service: str, url: str) -> Iterator[None]:
     try:
         yield
     except httpx.InvalidURL as exc:
-        raise ServiceError(f"{service}: {url!r} is not an address: {exc}") from exc
+        raise ServiceError(f"{service}: {url!r} is not a URL: {exc}") from exc
     except httpx.HTTPError as exc:
         reason = str(exc) or type(exc).__name__
         raise ServiceError(f"{service} at {url} cannot be reached: {reason}") from exc

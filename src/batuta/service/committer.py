@@ -1,4 +1,4 @@
-"""Writes to the database: those that wait share one transaction, and so one sync of the disk."""
+"""Group commit: writes that wait share one transaction, and so one sync of the disk."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 WRITERS_LOCK_ID: Final = 2_718_281_829
-"""PostgreSQL's number of the lock that processes with one database take turns by."""
+"""Key of the PostgreSQL advisory lock that serialises the writers of a database."""
 
 T = TypeVar("T")
 
@@ -17,10 +17,10 @@ Write = Callable[[sa.Connection], Any]
 
 
 class Committer:
-    """Carries writes out in the order that they come in; each is committed when it returns.
+    """Executes writes in the order of their arrival; each is committed when it returns.
 
-    One transaction is open at a time. What comes while it is being committed waits, and
-    shares the next one.
+    One transaction is open at a time. Writes that arrive while it is being committed wait, and
+    share the next one.
 
     Parameters
     ----------
@@ -36,16 +36,18 @@ class Committer:
     async def commit(self, write: Callable[[sa.Connection], T]) -> T:
         """Call `write` in a transaction; return what it returned, once committed.
 
-        What `write` raises is raised, and nothing of it is done; the writes that share its
-        transaction are not touched by that.
+        What `write` raises is raised, and all its changes are rolled back; the writes that share
+        its transaction are not affected.
 
         Raises
         ------
         sqlalchemy.exc.OperationalError
-            If the database does not answer; nothing was committed, or nothing can be known.
+            If the database does not answer; whether the write was committed is unknown.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((write, future))
+        # No wake-up is lost: the task checks `_waiting` and finishes without an await in between. A
+        # write appended here is seen by that check, or finds the task done.
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_waiting())
         return await future
@@ -68,7 +70,7 @@ class Committer:
             writes = [write for write, _ in batch]
             try:
                 outcomes = await run_in_threadpool(self._commit, writes)
-            except Exception as exc:  # noqa: BLE001  raised again, in each who waits
+            except Exception as exc:  # noqa: BLE001  raised again in each caller
                 outcomes = [exc] * len(batch)
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _settle(future, outcome)
@@ -80,28 +82,28 @@ class Committer:
 
 
 def _lock_writers(connection: sa.Connection) -> None:
-    """Wait for the other processes' transactions, as SQLite does by itself.
+    """Wait for the transactions of other processes, as SQLite does by itself.
 
-    So writers never wait for each other's rows in a circle, whatever the order of theirs.
+    Serialised writers cannot deadlock on rows, whatever the order in which they lock them.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS_LOCK_ID)))
 
 
 def _run_write(connection: sa.Connection, write: Write) -> Any:
-    """Return what `write` returns, or what it raises, all that it did undone."""
+    """Return what `write` returns, or the exception that it raises, its changes rolled back."""
     try:
         with connection.begin_nested():
             return write(connection)
     except sa.exc.OperationalError:
-        # The database itself: the transaction is lost for all who share it.
+        # The connection failed: the transaction is lost for all the writes that share it.
         raise
-    except Exception as exc:  # noqa: BLE001  raised again, in the one who asked for it
+    except Exception as exc:  # noqa: BLE001  raised again in the caller of this write
         return exc
 
 
 def _settle(future: asyncio.Future[Any], outcome: Any) -> None:
-    if future.done():  # whoever waited was cancelled; the write is done all the same
+    if future.done():  # the caller was cancelled; its write is committed all the same
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)

@@ -1,4 +1,4 @@
-"""The database of a service: opened, brought to its latest schema, and tuned."""
+"""Opens the database of a service: migrations, connection settings, read transactions."""
 
 import logging
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def open_database(url: str, migrations: Path) -> Iterator[sa.Engine]:
     Raises
     ------
     ConfigurationError
-        If `url` is none that is accepted.
+        If `url` is not accepted.
     DatabaseError
         If it cannot be opened.
     """
@@ -56,13 +56,13 @@ def open_database(url: str, migrations: Path) -> Iterator[sa.Engine]:
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Open a transaction that only reads: it waits for no writer, and no writer for it."""
+    """Open a read-only transaction, which neither waits for writers nor blocks them."""
     with engine.connect().execution_options(**{READ_ONLY: True}) as connection, connection.begin():
         yield connection
 
 
 def insert(engine_or_connection: sa.Engine | sa.Connection, table: sa.Table) -> Any:
-    """Build an ``INSERT`` that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``.
+    """Build an ``INSERT`` that supports ``on_conflict_do_nothing`` and ``on_conflict_do_update``.
 
     SQLite and PostgreSQL have the same clauses, under two names in SQLAlchemy.
     """
@@ -72,7 +72,7 @@ def insert(engine_or_connection: sa.Engine | sa.Connection, table: sa.Table) -> 
 
 
 def database_error(engine: sa.Engine, exc: SQLAlchemyError) -> DatabaseError:
-    """What `exc` says, in one line, with the database that it is about."""
+    """Return `exc` as a `DatabaseError`: one line that names the database, without password."""
     shown = engine.url.render_as_string(hide_password=True)
     reason = one_line(getattr(exc, "orig", None) or exc)
     return DatabaseError(f"database {shown}: {reason}")
@@ -82,12 +82,14 @@ def _parse_url(url: str) -> sa.URL:
     try:
         parsed = make_url(url)
     except ArgumentError as exc:
-        raise ConfigurationError(f"--database-url {url!r}: not a database ({ACCEPTED})") from exc
+        raise ConfigurationError(
+            f"--database-url {url!r}: not a database URL ({ACCEPTED})"
+        ) from exc
     if parsed.get_backend_name() == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername != "sqlite" or not parsed.database or parsed.database == ":memory:":
         shown = parsed.render_as_string(hide_password=True)
-        raise ConfigurationError(f"--database-url {shown}: not a database ({ACCEPTED})")
+        raise ConfigurationError(f"--database-url {shown}: not a database URL ({ACCEPTED})")
     Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     return parsed
 
@@ -97,15 +99,15 @@ def _migrate(engine: sa.Engine, migrations: Path) -> None:
     config.set_main_option("script_location", _option(ENVIRONMENT))
     config.set_main_option("version_locations", _option(migrations))
     config.set_main_option("path_separator", "os")
-    # Alembic announces each step at INFO; a service's log is not the place.
+    # Alembic logs each migration step at INFO: noise in a service's log.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
-                # Two services that start together bring the schema up one after the other.
+                # Services that start together must migrate one after the other.
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(2718281828)"))
             config.attributes["connection"] = connection
-            # Services may share one database: each keeps count of its own revisions.
+            # Services may share one database: each has a version table of its own.
             config.attributes["version_table"] = f"alembic_{migrations.parent.name}"
             command.upgrade(config, "head")
     except SQLAlchemyError as exc:
@@ -121,7 +123,7 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
-    # A commit must survive a power cut: the message that it answers is acknowledged after it.
+    # A commit must survive a power cut: messages are acknowledged on the strength of it.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
     cursor.execute("PRAGMA foreign_keys = ON")
@@ -129,6 +131,7 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # IMMEDIATE: a transaction that reads, then writes, cannot be refused half-way as "locked".
+    # IMMEDIATE takes the write lock at once, and waits for it. A deferred transaction that reads
+    # and then writes fails with "database is locked" if another one wrote in between.
     read_only = connection.get_execution_options().get(READ_ONLY)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Folders that belong to one process at a time."""
+"""Locks folders that only one process may use at a time."""
 
 import fcntl
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from batuta.errors import ConfigurationError
 
 @contextmanager
 def lock_folder(folder: Path, refusal: str) -> Iterator[None]:
-    """Hold `folder`, created where it is not there, for this process alone.
+    """Lock `folder` for this process, creating it if it is missing.
 
-    The system lets it go when the process ends, however it ends.
+    The lock goes with the process, however that ends: there is no stale lock to clean up.
 
     Parameters
     ----------
     refusal : str
-        What to say where another process holds it.
+        The message if another process holds it.
 
     Raises
     ------

@@ -1,7 +1,8 @@
-"""Ending with whoever started us, even when it is killed and can say nothing.
+"""Terminates a process when the one that started it dies, even by SIGKILL.
 
-The starter keeps the writing end of a pipe open and never writes. When it dies, the system
-closes that end, and the reading end, here, is at its end too.
+The parent keeps the write end of a pipe open and never writes to it. When the parent dies, the
+kernel closes that end, and the read here returns end of file. Unlike PDEATHSIG this works on every
+Unix. It relies on no other process inheriting the write end, which Python makes non-inheritable.
 """
 
 import os
@@ -11,16 +12,18 @@ from collections.abc import Callable
 from typing import Final
 
 LIFELINE_VARIABLE: Final = "BATUTA_LIFELINE_FD"
-"""Environment variable: the file descriptor of the pipe's reading end."""
+"""Environment variable: the file descriptor of the pipe's read end."""
 
 
 def watch_lifeline(end: Callable[[], None] | None = None) -> None:
-    """Call `end`, by default SIGTERM to this process, when the starter dies.
+    """Call `end` when the parent dies; by default send SIGTERM to this process.
 
-    Does nothing where there is no lifeline.
+    Do nothing if there is no lifeline.
     """
     number = os.environ.pop(LIFELINE_VARIABLE, None)
     if number is not None:
+        # For this process alone: a child that found the variable would read from whatever file
+        # that number means there.
         os.set_inheritable(int(number), False)
         threading.Thread(
             target=_wait, args=(int(number), end or _terminate_self), daemon=True, name="lifeline"

@@ -1,7 +1,7 @@
-"""Runs a foreign program that must not outlive whoever started it.
+"""Runs a foreign program that must not outlive its parent, such as a NATS server.
 
-``python -m batuta.service.lifeline_main PROGRAM ARGUMENTS...``: ends the program when told to
-(SIGTERM, SIGINT), or when the pipe of ``BATUTA_LIFELINE_FD`` ends.
+``python -m batuta.service.lifeline_main PROGRAM ARGUMENTS...``: terminates the program on
+SIGTERM or SIGINT, or when the pipe of ``BATUTA_LIFELINE_FD`` closes.
 """
 
 import os
@@ -15,25 +15,27 @@ from batuta.service.lifeline import watch_lifeline
 
 
 def main(command: list[str]) -> int:
-    """Run `command` to its end; returns its exit code."""
-    # A signal that comes while the program starts must find it: it is kept back until then.
-    told_to_end = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, told_to_end)
-    allowed = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, told_to_end)
-    with subprocess.Popen(command, preexec_fn=allowed) as program:  # noqa: PLW1509  no thread yet
+    """Run `command` to its end and return its exit code."""
+    # Blocked until the handlers below are installed: a signal between the fork and that moment
+    # would end this process alone and orphan the program. The mask survives exec, so the child
+    # unblocks the signals for itself.
+    stop_signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
+    unblock = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, stop_signals)
+    with subprocess.Popen(command, preexec_fn=unblock) as program:  # noqa: PLW1509  no thread yet
 
         def end(_number: int, _frame: FrameType | None) -> None:
             program.terminate()
 
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
-        allowed()
+        unblock()
         watch_lifeline()
-        return _end_likewise(program.wait())
+        return _exit_alike(program.wait())
 
 
-def _end_likewise(code: int) -> int:
-    """Return an exit code; of a program that a signal has killed, die of the same."""
+def _exit_alike(code: int) -> int:
+    """Return an exit code; if a signal killed the program, die of the same signal."""
     if code < 0:
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457): what REST answers when it cannot do what was asked."""
+"""Errors over REST as problem details (RFC 9457)."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -15,7 +15,7 @@ PROBLEM_JSON: Final = "application/problem+json"
 
 
 class ProblemError(BatutaError):
-    """A request that cannot be answered; becomes problem details.
+    """A request that cannot be fulfilled; answered as problem details.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class ProblemError(BatutaError):
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Make every error that `app` answers a problem detail."""
+    """Answer every error of `app` as problem details."""
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
@@ -57,7 +57,7 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
     members: Mapping[str, Any] | None = None,
 ) -> JSONResponse:
-    """Answer `detail` with `status`."""
+    """Build the response for `detail` with `status`."""
     body = {"type": "about:blank", "title": status.phrase, "status": status.value}
     return JSONResponse(
         {**body, "detail": detail, **(members or {})},
@@ -86,7 +86,7 @@ async def _on_invalid_request(_request: Request, exc: Exception) -> JSONResponse
 
 
 async def _on_unexpected_error(request: Request, exc: Exception) -> JSONResponse:
-    # The server raises it again once this is answered, so that the log has all of it.
+    # The server raises it again after this answer, so that the log has the traceback.
     detail = f"{request.method} {request.url.path}: {type(exc).__name__}, see the service's log"
     return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
 

@@ -1,4 +1,4 @@
-"""Running a service: its port, its signals, its background work, its end."""
+"""Runs a service: its socket, its signals, its background work, its shutdown."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from batuta.service.sockets import address_of, listening_socket
 LOG: Final = logging.getLogger(__name__)
 
 GRACE_S: Final = 10
-"""How long requests under way may take once a service has been told to stop, in seconds."""
+"""How long pending requests may take once a service is stopping, in seconds."""
 
 S = TypeVar("S", bound=ServiceSettings)
 S_contra = TypeVar("S_contra", bound=ServiceSettings, contravariant=True)
@@ -51,9 +51,9 @@ def run_service(name: str, settings: S, open_service: OpenService[S]) -> None:
     Raises
     ------
     ConfigurationError
-        If it may not, or cannot, listen there.
+        If it is not allowed to listen there, or cannot.
     BatutaError
-        If something that it needs is not there, or its background work failed.
+        If a service or a database that it needs is unavailable, or its background work failed.
     """
     settings.require_token_beyond_loopback()
     watch_lifeline()
@@ -70,7 +70,7 @@ async def _serve(name: str, settings: S, open_service: OpenService[S], sock: soc
             stopper.stop = server.stop
             working = asyncio.create_task(service.run())
             working.add_done_callback(lambda _: server.stop())
-            print(f"{name} listening on {url}", flush=True)  # noqa: T201  what its starter waits for
+            print(f"{name} listening on {url}", flush=True)  # noqa: T201  its parent waits for this line
             await server.serve(sockets=[sock])
             working.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -81,7 +81,12 @@ async def _serve(name: str, settings: S, open_service: OpenService[S], sock: soc
 
 
 class _Stopper:
-    """Turns SIGINT and SIGTERM into a stop: of the opening, then, once it serves, of the server."""
+    """Turns SIGINT and SIGTERM into a stop.
+
+    While the service opens, a signal cancels the opening; once it serves, `stop` is replaced and
+    the server shuts down gracefully. `requested` tells the cancellation that a signal caused from
+    one that comes from outside and must be raised.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -102,7 +107,7 @@ def _current_task() -> asyncio.Task[None]:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to us."""
+    """A uvicorn server without signal handlers of its own: `_Stopper` has them."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -135,7 +140,7 @@ def set_up_logging(level: str = "INFO") -> None:
         root.removeHandler(previous)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    # Each call by httpx, and each reconnection attempt by nats, is not news.
+    # Each call by httpx, and each reconnection attempt by nats, is noise.
     for chatty in ("httpx", "httpcore", "nats"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 

@@ -1,4 +1,4 @@
-"""What every service is told when it starts; each is an option and an environment variable too."""
+"""Settings of all services; each is also an option and an environment variable."""
 
 import ipaddress
 from typing import Final
@@ -34,12 +34,12 @@ class ServiceSettings(BaseModel):
 
     @property
     def nats(self) -> NatsConfig:
-        """How to reach NATS."""
+        """The configuration of the NATS connection."""
         return NatsConfig(url=self.nats_url, wait_s=self.nats_wait_s)
 
     @property
     def token_text(self) -> str | None:
-        """The token as it is sent."""
+        """The token in plain text."""
         return self.token.get_secret_value() if self.token else None
 
     def require_token_beyond_loopback(self) -> None:
@@ -58,7 +58,7 @@ class ServiceSettings(BaseModel):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` can only be reached from this machine."""
+    """Return whether `host` can only be reached from this machine."""
     if host == "localhost":
         return True
     try:
@@ -68,7 +68,7 @@ def is_loopback(host: str) -> bool:
 
 
 def settings_problems(exc: ValidationError, where: str = "") -> list[str]:
-    """One line per mistake: the key, what was given, what is accepted."""
+    """Return one line per mistake: the key, what was given, what is accepted."""
     lines = []
     for error in exc.errors(include_url=False):
         key = ".".join([where, *map(str, error["loc"])] if where else map(str, error["loc"]))

@@ -1,7 +1,8 @@
-"""The socket that a service listens on: taken by itself, or handed over by who started it.
+"""The listening socket of a service: opened by itself, or passed on by its supervisor.
 
-A starter that holds the socket chooses a free port without a race, and keeps it while the
-service is started again: who calls meanwhile waits a moment, and is not refused.
+A supervisor that owns the socket can choose a free port without a race between finding and binding
+it. While it restarts the service the socket stays open: connections wait in the backlog instead of
+being refused.
 """
 
 import contextlib
@@ -14,14 +15,14 @@ from batuta.errors import ConfigurationError
 from batuta.service.settings import ServiceSettings
 
 LISTEN_VARIABLE: Final = "BATUTA_LISTEN_FD"
-"""Environment variable: the file descriptor of a socket that listens already."""
+"""Environment variable: the file descriptor of a listening socket."""
 
 BACKLOG: Final = 2048
 
 
 @contextlib.contextmanager
 def listening_socket(settings: ServiceSettings) -> Iterator[socket.socket]:
-    """Take the port before anything else is done, or the socket that was handed over.
+    """Open the port, or adopt the socket of the supervisor, before anything else starts.
 
     Raises
     ------
@@ -47,7 +48,8 @@ def listen(host: str, port: int) -> socket.socket:
         If the port is in use, or the host is not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Said to be TCP, or asyncio leaves Nagle's algorithm on and each answer waits 40 ms.
+    # asyncio disables Nagle's algorithm only if the protocol is explicitly TCP; with it each
+    # answer would be delayed by 40 ms.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -57,7 +59,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock.close()
         raise ConfigurationError(
             f"--port {port} on {host}: {exc.strerror or exc} "
-            "(give another with --port; 0 takes a free one)"
+            "(choose another --port; 0 takes a free one)"
         ) from exc
     return sock
 

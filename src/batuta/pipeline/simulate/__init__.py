@@ -1,4 +1,4 @@
-"""The simulated pipeline of seed 003: every provider of a graph, played by one service."""
+"""The simulated pipeline: one service that acts as every provider of a graph."""
 
 from batuta.pipeline.simulate.settings import SimulateSettings
 
@@ -13,9 +13,9 @@ def run_simulate(settings: SimulateSettings) -> None:
     ConfigurationError
         If the graph has mistakes, or it cannot listen.
     BatutaError
-        If something that it needs is not there.
+        If a service or a database that it needs is unavailable.
     """
-    # Imported where it serves: settings alone load no web framework.
+    # Imported only to serve: the settings alone load no web framework.
     from batuta.pipeline.simulate.service import run_simulate as serve  # noqa: PLC0415  see above
 
     serve(settings)

@@ -1,4 +1,4 @@
-"""Processings that compute nothing: they wait, then archive a small file, or fail."""
+"""Simulated processings: they wait, then archive a small file or fail."""
 
 import asyncio
 import json
@@ -43,9 +43,9 @@ async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[P
         folder = settings.folder(NAME)
         stack.enter_context(lock_data_dir(folder))
         files = folder / "files"
-        shutil.rmtree(files, ignore_errors=True)  # those of a service that was killed
+        shutil.rmtree(files, ignore_errors=True)  # left by a service that was killed
         files.mkdir()
-        # Waiting for an sdb that is away must not hold a thread: `_archive` waits.
+        # The client must not retry: it would hold a thread of the pool. `_archive` retries.
         sdb = SdbClient(settings.sdb_url, token=settings.token_text, retry_for_s=0)
         stack.enter_context(sdb)
         runner = SimulatedRunner(settings, sdb, files)
@@ -61,23 +61,23 @@ async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[P
 
 
 class SimulatedRunner:
-    """Carries jobs out by waiting, thousands at a time.
+    """Simulates runs by waiting, thousands at a time.
 
     Parameters
     ----------
     settings : SimulateSettings
-        How long, and how often they fail.
+        How long runs last, and how often they fail.
     sdb : SdbClient
         Where products are archived.
     folder : Path
-        Where their files are written first.
+        Where their files are written before the import.
     """
 
     def __init__(self, settings: SimulateSettings, sdb: SdbClient, folder: Path) -> None:
         self._settings = settings
         self._sdb = sdb
         self._folder = folder
-        self._random = random.Random(settings.seed)  # noqa: S311  a play, not a secret
+        self._random = random.Random(settings.seed)  # noqa: S311  a simulation, no secrets
         self._threads = ThreadPoolExecutor(PARALLEL_IMPORTS, "import")
 
     async def run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
@@ -94,7 +94,7 @@ class SimulatedRunner:
         return outcome
 
     def close(self) -> None:
-        """Let go of its threads."""
+        """Stop its threads."""
         self._threads.shutdown()
 
     async def _archive(self, run: ProcessingRun, wait_s: float) -> Outcome:

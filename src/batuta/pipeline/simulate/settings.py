@@ -1,4 +1,4 @@
-"""What the simulated pipeline is told when it starts."""
+"""Settings of the simulated pipeline."""
 
 from pathlib import Path
 from typing import Self
@@ -11,7 +11,9 @@ from batuta.pipeline.settings import ProcessingSettings
 class SimulateSettings(ProcessingSettings):
     """Settings of the simulated pipeline; see the fields' descriptions."""
 
-    graph: Path = Field(description="The product graph whose providers it plays, JSON or YAML.")
+    graph: Path = Field(
+        description="The product graph whose providers are simulated, JSON or YAML."
+    )
     wait_min_s: float = Field(1.0, ge=0, description="Shortest time of a processing, in seconds.")
     wait_max_s: float = Field(5.0, ge=0, description="Longest time of a processing, in seconds.")
     failure: float = Field(0.2, ge=0, le=1, description="Probability that a processing fails.")
