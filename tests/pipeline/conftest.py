@@ -70,8 +70,8 @@ def start_pipeline(stage: Path, settings: PipelineSettings) -> Iterator[StartPip
         def start(
             named: str = "tests.pipeline.scripted:pipeline", **changes: object
         ) -> PipelineProcess:
-            given = PipelineSettings.model_validate({**dict(settings), **changes})
-            service = PipelineProcess(named, given)
+            changed = PipelineSettings.model_validate({**dict(settings), **changes})
+            service = PipelineProcess(named, changed)
             stack.callback(service.http.close)
             stack.callback(service.kill)
             service.start()

@@ -1,4 +1,4 @@
-"""A pipeline service in a process of its own, as a test sees it."""
+"""A pipeline service in a process of its own, for tests."""
 
 import subprocess
 import sys
@@ -20,19 +20,19 @@ _PROGRAM = (
 
 
 class PipelineProcess:
-    """A service that a test may ask, kill and start again.
+    """A service that a test can call, kill and restart.
 
     Parameters
     ----------
-    named : str
+    reference : str
         The pipeline, as `load` takes it.
     settings : PipelineSettings
         Its settings.
     """
 
-    def __init__(self, named: str, settings: PipelineSettings) -> None:
+    def __init__(self, reference: str, settings: PipelineSettings) -> None:
         self.settings = settings
-        self._command = [sys.executable, "-c", _PROGRAM, settings.model_dump_json(), named]
+        self._command = [sys.executable, "-c", _PROGRAM, settings.model_dump_json(), reference]
         self._process: subprocess.Popen[str] | None = None
         self.http = httpx.Client(timeout=30)
         self.pid = 0
@@ -99,13 +99,13 @@ class PipelineProcess:
 
 
 def read(path: Path) -> str:
-    """The content of a file that a function writes, once it has."""
+    """Return the content of a file once a function has written it."""
     eventually_sync(path.exists, timeout_s=60)
     return path.read_text()
 
 
 def alive(pids: str) -> list[int]:
-    """Those of `pids` that run."""
+    """Return those of `pids` that are running."""
     return [pid for pid in map(int, pids.split()) if _runs(pid)]
 
 

@@ -19,7 +19,7 @@ import os, sys
 events, output, *rest = sys.argv[1:]
 print("BATUTA_PROGRESS 3/10", flush=True)
 print("working in", os.getcwd())
-print("told on standard error", file=sys.stderr)
+print("written to standard error", file=sys.stderr)
 open(output, "w").write(open(events).read() + " ".join(rest))
 """
 
@@ -72,11 +72,11 @@ def test_a_command_makes_a_product_without_a_shell(
     assert (stored.media_type, stored.provider) == ("application/x-sed", "seds_pipeline")
     log = service.log(record)
     assert "working in" in log
-    assert "told on standard error" in log
+    assert "written to standard error" in log
     assert "BATUTA_PROGRESS" not in log
 
 
-def test_an_optional_input_is_handed_over_where_there_is_one(
+def test_an_optional_input_is_passed_if_it_exists(
     start_pipeline: StartPipeline, file: Path, sdb: SdbClient, events: str, tmp_path: Path
 ) -> None:
     gti = tmp_path / "gti.fits"
@@ -91,7 +91,7 @@ def test_an_optional_input_is_handed_over_where_there_is_one(
     assert re.search(r"--gti=\S+/inputs/input-2\.fits ", (tmp_path / "sed").read_text())
 
 
-def test_a_command_that_fails_is_told_by_its_exit_code(
+def test_a_command_that_fails_is_reported_with_its_exit_code(
     start_pipeline: StartPipeline, file: Path
 ) -> None:
     record = start_pipeline(str(file)).make("FAILS")
@@ -123,7 +123,7 @@ def test_json_is_read_as_yaml_is(file: Path) -> None:
     assert pipeline.products["SED"].timeout_s == 60
 
 
-def test_every_mistake_in_a_file_is_told_at_once(file: Path) -> None:
+def test_every_mistake_in_a_file_is_reported_at_once(file: Path) -> None:
     good = DOCUMENT["products"]["SED"]  # type: ignore[index]  # a dict
     document = {
         "provider": "se.ds",

@@ -25,12 +25,12 @@ def test_a_product_is_declared_with_all_that_it_needs() -> None:
     assert repr(pipeline) == "<Pipeline 'timing_pipeline': LC>"
 
 
-def test_every_mistake_in_a_declaration_is_told() -> None:
+def test_every_mistake_in_a_declaration_is_reported() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Pipeline("p").product(
             "A/B", inputs=["E", "../E"], optional=["E"], also_makes=["C", "C"], timeout_s=0
         )(made)
-    told = str(caught.value)
+    message = str(caught.value)
     for mistake in [
         "product: 'A/B' is not a name",
         "product 'A/B': inputs: '../E' is not a name",
@@ -38,7 +38,7 @@ def test_every_mistake_in_a_declaration_is_told() -> None:
         "product 'A/B': also_makes: 'C' twice",
         "product 'A/B': timeout_s: 0 (accepted: seconds above 0)",
     ]:
-        assert mistake in told
+        assert mistake in message
 
 
 def test_a_pipeline_must_have_the_name_of_a_service() -> None:

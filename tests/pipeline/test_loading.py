@@ -1,4 +1,4 @@
-"""Naming a pipeline to serve: each mistake is answered by what is there."""
+"""Naming a pipeline to serve: each mistake is answered by what is available."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Each processing in a process of its own: whatever becomes of it harms nothing else."""
+"""Each processing in a process of its own: whatever happens to it harms nothing else."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def test_a_product_is_made_of_its_inputs_and_archived(
     assert [(each.product, each.version) for each in stored.inputs] == [("EVENTS", 1)]
 
 
-def test_all_that_a_processing_says_is_in_its_log(service: PipelineProcess, events: str) -> None:
+def test_all_that_a_processing_prints_is_in_its_log(service: PipelineProcess, events: str) -> None:
     log = service.log(service.make("COPY", events))
     assert "copies sb1" in log
     for speaker in ["on standard output", "by a library", "by C code", "by a child"]:

@@ -1,4 +1,4 @@
-"""The profile of a processing is kept however that ends, linked from its record, and shown."""
+"""The profile of a processing is retained however that ends, linked from its record, and served."""
 
 import io
 import os
@@ -43,7 +43,7 @@ def listed(service: PipelineProcess, record: Record) -> dict[str, list[str]]:
     return {each["name"]: each["files"] for each in response.json()["items"]}
 
 
-def kept_folders(service: PipelineProcess) -> list[Path]:
+def retained_folders(service: PipelineProcess) -> list[Path]:
     """What is on the disk of the service."""
     return list((service.settings.folder("") / "profiles").glob("*/*"))
 
@@ -112,9 +112,9 @@ def test_each_orchestrator_of_a_processing_has_a_profile_of_its_own(
 
 def test_what_is_not_a_file_of_the_profile_is_not_found(profiled: PipelineProcess) -> None:
     record = profiled.make("ONE")
-    (kept,) = kept_folders(profiled)
-    (kept.parent / "secret.parquet").write_text("secret")
-    (kept / "orchestrator" / PROFILE_FOLDER / "other.txt").write_text("secret")
+    (retained,) = retained_folders(profiled)
+    (retained.parent / "secret.parquet").write_text("secret")
+    (retained / "orchestrator" / PROFILE_FOLDER / "other.txt").write_text("secret")
     address = f"/processing/{record['id']}/profile"
     for file in ("other.txt", "places.parquet", "tasks-1.parquet", "profiling_summary.txt", "run"):
         detail = refused(profiled, f"{address}/{file}")
@@ -143,7 +143,7 @@ def test_a_processing_without_orchestrator_has_no_profile(profiled: PipelineProc
         detail = refused(profiled, f"/processing/{record['id']}/profile{what}")
         assert detail.startswith(f"processing {record['id']!r}: no profile (")
     assert refused(profiled, "/processing/p9/profile") == "processing 'p9': not found"
-    assert kept_folders(profiled) == []
+    assert retained_folders(profiled) == []
 
 
 @pytest.mark.parametrize("product", ["RAISES", "KILLED", "HANGS"])
@@ -200,7 +200,7 @@ def test_a_processing_given_up_with_its_service_has_the_profile_of_its_last_run(
     ended = profiled.end_of(record)
     assert ended["error"] == "the service died 4 times while this processing ran; giving up"
     assert listed(profiled, ended) == {"orchestrator": ["run.json", *sorted(PARTS)]}
-    assert [each.name.rpartition("-")[2] for each in kept_folders(profiled)] == ["4"]
+    assert [each.name.rpartition("-")[2] for each in retained_folders(profiled)] == ["4"]
 
 
 def test_a_new_attempt_replaces_the_profile(profiled: PipelineProcess) -> None:
@@ -209,7 +209,7 @@ def test_a_new_attempt_replaces_the_profile(profiled: PipelineProcess) -> None:
     again = profiled.post("FAILS_ONCE", "profiled-again", processing_id="p1", attempt=2)
     assert again["profile"] is None
     assert get(profiled, profiled.end_of(again)) == f"second: {SUMMARY_HTML}"
-    assert len(kept_folders(profiled)) == 1
+    assert len(retained_folders(profiled)) == 1
 
 
 def test_a_new_attempt_that_leaves_no_profile_has_none(profiled: PipelineProcess) -> None:
@@ -222,7 +222,7 @@ def test_a_new_attempt_that_leaves_no_profile_has_none(profiled: PipelineProcess
 def test_profiles_are_removed_with_the_logs(start_pipeline: StartPipeline) -> None:
     service = start_pipeline("tests.pipeline.profiled:pipeline", keep_s=0)
     record = service.make("ONE")
-    assert len(kept_folders(service)) == 1
+    assert len(retained_folders(service)) == 1
     service.kill()
     service.start()
     eventually_sync(lambda: service.get(record)["profile"] is None)
@@ -233,7 +233,7 @@ def test_profiles_are_removed_with_the_logs(start_pipeline: StartPipeline) -> No
 def test_what_cannot_be_removed_yet_stays_and_stops_nothing(start_pipeline: StartPipeline) -> None:
     service = start_pipeline("tests.pipeline.profiled:pipeline", keep_s=0)
     stuck, gone = service.make("ONE", "sb1"), service.make("ONE", "sb2")
-    for folder in kept_folders(service):
+    for folder in retained_folders(service):
         if f"sb1: {SUMMARY_TEXT}" in (folder / "orchestrator" / SUMMARY_TEXT).read_text():
             # A file where it is moved to when it is removed.
             folder.parent.with_name(f".{folder.parent.name}").touch()
@@ -257,9 +257,9 @@ def test_the_interface_describes_the_profile(profiled: PipelineProcess) -> None:
 
 def test_a_large_file_comes_whole(profiled: PipelineProcess) -> None:
     record = profiled.make("ONE")
-    (kept,) = kept_folders(profiled)
+    (retained,) = retained_folders(profiled)
     content = os.urandom(3_000_001)
-    (kept / "orchestrator" / PROFILE_FOLDER / "tasks.parquet").write_bytes(content)
+    (retained / "orchestrator" / PROFILE_FOLDER / "tasks.parquet").write_bytes(content)
     address = f"/processing/{record['id']}/profile/tasks.parquet"
     received = io.BytesIO()
     with profiled.http.stream("GET", address) as response:

@@ -1,4 +1,4 @@
-"""What the databases of pipeline and conductor remember of profiles, on every kind of database."""
+"""What the databases of pipeline and conductor record of profiles, on every kind of database."""
 
 import shutil
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ async def found(store: ProcessingStore) -> PipelineProcessing:
     return stored.record
 
 
-async def test_a_record_tells_the_profile_of_its_last_attempt_as_long_as_it_is_kept(
+async def test_a_record_links_the_profile_of_its_last_attempt_until_it_is_removed(
     database_url: str,
 ) -> None:
     with open_database(database_url, MIGRATIONS) as engine:
@@ -60,7 +60,7 @@ async def test_a_record_tells_the_profile_of_its_last_attempt_as_long_as_it_is_k
 
 
 @contextmanager
-def of_the_first_release(url: str, migrations: Path, folder: Path) -> Iterator[sa.Engine]:
+def first_revision_database(url: str, migrations: Path, folder: Path) -> Iterator[sa.Engine]:
     """A database with the tables of the first revision only."""
     first = folder / migrations.parent.name / "migrations"
     first.mkdir(parents=True)
@@ -69,7 +69,9 @@ def of_the_first_release(url: str, migrations: Path, folder: Path) -> Iterator[s
         yield engine
 
 
-async def test_processings_of_before_profiles_are_kept(database_url: str, tmp_path: Path) -> None:
+async def test_processings_recorded_before_profiles_existed_are_read(
+    database_url: str, tmp_path: Path
+) -> None:
     row = {
         "id": "p1",
         "key": "k",
@@ -83,7 +85,7 @@ async def test_processings_of_before_profiles_are_kept(database_url: str, tmp_pa
         "log_kept": True,
     }
     with (
-        of_the_first_release(database_url, MIGRATIONS, tmp_path) as engine,
+        first_revision_database(database_url, MIGRATIONS, tmp_path) as engine,
         engine.begin() as connection,
     ):
         connection.execute(sa.insert(pipeline_table).values(row))
@@ -93,7 +95,7 @@ async def test_processings_of_before_profiles_are_kept(database_url: str, tmp_pa
     assert (record.state, record.profile) == (State.FAILED, None)
 
 
-class Desk:
+class ClaimedProcessing:
     """The ledger of a conductor that has claimed one processing, and its views."""
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -110,8 +112,8 @@ class Desk:
             raise ServiceError(f"{provider}: the graph has no such provider any more")
         return URL
 
-    def told(self, state: State, *, attempt: int = 1, profiled: bool = False) -> str | None:
-        """Have news come, and give the link that is shown then."""
+    def update(self, state: State, *, attempt: int = 1, profiled: bool = False) -> str | None:
+        """Process a status update; return the link shown afterwards."""
         news = News(processing_id=self.id, state=state, attempt=attempt, profiled=profiled)
         self.ledger.settle([news])
         return self.link
@@ -133,50 +135,52 @@ class Desk:
 
 
 @pytest.fixture
-def desk(database_url: str) -> Iterator[Desk]:
+def claimed(database_url: str) -> Iterator[ClaimedProcessing]:
     with open_database(database_url, CONDUCTOR_MIGRATIONS) as engine:
-        yield Desk(engine)
+        yield ClaimedProcessing(engine)
 
 
-def test_the_conductor_links_the_profile_of_the_last_attempt(desk: Desk) -> None:
-    link = f"{URL}/processing/{desk.id}/profile"
-    assert desk.told(State.RUNNING) is None
-    assert desk.told(State.FAILED, profiled=True) == link
-    (why,) = desk.views.why("B", "o1").processings
+def test_the_conductor_links_the_profile_of_the_last_attempt(claimed: ClaimedProcessing) -> None:
+    link = f"{URL}/processing/{claimed.id}/profile"
+    assert claimed.update(State.RUNNING) is None
+    assert claimed.update(State.FAILED, profiled=True) == link
+    (why,) = claimed.views.why("B", "o1").processings
     assert why.profile == link
-    assert desk.request_again().attempt == 2
-    assert desk.link is None
-    assert desk.told(State.FAILED, profiled=True) is None  # old news, of the first attempt
-    assert desk.told(State.RUNNING, attempt=2) is None
-    assert desk.told(State.SUCCEEDED, attempt=2, profiled=True) == link
-    desk.known = False
-    assert desk.link is None
+    assert claimed.request_again().attempt == 2
+    assert claimed.link is None
+    assert claimed.update(State.FAILED, profiled=True) is None  # old news, of the first attempt
+    assert claimed.update(State.RUNNING, attempt=2) is None
+    assert claimed.update(State.SUCCEEDED, attempt=2, profiled=True) == link
+    claimed.known = False
+    assert claimed.link is None
 
 
-def test_a_processing_without_profile_has_no_link(desk: Desk) -> None:
-    assert desk.told(State.SUCCEEDED) is None
+def test_a_processing_without_profile_has_no_link(claimed: ClaimedProcessing) -> None:
+    assert claimed.update(State.SUCCEEDED) is None
 
 
-def test_what_a_person_cancelled_has_its_link_once_its_pipeline_has_told(desk: Desk) -> None:
-    desk.told(State.RUNNING)
-    desk.ledger.cancel(desk.id, "cancelled by a person")
-    assert desk.link is None
-    assert desk.told(State.CANCELLED, profiled=True) is not None
-    shown = desk.views.processing(desk.id)
+def test_what_a_person_cancelled_has_its_link_once_its_pipeline_has_answered(
+    claimed: ClaimedProcessing,
+) -> None:
+    claimed.update(State.RUNNING)
+    claimed.ledger.cancel(claimed.id, "cancelled by a person")
+    assert claimed.link is None
+    assert claimed.update(State.CANCELLED, profiled=True) is not None
+    shown = claimed.views.processing(claimed.id)
     assert shown is not None
     assert (shown.state, shown.error) == (State.CANCELLED, "cancelled by a person")
 
 
-def test_what_was_stopped_at_its_deadline_has_its_link(desk: Desk) -> None:
-    desk.told(State.RUNNING)
-    desk.now += 100
-    assert desk.told(State.CANCELLED, profiled=True) is not None
-    shown = desk.views.processing(desk.id)
+def test_what_was_stopped_at_its_deadline_has_its_link(claimed: ClaimedProcessing) -> None:
+    claimed.update(State.RUNNING)
+    claimed.now += 100
+    assert claimed.update(State.CANCELLED, profiled=True) is not None
+    shown = claimed.views.processing(claimed.id)
     assert shown is not None
     assert shown.state is State.RETRYING
 
 
-def test_the_conductor_of_before_profiles_keeps_what_it_had(
+def test_processings_of_a_conductor_without_profiles_are_read(
     database_url: str, tmp_path: Path
 ) -> None:
     numbers = ("priority", "attempt", "pipeline_attempt", "max_attempts", "done", "total")
@@ -191,7 +195,7 @@ def test_the_conductor_of_before_profiles_keeps_what_it_had(
         **dict.fromkeys(numbers, 1),
         **dict.fromkeys(("timeout_s", "not_before", "ask_at", "created"), 1_000_000.0),
     }
-    with of_the_first_release(database_url, CONDUCTOR_MIGRATIONS, tmp_path) as engine:
+    with first_revision_database(database_url, CONDUCTOR_MIGRATIONS, tmp_path) as engine:
         names = {each["name"] for each in sa.inspect(engine).get_columns(conductor_table.name)}
         assert names == {column.name for column in conductor_table.c} - {"profiled"}
         with engine.begin() as connection:

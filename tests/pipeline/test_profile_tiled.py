@@ -1,4 +1,4 @@
-"""The profile of a real orchestrator, as its pipeline service keeps and shows it."""
+"""The profile of a real orchestrator, as its pipeline service retains and serves it."""
 
 import io
 import os
@@ -23,7 +23,7 @@ def profiled(start_pipeline: StartPipeline) -> PipelineProcess:
     return start_pipeline("tests.pipeline.profiled:pipeline")
 
 
-def kept(service: PipelineProcess) -> Path:
+def retained(service: PipelineProcess) -> Path:
     """Where the profile of the one orchestrator is on the disk of the service."""
     (folder,) = (service.settings.folder("") / "profiles").glob("*/*/*")
     return folder
@@ -67,7 +67,7 @@ def test_stopped_half_way_it_has_the_profile_of_what_was_done(
     ended = profiled.end_of(record)
     assert ended["state"] == {"cancelled": "cancelled", "killed": "failed"}[how]
     assert ended["profile"] is not None
-    profile = read_profile(kept(profiled))
+    profile = read_profile(retained(profiled))
     assert profile.run.state is RunState.RUNNING
     done = zip(profile.tasks["row"].to_pylist(), profile.tasks["col"].to_pylist(), strict=True)
     assert {(row, col) for row, col in TILES if row < 2} <= set(done)

@@ -38,7 +38,7 @@ async def listener(shared_nats: NatsServer) -> AsyncIterator[Bus]:
         yield bus
 
 
-def test_a_killed_service_goes_on_with_all_that_was_asked_for(
+def test_a_killed_service_resumes_all_requests(
     service: PipelineProcess, sdb: SdbClient, stage: Path
 ) -> None:
     records = [service.post("WORKS", f"sb{number}") for number in range(5)]
@@ -70,7 +70,7 @@ def test_what_kills_the_service_each_time_is_given_up(
     assert service.make("MANY")["state"] == "succeeded"
 
 
-def test_a_service_told_to_stop_leaves_nothing_and_takes_up_again(
+def test_a_stopped_service_leaves_no_process_and_resumes(
     service: PipelineProcess, stage: Path
 ) -> None:
     record = service.post("WORKS")
@@ -95,7 +95,7 @@ def test_a_killed_warden_is_a_failure_and_its_worker_does_not_stay(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a warden is killed with its worker on Linux")
-def test_what_nobody_was_left_to_end_is_ended_by_the_next_service(
+def test_processes_left_without_supervisor_are_killed_by_the_next_service(
     service: PipelineProcess, sdb: SdbClient, stage: Path
 ) -> None:
     record = service.post("WORKS")
@@ -124,7 +124,7 @@ def test_a_killed_fork_server_costs_only_what_runs(service: PipelineProcess, sta
     assert service.make("MANY")["state"] == "succeeded"
 
 
-def test_an_sdb_that_is_away_is_waited_for(
+def test_an_unreachable_sdb_is_waited_for(
     start_pipeline: StartPipeline, sdb_settings: SdbSettings, tmp_path: Path, stage: Path
 ) -> None:
     port = free_port()
@@ -139,19 +139,19 @@ def test_an_sdb_that_is_away_is_waited_for(
             assert (
                 service.end_of(record)["error"] == "input EVENTS: the sdb has none for obs_id sb1"
             )
-            told = service.post("TOLD")
+            waiting = service.post("TOLD")
             read(stage / "entered")
             sdb.kill()
             (stage / "go on").touch()
-            eventually_sync(lambda: "cannot be reached" in service.log(told))
+            eventually_sync(lambda: "cannot be reached" in service.log(waiting))
             sdb.start()
-            assert service.end_of(told)["state"] == "succeeded"
+            assert service.end_of(waiting)["state"] == "succeeded"
             assert [each.version for each in client.list("TOLD")] == [1]
     finally:
         sdb.kill()
 
 
-async def test_every_state_is_told_on_the_activity_of_the_provider(
+async def test_every_state_is_published_on_the_activity_of_the_provider(
     service: PipelineProcess, listener: Bus, stage: Path
 ) -> None:
     heard: list[Processing] = []
@@ -159,7 +159,7 @@ async def test_every_state_is_told_on_the_activity_of_the_provider(
     async def hear(deliveries: Sequence[Delivery[Activity]]) -> None:
         heard.extend(each.event.processing for each in deliveries if each.event.processing)
 
-    async def told(record: Record, state: str, done: int) -> None:
+    async def published(record: Record, state: str, done: int) -> None:
         async def probe() -> bool:
             return any(
                 (each.id, each.state, each.progress.done) == (record["id"], state, done)
@@ -176,9 +176,9 @@ async def test_every_state_is_told_on_the_activity_of_the_provider(
     )
     listening = asyncio.create_task(Consumer(listener, spec).run(hear))
     record = await asyncio.to_thread(service.post, "TOLD")
-    await told(record, "queued", 0)
-    await told(record, "running", 1)
+    await published(record, "queued", 0)
+    await published(record, "running", 1)
     (stage / "go on").touch()
-    await told(record, "succeeded", 1)
+    await published(record, "succeeded", 1)
     listening.cancel()
     await asyncio.wait([listening])

@@ -1,4 +1,4 @@
-"""Profiles are moved from the work folder to where they are kept: all of them, or none."""
+"""Profiles are moved from the work folder to where they are retained: all of them, or none."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def clean_up_until(move: int, work_dir: Path, profiles: Path) -> None:
 
 
 @pytest.mark.parametrize("move", [0, 1, 4, 7, 8])
-def test_killed_at_any_move_it_is_brought_to_its_end_by_the_next(
+def test_a_clean_up_killed_at_any_move_is_completed_by_the_next(
     move: int, retention: RetentionFolder, work_dir: Path
 ) -> None:
     expected = [
@@ -72,9 +72,7 @@ def test_killed_at_any_move_it_is_brought_to_its_end_by_the_next(
     assert not work_dir.exists()
 
 
-def test_several_that_put_away_at_once_lose_nothing(
-    retention: RetentionFolder, tmp_path: Path
-) -> None:
+def test_concurrent_clean_ups_lose_nothing(retention: RetentionFolder, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         for number in range(20):
             folder = tmp_path / "work" / f"key-{number}"
@@ -88,7 +86,7 @@ def test_several_that_put_away_at_once_lose_nothing(
             assert not folder.exists()
 
 
-def test_what_cannot_be_kept_is_told_and_nothing_half_stays(
+def test_what_cannot_be_retained_raises_and_nothing_partial_stays(
     retention: RetentionFolder, work_dir: Path
 ) -> None:
     # A file where the folder of the second orchestrator's profile must be.
@@ -167,7 +165,9 @@ def test_a_profile_is_named_after_its_folder_and_never_leads_out(
     assert [each.name for each in (work / ".orchestrators").iterdir()] == [name]
 
 
-def test_nothing_that_links_lead_to_is_kept(retention: RetentionFolder, tmp_path: Path) -> None:
+def test_nothing_behind_symbolic_links_is_retained(
+    retention: RetentionFolder, tmp_path: Path
+) -> None:
     work, elsewhere = tmp_path / "work" / RUN, tmp_path / "elsewhere"
     write_parts(elsewhere)
     out_dir = work / "orchestrator"

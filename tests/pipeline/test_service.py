@@ -20,7 +20,7 @@ def test_a_pipeline_that_makes_nothing_is_refused(settings: PipelineSettings) ->
         run(settings, scripted.empty)
 
 
-async def test_a_function_that_no_other_process_can_find_is_refused(
+async def test_a_function_that_no_other_process_can_import_is_refused(
     settings: PipelineSettings,
 ) -> None:
     pipeline = Pipeline("local_pipeline")
@@ -48,7 +48,7 @@ def test_a_port_in_use_is_reported(service: PipelineProcess, settings: PipelineS
         run(settings.model_copy(update={"port": port}), scripted.pipeline)
 
 
-async def test_a_nats_that_is_not_there_is_waited_for_then_reported(
+async def test_an_unreachable_nats_is_waited_for_then_reported(
     settings: PipelineSettings, tmp_path: Path
 ) -> None:
     away = f"nats://127.0.0.1:{free_port()}"
@@ -60,7 +60,7 @@ async def test_a_nats_that_is_not_there_is_waited_for_then_reported(
             pass
 
 
-async def test_processings_go_on_while_nats_is_away(
+async def test_processings_continue_while_nats_is_down(
     start_pipeline: StartPipeline, own_nats: NatsServer, stage: Path
 ) -> None:
     service = await asyncio.to_thread(start_pipeline, nats_url=own_nats.url)

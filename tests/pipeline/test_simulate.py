@@ -118,7 +118,7 @@ def test_failures_come_as_often_as_asked(settings: SimulateSettings, sdb: SdbCli
 ENDED = {"succeeded", "failed"}
 
 
-def test_a_killed_simulation_goes_on(settings: SimulateSettings, sdb: SdbClient) -> None:
+def test_a_killed_simulation_resumes(settings: SimulateSettings, sdb: SdbClient) -> None:
     slow = settings.model_copy(update={"wait_max_s": 1.0})
     service = ServiceProcess("batuta.pipeline.simulate:run_simulate", slow)
     url = service.start()
@@ -148,16 +148,16 @@ async def test_each_provider_has_an_activity_of_its_own(http: httpx.Client, list
         body = {"product": product, "obs_id": "sb1"}
         record = (await asyncio.to_thread(http.post, "/processing", json=body)).json()
         assert record["provider"] == provider
-        await eventually(lambda: _told(listener, provider, record["id"]))  # noqa: B023  awaited here
+        await eventually(lambda: _is_published(listener, provider, record["id"]))  # noqa: B023  awaited here
 
 
-async def _told(bus: Bus, provider: str, processing_id: str) -> bool:
+async def _is_published(bus: Bus, provider: str, processing_id: str) -> bool:
     subject = subjects.activity_subject(provider)
     last = await bus.jetstream.get_last_msg(subjects.ACTIVITY_STREAM, subject)
     activity = decode_activity(last.data or b"")
     assert activity.service.name == provider
-    told = activity.processing
-    return told is not None and (told.id, told.state) == (processing_id, "succeeded")
+    published = activity.processing
+    return published is not None and (published.id, published.state) == (processing_id, "succeeded")
 
 
 def test_waits_out_of_order_are_refused(tmp_path: Path) -> None:

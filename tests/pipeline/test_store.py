@@ -1,4 +1,4 @@
-"""What a pipeline remembers, on every kind of database."""
+"""The store of processings, on every kind of database."""
 
 from batuta.messaging import ProcessingState
 from batuta.pipeline.messages import ProcessingRequest
@@ -8,7 +8,7 @@ from batuta.service.committer import Committer
 from batuta.service.database import open_database
 
 
-async def test_pipelines_that_share_a_database_take_up_only_their_own(database_url: str) -> None:
+async def test_pipelines_that_share_a_database_recover_only_their_own(database_url: str) -> None:
     with open_database(database_url, MIGRATIONS) as engine:
         async with Committer(engine) as committer:
             mine, other = (ProcessingStore(engine, committer, [name]) for name in ("mine", "other"))

@@ -12,12 +12,12 @@ from batuta.service.app import AppConfig, create_app
 from batuta.service.problems import ProblemError
 
 
-class Asked(BaseModel):
+class RequestBody(BaseModel):
     product: str
     count: int
 
 
-def an_app(token: str | None = None, *, well: bool = True) -> FastAPI:
+def make_app(token: str | None = None, *, healthy: bool = True) -> FastAPI:
     registry = CollectorRegistry()
     Counter("things", "Things", registry=registry).inc(3)
     app = create_app(
@@ -25,13 +25,13 @@ def an_app(token: str | None = None, *, well: bool = True) -> FastAPI:
             name="thing",
             description="A thing.",
             token=token,
-            checks=lambda: {"nats": well, "database": True},
+            checks=lambda: {"nats": healthy, "database": True},
             registry=registry,
         )
     )
 
     @app.post("/things")
-    def take(asked: Asked) -> Asked:
+    def take(asked: RequestBody) -> RequestBody:
         return asked
 
     @app.get("/busy")
@@ -47,28 +47,28 @@ def an_app(token: str | None = None, *, well: bool = True) -> FastAPI:
     return app
 
 
-def calling(app: FastAPI) -> httpx.AsyncClient:
+def client_of(app: FastAPI) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://thing")
 
 
-@pytest.mark.parametrize(("well", "status"), [(True, "ok"), (False, "degraded")])
-async def test_health_names_what_is_not_well(well: bool, status: str) -> None:
-    async with calling(an_app(well=well)) as client:
+@pytest.mark.parametrize(("healthy", "status"), [(True, "ok"), (False, "degraded")])
+async def test_health_names_what_is_unhealthy(healthy: bool, status: str) -> None:
+    async with client_of(make_app(healthy=healthy)) as client:
         body = (await client.get("/health")).json()
     assert body["status"] == status
-    assert body["checks"] == {"nats": well, "database": True}
+    assert body["checks"] == {"nats": healthy, "database": True}
 
 
 async def test_metrics_are_in_the_text_format() -> None:
-    async with calling(an_app()) as client:
+    async with client_of(make_app()) as client:
         answer = await client.get("/metrics")
     assert "things_total 3.0" in answer.text
     assert answer.headers["content-type"].startswith("text/plain")
 
 
 async def test_the_interface_documents_itself() -> None:
-    async with calling(an_app()) as client:
+    async with client_of(make_app()) as client:
         assert (await client.get("/docs")).status_code == 200
         assert "/things" in (await client.get("/openapi.json")).json()["paths"]
 
@@ -87,7 +87,7 @@ async def test_the_interface_documents_itself() -> None:
 async def test_every_error_is_a_problem_detail(
     method: str, path: str, body: object, status: int, detail: str
 ) -> None:
-    async with calling(an_app()) as client:
+    async with client_of(make_app()) as client:
         answer = await client.request(method, path, json=body)
     problem = answer.json()
     assert answer.status_code == status
@@ -99,16 +99,16 @@ async def test_every_error_is_a_problem_detail(
 
 
 async def test_a_problem_carries_its_headers_and_members() -> None:
-    async with calling(an_app()) as client:
+    async with client_of(make_app()) as client:
         answer = await client.get("/busy")
     assert answer.headers["retry-after"] == "2"
     assert answer.json()["known"] == ["LC"]
 
 
-@pytest.mark.parametrize("shown", [None, "Bearer wrong", "Basic secret", "secret", "Bearer sécret"])
-async def test_a_token_that_is_not_shown_is_asked_for(shown: str | None) -> None:
-    headers = [(b"Authorization", shown.encode())] if shown else []
-    async with calling(an_app(token="secret")) as client:  # noqa: S106  a test's
+@pytest.mark.parametrize("sent", [None, "Bearer wrong", "Basic secret", "secret", "Bearer sécret"])
+async def test_a_missing_or_wrong_token_is_refused(sent: str | None) -> None:
+    headers = [(b"Authorization", sent.encode())] if sent else []
+    async with client_of(make_app(token="secret")) as client:  # noqa: S106  a test's
         for path in ("/things", "/metrics", "/docs", "/openapi.json", "/health/x"):
             answer = await client.get(path, headers=headers)
             assert answer.status_code == 401
@@ -116,7 +116,7 @@ async def test_a_token_that_is_not_shown_is_asked_for(shown: str | None) -> None
         assert (await client.get("/health")).status_code == 200
 
 
-async def test_a_token_that_is_shown_opens() -> None:
-    async with calling(an_app(token="secret")) as client:  # noqa: S106  a test's
+async def test_the_right_token_is_accepted() -> None:
+    async with client_of(make_app(token="secret")) as client:  # noqa: S106  a test's
         answer = await client.get("/metrics", headers={"Authorization": "Bearer secret"})
     assert answer.status_code == 200

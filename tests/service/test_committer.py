@@ -48,7 +48,7 @@ async def test_a_thousand_writes_at_once_share_a_few_commits(
     assert len(commits) < 20
 
 
-async def test_what_the_database_refuses_is_told_and_nothing_of_it_is_kept(
+async def test_a_refused_write_raises_and_leaves_nothing(
     engine: sa.Engine, committer: Committer
 ) -> None:
     def refused(db: sa.Connection) -> int:
@@ -61,7 +61,7 @@ async def test_what_the_database_refuses_is_told_and_nothing_of_it_is_kept(
     assert await committer.commit(add) == 1
 
 
-async def test_a_write_is_done_even_if_nobody_waits_for_it_any_more(
+async def test_a_write_is_committed_even_if_its_caller_was_cancelled(
     engine: sa.Engine, committer: Committer
 ) -> None:
     waiting = asyncio.create_task(committer.commit(add))

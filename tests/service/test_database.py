@@ -1,4 +1,4 @@
-"""Databases: opened, brought up to date, refused clearly."""
+"""Databases: opened, migrated, refused clearly."""
 
 import subprocess
 import sys
@@ -46,9 +46,7 @@ def columns(engine: sa.Engine) -> list[str]:
     return [column["name"] for column in sa.inspect(engine).get_columns("things")]
 
 
-def test_an_old_database_is_brought_up_to_date_with_what_it_holds(
-    database_url: str, migrations: Path
-) -> None:
+def test_an_old_database_is_migrated_with_its_rows(database_url: str, migrations: Path) -> None:
     with open_database(database_url, migrations) as engine, engine.begin() as connection:
         connection.execute(sa.text("INSERT INTO things VALUES ('lute')"))
     add_step(migrations, "0002", '"0001"', COLUMN)
@@ -60,7 +58,7 @@ def test_an_old_database_is_brought_up_to_date_with_what_it_holds(
             ]
 
 
-def test_services_that_start_together_bring_it_up_once(database_url: str, migrations: Path) -> None:
+def test_services_that_start_together_migrate_once(database_url: str, migrations: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from batuta.service.database import open_database\n"
         "with open_database(sys.argv[1], Path(sys.argv[2])): pass"
@@ -91,7 +89,7 @@ def test_a_transaction_that_raises_leaves_nothing(database_url: str, migrations:
             assert connection.scalar(sa.text("SELECT count(*) FROM things")) == 0
 
 
-def test_an_insertion_may_leave_what_is_there(database_url: str, migrations: Path) -> None:
+def test_an_insertion_may_leave_existing_rows(database_url: str, migrations: Path) -> None:
     things = sa.Table("things", sa.MetaData(), sa.Column("name", sa.String, primary_key=True))
     with open_database(database_url, migrations) as engine:
         for _ in range(2):
@@ -112,7 +110,9 @@ def test_a_reader_does_not_wait_for_a_writer(database_url: str, migrations: Path
 @pytest.mark.parametrize(
     "url", ["mysql://host/name", "sqlite://", "sqlite:///:memory:", "nothing", "oracle://u:pw@h/n"]
 )
-def test_what_is_no_database_is_refused_naming_what_is_accepted(url: str, migrations: Path) -> None:
+def test_what_is_no_database_url_is_refused_naming_what_is_accepted(
+    url: str, migrations: Path
+) -> None:
     with (
         pytest.raises(ConfigurationError, match="accepted: sqlite:///path") as caught,
         open_database(url, migrations),
@@ -121,7 +121,7 @@ def test_what_is_no_database_is_refused_naming_what_is_accepted(url: str, migrat
     assert "pw" not in str(caught.value)
 
 
-def test_a_database_that_is_not_there_is_named_without_its_password(migrations: Path) -> None:
+def test_an_unreachable_database_is_named_without_its_password(migrations: Path) -> None:
     url = "postgresql://someone:hush@127.0.0.1:1/nowhere"
     with (
         pytest.raises(DatabaseError, match=r"database postgresql.*127.0.0.1:1/nowhere") as caught,

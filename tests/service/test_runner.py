@@ -1,4 +1,4 @@
-"""Starting and ending a service: its port, its door, its signals, its work that fails."""
+"""Starting and stopping a service: port, token, signals, failing background work, lifeline."""
 
 import asyncio
 import os
@@ -58,7 +58,9 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_service_answers_once_it_says_so_and_closes_when_told(number: signal.Signals) -> None:
+def test_a_service_answers_once_it_prints_its_url_and_stops_on_a_signal(
+    number: signal.Signals,
+) -> None:
     with start() as process:
         line = first_line(process)
         assert line.startswith("thing listening on http://127.0.0.1:")
@@ -68,7 +70,7 @@ def test_a_service_answers_once_it_says_so_and_closes_when_told(number: signal.S
     assert (out, process.returncode) == ("closed\n", 0), err
 
 
-def test_a_service_told_to_stop_while_it_opens_stops() -> None:
+def test_a_service_stopped_while_it_opens_stops() -> None:
     opening = "print('opening', flush=True); await asyncio.Event().wait()"
     with start(opening=opening) as process:
         assert first_line(process) == "opening\n"
@@ -96,7 +98,7 @@ def test_a_port_in_use_is_refused_in_one_line_naming_it() -> None:
             pass
 
 
-def test_a_host_that_is_not_here_is_refused() -> None:
+def test_a_foreign_address_is_refused() -> None:
     settings = ServiceSettings(host="192.0.2.1", port=0)
     with (
         pytest.raises(ConfigurationError, match=r"--port 0 on 192.0.2.1: "),
@@ -119,7 +121,7 @@ def test_loopback_needs_no_token(host: str) -> None:
     ServiceSettings(host=host, port=0).require_token_beyond_loopback()
 
 
-def test_a_token_opens_the_door() -> None:
+def test_with_a_token_a_service_listens_everywhere() -> None:
     ServiceSettings.model_validate(
         {"host": "0.0.0.0", "port": 0, "token": "secret"}  # noqa: S104  with a token
     ).require_token_beyond_loopback()
@@ -130,7 +132,7 @@ def test_a_token_is_never_shown() -> None:
     assert "hush" not in f"{settings!r} {settings.model_dump_json()}"
 
 
-async def test_an_answer_is_not_held_back_by_the_network() -> None:
+async def test_answers_are_not_delayed_by_nagles_algorithm() -> None:
     """Nagle's algorithm and delayed acknowledgements cost 40 ms an answer."""
     with listening_socket(ServiceSettings(port=0)) as sock:
         seen: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -148,7 +150,7 @@ async def test_an_answer_is_not_held_back_by_the_network() -> None:
         server.close()
 
 
-def test_a_service_ends_with_whoever_started_it_even_when_that_is_killed(tmp_path: Path) -> None:
+def test_a_service_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.set_inheritable(reading, True)
     process = subprocess.Popen(
