@@ -71,12 +71,12 @@ def many(context: Context) -> Iterator[Output | Path]:
     yield written(context, "main")
 
 
-@pipeline.product("TOLD")
-def told(context: Context) -> Path:
+@pipeline.product("WAITS")
+def waits(context: Context) -> Path:
     note("entered", str(os.getpid()))
     context.progress(1, 4)
     wait_for("go on")
-    return written(context, "told")
+    return written(context, "waited")
 
 
 @pipeline.product("RAISES")

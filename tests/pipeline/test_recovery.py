@@ -139,14 +139,14 @@ def test_an_unreachable_sdb_is_waited_for(
             assert (
                 service.end_of(record)["error"] == "input EVENTS: the sdb has none for obs_id sb1"
             )
-            waiting = service.post("TOLD")
+            waiting = service.post("WAITS")
             read(stage / "entered")
             sdb.kill()
             (stage / "go on").touch()
             eventually_sync(lambda: "cannot be reached" in service.log(waiting))
             sdb.start()
             assert service.end_of(waiting)["state"] == "succeeded"
-            assert [each.version for each in client.list("TOLD")] == [1]
+            assert [each.version for each in client.list("WAITS")] == [1]
     finally:
         sdb.kill()
 
@@ -175,7 +175,7 @@ async def test_every_state_is_published_on_the_activity_of_the_provider(
         decode=decode_activity,
     )
     listening = asyncio.create_task(Consumer(listener, spec).run(hear))
-    record = await asyncio.to_thread(service.post, "TOLD")
+    record = await asyncio.to_thread(service.post, "WAITS")
     await published(record, "queued", 0)
     await published(record, "running", 1)
     (stage / "go on").touch()

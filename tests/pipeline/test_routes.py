@@ -16,11 +16,11 @@ from tests.support.waiting import eventually_sync
 def test_a_request_is_answered_at_once_with_the_record_and_its_address(
     service: PipelineProcess, stage: Path
 ) -> None:
-    response = service.http.post("/processing", json={"product": "TOLD", "obs_id": "sb1"})
+    response = service.http.post("/processing", json={"product": "WAITS", "obs_id": "sb1"})
     assert response.status_code == 202
     record = response.json()
     assert record["state"] == "queued"
-    assert (record["product"], record["obs_id"], record["attempt"]) == ("TOLD", "sb1", 1)
+    assert (record["product"], record["obs_id"], record["attempt"]) == ("WAITS", "sb1", 1)
     assert response.headers["Location"].endswith(f"/pipeline/processing/{record['id']}")
     assert service.http.get(response.headers["Location"]).json()["id"] == record["id"]
     (stage / "go on").touch()
@@ -78,13 +78,13 @@ def test_a_full_queue_is_refused_for_now_but_a_known_request_is_answered(
     start_pipeline: StartPipeline, stage: Path
 ) -> None:
     service = start_pipeline(max_concurrent=1, max_queued=1)
-    service.post("TOLD")
+    service.post("WAITS")
     read(stage / "entered")
-    waiting = service.post("TOLD", "sb2", processing_id="p2")
-    response = service.http.post("/processing", json={"product": "TOLD", "obs_id": "sb3"})
+    waiting = service.post("WAITS", "sb2", processing_id="p2")
+    response = service.http.post("/processing", json={"product": "WAITS", "obs_id": "sb3"})
     assert response.status_code == 429
     assert float(response.headers["Retry-After"]) > 0
-    assert service.post("TOLD", "sb2", processing_id="p2") == waiting
+    assert service.post("WAITS", "sb2", processing_id="p2") == waiting
     (stage / "go on").touch()
     assert service.end_of(waiting)["state"] == "succeeded"
 
@@ -149,7 +149,7 @@ def test_a_queued_processing_is_cancelled_before_it_starts(
     start_pipeline: StartPipeline, stage: Path
 ) -> None:
     service = start_pipeline(max_concurrent=1)
-    running = service.post("TOLD")
+    running = service.post("WAITS")
     read(stage / "entered")
     queued = service.post("WORKS")
     assert service.http.delete(f"/processing/{queued['id']}").json()["state"] == "cancelled"
@@ -200,7 +200,7 @@ def test_processings_are_listed_by_pages_the_newest_first(service: PipelineProce
 def test_the_progress_of_a_running_processing_is_shown(
     service: PipelineProcess, stage: Path
 ) -> None:
-    record = service.post("TOLD")
+    record = service.post("WAITS")
     eventually_sync(lambda: service.get(record)["progress"] == {"done": 1, "total": 4})
     now = service.get(record)
     assert (now["state"], now["ended"]) == ("running", None)

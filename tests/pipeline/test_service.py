@@ -64,7 +64,7 @@ async def test_processings_continue_while_nats_is_down(
     start_pipeline: StartPipeline, own_nats: NatsServer, stage: Path
 ) -> None:
     service = await asyncio.to_thread(start_pipeline, nats_url=own_nats.url)
-    record = await asyncio.to_thread(service.post, "TOLD")
+    record = await asyncio.to_thread(service.post, "WAITS")
     await asyncio.to_thread(read, stage / "entered")
     own_nats.stop()
     (stage / "go on").touch()

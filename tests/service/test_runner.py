@@ -90,7 +90,7 @@ def test_work_that_fails_ends_the_service_with_its_error() -> None:
 def test_a_port_in_use_is_refused_in_one_line_naming_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        expected = rf"^--port {port} on 127.0.0.1: Address already in use \(give another with --po"
+        expected = rf"^--port {port} on 127.0.0.1: Address already in use \(choose another --po"
         with (
             pytest.raises(ConfigurationError, match=expected),
             listening_socket(ServiceSettings(port=port)),

@@ -26,7 +26,7 @@ class Output:
     path : str or Path
         A file inside the processing's `work_dir`; relative paths start there.
     product : str, optional
-        The product that it is; the one asked for by default.
+        Its product; the requested one by default.
     media_type : str, optional
         Such as ``application/fits``; by default derived from the file's extension.
     metadata : mapping, optional

@@ -165,7 +165,7 @@ def _clean_up(work_dir: Path, retention: RetentionFolder) -> None:
 
 
 def set_preload(module: str | None) -> None:
-    """Tell the fork server that is started next to import `module`."""
+    """Set what the next fork server preloads: this program's main module, and `module`."""
     main = sys.modules["__main__"]
     # A module run by `-m` is found by its name; a script, by its path.
     path = getattr(main, "__file__", None) if getattr(main, "__spec__", None) is None else None

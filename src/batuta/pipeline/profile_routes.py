@@ -250,11 +250,11 @@ def _links(processing_id: str, profiles: list[_Profile], problem: str = "") -> R
     """A page of links, for browsers; its addresses are relative."""
     title = f"Profiles of processing {escape(processing_id)}"
     sections = "".join(map(_section, _views(profiles)))
-    told = f"<p>Its page cannot be drawn: {escape(problem)}</p>" if problem else ""
+    message = f"<p>Its page cannot be drawn: {escape(problem)}</p>" if problem else ""
     return HTMLResponse(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         "<style>:root{color-scheme:light dark}body{font:1rem/1.5 system-ui;margin:2rem}</style>"
-        f"<h1>{title}</h1>{told}{sections}</html>",
+        f"<h1>{title}</h1>{message}{sections}</html>",
         headers={"Content-Security-Policy": LINKS_POLICY},
     )
 

@@ -21,7 +21,7 @@ SUMMARY_TIMEOUT_S: Final = 120.0
 
 
 class SummaryError(BatutaError):
-    """A profile cannot be summarised; its one line says why."""
+    """A profile cannot be summarised; the message is one line."""
 
 
 class SummaryWriter:

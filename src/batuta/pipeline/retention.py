@@ -153,8 +153,8 @@ def _files(out_dir: Path) -> Iterator[Path]:
 def _profile_names(work_dir: Path, out_dir: Path) -> Iterator[str]:
     """Yield possible names of an orchestrator's profile: after its folder, then numbered."""
     inside = out_dir.is_relative_to(work_dir)
-    told = str(out_dir.relative_to(work_dir)) if inside else out_dir.name
-    name = re.sub(r"[^A-Za-z0-9_]+", "-", told).strip("-")[:MAX_NAME_LENGTH] or "orchestrator"
+    path_name = str(out_dir.relative_to(work_dir)) if inside else out_dir.name
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", path_name).strip("-")[:MAX_NAME_LENGTH] or "orchestrator"
     yield name
     for number in itertools.count(2):
         yield f"{name}-{number}"

@@ -25,11 +25,11 @@ class ProcessingSettings(ServiceSettings):
     )
     data_dir: Path | None = Field(
         None,
-        description="Where all that it keeps is, for one service at a time; batuta-data/PROVIDER "
+        description="Folder of all its data, for one service at a time; batuta-data/PROVIDER "
         "by default.",
     )
     database_url: str | None = Field(
-        None, description="Where it keeps its processings; pipeline.db in data_dir by default."
+        None, description="Database of its processings; pipeline.db in data_dir by default."
     )
     max_concurrent: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
@@ -55,5 +55,5 @@ class PipelineSettings(ProcessingSettings):
     keep_s: float = Field(
         WEEK_S,
         ge=0,
-        description="How long the log and the profile of an ended processing are kept, in seconds.",
+        description="How long log and profile of an ended processing are retained, in seconds.",
     )

@@ -6,12 +6,12 @@ from batuta.orchestrator.events import Event, Progress
 
 
 class TileProgress:
-    """An observer of an `Orchestrator` that tells how many of its tiles are done.
+    """An observer of an `Orchestrator` that reports how many of its tiles are done.
 
     Parameters
     ----------
     on_progress : callable
-        Is told the tiles done, and their total.
+        Called with the number of tiles done, and their total.
     """
 
     def __init__(self, on_progress: Callable[[int, int], None]) -> None:
@@ -19,7 +19,7 @@ class TileProgress:
         self._progress = Progress()
 
     def on_event(self, event: Event) -> None:
-        """Take an event."""
+        """Update the progress, and report it if it has changed."""
         progress = self._progress.after(event)
         if progress != self._progress:
             self._progress = progress

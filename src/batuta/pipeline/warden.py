@@ -83,7 +83,7 @@ def _fork_worker(service: socket.socket, task: ProcessingTask, unneeded: tuple[i
 
 
 def _die_with_parent(warden: int) -> None:
-    """Have the kernel kill this process when its warden dies (Linux only)."""
+    """Make the kernel kill this process when its warden dies (Linux only)."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # The request covers deaths from now on. A warden that died before it is noticed here, by the
     # new parent that the kernel has given us.

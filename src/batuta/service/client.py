@@ -20,7 +20,7 @@ class ServiceError(BatutaError):
     Parameters
     ----------
     message : str
-        One line: which service, what was asked, what it answered.
+        One line: which service, what was requested, what it answered.
     status : int or None
         The HTTP status that it answered; None if it did not answer.
     retry_after_s : float or None

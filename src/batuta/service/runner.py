@@ -84,8 +84,8 @@ class _Stopper:
     """Turns SIGINT and SIGTERM into a stop.
 
     While the service opens, a signal cancels the opening; once it serves, `stop` is replaced and
-    the server shuts down gracefully. `requested` tells the cancellation that a signal caused from
-    one that comes from outside and must be raised.
+    the server shuts down gracefully. `requested` distinguishes a cancellation caused by a
+    signal from one that comes from outside and must be raised.
     """
 
     def __init__(self) -> None:

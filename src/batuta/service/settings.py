@@ -28,7 +28,7 @@ class ServiceSettings(BaseModel):
     )
     token: SecretStr | None = Field(
         None,
-        description="Asked of whoever calls, and shown to the services called; without it a "
+        description="Required of callers, and sent to the services called; without it a "
         "service listens on loopback only.",
     )
 
