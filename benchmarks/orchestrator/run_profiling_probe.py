@@ -17,7 +17,7 @@ import psutil
 import pyarrow.parquet  # noqa: F401 - imports are measured elsewhere
 
 from batuta.cluster.execution import this_worker
-from batuta.cluster.graph import Plan, make_plan
+from batuta.cluster.graph import ExecutionPlan, make_plan
 from batuta.cluster.local.framing import framed
 from batuta.cluster.local.worker_main import JobDone, JobUsage
 from batuta.cluster.task_metrics import TaskMetrics
@@ -141,7 +141,7 @@ def _written_s(times: int, folder: Path) -> float:
     return _taken_s(measured, _plan(times), lambda: writer.close(info))
 
 
-def _plan(times: int) -> Plan:
+def _plan(times: int) -> ExecutionPlan:
     def chain() -> Delayed:
         first = Task(nothing, (), {}, 1)
         return Task(nothing, (first.outputs[0],), {}, 1).outputs[0]
@@ -152,14 +152,14 @@ def _plan(times: int) -> Plan:
     return plan
 
 
-def _taken_s(task_metrics: TaskMetrics, plan: Plan, close: Callable[[], None]) -> float:
+def _taken_s(task_metrics: TaskMetrics, plan: ExecutionPlan, close: Callable[[], None]) -> float:
     """Have the jobs of a plan end; threads that write count too."""
     probe, worker = Probe(private=True), this_worker()
     measures = [probe.end("task", probe.begin(), 1, 2) for _ in range(STEPS)]
     begun = time.process_time()
-    task_metrics.begin(plan)
+    task_metrics.number_tasks(plan)
     for job in plan.jobs:
-        task_metrics.ended(job, measures, worker)
+        task_metrics.record_job(job, measures, worker)
     close()
     return (time.process_time() - begun) / (len(plan.jobs) * STEPS)
 

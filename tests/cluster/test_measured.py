@@ -34,14 +34,14 @@ def measure(name: str = "add", wall_s: float = 1.0, peak_bytes: int = 10) -> Mea
 
 
 def chain(length: int, task_metrics: TaskMetrics) -> Job:
-    """Plan tasks that each take what the one before gives, as one job."""
+    """ExecutionPlan tasks that each take what the one before gives, as one job."""
     delayed = declare(add, (1,), {}, 1)
     for _ in range(length - 1):
         assert isinstance(delayed, Delayed)
         delayed = declare(add, (delayed,), {}, 1)
     assert isinstance(delayed, Delayed)
     plan = make_plan([delayed], fuse=True)
-    task_metrics.begin(plan)
+    task_metrics.number_tasks(plan)
     (job,) = plan.jobs
     job.ready_s = 98.0
     return job
@@ -55,7 +55,7 @@ def told(*, detailed: bool = True) -> tuple[TaskMetrics, Kept]:
 
 def test_the_first_step_of_a_job_waits_and_the_others_follow_at_once() -> None:
     measured, kept = told()
-    measured.ended(chain(3, measured), [measure() for _ in range(3)], WORKER)
+    measured.record_job(chain(3, measured), [measure() for _ in range(3)], WORKER)
     assert [row.waiting_s for row in kept.rows] == [2.0, 0.0, 0.0]
     numbers = [row.task for row in kept.rows]
     assert [row.after for row in kept.rows] == [(), (numbers[0],), (numbers[1],)]
@@ -65,13 +65,13 @@ def test_a_clock_that_is_late_gives_no_negative_wait() -> None:
     measured, kept = told()
     job = chain(1, measured)
     job.ready_s = 101.0
-    measured.ended(job, [measure()], WORKER)
+    measured.record_job(job, [measure()], WORKER)
     assert kept.rows[0].waiting_s == 0.0
 
 
 def test_the_step_that_raised_failed_and_those_before_it_are_done() -> None:
     measured, kept = told()
-    measured.ended(chain(3, measured), [measure(), measure()], WORKER, "clouds")
+    measured.record_job(chain(3, measured), [measure(), measure()], WORKER, "clouds")
     assert [(row.outcome, row.error) for row in kept.rows] == [
         (TaskOutcome.DONE, None),
         (TaskOutcome.FAILED, "clouds"),
@@ -81,9 +81,9 @@ def test_the_step_that_raised_failed_and_those_before_it_are_done() -> None:
 def test_attempts_are_counted_over_failures_and_losses() -> None:
     measured, kept = told()
     job = chain(1, measured)
-    measured.ended(job, [measure()], WORKER, "clouds")
-    measured.lost(measured.label(job, 0), LostAttempt("add", WORKER, "signal 9", ran_s=2.0))
-    measured.ended(job, [measure()], WORKER)
+    measured.record_job(job, [measure()], WORKER, "clouds")
+    measured.record_loss(measured.label(job, 0), LostAttempt("add", WORKER, "signal 9", ran_s=2.0))
+    measured.record_job(job, [measure()], WORKER)
     assert [row.attempt for row in kept.rows] == [1, 2, 3]
     assert [row.outcome for row in kept.rows] == ["failed", "lost", "done"]
     assert kept.rows[1].measure.wall_s == 2.0
@@ -93,9 +93,9 @@ def test_a_job_that_others_run_again_as_it_was_sent_has_another_attempt() -> Non
     measured, kept = told()
     job = chain(1, measured)
     label = measured.label(job, 0)
-    measured.lost(measured.relabel(job), LostAttempt("add", WORKER, "the worker is lost"))
+    measured.record_loss(measured.relabel(job), LostAttempt("add", WORKER, "the worker is lost"))
     measured.on_rerun(job)
-    measured.come([_row(label)])
+    measured.record_rows([_row(label)])
     assert [(row.attempt, row.outcome) for row in kept.rows] == [(1, "lost"), (2, "done")]
 
 
@@ -104,7 +104,7 @@ def test_a_job_that_is_sent_anew_after_it_was_run_again_is_not_counted_twice() -
     job = chain(1, measured)
     measured.label(job, 0)
     measured.on_rerun(job)
-    measured.come([_row(measured.label(job, 0))])
+    measured.record_rows([_row(measured.label(job, 0))])
     assert [row.attempt for row in kept.rows] == [3]
 
 
@@ -115,15 +115,15 @@ def _row(label: Label) -> TaskRow:
 
 def test_without_details_tasks_have_no_number() -> None:
     measured, kept = told(detailed=False)
-    measured.ended(chain(2, measured), [measure(), measure()], WORKER)
+    measured.record_job(chain(2, measured), [measure(), measure()], WORKER)
     assert [(row.task, row.after) for row in kept.rows] == [(-1, ()), (-1, ())]
 
 
 def test_without_a_sink_nothing_is_made() -> None:
     measured = TaskMetrics()
     job = chain(1, measured)
-    measured.ended(job, [measure()], WORKER)
-    measured.come([])
+    measured.record_job(job, [measure()], WORKER)
+    measured.record_rows([])
     assert job.first.attempts == 0
 
 

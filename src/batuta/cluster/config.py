@@ -1,4 +1,4 @@
-"""The configuration of the modes (seed 002): every key, type and default."""
+"""The configuration of the modes: every key, type and default."""
 
 import difflib
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ from batuta.profiling.capture.options import ProfileOptions
 
 @dataclass(frozen=True)
 class Expected:
-    """Put in an annotation: what messages say that it accepts."""
+    """In an annotation: what messages say that a key accepts."""
 
-    words: str
+    text: str
 
 
 PositiveInt = Annotated[StrictInt, Field(gt=0)]
@@ -34,20 +34,20 @@ RAM_PER_WORKER_MB = 2000
 
 
 class ProfilingConfig(BaseModel):
-    """How the time and the memory that tasks take are profiled."""
+    """How the time and the memory of tasks are profiled."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mode: Literal["cars_profiling", "cprofile", "memray"] = "cars_profiling"
     loop_testing: StrictBool = False
-    """Whether each task runs several times, to see whether its worker grows."""
+    """Whether each task runs several times, to show whether its worker grows."""
     loops: Annotated[StrictInt, Field(ge=7), Expected("a whole number of at least 7")] = 10
-    """How many times, with `loop_testing`; a slope through fewer points says nothing."""
+    """How many times, with `loop_testing`; fewer points do not show a slope."""
     scope: Literal["worker", "task"] = "worker"
     """Whether `cprofile` and `memray` have a file for each worker, or for each task."""
 
     def options(self) -> ProfileOptions:
-        """Return what workers are told."""
+        """Return the options that are sent to workers."""
         return ProfileOptions(
             mode=self.mode, scope=self.scope, loops=self.loops if self.loop_testing else 1
         )
@@ -60,16 +60,16 @@ class CommonConfig(BaseModel):
 
     mode: str
     task_timeout: PositiveInt = 600
-    """Seconds without any task ending, before the cluster is restarted."""
+    """Seconds without any task ending after which the cluster is restarted."""
     profiling: ProfilingConfig | None = None
     on_tile_failure: Literal["raise", "continue"] = "raise"
-    """Whether tiles that are missing in the end are an error, or a warning."""
+    """Whether tiles that are missing at the end are an error or a warning."""
     resume: StrictBool = False
-    """Whether tiles that an interrupted run saved are kept, and the others computed alone."""
+    """Whether tiles that an interrupted run saved are kept, and only the others computed."""
 
 
 class SequentialConfig(CommonConfig):
-    """Tasks run in this process, when they are created."""
+    """Tasks run in this process when they are created."""
 
     mode: Literal["sequential"] = "sequential"
 
@@ -90,9 +90,9 @@ class MultiprocessingConfig(CommonConfig):
     max_ram_per_worker: PositiveNumber = RAM_PER_WORKER_MB
     """MB that a worker should not exceed."""
     max_tasks_per_worker: PositiveInt = 10
-    """Tasks after which a worker is renewed; tasks run as one count for one."""
+    """Jobs after which a worker is renewed; tasks that are fused into one job count once."""
     dump_to_disk: StrictBool = True
-    """Whether results wait under the output folder, rather than in memory."""
+    """Whether results are stored under the output folder rather than in memory."""
     per_job_timeout: PositiveNumber = 600
     """Seconds after which a task is killed."""
     factorize_tasks: StrictBool = True
@@ -113,7 +113,7 @@ def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate(dict(given))
     except ValidationError as exc:
-        # A union complains once for each of its members: one line a key is enough.
+        # A union has an error for each of its members: one line per key is enough.
         problems = {
             each["loc"][: _depth(model, each)]: _problem(model, each) for each in exc.errors()
         }
@@ -141,7 +141,7 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
     return f"{key}: {error['input']!r} given, {expected(owner, last)} expected"
 
 
-_OTHER_NAMES = {
+_FOREIGN_NAMES = {
     "queue": "partition",
     "partition": "queue",
     "n_workers": "nb_workers",
@@ -153,21 +153,21 @@ _OTHER_NAMES = {
     "address": "scheduler_address",
     "tls_ca": "tls_ca_file",
 }
-"""What dask, or another batch system, calls what a key of ours says."""
+"""By the name of an option in dask or in another batch system, our key for it."""
 
 
 def _suggestion(key: str, model: type[BaseModel]) -> str:
     known = list(model.model_fields)
-    other = _OTHER_NAMES.get(key)
+    other = _FOREIGN_NAMES.get(key)
     close = [other] if other in known else difflib.get_close_matches(key, known, n=1)
     return f", did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"
 
 
 def expected(model: type[BaseModel], key: str) -> str:
-    """Say in words what a key accepts."""
-    told = _told(get_type_hints(model, include_extras=True)[key])
-    if told is not None:
-        return told.words
+    """Describe what a key accepts."""
+    annotated = _find_expected(get_type_hints(model, include_extras=True)[key])
+    if annotated is not None:
+        return annotated.text
     annotation = repr(model.model_fields[key].rebuild_annotation())
     if "Literal[" in annotation:
         inside = annotation.split("Literal[", 1)[1].split("]", 1)[0]
@@ -180,8 +180,8 @@ def expected(model: type[BaseModel], key: str) -> str:
     return "a number above 0" if "float" in annotation else "a whole number above 0"
 
 
-def _told(annotation: Any) -> Expected | None:
-    """Find what an annotation says of itself, the outermost first."""
+def _find_expected(annotation: Any) -> Expected | None:
+    """Find an `Expected` in an annotation, the outermost first."""
     parts = get_args(annotation)
     here = next((part for part in parts if isinstance(part, Expected)), None)
-    return here or next(filter(None, map(_told, parts)), None)
+    return here or next(filter(None, map(_find_expected, parts)), None)

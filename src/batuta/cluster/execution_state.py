@@ -1,7 +1,7 @@
-"""The book of the runs: what can be computed now, what was, and who still needs it.
+"""The state of execution: which jobs can run now, which results exist and who still needs them.
 
-It knows tasks, jobs and results, and nothing of workers: each engine that computes keeps one, in
-the one thread where it decides.
+It knows tasks, jobs and results, and nothing of workers. Each engine keeps one, and uses it in the
+one thread in which it decides; it has no lock.
 """
 
 from collections import deque
@@ -10,171 +10,177 @@ from typing import Any
 
 from batuta.cluster.errors import ClusterBrokenError, ClusterError
 from batuta.cluster.futures import Computation
-from batuta.cluster.graph import Job, Plan, ReadyJobs, make_plan
+from batuta.cluster.graph import ExecutionPlan, Job, ReadyJobs, make_plan
 from batuta.cluster.tasks import Delayed
 
 
-class Book:
-    """Runs, one after the other, from what is asked to what is handed over.
+class ExecutionState:
+    """Computations, one for each call of `start_tasks`, one after the other.
 
     Parameters
     ----------
     fuse : bool
         Whether a task whose only consumer is the next one runs with it, as one job.
     on_start : callable
-        Called with the plan of each run that starts.
+        Called with the plan of each computation when it starts.
     """
 
-    def __init__(self, *, fuse: bool, on_start: Callable[[Plan], None]) -> None:
+    def __init__(self, *, fuse: bool, on_start: Callable[[ExecutionPlan], None]) -> None:
         self.ready = ReadyJobs()
         self.broken: ClusterBrokenError | None = None
         """Why nothing can be computed any more."""
         self._fuse = fuse
         self._on_start = on_start
-        self._runs: deque[Computation] = deque()
-        self._live: set[Delayed] = set()
-        self._kept: set[Delayed] = set()
+        self._queue: deque[Computation] = deque()
+        self._stored: set[Delayed] = set()
+        """Results that exist."""
+        self._for_retry: set[Delayed] = set()
+        """Inputs of jobs that failed: the next computation may ask for the same tasks again."""
         self._failed: set[Job] = set()
 
     @property
-    def run(self) -> Computation:
-        """The run that goes on."""
-        return self._runs[0]
+    def current(self) -> Computation:
+        """The computation that runs."""
+        return self._queue[0]
 
     @property
     def idle(self) -> bool:
         """Whether there is none."""
-        return not self._runs
+        return not self._queue
 
-    # Runs
+    # Computations
 
-    def take(self, run: Computation) -> None:
-        """Take a run; it starts when those before it have ended."""
+    def submit(self, computation: Computation) -> None:
+        """Add a computation; it starts when those before it have ended."""
         if self.broken is not None:
-            _fail_all(run, self.broken)
+            _fail_futures(computation, self.broken)
             return
-        self._runs.append(run)
-        if len(self._runs) == 1:
-            self._start(run)
+        self._queue.append(computation)
+        if len(self._queue) == 1:
+            self._start(computation)
 
-    def _start(self, run: Computation) -> None:
-        """Plan a run and make its first jobs ready; a run with nothing to do ends at once."""
-        plan = make_plan(tuple(run.futures), fuse=self._fuse)
+    def _start(self, computation: Computation) -> None:
+        """Plan a computation and make its first jobs ready; it ends at once if it has none."""
+        plan = make_plan(tuple(computation.futures), fuse=self._fuse)
         self._on_start(plan)
         self._failed.clear()
-        for delayed in [each for each in self._kept if not each.uses]:
-            self._discard(delayed)
-        self._kept.clear()
-        run.jobs_left = len(plan.jobs)
-        for delayed in [each for each in run.futures if each.stored is not None]:
-            run.finish(delayed)
+        # After planning, which counts the uses anew: those that the plan does not use may go.
+        for delayed in [each for each in self._for_retry if not each.uses]:
+            self._free(delayed)
+        self._for_retry.clear()
+        computation.jobs_left = len(plan.jobs)
+        for delayed in [each for each in computation.futures if each.stored is not None]:
+            computation.finish(delayed)
         self.ready.start(plan)
-        self._end_if_done(run)
+        self._end_if_done(computation)
 
-    def _end_if_done(self, run: Computation) -> None:
-        if run.jobs_left == 0 and self._runs and self._runs[0] is run:
-            self._runs.popleft()
-            if self._runs:
-                self._start(self._runs[0])
+    def _end_if_done(self, computation: Computation) -> None:
+        if computation.jobs_left == 0 and self._queue and self._queue[0] is computation:
+            self._queue.popleft()
+            if self._queue:
+                self._start(self._queue[0])
 
-    def paused(self, undelivered: int) -> bool:
-        """Whether at least `undelivered` results wait to be taken, and memory would grow with more.
+    def has_backlog(self, results: int) -> bool:
+        """Whether at least so many results wait to be taken: more would fill the memory.
 
-        Never while another run waits for this one to end.
+        Never while another computation waits for this one to end: whoever iterates over that one
+        takes nothing of this one, and would wait for ever.
         """
-        return len(self._runs) == 1 and self.run.iterated and self.run.undelivered >= undelivered
+        return (
+            len(self._queue) == 1 and self.current.iterated and self.current.undelivered >= results
+        )
 
-    def delivered(self, run: Computation) -> None:
-        """Note that an iterator took a finished future."""
-        run.undelivered -= 1
+    def record_delivery(self, computation: Computation) -> None:
+        """Record that an iterator took a finished future."""
+        computation.undelivered -= 1
 
-    def delivered_and_read(self, run: Computation, delayed: Delayed) -> None:
-        """Note that a future was taken, and its result read."""
-        run.undelivered -= 1
-        self.used(delayed)
+    def record_delivery_and_read(self, computation: Computation, delayed: Delayed) -> None:
+        """Record that an iterator took a finished future and read its result."""
+        computation.undelivered -= 1
+        self.record_use(delayed)
 
-    def break_down(self, error: ClusterError) -> None:
+    def fail_all(self, error: ClusterError) -> None:
         """Fail all that is asked for, now and from now on."""
         self.broken = ClusterBrokenError(str(error))
         self.ready.clear()
-        for run in self._runs:
-            _fail_all(run, self.broken)
-        self._runs.clear()
+        for computation in self._queue:
+            _fail_futures(computation, self.broken)
+        self._queue.clear()
 
     # Jobs
 
-    def done(self, job: Job, outputs: Sequence[Any]) -> None:
-        """Note where the outputs of a job are; None is for those that nobody wants."""
-        run = self.run
+    def complete(self, job: Job, outputs: Sequence[Any]) -> None:
+        """Record where the outputs of a job are stored; None for those that nobody uses."""
+        computation = self.current
         for output, stored in zip(job.last.outputs, outputs, strict=True):
             if stored is not None:
-                _free(output)
+                _discard(output)
                 output.stored = stored
-                self._live.add(output)
-                run.finish(output)
+                self._stored.add(output)
+                computation.finish(output)
         for consumer in job.consumers:
             consumer.waiting -= 1
             if consumer.waiting == 0:
                 self.ready.push(consumer)
         for delayed in job.inputs():
-            self.used(delayed)
-        _forget(job)
-        run.jobs_left -= 1
-        self._end_if_done(run)
+            self.record_use(delayed)
+        _detach(job)
+        computation.jobs_left -= 1
+        self._end_if_done(computation)
 
     def fail(self, job: Job, error: BaseException) -> None:
-        """Fail a job and all that depends on it; what they would have used is kept for a retry."""
-        run = self.run
-        lost = [each for each in job.with_dependants() if each not in self._failed]
-        self._failed.update(lost)
-        for each in lost:
+        """Fail a job and its dependants; their inputs that exist are kept for a retry."""
+        computation = self.current
+        failed = [each for each in job.with_dependants() if each not in self._failed]
+        self._failed.update(failed)
+        for each in failed:
             for delayed in each.inputs():
                 if delayed.stored is not None:
-                    self._kept.add(delayed)
-                self.used(delayed)
+                    self._for_retry.add(delayed)
+                self.record_use(delayed)
             for output in each.last.outputs:
-                run.finish(output, error)
-        run.jobs_left -= len(lost)
-        self._end_if_done(run)
+                computation.finish(output, error)
+        computation.jobs_left -= len(failed)
+        self._end_if_done(computation)
 
     # Results
 
-    def only_asked(self, output: Delayed) -> bool:
-        """Whether a result is needed by who asked for it alone."""
-        return output.uses == 1 and output in self.run.futures
+    def is_read_by_caller_alone(self, output: Delayed) -> bool:
+        """Whether a result is used by the caller of `start_tasks`, and by no task."""
+        return output.uses == 1 and output in self.current.futures
 
-    def used(self, delayed: Delayed) -> None:
-        """Note that a result was used once; after its last use it goes."""
+    def record_use(self, delayed: Delayed) -> None:
+        """Record that a result was used once; it is freed after its last use."""
         delayed.uses -= 1
         if delayed.uses <= 0:
             delayed.uses = 0
-            if delayed not in self._kept:
-                self._discard(delayed)
+            if delayed not in self._for_retry:
+                self._free(delayed)
 
-    def _discard(self, delayed: Delayed) -> None:
-        self._live.discard(delayed)
-        _free(delayed)
+    def _free(self, delayed: Delayed) -> None:
+        self._stored.discard(delayed)
+        _discard(delayed)
 
     def free_all(self) -> None:
-        """Let go of every result."""
-        for delayed in self._live:
-            _free(delayed)
-        self._live.clear()
+        """Free every result."""
+        for delayed in self._stored:
+            _discard(delayed)
+        self._stored.clear()
 
 
-def _forget(job: Job) -> None:
-    """Let go of a job that is done, so that memory shrinks as the run goes on."""
+def _detach(job: Job) -> None:
+    """Detach a job that is done from the graph, so that memory shrinks as jobs end."""
     for task in job.steps:
         task.job = None
     job.consumers = []
 
 
-def _free(delayed: Delayed) -> None:
+def _discard(delayed: Delayed) -> None:
     if delayed.stored is not None:
         delayed.stored.discard()
         delayed.stored = None
 
 
-def _fail_all(run: Computation, error: ClusterError) -> None:
-    for delayed in list(run.futures):
-        run.finish(delayed, error)
+def _fail_futures(computation: Computation, error: ClusterError) -> None:
+    for delayed in list(computation.futures):
+        computation.finish(delayed, error)

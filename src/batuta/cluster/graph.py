@@ -1,6 +1,7 @@
-"""From the results that are wanted to the jobs that make them.
+"""Plans the jobs that compute the results that are wanted, and their order.
 
-Found once, in time linear in tasks and edges: what each job waits for, and who waits for it.
+That is done once, in time linear in tasks and edges: the plan knows what each job waits for, and
+which jobs wait for it.
 """
 
 import heapq
@@ -13,17 +14,17 @@ from batuta.cluster.tasks import Delayed, Task
 
 
 class Job:
-    """What a worker does at one go: a task, or a chain of tasks that only feed each other.
+    """What a worker runs as a unit: a task, or a chain of tasks of which each feeds only the next.
 
     Parameters
     ----------
     steps : list of Task
         In the order in which they run.
     order : int
-        Its rank in a depth-first walk: the ready job of the smallest rank runs first.
+        Its rank in depth-first order: the ready job of the smallest rank runs first.
     waiting : int
         How many jobs must end before it can run.
-    plan : Plan
+    plan : ExecutionPlan
         The plan that it belongs to.
     """
 
@@ -39,7 +40,7 @@ class Job:
         "waiting",
     )
 
-    def __init__(self, steps: list[Task], order: int, waiting: int, plan: "Plan") -> None:
+    def __init__(self, steps: list[Task], order: int, waiting: int, plan: "ExecutionPlan") -> None:
         self.steps = steps
         self.order = order
         self.waiting = waiting
@@ -47,20 +48,20 @@ class Job:
         self.consumers: list[Job] = []
         """The jobs that wait for it."""
         self.tile: object = None
-        """The tile that it works for, the first of them if there are several."""
+        """The tile that it computes, the first of them if there are several."""
         self.false_starts = 0
-        """How many workers died before they began it."""
+        """How many workers died that it was assigned to, before they began it."""
         self.ready_s: float | None = None
         """Unix time at which it could first run."""
         self.alone = False
-        """Whether it needs the machine for itself: it outgrew its worker."""
+        """Whether it must run alone: it exceeded the memory of a worker."""
 
     def __lt__(self, other: "Job") -> bool:
         return self.order < other.order
 
     @property
     def first(self) -> Task:
-        """The task that takes results of other jobs."""
+        """The task that uses results of other jobs."""
         return self.steps[0]
 
     @property
@@ -90,27 +91,26 @@ class Job:
 
 
 @dataclass(eq=False)
-class Plan:
-    """The jobs to run, in the order of the walk."""
+class ExecutionPlan:
+    """The jobs to run, in depth-first order."""
 
     jobs: list[Job] = field(default_factory=list)
 
 
-def make_plan(wanted: Sequence[Delayed], *, fuse: bool) -> Plan:
-    """Plan what is needed to have the results `wanted`, and nothing else.
+def make_plan(wanted: Sequence[Delayed], *, fuse: bool) -> ExecutionPlan:
+    """Plan the jobs that the results `wanted` need, and no others.
 
-    Results that are already stored are used as they are. How many times each result will be used
-    is counted in its `uses`.
+    Results that are already stored are used as they are. The `uses` of each result are counted.
 
     Parameters
     ----------
     wanted : sequence of Delayed
-        In the order in which they are preferred.
+        In order of preference.
     fuse : bool
         Whether a task whose only consumer is the next one runs with it (`factorize_tasks`).
     """
-    plan = Plan()
-    found = Job([], -1, 0, plan)  # stands for the job of a task until it is known
+    plan = ExecutionPlan()
+    found = Job([], -1, 0, plan)  # marks the tasks that were found, until their job is known
     tasks: list[Task] = []
     ends: list[tuple[int, Delayed]] = []
     """How many tasks were found when each wanted result was reached."""
@@ -124,7 +124,7 @@ def make_plan(wanted: Sequence[Delayed], *, fuse: bool) -> Plan:
 
 def walk(wanted: Iterable[Delayed]) -> list[Task]:
     """List the tasks to run for `wanted`, depth first, each after all it depends on."""
-    found = Job([], -1, 0, Plan())
+    found = Job([], -1, 0, ExecutionPlan())
     tasks: list[Task] = []
     for delayed in wanted:
         _walk(delayed, found, tasks)
@@ -151,7 +151,7 @@ def _count_uses(tasks: list[Task], wanted: Sequence[Delayed]) -> None:
     for task in tasks:
         for output in task.outputs:
             if output.stored is None:
-                output.uses = 0  # whatever an earlier plan, that was given up, left there
+                output.uses = 0  # an earlier plan that failed may have left some
     for delayed in wanted:
         delayed.uses += 1
     for task in tasks:
@@ -159,7 +159,9 @@ def _count_uses(tasks: list[Task], wanted: Sequence[Delayed]) -> None:
             delayed.uses += 1
 
 
-def _link(tasks: list[Task], ends: list[tuple[int, Delayed]], plan: Plan, *, fuse: bool) -> None:
+def _link(
+    tasks: list[Task], ends: list[tuple[int, Delayed]], plan: ExecutionPlan, *, fuse: bool
+) -> None:
     begun = 0
     for end, wanted in ends:
         for task in tasks[begun:end]:
@@ -178,55 +180,55 @@ def _link(tasks: list[Task], ends: list[tuple[int, Delayed]], plan: Plan, *, fus
 
 
 def _feeders(task: Task) -> list[Task]:
-    """List the tasks of the plan that `task` takes results of."""
+    """List the tasks of the plan whose results `task` uses."""
     if not task.dependencies:
         return []
     return list(dict.fromkeys(each.task for each in task.dependencies if each.stored is None))
 
 
 def _is_chained(task: Task, feeders: list[Task]) -> bool:
-    """Whether a task runs with the one that feeds it: all that one gives goes to this task."""
+    """Whether a task runs in the job of its feeder: nothing else uses what that returns."""
     if len(feeders) != 1:
         return False
-    taken = sum(each.task is feeders[0] for each in task.dependencies)
-    return sum(output.uses for output in feeders[0].outputs) == taken
+    used = sum(each.task is feeders[0] for each in task.dependencies)
+    return sum(output.uses for output in feeders[0].outputs) == used
 
 
 class ReadyJobs:
-    """Jobs that can run, taken in their order.
+    """Jobs that can run, in depth-first order.
 
-    Those that are ready from the start, which may be a million, are kept in a row; those that
-    become ready, in a heap.
+    Those that are ready from the start, perhaps a million, are in that order already and are kept
+    in a queue; those that become ready, in a heap.
     """
 
     def __init__(self) -> None:
-        self._row: deque[Job] = deque()
+        self._initial: deque[Job] = deque()
         self._heap: list[Job] = []
 
     def __len__(self) -> int:
-        return len(self._row) + len(self._heap)
+        return len(self._initial) + len(self._heap)
 
-    def start(self, plan: Plan) -> None:
-        """Take the jobs of a plan that wait for nothing; to be called when no job is left."""
+    def start(self, plan: ExecutionPlan) -> None:
+        """Add the jobs of a plan that wait for nothing; to be called when no job is left."""
         now_s = time.time()
         for job in plan.jobs:
             if job.waiting == 0:
                 job.ready_s = now_s
-                self._row.append(job)
+                self._initial.append(job)
 
     def push(self, job: Job) -> None:
-        """Add a job that became ready, or that was taken back."""
+        """Add a job that became ready, or that was withdrawn from a worker."""
         if job.ready_s is None:
             job.ready_s = time.time()
         heapq.heappush(self._heap, job)
 
     def pop(self) -> Job:
-        """Take the first job, in the order of the walk."""
-        if self._heap and (not self._row or self._heap[0] < self._row[0]):
+        """Remove and return the first job."""
+        if self._heap and (not self._initial or self._heap[0] < self._initial[0]):
             return heapq.heappop(self._heap)
-        return self._row.popleft()
+        return self._initial.popleft()
 
     def clear(self) -> None:
-        """Forget all jobs."""
-        self._row.clear()
+        """Remove all jobs."""
+        self._initial.clear()
         self._heap.clear()

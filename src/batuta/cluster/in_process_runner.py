@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batuta.cluster.execution import collect_repeats, outputs_of, this_worker
-from batuta.cluster.graph import Job, Plan
+from batuta.cluster.graph import ExecutionPlan, Job
 from batuta.cluster.task_metrics import TaskMetrics, new_number
 from batuta.cluster.tasks import content_of, name_of
 from batuta.errors import describe_error
@@ -47,9 +47,9 @@ class InProcessRunner:
         self._producers: dict[int, tuple[weakref.ref[Any], int]] = {}
         """By the identity of a value that is alive, the number of the task that returned it."""
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: ExecutionPlan) -> None:
         """Number the tasks of a plan, which run next."""
-        self._task_metrics.begin(plan)
+        self._task_metrics.number_tasks(plan)
 
     def call(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], nout: int
@@ -109,7 +109,7 @@ class InProcessRunner:
             self._task_metrics.sink.record_tasks(
                 task_rows([label], [measure], self._worker, reason)
             )
-            self._task_metrics.repeated(collect_repeats(self._sink))
+            self._task_metrics.record_repeats(collect_repeats(self._sink))
 
     # Which task returned what
 

@@ -3,16 +3,16 @@
 from typing import Final
 
 FORKSERVER_VARIABLE: Final = "BATUTA_FORKSERVER"
-"""Where the forkserver learns of the main process: see `batuta.cluster.local.forkserver_path`."""
+"""Describes the main process to the forkserver: see `batuta.cluster.local.forkserver_path`."""
 
 _MODULES: Final[dict[str, None]] = {}
 
 
 def add_module(name: str) -> None:
-    """Have every worker that starts from now on import the module `name` first.
+    """Import the module `name` first in every worker that starts from now on.
 
-    Modules are imported in the order in which they were added, before those of the tasks. A
-    module may so prepare the imports of the others.
+    Modules are imported in the order in which they were added, before those of the tasks. So a
+    module may prepare the imports of the others.
     """
     _MODULES[name] = None
 

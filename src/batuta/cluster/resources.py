@@ -1,7 +1,7 @@
-"""What this process may use of the machine: its cores and its memory.
+"""The cores and the memory of the machine that this process may use.
 
 The machine is shared: control groups, a batch system's allocation, CPU affinity and resource
-limits each may leave less than what it has. The least counts.
+limits may each leave less than it has. The least counts.
 """
 
 import os
@@ -21,7 +21,7 @@ _MIB: Final = 1 << 20
 _GROUPS: Final = Path("/sys/fs/cgroup")
 _OWN_GROUPS: Final = Path("/proc/self/cgroup")
 _UNLIMITED_V1: Final = 1 << 60
-"""What control groups of version 1 give for no limit is somewhat below 2 ** 63."""
+"""Control groups of version 1 say "no limit" by a number just below 2 ** 63."""
 
 
 @dataclass(frozen=True, order=True)
@@ -38,7 +38,7 @@ def usable_cores(environment: Mapping[str, str] = os.environ) -> Bound:
     Parameters
     ----------
     environment : mapping
-        Variables of the process; a batch system tells there what it granted.
+        Variables of the process, in which a batch system says what it granted.
     """
     bounds = [_affinity(), *_group_cores(), *_granted_cores(environment)]
     least = min(bounds)
@@ -46,7 +46,7 @@ def usable_cores(environment: Mapping[str, str] = os.environ) -> Bound:
 
 
 def available_ram_bytes(environment: Mapping[str, str] = os.environ) -> Bound:
-    """Return the memory that this process and its workers may still take.
+    """Return the memory that this process and its workers may still use.
 
     Parameters
     ----------
@@ -73,7 +73,10 @@ def _affinity() -> Bound:
 
 
 def _own_groups() -> Iterator[tuple[str, Path]]:
-    """Return the control groups of this process and those above: controller ("" is v2), folder."""
+    """Iterate over the control groups of this process and their parents.
+
+    Each is a controller, "" in version 2, and a folder.
+    """
     try:
         lines = _OWN_GROUPS.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -89,7 +92,7 @@ def _own_groups() -> Iterator[tuple[str, Path]]:
 
 
 def _number(path: Path) -> int | None:
-    """Read a number; None where there is none, or no limit."""
+    """Read a number; None where the file holds none, which means no limit."""
     try:
         return int(path.read_text(encoding="ascii").split()[0])
     except (OSError, ValueError, IndexError):
@@ -130,7 +133,7 @@ def _group_ram() -> Iterator[Bound]:
         else:
             continue
         if limit is not None and used is not None and limit < _UNLIMITED_V1:
-            # The system gives cached files back before anything else.
+            # The system frees cached files before anything else.
             room = max(0, limit - used + cached)
             yield Bound(room, f"memory limit of the control group {folder}")
 
@@ -182,7 +185,7 @@ def _first_of(
 
 
 def _process_limits() -> Iterator[Bound]:
-    """Limits on this process; some batch systems set them for what was asked of memory."""
+    """Iterate over the limits on this process; some batch systems set them to grant memory."""
     for name in ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_RSS"):
         limit, _ = resource.getrlimit(getattr(resource, name))
         if limit not in {resource.RLIM_INFINITY, 0}:

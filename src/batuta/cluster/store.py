@@ -1,8 +1,8 @@
-"""Results on their way from one task to the next.
+"""Stores results between the task that returns them and those that use them.
 
-A result is one file: its pickle (protocol 5), and its buffers apart, so that the reader maps the
-arrays instead of copying them. Small ones travel inside the message. Only this user can read or
-write the folder.
+A result is one file: its pickle (protocol 5) and its out-of-band buffers, so that the reader maps
+the arrays instead of copying them. Small results are sent in the message instead. Only this user
+can read or write the folder.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from typing import IO, Any, Final, NamedTuple
 from batuta.cluster.errors import ClusterError
 
 MAX_INLINE_BYTES: Final = 8192
-"""Results up to this size travel inside the message instead of a file."""
+"""Results up to this size are in the message instead of a file."""
 
 _ALIGNMENT: Final = 64
 _HEADER: Final = struct.Struct("<Q")
@@ -31,12 +31,12 @@ _LOCK_FILE: Final = "owner.lock"
 _PREFIX: Final = "batuta-"
 _DRAFT_PREFIX: Final = ".batuta-draft-"
 _DRAFT_S: Final = 60
-"""A folder that is not locked after this time was left by a run that was killed."""
+"""A folder that is not complete after this time was left by a run that was killed."""
 _TRIES: Final = 1000
 
 
 MAX_HANDOVER_BYTES: Final = 16 << 20
-"""Results up to this size are handed to the main process in memory, when it alone reads them."""
+"""Results up to this size are in memory, when the main process alone reads them."""
 
 
 class StoredResult(NamedTuple):
@@ -46,25 +46,24 @@ class StoredResult(NamedTuple):
     inline: bytes | None = None
 
     def load(self) -> Any:
-        """Return the value; its arrays are mapped, and changing them changes no other's."""
+        """Return the value; its arrays are a private map, which may be changed."""
         return fetch(self)
 
     def discard(self) -> None:
-        """Delete the file, if there is one; those who have mapped it keep it."""
+        """Delete the file, if there is one; processes that have mapped it can still read it."""
         if self.path is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)  # noqa: PTH108 - on the path of every task
 
 
 class ResultStore:
-    """The folder of a run's results, held under a lock for as long as its owner lives.
+    """The folder of a run's results, locked for as long as its owner lives.
 
     Parameters
     ----------
     parent : Path or None
-        A folder to make it in, which is made too, and removed with it when nothing else is
-        there; None is shared memory (``/dev/shm``), or the temporary folder of systems that have
-        none.
+        Where to create it: created too, and removed with it when nothing else is in there.
+        None is shared memory (``/dev/shm``), or the temporary folder of systems that have none.
     """
 
     def __init__(self, parent: Path | None) -> None:
@@ -83,9 +82,12 @@ class ResultStore:
 
 
 def _claim_folder(parent: Path) -> tuple[Path, IO[bytes]]:
-    """Make a folder of ours alone (0700) in `parent`, locked before others can take it for stale.
+    """Create a private folder (0700) in `parent`, and lock it.
 
-    Another run that ends may remove `parent` meanwhile, when nothing else is there.
+    Other runs remove folders that nobody has locked (`remove_stale`). So it is created under a name
+    that they do not match, locked, and only then renamed; the lock is on the open file and goes
+    with it. Another run that ends may remove `parent` at any moment, when nothing else is in there:
+    then all is tried again.
     """
     for left in reversed(range(_TRIES)):
         try:
@@ -101,17 +103,19 @@ def _claim_folder(parent: Path) -> tuple[Path, IO[bytes]]:
 
 
 def private_temporary_folder(name: str) -> Path:
-    """Return a folder of this user in the temporary folder, which everybody writes in.
+    """Return a folder of this user in the temporary folder, which other users write in too.
 
     Raises
     ------
     ClusterError
-        If another user has made it.
+        If another user has created it.
     """
     folder = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    with contextlib.suppress(FileNotFoundError):  # another run has just ended: it is made again
+    with contextlib.suppress(
+        FileNotFoundError
+    ):  # another run has just removed it: the store creates it again
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise ClusterError(f"{folder} is not a folder of this user: give an out_dir")
@@ -119,7 +123,7 @@ def private_temporary_folder(name: str) -> Path:
 
 
 def shared_memory_folder() -> Path:
-    """Folder that lives in memory, where the system has one."""
+    """Return a folder in memory, where the system has one."""
     shared = Path("/dev/shm")  # noqa: S108 - our folder inside is made by mkdtemp, 0700
     return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
 
@@ -162,7 +166,7 @@ TRAFFIC: Final = Traffic()
 
 
 def put(value: Any, folder: str, *, handover_folder: str | None = None) -> StoredResult:
-    """Write `value` in a new file of `folder`, or inside what is returned where it is small.
+    """Write `value` to a new file of `folder`, or in what is returned where it is small.
 
     Parameters
     ----------
@@ -171,7 +175,7 @@ def put(value: Any, folder: str, *, handover_folder: str | None = None) -> Store
     folder : str
         Of the store.
     handover_folder : str, optional
-        A folder in memory, to be preferred up to `MAX_HANDOVER_BYTES` while there is room.
+        A folder in memory, preferred for up to `MAX_HANDOVER_BYTES` while it has room.
     """
     buffers: list[memoryview] = []
     body = pickle.dumps(
@@ -191,7 +195,7 @@ def put(value: Any, folder: str, *, handover_folder: str | None = None) -> Store
 
 
 def _put_file(folder: str, body: bytes, buffers: list[memoryview]) -> StoredResult:
-    # The process id keeps apart the names given by different workers.
+    # The process id: workers write in the same folder, and each counts for itself.
     path = f"{folder}/{os.getpid()}-{next(_NAMES)}"
     try:
         with open(path, "xb") as stream:  # noqa: PTH123 - half the time of Path.open, each result
@@ -213,7 +217,7 @@ def _write(stream: IO[bytes], body: bytes, buffers: list[memoryview]) -> None:
 
 
 def fetch(stored: StoredResult) -> Any:
-    """Return the value of a result; its arrays are mapped, and changing them changes no other's."""
+    """Return the value of a result; its arrays are a private map, which may be changed."""
     if stored.path is None:
         TRAFFIC.read += len(stored.inline or b"")
         return pickle.loads(stored.inline or b"")  # noqa: S301 - written by our own processes
@@ -235,7 +239,7 @@ def _content(path: str) -> memoryview:
         try:
             return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
         except OSError as exc:
-            # A map holds a file open: too many of them at once, and this one is read instead.
+            # Each map holds a file open. Where there are too many, this one is read instead.
             if exc.errno not in (errno.EMFILE, errno.ENOMEM):
                 raise
             return memoryview(bytearray(stream.read()))

@@ -1,11 +1,11 @@
-"""What workers measure of tasks, on its way to whoever profiles the run."""
+"""Passes what workers measure of tasks to the profile of the run."""
 
 import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from batuta.cluster.graph import Job, Plan
+from batuta.cluster.graph import ExecutionPlan, Job
 from batuta.cluster.tasks import Task
 from batuta.profiling.capture.labels import AT_ONCE_S, Label, LostAttempt, lost_row, task_rows
 from batuta.profiling.capture.records import Measure, Repeats, TaskRow, WorkerId
@@ -14,10 +14,10 @@ _NUMBERS: Final = itertools.count()
 
 
 class TaskSink(Protocol):
-    """Who takes what is measured; its methods are called from any thread, and return at once."""
+    """Receives what is measured; its methods are called from any thread, and return at once."""
 
     detailed: bool
-    """Whether the number of each task matters, and after which it comes."""
+    """Whether it needs the number of each task, and those of the tasks that it uses."""
 
     def record_tasks(self, rows: Sequence[TaskRow]) -> None:
         """Record attempts at tasks that ended."""
@@ -35,15 +35,15 @@ class TaskMetrics:
     def __init__(self) -> None:
         self.sink: TaskSink | None = None
         self._reruns: Counter[int] = Counter()
-        """By the number of a task, how often others ran it again by the label that it has."""
+        """By the number of a task, how often dask ran it again since it was labelled."""
 
     @property
     def detailed(self) -> bool:
-        """Whether tasks are told apart."""
+        """Whether tasks are numbered."""
         return self.sink is not None and self.sink.detailed
 
-    def begin(self, plan: Plan) -> None:
-        """Number the tasks of a plan, those that have no number."""
+    def number_tasks(self, plan: ExecutionPlan) -> None:
+        """Number the tasks of a plan that have no number, where tasks are numbered."""
         if self.detailed:
             for job in plan.jobs:
                 for task in job.steps:
@@ -66,10 +66,10 @@ class TaskMetrics:
         job.first.attempts -= 1
         return self.label(job, 0)
 
-    def ended(
+    def record_job(
         self, job: Job, measures: Sequence[Measure], worker: WorkerId, error: str | None = None
     ) -> None:
-        """Take what was measured of the steps of a job; with an error, the last of them failed."""
+        """Record the measures of the steps of a job; with an error, the last of them failed."""
         if self.sink is not None:
             labels = [self.label(job, rank) for rank in range(len(measures))]
             self.sink.record_tasks(task_rows(labels, measures, worker, error))
@@ -80,28 +80,32 @@ class TaskMetrics:
             task.attempts += 1
             self._reruns[task_number(task)] += 1
 
-    def come(self, found: Sequence[TaskRow]) -> None:
-        """Take rows that workers have made."""
+    def record_rows(self, rows: Sequence[TaskRow]) -> None:
+        """Record rows that workers have made."""
         if self.sink is None:
             return
         if self._reruns:
-            found = [row._replace(attempt=row.attempt + self._reruns[row.task]) for row in found]
-        self.sink.record_tasks(found)
+            rows = [row._replace(attempt=row.attempt + self._reruns[row.task]) for row in rows]
+        self.sink.record_tasks(rows)
 
-    def repeated(self, repeats: Repeats) -> None:
-        """Take what repeating tasks has shown, if anything."""
+    def record_repeats(self, repeats: Repeats) -> None:
+        """Record the measurements of repeated tasks, if any."""
         if self.sink is not None and (repeats.loops or repeats.leaks):
             self.sink.record_repeats(repeats)
 
-    def lost(self, label: Label, ran: LostAttempt) -> None:
+    def record_loss(self, label: Label, lost: LostAttempt) -> None:
         """Record that a worker was lost while it ran a task."""
         if self.sink is None:
             return
-        self.sink.record_tasks([lost_row(label, ran)])
+        self.sink.record_tasks([lost_row(label, lost)])
 
 
 def with_tree_peak(measures: Sequence[Measure], tree_bytes: int) -> Sequence[Measure]:
-    """Count what a worker was seen to hold with what its tasks started, in the longest of them."""
+    """Attribute the peak of a worker with its descendants to the longest task of a job.
+
+    A task measures its own process only; the main process measures all of them from time to time,
+    most probably during the longest task.
+    """
     if not measures or tree_bytes <= max(each.peak_bytes for each in measures):
         return measures
     longest = max(measures, key=lambda each: each.wall_s)
@@ -110,7 +114,7 @@ def with_tree_peak(measures: Sequence[Measure], tree_bytes: int) -> Sequence[Mea
 
 
 def task_number(task: Task) -> int:
-    """Return the number of a task, given to it when it is first asked for: after what it needs."""
+    """Return the number of a task; a task without one gets it now, after those that it uses."""
     waiting = [task]
     while task.number is None:
         last = waiting[-1]
@@ -119,7 +123,7 @@ def task_number(task: Task) -> int:
             waiting.extend(before)
             continue
         waiting.pop()
-        if last.number is None:  # it may wait twice
+        if last.number is None:  # it may be in `waiting` twice
             last.number = new_number()
     return task.number
 

@@ -1,4 +1,4 @@
-"""Tasks as they are declared: what to call, with what, and what it waits for."""
+"""Tasks as they are declared: a function, its arguments, and the results that it depends on."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ _NO_KWARGS: Final[Mapping[str, Any]] = {}
 class Task:
     """One call of a function, to be made later.
 
-    A million of them may be declared: they hold as little as they can.
+    A million of them may be declared, so they are small.
 
     Parameters
     ----------
@@ -50,11 +50,11 @@ class Task:
         self.dependencies = tuple(dict.fromkeys(find_delayed((args, kwargs))))
         self.outputs = tuple(Delayed(self, index) for index in range(nout))
         self.job: Any = None
-        """The job that it is a step of, in the plan that runs: see `batuta.cluster.graph`."""
+        """The job that it is a step of, in the current plan: see `batuta.cluster.graph`."""
         self.number: int | None = None
-        """Which it is, where it is profiled: see `batuta.cluster.task_metrics`."""
+        """Its number in profiles: see `batuta.cluster.task_metrics`."""
         self.attempts = 0
-        """How many times it was measured, failed or lost."""
+        """How many attempts at it were recorded, failed and lost ones included."""
 
     @property
     def nout(self) -> int:
@@ -63,25 +63,25 @@ class Task:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return name_of(self.function)
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Return what messages call a function."""
+    """Return the name of a function in messages."""
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 class ResultHandle(Protocol):
-    """A value that was computed, kept where tasks can use it."""
+    """A value that was computed, stored where tasks can read it."""
 
     def load(self) -> Any:
-        """Return it to the main process."""
+        """Return the value, in the main process."""
 
     def discard(self) -> None:
-        """Let go of it."""
+        """Free it."""
 
 
 class Delayed:
@@ -96,11 +96,11 @@ class Delayed:
         self.task = task
         self.index = index
         self.stored: ResultHandle | None = None
-        """Where its value is, from the moment it is computed until its last consumer is done."""
+        """Where its value is, from when it is computed until its last consumer is done."""
         self.uses = 0
-        """How many tasks, and askers, of the plan that runs will still use its value."""
+        """How many times its value will still be used: by tasks of the plan, and by the caller."""
         self.tile: object = None
-        """What it will become, for messages: its text is a dataset's name, a row and a column."""
+        """The tile that it will be, for messages: a dataset's name, a row and a column, as text."""
 
     def __repr__(self) -> str:
         return f"<Delayed {self.task.name}[{self.index}] at {id(self):#x}>"

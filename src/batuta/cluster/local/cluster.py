@@ -1,4 +1,4 @@
-"""Tasks in processes of this machine."""
+"""The mode that runs tasks in processes of this machine."""
 
 import logging
 import weakref
@@ -19,7 +19,7 @@ RESULTS_FOLDER: Final = "tmp_save_disk"
 
 
 class MultiprocessingCluster(GraphCluster):
-    """Workers are processes, each renewed and watched on its own."""
+    """Runs tasks in processes of this machine, each renewed and limited on its own."""
 
     config_model: ClassVar[type[CommonConfig]] = MultiprocessingConfig
 
@@ -34,7 +34,7 @@ class MultiprocessingCluster(GraphCluster):
             self._engine = _scheduler(config, self._stores, out_dir, self.task_metrics)
 
     def scatter(self, data: Any) -> Scattered:
-        """Write `data` once, for every task to map."""
+        """Store `data` once, for every task to map."""
         self._require_engine()
         assert self._stores is not None  # noqa: S101 - there with the engine
         scattered = Scattered(data, put(data, str(self._stores.results.folder)))
@@ -42,7 +42,7 @@ class MultiprocessingCluster(GraphCluster):
         return scattered
 
     def cleanup(self) -> None:
-        """Kill the workers, remove the results; tasks can be declared but not started any more."""
+        """Kill the workers and remove the results; tasks can still be declared, but not started."""
         engine, self._engine = self._engine, None
         stores, self._stores = self._stores, None
         try:
@@ -56,14 +56,14 @@ class MultiprocessingCluster(GraphCluster):
 
 
 class _Stores:
-    """The folders of results: those that other tasks read, and those that the main process does."""
+    """The folders of results, for those that tasks read and those that the main process reads."""
 
     def __init__(self, config: MultiprocessingConfig, out_dir: Path | None) -> None:
         self.results = ResultStore(_results_parent(config, out_dir))
-        self.handed = ResultStore(None) if config.dump_to_disk else self.results
-        # A program that ends without cleaning up leaves no file all the same.
+        self.handover = ResultStore(None) if config.dump_to_disk else self.results
+        # So that a program that ends without cleaning up leaves no file.
         self._removals = [
-            weakref.finalize(self, store.close) for store in (self.results, self.handed)
+            weakref.finalize(self, store.close) for store in (self.results, self.handover)
         ]
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ def _scheduler(
         PoolSettings(
             start_method=config.mp_mode,
             folder=str(stores.results.folder),
-            handover_folder=str(stores.handed.folder),
+            handover_folder=str(stores.handover.folder),
             log_folder=_log_folder(out_dir),
             log_level=logging.getLogger("batuta").getEffectiveLevel(),
             profile=None if profiled is None else profiled.options(),

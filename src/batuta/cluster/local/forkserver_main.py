@@ -1,7 +1,7 @@
-"""Imported by the forkserver alone, last: it reads the main script once, for all workers.
+"""Imported by the forkserver alone, last: runs the main script once, for all workers.
 
-Every worker needs the main script, whose functions tasks may call. Python means its forkserver to
-read it; before 3.13 it does not (gh-126631), and each new worker would.
+Every worker needs the main script, whose functions tasks may call. The forkserver of Python is
+meant to import it; before 3.13 it does not (gh-126631), and each new worker would.
 """
 
 import gc
@@ -13,13 +13,14 @@ from batuta.cluster.local.forkserver_path import PREPARATION
 _MAIN: Final = ("init_main_from_path", "init_main_from_name")
 
 
-def _read_main(preparation: dict[str, Any]) -> None:
+def _import_main(preparation: dict[str, Any]) -> None:
     current = process.current_process()
-    # As Python does itself: a script without its guard must not start processes here.
+    # As Python does itself: a script without `if __name__ == "__main__":` must fail to start
+    # processes here, or each would run the script, and start more.
     current._inheriting = True  # type: ignore[attr-defined]
     try:
-        spawn.prepare(preparation)  # what each worker would do
-    except Exception:  # noqa: BLE001, S110 - each worker reads it again then, and tells
+        spawn.prepare(preparation)  # as each worker would
+    except Exception:  # noqa: BLE001, S110 - each worker then tries again, and reports it
         pass
     finally:
         del current._inheriting  # type: ignore[attr-defined]
@@ -27,9 +28,9 @@ def _read_main(preparation: dict[str, Any]) -> None:
 
 _main = {str(key): PREPARATION[key] for key in _MAIN if key in PREPARATION}
 if _main:
-    _read_main(_main)
+    _import_main(_main)
 
-# What is there is there for good: workers need not look through it for garbage, which would copy
-# every page of it.
+# All that exists now is permanent. Frozen, it is left out of garbage collection in the workers,
+# which would write to each object's header, and so copy every page that they share.
 gc.collect()
 gc.freeze()

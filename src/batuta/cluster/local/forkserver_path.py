@@ -1,7 +1,7 @@
-"""Imported by the forkserver alone, first: it looks for modules where the main process does.
+"""Imported by the forkserver alone, first: sets the module search path of the main process.
 
-Python tells its forkserver where that is, which takes no notice of it before 3.14. The modules of
-tasks that lie next to a script would then be imported by each worker anew.
+Before 3.14 the forkserver of Python receives that path and ignores it. It would not find the
+modules that lie next to the main script, and each worker would import them anew.
 """
 
 import json
@@ -12,6 +12,6 @@ from typing import Any
 from batuta.cluster.preload import FORKSERVER_VARIABLE
 
 PREPARATION: dict[str, Any] = json.loads(os.environ.pop(FORKSERVER_VARIABLE, "{}"))
-"""What Python tells a new process of the main one: where modules are, and which script runs."""
+"""What `multiprocessing` sends to a new process about the main one: its search path and script."""
 
 sys.path[:] = PREPARATION.get("sys_path", sys.path)

@@ -1,7 +1,8 @@
-"""Imported by the forkserver alone: what libraries put off until they are first used.
+"""Uses libraries once, in the forkserver, for what they initialise on first use.
 
-The first Dataset of a process has xarray look for every array library that is installed, a
-quarter of a second: paid here once, rather than by each worker.
+The first Dataset of a process makes xarray search for every array library that is installed, which
+takes a quarter of a second: here once, rather than in each worker. Dask workers, which have no
+forkserver, import this in a thread.
 """
 
 import pickle
@@ -14,7 +15,7 @@ _tile = xr.Dataset({"value": (("row", "col"), np.random.default_rng(0).random((2
 pickle.dumps(_tile + _tile["value"].mean())
 pickle.dumps(pd.DataFrame({"value": [0.0]}))
 
-# Once a large block was freed, the C library keeps blocks up to that size for the next ones,
-# instead of giving each back to the system (mallopt(3), M_MMAP_THRESHOLD, "dynamic"): the arrays of
-# a tile take the pages of the tile before.
+# Once a large block has been freed, the C library reuses blocks up to that size instead of
+# returning each to the system (mallopt(3), M_MMAP_THRESHOLD, "dynamic"): the arrays of a tile get
+# the pages of the tile before.
 np.empty(31 << 20, dtype=np.uint8)

@@ -20,9 +20,9 @@ from typing import Final
 
 from batuta.cluster.errors import ClusterError, WorkerMemoryError
 from batuta.cluster.execution import LocalResult, Step
-from batuta.cluster.execution_state import Book
+from batuta.cluster.execution_state import ExecutionState
 from batuta.cluster.futures import Computation
-from batuta.cluster.graph import Job, Plan
+from batuta.cluster.graph import ExecutionPlan, Job
 from batuta.cluster.local.limits import Limits
 from batuta.cluster.local.worker_handle import (
     Assignment,
@@ -43,7 +43,7 @@ from batuta.profiling.capture.labels import LostAttempt
 LOG: Final = logging.getLogger(__name__)
 
 CHECK_EVERY_S: Final = 0.05
-MAX_UNTAKEN_PER_WORKER: Final = 4
+MAX_UNDELIVERED_PER_WORKER: Final = 4
 """Results that may wait to be taken before computing pauses, so that memory stays flat."""
 
 
@@ -87,7 +87,7 @@ class LocalScheduler(threading.Thread):
         self._sleeping = True
         """Whether the thread may wait for long: then even what is not urgent must wake it."""
         self._closing = False
-        self._book = Book(fuse=fuse, on_start=self._on_start)
+        self._state = ExecutionState(fuse=fuse, on_start=self._on_start)
         self._heavy: deque[Job] = deque()
         """Jobs that exceeded the memory of a worker, to run alone once nothing else can."""
         self._alone: Job | None = None
@@ -100,21 +100,21 @@ class LocalScheduler(threading.Thread):
         """For how long no task has ended."""
         return time.monotonic() - self.last_progress_s
 
-    def submit(self, run: Computation) -> None:
-        """Compute what `run` asks for."""
-        self.post(partial(self._book.take, run))
+    def submit(self, computation: Computation) -> None:
+        """Start `computation`, after those submitted before."""
+        self.post(partial(self._state.submit, computation))
 
-    def delivered(self, run: Computation) -> None:
+    def delivered(self, computation: Computation) -> None:
         """Record that an iterator took a finished future."""
-        self._post_lazily(partial(self._book.delivered, run))
+        self._post_lazily(partial(self._state.record_delivery, computation))
 
     def read(self, delayed: Delayed) -> None:
         """Record that a finished result was read."""
-        self._post_lazily(partial(self._book.used, delayed))
+        self._post_lazily(partial(self._state.record_use, delayed))
 
-    def delivered_and_read(self, run: Computation, delayed: Delayed) -> None:
+    def delivered_and_read(self, computation: Computation, delayed: Delayed) -> None:
         """Record both at once."""
-        self._post_lazily(partial(self._book.delivered_and_read, run, delayed))
+        self._post_lazily(partial(self._state.record_delivery_and_read, computation, delayed))
 
     def close(self) -> None:
         """Compute nothing more; return when every worker has ended."""
@@ -198,7 +198,7 @@ class LocalScheduler(threading.Thread):
     def _shut_down(self) -> None:
         for assignment in self._pool.close():
             discard(assignment.calls)
-        self._book.free_all()
+        self._state.free_all()
         self._selector.close()
         self._wakeup_in.close()
         self._wakeup_out.close()
@@ -206,12 +206,12 @@ class LocalScheduler(threading.Thread):
     def on_pool_broken(self, error: ClusterError) -> None:
         """Fail all that is asked for, now and from now on."""
         self._heavy.clear()
-        self._book.break_down(error)
+        self._state.fail_all(error)
 
-    def _on_start(self, plan: Plan) -> None:
+    def _on_start(self, plan: ExecutionPlan) -> None:
         """Start the workers when the first plan is known: it names the modules that they need."""
         self.last_progress_s = time.monotonic()
-        self._task_metrics.begin(plan)
+        self._task_metrics.number_tasks(plan)
         if plan.jobs and not self._pool.started:
             functions = {task.function for job in plan.jobs for task in job.steps}
             self._pool.start(replace(self._pool_settings, preload=modules_for(functions)))
@@ -219,23 +219,23 @@ class LocalScheduler(threading.Thread):
     # Jobs
 
     def _paused(self) -> bool:
-        return self._book.paused(MAX_UNTAKEN_PER_WORKER * self._limits.nb_workers)
+        return self._state.has_backlog(MAX_UNDELIVERED_PER_WORKER * self._limits.nb_workers)
 
     def _dispatch(self) -> None:
         """Assign ready jobs to workers, as many as may be."""
         if self._alone is not None or self._paused():
             return
-        if self._pool.idle and not self._book.ready:
+        if self._pool.idle and not self._state.ready:
             for job in self._pool.withdraw_jobs():
-                self._book.ready.push(job)
-        while self._book.ready:
-            job = self._book.ready.pop()
+                self._state.ready.push(job)
+        while self._state.ready:
+            job = self._state.ready.pop()
             worker = self._pool.available_worker(ahead=len(job.steps) <= MAX_AHEAD_STEPS)
             if worker is None:
-                self._book.ready.push(job)
+                self._state.ready.push(job)
                 break
             self._assign(worker, job)
-        if self._heavy and not self._book.ready and not self._pool.busy and self._pool.idle:
+        if self._heavy and not self._state.ready and not self._pool.busy and self._pool.idle:
             self._alone = self._heavy.popleft()
             self._assign(self._pool.idle.pop(), self._alone)
         self._pool.flush()
@@ -247,12 +247,12 @@ class LocalScheduler(threading.Thread):
             self._pool.release(worker)
             self._alone = None
             reason = f"its call cannot be sent to a worker: {describe_error(exc)}"
-            self._book.fail(job, failed_task(job.first.name, reason, exc))
+            self._state.fail(job, failed_task(job.first.name, reason, exc))
             return
         request = JobRequest(
             number=worker.next_number(),
             steps=steps,
-            destinations=tuple(_destination(output, self._book) for output in job.last.outputs),
+            destinations=tuple(_destination(output, self._state) for output in job.last.outputs),
             tile="" if job.tile is None else str(job.tile),
             last=self._pool.next_is_last(worker),
         )
@@ -276,22 +276,22 @@ class LocalScheduler(threading.Thread):
         self.last_progress_s = time.monotonic()
         failure = outcome.error.reason if isinstance(outcome, JobFailed) else None
         measures = with_tree_peak(outcome.usage.measures, worker.peak_bytes)
-        self._task_metrics.ended(job, measures, worker.who, failure)
-        self._task_metrics.repeated(outcome.usage.repeats)
+        self._task_metrics.record_job(job, measures, worker.who, failure)
+        self._task_metrics.record_repeats(outcome.usage.repeats)
         if self._alone is job:
             self._alone = None
-        if self._book.broken is not None:
+        if self._state.broken is not None:
             return
         if isinstance(outcome, JobDone):
-            self._book.done(job, outcome.outputs)
+            self._state.complete(job, outcome.outputs)
         else:
-            self._book.fail(job, outcome.error.to_exception())
+            self._state.fail(job, outcome.error.to_exception())
 
     def _record_lost_attempt(self, job: Job, worker: WorkerHandle, reason: str) -> None:
-        state = worker.last_state
-        rank = max(state.step, 0)
-        lost = LostAttempt(job.steps[rank].name, worker.who, reason, state.for_s, worker.peak_bytes)
-        self._task_metrics.lost(self._task_metrics.label(job, rank), lost)
+        last = worker.last_state
+        rank = max(last.step, 0)
+        lost = LostAttempt(job.steps[rank].name, worker.who, reason, last.for_s, worker.peak_bytes)
+        self._task_metrics.record_loss(self._task_metrics.label(job, rank), lost)
 
     def on_progress(self) -> None:
         """Record that a task ended, inside a job."""
@@ -303,40 +303,40 @@ class LocalScheduler(threading.Thread):
         A worker runs its jobs in order, and its heartbeat is final: the job of the request that it
         names had begun, and may have had effects; those behind it had not, and run again safely.
         """
-        state = worker.last_state
+        last = worker.last_state
         for assignment in assigned:
             discard(assignment.calls)
             job = assignment.job
             if self._alone is job:
                 self._alone = None
-            if self._book.broken is not None:
+            if self._state.broken is not None:
                 continue
-            begun = assignment.number == state.number and not worker.was_killed_for_another(
+            begun = assignment.number == last.number and not worker.was_killed_for_another(
                 assignment.number
             )
             if not begun and job.false_starts < MAX_STARTS:
                 # Only the first one can be what kills workers, when it is read for instance.
                 job.false_starts += assignment is assigned[0]
-                self._book.ready.push(job)
+                self._state.ready.push(job)
                 continue
             self.last_progress_s = time.monotonic()
             reason = worker.loss_of(assignment.number)
             self._record_lost_attempt(job, worker, describe_error(reason))
             if isinstance(reason, WorkerMemoryError) and not job.alone:
-                LOG.warning("%s: %s; it is tried again alone", _describe(job, state.step), reason)
+                LOG.warning("%s: %s; it is tried again alone", _describe(job, last.step), reason)
                 job.alone = True
                 self._heavy.append(job)
             else:
-                task = job.steps[max(state.step, 0)]
-                self._book.fail(job, failed_task(task.name, describe_error(reason), reason))
+                task = job.steps[max(last.step, 0)]
+                self._state.fail(job, failed_task(task.name, describe_error(reason), reason))
 
 
-def _destination(output: Delayed, book: Book) -> Destination:
+def _destination(output: Delayed, state: ExecutionState) -> Destination:
     if not output.uses:
         return Destination.NOBODY
     # Memory is only for results that are taken as they come: others could fill it up.
-    taken_at_once = book.run.iterated and not book.run.set_aside
-    if taken_at_once and book.only_asked(output):
+    taken_at_once = state.current.iterated and not state.current.set_aside
+    if taken_at_once and state.is_read_by_caller_alone(output):
         return Destination.MAIN_PROCESS
     return Destination.TASKS
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from batuta.cluster.dask.engine.submission import RemoteResult, SubmittedJob
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.execution_state import Book
+from batuta.cluster.execution_state import ExecutionState
 from batuta.cluster.remote_error import failed_task
 
 MAX_LOCAL_BYTES: Final = 256 << 20
@@ -51,7 +51,7 @@ class ResultGatherer:
     def __init__(
         self,
         client: Any,
-        state: Book,
+        state: ExecutionState,
         *,
         on_lost: Callable[[SubmittedJob, Any], Awaitable[None]],
         on_recorded: Callable[[], None],
@@ -90,7 +90,7 @@ class ResultGatherer:
         if not self._waiting or len(self._requests) >= MAX_REQUESTS or self._state.idle:
             return
         capacity = max(MIN_LOCAL_RESULTS, int(MAX_LOCAL_BYTES / self._average_bytes))
-        room = capacity - self._fetching - self._state.run.undelivered
+        room = capacity - self._fetching - self._state.current.undelivered
         if room > 0:
             requested, self._waiting = self._waiting[:room], self._waiting[room:]
             self._start_request(requested)
@@ -135,7 +135,7 @@ class ResultGatherer:
                         if each is not None:
                             each.fetched = next(values)
                             self._record_size(each.fetched.nbytes)
-                    self._state.done(submitted.job, outputs)
+                    self._state.complete(submitted.job, outputs)
             self._on_recorded()
 
     async def _fetch_one_by_one(self, requested: list[JobResults]) -> None:

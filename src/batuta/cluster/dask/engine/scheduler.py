@@ -27,9 +27,9 @@ from batuta.cluster.dask.engine.submission import (
 )
 from batuta.cluster.dask.engine.worker_loss import Decision, WorkerLoss, WorkerLossTracker
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.execution_state import Book
+from batuta.cluster.execution_state import ExecutionState
 from batuta.cluster.futures import Computation
-from batuta.cluster.graph import Job, Plan
+from batuta.cluster.graph import ExecutionPlan, Job
 from batuta.cluster.remote_error import failed_task
 from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Delayed, Scattered
@@ -71,7 +71,7 @@ class DaskScheduler:
         self._client = client
         self._submitter = TaskSubmitter(client, task_metrics)
         self._task_metrics = task_metrics
-        self._state = Book(fuse=True, on_start=self._on_start)
+        self._state = ExecutionState(fuse=True, on_start=self._on_start)
         self._actions: deque[Callable[[], None]] = deque()
         self._wakeup_due = False
         self._closed = False
@@ -103,21 +103,21 @@ class DaskScheduler:
         """For how long no task has ended, though there are workers."""
         return time.monotonic() - self.last_end
 
-    def submit(self, run: Computation) -> None:
-        """Compute what `run` asks for."""
-        self._post(partial(self._start, run))
+    def submit(self, computation: Computation) -> None:
+        """Start `computation`, after those submitted before."""
+        self._post(partial(self._start, computation))
 
-    def delivered(self, run: Computation) -> None:
+    def delivered(self, computation: Computation) -> None:
         """Record that an iterator took a finished future."""
-        self._post(partial(self._state.delivered, run))
+        self._post(partial(self._state.record_delivery, computation))
 
     def read(self, delayed: Delayed) -> None:
         """Record that a finished result was read."""
-        self._post(partial(self._state.used, delayed))
+        self._post(partial(self._state.record_use, delayed))
 
-    def delivered_and_read(self, run: Computation, delayed: Delayed) -> None:
+    def delivered_and_read(self, computation: Computation, delayed: Delayed) -> None:
         """Record both at once."""
-        self._post(partial(self._state.delivered_and_read, run, delayed))
+        self._post(partial(self._state.record_delivery_and_read, computation, delayed))
 
     def scatter(self, value: Any) -> Scattered:
         """Send a value to where every worker can fetch it."""
@@ -162,7 +162,7 @@ class DaskScheduler:
         """Fail all that is asked for, now and from now on."""
         self._suspects.clear()
         self._forget_submitted()
-        self._state.break_down(error)
+        self._state.fail_all(error)
 
     def _forget_submitted(self) -> None:
         for submitted in self._submitted.values():
@@ -179,14 +179,14 @@ class DaskScheduler:
         self._forget_submitted()
         self._state.free_all()
 
-    def _start(self, run: Computation) -> None:
+    def _start(self, computation: Computation) -> None:
         if self.worker_count is not None:
-            run.finished.put(self.worker_count)
-        self._state.take(run)
+            computation.finished.put(self.worker_count)
+        self._state.submit(computation)
 
-    def _on_start(self, plan: Plan) -> None:
+    def _on_start(self, plan: ExecutionPlan) -> None:
         self.last_end = time.monotonic()
-        self._task_metrics.begin(plan)
+        self._task_metrics.number_tasks(plan)
         self._losses.reset()
         self._submitter.reset()
 
@@ -204,7 +204,7 @@ class DaskScheduler:
             return
         self.worker_count = count
         if not self._state.idle:
-            self._state.run.finished.put(count)
+            self._state.current.finished.put(count)
         self._dispatch()
 
     def on_memory(self, address: str, held_bytes: float) -> None:
@@ -240,7 +240,7 @@ class DaskScheduler:
         worker = WorkerId(loss.address, urlsplit(loss.address).hostname or "", 0)
         held_bytes = int(loss.held_bytes or 0)
         lost = LostAttempt(submitted.job.first.name, worker, error, peak_bytes=held_bytes)
-        self._task_metrics.lost(self._task_metrics.relabel(submitted.job), lost)
+        self._task_metrics.record_loss(self._task_metrics.relabel(submitted.job), lost)
 
     def _apply(self, decision: Decision, job: Job, error: ClusterError) -> None:
         """Do what was decided for a job that dask no longer has."""
@@ -257,7 +257,7 @@ class DaskScheduler:
 
     def _room(self) -> int:
         """Return how many more jobs the workers can be given."""
-        if self._state.paused(MAX_UNREAD_PER_SLOT * self._slots - self._gatherer.count):
+        if self._state.has_backlog(MAX_UNREAD_PER_SLOT * self._slots - self._gatherer.count):
             return 0
         lookahead = int(LOOKAHEAD_S / self._average_s)
         lookahead = min(MAX_LOOKAHEAD_JOBS, max(MIN_LOOKAHEAD_JOBS, lookahead))
@@ -346,7 +346,7 @@ class DaskScheduler:
 
     def _on_complete(self, complete: list[SubmittedJob]) -> None:
         """Record jobs as done; those whose results only the main process needs, once fetched."""
-        run = self._state.run
+        run = self._state.current
         to_fetch: list[JobResults] = []
         for submitted in complete:
             del self._submitted[submitted.key]
@@ -358,7 +358,7 @@ class DaskScheduler:
             if run.iterated and any(each in run.futures for each in submitted.job.last.outputs):
                 to_fetch.append((submitted, outputs))
             else:
-                self._state.done(submitted.job, outputs)
+                self._state.complete(submitted.job, outputs)
         self._gatherer.add(to_fetch)
 
     def _why_broken(self) -> Exception | None:

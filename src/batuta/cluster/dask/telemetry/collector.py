@@ -57,8 +57,8 @@ class EventCollector:
                 self._logs.write(message)
         elif kind == EventKind.TASKS and self._deduplicator.is_new(message):
             rows, repeats = read_rows(message)
-            self._task_metrics.come(rows)
-            self._task_metrics.repeated(repeats)
+            self._task_metrics.record_rows(rows)
+            self._task_metrics.record_repeats(repeats)
         elif kind == EventKind.MEMORY and self._memory is not None:
             self._memory.write(message)
         elif kind == EventKind.FILE:
