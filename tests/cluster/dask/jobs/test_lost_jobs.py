@@ -139,7 +139,8 @@ def test_workers_leave_before_their_walltime_and_others_compute_their_tiles(
     gate.open()
     assert [tile["name"] for tile in found.result(timeout=60)] == TILES
     assert len({start.job for start in gate.starts()}) > 2
-    assert caplog.text.count(" left; running again: ") == 2
+    # Those that replace them may leave too, on a machine so loaded that 5 s are not enough.
+    assert caplog.text.count(" left; running again: ") >= 2
 
 
 def test_a_tile_that_takes_longer_than_the_lifetime_of_workers_fails_in_the_end(
