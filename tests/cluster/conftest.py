@@ -16,7 +16,7 @@ MakeCluster = Callable[..., Any]
 def warm_forkserver() -> None:
     """Have workers start with what tests call: the first cluster of a process decides."""
     multiprocessing.set_forkserver_preload(
-        ["tests.orchestrator.program", "pytest", "batuta.cluster.local.forkserver_warm"]
+        ["tests.orchestrator.map_program", "pytest", "batuta.cluster.local.forkserver_warm"]
     )
     forkserver.ensure_running()
 

@@ -7,7 +7,7 @@ import pytest
 from batuta.cluster import check_configuration
 from batuta.cluster.resources import Bound
 from batuta.compat.cars import configuration
-from batuta.compat.cars.configuration import ours
+from batuta.compat.cars.configuration import translate_configuration
 from batuta.errors import ConfigurationError
 
 
@@ -39,15 +39,15 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"mode": "auto"}, {"mode": "auto"}),
     ],
 )
-def test_a_configuration_of_cars_is_put_in_our_words(
+def test_a_configuration_of_cars_is_translated(
     given: dict[str, Any] | None, expected: dict[str, Any]
 ) -> None:
-    assert ours(given) == expected
+    assert translate_configuration(given) == expected
 
 
 def test_the_configuration_of_the_caller_is_left_as_it_is() -> None:
     given = {"mode": "mp", "profiling": {}}
-    ours(given)
+    translate_configuration(given)
     assert given == {"mode": "mp", "profiling": {}}
 
 
@@ -65,9 +65,9 @@ def test_the_configuration_of_the_caller_is_left_as_it_is() -> None:
 def test_what_is_wrong_is_left_for_the_check_that_names_it(wrong: dict[str, Any]) -> None:
     (key,) = wrong
     with pytest.raises(ConfigurationError, match=f"^{key}: "):
-        check_configuration(ours(wrong))
+        check_configuration(translate_configuration(wrong))
 
 
 def test_resume_is_refused_with_the_reason() -> None:
     with pytest.raises(ConfigurationError, match=r"^resume: true given"):
-        ours({"resume": True})
+        translate_configuration({"resume": True})

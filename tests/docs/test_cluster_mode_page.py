@@ -8,7 +8,7 @@ from batuta.cluster import TaskFailedError, check_configuration, create_cluster
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator
 from tests.docs.test_docs import ROOT, fences
-from tests.orchestrator.program import play
+from tests.orchestrator.map_program import run_program
 
 PAGE = ROOT / "docs" / "how-to" / "add-a-cluster-mode.md"
 
@@ -30,8 +30,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_the_mode_of_the_page_gives_the_same_bytes_as_sequential(tmp_path: Path) -> None:
-    play({"mode": "sequential"}, tmp_path / "plain")
-    play({"mode": "threads", "nb_threads": 8}, tmp_path / "threads")
+    run_program({"mode": "sequential"}, tmp_path / "plain")
+    run_program({"mode": "threads", "nb_threads": 8}, tmp_path / "threads")
     for name in ("map.tif", "mask.tif", "points.parquet", "points.csv"):
         assert (tmp_path / "threads" / name).read_bytes() == (
             tmp_path / "plain" / name

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import warm_forkserver
-from tests.orchestrator.program import play
+from tests.orchestrator.map_program import run_program
 
 __all__ = ["warm_forkserver"]
 
@@ -12,5 +12,5 @@ __all__ = ["warm_forkserver"]
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the sequential mode makes."""
     folder = tmp_path_factory.mktemp("reference")
-    play({"mode": "sequential"}, folder)
+    run_program({"mode": "sequential"}, folder)
     return folder

@@ -24,7 +24,9 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "cars_ds: a Dataset given, a CarsDataset expected": lambda to: to.add_to_compute_lists(
         xr.Dataset()
     ),
-    "cars_ds_name: 3 given, a text or None expected": lambda to: to.add_to_compute_lists(grid(), 3),
+    "cars_ds_name: 3 given, a string or None expected": lambda to: to.add_to_compute_lists(
+        grid(), 3
+    ),
     "cars_ds_list[1]: 3 given, a CarsDataset expected": lambda to: to.get_saving_infos([grid(), 3]),
     "cars_ds_list: 3 given, a list of CarsDatasets expected": lambda to: to.get_saving_infos(3),
     "cars_ds_list: a CarsDataset given, a list of CarsDatasets expected": lambda to: (
@@ -32,11 +34,11 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     ),
     "new_dict: 3 given, a mapping expected": lambda to: to.update_out_info(3),
     "new_dict: a list given, a mapping expected": lambda to: to.update_index([1]),
-    "new_dict: the key 1 given, a text expected": lambda to: to.update_index({1: {}}),
+    "new_dict: the key 1 given, a string expected": lambda to: to.update_index({1: {}}),
     "future_object: 3 given, a tile with its attributes expected": lambda to: to.get_data("x", 3),
     "tmp_dir: None given, a path expected": lambda to: to.add_to_clean(None),
     "file_name: 3 given, a path expected": lambda to: to.add_to_save_lists(3, "z", grid()),
-    "tag: 3 given, a text expected": lambda to: to.add_to_save_lists("z.tif", 3, grid()),
+    "tag: 3 given, a string expected": lambda to: to.add_to_save_lists("z.tif", 3, grid()),
     "func: 3 given, a function expected": lambda to: to.cluster.create_task(3),
     "func: a Dataset given, a function expected": lambda to: to.cluster.create_task(xr.Dataset()),
     "nodata: 'x' given, a number or None expected": lambda to: to.add_to_save_lists(
@@ -63,8 +65,8 @@ def test_all_wrong_arguments_of_an_output_are_named_at_once(dtype: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             wrong(3, None, grid(), dtype=dtype, nodata=True, cars_ds_name=4)
     assert caught.value.problems == (
-        "cars_ds_name: 4 given, a text or None expected",
-        "tag: None given, a text expected",
+        "cars_ds_name: 4 given, a string or None expected",
+        "tag: None given, a string expected",
         "file_name: 3 given, a path expected",
         "nodata: True given, a number or None expected",
     )
@@ -91,7 +93,7 @@ def test_a_dataset_that_cannot_be_referred_to_weakly_is_refused() -> None:
     [
         ({"out_dir": 3}, "out_dir: 3 given, the path of a folder or None expected"),
         ({"out_json_path": 3}, "out_json_path: 3 given, the path of a file or None expected"),
-        ({"observers": 3}, "observers: 3 given, a list of them expected"),
+        ({"observers": 3}, "observers: 3 given, a list of observers expected"),
         (
             {"observers": [3]},
             "observers[0]: 3 given, an object with a method on_event expected",
@@ -113,10 +115,10 @@ def test_an_output_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Orchestrator({"mode": "sequential"}, file, out_json_path=tmp_path)
     assert caught.value.problems == (
-        f"out_dir: '{file}' is no folder",
-        f"out_json_path: '{tmp_path}' is no file",
+        f"out_dir: '{file}' given, which exists and is not a folder",
+        f"out_json_path: '{tmp_path}' given, which exists and is not a file",
     )
-    with pytest.raises(ConfigurationError, match=r"out_dir: '.*below' cannot be made: Not a dir"):
+    with pytest.raises(ConfigurationError, match=r"out_dir: '.*below' cannot be created: Not a"):
         Orchestrator({"mode": "sequential"}, file / "below")
 
 

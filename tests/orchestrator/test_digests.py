@@ -22,7 +22,7 @@ from affine import Affine
 from batuta.cluster.tasks import Delayed, declare
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.orchestrator.resume.digests import Digester
-from batuta.orchestrator.resume.fingerprints import Fingerprints
+from batuta.orchestrator.resume.fingerprints import Fingerprinter
 from tests.cluster import functions
 from tests.support.checkout import PYTHON_PATH
 
@@ -32,7 +32,7 @@ def nothing_to_come(delayed: Delayed) -> bytes:
 
 
 def digest(value: Any) -> bytes:
-    return Digester(nothing_to_come).of(value)
+    return Digester(nothing_to_come).digest(value)
 
 
 class Parameters:
@@ -49,7 +49,7 @@ def place(x: float) -> Affine:
 
 
 @attrs.frozen
-class Place:
+class TileKey:
     x: float = 1.0
 
 
@@ -58,12 +58,12 @@ class Side(enum.Enum):
     RIGHT = "right"
 
 
-TABLE: dict[Any, Any] = {Place: {"a", "b", "c"}, Side.LEFT: np.mean, "lock": threading.Lock()}
+TABLE: dict[Any, Any] = {TileKey: {"a", "b", "c"}, Side.LEFT: np.mean, "lock": threading.Lock()}
 
 
 @functools.singledispatch
 def any_side(_: object) -> tuple[Any, ...]:
-    return TABLE[Side.LEFT], Place(2.0)
+    return TABLE[Side.LEFT], TileKey(2.0)
 
 
 def values() -> dict[str, Any]:
@@ -95,7 +95,7 @@ def values() -> dict[str, Any]:
         "function": functions.count_call,
         "function that names a class of attrs": place,
         "generic function": any_side,
-        "object of attrs": Place(3.0),
+        "object of attrs": TileKey(3.0),
         "enum": Side.RIGHT,
         "path": Path("a/b"),
     }
@@ -327,7 +327,7 @@ def test_a_task_of_an_installed_package_is_known_by_the_files_of_that_package(
         dataset = CarsDataset("points")
         dataset.create_grid(1, 1, 1, 1)
         dataset[0, 0] = declare(work, (), {}, 1)
-        return Fingerprints().of_dataset(dataset).functions
+        return Fingerprinter().of_dataset(dataset).functions
 
     before = functions()
     assert functions() == before
@@ -362,7 +362,7 @@ def graph(last: float, *, shared: bool = True) -> CarsDataset:
 
 def test_a_graph_is_known_by_its_tasks_their_arguments_and_who_takes_whose_results() -> None:
     def tiles(dataset: CarsDataset) -> str:
-        return Fingerprints().of_dataset(dataset).tiles
+        return Fingerprinter().of_dataset(dataset).tiles
 
     assert tiles(graph(1)) == tiles(graph(1))
     assert tiles(graph(1)) != tiles(graph(2))
@@ -376,7 +376,7 @@ def test_a_partial_is_the_same_in_every_run_and_what_it_holds_counts() -> None:
         dataset[0, 0], dataset[0, 1] = (
             declare(functools.partial(functions.add, each), (1,), {}, 1) for each in held
         )
-        return Fingerprints().of_dataset(dataset)
+        return Fingerprinter().of_dataset(dataset)
 
     assert list(fingerprint(2, 3).functions) == ["functools.partial"]  # no address in memory
     assert fingerprint(2, 3) == fingerprint(2, 3)
@@ -389,14 +389,14 @@ def test_a_delayed_object_slipped_in_after_its_task_was_declared_is_refused() ->
     made[0, 0] = declare(functions.add, (late,), {}, 1)
     late.append(declare(functions.add, (1,), {}, 1))
     with pytest.raises(ValueError, match="resume: the arguments of task add cannot be pickled"):
-        Fingerprints().of_dataset(made)
+        Fingerprinter().of_dataset(made)
 
 
 def test_digests_are_the_same_in_every_process() -> None:
     script = """
 from tests.orchestrator.test_digests import digest, graph, values
-from batuta.orchestrator.resume.fingerprints import Fingerprints
-print(Fingerprints().of_dataset(graph(1)))
+from batuta.orchestrator.resume.fingerprints import Fingerprinter
+print(Fingerprinter().of_dataset(graph(1)))
 for kind, value in values().items():
     print(kind, digest(value).hex())
 """

@@ -17,8 +17,8 @@ from batuta.orchestrator import (
     TilesFailedError,
 )
 from tests.cluster.functions import add, fail, hold
-from tests.orchestrator.failing import CAUSES, COLS, GOOD, STAGES, WAYS, play
-from tests.orchestrator.products import Listener
+from tests.orchestrator.failing_program import CAUSES, COLS, GOOD, STAGES, WAYS, run_program
+from tests.orchestrator.inspection import EventRecorder
 
 MULTIPROCESSING: dict[str, Any] = {
     "mode": "multiprocessing",
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreference
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What is saved when nothing fails."""
     folder = tmp_path_factory.mktemp("whole")
-    play(folder, {"mode": "sequential"}, "first task")
+    run_program(folder, {"mode": "sequential"}, "first task")
     return (folder / "tiles.tif").read_bytes()
 
 
@@ -68,7 +68,7 @@ def test_failing_tiles_are_named_and_the_others_are_saved(
     trouble = tmp_path / "trouble"
     trouble.touch()
     with pytest.raises(TilesFailedError) as caught:
-        play(tmp_path, conf, stage)
+        run_program(tmp_path, conf, stage)
     places = {(each.row, each.col) for each in caught.value.failures}
     assert places == expected_places(stage)
     check_causes(stage, caught.value.failures)
@@ -78,7 +78,7 @@ def test_failing_tiles_are_named_and_the_others_are_saved(
     assert not account["complete"]
     assert not list(tmp_path.glob("tmp_save_disk*"))
     trouble.unlink()
-    play(tmp_path, conf, stage)
+    run_program(tmp_path, conf, stage)
     account = manifest(tmp_path)
     assert account["complete"]
     assert account["tiles"]["kept"] == (2 * len(COLS) - len(places) if resume else 0)
@@ -95,11 +95,11 @@ def test_in_this_process_with_resume_what_raises_fails_its_tiles_alone(
     trouble = tmp_path / "trouble"
     trouble.touch()
     with pytest.raises(TilesFailedError) as caught:
-        play(tmp_path, SEQUENTIAL, stage)
+        run_program(tmp_path, SEQUENTIAL, stage)
     assert {(each.row, each.col) for each in caught.value.failures} == expected_places(stage)
     check_causes(stage, caught.value.failures)
     trouble.unlink()
-    play(tmp_path, SEQUENTIAL, stage)
+    run_program(tmp_path, SEQUENTIAL, stage)
     assert (tmp_path / "tiles.tif").read_bytes() == whole
 
 
@@ -108,7 +108,7 @@ def test_missing_tiles_may_be_a_warning_with_the_same_list(
     conf: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "trouble").touch()
-    orchestrator = play(tmp_path, conf | {"on_tile_failure": "continue"}, "saving")
+    orchestrator = run_program(tmp_path, conf | {"on_tile_failure": "continue"}, "saving")
     assert {(each.row, each.col) for each in orchestrator.failures} == expected_places("saving")
     check_causes("saving", tuple(orchestrator.failures))
     (told,) = [each for each in caplog.records if "tiles failed" in each.getMessage()]
@@ -144,16 +144,16 @@ def test_a_tile_that_outgrows_all_memory_is_computed_twice_and_no_more(tmp_path:
 def test_when_nothing_can_compute_any_more_that_is_said_once_and_nothing_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
     with pytest.raises(TilesFailedError) as caught:
-        compute_on_a_scheduler_that_fails(tmp_path, listener)
+        compute_on_a_scheduler_that_fails(tmp_path, recorder)
     told = [record.getMessage() for record in caplog.records if "no idea" in record.getMessage()]
     reason = "ClusterBrokenError: the scheduler failed: ValueError: no idea"
     assert [line for line in told if "many[" in line] == [
         f"many[0, 0] and 63 more failed: {reason}"
     ]
-    assert listener.count(TileRetried) == 0
-    assert listener.count(TileFailed) == 64
+    assert recorder.count(TileRetried) == 0
+    assert recorder.count(TileFailed) == 64
     lines = str(caught.value).split("\n")
     assert lines[0] == "64 of 64 tiles failed:"
     assert lines[1] == f"  many[0, 0]: {reason}"
@@ -161,10 +161,10 @@ def test_when_nothing_can_compute_any_more_that_is_said_once_and_nothing_is_trie
     assert len(caught.value.failures) == 64
 
 
-def compute_on_a_scheduler_that_fails(out_dir: Path, listener: Listener) -> None:
+def compute_on_a_scheduler_that_fails(out_dir: Path, recorder: EventRecorder) -> None:
     with (
         pytest.MonkeyPatch.context() as patch,
-        Orchestrator(MULTIPROCESSING, out_dir, observers=[listener]) as orchestrator,
+        Orchestrator(MULTIPROCESSING, out_dir, observers=[recorder]) as orchestrator,
     ):
         many = CarsDataset("dict", name="many")
         many.create_grid(8, 8, 1, 1)

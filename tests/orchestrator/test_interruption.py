@@ -21,7 +21,13 @@ from tests.support.waiting import eventually_sync
 @pytest.fixture(params=["dump", "memory", "local_dask"])
 def program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The endless program, both of its workers in the middle of a task."""
-    arguments = [sys.executable, "-m", "tests.orchestrator.endless", str(tmp_path), request.param]
+    arguments = [
+        sys.executable,
+        "-m",
+        "tests.orchestrator.hanging_program",
+        str(tmp_path),
+        request.param,
+    ]
     # A session of its own: like a terminal's, the signal reaches the program and its workers.
     with subprocess.Popen(
         arguments, start_new_session=True, stderr=subprocess.PIPE, env=os.environ

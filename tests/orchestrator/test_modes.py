@@ -21,11 +21,16 @@ from batuta.orchestrator import (
     TilesFailedError,
 )
 from tests.cluster import functions
-from tests.orchestrator import resumed
-from tests.orchestrator.products import PRODUCTS, Listener, manifest, one_tile, raster
-from tests.orchestrator.program import fill_maps, image, new_grid, play
-from tests.orchestrator.resumed import TILES
-from tests.orchestrator.resuming import contents, journalled, run, take
+from tests.orchestrator import resumable_program
+from tests.orchestrator.inspection import PRODUCTS, EventRecorder, manifest, one_tile, raster
+from tests.orchestrator.map_program import fill_maps, image, new_grid, run_program
+from tests.orchestrator.resumable_program import TILES
+from tests.orchestrator.resume_runs import (
+    contents,
+    journaled_tiles,
+    read_and_remove,
+    run_in_subprocess,
+)
 from tests.support.dask_clusters import DASK_MODES, dask_configuration
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
@@ -59,15 +64,15 @@ def conf(request: pytest.FixtureRequest) -> dict[str, Any]:
 def test_every_mode_gives_the_same_bytes(
     mode: str, reference: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
     conf = CONFIGURATIONS.get(mode) or dask_configuration(mode, request)
-    play(conf, tmp_path, observers=[listener])
+    run_program(conf, tmp_path, observers=[recorder])
     for name in PRODUCTS:
         assert (tmp_path / name).read_bytes() == (reference / name).read_bytes(), name
         assert manifest(tmp_path / name)["complete"]
-    assert listener.events[0] == RunStarted(48)
-    assert listener.events[-1] == RunEnded(48, 0, 48)
-    assert listener.progress == Progress(48, 48)
+    assert recorder.events[0] == RunStarted(48)
+    assert recorder.events[-1] == RunEnded(48, 0, 48)
+    assert recorder.progress == Progress(48, 48)
     assert not list(tmp_path.glob("tmp_save_disk*"))
     assert not list(tmp_path.glob(".*"))
 
@@ -84,22 +89,22 @@ ROOT_CAUSES = {
 def test_a_failing_tile_is_retried_then_named_and_the_rest_is_saved(
     how: str, conf: dict[str, Any], tmp_path: Path
 ) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
     on_dask = conf["mode"] in DASK_MODES
     if conf["mode"] == "dask" and how == "hang":
         pytest.skip("workers that others keep are not ended: one that hangs goes on")
     if how == "hang":  # more than a loaded machine needs for the other tiles
         conf = {**conf, ("task_timeout" if on_dask else "per_job_timeout"): 4}
     with pytest.raises(TilesFailedError) as caught:
-        play(conf, tmp_path, {(1, 2): how}, [listener])
+        run_program(conf, tmp_path, {(1, 2): how}, [recorder])
     root_cause = ROOT_CAUSES[how][on_dask]
     places = [(each.dataset_name, each.row, each.col) for each in caught.value.failures]
     assert places == [("disparity", 1, 2), ("points", 1, 2)]
     assert all(root_cause in each.cause for each in caught.value.failures)
     assert "2 of 48 tiles failed" in str(caught.value)
-    assert [(event.row, event.col) for event in listener.of(TileRetried)] == [(1, 2), (1, 2)]
-    assert len(listener.of(TileFailed)) == 2
-    assert listener.progress == Progress(46, 48)
+    assert [(event.row, event.col) for event in recorder.of(TileRetried)] == [(1, 2), (1, 2)]
+    assert len(recorder.of(TileFailed)) == 2
+    assert recorder.progress == Progress(46, 48)
     expected = image() * 2
     expected[128:256, 256:384] = -1
     np.testing.assert_array_equal(raster(tmp_path / "map.tif"), expected)
@@ -118,16 +123,16 @@ def test_a_failing_tile_is_retried_then_named_and_the_rest_is_saved(
 
 
 def test_a_tile_that_fails_once_is_there_in_the_end(conf: dict[str, Any], tmp_path: Path) -> None:
-    listener = Listener()
-    with Orchestrator(conf, tmp_path, observers=[listener]) as orchestrator:
+    recorder = EventRecorder()
+    with Orchestrator(conf, tmp_path, observers=[recorder]) as orchestrator:
         numbers = one_tile("dict")
         task = orchestrator.cluster.create_task(_fragile)
         numbers[0, 0] = task(str(tmp_path / "marker"))
         orchestrator.add_to_save_lists(tmp_path / "numbers.json", "", numbers)
     assert json.loads((tmp_path / "numbers.json").read_text())[0]["data"] == {"value": 7}
-    assert listener.progress == Progress(1, 1)
+    assert recorder.progress == Progress(1, 1)
     # dask runs again by itself what a worker was running that died.
-    assert len(listener.of(TileRetried)) == (conf["mode"] not in DASK_MODES)
+    assert len(recorder.of(TileRetried)) == (conf["mode"] not in DASK_MODES)
 
 
 def _fragile(marker: str) -> CarsDict:
@@ -232,19 +237,19 @@ def _add_one_in_place(values: Any) -> CarsDict:
     return CarsDict({"sum": int(values.sum())})
 
 
-def test_killed_it_goes_on_with_the_tiles_that_were_not_saved(
+def test_after_a_kill_only_tiles_that_were_not_saved_are_computed(
     conf: dict[str, Any], tmp_path: Path
 ) -> None:
-    resumed.play(tmp_path, {"mode": "sequential"})
+    resumable_program.run_program(tmp_path, {"mode": "sequential"})
     whole = contents(tmp_path)
     out_dir = tmp_path / "out"
     out_dir.mkdir()
     conf = {**conf, "resume": True}
-    assert run(out_dir, conf, kill_after=30) == -signal.SIGKILL
-    take(out_dir / "delivered")
-    there = journalled(out_dir)
-    listener = Listener()
-    resumed.play(out_dir, conf, observers=[listener])
-    assert len(take(out_dir / "delivered")) == 3 * TILES - len(there)
-    assert listener.count(TileKept) == len(there)
+    assert run_in_subprocess(out_dir, conf, kill_after=30) == -signal.SIGKILL
+    read_and_remove(out_dir / "delivered")
+    there = journaled_tiles(out_dir)
+    recorder = EventRecorder()
+    resumable_program.run_program(out_dir, conf, observers=[recorder])
+    assert len(read_and_remove(out_dir / "delivered")) == 3 * TILES - len(there)
+    assert recorder.count(TileKept) == len(there)
     assert contents(out_dir) == whole

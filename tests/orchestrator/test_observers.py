@@ -105,7 +105,7 @@ def test_with_resume_the_tiles_that_were_done_are_kept(tmp_path: Path) -> None:
     conf = MULTIPROCESSING | {"resume": True}
     with pytest.raises(BrokenError):
         run(tmp_path, conf, [Breaks(TileDone)])
-    listener = Listens()
-    run(tmp_path, conf, [listener])
-    assert len([each for each in listener.events if isinstance(each, TileKept)]) >= 1
+    recorder = Listens()
+    run(tmp_path, conf, [recorder])
+    assert len([each for each in recorder.events if isinstance(each, TileKept)]) >= 1
     assert manifest(tmp_path / "numbers.json")["complete"]

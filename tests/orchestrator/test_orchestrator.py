@@ -26,8 +26,8 @@ from batuta.orchestrator import (
     update_saving_infos,
 )
 from tests.cluster import functions
-from tests.orchestrator.products import Listener, manifest, one_tile, raster, two_tiles
-from tests.orchestrator.program import COLS, ROWS, fill_maps, image, new_grid
+from tests.orchestrator.inspection import EventRecorder, manifest, one_tile, raster, two_tiles
+from tests.orchestrator.map_program import COLS, ROWS, fill_maps, image, new_grid
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::rasterio.errors.NotGeoreferencedWarning"  # these images lie nowhere
@@ -127,13 +127,13 @@ def add_one_in_place(values: Any) -> CarsDict:
 
 
 def test_computed_tiles_stay_delayed_and_their_tasks_run(tmp_path: Path) -> None:
-    listener = Listener()
-    with Orchestrator({"mode": "multiprocessing"}, tmp_path, observers=[listener]) as orchestrator:
+    recorder = EventRecorder()
+    with Orchestrator({"mode": "multiprocessing"}, tmp_path, observers=[recorder]) as orchestrator:
         done = one_tile("dict")
         done[0, 0] = orchestrator.cluster.create_task(functions.count_call)(str(tmp_path), "ran")
         orchestrator.add_to_compute_lists(done, "side effects")
     assert (tmp_path / "ran").read_text() == "x"
-    assert listener.of(TileDone) == [TileDone("side effects", 0, 0, TileOutcome.COMPUTED)]
+    assert recorder.of(TileDone) == [TileDone("side effects", 0, 0, TileOutcome.COMPUTED)]
     assert isinstance(done[0, 0], orchestrator.cluster.delayed_type)
 
 
@@ -163,7 +163,9 @@ def test_a_missing_tag_is_warned_of_once_unless_it_is_optional(
         orchestrator.add_to_save_lists(tmp_path / "colour.tif", "colour", maps)
         orchestrator.add_to_save_lists(tmp_path / "nir.tif", "nir", maps, optional_data=True)
     messages = [record.message for record in caplog.records]
-    assert messages == ["disparity: no 'colour' in some tiles, colour.tif will lack them"]
+    assert messages == [
+        "disparity: some tiles have no variable 'colour'; colour.tif will lack them"
+    ]
 
 
 def save_one_tile(tile: xr.Dataset, path: Path) -> None:

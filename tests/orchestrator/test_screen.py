@@ -25,11 +25,11 @@ from tests.support.checkout import PYTHON_PATH
 PROGRAM = """
 import sys, warnings
 from pathlib import Path
-from tests.orchestrator.failing import play
+from tests.orchestrator.failing_program import run_program
 warnings.simplefilter("ignore")
 conf = {"mode": "multiprocessing", "on_tile_failure": "continue", "per_job_timeout": 1}
 if __name__ == "__main__":
-    play(Path(sys.argv[1]), conf, "first task")
+    run_program(Path(sys.argv[1]), conf, "first task")
 """
 
 

@@ -1,1 +1,1 @@
-"""Programs written for another orchestrator, run on this one."""
+"""Adapters that run programs written for other orchestrators on this one."""

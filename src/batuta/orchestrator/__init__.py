@@ -1,4 +1,4 @@
-"""Making one product, tile by tile."""
+"""Computes the products of a program tile by tile, and saves them."""
 
 from batuta.orchestrator.errors import DiskFullError, TileFailure, TilesFailedError
 from batuta.orchestrator.events import (

@@ -1,4 +1,4 @@
-"""The arguments of an orchestrator, checked at the door: one line for each that is wrong."""
+"""Validation of the arguments of an orchestrator: one line for each invalid one."""
 
 import os
 import weakref
@@ -22,16 +22,16 @@ _GRID_MEMBERS: Final = (
     "__getitem__",
     "__setitem__",
 )
-"""What `batuta.orchestrator.contract.TileGrid` lists."""
+"""The members of `batuta.orchestrator.contract.TileGrid`."""
 
 
-def check_places(out_dir: Any, out_json_path: Any) -> None:
-    """Refuse what is no place for outputs.
+def check_output_paths(out_dir: Any, out_json_path: Any) -> None:
+    """Refuse paths where outputs cannot be written.
 
     Raises
     ------
     ConfigurationError
-        Naming each argument that is wrong.
+        Naming each invalid argument.
     """
     problems: list[str] = []
     for name, path, is_other, kind in (
@@ -45,39 +45,39 @@ def check_places(out_dir: Any, out_json_path: Any) -> None:
                 f"{name}: {describe_value(path)} given, the path of a {kind} or None expected"
             )
         elif is_other(Path(path)):
-            problems.append(f"{name}: {os.fspath(path)!r} is no {kind}")
+            problems.append(f"{name}: {os.fspath(path)!r} given, which exists and is not a {kind}")
     if problems:
         raise ConfigurationError(problems)
 
 
 def checked_path(name: str, path: Any) -> Path:
-    """Return `path` as it is, if it is one."""
+    """Return `path` as a Path, or refuse what is not one."""
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(f"{name}: {describe_value(path)} given, a path expected")
     return Path(path)
 
 
 def make_folder(folder: Path) -> None:
-    """Make the output folder.
+    """Create the output folder.
 
     Raises
     ------
     ConfigurationError
-        Saying why it cannot be made.
+        With the reason if it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise ConfigurationError(
-            f"out_dir: {os.fspath(folder)!r} cannot be made: {exc.strerror}"
+            f"out_dir: {os.fspath(folder)!r} cannot be created: {exc.strerror}"
         ) from exc
 
 
 def checked_observers(observers: Any) -> tuple[Observer, ...]:
-    """List observers, if they are."""
+    """Return the observers as a tuple, or refuse what is not one."""
     if not isinstance(observers, Iterable):
         raise ConfigurationError(
-            f"observers: {describe_value(observers)} given, a list of them expected"
+            f"observers: {describe_value(observers)} given, a list of observers expected"
         )
     listed = tuple(observers)
     problems = [
@@ -92,11 +92,11 @@ def checked_observers(observers: Any) -> tuple[Observer, ...]:
 
 
 def checked_mapping(name: str, given: Any) -> Mapping[str, Any]:
-    """Return a mapping as it is, if it is one whose keys are texts."""
+    """Return `given`, or refuse what is not a mapping with strings as keys."""
     if not isinstance(given, Mapping):
         raise ConfigurationError(f"{name}: {describe_value(given)} given, a mapping expected")
     problems = [
-        f"{name}: the key {describe_value(key)} given, a text expected"
+        f"{name}: the key {describe_value(key)} given, a string expected"
         for key in given
         if not isinstance(key, str)
     ]
@@ -106,7 +106,7 @@ def checked_mapping(name: str, given: Any) -> Mapping[str, Any]:
 
 
 def checked_attributes(name: str, tile: Any) -> Mapping[Any, Any]:
-    """Return the attributes of a tile."""
+    """Return the attributes of a tile, or refuse what is not one."""
     attributes = getattr(tile, "attrs", None)
     if not isinstance(attributes, Mapping):
         raise ConfigurationError(
@@ -116,7 +116,7 @@ def checked_attributes(name: str, tile: Any) -> Mapping[Any, Any]:
 
 
 def checked_list(name: str, datasets: Any) -> list[Any]:
-    """List CarsDatasets, if they are."""
+    """Return the CarsDatasets as a list, or refuse what is not one."""
     if not isinstance(datasets, Iterable):
         raise ConfigurationError(
             f"{name}: {describe_value(datasets)} given, a list of CarsDatasets expected"
@@ -130,22 +130,22 @@ def checked_list(name: str, datasets: Any) -> list[Any]:
     return listed
 
 
-def check_dataset(dataset: Any, known_as: Any) -> None:
-    """Refuse what cannot be registered, or be called so."""
-    problems = [*grid_problems("cars_ds", dataset), *_name_problems(known_as)]
+def check_dataset(dataset: Any, dataset_name: Any) -> None:
+    """Refuse a dataset that cannot be registered, or an invalid name for it."""
+    problems = [*grid_problems("cars_ds", dataset), *_name_problems(dataset_name)]
     if problems:
         raise ConfigurationError(problems)
 
 
 def grid_problems(name: str, dataset: Any) -> list[str]:
-    """List what keeps an object from being registered."""
-    # Looked for in the class first: a grid that is not made yet may have no shape to give.
-    lacking = [
+    """List the reasons why an object cannot be registered."""
+    # In the class first: the shape of a grid that is not created yet may raise.
+    missing = [
         each
         for each in _GRID_MEMBERS
         if not hasattr(type(dataset), each) and not hasattr(dataset, each)
     ]
-    if lacking:
+    if missing:
         return [f"{name}: {describe_value(dataset)} given, a CarsDataset expected"]
     try:
         hash(weakref.ref(dataset))
@@ -154,12 +154,12 @@ def grid_problems(name: str, dataset: Any) -> list[str]:
     return []
 
 
-def spec_problems(spec: OutputSpec, dataset: Any, known_as: Any) -> list[str]:
-    """List what keeps a CarsDataset from being saved as asked."""
-    problems = _name_problems(known_as)
+def spec_problems(spec: OutputSpec, dataset: Any, dataset_name: Any) -> list[str]:
+    """List the reasons why a CarsDataset cannot be saved as requested."""
+    problems = _name_problems(dataset_name)
     tag: object = spec.tag
     if not isinstance(tag, str):
-        problems.append(f"tag: {describe_value(tag)} given, a text expected")
+        problems.append(f"tag: {describe_value(tag)} given, a string expected")
     if not isinstance(dataset, CarsDataset):
         return [f"cars_ds: {describe_value(dataset)} given, a CarsDataset expected", *problems]
     return problems + output_problems(
@@ -172,7 +172,7 @@ def spec_problems(spec: OutputSpec, dataset: Any, known_as: Any) -> list[str]:
     )
 
 
-def _name_problems(known_as: Any) -> list[str]:
-    if isinstance(known_as, str | None):
+def _name_problems(dataset_name: Any) -> list[str]:
+    if isinstance(dataset_name, str | None):
         return []
-    return [f"cars_ds_name: {describe_value(known_as)} given, a text or None expected"]
+    return [f"cars_ds_name: {describe_value(dataset_name)} given, a string or None expected"]

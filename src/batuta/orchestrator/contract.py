@@ -1,4 +1,4 @@
-"""What an orchestrator needs of a dataset: ours keeps to it, and so may a program's own."""
+"""The protocols that an orchestrator requires of a dataset: `CarsDataset`, or a program's own."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -6,19 +6,19 @@ from batuta.datasets import Descriptor, Overlaps, Window
 
 
 class TileGrid(Protocol):
-    """A grid of tiles that can be registered. It can be hashed, and referred to weakly."""
+    """A grid of tiles that can be registered. It must be hashable and weakly referenceable."""
 
     @property
     def name(self) -> str | None:
-        """What messages call it."""
+        """Its name in messages."""
 
     @property
     def dataset_type(self) -> str:
-        """What its tiles are: arrays, points or dict."""
+        """The type of its tiles: arrays, points or dict."""
 
     @property
     def final_function(self) -> Any:
-        """Called with the orchestrator and a tile, it gives what is saved; None is the tile."""
+        """Called with the orchestrator and a tile, returns what is saved; None saves the tile."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -38,11 +38,11 @@ class TileGrid(Protocol):
 
 
 class SavedDataset(Protocol):
-    """What a saver needs of a dataset; see `CarsDataset` for the meanings."""
+    """What a saver requires of a dataset; documented in `CarsDataset`."""
 
     @property
     def dataset_type(self) -> str:
-        """What its tiles are: arrays, points or dict."""
+        """The type of its tiles: arrays, points or dict."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -54,7 +54,7 @@ class SavedDataset(Protocol):
 
     @property
     def run_save(self) -> Any:
-        """Save a tile that has arrived."""
+        """Save a computed tile."""
 
     def placement_of(self, tile: Any, /) -> tuple[Window, Overlaps]:
         """Return the window and the overlaps of an arrays tile."""
@@ -62,7 +62,7 @@ class SavedDataset(Protocol):
 
 @runtime_checkable
 class Readable(Descriptor, Protocol):
-    """A descriptor that gives back what was written."""
+    """A descriptor that can read what was written."""
 
     def read(self, window: Window) -> Any:
-        """Return what is in the file at `window`."""
+        """Read what the file holds at `window`."""

@@ -1,4 +1,4 @@
-"""Telling a full disk from other failures."""
+"""Recognition of failures that a full disk causes."""
 
 import errno
 import shutil
@@ -11,13 +11,13 @@ from batuta.orchestrator.errors import DiskFullError
 
 MB: Final = 1_000_000
 FULL_BELOW_BYTES: Final = MB
-"""With less, a library that does not tell why it cannot write is taken to mean this."""
+"""Below this, a write error of a library that gives no reason is put down to a full disk."""
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def full_disk_in(error: BaseException) -> OSError | None:
-    """Find, in an exception and its causes, a system's word that the disk is full."""
+def find_disk_full(error: BaseException) -> OSError | None:
+    """Find, in an exception and its causes, the system error for a full disk or a quota."""
     return next(
         (each for each in _causes(error) if isinstance(each, OSError) and each.errno in _FULL), None
     )
@@ -35,13 +35,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [one for one in (each.__cause__, each.__context__, *inside) if one is not None]
 
 
-def fullest(folders: Iterable[Path]) -> tuple[Path, int]:
-    """Give, of folders, the one with the least room, and how much it has in bytes.
+def least_free(folders: Iterable[Path]) -> tuple[Path, int]:
+    """Return the folder with the least free space, and that space in bytes.
 
-    A folder that is not there yet stands for the one that it will be made in.
+    For a folder that does not exist yet, its nearest existing parent is measured.
     """
-    rooms = {folder: shutil.disk_usage(_existing(folder)).free for folder in folders}
-    return min(rooms.items(), key=lambda pair: pair[1])
+    free_bytes = {folder: shutil.disk_usage(_existing(folder)).free for folder in folders}
+    return min(free_bytes.items(), key=lambda pair: pair[1])
 
 
 def _existing(folder: Path) -> Path:
@@ -49,32 +49,33 @@ def _existing(folder: Path) -> Path:
     return next(each for each in (absolute, *absolute.parents) if each.is_dir())
 
 
-def stop_if_full(error: Exception, folders: Iterable[Path]) -> None:
-    """Raise what kept a tile from being saved, if it is that a disk is full.
+def raise_if_disk_full(error: Exception, folders: Iterable[Path]) -> None:
+    """Raise the error that kept a tile from being saved, if the cause is a full disk.
 
     Parameters
     ----------
     error : Exception
-        Some libraries do not tell why they cannot write: then the room that is left does.
+        What was raised. Some libraries give no reason when they cannot write: the free space
+        then decides.
     folders : iterable of Path
-        Where the tile goes.
+        Where the tile was written.
 
     Raises
     ------
     OSError
         With ``ENOSPC``.
     """
-    if full_disk_in(error) is not None:
+    if find_disk_full(error) is not None:
         raise error
     for folder in () if isinstance(error, TileError) else folders:
-        if fullest([folder])[1] < FULL_BELOW_BYTES:
+        if least_free([folder])[1] < FULL_BELOW_BYTES:
             raise OSError(errno.ENOSPC, str(error), str(folder / "output")) from error
 
 
 def disk_full_error(
     error: BaseException, folders: Iterable[Path], done: int, total: int
 ) -> DiskFullError | None:
-    """Return what to raise in the place of an exception that a full disk caused; else None.
+    """Return what to raise instead of an exception that a full disk caused; else None.
 
     Parameters
     ----------
@@ -83,14 +84,14 @@ def disk_full_error(
     folders : iterable of Path
         Where the run writes.
     done, total : int
-        Tiles.
+        Number of tiles that are done, and of all tiles.
     """
     if isinstance(error, DiskFullError):
         return None
-    found, candidates = full_disk_in(error), list(folders)
-    if found is None:
+    cause, candidates = find_disk_full(error), list(folders)
+    if cause is None:
         return None
-    if found.filename is not None:
-        candidates = [Path(str(found.filename)).parent]
-    folder, free = fullest(candidates)
+    if cause.filename is not None:
+        candidates = [Path(str(cause.filename)).parent]
+    folder, free = least_free(candidates)
     return DiskFullError(str(folder), round(free / MB, 1), done, total)

@@ -1,4 +1,4 @@
-"""What is raised when tiles of a product are missing."""
+"""The exceptions that report missing tiles."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Final
 from batuta.errors import BatutaError
 
 MAX_LISTED: Final = 10
-"""Tiles that failed for the same reason are listed up to this number."""
+"""Of tiles that failed for the same reason, this many are listed."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class TileFailure:
 
 
 class DiskFullError(BatutaError):
-    """A disk is full: nothing more is computed, and the tiles that are done are kept.
+    """A disk is full: computing stopped, and the tiles that are done are kept.
 
     Parameters
     ----------
     folder : str
-        Where there is no room.
+        The folder that could not be written in.
     free_mb : float
-        What room there is, in MB.
+        Free space there, in MB.
     done, total : int
-        Tiles that are done, and how many there were to do.
+        Number of tiles that are done, and of all tiles.
     """
 
     def __init__(self, folder: str, free_mb: float, done: int, total: int) -> None:
@@ -43,12 +43,12 @@ class DiskFullError(BatutaError):
         self.done = done
         self.total = total
         super().__init__(
-            f"no room left in {folder} ({free_mb:g} MB free): {done} of {total} tiles are done,"
-            " and computing stopped"
+            f"no space left in {folder} ({free_mb:g} MB free): computing stopped with {done} of"
+            f" {total} tiles done"
         )
 
     def __reduce__(self) -> tuple[type["DiskFullError"], tuple[str, float, int, int]]:
-        """Cross process borders with its parts kept apart."""
+        """Pickle the arguments, from which the message is made again."""
         return type(self), (self.folder, self.free_mb, self.done, self.total)
 
 
@@ -60,7 +60,7 @@ class TilesFailedError(BatutaError):
     failures : iterable of TileFailure
         In the order of their datasets, row by row.
     total : int
-        How many tiles there were to compute.
+        Number of tiles to compute.
     """
 
     def __init__(self, failures: Iterable[TileFailure], total: int) -> None:
@@ -70,12 +70,12 @@ class TilesFailedError(BatutaError):
         super().__init__(f"{len(self.failures)} of {total} tiles failed:{lines}")
 
     def __reduce__(self) -> tuple[type["TilesFailedError"], tuple[tuple[TileFailure, ...], int]]:
-        """Cross process borders with the failures kept apart."""
+        """Pickle the arguments, from which the message is made again."""
         return type(self), (self.failures, self.total)
 
 
 def _listed(failures: Iterable[TileFailure]) -> Iterator[str]:
-    """Return a line for each failure; of those for the same reason, for the first ones."""
+    """Return a line per failure, for the first `MAX_LISTED` of each reason."""
     by_cause: dict[str, list[TileFailure]] = {}
     for failure in failures:
         by_cause.setdefault(failure.cause, []).append(failure)

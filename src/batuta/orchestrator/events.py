@@ -1,7 +1,7 @@
-"""What an orchestrator tells while it computes, and to whom.
+"""The events of a run, and the observers that receive them.
 
-Observers are called in the thread that saves tiles, one event at a time, in order. They should
-return quickly; what they raise ends the run.
+Observers are called in the thread that saves tiles, one event at a time, in order. No tile is
+saved meanwhile: an observer should return quickly. An exception that it raises ends the run.
 """
 
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ class TileOutcome(StrEnum):
     REPLACED = "replaced"
     COMPUTED = "computed"
     EMPTY = "empty"
-    """Its task returned None: there is nothing there."""
+    """Its task returned None."""
 
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Tiles are going to be computed: one run for each `breakpoint`, and one at the end."""
+    """A run starts: one for each `breakpoint`, and one at the end of the block."""
 
     total: int
 
 
 @dataclass(frozen=True)
 class TileDone:
-    """A tile was computed, and saved or replaced where asked."""
+    """A tile was computed, and saved or replaced where requested."""
 
     dataset_name: str
     row: int
@@ -38,7 +38,7 @@ class TileDone:
 
 @dataclass(frozen=True)
 class TileKept:
-    """A tile is there from an earlier run (`resume`), and is not computed again."""
+    """A tile was done by an earlier run (`resume`), and is not computed again."""
 
     dataset_name: str
     row: int
@@ -48,7 +48,7 @@ class TileKept:
 
 @dataclass(frozen=True)
 class TileRetried:
-    """A tile failed, and is computed once more after the others."""
+    """A tile failed, and will be computed once more after the others."""
 
     dataset_name: str
     row: int
@@ -68,18 +68,18 @@ class TileFailed:
 
 @dataclass(frozen=True)
 class WorkersPresent:
-    """Workers came or went, where they are waited for: jobs of a batch system, dask's workers."""
+    """The number of workers changed, in the modes on dask, where workers join and leave."""
 
     present: int
     asked: int | None
-    """None where others decide how many there are."""
+    """Number of workers requested; None in a cluster that others manage."""
     waiting_for: str
-    """What keeps those that are not there; empty when nothing is known."""
+    """Why workers are missing, as the batch system says; empty when nothing is known."""
 
 
 @dataclass(frozen=True)
 class RunEnded:
-    """Nothing more comes from this run; `done + failed < total` where it was interrupted."""
+    """The last event of a run; `done + failed < total` if it was interrupted."""
 
     done: int
     failed: int
@@ -92,24 +92,24 @@ Event: TypeAlias = (
 
 
 class Observer(Protocol):
-    """Whoever wants to know."""
+    """An object that is called with each event."""
 
     def on_event(self, event: Event) -> None:
-        """Take an event."""
+        """Handle an event."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How many tiles are done, of how many; over all runs of an orchestrator.
+    """The number of tiles done and of all tiles, over all runs of an orchestrator.
 
-    ``progress = progress.after(event)`` for each event keeps it true.
+    Keep it up to date by ``progress = progress.after(event)`` for each event.
     """
 
     done: int = 0
     total: int = 0
 
     def after(self, event: Event) -> "Progress":
-        """Return the progress once `event` has happened."""
+        """Return the progress after `event`."""
         if isinstance(event, RunStarted):
             return Progress(self.done, self.total + event.total)
         if isinstance(event, TileDone | TileKept):

@@ -1,4 +1,4 @@
-"""Where what the main process logs goes: a file of the output folder, and the screen."""
+"""Logging of the main process: to a file of the output folder, and to the screen."""
 
 import contextlib
 import logging
@@ -12,30 +12,30 @@ FILE_NAME: Final = "batuta.log"
 
 
 class _LogFile(logging.FileHandler):
-    """A file whose disk may be full: the message is lost, and what goes on is not ended by it."""
+    """A log file that drops messages when its disk is full, instead of ending the run."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a message."""
+        """Write a record."""
         try:
             super().emit(record)
-        except OSError:  # it is opened by the first message
+        except OSError:  # from opening it, at the first record
             self.handleError(record)
 
     def close(self) -> None:
-        """Write what is left, if there is room; the full disk was told by what met it first."""
+        """Close the file; a full disk has been reported already, by whoever met it first."""
         with contextlib.suppress(OSError):
             super().close()
 
 
 class MainLog:
-    """Has the log of this process written while it is open.
+    """Writes the log of this process for as long as it is open.
 
-    Where the program has configured no logging, warnings go to the screen too.
+    If the program has not configured logging, warnings are shown on the screen too.
 
     Parameters
     ----------
     out_dir : Path or None
-        Where ``batuta.log`` is written; None is nowhere.
+        Folder of ``batuta.log``; None writes no file.
     """
 
     def __init__(self, out_dir: Path | None) -> None:
@@ -56,7 +56,7 @@ class MainLog:
             logging.getLogger().addHandler(handler)
 
     def close(self) -> None:
-        """Leave logging as it was."""
+        """Restore the logging configuration."""
         for handler in self._handlers:
             logging.getLogger().removeHandler(handler)
             handler.close()

@@ -1,23 +1,23 @@
-"""What an output file holds and lacks, in a JSON file next to it."""
+"""The manifest of an output file: a JSON file that counts the tiles it holds and lacks."""
 
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from batuta.datasets.formats import POINTS
 from batuta.orchestrator.contract import SavedDataset
-from batuta.orchestrator.stale_outputs import earlier_files, manifest_of, remove_earlier
+from batuta.orchestrator.stale_outputs import manifest_path, remove_stale, stale_files
 
 
 @dataclass
 class Manifest:
-    """Account of the tiles of one output file, kept up to date as they come.
+    """The counts of the tiles of one output file, and the names of its files.
 
-    It says ``"complete": false`` from before the first tile until the last is in the file, so
-    that a run that was killed is never taken for a whole product.
+    On disk it says ``"complete": false`` from before the first tile until the last is in the
+    file, so that the output of a killed run never passes for a complete product.
     """
 
     file: Path
@@ -27,33 +27,35 @@ class Manifest:
     cols: int
     saved: int = 0
     kept: int = 0
-    """Of those saved, how many an earlier run saved (`resume`)."""
+    """Of those saved, how many were saved by an earlier run (`resume`)."""
     empty: int = 0
-    """Tiles that are None: there is nothing to save."""
+    """Tiles that are None."""
     without_tag: int = 0
-    """Tiles that do not hold the tag of this file."""
+    """Tiles that lack the tag of this file."""
     failed: list[dict[str, Any]] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
-    """Names of the files that were made, once they are: several where points go by pair."""
-    earlier_files: list[str] = field(default_factory=list)
-    """Names of the files of an earlier run that are still there, and not of this one."""
+    """Names of the final files: several where points are saved by pair."""
+    stale_files: list[str] = field(default_factory=list)
+    """Names of files of an earlier run that still exist and that this one did not make.
+
+    Written under the key ``earlier_files``."""
 
     @classmethod
     def of(
         cls, file: str | os.PathLike[str], name: str, tag: str | None, ds: SavedDataset
     ) -> "Manifest":
-        """Start the account of a file."""
-        earlier = earlier_files(Path(file), by_pair=ds.dataset_type == POINTS)
-        return cls(Path(file), name, tag, *ds.shape, earlier_files=earlier)
+        """Create the manifest of a file, with all counts at zero."""
+        stale = stale_files(Path(file), by_pair=ds.dataset_type == POINTS)
+        return cls(Path(file), name, tag, *ds.shape, stale_files=stale)
 
     @property
     def path(self) -> Path:
-        """Where it is written."""
-        return manifest_of(self.file)
+        """The path of the manifest."""
+        return manifest_path(self.file)
 
     @property
     def expected(self) -> int:
-        """Tiles of the grid."""
+        """Number of tiles of the grid."""
         return self.rows * self.cols
 
     @property
@@ -61,27 +63,27 @@ class Manifest:
         """Whether every tile of the grid is accounted for, and none failed."""
         return self.saved + self.empty + self.without_tag == self.expected
 
-    def fail(self, row: int, col: int, cause: str) -> None:
-        """Note that a tile is missing, and why."""
+    def record_failure(self, row: int, col: int, cause: str) -> None:
+        """Record that a tile is missing, and why."""
         self.failed.append({"row": row, "col": col, "cause": cause})
 
-    def end(self, files: Iterable[Path], *, replacing: bool) -> None:
-        """Note the files that were made, and remove those of an earlier run that they replace.
+    def set_files(self, files: Iterable[Path], *, replacing: bool) -> None:
+        """Record the final files, and remove those of an earlier run that they replace.
 
         Parameters
         ----------
         files : iterable of Path
-            What was made. Nothing, where tiles failed, replaces nothing.
+            The final files. None at all, where tiles failed, replace nothing.
         replacing : bool
-            Whether what an earlier run made may go.
+            Whether files of an earlier run may be removed.
         """
         self.files = sorted({path.name for path in files})
-        self.earlier_files = [name for name in self.earlier_files if name not in self.files]
+        self.stale_files = [name for name in self.stale_files if name not in self.files]
         if replacing and (self.files or self.complete):
-            self.earlier_files = remove_earlier(self.file.parent, self.earlier_files)
+            self.stale_files = remove_stale(self.file.parent, self.stale_files)
 
     def write(self, *, ended: bool) -> None:
-        """Write it, whole or not at all."""
+        """Write the manifest atomically; `ended` says whether its file is closed for good."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}.unfinished")
         text = json.dumps(self._content(ended=ended), indent=1) + "\n"
@@ -93,12 +95,11 @@ class Manifest:
             raise
 
     def _content(self, *, ended: bool) -> dict[str, Any]:
-        account = asdict(self)
-        failed = sorted(account["failed"], key=lambda each: (each["row"], each["col"]))
+        failed = sorted(self.failed, key=lambda each: (each["row"], each["col"]))
         return {
             "file": self.file.name,
             "files": self.files,
-            "earlier_files": self.earlier_files,
+            "earlier_files": self.stale_files,
             "dataset": self.dataset_name,
             "tag": self.tag,
             "grid": {"rows": self.rows, "cols": self.cols},

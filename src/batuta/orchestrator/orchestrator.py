@@ -1,4 +1,4 @@
-"""The orchestrator: it makes a product out of tasks, tiles and files."""
+"""The orchestrator: computes the tiles of a program's datasets, and saves them in files."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from batuta.datasets.tiles import SAVING_INFO
 from batuta.errors import ConfigurationError
 from batuta.orchestrator.arguments import (
     check_dataset,
-    check_places,
+    check_output_paths,
     checked_attributes,
     checked_list,
     checked_mapping,
@@ -32,11 +32,11 @@ from batuta.orchestrator.disk import disk_full_error
 from batuta.orchestrator.documents import INDEX_FILE, merge, write_document
 from batuta.orchestrator.errors import TileFailure
 from batuta.orchestrator.events import Event, Observer, WorkersPresent
-from batuta.orchestrator.finalize import end_early, end_well
+from batuta.orchestrator.finalize import abort_run, complete_run
 from batuta.orchestrator.logs import MainLog
-from batuta.orchestrator.registry import CarsDatasetRegistry, Registered
-from batuta.orchestrator.resume.folder import ResumeFolder, check_resumable, prepare
-from batuta.orchestrator.resume.run_record import NoRecord, RunRecord
+from batuta.orchestrator.registry import CarsDatasetRegistry, RegisteredDataset
+from batuta.orchestrator.resume.folder import ResumeFolder, check_resumable, open_resume_folder
+from batuta.orchestrator.resume.run_record import NullRecord, RunRecord
 from batuta.orchestrator.run_profile import RunProfile, check_profiled
 from batuta.orchestrator.saver import OutputSpec
 from batuta.orchestrator.saving_infos import DATASET_KEY, flatten_object, update_saving_infos
@@ -49,48 +49,48 @@ LOG: Final = logging.getLogger(__name__)
 
 
 class Orchestrator:
-    """Computes the CarsDatasets that it is told of, tile by tile, and saves them.
+    """Computes registered CarsDatasets tile by tile, and saves them.
 
     Programs create tasks with ``orchestrator.cluster.create_task``, put the delayed objects in
-    CarsDatasets, and register these to be saved, replaced or only computed. All is computed at
-    `breakpoint`, or when the ``with`` block ends; if that ends by an exception, nothing more is
-    computed. A tile that fails is computed once more after the others.
+    CarsDatasets, and register these to be saved, replaced or only computed. Everything is
+    computed at `breakpoint`, or when the ``with`` block ends; if the block raises, nothing more
+    is computed. A tile that fails is computed once more after the others.
 
     Parameters
     ----------
     orchestrator_conf : mapping, optional
-        The mode and its keys; see docs/reference/orchestrator.md. None is ``{"mode": "auto"}``.
+        The mode and its keys; see docs/reference/orchestrator.md. Default: ``{"mode": "auto"}``.
     out_dir : path, optional
-        Where logs and temporary files go. Made if it is not there.
+        Folder of logs and temporary files. Created if it does not exist.
     launch_worker : bool
-        False to declare and check without computing anything.
+        False to create and check tasks without computing anything.
     out_json_path : path, optional
-        Where `out_json` is saved: JSON, or YAML for a name in ``.yaml``.
+        Where `out_json` is saved, as JSON, or as YAML for a suffix ``.yaml``.
     observers : iterable of Observer
-        Told of each event; see `batuta.orchestrator.events`.
+        Called with each event; see `batuta.orchestrator.events`.
     progress_bar : bool
-        False where the program shows progress by an observer of its own.
+        False if the program shows progress by an observer of its own.
 
     Attributes
     ----------
     cluster : AbstractCluster
-        Where tasks run.
+        The cluster that runs the tasks.
     out_json : dict
-        What the program tells of its product, by `update_out_info`.
+        Information about the product, set by `update_out_info`.
     product_index : dict
-        What each product is made of, by `update_index`.
+        Index of each product, set by `update_index`.
     failures : list of TileFailure
-        The tiles that are missing, of all runs so far.
+        The missing tiles of all runs so far.
 
     Raises
     ------
     ConfigurationError
-        One line per mistake in the configuration.
+        With one line per error in the configuration.
     TilesFailedError
-        From `breakpoint` and the end of the block: tiles that failed twice, once everything else
+        From `breakpoint` and the end of the block: if tiles failed twice, once everything else
         is saved; with ``on_tile_failure: continue``, a warning instead.
     DiskFullError
-        From the same: nothing more is computed, and what is done is kept.
+        From the same: computing stops, and the tiles that are done are kept.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Orchestrator:
         progress_bar: bool = True,
     ) -> None:
         self._config = check_configuration(orchestrator_conf)
-        check_places(out_dir, out_json_path)
+        check_output_paths(out_dir, out_json_path)
         if launch_worker:
             check_profiled(self._config, out_dir)
         self.out_dir = None if out_dir is None else os.fspath(out_dir)
@@ -112,30 +112,30 @@ class Orchestrator:
         self.out_json_path = None if out_json_path is None else Path(out_json_path)
         self.out_json: dict[str, Any] = {}
         self.product_index: dict[str, Any] = {}
-        told = checked_observers(observers)
+        own_observers = checked_observers(observers)
         self._registry = CarsDatasetRegistry()
         self._to_clean: list[Path] = []
         self.failures: list[TileFailure] = []
-        self._run: TileRun | None = None
-        self._record: RunRecord | NoRecord = NoRecord()
-        self._runs = 0
+        self._tile_run: TileRun | None = None
+        self._record: RunRecord | NullRecord = NullRecord()
+        self._run_count = 0
         self._waiting_for = ""
         with ExitStack() as stack:
-            self._kept: ResumeFolder | None = None
+            self._resume_folder: ResumeFolder | None = None
             if launch_worker:
                 if self._folder is not None:
                     make_folder(self._folder)
-                self._kept = prepare(self._folder, resume=self._config.resume)
-                if self._kept is not None:
-                    stack.callback(self._kept.close)
+                self._resume_folder = open_resume_folder(self._folder, resume=self._config.resume)
+                if self._resume_folder is not None:
+                    stack.callback(self._resume_folder.close)
                 stack.callback(MainLog(self._folder).close)
             self._profile = RunProfile(self._config, self._folder if launch_worker else None)
             stack.callback(self._profile.close)
             bar = [ProgressBar()] if progress_bar else []
-            self._observers: tuple[Observer, ...] = (self._profile, *bar, *told)
+            self._observers: tuple[Observer, ...] = (self._profile, *bar, *own_observers)
             self.cluster: AbstractCluster = self._new_cluster()
             stack.callback(self.cluster.cleanup)
-            if self._kept is not None:
+            if self._resume_folder is not None:
                 check_resumable(self._config.mode, self.cluster.delayed_type)
             self._resources = stack.pop_all()
 
@@ -150,13 +150,13 @@ class Orchestrator:
         self._profile.attach(cluster)
         return cluster
 
-    def _on_workers(self, there: WorkerCount) -> None:
-        if there.waiting_for != self._waiting_for:
-            self._waiting_for = there.waiting_for
-            if self._waiting_for and not sys.stderr.isatty():  # where the bar would tell
-                told = f"{there.present} of {there.asked} workers: {there.waiting_for}"
-                LOG.info(told, extra=ON_SCREEN)
-        self._notify(WorkersPresent(there.present, there.asked, there.waiting_for))
+    def _on_workers(self, count: WorkerCount) -> None:
+        if count.waiting_for != self._waiting_for:
+            self._waiting_for = count.waiting_for
+            if self._waiting_for and not sys.stderr.isatty():  # a terminal has the bar
+                message = f"{count.present} of {count.asked} workers: {count.waiting_for}"
+                LOG.info(message, extra=ON_SCREEN)
+        self._notify(WorkersPresent(count.present, count.asked, count.waiting_for))
 
     def __enter__(self) -> Self:
         return self
@@ -172,12 +172,12 @@ class Orchestrator:
             if exc_type is None:
                 self.breakpoint()
             elif exc_value is not None:
-                self._profile.fail(exc_value)
+                self._profile.record_error(exc_value)
         finally:
             self.cleanup()
 
     def cleanup(self) -> None:
-        """End the workers, remove temporary files and what `add_to_clean` was told."""
+        """Stop the workers, and remove temporary files and the folders of `add_to_clean`."""
         with ExitStack() as stack:
             stack.push(self._resources.pop_all())
             for folder in self._to_clean:
@@ -186,14 +186,14 @@ class Orchestrator:
             stack.callback(self.reset_registries)
             stack.callback(self.cluster.cleanup)
 
-    # What the program tells
+    # Registration
 
     def add_to_clean(self, tmp_dir: str | os.PathLike[str]) -> None:
-        """Have this folder removed when all is done."""
+        """Remove this folder when the orchestrator is cleaned up."""
         self._to_clean.append(checked_path("tmp_dir", tmp_dir))
 
     def get_conf(self) -> dict[str, Any]:
-        """Return the configuration in force: every key; ``auto`` is the mode that it stands for."""
+        """Return the configuration in force, with every key; ``auto`` is resolved to a mode."""
         return self._config.model_dump(exclude_none=True)
 
     def add_to_save_lists(  # noqa: PLR0913, PLR0917 - the signature that programs call
@@ -209,32 +209,32 @@ class Orchestrator:
         *,
         options: SaveOptions | None = None,
     ) -> None:
-        """Have a CarsDataset saved in a file; in several, by as many calls.
+        """Register a CarsDataset to be saved in a file. Call it once per file.
 
         Parameters
         ----------
         file_name : path
-            Its ending says the format: see docs/reference/formats.md.
+            Its suffix selects the format: see docs/reference/formats.md.
         tag : str
-            Variable of arrays to save; points and dict are saved whole.
+            Variable to save, of arrays; points and dict are saved whole.
         cars_ds : CarsDataset
-            What to save.
+            The dataset to save.
         dtype, nodata : optional
-            Of arrays. Whole numbers are rounded; a value that cannot be held is an error.
+            Of arrays. Values are rounded for an integer type; one out of range is an error.
         cars_ds_name : str, optional
-            What messages, manifests and events call it.
+            Its name in messages, manifests and events.
         optional_data : bool
-            Whether tiles may lack the tag: without it, that is warned of, once.
+            Whether tiles may lack the tag. If not, a tile that lacks it is warned of, once.
         save_points_cloud_by_pair : bool
-            Whether points go in one file per stereo pair, ``points_<pair>.laz``: see
+            Whether points are saved in one file per stereo pair, ``points_<pair>.laz``: see
             docs/reference/formats.md.
         options : SaveOptions, optional
-            How the file is written: compression, blocks, tags and so on.
+            Compression, blocks, tags and other options of the file.
 
         Raises
         ------
         ConfigurationError
-            Naming each argument that is wrong.
+            Naming each invalid argument.
         """
         spec = OutputSpec(
             file_name=file_name,
@@ -245,68 +245,68 @@ class Orchestrator:
             save_points_cloud_by_pair=save_points_cloud_by_pair,
             options=options,
         )
-        problems = spec_problems(spec, cars_ds, cars_ds_name) or self._taken(file_name)
+        problems = spec_problems(spec, cars_ds, cars_ds_name) or self._already_used(file_name)
         if problems:
             raise ConfigurationError(problems)
         self._registry.add_to_save(cars_ds, cars_ds_name, spec)
 
-    def _taken(self, file_name: str | os.PathLike[str]) -> list[str]:
+    def _already_used(self, file_name: str | os.PathLike[str]) -> list[str]:
         path = os.path.realpath(file_name)
         if path not in map(os.path.realpath, self._registry.output_names()):
             return []
         return [f"file_name: {os.fspath(file_name)!r} is already the output of another call"]
 
     def add_to_replace_lists(self, cars_ds: TileGrid, cars_ds_name: str | None = None) -> None:
-        """Have delayed objects replaced by their values in this process; by None if they fail."""
+        """Register `cars_ds`: delayed objects are replaced by their values, or None on failure."""
         check_dataset(cars_ds, cars_ds_name)
         self._registry.add(cars_ds, cars_ds_name).replaced = True
 
     def add_to_compute_lists(self, cars_ds: TileGrid, cars_ds_name: str | None = None) -> None:
-        """Have the tiles of `cars_ds` computed, for what their tasks do."""
+        """Register `cars_ds`: its tiles are computed for the side effects of their tasks."""
         check_dataset(cars_ds, cars_ds_name)
         self._registry.add(cars_ds, cars_ds_name)
 
     def update_out_info(self, new_dict: Mapping[str, Any]) -> None:
-        """Merge `new_dict` in `out_json`, dictionary by dictionary."""
+        """Merge `new_dict` into `out_json` recursively."""
         merge(self.out_json, checked_mapping("new_dict", new_dict))
 
     def update_index(self, new_dict: Mapping[str, Any]) -> None:
-        """Merge `new_dict` in the index of products, whose keys are folders of `out_dir`.
+        """Merge `new_dict` into the index of products, whose keys are folders of `out_dir`.
 
-        Each has its part as ``<out_dir>/<product>/index.yaml``, written when tiles are saved.
+        The part of each is written to ``<out_dir>/<product>/index.yaml`` at each `breakpoint`.
         """
         merge(self.product_index, checked_mapping("new_dict", new_dict))
 
     def save_out_json(self) -> None:
-        """Write `out_json` where `out_json_path` says, if it says."""
+        """Write `out_json` to `out_json_path`, if there is one."""
         if self.out_json_path is None:
             return
         write_document(self.out_json_path, self.out_json)
 
     def save_index(self) -> None:
-        """Write the index of each product, where there is an `out_dir`."""
+        """Write the index of each product, if there is an `out_dir`."""
         for product, index in self.product_index.items() if self.out_dir else ():
             write_document(Path(self.out_dir or "") / product / INDEX_FILE, index)
 
     def get_saving_infos(self, cars_ds_list: Sequence[TileGrid]) -> list[dict[str, Any]]:
-        """Return what tiles of each CarsDataset carry, so that they are known; one dict each."""
+        """Return the saving information of each CarsDataset, for its tiles to carry."""
         datasets = checked_list("cars_ds_list", cars_ds_list)
         return [{DATASET_KEY: self._registry.id_of(each)} for each in datasets]
 
     def get_data(self, tag: str, future_object: Any) -> Any:
-        """Return what is already on disk at the window of a tile.
+        """Read what is already saved at the window of a tile.
 
         Parameters
         ----------
         tag : str
-            As given to `add_to_save_lists`.
+            As passed to `add_to_save_lists`.
         future_object : xarray.Dataset
             A tile with its window and saving information.
 
         Returns
         -------
         array or None
-            (rows, columns), or with bands first; None where nothing is written yet.
+            (rows, columns), or with bands first; None if nothing is written yet.
         """
         saving_info = checked_attributes("future_object", future_object).get(SAVING_INFO) or {}
         entry = self._registry.entry(saving_info.get(DATASET_KEY, -1))
@@ -315,113 +315,122 @@ class Orchestrator:
     # Computing
 
     def breakpoint(self) -> None:
-        """Compute all that is registered, save and replace it, and forget it.
+        """Compute, save and replace everything that is registered, then clear the registry.
 
         Raises
         ------
         TilesFailedError
-            Naming the tiles that are missing, after all others were saved; with
-            ``on_tile_failure: continue``, that is a warning.
+            Naming the missing tiles, once all others are saved; with
+            ``on_tile_failure: continue``, a warning instead.
         DiskFullError
-            When a disk is full.
+            If a disk is full.
         """
         if not self.launch_worker:
             return
         try:
             self.compute_futures()
-            lacking = self._run is not None and bool(self._run.failures)
-            end_well(self._registry.savers(), self._record, lacking=lacking)
+            missing = self._tile_run is not None and bool(self._tile_run.failures)
+            complete_run(self._registry.savers(), self._record, tiles_missing=missing)
         except BaseException as exc:
-            self._profile.fail(exc)
-            self._end_early(exc)
+            self._profile.record_error(exc)
+            self._abort(exc)
             raise
         finally:
             self._record.close()
             self.reset_registries()
         self.save_out_json()
         self.save_index()
-        self._tell_failures()
+        self._report_failures()
 
-    def _end_early(self, error: BaseException) -> None:
-        """Keep what is done; where a disk is full, raise that instead."""
-        done, total = (0, 0) if self._run is None else (self._run.done, self._run.total)
+    def _abort(self, error: BaseException) -> None:
+        """Keep what is done; if the cause is a full disk, raise `DiskFullError` instead."""
+        done, total = (
+            (0, 0) if self._tile_run is None else (self._tile_run.done, self._tile_run.total)
+        )
         savers = self._registry.savers()
         folders = {folder for saver in savers for folder in saver.folders()}
         folders |= {self._folder or shared_memory_folder(), shared_memory_folder()}
         full = disk_full_error(error, folders, done, total)
         if full is not None:
-            self.cluster.cleanup()  # what it holds may be what is lacking
-        end_early(savers, self._record, full or error)
+            # Before the files are closed: results of tasks may take the space that this needs.
+            self.cluster.cleanup()
+        abort_run(savers, self._record, full or error)
         if full is not None:
             raise full from error
 
-    def _tell_failures(self) -> None:
-        run, self._run = self._run, None
+    def _report_failures(self) -> None:
+        run, self._tile_run = self._tile_run, None
         error = None if run is None else run.error()
         if error is None:
             return
         self.failures += error.failures
         if self._config.on_tile_failure == "raise":
-            self._profile.fail(error)
+            self._profile.record_error(error)
             raise error
         LOG.warning("%s", error)
 
     def compute_futures(self, only_remaining_delayed: list[Any] | None = None) -> None:
-        """Compute what is registered and deliver it; what fails is computed once more.
+        """Compute and deliver what is registered; compute once more what fails.
 
         Parameters
         ----------
         only_remaining_delayed : list, optional
-            What is left for a second run; None is everything.
+            What to compute in a second pass. Default: everything.
         """
         if only_remaining_delayed is None:
             self._compute_all()
-        elif self._run is not None:
-            unfinished = self._run.compute(self.cluster, only_remaining_delayed)
-            self._run.give_up(unfinished.hopeless + unfinished.causes)
+        elif self._tile_run is not None:
+            unfinished = self._tile_run.compute(self.cluster, only_remaining_delayed)
+            self._tile_run.fail(unfinished.permanent + unfinished.retryable)
             if unfinished.stalled:
                 self.reset_cluster()
 
     def _compute_all(self) -> None:
         self._record = self._new_record()
         run = TileRun(
-            self._registry, self.cluster.delayed_type, self._notify, self._finished, self._record
+            self._registry,
+            self.cluster.delayed_type,
+            self._notify,
+            self._finalize_tile,
+            self._record,
         )
-        self._run = run
-        self._profile.take_places(self.cluster, self._registry)
+        self._tile_run = run
+        self._profile.record_tile_places(self.cluster, self._registry)
         try:
             run.start()
             unfinished = run.compute(self.cluster, run.delayed)
-            run.give_up(unfinished.hopeless)
-            if unfinished.causes:
+            run.fail(unfinished.permanent)
+            if unfinished.retryable:
                 if unfinished.stalled:
                     self.reset_cluster()
-                run.retry(unfinished)
+                run.report_retries(unfinished)
                 self.compute_futures(only_remaining_delayed=unfinished.delayed)
         finally:
-            run.end()
+            run.report_end()
 
-    def _new_record(self) -> RunRecord | NoRecord:
-        if self._kept is None:
-            return NoRecord()
-        self._runs += 1
-        return RunRecord(self._kept.path, self._runs, self._registry)
+    def _new_record(self) -> RunRecord | NullRecord:
+        if self._resume_folder is None:
+            return NullRecord()
+        self._run_count += 1
+        return RunRecord(self._resume_folder.path, self._run_count, self._registry)
 
-    def _finished(self, entry: Registered, tile: Any) -> Any:
+    def _finalize_tile(self, entry: RegisteredDataset, tile: Any) -> Any:
         final = entry.dataset.final_function if entry.saver is not None else None
         return tile if final is None else final(self, tile)
 
     def _notify(self, event: Event) -> None:
-        with ExitStack() as all_are_told:  # whatever one of them raises
+        # Through a stack, so that every observer is called even if one of them raises. It calls
+        # the last first, hence the reversed order.
+        with ExitStack() as stack:
             for observer in reversed(self._observers):
-                all_are_told.callback(observer.on_event, event)
+                stack.callback(observer.on_event, event)
 
     def reset_cluster(self) -> None:
-        """End the workers and start new ones; what was computed and not saved is lost."""
-        LOG.warning("the cluster is restarted")
+        """Stop the workers and start new ones; what was computed and not saved is lost."""
+        LOG.warning("restarting the cluster")
         self.cluster.cleanup()
         self.cluster = self._new_cluster()
 
     def reset_registries(self) -> None:
-        """Forget the CarsDatasets that are registered."""
+        """Clear the registry of CarsDatasets."""
         self._registry.clear()

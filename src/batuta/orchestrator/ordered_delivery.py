@@ -1,47 +1,49 @@
-"""Tiles handed over in the order of their grid, in whatever order they come."""
+"""Delivery of tiles in the order of their grid, in whatever order they are computed."""
 
 from collections import deque
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
-Place = TypeVar("Place", bound=Hashable)
+Key = TypeVar("Key", bound=Hashable)
 Tile = TypeVar("Tile")
 
 
-class Turns(Generic[Place, Tile]):
-    """Keeps each tile until those before it have had their turn.
+class OrderedDelivery(Generic[Key, Tile]):
+    """A reorder buffer: holds each tile back until those expected before it are settled.
 
-    What a tile becomes may depend on what was saved before it: a dataset with a
-    `final_function` that reads the file is the same every time only if the order is. The tiles
-    that wait are few as long as computing follows the order too.
+    What a tile becomes may depend on what was saved before it: a `final_function` that reads
+    the file makes the same product every time only if tiles are saved in the same order.
+    Tasks are computed roughly in that order too, so that few tiles are held at a time.
     """
 
     def __init__(self) -> None:
-        self._expected: deque[Place] = deque()
-        self._early: dict[Place, Tile] = {}
-        self._given_up: set[Place] = set()
+        self._expected: deque[Key] = deque()
+        self._early: dict[Key, Tile] = {}
+        self._skipped: set[Key] = set()
 
-    def expect(self, place: Place) -> None:
-        """Return a place its turn, after those expected before it."""
-        self._expected.append(place)
+    def expect(self, key: Key) -> None:
+        """Append `key` to the order of delivery."""
+        self._expected.append(key)
 
-    def take(self, place: Place, tile: Tile) -> Iterator[tuple[Place, Tile]]:
-        """Take a tile, and give all those whose turn it is now."""
-        self._early[place] = tile
-        return self._due()
+    def add(self, key: Key, tile: Tile) -> Iterator[tuple[Key, Tile]]:
+        """Add a tile that was computed, and return those that may now be delivered."""
+        self._early[key] = tile
+        return self._release()
 
-    def give_up(self, place: Place) -> Iterator[tuple[Place, Tile]]:
-        """Expect a tile no more, and give all those whose turn it is now."""
-        self._given_up.add(place)
-        return self._due()
+    def skip(self, key: Key) -> Iterator[tuple[Key, Tile]]:
+        """Stop expecting a tile, and return those that may now be delivered."""
+        self._skipped.add(key)
+        return self._release()
 
-    def _due(self) -> Iterator[tuple[Place, Tile]]:
+    def _release(self) -> Iterator[tuple[Key, Tile]]:
+        # Each key is popped before it is yielded: delivering a tile may fail, and must not be
+        # repeated by the next call.
         while self._expected:
             first = self._expected[0]
             if first in self._early:
                 self._expected.popleft()
                 yield first, self._early.pop(first)
-            elif first in self._given_up:
+            elif first in self._skipped:
                 self._expected.popleft()
             else:
                 return

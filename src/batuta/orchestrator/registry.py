@@ -1,4 +1,4 @@
-"""The CarsDatasets that an orchestrator was told of, and what becomes of their tiles."""
+"""The registry of the CarsDatasets of an orchestrator."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ NewSaver: TypeAlias = Callable[[Any, str], SingleCarsDatasetSaver]
 
 
 @dataclass(eq=False)
-class Registered:
+class RegisteredDataset:
     """A registered CarsDataset: saved, replaced, or only computed."""
 
     identifier: int
@@ -25,23 +25,23 @@ class Registered:
 
 
 class CarsDatasetRegistry:
-    """Gives every CarsDataset an id, and finds it from its id.
+    """Assigns an id to every CarsDataset, and finds a registered one by its id.
 
-    Ids outlive the registration: they are the same before it and after it is emptied.
+    An id is valid before the registration, and stays the same after the registry is cleared.
 
     Parameters
     ----------
     new_saver : callable
-        Makes the saver of a dataset, from the dataset and its name.
+        Creates the saver of a dataset, from the dataset and its name.
     """
 
     def __init__(self, new_saver: NewSaver = SingleCarsDatasetSaver) -> None:
         self._new_saver = new_saver
         self._ids: WeakKeyDictionary[TileGrid, int] = WeakKeyDictionary()
         self._next_id = itertools.count()
-        self._entries: dict[int, Registered] = {}
+        self._entries: dict[int, RegisteredDataset] = {}
 
-    def __iter__(self) -> Iterator[Registered]:
+    def __iter__(self) -> Iterator[RegisteredDataset]:
         return iter(self._entries.values())
 
     def id_of(self, dataset: TileGrid) -> int:
@@ -56,25 +56,26 @@ class CarsDatasetRegistry:
         Raises
         ------
         ConfigurationError
-            If there is none.
+            If none is registered under it.
         """
         return self.entry(identifier).dataset
 
-    def entry(self, identifier: int) -> Registered:
-        """Return what is known of the registered CarsDataset of this id."""
+    def entry(self, identifier: int) -> RegisteredDataset:
+        """Return the entry of the registered CarsDataset of this id."""
         if identifier not in self._entries:
             known = ", ".join(map(str, self._entries)) or "none"
             raise ConfigurationError(
-                f"saving_info: no registered CarsDataset has the id {identifier!r} (known: {known})"
+                f"saving_info: no CarsDataset is registered under id {identifier!r}"
+                f" (registered: {known})"
             )
         return self._entries[identifier]
 
-    def add(self, dataset: TileGrid, name: str | None = None) -> Registered:
+    def add(self, dataset: TileGrid, name: str | None = None) -> RegisteredDataset:
         """Register `dataset`, under `name` or its own."""
         identifier = self.id_of(dataset)
         if identifier not in self._entries:
             known_as = name or dataset.name or f"dataset {identifier}"
-            self._entries[identifier] = Registered(identifier, dataset, known_as)
+            self._entries[identifier] = RegisteredDataset(identifier, dataset, known_as)
         return self._entries[identifier]
 
     def add_to_save(self, dataset: TileGrid, name: str | None, spec: OutputSpec) -> None:
@@ -89,9 +90,9 @@ class CarsDatasetRegistry:
         return [entry.saver for entry in self if entry.saver is not None]
 
     def clear(self) -> None:
-        """Forget every registered CarsDataset."""
+        """Remove every entry."""
         self._entries.clear()
 
     def output_names(self) -> set[Any]:
-        """List the files that are going to be written."""
+        """Return the names of the files to write."""
         return {output.spec.file_name for saver in self.savers() for output in saver.outputs}

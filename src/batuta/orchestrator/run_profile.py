@@ -1,4 +1,4 @@
-"""The profile of an orchestrator: from its first task to its summary."""
+"""The profile of a run: from its first task to its summary."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ from batuta.orchestrator.events import (
     TileKept,
     TileRetried,
 )
-from batuta.orchestrator.registry import Registered
+from batuta.orchestrator.registry import RegisteredDataset
 from batuta.profiling.capture.layout import (
     PROFILE_FOLDER,
     PROFILE_PATTERNS,
@@ -47,19 +47,19 @@ LOG: Final = logging.getLogger(__name__)
 
 
 def check_profiled(config: CommonConfig, out_dir: object) -> None:
-    """Refuse to profile a run whose profile would be written nowhere.
+    """Refuse `profiling` without an `out_dir` to write the profile in.
 
     Raises
     ------
     ConfigurationError
-        Naming what is missing.
+        If there is none.
     """
     if config.profiling is not None and out_dir is None:
-        raise ConfigurationError("profiling: given, and no out_dir to write the profile in")
+        raise ConfigurationError("profiling: given without out_dir, where the profile is written")
 
 
 class BasicSink:
-    """Sums up what is measured."""
+    """Sums up the metrics of tasks."""
 
     detailed = False
 
@@ -68,32 +68,32 @@ class BasicSink:
         self._lock = threading.Lock()
 
     def record_tasks(self, rows: Sequence[TaskRow]) -> None:
-        """Record attempts at tasks that ended."""
+        """Add attempts at tasks that ended."""
         with self._lock:
             self.summary.add(rows)
 
     def record_repeats(self, repeats: Repeats) -> None:
-        """Tasks are not repeated."""
+        """Do nothing: tasks are not repeated."""
 
     def record_file(self, folder: str, name: str, content: bytes) -> None:
-        """There are no profilers."""
+        """Do nothing: there are no profilers."""
 
 
 class RunProfile:
-    """What an orchestrator measures; an observer of its tiles.
+    """Records the profile of an orchestrator; also an observer of its tiles.
 
     Parameters
     ----------
     config : CommonConfig
-        Of the orchestrator.
+        The configuration of the orchestrator.
     folder : Path or None
-        Its output folder; None measures nothing, for it could not be told.
+        Its output folder; None records nothing, as there is nowhere to write it.
     """
 
     def __init__(self, config: CommonConfig, folder: Path | None) -> None:
         self._config = config
         self._folder = folder = None if folder is None else folder.absolute()
-        self._began_s = time.time()
+        self._started_s = time.time()
         self._error: str | None = None
         self._grids: dict[str, GridInfo] = {}
         self._total = self._done = self._kept = 0
@@ -101,42 +101,46 @@ class RunProfile:
         self._failed: list[TileMishap] = []
         self._notes: list[str] = []
         self._basic: BasicSink | None = None
-        self._recorder: ProfileWriter | None = None
+        self._writer: ProfileWriter | None = None
         if folder is None:
             return
         for name in (SUMMARY_TEXT, SUMMARY_HTML):  # of an earlier run
-            with contextlib.suppress(OSError):  # who may not write will hear of it at the end
+            with contextlib.suppress(
+                OSError
+            ):  # a folder that cannot be written in is reported at the end
                 (folder / name).unlink(missing_ok=True)
         if config.profiling is None:
             self._basic = BasicSink()
         else:
-            self._recorder = ProfileWriter(
-                _fresh_folder(folder, resume=config.resume), self._info()
+            self._writer = ProfileWriter(
+                _prepare_profile_folder(folder, resume=config.resume), self._info()
             )
 
     def attach(self, cluster: AbstractCluster) -> None:
-        """Have what a cluster measures taken."""
-        sink: TaskSink | None = self._recorder or self._basic
+        """Record the task metrics of a cluster."""
+        sink: TaskSink | None = self._writer or self._basic
         if sink is None:
             return
         if isinstance(cluster, ReportsTaskMetrics):
             cluster.task_metrics.sink = sink
         else:
-            self._notes.append(f"the mode {self._config.mode} measures no tasks")
+            self._notes.append(f"mode {self._config.mode} does not measure tasks")
 
-    def take_places(self, cluster: AbstractCluster, entries: Iterable[Registered]) -> None:
-        """Take which tasks give the tiles that will be computed."""
-        if self._recorder is None:
+    def record_tile_places(
+        self, cluster: AbstractCluster, entries: Iterable[RegisteredDataset]
+    ) -> None:
+        """Record which task computes which tile."""
+        if self._writer is None:
             return
         for entry in entries:
             self._grids[entry.name] = _grid_info(entry)
             if isinstance(cluster, ReportsTaskMetrics):
-                self._recorder.record_places(_places(cluster, entry))
+                self._writer.record_places(_places(cluster, entry))
 
-    # What becomes of tiles
+    # Events
 
     def on_event(self, event: Event) -> None:
-        """Take an event."""
+        """Count a tile."""
         if isinstance(event, TileDone):
             self._done += 1
         elif isinstance(event, RunStarted):
@@ -149,36 +153,36 @@ class RunProfile:
         elif isinstance(event, TileFailed):
             self._failed.append(_mishap(event))
 
-    def fail(self, error: BaseException) -> None:
-        """Take what ended the run; the first counts."""
+    def record_error(self, error: BaseException) -> None:
+        """Record what ended the run; only the first error counts."""
         if self._error is None:
             self._error = describe_error(error)
 
     # The end
 
     def close(self) -> None:
-        """Write the summary; what keeps it from being written is told, and ends nothing else."""
+        """Write the summary; an error is logged and not raised, as the product is complete."""
         folder, self._folder = self._folder, None
         if folder is None:
             return
         try:
-            if self._recorder is not None:
-                self._recorder.close(self._info(ended=True))
-                self._write_reports(self._recorder, folder)
+            if self._writer is not None:
+                self._writer.close(self._info(ended=True))
+                self._write_reports(self._writer, folder)
             elif self._basic is not None and self._basic.summary.by_name:
-                took_s = time.time() - self._began_s
+                took_s = time.time() - self._started_s
                 text = basic_text(self._basic.summary, self._config.mode, took_s)
                 (folder / SUMMARY_TEXT).write_text(text, encoding="utf-8")
         except Exception as exc:
-            told = f"the summary of the profile is not written: {describe_error(exc)}"
-            LOG.error("%s", told, exc_info=exc)  # noqa: TRY400 - one line on the screen
+            message = f"could not write the summary of the profile: {describe_error(exc)}"
+            LOG.error("%s", message, exc_info=exc)  # noqa: TRY400 - one line on the screen
 
     @staticmethod
-    def _write_reports(recorder: ProfileWriter, folder: Path) -> None:
+    def _write_reports(writer: ProfileWriter, folder: Path) -> None:
         try:
             write_reports(folder)
         except Exception as exc:
-            recorder.note(f"the summary is not written: {describe_error(exc)}")
+            writer.note(f"could not write the summary: {describe_error(exc)}")
             raise
 
     def _info(self, *, ended: bool = False) -> RunInfo:
@@ -196,7 +200,7 @@ class RunProfile:
             host=socket.gethostname(),
             cores=usable_cores().amount,
             ram_bytes=available_ram_bytes().amount,
-            started_s=self._began_s,
+            started_s=self._started_s,
             ended_s=time.time() if ended else None,
             error=self._error,
             nb_workers=nb_workers,
@@ -211,18 +215,18 @@ class RunProfile:
         )
 
 
-def _fresh_folder(folder: Path, *, resume: bool) -> Path:
-    """Make the folder of a profile; a run that is resumed keeps that of the one before beside."""
+def _prepare_profile_folder(folder: Path, *, resume: bool) -> Path:
+    """Make the folder of a profile; with `resume`, rename that of the previous run."""
     inside = folder / PROFILE_FOLDER
     if inside.is_symlink() or (inside.exists() and not _is_profile(inside)):
         raise ConfigurationError(
-            f"profiling: {inside} is there and is no profile, which would be written there"
+            f"profiling: {inside} exists and is not a profile; move it, or choose another out_dir"
         )
     if resume and inside.exists():
         number = 1
-        while (aside := folder / f"{PROFILE_FOLDER}-{number}").exists():
+        while (previous := folder / f"{PROFILE_FOLDER}-{number}").exists():
             number += 1
-        inside.rename(aside)
+        inside.rename(previous)
     inside.mkdir(exist_ok=True)
     for path in (each for pattern in PROFILE_PATTERNS for each in inside.glob(pattern)):
         remove(path)
@@ -233,7 +237,9 @@ def _is_profile(inside: Path) -> bool:
     return inside.is_dir() and ((inside / RUN_FILE).is_file() or not any(inside.iterdir()))
 
 
-def _places(cluster: ReportsTaskMetrics, entry: Registered) -> list[tuple[int, str, int, int]]:
+def _places(
+    cluster: ReportsTaskMetrics, entry: RegisteredDataset
+) -> list[tuple[int, str, int, int]]:
     rows, cols = entry.dataset.shape
     found = []
     for row, col in np.ndindex(rows, cols):
@@ -244,7 +250,7 @@ def _places(cluster: ReportsTaskMetrics, entry: Registered) -> list[tuple[int, s
     return found
 
 
-def _grid_info(entry: Registered) -> GridInfo:
+def _grid_info(entry: RegisteredDataset) -> GridInfo:
     rows, cols = entry.dataset.shape
     grid: Any = getattr(entry.dataset, "tiling_grid", ())
     height, width = (0, 0) if not np.size(grid) else largest_tile(np.asarray(grid))
@@ -258,7 +264,7 @@ def _mishap(event: TileRetried | TileFailed) -> TileMishap:
 
 
 def write_reports(folder: Path) -> None:
-    """Put together what profilers wrote; write the summary, and a page where it can be drawn."""
+    """Merge the files of profilers, and write the summary as text and, if possible, as a page."""
     from batuta.profiling.analysis.figures import figures_of  # noqa: PLC0415 - takes pandas and Arrow
     from batuta.profiling.files.reader import read_profile  # noqa: PLC0415
     from batuta.profiling.merge.merge import merge_profiler_files  # noqa: PLC0415

@@ -33,30 +33,30 @@ class OutputSpec:
     options: SaveOptions | None = None
 
 
-class Ending(Enum):
-    """How a run ends, and so what becomes of its files."""
+class FileEnding(Enum):
+    """What happens to the files of a run when it ends."""
 
-    WHOLE = auto()
-    """They are final."""
-    KEPT = auto()
-    """They are final, and a later run may add to them."""
+    FINAL = auto()
+    """They are complete, and take their final names."""
+    EXTENDABLE = auto()
+    """As `FINAL`, and what they were made from stays, so that a later run may add tiles."""
     SUSPENDED = auto()
-    """A later run goes on with them."""
+    """They are left open for a later run to resume."""
     SALVAGED = auto()
-    """They are final with the tiles that they have; else, what they are made of is left."""
-    ABANDONED = auto()
-    """What is not final is thrown away."""
+    """They become final with the tiles that they hold; failing that, their parts are left."""
+    DISCARDED = auto()
+    """Files that are not final are removed."""
 
 
-def _close(descriptor: Descriptor, ending: Ending) -> None:
-    if ending is Ending.SUSPENDED:
+def _close_descriptor(descriptor: Descriptor, ending: FileEnding) -> None:
+    if ending is FileEnding.SUSPENDED:
         descriptor.suspend()
-    elif ending is Ending.ABANDONED:
+    elif ending is FileEnding.DISCARDED:
         descriptor.abandon()
-    elif ending is Ending.SALVAGED:
+    elif ending is FileEnding.SALVAGED:
         _salvage(descriptor)
     else:
-        descriptor.close(keep=ending is Ending.KEPT)
+        descriptor.close(keep=ending is FileEnding.EXTENDABLE)
 
 
 def _salvage(descriptor: Descriptor) -> None:
@@ -68,27 +68,26 @@ def _salvage(descriptor: Descriptor) -> None:
 
 
 class OutputFile:
-    """A file that tiles go to as they come: opened by the first, described by its manifest."""
+    """A file that tiles are saved in as they are computed: the first one opens it."""
 
     def __init__(self, spec: OutputSpec, dataset: SavedDataset, dataset_name: str) -> None:
         self.spec = spec
         self.dataset = dataset
         self.descriptor: Descriptor | None = None
         self.manifest = Manifest.of(spec.file_name, dataset_name, spec.tag, dataset)
-        self.found: Sequence[Path] = ()
-        """The final files of an earlier run that ended, to be left as they are."""
-        self._opening = False
-        """Whether what it is made in may be there."""
+        self.existing: Sequence[Path] = ()
+        """The final files of an earlier run that completed, which are left as they are."""
+        self._workspace_may_exist = False
         self._warned = False
         self._closed = False
 
     def save(self, tile: Any, row: int, col: int) -> bool:
-        """Save a tile; what keeps it from being saved is noted, and raised.
+        """Save a tile; record why it cannot be saved in the manifest, and raise it.
 
         Returns
         -------
         bool
-            Whether it is in the file: it is not where it lacks the tag.
+            Whether the file holds the tile: False where the tile lacks the tag.
         """
         if self._lacks_tag(tile):
             self.manifest.without_tag += 1
@@ -98,67 +97,72 @@ class OutputFile:
                 tile,
                 self.spec.file_name,
                 tag=self.spec.tag,
-                descriptor=self._opened(tile),
+                descriptor=self._open(tile),
                 position=(row, col),
             )
         except Exception as exc:
-            self.manifest.fail(row, col, describe_error(exc))
+            self.manifest.record_failure(row, col, describe_error(exc))
             raise
         self.manifest.saved += 1
         return True
 
-    def keep(self, *, lacking: bool) -> None:
-        """Note a tile that an earlier run saved."""
-        if lacking:
+    def restore_tile(self, *, without_tag: bool) -> None:
+        """Count a tile that an earlier run saved."""
+        if without_tag:
             self.manifest.without_tag += 1
         else:
             self.manifest.saved += 1
             self.manifest.kept += 1
 
-    def close(self, ending: Ending) -> None:
-        """Close the file, and write its manifest whatever happens; once is enough."""
+    def close(self, ending: FileEnding) -> None:
+        """Close the file and write its manifest, whatever happens. Idempotent."""
         if self._closed:
             return
-        final = ending in {Ending.WHOLE, Ending.KEPT, Ending.SALVAGED}
+        final = ending in {FileEnding.FINAL, FileEnding.EXTENDABLE, FileEnding.SALVAGED}
         closed = False
         try:
             if self.descriptor is not None:
-                _close(self.descriptor, ending)
-            elif self._opening and ending is Ending.ABANDONED:
-                remove(workspace_of(Path(self.spec.file_name)))  # interrupted while it was opened
+                _close_descriptor(self.descriptor, ending)
+            elif self._workspace_may_exist and ending is FileEnding.DISCARDED:
+                # Interrupted while the descriptor was being made: nobody else knows its folder.
+                remove(workspace_of(Path(self.spec.file_name)))
             if final:
-                self.manifest.end(self.files(), replacing=ending is not Ending.SALVAGED)
+                self.manifest.set_files(self.files(), replacing=ending is not FileEnding.SALVAGED)
             closed = True
         finally:
-            self.manifest.write(ended=closed and final)  # says that it is complete if it is
+            # Written even where closing failed, and only after it: the manifest must not say
+            # that a file is complete before it is.
+            self.manifest.write(ended=closed and final)
         self._closed = True
 
     def files(self) -> tuple[Path, ...]:
-        """Return the final files, once it is closed."""
+        """Return the final files; to be called once the file is closed."""
         if self.descriptor is None:
-            return tuple(self.found)
+            return tuple(self.existing)
         return self.descriptor.outputs
 
     def reopen(self) -> None:
-        """Go on with the file that an earlier run left.
+        """Open the file that an earlier run left unfinished.
 
         Raises
         ------
         TileError
-            If it is not there, or is another.
+            If it is missing, or does not match.
         """
-        self.descriptor = self._generated(None, resume=True)
+        self.descriptor = self._generate_descriptor(None, resume=True)
         self.manifest.write(ended=False)
 
-    def _opened(self, tile: Any) -> Descriptor:
+    def _open(self, tile: Any) -> Descriptor:
         if self.descriptor is None:
+            # The manifest first: a file must never be there, unfinished, beside the manifest of
+            # an earlier run that says it is complete.
             self.manifest.write(ended=False)
-            self._opening = True
-            self.descriptor = self._generated(tile)
+            self._workspace_may_exist = True
+            self.descriptor = self._generate_descriptor(tile)
         return self.descriptor
 
-    def _generated(self, tile: Any, **resume: bool) -> Descriptor:
-        generated: Descriptor = self.dataset.generate_descriptor(
+    def _generate_descriptor(self, tile: Any, **resume: bool) -> Descriptor:
+        descriptor: Descriptor = self.dataset.generate_descriptor(
             tile,
             self.spec.file_name,
             tag=self.spec.tag,
@@ -168,16 +172,16 @@ class OutputFile:
             save_points_cloud_by_pair=self.spec.save_points_cloud_by_pair,
             **resume,
         )
-        return generated
+        return descriptor
 
     def _lacks_tag(self, tile: Any) -> bool:
-        # What is no Dataset at all is refused when it is written.
+        # A tile that is not a Dataset is refused when it is written.
         if not isinstance(tile, xr.Dataset) or self.spec.tag in tile:
             return False
         if not self.spec.optional_data and not self._warned:
             self._warned = True
             LOG.warning(
-                "%s: no %r in some tiles, %s will lack them",
+                "%s: some tiles have no variable %r; %s will lack them",
                 self.manifest.dataset_name,
                 self.spec.tag,
                 Path(self.spec.file_name).name,
@@ -194,64 +198,64 @@ class SingleCarsDatasetSaver:
         self.outputs: list[OutputFile] = []
 
     def add_file(self, spec: OutputSpec) -> None:
-        """Have the dataset saved in one more file."""
+        """Add a file that the dataset is saved in."""
         self.outputs.append(OutputFile(spec, self.dataset, self.dataset_name))
 
     def save(self, tile: Any, row: int, col: int) -> tuple[int, ...]:
-        """Save a tile in every file; where one refuses it, the others have it all the same.
+        """Save a tile in every file, even where saving it in one of them fails.
 
         Returns
         -------
         tuple of int
-            Ranks of the files that do not hold it, because it lacks their tag.
+            Ranks of the files that do not hold the tile, because it lacks their tag.
 
         Raises
         ------
         ExceptionGroup
-            What each file that refuses it says.
+            The errors of all files, where several fail; the error itself where one does.
         """
         problems: list[Exception] = []
-        lacking: list[int] = []
+        without: list[int] = []
         for rank, output in enumerate(self.outputs):
             try:
                 if not output.save(tile, row, col):
-                    lacking.append(rank)
-            except Exception as exc:  # noqa: BLE001 - raised below, when all files had their turn
+                    without.append(rank)
+            except Exception as exc:  # noqa: BLE001 - raised below, once all files were tried
                 problems.append(exc)
         if len(problems) == 1:
             raise problems[0]
         if problems:
             raise ExceptionGroup(f"{self.dataset_name}[{row}, {col}] cannot be saved", problems)
-        return tuple(lacking)
+        return tuple(without)
 
-    def keep(self, without: Sequence[int], *, empty: bool) -> None:
-        """Note a tile that an earlier run saved, or found empty."""
+    def restore_tile(self, without: Sequence[int], *, empty: bool) -> None:
+        """Count a tile that an earlier run saved, or found empty."""
         if empty:
-            self.skip()
+            self.record_empty()
             return
         for rank, output in enumerate(self.outputs):
-            output.keep(lacking=rank in without)
+            output.restore_tile(without_tag=rank in without)
 
     def reopen(self, written: Sequence[bool]) -> None:
-        """Go on with the files that an earlier run left; `written` tells which it had begun."""
-        for output, begun in zip(self.outputs, written, strict=True):
-            if begun:
+        """Open the files that an earlier run left unfinished: those where `written` is True."""
+        for output, was_written in zip(self.outputs, written, strict=True):
+            if was_written:
                 output.reopen()
 
-    def let_go(self) -> None:
-        """Leave what `reopen` opened as it was."""
+    def release(self) -> None:
+        """Close what `reopen` opened, unchanged."""
         for output in self.outputs:
             if output.descriptor is not None:
                 output.descriptor.suspend()
                 output.descriptor = None
 
-    def found_whole(self, files: Iterable[Iterable[str]]) -> None:
-        """Leave the files, those of each output, as an earlier run ended them."""
+    def use_existing(self, files: Iterable[Iterable[str]]) -> None:
+        """Use the final files of an earlier run, listed for each output, unchanged."""
         for output, names in zip(self.outputs, files, strict=True):
-            output.found = [Path(name) for name in names]
+            output.existing = [Path(name) for name in names]
 
     def checkpoint(self) -> None:
-        """Have all that was saved so far outlive a killed process and a power loss."""
+        """Flush the tiles saved so far to disk, safe from a kill and from a power loss."""
         for output in self.outputs:
             if output.descriptor is not None:
                 output.descriptor.checkpoint()
@@ -260,31 +264,33 @@ class SingleCarsDatasetSaver:
         """List the folders that files are written in."""
         return {Path(output.spec.file_name).absolute().parent for output in self.outputs}
 
-    def skip(self) -> None:
-        """Note a tile that is None."""
+    def record_empty(self) -> None:
+        """Count a tile that is None."""
         for output in self.outputs:
             output.manifest.empty += 1
 
-    def fail(self, row: int, col: int, cause: str) -> None:
-        """Note a tile that has no result."""
+    def record_failure(self, row: int, col: int, cause: str) -> None:
+        """Record that a tile has no result, and why."""
         for output in self.outputs:
-            output.manifest.fail(row, col, cause)
+            output.manifest.record_failure(row, col, cause)
 
     def read(self, tag: str, tile: Any) -> Any:
-        """Return what is on disk at the window of `tile`; None where nothing is yet."""
+        """Return what the file holds at the window of `tile`; None where it is not open yet."""
         for output in self.outputs:
             if output.spec.tag != tag:
                 continue
-            if output.found:
-                raise TileError(f"{output.found[0].name}: it is whole, and not open any more")
+            if output.existing:
+                raise TileError(
+                    f"{output.existing[0].name}: already complete; not open for reading"
+                )
             if isinstance(output.descriptor, Readable):
                 window, _ = self.dataset.placement_of(tile)
                 return output.descriptor.read(window)
         return None
 
 
-def close_all(savers: Iterable[SingleCarsDatasetSaver], ending: Ending) -> None:
-    """Close every file, even where closing one of them fails; that is raised in the end."""
+def close_all(savers: Iterable[SingleCarsDatasetSaver], ending: FileEnding) -> None:
+    """Close every file, even where closing one of them fails; raise that error at the end."""
     with ExitStack() as stack:
         for saver in savers:
             for output in saver.outputs:

@@ -1,4 +1,4 @@
-"""What a tile carries so that it is known, and the delayed objects of CarsDatasets."""
+"""The saving information that tiles carry, and the delayed objects of CarsDatasets."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -16,9 +16,9 @@ def flatten_object(cars_ds_list: Sequence[CarsDataset], delayed_type: type) -> l
     Parameters
     ----------
     cars_ds_list : list of CarsDataset
-        Where to look.
+        The datasets to search.
     delayed_type : type
-        As the cluster's `delayed_type`.
+        The cluster's `delayed_type`.
     """
     return [
         dataset[position]

@@ -1,4 +1,4 @@
-"""What people see while a program runs: warnings, one line each, and the progress bar."""
+"""The output on the terminal while a program runs: one-line warnings, and the progress bar."""
 
 import logging
 import sys
@@ -18,42 +18,44 @@ from batuta.orchestrator.events import (
 )
 
 ON_SCREEN: Final = {"on_screen": True}
-"""For the `extra` of a message that is no warning, and that people want to see all the same."""
+"""The `extra` of a message below the level of a warning that is shown on the screen too."""
 
 
 class Screen(logging.Handler):
-    """Writes warnings on the standard error, above the progress bar, tracebacks left out."""
+    """Writes warnings to standard error, above the progress bar, without tracebacks."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.setFormatter(logging.Formatter("%(name)s: %(levelname)s: %(message)s"))
-        self.addFilter(_is_for_people)
+        self.addFilter(_is_shown)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Say in one line what happened; the log file has the rest."""
-        bare = logging.makeLogRecord(record.__dict__ | {"exc_info": None, "exc_text": None})
-        return f"{record.name.partition('.')[0]}: {bare.getMessage()}"
+        """Format a record as one line; the log file has the traceback."""
+        without_traceback = logging.makeLogRecord(
+            record.__dict__ | {"exc_info": None, "exc_text": None}
+        )
+        return f"{record.name.partition('.')[0]}: {without_traceback.getMessage()}"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a message."""
+        """Write a record."""
         try:
             tqdm.write(self.format(record), file=sys.stderr)
-        except Exception:  # noqa: BLE001 - as every handler: logging decides what becomes of it
+        except Exception:  # noqa: BLE001 - as in every handler: logging decides what to do with it
             self.handleError(record)
 
 
 _ENGINES: Final = ("distributed", "tornado", "asyncio")
-"""Whose messages are for the log file alone: what they mean for tiles, Batuta says."""
+"""Loggers that write to the log file alone: Batuta reports what their messages mean for tiles."""
 
 
-def _is_for_people(record: logging.LogRecord) -> bool:
+def _is_shown(record: logging.LogRecord) -> bool:
     if record.name.partition(".")[0] in _ENGINES:
         return False
     return record.levelno >= logging.WARNING or getattr(record, "on_screen", False)
 
 
 class ProgressBar:
-    """An observer that draws a bar on a terminal, and nothing elsewhere."""
+    """An observer that draws a bar on a terminal, and does nothing elsewhere."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
@@ -62,7 +64,7 @@ class ProgressBar:
         self._workers = ""
 
     def on_event(self, event: Event) -> None:
-        """Draw what happened."""
+        """Update the bar."""
         if isinstance(event, RunStarted) and event.total and sys.stderr.isatty():
             self._retried = self._failed = 0
             self._bar = tqdm(total=event.total, desc="Tiles", unit="tile")
@@ -81,16 +83,16 @@ class ProgressBar:
         elif isinstance(event, TileRetried):
             self._retried += 1
         elif isinstance(event, WorkersPresent):
-            self._workers = _workers_told(event)
+            self._workers = _describe_workers(event)
         counts = {"retried": self._retried, "failed": self._failed}
-        told = [f"{number} {what}" for what, number in counts.items() if number]
+        parts = [f"{number} {what}" for what, number in counts.items() if number]
         bar.set_postfix_str(
-            ", ".join(filter(None, [*told, self._workers])),
+            ", ".join(filter(None, [*parts, self._workers])),
             refresh=isinstance(event, WorkersPresent),
         )
 
 
-def _workers_told(there: WorkersPresent) -> str:
-    count = f"{there.present}" if there.asked is None else f"{there.present} of {there.asked}"
-    why = f": {there.waiting_for}" if there.waiting_for else ""
+def _describe_workers(event: WorkersPresent) -> str:
+    count = f"{event.present}" if event.asked is None else f"{event.present} of {event.asked}"
+    why = f": {event.waiting_for}" if event.waiting_for else ""
     return f"{count} workers{why}"

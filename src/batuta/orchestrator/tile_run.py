@@ -1,4 +1,4 @@
-"""One run: every tile that was registered, computed and delivered."""
+"""One run: every registered tile is computed, then saved or replaced."""
 
 import copy
 import itertools
@@ -15,7 +15,7 @@ from batuta.cluster import (
 )
 from batuta.cluster.tasks import Delayed
 from batuta.errors import describe_error
-from batuta.orchestrator.disk import full_disk_in, stop_if_full
+from batuta.orchestrator.disk import find_disk_full, raise_if_disk_full
 from batuta.orchestrator.errors import MAX_LISTED, TileFailure, TilesFailedError
 from batuta.orchestrator.events import (
     Event,
@@ -27,19 +27,19 @@ from batuta.orchestrator.events import (
     TileOutcome,
     TileRetried,
 )
-from batuta.orchestrator.ordered_delivery import Turns
-from batuta.orchestrator.registry import Registered
-from batuta.orchestrator.resume.journal import TileLine
-from batuta.orchestrator.resume.run_record import NoRecord, RunRecord
+from batuta.orchestrator.ordered_delivery import OrderedDelivery
+from batuta.orchestrator.registry import RegisteredDataset
+from batuta.orchestrator.resume.journal import TileRecord
+from batuta.orchestrator.resume.run_record import NullRecord, RunRecord
 
 LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a tile goes: a position in a registered CarsDataset."""
+class TileKey:
+    """The position of a tile in a registered CarsDataset."""
 
-    entry: Registered
+    entry: RegisteredDataset
     row: int
     col: int
 
@@ -48,221 +48,227 @@ class Place:
 
 
 @dataclass
-class Unfinished:
+class UnfinishedTasks:
     """The delayed objects that have no result yet, each with the reason in one line."""
 
-    causes: list[tuple[Any, str]] = field(default_factory=list)
-    hopeless: list[tuple[Any, str]] = field(default_factory=list)
-    """Those that are not tried again: the cluster has done so already, alone, for they outgrew
-    all the memory; or it can compute nothing any more."""
+    retryable: list[tuple[Any, str]] = field(default_factory=list)
+    permanent: list[tuple[Any, str]] = field(default_factory=list)
+    """Not tried again: the cluster ran it again alone already, because it exceeded the memory of
+    all the workers; or the cluster can compute nothing any more."""
     stalled: bool = False
-    """Whether the cluster gave no sign of life."""
+    """Whether no task ended for `task_timeout`."""
 
     @property
     def delayed(self) -> list[Any]:
-        """The delayed objects alone."""
-        return [delayed for delayed, _ in self.causes]
+        """The delayed objects to compute again."""
+        return [delayed for delayed, _ in self.retryable]
 
 
 class TileRun:
-    """Delivers tiles to where they go, and accounts for those that fail.
+    """Delivers each computed tile to its dataset and files, and accounts for those that fail.
+
+    All methods run in the thread of the program: one thread alone writes files, journals and
+    manifests, and calls the observers, so that none of them needs a lock.
 
     Parameters
     ----------
-    entries : iterable of Registered
+    entries : iterable of RegisteredDataset
         The datasets to compute.
     delayed_type : type
-        Of the cluster: what it is not, in a dataset, is a tile already.
+        The cluster's type of delayed objects: a cell of any other type is a tile already.
     notify : callable
         Called with each event.
-    final : callable
-        Called with a dataset and each tile that has arrived; gives what to save or replace.
-    record : RunRecord or NoRecord
-        What earlier runs did, and where this one tells what it does.
+    finalize_tile : callable
+        Called with a dataset and each computed tile; returns what to save or replace.
+    record : RunRecord or NullRecord
+        What earlier runs did, and what this one does.
     """
 
     def __init__(
         self,
-        entries: Iterable[Registered],
+        entries: Iterable[RegisteredDataset],
         delayed_type: type,
         notify: Callable[[Event], None],
-        final: Callable[[Registered, Any], Any],
-        record: RunRecord | NoRecord,
+        finalize_tile: Callable[[RegisteredDataset, Any], Any],
+        record: RunRecord | NullRecord,
     ) -> None:
         self._delayed_type = delayed_type
         self._notify = notify
-        self._final = final
+        self._finalize_tile = finalize_tile
         self._record = record
-        self._places: dict[int, list[Place]] = {}
+        self._keys: dict[int, list[TileKey]] = {}
+        """By id of a delayed object, the tiles that it computes."""
         self.failures: list[TileFailure] = []
         self.done = 0
         self.total = 0
         self.delayed: list[Any] = []
         """What to compute, in order, each once."""
-        self._ready: list[tuple[Any, Place]] = []
-        self._kept: list[tuple[TileLine, Place]] = []
-        self._turns: dict[Registered, Turns[Place, Any]] = {}
+        self._computed: list[tuple[Any, TileKey]] = []
+        self._finished_before: list[tuple[TileRecord, TileKey]] = []
+        self._ordered: dict[RegisteredDataset, OrderedDelivery[TileKey, Any]] = {}
         for entry in entries:
-            self._sort_out(entry)
+            self._classify_tiles(entry)
 
-    def _sort_out(self, entry: Registered) -> None:
+    def _classify_tiles(self, entry: RegisteredDataset) -> None:
+        """Sort the cells: empty, finished by an earlier run, computed already, or delayed."""
         rows, cols = entry.dataset.shape
-        kept = self._record.kept(entry)
+        finished = self._record.finished_tiles(entry)
         for row, col in itertools.product(range(rows), range(cols)):
-            cell, place = entry.dataset[row, col], Place(entry, row, col)
+            cell, key = entry.dataset[row, col], TileKey(entry, row, col)
             if cell is None:
                 if entry.saver is not None:
-                    entry.saver.skip()
+                    entry.saver.record_empty()
                 continue
             self.total += 1
-            if (line := kept.get((row, col))) is not None:
-                self._kept.append((line, place))
+            if (tile_record := finished.get((row, col))) is not None:
+                self._finished_before.append((tile_record, key))
                 continue
-            self._give_turn(place)
+            if entry.saver is not None and entry.dataset.final_function is not None:
+                self._ordered.setdefault(entry, OrderedDelivery()).expect(key)
             if not isinstance(cell, self._delayed_type):
-                self._ready.append((cell, place))
+                self._computed.append((cell, key))
                 continue
-            if id(cell) not in self._places:
+            if id(cell) not in self._keys:
                 self.delayed.append(cell)
                 if isinstance(cell, Delayed):
-                    cell.tile = place  # named in the log of the worker
-            self._places.setdefault(id(cell), []).append(place)
-
-    def _give_turn(self, place: Place) -> None:
-        if place.entry.saver is not None and place.entry.dataset.final_function is not None:
-            self._turns.setdefault(place.entry, Turns()).expect(place)
+                    cell.tile = key  # named in the log of the worker
+            self._keys.setdefault(id(cell), []).append(key)
 
     def start(self) -> None:
-        """Tell that it starts, and deliver the tiles that are there already."""
+        """Report the start, and deliver the tiles that need no computing."""
         self._notify(RunStarted(self.total))
-        for line, place in self._kept:
-            self._keep(line, place)
-        self._kept.clear()
-        for tile, place in self._ready:
-            self._arrived(tile, place)
-        self._ready.clear()
+        for tile_record, key in self._finished_before:
+            self._restore(tile_record, key)
+        self._finished_before.clear()
+        for tile, key in self._computed:
+            self._on_tile(tile, key)
+        self._computed.clear()
 
-    def _keep(self, line: TileLine, place: Place) -> None:
-        entry, row, col = place.entry, place.row, place.col
+    def _restore(self, tile_record: TileRecord, key: TileKey) -> None:
+        entry, row, col = key.entry, key.row, key.col
         if entry.replaced:
-            entry.dataset[row, col] = self._record.value(entry, row, col)
-        outcome = TileOutcome(line.outcome)
+            entry.dataset[row, col] = self._record.read_value(entry, row, col)
+        outcome = TileOutcome(tile_record.outcome)
         if entry.saver is not None:
-            entry.saver.keep(line.without, empty=outcome is TileOutcome.EMPTY)
+            entry.saver.restore_tile(tile_record.without, empty=outcome is TileOutcome.EMPTY)
         self.done += 1
         self._notify(TileKept(entry.name, row, col, outcome))
 
-    def compute(self, cluster: AbstractCluster, delayed: Sequence[Any]) -> Unfinished:
-        """Compute and deliver; give back what failed."""
-        unfinished = Unfinished()
+    def compute(self, cluster: AbstractCluster, delayed: Sequence[Any]) -> UnfinishedTasks:
+        """Compute and deliver; return what failed."""
+        unfinished = UnfinishedTasks()
         missing = {id(each): each for each in delayed}
         try:
-            # No name for the list of futures: each may go, with its tile, once it was delivered.
+            # The list of futures has no name here: each future may be freed, with its tile, once
+            # it was delivered.
             for future in cluster.as_completed(cluster.start_tasks(delayed)):
                 del missing[id(future.delayed)]
-                self._take(future, unfinished)
+                self._receive(future, unfinished)
         except ClusterStalledError as exc:
             unfinished.stalled = True
-            unfinished.causes += [(each, describe_error(exc)) for each in missing.values()]
+            cause = describe_error(exc)
+            unfinished.retryable += [(each, cause) for each in missing.values()]
         return unfinished
 
-    def _take(self, future: Any, unfinished: Unfinished) -> None:
+    def _receive(self, future: Any, unfinished: UnfinishedTasks) -> None:
         try:
             tile = future.result()
         except Exception as exc:
-            if full_disk_in(exc) is not None:
+            if find_disk_full(exc) is not None:
                 raise  # the other tiles would fail too
-            of_no_use = isinstance(exc, ClusterBrokenError) or isinstance(
+            is_permanent = isinstance(exc, ClusterBrokenError) or isinstance(
                 exc.__cause__, WorkerMemoryError
             )
-            kind = unfinished.hopeless if of_no_use else unfinished.causes
-            kind.append((future.delayed, _cause(exc)))
+            failed = unfinished.permanent if is_permanent else unfinished.retryable
+            failed.append((future.delayed, _root_cause(exc)))
             return
-        for place in self._places[id(future.delayed)]:
-            self._arrived(tile, place)
+        for key in self._keys[id(future.delayed)]:
+            self._on_tile(tile, key)
 
-    def _arrived(self, tile: Any, place: Place) -> None:
-        """Deliver a tile, or have it wait for its turn; and those that waited for it."""
-        turns = self._turns.get(place.entry)
-        for due, waiting in ((place, tile),) if turns is None else turns.take(place, tile):
-            self._deliver(waiting, due)
+    def _on_tile(self, tile: Any, key: TileKey) -> None:
+        """Deliver a tile and those that waited for it, or hold it back until its turn."""
+        ordered = self._ordered.get(key.entry)
+        for due_key, due_tile in ((key, tile),) if ordered is None else ordered.add(key, tile):
+            self._deliver(due_tile, due_key)
 
-    def _deliver(self, tile: Any, place: Place) -> None:
+    def _deliver(self, tile: Any, key: TileKey) -> None:
         try:
-            outcome, without = self._hand_over(tile, place)
+            outcome, without = self._store(tile, key)
         except Exception as exc:
-            saver = place.entry.saver
-            stop_if_full(exc, () if saver is None else saver.folders())
-            LOG.error("%s failed: %s", place, _cause(exc), exc_info=exc)  # noqa: TRY400 - the traceback is there
-            self._fail(place, _cause(exc))
+            saver = key.entry.saver
+            raise_if_disk_full(exc, () if saver is None else saver.folders())
+            LOG.error("%s failed: %s", key, _root_cause(exc), exc_info=exc)  # noqa: TRY400 - the traceback is there
+            self._record_failure(key, _root_cause(exc))
             return
+        # The journal last: it may only name a tile that its files hold. The checkpoint that this
+        # may trigger flushes the files before it writes the line.
         self.done += 1
-        self._record.note(place.entry, TileLine(place.row, place.col, outcome.value, without))
-        self._notify(TileDone(place.entry.name, place.row, place.col, outcome))
+        self._record.record_tile(key.entry, TileRecord(key.row, key.col, outcome.value, without))
+        self._notify(TileDone(key.entry.name, key.row, key.col, outcome))
 
-    def _hand_over(self, tile: Any, place: Place) -> tuple[TileOutcome, tuple[int, ...]]:
-        """Return what became of a tile, and the ranks of the files whose tag it lacks."""
-        entry, row, col = place.entry, place.row, place.col
+    def _store(self, tile: Any, key: TileKey) -> tuple[TileOutcome, tuple[int, ...]]:
+        """Save or replace a tile; return its outcome and the ranks of the files without it."""
+        entry, row, col = key.entry, key.row, key.col
         if tile is None:
-            self._replace(place, None)
+            self._replace(key, None)
             if entry.saver is not None:
-                entry.saver.skip()
+                entry.saver.record_empty()
             return TileOutcome.EMPTY, ()
         try:
-            tile = self._final(entry, tile)
-            self._replace(place, tile)
+            tile = self._finalize_tile(entry, tile)
+            self._replace(key, tile)
         except Exception as exc:
-            self._leave_empty(place)
+            self._clear(key)
             if entry.saver is not None:
-                entry.saver.fail(row, col, _cause(exc))
+                entry.saver.record_failure(row, col, _root_cause(exc))
             raise
         if entry.saver is not None:
             return TileOutcome.SAVED, entry.saver.save(tile, row, col)
         return (TileOutcome.REPLACED if entry.replaced else TileOutcome.COMPUTED), ()
 
-    def _replace(self, place: Place, tile: Any) -> None:
-        if place.entry.replaced:
-            place.entry.dataset[place.row, place.col] = self._own(tile)
-            self._record.keep(place.entry, place.row, place.col, tile)
+    def _replace(self, key: TileKey, tile: Any) -> None:
+        if key.entry.replaced:
+            # A tile from a worker is a view of a mapped file, which holds that file open for as
+            # long as it lives: the dataset gets a copy. Where tasks run in this process, the
+            # delayed type is `object` and the tile is already the program's own.
+            owned = tile if self._delayed_type is object else copy.deepcopy(tile)
+            key.entry.dataset[key.row, key.col] = owned
+            self._record.write_value(key.entry, key.row, key.col, tile)
 
-    def _leave_empty(self, place: Place) -> None:
-        if place.entry.replaced:
-            place.entry.dataset[place.row, place.col] = None
+    def _clear(self, key: TileKey) -> None:
+        if key.entry.replaced:
+            key.entry.dataset[key.row, key.col] = None
 
-    def _own(self, tile: Any) -> Any:
-        """Return a tile that may be kept: one from a worker is a map of a file, held open."""
-        return tile if self._delayed_type is object else copy.deepcopy(tile)
+    def report_retries(self, unfinished: UnfinishedTasks) -> None:
+        """Report which tiles are going to be computed once more."""
+        retried = self._keys_and_causes(unfinished.retryable)
+        _log_by_cause(logging.WARNING, ("is retried", "are retried"), retried)
+        for key, cause in retried:
+            self._notify(TileRetried(key.entry.name, key.row, key.col, cause))
 
-    def retry(self, unfinished: Unfinished) -> None:
-        """Tell which tiles are computed once more."""
-        missing = self._missing(unfinished.causes)
-        _tell(logging.WARNING, ("is retried", "are retried"), missing)
-        for place, cause in missing:
-            self._notify(TileRetried(place.entry.name, place.row, place.col, cause))
+    def fail(self, causes: Iterable[tuple[Any, str]]) -> None:
+        """Record that the tiles of these delayed objects are missing for good."""
+        failed = self._keys_and_causes(causes)
+        _log_by_cause(logging.ERROR, ("failed", "failed"), failed)
+        for key, cause in failed:
+            self._clear(key)
+            if key.entry.saver is not None:
+                key.entry.saver.record_failure(key.row, key.col, cause)
+            self._record_failure(key, cause)
+            if (ordered := self._ordered.get(key.entry)) is not None:
+                for due_key, due_tile in ordered.skip(key):
+                    self._deliver(due_tile, due_key)
 
-    def give_up(self, causes: Iterable[tuple[Any, str]]) -> None:
-        """Account for the tiles of these delayed objects, that are missing for good."""
-        missing = self._missing(causes)
-        _tell(logging.ERROR, ("failed", "failed"), missing)
-        for place, cause in missing:
-            self._leave_empty(place)
-            if place.entry.saver is not None:
-                place.entry.saver.fail(place.row, place.col, cause)
-            self._fail(place, cause)
-            if (turns := self._turns.get(place.entry)) is not None:
-                for due, waiting in turns.give_up(place):
-                    self._deliver(waiting, due)
+    def _keys_and_causes(self, causes: Iterable[tuple[Any, str]]) -> list[tuple[TileKey, str]]:
+        return [(key, cause) for delayed, cause in causes for key in self._keys[id(delayed)]]
 
-    def _missing(self, causes: Iterable[tuple[Any, str]]) -> list[tuple[Place, str]]:
-        return [(place, cause) for delayed, cause in causes for place in self._places[id(delayed)]]
-
-    def _fail(self, place: Place, cause: str) -> None:
-        failure = TileFailure(place.entry.name, place.row, place.col, cause)
+    def _record_failure(self, key: TileKey, cause: str) -> None:
+        failure = TileFailure(key.entry.name, key.row, key.col, cause)
         self.failures.append(failure)
-        self._notify(TileFailed(place.entry.name, place.row, place.col, cause))
+        self._notify(TileFailed(key.entry.name, key.row, key.col, cause))
 
-    def end(self) -> None:
-        """Tell that it ended."""
+    def report_end(self) -> None:
+        """Report the end, with the counts of tiles."""
         self._notify(RunEnded(self.done, len(self.failures), self.total))
 
     def error(self) -> TilesFailedError | None:
@@ -273,21 +279,21 @@ class TileRun:
         return TilesFailedError(in_order, self.total)
 
 
-def _tell(level: int, verb: tuple[str, str], missing: Iterable[tuple[Place, str]]) -> None:
-    """Log what becomes of tiles: a line each, but where many are so for the same reason."""
-    by_cause: dict[str, list[Place]] = {}
-    for place, cause in missing:
-        by_cause.setdefault(cause, []).append(place)
-    for cause, places in by_cause.items():
-        if len(places) > MAX_LISTED:
-            LOG.log(level, "%s and %d more %s: %s", places[0], len(places) - 1, verb[1], cause)
+def _log_by_cause(level: int, verb: tuple[str, str], tiles: Iterable[tuple[TileKey, str]]) -> None:
+    """Log what happens to tiles: a line each, or one line for many with the same cause."""
+    by_cause: dict[str, list[TileKey]] = {}
+    for key, cause in tiles:
+        by_cause.setdefault(cause, []).append(key)
+    for cause, keys in by_cause.items():
+        if len(keys) > MAX_LISTED:
+            LOG.log(level, "%s and %d more %s: %s", keys[0], len(keys) - 1, verb[1], cause)
             continue
-        for place in places:
-            LOG.log(level, "%s %s: %s", place, verb[0], cause)
+        for key in keys:
+            LOG.log(level, "%s %s: %s", key, verb[0], cause)
 
 
-def _cause(error: BaseException) -> str:
-    """Say the root cause: of a task, what it raised and where; of several files, what each says."""
+def _root_cause(error: BaseException) -> str:
+    """Describe the root cause: of a task, what it raised and where; of a group, each error."""
     if isinstance(error, ExceptionGroup):
-        return "; ".join(dict.fromkeys(map(_cause, error.exceptions)))
+        return "; ".join(dict.fromkeys(map(_root_cause, error.exceptions)))
     return describe_error(error) if not hasattr(error, "reason") else str(error)

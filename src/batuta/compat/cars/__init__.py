@@ -1,5 +1,5 @@
-"""CARS, installed and unmodified, on this orchestrator.
+"""Runs the installed, unmodified CARS on this orchestrator.
 
-``python -m batuta.compat.cars CARS-ARGUMENTS`` runs it. A program that calls CARS from Python
-calls `batuta.compat.cars.hook.install_everywhere` before it imports anything of CARS.
+The command is ``python -m batuta.compat.cars CARS-ARGUMENTS``. A program that uses CARS from
+Python calls `batuta.compat.cars.hook.install_everywhere` before it imports anything of CARS.
 """

@@ -1,4 +1,4 @@
-"""The command of CARS, on Batuta."""
+"""The command line of CARS, run on Batuta."""
 
 import importlib
 import sys
@@ -19,7 +19,8 @@ def main() -> None:
         sys.exit(f"CARS is not installed: pip install cars=={CARS_VERSION}, in this environment")
     if (installed := _installed_version()) != CARS_VERSION:
         warnings.warn(
-            f"made for CARS {CARS_VERSION}, and never tried with {installed}", stacklevel=1
+            f"this adapter supports CARS {CARS_VERSION}, and is not tested with {installed}",
+            stacklevel=1,
         )
     install_everywhere()
     sys.argv[0] = "cars"
@@ -30,7 +31,7 @@ def _installed_version() -> str:
     try:
         return version("cars")
     except PackageNotFoundError:
-        return "a CARS that is not a package"
+        return "a CARS without package metadata"
 
 
 if __name__ == "__main__":

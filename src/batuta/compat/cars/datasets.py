@@ -1,4 +1,4 @@
-"""How CARS saves its tiles, seen as our savers see a dataset."""
+"""Adapts the datasets of CARS, and how it saves their tiles, to our savers."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,21 @@ from batuta.datasets.tiles import overlaps_of, window_of
 ARRAYS: Final = "arrays"
 POINTS: Final = "points"
 SAVED_TYPES: Final = (ARRAYS, POINTS)
-"""Types of dataset that CARS saves in files."""
+"""The types of dataset that CARS saves in files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CarsFileOptions:
-    """What CARS asks of one file, besides what every program does.
+    """Options that CARS has for a file in addition to those of Batuta.
 
     Parameters
     ----------
     save_by_pair : bool
-        Whether points go in one folder per stereo pair.
+        Whether points are saved in one folder per stereo pair.
     rio_tags, rio_band_description : sequence of (band, text), optional
-        Written in the metadata of each band; the first band is 1.
+        Metadata of each band; the first band is 1.
     nbits : int, optional
-        Bits kept of each value.
+        Bits per value.
     """
 
     save_by_pair: bool = False
@@ -36,21 +36,21 @@ class CarsFileOptions:
 
 
 class CarsRaster:
-    """A GeoTIFF opened by CARS, and written in by CARS."""
+    """A GeoTIFF that CARS opens and writes."""
 
     def __init__(self, path: Path, dataset: Any) -> None:
         self.outputs = (path,)
         self.dataset = dataset
 
     def read(self, window: Window) -> Any:
-        """Return what is in the file at `window`: (bands, rows, columns)."""
+        """Read the file at `window`: (bands, rows, columns)."""
         return self.dataset.read(
             window=((window.row_min, window.row_max), (window.col_min, window.col_max))
         )
 
     def checkpoint(self) -> None:
         """Refuse: its blocks are compressed in place, and would move when written again."""
-        raise TileError(f"{self.outputs[0].name}: a raster of CARS cannot be resumed")
+        raise TileError(f"{self.outputs[0].name}: a raster written by CARS cannot be resumed")
 
     def close(self, *, keep: bool = False) -> None:  # noqa: ARG002 - a part of the contract
         """Flush and close the file."""
@@ -61,39 +61,39 @@ class CarsRaster:
         self.close()
 
     def abandon(self) -> None:
-        """Close the file; what is in it stays."""
+        """Close the file; its content stays."""
         self.close()
 
 
 class CarsPoints:
-    """A folder in which CARS writes a file for each tile of points."""
+    """A folder in which CARS writes one file per tile of points."""
 
     def __init__(self, folder: Path) -> None:
         self.outputs = (folder,)
         folder.mkdir(parents=True, exist_ok=True)
 
     def checkpoint(self) -> None:
-        """Nothing: each file is whole once written."""
+        """Do nothing: each file is complete once written."""
 
     def close(self, *, keep: bool = False) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
     def suspend(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
     def abandon(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 class SavedCarsDataset:
-    """A CarsDataset of CARS, as a saver uses it.
+    """Adapts a CarsDataset of CARS to `batuta.orchestrator.contract.SavedDataset`.
 
     Parameters
     ----------
     dataset : cars.data_structures.cars_dataset.CarsDataset
-        What is saved.
+        The dataset to save.
     options : mapping
-        Of each file, by its name.
+        The options of each file, by file name.
     """
 
     def __init__(self, dataset: Any, options: Mapping[str, CarsFileOptions]) -> None:

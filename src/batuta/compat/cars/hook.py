@@ -1,7 +1,7 @@
-"""Puts our modules where CARS imports its own orchestrator from.
+"""An import hook that replaces the orchestrator of CARS by ours.
 
-To be imported before anything of CARS, in the main process and in each worker: a task that is
-unpickled imports the module of its function, and so the orchestrator.
+To be installed before any module of CARS is imported, in the main process and in each worker:
+unpickling a task imports the module of its function, and so the orchestrator.
 """
 
 import importlib
@@ -15,10 +15,10 @@ from typing import Final
 from batuta.cluster import preload
 
 WORKER: Final = "batuta.compat.cars.worker"
-"""What a worker imports before all else."""
+"""The module that a worker imports before any other."""
 
 REPLACED: Final = "cars.orchestrator"
-"""The package of CARS that is not imported any more."""
+"""The package of CARS that is replaced."""
 
 MODULES: Final = {
     "cars.orchestrator": None,
@@ -26,7 +26,7 @@ MODULES: Final = {
     "cars.orchestrator.cluster.log_wrapper": "batuta.compat.cars.log_wrapper",
     "cars.orchestrator.orchestrator": "batuta.compat.cars.orchestrator",
 }
-"""What is imported by each name; None is an empty package."""
+"""The replacement of each module; None is an empty package."""
 
 
 class CarsFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -38,59 +38,59 @@ class CarsFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         path: Sequence[str] | None = None,  # noqa: ARG002 - Python's signature
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> importlib.machinery.ModuleSpec | None:
-        """Describe the module that stands for `fullname`; None is not ours to find.
+        """Return the spec of the replacement of `fullname`; None outside of the package.
 
         Raises
         ------
         ModuleNotFoundError
-            For a module of CARS's orchestrator that has no equivalent here.
+            For a module of CARS's orchestrator that has no replacement.
         """
         if fullname != REPLACED and not fullname.startswith(f"{REPLACED}."):
             return None
         if fullname not in MODULES:
             raise ModuleNotFoundError(
                 f"{fullname}: Batuta replaces {REPLACED} and has no such module"
-                f" (there are {', '.join(MODULES)})",
+                f" (available: {', '.join(MODULES)})",
                 name=fullname,
             )
         return importlib.machinery.ModuleSpec(fullname, self, is_package=MODULES[fullname] is None)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
-        """Leave it to Python."""
+        """Let Python create it."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Return the module the public names of ours."""
-        ours = MODULES[module.__name__]
-        if ours is not None:
-            source = importlib.import_module(ours)
+        """Fill the module with the public names of its replacement."""
+        replacement = MODULES[module.__name__]
+        if replacement is not None:
+            source = importlib.import_module(replacement)
             vars(module).update({name: getattr(source, name) for name in source.__all__})
 
 
 def install() -> None:
-    """Have CARS import our modules from now on; harmless when done before.
+    """Make CARS import our modules from now on. Idempotent.
 
     Raises
     ------
     ImportError
-        If CARS has imported its own orchestrator already.
+        If CARS has already imported its own orchestrator.
     """
     if any(isinstance(finder, CarsFinder) for finder in sys.meta_path):
         return
     if REPLACED in sys.modules:
         raise ImportError(
-            f"{REPLACED} is imported already: call install() before anything of CARS is imported",
+            f"{REPLACED} is already imported: call install() before importing any module of CARS",
             name=REPLACED,
         )
     sys.meta_path.insert(0, CarsFinder())
 
 
 def install_everywhere() -> None:
-    """Have CARS run on Batuta in this process, and in every worker that it starts.
+    """Make CARS run on Batuta in this process, and in every worker that it starts.
 
     Raises
     ------
     ImportError
-        If CARS has imported its own orchestrator already.
+        If CARS has already imported its own orchestrator.
     """
     install()
     preload.add_module(WORKER)

@@ -1,6 +1,6 @@
-"""Stands for `cars.orchestrator.cluster.log_wrapper`: the profiler of CARS, switched off.
+"""Replaces `cars.orchestrator.cluster.log_wrapper`, the profiler of CARS, by one that does nothing.
 
-It is imported by the lowest modules of CARS, and so imports nothing of it.
+The lowest modules of CARS import it, and so it imports none of them.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,18 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def cars_profile(
-    name: str | None = None,  # noqa: ARG001 - what CARS calls it with
+    name: str | None = None,  # noqa: ARG001 - the signature of CARS
     interval: float = 0.1,  # noqa: ARG001
 ) -> Callable[[Function], Function]:
-    """Return a decorator that leaves functions as they are."""
+    """Return a decorator that returns functions unchanged."""
     return lambda function: function
 
 
 def generate_summary(
     out_dir: str, used_conf: dict[str, Any], pipeline_name: str, clean_worker_logs: bool = False
 ) -> None:
-    """Do nothing: no profile was taken, and the logs of the workers are few and kept."""
+    """Do nothing: there is no profile, and the logs of the workers stay."""
 
 
 def generate_pdf_profiling(log_dir: str) -> None:
-    """Do nothing: no profile was taken."""
+    """Do nothing: there is no profile."""

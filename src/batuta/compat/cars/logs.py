@@ -1,4 +1,4 @@
-"""What the orchestrator says, said where CARS says things."""
+"""Forwarding of Batuta's logs to those of CARS."""
 
 import logging
 from typing import Final
@@ -7,7 +7,7 @@ _CARS: Final = logging.getLogger("CARS")
 
 
 class _ToCars(logging.Handler):
-    """Hands records to the logger of CARS, which has its own handlers."""
+    """Passes records to the logger of CARS, which has its own handlers."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _CARS.handle(record)
@@ -17,5 +17,5 @@ _FORWARDER: Final = _ToCars()
 
 
 def forward_to_cars() -> None:
-    """Have the logs of Batuta join those of CARS, on its screen and in its files."""
+    """Forward the logs of Batuta to those of CARS, on the screen and in its files."""
     logging.getLogger("batuta").addHandler(_FORWARDER)

@@ -1,4 +1,4 @@
-"""Stands for `cars.orchestrator.orchestrator`: our orchestrator, called as CARS calls its own."""
+"""Replaces `cars.orchestrator.orchestrator`: our orchestrator with the interface of CARS."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import xarray as xr
 from cars.core import constants as cst
 
 from batuta.cluster import AbstractCluster
-from batuta.compat.cars.configuration import ours
+from batuta.compat.cars.configuration import translate_configuration
 from batuta.compat.cars.datasets import SAVED_TYPES, CarsFileOptions, SavedCarsDataset
 from batuta.compat.cars.logs import forward_to_cars
 from batuta.compat.cars.progress import CarsProgress
@@ -21,7 +21,7 @@ from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator as BatutaOrchestrator
 from batuta.orchestrator import SingleCarsDatasetSaver, update_saving_infos
 from batuta.orchestrator.orchestrator import DATASET_KEY
-from batuta.orchestrator.registry import CarsDatasetRegistry, Registered
+from batuta.orchestrator.registry import CarsDatasetRegistry, RegisteredDataset
 from batuta.orchestrator.saver import OutputSpec
 
 __all__ = ["Orchestrator", "get_disparity_range_cropped", "update_saving_infos"]
@@ -30,18 +30,18 @@ RAM: Final = "max_ram_per_worker"
 
 
 class Orchestrator(BatutaOrchestrator):
-    """Our orchestrator, with the arguments and the results that CARS knows.
+    """Our orchestrator, with the arguments and the return values of that of CARS.
 
     Parameters
     ----------
     orchestrator_conf : mapping, optional
         As in the documentation of CARS.
     out_dir : path, optional
-        Where products, logs and temporary files go; a temporary folder without it.
+        Folder of products, logs and temporary files. Default: a temporary folder.
     log_dir : path, optional
-        Where CARS has its own logs. Ours are in `out_dir`: ``batuta.log`` and ``workers_log``.
+        Ignored. The logs are in `out_dir`: ``batuta.log`` and ``workers_log``.
     launch_worker : bool
-        False to declare and check without computing anything.
+        False to create and check tasks without computing anything.
     out_yaml_path : path, optional
         Where `out_yaml` is saved.
     """
@@ -50,7 +50,7 @@ class Orchestrator(BatutaOrchestrator):
         self,
         orchestrator_conf: Mapping[str, Any] | None = None,
         out_dir: str | os.PathLike[str] | None = None,
-        log_dir: str | os.PathLike[str] | None = None,  # noqa: ARG002 - logs stay together
+        log_dir: str | os.PathLike[str] | None = None,  # noqa: ARG002 - CARS passes it
         launch_worker: bool = True,
         out_yaml_path: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -58,8 +58,8 @@ class Orchestrator(BatutaOrchestrator):
         self._file_options: dict[str, CarsFileOptions] = {}
         self._cropped = False
         self._progress = CarsProgress()
-        conf = ours(orchestrator_conf)
-        # A number that CARS sizes its tiles from, in every mode.
+        conf = translate_configuration(orchestrator_conf)
+        # CARS computes the size of its tiles from it, in every mode.
         self._ram_mb = conf.pop(RAM, None) if conf["mode"] == "sequential" else None
         with ExitStack() as if_refused:
             to_clean = []
@@ -92,27 +92,27 @@ class Orchestrator(BatutaOrchestrator):
     # What CARS reads
 
     def get_conf(self) -> dict[str, Any]:
-        """Return the configuration in force, every key; it may be given to another orchestrator."""
+        """Return the configuration in force, valid for another orchestrator too."""
         return super().get_conf() | {RAM: self.cluster.checked_conf_cluster[RAM]}
 
     @property
     def out_yaml(self) -> dict[str, Any]:
-        """What the program tells of its product; the same dictionary for the whole run."""
+        """Information about the product; the same dictionary for the whole run."""
         return self.out_json
 
     def set_target_task(self, task_id: int | None) -> None:
-        """Say which bar of CARS's progress the next tiles move."""
+        """Set which progress bar of CARS the next tiles advance."""
         self._progress.task_id = task_id
 
     def get_data(self, tag: str, future_object: Any) -> tuple[Any, float | None]:
-        """Return what is already on disk at the window of a tile, and its nodata.
+        """Read what is already saved at the window of a tile, and its nodata.
 
         Returns
         -------
         array or None
-            (bands, rows, columns); None where nothing is written yet.
+            (bands, rows, columns); None if nothing is written yet.
         float or None
-            The value of pixels that hold nothing.
+            The value of pixels without data.
         """
         output = self._output_of(tag, future_object)
         data = super().get_data(tag, future_object)
@@ -134,19 +134,19 @@ class Orchestrator(BatutaOrchestrator):
         rio_band_description: Any = None,
         nbits: int | None = None,
     ) -> None:
-        """Have a CarsDataset of CARS saved by CARS in a file, or in a folder for points.
+        """Register a CarsDataset of CARS to be saved by CARS in a file, or a folder for points.
 
         Raises
         ------
         ConfigurationError
-            For a type of dataset that CARS does not save, or a file that is taken.
+            For a type of dataset that CARS does not save, or a file that is already an output.
         """
         if cars_ds.dataset_type not in SAVED_TYPES:
             raise ConfigurationError(
                 f"cars_ds: a dataset of type {cars_ds.dataset_type} given,"
                 f" one of {' or '.join(SAVED_TYPES)} expected: CARS saves no other"
             )
-        if problems := self._taken(file_name):
+        if problems := self._already_used(file_name):
             raise ConfigurationError(problems)
         self._file_options[os.fspath(file_name)] = CarsFileOptions(
             save_by_pair=save_by_pair,
@@ -165,31 +165,31 @@ class Orchestrator(BatutaOrchestrator):
         return next((each.spec for each in outputs if each.spec.tag == tag), None)
 
     def reset_registries(self) -> None:
-        """Forget the datasets that are registered, and how their files are written."""
+        """Clear the registry, and the options of its files."""
         super().reset_registries()
         self._file_options.clear()
 
     # Computing
 
-    def breakpoint(self) -> bool:  # type: ignore[override]  # CARS asks a question here
-        """Compute all that is registered, save and replace it, and forget it.
+    def breakpoint(self) -> bool:  # type: ignore[override]  # CARS expects an answer
+        """Compute, save and replace everything that is registered, then clear the registry.
 
         Returns
         -------
         bool
-            Whether a tile says that its range of disparities was cropped, for lack of memory.
+            Whether the disparity range of a tile was cropped, for lack of memory.
         """
         self._cropped = False
         super().breakpoint()
         return self._cropped
 
-    def _finished(self, entry: Registered, tile: Any) -> Any:
+    def _finalize_tile(self, entry: RegisteredDataset, tile: Any) -> Any:
         self._cropped = self._cropped or get_disparity_range_cropped(tile)
-        return super()._finished(entry, tile)
+        return super()._finalize_tile(entry, tile)
 
 
 def get_disparity_range_cropped(obj: Any) -> bool:
-    """Tell whether a tile says that its range of disparities was cropped."""
+    """Whether the disparity range of a tile was cropped."""
     if not isinstance(obj, xr.Dataset | pd.DataFrame):
         return False
     return bool(obj.attrs.get(ATTRIBUTES, {}).get(cst.CROPPED_DISPARITY_RANGE, False))

@@ -1,4 +1,4 @@
-"""What CARS shows of its progress, fed by the events of a run."""
+"""Updates the progress bars of CARS from the events of a run."""
 
 from cars.core.progress.progress import ProgressTree
 
@@ -6,12 +6,12 @@ from batuta.orchestrator import Event, RunEnded, RunStarted, TileDone, TileFaile
 
 
 class CarsProgress:
-    """An observer that moves the bars of CARS.
+    """An observer that advances the progress bars of CARS.
 
     Attributes
     ----------
     task_id : int or None
-        The bar to move, as CARS names it; None moves none.
+        The bar to advance, by its id in CARS; None advances none.
     """
 
     def __init__(self) -> None:
@@ -19,30 +19,30 @@ class CarsProgress:
         self._retried = 0
 
     def on_event(self, event: Event) -> None:
-        """Tell what happened."""
+        """Notify CARS of an event."""
         if self.task_id is None:
             return
         if isinstance(event, RunStarted):
             self._retried = 0
             if event.total:
-                self._tell("started", total=event.total)
+                self._notify("started", total=event.total)
         elif isinstance(event, TileRetried):
-            # For CARS a tile that failed has progressed, and is then taken back.
+            # CARS counts a failed tile as progress, then as a retry, which takes it back.
             self._retried += 1
-            self._tell("progressed")
-            self._tell("retries")
+            self._notify("progressed")
+            self._notify("retries")
         elif isinstance(event, TileDone | TileFailed):
             self._advance(failed=isinstance(event, TileFailed))
         elif isinstance(event, RunEnded) and event.total:
-            self._tell("completed")
+            self._notify("completed")
 
     def _advance(self, *, failed: bool) -> None:
         if self._retried:
-            self._tell("started", total=self._retried)
+            self._notify("started", total=self._retried)
             self._retried = 0
-        self._tell("progressed")
+        self._notify("progressed")
         if failed:
-            self._tell("failed")
+            self._notify("failed")
 
-    def _tell(self, what: str, **details: int) -> None:
+    def _notify(self, what: str, **details: int) -> None:
         ProgressTree().notify(self.task_id, what, **details)

@@ -1,7 +1,7 @@
-"""Imported by each worker, and by the process that workers are forked from, before all else.
+"""Imported by each worker, and by the forkserver that workers are forked from, before any other.
 
-CARS is made to import our modules, its heavy ones are imported once, and what its tasks log goes
-where the logs of the worker go.
+It makes CARS import our modules, imports the heavy ones of CARS once, and sends the logs of its
+tasks to the log of the worker.
 """
 
 import importlib
@@ -11,14 +11,14 @@ from typing import Final
 from batuta.compat.cars.hook import install
 
 HEAVY: Final = "cars.pipelines.pipeline"
-"""Imports all the tasks of CARS, through the package that it is in."""
+"""A module whose package imports all the tasks of CARS."""
 
 
 def prepare() -> None:
-    """Make this process ready for the tasks of CARS."""
+    """Prepare this process for the tasks of CARS."""
     install()
     importlib.import_module(HEAVY)
-    # Forked from the main process, a worker has its handlers too.
+    # A worker that is forked from the main process inherits its handlers.
     importlib.import_module("cars.core.cars_logging").logger.handlers.clear()
     logging.getLogger("CARS").propagate = True
 

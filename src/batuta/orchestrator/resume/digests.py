@@ -1,8 +1,11 @@
-"""What values and functions are, in 16 bytes: the same in every process and in every run.
+"""Digests of values and functions: 16 bytes, the same in every process and in every run.
 
-Values are read as they would be pickled, but for what a pickle tells that does not matter: which
-equal objects are one, and the order of sets and dictionaries. Functions and classes count by their
-code and by what that names.
+A value is digested as pickle would write it, without what does not matter: which equal objects
+are identical, and the order of sets and dictionaries. A function or a class is digested by its
+code and by everything that its code refers to.
+
+Journals on disk hold these digests: whatever is hashed here, tags such as ``"array"`` included,
+must stay as it is, or `batuta.orchestrator.resume.header.FORMAT` must change.
 """
 
 import pickle
@@ -19,33 +22,33 @@ import xarray as xr
 
 from batuta.cluster.tasks import Delayed, Scattered
 from batuta.datasets import CarsDataset, CarsDict
-from batuta.orchestrator.resume.code import is_ours
-from batuta.orchestrator.resume.definitions import Definitions
+from batuta.orchestrator.resume.code import is_user_code
+from batuta.orchestrator.resume.definitions import DefinitionDigester
 
 DIGEST_BYTES: Final = 16
-_REMEMBERED_BYTES: Final = 4096
-"""Arrays from this size are read once, however many tasks take them."""
+_CACHED_FROM_BYTES: Final = 4096
+"""Arrays of this size and above are digested once, however many tasks take them."""
 
 
 class Digester:
-    """Digests values; what it has read once it remembers for as long as that lives.
+    """Digests values, and caches the digests of large ones for as long as these live.
 
-    To be used for one pass, in which nothing changes.
+    To be used for one pass, in which no value changes.
 
     Parameters
     ----------
     of_delayed : callable
-        Gives what stands for a delayed object.
+        Returns the bytes that stand for a delayed object.
     """
 
     def __init__(self, of_delayed: Callable[[Delayed], bytes]) -> None:
         self._of_delayed = of_delayed
-        self._remembered: dict[int, tuple[weakref.ref[Any], bytes]] = {}
-        self._definitions = Definitions(self._of_held)
-        self._open: set[int] = set()
-        """What is being read, so that what holds itself ends."""
+        self._cache: dict[int, tuple[weakref.ref[Any], bytes]] = {}
+        self._definitions = DefinitionDigester(self._digest_member)
+        self._in_progress: set[int] = set()
+        """Ids of the values being digested, so that a value that contains itself ends."""
 
-    def of(self, value: Any) -> bytes:
+    def digest(self, value: Any) -> bytes:
         """Digest a value.
 
         Raises
@@ -54,151 +57,155 @@ class Digester:
             If it cannot be pickled.
         """
         try:
-            return self._read(value, memo=False)
-        except ValueError:  # a list that holds itself: pickle finds out which by a memo alone
-            return self._read(value, memo=True)
+            return self._pickle(value, memo=False)
+        except ValueError:  # a list that contains itself: without its memo, pickle cannot follow it
+            return self._pickle(value, memo=True)
 
-    def _read(self, value: Any, *, memo: bool) -> bytes:
+    def _pickle(self, value: Any, *, memo: bool) -> bytes:
         stream = _HashStream()
-        pickler = _Pickler(stream, self.known)
+        pickler = _Pickler(stream, self.digest_special)
         pickler.fast = not memo
         pickler.dump(value)
         return stream.hash.digest()
 
-    def known(self, value: Any) -> bytes | None:
-        """Digest a value that needs care; None for those that pickle reads as well."""
-        reader = _reader_of(value)
-        if reader is None:
+    def digest_special(self, value: Any) -> bytes | None:
+        """Digest a value of a type that is treated specially; None for any other."""
+        digest_value = _special_digest(value)
+        if digest_value is None:
             return None
-        if id(value) in self._open:
+        if id(value) in self._in_progress:
             return b"itself"
-        remembered = self._remembered.get(id(value))
-        if remembered is not None and remembered[0]() is value and self._may_remember(value):
-            return remembered[1]
-        self._open.add(id(value))
+        # An id is reused once its object is gone: the weak reference tells whether it was.
+        cached = self._cache.get(id(value))
+        if cached is not None and cached[0]() is value and self._may_cache(value):
+            return cached[1]
+        self._in_progress.add(id(value))
         try:
-            digest = reader(self, value)
+            digest = digest_value(self, value)
         finally:
-            self._open.discard(id(value))
-        if self._may_remember(value):
-            self._remembered[id(value)] = (weakref.ref(value), digest)
+            self._in_progress.discard(id(value))
+        if self._may_cache(value):
+            self._cache[id(value)] = (weakref.ref(value), digest)
         return digest
 
-    def _may_remember(self, value: Any) -> bool:
-        """Tell whether a value is worth it, and the same wherever it is met.
+    def _may_cache(self, value: Any) -> bool:
+        """Whether a value is large enough, and has the same digest wherever it is met.
 
-        Within a definition, other definitions are named only; an array of numbers holds none.
+        Inside a definition, other definitions are only identified, so that a value which holds
+        some has another digest there. An array of numbers holds none.
         """
-        if type(value) not in _REMEMBERED or getattr(value, "nbytes", _REMEMBERED_BYTES) < (
-            _REMEMBERED_BYTES
+        if type(value) not in _CACHED_TYPES or getattr(value, "nbytes", _CACHED_FROM_BYTES) < (
+            _CACHED_FROM_BYTES
         ):
             return False
         is_plain = isinstance(value, np.ndarray) and not value.dtype.hasobject
-        return is_plain or not self._definitions.is_reading
+        return is_plain or not self._definitions.is_active
 
-    def _of_held(self, value: Any) -> bytes:
-        """Digest what a definition holds; of what cannot be pickled, what can be in it."""
+    def _digest_member(self, value: Any) -> bytes:
+        """Digest a member of a definition; if it cannot be pickled, those parts of it that can."""
         try:
-            return self.of(value)
+            return self.digest(value)
         except Exception:  # noqa: BLE001 - whatever the pickling of a user's object raises
-            return self._of_pieces(value)
+            return self._digest_parts(value)
 
-    def _of_pieces(self, value: Any) -> bytes:
-        if id(value) in self._open:
+    def _digest_parts(self, value: Any) -> bytes:
+        if id(value) in self._in_progress:
             return b"itself"
-        self._open.add(id(value))
+        self._in_progress.add(id(value))
         try:
-            return self.of((type(value), [self._of_held(each) for each in _pieces(value)]))
+            return self.digest((type(value), [self._digest_member(each) for each in _parts(value)]))
         finally:
-            self._open.discard(id(value))
+            self._in_progress.discard(id(value))
 
-    # One way to read for each type
+    # A method for each special type
 
-    def of_delayed(self, delayed: Delayed) -> bytes:
-        """Digest what will compute it."""
+    def digest_delayed(self, delayed: Delayed) -> bytes:
+        """Digest the task that computes it."""
         return self._of_delayed(delayed)
 
-    def of_definition(self, definition: FunctionType | type) -> bytes:
-        """Digest the code of a function or a class, and of what it names."""
-        return self._definitions.of(definition)
+    def digest_definition(self, definition: FunctionType | type) -> bytes:
+        """Digest the code of a function or a class, and of what it refers to."""
+        return self._definitions.digest(definition)
 
-    def of_module(self, module: ModuleType) -> bytes:
-        """Digest the name: what a function takes from it is read apart."""
-        return self.of(("module", module.__name__))
+    def digest_module(self, module: ModuleType) -> bytes:
+        """Digest the name: what a function uses of a module is digested separately."""
+        return self.digest(("module", module.__name__))
 
-    def of_wrapped(self, wrapper: Any) -> bytes:
-        """Digest what a library wraps, and not its cache of results or of compiled code."""
-        return self.of(("wrapped", type(wrapper), wrapper.__wrapped__))
+    def digest_wrapped(self, wrapper: Any) -> bytes:
+        """Digest the wrapped function, without the wrapper's cache of results or compiled code."""
+        return self.digest(("wrapped", type(wrapper), wrapper.__wrapped__))
 
-    def of_descriptor(self, descriptor: Any) -> bytes:
+    def digest_descriptor(self, descriptor: Any) -> bytes:
         """Digest the functions of a property, a class method or a static method."""
         names = ("fget", "fset", "fdel", "__func__")
         functions = [getattr(descriptor, name, None) for name in names]
-        return self.of((type(descriptor), functions))
+        return self.digest((type(descriptor), functions))
 
-    def of_method(self, method: MethodType) -> bytes:
-        """Digest the function and what it is bound to."""
-        return self.of(("method", method.__func__, method.__self__))
+    def digest_method(self, method: MethodType) -> bytes:
+        """Digest the function and the object that it is bound to."""
+        return self.digest(("method", method.__func__, method.__self__))
 
-    def of_array(self, array: npt.NDArray[Any]) -> bytes:
-        """Digest the data type, the shape and the values; their layout in memory is no matter."""
+    def digest_array(self, array: npt.NDArray[Any]) -> bytes:
+        """Digest the data type, the shape and the values, whatever their layout in memory."""
         if array.dtype.hasobject:
-            return self.of(("array", array.shape, array.tolist()))
-        found = _hash(repr((array.dtype.descr, array.shape)).encode())
+            return self.digest(("array", array.shape, array.tolist()))
+        state = _hash(repr((array.dtype.descr, array.shape)).encode())
         if array.nbytes:
-            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        return found.digest()
+            state.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return state.digest()
 
-    def of_dict(self, content: Mapping[Any, Any]) -> bytes:
+    def digest_dict(self, content: Mapping[Any, Any]) -> bytes:
         """Digest the pairs, whatever their order."""
         if all(type(key) is str for key in content):
-            return self.of(("dict", [(key, content[key]) for key in sorted(content)]))
-        pairs = sorted((self.of(key), self.of(value)) for key, value in content.items())
-        return self.of(("pairs", pairs))
+            return self.digest(("dict", [(key, content[key]) for key in sorted(content)]))
+        pairs = sorted((self.digest(key), self.digest(value)) for key, value in content.items())
+        return self.digest(("pairs", pairs))
 
-    def of_set(self, content: Iterable[Any]) -> bytes:
+    def digest_set(self, content: Iterable[Any]) -> bytes:
         """Digest the members, whatever their order."""
-        return self.of(("set", sorted(map(self.of, content))))
+        return self.digest(("set", sorted(map(self.digest, content))))
 
-    def of_variable(self, variable: xr.Variable) -> bytes:
+    def digest_variable(self, variable: xr.Variable) -> bytes:
         """Digest dimensions, values and attributes."""
-        return self.of((variable.dims, variable.to_numpy(), variable.attrs))
+        return self.digest((variable.dims, variable.to_numpy(), variable.attrs))
 
-    def of_dataset(self, dataset: xr.Dataset) -> bytes:
-        """Digest variables, coordinates and attributes; not what xarray keeps for itself."""
-        variables = {name: self.of_variable(each) for name, each in dataset.variables.items()}
-        return self.of(("Dataset", variables, set(dataset.coords), dataset.attrs))
+    def digest_dataset(self, dataset: xr.Dataset) -> bytes:
+        """Digest variables, coordinates and attributes, without xarray's internal state."""
+        variables = {name: self.digest_variable(each) for name, each in dataset.variables.items()}
+        return self.digest(("Dataset", variables, set(dataset.coords), dataset.attrs))
 
-    def of_data_array(self, array: xr.DataArray) -> bytes:
+    def digest_data_array(self, array: xr.DataArray) -> bytes:
         """Digest values, coordinates and attributes."""
-        coords = {name: self.of_variable(each.variable) for name, each in array.coords.items()}
-        return self.of(("DataArray", array.name, self.of_variable(array.variable), coords))
+        coords = {name: self.digest_variable(each.variable) for name, each in array.coords.items()}
+        return self.digest(("DataArray", array.name, self.digest_variable(array.variable), coords))
 
-    def of_frame(self, frame: pd.DataFrame) -> bytes:
-        """Digest columns in their order, index and attributes."""
+    def digest_frame(self, frame: pd.DataFrame) -> bytes:
+        """Digest the columns in their order, the index and the attributes."""
         columns = [
             (label, repr(frame.dtypes.iloc[rank]), frame.iloc[:, rank].to_numpy())
             for rank, label in enumerate(frame.columns)
         ]
         index = (list(frame.index.names), frame.index.to_numpy())
-        return self.of(("DataFrame", columns, index, frame.attrs))
+        return self.digest(("DataFrame", columns, index, frame.attrs))
 
-    def of_cars_dict(self, tile: CarsDict) -> bytes:
+    def digest_cars_dict(self, tile: CarsDict) -> bytes:
         """Digest content and attributes."""
-        return self.of(("CarsDict", tile.data, tile.attrs))
+        return self.digest(("CarsDict", tile.data, tile.attrs))
 
-    def of_cars_dataset(self, dataset: CarsDataset) -> bytes:
+    def digest_cars_dataset(self, dataset: CarsDataset) -> bytes:
         """Digest the grid, the attributes and the tiles."""
         what = (dataset.dataset_type, dataset.name, dataset.attributes)
-        return self.of(("CarsDataset", what, dataset.tiling_grid, dataset.overlaps, dataset.tiles))
+        return self.digest(
+            ("CarsDataset", what, dataset.tiling_grid, dataset.overlaps, dataset.tiles)
+        )
 
-    def of_scattered(self, scattered: Scattered) -> bytes:
-        """Digest the value that it stands for."""
-        return self.of(scattered.value)
+    def digest_scattered(self, scattered: Scattered) -> bytes:
+        """Digest the scattered value."""
+        return self.digest(scattered.value)
 
 
 class _HashStream:
-    """A file that keeps the hash of what is written in it."""
+    """A file that hashes what is written to it."""
 
     def __init__(self) -> None:
         self.hash = _hash(b"")
@@ -209,59 +216,59 @@ class _HashStream:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles, and asks first whether a value needs care."""
+    """Pickles a value, and replaces those of special types by their digests."""
 
-    def __init__(self, stream: _HashStream, known: Callable[[Any], bytes | None]) -> None:
+    def __init__(self, stream: _HashStream, digest_special: Callable[[Any], bytes | None]) -> None:
         super().__init__(stream, protocol=5)
-        self._known = known
+        self._digest_special = digest_special
 
     def persistent_id(self, obj: Any) -> bytes | None:
-        return self._known(obj)
+        return self._digest_special(obj)
 
 
 def _hash(content: bytes) -> "blake2b":
     return blake2b(content, digest_size=DIGEST_BYTES)
 
 
-_READERS: Final[dict[type, Callable[[Digester, Any], bytes]]] = {
-    Delayed: Digester.of_delayed,
-    Scattered: Digester.of_scattered,
-    FunctionType: Digester.of_definition,
-    ModuleType: Digester.of_module,
-    property: Digester.of_descriptor,
-    staticmethod: Digester.of_descriptor,
-    classmethod: Digester.of_descriptor,
-    MappingProxyType: Digester.of_dict,
-    MethodType: Digester.of_method,
-    np.ndarray: Digester.of_array,
-    np.memmap: Digester.of_array,
-    dict: Digester.of_dict,
-    set: Digester.of_set,
-    frozenset: Digester.of_set,
-    xr.Dataset: Digester.of_dataset,
-    xr.DataArray: Digester.of_data_array,
-    pd.DataFrame: Digester.of_frame,
-    CarsDict: Digester.of_cars_dict,
-    CarsDataset: Digester.of_cars_dataset,
+_SPECIAL_DIGESTS: Final[dict[type, Callable[[Digester, Any], bytes]]] = {
+    Delayed: Digester.digest_delayed,
+    Scattered: Digester.digest_scattered,
+    FunctionType: Digester.digest_definition,
+    ModuleType: Digester.digest_module,
+    property: Digester.digest_descriptor,
+    staticmethod: Digester.digest_descriptor,
+    classmethod: Digester.digest_descriptor,
+    MappingProxyType: Digester.digest_dict,
+    MethodType: Digester.digest_method,
+    np.ndarray: Digester.digest_array,
+    np.memmap: Digester.digest_array,
+    dict: Digester.digest_dict,
+    set: Digester.digest_set,
+    frozenset: Digester.digest_set,
+    xr.Dataset: Digester.digest_dataset,
+    xr.DataArray: Digester.digest_data_array,
+    pd.DataFrame: Digester.digest_frame,
+    CarsDict: Digester.digest_cars_dict,
+    CarsDataset: Digester.digest_cars_dataset,
 }
 
-_REMEMBERED: Final = frozenset(
+_CACHED_TYPES: Final = frozenset(
     {Scattered, np.ndarray, np.memmap, xr.Dataset, xr.DataArray, pd.DataFrame, CarsDataset}
 )
 
 
-def _reader_of(value: Any) -> Callable[[Digester, Any], bytes] | None:
+def _special_digest(value: Any) -> Callable[[Digester, Any], bytes] | None:
     kind = type(value)
-    if (reader := _READERS.get(kind)) is not None:
-        return reader
+    if (method := _SPECIAL_DIGESTS.get(kind)) is not None:
+        return method
     if issubclass(kind, type):
-        return Digester.of_definition
+        return Digester.digest_definition
     if kind.__dictoffset__ and "__wrapped__" in getattr(value, "__dict__", ()):
-        return None if is_ours(kind.__module__) else Digester.of_wrapped
+        return None if is_user_code(kind.__module__) else Digester.digest_wrapped
     return None
 
 
-def _pieces(value: Any) -> list[Any]:
+def _parts(value: Any) -> list[Any]:
     if isinstance(value, Mapping):
         return [each for pair in value.items() for each in pair]
     if isinstance(value, (list, tuple)):

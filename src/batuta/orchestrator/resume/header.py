@@ -1,34 +1,34 @@
-"""What a dataset is made from, and what changed since an earlier run."""
+"""The header of a journal: what a dataset is made from, and what changed since an earlier run."""
 
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from batuta.orchestrator.registry import Registered
-from batuta.orchestrator.resume.fingerprints import Fingerprints
+from batuta.orchestrator.registry import RegisteredDataset
+from batuta.orchestrator.resume.fingerprints import Fingerprinter
 from batuta.orchestrator.saver import OutputSpec
 
 FORMAT: Final = 2
-"""Of the journals: one of another format is not read."""
+"""Version of the journal's format. Journals of another version are not read."""
 
 
-def header_of(entry: Registered, fingerprints: Fingerprints) -> dict[str, Any]:
-    """Say what a dataset is made from: the first line of its journal."""
-    found = fingerprints.of_dataset(entry.dataset)
+def build_header(entry: RegisteredDataset, fingerprinter: Fingerprinter) -> dict[str, Any]:
+    """Describe what a dataset is made from: the first line of its journal."""
+    fingerprint = fingerprinter.of_dataset(entry.dataset)
     final = entry.dataset.final_function
     outputs = [] if entry.saver is None else [_output_of(each.spec) for each in entry.saver.outputs]
     return {
         "format": FORMAT,
         "name": entry.name,
-        "grid": found.grid,
+        "grid": fingerprint.grid,
         "outputs": outputs,
         "registered": {
             "replaced": entry.replaced,
-            "final_function": None if final is None else fingerprints.of_value(final),
+            "final_function": None if final is None else fingerprinter.of_value(final),
         },
-        "functions": found.functions,
-        "tiles": found.tiles,
+        "functions": fingerprint.functions,
+        "tiles": fingerprint.tiles,
     }
 
 
@@ -44,12 +44,15 @@ def _output_of(spec: OutputSpec) -> dict[str, str]:
     }
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Say what changed since an earlier run; None where nothing did."""
+def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Describe what changed since an earlier run; None if nothing did."""
     if not old:
         return "its journal cannot be read"
     if old.get("format") != new["format"]:
-        return "its journal is of another version"
+        return (
+            f"its journal has format {old.get('format')!r}, and this version of Batuta reads"
+            f" {new['format']}"
+        )
     if not new.keys() <= old.keys():
         return "its journal cannot be read"
     changed = [key for key in new if old[key] != new[key]]
@@ -58,7 +61,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
 
 def _outputs_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if len(old["outputs"]) != len(new["outputs"]):
-        return "the files that it is saved in changed"
+        return "the number of its files changed"
     pairs = zip(old["outputs"], new["outputs"], strict=True)
     name, key = next(
         (Path(after["file_name"]).name, key)
@@ -76,10 +79,10 @@ def _functions_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 _DIFFERENCES: Final[Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], str]]] = {
-    "name": lambda old, _: f"it was {old['name']} before",
+    "name": lambda old, _: f"it was named {old['name']}",
     "grid": lambda *_: "the grid changed",
     "outputs": _outputs_changed,
-    "registered": lambda *_: "its final function, or what becomes of its tiles, changed",
+    "registered": lambda *_: "its final function changed, or whether its tiles are replaced",
     "functions": _functions_changed,
     "tiles": lambda *_: "an argument of its tasks changed",
 }

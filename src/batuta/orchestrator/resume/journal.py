@@ -1,8 +1,9 @@
-"""What was done of one dataset, on disk, so that it outlives the process.
+"""The journal of one dataset: the tiles that are done, on disk, safe from a kill and a power loss.
 
-A journal is a folder, private to the user: a file of lines, each a JSON object, and the values of
-tiles that the program needs again. Its first line says what the dataset is made from; each other
-line, a tile that is done. A line is written once all that it tells of is on disk itself.
+A journal is a folder that only its user may write in. It holds a file of lines, each a JSON
+object, and the values of tiles that the program needs again. The first line is a header: what the
+dataset is made from. Each other line is a tile that is done. A line is written only after
+everything that it vouches for was synced to disk, so that a line that can be read is always true.
 """
 
 import json
@@ -23,15 +24,15 @@ _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
-class TileLine:
-    """A tile that is done.
+class TileRecord:
+    """A tile that is done. The fields are the keys of a line of the journal.
 
     Parameters
     ----------
     row, col : int
-        Its place in the grid.
+        Its position in the grid.
     outcome : str
-        What became of it: saved, replaced, computed or empty.
+        A `TileOutcome`: saved, replaced, computed or empty.
     without : tuple of int
         Ranks of the files whose tag it lacks.
     """
@@ -41,46 +42,46 @@ class TileLine:
     outcome: str
     without: tuple[int, ...] = ()
 
-    def line(self) -> dict[str, Any]:
-        """Return what is written."""
-        bare = {"row": self.row, "col": self.col, "outcome": self.outcome}
-        return bare | ({"without": self.without} if self.without else {})
+    def to_json(self) -> dict[str, Any]:
+        """Return the line, without an empty `without`."""
+        required = {"row": self.row, "col": self.col, "outcome": self.outcome}
+        return required | ({"without": self.without} if self.without else {})
 
 
 @dataclass
-class Record:
-    """What a journal says."""
+class JournalContent:
+    """What was read from a journal."""
 
     header: dict[str, Any]
-    tiles: dict[tuple[int, int], TileLine] = field(default_factory=dict)
+    tiles: dict[tuple[int, int], TileRecord] = field(default_factory=dict)
     files: list[dict[str, int]] | None = None
-    """Once the dataset is whole: the final files of each output, and their sizes in bytes."""
-    nbytes: int = 0
-    """How much of the file can be read."""
+    """Once the dataset is complete: the final files of each output, with their sizes in bytes."""
+    valid_bytes: int = 0
+    """Length of the part of the file that can be read."""
     damaged_line: int | None = None
-    """The first line that cannot be read, from 1, unless it is the last, torn by a kill."""
+    """The first line that cannot be read, from 1; None too for a last line torn by a kill."""
 
 
 class Journal:
-    """Keeps account of one dataset in `folder`; opened by `begin` or `go_on`."""
+    """The journal in `folder`; to be opened by `create` or `resume` before anything is appended."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._stream: IO[bytes] | None = None
-        self._to_sync: list[Path] = []
+        self._values_to_sync: list[Path] = []
 
     @property
     def path(self) -> Path:
         """The file of lines."""
         return self.folder / JOURNAL_FILE
 
-    def read(self) -> Record | None:
-        """Read what an earlier run wrote, but for a last line that it was killed in.
+    def read(self) -> JournalContent | None:
+        """Read what an earlier run wrote, up to the first line that cannot be read.
 
         Returns
         -------
-        Record or None
-            None where there is no journal.
+        JournalContent or None
+            None if there is no journal.
         """
         if not self.folder.is_dir():
             return None
@@ -89,121 +90,130 @@ class Journal:
             lines = self.path.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return None
-        return _record_of(lines)
+        return _parse(lines)
 
-    def drop(self) -> None:
-        """Forget all that an earlier run wrote, for good."""
+    def delete(self) -> None:
+        """Delete the journal and the values of its tiles, durably."""
+        # The file of lines first, and synced: a kill in the middle of the removal must not leave
+        # lines whose values are gone.
         self.path.unlink(missing_ok=True)
         if self.folder.exists():
             sync_folder(self.folder)
             remove(self.folder)
 
-    def begin(self, header: Mapping[str, Any]) -> None:
-        """Start a journal of what `header` says, with no tile."""
-        make_private(self.folder)
+    def create(self, header: Mapping[str, Any]) -> None:
+        """Create a journal with `header` and no tile."""
+        make_private_folder(self.folder)
+        # By a synced draft and a rename: a journal without its whole header never exists.
         draft = self.folder / "draft"
-        draft.write_bytes(_encoded(header))
+        draft.write_bytes(_encode(header))
         replace_file(draft, self.path)
         sync_folder(self.folder.parent)
         self._stream = self.path.open("ab")
 
-    def go_on(self, record: Record) -> None:
-        """Write after what was read."""
+    def resume(self, content: JournalContent) -> None:
+        """Open the journal to append after what was read, and cut off the rest."""
+        # Cut off, not skipped: appended to a torn line, the next one could not be read either.
         self._stream = self.path.open("r+b")
-        self._stream.truncate(record.nbytes)
-        self._stream.seek(record.nbytes)
+        self._stream.truncate(content.valid_bytes)
+        self._stream.seek(content.valid_bytes)
 
     def append(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Write lines, and return when they are on disk, after the values that were kept."""
+        """Write lines, and return once they are on disk."""
         if self._stream is None:
             raise RuntimeError(f"{self.path} is not open")
-        for path in self._to_sync:
+        # The values first, then the names that lead to them, then the lines: the system may write
+        # to disk in any order what was not synced, and a line vouches for the value of its tile.
+        for path in self._values_to_sync:
             sync_file(path)
-        if self._to_sync:
+        if self._values_to_sync:
             sync_folder(self.folder)
-            self._to_sync.clear()
-        self._stream.write(b"".join(map(_encoded, lines)))
+            self._values_to_sync.clear()
+        self._stream.write(b"".join(map(_encode, lines)))
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
     def close(self) -> None:
-        """Close the file; harmless when done before."""
+        """Close the file. Idempotent."""
         if self._stream is not None:
             self._stream.close()
 
     # Values of tiles
 
-    def keep(self, row: int, col: int, value: Any) -> None:
-        """Keep the value of a tile; on disk when the next line is."""
+    def write_value(self, row: int, col: int, value: Any) -> None:
+        """Write the value of a tile; the next `append` syncs it to disk."""
         path = self._value_path(row, col)
         with path.open("wb") as stream:
             pickle.dump(value, stream, protocol=5)
-        self._to_sync.append(path)
+        self._values_to_sync.append(path)
 
-    def value(self, row: int, col: int) -> Any:
-        """Return the value of a tile that was kept.
+    def read_value(self, row: int, col: int) -> Any:
+        """Read the value of a tile.
 
         Raises
         ------
         ConfigurationError
-            If others than this user may have written it.
+            If other users may have written it.
         """
+        # Unpickling runs what the file says. So the folder is checked again now, no link is
+        # followed, and it is the open file that is checked: what is checked is what is read.
         check_private(self.folder)
-        with open(self._value_path(row, col), "rb", opener=_without_links) as stream:
-            _check_ours(self._value_path(row, col), os.fstat(stream.fileno()))
+        with open(self._value_path(row, col), "rb", opener=_open_no_follow) as stream:
+            _check_owner(self._value_path(row, col), os.fstat(stream.fileno()))
             return pickle.load(stream)  # noqa: S301 - in a folder and a file of this user alone
 
-    def lacks_value(self, row: int, col: int) -> bool:
-        """Whether the value of a tile is not there."""
-        return not self._value_path(row, col).is_file()
+    def has_value(self, row: int, col: int) -> bool:
+        """Whether the value of a tile exists."""
+        return self._value_path(row, col).is_file()
 
     def _value_path(self, row: int, col: int) -> Path:
         return self.folder / f"{row:08d}_{col:08d}.tile"
 
 
-def _record_of(lines: Sequence[bytes]) -> Record:
-    """Read up to the first line that is not whole; with no header where that cannot be read."""
-    record = Record({})
+def _parse(lines: Sequence[bytes]) -> JournalContent:
+    """Parse lines up to the first that cannot be read; without a header if that is the first."""
+    content = JournalContent({})
     for number, line in enumerate(lines, 1):
         try:
-            _take(record, json.loads(line), is_first=number == 1)
-            is_whole = line.endswith(b"\n")
+            _parse_line(content, json.loads(line), is_header=number == 1)
+            # A line without its end was torn, even if what there is of it can be read.
+            is_readable = line.endswith(b"\n")
         except (ValueError, TypeError, KeyError):
-            is_whole = False
-        if not is_whole:
+            is_readable = False
+        if not is_readable:
             is_torn = number == len(lines) and not line.endswith(b"\n")
-            record.damaged_line = None if is_torn else number
+            content.damaged_line = None if is_torn else number
             break
-        record.nbytes += len(line)
-    return record
+        content.valid_bytes += len(line)
+    return content
 
 
-def _take(record: Record, content: dict[str, Any], *, is_first: bool) -> None:
-    if is_first:
-        record.header = dict(content)
-    elif "files" in content:
-        record.files = [
-            {str(name): int(size) for name, size in files.items()} for files in content["files"]
+def _parse_line(content: JournalContent, line: dict[str, Any], *, is_header: bool) -> None:
+    if is_header:
+        content.header = dict(line)
+    elif "files" in line:
+        content.files = [
+            {str(name): int(size) for name, size in files.items()} for files in line["files"]
         ]
     else:
-        tile = TileLine(**{**content, "without": tuple(map(int, content.get("without", ())))})
+        tile = TileRecord(**{**line, "without": tuple(map(int, line.get("without", ())))})
         if not all(type(each) is int and each >= 0 for each in (tile.row, tile.col)):
             raise ValueError(tile)
         TileOutcome(tile.outcome)
-        record.tiles[tile.row, tile.col] = tile
+        content.tiles[tile.row, tile.col] = tile
 
 
-def _encoded(line: Mapping[str, Any]) -> bytes:
+def _encode(line: Mapping[str, Any]) -> bytes:
     return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
 
-def make_private(folder: Path) -> None:
-    """Make a folder that this user alone may enter; one that is there must be so.
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that only this user may enter, or check one that exists.
 
     Raises
     ------
     ConfigurationError
-        If it belongs to another user, or others may write to it.
+        If it belongs to another user, or others may write in it.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     check_private(folder)
@@ -211,16 +221,16 @@ def make_private(folder: Path) -> None:
 
 def check_private(folder: Path) -> None:
     """Refuse a folder in which another user may have written."""
-    _check_ours(folder, folder.lstat())
+    _check_owner(folder, folder.lstat())
 
 
-def _check_ours(path: Path, found: os.stat_result) -> None:
-    link = stat.S_ISLNK(found.st_mode)
-    if link or found.st_uid != os.getuid() or found.st_mode & _WRITABLE_BY_OTHERS:
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    is_link = stat.S_ISLNK(status.st_mode)
+    if is_link or status.st_uid != os.getuid() or status.st_mode & _WRITABLE_BY_OTHERS:
         raise ConfigurationError(
-            f"resume: {path} is not this user's alone, and is not trusted; remove it"
+            f"resume: {path} is not trusted, as other users may have written it; remove it"
         )
 
 
-def _without_links(path: str, flags: int) -> int:
+def _open_no_follow(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)

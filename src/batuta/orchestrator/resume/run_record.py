@@ -1,4 +1,4 @@
-"""What a run does, kept so that, killed at any moment, the next one goes on where it was."""
+"""The record of one run: what is done, so that after a kill at any moment the next run resumes."""
 
 import logging
 import time
@@ -11,108 +11,109 @@ from batuta.datasets.durable_file import remove, workspace_of
 from batuta.datasets.errors import TileError
 from batuta.errors import ConfigurationError, one_line
 from batuta.orchestrator.events import TileOutcome
-from batuta.orchestrator.registry import Registered
-from batuta.orchestrator.resume.fingerprints import Fingerprints
-from batuta.orchestrator.resume.header import difference, header_of
-from batuta.orchestrator.resume.journal import Journal, Record, TileLine
+from batuta.orchestrator.registry import RegisteredDataset
+from batuta.orchestrator.resume.fingerprints import Fingerprinter
+from batuta.orchestrator.resume.header import build_header, describe_difference
+from batuta.orchestrator.resume.journal import Journal, JournalContent, TileRecord
 from batuta.orchestrator.screen import ON_SCREEN
 
 LOG: Final = logging.getLogger(__name__)
 
 CHECKPOINT_SHARE: Final = 0.1
-"""Of the time that tiles took, what making sure of them may take."""
+"""The most that checkpoints may take, as a share of the time that tiles take."""
 
-Key = tuple[int, int]
+Position = tuple[int, int]
 
 
-class Ledger:
-    """What is known of one dataset of a run: the tiles that are kept, and those done since."""
+class DatasetRecord:
+    """The record of one dataset of a run: the tiles finished before it, and those done since."""
 
-    def __init__(self, folder: Path, entry: Registered) -> None:
+    def __init__(self, folder: Path, entry: RegisteredDataset) -> None:
         self.entry = entry
-        self.kept: dict[Key, TileLine] = {}
-        """The tiles that an earlier run did."""
-        self.whole = False
-        """Whether an earlier run ended it."""
+        self.finished: dict[Position, TileRecord] = {}
+        """The tiles that an earlier run finished."""
+        self.complete = False
+        """Whether an earlier run completed the dataset."""
         self._journal = Journal(folder)
-        self._pending: list[TileLine] = []
+        self._pending: list[TileRecord] = []
 
     def open(self, header: Mapping[str, Any]) -> None:
-        """Go on with the journal that is there, or start afresh and say why."""
-        record = self._journal.read()
-        if record is not None:
-            reason = difference(record.header, header) or self._resumed(record)
+        """Resume from the journal that is there; if that cannot be, say why and create another."""
+        content = self._journal.read()
+        if content is not None:
+            reason = describe_difference(content.header, header) or self._reopen_outputs(content)
             if reason is None:
-                self._tell_damage(record)
-                self._take_whole(record)
-                self.kept = record.tiles
-                self._journal.go_on(record)
+                self._warn_of_damage(content)
+                self.complete = content.files is not None
+                if content.files is not None and self.entry.saver is not None:
+                    self.entry.saver.use_existing(content.files)
+                self.finished = content.tiles
+                self._journal.resume(content)
                 return
-            LOG.warning("%s starts afresh: %s", self.entry.name, reason)
-        self._journal.drop()
-        self._journal.begin(header)
+            LOG.warning("%s cannot resume; recomputing all tiles: %s", self.entry.name, reason)
+        self._journal.delete()
+        self._journal.create(header)
 
-    def _resumed(self, record: Record) -> str | None:
-        """Take up the files and the values of an earlier run; return what keeps from it."""
-        if self.entry.replaced and (lost := self._lost_values(record)):
-            return lost
+    def _reopen_outputs(self, content: JournalContent) -> str | None:
+        """Open the files of an earlier run; return what is wrong with them or with its values."""
+        if self.entry.replaced:
+            for position in content.tiles:
+                if not self._journal.has_value(*position):
+                    return f"the value of tile {position} is missing"
         if self.entry.saver is None:
             return None
-        if record.files is not None:
-            return _changed_file(record.files)
+        if content.files is not None:
+            return _changed_file(content.files)
+        outputs = len(self.entry.saver.outputs)
         try:
-            self.entry.saver.reopen(_written(record.tiles.values(), len(self.entry.saver.outputs)))
+            self.entry.saver.reopen(_written_outputs(content.tiles.values(), outputs))
         except (TileError, ConfigurationError, OSError) as exc:
-            self.entry.saver.let_go()
+            self.entry.saver.release()
             return one_line(exc)
         return None
 
-    def _tell_damage(self, record: Record) -> None:
-        if record.damaged_line is not None:
+    def _warn_of_damage(self, content: JournalContent) -> None:
+        if content.damaged_line is not None:
             LOG.warning(
-                "%s: line %d of %s cannot be read; the tiles from there on are computed again",
+                "%s: line %d of %s cannot be read; recomputing the tiles from there on",
                 self.entry.name,
-                record.damaged_line,
+                content.damaged_line,
                 self._journal.path,
             )
 
-    def _take_whole(self, record: Record) -> None:
-        self.whole = record.files is not None
-        if record.files is not None and self.entry.saver is not None:
-            self.entry.saver.found_whole(record.files)
+    def read_value(self, position: Position) -> Any:
+        """Read the value that replaces a finished tile."""
+        return self._journal.read_value(*position)
 
-    def _lost_values(self, record: Record) -> str | None:
-        lost = [key for key in record.tiles if self._journal.lacks_value(*key)]
-        return f"the value of tile {lost[0]} is lost" if lost else None
+    def write_value(self, position: Position, value: Any) -> None:
+        """Write the value of a tile; durable from the next checkpoint on."""
+        self._journal.write_value(*position, value)
 
-    def value(self, key: Key) -> Any:
-        """Return the value that a kept tile is replaced by."""
-        return self._journal.value(*key)
-
-    def keep(self, key: Key, value: Any) -> None:
-        """Keep the value of a tile, for good at the next checkpoint."""
-        self._journal.keep(*key, value)
-
-    def note(self, line: TileLine) -> None:
-        """Note a tile that is done; for good at the next checkpoint."""
-        self._pending.append(line)
+    def record_tile(self, tile: TileRecord) -> None:
+        """Record a tile that is done; durable from the next checkpoint on."""
+        self._pending.append(tile)
 
     def checkpoint(self) -> None:
-        """Have all that was noted outlive a killed process and a power loss."""
+        """Make everything recorded so far safe from a kill and from a power loss."""
         if self._pending:
+            # The files first: a journal that is ahead of them would have the next run leave out
+            # tiles that no file holds. Killed in between, tiles that are in the files already are
+            # computed and written again, to the same bytes.
             if self.entry.saver is not None:
                 self.entry.saver.checkpoint()
-            self._journal.append(each.line() for each in self._pending)
+            self._journal.append(each.to_json() for each in self._pending)
             self._pending.clear()
 
     def finish(self) -> None:
-        """Note that the dataset is whole, and drop what its files were made of."""
+        """Record that the dataset is complete, and remove what its files were made from."""
         outputs = [] if self.entry.saver is None else self.entry.saver.outputs
-        if not self.whole:
+        if not self.complete:
             files = [
                 {str(path.absolute()): _size(path) for path in each.files()} for each in outputs
             ]
             self._journal.append([{"files": files}])
+        # Only now, after the line is on disk: without that line the next run needs the workspaces.
+        # Also where an earlier run completed the dataset, as it may have been killed right here.
         for output in outputs:
             remove(workspace_of(Path(output.spec.file_name)))
 
@@ -122,116 +123,108 @@ class Ledger:
 
 
 class RunRecord:
-    """Keeps account of one run, one `breakpoint` of a program.
+    """The record of one run, that is of one `breakpoint` of a program.
 
     Parameters
     ----------
     folder : Path
         The ``.resume`` folder.
     number : int
-        Which run of the program it is.
-    entries : iterable of Registered
+        Rank of the run in the program, from 1.
+    entries : iterable of RegisteredDataset
         The datasets, in the order of their registration.
     clock : callable
-        Gives the time in seconds.
+        Returns the time in seconds.
 
     Raises
     ------
     ConfigurationError
-        Naming a task whose arguments cannot be read.
+        Naming a task whose arguments cannot be pickled.
     """
 
     def __init__(
         self,
         folder: Path,
         number: int,
-        entries: Iterable[Registered],
+        entries: Iterable[RegisteredDataset],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._began = clock()
+        self._started_s = clock()
         self._done = 0
         self._pending = 0
-        self._cost_s = 0.0
-        self._ledgers: dict[Registered, Ledger] = {}
-        fingerprints = Fingerprints()
-        headers = {entry: header_of(entry, fingerprints) for entry in entries}
+        self._checkpoint_cost_s = 0.0
+        self._datasets: dict[RegisteredDataset, DatasetRecord] = {}
+        # All headers before any journal is opened: digesting may fail, and opening may delete.
+        fingerprinter = Fingerprinter()
+        headers = {entry: build_header(entry, fingerprinter) for entry in entries}
         with ExitStack() as stack:
             stack.callback(self.close)
             for rank, (entry, header) in enumerate(headers.items()):
-                self._ledgers[entry] = Ledger(folder / f"{number:04d}-{rank:04d}", entry)
-                self._ledgers[entry].open(header)
-                self._tell(self._ledgers[entry])
+                dataset = DatasetRecord(folder / f"{number:04d}-{rank:04d}", entry)
+                self._datasets[entry] = dataset
+                dataset.open(header)
+                _log_resumed(dataset)
             stack.pop_all()
 
-    @staticmethod
-    def _tell(ledger: Ledger) -> None:
-        if ledger.kept:
-            rows, cols = ledger.entry.dataset.shape
-            LOG.info(
-                "%s resumed: %d of %d tiles were there",
-                ledger.entry.name,
-                len(ledger.kept),
-                rows * cols,
-                extra=ON_SCREEN,
-            )
+    def finished_tiles(self, entry: RegisteredDataset) -> Mapping[Position, TileRecord]:
+        """Return the tiles of a dataset that an earlier run finished."""
+        return self._datasets[entry].finished
 
-    def kept(self, entry: Registered) -> Mapping[Key, TileLine]:
-        """Return the tiles of a dataset that an earlier run did."""
-        return self._ledgers[entry].kept
+    def read_value(self, entry: RegisteredDataset, row: int, col: int) -> Any:
+        """Read the value of a finished tile, of a dataset whose tiles are replaced."""
+        return self._datasets[entry].read_value((row, col))
 
-    def value(self, entry: Registered, row: int, col: int) -> Any:
-        """Return the value of a kept tile of a dataset that is replaced."""
-        return self._ledgers[entry].value((row, col))
+    def write_value(self, entry: RegisteredDataset, row: int, col: int, value: Any) -> None:
+        """Write the value of a tile, of a dataset whose tiles are replaced."""
+        self._datasets[entry].write_value((row, col), value)
 
-    def keep(self, entry: Registered, row: int, col: int, value: Any) -> None:
-        """Keep the value of a tile of a dataset that is replaced."""
-        self._ledgers[entry].keep((row, col), value)
-
-    def note(self, entry: Registered, line: TileLine) -> None:
-        """Note a tile that is done, and make sure of it when that is worth its cost."""
-        self._ledgers[entry].note(line)
+    def record_tile(self, entry: RegisteredDataset, tile: TileRecord) -> None:
+        """Record a tile that is done, and make a checkpoint if that is worth its cost."""
+        self._datasets[entry].record_tile(tile)
         self._done += 1
         self._pending += 1
-        per_tile_s = (self._clock() - self._began) / self._done
-        if CHECKPOINT_SHARE * per_tile_s * self._pending >= self._cost_s:
+        # What a kill would lose now, against what the last checkpoint took: tiles of minutes are
+        # synced one by one, tiles of milliseconds by the hundred.
+        per_tile_s = (self._clock() - self._started_s) / self._done
+        if CHECKPOINT_SHARE * per_tile_s * self._pending >= self._checkpoint_cost_s:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Have all that was noted outlive a killed process and a power loss."""
-        began = self._clock()
-        for ledger in self._ledgers.values():
-            ledger.checkpoint()
-        self._cost_s = self._clock() - began
+        """Make everything recorded so far safe from a kill and from a power loss."""
+        started_s = self._clock()
+        for dataset in self._datasets.values():
+            dataset.checkpoint()
+        self._checkpoint_cost_s = self._clock() - started_s
         self._pending = 0
 
     def finish(self) -> None:
-        """Note that every dataset is whole: to be called once their files are closed."""
-        for ledger in self._ledgers.values():
-            ledger.finish()
+        """Record that every dataset is complete; to be called once their files are closed."""
+        for dataset in self._datasets.values():
+            dataset.finish()
 
     def close(self) -> None:
         """Close the journals."""
         with ExitStack() as stack:
-            for ledger in self._ledgers.values():
-                stack.callback(ledger.close)
+            for dataset in self._datasets.values():
+                stack.callback(dataset.close)
 
 
-class NoRecord:
-    """Stands for the record of a run that keeps nothing."""
+class NullRecord:
+    """The record of a run without `resume`: records nothing."""
 
-    def kept(self, entry: Registered) -> Mapping[Key, TileLine]:  # noqa: ARG002 - a part of the contract
+    def finished_tiles(self, entry: RegisteredDataset) -> Mapping[Position, TileRecord]:  # noqa: ARG002 - a part of the contract
         """Return nothing."""
         return {}
 
-    def value(self, entry: Registered, row: int, col: int) -> Any:
-        """Never called: nothing is kept."""
+    def read_value(self, entry: RegisteredDataset, row: int, col: int) -> Any:
+        """Never called, as no tile is finished."""
         raise KeyError((entry.name, row, col))
 
-    def keep(self, entry: Registered, row: int, col: int, value: Any) -> None:
+    def write_value(self, entry: RegisteredDataset, row: int, col: int, value: Any) -> None:
         """Do nothing."""
 
-    def note(self, entry: Registered, line: TileLine) -> None:
+    def record_tile(self, entry: RegisteredDataset, tile: TileRecord) -> None:
         """Do nothing."""
 
     def checkpoint(self) -> None:
@@ -244,18 +237,30 @@ class NoRecord:
         """Do nothing."""
 
 
-def _written(lines: Iterable[TileLine], outputs: int) -> list[bool]:
-    """Tell of each output whether a tile was written in it."""
-    saved = [line for line in lines if line.outcome == TileOutcome.SAVED]
-    return [any(rank not in line.without for line in saved) for rank in range(outputs)]
+def _log_resumed(dataset: DatasetRecord) -> None:
+    if dataset.finished:
+        rows, cols = dataset.entry.dataset.shape
+        LOG.info(
+            "%s resumed: %d of %d tiles were already done",
+            dataset.entry.name,
+            len(dataset.finished),
+            rows * cols,
+            extra=ON_SCREEN,
+        )
+
+
+def _written_outputs(tiles: Iterable[TileRecord], outputs: int) -> list[bool]:
+    """Say of each output whether a tile was written in it."""
+    saved = [tile for tile in tiles if tile.outcome == TileOutcome.SAVED]
+    return [any(rank not in tile.without for tile in saved) for rank in range(outputs)]
 
 
 def _changed_file(files: Iterable[Mapping[str, int]]) -> str | None:
     for name, size in (pair for output in files for pair in output.items()):
         if not Path(name).exists():
             return f"{Path(name).name} is missing"
-        if _size(Path(name)) != size:
-            return f"{Path(name).name} is not as it was left"
+        if (now := _size(Path(name))) != size:
+            return f"{Path(name).name} has {now} bytes, and had {size} when it was written"
     return None
 
 

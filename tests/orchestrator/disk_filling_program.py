@@ -30,7 +30,7 @@ def text(col: int, big_from: int) -> CarsDict:
     return CarsDict({"text": "x" * (1_000_000 if col >= big_from else 10)})
 
 
-def play(out_dir: Path, conf: dict[str, Any], what: str, big_from: int = 10) -> None:
+def run_program(out_dir: Path, conf: dict[str, Any], what: str, big_from: int = 10) -> None:
     """Save 40 small tiles, then 40 notes.
 
     Parameters

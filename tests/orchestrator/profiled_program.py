@@ -69,7 +69,7 @@ def heights(orchestrator: Orchestrator) -> CarsDataset:
     return grid
 
 
-def play(conf: dict[str, Any], out_dir: Path, gate: str = "") -> None:
+def run_program(conf: dict[str, Any], out_dir: Path, gate: str = "") -> None:
     """Compute the grid; with a gate, then a tile that waits there."""
     with Orchestrator(conf, out_dir, progress_bar=False) as orchestrator:
         orchestrator.add_to_save_lists(out_dir / "heights.json", "", heights(orchestrator))
@@ -81,4 +81,4 @@ def play(conf: dict[str, Any], out_dir: Path, gate: str = "") -> None:
 
 
 if __name__ == "__main__":
-    play(json.loads(sys.argv[2]), Path(sys.argv[1]), *sys.argv[3:])
+    run_program(json.loads(sys.argv[2]), Path(sys.argv[1]), *sys.argv[3:])

@@ -76,7 +76,7 @@ def failure() -> Exception:
     return TaskFailedError("tile_of", "no light")
 
 
-def play(out_dir: Path, failed_tries: dict[int, int]) -> CarsDataset:
+def run_program(out_dir: Path, failed_tries: dict[int, int]) -> CarsDataset:
     """Save the tiles, which come last first; some fail so many times."""
     with Orchestrator({"mode": "sequential"}, out_dir) as orchestrator:
         orchestrator.cluster = Backwards()  # type: ignore[assignment]  # all that a run needs
@@ -101,21 +101,21 @@ IN_ORDER = [1.0, 12.0, 23.0, 34.0]
 
 
 def test_tiles_that_come_backwards_are_merged_in_the_order_of_the_grid(tmp_path: Path) -> None:
-    play(tmp_path, {})
+    run_program(tmp_path, {})
     assert saved(tmp_path) == IN_ORDER
 
 
 def test_a_tile_that_is_retried_keeps_its_turn(tmp_path: Path) -> None:
-    play(tmp_path, {1: 1})
+    run_program(tmp_path, {1: 1})
     assert saved(tmp_path) == IN_ORDER
 
 
 def test_a_tile_that_fails_for_good_does_not_hold_the_others_back(tmp_path: Path) -> None:
     with pytest.raises(TilesFailedError, match=r"heights\[0, 1\]"):
-        play(tmp_path, {1: 2})
+        run_program(tmp_path, {1: 2})
     assert saved(tmp_path) == [1.0, 1.0, 3.0, 34.0]
 
 
 def test_what_replaces_a_tile_is_what_was_saved(tmp_path: Path) -> None:
-    heights = play(tmp_path, {})
+    heights = run_program(tmp_path, {})
     assert [float(heights[0, col]["height"].values[0, 0]) for col in range(COLS)] == IN_ORDER

@@ -85,7 +85,7 @@ def fill_cloud(orchestrator: Orchestrator, cloud: CarsDataset, maps: CarsDataset
         cloud[row, col] = create(points)(maps[row, col], row, col, saving_info=info)
 
 
-def play(
+def run_program(
     conf: dict[str, Any],
     out_dir: Path,
     failing: Mapping[tuple[int, int], str] | None = None,

@@ -9,7 +9,7 @@ from batuta.datasets import CarsDict
 from batuta.orchestrator import Orchestrator
 
 
-class Ledger:
+class BareGrid:
     """Rows and columns of tiles, and nothing else."""
 
     dataset_type = "dict"
@@ -39,13 +39,13 @@ def square(value: int) -> CarsDict:
 @pytest.mark.parametrize("conf", [{"mode": "sequential"}, {"mode": "multiprocessing"}])
 def test_its_tiles_are_computed_and_replaced(conf: dict[str, Any]) -> None:
     with Orchestrator(conf) as orchestrator:
-        ledger = Ledger("ledger", 2, 3)
+        grid = BareGrid("grid", 2, 3)
         for row in range(2):
             for col in range(2):
-                ledger[row, col] = orchestrator.cluster.create_task(square)(10 * row + col)
-        orchestrator.add_to_replace_lists(ledger)
+                grid[row, col] = orchestrator.cluster.create_task(square)(10 * row + col)
+        orchestrator.add_to_replace_lists(grid)
         orchestrator.breakpoint()
-        assert {place: tile.data for place, tile in ledger.tiles.items()} == {
+        assert {place: tile.data for place, tile in grid.tiles.items()} == {
             (0, 0): {"square": 0},
             (0, 1): {"square": 1},
             (1, 0): {"square": 100},

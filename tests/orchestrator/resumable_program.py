@@ -92,7 +92,7 @@ class Killer:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def play(out_dir: Path, conf: dict[str, Any], **how: Any) -> None:
+def run_program(out_dir: Path, conf: dict[str, Any], **how: Any) -> None:
     """Make heights, points and notes, in six files.
 
     Parameters
@@ -149,7 +149,7 @@ def save(
 def main(arguments: list[str]) -> int:
     out_dir, conf, how = Path(arguments[0]), json.loads(arguments[1]), json.loads(arguments[2])
     try:
-        play(out_dir, conf, **how)
+        run_program(out_dir, conf, **how)
     except TilesFailedError as exc:
         sys.stderr.write(f"{exc}\n")
         return 3

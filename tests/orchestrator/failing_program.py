@@ -88,7 +88,7 @@ def declare(orchestrator: Orchestrator, tiles: CarsDataset, stage: str) -> None:
         tiles.final_function = final_function
 
 
-def play(
+def run_program(
     out_dir: Path, conf: dict[str, Any], stage: str, observers: Iterable[Observer] = ()
 ) -> Orchestrator:
     """Save two rows of tiles; give the orchestrator, once all is done."""

@@ -12,7 +12,7 @@ from batuta.orchestrator import Event, Progress
 PRODUCTS = ("map.tif", "mask.tif", "points.parquet", "points.csv")
 
 
-class Listener:
+class EventRecorder:
     """Keeps what it is told."""
 
     def __init__(self) -> None:

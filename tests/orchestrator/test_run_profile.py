@@ -18,12 +18,12 @@ from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_HTML, SUMMAR
 from batuta.profiling.files.reader import read_profile
 from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState
 from tests.cluster import functions
-from tests.orchestrator import profiled
-from tests.orchestrator.profiled import LARGE, LARGE_BYTES, SLOW, SLOW_S, play
+from tests.orchestrator import profiled_program
+from tests.orchestrator.profiled_program import LARGE, LARGE_BYTES, SLOW, SLOW_S, run_program
 from tests.support.dask_clusters import DASK_MODES, dask_configuration
 from tests.support.waiting import eventually_sync
 
-TILES = {(row, col) for row in range(profiled.ROWS) for col in range(profiled.COLS)}
+TILES = {(row, col) for row in range(profiled_program.ROWS) for col in range(profiled_program.COLS)}
 ALONE: dict[str, dict[str, Any]] = {
     "sequential": {"mode": "sequential"},
     "resumable": {"mode": "sequential", "resume": True},
@@ -57,7 +57,7 @@ def tiles_of(rows: Any, name: str) -> set[tuple[int, int]]:
 def test_every_task_is_measured_with_its_tile_its_time_and_what_it_comes_after(
     any_conf: dict[str, Any], tmp_path: Path
 ) -> None:
-    play({**any_conf, "profiling": {}}, tmp_path)
+    run_program({**any_conf, "profiling": {}}, tmp_path)
     rows = rows_of(tmp_path)
     assert len(rows) == 2 * len(TILES) + 1
     assert set(rows.outcome) == {"done"}
@@ -108,8 +108,8 @@ def test_each_attempt_at_a_task_that_fails_is_there(conf: dict[str, Any], tmp_pa
     if conf["mode"] == "sequential" and not conf.get("resume"):
         pytest.skip("what a task raises is raised where it is created: there is no second attempt")
     with Orchestrator({**conf, "profiling": {}}, tmp_path, progress_bar=False) as orchestrator:
-        grid = profiled.new_grid("cloudy", 1, 1)
-        grid[0, 0] = orchestrator.cluster.create_task(profiled.fail_once)(str(tmp_path))
+        grid = profiled_program.new_grid("cloudy", 1, 1)
+        grid[0, 0] = orchestrator.cluster.create_task(profiled_program.fail_once)(str(tmp_path))
         orchestrator.add_to_compute_lists(grid)
     rows = rows_of(tmp_path).sort_values("attempt")
     assert list(rows.attempt) == [1, 2]
@@ -123,7 +123,7 @@ def test_each_attempt_at_a_task_that_fails_is_there(conf: dict[str, Any], tmp_pa
 def test_without_profiling_time_and_peak_memory_are_summed_up_all_the_same(
     conf: dict[str, Any], tmp_path: Path
 ) -> None:
-    play(conf, tmp_path)
+    run_program(conf, tmp_path)
     text = (tmp_path / SUMMARY_TEXT).read_text(encoding="utf-8")
     assert text.startswith("13 tasks in ")
     measured, read = (next(line for line in text.splitlines() if name in line)
@@ -138,7 +138,7 @@ def test_without_profiling_time_and_peak_memory_are_summed_up_all_the_same(
 @pytest.mark.parametrize("mode", ["multiprocessing", "local_dask"])
 def test_a_run_that_is_killed_has_its_profile(mode: str, tmp_path: Path) -> None:
     out_dir, gate = tmp_path / "out", tmp_path / "gate"
-    command = [sys.executable, "-m", "tests.orchestrator.profiled", str(out_dir)]
+    command = [sys.executable, "-m", "tests.orchestrator.profiled_program", str(out_dir)]
     conf = json.dumps({"mode": mode, "profiling": {}})
     with subprocess.Popen([*command, conf, str(gate)], start_new_session=True) as program:
         parts = out_dir / PROFILE_FOLDER
@@ -158,7 +158,7 @@ def _rows_so_far(parts: Path, out_dir: Path) -> Any:
 def test_a_worker_that_dies_leaves_a_row_for_what_it_ran(tmp_path: Path) -> None:
     conf = {"mode": "multiprocessing", "profiling": {}}
     orchestrator = Orchestrator(conf, tmp_path, progress_bar=False)
-    grid = profiled.new_grid("deadly", 1, 1)
+    grid = profiled_program.new_grid("deadly", 1, 1)
     grid[0, 0] = orchestrator.cluster.create_task(functions.die)()
     orchestrator.add_to_compute_lists(grid)
     with pytest.raises(TilesFailedError), orchestrator:
@@ -186,7 +186,7 @@ def test_one_that_computes_nothing_needs_nowhere() -> None:
 def test_a_run_that_goes_on_keeps_the_profile_of_the_one_before(tmp_path: Path) -> None:
     conf = {"mode": "multiprocessing", "profiling": {}, "resume": True}
     for _ in range(2):
-        play(conf, tmp_path)
+        run_program(conf, tmp_path)
     assert len(rows_of(tmp_path / f"{PROFILE_FOLDER}-1")) == 2 * len(TILES) + 1
     info = read_profile(tmp_path).run
     assert info.tiles_kept == info.tiles_done == len(TILES)
@@ -194,7 +194,7 @@ def test_a_run_that_goes_on_keeps_the_profile_of_the_one_before(tmp_path: Path) 
 
 def test_a_run_without_profiling_leaves_no_page_of_an_earlier_one(tmp_path: Path) -> None:
     (tmp_path / SUMMARY_HTML).write_text("earlier")
-    play({"mode": "sequential"}, tmp_path)
+    run_program({"mode": "sequential"}, tmp_path)
     assert not (tmp_path / SUMMARY_HTML).exists()
 
 
@@ -202,7 +202,7 @@ def test_a_profile_without_its_summary_says_why(tmp_path: Path) -> None:
     with Orchestrator({"mode": "sequential", "profiling": {}}, tmp_path, progress_bar=False):
         (tmp_path / SUMMARY_TEXT).mkdir()
     (note,) = read_profile(tmp_path).run.notes
-    assert note.startswith("the summary is not written: IsADirectoryError")
+    assert note.startswith("could not write the summary: IsADirectoryError")
 
 
 def test_what_keeps_the_summary_from_being_written_is_told_and_the_product_is_there(
@@ -210,6 +210,6 @@ def test_what_keeps_the_summary_from_being_written_is_told_and_the_product_is_th
 ) -> None:
     (tmp_path / SUMMARY_TEXT).mkdir()
     with caplog.at_level(logging.ERROR, logger="batuta"):
-        play({"mode": "sequential"}, tmp_path)
-    assert "the summary of the profile is not written: IsADirectoryError" in caplog.text
+        run_program({"mode": "sequential"}, tmp_path)
+    assert "could not write the summary of the profile: IsADirectoryError" in caplog.text
     assert (tmp_path / "heights.json").exists()

@@ -11,8 +11,8 @@ import pytest
 
 from batuta.cluster import TaskFailedError
 from batuta.orchestrator import DiskFullError
-from batuta.orchestrator.disk import disk_full_error, full_disk_in, stop_if_full
-from tests.orchestrator.filling import TILES, play
+from batuta.orchestrator.disk import disk_full_error, find_disk_full, raise_if_disk_full
+from tests.orchestrator.disk_filling_program import TILES, run_program
 from tests.support.disks import mounted_disk
 
 MULTIPROCESSING: dict[str, Any] = {"mode": "multiprocessing", "factorize_tasks": False}
@@ -50,23 +50,23 @@ def test_it_stops_at_once_and_goes_on_when_there_is_room(
 ) -> None:
     what, conf = CASES[case]
     out_dir = small_disk / "out"
-    with pytest.raises(DiskFullError, match="no room left in") as caught:
-        play(out_dir, conf | {"resume": True}, what)
+    with pytest.raises(DiskFullError, match="no space left in") as caught:
+        run_program(out_dir, conf | {"resume": True}, what)
     error = caught.value
     assert error.folder == str(out_dir)
     assert error.total == 2 * TILES
     assert FIRST_DONE <= error.done < 2 * TILES - 10
-    assert f"{error.done} of 80 tiles are done, and computing stopped" in str(error)
+    assert f"computing stopped with {error.done} of 80 tiles done" in str(error)
     for name in ("rasters.tif", "notes.json"):
         assert not manifest(out_dir, name)["complete"]
     assert not list(out_dir.glob("tmp_save_disk*"))
     grow(small_disk)
-    play(out_dir, conf | {"resume": True}, what)
+    run_program(out_dir, conf | {"resume": True}, what)
     # All tiles that were done were kept, but for the one whose journal had no room.
     kept = [manifest(out_dir, name)["tiles"]["kept"] for name in ("rasters.tif", "notes.json")]
     assert sum(kept) >= error.done - 1
     (tmp_path / "whole").mkdir()
-    play(tmp_path / "whole", {"mode": "sequential"}, what)
+    run_program(tmp_path / "whole", {"mode": "sequential"}, what)
     for name in ("rasters.tif", "notes.json"):
         assert (out_dir / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -74,7 +74,7 @@ def test_it_stops_at_once_and_goes_on_when_there_is_room(
 def test_without_resume_what_is_done_is_saved_as_far_as_there_is_room(small_disk: Path) -> None:
     out_dir = small_disk / "out"
     with pytest.raises(DiskFullError) as caught:
-        play(out_dir, MULTIPROCESSING, "results")
+        run_program(out_dir, MULTIPROCESSING, "results")
     names = ("rasters.tif", "notes.json")
     saved = [manifest(out_dir, name)["tiles"]["saved"] for name in names]
     assert sum(saved) == caught.value.done >= FIRST_DONE
@@ -86,9 +86,11 @@ def test_without_resume_what_is_done_is_saved_as_far_as_there_is_room(small_disk
 def test_what_cannot_be_ended_is_left_and_named(small_disk: Path) -> None:
     out_dir = small_disk / "out"
     with pytest.raises(DiskFullError) as caught:
-        play(out_dir, {"mode": "sequential"}, "outputs")
+        run_program(out_dir, {"mode": "sequential"}, "outputs")
     (note,) = caught.value.__notes__
-    assert note.startswith("Besides, notes.json is not ended, its tiles are in .notes.json.parts: ")
+    assert note.startswith(
+        "In addition, notes.json could not be closed; its tiles are in .notes.json.parts: "
+    )
     assert len(list((out_dir / ".notes.json.parts").iterdir())) >= 10
     assert manifest(out_dir, "rasters.tif")["complete"]
 
@@ -97,9 +99,9 @@ def test_a_full_disk_is_found_among_causes_and_groups() -> None:
     full = OSError(errno.EDQUOT, "quota", "/data/a/b")
     failed = TaskFailedError("task", "why")
     failed.__cause__ = full
-    assert full_disk_in(failed) is full
-    assert full_disk_in(ExceptionGroup("both", [ValueError("no"), failed])) is full
-    assert full_disk_in(OSError(errno.EIO, "broken")) is None
+    assert find_disk_full(failed) is full
+    assert find_disk_full(ExceptionGroup("both", [ValueError("no"), failed])) is full
+    assert find_disk_full(OSError(errno.EIO, "broken")) is None
 
 
 def test_the_folder_named_is_that_of_the_file_where_it_is_known(tmp_path: Path) -> None:
@@ -114,8 +116,8 @@ def test_an_error_that_says_nothing_is_a_full_disk_only_where_there_is_no_room(
     small_disk: Path,
 ) -> None:
     vague = RuntimeError("write failed")
-    stop_if_full(vague, [small_disk])
+    raise_if_disk_full(vague, [small_disk])
     (small_disk / "filler").write_bytes(bytes(5_900_000))
     with pytest.raises(OSError, match="write failed") as caught:
-        stop_if_full(vague, [small_disk])
+        raise_if_disk_full(vague, [small_disk])
     assert caught.value.errno == errno.ENOSPC

@@ -18,8 +18,8 @@ from batuta.profiling.files.reader import read_profile
 from batuta.profiling.files.run_info import RunState
 from tests.cluster.conftest import compute
 from tests.cluster.functions import add
-from tests.orchestrator import profiled
-from tests.orchestrator.profiled import play
+from tests.orchestrator import profiled_program
+from tests.orchestrator.profiled_program import run_program
 
 PROFILED: dict[str, Any] = {"mode": "sequential", "profiling": {}}
 
@@ -33,7 +33,7 @@ def test_an_error_with_a_name_that_is_not_utf_8_is_told_and_profiled(
     mode: str, tmp_path: Path
 ) -> None:
     orchestrator = Orchestrator({"mode": mode, "profiling": {}}, tmp_path, progress_bar=False)
-    grid = profiled.new_grid("missing", 1, 1)
+    grid = profiled_program.new_grid("missing", 1, 1)
     grid[0, 0] = orchestrator.cluster.create_task(miss_a_file)()
     orchestrator.add_to_compute_lists(grid)
     with pytest.raises(TilesFailedError, match=r"caf\\udce9\.tif"), orchestrator:
@@ -86,10 +86,10 @@ def test_what_is_there_and_is_no_profile_is_left_alone(kind: str, tmp_path: Path
 
 
 def test_a_new_profile_replaces_the_files_of_the_old_one_alone(tmp_path: Path) -> None:
-    play(PROFILED, tmp_path)
+    run_program(PROFILED, tmp_path)
     (tmp_path / PROFILE_FOLDER / "notes.txt").write_text("mine")
     (tmp_path / PROFILE_FOLDER / "tasks-000001.parquet").write_text("left by a run that was killed")
-    play(PROFILED, tmp_path)
+    run_program(PROFILED, tmp_path)
     assert (tmp_path / PROFILE_FOLDER / "notes.txt").read_text() == "mine"
     assert read_profile(tmp_path).tasks.num_rows == 13
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.orchestrator.resumed import DATASETS, OUTPUTS
+from tests.orchestrator.resumable_program import DATASETS, OUTPUTS
 from tests.support.checkout import PYTHON_PATH
 
 Contents = dict[str, bytes]
@@ -18,11 +18,12 @@ def contents(folder: Path) -> Contents:
     return {name: (folder / name).read_bytes() for name in OUTPUTS}
 
 
-def run(out_dir: Path, conf: dict[str, Any], **how: Any) -> int:
+def run_in_subprocess(out_dir: Path, conf: dict[str, Any], **how: Any) -> int:
     """Run the program in a process of its own; give its exit code."""
     # Not as a script: its tasks would be those of another module.
     program = (
-        "import sys; from tests.orchestrator.resumed import main; sys.exit(main(sys.argv[1:]))"
+        "import sys; from tests.orchestrator.resumable_program import main;"
+        " sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, str(out_dir)]
     done = subprocess.run(
@@ -36,7 +37,7 @@ def run(out_dir: Path, conf: dict[str, Any], **how: Any) -> int:
     return done.returncode
 
 
-def journalled(out_dir: Path) -> list[TilePlace]:
+def journaled_tiles(out_dir: Path) -> list[TilePlace]:
     """List the tiles that the journals hold."""
     found = []
     for rank, name in enumerate(DATASETS):
@@ -48,7 +49,7 @@ def journalled(out_dir: Path) -> list[TilePlace]:
     return found
 
 
-def take(path: Path) -> list[tuple[str, int, int]]:
+def read_and_remove(path: Path) -> list[tuple[str, int, int]]:
     """Give the traces that a run left, and remove them."""
     if not path.exists():
         return []
