@@ -1,4 +1,4 @@
-"""Every configuration that CARS takes is understood, in its own words."""
+"""Every configuration of CARS is translated."""
 
 from typing import Any
 
@@ -62,7 +62,7 @@ def test_the_configuration_of_the_caller_is_left_as_it_is() -> None:
         {"nb_worker": 2},
     ],
 )
-def test_what_is_wrong_is_left_for_the_check_that_names_it(wrong: dict[str, Any]) -> None:
+def test_an_invalid_value_is_left_for_the_check_that_names_it(wrong: dict[str, Any]) -> None:
     (key,) = wrong
     with pytest.raises(ConfigurationError, match=f"^{key}: "):
         check_configuration(translate_configuration(wrong))

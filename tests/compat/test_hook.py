@@ -1,4 +1,4 @@
-"""What CARS imports is ours, and nothing of its own orchestrator is run."""
+"""CARS imports our modules, and none of its own orchestrator."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""What CARS asks of an orchestrator that it makes in each application."""
+"""The interface that CARS expects of an orchestrator."""
 
 import importlib
 import tempfile
@@ -19,9 +19,7 @@ def module(fake_cars: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return importlib.import_module("batuta.compat.cars.orchestrator")
 
 
-def test_an_orchestrator_without_a_folder_has_one_that_goes_with_it(
-    module: Any, tmp_path: Path
-) -> None:
+def test_an_orchestrator_without_a_folder_has_a_temporary_one(module: Any, tmp_path: Path) -> None:
     with module.Orchestrator(orchestrator_conf={"mode": "sequential"}) as orchestrator:
         assert Path(orchestrator.out_dir).is_dir()
     assert not list(tmp_path.iterdir())
@@ -41,7 +39,7 @@ def test_a_configuration_that_is_refused_leaves_no_folder(module: Any, tmp_path:
         ({"mode": "multiprocessing", "nb_workers": 1, "max_ram_per_worker": 700.5}, 700.5),
     ],
 )
-def test_the_memory_that_tiles_are_sized_from_is_told_in_every_mode(
+def test_the_memory_that_tiles_are_sized_from_is_reported_in_every_mode(
     module: Any, conf: dict[str, Any], ram_mb: float
 ) -> None:
     with module.Orchestrator(orchestrator_conf=conf, launch_worker=False) as orchestrator:
@@ -61,7 +59,7 @@ def test_a_dataset_that_cars_does_not_save_is_refused(module: Any) -> None:
         orchestrator.add_to_save_lists("matches.json", "matches", dataset)
 
 
-def test_a_file_is_given_once(module: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_already_an_output_is_refused(module: Any, tmp_path: Path) -> None:
     dataset = importlib.import_module("cars.dataset").CarsDataset("arrays", "dsm", 1, 1)
     with module.Orchestrator(orchestrator_conf={"mode": "sequential"}) as orchestrator:
         orchestrator.add_to_save_lists(str(tmp_path / "dsm.tif"), "hgt", dataset)
@@ -80,11 +78,13 @@ def test_a_file_is_given_once(module: Any, tmp_path: Path) -> None:
         (None, False),
     ],
 )
-def test_a_tile_tells_whether_its_range_was_cropped(module: Any, tile: Any, cropped: bool) -> None:
+def test_a_tile_carries_whether_its_range_was_cropped(
+    module: Any, tile: Any, cropped: bool
+) -> None:
     assert module.get_disparity_range_cropped(tile) is cropped
 
 
-def test_points_tell_it_too(module: Any) -> None:
+def test_points_carry_it_too(module: Any) -> None:
     points = pd.DataFrame({"z": [1.0]})
     points.attrs["attributes"] = {"cropped": True}
     assert module.get_disparity_range_cropped(points) is True

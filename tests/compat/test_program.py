@@ -63,7 +63,7 @@ def expected_heights() -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_tiles_that_reach_over_each_other_are_merged_in_order(mode: str, tmp_path: Path) -> None:
+def test_overlapping_tiles_are_merged_in_order(mode: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     play(conf_of(mode), out)
     with rasterio.open(out / "height.tif") as raster:
@@ -103,7 +103,7 @@ def test_every_file_of_the_program_is_there(mode: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_progress_is_told_to_cars(mode: str, tmp_path: Path) -> None:
+def test_progress_is_reported_to_cars(mode: str, tmp_path: Path) -> None:
     play(conf_of(mode), tmp_path / "out")
     told = ast.literal_eval((tmp_path / "out" / "progress.txt").read_text())
     # A sequential tile that is None is known before the run, and is not one to compute.

@@ -1,4 +1,4 @@
-"""The bars of CARS move as its own orchestrator moves them."""
+"""The progress bars of CARS advance as with its own orchestrator."""
 
 import importlib
 from typing import Any
@@ -21,7 +21,7 @@ FAILED = TileFailed("dsm", 0, 1, "no light")
 
 
 def told(task_id: int | None, events: list[Event]) -> list[tuple[Any, ...]]:
-    """Say what CARS hears of these events."""
+    """Return the notifications that CARS receives for these events."""
     progress = importlib.import_module("batuta.compat.cars.progress").CarsProgress()
     progress.task_id = task_id
     for event in events:
@@ -33,7 +33,7 @@ def told(task_id: int | None, events: list[Event]) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.usefixtures("fake_cars")
-def test_a_tile_that_is_retried_is_taken_back_and_a_second_pass_starts() -> None:
+def test_a_retried_tile_is_withdrawn_and_a_second_pass_starts() -> None:
     events: list[Event] = [RunStarted(2), DONE, RETRIED, DONE, RunEnded(2, 0, 2)]
     assert told(5, events) == [
         (5, "started", 2),
@@ -58,10 +58,10 @@ def test_a_tile_that_fails_for_good_is_counted() -> None:
 
 
 @pytest.mark.usefixtures("fake_cars")
-def test_a_run_with_nothing_to_compute_is_not_told() -> None:
+def test_a_run_with_nothing_to_compute_is_not_reported() -> None:
     assert told(5, [RunStarted(0), RunEnded(0, 0, 0)]) == []
 
 
 @pytest.mark.usefixtures("fake_cars")
-def test_without_a_bar_nothing_is_told() -> None:
+def test_without_a_bar_nothing_is_reported() -> None:
     assert told(None, [RunStarted(2), DONE, DONE, RunEnded(2, 0, 2)]) == []

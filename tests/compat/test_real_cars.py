@@ -122,7 +122,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Have what is started hear Ctrl-C, even where these tests run in the background."""
+    """Let subprocesses receive Ctrl-C, even if these tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -17,7 +17,7 @@ def small(col: int) -> xr.Dataset:
 
 
 def blob() -> CarsDict:
-    """Give a result of 8 MB."""
+    """Return a result of 8 MB."""
     return CarsDict({"blob": np.zeros(8_000_000, dtype=np.uint8)})
 
 
@@ -26,7 +26,7 @@ def size(tile: CarsDict) -> CarsDict:
 
 
 def text(col: int, big_from: int) -> CarsDict:
-    """Give what takes 1 MB in a file of text from some tile on."""
+    """Return a note, of 1 MB in its file from column `big_from` on."""
     return CarsDict({"text": "x" * (1_000_000 if col >= big_from else 10)})
 
 

@@ -1,4 +1,4 @@
-"""A program whose tiles fail, each in its own way, at one stage of their life."""
+"""A program whose tiles fail, each in its own way, at one stage of their processing."""
 
 import signal
 from collections.abc import Callable, Iterable
@@ -58,7 +58,7 @@ def tile(folder: str, way: str, values: Any) -> Any:
 
 
 def ill_fitting(folder: str, way: str, values: Any) -> Any:
-    """Give a tile that its file refuses."""
+    """Return a tile that its file refuses."""
     if way == GOOD or not (Path(folder) / "trouble").exists():
         return tile(folder, GOOD, values)
     return xr.Dataset({"z": (("row", "col"), np.zeros((3, 3)))})
@@ -91,7 +91,7 @@ def declare(orchestrator: Orchestrator, tiles: CarsDataset, stage: str) -> None:
 def run_program(
     out_dir: Path, conf: dict[str, Any], stage: str, observers: Iterable[Observer] = ()
 ) -> Orchestrator:
-    """Save two rows of tiles; give the orchestrator, once all is done."""
+    """Save two rows of tiles; return the orchestrator."""
     with Orchestrator(conf, out_dir, observers=observers) as orchestrator:
         tiles = CarsDataset("arrays", name="tiles")
         tiles.create_grid(4 * len(COLS), 8, 4, 4)

@@ -11,7 +11,7 @@ from tests.cluster.functions import hang
 
 
 def mark_and_hang(folder: str, value: CarsDict) -> None:
-    """Tell that the task runs, by a file named after its process."""
+    """Create a file named after this process, then hang."""
     assert value["blob"]
     (Path(folder) / f"running-{os.getpid()}").touch()
     hang()

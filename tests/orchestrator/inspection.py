@@ -1,4 +1,4 @@
-"""What tests look at: events, files and manifests."""
+"""What the tests inspect: events, files and manifests."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ PRODUCTS = ("map.tif", "mask.tif", "points.parquet", "points.csv")
 
 
 class EventRecorder:
-    """Keeps what it is told."""
+    """An observer that records events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

@@ -1,4 +1,4 @@
-"""What tests of resuming do: run the program in a process of its own, and look at what it left."""
+"""Helpers of the tests of resume: run the program in a subprocess, and read what it left."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def contents(folder: Path) -> Contents:
 
 
 def run_in_subprocess(out_dir: Path, conf: dict[str, Any], **how: Any) -> int:
-    """Run the program in a process of its own; give its exit code."""
+    """Run the program in a process of its own; return its exit code."""
     # Not as a script: its tasks would be those of another module.
     program = (
         "import sys; from tests.orchestrator.resumable_program import main;"
@@ -50,7 +50,7 @@ def journaled_tiles(out_dir: Path) -> list[TilePlace]:
 
 
 def read_and_remove(path: Path) -> list[tuple[str, int, int]]:
-    """Give the traces that a run left, and remove them."""
+    """Return the traces that a run left, and remove them."""
     if not path.exists():
         return []
     lines = [line.split() for line in path.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""A program may bring a dataset class of its own."""
+"""A dataset class of a program, with the members of `TileGrid` alone."""
 
 from typing import Any
 

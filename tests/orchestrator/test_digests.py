@@ -1,4 +1,4 @@
-"""What makes two values, two functions, two graphs the same in the eyes of resume."""
+"""Digests, definitions and fingerprints: which values, functions and graphs are the same."""
 
 import enum
 import functools
@@ -105,7 +105,7 @@ KINDS = list(values())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_equal_values_have_the_same_digest_however_they_came(kind: str) -> None:
+def test_equal_values_have_the_same_digest(kind: str) -> None:
     value = values()[kind]
     assert digest(value) == digest(values()[kind])
     assert digest(value) == digest(pickle.loads(pickle.dumps(value)))  # noqa: S301 - pickled here
@@ -133,22 +133,22 @@ NEIGHBOURS: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("what", NEIGHBOURS)
-def test_a_difference_is_seen(what: str) -> None:
+def test_a_different_value_has_a_different_digest(what: str) -> None:
     left, right = NEIGHBOURS[what]
     assert digest(left) != digest(right)
 
 
-def test_the_order_of_a_dictionary_is_no_matter() -> None:
+def test_the_order_of_a_dictionary_does_not_count() -> None:
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest({(1, 2): 1, 3: 2}) == digest({3: 2, (1, 2): 1})
 
 
-def test_the_layout_of_an_array_in_memory_is_no_matter() -> None:
+def test_the_layout_of_an_array_in_memory_does_not_count() -> None:
     array = np.arange(12.0).reshape(3, 4)
     assert digest(array) == digest(np.asfortranarray(array)) == digest(array.T.copy().T)
 
 
-def test_what_holds_itself_can_be_read() -> None:
+def test_a_value_that_contains_itself_can_be_digested() -> None:
     itself: list[Any] = [1]
     itself.append(itself)
     knot: dict[str, Any] = {}
@@ -188,7 +188,7 @@ def function_of(source: str, name: str = "task") -> FunctionType:
     ],
     ids=["body", "default", "constant", "helper", "class"],
 )
-def test_a_change_of_code_is_seen(old: str, new: str) -> None:
+def test_a_change_of_code_changes_the_digest(old: str, new: str) -> None:
     assert digest(function_of(SOURCE)) != digest(function_of(SOURCE.replace(old, new)))
 
 
@@ -265,7 +265,7 @@ def task(): return even(4)""",
 
 
 @pytest.mark.parametrize("what", PROGRAMS)
-def test_a_change_of_what_a_task_reaches_is_seen_and_nothing_else_is(what: str) -> None:
+def test_a_change_of_what_a_task_refers_to_counts_and_nothing_else(what: str) -> None:
     one, two, again = (
         digest(function_of(PROGRAMS[what].replace("VALUE", value))) for value in ("1", "2", "2")
     )
@@ -281,7 +281,7 @@ def test_a_change_of_what_a_task_reaches_is_seen_and_nothing_else_is(what: str) 
         ("def task():\n  from imported import sub\n  return sub.g()", "imported/sub.py"),
     ],
 )
-def test_a_change_in_a_module_that_a_task_imports_is_seen(
+def test_a_change_in_a_module_that_a_task_imports_counts(
     task: str, changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -299,7 +299,7 @@ def test_a_change_in_a_module_that_a_task_imports_is_seen(
     assert digests[0] != digests[1]
 
 
-def test_what_a_task_remembers_in_a_global_is_no_matter() -> None:
+def test_state_that_a_task_keeps_in_a_global_does_not_count() -> None:
     source = """
 model = None
 def task():
@@ -313,7 +313,7 @@ def task():
     assert digest(function) == before
 
 
-def test_a_task_of_an_installed_package_is_known_by_the_files_of_that_package(
+def test_a_task_of_an_installed_package_is_digested_by_the_files_of_that_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "site-packages" / "installed_program"
@@ -344,7 +344,7 @@ def closing_over(factor: float) -> Callable[[float], float]:
     return lambda value: value * factor
 
 
-def test_what_a_closure_holds_counts() -> None:
+def test_the_values_of_a_closure_count() -> None:
     assert digest(closing_over(2)) == digest(closing_over(2))
     assert digest(closing_over(2)) != digest(closing_over(3))
 
@@ -360,7 +360,7 @@ def graph(last: float, *, shared: bool = True) -> CarsDataset:
     return made
 
 
-def test_a_graph_is_known_by_its_tasks_their_arguments_and_who_takes_whose_results() -> None:
+def test_a_graph_is_digested_by_its_tasks_arguments_and_dependencies() -> None:
     def tiles(dataset: CarsDataset) -> str:
         return Fingerprinter().of_dataset(dataset).tiles
 
@@ -369,7 +369,7 @@ def test_a_graph_is_known_by_its_tasks_their_arguments_and_who_takes_whose_resul
     assert tiles(graph(1)) != tiles(graph(1, shared=False))
 
 
-def test_a_partial_is_the_same_in_every_run_and_what_it_holds_counts() -> None:
+def test_a_partial_is_the_same_in_every_run_and_its_arguments_count() -> None:
     def fingerprint(*held: int) -> Any:
         dataset = CarsDataset("points")
         dataset.create_grid(2, 1, 1, 1)
@@ -383,7 +383,7 @@ def test_a_partial_is_the_same_in_every_run_and_what_it_holds_counts() -> None:
     assert fingerprint(2, 3) != fingerprint(2, 4)
 
 
-def test_a_delayed_object_slipped_in_after_its_task_was_declared_is_refused() -> None:
+def test_a_delayed_object_added_to_an_argument_after_its_task_was_created_is_refused() -> None:
     late: list[Any] = []
     made = graph(1)
     made[0, 0] = declare(functions.add, (late,), {}, 1)

@@ -45,7 +45,7 @@ def manifest(out_dir: Path, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_stops_at_once_and_goes_on_when_there_is_room(
+def test_a_full_disk_stops_the_run_and_resume_completes_it_when_there_is_space(
     case: str, small_disk: Path, tmp_path: Path
 ) -> None:
     what, conf = CASES[case]
@@ -71,7 +71,7 @@ def test_it_stops_at_once_and_goes_on_when_there_is_room(
         assert (out_dir / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_without_resume_what_is_done_is_saved_as_far_as_there_is_room(small_disk: Path) -> None:
+def test_without_resume_finished_tiles_are_saved_as_far_as_there_is_space(small_disk: Path) -> None:
     out_dir = small_disk / "out"
     with pytest.raises(DiskFullError) as caught:
         run_program(out_dir, MULTIPROCESSING, "results")
@@ -83,7 +83,7 @@ def test_without_resume_what_is_done_is_saved_as_far_as_there_is_room(small_disk
     assert not list(out_dir.glob(".*"))
 
 
-def test_what_cannot_be_ended_is_left_and_named(small_disk: Path) -> None:
+def test_a_file_that_cannot_be_closed_is_left_and_named(small_disk: Path) -> None:
     out_dir = small_disk / "out"
     with pytest.raises(DiskFullError) as caught:
         run_program(out_dir, {"mode": "sequential"}, "outputs")
@@ -112,7 +112,7 @@ def test_the_folder_named_is_that_of_the_file_where_it_is_known(tmp_path: Path) 
     assert disk_full_error(ValueError("no"), [Path("/")], 1, 2) is None
 
 
-def test_an_error_that_says_nothing_is_a_full_disk_only_where_there_is_no_room(
+def test_an_error_without_a_reason_is_a_full_disk_only_without_free_space(
     small_disk: Path,
 ) -> None:
     vague = RuntimeError("write failed")

@@ -1,4 +1,4 @@
-"""What a program tells of its products is merged, and written in files."""
+"""The documents of a program about its products are merged, and written in files."""
 
 import json
 from pathlib import Path
@@ -46,9 +46,7 @@ def test_without_workers_or_without_a_folder_no_index_is_written(
 
 
 @pytest.mark.parametrize("name", ["info.json", "info.yaml", "info.yml"])
-def test_what_is_told_is_written_in_the_format_that_the_name_asks_for(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_document_is_written_in_the_format_of_its_suffix(tmp_path: Path, name: str) -> None:
     with Orchestrator(SEQUENTIAL, tmp_path, out_json_path=tmp_path / "new" / name) as orchestrator:
         orchestrator.update_out_info({"left": {"pixels": np.int64(3)}, "site": "Réunion"})
         orchestrator.update_out_info({"left": {"mean": np.float32(0.5)}})

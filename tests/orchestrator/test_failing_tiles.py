@@ -1,4 +1,4 @@
-"""Whatever happens to a tile, at any stage of its life: the others are saved, and it is named."""
+"""A tile may fail in any way, at any stage: the others are saved, and it is named."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ def manifest(out_dir: Path) -> dict[str, Any]:
 
 
 def expected_places(stage: str) -> set[tuple[int, int]]:
-    """Say which tiles fail: a wrong type that a task returns fails the task that takes it."""
+    """Return which tiles fail: a wrong type that a task returns fails the task that takes it."""
     rows = (0, 1) if stage in {"shared input", "final function"} else (0,)
     return {(row, col) for row in rows for col in range(len(WAYS))}
 
@@ -86,7 +86,7 @@ def test_failing_tiles_are_named_and_the_others_are_saved(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_in_this_process_with_resume_what_raises_fails_its_tiles_alone(
+def test_in_sequential_with_resume_a_task_that_raises_fails_its_own_tiles_alone(
     stage: str, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for way in ("exit", "kill", "hang"):  # they would end or stop the tests themselves
@@ -122,7 +122,7 @@ def test_every_way_to_fail_has_its_column() -> None:
     assert set(CAUSES) == set(WAYS)
 
 
-def test_a_tile_that_outgrows_all_memory_is_computed_twice_and_no_more(tmp_path: Path) -> None:
+def test_a_tile_that_exceeds_all_memory_is_computed_twice_and_no_more(tmp_path: Path) -> None:
     conf = {
         "mode": "multiprocessing",
         "max_ram_per_worker": 200,
@@ -141,7 +141,7 @@ def test_a_tile_that_outgrows_all_memory_is_computed_twice_and_no_more(tmp_path:
     assert (tmp_path / "held").read_text() == "xx"
 
 
-def test_when_nothing_can_compute_any_more_that_is_said_once_and_nothing_is_tried_again(
+def test_a_broken_cluster_is_reported_once_and_nothing_is_retried(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = EventRecorder()

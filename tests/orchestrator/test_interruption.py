@@ -70,7 +70,7 @@ def test_ctrl_c_leaves_no_process_and_no_temporary_file(
     assert not account["complete"]
 
 
-def test_killed_its_workers_end_and_the_next_run_removes_what_it_left(
+def test_after_a_kill_workers_end_and_the_next_run_removes_temporary_files(
     program: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     family = psutil.Process(program.pid).children(recursive=True)
@@ -82,7 +82,7 @@ def test_killed_its_workers_end_and_the_next_run_removes_what_it_left(
     assert not [path for path in temporary_files(tmp_path) if not path.name.startswith(".endless")]
 
 
-def test_an_interruption_while_a_file_is_opened_leaves_nothing_of_it(
+def test_an_interruption_while_a_file_is_opened_leaves_no_trace_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:

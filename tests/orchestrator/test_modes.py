@@ -1,4 +1,4 @@
-"""What the orchestrator does in the same way whatever computes."""
+"""The orchestrator behaves in the same way in every mode."""
 
 import json
 import signal
@@ -147,7 +147,7 @@ def declare_and_divide_by_zero(conf: dict[str, Any], out_dir: Path) -> None:
         raise ZeroDivisionError
 
 
-def test_an_exception_in_the_block_computes_nothing_and_goes_on_up(
+def test_an_exception_in_the_block_computes_nothing_and_propagates(
     conf: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(ZeroDivisionError):

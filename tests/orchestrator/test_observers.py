@@ -1,4 +1,4 @@
-"""An observer that raises ends the run, and ends it well."""
+"""An observer that raises ends the run, and its files are closed (`finalize`)."""
 
 import json
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_the_files_are_closed_and_nothing_is_left(
     assert not psutil.wait_procs(workers, timeout=10)[1]
 
 
-def test_the_other_observers_are_told_all_the_same(tmp_path: Path) -> None:
+def test_the_other_observers_are_called_all_the_same(tmp_path: Path) -> None:
     before, after = Listens(), Listens()
     with pytest.raises(BrokenError):
         run(tmp_path, {"mode": "sequential"}, [before, Breaks(TileDone), after])

@@ -50,7 +50,7 @@ def test_points_are_in_the_order_of_the_grid(reference: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_csv(reference / "points.csv"), found)
 
 
-def test_failures_cross_process_borders_whole() -> None:
+def test_failures_can_be_pickled() -> None:
     import pickle  # noqa: PLC0415 - the only test that needs it
 
     from batuta.orchestrator import TileFailure  # noqa: PLC0415
@@ -89,7 +89,7 @@ def refuse_two(_: Orchestrator, tile: CarsDict) -> CarsDict:
     return tile
 
 
-def test_a_replaced_tile_that_a_file_alone_refuses_is_there(tmp_path: Path) -> None:
+def test_a_tile_that_only_its_file_refuses_is_still_replaced(tmp_path: Path) -> None:
     conf = {"mode": "multiprocessing", "on_tile_failure": "continue"}
     with Orchestrator(conf, tmp_path) as orchestrator:
         dataset = one_tile("arrays")
@@ -182,7 +182,7 @@ def test_a_tile_that_does_not_fit_is_a_failure_that_says_why(tmp_path: Path) -> 
     assert manifest(tmp_path / "z.tif")["tiles"]["failed"] == 1
 
 
-def test_a_final_function_has_the_last_word_and_reads_what_is_saved(tmp_path: Path) -> None:
+def test_a_final_function_decides_what_is_saved_and_reads_what_was(tmp_path: Path) -> None:
     seen: list[Any] = []
 
     def final(orchestrator: Orchestrator, tile: xr.Dataset) -> xr.Dataset:
@@ -247,7 +247,7 @@ def test_folders_to_clean_are_removed_in_the_end(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_not_launched_it_checks_declares_and_computes_nothing(tmp_path: Path) -> None:
+def test_without_launch_worker_tasks_are_checked_and_not_computed(tmp_path: Path) -> None:
     out_dir = tmp_path / "out"
     with Orchestrator({"mode": "multiprocessing"}, out_dir, launch_worker=False) as orchestrator:
         assert orchestrator.get_conf()["nb_workers"] == 2

@@ -1,4 +1,4 @@
-"""A run that was killed, interrupted or lacked tiles, started again."""
+"""Resume: a run that was killed, interrupted or lacks tiles, started again."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The profile of a run: the same on every mode."""
+"""The profile of a run, in every mode."""
 
 import json
 import logging
@@ -172,18 +172,18 @@ def test_a_worker_that_dies_leaves_a_row_for_what_it_ran(tmp_path: Path) -> None
     assert [each.dataset for each in info.failed] == ["deadly"]
 
 
-def test_a_profile_needs_somewhere_to_be_written() -> None:
+def test_a_profile_without_out_dir_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"^profiling: given, and no out_dir"):
         Orchestrator({"mode": "sequential", "profiling": {}})
 
 
-def test_one_that_computes_nothing_needs_nowhere() -> None:
+def test_without_launch_worker_a_profile_needs_no_folder() -> None:
     conf = {"mode": "local_dask", "profiling": {}, "use_memory_logger": True}
     orchestrator = Orchestrator(conf, launch_worker=False)
     assert orchestrator.get_conf()["profiling"]["mode"] == "cars_profiling"
 
 
-def test_a_run_that_goes_on_keeps_the_profile_of_the_one_before(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_previous_profile(tmp_path: Path) -> None:
     conf = {"mode": "multiprocessing", "profiling": {}, "resume": True}
     for _ in range(2):
         run_program(conf, tmp_path)
@@ -205,7 +205,7 @@ def test_a_profile_without_its_summary_says_why(tmp_path: Path) -> None:
     assert note.startswith("could not write the summary: IsADirectoryError")
 
 
-def test_what_keeps_the_summary_from_being_written_is_told_and_the_product_is_there(
+def test_an_error_in_the_summary_is_logged_and_the_product_is_complete(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / SUMMARY_TEXT).mkdir()

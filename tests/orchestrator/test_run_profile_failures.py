@@ -1,4 +1,4 @@
-"""Measuring and profiling cost nobody a product, whatever tasks, disks and folders are like."""
+"""Errors in measuring and profiling never cost a product."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ def miss_a_file() -> None:
 
 
 @pytest.mark.parametrize("mode", ["multiprocessing", "local_dask"])
-def test_an_error_with_a_name_that_is_not_utf_8_is_told_and_profiled(
+def test_an_error_with_a_name_that_is_not_utf_8_is_logged_and_profiled(
     mode: str, tmp_path: Path
 ) -> None:
     orchestrator = Orchestrator({"mode": mode, "profiling": {}}, tmp_path, progress_bar=False)
@@ -49,7 +49,7 @@ class SilentError(Exception):
         raise RuntimeError("not today")
 
 
-def test_what_a_task_raises_in_sequential_is_what_comes_out(tmp_path: Path) -> None:
+def test_in_sequential_the_exception_of_a_task_is_raised_unchanged(tmp_path: Path) -> None:
     def fail() -> None:
         raise SilentError
 
@@ -71,7 +71,7 @@ def test_a_kernel_that_resets_no_peak_measures_all_the_same(
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])
-def test_what_is_there_and_is_no_profile_is_left_alone(kind: str, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_profile_is_left_alone(kind: str, tmp_path: Path) -> None:
     theirs = tmp_path / PROFILE_FOLDER
     if kind == "folder":
         theirs.mkdir()
@@ -94,7 +94,7 @@ def test_a_new_profile_replaces_the_files_of_the_old_one_alone(tmp_path: Path) -
     assert read_profile(tmp_path).tasks.num_rows == 13
 
 
-def test_a_list_that_holds_itself_is_an_argument_like_others(tmp_path: Path) -> None:
+def test_a_list_that_contains_itself_is_an_argument_like_others(tmp_path: Path) -> None:
     endless: list[Any] = [1]
     endless.append(endless)
     with Orchestrator(PROFILED, tmp_path, progress_bar=False) as orchestrator:
@@ -121,7 +121,7 @@ def test_of_two_runs_in_one_folder_the_last_has_its_profile_there(
     assert "another run has overwritten the profile" in caplog.text
 
 
-def test_a_program_that_goes_elsewhere_has_its_profile_where_it_began(
+def test_a_program_that_changes_directory_has_its_profile_where_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

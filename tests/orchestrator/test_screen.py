@@ -1,4 +1,4 @@
-"""What people see while a program runs, and find in its log afterwards."""
+"""Output on the terminal while a program runs, and in its log file."""
 
 import io
 import logging
@@ -33,7 +33,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_program_without_logging_shows_its_troubles_one_line_each(tmp_path: Path) -> None:
+def test_a_program_without_logging_shows_its_warnings_one_line_each(tmp_path: Path) -> None:
     (tmp_path / "trouble").touch()
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
@@ -68,7 +68,7 @@ class Terminal(io.StringIO):
 
 
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Have people look at this; no fixture, before which pytest would place its own."""
+    """Capture standard error; not a fixture, as pytest would install its own capture after it."""
     made = Terminal()
     monkeypatch.setattr(sys, "stderr", made)
     return made
@@ -86,7 +86,7 @@ def logger() -> Iterator[logging.Logger]:
     made.removeHandler(screen)
 
 
-def test_the_bar_tells_what_is_computed_and_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bar_shows_what_is_computed_and_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
     bar = ProgressBar()
     for event in (
@@ -106,7 +106,7 @@ def test_the_bar_tells_what_is_computed_and_what_failed(monkeypatch: pytest.Monk
     assert "2 retried, 1 failed" in last
 
 
-def test_the_bar_tells_how_many_workers_there_are_and_what_the_others_wait_for(
+def test_the_bar_shows_how_many_workers_there_are_and_what_the_others_wait_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shown = terminal(monkeypatch)
@@ -136,7 +136,7 @@ def test_a_warning_stands_above_the_bar(
     assert shown.rstrip().rsplit("\r", 1)[-1].startswith("Tiles:   0%")
 
 
-def test_only_warnings_and_what_people_asked_for_are_shown(
+def test_only_warnings_and_records_marked_for_the_screen_are_shown(
     monkeypatch: pytest.MonkeyPatch, logger: logging.Logger
 ) -> None:
     screen = terminal(monkeypatch)
@@ -146,7 +146,7 @@ def test_only_warnings_and_what_people_asked_for_are_shown(
     assert screen.getvalue() == "batuta: resumed: 3 of 4 tiles were there\nbatuta: it failed\n"
 
 
-def test_away_from_a_terminal_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = io.StringIO()
     monkeypatch.setattr(sys, "stderr", silent)
     bar = ProgressBar()

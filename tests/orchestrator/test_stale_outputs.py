@@ -1,4 +1,4 @@
-"""What an earlier run made does not pass for the product of this one."""
+"""Files of an earlier run do not pass for the product of this one."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_a_run_whose_tiles_are_all_none_leaves_no_file_of_an_earlier_one(
     assert (account["complete"], account["files"], account["earlier_files"]) == (True, [], [])
 
 
-def test_pairs_that_are_not_there_any_more_go_and_what_others_wrote_stays(tmp_path: Path) -> None:
+def test_files_of_former_pairs_are_removed_and_those_of_others_stay(tmp_path: Path) -> None:
     path = tmp_path / "p.laz"
     make(path, [points(pair) for pair in range(4)], by_pair=True)
     make(tmp_path / "p_3.laz", [points()])  # an output of its own, from now on
@@ -71,7 +71,7 @@ def test_pairs_that_are_not_there_any_more_go_and_what_others_wrote_stays(tmp_pa
     assert manifest(path)["files"] == ["p_0.laz", "p_1.laz"]
 
 
-def test_a_file_that_no_manifest_tells_of_stays(tmp_path: Path) -> None:
+def test_a_file_that_no_manifest_lists_stays(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("by hand")
     make(path, [None])
@@ -93,7 +93,7 @@ def test_a_manifest_from_elsewhere_has_no_other_file_removed(name: Any, tmp_path
     assert (folder / "b.csv").exists()
 
 
-def test_a_manifest_that_cannot_be_read_speaks_of_its_own_raster(tmp_path: Path) -> None:
+def test_a_damaged_manifest_stands_for_its_own_raster_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     make(path, [pixel()])
     Path(f"{path}.manifest.json").write_text('{"files": [')
@@ -138,7 +138,7 @@ def test_a_run_that_is_interrupted_says_which_files_are_not_its_own(tmp_path: Pa
     assert [each.name for each in tmp_path.glob("p_*.laz")] == ["p_5.laz"]
 
 
-def test_a_folder_that_is_no_zarr_group_is_left_to_its_owner(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_zarr_group_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     make(path, [points()])
     path.unlink()

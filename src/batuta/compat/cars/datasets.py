@@ -108,18 +108,18 @@ class SavedCarsDataset:
         return int(rows), int(cols)
 
     def generate_descriptor(
-        self, future_result: Any, file_name: str | os.PathLike[str], **asked: Any
+        self, future_result: Any, file_name: str | os.PathLike[str], **saver_options: Any
     ) -> CarsRaster | CarsPoints:
-        """Have CARS open the file that tiles are saved in.
+        """Let CARS open the file that tiles are saved in.
 
         Parameters
         ----------
         future_result : tile
-            The first one.
+            The first tile.
         file_name : path
             The file, or the folder for points.
-        **asked
-            What the saver asks for; of it CARS takes `tag`, `dtype` and `nodata`.
+        **saver_options
+            The options of the saver, of which CARS takes `tag`, `dtype` and `nodata`.
         """
         if self.dataset_type == POINTS:
             return CarsPoints(Path(file_name))
@@ -127,9 +127,9 @@ class SavedCarsDataset:
         opened = self.dataset.generate_descriptor(
             future_result,
             os.fspath(file_name),
-            tag=asked["tag"],
-            dtype=asked["dtype"],
-            nodata=asked["nodata"],
+            tag=saver_options["tag"],
+            dtype=saver_options["dtype"],
+            nodata=saver_options["nodata"],
             rio_tags=options.rio_tags,
             rio_band_description=options.rio_band_description,
             nbits=options.nbits,
@@ -145,7 +145,7 @@ class SavedCarsDataset:
         *,
         position: tuple[int, int],
     ) -> None:
-        """Have CARS save a tile."""
+        """Let CARS save a tile."""
         options = self._options[os.fspath(file_name)]
         if isinstance(descriptor, CarsRaster):
             self.dataset.run_save(
@@ -157,7 +157,7 @@ class SavedCarsDataset:
             )
             return
         row, col = position
-        # CARS names the file after the tile itself where that carries its place.
+        # CARS names the file after the tile if that carries its position.
         self.dataset.run_save(
             future_result,
             os.fspath(descriptor.outputs[0] / f"{col}_{row}"),

@@ -250,7 +250,7 @@ def _log_resumed(dataset: DatasetRecord) -> None:
 
 
 def _written_outputs(tiles: Iterable[TileRecord], outputs: int) -> list[bool]:
-    """Say of each output whether a tile was written in it."""
+    """Return, for each output, whether a tile was written in it."""
     saved = [tile for tile in tiles if tile.outcome == TileOutcome.SAVED]
     return [any(rank not in tile.without for tile in saved) for rank in range(outputs)]
 

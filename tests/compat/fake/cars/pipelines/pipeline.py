@@ -53,14 +53,14 @@ def surface(base: Any, row: int, col: int, saving_info: Any, killed_once: str | 
 
 @cars_profile(interval=0.5)  # type: ignore[untyped-decorator]
 def points(tile: Any, about: Any) -> Any:
-    """Take a few points of a tile; none of none."""
+    """Return a few points of a tile; None for None."""
     if tile is None:
         return None
     return pd.DataFrame({"z": tile["height"].to_numpy()[0, :3], "cropped": about["cropped"]})
 
 
 def merge(orchestrator: Any, tile: Any) -> Any:
-    """Take the mean with what is there already: what comes out depends on the order."""
+    """Return the mean with what is already saved: the result depends on the order."""
     there, nodata = orchestrator.get_data("height", tile)
     if there is not None:
         assert there.shape == (1, SIDE + REACH, SIDE + REACH)
