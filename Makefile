@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MEMRAY = $(BIN)/python -m memray
 INSTALLED := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
@@ -60,7 +61,13 @@ profile-memory-report: $(INSTALLED)  ## who allocated the memory of a run profil
 	$(BIN)/batuta profile memory-report '$(DIR)' $(REPORT_ARGS)
 
 profile-memory-all: $(INSTALLED)  ## the memory of the main process of a program (PROGRAM='script.py args')
-	$(BIN)/batuta profile memory-all -- $(PROGRAM)
+	mkdir -p memory-all
+	ARROW_DEFAULT_MEMORY_POOL=system $(MEMRAY) run --quiet --force --output memory-all/main.bin \
+	  $(or $(PROGRAM),examples/terrain/terrain.py --output memory-all/terrain); code=$$?; \
+	$(MEMRAY) summary memory-all/main.bin && \
+	$(MEMRAY) flamegraph --no-web --force --output memory-all/main.html memory-all/main.bin && \
+	$(MEMRAY) flamegraph --no-web --force --leaks --output memory-all/main-leaks.html memory-all/main.bin && \
+	exit $$code
 
 slurm:  ## a Slurm on this machine, for jobs by hand (SLURM_ARGS=stop ends it)
 	@$(PYTHON) -m tools.slurm $(SLURM_ARGS)

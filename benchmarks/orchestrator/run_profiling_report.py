@@ -95,11 +95,11 @@ def timed_s(action: Callable[[], object]) -> float:
 
 def text_alone(folder: Path) -> str:
     """Give the summary as text."""
-    from batuta.profiling.analysis.figures import figures_of  # noqa: PLC0415
+    from batuta.profiling.analysis.analyse import analyse_profile  # noqa: PLC0415
     from batuta.profiling.files.reader import read_profile  # noqa: PLC0415
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
 
-    return profile_text(figures_of(read_profile(folder)))
+    return profile_text(analyse_profile(read_profile(folder)))
 
 
 def import_all() -> None:

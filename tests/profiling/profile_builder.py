@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batuta.profiling.analysis.figures import Figures, figures_of
+from batuta.profiling.analysis.analyse import ProfileAnalysis, analyse_profile
 from batuta.profiling.capture.layout import LEAKS, LOOPS, PLACES, PROFILE_FOLDER, RUN_FILE, TASKS
 from batuta.profiling.capture.records import (
     LeakRow,
@@ -141,9 +141,9 @@ class ProfileBuilder:
             memory=pd.DataFrame(columns=["time_s", "worker", "host", "pid", "process_bytes"]),
         )
 
-    def figures(self) -> Figures:
+    def analysis(self) -> ProfileAnalysis:
         """Return the figures of the profile."""
-        return figures_of(self.profile())
+        return analyse_profile(self.profile())
 
     def write(self, out_dir: Path, *, parts: int | None = None) -> Path:
         """Write the profile as a run that ended does; in `parts`, as one that was killed.
@@ -204,10 +204,10 @@ class _ReadyQueue:
     def __init__(self, tasks: Sequence[TaskSpec]) -> None:
         self._tasks = tasks
         self._missing = [len(set(task.after)) for task in tasks]
-        self._followers: list[list[int]] = [[] for _ in tasks]
+        self._dependents: list[list[int]] = [[] for _ in tasks]
         for number, task in enumerate(tasks):
             for before in set(task.after):
-                self._followers[before].append(number)
+                self._dependents[before].append(number)
         self._ready_s = [0.0] * len(tasks)
         self._later = [(0.0, n, 1) for n, missing in enumerate(self._missing) if not missing]
         self._now: list[tuple[int, int]] = []
@@ -231,7 +231,7 @@ class _ReadyQueue:
             self._ready_s[number] = end_s
             heapq.heappush(self._later, (end_s, number, attempt + 1))
             return
-        for follower in self._followers[number]:
+        for follower in self._dependents[number]:
             self._missing[follower] -= 1
             self._ready_s[follower] = max(self._ready_s[follower], end_s)
             if not self._missing[follower]:

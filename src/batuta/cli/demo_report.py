@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from batuta.cli.output import console, print_table, seconds_text, size_text
+from batuta.cli.output import console, print_table
+from batuta.formatting import format_bytes, format_seconds
 from batuta.sdb import StoredProduct
 
 ERROR_PRODUCT: Final = "DISPARITY_ERROR"
@@ -50,8 +51,8 @@ def draw_all(made: Sequence[MadeProduct], output: Path) -> list[Path]:
 
 def _row(one: MadeProduct) -> list[Any]:
     stored = one.stored
-    duration = "" if one.duration_s is None else seconds_text(one.duration_s)
-    size = size_text(stored.size)
+    duration = "" if one.duration_s is None else format_seconds(one.duration_s)
+    size = format_bytes(stored.size)
     # All five providers are named ..._pipeline; without it the table fits in 80 columns.
     provider = (stored.provider or "").removesuffix("_pipeline")
     return [stored.obs_id, stored.product, stored.version, provider, duration, size]

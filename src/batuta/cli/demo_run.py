@@ -19,9 +19,10 @@ from batuta.cli.deployment_plan import OrchestraConfig
 from batuta.cli.live_state import AVAILABLE, LiveState
 from batuta.cli.live_view import displayed, updated_by_events
 from batuta.cli.orchestra import Orchestra, running_orchestra
-from batuta.cli.output import console, seconds_text
+from batuta.cli.output import console
 from batuta.cli.up import print_addresses
 from batuta.errors import ConfigurationError
+from batuta.formatting import format_seconds
 from batuta.graph import Graph, read_graph
 from batuta.messaging import NatsConfig, ProcessingState, connect
 from batuta.sdb import SdbClient
@@ -83,7 +84,7 @@ class DemoRun:
             await asyncio.to_thread(
                 print_report, made, self._options.output, self._live_state.retries
             )
-            console.print(f"Done in {seconds_text(time.monotonic() - began)}.")
+            console.print(f"Done in {format_seconds(time.monotonic() - began)}.")
             missing = await asyncio.to_thread(self._missing, orchestra, inputs)
             for line in missing:
                 console.print(f"[bold red]missing[/] {escape(line)}", highlight=False)

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from batuta.cli.live_state import AVAILABLE, LiveState, RunningProcessing
-from batuta.cli.output import STATE_STYLES, seconds_text
+from batuta.cli.output import STATE_STYLES
+from batuta.formatting import format_seconds
 from batuta.messaging import ProcessingState, utc_now
 
 MARKS = {
@@ -113,7 +114,7 @@ class LiveScreen:
             processing = one.processing
             done, total = processing.progress.done, processing.progress.total
             began = processing.started
-            elapsed = seconds_text((utc_now() - began).total_seconds()) if began else ""
+            elapsed = format_seconds((utc_now() - began).total_seconds()) if began else ""
             bar = ProgressBar(total, done, width=30) if total else Text("")
             count = f"{done}/{total}" if total else ""
             grid.add_row(processing.obs_id, processing.product, one.provider, bar, count, elapsed)

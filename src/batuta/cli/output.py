@@ -11,6 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from batuta.formatting import format_seconds
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ConductorUrl = Annotated[
     str, typer.Option(envvar="BATUTA_CONDUCTOR_URL", help="URL of the conductor.")
@@ -72,27 +74,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     console.print(table)
 
 
-def size_text(size: int) -> str:
-    """A number of bytes as people read it, in powers of 1000."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration as people read it."""
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s"
-
-
 def duration_text(started: datetime | None, ended: datetime | None) -> str:
     """How long it took from `started` to `ended`; empty where one is not known."""
-    return seconds_text((ended - started).total_seconds()) if started and ended else ""
+    return format_seconds((ended - started).total_seconds()) if started and ended else ""
 
 
 def styled(state: str) -> str:

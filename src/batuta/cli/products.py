@@ -16,9 +16,9 @@ from batuta.cli.output import (
     SdbUrl,
     print_json,
     print_table,
-    size_text,
 )
 from batuta.errors import ConfigurationError
+from batuta.formatting import format_bytes
 from batuta.sdb.client import SdbClient
 from batuta.sdb.records import StoredProduct
 
@@ -63,7 +63,7 @@ def import_product(
     if as_json:
         print_json(stored.model_dump(mode="json"))
     else:
-        typer.echo(f"{_name(stored)} imported: {size_text(stored.size)}, sha256 {stored.sha256}")
+        typer.echo(f"{_name(stored)} imported: {format_bytes(stored.size)}, sha256 {stored.sha256}")
 
 
 def export(
@@ -90,7 +90,7 @@ def export(
     if as_json:
         print_json({**stored.model_dump(mode="json"), "file": str(to)})
     else:
-        typer.echo(f"{_name(stored)} exported to {to}: {size_text(stored.size)}")
+        typer.echo(f"{_name(stored)} exported to {to}: {format_bytes(stored.size)}")
 
 
 def ls(
@@ -115,7 +115,7 @@ def ls(
                 stored.product,
                 stored.version,
                 stored.provider,
-                size_text(stored.size),
+                format_bytes(stored.size),
                 f"{stored.created:%Y-%m-%d %H:%M:%S}",
             )
             for stored in found

@@ -265,17 +265,17 @@ def _mishap(event: TileRetried | TileFailed) -> TileMishap:
 
 def write_reports(folder: Path) -> None:
     """Merge the files of profilers, and write the summary as text and, if possible, as a page."""
-    from batuta.profiling.analysis.figures import figures_of  # noqa: PLC0415 - takes pandas and Arrow
+    from batuta.profiling.analysis.analyse import analyse_profile  # noqa: PLC0415 - takes pandas and Arrow
     from batuta.profiling.files.reader import read_profile  # noqa: PLC0415
     from batuta.profiling.merge.merge import merge_profiler_files  # noqa: PLC0415
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415
 
     modes = merge_profiler_files(folder / PROFILE_FOLDER)
-    figures = figures_of(read_profile(folder))
-    (folder / SUMMARY_TEXT).write_text(profile_text(figures), encoding="utf-8")
+    analysis = analyse_profile(read_profile(folder))
+    (folder / SUMMARY_TEXT).write_text(profile_text(analysis), encoding="utf-8")
     try:
         from batuta.profiling.report.page import profile_page  # noqa: PLC0415 - takes bokeh
     except ImportError as exc:
         LOG.warning("no %s: %s", SUMMARY_HTML, exc)
         return
-    (folder / SUMMARY_HTML).write_text(profile_page(figures, modes), encoding="utf-8")
+    (folder / SUMMARY_HTML).write_text(profile_page(analysis, modes), encoding="utf-8")

@@ -79,18 +79,18 @@ def write_summary(folder: Path) -> None:
     ConfigurationError
         If it cannot be read.
     """
-    from batuta.profiling.analysis.figures import figures_of  # noqa: PLC0415  not in the service
+    from batuta.profiling.analysis.analyse import analyse_profile  # noqa: PLC0415  not in the service
     from batuta.profiling.files.reader import read_profile  # noqa: PLC0415  the same
     from batuta.profiling.report.text import profile_text  # noqa: PLC0415  the same
 
-    figures = figures_of(read_profile(folder))
+    analysis = analyse_profile(read_profile(folder))
     try:
         from batuta.profiling.report.page import profile_page  # noqa: PLC0415  the same
     except ImportError as exc:
         LOG.warning("only text: %s", exc)
     else:
-        _write(folder / SUMMARY_HTML, profile_page(figures))
-    _write(folder / SUMMARY_TEXT, profile_text(figures))
+        _write(folder / SUMMARY_HTML, profile_page(analysis))
+    _write(folder / SUMMARY_TEXT, profile_text(analysis))
 
 
 def _write(path: Path, text: str) -> None:

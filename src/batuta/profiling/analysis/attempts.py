@@ -12,7 +12,7 @@ _PROCESS: Final = ["host", "worker", "pid"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NameFigures:
+class TaskNameStats:
     """What the tasks of one name took, all attempts together."""
 
     name: str
@@ -36,7 +36,7 @@ class NameFigures:
     """Sum of the times that they could have run and did not; None where not known."""
 
 
-def attempts_of(tasks: pa.Table) -> pd.DataFrame:
+def attempts_frame(tasks: pa.Table) -> pd.DataFrame:
     """Return the attempts of a profile as a frame.
 
     Parameters
@@ -58,7 +58,7 @@ def attempts_of(tasks: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def by_name(attempts: pd.DataFrame) -> tuple[NameFigures, ...]:
+def task_name_stats(attempts: pd.DataFrame) -> tuple[TaskNameStats, ...]:
     """Sum up the attempts of each task name, what took most first."""
     groups = attempts.groupby("name", sort=False)
     summed = groups.agg(
@@ -76,14 +76,14 @@ def by_name(attempts: pd.DataFrame) -> tuple[NameFigures, ...]:
     known = groups[["bytes_in", "bytes_out", "waiting_s"]].sum(min_count=1)
     summed = summed.join(known).sort_values("total_s", ascending=False, kind="stable")
     rows: Any = summed.reset_index().to_dict("records")
-    return tuple(_name_figures(row) for row in rows)
+    return tuple(_task_name_stats(row) for row in rows)
 
 
-def _name_figures(row: dict[str, Any]) -> NameFigures:
+def _task_name_stats(row: dict[str, Any]) -> TaskNameStats:
     numbers = {key: _number(value) for key, value in row.items() if key != "name"}
     total_s = numbers["total_s"] or 0.0
     attempts = int(numbers["attempts"] or 0)
-    return NameFigures(
+    return TaskNameStats(
         name=str(row["name"]),
         tasks=int(numbers["tasks"] or 0),
         attempts=attempts,

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batuta.profiling.analysis.attempts import NameFigures
-from batuta.profiling.analysis.figures import Figures
-from batuta.profiling.analysis.formatting import bytes_text
+from batuta.formatting import format_bytes
+from batuta.profiling.analysis.analyse import ProfileAnalysis
+from batuta.profiling.analysis.attempts import TaskNameStats
 from batuta.profiling.files.run_info import RunInfo
 
 
 @dataclass(frozen=True)
-class Pair:
+class MetricPair:
     """A figure of both runs."""
 
     first: float
@@ -23,42 +23,42 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NameComparison:
+class TaskNameComparison:
     """Tasks of one name in both runs."""
 
     name: str
-    tasks: Pair
-    total_s: Pair
-    median_s: Pair
-    peak_bytes: Pair
+    tasks: MetricPair
+    total_s: MetricPair
+    median_s: MetricPair
+    peak_bytes: MetricPair
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class RunComparison:
     """Two runs."""
 
-    span_s: Pair
-    worked_s: Pair
-    idle_s: Pair
-    peak_bytes: Pair
-    names: tuple[NameComparison, ...]
+    span_s: MetricPair
+    worked_s: MetricPair
+    idle_s: MetricPair
+    peak_bytes: MetricPair
+    names: tuple[TaskNameComparison, ...]
     """In both; what changed most in total time first."""
-    only_first: tuple[NameFigures, ...]
-    only_second: tuple[NameFigures, ...]
+    only_first: tuple[TaskNameStats, ...]
+    only_second: tuple[TaskNameStats, ...]
     differences: tuple[str, ...]
     """What else is not the same, each in a line: what is compared may not be comparable."""
 
 
-def compare(first: Figures, second: Figures) -> Comparison:
+def compare(first: ProfileAnalysis, second: ProfileAnalysis) -> RunComparison:
     """Compare two runs by the names of their tasks."""
     firsts = {name.name: name for name in first.names}
     seconds = {name.name: name for name in second.names}
-    both = [_compared(firsts[name], seconds[name]) for name in firsts if name in seconds]
-    return Comparison(
-        span_s=Pair(first.span_s, second.span_s),
-        worked_s=Pair(first.lost.worked_s, second.lost.worked_s),
-        idle_s=Pair(first.lost.idle_s, second.lost.idle_s),
-        peak_bytes=Pair(first.peak_bytes, second.peak_bytes),
+    both = [_compare_name(firsts[name], seconds[name]) for name in firsts if name in seconds]
+    return RunComparison(
+        span_s=MetricPair(first.span_s, second.span_s),
+        worked_s=MetricPair(first.worker_time.worked_s, second.worker_time.worked_s),
+        idle_s=MetricPair(first.worker_time.idle_s, second.worker_time.idle_s),
+        peak_bytes=MetricPair(first.peak_bytes, second.peak_bytes),
         names=tuple(sorted(both, key=lambda one: -abs(one.total_s.second - one.total_s.first))),
         only_first=tuple(one for one in first.names if one.name not in seconds),
         only_second=tuple(one for one in second.names if one.name not in firsts),
@@ -66,24 +66,24 @@ def compare(first: Figures, second: Figures) -> Comparison:
     )
 
 
-def _compared(first: NameFigures, second: NameFigures) -> NameComparison:
-    return NameComparison(
+def _compare_name(first: TaskNameStats, second: TaskNameStats) -> TaskNameComparison:
+    return TaskNameComparison(
         name=first.name,
-        tasks=Pair(first.tasks, second.tasks),
-        total_s=Pair(first.total_s, second.total_s),
-        median_s=Pair(first.median_s, second.median_s),
-        peak_bytes=Pair(first.peak_bytes, second.peak_bytes),
+        tasks=MetricPair(first.tasks, second.tasks),
+        total_s=MetricPair(first.total_s, second.total_s),
+        median_s=MetricPair(first.median_s, second.median_s),
+        peak_bytes=MetricPair(first.peak_bytes, second.peak_bytes),
     )
 
 
-def _differences(first: Figures, second: Figures) -> Iterator[str]:
+def _differences(first: ProfileAnalysis, second: ProfileAnalysis) -> Iterator[str]:
     for what, one, other in _facts(first, second):
         if one != other:
             yield f"{what}: {one}, then {other}"
-    yield from _grids(first.run, second.run)
+    yield from _grid_differences(first.run, second.run)
 
 
-def _facts(first: Figures, second: Figures) -> Iterator[tuple[str, object, object]]:
+def _facts(first: ProfileAnalysis, second: ProfileAnalysis) -> Iterator[tuple[str, object, object]]:
     yield "state", first.run.state.value, second.run.state.value
     yield "mode", first.run.mode, second.run.mode
     yield "workers", first.workers, second.workers
@@ -96,10 +96,10 @@ def _facts(first: Figures, second: Figures) -> Iterator[tuple[str, object, objec
 
 
 def _limit(run: RunInfo) -> str:
-    return "none" if run.worker_limit_bytes is None else bytes_text(run.worker_limit_bytes)
+    return "none" if run.worker_limit_bytes is None else format_bytes(run.worker_limit_bytes)
 
 
-def _grids(first: RunInfo, second: RunInfo) -> Iterator[str]:
+def _grid_differences(first: RunInfo, second: RunInfo) -> Iterator[str]:
     ones = {grid.dataset: grid for grid in first.grids}
     others = {grid.dataset: grid for grid in second.grids}
     for dataset in sorted(ones.keys() | others.keys()):

@@ -17,7 +17,7 @@ _OVERLAP: Final = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaneFigures:
+class LaneStats:
     """What one lane did."""
 
     lane: int
@@ -35,7 +35,7 @@ class LaneFigures:
     peak_bytes: int
 
 
-def with_lanes(attempts: pd.DataFrame, places: int | None) -> pd.DataFrame:
+def assign_lanes(attempts: pd.DataFrame, places: int | None) -> pd.DataFrame:
     """Add to attempts the column ``lane``: processes packed by their life spans.
 
     A process lives from the begin of its first task to the end of its last. It takes the lane of
@@ -46,7 +46,7 @@ def with_lanes(attempts: pd.DataFrame, places: int | None) -> pd.DataFrame:
     Parameters
     ----------
     attempts : DataFrame
-        As `attempts_of` gives them.
+        As `attempts_frame` gives them.
     places : int, optional
         How many processes may run at a time; None where that is not known.
     """
@@ -85,7 +85,7 @@ class _Packing:
         return max(_TOLERANCE_S, _OVERLAP * life_s if full else 0.0)
 
 
-def gaps_of(attempts: pd.DataFrame) -> pd.DataFrame:
+def find_gaps(attempts: pd.DataFrame) -> pd.DataFrame:
     """Find when lanes did nothing between two tasks.
 
     Parameters
@@ -105,7 +105,7 @@ def gaps_of(attempts: pd.DataFrame) -> pd.DataFrame:
     return gaps[gaps["end_s"] > gaps["start_s"]].reset_index(drop=True)
 
 
-def by_lane(attempts: pd.DataFrame, gaps: pd.DataFrame) -> tuple[LaneFigures, ...]:
+def lane_stats(attempts: pd.DataFrame, gaps: pd.DataFrame) -> tuple[LaneStats, ...]:
     """Sum up what each lane did."""
     summed = attempts.groupby("lane").agg(
         host=("host", "first"),
@@ -119,4 +119,4 @@ def by_lane(attempts: pd.DataFrame, gaps: pd.DataFrame) -> tuple[LaneFigures, ..
     longest = (gaps["end_s"] - gaps["start_s"]).groupby(gaps["lane"]).max()
     summed["longest_gap_s"] = longest.reindex(summed.index, fill_value=0.0).astype(float)
     rows: Any = summed.reset_index().to_dict("records")
-    return tuple(LaneFigures(**row) for row in rows)
+    return tuple(LaneStats(**row) for row in rows)

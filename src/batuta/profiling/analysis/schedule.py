@@ -12,7 +12,7 @@ from batuta.profiling.files.task_graph import TaskGraph
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ScheduleStep:
     """A task of the longest chain."""
 
     task: int
@@ -24,7 +24,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleFigures:
+class ScheduleBounds:
     """The measured time, and what bounds it."""
 
     measured_s: float
@@ -35,7 +35,7 @@ class ScheduleFigures:
     """Of a schedule that loses nothing between tasks, on as many workers: simulated."""
     critical_s: float
     """Of the longest chain of tasks, of which each takes a result of the one before."""
-    critical_path: tuple[Step, ...]
+    critical_path: tuple[ScheduleStep, ...]
 
     @property
     def shared_s(self) -> float:
@@ -43,7 +43,7 @@ class ScheduleFigures:
         return self.work_s / self.workers
 
 
-class Plan:
+class SimulatedSchedule:
     """Tasks with their durations, to be scheduled.
 
     Parameters
@@ -55,36 +55,36 @@ class Plan:
     """
 
     def __init__(self, graph: TaskGraph, durations_s: NDArray[np.float64]) -> None:
-        self._taken = graph.dependency_lists()
+        self._dependencies = graph.dependency_lists()
         self._durations = durations_s.tolist()
         self.work_s = float(durations_s.sum())
-        self._followers: list[list[int]] = [[] for _ in self._taken]
-        for task, taken in enumerate(self._taken):
-            for before in taken:
-                self._followers[before].append(task)
-        self._left = self._longest_from()
-        self.critical_s = max(self._left, default=0.0)
+        self._dependents: list[list[int]] = [[] for _ in self._dependencies]
+        for task, dependencies in enumerate(self._dependencies):
+            for before in dependencies:
+                self._dependents[before].append(task)
+        self._remaining_s = self._longest_chains_s()
+        self.critical_s = max(self._remaining_s, default=0.0)
 
     def __len__(self) -> int:
         """Return the number of tasks."""
-        return len(self._taken)
+        return len(self._dependencies)
 
-    def _longest_from(self) -> list[float]:
+    def _longest_chains_s(self) -> list[float]:
         """Of each task the time of the longest chain that begins with it."""
-        after = [0.0] * len(self._taken)
-        for task in range(len(self._taken) - 1, -1, -1):
+        after = [0.0] * len(self._dependencies)
+        for task in range(len(self._dependencies) - 1, -1, -1):
             after[task] += self._durations[task]
-            for before in self._taken[task]:
+            for before in self._dependencies[task]:
                 after[before] = max(after[before], after[task])
         return after
 
     def critical_path(self) -> list[int]:
         """Return the indices of the longest chain, in their order."""
         path: list[int] = []
-        ahead = list(range(len(self._taken)))
+        ahead = list(range(len(self._dependencies)))
         while ahead:
-            path.append(max(ahead, key=self._left.__getitem__))
-            ahead = self._followers[path[-1]]
+            path.append(max(ahead, key=self._remaining_s.__getitem__))
+            ahead = self._dependents[path[-1]]
         return path
 
     def makespan_s(self, workers: int) -> float:
@@ -97,8 +97,8 @@ class Plan:
             return self.critical_s
         if workers == 1:
             return self.work_s
-        missing = [len(taken) for taken in self._taken]
-        ready = [(-left, task) for task, left in enumerate(self._left) if not missing[task]]
+        unmet = [len(dependencies) for dependencies in self._dependencies]
+        ready = [(-left, task) for task, left in enumerate(self._remaining_s) if not unmet[task]]
         heapq.heapify(ready)
         running: list[tuple[float, int]] = []
         now_s = 0.0
@@ -107,10 +107,10 @@ class Plan:
                 task = heapq.heappop(ready)[1]
                 heapq.heappush(running, (now_s + self._durations[task], task))
             now_s, ended = heapq.heappop(running)
-            for task in self._followers[ended]:
-                missing[task] -= 1
-                if not missing[task]:
-                    heapq.heappush(ready, (-self._left[task], task))
+            for task in self._dependents[ended]:
+                unmet[task] -= 1
+                if not unmet[task]:
+                    heapq.heappush(ready, (-self._remaining_s[task], task))
         return now_s
 
     def fewest_workers(self, limit_s: float, most: int) -> int:
@@ -129,7 +129,7 @@ class Plan:
         return enough
 
 
-def durations_of(attempts: pd.DataFrame) -> NDArray[np.float64]:
+def task_durations_s(attempts: pd.DataFrame) -> NDArray[np.float64]:
     """Return for each task, by its number ascending, the wall time (s) of the attempt that counts.
 
     It is the last that gave a result; of tasks that have none, the last.
@@ -138,7 +138,7 @@ def durations_of(attempts: pd.DataFrame) -> NDArray[np.float64]:
     return ordered.drop_duplicates("task", keep="last")["wall_s"].to_numpy(dtype=np.float64)
 
 
-def steps_of(attempts: pd.DataFrame, numbers: NDArray[np.int64]) -> tuple[Step, ...]:
+def describe_steps(attempts: pd.DataFrame, numbers: NDArray[np.int64]) -> tuple[ScheduleStep, ...]:
     """Describe tasks, given by their numbers, in that order."""
     ordered = attempts[attempts["task"].isin(numbers)].sort_values(["task", "done", "attempt"])
     known = ordered.drop_duplicates("task", keep="last").set_index("task").loc[numbers]
@@ -146,9 +146,9 @@ def steps_of(attempts: pd.DataFrame, numbers: NDArray[np.int64]) -> tuple[Step, 
     return tuple(_step(row) for row in rows)
 
 
-def _step(row: dict[str, Any]) -> Step:
+def _step(row: dict[str, Any]) -> ScheduleStep:
     placed = isinstance(row["dataset"], str)
-    return Step(
+    return ScheduleStep(
         task=int(row["task"]),
         name=row["name"],
         wall_s=row["wall_s"],

@@ -11,7 +11,7 @@ from batuta.profiling.files.run_info import GridInfo, RunInfo
 
 
 @dataclass(frozen=True, kw_only=True)
-class TileFigures:
+class TileStats:
     """One tile."""
 
     dataset: str
@@ -43,15 +43,15 @@ class TileGrid:
         """Of all tiles."""
         return float(np.nansum(self.wall_s))
 
-    def slowest(self, most: int) -> tuple[TileFigures, ...]:
+    def slowest(self, most: int) -> tuple[TileStats, ...]:
         """Return the tiles that took most, at most so many."""
         times = np.nan_to_num(self.wall_s, nan=-1.0).ravel()
         order = np.argsort(-times, kind="stable")[: min(most, self.ran)]
         return tuple(self.tile(*divmod(int(i), self.wall_s.shape[1])) for i in order)
 
-    def tile(self, row: int, col: int) -> TileFigures:
+    def tile(self, row: int, col: int) -> TileStats:
         """Return the figures of one tile that something ran for."""
-        return TileFigures(
+        return TileStats(
             dataset=self.dataset,
             row=row,
             col=col,
@@ -60,7 +60,7 @@ class TileGrid:
         )
 
 
-def by_tile(attempts: pd.DataFrame, run: RunInfo) -> tuple[TileGrid, ...]:
+def tile_grids(attempts: pd.DataFrame, run: RunInfo) -> tuple[TileGrid, ...]:
     """Sum up what ran for each tile, dataset by dataset, what took most first.
 
     A dataset whose grid the run does not tell is as large as its tiles make it.
@@ -69,30 +69,32 @@ def by_tile(attempts: pd.DataFrame, run: RunInfo) -> tuple[TileGrid, ...]:
     summed = placed.groupby(["dataset", "row", "col"], sort=False).agg(
         wall_s=("wall_s", "sum"), peak_bytes=("peak_bytes", "max")
     )
-    told = {grid.dataset: grid for grid in reversed(run.grids)}
+    declared = {grid.dataset: grid for grid in reversed(run.grids)}
     grids = [
-        _grid(str(dataset), rows.reset_index(), told.get(str(dataset)))
+        _grid(str(dataset), rows.reset_index(), declared.get(str(dataset)))
         for dataset, rows in summed.groupby("dataset", sort=False)
     ]
     return tuple(sorted(grids, key=lambda grid: -grid.total_s))
 
 
-def _grid(dataset: str, tiles: pd.DataFrame, told: GridInfo | None) -> TileGrid:
+def _grid(dataset: str, tiles: pd.DataFrame, declared: GridInfo | None) -> TileGrid:
     rows = tiles["row"].to_numpy(dtype=np.int64)
     cols = tiles["col"].to_numpy(dtype=np.int64)
     shape = (
-        max(int(rows.max()) + 1, told.rows if told else 0),
-        max(int(cols.max()) + 1, told.cols if told else 0),
+        max(int(rows.max()) + 1, declared.rows if declared else 0),
+        max(int(cols.max()) + 1, declared.cols if declared else 0),
     )
     return TileGrid(
         dataset=dataset,
-        tile_px=(told.tile_rows_px, told.tile_cols_px) if told and told.tile_rows_px else None,
-        wall_s=_laid_out(shape, rows, cols, tiles["wall_s"].to_numpy()),
-        peak_bytes=_laid_out(shape, rows, cols, tiles["peak_bytes"].to_numpy()),
+        tile_px=(declared.tile_rows_px, declared.tile_cols_px)
+        if declared and declared.tile_rows_px
+        else None,
+        wall_s=_fill_grid(shape, rows, cols, tiles["wall_s"].to_numpy()),
+        peak_bytes=_fill_grid(shape, rows, cols, tiles["peak_bytes"].to_numpy()),
     )
 
 
-def _laid_out(
+def _fill_grid(
     shape: tuple[int, int],
     rows: NDArray[np.int64],
     cols: NDArray[np.int64],

@@ -70,7 +70,7 @@ def start_tracking(path: Path, *, exact: bool = False, compress: bool = False) -
             raise MemrayFailedError(f"memray could not start: {exc}") from exc
         raise BatutaError(
             "profiling: memray tracks this process already: do not use `profiling` under"
-            " `memray run` or `batuta profile memory-all`, nor with a memray.Tracker of the program"
+            " `memray run`, nor with a memray.Tracker of the program"
         ) from None
     return tracker
 

@@ -77,11 +77,6 @@ def memray_text(
     return "\n".join(text) + "\n"
 
 
-def peak_text(peak: MemoryPeak) -> str:
-    """Describe the memory at one peak, line by line."""
-    return "\n".join(_peak(peak, len(peak.lines))) + "\n"
-
-
 def _peak(peak: MemoryPeak, max_lines: int) -> list[str]:
     return [f"{peak.name}: {peak.peak_bytes / _MB:.1f} MB", *_held(peak.lines[:max_lines])]
 

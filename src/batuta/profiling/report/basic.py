@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Final
 
-from batuta.profiling.analysis.formatting import bytes_text, counted, seconds_text, share_text
+from batuta.formatting import format_bytes, format_count, format_percent, format_seconds
 from batuta.profiling.files.basic import BasicSummary, Totals
-from batuta.profiling.report.tables import bar, table_lines
+from batuta.profiling.report.text_layout import format_table, text_bar
 
 _MOST: Final = 30
 """Rows of a table: workers may be renewed by the hundred."""
@@ -26,7 +26,7 @@ def basic_text(summary: BasicSummary, mode: str, took_s: float) -> str:
     """
     attempts = sum(each.attempts for each in summary.by_name.values())
     lines = [
-        f"{counted(attempts, 'task')} in {seconds_text(took_s)}, {mode}",
+        f"{format_count(attempts, 'task')} in {format_seconds(took_s)}, {mode}",
         "",
         "By task name",
         *_table("task", summary.by_name),
@@ -57,17 +57,17 @@ def _table(what: str, sums: Mapping[str, Totals]) -> list[str]:
     rows = [
         (
             name,
-            bar(each.wall_s / whole_s, _BAR),
-            share_text(each.wall_s / whole_s),
-            seconds_text(each.wall_s),
+            text_bar(each.wall_s / whole_s, _BAR),
+            format_percent(each.wall_s / whole_s),
+            format_seconds(each.wall_s),
             f"{each.attempts:,}",
-            seconds_text(each.wall_s / max(1, each.attempts)),
-            seconds_text(each.longest_s),
+            format_seconds(each.wall_s / max(1, each.attempts)),
+            format_seconds(each.longest_s),
             f"{each.cpu_s / each.wall_s:.2f}" if each.wall_s else "",
-            bytes_text(each.peak_bytes),
+            format_bytes(each.peak_bytes),
             f"{each.not_done:,}" if each.not_done else "",
         )
         for name, each in ranked[:_MOST]
     ]
     more = [f"  and {len(ranked) - _MOST:,} more"] if len(ranked) > _MOST else []
-    return [*table_lines(columns, rows, left=2), *more]
+    return [*format_table(columns, rows, left=2), *more]

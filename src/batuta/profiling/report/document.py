@@ -3,52 +3,52 @@
 from dataclasses import asdict
 from typing import Any
 
-from batuta.profiling.analysis.compare import Pair, compare
-from batuta.profiling.analysis.figures import Figures
+from batuta.profiling.analysis.analyse import ProfileAnalysis
+from batuta.profiling.analysis.compare import MetricPair, compare
 from batuta.profiling.analysis.tiles import TileGrid
 
 _SLOWEST = 10
 
 
-def profile_document(figures: Figures) -> dict[str, Any]:
+def profile_document(analysis: ProfileAnalysis) -> dict[str, Any]:
     """Return the figures of a profile: times in s, memory in bytes, moments in Unix time."""
-    run = figures.run
+    run = analysis.run
     return {
-        "folder": str(figures.folder),
+        "folder": str(analysis.folder),
         "state": run.state.value,
-        "ended": figures.ended,
+        "ended": analysis.ended,
         "error": run.error,
         "mode": run.mode,
         "host": run.host,
-        "begin_s": figures.begin_s,
-        "span_s": figures.span_s,
-        "workers": figures.workers,
+        "begin_s": analysis.begin_s,
+        "span_s": analysis.span_s,
+        "workers": analysis.workers,
         "worker_limit_bytes": run.worker_limit_bytes,
         "tiles": {"total": run.tiles_total, "done": run.tiles_done, "kept": run.tiles_kept},
-        "advice": [asdict(one) for one in figures.advice],
-        "lost": asdict(figures.lost) | {"total_s": figures.lost.total_s},
-        "names": [asdict(one) for one in figures.names],
-        "lanes": [asdict(one) for one in figures.lanes],
-        "schedule": _schedule(figures),
-        "datasets": [_dataset(grid) for grid in figures.tiles],
+        "advice": [asdict(one) for one in analysis.advice],
+        "lost": asdict(analysis.worker_time) | {"total_s": analysis.worker_time.total_s},
+        "names": [asdict(one) for one in analysis.names],
+        "lanes": [asdict(one) for one in analysis.lanes],
+        "schedule": _schedule(analysis),
+        "datasets": [_dataset(grid) for grid in analysis.tiles],
         "retried": [tile.model_dump() for tile in run.retried],
         "failed": [tile.model_dump() for tile in run.failed],
-        "loops": [asdict(one) | {"leaks": one.leaks} for one in figures.loops],
+        "loops": [asdict(one) | {"leaks": one.leaks} for one in analysis.loops],
         "notes": list(run.notes),
     }
 
 
-def comparison_document(first: Figures, second: Figures) -> dict[str, Any]:
+def comparison_document(first: ProfileAnalysis, second: ProfileAnalysis) -> dict[str, Any]:
     """Return two profiles compared; each pair of figures with the second over the first."""
-    compared = compare(first, second)
+    comparison = compare(first, second)
     return {
         "first": str(first.folder),
         "second": str(second.folder),
-        "differences": list(compared.differences),
-        "span_s": _pair(compared.span_s),
-        "worked_s": _pair(compared.worked_s),
-        "idle_s": _pair(compared.idle_s),
-        "peak_bytes": _pair(compared.peak_bytes),
+        "differences": list(comparison.differences),
+        "span_s": _pair(comparison.span_s),
+        "worked_s": _pair(comparison.worked_s),
+        "idle_s": _pair(comparison.idle_s),
+        "peak_bytes": _pair(comparison.peak_bytes),
         "names": [
             {
                 "name": one.name,
@@ -57,15 +57,15 @@ def comparison_document(first: Figures, second: Figures) -> dict[str, Any]:
                 "median_s": _pair(one.median_s),
                 "peak_bytes": _pair(one.peak_bytes),
             }
-            for one in compared.names
+            for one in comparison.names
         ],
-        "only_first": [asdict(one) for one in compared.only_first],
-        "only_second": [asdict(one) for one in compared.only_second],
+        "only_first": [asdict(one) for one in comparison.only_first],
+        "only_second": [asdict(one) for one in comparison.only_second],
     }
 
 
-def _schedule(figures: Figures) -> dict[str, Any]:
-    schedule = figures.schedule
+def _schedule(analysis: ProfileAnalysis) -> dict[str, Any]:
+    schedule = analysis.schedule
     return asdict(schedule) | {"shared_s": schedule.shared_s}
 
 
@@ -81,5 +81,5 @@ def _dataset(grid: TileGrid) -> dict[str, Any]:
     }
 
 
-def _pair(pair: Pair) -> dict[str, float | None]:
+def _pair(pair: MetricPair) -> dict[str, float | None]:
     return {"first": pair.first, "second": pair.second, "ratio": pair.ratio}

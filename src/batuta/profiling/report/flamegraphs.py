@@ -29,7 +29,7 @@ small { opacity: .75; overflow-wrap: anywhere; }
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PeakPages:
     """The pages of a file of memray."""
 
     peak: MemoryPeak
@@ -38,7 +38,7 @@ class Drawn:
     never_freed: Path | None
 
 
-def draw(file: Path, page: Path, *, leaks: bool = False) -> None:
+def draw_flame_graph(file: Path, page: Path, *, leaks: bool = False) -> None:
     """Draw the flame graph of a file of memray.
 
     Parameters
@@ -60,11 +60,11 @@ def draw(file: Path, page: Path, *, leaks: bool = False) -> None:
     command += ["--output", str(page), str(file)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode != 0 or not page.exists():
-        said = " ".join((ended.stderr or ended.stdout).split())
-        raise BatutaError(f"{file}: memray cannot draw it: {said}")
+        output = " ".join((ended.stderr or ended.stdout).split())
+        raise BatutaError(f"{file}: memray cannot draw it: {output}")
 
 
-def draw_report(folder: Path, *, most: int, leaks: bool) -> Path:
+def draw_flame_graphs(folder: Path, *, most: int, leaks: bool) -> Path:
     """Draw the flame graphs of a run that was profiled by memray, and a page that leads to them.
 
     Parameters
@@ -89,22 +89,22 @@ def draw_report(folder: Path, *, most: int, leaks: bool) -> Path:
     inside = _profile_folder(folder)
     files = {stem_of(path): path for path in memray_files(inside / MEMRAY_FOLDER)}
     peaks, notes = read_peaks(inside / MEMRAY_FOLDER, _NO_LIMIT)
-    drawn = [_drawn(files[peak.name], peak, leaks=leaks) for peak in peaks[:most]]
-    drawn += [Drawn(peak, None, None) for peak in peaks[most:]]
+    drawn = [_draw_peak(files[peak.name], peak, leaks=leaks) for peak in peaks[:most]]
+    drawn += [PeakPages(peak, None, None) for peak in peaks[most:]]
     index = inside / MEMRAY_FOLDER / INDEX
     found = leaks_by_line(read_leaks(inside))
     index.write_text("\n".join(_page(folder, drawn, found, notes)), encoding="utf-8")
     return index
 
 
-def _drawn(file: Path, peak: MemoryPeak, *, leaks: bool) -> Drawn:
+def _draw_peak(file: Path, peak: MemoryPeak, *, leaks: bool) -> PeakPages:
     page = file.with_name(f"{peak.name}.html")
-    draw(file, page)
+    draw_flame_graph(file, page)
     if not leaks:
-        return Drawn(peak, page, None)
+        return PeakPages(peak, page, None)
     other = file.with_name(f"{peak.name}-leaks.html")
-    draw(file, other, leaks=True)
-    return Drawn(peak, page, other)
+    draw_flame_graph(file, other, leaks=True)
+    return PeakPages(peak, page, other)
 
 
 def _profile_folder(folder: Path) -> Path:
@@ -123,7 +123,7 @@ def _profile_folder(folder: Path) -> Path:
 
 
 def _page(
-    folder: Path, drawn: Sequence[Drawn], leaks: Sequence[Leak], notes: Sequence[str]
+    folder: Path, drawn: Sequence[PeakPages], leaks: Sequence[Leak], notes: Sequence[str]
 ) -> Iterator[str]:
     title = html.escape(f"Who allocated the memory: {folder.absolute().name}")
     yield f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
@@ -144,7 +144,7 @@ def _page(
     yield "</table></html>"
 
 
-def _row(one: Drawn) -> str:
+def _row(one: PeakPages) -> str:
     name = html.escape(one.peak.name)
     if one.at_peak is not None:
         name = f'<a href="{quote(one.at_peak.name)}">{name}</a>'

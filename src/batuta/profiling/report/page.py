@@ -4,18 +4,26 @@ Importing it raises `PageError` where bokeh or jinja2 are not installed.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from batuta.profiling.analysis.figures import Figures
-from batuta.profiling.analysis.formatting import bytes_text, counted, seconds_text, share_text
+from batuta.errors import BatutaError
+from batuta.formatting import format_bytes, format_count, format_percent, format_seconds
+from batuta.profiling.analysis.analyse import ProfileAnalysis
 from batuta.profiling.merge.model import ProfilerReport
-from batuta.profiling.report import rows
-from batuta.profiling.report.headline import losses, state_line, title, what_took_it
-from batuta.profiling.report.missing import PageError
+from batuta.profiling.report import tables
+from batuta.profiling.report.headline import lost_time, state_line, summary_sentences, title
+
+
+class PageError(BatutaError, ImportError):
+    """The page cannot be drawn: bokeh or jinja2, which draw it, are not installed."""
+
+    def __init__(self, missing: str | None) -> None:
+        super().__init__(f"the page of a profile needs {missing}: pip install 'batuta[profiling]'")
+
 
 try:
     from bokeh.core.types import ID
@@ -26,9 +34,9 @@ try:
 
     from batuta.profiling.report.charts import style
     from batuta.profiling.report.charts.bounds import bounds_chart
-    from batuta.profiling.report.charts.grids import grid_charts
     from batuta.profiling.report.charts.memory import memory_chart
-    from batuta.profiling.report.charts.names import names_chart
+    from batuta.profiling.report.charts.task_names import names_chart
+    from batuta.profiling.report.charts.tile_grid import grid_charts
     from batuta.profiling.report.charts.timeline import timeline_chart
 except ModuleNotFoundError as exc:
     if (exc.name or "").partition(".")[0] not in {"bokeh", "jinja2"}:
@@ -43,7 +51,7 @@ _MAX_FUNCTIONS: Final = 25
 
 
 @dataclass(frozen=True)
-class Part:
+class LegendItem:
     """A part of the bar that shows what became of the workers' time, or a key of its colours."""
 
     label: str
@@ -55,7 +63,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Fact:
+class KeyFigure:
     """A figure of the headline."""
 
     label: str
@@ -69,7 +77,7 @@ class _Charts:
     def __init__(self) -> None:
         self._items: list[dict[str, Any]] = []
 
-    def place(self, plot: figure | None) -> str | None:
+    def add(self, plot: figure | None) -> str | None:
         """Return the id where a chart will be drawn; None for none."""
         if plot is None:
             return None
@@ -86,10 +94,10 @@ class _Charts:
         )
 
 
-_NO_MODES: Final = ProfilerReport()
+_NO_PROFILERS: Final = ProfilerReport()
 
 
-def profile_page(figures: Figures, modes: ProfilerReport = _NO_MODES) -> str:
+def profile_page(analysis: ProfileAnalysis, profilers: ProfilerReport = _NO_PROFILERS) -> str:
     """Draw a profile as one HTML page, with what profilers found."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -98,140 +106,139 @@ def profile_page(figures: Figures, modes: ProfilerReport = _NO_MODES) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(_content(figures, modes))
+    return environment.get_template("page.html").render(_content(analysis, profilers))
 
 
-def _content(figures: Figures, modes: ProfilerReport) -> dict[str, Any]:
+def _content(analysis: ProfileAnalysis, profilers: ProfilerReport) -> dict[str, Any]:
     charts = _Charts()
-    timeline = timeline_chart(figures)
+    timeline = timeline_chart(analysis)
     return {
-        "title": title(figures),
-        "state": state_line(figures),
-        "failed": figures.run.error is not None,
-        "about": _about(figures),
-        "sentences": what_took_it(figures),
-        "notes": (*figures.run.notes, *modes.notes),
-        "facts": tuple(_facts(figures)),
-        "parts": tuple(_parts(figures)),
-        "keys": tuple(_keys(figures)),
-        "advice": figures.advice,
-        "names": charts.place(names_chart(figures)),
-        "timeline": charts.place(timeline.plot if timeline else None),
-        "merged": timeline and timeline.merged_s and seconds_text(timeline.merged_s),
+        "title": title(analysis),
+        "state": state_line(analysis),
+        "failed": analysis.run.error is not None,
+        "about": _about(analysis),
+        "sentences": summary_sentences(analysis),
+        "notes": (*analysis.run.notes, *profilers.notes),
+        "facts": tuple(_key_figures(analysis)),
+        "parts": tuple(_time_breakdown(analysis)),
+        "keys": tuple(_legend(analysis)),
+        "advice": analysis.advice,
+        "names": charts.add(names_chart(analysis)),
+        "timeline": charts.add(timeline.plot if timeline else None),
+        "merged": timeline and timeline.merged_s and format_seconds(timeline.merged_s),
         "grouped": timeline is not None and timeline.grouped,
-        "grids": _grids(figures, charts),
-        "more_grids": max(0, len(figures.tiles) - _MAX_GRIDS),
-        "memory": charts.place(memory_chart(figures)),
-        "recorded": len(figures.memory) > 0,
-        "bounds": charts.place(bounds_chart(figures)),
-        "path": rows.path_rows(figures, _MAX_TILES),
-        "mishaps": rows.mishap_rows(figures, _MAX_ROWS),
-        "attempts": rows.attempt_rows(figures, _MAX_ROWS),
-        "loops": rows.loop_rows(figures, _MAX_ROWS),
-        "lines": rows.line_rows(figures, _MAX_ROWS),
-        "functions": rows.function_rows(modes, _MAX_FUNCTIONS),
-        "held": rows.held_rows(modes, _MAX_FUNCTIONS),
-        "tables": _tables(figures),
-        "folder": str(figures.folder),
-        "version": figures.run.version,
+        "grids": _grids(analysis, charts),
+        "more_grids": max(0, len(analysis.tiles) - _MAX_GRIDS),
+        "memory": charts.add(memory_chart(analysis)),
+        "recorded": len(analysis.memory) > 0,
+        "bounds": charts.add(bounds_chart(analysis)),
+        "path": tables.critical_path_table(analysis, _MAX_TILES),
+        "mishaps": tables.mishap_table(analysis, _MAX_ROWS),
+        "attempts": tables.failed_attempt_table(analysis, _MAX_ROWS),
+        "loops": tables.memory_growth_table(analysis, _MAX_ROWS),
+        "lines": tables.leaking_line_table(analysis, _MAX_ROWS),
+        "functions": tables.function_table(profilers, _MAX_FUNCTIONS),
+        "held": tables.memory_line_table(profilers, _MAX_FUNCTIONS),
+        "tables": _tables(analysis),
+        "folder": str(analysis.folder),
+        "version": analysis.run.version,
         "charts": charts.document(),
         "library": Resources(mode="inline", components=["bokeh"]).render_js(),
     }
 
 
-def _about(figures: Figures) -> str:
-    run = figures.run
+def _about(analysis: ProfileAnalysis) -> str:
+    run = analysis.run
     began = datetime.fromtimestamp(run.started_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    cores = counted(run.cores, "core")
+    cores = format_count(run.cores, "core")
     return (
-        f"{run.mode} on {run.host} ({cores}, {bytes_text(run.ram_bytes)}), {began}:"
-        f" {figures.folder}"
+        f"{run.mode} on {run.host} ({cores}, {format_bytes(run.ram_bytes)}), {began}:"
+        f" {analysis.folder}"
     )
 
 
-def _facts(figures: Figures) -> Iterator[Fact]:
-    run, lost = figures.run, figures.lost
-    if not figures.names:
+def _key_figures(analysis: ProfileAnalysis) -> Iterator[KeyFigure]:
+    run, worker_time = analysis.run, analysis.worker_time
+    if not analysis.names:
         return
     limit = run.worker_limit_bytes
-    peak = bytes_text(figures.peak_bytes)
-    worked = lost.worked_s / lost.total_s if lost.total_s > 0 else 0.0
-    yield Fact("of the time, workers worked", share_text(worked), worked < 0.5)
-    if lost.worked_s > 0:
-        ratio = figures.span_s / figures.schedule.perfect_s
-        yield Fact("of a perfect schedule's time", share_text(ratio))
-    yield Fact(
-        f"held at most, of {bytes_text(limit)} a worker" if limit else "held at most by a worker",
+    peak = format_bytes(analysis.peak_bytes)
+    worked = worker_time.worked_s / worker_time.total_s if worker_time.total_s > 0 else 0.0
+    yield KeyFigure("of the time, workers worked", format_percent(worked), worked < 0.5)
+    if worker_time.worked_s > 0:
+        ratio = analysis.span_s / analysis.schedule.perfect_s
+        yield KeyFigure("of a perfect schedule's time", format_percent(ratio))
+    yield KeyFigure(
+        f"held at most, of {format_bytes(limit)} a worker" if limit else "held at most by a worker",
         peak,
-        limit is not None and figures.peak_bytes > limit,
+        limit is not None and analysis.peak_bytes > limit,
     )
-    yield Fact("tiles retried", f"{len(run.retried):,}")
-    yield Fact("tiles failed", f"{len(run.failed):,}", bool(run.failed))
+    yield KeyFigure("tiles retried", f"{len(run.retried):,}")
+    yield KeyFigure("tiles failed", f"{len(run.failed):,}", bool(run.failed))
 
 
-def _parts(figures: Figures) -> Iterator[Part]:
+def _time_breakdown(analysis: ProfileAnalysis) -> Iterator[LegendItem]:
     """What the time of the workers went to: tasks by their names, then losses."""
-    total_s = figures.lost.total_s
-    if not figures.names or total_s <= 0:
+    total_s = analysis.worker_time.total_s
+    if not analysis.names or total_s <= 0:
         return
-    colours = style.colours(figures)
-    done = figures.attempts[figures.attempts["done"]]
+    colours = style.colours(analysis)
+    done = analysis.attempts[analysis.attempts["done"]]
     by_name = done.groupby("name", sort=False)["wall_s"].sum().to_dict()
     for name, colour in colours.items():
-        yield _part(name, by_name.pop(name, 0.0), total_s, colour, "work")
-    yield _part(style.OTHER, sum(by_name.values()), total_s, style.OTHER_COLOUR, "work")
-    for label, seconds in losses(figures):
+        yield _legend_item(name, by_name.pop(name, 0.0), total_s, colour, "work")
+    yield _legend_item(style.OTHER, sum(by_name.values()), total_s, style.OTHER_COLOUR, "work")
+    for label, seconds in lost_time(analysis):
         failed = label.startswith("attempts")
         colour = style.FAILED_COLOUR if failed else style.IDLE_COLOUR
-        yield _part(label, seconds, total_s, colour, "failed" if failed else "idle")
+        yield _legend_item(label, seconds, total_s, colour, "failed" if failed else "idle")
 
 
-def _part(label: str, seconds: float, total_s: float, colour: str, kind: str) -> Part:
+def _legend_item(label: str, seconds: float, total_s: float, colour: str, kind: str) -> LegendItem:
     share = seconds / total_s
-    told = f"{seconds_text(seconds)}, {share_text(share)}"
-    return Part(label, told, round(100 * share, 3), colour, kind)
+    described = f"{format_seconds(seconds)}, {format_percent(share)}"
+    return LegendItem(label, described, round(100 * share, 3), colour, kind)
 
 
-def _keys(figures: Figures) -> Iterator[Part]:
+def _legend(analysis: ProfileAnalysis) -> Iterator[LegendItem]:
     """The colours of the timeline."""
-    colours = style.colours(figures)
+    colours = style.colours(analysis)
     for name, colour in colours.items():
-        yield Part(name, "", 0, colour, "work")
-    if len(figures.names) > len(colours):
-        yield Part(style.OTHER, "", 0, style.OTHER_COLOUR, "work")
-    if not figures.attempts["done"].all():
-        yield Part("failed or lost", "", 0, style.FAILED_COLOUR, "failed")
-    yield Part("idle", "", 0, style.IDLE_COLOUR, "idle")
+        yield LegendItem(name, "", 0, colour, "work")
+    if len(analysis.names) > len(colours):
+        yield LegendItem(style.OTHER, "", 0, style.OTHER_COLOUR, "work")
+    if not analysis.attempts["done"].all():
+        yield LegendItem("failed or lost", "", 0, style.FAILED_COLOUR, "failed")
+    yield LegendItem("idle", "", 0, style.IDLE_COLOUR, "idle")
 
 
-def _grids(figures: Figures, charts: _Charts) -> list[dict[str, Any]]:
+def _grids(analysis: ProfileAnalysis, charts: _Charts) -> list[dict[str, Any]]:
     drawn = []
-    for grid in figures.tiles[:_MAX_GRIDS]:
-        time, memory = grid_charts(grid, figures.run)
+    for grid in analysis.tiles[:_MAX_GRIDS]:
+        time, memory = grid_charts(grid, analysis.run)
         height, width = grid.wall_s.shape
         slowest = grid.slowest(1)[0]
         about = (
-            f"{counted(height, 'row')}, {counted(width, 'column')}; slowest:"
-            f" ({slowest.row}, {slowest.col}), {seconds_text(slowest.wall_s)}"
+            f"{format_count(height, 'row')}, {format_count(width, 'column')}; slowest:"
+            f" ({slowest.row}, {slowest.col}), {format_seconds(slowest.wall_s)}"
         )
         drawn.append(
             {
                 "dataset": grid.dataset,
                 "about": about,
-                "time": charts.place(time),
-                "memory": charts.place(memory),
+                "time": charts.add(time),
+                "memory": charts.add(memory),
             }
         )
     return drawn
 
 
-def _tables(figures: Figures) -> list[tuple[str, rows.Rows]]:
-    shown: tuple[tuple[str, Callable[[Figures, int], rows.Rows]], ...] = (
-        ("Time by task name", rows.name_rows),
-        ("Memory and bytes by task name", rows.memory_rows),
-        ("Workers", rows.lane_rows),
+def _tables(analysis: ProfileAnalysis) -> list[tuple[str, tables.Table]]:
+    shown = (
+        ("Time by task name", tables.name_table(analysis, _MAX_ROWS)),
+        ("Memory and bytes by task name", tables.memory_table(analysis, _MAX_ROWS)),
+        ("Workers", tables.lane_table(analysis, _MAX_ROWS)),
+        ("Slowest tiles", tables.tile_table(analysis, _MAX_TILES)),
+        ("Time of the workers", tables.worker_time_table(analysis)),
     )
-    tables = [(heading, table(figures, _MAX_ROWS)) for heading, table in shown]
-    tables.append(("Slowest tiles", rows.tile_rows(figures, _MAX_TILES)))
-    tables.append(("Time of the workers", rows.loss_rows(figures)))
-    return [(heading, table) for heading, table in tables if table]
+    return [(heading, table) for heading, table in shown if table]

@@ -1,41 +1,43 @@
-"""How many workers the measured tasks call for."""
+"""Advice on the number of workers."""
 
 from dataclasses import dataclass
 from typing import Final
 
+from batuta.formatting import format_bytes, format_count, format_seconds
 from batuta.profiling.analysis.advice.model import Advice
-from batuta.profiling.analysis.formatting import bytes_text, counted, seconds_text
-from batuta.profiling.analysis.schedule import Plan
+from batuta.profiling.analysis.schedule import SimulatedSchedule
 from batuta.profiling.files.run_info import RunInfo
 
-ENOUGH: Final = 1.10
-"""As many workers as bring the time within so many times the best that can be reached."""
-WORTH_S: Final = 1.0
-"""Less to gain is no reason for a change, s."""
-SPARED: Final = 0.75
-"""Fewer workers are proposed where at most this share of them does as well."""
-REACH: Final = 4
-"""On several machines, times are trusted for so many times the workers that they were taken on:
-further, what workers share (a file system, a scheduler) is another."""
+NEAR_BEST: Final = 1.10
+"""The proposed number of workers needs at most this times the shortest time within reach."""
+MIN_GAIN_S: Final = 1.0
+"""No change is proposed to gain less than this."""
+MAX_SPARED_SHARE: Final = 0.75
+"""Fewer workers are proposed where at most this share of them is as fast."""
+MAX_EXTRAPOLATION: Final = 4
+"""On several machines, at most this times the workers of the run are proposed: with more of them,
+what they share (a file system, a scheduler) no longer behaves as it was measured."""
 ON_ONE_MACHINE: Final = frozenset({"sequential", "multiprocessing", "auto", "local_dask"})
 _WITH_KEY: Final = frozenset({"multiprocessing", "local_dask", "pbs_dask", "slurm_dask"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerNeeds:
-    """What one worker takes."""
+class WorkerUsage:
+    """What one worker uses."""
 
     cores: float
-    """That a task keeps busy."""
+    """Kept busy by a task, on average."""
     peak_bytes: int
 
 
-def advise_workers(run: RunInfo, plan: Plan, workers: int, needs: WorkerNeeds) -> Advice:
-    """Propose the fewest workers that are within 10 % of the best that can be reached.
+def advise_workers(
+    run: RunInfo, schedule: SimulatedSchedule, workers: int, needs: WorkerUsage
+) -> Advice:
+    """Propose the fewest workers that need at most 10 % more than the shortest time within reach.
 
-    Times are simulated with the durations measured. On one machine, what can be reached is
-    limited by its cores and its memory; elsewhere by the longest chain of tasks, and by four
-    times the workers of this run.
+    Times are simulated from the measured durations. On one machine, its cores and its memory
+    limit the number of workers; on several, the longest chain of tasks and four times the workers
+    of this run do.
 
     Parameters
     ----------
@@ -44,60 +46,68 @@ def advise_workers(run: RunInfo, plan: Plan, workers: int, needs: WorkerNeeds) -
     plan : Plan
         Its tasks and their durations.
     workers : int
-        How many there were.
-    needs : WorkerNeeds
-        Of one worker.
+        The number of workers.
+    needs : WorkerUsage
+        The cores and memory of one worker.
     """
-    most, why = _most_workers(run, plan, workers, needs)
-    now_s = plan.makespan_s(workers)
-    fewest = plan.fewest_workers(ENOUGH * plan.makespan_s(most), most)
-    best_s = plan.makespan_s(fewest)
-    gains = fewest > workers and now_s - best_s >= WORTH_S
-    spares = fewest <= SPARED * workers
+    most, why = _most_workers(run, schedule, workers, needs)
+    now_s = schedule.makespan_s(workers)
+    fewest = schedule.fewest_workers(NEAR_BEST * schedule.makespan_s(most), most)
+    best_s = schedule.makespan_s(fewest)
+    gains = fewest > workers and now_s - best_s >= MIN_GAIN_S
+    spares = fewest <= MAX_SPARED_SHARE * workers
     if not (gains or spares):
-        return _told(run, workers, None, _stay(plan, workers, most, now_s) + why)
+        return _workers_advice(run, workers, None, _stay(schedule, workers, most, now_s) + why)
     with_both = (
-        f"With these tiles and times, a perfect schedule takes {seconds_text(best_s)} on"
-        f" {counted(fewest, 'worker')} and {seconds_text(now_s)} on {workers:,}"
+        f"With these tiles and times, a perfect schedule takes {format_seconds(best_s)} on"
+        f" {format_count(fewest, 'worker')} and {format_seconds(now_s)} on {workers:,}"
     )
     if gains:
-        return _told(run, workers, fewest, f"{with_both}{why}.{_caution(needs)}")
-    return _told(run, workers, fewest, f"{with_both}: the others only take memory and cores.")
+        return _workers_advice(run, workers, fewest, f"{with_both}{why}.{_caution(needs)}")
+    return _workers_advice(
+        run, workers, fewest, f"{with_both}: the others only use memory and cores."
+    )
 
 
-def _most_workers(run: RunInfo, plan: Plan, workers: int, needs: WorkerNeeds) -> tuple[int, str]:
-    """How many workers can be had, and what limits them; what was run can be had."""
+def _most_workers(
+    run: RunInfo, schedule: SimulatedSchedule, workers: int, needs: WorkerUsage
+) -> tuple[int, str]:
+    """Return how many workers are possible, at least those of the run, and what limits them."""
     if run.mode not in ON_ONE_MACHINE:
-        most = max(workers, min(len(plan), REACH * workers))
-        return most, f"; of more than {REACH * workers:,}, a run on {workers:,} tells nothing"
+        most = max(workers, min(len(schedule), MAX_EXTRAPOLATION * workers))
+        return (
+            most,
+            f"; of more than {MAX_EXTRAPOLATION * workers:,}, a run on {workers:,} predicts"
+            " nothing",
+        )
     by_cores = max(1, int(run.cores / max(1.0, needs.cores)))
     by_ram = max(1, run.ram_bytes // max(1, needs.peak_bytes))
     if by_ram < by_cores:
         limit = (
-            f"; {bytes_text(run.ram_bytes)} of memory hold {counted(by_ram, 'worker')} of"
-            f" {bytes_text(needs.peak_bytes)}"
+            f"; {format_bytes(run.ram_bytes)} of memory are enough for"
+            f" {format_count(by_ram, 'worker')} of {format_bytes(needs.peak_bytes)}"
         )
     elif needs.cores > 1.5:
         limit = (
             f"; tasks keep {needs.cores:.1f} cores busy each, and there are"
-            f" {counted(run.cores, 'core')}"
+            f" {format_count(run.cores, 'core')}"
         )
     else:
-        limit = f"; there are {counted(run.cores, 'core')}"
+        limit = f"; there are {format_count(run.cores, 'core')}"
     return max(workers, min(by_cores, by_ram)), limit
 
 
-def _stay(plan: Plan, workers: int, most: int, now_s: float) -> str:
-    best_s = plan.makespan_s(most)
+def _stay(schedule: SimulatedSchedule, workers: int, most: int, now_s: float) -> str:
+    best_s = schedule.makespan_s(most)
     if most <= workers:
-        return f"A perfect schedule takes {seconds_text(now_s)}, and no more workers can be had"
+        return f"A perfect schedule takes {format_seconds(now_s)}, and no more workers are possible"
     return (
-        f"A perfect schedule takes {seconds_text(now_s)} on {counted(workers, 'worker')} and"
-        f" {seconds_text(best_s)} on {most:,}"
+        f"A perfect schedule takes {format_seconds(now_s)} on {format_count(workers, 'worker')} and"
+        f" {format_seconds(best_s)} on {most:,}"
     )
 
 
-def _caution(needs: WorkerNeeds) -> str:
+def _caution(needs: WorkerUsage) -> str:
     if needs.cores >= 0.5:
         return ""
     return (
@@ -106,7 +116,7 @@ def _caution(needs: WorkerNeeds) -> str:
     )
 
 
-def _told(run: RunInfo, workers: int, proposed: int | None, reason: str) -> Advice:
+def _workers_advice(run: RunInfo, workers: int, proposed: int | None, reason: str) -> Advice:
     reason = reason if reason.endswith(".") else f"{reason}."
     values = () if proposed is None else (proposed,)
     if run.mode in _WITH_KEY or run.mode not in ON_ONE_MACHINE:

@@ -16,7 +16,7 @@ from bokeh.models import (
 from bokeh.models.annotations import Title
 from bokeh.plotting import figure
 
-from batuta.profiling.analysis.figures import Figures
+from batuta.profiling.analysis.analyse import ProfileAnalysis
 
 NAME_COLOURS: Final = (
     "#4c78a8",
@@ -47,9 +47,9 @@ _CLOCK: Final = """
 """
 
 
-def colours(figures: Figures) -> dict[str, str]:
+def colours(analysis: ProfileAnalysis) -> dict[str, str]:
     """Return each task name that is told apart its colour, the others none."""
-    names = [name.name for name in figures.names]
+    names = [name.name for name in analysis.names]
     shown = names if len(names) <= len(NAME_COLOURS) else names[: len(NAME_COLOURS) - 1]
     return dict(zip(shown, NAME_COLOURS, strict=False))
 

@@ -10,11 +10,11 @@ from bokeh.models import FixedTicker
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
-from batuta.profiling.analysis.binned import busy_in_bins
-from batuta.profiling.analysis.figures import Figures
-from batuta.profiling.analysis.formatting import seconds_text
+from batuta.formatting import format_seconds
+from batuta.profiling.analysis.analyse import ProfileAnalysis
+from batuta.profiling.analysis.binning import busy_time_per_bin
 from batuta.profiling.report.charts import style
-from batuta.profiling.report.rows import place
+from batuta.profiling.report.tables import tile_label
 
 _MAX_BARS: Final = 3000
 """Beyond so many tasks, they are merged in bins."""
@@ -47,24 +47,24 @@ class _Rows:
     """How many lanes each row has."""
 
 
-def timeline_chart(figures: Figures) -> Timeline | None:
+def timeline_chart(analysis: ProfileAnalysis) -> Timeline | None:
     """Draw the lanes over time; None without tasks."""
-    if not figures.lanes:
+    if not analysis.lanes:
         return None
-    rows = _rows(figures)
+    rows = _rows(analysis)
     plot = style.chart(
         min(90 + 26 * max(len(rows.labels), 2), 900),
         y_range=(len(rows.labels) - 0.5, -0.5),
     )
-    style.time_axis(plot, figures.span_s)
+    style.time_axis(plot, analysis.span_s)
     style.add_zoom(plot)
-    _draw_idle(plot, figures, len(rows.labels))
-    grouped = len(rows.labels) < len(figures.lanes)
+    _draw_idle(plot, analysis, len(rows.labels))
+    grouped = len(rows.labels) < len(analysis.lanes)
     merged_s = None
-    if grouped or len(figures.attempts) > _MAX_BARS:
-        merged_s = _draw_bins(plot, figures, rows)
+    if grouped or len(analysis.attempts) > _MAX_BARS:
+        merged_s = _draw_bins(plot, analysis, rows)
     else:
-        _draw_tasks(plot, figures, rows)
+        _draw_tasks(plot, analysis, rows)
     plot.yaxis.ticker = FixedTicker(ticks=list(range(len(rows.labels))))
     plot.yaxis.major_label_overrides = dict(enumerate(rows.labels))
     plot.yaxis.major_tick_line_color = None
@@ -72,11 +72,11 @@ def timeline_chart(figures: Figures) -> Timeline | None:
     return Timeline(plot, merged_s, grouped)
 
 
-def _rows(figures: Figures) -> _Rows:
-    hosts = sorted({lane.host for lane in figures.lanes})
+def _rows(analysis: ProfileAnalysis) -> _Rows:
+    hosts = sorted({lane.host for lane in analysis.lanes})
     several = len(hosts) > 1
-    if len(figures.lanes) <= _MAX_ROWS:
-        order = sorted(figures.lanes, key=lambda lane: (lane.host, lane.lane))
+    if len(analysis.lanes) <= _MAX_ROWS:
+        order = sorted(analysis.lanes, key=lambda lane: (lane.host, lane.lane))
         of_lane = np.zeros(len(order), dtype=np.int64)
         for row, lane in enumerate(order):
             of_lane[lane.lane] = row
@@ -84,29 +84,29 @@ def _rows(figures: Figures) -> _Rows:
             f"{lane.lane + 1} {lane.host}" if several else f"{lane.lane + 1}" for lane in order
         ]
     elif several and len(hosts) <= _MAX_ROWS:
-        of_lane = np.array([hosts.index(lane.host) for lane in figures.lanes])
+        of_lane = np.array([hosts.index(lane.host) for lane in analysis.lanes])
         labels = hosts
     else:
-        of_lane = np.zeros(len(figures.lanes), dtype=np.int64)
+        of_lane = np.zeros(len(analysis.lanes), dtype=np.int64)
         labels = ["all workers"]
     return _Rows(of_lane, labels, np.bincount(of_lane, minlength=len(labels)))
 
 
-def _draw_idle(plot: figure, figures: Figures, rows: int) -> None:
+def _draw_idle(plot: figure, analysis: ProfileAnalysis, rows: int) -> None:
     """The ground of each row: what is left of it is idle."""
     plot.hbar(
         y=list(range(rows)),
         left=0,
-        right=figures.span_s * 1000,
+        right=analysis.span_s * 1000,
         height=_ROW,
         color=style.IDLE_COLOUR,
         alpha=style.IDLE_ALPHA,
     )
 
 
-def _draw_tasks(plot: figure, figures: Figures, rows: _Rows) -> None:
-    attempts, colours = figures.attempts, style.colours(figures)
-    begins = (attempts["start_s"] - figures.begin_s).to_numpy()
+def _draw_tasks(plot: figure, analysis: ProfileAnalysis, rows: _Rows) -> None:
+    attempts, colours = analysis.attempts, style.colours(analysis)
+    begins = (attempts["start_s"] - analysis.begin_s).to_numpy()
     done = attempts["done"].to_numpy()
     named = attempts["name"].map(lambda name: colours.get(name, style.OTHER_COLOUR))
     source = style.source(
@@ -116,8 +116,8 @@ def _draw_tasks(plot: figure, figures: Figures, rows: _Rows) -> None:
             "right": (begins + attempts["wall_s"].to_numpy()) * 1000,
             "colour": np.where(done, named, style.FAILED_COLOUR),
             "name": attempts["name"].tolist(),
-            "tile": _places(attempts),
-            "time": [seconds_text(wall_s) for wall_s in attempts["wall_s"]],
+            "tile": _tile_labels(attempts),
+            "time": [format_seconds(wall_s) for wall_s in attempts["wall_s"]],
             "outcome": [
                 outcome if attempt == 1 else f"{outcome}, attempt {attempt}"
                 for outcome, attempt in zip(attempts["outcome"], attempts["attempt"], strict=True)
@@ -130,39 +130,41 @@ def _draw_tasks(plot: figure, figures: Figures, rows: _Rows) -> None:
         y="row", left="left", right="right", height=_ROW, color="colour", source=source,
         line_width=0.4, line_color="#00000055",
     )  # fmt: skip
-    rows_told = [
+    tooltip_rows = [
         ("task", "@name"),
         ("tile", "@tile"),
         ("time", "@time"),
         ("outcome", "@outcome"),
         ("worker", "@worker"),
     ]
-    style.add_hover(plot, rows_told, [bars])
+    style.add_hover(plot, tooltip_rows, [bars])
 
 
-def _places(attempts: pd.DataFrame) -> list[str]:
+def _tile_labels(attempts: pd.DataFrame) -> list[str]:
     return [
-        place(dataset, int(row), int(col)) if isinstance(dataset, str) else place(None, None, None)
+        tile_label(dataset, int(row), int(col))
+        if isinstance(dataset, str)
+        else tile_label(None, None, None)
         for dataset, row, col in zip(
             attempts["dataset"], attempts["row"], attempts["col"], strict=True
         )
     ]
 
 
-def _draw_bins(plot: figure, figures: Figures, rows: _Rows) -> float:
+def _draw_bins(plot: figure, analysis: ProfileAnalysis, rows: _Rows) -> float:
     """Stack in each bin of each row the shares of time that task names had; gives the bin, s."""
-    colours = style.colours(figures)
+    colours = style.colours(analysis)
     kinds = [*colours, style.OTHER, "failed"]
     bins = int(np.clip(_MAX_QUADS // (len(rows.labels) * len(kinds)), 60, _MAX_BINS))
-    edges = np.linspace(figures.begin_s, figures.end_s, bins + 1)
-    attempts = figures.attempts
+    edges = np.linspace(analysis.begin_s, analysis.end_s, bins + 1)
+    attempts = analysis.attempts
     kind = attempts["name"].where(attempts["name"].isin(list(colours)), style.OTHER)
     drawn = attempts.assign(
         row_drawn=rows.of_lane[attempts["lane"].to_numpy()],
         kind=kind.where(attempts["done"], "failed"),
     )
-    busy = busy_in_bins(drawn, ["row_drawn", "kind"], edges)
-    width_s = (figures.end_s - figures.begin_s) / bins
+    busy = busy_time_per_bin(drawn, ["row_drawn", "kind"], edges)
+    width_s = (analysis.end_s - analysis.begin_s) / bins
     columns: dict[str, list[NDArray[np.generic]]] = defaultdict(list)
     for row, lanes in enumerate(rows.lanes.tolist()):
         floor = np.full(bins, row + _ROW / 2)

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from batuta.profiling.capture.records import WorkerId
-from batuta.profiling.report.missing import PageError
-from batuta.profiling.report.page import profile_page
+from batuta.profiling.report.page import PageError, profile_page
 from tests.profiling.profile_builder import (
     ProfileBuilder,
     TaskSpec,
@@ -34,7 +33,7 @@ EVIL = '</script><img src=x onerror="document.title=\'caught\'"><b>&amp;"'
 
 
 def looked(browser: Browser, builder: ProfileBuilder, **window: int | bool) -> Seen:
-    seen = browser.look(profile_page(builder.figures()), **window)  # type: ignore[arg-type]
+    seen = browser.look(profile_page(builder.analysis()), **window)  # type: ignore[arg-type]
     assert seen.errors == ()
     assert seen.loaded == ()
     return seen
@@ -173,7 +172,7 @@ def test_many_tasks_on_many_workers_are_merged_into_a_page_of_a_few_megabytes(
         worker = WorkerId(f"w{lane}", f"node{lane % 4}", lane)
         work = TaskSpec(name=f"step {n % 5}", wall_s=0.008, tile=("dsm", n // 400, n % 400))
         builder.add(work, task=n, start_s=0.01 * turn, worker=worker)
-    page = profile_page(builder.figures())
+    page = profile_page(builder.analysis())
     assert len(page) < 5_000_000
     seen = browser.look(page)
     assert seen.errors == ()
@@ -196,10 +195,10 @@ def test_the_error_of_a_missing_library_is_one_of_ours() -> None:
 
 def test_what_was_recorded_of_memory_is_drawn_with_the_peaks(browser: Browser) -> None:
     builder = simulate_run([TaskSpec(wall_s=4)] * 2, workers=1)
-    figures = builder.figures()
+    analysis = builder.analysis()
     times = builder.run.started_s + np.arange(8)
     rows = {"time_s": times, "worker": "w", "host": "north", "pid": 7, "process_bytes": 1.5e9}
-    seen = browser.look(profile_page(replace(figures, memory=pd.DataFrame(rows))))
+    seen = browser.look(profile_page(replace(analysis, memory=pd.DataFrame(rows))))
     assert "Grey: what each process held" in seen.text
     picture = chart(seen, "memory")
     inner = picture.crop((picture.width // 5, 0, picture.width, int(0.8 * picture.height)))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class LostTime:
+class WorkerTime:
     """The time of all workers, s, from the begin of the run to its end: its parts add up."""
 
     worked_s: float
@@ -43,15 +43,15 @@ class LostTime:
         return self.starting_s + self.ending_s + self.between_s + self.unused_s
 
 
-def lost_time(
+def measure_worker_time(
     attempts: pd.DataFrame, gaps: pd.DataFrame, span_s: tuple[float, float], workers: int
-) -> LostTime:
+) -> WorkerTime:
     """Share out the time of the workers.
 
     Parameters
     ----------
     attempts, gaps : DataFrame
-        With lanes, and as `gaps_of` gives them.
+        With lanes, and as `find_gaps` gives them.
     span_s : tuple of float
         Begin and end of the run, Unix time.
     workers : int
@@ -60,9 +60,9 @@ def lost_time(
     begin_s, end_s = span_s
     lanes = attempts.groupby("lane").agg(first_s=("start_s", "min"), last_s=("end_s", "max"))
     gap_s = (gaps["end_s"] - gaps["start_s"]).sum()
-    delayed_s = _while_some_waited(attempts, gaps)
+    delayed_s = _time_while_tasks_waited(attempts, gaps)
     done = attempts["done"]
-    return LostTime(
+    return WorkerTime(
         worked_s=float(attempts.loc[done, "wall_s"].sum()),
         failed_s=float(attempts.loc[~done, "wall_s"].sum()),
         starting_s=float((lanes["first_s"] - begin_s).clip(lower=0).sum()),
@@ -73,11 +73,11 @@ def lost_time(
     )
 
 
-def _while_some_waited(attempts: pd.DataFrame, gaps: pd.DataFrame) -> float:
+def _time_while_tasks_waited(attempts: pd.DataFrame, gaps: pd.DataFrame) -> float:
     """Sum of the parts of gaps in which some task could have run."""
     waited = attempts[attempts["waiting_s"] > 0]
     starts = waited["start_s"].to_numpy()
-    edges, covered = _covered(starts - waited["waiting_s"].to_numpy(), starts)
+    edges, covered = _union_of_intervals(starts - waited["waiting_s"].to_numpy(), starts)
     if not len(edges):
         return 0.0
     until = np.interp(gaps["end_s"].to_numpy(), edges, covered)
@@ -85,7 +85,7 @@ def _while_some_waited(attempts: pd.DataFrame, gaps: pd.DataFrame) -> float:
     return float((until - before).sum())
 
 
-def _covered(
+def _union_of_intervals(
     starts: NDArray[np.float64], ends: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return moments, and how much of the time up to each is in some of the intervals."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import theilslopes
 
-from batuta.profiling.analysis.loops import LoopGrowth, loop_growth
+from batuta.profiling.analysis.memory_growth import MemoryGrowth, memory_growth
 from batuta.profiling.capture.records import LeakRow
 from batuta.profiling.files.schemas import leak_table, loop_table
 from tests.profiling.profile_builder import MB, ProfileBuilder
@@ -12,11 +12,11 @@ from tests.profiling.profile_builder import MB, ProfileBuilder
 RANDOM = np.random.default_rng(5)
 
 
-def grown(builder: ProfileBuilder) -> tuple[LoopGrowth, ...]:
-    return loop_growth(loop_table(builder.loops), leak_table(builder.leaks))
+def grown(builder: ProfileBuilder) -> tuple[MemoryGrowth, ...]:
+    return memory_growth(loop_table(builder.loops), leak_table(builder.leaks))
 
 
-def fitted(*series: list[float]) -> LoopGrowth:
+def fitted(*series: list[float]) -> MemoryGrowth:
     builder = ProfileBuilder()
     for task, held in enumerate(series):
         builder.add_loops("match", held, task=task)

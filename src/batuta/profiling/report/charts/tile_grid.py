@@ -16,7 +16,7 @@ from bokeh.palettes import Magma256, Viridis256
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
-from batuta.profiling.analysis.binned import reduced
+from batuta.profiling.analysis.binning import downsample
 from batuta.profiling.analysis.tiles import TileGrid
 from batuta.profiling.files.run_info import RunInfo, TileMishap
 from batuta.profiling.report.charts import style
@@ -49,7 +49,7 @@ def _chart(
     run: RunInfo,
 ) -> figure:
     rows, cols = values.shape
-    cells, side = reduced(values, _MAX_CELLS)
+    cells, side = downsample(values, _MAX_CELLS)
     plot = style.chart(
         int(np.clip(_WIDTH * rows / cols, 110, 560)) + 60,
         label,
@@ -82,8 +82,8 @@ def _chart(
     for axis in plot.axis:
         axis.ticker = BasicTicker(min_interval=1, num_minor_ticks=0)
         axis.formatter = BasicTickFormatter(use_scientific=False)
-    told = [("row, column", _CELL), (label, "@image{0.[000]}")]
-    style.add_hover(plot, told, [image], {"$x": _floor(side), "$y": _floor(side)})
+    described = [("row, column", _CELL), (label, "@image{0.[000]}")]
+    style.add_hover(plot, described, [image], {"$x": _floor(side), "$y": _floor(side)})
     return plot
 
 

@@ -10,7 +10,7 @@ from tests.profiling.profile_builder import ProfileBuilder, TaskSpec, make_run
 
 
 def only_reason(builder: ProfileBuilder) -> str:
-    (advice,) = builder.figures().advice
+    (advice,) = builder.analysis().advice
     assert advice.proposed is None
     return advice.reason
 

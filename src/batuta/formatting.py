@@ -2,21 +2,19 @@
 
 from typing import Final
 
-MB: Final = 1_000_000
-"""What `max_ram_per_worker` counts in."""
 _SIZES: Final = ("B", "kB", "MB", "GB", "TB")
 
 
-def seconds_text(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Return a duration as people read it, with three figures or to the second."""
     if seconds < 0.5e-6:
         return "0 s"
     if seconds < 0.9995e-3:
         return f"{seconds * 1e6:.0f} µs"
     if seconds < 0.9995:
-        return f"{_figures(seconds * 1e3)} ms"
+        return f"{_three_digits(seconds * 1e3)} ms"
     if seconds < 99.95:
-        return f"{_figures(seconds)} s"
+        return f"{_three_digits(seconds)} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 120:
         return f"{minutes} min {rest:02} s"
@@ -24,7 +22,7 @@ def seconds_text(seconds: float) -> str:
     return f"{hours} h {minutes:02} min"
 
 
-def bytes_text(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Return a number of bytes as people read it, in powers of 1000."""
     value = abs(float(size))
     unit = 0
@@ -32,25 +30,25 @@ def bytes_text(size: float) -> str:
         value /= 1000
         unit += 1
     sign = "-" if size < 0 else ""
-    return f"{sign}{value:.0f} B" if unit == 0 else f"{sign}{_figures(value)} {_SIZES[unit]}"
+    return f"{sign}{value:.0f} B" if unit == 0 else f"{sign}{_three_digits(value)} {_SIZES[unit]}"
 
 
-def share_text(share: float) -> str:
+def format_percent(share: float) -> str:
     """Return a share of 1 in percent."""
     return f"{share:.0%}".replace("%", " %") if share >= 0.0995 else f"{share * 100:.1f} %"
 
 
-def ratio_text(ratio: float) -> str:
+def format_ratio(ratio: float) -> str:
     """Return how many times as much something is."""
     return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.0f}"
 
 
-def counted(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """Return a number of things: ``1 tile``, ``1,200 tiles``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _figures(value: float) -> str:
+def _three_digits(value: float) -> str:
     if value >= 99.95:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

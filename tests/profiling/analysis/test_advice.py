@@ -1,4 +1,4 @@
-"""Advice on runs for which the right one is known."""
+"""The package `advice`: advice on runs for which the right one is known."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.profiling.profile_builder import (
     simulate_run,
 )
 
-GIVEN = ("workers", "tiles", "memory")
+SUBJECTS = ("workers", "tiles", "memory")
 
 
 def tiles(count: int, *, cols: int = 10, **work: Any) -> list[TaskSpec]:
@@ -23,7 +23,7 @@ def tiles(count: int, *, cols: int = 10, **work: Any) -> list[TaskSpec]:
 
 def advised(builder: ProfileBuilder, rows: int = 10, cols: int = 10) -> dict[str, Advice]:
     builder.run = builder.run.model_copy(update={"grids": (make_grid("dsm", rows, cols),)})
-    return dict(zip(GIVEN, builder.figures().advice, strict=False))
+    return dict(zip(SUBJECTS, builder.analysis().advice, strict=False))
 
 
 def test_a_hundred_tiles_of_a_second_on_eight_cores_call_for_eight_workers() -> None:
@@ -55,7 +55,7 @@ def test_memory_limits_the_workers_of_a_machine() -> None:
     builder = simulate_run(tiles(100, peak_mb=3000), workers=2, ram_bytes=10 * GB)
     advice = advised(builder)["workers"]
     assert list(advice.values) == [3]
-    assert "10.0 GB of memory hold 3 workers of 3.00 GB" in advice.reason
+    assert "10.0 GB of memory are enough for 3 workers of 3.00 GB" in advice.reason
 
 
 def test_tasks_that_keep_several_cores_busy_limit_the_workers() -> None:
@@ -74,10 +74,10 @@ def test_a_cluster_has_as_many_workers_as_there_is_work_for() -> None:
     assert list(advice.values) == [100]
 
 
-def test_a_run_on_ten_workers_tells_nothing_of_more_than_forty() -> None:
+def test_a_run_on_ten_workers_predicts_nothing_of_more_than_forty() -> None:
     advice = advised(simulate_run(tiles(1000), workers=10, mode="slurm_dask"))["workers"]
     assert list(advice.values) == [38]
-    assert "of more than 40, a run on 10 tells nothing" in advice.reason
+    assert "of more than 40, a run on 10 predicts nothing" in advice.reason
 
 
 def test_the_only_process_is_advised_another_mode() -> None:
@@ -149,10 +149,10 @@ def test_where_nothing_calls_for_another_tile_size_it_is_left() -> None:
     assert "100 tiles for 2 workers" in advice.reason
 
 
-def test_a_grid_that_the_run_does_not_tell_gets_a_factor() -> None:
+def test_a_grid_that_the_run_does_not_describe_gets_a_factor() -> None:
     builder = simulate_run(tiles(2500, cols=50, wall_s=0.005), workers=2, gap_s=0.005)
-    advice = builder.figures().advice[1]
-    assert advice.proposed == "4 times larger each way"
+    advice = builder.analysis().advice[1]
+    assert advice.proposed == "4 times larger in each direction"
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,12 @@ def test_memory_of_a_worker_is_the_highest_peak_and_a_margin(
     assert list(advice.values) == list(proposed)
 
 
-def test_more_memory_than_the_machine_has_for_all_is_said() -> None:
+def test_advice_says_when_the_machine_lacks_memory_for_all_workers() -> None:
     builder = simulate_run(tiles(100, peak_mb=5000), workers=4, ram_bytes=16 * GB)
-    assert "16.0 GB of memory then hold 2 workers, not 4" in advised(builder)["memory"].reason
+    assert (
+        "16.0 GB of memory are then enough for 2 workers, not 4"
+        in advised(builder)["memory"].reason
+    )
 
 
 def test_without_a_limit_there_is_no_advice_on_it() -> None:
@@ -187,4 +190,4 @@ def test_without_a_limit_there_is_no_advice_on_it() -> None:
 
 def test_a_limit_is_compared_in_the_same_megabytes() -> None:
     builder = simulate_run(tiles(100, peak_mb=300), workers=2, worker_limit_bytes=2000 * MB)
-    assert advised(builder)["memory"].verdict == "400 MB rather than 2000 MB"
+    assert advised(builder)["memory"].verdict == "400 MB instead of 2000 MB"

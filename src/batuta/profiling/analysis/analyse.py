@@ -7,34 +7,39 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from batuta.formatting import format_count
 from batuta.profiling.analysis.advice import (
     Advice,
     TileCosts,
-    WorkerNeeds,
+    WorkerUsage,
     advise_memory,
     advise_tile_size,
     advise_workers,
 )
-from batuta.profiling.analysis.attempts import NameFigures, attempts_of, by_name
-from batuta.profiling.analysis.formatting import counted
-from batuta.profiling.analysis.idle_time import LostTime, lost_time
-from batuta.profiling.analysis.lanes import LaneFigures, by_lane, gaps_of, with_lanes
-from batuta.profiling.analysis.loops import LoopGrowth, loop_growth
-from batuta.profiling.analysis.schedule import Plan, ScheduleFigures, durations_of, steps_of
-from batuta.profiling.analysis.tiles import TileGrid, by_tile
+from batuta.profiling.analysis.attempts import TaskNameStats, attempts_frame, task_name_stats
+from batuta.profiling.analysis.lanes import LaneStats, assign_lanes, find_gaps, lane_stats
+from batuta.profiling.analysis.memory_growth import MemoryGrowth, memory_growth
+from batuta.profiling.analysis.schedule import (
+    ScheduleBounds,
+    SimulatedSchedule,
+    describe_steps,
+    task_durations_s,
+)
+from batuta.profiling.analysis.tiles import TileGrid, tile_grids
+from batuta.profiling.analysis.worker_time import WorkerTime, measure_worker_time
 from batuta.profiling.files.reader import Profile
 from batuta.profiling.files.run_info import RunInfo, RunState
 from batuta.profiling.files.task_graph import graph_of
 
-_MAX_OF_A_RUN: Final = 0.9
+_MIN_COMPUTED: Final = 0.9
 """Of its tiles: figures of less call for nothing."""
-_CLOSE: Final = 1.05
-_CLOCKS_S: Final = 1.0
+_SCHEDULE_TOLERANCE: Final = 1.05
+_MAX_CLOCK_SKEW_S: Final = 1.0
 """How far clocks of two machines may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class ProfileAnalysis:
     """What a profile tells. Times are in s, moments in Unix time, memory in bytes."""
 
     folder: Path
@@ -46,14 +51,14 @@ class Figures:
     workers: int
     """Asked for, or where others decided, those that were seen."""
     attempts: pd.DataFrame
-    """As `attempts_of` gives them, with their lanes."""
+    """As `attempts_frame` gives them, with their lanes."""
     gaps: pd.DataFrame
-    names: tuple[NameFigures, ...]
-    lanes: tuple[LaneFigures, ...]
-    lost: LostTime
-    schedule: ScheduleFigures
+    names: tuple[TaskNameStats, ...]
+    lanes: tuple[LaneStats, ...]
+    worker_time: WorkerTime
+    schedule: ScheduleBounds
     tiles: tuple[TileGrid, ...]
-    loops: tuple[LoopGrowth, ...]
+    loops: tuple[MemoryGrowth, ...]
     advice: tuple[Advice, ...]
     memory: pd.DataFrame
     """What workers held once a second, as `Profile.memory`."""
@@ -74,20 +79,20 @@ class Figures:
         return max((name.peak_bytes for name in self.names), default=0)
 
 
-def figures_of(profile: Profile) -> Figures:
+def analyse_profile(profile: Profile) -> ProfileAnalysis:
     """Compute the figures of a profile."""
     run = profile.run
-    attempts = with_lanes(attempts_of(profile.tasks), run.nb_workers)
-    gaps = gaps_of(attempts)
-    lanes = by_lane(attempts, gaps)
+    attempts = assign_lanes(attempts_frame(profile.tasks), run.nb_workers)
+    gaps = find_gaps(attempts)
+    lanes = lane_stats(attempts, gaps)
     workers = max(run.nb_workers or 1, len(lanes))
     begin_s, end_s = _span(run, attempts)
-    lost = lost_time(attempts, gaps, (begin_s, end_s), workers)
+    worker_time = measure_worker_time(attempts, gaps, (begin_s, end_s), workers)
     graph = graph_of(profile.tasks)
-    plan = Plan(graph, durations_of(attempts))
-    names, tiles = by_name(attempts), by_tile(attempts, run)
-    path = graph.numbers[np.array(plan.critical_path(), dtype=np.int64)]
-    return Figures(
+    schedule = SimulatedSchedule(graph, task_durations_s(attempts))
+    names, tiles = task_name_stats(attempts), tile_grids(attempts, run)
+    path = graph.numbers[np.array(schedule.critical_path(), dtype=np.int64)]
+    return ProfileAnalysis(
         folder=profile.folder,
         run=run,
         begin_s=begin_s,
@@ -97,35 +102,37 @@ def figures_of(profile: Profile) -> Figures:
         gaps=gaps,
         names=names,
         lanes=lanes,
-        lost=lost,
-        schedule=ScheduleFigures(
+        worker_time=worker_time,
+        schedule=ScheduleBounds(
             measured_s=end_s - begin_s,
             workers=workers,
-            work_s=plan.work_s,
-            perfect_s=plan.makespan_s(workers),
-            critical_s=plan.critical_s,
-            critical_path=steps_of(attempts, path),
+            work_s=schedule.work_s,
+            perfect_s=schedule.makespan_s(workers),
+            critical_s=schedule.critical_s,
+            critical_path=describe_steps(attempts, path),
         ),
         tiles=tiles,
-        loops=loop_growth(profile.loops, profile.leaks),
-        advice=_doubts(run, attempts, plan.makespan_s(workers), end_s - begin_s)
-        or _advice(run, plan, lost, tiles, workers, names),
+        loops=memory_growth(profile.loops, profile.leaks),
+        advice=_reasons_against_advice(run, attempts, schedule.makespan_s(workers), end_s - begin_s)
+        or _advice(run, schedule, worker_time, tiles, workers, names),
         memory=profile.memory,
     )
 
 
-def _doubts(
+def _reasons_against_advice(
     run: RunInfo, attempts: pd.DataFrame, perfect_s: float, measured_s: float
 ) -> tuple[Advice, ...]:
     """Say why figures call for nothing: those of a part of a run, or that contradict each other."""
     computed = run.tiles_done - run.tiles_kept
     if run.state is RunState.RUNNING:
         doubt = "The run has not ended."
-    elif computed < _MAX_OF_A_RUN * run.tiles_total:
-        doubt = f"{computed:,} of {counted(run.tiles_total, 'tile')} were computed in this run."
+    elif computed < _MIN_COMPUTED * run.tiles_total:
+        doubt = (
+            f"{computed:,} of {format_count(run.tiles_total, 'tile')} were computed in this run."
+        )
     elif len(attempts) and not _is_inside(run, attempts):
         doubt = "Tasks ran before the run began, or after it ended: the clocks of machines differ."
-    elif perfect_s > _CLOSE * measured_s:
+    elif perfect_s > _SCHEDULE_TOLERANCE * measured_s:
         doubt = "Workers ran several tasks at a time: what one task takes depends on the others."
     else:
         return ()
@@ -136,7 +143,7 @@ def _is_inside(run: RunInfo, attempts: pd.DataFrame) -> bool:
     ended_s = run.ended_s or run.started_s
     early_s = run.started_s - float(attempts["start_s"].min())
     late_s = float(attempts["end_s"].max()) - ended_s
-    return max(early_s, late_s) <= _CLOCKS_S
+    return max(early_s, late_s) <= _MAX_CLOCK_SKEW_S
 
 
 def _span(run: RunInfo, attempts: pd.DataFrame) -> tuple[float, float]:
@@ -150,13 +157,13 @@ def _span(run: RunInfo, attempts: pd.DataFrame) -> tuple[float, float]:
 
 def _advice(
     run: RunInfo,
-    plan: Plan,
-    lost: LostTime,
+    schedule: SimulatedSchedule,
+    worker_time: WorkerTime,
     tiles: tuple[TileGrid, ...],
     workers: int,
-    names: tuple[NameFigures, ...],
+    names: tuple[TaskNameStats, ...],
 ) -> tuple[Advice, ...]:
-    if not plan.work_s or not lost.worked_s:
+    if not schedule.work_s or not worker_time.worked_s:
         return ()
     peak_bytes = max(name.peak_bytes for name in names)
     wall_s = sum(name.total_s for name in names)
@@ -164,15 +171,15 @@ def _advice(
     costs = TileCosts(
         workers=workers,
         tasks=sum(name.attempts for name in names),
-        work_s=plan.work_s,
-        around_s=lost.delayed_s,
-        idle_at_end=(lost.ending_s + lost.unused_s) / lost.total_s,
+        work_s=schedule.work_s,
+        overhead_s=worker_time.delayed_s,
+        idle_at_end=(worker_time.ending_s + worker_time.unused_s) / worker_time.total_s,
         peak_bytes=peak_bytes,
         limit_bytes=run.worker_limit_bytes,
     )
-    given = (
-        advise_workers(run, plan, workers, WorkerNeeds(cores=cores, peak_bytes=peak_bytes)),
+    advice = (
+        advise_workers(run, schedule, workers, WorkerUsage(cores=cores, peak_bytes=peak_bytes)),
         advise_tile_size(tiles, costs),
         advise_memory(run, peak_bytes, workers),
     )
-    return tuple(one for one in given if one is not None)
+    return tuple(one for one in advice if one is not None)

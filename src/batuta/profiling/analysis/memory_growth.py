@@ -30,7 +30,7 @@ class LeakingLine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopGrowth:
+class MemoryGrowth:
     """How memory grew with the repetitions of the tasks of one name."""
 
     name: str
@@ -52,7 +52,7 @@ class LoopGrowth:
         return self.low_bytes is not None and self.low_bytes > NOISE_BYTES
 
 
-def loop_growth(loops: pa.Table, leaks: pa.Table) -> tuple[LoopGrowth, ...]:
+def memory_growth(loops: pa.Table, leaks: pa.Table) -> tuple[MemoryGrowth, ...]:
     """Fit what workers held after each repetition, for each task name; leaks first.
 
     The slope is the median of the slopes between any two repetitions of the same task, which no
@@ -83,7 +83,7 @@ def _lines(leaks: pd.DataFrame) -> tuple[LeakingLine, ...]:
     )
 
 
-def _fit(name: str, rows: pd.DataFrame, lines: tuple[LeakingLine, ...]) -> LoopGrowth:
+def _fit(name: str, rows: pd.DataFrame, lines: tuple[LeakingLine, ...]) -> MemoryGrowth:
     # A task that was tried again was repeated again, mostly elsewhere.
     series = [
         ordered.iloc[_WARM_UP:]
@@ -96,7 +96,7 @@ def _fit(name: str, rows: pd.DataFrame, lines: tuple[LeakingLine, ...]) -> LoopG
     ]
     slopes = np.sort(np.concatenate([part for part, _ in pairs]))
     low, high = _bounds(slopes, sum(variance for _, variance in pairs))
-    return LoopGrowth(
+    return MemoryGrowth(
         name=name,
         tasks=int(rows["task"].nunique()),
         repetitions=int(rows["loop"].nunique()),

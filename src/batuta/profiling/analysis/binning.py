@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 
-def busy_in_bins(
+def busy_time_per_bin(
     attempts: pd.DataFrame,
     keys: Sequence[str],
     edges_s: NDArray[np.float64],
@@ -33,12 +33,14 @@ def busy_in_bins(
     # Attempts of one lane follow each other: their covered time grows with time.
     for values, part in ordered.groupby([*keys, "lane"], sort=False, observed=True):
         key = tuple(values)[:-1]
-        busy = np.diff(_covered_until(part, edges_s))
+        busy = np.diff(_covered_time_until(part, edges_s))
         found[key] = found[key] + busy if key in found else busy
     return found
 
 
-def _covered_until(attempts: pd.DataFrame, moments_s: NDArray[np.float64]) -> NDArray[np.float64]:
+def _covered_time_until(
+    attempts: pd.DataFrame, moments_s: NDArray[np.float64]
+) -> NDArray[np.float64]:
     starts = attempts["start_s"].to_numpy()
     ends = np.maximum.accumulate(attempts["end_s"].to_numpy())
     starts = np.maximum(starts, np.concatenate([starts[:1], ends[:-1]]))
@@ -49,7 +51,7 @@ def _covered_until(attempts: pd.DataFrame, moments_s: NDArray[np.float64]) -> ND
     return covered
 
 
-def highest_in_bins(
+def peak_memory_per_bin(
     attempts: pd.DataFrame, edges_s: NDArray[np.float64]
 ) -> dict[int, NDArray[np.float64]]:
     """Return for each lane the highest peak (bytes) of the attempts that began in each bin.
@@ -68,7 +70,7 @@ def highest_in_bins(
     return found
 
 
-def reduced(grid: NDArray[np.float64], most: int) -> tuple[NDArray[np.float64], int]:
+def downsample(grid: NDArray[np.float64], most: int) -> tuple[NDArray[np.float64], int]:
     """Shrink a grid to at most `most` cells each way; each cell is the highest of its block.
 
     Returns

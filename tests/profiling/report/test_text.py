@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from batuta.profiling.capture.records import LeakRow, WorkerId
-from batuta.profiling.report.compared import comparison_text
+from batuta.profiling.report.comparison import comparison_text
 from batuta.profiling.report.document import comparison_document, profile_document
 from batuta.profiling.report.text import profile_text
 from tests.profiling.profile_builder import (
@@ -24,7 +24,7 @@ LONG = "package.module.of.a.very.long.name.that.goes.on.and.on.Class.method_numb
 
 
 def text_of(builder: ProfileBuilder) -> str:
-    return profile_text(builder.figures())
+    return profile_text(builder.analysis())
 
 
 def test_the_first_lines_tell_how_long_it_took_and_what_took_it() -> None:
@@ -47,7 +47,7 @@ def test_every_part_of_the_report_is_there() -> None:
         "Attempts without a result",
     ):
         assert f"\n{heading}" in text
-    assert "  nb_workers: 8 rather than 4\n" in text
+    assert "  nb_workers: 8 instead of 4\n" in text
     assert "disparity (10, 5)  failed   ValueError: no tie points" in text
     assert "match  lost     3" in text
 
@@ -130,9 +130,9 @@ def test_what_could_not_be_measured_is_told() -> None:
 
 
 def test_the_document_has_the_same_figures_and_is_json() -> None:
-    figures = survey().figures()
-    document = json.loads(json.dumps(profile_document(figures)))
-    assert document["span_s"] == pytest.approx(figures.span_s)
+    analysis = survey().analysis()
+    document = json.loads(json.dumps(profile_document(analysis)))
+    assert document["span_s"] == pytest.approx(analysis.span_s)
     assert document["names"][0]["name"] == "match"
     assert document["advice"][0]["values"] == [8]
     lost = dict(document["lost"])
@@ -149,7 +149,7 @@ def run_of(step_s: float, extra: str, **run: Any) -> ProfileBuilder:
 
 
 def test_two_runs_are_compared_by_name_the_biggest_change_first() -> None:
-    first, second = run_of(1, "gone").figures(), run_of(3, "new").figures()
+    first, second = run_of(1, "gone").analysis(), run_of(3, "new").analysis()
     text = comparison_text(first, second)
     rows = [line.split() for line in text.splitlines()]
     names = [row[0] for row in rows if row and row[0] in {"step", "same", "gone", "new"}]
@@ -163,7 +163,7 @@ def test_two_runs_are_compared_by_name_the_biggest_change_first() -> None:
 def test_what_makes_runs_hard_to_compare_is_said() -> None:
     first = run_of(1, "x", grids=(make_grid("dsm", 2, 2),))
     second = run_of(1, "x", mode="local_dask", grids=(make_grid("dsm", 4, 4, 256),), nb_workers=4)
-    text = comparison_text(first.figures(), second.figures())
+    text = comparison_text(first.analysis(), second.analysis())
     assert "  mode: multiprocessing, then local_dask\n" in text
     assert "  workers: 2, then 4\n" in text
     assert "grid of dsm: 2 x 2 tiles of 512 x 512 px, then 4 x 4 tiles of 256 x 256 px" in text
@@ -171,8 +171,8 @@ def test_what_makes_runs_hard_to_compare_is_said() -> None:
 
 def test_a_ratio_to_nothing_is_left_out() -> None:
     document = comparison_document(
-        simulate_run([TaskSpec(name="a", wall_s=0)], ended_s=BEGIN_S).figures(),
-        simulate_run([TaskSpec(name="a")]).figures(),
+        simulate_run([TaskSpec(name="a", wall_s=0)], ended_s=BEGIN_S).analysis(),
+        simulate_run([TaskSpec(name="a")]).analysis(),
     )
     assert document["span_s"]["ratio"] is None
     assert document["names"][0]["total_s"]["ratio"] is None
@@ -180,7 +180,7 @@ def test_a_ratio_to_nothing_is_left_out() -> None:
 
 
 def test_a_run_compared_with_one_without_tasks_has_only_its_own() -> None:
-    text = comparison_text(run_of(1, "x").figures(), ProfileBuilder(make_run()).figures())
+    text = comparison_text(run_of(1, "x").analysis(), ProfileBuilder(make_run()).analysis())
     assert "only in the first" in text
     assert "only in the second" not in text
 
