@@ -69,8 +69,8 @@ def _room(run: RunInfo, proposed_mb: int, workers: int) -> str:
     if run.mode not in ON_ONE_MACHINE or fit >= workers:
         return ""
     return (
-        f" {format_bytes(run.ram_bytes)} of memory are then enough for {format_count(fit, 'worker')},"
-        f" not {workers}: the alternative is smaller tiles."
+        f" {format_bytes(run.ram_bytes)} of memory are then enough for"
+        f" {format_count(fit, 'worker')}, not {workers}: the alternative is smaller tiles."
     )
 
 

@@ -154,8 +154,8 @@ def _reason_to_keep(grid: TileGrid, costs: TileCosts) -> str:
     overhead = costs.overhead_s / costs.work_s if costs.work_s > 0 else 0.0
     return (
         f"{format_count(grid.ran, 'tile')} for {format_count(costs.workers, 'worker')};"
-        f" the overhead between tasks is {format_percent(overhead)} of their time; workers are idle at the end"
-        f" for {format_percent(costs.idle_at_end)} of the run."
+        f" the overhead between tasks is {format_percent(overhead)} of their time;"
+        f" workers are idle at the end for {format_percent(costs.idle_at_end)} of the run."
     )
 
 

@@ -75,11 +75,8 @@ def _most_workers(
     """Return how many workers are possible, at least those of the run, and what limits them."""
     if run.mode not in ON_ONE_MACHINE:
         most = max(workers, min(len(schedule), MAX_EXTRAPOLATION * workers))
-        return (
-            most,
-            f"; of more than {MAX_EXTRAPOLATION * workers:,}, a run on {workers:,} predicts"
-            " nothing",
-        )
+        beyond = f"{MAX_EXTRAPOLATION * workers:,}"
+        return most, f"; of more than {beyond}, a run on {workers:,} predicts nothing"
     by_cores = max(1, int(run.cores / max(1.0, needs.cores)))
     by_ram = max(1, run.ram_bytes // max(1, needs.peak_bytes))
     if by_ram < by_cores:
