@@ -30,6 +30,8 @@ demo: $(INSTALLED)  ## play the whole orchestra on real observations
 	$(BIN)/batuta demo $(DEMO_ARGS)
 
 test: $(INSTALLED)  ## every test, on real services
+	@# Programs that tests start would compile Batuta anew where PYTHONDONTWRITEBYTECODE is set.
+	@$(BIN)/python -m compileall -q src tests tools examples
 	$(BIN)/python -m pytest -n $(WORKERS) $(TEST_ARGS)
 
 check: $(INSTALLED)  ## formatter, linter, types, import layers

@@ -14,10 +14,10 @@ from distributed import Client
 
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import WorkerCount
-from batuta.cluster.dask.certificates import temporary_security, warn_unencrypted
 from batuta.cluster.dask.cluster import DaskCluster
 from batuta.cluster.dask.config import BatchJobsConfig, PbsDaskConfig, SlurmDaskConfig
 from batuta.cluster.dask.jobs.batch_system import BatchSystem, Pbs, Slurm
+from batuta.cluster.dask.jobs.certificates import temporary_security, warn_unencrypted
 from batuta.cluster.dask.jobs.jobqueue import (
     JobQueueCluster,
     LoggedPbsJob,
