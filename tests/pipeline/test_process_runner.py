@@ -1,5 +1,6 @@
 """Each processing in a process of its own: whatever happens to it harms nothing else."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from batuta.pipeline import PipelineSettings
+from batuta.pipeline.process_runner import run_to_end
 from batuta.sdb import SdbClient, SdbSettings
 from batuta.sdb.service import open_sdb
 from tests.pipeline.pipeline_process import PipelineProcess, alive, read
@@ -130,3 +132,28 @@ def test_a_killed_service_leaves_no_process(service: PipelineProcess, stage: Pat
     assert len(alive(pids)) == 3
     service.kill()
     eventually_sync(lambda: not alive(pids))
+
+
+async def test_cleaning_up_ends_however_often_it_is_cancelled() -> None:
+    may_end, ended = asyncio.Event(), asyncio.Event()
+
+    async def clean_up() -> None:
+        await may_end.wait()
+        ended.set()
+
+    task = asyncio.create_task(run_to_end(clean_up()))
+    for _ in range(4):
+        await asyncio.sleep(0)  # to the next wait of the task, where the cancellation arrives
+        task.cancel()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_what_cleaning_up_raises_is_raised() -> None:
+    async def clean_up() -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        await run_to_end(clean_up())

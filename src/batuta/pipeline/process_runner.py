@@ -92,14 +92,14 @@ class ProcessRunner:
         finally:
             # The warden removes it, unless it was killed or failed to.
             if work_dir.exists():
-                await _uninterrupted(asyncio.to_thread(_clean_up, work_dir, self._config.retention))
+                await run_to_end(asyncio.to_thread(_clean_up, work_dir, self._config.retention))
 
     async def _run(self, task: ProcessingTask, on_progress: Callable[[Progress], None]) -> Outcome:
         handle = await self._starter.start(task)
         try:
             await handle.follow(on_progress)
         finally:
-            await _uninterrupted(handle.close())
+            await run_to_end(handle.close())
         return handle.outcome()
 
     def _task(self, run: ProcessingRun, work_dir: Path) -> ProcessingTask:
@@ -351,11 +351,19 @@ def _kill_leftovers(runs: Container[str], leader: int | None = None) -> None:
     psutil.wait_procs(killed, timeout=KILL_TIMEOUT_S)
 
 
-async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` to its end even if cancelled meanwhile, then raise the cancellation."""
+async def run_to_end(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` to its end, however often the caller is cancelled; then raise the cancellation.
+
+    One shield is not enough: a request to cancel, the time limit and the stop of the service may
+    each cancel the caller while it cleans up.
+    """
     task = asyncio.create_task(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError

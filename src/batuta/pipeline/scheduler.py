@@ -130,29 +130,29 @@ class ProcessingScheduler:
                     # No await from here to the registration in `_running`: a processing that has
                     # not ended is always in one of the two, where `cancel` looks for it.
                     stored, queued_at = self._queue.pop_oldest()
-                    run = _RunningProcessing(stored.record)
-                    self._running[stored.record.id] = run
+                    running = _RunningProcessing(stored.record)
+                    self._running[stored.record.id] = running
                     self._running_by_provider[stored.record.provider] += 1
-                    group.create_task(self._run_processing(run, queued_at))
+                    group.create_task(self._run_processing(running, queued_at))
 
     async def cancel(self, processing_id: str) -> PipelineProcessing | None:
         """Cancel a processing that has not ended; return its record once it has."""
         queued = self._queue.pop(processing_id)
         if queued is not None:
             await self._end(queued.record, ProcessingState.CANCELLED, _CANCELLED)
-        run = self._running.get(processing_id)
-        if run is not None:
-            run.cancel()
-            await run.finished.wait()
+        running = self._running.get(processing_id)
+        if running is not None:
+            running.cancel()
+            await running.finished.wait()
         stored = await self._store.find(processing_id)
         return stored.record if stored else None
 
     def current(self, record: PipelineProcessing) -> PipelineProcessing:
         """Return `record` with the progress it has now."""
-        run = self._running.get(record.id)
-        if run is None or record.state is not ProcessingState.RUNNING:
+        running = self._running.get(record.id)
+        if running is None or record.state is not ProcessingState.RUNNING:
             return record
-        return record.model_copy(update={"progress": run.record.progress})
+        return record.model_copy(update={"progress": running.record.progress})
 
     async def _refuse_when_full(self, request: ProcessingRequest) -> None:
         if len(self._queue) + self._submitting < self._config.max_queued:
@@ -171,33 +171,33 @@ class ProcessingScheduler:
         self._on_change(stored.record)
         self._changed.set()
 
-    async def _run_processing(self, run: "_RunningProcessing", queued_at: float) -> None:
+    async def _run_processing(self, running: "_RunningProcessing", queued_at: float) -> None:
         try:
-            stored = await self._store.record_start(run.record.id)
-            run.record = stored.record
-            self._on_change(run.record)
-            self.metrics.record_start(run.record, time.monotonic() - queued_at)
-            state, outcome = await self._outcome(run, stored.current_run)
+            stored = await self._store.record_start(running.record.id)
+            running.record = stored.record
+            self._on_change(running.record)
+            self.metrics.record_start(running.record, time.monotonic() - queued_at)
+            state, outcome = await self._execute(running, stored.current_run)
             await self._end(
-                run.record, state, outcome, profiled=self._has_profile(stored.current_run)
+                running.record, state, outcome, profiled=self._has_profile(stored.current_run)
             )
         except asyncio.CancelledError:
             # The service stops. The end of this run may have been under way to the database: then
             # it is committed first, in order, and `requeue` leaves an ended processing alone.
-            self._on_change((await self._store.requeue(run.record.id)).record)
+            self._on_change((await self._store.requeue(running.record.id)).record)
             raise
         finally:
-            del self._running[run.record.id]
-            self._running_by_provider[run.record.provider] -= 1
-            run.finished.set()
+            del self._running[running.record.id]
+            self._running_by_provider[running.record.provider] -= 1
+            running.finished.set()
             self._changed.set()
 
-    async def _outcome(
-        self, run: "_RunningProcessing", processing_run: ProcessingRun
+    async def _execute(
+        self, running: "_RunningProcessing", processing_run: ProcessingRun
     ) -> tuple[ProcessingState, Outcome]:
         def on_progress(progress: Progress) -> None:
-            run.record = run.record.model_copy(update={"progress": progress})
-            self._on_change(run.record)
+            running.record = running.record.model_copy(update={"progress": progress})
+            self._on_change(running.record)
 
         offer = self._config.offers.get(processing_run.product)
         if offer is None:
@@ -207,7 +207,9 @@ class ProcessingScheduler:
         timeout_s = offer.timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                outcome = await run.run_cancellable(self._runner.run(processing_run, on_progress))
+                outcome = await running.run_cancellable(
+                    self._runner.run(processing_run, on_progress)
+                )
         except TimeoutError:
             error = f"timed out after {timeout_s:g} s (timeout_s)"
             return ProcessingState.FAILED, Outcome(error=error)
