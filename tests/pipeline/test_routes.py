@@ -115,7 +115,7 @@ def test_what_failed_starts_again_only_for_a_higher_attempt(
     assert (again["state"], again["attempt"], again["error"]) == ("queued", 3, None)
     assert service.end_of(again)["state"] == "succeeded"
     log = service.log(again)
-    assert "attempt 1: starts" in log
+    assert "attempt 1: started" in log
     assert "attempt 3: starts" in log
 
 
