@@ -45,5 +45,5 @@ def test_installing_twice_is_installing_once() -> None:
 def test_installing_too_late_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     hook = importlib.import_module("batuta.compat.cars.hook")
     monkeypatch.setitem(sys.modules, "cars.orchestrator", sys)
-    with pytest.raises(ImportError, match="imported already: call install"):
+    with pytest.raises(ImportError, match="already imported: call install"):
         hook.install()
