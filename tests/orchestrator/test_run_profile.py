@@ -173,7 +173,7 @@ def test_a_worker_that_dies_leaves_a_row_for_what_it_ran(tmp_path: Path) -> None
 
 
 def test_a_profile_without_out_dir_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"^profiling: given, and no out_dir"):
+    with pytest.raises(ConfigurationError, match=r"^profiling: given without out_dir"):
         Orchestrator({"mode": "sequential", "profiling": {}})
 
 

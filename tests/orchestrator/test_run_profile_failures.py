@@ -80,7 +80,7 @@ def test_a_path_that_is_not_a_profile_is_left_alone(kind: str, tmp_path: Path) -
         theirs.write_text("0,1")
     else:
         theirs.symlink_to(tmp_path)
-    with pytest.raises(ConfigurationError, match=rf"^profiling: {theirs} is there and is no"):
+    with pytest.raises(ConfigurationError, match=rf"^profiling: {theirs} exists and is not a"):
         Orchestrator(PROFILED, tmp_path)
     assert theirs.exists()
 
