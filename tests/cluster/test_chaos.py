@@ -1,4 +1,4 @@
-"""Workers killed again and again: every result comes, and is right."""
+"""The local engine under random kills of its workers: every result comes, and is right."""
 
 import contextlib
 import random

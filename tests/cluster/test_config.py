@@ -1,4 +1,4 @@
-"""The tables of seed 002: keys, types, defaults; and what is said of mistakes."""
+"""The keys of each mode, their types and defaults, and the messages about mistakes."""
 
 from pathlib import Path
 from typing import Any

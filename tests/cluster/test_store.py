@@ -1,4 +1,4 @@
-"""Results on their way."""
+"""The store of results."""
 
 import os
 import stat

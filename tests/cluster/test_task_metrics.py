@@ -12,8 +12,8 @@ from tests.cluster.functions import add
 WORKER = WorkerId("process 7", "here", 7)
 
 
-class Kept:
-    """Keeps rows."""
+class RecordingSink:
+    """Keeps the rows that it receives."""
 
     def __init__(self, *, detailed: bool = True) -> None:
         self.detailed = detailed
@@ -34,7 +34,7 @@ def measure(name: str = "add", wall_s: float = 1.0, peak_bytes: int = 10) -> Mea
 
 
 def chain(length: int, task_metrics: TaskMetrics) -> Job:
-    """ExecutionPlan tasks that each take what the one before gives, as one job."""
+    """Plan a chain of tasks, each of which uses the result of the one before, as one job."""
     delayed = declare(add, (1,), {}, 1)
     for _ in range(length - 1):
         assert isinstance(delayed, Delayed)
@@ -47,65 +47,65 @@ def chain(length: int, task_metrics: TaskMetrics) -> Job:
     return job
 
 
-def told(*, detailed: bool = True) -> tuple[TaskMetrics, Kept]:
-    measured, kept = TaskMetrics(), Kept(detailed=detailed)
-    measured.sink = kept
-    return measured, kept
+def metrics_and_sink(*, detailed: bool = True) -> tuple[TaskMetrics, RecordingSink]:
+    metrics, sink = TaskMetrics(), RecordingSink(detailed=detailed)
+    metrics.sink = sink
+    return metrics, sink
 
 
 def test_the_first_step_of_a_job_waits_and_the_others_follow_at_once() -> None:
-    measured, kept = told()
-    measured.record_job(chain(3, measured), [measure() for _ in range(3)], WORKER)
-    assert [row.waiting_s for row in kept.rows] == [2.0, 0.0, 0.0]
-    numbers = [row.task for row in kept.rows]
-    assert [row.after for row in kept.rows] == [(), (numbers[0],), (numbers[1],)]
+    metrics, sink = metrics_and_sink()
+    metrics.record_job(chain(3, metrics), [measure() for _ in range(3)], WORKER)
+    assert [row.waiting_s for row in sink.rows] == [2.0, 0.0, 0.0]
+    numbers = [row.task for row in sink.rows]
+    assert [row.after for row in sink.rows] == [(), (numbers[0],), (numbers[1],)]
 
 
 def test_a_clock_that_is_late_gives_no_negative_wait() -> None:
-    measured, kept = told()
-    job = chain(1, measured)
+    metrics, sink = metrics_and_sink()
+    job = chain(1, metrics)
     job.ready_s = 101.0
-    measured.record_job(job, [measure()], WORKER)
-    assert kept.rows[0].waiting_s == 0.0
+    metrics.record_job(job, [measure()], WORKER)
+    assert sink.rows[0].waiting_s == 0.0
 
 
 def test_the_step_that_raised_failed_and_those_before_it_are_done() -> None:
-    measured, kept = told()
-    measured.record_job(chain(3, measured), [measure(), measure()], WORKER, "clouds")
-    assert [(row.outcome, row.error) for row in kept.rows] == [
+    metrics, sink = metrics_and_sink()
+    metrics.record_job(chain(3, metrics), [measure(), measure()], WORKER, "clouds")
+    assert [(row.outcome, row.error) for row in sink.rows] == [
         (TaskOutcome.DONE, None),
         (TaskOutcome.FAILED, "clouds"),
     ]
 
 
 def test_attempts_are_counted_over_failures_and_losses() -> None:
-    measured, kept = told()
-    job = chain(1, measured)
-    measured.record_job(job, [measure()], WORKER, "clouds")
-    measured.record_loss(measured.label(job, 0), LostAttempt("add", WORKER, "signal 9", ran_s=2.0))
-    measured.record_job(job, [measure()], WORKER)
-    assert [row.attempt for row in kept.rows] == [1, 2, 3]
-    assert [row.outcome for row in kept.rows] == ["failed", "lost", "done"]
-    assert kept.rows[1].measure.wall_s == 2.0
+    metrics, sink = metrics_and_sink()
+    job = chain(1, metrics)
+    metrics.record_job(job, [measure()], WORKER, "clouds")
+    metrics.record_loss(metrics.label(job, 0), LostAttempt("add", WORKER, "signal 9", ran_s=2.0))
+    metrics.record_job(job, [measure()], WORKER)
+    assert [row.attempt for row in sink.rows] == [1, 2, 3]
+    assert [row.outcome for row in sink.rows] == ["failed", "lost", "done"]
+    assert sink.rows[1].measure.wall_s == 2.0
 
 
 def test_a_job_that_others_run_again_as_it_was_sent_has_another_attempt() -> None:
-    measured, kept = told()
-    job = chain(1, measured)
-    label = measured.label(job, 0)
-    measured.record_loss(measured.relabel(job), LostAttempt("add", WORKER, "the worker is lost"))
-    measured.on_rerun(job)
-    measured.record_rows([_row(label)])
-    assert [(row.attempt, row.outcome) for row in kept.rows] == [(1, "lost"), (2, "done")]
+    metrics, sink = metrics_and_sink()
+    job = chain(1, metrics)
+    label = metrics.label(job, 0)
+    metrics.record_loss(metrics.relabel(job), LostAttempt("add", WORKER, "the worker is lost"))
+    metrics.on_rerun(job)
+    metrics.record_rows([_row(label)])
+    assert [(row.attempt, row.outcome) for row in sink.rows] == [(1, "lost"), (2, "done")]
 
 
 def test_a_job_that_is_sent_anew_after_it_was_run_again_is_not_counted_twice() -> None:
-    measured, kept = told()
-    job = chain(1, measured)
-    measured.label(job, 0)
-    measured.on_rerun(job)
-    measured.record_rows([_row(measured.label(job, 0))])
-    assert [row.attempt for row in kept.rows] == [3]
+    metrics, sink = metrics_and_sink()
+    job = chain(1, metrics)
+    metrics.label(job, 0)
+    metrics.on_rerun(job)
+    metrics.record_rows([_row(metrics.label(job, 0))])
+    assert [row.attempt for row in sink.rows] == [3]
 
 
 def _row(label: Label) -> TaskRow:
@@ -114,16 +114,16 @@ def _row(label: Label) -> TaskRow:
 
 
 def test_without_details_tasks_have_no_number() -> None:
-    measured, kept = told(detailed=False)
-    measured.record_job(chain(2, measured), [measure(), measure()], WORKER)
-    assert [(row.task, row.after) for row in kept.rows] == [(-1, ()), (-1, ())]
+    metrics, sink = metrics_and_sink(detailed=False)
+    metrics.record_job(chain(2, metrics), [measure(), measure()], WORKER)
+    assert [(row.task, row.after) for row in sink.rows] == [(-1, ()), (-1, ())]
 
 
 def test_without_a_sink_nothing_is_made() -> None:
-    measured = TaskMetrics()
-    job = chain(1, measured)
-    measured.record_job(job, [measure()], WORKER)
-    measured.record_rows([])
+    metrics = TaskMetrics()
+    job = chain(1, metrics)
+    metrics.record_job(job, [measure()], WORKER)
+    metrics.record_rows([])
     assert job.first.attempts == 0
 
 

@@ -1,4 +1,4 @@
-"""What a worker would need anew each time is there before it starts."""
+"""The forkserver: what workers need is imported before they start."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What becomes of tasks that raise, die, hang or return what cannot travel."""
+"""The worker pool and its scheduler: tasks that raise, die, hang or cannot be pickled."""
 
 import os
 import re
