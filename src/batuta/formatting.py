@@ -1,4 +1,4 @@
-"""Figures in words: durations, sizes, shares."""
+"""Format durations, sizes, shares and counts for people."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ _SIZES: Final = ("B", "kB", "MB", "GB", "TB")
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a duration as people read it, with three figures or to the second."""
+    """Format a duration with three digits, or to the second from 100 s on."""
     if seconds < 0.5e-6:
         return "0 s"
     if seconds < 0.9995e-3:
@@ -23,7 +23,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_bytes(size: float) -> str:
-    """Return a number of bytes as people read it, in powers of 1000."""
+    """Format a number of bytes with three digits, in powers of 1000."""
     value = abs(float(size))
     unit = 0
     while value >= 999.5 and unit < len(_SIZES) - 1:
@@ -34,17 +34,17 @@ def format_bytes(size: float) -> str:
 
 
 def format_percent(share: float) -> str:
-    """Return a share of 1 in percent."""
+    """Format a share of 1 as a percentage."""
     return f"{share:.0%}".replace("%", " %") if share >= 0.0995 else f"{share * 100:.1f} %"
 
 
 def format_ratio(ratio: float) -> str:
-    """Return how many times as much something is."""
+    """Format how many times as large something is."""
     return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.0f}"
 
 
 def format_count(count: int, noun: str) -> str:
-    """Return a number of things: ``1 tile``, ``1,200 tiles``."""
+    """Format a number of things: ``1 tile``, ``1,200 tiles``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 

@@ -1,1 +1,1 @@
-"""What the measures of a run tell: pure functions over its tables."""
+"""The analysis of a profile: pure functions of the tables of a run."""

@@ -1,4 +1,4 @@
-"""All that a profile tells, computed once: what the text, the page and JSON show."""
+"""The analysis of a profile, computed once for the text, the page and the JSON document."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,26 +32,26 @@ from batuta.profiling.files.run_info import RunInfo, RunState
 from batuta.profiling.files.task_graph import graph_of
 
 _MIN_COMPUTED: Final = 0.9
-"""Of its tiles: figures of less call for nothing."""
+"""Share of the tiles that a run must have computed to be a base for advice."""
 _SCHEDULE_TOLERANCE: Final = 1.05
 _MAX_CLOCK_SKEW_S: Final = 1.0
-"""How far clocks of two machines may differ."""
+"""Tolerated difference between the clocks of two machines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileAnalysis:
-    """What a profile tells. Times are in s, moments in Unix time, memory in bytes."""
+    """The analysis of a profile: durations in s, points in time as Unix time, memory in bytes."""
 
     folder: Path
     """The output folder of the run."""
     run: RunInfo
     begin_s: float
     end_s: float
-    """Of the last task, where the run has not ended."""
+    """End of the last task where the run has not ended."""
     workers: int
-    """Asked for, or where others decided, those that were seen."""
+    """The number requested, or the number of lanes where it is larger or none was requested."""
     attempts: pd.DataFrame
-    """As `attempts_frame` gives them, with their lanes."""
+    """As `assign_lanes` returns them."""
     gaps: pd.DataFrame
     names: tuple[TaskNameStats, ...]
     lanes: tuple[LaneStats, ...]
@@ -61,26 +61,26 @@ class ProfileAnalysis:
     loops: tuple[MemoryGrowth, ...]
     advice: tuple[Advice, ...]
     memory: pd.DataFrame
-    """What workers held once a second, as `Profile.memory`."""
+    """Memory of the workers once a second, as `Profile.memory`."""
 
     @property
     def span_s(self) -> float:
-        """How long it took."""
+        """Duration of the run."""
         return self.end_s - self.begin_s
 
     @property
     def ended(self) -> bool:
-        """Whether the run has ended; else it goes on, or was killed."""
+        """Whether the run has ended; otherwise it is still running, or was killed."""
         return self.run.state is not RunState.RUNNING
 
     @property
     def peak_bytes(self) -> int:
-        """The most that a worker held."""
+        """Highest memory of a worker."""
         return max((name.peak_bytes for name in self.names), default=0)
 
 
 def analyse_profile(profile: Profile) -> ProfileAnalysis:
-    """Compute the figures of a profile."""
+    """Analyse a profile."""
     run = profile.run
     attempts = assign_lanes(attempts_frame(profile.tasks), run.nb_workers)
     gaps = find_gaps(attempts)
@@ -122,7 +122,7 @@ def analyse_profile(profile: Profile) -> ProfileAnalysis:
 def _reasons_against_advice(
     run: RunInfo, attempts: pd.DataFrame, perfect_s: float, measured_s: float
 ) -> tuple[Advice, ...]:
-    """Say why figures call for nothing: those of a part of a run, or that contradict each other."""
+    """Say why no advice is given: the run is incomplete, or its figures are inconsistent."""
     computed = run.tiles_done - run.tiles_kept
     if run.state is RunState.RUNNING:
         doubt = "The run has not ended."
@@ -147,7 +147,7 @@ def _is_inside(run: RunInfo, attempts: pd.DataFrame) -> bool:
 
 
 def _span(run: RunInfo, attempts: pd.DataFrame) -> tuple[float, float]:
-    """Begin and end of the run; no task is outside."""
+    """Return start and end of the run, widened to include all tasks."""
     begins, ends = [run.started_s], [run.ended_s or run.started_s]
     if len(attempts):
         begins.append(float(attempts["start_s"].min()))

@@ -1,4 +1,4 @@
-"""Attempts at tasks as a frame, and what each task name took."""
+"""Attempts at tasks as a data frame, and statistics of each task name."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,7 +13,7 @@ _PROCESS: Final = ["host", "worker", "pid"]
 
 @dataclass(frozen=True, kw_only=True)
 class TaskNameStats:
-    """What the tasks of one name took, all attempts together."""
+    """Statistics of the tasks of one name, over all attempts."""
 
     name: str
     tasks: int
@@ -25,19 +25,19 @@ class TaskNameStats:
     median_s: float
     max_s: float
     cpu_share: float
-    """CPU time over wall time: 1 is one core all the time."""
+    """CPU time over wall time: 1 is one core busy all the time."""
     peak_bytes: int
-    """The most that a worker held while one ran."""
+    """Highest memory of a worker while one of them ran."""
     growth_bytes: int
-    """What workers kept after them, all together."""
+    """Sum of the memory that workers did not release after them."""
     bytes_in: int | None
     bytes_out: int | None
     waiting_s: float | None
-    """Sum of the times that they could have run and did not; None where not known."""
+    """Sum of the times between being ready and starting; None where unknown."""
 
 
 def attempts_frame(tasks: pa.Table) -> pd.DataFrame:
-    """Return the attempts of a profile as a frame.
+    """Return the attempts of a profile as a data frame.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def attempts_frame(tasks: pa.Table) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Its columns but for ``after``, and ``end_s`` (Unix), ``done`` (bool) and ``process``
-        (the number of its worker process, by the begin of its first task).
+        The columns except ``after``, plus ``end_s`` (Unix), ``done`` (bool) and ``process``
+        (number of the worker process, in the order of their first tasks).
     """
     frame: pd.DataFrame = tasks.drop_columns(["after"]).to_pandas()
     frame = frame.sort_values("start_s", kind="stable", ignore_index=True)
@@ -59,7 +59,7 @@ def attempts_frame(tasks: pa.Table) -> pd.DataFrame:
 
 
 def task_name_stats(attempts: pd.DataFrame) -> tuple[TaskNameStats, ...]:
-    """Sum up the attempts of each task name, what took most first."""
+    """Return the statistics of each task name, the largest total time first."""
     groups = attempts.groupby("name", sort=False)
     summed = groups.agg(
         tasks=("task", "nunique"),
@@ -72,7 +72,7 @@ def task_name_stats(attempts: pd.DataFrame) -> tuple[TaskNameStats, ...]:
         peak_bytes=("peak_bytes", "max"),
         growth_bytes=("growth_bytes", "sum"),
     )
-    # A sum of nothing known is not known, rather than zero.
+    # Without min_count, a sum of unknown values would be zero instead of unknown.
     known = groups[["bytes_in", "bytes_out", "waiting_s"]].sum(min_count=1)
     summed = summed.join(known).sort_values("total_s", ascending=False, kind="stable")
     rows: Any = summed.reset_index().to_dict("records")

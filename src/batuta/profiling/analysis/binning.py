@@ -1,4 +1,4 @@
-"""Many tasks in few bins: a screen has a thousand pixels, and a run a hundred thousand tasks."""
+"""Aggregate tasks in bins: a screen has a thousand pixels, a run may have 100,000 tasks."""
 
 from collections.abc import Sequence
 
@@ -12,25 +12,25 @@ def busy_time_per_bin(
     keys: Sequence[str],
     edges_s: NDArray[np.float64],
 ) -> dict[tuple[object, ...], NDArray[np.float64]]:
-    """Share out the time of attempts over bins.
+    """Sum the busy time of attempts in each bin of time.
 
     Parameters
     ----------
     attempts : DataFrame
         With lanes.
     keys : sequence of str
-        Columns: attempts with the same values in them are counted together.
+        Columns to group by.
     edges_s : ndarray of float
-        Of the bins, ascending, Unix time; one more than bins.
+        Edges of the bins, ascending, in Unix time.
 
     Returns
     -------
     dict
-        By the values of `keys`, the busy time (s) in each bin.
+        The busy time (s) in each bin, by the values of `keys`.
     """
     found: dict[tuple[object, ...], NDArray[np.float64]] = {}
     ordered = attempts.sort_values("start_s", kind="stable")
-    # Attempts of one lane follow each other: their covered time grows with time.
+    # Per lane, since attempts of a lane hardly overlap and each second must count only once.
     for values, part in ordered.groupby([*keys, "lane"], sort=False, observed=True):
         key = tuple(values)[:-1]
         busy = np.diff(_covered_time_until(part, edges_s))
@@ -54,9 +54,9 @@ def _covered_time_until(
 def peak_memory_per_bin(
     attempts: pd.DataFrame, edges_s: NDArray[np.float64]
 ) -> dict[int, NDArray[np.float64]]:
-    """Return for each lane the highest peak (bytes) of the attempts that began in each bin.
+    """Return for each lane the highest peak (bytes) of the attempts that started in each bin.
 
-    NaN where none began.
+    NaN where none started.
     """
     bins = len(edges_s) - 1
     place = np.searchsorted(edges_s, attempts["start_s"].to_numpy(), side="right") - 1
@@ -71,12 +71,12 @@ def peak_memory_per_bin(
 
 
 def downsample(grid: NDArray[np.float64], most: int) -> tuple[NDArray[np.float64], int]:
-    """Shrink a grid to at most `most` cells each way; each cell is the highest of its block.
+    """Downsample a grid to at most `most` cells in each direction, by the maximum of each block.
 
     Returns
     -------
     ndarray, int
-        The grid, and how many tiles a cell is high and wide.
+        The grid, and the side of a cell in tiles.
     """
     side = -(-max(grid.shape) // most)
     if side == 1:

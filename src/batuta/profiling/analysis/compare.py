@@ -1,4 +1,4 @@
-"""Two runs side by side: what takes longer, what holds more."""
+"""Compare the time and memory of two runs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from batuta.profiling.files.run_info import RunInfo
 
 @dataclass(frozen=True)
 class MetricPair:
-    """A figure of both runs."""
+    """One metric of both runs."""
 
     first: float
     second: float
 
     @property
     def ratio(self) -> float | None:
-        """The second over the first; None where the first is 0."""
+        """Second over first; None where the first is 0."""
         return self.second / self.first if self.first else None
 
 
@@ -42,11 +42,11 @@ class RunComparison:
     idle_s: MetricPair
     peak_bytes: MetricPair
     names: tuple[TaskNameComparison, ...]
-    """In both; what changed most in total time first."""
+    """In both runs, the largest change of total time first."""
     only_first: tuple[TaskNameStats, ...]
     only_second: tuple[TaskNameStats, ...]
     differences: tuple[str, ...]
-    """What else is not the same, each in a line: what is compared may not be comparable."""
+    """Other differences, a line each: the runs may not be comparable."""
 
 
 def compare(first: ProfileAnalysis, second: ProfileAnalysis) -> RunComparison:

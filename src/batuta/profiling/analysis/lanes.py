@@ -1,6 +1,6 @@
-"""Workers over time. Processes are renewed, so hundreds may pass through two places.
+"""Lanes: worker processes of one machine that replaced each other, as one row of a timeline.
 
-A lane is such a place: processes of one machine that followed each other.
+Processes are replaced after some tasks, so that two workers may be hundreds of processes.
 """
 
 import heapq
@@ -11,44 +11,44 @@ import numpy as np
 import pandas as pd
 
 _TOLERANCE_S: Final = 0.001
-"""Begin and duration of a task are read from two clocks."""
+"""Start and duration of a task are read from two different clocks."""
 _OVERLAP: Final = 0.25
-"""Of the shorter of two lives, where one process follows another."""
+"""Share of the shorter of two lifetimes by which a process may overlap its predecessor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaneStats:
-    """What one lane did."""
+    """Statistics of one lane."""
 
     lane: int
     host: str
     processes: int
-    """Worker processes that passed through it."""
+    """Number of its worker processes."""
     attempts: int
     busy_s: float
     first_s: float
-    """Begin of its first task, Unix time."""
+    """Start of its first task, Unix time."""
     last_s: float
     """End of its last task, Unix time."""
     longest_gap_s: float
-    """Between two of its tasks."""
+    """Longest idle time between two of its tasks."""
     peak_bytes: int
 
 
 def assign_lanes(attempts: pd.DataFrame, places: int | None) -> pd.DataFrame:
-    """Add to attempts the column ``lane``: processes packed by their life spans.
+    """Add the column ``lane`` to attempts: processes are packed into lanes by their lifetimes.
 
-    A process lives from the begin of its first task to the end of its last. It takes the lane of
-    its machine that was free first, or a new one where none was. A worker that is renewed may
-    still end its last task when its successor begins: where there are as many lanes as places,
-    they may overlap a little.
+    A process lives from the start of its first task to the end of its last. It goes to the lane
+    of its machine that became free first, or to a new one where none is free. A worker may still
+    be finishing its last task when its replacement starts, so that once there are as many lanes
+    as workers, lifetimes in a lane may overlap a little.
 
     Parameters
     ----------
     attempts : DataFrame
-        As `attempts_frame` gives them.
+        As `attempts_frame` returns them.
     places : int, optional
-        How many processes may run at a time; None where that is not known.
+        Maximum number of processes at a time; None where unknown.
     """
     lives = attempts.groupby("process").agg(
         host=("host", "first"), first_s=("start_s", "min"), last_s=("end_s", "max")
@@ -61,12 +61,12 @@ def assign_lanes(attempts: pd.DataFrame, places: int | None) -> pd.DataFrame:
 
 
 class _Packing:
-    """Lanes in use, for processes that come in the order of their begins."""
+    """Greedy interval partitioning: processes must be added in the order of their starts."""
 
     def __init__(self, places: int | None) -> None:
         self._places = places
         self._ended: dict[str, list[tuple[float, float, int]]] = {}
-        """By host: end and length of the last life in each lane, and the lane."""
+        """By host, a heap: end and length of the last lifetime in each lane, and the lane."""
         self._count = 0
 
     def lane_of(self, host: str, first_s: float, last_s: float) -> int:
@@ -86,7 +86,7 @@ class _Packing:
 
 
 def find_gaps(attempts: pd.DataFrame) -> pd.DataFrame:
-    """Find when lanes did nothing between two tasks.
+    """Find the idle times of lanes between two tasks.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def find_gaps(attempts: pd.DataFrame) -> pd.DataFrame:
 
 
 def lane_stats(attempts: pd.DataFrame, gaps: pd.DataFrame) -> tuple[LaneStats, ...]:
-    """Sum up what each lane did."""
+    """Return the statistics of each lane."""
     summed = attempts.groupby("lane").agg(
         host=("host", "first"),
         processes=("process", "nunique"),

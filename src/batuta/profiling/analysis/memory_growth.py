@@ -1,4 +1,4 @@
-"""Does memory grow with each repetition of a task? A leak is told from noise."""
+"""Find leaks: memory that grows with each repetition of a task, distinguished from noise."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,18 +9,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 _WARM_UP: Final = 1
-"""Repetitions left out: a first call fills caches and imports, which is no leak."""
+"""Repetitions left out: the first call fills caches and imports modules, which is no leak."""
 _Z: Final = 1.959964
-"""Standard deviations on each side of 95 %."""
+"""Standard deviations on each side of a 95 % confidence interval."""
 
 
 NOISE_BYTES: Final = 8192
-"""Growth per repetition that says nothing: memory comes in pages, and heaps settle."""
+"""Smaller growth per repetition is no leak: memory is allocated in pages, and heaps settle."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeakingLine:
-    """A line that allocates what is never freed, as memray saw it."""
+    """A line whose allocations are never freed, found by memray."""
 
     file: str
     line: int
@@ -38,25 +38,25 @@ class MemoryGrowth:
     repetitions: int
     """Of each task, at most."""
     slope_bytes: float | None
-    """Per repetition; None where there are too few to tell."""
+    """Per repetition; None where there are too few."""
     low_bytes: float | None
-    """The slope is between this"""
+    """Lower bound of the slope, 95 % confidence."""
     high_bytes: float | None
-    """and this with 95 % confidence."""
+    """Upper bound of the slope."""
     lines: tuple[LeakingLine, ...] = ()
-    """Where memray was on, what leaks most first."""
+    """With memray, the largest leak first."""
 
     @property
     def leaks(self) -> bool:
-        """Whether its growth is clear of noise."""
+        """Whether the growth is significantly above noise."""
         return self.low_bytes is not None and self.low_bytes > NOISE_BYTES
 
 
 def memory_growth(loops: pa.Table, leaks: pa.Table) -> tuple[MemoryGrowth, ...]:
-    """Fit what workers held after each repetition, for each task name; leaks first.
+    """Fit the memory after each repetition, for each task name; leaks first.
 
     The slope is the median of the slopes between any two repetitions of the same task, which no
-    single jump moves (Theil and Sen; for several tasks Hirsch, Slack and Smith, "Techniques of
+    single jump changes (Theil and Sen; for several tasks Hirsch, Slack and Smith, "Techniques of
     trend analysis for monthly water quality data", 1982). Its bounds are those of Kendall's
     test.
 
@@ -84,7 +84,7 @@ def _lines(leaks: pd.DataFrame) -> tuple[LeakingLine, ...]:
 
 
 def _fit(name: str, rows: pd.DataFrame, lines: tuple[LeakingLine, ...]) -> MemoryGrowth:
-    # A task that was tried again was repeated again, mostly elsewhere.
+    # Each attempt repeats the task anew, mostly in another process: slopes across are meaningless.
     series = [
         ordered.iloc[_WARM_UP:]
         for _, part in rows.groupby(["task", "worker"], sort=False)

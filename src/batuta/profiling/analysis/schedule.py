@@ -1,4 +1,4 @@
-"""How fast the measured tasks could have been run: the longest chain, and a perfect schedule."""
+"""Lower bounds of the run time: the critical path, and a simulated schedule without overhead."""
 
 import heapq
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from batuta.profiling.files.task_graph import TaskGraph
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleStep:
-    """A task of the longest chain."""
+    """A task of the critical path."""
 
     task: int
     name: str
@@ -30,21 +30,21 @@ class ScheduleBounds:
     measured_s: float
     workers: int
     work_s: float
-    """Of all tasks, one after the other."""
+    """Sum of the durations of all tasks."""
     perfect_s: float
-    """Of a schedule that loses nothing between tasks, on as many workers: simulated."""
+    """Of a simulated schedule on as many workers, without overhead between tasks."""
     critical_s: float
-    """Of the longest chain of tasks, of which each takes a result of the one before."""
+    """Length of the critical path: the longest chain of dependent tasks."""
     critical_path: tuple[ScheduleStep, ...]
 
     @property
     def shared_s(self) -> float:
-        """The work shared out evenly among the workers."""
+        """The work divided evenly among the workers."""
         return self.work_s / self.workers
 
 
 class SimulatedSchedule:
-    """Tasks with their durations, to be scheduled.
+    """Simulate schedules of tasks with known durations.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class SimulatedSchedule:
         return len(self._dependencies)
 
     def _longest_chains_s(self) -> list[float]:
-        """Of each task the time of the longest chain that begins with it."""
+        """Return for each task the duration of the longest chain that starts with it."""
         after = [0.0] * len(self._dependencies)
         for task in range(len(self._dependencies) - 1, -1, -1):
             after[task] += self._durations[task]
@@ -79,7 +79,7 @@ class SimulatedSchedule:
         return after
 
     def critical_path(self) -> list[int]:
-        """Return the indices of the longest chain, in their order."""
+        """Return the indices of the tasks of the critical path, in order."""
         path: list[int] = []
         ahead = list(range(len(self._dependencies)))
         while ahead:
@@ -88,9 +88,9 @@ class SimulatedSchedule:
         return path
 
     def makespan_s(self, workers: int) -> float:
-        """Simulate list scheduling: whoever is free takes the task with the longest chain left.
+        """Simulate list scheduling: a free worker takes the ready task with the longest chain left.
 
-        It is at most twice as long as the best schedule there is, and mostly within a few
+        The makespan is at most twice that of the optimal schedule, and mostly within a few
         percent of it (R. L. Graham, "Bounds on multiprocessing timing anomalies", 1969).
         """
         if workers >= len(self):
@@ -130,16 +130,16 @@ class SimulatedSchedule:
 
 
 def task_durations_s(attempts: pd.DataFrame) -> NDArray[np.float64]:
-    """Return for each task, by its number ascending, the wall time (s) of the attempt that counts.
+    """Return the wall time (s) of the attempt that counts for each task, by ascending number.
 
-    It is the last that gave a result; of tasks that have none, the last.
+    It is the last successful attempt, or the last one where none was successful.
     """
     ordered = attempts.sort_values(["task", "done", "attempt"], kind="stable")
     return ordered.drop_duplicates("task", keep="last")["wall_s"].to_numpy(dtype=np.float64)
 
 
 def describe_steps(attempts: pd.DataFrame, numbers: NDArray[np.int64]) -> tuple[ScheduleStep, ...]:
-    """Describe tasks, given by their numbers, in that order."""
+    """Describe the tasks with these numbers, in that order."""
     ordered = attempts[attempts["task"].isin(numbers)].sort_values(["task", "done", "attempt"])
     known = ordered.drop_duplicates("task", keep="last").set_index("task").loc[numbers]
     rows: Any = known.reset_index().to_dict("records")

@@ -1,4 +1,4 @@
-"""Time and memory of each tile: where on the image it is slow."""
+"""Time and memory of each tile: which parts of the image are slow."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from batuta.profiling.files.run_info import GridInfo, RunInfo
 
 @dataclass(frozen=True, kw_only=True)
 class TileStats:
-    """One tile."""
+    """Statistics of one tile."""
 
     dataset: str
     row: int
@@ -23,19 +23,19 @@ class TileStats:
 
 @dataclass(frozen=True, kw_only=True)
 class TileGrid:
-    """The tiles of one dataset; arrays are (rows, cols), NaN where nothing ran."""
+    """The tiles of one dataset; arrays are (rows, cols), NaN where no task ran."""
 
     dataset: str
     tile_px: tuple[int, int] | None
     """Rows and columns of its largest tile; None where not known."""
     wall_s: NDArray[np.float64]
-    """All that ran for the tile, all attempts."""
+    """Of all attempts at the tasks that led to each tile."""
     peak_bytes: NDArray[np.float64]
-    """The most that a worker held meanwhile."""
+    """Highest memory of a worker during these attempts."""
 
     @property
     def ran(self) -> int:
-        """Number of tiles that something ran for."""
+        """Number of tiles for which tasks ran."""
         return int(np.isfinite(self.wall_s).sum())
 
     @property
@@ -44,13 +44,13 @@ class TileGrid:
         return float(np.nansum(self.wall_s))
 
     def slowest(self, most: int) -> tuple[TileStats, ...]:
-        """Return the tiles that took most, at most so many."""
+        """Return the `most` slowest tiles."""
         times = np.nan_to_num(self.wall_s, nan=-1.0).ravel()
         order = np.argsort(-times, kind="stable")[: min(most, self.ran)]
         return tuple(self.tile(*divmod(int(i), self.wall_s.shape[1])) for i in order)
 
     def tile(self, row: int, col: int) -> TileStats:
-        """Return the figures of one tile that something ran for."""
+        """Return the statistics of one tile for which tasks ran."""
         return TileStats(
             dataset=self.dataset,
             row=row,
@@ -61,9 +61,9 @@ class TileGrid:
 
 
 def tile_grids(attempts: pd.DataFrame, run: RunInfo) -> tuple[TileGrid, ...]:
-    """Sum up what ran for each tile, dataset by dataset, what took most first.
+    """Return the tiles of each dataset, the one with the largest total time first.
 
-    A dataset whose grid the run does not tell is as large as its tiles make it.
+    A dataset whose grid is not described by the run gets the smallest grid that holds its tiles.
     """
     placed = attempts.dropna(subset=["dataset"])
     summed = placed.groupby(["dataset", "row", "col"], sort=False).agg(

@@ -1,4 +1,4 @@
-"""What became of the time that workers had: work, or what kind of loss."""
+"""Divide the time of the workers into work and kinds of idle time."""
 
 from dataclasses import dataclass
 
@@ -9,53 +9,53 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerTime:
-    """The time of all workers, s, from the begin of the run to its end: its parts add up."""
+    """The time of all workers, from start to end of the run, s; the parts add up to the total."""
 
     worked_s: float
-    """In attempts that gave a result."""
+    """In successful attempts."""
     failed_s: float
     """In attempts that failed or were lost."""
     starting_s: float
-    """Before the first task of each."""
+    """Idle before the first task of each worker."""
     ending_s: float
-    """After the last task of each."""
+    """Idle after the last task of each worker."""
     delayed_s: float
-    """Between two tasks of each, while some task could have run: handing over, starting
-    processes, computing that pauses for saving."""
+    """Idle between two tasks although a task was ready: submitting tasks, starting processes,
+    pauses while tiles are saved."""
     starved_s: float
-    """Between two tasks of each, while none could run: all waited for results of others."""
+    """Idle between two tasks, while all remaining tasks waited for results of others."""
     unused_s: float
-    """Of workers that never had a task."""
+    """Of workers that never ran a task."""
 
     @property
     def total_s(self) -> float:
-        """All of it."""
+        """Sum of all parts."""
         return self.worked_s + self.failed_s + self.idle_s
 
     @property
     def between_s(self) -> float:
-        """Between tasks, for whatever reason."""
+        """Idle between tasks, for any reason."""
         return self.delayed_s + self.starved_s
 
     @property
     def idle_s(self) -> float:
-        """Of workers that did nothing."""
+        """Sum of all idle times."""
         return self.starting_s + self.ending_s + self.between_s + self.unused_s
 
 
 def measure_worker_time(
     attempts: pd.DataFrame, gaps: pd.DataFrame, span_s: tuple[float, float], workers: int
 ) -> WorkerTime:
-    """Share out the time of the workers.
+    """Divide the time of the workers into its parts.
 
     Parameters
     ----------
     attempts, gaps : DataFrame
-        With lanes, and as `find_gaps` gives them.
+        With lanes, and as `find_gaps` returns them.
     span_s : tuple of float
-        Begin and end of the run, Unix time.
+        Start and end of the run, Unix time.
     workers : int
-        How many there were.
+        The number of workers.
     """
     begin_s, end_s = span_s
     lanes = attempts.groupby("lane").agg(first_s=("start_s", "min"), last_s=("end_s", "max"))
@@ -74,7 +74,7 @@ def measure_worker_time(
 
 
 def _time_while_tasks_waited(attempts: pd.DataFrame, gaps: pd.DataFrame) -> float:
-    """Sum of the parts of gaps in which some task could have run."""
+    """Return the time in gaps during which some task was ready."""
     waited = attempts[attempts["waiting_s"] > 0]
     starts = waited["start_s"].to_numpy()
     edges, covered = _union_of_intervals(starts - waited["waiting_s"].to_numpy(), starts)
@@ -91,7 +91,7 @@ def _union_of_intervals(
     """Return moments, and how much of the time up to each is in some of the intervals."""
     order = np.argsort(starts, kind="stable")
     starts, ends = starts[order], np.maximum.accumulate(ends[order])
-    # A new stretch begins where an interval starts after all before it have ended.
+    # A new stretch starts where an interval starts after all earlier ones have ended.
     first = np.ones(len(starts), dtype=bool)
     first[1:] = starts[1:] > ends[:-1]
     last = np.append(first[1:], True)[: len(starts)]
