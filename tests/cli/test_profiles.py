@@ -45,7 +45,7 @@ def test_show_writes_the_page_and_replaces_one_that_is_there(
 def test_show_of_a_killed_run_says_that_it_has_not_ended(tmp_path: Path, capsys: Capture) -> None:
     simulate_run([TaskSpec()] * 4, state="running", ended_s=None).write(tmp_path, parts=2)
     assert run(["profile", "show", str(tmp_path)]) == 0
-    assert "it goes on, or it was killed" in capsys.readouterr().out
+    assert "it is still running, or was killed" in capsys.readouterr().out
 
 
 def test_compare_prints_what_changed(tmp_path: Path, capsys: Capture) -> None:

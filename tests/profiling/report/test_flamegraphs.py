@@ -88,7 +88,7 @@ def test_what_cannot_be_read_is_named_and_names_are_only_text(output: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("folder", "message"), [("none", "no such folder"), (".", "no files of memray there")]
+    ("folder", "message"), [("none", "no such folder"), (".", "no memray files found")]
 )
 def test_a_folder_without_files_of_memray_is_one_line(
     tmp_path: Path, capsys: Capture, folder: str, message: str

@@ -143,7 +143,7 @@ def test_names_from_users_are_shown_and_never_run(browser: Browser) -> None:
         (
             ProfileBuilder(make_run(state="running", ended_s=None)),
             0,
-            "it goes on, or it was killed",
+            "it is still running, or was killed",
         ),
         (simulate_run([TaskSpec(tile=("dsm", 0, 0))]), 6, "1 task in 1.00 s on 2 workers"),
         (

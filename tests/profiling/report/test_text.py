@@ -90,7 +90,7 @@ def test_names_cannot_speak_to_the_terminal() -> None:
 
 def test_a_run_that_has_not_ended_says_so() -> None:
     text = text_of(simulate_run([TaskSpec()], state="running", ended_s=None))
-    assert "The run had not ended when this was read: it goes on, or it was killed." in text
+    assert "The run had not ended when this was read: it is still running, or was killed." in text
 
 
 def test_a_run_that_failed_says_why() -> None:

@@ -1,1 +1,1 @@
-"""A profile shown: as text, as a page, as a document for programs."""
+"""Reports of a profile: text, HTML page, JSON document, flame graphs."""

@@ -1,4 +1,4 @@
-"""The summary of a run that was not profiled, as text: light, for every run writes one."""
+"""The text summary of a run without `profiling`: cheap, since every run writes one."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -8,21 +8,21 @@ from batuta.profiling.files.basic import BasicSummary, Totals
 from batuta.profiling.report.text_layout import format_table, text_bar
 
 _MOST: Final = 30
-"""Rows of a table: workers may be renewed by the hundred."""
+"""Rows of a table: there may be hundreds of worker processes."""
 _BAR: Final = 10
 
 
 def basic_text(summary: BasicSummary, mode: str, took_s: float) -> str:
-    """Tell the time and the peak memory by task name and by worker.
+    """Return the time and the peak memory by task name and by worker.
 
     Parameters
     ----------
     summary : BasicSummary
-        Of a run.
+        The sums of a run.
     mode : str
-        Of its cluster.
+        The mode of its cluster.
     took_s : float
-        From its begin to its end.
+        Duration of the run.
     """
     attempts = sum(each.attempts for each in summary.by_name.values())
     lines = [

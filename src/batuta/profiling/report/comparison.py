@@ -1,4 +1,4 @@
-"""Two profiles side by side, as text."""
+"""The comparison of two profiles, as text."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +11,7 @@ from batuta.profiling.report.text_layout import format_table, printable
 
 
 def comparison_text(first: ProfileAnalysis, second: ProfileAnalysis) -> str:
-    """Tell in text how the second run differs from the first; the biggest change first."""
+    """Describe how the second run differs from the first; the largest change first."""
     comparison = compare(first, second)
     lines = [
         printable(f"First:  {title(first)}: {first.folder}"),
@@ -35,7 +35,7 @@ def _differences(comparison: RunComparison) -> Iterator[str]:
 
 def _whole(comparison: RunComparison) -> list[tuple[str, ...]]:
     return [
-        ("from begin to end", *_cells(comparison.span_s, format_seconds)),
+        ("duration", *_cells(comparison.span_s, format_seconds)),
         ("work", *_cells(comparison.worked_s, format_seconds)),
         ("idle workers", *_cells(comparison.idle_s, format_seconds)),
         ("highest peak", *_cells(comparison.peak_bytes, format_bytes)),

@@ -1,4 +1,4 @@
-"""A profile, and two of them compared, as documents for programs."""
+"""JSON documents of a profile, and of the comparison of two."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +11,7 @@ _SLOWEST = 10
 
 
 def profile_document(analysis: ProfileAnalysis) -> dict[str, Any]:
-    """Return the figures of a profile: times in s, memory in bytes, moments in Unix time."""
+    """Return the analysis of a profile as JSON: durations in s, memory in bytes, Unix times."""
     run = analysis.run
     return {
         "folder": str(analysis.folder),
@@ -39,7 +39,7 @@ def profile_document(analysis: ProfileAnalysis) -> dict[str, Any]:
 
 
 def comparison_document(first: ProfileAnalysis, second: ProfileAnalysis) -> dict[str, Any]:
-    """Return two profiles compared; each pair of figures with the second over the first."""
+    """Return the comparison of two profiles as JSON; each metric with its ratio."""
     comparison = compare(first, second)
     return {
         "first": str(first.folder),

@@ -1,4 +1,4 @@
-"""Pictures of who allocated the memory: memray's flame graphs, in pages that open offline."""
+"""memray's flame graphs of who allocated memory, in pages that open offline."""
 
 import html
 import subprocess
@@ -30,11 +30,11 @@ small { opacity: .75; overflow-wrap: anywhere; }
 
 @dataclass(frozen=True)
 class PeakPages:
-    """The pages of a file of memray."""
+    """The flame graphs drawn of one file of memray."""
 
     peak: MemoryPeak
     at_peak: Path | None
-    """None where it was not drawn: others held more."""
+    """None where it was not drawn, as other peaks are higher."""
     never_freed: Path | None
 
 
@@ -44,11 +44,11 @@ def draw_flame_graph(file: Path, page: Path, *, leaks: bool = False) -> None:
     Parameters
     ----------
     file : path
-        What memray wrote.
+        The file that memray wrote.
     page : path
-        The HTML page to write; it loads nothing from the network.
+        The HTML page to write; it opens offline.
     leaks : bool
-        Whether to draw what was not freed until the end, instead of what was held at the peak.
+        Draw the memory that was never freed, instead of the memory at the peak.
 
     Raises
     ------
@@ -61,25 +61,25 @@ def draw_flame_graph(file: Path, page: Path, *, leaks: bool = False) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode != 0 or not page.exists():
         output = " ".join((ended.stderr or ended.stdout).split())
-        raise BatutaError(f"{file}: memray cannot draw it: {output}")
+        raise BatutaError(f"{file}: memray could not draw a flame graph: {output}")
 
 
 def draw_flame_graphs(folder: Path, *, most: int, leaks: bool) -> Path:
-    """Draw the flame graphs of a run that was profiled by memray, and a page that leads to them.
+    """Draw the flame graphs of a run profiled by memray, and an index page that links to them.
 
     Parameters
     ----------
     folder : path
         The output folder of the run, or its folder ``profile``.
     most : int
-        How many files are drawn: those with the highest peaks.
+        Maximum number of files to draw: those with the highest peaks.
     leaks : bool
-        Whether what was not freed until the end is drawn too.
+        Also draw the memory that was never freed.
 
     Returns
     -------
     path
-        Of the page.
+        The index page.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def _profile_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise ConfigurationError(f"{folder}: no such folder")
     raise ConfigurationError(
-        f"{folder}: no files of memray there (looked for {PROFILE_FOLDER}/{MEMRAY_FOLDER}/*.bin,"
+        f"{folder}: no memray files found (looked for {PROFILE_FOLDER}/{MEMRAY_FOLDER}/*.bin,"
         ' which a run writes with `profiling: {"mode": "memray"}`)'
     )
 

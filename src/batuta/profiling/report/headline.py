@@ -1,4 +1,4 @@
-"""The first lines of every report: how long, what took it, what was lost."""
+"""The first lines of every report: how long the run took, what took the time, what was idle."""
 
 from typing import Final
 
@@ -8,14 +8,14 @@ from batuta.profiling.files.run_info import RunState
 from batuta.profiling.report.text_layout import shorten
 
 _NAME: Final = 60
-"""Of a name that stands in a sentence."""
+"""Maximum length of a task name in a sentence."""
 
 _MIN_SHARE: Final = 0.0005
-"""Of the time of the workers: less is not told."""
+"""Parts below this share of the workers' time are left out."""
 
 
 def title(analysis: ProfileAnalysis) -> str:
-    """How long it took, in one sentence."""
+    """Return what the run computed and how long it took."""
     run = analysis.run
     span = format_seconds(analysis.span_s)
     workers = format_count(analysis.workers, "worker")
@@ -29,17 +29,17 @@ def title(analysis: ProfileAnalysis) -> str:
 
 
 def state_line(analysis: ProfileAnalysis) -> str | None:
-    """What whoever reads on must know of the run; None where it was done."""
+    """Return a warning that the run has not ended or failed; None where it succeeded."""
     run = analysis.run
     if run.state is RunState.RUNNING:
-        return "The run had not ended when this was read: it goes on, or it was killed."
+        return "The run had not ended when this was read: it is still running, or was killed."
     if run.state is RunState.FAILED:
-        return f"The run failed: {run.error or 'why is not known'}"
+        return f"The run failed: {run.error or 'the cause is unknown'}"
     return None
 
 
 def summary_sentences(analysis: ProfileAnalysis) -> tuple[str, ...]:
-    """What took the time, in a sentence or three."""
+    """Return up to three sentences on what took the time."""
     if not analysis.names:
         return ("No task has ended.",)
     if not analysis.attempts["done"].any():
@@ -62,15 +62,15 @@ def _work(analysis: ProfileAnalysis) -> str:
 
 
 def lost_time(analysis: ProfileAnalysis) -> tuple[tuple[str, float], ...]:
-    """What the time of the workers was lost to, each with its seconds, but for traces."""
+    """Return the label and seconds of each kind of lost time, without negligible ones."""
     worker_time = analysis.worker_time
     parts = (
         ("attempts that failed", worker_time.failed_s),
         ("idle before the first task", worker_time.starting_s),
-        ("idle between tasks, though one could run", worker_time.delayed_s),
-        ("idle between tasks, as none could run", worker_time.starved_s),
+        ("idle between tasks, though one was ready", worker_time.delayed_s),
+        ("idle between tasks, as none was ready", worker_time.starved_s),
         ("idle after the last task", worker_time.ending_s),
-        ("workers that had no task", worker_time.unused_s),
+        ("workers without any task", worker_time.unused_s),
     )
     return tuple(
         (label, seconds)
@@ -85,7 +85,7 @@ def _loss(analysis: ProfileAnalysis) -> str:
         return ""
     label, seconds = max(parts, key=lambda part: part[1])
     share = seconds / analysis.worker_time.total_s
-    return f"Lost most to: {label} ({format_percent(share)})." if share >= 0.05 else ""
+    return f"Most time was lost to: {label} ({format_percent(share)})." if share >= 0.05 else ""
 
 
 def _bound(analysis: ProfileAnalysis) -> str:

@@ -1,4 +1,4 @@
-"""A profile as one HTML page that opens offline: nothing is loaded from anywhere.
+"""A profile as one self-contained HTML page that opens offline.
 
 Importing it raises `PageError` where bokeh or jinja2 are not installed.
 """
@@ -52,7 +52,7 @@ _MAX_FUNCTIONS: Final = 25
 
 @dataclass(frozen=True)
 class LegendItem:
-    """A part of the bar that shows what became of the workers' time, or a key of its colours."""
+    """A segment of the bar of the workers' time, or an entry of its legend."""
 
     label: str
     figure: str
@@ -64,7 +64,7 @@ class LegendItem:
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A figure of the headline."""
+    """A figure in the headline of the page."""
 
     label: str
     figure: str
@@ -72,13 +72,13 @@ class KeyFigure:
 
 
 class _Charts:
-    """Charts by the ids of their places on the page."""
+    """The charts of the page, each with the id of the element it is drawn in."""
 
     def __init__(self) -> None:
         self._items: list[dict[str, Any]] = []
 
     def add(self, plot: figure | None) -> str | None:
-        """Return the id where a chart will be drawn; None for none."""
+        """Add a chart and return the id of its element; None where there is no chart."""
         if plot is None:
             return None
         target = f"chart-{len(self._items) + 1}"
@@ -86,9 +86,9 @@ class _Charts:
         return target
 
     def document(self) -> str:
-        """All of them, as JSON that may stand in a script of a page."""
+        """Return all charts as JSON, escaped for a script element."""
         text = json.dumps(self._items, separators=(",", ":"))
-        # Names come from users: none may end the script that it stands in.
+        # Task names come from users: a "</script>" in one must not end the script element.
         return (
             text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
         )
@@ -98,7 +98,7 @@ _NO_PROFILERS: Final = ProfilerReport()
 
 
 def profile_page(analysis: ProfileAnalysis, profilers: ProfilerReport = _NO_PROFILERS) -> str:
-    """Draw a profile as one HTML page, with what profilers found."""
+    """Return a profile as one HTML page, with the results of profilers."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -178,7 +178,7 @@ def _key_figures(analysis: ProfileAnalysis) -> Iterator[KeyFigure]:
 
 
 def _time_breakdown(analysis: ProfileAnalysis) -> Iterator[LegendItem]:
-    """What the time of the workers went to: tasks by their names, then losses."""
+    """Yield the segments of the workers' time: task names, then lost time."""
     total_s = analysis.worker_time.total_s
     if not analysis.names or total_s <= 0:
         return
@@ -201,7 +201,7 @@ def _legend_item(label: str, seconds: float, total_s: float, colour: str, kind: 
 
 
 def _legend(analysis: ProfileAnalysis) -> Iterator[LegendItem]:
-    """The colours of the timeline."""
+    """Yield the legend of the timeline."""
     colours = style.colours(analysis)
     for name, colour in colours.items():
         yield LegendItem(name, "", 0, colour, "work")

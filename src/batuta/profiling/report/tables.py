@@ -1,4 +1,4 @@
-"""The tables of a report, as text: the same in a terminal and on the page."""
+"""The tables of a report, shared by the text and the page."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from batuta.profiling.merge.model import ProfilerReport
 from batuta.profiling.report.headline import lost_time
 
 _BUILT_IN: Final = "~"
-"""The file of functions that are not in Python, as `pstats` names it."""
+"""What `pstats` gives as the file of built-in functions."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text."""
+    """A table whose cells are text."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     more: int = 0
     """Rows that are not shown."""
     left: int = 1
-    """How many columns, from the first, are words rather than figures."""
+    """Number of leading columns that are words, aligned to the left."""
 
     def __bool__(self) -> bool:
         """Whether it has a row."""
@@ -36,12 +36,12 @@ class Table:
 def make_table(
     rows: Sequence[tuple[str, ...]], columns: tuple[str, ...], most: int, left: int = 1
 ) -> Table:
-    """Make a table of the first `most` rows."""
+    """Return a table of the first `most` rows."""
     return Table(columns, tuple(rows[:most]), max(0, len(rows) - most), left)
 
 
 def name_table(analysis: ProfileAnalysis, most: int) -> Table:
-    """What time each task name took."""
+    """Time by task name."""
     columns = (
         "task", "tasks", "tries", "total", "share", "median", "longest", "CPU", "waited each",
     )  # fmt: skip
@@ -64,7 +64,7 @@ def name_table(analysis: ProfileAnalysis, most: int) -> Table:
 
 
 def memory_table(analysis: ProfileAnalysis, most: int) -> Table:
-    """What each task name held, kept and moved, what held most first."""
+    """Memory and bytes moved by task name, the highest peak first."""
     rows = [
         (
             name.name,
@@ -79,7 +79,7 @@ def memory_table(analysis: ProfileAnalysis, most: int) -> Table:
 
 
 def worker_time_table(analysis: ProfileAnalysis) -> Table:
-    """What became of the time of the workers."""
+    """Parts of the time of the workers."""
     total_s = analysis.worker_time.total_s
     parts = (("work", analysis.worker_time.worked_s), *lost_time(analysis)) if total_s > 0 else ()
     rows = [
@@ -104,7 +104,7 @@ def schedule_table(analysis: ProfileAnalysis) -> Table:
 
 
 def critical_path_table(analysis: ProfileAnalysis, most: int) -> Table:
-    """The longest chain, task by task, those of one name that follow each other together."""
+    """The critical path; consecutive tasks of one name are one row."""
     rows: list[tuple[str, ...]] = []
     for name, steps in _steps_by_name(analysis):
         where = [tile_label(step.dataset, step.row, step.col) for step in (steps[0], steps[-1])]
@@ -119,12 +119,12 @@ def _steps_by_name(analysis: ProfileAnalysis) -> Iterator[tuple[str, list[Schedu
 
 
 def tile_label(dataset: str | None, row: int | None, col: int | None) -> str:
-    """Name a tile, or what has none."""
+    """Return the name of a tile, or ``no tile``."""
     return "no tile" if dataset is None else f"{dataset} ({row}, {col})"
 
 
 def lane_table(analysis: ProfileAnalysis, most: int) -> Table:
-    """What each place of a worker did."""
+    """Statistics of each lane of workers."""
     limit = analysis.run.worker_limit_bytes
     span_s = analysis.span_s or 1.0
     rows = [
@@ -170,7 +170,7 @@ def tile_table(analysis: ProfileAnalysis, most: int) -> Table:
 
 
 def mishap_table(analysis: ProfileAnalysis, most: int) -> Table:
-    """Tiles that failed or were retried; then attempts at tasks, where no tile is told of."""
+    """Tiles that failed or were retried, with causes."""
     run = analysis.run
     failed = {_key(tile) for tile in run.failed}
     rows = [(tile_label(*_key(tile)), "failed", tile.cause) for tile in run.failed]
@@ -183,7 +183,7 @@ def mishap_table(analysis: ProfileAnalysis, most: int) -> Table:
 
 
 def failed_attempt_table(analysis: ProfileAnalysis, most: int) -> Table:
-    """Why attempts did not give a result, each cause with its tasks."""
+    """Unsuccessful attempts by task name and cause."""
     bad = analysis.attempts[~analysis.attempts["done"]]
     causes = bad.assign(error=bad["error"].fillna("")).groupby(["name", "outcome", "error"])
     summed = causes.agg(tries=("task", "size"), lost_s=("wall_s", "sum")).reset_index()
@@ -196,7 +196,7 @@ def failed_attempt_table(analysis: ProfileAnalysis, most: int) -> Table:
 
 
 def memory_growth_table(analysis: ProfileAnalysis, most: int) -> Table:
-    """What the repetitions of tasks kept."""
+    """Memory growth of repeated tasks."""
     rows = [
         (
             loop.name,
@@ -215,7 +215,7 @@ def memory_growth_table(analysis: ProfileAnalysis, most: int) -> Table:
 
 
 def leaking_line_table(analysis: ProfileAnalysis, most: int) -> Table:
-    """The lines that leak."""
+    """Lines of source that leak."""
     rows = [
         (f"{line.file}:{line.line}", line.function, loop.name, format_bytes(line.bytes_per_loop))
         for loop in analysis.loops

@@ -1,4 +1,4 @@
-"""A profile as a page of text, for a terminal of 100 columns."""
+"""A profile as text, for a terminal of 100 columns."""
 
 import re
 import textwrap
@@ -25,7 +25,7 @@ _MISHAPS: Final = 10
 
 
 def profile_text(analysis: ProfileAnalysis) -> str:
-    """Tell in text where time and memory went; lines of at most 100 characters."""
+    """Return a report of where time and memory went, in lines of at most 100 characters."""
     sections = (
         _head(analysis),
         _advice(analysis),
@@ -45,7 +45,7 @@ def profile_text(analysis: ProfileAnalysis) -> str:
 
 
 def _elsewhere(analysis: ProfileAnalysis) -> Iterator[str]:
-    """Say where the rest is."""
+    """Name the files of profilers."""
     inside = analysis.folder / PROFILE_FOLDER
     if (inside / CPROFILE_TEXT).exists():
         yield from ("", f"Functions: {inside / CPROFILE_TEXT}; all of them: {CPROFILE_MERGED}")
@@ -84,7 +84,7 @@ def _losses(analysis: ProfileAnalysis) -> Iterator[str]:
 
 
 def _bounds(analysis: ProfileAnalysis) -> Iterator[Iterator[str]]:
-    # How fast attempts could have failed is of no use to anybody.
+    # Without successful attempts there is no schedule to compare with.
     if analysis.worker_time.worked_s > 0:
         yield _table("What bounds it", tables.schedule_table(analysis))
         yield _table("", tables.critical_path_table(analysis, _STEPS))
@@ -102,7 +102,7 @@ def _table(heading: str, table: tables.Table | None) -> Iterator[str]:
 
 
 def _wrapped(text: str, hanging: str = "  ") -> list[str]:
-    # A figure stays with its unit.
+    # No-break spaces keep figures and units on one line.
     held = re.sub(r"(?<=\d) (?=\S)", "\u00a0", printable(text))
     return [
         line.replace("\u00a0", " ")

@@ -1,21 +1,21 @@
-"""Tables of text."""
+"""Lay out text for a terminal: tables and bars."""
 
 from collections.abc import Sequence
 from typing import Final
 
 WIDTH: Final = 100
-"""Columns of the terminal that text is made for."""
+"""Of the terminal, in characters."""
 
 _MIN_WIDTH: Final = 8
 
 
 def printable(text: str) -> str:
-    """Return text that a terminal shows as it is: names come from users."""
+    """Replace control characters: names come from users, and could drive the terminal."""
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def shorten(text: str, width: int) -> str:
-    """Cut the middle out of a text that is too long: both ends tell names apart."""
+    """Cut the middle out of a long text, as names may differ at either end."""
     if len(text) <= width:
         return text
     left = (width - 1) // 2
@@ -25,9 +25,9 @@ def shorten(text: str, width: int) -> str:
 def format_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
 ) -> list[str]:
-    """Lay a table out, its first columns (`left`) to the left and the others to the right.
+    """Format a table: the first `left` columns are aligned to the left, the others to the right.
 
-    Words are shortened where the table is too wide, the longest first.
+    Where the table is too wide, left columns are shortened, the widest first.
     """
     cells = [[printable(cell) for cell in row] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -43,7 +43,7 @@ def format_table(
 
 
 def _narrow(widths: list[int], left: int) -> None:
-    """Take from the widest column of words what is too much."""
+    """Narrow the widest left columns until the table fits."""
     while sum(widths) + 2 * len(widths) > WIDTH:
         widest = max(range(left), key=widths.__getitem__)
         if widths[widest] <= _MIN_WIDTH:
@@ -52,5 +52,5 @@ def _narrow(widths: list[int], left: int) -> None:
 
 
 def text_bar(share: float, width: int = 30) -> str:
-    """Draw a share of 1 as a bar of text; from half a percent on it is seen."""
+    """Return a bar for a share of 1; visible from half a percent on."""
     return "█" * max(round(share * width), 1 if share >= 0.005 else 0)

@@ -1,1 +1,1 @@
-"""The charts of the page, drawn by Bokeh: each a function of the figures of a run."""
+"""The charts of the page, drawn by Bokeh, each from the analysis of a profile."""

@@ -1,4 +1,4 @@
-"""What workers held over time, against their limit."""
+"""Memory of the workers over time, against their limit."""
 
 from typing import Final
 

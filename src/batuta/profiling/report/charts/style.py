@@ -28,7 +28,7 @@ NAME_COLOURS: Final = (
     "#9d755d",
     "#ff8fa3",
 )
-"""Told apart on light and on dark."""
+"""Distinguishable on light and on dark backgrounds."""
 OTHER: Final = "other tasks"
 OTHER_COLOUR: Final = "#8d96a3"
 FAILED_COLOUR: Final = "#e5383b"
@@ -48,7 +48,7 @@ _CLOCK: Final = """
 
 
 def colours(analysis: ProfileAnalysis) -> dict[str, str]:
-    """Return each task name that is told apart its colour, the others none."""
+    """Return the colours of the task names that have one of their own."""
     names = [name.name for name in analysis.names]
     shown = names if len(names) <= len(NAME_COLOURS) else names[: len(NAME_COLOURS) - 1]
     return dict(zip(shown, NAME_COLOURS, strict=False))
@@ -87,12 +87,12 @@ def chart(height: int, title: str = "", **options: Any) -> figure:
 
 
 def source(columns: Mapping[str, Any]) -> ColumnDataSource:
-    """Return columns of the same length to glyphs."""
+    """Return a data source of columns of the same length."""
     return ColumnDataSource(dict[str, Any](columns))
 
 
 def add_zoom(plot: figure, dimensions: Literal["width", "both"] = "width") -> None:
-    """Have it zoomed and moved by mouse; not by its wheel until that is asked for."""
+    """Add panning and zooming; the wheel scrolls the page until wheel zoom is switched on."""
     plot.toolbar_location = "above"
     plot.add_tools(
         PanTool(dimensions=dimensions), WheelZoomTool(dimensions=dimensions), ResetTool()
@@ -124,7 +124,7 @@ def add_hover(
     renderers: Sequence[Any],
     formatters: dict[str, Any] | None = None,
 ) -> None:
-    """Tell of what the mouse is over; names are shown as they are, never as HTML."""
+    """Show a tooltip; its values are escaped, never interpreted as HTML."""
     hover = HoverTool(tooltips=list(rows), renderers=list(renderers), formatters=formatters or {})
     hover.visible = False
     plot.add_tools(hover)

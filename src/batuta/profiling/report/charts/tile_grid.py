@@ -1,4 +1,4 @@
-"""The tiles of a dataset, coloured by time or memory: where on the image it is slow."""
+"""The tiles of a dataset, coloured by time or memory: which parts of the image are slow."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""What each worker did when: tasks by their colours, and between them what nobody did."""
+"""The timeline of the workers: tasks in the colours of their names, and idle time."""
 
 from collections import defaultdict
 from dataclasses import dataclass
