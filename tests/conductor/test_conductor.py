@@ -253,7 +253,7 @@ def test_what_nobody_understands_is_put_aside_with_the_reason(stage: Stage) -> N
     reasons = asyncio.run(dead_reasons(stage.nats.url))
     assert len(reasons) == 4
     assert "obs_id: Field required" in reasons[1]
-    assert reasons[2] == "product 'Aa' of o1: the graph does not know it; did you mean A?"
+    assert reasons[2] == "product 'Aa' of o1: not in the graph; did you mean A?"
 
 
 async def dead_reasons(url: str) -> list[str]:

@@ -6,20 +6,23 @@ from itertools import pairwise
 
 import pytest
 
-from batuta.conductor.ledger import Ledger, LedgerConfig, News, Request
+from batuta.conductor.due_requests import Capacity, DueRequest
+from batuta.conductor.events import Busy, Event, PipelineUnreachable, Refused, StatusUpdate
+from batuta.conductor.ledger import Ledger
 from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import MIGRATIONS
+from batuta.conductor.transitions import WaitConfig
 from batuta.conductor.views import Views
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import open_database
 from tests.conductor.graphs import diamond, graph_of
 
-ROOM = 1000
+UNLIMITED = Capacity(total=1000)
 
 
 class Clock:
-    """A clock that goes only when told."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -27,11 +30,11 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def go(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += seconds
 
 
-class Desk:
+class Harness:
     """A ledger with its clock and its views."""
 
     def __init__(self, url: str, graph: Graph) -> None:
@@ -39,166 +42,172 @@ class Desk:
         self.graph = graph
         self._opened = open_database(url, MIGRATIONS)
         engine = self._opened.__enter__()
-        self.ledger = Ledger(engine, graph, LedgerConfig(), self.clock)
+        self.ledger = Ledger(engine, graph, WaitConfig(), self.clock)
         self.views = Views(engine, graph, "http://{}/pipeline".format)
 
     def close(self) -> None:
         self._opened.__exit__(None, None, None)
 
-    def hear(self, *arrivals: tuple[str, str, int]) -> list[Request]:
-        return self.ledger.hear([Arrival(*arrival) for arrival in arrivals], ROOM)
+    def on_data(self, *arrivals: tuple[str, str, int]) -> list[DueRequest]:
+        return self.ledger.on_data([Arrival(*arrival) for arrival in arrivals], UNLIMITED)
 
     def due(self) -> list[str]:
-        return [request.product for request in self.ledger.take_due(ROOM)]
+        return [request.product for request in self.ledger.take_due(UNLIMITED)]
 
-    def told(self, request: Request, state: State, **news: object) -> None:
-        values = {"attempt": request.attempt, **news}
-        self.ledger.settle([News(processing_id=request.processing_id, state=state, **values)])  # type: ignore[arg-type]  # values of several types
+    def report(self, request: DueRequest, state: State, **values: object) -> None:
+        """Apply what the pipeline reports of a request."""
+        update = {"attempt": request.attempt, **values}
+        self.apply(StatusUpdate(processing_id=request.processing_id, state=state, **update))  # type: ignore[arg-type]  # values of several types
 
-    def state(self, request: Request) -> State:
+    def apply(self, event: Event) -> None:
+        self.ledger.apply([event])
+
+    def state(self, request: DueRequest) -> State:
         found = self.views.processing(request.processing_id)
         assert found is not None
         return found.state
 
-    def error(self, request: Request) -> str | None:
+    def error(self, request: DueRequest) -> str | None:
         found = self.views.processing(request.processing_id)
         assert found is not None
         return found.error
 
 
-OpenDesk = Callable[[Graph], Desk]
+OpenLedger = Callable[[Graph], Harness]
 
 
 @pytest.fixture
-def open_desk(database_url: str) -> Iterator[OpenDesk]:
+def open_ledger(database_url: str) -> Iterator[OpenLedger]:
     """Opens ledgers on one database."""
-    opened: list[Desk] = []
+    opened: list[Harness] = []
 
-    def open_it(graph: Graph) -> Desk:
-        opened.append(Desk(database_url, graph))
+    def open_it(graph: Graph) -> Harness:
+        opened.append(Harness(database_url, graph))
         return opened[-1]
 
     yield open_it
-    for desk in opened:
-        desk.close()
+    for harness in opened:
+        harness.close()
 
 
-def names(requests: list[Request]) -> list[str]:
+def names(requests: list[DueRequest]) -> list[str]:
     return sorted(request.product for request in requests)
 
 
-def test_a_notification_gives_the_requests_of_what_it_feeds(open_desk: OpenDesk) -> None:
-    desk = open_desk(diamond())
-    assert names(desk.hear(("A", "o1", 1))) == ["B", "C"]
-    assert desk.hear(("B", "o1", 1)) == []
-    assert names(desk.hear(("C", "o1", 1))) == ["D"]
+def test_a_notification_gives_the_requests_of_what_it_feeds(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(diamond())
+    assert names(harness.on_data(("A", "o1", 1))) == ["B", "C"]
+    assert harness.on_data(("B", "o1", 1)) == []
+    assert names(harness.on_data(("C", "o1", 1))) == ["D"]
 
 
-def test_a_notification_heard_twice_makes_nothing_twice(open_desk: OpenDesk) -> None:
-    desk = open_desk(diamond())
-    desk.hear(("A", "o1", 1), ("A", "o1", 1))
-    assert desk.hear(("A", "o1", 1)) == []
-    assert len(desk.views.processings({}, 100, None).items) == 2
+def test_a_notification_received_twice_makes_nothing_twice(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(diamond())
+    harness.on_data(("A", "o1", 1), ("A", "o1", 1))
+    assert harness.on_data(("A", "o1", 1)) == []
+    assert len(harness.views.processings({}, 100, None).items) == 2
 
 
-def test_observations_do_not_mix(open_desk: OpenDesk) -> None:
-    desk = open_desk(diamond())
-    desk.hear(("B", "o1", 1))
-    assert desk.hear(("C", "o2", 1)) == []
+def test_observations_do_not_mix(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(diamond())
+    harness.on_data(("B", "o1", 1))
+    assert harness.on_data(("C", "o2", 1)) == []
 
 
 def test_a_newer_version_makes_a_product_anew_where_the_graph_says_so(
-    open_desk: OpenDesk,
+    open_ledger: OpenLedger,
 ) -> None:
-    desk = open_desk(diamond(on_update="reprocess"))
-    (first,) = desk.hear(("B", "o1", 1), ("C", "o1", 1))
+    harness = open_ledger(diamond(on_update="reprocess"))
+    (first,) = harness.on_data(("B", "o1", 1), ("C", "o1", 1))
     # Not at once with the first: the one made from older inputs might be archived last.
-    assert desk.hear(("B", "o1", 2)) == []
-    desk.told(first, State.SUCCEEDED)
-    assert desk.due() == ["D"]
-    assert desk.hear(("B", "o1", 2)) == []
-    assert desk.hear(("B", "o1", 1)) == []
+    assert harness.on_data(("B", "o1", 2)) == []
+    harness.report(first, State.SUCCEEDED)
+    assert harness.due() == ["D"]
+    assert harness.on_data(("B", "o1", 2)) == []
+    assert harness.on_data(("B", "o1", 1)) == []
 
 
-def test_two_conductors_that_hear_of_one_input_each_claim_once(open_desk: OpenDesk) -> None:
-    desks = [open_desk(diamond()), open_desk(diamond())]
+def test_two_conductors_that_receive_one_input_each_claim_once(open_ledger: OpenLedger) -> None:
+    harnesses = [open_ledger(diamond()), open_ledger(diamond())]
     observations = [f"o{number}" for number in range(30)]
 
-    def hear(desk: Desk, product: str) -> list[Request]:
-        return [request for obs_id in observations for request in desk.hear((product, obs_id, 1))]
+    def receive(harness: Harness, product: str) -> list[DueRequest]:
+        return [
+            request for obs_id in observations for request in harness.on_data((product, obs_id, 1))
+        ]
 
     with ThreadPoolExecutor(2) as pool:
-        halves = list(pool.map(hear, desks, ["B", "C"]))
+        halves = list(pool.map(receive, harnesses, ["B", "C"]))
     asked = [request.obs_id for half in halves for request in half if request.product == "D"]
     assert sorted(asked) == sorted(observations)
 
 
-def test_a_failure_is_retried_after_growing_waits_then_shown(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 3}}))
-    (request,) = desk.hear(("A", "o1", 1))
+def test_a_failure_is_retried_after_growing_waits_then_shown(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 3}}))
+    (request,) = harness.on_data(("A", "o1", 1))
     for attempt, wait in ((1, 1.0), (2, 2.0)):
-        desk.told(request, State.FAILED, attempt=attempt, error="no luck")
-        assert desk.state(request) is State.RETRYING
-        desk.clock.go(wait - 0.01)
-        assert desk.due() == []
-        desk.clock.go(0.02)
-        assert desk.due() == ["B"]
-    desk.told(request, State.FAILED, attempt=3, error="no luck at all")
-    assert desk.state(request) is State.FAILED
-    assert desk.error(request) == "no luck at all"
-    desk.clock.go(1e6)
-    assert desk.due() == []
+        harness.report(request, State.FAILED, attempt=attempt, error="no luck")
+        assert harness.state(request) is State.RETRYING
+        harness.clock.advance(wait - 0.01)
+        assert harness.due() == []
+        harness.clock.advance(0.02)
+        assert harness.due() == ["B"]
+    harness.report(request, State.FAILED, attempt=3, error="no luck at all")
+    assert harness.state(request) is State.FAILED
+    assert harness.error(request) == "no luck at all"
+    harness.clock.advance(1e6)
+    assert harness.due() == []
 
 
-def test_a_refusal_is_final_at_once(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"]}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.told(request, State.FAILED, error="unknown product", final=True)
-    assert desk.state(request) is State.FAILED
+def test_a_refusal_is_final_at_once(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.apply(Refused(processing_id=request.processing_id, error="unknown product"))
+    assert harness.state(request) is State.FAILED
 
 
-def test_old_news_of_an_earlier_attempt_changes_nothing(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"]}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.told(request, State.FAILED, error="first")
-    desk.clock.go(2)
-    (again,) = desk.ledger.take_due(ROOM)
-    desk.told(request, State.FAILED, error="first, told again")
-    assert desk.state(request) is State.REQUESTED
-    desk.told(again, State.SUCCEEDED)
-    assert desk.state(request) is State.SUCCEEDED
-    desk.told(again, State.FAILED, error="too late")
-    assert desk.state(request) is State.SUCCEEDED
+def test_a_late_report_of_an_earlier_attempt_changes_nothing(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.report(request, State.FAILED, error="first")
+    harness.clock.advance(2)
+    (again,) = harness.ledger.take_due(UNLIMITED)
+    harness.report(request, State.FAILED, error="first, reported again")
+    assert harness.state(request) is State.REQUESTED
+    harness.report(again, State.SUCCEEDED)
+    assert harness.state(request) is State.SUCCEEDED
+    harness.report(again, State.FAILED, error="too late")
+    assert harness.state(request) is State.SUCCEEDED
 
 
 def test_a_pipeline_that_goes_on_with_an_earlier_attempt_is_followed(
-    open_desk: OpenDesk,
+    open_ledger: OpenLedger,
 ) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"]}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.told(request, State.FAILED, error="cannot be reached")
-    desk.clock.go(2)
-    (again,) = desk.ledger.take_due(ROOM)
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.report(request, State.FAILED, error="cannot be reached")
+    harness.clock.advance(2)
+    (again,) = harness.ledger.take_due(UNLIMITED)
     # The first request had arrived after all: the answer to the second says attempt 1 runs.
-    desk.told(again, State.RUNNING, attempt=None, answered_attempt=1)
-    desk.told(request, State.SUCCEEDED, attempt=1)
-    assert desk.state(request) is State.SUCCEEDED
+    harness.report(again, State.RUNNING, attempt=1, asked_attempt=2)
+    harness.report(request, State.SUCCEEDED, attempt=1)
+    assert harness.state(request) is State.SUCCEEDED
 
 
-def test_a_full_pipeline_costs_no_attempt(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.told(request, State.WAITING, attempt=None, wait_s=5.0)
-    assert desk.due() == []
-    desk.clock.go(5)
-    (again,) = desk.ledger.take_due(ROOM)
+def test_a_full_pipeline_costs_no_attempt(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.apply(Busy(processing_id=request.processing_id, error="full", wait_s=5.0))
+    assert harness.due() == []
+    harness.clock.advance(5)
+    (again,) = harness.ledger.take_due(UNLIMITED)
     assert again.attempt == 1
 
 
 def test_the_highest_priority_goes_first_and_full_providers_are_passed_over(
-    open_desk: OpenDesk,
+    open_ledger: OpenLedger,
 ) -> None:
-    desk = open_desk(
+    harness = open_ledger(
         graph_of(
             ["A"],
             {
@@ -208,35 +217,37 @@ def test_the_highest_priority_goes_first_and_full_providers_are_passed_over(
             },
         )
     )
-    taken = desk.ledger.hear([Arrival("A", "o1", 1)], room=1, full=["other"])
+    taken = harness.ledger.on_data([Arrival("A", "o1", 1)], Capacity(total=1, busy=["other"]))
     assert names(taken) == ["HIGH"]
-    assert desk.due() == ["OTHER", "LOW"]
+    assert harness.due() == ["OTHER", "LOW"]
 
 
-def test_a_provider_gets_no_more_at_once_than_it_may(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"]}}, {"maker": {"max_concurrent": 2}}))
-    first = desk.hear(*[("A", f"o{number}", 1) for number in range(5)])
+def test_a_provider_gets_no_more_at_once_than_it_may(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(
+        graph_of(["A"], {"B": {"m_input": ["A"]}}, {"maker": {"max_concurrent": 2}})
+    )
+    first = harness.on_data(*[("A", f"o{number}", 1) for number in range(5)])
     assert len(first) == 2
-    assert desk.due() == []
-    desk.told(first[0], State.SUCCEEDED)
-    assert len(desk.due()) == 1
+    assert harness.due() == []
+    harness.report(first[0], State.SUCCEEDED)
+    assert len(harness.due()) == 1
 
 
 def test_optional_inputs_on_their_way_are_waited_for_but_no_longer_than_said(
-    open_desk: OpenDesk,
+    open_ledger: OpenLedger,
 ) -> None:
     graph = graph_of(
         ["A"],
         {"B": {"m_input": ["A"]}, "R": {"m_input": ["A"], "o_input": ["B"], "o_wait": 60}},
     )
-    desk = open_desk(graph)
-    assert names(desk.hear(("A", "o1", 1), ("A", "o2", 1))) == ["B", "B"]
-    assert names(desk.hear(("B", "o1", 1))) == ["R"]
-    desk.clock.go(61)
-    assert desk.due() == ["R"]
+    harness = open_ledger(graph)
+    assert names(harness.on_data(("A", "o1", 1), ("A", "o2", 1))) == ["B", "B"]
+    assert names(harness.on_data(("B", "o1", 1))) == ["R"]
+    harness.clock.advance(61)
+    assert harness.due() == ["R"]
 
 
-def test_optional_inputs_that_failed_are_not_waited_for(open_desk: OpenDesk) -> None:
+def test_optional_inputs_that_failed_are_not_waited_for(open_ledger: OpenLedger) -> None:
     graph = graph_of(
         ["A"],
         {
@@ -244,13 +255,15 @@ def test_optional_inputs_that_failed_are_not_waited_for(open_desk: OpenDesk) -> 
             "R": {"m_input": ["A"], "o_input": ["B"], "o_wait": 60},
         },
     )
-    desk = open_desk(graph)
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.told(request, State.FAILED, error="broken")
-    assert desk.due() == ["R"]
+    harness = open_ledger(graph)
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.report(request, State.FAILED, error="broken")
+    assert harness.due() == ["R"]
 
 
-def test_what_waits_is_claimed_from_the_inputs_there_when_it_leaves(open_desk: OpenDesk) -> None:
+def test_what_waits_is_claimed_from_the_inputs_there_when_it_leaves(
+    open_ledger: OpenLedger,
+) -> None:
     graph = graph_of(
         ["A"],
         {
@@ -263,176 +276,183 @@ def test_what_waits_is_claimed_from_the_inputs_there_when_it_leaves(open_desk: O
             },
         },
     )
-    desk = open_desk(graph)
-    desk.hear(("A", "o1", 1))
-    (report,) = desk.hear(("B", "o1", 1))
-    found = desk.views.processing(report.processing_id)
+    harness = open_ledger(graph)
+    harness.on_data(("A", "o1", 1))
+    (report,) = harness.on_data(("B", "o1", 1))
+    found = harness.views.processing(report.processing_id)
     assert found is not None
     assert found.inputs == {"A": 1, "B": 1}
-    assert len(desk.views.processings({"product": "R"}, 10, None).items) == 1
+    assert len(harness.views.processings({"product": "R"}, 10, None).items) == 1
 
 
-def test_silent_processings_are_asked_after_ever_less_often(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"]}}))
-    desk.hear(("A", "o1", 1))
-    assert desk.ledger.silent() == []
-    asked_at = []
-    start = desk.clock.now
-    while desk.clock.now - start < 300:
-        desk.clock.go(0.5)
-        if desk.ledger.silent():
-            asked_at.append(desk.clock.now - start)
-    gaps = [later - earlier for earlier, later in pairwise(asked_at)]
-    assert asked_at[0] == pytest.approx(2.0, abs=0.6)
+def test_processings_without_reports_are_polled_ever_less_often(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
+    harness.on_data(("A", "o1", 1))
+    assert harness.ledger.due_for_polling(64) == []
+    polled_at = []
+    start = harness.clock.now
+    while harness.clock.now - start < 300:
+        harness.clock.advance(0.5)
+        if harness.ledger.due_for_polling(64):
+            polled_at.append(harness.clock.now - start)
+    gaps = [later - earlier for earlier, later in pairwise(polled_at)]
+    assert polled_at[0] == pytest.approx(2.0, abs=0.6)
     assert gaps == sorted(gaps)
     assert max(gaps) == pytest.approx(60.0, abs=1)
 
 
-def test_a_running_processing_is_looked_at_by_its_deadline(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"], "timeout": 5}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.clock.go(1)
-    desk.told(request, State.RUNNING)
-    desk.ledger.silent()
-    desk.clock.go(5.1)
-    assert [row.product for row in desk.ledger.silent()] == ["B"]
+def test_a_running_processing_is_polled_by_its_deadline(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "timeout": 5}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.clock.advance(1)
+    harness.report(request, State.RUNNING)
+    harness.ledger.due_for_polling(64)
+    harness.clock.advance(5.1)
+    assert [poll.record.product for poll in harness.ledger.due_for_polling(64)] == ["B"]
 
 
-def test_what_is_held_is_not_requested_until_released(open_desk: OpenDesk) -> None:
-    desk = open_desk(diamond())
-    desk.ledger.hold(None)
-    assert desk.hear(("A", "o1", 1)) == []
-    states = {item.state for item in desk.views.processings({}, 10, None).items}
+def test_what_is_held_is_not_requested_until_released(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(diamond())
+    harness.ledger.operations.hold(None)
+    assert harness.on_data(("A", "o1", 1)) == []
+    states = {item.state for item in harness.views.processings({}, 10, None).items}
     assert states == {State.HELD}
-    desk.ledger.release(None)
-    assert sorted(desk.due()) == ["B", "C"]
+    harness.ledger.operations.release(None)
+    assert sorted(harness.due()) == ["B", "C"]
 
 
-def test_releasing_one_provider_leaves_the_hold_of_all(open_desk: OpenDesk) -> None:
-    desk = open_desk(diamond())
-    desk.ledger.hold(None)
-    desk.ledger.hold("maker")
-    desk.hear(("A", "o1", 1))
-    desk.ledger.release("maker")
-    assert desk.due() == []
-    assert desk.ledger.held() == ["*"]
+def test_releasing_one_provider_leaves_the_hold_of_all(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(diamond())
+    harness.ledger.operations.hold(None)
+    harness.ledger.operations.hold("maker")
+    harness.on_data(("A", "o1", 1))
+    harness.ledger.operations.release("maker")
+    assert harness.due() == []
+    assert harness.ledger.operations.held() == ["*"]
 
 
-def test_a_failed_processing_asked_for_again_has_all_its_attempts(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    assert desk.ledger.retry(request.processing_id) is None
-    desk.told(request, State.FAILED, error="broken")
-    assert desk.ledger.retry(request.processing_id) is not None
-    (again,) = desk.ledger.take_due(ROOM)
+def test_a_failed_processing_asked_for_again_has_all_its_attempts(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    assert harness.ledger.operations.retry(request.processing_id) is None
+    harness.report(request, State.FAILED, error="broken")
+    assert harness.ledger.operations.retry(request.processing_id) is not None
+    (again,) = harness.ledger.take_due(UNLIMITED)
     assert (again.processing_id, again.attempt) == (request.processing_id, 2)
 
 
-def test_a_cancelled_processing_stays_cancelled(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"]}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    assert desk.ledger.cancel(request.processing_id, "by a person") is not None
-    desk.told(request, State.RUNNING)
-    assert desk.state(request) is State.CANCELLED
-    assert desk.ledger.cancel(request.processing_id, "again") is None
+def test_a_cancelled_processing_stays_cancelled(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    assert harness.ledger.operations.cancel(request.processing_id, "by a person") is not None
+    harness.report(request, State.RUNNING)
+    assert harness.state(request) is State.CANCELLED
+    assert harness.ledger.operations.cancel(request.processing_id, "again") is None
 
 
-def test_a_person_may_have_a_product_made_again(open_desk: OpenDesk) -> None:
-    desk = open_desk(diamond())
-    for request in desk.hear(("A", "o1", 1)):
-        desk.told(request, State.SUCCEEDED)
-    desk.ledger.ask_for("B", "o1")
-    (again,) = desk.ledger.take_due(ROOM)
-    assert (again.product, desk.state(again)) == ("B", State.REQUESTED)
+def test_a_person_may_have_a_product_made_again(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(diamond())
+    for request in harness.on_data(("A", "o1", 1)):
+        harness.report(request, State.SUCCEEDED)
+    harness.ledger.operations.make("B", "o1")
+    (again,) = harness.ledger.take_due(UNLIMITED)
+    assert (again.product, harness.state(again)) == ("B", State.REQUESTED)
 
 
-def test_a_rebuilt_ledger_does_not_make_again_what_the_sdb_holds(open_desk: OpenDesk) -> None:
-    desk = open_desk(diamond())
-    before = desk.ledger.rebuilt
-    desk.ledger.rebuild([Arrival("A", "o1", 1), Arrival("B", "o1", 3)])
-    assert (before, desk.ledger.rebuilt) == (False, True)
-    assert names(desk.hear(("A", "o1", 1))) == ["C"]
+def test_a_rebuilt_ledger_does_not_make_again_what_the_sdb_holds(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(diamond())
+    before = harness.ledger.rebuilt
+    harness.ledger.rebuild([Arrival("A", "o1", 1), Arrival("B", "o1", 3)])
+    assert (before, harness.ledger.rebuilt) == (False, True)
+    assert names(harness.on_data(("A", "o1", 1))) == ["C"]
 
 
-def test_a_database_keeps_its_identity(open_desk: OpenDesk) -> None:
-    first, second = open_desk(diamond()).ledger, open_desk(diamond()).ledger
+def test_a_database_keeps_its_identity(open_ledger: OpenLedger) -> None:
+    first, second = open_ledger(diamond()).ledger, open_ledger(diamond()).ledger
     assert first.identity() == second.identity() != ""
 
 
-def test_long_lists_come_in_pages_without_gaps(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"]}}))
-    desk.hear(*[("A", f"o{number:03}", 1) for number in range(25)])
-    page = desk.views.processings({}, 10, None)
+def test_long_lists_come_in_pages_without_gaps(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
+    harness.on_data(*[("A", f"o{number:03}", 1) for number in range(25)])
+    page = harness.views.processings({}, 10, None)
     seen = [item.obs_id for item in page.items]
     while page.next is not None:
-        page = desk.views.processings({}, 10, page.next)
+        page = harness.views.processings({}, 10, page.next)
         seen += [item.obs_id for item in page.items]
     assert sorted(seen) == [f"o{number:03}" for number in range(25)]
-    observations = desk.views.observations(20, None)
+    observations = harness.views.observations(20, None)
     assert len(observations.items) == 20
-    assert len(desk.views.observations(20, observations.next).items) == 5
+    assert len(harness.views.observations(20, observations.next).items) == 5
 
 
-def test_why_names_what_is_lacking(open_desk: OpenDesk) -> None:
-    desk = open_desk(diamond())
-    desk.hear(("B", "o1", 1))
-    why = desk.views.why("D", "o1")
+def test_why_names_what_is_lacking(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(diamond())
+    harness.on_data(("B", "o1", 1))
+    why = harness.views.why("D", "o1")
     assert why.answer == "D was not made: it lacks C, which lacks A"
-    (request,) = desk.hear(("C", "o1", 1))
-    desk.told(request, State.FAILED, error="disk full")
-    assert "disk full" in desk.views.why("D", "o1").answer
+    (request,) = harness.on_data(("C", "o1", 1))
+    harness.report(request, State.FAILED, error="disk full")
+    assert "disk full" in harness.views.why("D", "o1").answer
 
 
-def test_why_names_the_input_that_failed_and_its_reason(open_desk: OpenDesk) -> None:
+def test_why_names_the_input_that_failed_and_its_reason(open_ledger: OpenLedger) -> None:
     graph = graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1}, "C": {"m_input": ["B"]}})
-    desk = open_desk(graph)
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.told(request, State.FAILED, error="disk full")
+    harness = open_ledger(graph)
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.report(request, State.FAILED, error="disk full")
     expected = "C was not made: it lacks B, which is failed (disk full)"
-    assert desk.views.why("C", "o1").answer == expected
+    assert harness.views.why("C", "o1").answer == expected
 
 
-def test_stopped_at_its_deadline_it_is_tried_again_whoever_tells_it_first(
-    open_desk: OpenDesk,
+def test_a_processing_stopped_at_its_deadline_is_retried_whoever_reports_it_first(
+    open_ledger: OpenLedger,
 ) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"], "timeout": 5}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.told(request, State.RUNNING)
-    desk.clock.go(6)
-    desk.told(request, State.CANCELLED)
-    assert desk.state(request) is State.RETRYING
-    assert "no end after 5 s (timeout)" in (desk.error(request) or "")
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "timeout": 5}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.report(request, State.RUNNING)
+    harness.clock.advance(6)
+    harness.report(request, State.CANCELLED)
+    assert harness.state(request) is State.RETRYING
+    assert "no end after 5 s (timeout)" in (harness.error(request) or "")
 
 
-def test_cancelled_before_its_deadline_it_stays_cancelled(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"], "timeout": 5}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.told(request, State.RUNNING)
-    desk.told(request, State.CANCELLED)
-    assert desk.state(request) is State.CANCELLED
+def test_cancelled_before_its_deadline_it_stays_cancelled(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "timeout": 5}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.report(request, State.RUNNING)
+    harness.report(request, State.CANCELLED)
+    assert harness.state(request) is State.CANCELLED
 
 
-def test_what_is_made_is_made_even_if_it_was_believed_failed(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.told(request, State.FAILED, attempt=None, error="no answer in 15 s")
-    assert desk.state(request) is State.FAILED
-    desk.told(request, State.SUCCEEDED)
-    assert desk.state(request) is State.SUCCEEDED
+def test_a_late_success_counts_after_a_failure_was_recorded(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.apply(PipelineUnreachable(processing_id=request.processing_id, error="no answer"))
+    assert harness.state(request) is State.FAILED
+    harness.report(request, State.SUCCEEDED)
+    assert harness.state(request) is State.SUCCEEDED
 
 
-def test_a_late_answer_about_an_attempt_that_is_over_says_nothing(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"]}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.told(request, State.FAILED, error="killed")
-    desk.clock.go(2)
-    (again,) = desk.ledger.take_due(ROOM)
-    desk.told(request, State.FAILED, attempt=None, asked_attempt=1, error="no answer in 15 s")
-    assert desk.state(again) is State.REQUESTED
+def test_a_late_answer_about_an_attempt_that_is_over_changes_nothing(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.report(request, State.FAILED, error="killed")
+    harness.clock.advance(2)
+    (again,) = harness.ledger.take_due(UNLIMITED)
+    late = PipelineUnreachable(processing_id=request.processing_id, asked_attempt=1, error="late")
+    harness.apply(late)
+    assert harness.state(again) is State.REQUESTED
 
 
 def test_a_provider_with_no_place_left_does_not_hide_what_others_can_take(
-    open_desk: OpenDesk,
+    open_ledger: OpenLedger,
 ) -> None:
     graph = graph_of(
         ["A", "X"],
@@ -441,30 +461,30 @@ def test_a_provider_with_no_place_left_does_not_hide_what_others_can_take(
             "Y": {"m_input": ["X"], "provider": "other"},
         },
     )
-    desk = open_desk(graph)
+    harness = open_ledger(graph)
     arrivals = [Arrival("A", f"o{number:02}", 1) for number in range(20)]
-    spare = {"maker": 3, "other": 3}.__getitem__
-    taken = desk.ledger.hear([*arrivals, Arrival("X", "o1", 1)], room=10, spare=spare)
+    capacity = Capacity(total=10, of_provider={"maker": 3, "other": 3}.__getitem__)
+    taken = harness.ledger.on_data([*arrivals, Arrival("X", "o1", 1)], capacity)
     assert names(taken) == ["B", "B", "B", "Y"]
 
 
-def test_two_conductors_together_keep_to_a_provider_s_places(open_desk: OpenDesk) -> None:
+def test_two_conductors_together_keep_to_a_provider_s_slots(open_ledger: OpenLedger) -> None:
     graph = graph_of(["A"], {"B": {"m_input": ["A"]}}, {"maker": {"max_concurrent": 1}})
-    desks = [open_desk(graph), open_desk(graph)]
-    desks[0].ledger.hold(None)
-    desks[0].hear(*[("A", f"o{number}", 1) for number in range(10)])
-    desks[0].ledger.release(None)
+    harnesses = [open_ledger(graph), open_ledger(graph)]
+    harnesses[0].ledger.operations.hold(None)
+    harnesses[0].on_data(*[("A", f"o{number}", 1) for number in range(10)])
+    harnesses[0].ledger.operations.release(None)
     with ThreadPoolExecutor(2) as pool:
-        taken = [request for found in pool.map(Desk.due, desks) for request in found]
+        taken = [request for found in pool.map(Harness.due, harnesses) for request in found]
     assert len(taken) == 1
 
 
-def test_a_hold_and_its_release_keep_the_waits(open_desk: OpenDesk) -> None:
-    desk = open_desk(graph_of(["A"], {"B": {"m_input": ["A"]}}))
-    (request,) = desk.hear(("A", "o1", 1))
-    desk.told(request, State.FAILED, error="no luck")
-    desk.ledger.hold(None)
-    desk.ledger.release(None)
-    assert desk.due() == []
-    desk.clock.go(1.1)
-    assert desk.due() == ["B"]
+def test_a_hold_and_its_release_keep_the_waits(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.report(request, State.FAILED, error="no luck")
+    harness.ledger.operations.hold(None)
+    harness.ledger.operations.release(None)
+    assert harness.due() == []
+    harness.clock.advance(1.1)
+    assert harness.due() == ["B"]

@@ -1,9 +1,6 @@
-"""What the conductor decides, as pure functions."""
+"""What can be claimed from what is available."""
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from batuta.conductor.rules import claims_for, on_their_way, retry_wait_s
+from batuta.conductor.rules import claims_for, pending_optional_inputs
 from tests.conductor.graphs import diamond, graph_of
 
 
@@ -49,7 +46,7 @@ def test_the_same_claim_has_the_same_processing_id_in_every_conductor() -> None:
     assert first == second != other
 
 
-def test_only_optional_inputs_that_will_be_made_are_on_their_way() -> None:
+def test_only_optional_inputs_that_will_be_made_are_pending() -> None:
     graph = graph_of(
         ["A", "X"],
         {
@@ -59,13 +56,13 @@ def test_only_optional_inputs_that_will_be_made_are_on_their_way() -> None:
         },
     )
     report = graph.products["R"]
-    assert on_their_way(graph, report, {"A": 1}, frozenset()) == ("B",)
-    assert on_their_way(graph, report, {"A": 1, "X": 1}, frozenset()) == ("B", "N")
-    assert on_their_way(graph, report, {"A": 1}, frozenset({"B"})) == ()
-    assert on_their_way(graph, report, {"A": 1, "B": 1}, frozenset()) == ()
+    assert pending_optional_inputs(graph, report, {"A": 1}, frozenset()) == ("B",)
+    assert pending_optional_inputs(graph, report, {"A": 1, "X": 1}, frozenset()) == ("B", "N")
+    assert pending_optional_inputs(graph, report, {"A": 1}, frozenset({"B"})) == ()
+    assert pending_optional_inputs(graph, report, {"A": 1, "B": 1}, frozenset()) == ()
 
 
-def test_what_depends_on_a_failed_product_is_not_on_its_way() -> None:
+def test_what_depends_on_a_failed_product_is_not_pending() -> None:
     graph = graph_of(
         ["A"],
         {
@@ -74,12 +71,4 @@ def test_what_depends_on_a_failed_product_is_not_on_its_way() -> None:
             "R": {"m_input": ["A"], "o_input": ["C"]},
         },
     )
-    assert on_their_way(graph, graph.products["R"], {"A": 1}, frozenset({"B"})) == ()
-
-
-@given(attempt=st.integers(1, 10_000), first_s=st.floats(0.01, 10), most_s=st.floats(10, 1e4))
-def test_waits_between_attempts_grow_up_to_their_most(
-    attempt: int, first_s: float, most_s: float
-) -> None:
-    wait, following = (retry_wait_s(n, first_s, most_s) for n in (attempt, attempt + 1))
-    assert first_s <= wait <= following <= most_s
+    assert pending_optional_inputs(graph, graph.products["R"], {"A": 1}, frozenset({"B"})) == ()

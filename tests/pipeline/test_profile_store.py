@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from batuta.conductor.ledger import Ledger, LedgerConfig, News, Request
+from batuta.conductor.due_requests import Capacity, DueRequest
+from batuta.conductor.events import StatusUpdate
+from batuta.conductor.ledger import Ledger
 from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import MIGRATIONS as CONDUCTOR_MIGRATIONS
 from batuta.conductor.schema import processings as conductor_table
+from batuta.conductor.transitions import WaitConfig
 from batuta.conductor.views import Views
 from batuta.messaging import ProcessingState as State
 from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
@@ -102,10 +105,10 @@ class ClaimedProcessing:
         product = {"m_input": ["A"], "max_attempts": 2, "timeout": 60}
         graph = graph_of(["A"], {"B": product})
         self.now = 1_000_000.0
-        self.ledger = Ledger(engine, graph, LedgerConfig(), lambda: self.now)
+        self.ledger = Ledger(engine, graph, WaitConfig(), lambda: self.now)
         self.views = Views(engine, graph, self.url_of)
         self.known = True
-        (self.request,) = self.ledger.hear([Arrival("A", "o1", 1)], 10)
+        (self.request,) = self.ledger.on_data([Arrival("A", "o1", 1)], Capacity(total=10))
 
     def url_of(self, provider: str) -> str:
         if not self.known:
@@ -114,13 +117,15 @@ class ClaimedProcessing:
 
     def update(self, state: State, *, attempt: int = 1, profiled: bool = False) -> str | None:
         """Process a status update; return the link shown afterwards."""
-        news = News(processing_id=self.id, state=state, attempt=attempt, profiled=profiled)
-        self.ledger.settle([news])
+        update = StatusUpdate(
+            processing_id=self.id, state=state, attempt=attempt, profiled=profiled
+        )
+        self.ledger.apply([update])
         return self.link
 
-    def request_again(self) -> Request:
+    def request_again(self) -> DueRequest:
         self.now += 10
-        (request,) = self.ledger.take_due(10)
+        (request,) = self.ledger.take_due(Capacity(total=10))
         return request
 
     @property
@@ -163,7 +168,7 @@ def test_what_a_person_cancelled_has_its_link_once_its_pipeline_has_answered(
     claimed: ClaimedProcessing,
 ) -> None:
     claimed.update(State.RUNNING)
-    claimed.ledger.cancel(claimed.id, "cancelled by a person")
+    claimed.ledger.operations.cancel(claimed.id, "cancelled by a person")
     assert claimed.link is None
     assert claimed.update(State.CANCELLED, profiled=True) is not None
     shown = claimed.views.processing(claimed.id)

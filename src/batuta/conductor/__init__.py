@@ -1,6 +1,7 @@
-"""The conductor: hears that data have come, and has made what can be made (seed 003).
+"""The conductor: receives what becomes available, and has made what can be made of it.
 
-`rules` decides, `ledger` records, `dispatcher` acts, `api` shows; `service` puts them together.
+`rules` and `transitions` decide, `ledger` records, `dispatcher` sends requests and polls, `api`
+serves; `service` puts them together.
 """
 
 from batuta.conductor.settings import ConductorSettings
@@ -9,14 +10,14 @@ __all__ = ["ConductorSettings", "run"]
 
 
 def run(settings: ConductorSettings) -> None:
-    """Serve until told to stop.
+    """Serve until stopped.
 
     Raises
     ------
     ConfigurationError, GraphError
-        If the settings or the graph are wrong: every mistake at once.
+        If the settings or the graph are wrong; names every mistake.
     BatutaError
-        If NATS, the sdb or the database is not there.
+        If NATS, the sdb or the database cannot be reached.
     """
     # Only the process that serves loads a web framework and a database.
     from batuta.conductor.service import open_conductor  # noqa: PLC0415  see above

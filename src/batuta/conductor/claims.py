@@ -1,4 +1,4 @@
-"""Writing down what is available and what is claimed from it, inside a transaction."""
+"""Recording what is available and what is claimed from it, inside a transaction."""
 
 import uuid
 from collections import defaultdict
@@ -7,22 +7,20 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.rules import Arrival, Claim, claims_for, on_their_way
+from batuta.conductor.records import MAX_IN, Row
+from batuta.conductor.rules import Arrival, Claim, claims_for, pending_optional_inputs
 from batuta.conductor.schema import EVERY_PROVIDER, PENDING, available, holds
 from batuta.conductor.schema import processings as table
 from batuta.graph import Graph, Product
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
 
-BY_HAND: Final = "by hand"
-"""How the claims that persons make begin: as many as they ask for."""
-
-MAX_AT_ONCE: Final = 500
-"""Values in one ``IN``: databases have a limit."""
+MANUAL: Final = "by hand"
+"""How the claims that operators make begin: as many as they ask for."""
 
 
-class ClaimDesk:
-    """Records availability and claims; every method works in the transaction that it is given.
+class ClaimStore:
+    """Records availability and claims; every method works in the transaction of its caller.
 
     Parameters
     ----------
@@ -33,11 +31,13 @@ class ClaimDesk:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
 
-    def lock(self, connection: sa.Connection, observations: Collection[str]) -> None:
-        """Let no other conductor decide for the same observations meanwhile.
+    def lock_observations(self, connection: sa.Connection, observations: Collection[str]) -> None:
+        """Let no other conductor claim for the same observations until the transaction ends.
 
-        Two that each hear of one of a product's two inputs, and do not see the other's yet,
-        would both find it not ready. SQLite has one writer at a time: nothing to do.
+        Two conductors that each receive one of a product's two inputs, and do not see the
+        other's uncommitted row, would both find the product not ready, and nobody would claim
+        it. Observations are locked in one order everywhere, so that two batches that share
+        several never wait for each other. SQLite has one writer at a time: nothing to do.
         """
         if connection.dialect.name == "postgresql":
             for obs_id in sorted(observations):
@@ -46,12 +46,9 @@ class ClaimDesk:
                     {"obs_id": obs_id},
                 )
 
-    def lock_places(self, connection: sa.Connection) -> None:
-        """Let no other conductor take places meanwhile: both would count the same ones free."""
-        if connection.dialect.name == "postgresql":
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(1618033988)"))
-
-    def learn(self, connection: sa.Connection, arrivals: Sequence[Arrival], now: float) -> None:
+    def record_available(
+        self, connection: sa.Connection, arrivals: Sequence[Arrival], now: float
+    ) -> None:
         """Record that products are available; of several versions, the newest."""
         newest: dict[tuple[str, str], int] = {}
         for arrival in arrivals:
@@ -80,48 +77,48 @@ class ClaimDesk:
         arrived: defaultdict[str, set[str]] = defaultdict(set)
         for arrival in arrivals:
             arrived[arrival.obs_id].add(arrival.product)
-        there = self._available(connection, arrived)
+        versions = self._available(connection, arrived)
         claims = [
             claim
             for obs_id, names in arrived.items()
-            for claim in claims_for(self._graph, obs_id, sorted(names), there[obs_id])
+            for claim in claims_for(self._graph, obs_id, sorted(names), versions[obs_id])
         ]
         if claims:
-            patient = [claim for claim in claims if claim.product.o_wait_s > 0]
-            self._refresh_waiting(connection, patient)
-            self._insert(connection, claims, there, now)
-            self._shorten_waits(connection, patient, there, now)
-            self.hold_back(connection)
+            waiting = [claim for claim in claims if claim.product.o_wait_s > 0]
+            # Before the claims are inserted: an unsent claim that takes the new inputs makes
+            # the new one its equal, which the unique key then drops.
+            self._refresh_inputs(connection, waiting)
+            self._insert(connection, claims, versions, now)
+            self._end_waits(connection, waiting, versions, now)
+            self.apply_holds(connection)
 
-    def claim_by_hand(
+    def claim_manually(
         self, connection: sa.Connection, product: Product, obs_id: str, now: float
-    ) -> sa.Row[Any]:
-        """Record a processing that a person asked for, whatever was made before."""
-        there = self._available(connection, [obs_id])[obs_id]
-        inputs = {name: there[name] for name in product.sources if name in there}
+    ) -> Row:
+        """Record a processing that an operator asked for, whatever was made before."""
+        versions = self._available(connection, [obs_id])[obs_id]
+        inputs = {name: versions[name] for name in product.sources if name in versions}
         processing_id = str(uuid.uuid4())
         row = _new_row(Claim(product, obs_id, inputs), now, now)
-        row |= {"id": processing_id, "claim": f"{BY_HAND} {processing_id}"}
+        row |= {"id": processing_id, "claim": f"{MANUAL} {processing_id}"}
         connection.execute(sa.insert(table).values(row))
-        self.hold_back(connection)
+        self.apply_holds(connection)
         return connection.execute(sa.select(table).where(table.c.id == processing_id)).one()
 
-    def release_waiting(
-        self, connection: sa.Connection, ended: Iterable[sa.Row[Any]], now: float
-    ) -> None:
-        """Let go what waited for optional inputs that now will not come."""
-        hopeless = [row for row in ended if row.state in (State.FAILED, State.CANCELLED)]
+    def end_futile_waits(self, connection: sa.Connection, ended: Iterable[Row], now: float) -> None:
+        """Make due what waited for optional inputs that, as `ended` shows, will not come."""
+        failed = [row for row in ended if row.state in _UNSUCCESSFUL]
         claims = [
             Claim(product, row.obs_id, {})
-            for row in hopeless
+            for row in failed
             for product in self._graph.products.values()
             if product.o_wait_s > 0
         ]
         if claims:
-            there = self._available(connection, {claim.obs_id for claim in claims})
-            self._shorten_waits(connection, claims, there, now)
+            versions = self._available(connection, {claim.obs_id for claim in claims})
+            self._end_waits(connection, claims, versions, now)
 
-    def hold_back(self, connection: sa.Connection) -> None:
+    def apply_holds(self, connection: sa.Connection) -> None:
         """Mark as held what is not requested yet and whose provider is held."""
         held = set(connection.scalars(sa.select(holds.c.provider)))
         if held:
@@ -135,9 +132,9 @@ class ClaimDesk:
     ) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {obs_id: {} for obs_id in observations}
         names = list(found)
-        for start in range(0, len(names), MAX_AT_ONCE):
+        for start in range(0, len(names), MAX_IN):
             query = sa.select(available.c.obs_id, available.c.product, available.c.version).where(
-                available.c.obs_id.in_(names[start : start + MAX_AT_ONCE])
+                available.c.obs_id.in_(names[start : start + MAX_IN])
             )
             for obs_id, product, version in connection.execute(query):
                 found[obs_id][product] = version
@@ -147,26 +144,28 @@ class ClaimDesk:
         self,
         connection: sa.Connection,
         claims: Sequence[Claim],
-        there: Mapping[str, Mapping[str, int]],
+        versions: Mapping[str, Mapping[str, int]],
         now: float,
     ) -> None:
         rows = [
-            _new_row(claim, now, now + self._patience_s(connection, claim, there[claim.obs_id]))
+            _new_row(
+                claim, now, now + self._optional_wait_s(connection, claim, versions[claim.obs_id])
+            )
             for claim in claims
         ]
         connection.execute(insert(connection, table).on_conflict_do_nothing(), rows)
 
-    def _refresh_waiting(self, connection: sa.Connection, claims: Iterable[Claim]) -> None:
-        """Let a claim that has not been sent yet take the inputs that have come since."""
+    def _refresh_inputs(self, connection: sa.Connection, claims: Iterable[Claim]) -> None:
+        """Add to claims that have not been requested yet the inputs that have come since."""
         for claim in claims:
             same = (table.c.obs_id == claim.obs_id, table.c.product == claim.product.name)
             unsent = connection.execute(
                 sa.select(table.c.id, table.c.claim)
-                .where(*same, table.c.claim.not_like(f"{BY_HAND}%"))
+                .where(*same, table.c.claim.not_like(f"{MANUAL}%"))
                 .where(sa.or_(_UNSENT, table.c.claim == claim.key))
                 .order_by(table.c.created.desc())
             ).all()
-            # Where the claim is made already, or was, there is nothing to refresh.
+            # If the same claim exists already, there is nothing to refresh.
             if unsent and all(row.claim != claim.key for row in unsent):
                 connection.execute(
                     sa.update(table)
@@ -174,16 +173,16 @@ class ClaimDesk:
                     .values(claim=claim.key, inputs=dict(claim.inputs))
                 )
 
-    def _shorten_waits(
+    def _end_waits(
         self,
         connection: sa.Connection,
         claims: Iterable[Claim],
-        there: Mapping[str, Mapping[str, int]],
+        versions: Mapping[str, Mapping[str, int]],
         now: float,
     ) -> None:
-        """Let go at once the claims whose optional inputs are all there, or will not come."""
+        """Make due now the claims whose optional inputs are all available, or will not come."""
         for claim in claims:
-            if self._patience_s(connection, claim, there[claim.obs_id]) > 0:
+            if self._optional_wait_s(connection, claim, versions[claim.obs_id]) > 0:
                 continue
             connection.execute(
                 sa.update(table)
@@ -196,33 +195,23 @@ class ClaimDesk:
                 .values(not_before=now)
             )
 
-    def _patience_s(
-        self, connection: sa.Connection, claim: Claim, there: Mapping[str, int]
+    def _optional_wait_s(
+        self, connection: sa.Connection, claim: Claim, versions: Mapping[str, int]
     ) -> float:
-        """How long to wait for the claim's optional inputs that are on their way."""
+        """Return how long to wait for the claim's optional inputs that will still be made."""
         if claim.product.o_wait_s <= 0:
             return 0.0
         states = connection.execute(
             sa.select(table.c.product, table.c.state).where(table.c.obs_id == claim.obs_id)
         ).all()
         open_ = {row.product for row in states if not State(row.state).ended}
-        hopeless = frozenset(row.product for row in states if row.state in _LOST) - open_
-        waited = on_their_way(self._graph, claim.product, there, hopeless)
-        return claim.product.o_wait_s if waited else 0.0
+        failed = frozenset(row.product for row in states if row.state in _UNSUCCESSFUL) - open_
+        pending = pending_optional_inputs(self._graph, claim.product, versions, failed)
+        return claim.product.o_wait_s if pending else 0.0
 
 
 _UNSENT: Final = sa.and_(table.c.state.in_([State.WAITING, State.HELD]), table.c.attempt == 0)
-_LOST: Final = frozenset({State.FAILED, State.CANCELLED})
-
-
-def product_columns(product: Product) -> dict[str, Any]:
-    """What a processing takes from the graph."""
-    return {
-        "provider": product.provider,
-        "priority": product.priority,
-        "max_attempts": product.max_attempts,
-        "timeout_s": product.timeout_s,
-    }
+_UNSUCCESSFUL: Final = frozenset({State.FAILED, State.CANCELLED})
 
 
 def _new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
@@ -233,7 +222,10 @@ def _new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
         "obs_id": claim.obs_id,
         "claim": claim.key,
         "inputs": dict(claim.inputs),
-        **product_columns(product),
+        "provider": product.provider,
+        "priority": product.priority,
+        "max_attempts": product.max_attempts,
+        "timeout_s": product.timeout_s,
         "state": State.WAITING,
         "attempt": 0,
         "pipeline_attempt": 0,

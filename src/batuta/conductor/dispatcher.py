@@ -1,4 +1,4 @@
-"""Sending requests to pipelines, and asking those that are silent."""
+"""Sending requests to pipelines, and polling those that do not report."""
 
 import asyncio
 import logging
@@ -6,36 +6,43 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import OperationalError
 
-from batuta.conductor.ledger import Ledger, News, Request, Row
-from batuta.conductor.providers import Providers, news_of
+from batuta.conductor.due_requests import Capacity, DueRequest
+from batuta.conductor.events import Busy, Event, PipelineUnreachable, Refused, StatusUpdate
+from batuta.conductor.ledger import Ledger
+from batuta.conductor.providers import Providers
+from batuta.conductor.records import Row
 from batuta.conductor.rules import Arrival
+from batuta.conductor.transitions import Poll, PollAction
 from batuta.errors import one_line
 from batuta.messaging import ProcessingState as State
-from batuta.service.client import ServiceError
 
 LOG: Final = logging.getLogger(__name__)
 
 MAX_REQUESTS: Final = 256
-"""Requests sent and not answered yet, at most."""
-MAX_AT_ONE_PROVIDER: Final = 32
-"""Of them, at one provider: one that hangs must not keep the others from being asked."""
-MAX_QUESTIONS: Final = 64
-"""Questions asked and not answered yet, at most."""
-DATABASE_WAIT_S: Final = 1.0
+"""Requests sent and not answered yet."""
+MAX_REQUESTS_PER_PROVIDER: Final = 32
+"""Of them, at one provider: one that hangs must not keep the others from being requested."""
+MAX_POLLS: Final = 64
+"""Polls sent and not answered yet."""
+DATABASE_RETRY_S: Final = 1.0
 IDLE_S: Final = 5.0
-"""With nothing to wait for, the database is looked at this often: others may share it."""
-NOT_FOUND: Final = 404
+"""With nothing to wait for, the database is read this often: other conductors may share it."""
+MIN_SLEEP_S: Final = 0.005
+"""Clocks that differ a little must not make the loop spin until a due time has come."""
 
 T = TypeVar("T")
 
 
 class Dispatcher:
-    """Moves every processing forward; all that it knows is in the ledger.
+    """Moves every processing forward; all its state is in the ledger.
+
+    It decides nothing: it sends the requests and polls that the ledger returns, which have been
+    committed by then, and applies the answers as events. A conductor that is killed in between
+    finds the request recorded as sent; the poll that follows finds out whether it arrived.
 
     Writes go through one thread, so that they never wait for each other in the database.
 
@@ -45,188 +52,165 @@ class Dispatcher:
         The database.
     providers : Providers
         The pipelines.
-    on_turn : callable
-        Told each processing that now retries, or has ended.
+    on_report : callable
+        Called with each processing that now retries, or has ended.
     """
 
     def __init__(
-        self, ledger: Ledger, providers: Providers, on_turn: Callable[[Row], None]
+        self, ledger: Ledger, providers: Providers, on_report: Callable[[Row], None]
     ) -> None:
         self.ledger = ledger
         self._providers = providers
-        self._on_turn = on_turn
+        self._on_report = on_report
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
-        self._sending: set[asyncio.Task[None]] = set()
-        self._asking: set[asyncio.Task[None]] = set()
+        self._requests: set[asyncio.Task[None]] = set()
+        self._polls: set[asyncio.Task[None]] = set()
         self._unanswered: Counter[str] = Counter()
-        self._answers: list[News] = []
-        self._awake = asyncio.Event()
-        self._full_until: dict[str, float] = {}
+        self._answers: list[Event] = []
+        self._wakeup = asyncio.Event()
+        self._busy_until: dict[str, float] = {}
         self._defect: BaseException | None = None
         self.requests_sent = 0
 
     async def write(self, work: Callable[..., T], *args: Any) -> T:
-        """Run a method of the ledger in its thread; again, while the database is away.
+        """Run a method of the ledger in its thread, again and again while the database is away.
 
-        Each is one transaction: what failed has changed nothing.
+        Each is one transaction: one that failed has changed nothing, and can be repeated.
         """
         while True:
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._writer, work, *args)
             except OperationalError as exc:
                 reason = one_line(exc.orig)
-                LOG.warning("database: %s; tried again in %g s", reason, DATABASE_WAIT_S)
-            await asyncio.sleep(DATABASE_WAIT_S)
+                LOG.warning("database: %s; retried in %g s", reason, DATABASE_RETRY_S)
+            await asyncio.sleep(DATABASE_RETRY_S)
 
-    async def hear(self, arrivals: Sequence[Arrival]) -> None:
-        """Record what has come and what is claimed from it; requests leave by themselves."""
-        requests = await self.write(
-            self.ledger.hear, arrivals, self._room, self._full(), self._spare
-        )
-        self._send(requests)
-        # What found no room, or waits, is looked at by `run`.
-        self._awake.set()
+    async def on_data(self, arrivals: Sequence[Arrival]) -> None:
+        """Record arrivals and what is claimed from them; send what is due.
 
-    async def settle(self, news: Sequence[News]) -> None:
-        """Record what was learnt of processings."""
-        for row in await self.write(self.ledger.settle, news):
-            self._on_turn(row)
-        self._awake.set()
+        Returns once all is committed: the caller then acknowledges the messages. The requests
+        are sent meanwhile; if this process is killed before, the rows are polled later.
+        """
+        self._send(await self.write(self.ledger.on_data, arrivals, self._capacity()))
+        # `run` sends what had to wait for capacity or for a time.
+        self._wakeup.set()
+
+    async def apply(self, events: Sequence[Event]) -> None:
+        """Record what events change, and report it."""
+        for row in await self.write(self.ledger.apply, events):
+            self._on_report(row)
+        self._wakeup.set()
 
     def wake(self) -> None:
-        """Have the ledger looked at now."""
-        self._awake.set()
+        """Make `run` read the ledger now."""
+        self._wakeup.set()
 
     async def run(self) -> None:
-        """Send what is due and ask the silent, until cancelled."""
+        """Send requests and polls as they become due, until cancelled."""
         try:
             while True:
-                self._awake.clear()
+                # Cleared before the ledger is read: what sets it from here on, an answer or a
+                # commit that this round may miss, starts another round.
+                self._wakeup.clear()
                 if self._defect is not None:
                     raise self._defect
-                await self._settle_answers()
+                await self._apply_answers()
                 since = time.time()
-                self._send(
-                    await self.write(self.ledger.take_due, self._room, self._full(), self._spare)
-                )
-                for row in await self.write(self.ledger.silent, self._questions_left):
-                    self._start(self._question(row), self._asking)
+                self._send(await self.write(self.ledger.take_due, self._capacity()))
+                poll_slots = MAX_POLLS - len(self._polls)
+                for poll in await self.write(self.ledger.due_for_polling, poll_slots):
+                    self._spawn(self._poll(poll), self._polls)
                 await self._sleep(since)
         finally:
-            under_way = self._sending | self._asking
+            under_way = self._requests | self._polls
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
             self._writer.shutdown()
 
-    @property
-    def _room(self) -> int:
-        return MAX_REQUESTS - len(self._sending)
+    def _capacity(self) -> Capacity:
+        return Capacity(
+            total=MAX_REQUESTS - len(self._requests),
+            of_provider=lambda name: MAX_REQUESTS_PER_PROVIDER - self._unanswered[name],
+            busy=self._busy_providers(),
+        )
 
-    @property
-    def _questions_left(self) -> int:
-        return MAX_QUESTIONS - len(self._asking)
-
-    def _spare(self, provider: str) -> int:
-        return MAX_AT_ONE_PROVIDER - self._unanswered[provider]
-
-    def _full(self) -> list[str]:
+    def _busy_providers(self) -> list[str]:
         now = time.monotonic()
-        self._full_until = {name: end for name, end in self._full_until.items() if end > now}
-        return list(self._full_until)
+        self._busy_until = {name: end for name, end in self._busy_until.items() if end > now}
+        return list(self._busy_until)
 
     async def _sleep(self, since: float) -> None:
+        """Wait until something is due, or `_wakeup` is set."""
         if self._answers:
             return
         times = [IDLE_S]
-        next_time = await self.write(self.ledger.next_time, since, self._full())
-        if next_time is not None:
-            times.append(next_time - time.time())
-        if self._full_until:
-            times.append(min(self._full_until.values()) - time.monotonic())
+        due_at = await self.write(self.ledger.next_due_at, since, self._busy_providers())
+        if due_at is not None:
+            times.append(due_at - time.time())
+        if self._busy_until:
+            times.append(min(self._busy_until.values()) - time.monotonic())
         try:
-            # A minimum, so that clocks that differ a little do not make it spin.
-            async with asyncio.timeout(max(0.005, min(times))):
-                await self._awake.wait()
+            async with asyncio.timeout(max(MIN_SLEEP_S, min(times))):
+                await self._wakeup.wait()
         except TimeoutError:
             return
 
-    async def _settle_answers(self) -> None:
+    async def _apply_answers(self) -> None:
+        # All that have come since the last round, in one transaction.
         answers, self._answers = self._answers, []
         if answers:
-            for row in await self.write(self.ledger.settle, answers):
-                self._on_turn(row)
+            for row in await self.write(self.ledger.apply, answers):
+                self._on_report(row)
 
-    def _send(self, requests: Sequence[Request]) -> None:
+    def _send(self, requests: Sequence[DueRequest]) -> None:
         self.requests_sent += len(requests)
         for request in requests:
             self._unanswered[request.provider] += 1
-            self._start(self._request(request), self._sending)
+            self._spawn(self._request(request), self._requests)
 
-    def _start(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
         among.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._on_done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._sending.discard(task)
-        self._asking.discard(task)
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        self._polls.discard(task)
+        # A pipeline's failure is an event; an exception is a defect of ours, which `run` raises.
         if not task.cancelled() and (defect := task.exception()) is not None:
             self._defect = defect
-        self._awake.set()
+        self._wakeup.set()
 
-    async def _request(self, request: Request) -> None:
+    async def _request(self, request: DueRequest) -> None:
         try:
-            news = await self._providers.request(request)
+            event = await self._providers.request(request)
         finally:
             self._unanswered[request.provider] -= 1
-        if news.state is State.WAITING:
-            self._full_until[request.provider] = time.monotonic() + news.wait_s
-        elif news.state is State.FAILED:
+        match event:
+            case Busy(wait_s=wait_s):
+                self._busy_until[request.provider] = time.monotonic() + wait_s
+            case (
+                Refused(error=error)
+                | PipelineUnreachable(error=error)
+                | StatusUpdate(state=State.FAILED, error=error)
+            ):
+                LOG.warning(
+                    "%s of %s, attempt %d: %s",
+                    request.product,
+                    request.obs_id,
+                    request.attempt,
+                    error,
+                )
+        self._answers.append(event)
+
+    async def _poll(self, poll: Poll) -> None:
+        if poll.action is PollAction.STOP:
+            record = poll.record
             LOG.warning(
-                "%s of %s, attempt %d: %s",
-                request.product,
-                request.obs_id,
-                request.attempt,
-                news.error,
+                "%s of %s: no end after %g s, stopping it",
+                record.product,
+                record.obs_id,
+                record.timeout_s,
             )
-        self._answers.append(replace(news, asked_attempt=request.attempt))
-
-    async def _question(self, row: Row) -> None:
-        news = await self._learn(row)
-        self._answers.append(replace(news, asked_attempt=row.attempt))
-
-    async def _learn(self, row: Row) -> News:
-        overdue = row.started is not None and time.time() >= row.started + row.timeout_s
-        try:
-            if overdue:
-                return _past_deadline(row, news_of(await self._stop(row), row.id))
-            return news_of(await self._providers.ask(row.provider, row.id), row.id)
-        except ServiceError as exc:
-            return _news_of_silence(row, exc, overdue=overdue)
-
-    async def _stop(self, row: Row) -> Any:
-        LOG.warning("%s of %s: no end after %g s, stopped", row.product, row.obs_id, row.timeout_s)
-        return await self._providers.cancel(row.provider, row.id)
-
-
-def _past_deadline(row: Row, news: News) -> News:
-    """It may have ended while it was being stopped: then its end stands."""
-    if news.state in (State.SUCCEEDED, State.FAILED):
-        return news
-    error = f"no end after {row.timeout_s:g} s (timeout), stopped at {row.provider}"
-    return replace(_failed(row, error), profiled=news.profiled)
-
-
-def _news_of_silence(row: Row, exc: ServiceError, *, overdue: bool) -> News:
-    if exc.status != NOT_FOUND:
-        error = f"{exc} (no end after {row.timeout_s:g} s)" if overdue else str(exc)
-        return _failed(row, error)
-    if row.state == State.REQUESTED:
-        # The request never got there: it is sent again, as the same attempt.
-        return News(processing_id=row.id, state=State.WAITING)
-    return _failed(row, f"lost: {row.provider} does not know it any more")
-
-
-def _failed(row: Row, error: str) -> News:
-    return News(processing_id=row.id, state=State.FAILED, error=error)
+        self._answers.append(await self._providers.poll(poll))

@@ -1,4 +1,4 @@
-"""Talking to the pipelines: request, ask, cancel (seed 003: a uniform REST interface)."""
+"""The pipelines' REST interface, the same for all: request, query and cancel a processing."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -7,19 +7,29 @@ from typing import Final
 import httpx
 from pydantic import ValidationError
 
-from batuta.conductor.ledger import News, Request
-from batuta.messaging import Processing, ProcessingState
+from batuta.conductor.due_requests import DueRequest
+from batuta.conductor.events import (
+    Busy,
+    DeadlinePassed,
+    Event,
+    PipelineUnreachable,
+    Refused,
+    StatusUpdate,
+    UnknownToPipeline,
+)
+from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
+from batuta.messaging import Processing
 from batuta.messaging.processings import AT_PIPELINE
 from batuta.service.client import ServiceError, auth_headers, check_response, translate_errors
 
 TIMEOUT: Final = httpx.Timeout(15.0, connect=3.0, pool=None)
 MAX_CONNECTIONS: Final = 32
-BUSY_WAIT_MOST_S: Final = 300.0
-"""Longest wait that a pipeline may ask for."""
-MAX_ERROR: Final = 2000
-"""Characters of an error that are kept: more would not fit in an event."""
 BUSY_WAIT_S: Final = 5.0
-"""Wait before asking again a pipeline that is full and does not say when."""
+"""Wait before the next request to a busy pipeline that does not say when."""
+MAX_BUSY_WAIT_S: Final = 300.0
+"""Longest wait that a busy pipeline may ask for."""
+MAX_ERROR_LENGTH: Final = 2000
+"""Characters of an error that are recorded: more would not fit in an event."""
 
 
 class Providers:
@@ -29,8 +39,8 @@ class Providers:
         self._client = client
         self._url_of = url_of
 
-    async def request(self, request: Request) -> News:
-        """Ask for a processing; what comes back says what became of the request."""
+    async def request(self, request: DueRequest) -> Event:
+        """Request a processing; return what became of the request."""
         body = {
             "product": request.product,
             "obs_id": request.obs_id,
@@ -40,20 +50,24 @@ class Providers:
         try:
             url = self._processing_url(request.provider)
             answer = await self._call("POST", request.provider, url, body)
-            return news_of(answer, request.processing_id)
         except ServiceError as exc:
-            return _news_of_error(exc, request.processing_id)
+            return _after_failed_request(request, exc)
+        return _status(StatusUpdate, request.processing_id, request.attempt, answer)
 
-    async def ask(self, provider: str, processing_id: str) -> Processing:
-        """Ask how a processing is.
-
-        Raises
-        ------
-        ServiceError
-            If the pipeline cannot be reached, or does not know it (status 404).
-        """
-        url = f"{self._processing_url(provider)}/{processing_id}"
-        return await self._call("GET", provider, url)
+    async def poll(self, poll: Poll) -> Event:
+        """Ask about a processing, or have it stopped, as `poll` says; return the outcome."""
+        record = poll.record
+        stopping = poll.action is PollAction.STOP
+        try:
+            if stopping:
+                answer = await self.cancel(record.provider, record.id)
+            else:
+                url = f"{self._processing_url(record.provider)}/{record.id}"
+                answer = await self._call("GET", record.provider, url)
+        except ServiceError as exc:
+            return _after_failed_poll(record, exc, overdue=stopping)
+        kind = DeadlinePassed if stopping else StatusUpdate
+        return _status(kind, record.id, record.attempt, answer)
 
     async def cancel(self, provider: str, processing_id: str) -> Processing:
         """Have a processing stopped.
@@ -78,7 +92,7 @@ class Providers:
             answer = Processing.model_validate_json(response.content)
         except ValidationError as exc:
             raise ServiceError(
-                f"{provider}: what {method} {url} answered is not a processing: "
+                f"{provider}: {method} {url} answered something else than a processing: "
                 f"{response.text[:200]!r}"
             ) from exc
         if answer.state not in AT_PIPELINE:
@@ -93,7 +107,7 @@ class Providers:
 async def open_providers(
     url_of: Callable[[str], str], token: str | None
 ) -> AsyncIterator[Providers]:
-    """Open the connections to the pipelines; `url_of` gives a provider's address."""
+    """Open the connections to the pipelines; `url_of` returns a provider's address."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=MAX_CONNECTIONS)
     async with httpx.AsyncClient(
         timeout=TIMEOUT, limits=limits, headers=auth_headers(token), trust_env=False
@@ -101,32 +115,41 @@ async def open_providers(
         yield Providers(client, url_of)
 
 
-def news_of(answer: Processing, processing_id: str) -> News:
-    """What a pipeline's answer about `processing_id` says."""
-    return News(
+def _status(
+    kind: type[StatusUpdate], processing_id: str, asked_attempt: int, answer: Processing
+) -> StatusUpdate:
+    return kind(
         processing_id=processing_id,
+        asked_attempt=asked_attempt,
         state=answer.state,
+        attempt=answer.attempt,
         done=answer.progress.done,
         total=answer.progress.total,
-        error=answer.error[:MAX_ERROR] if answer.error else None,
+        error=answer.error[:MAX_ERROR_LENGTH] if answer.error else None,
         started=answer.started.timestamp() if answer.started else None,
-        answered_attempt=answer.attempt,
         profiled=answer.profile is not None,
     )
 
 
-def _news_of_error(exc: ServiceError, processing_id: str) -> News:
+def _after_failed_request(request: DueRequest, exc: ServiceError) -> Event:
+    about, attempt = request.processing_id, request.attempt
     if exc.status in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
         wait_s = BUSY_WAIT_S if exc.retry_after_s is None else exc.retry_after_s
-        return News(
-            processing_id=processing_id,
-            state=ProcessingState.WAITING,
+        return Busy(
+            processing_id=about,
+            asked_attempt=attempt,
             error=str(exc),
-            wait_s=min(wait_s, BUSY_WAIT_MOST_S),
+            wait_s=min(wait_s, MAX_BUSY_WAIT_S),
         )
-    return News(
-        processing_id=processing_id,
-        state=ProcessingState.FAILED,
-        error=str(exc),
-        final=exc.refused,
+    kind = Refused if exc.refused else PipelineUnreachable
+    return kind(processing_id=about, asked_attempt=attempt, error=str(exc))
+
+
+def _after_failed_poll(record: ProcessingRecord, exc: ServiceError, *, overdue: bool) -> Event:
+    if exc.status == httpx.codes.NOT_FOUND:
+        return UnknownToPipeline(
+            processing_id=record.id, asked_attempt=record.attempt, polled_state=record.state
+        )
+    return PipelineUnreachable(
+        processing_id=record.id, asked_attempt=record.attempt, error=str(exc), overdue=overdue
     )

@@ -1,4 +1,7 @@
-"""The conductor's decisions, as functions of what is known: no database, no network, no clock."""
+"""What can be claimed from what is available: functions without database, network or clock.
+
+What becomes of a claim afterwards is decided in `batuta.conductor.transitions`.
+"""
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +12,6 @@ from batuta.graph import Graph, OnUpdate, Product
 
 NAMESPACE: Final = uuid.UUID("6f1a2a1e-3f0b-5d0c-9a53-0b6f2f6f0c1d")
 CLAIMED_ONCE: Final = "once"
-ASK_MOST_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Claim:
 
     @property
     def key(self) -> str:
-        """What no second claim for this product and observation may have.
+        """What is unique among the claims for this product and observation.
 
         Under ``on_update: ignore`` a product is claimed once; under ``reprocess``, once for
         each set of versions of its inputs.
@@ -42,9 +44,10 @@ class Claim:
 
     @property
     def processing_id(self) -> str:
-        """The same for the same claim, always: a conductor that lost its database repeats it.
+        """The id of the processing, computed from the claim and so always the same for it.
 
-        So the pipeline and the sdb recognise the repeat, and the product is made once.
+        A conductor that lost its database sends the same ids again: the pipeline and the sdb
+        recognise them, and the product is made once.
         """
         return str(uuid.uuid5(NAMESPACE, f"{self.product.name}/{self.obs_id}/{self.key}"))
 
@@ -52,7 +55,7 @@ class Claim:
 def claims_for(
     graph: Graph, obs_id: str, arrived: Iterable[str], available: Mapping[str, int]
 ) -> Iterator[Claim]:
-    """What can be made for `obs_id` now that the products `arrived` have come.
+    """Yield what can be made for `obs_id` now that the products `arrived` are available.
 
     Parameters
     ----------
@@ -68,7 +71,7 @@ def claims_for(
     Yields
     ------
     Claim
-        One per product that they feed and whose mandatory inputs are all there.
+        One per product that they feed and whose mandatory inputs are all available.
     """
     fed = {product.name: product for name in arrived for product in graph.fed_by(name)}
     for product in fed.values():
@@ -78,48 +81,35 @@ def claims_for(
             yield Claim(product, obs_id, inputs)
 
 
-def on_their_way(
-    graph: Graph, product: Product, available: Mapping[str, int], hopeless: frozenset[str]
+def pending_optional_inputs(
+    graph: Graph, product: Product, available: Mapping[str, int], failed: frozenset[str]
 ) -> tuple[str, ...]:
-    """Optional inputs of `product` that are not there yet, but will be made.
+    """Return the optional inputs of `product` that are not available yet, but will be made.
 
-    An input that arrives from outside is not on its way: nobody knows whether it will come.
+    An input that arrives from outside is not among them: nobody knows whether it will come.
 
     Parameters
     ----------
-    hopeless : frozenset of str
+    failed : frozenset of str
         Products whose processing has failed, or was cancelled, for this observation.
     """
     missing = [name for name in product.o_input if name not in available]
     if not missing:
         return ()
-    coming = _reachable_without(graph, available, hopeless)
+    coming = _reachable_without(graph, available, failed)
     return tuple(name for name in missing if name in coming)
 
 
 def _reachable_without(
-    graph: Graph, available: Mapping[str, int], hopeless: frozenset[str]
+    graph: Graph, available: Mapping[str, int], failed: frozenset[str]
 ) -> frozenset[str]:
-    coming = graph.reachable(available) - hopeless
-    if not hopeless:
+    coming = graph.reachable(available) - failed
+    if not failed:
         return coming
-    # What depends on a hopeless product is hopeless: shrink until nothing more falls.
+    # What depends on a failed product cannot be made either: repeat until nothing more drops out.
     while True:
-        there = coming | available.keys()
-        kept = frozenset(name for name in coming if graph.products[name].ready(there))
-        if kept == coming:
+        sources = coming | available.keys()
+        remaining = frozenset(name for name in coming if graph.products[name].ready(sources))
+        if remaining == coming:
             return coming
-        coming = kept
-
-
-def retry_wait_s(attempt: int, first_s: float, most_s: float) -> float:
-    """Wait after `attempt` (from 1) has failed: `first_s`, doubled each time, up to `most_s`."""
-    return min(most_s, first_s * 2.0 ** min(attempt - 1, 60))
-
-
-def ask_wait_s(requested_since_s: float, first_s: float) -> float:
-    """How long a silent processing is left alone before its pipeline is asked again.
-
-    It grows with the time since the request, so that a long processing is not pestered.
-    """
-    return min(ASK_MOST_S, max(first_s, requested_since_s / 2))
+        coming = remaining

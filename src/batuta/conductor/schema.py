@@ -1,4 +1,4 @@
-"""The conductor's tables. Times are seconds since 1970 in UTC: they are compared, and added to."""
+"""The conductor's tables. Times are numbers, in seconds since 1970: they are compared and added."""
 
 from pathlib import Path
 from typing import Final
@@ -8,12 +8,12 @@ import sqlalchemy as sa
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 PENDING: Final = "state IN ('waiting', 'retrying')"
-"""To be requested when their time has come."""
+"""To be requested at their time."""
 ACTIVE: Final = "state IN ('requested', 'queued', 'running')"
 """At their provider."""
 
 EVERY_PROVIDER: Final = "*"
-"""In `holds`: all are held."""
+"""In `holds`: every provider is held."""
 
 metadata = sa.MetaData()
 
@@ -39,14 +39,15 @@ processings = sa.Table(
     sa.Column("id", sa.String, primary_key=True),
     sa.Column("product", sa.String, nullable=False),
     sa.Column("obs_id", sa.String, nullable=False),
-    # What makes a claim unique: the versions of its inputs, or one word for all of them.
+    # Unique per product and observation: "once", the versions of the inputs, or "by hand" and
+    # the id.
     sa.Column("claim", sa.String, nullable=False),
     sa.Column("inputs", sa.JSON, nullable=False),
     sa.Column("provider", sa.String, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
-    # The attempt as the pipeline counts it; what it says of an earlier one is old news.
+    # The attempt as the pipeline counts it; what it reports of an earlier one is outdated.
     sa.Column("pipeline_attempt", sa.Integer, nullable=False),
     sa.Column("max_attempts", sa.Integer, nullable=False),
     sa.Column("timeout_s", sa.Float, nullable=False),

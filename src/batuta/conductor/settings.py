@@ -1,4 +1,4 @@
-"""What the conductor is told when it starts."""
+"""The conductor's settings."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from batuta.service.settings import ServiceSettings
 
 
 class ConductorSettings(ServiceSettings):
-    """Settings of a conductor; see the fields' descriptions."""
+    """Settings of a conductor; see the descriptions of the fields."""
 
     port: int = Field(8002, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
     graph: Path = Field(description="The product graph, JSON or YAML.")
     database_url: str = Field(
         "sqlite:///batuta-data/conductor.db",
-        description="Where it keeps what is available and every processing: sqlite:///file, or "
+        description="Where it records what is available and every processing: sqlite:///file, or "
         "postgresql://... for several conductors that share the work.",
     )
     sdb_url: str = Field(
@@ -27,7 +27,9 @@ class ConductorSettings(ServiceSettings):
         description="Address that replaces the graph's, as PROVIDER=URL; may be repeated.",
     )
     retry_wait_s: float = Field(
-        1.0, gt=0, description="Wait before a second attempt, in seconds; doubled at each further."
+        1.0,
+        gt=0,
+        description="Wait before a second attempt, in seconds; doubled for each one after it.",
     )
     retry_wait_max_s: float = Field(
         300.0, gt=0, description="Longest wait between two attempts, in seconds."
@@ -35,5 +37,5 @@ class ConductorSettings(ServiceSettings):
     ask_after_s: float = Field(
         2.0,
         gt=0,
-        description="How long a processing may be silent before its pipeline is asked, in seconds.",
+        description="Seconds without a report of a processing before its pipeline is polled.",
     )

@@ -1,4 +1,4 @@
-"""What the conductor shows: observations, processings, and why a product was or was not made."""
+"""Read-only views: observations, processings, and why a product was or was not made."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel
 
-from batuta.conductor.ledger import Row
+from batuta.conductor.records import Row
 from batuta.conductor.schema import ACTIVE, PENDING, available
 from batuta.conductor.schema import processings as table
 from batuta.graph import Graph
@@ -20,9 +20,9 @@ MAX_ITEMS: Final = 1000
 
 
 class ConductorProcessing(Processing):
-    """A processing as the conductor sees it.
+    """A processing as the conductor records it.
 
-    `inputs` are the versions that it was claimed from, 0 where the source keeps none;
+    `inputs` are the versions that it was claimed from, 0 where the source has no versions;
     `next_attempt` is when it is requested next, while it waits; `profile` is an address at its
     provider.
     """
@@ -36,7 +36,7 @@ class ConductorProcessing(Processing):
 
 
 class ProductView(BaseModel):
-    """A product of one observation: there, being made, failed, or not expected yet.
+    """A product of one observation: available, being made, failed, or missing.
 
     `state` is ``available``, a processing's state, or ``missing`` with what it lacks.
     """
@@ -49,7 +49,7 @@ class ProductView(BaseModel):
 
 
 class ObservationView(BaseModel):
-    """An observation in brief: how many products are there, and how many processings per state."""
+    """An observation in brief: the number of products available, and of processings by state."""
 
     obs_id: str
     available: int
@@ -84,7 +84,7 @@ class Views:
     graph : Graph
         The product graph.
     url_of : callable
-        Gives the address of a provider, or raises `ServiceError`.
+        Returns the address of a provider, or raises `ServiceError`.
     """
 
     def __init__(self, engine: sa.Engine, graph: Graph, url_of: Callable[[str], str]) -> None:
@@ -93,17 +93,17 @@ class Views:
         self._url_of = url_of
 
     def processing(self, processing_id: str) -> ConductorProcessing | None:
-        """One processing; None if there is none of that id."""
+        """Return one processing; None if there is none of that id."""
         with reading(self._engine) as connection:
             row = connection.execute(
                 sa.select(table).where(table.c.id == processing_id)
             ).one_or_none()
-        return None if row is None else self.shown(row)
+        return None if row is None else self.processing_of(row)
 
     def processings(
         self, filters: Mapping[str, str | None], limit: int, cursor: str | None
     ) -> Page[ConductorProcessing]:
-        """Newest first; `filters` by the names of columns."""
+        """Return a page of processings, newest first; `filters` by the names of columns."""
         query = sa.select(table).order_by(table.c.created.desc(), table.c.id.desc())
         for name, value in filters.items():
             if value is not None:
@@ -118,16 +118,16 @@ class Views:
         if len(rows) > limit:
             last = rows[limit - 1]
             following = f"{last.created!r}_{last.id}"
-        return Page(items=[self.shown(row) for row in rows[:limit]], next=following)
+        return Page(items=[self.processing_of(row) for row in rows[:limit]], next=following)
 
     def counts(self) -> dict[str, int]:
-        """How many processings are in each state."""
+        """Count the processings in each state."""
         query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
         with reading(self._engine) as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def open_counts(self) -> dict[str, int]:
-        """`counts` of what has not ended: it costs no more as processings end."""
+        """Count what has not ended, by state: the cost does not grow as processings end."""
         # One query for each index: SQLite would use neither for both at once.
         query = sa.union_all(
             *(
@@ -141,12 +141,12 @@ class Views:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def observations(self, limit: int, cursor: str | None) -> Page[ObservationView]:
-        """Observations by their id."""
+        """Return a page of observations, by id."""
         query = (
             sa.select(
                 available.c.obs_id,
-                sa.func.count().label("there"),
-                sa.func.max(available.c.heard).label("heard"),
+                sa.func.count().label("products"),
+                sa.func.max(available.c.heard).label("last_news"),
             )
             .where(available.c.obs_id > (cursor or ""))
             .group_by(available.c.obs_id)
@@ -159,58 +159,58 @@ class Views:
         items = [
             ObservationView(
                 obs_id=row.obs_id,
-                available=row.there,
+                available=row.products,
                 processings=states.get(row.obs_id, {}),
-                last_news=_time(row.heard),
+                last_news=_time(row.last_news),
             )
             for row in rows[:limit]
         ]
         return Page(items=items, next=items[-1].obs_id if len(rows) > limit else None)
 
     def observation(self, obs_id: str) -> ObservationDetail | None:
-        """One observation; None if nothing is known of it."""
+        """Return one observation; None if it has no product and no processing."""
         with reading(self._engine) as connection:
-            there = connection.execute(
+            products = connection.execute(
                 sa.select(available).where(available.c.obs_id == obs_id)
             ).all()
             rows = self._of_observation(connection, obs_id)
-        if not there and not rows:
+        if not products and not rows:
             return None
-        versions = {row.product: row.version for row in there}
+        versions = {row.product: row.version for row in products}
         states = [row.state for row in rows]
         return ObservationDetail(
             obs_id=obs_id,
-            available=len(there),
+            available=len(products),
             processings={state: states.count(state) for state in dict.fromkeys(states)},
-            last_news=_time(max((row.heard for row in there), default=None)),
+            last_news=_time(max((row.heard for row in products), default=None)),
             products=self._products(versions, rows),
         )
 
     def why(self, product: str, obs_id: str) -> Why:
-        """Why `product` of `obs_id` was, or was not, made. The graph knows `product`."""
+        """Explain why `product` of `obs_id` was, or was not, made. The graph has `product`."""
         with reading(self._engine) as connection:
             query = sa.select(available.c.product, available.c.version)
-            there = {
+            versions = {
                 row[0]: row[1]
                 for row in connection.execute(query.where(available.c.obs_id == obs_id))
             }
-            every = self._of_observation(connection, obs_id)
-        rows = [row for row in every if row.product == product]
+            all_rows = self._of_observation(connection, obs_id)
+        rows = [row for row in all_rows if row.product == product]
         return Why(
             product=product,
             obs_id=obs_id,
             answer=(
                 _answer_of_processing(product, rows[-1])
                 if rows
-                else _answer(product, there, every, self._graph)
+                else _answer(product, versions, all_rows, self._graph)
             ),
-            lacks=self._lacks(product, there),
-            available=there,
-            processings=[self.shown(row) for row in rows],
+            lacks=self._lacks(product, versions),
+            available=versions,
+            processings=[self.processing_of(row) for row in rows],
         )
 
-    def shown(self, row: Row) -> ConductorProcessing:
-        """A row as REST shows it."""
+    def processing_of(self, row: Row) -> ConductorProcessing:
+        """Return a row as REST shows it."""
         state = ProcessingState(row.state)
         waits = state in (ProcessingState.WAITING, ProcessingState.RETRYING)
         return ConductorProcessing(
@@ -233,12 +233,12 @@ class Views:
         )
 
     def _profile(self, row: Row) -> str | None:
-        """Address of its profile, at its pipeline."""
+        """Return the address of its profile, at its pipeline."""
         if not row.profiled:
             return None
         try:
             return f"{self._url_of(row.provider)}/processing/{row.id}/profile"
-        except ServiceError:  # the graph has no such provider any more
+        except ServiceError:  # the graph no longer has this provider
             return None
 
     def _of_observation(self, connection: sa.Connection, obs_id: str) -> list[Row]:
@@ -257,7 +257,7 @@ class Views:
         return views
 
     def _product(self, name: str, versions: Mapping[str, int], row: Row | None) -> ProductView:
-        processing = None if row is None else self.shown(row)
+        processing = None if row is None else self.processing_of(row)
         if name in versions and (processing is None or processing.state.ended):
             version = versions[name] or None
             return ProductView(
@@ -267,10 +267,10 @@ class Views:
             return ProductView(product=name, state=processing.state, processing=processing)
         return ProductView(product=name, state="missing", lacks=self._lacks(name, versions))
 
-    def _lacks(self, product: str, there: Mapping[str, int]) -> list[str]:
+    def _lacks(self, product: str, versions: Mapping[str, int]) -> list[str]:
         if product not in self._graph.products:
             return []
-        return list(self._graph.missing_for(product, there))
+        return list(self._graph.missing_for(product, versions))
 
 
 def _time(seconds: float | None) -> datetime | None:
@@ -289,28 +289,28 @@ def _states(connection: sa.Connection, observations: list[str]) -> dict[str, dic
     return found
 
 
-def _answer(product: str, there: Mapping[str, int], rows: list[Row], graph: Graph) -> str:
-    """Say it of a product with no processing, from what its observation has and lacks."""
-    if product in there:
+def _answer(product: str, versions: Mapping[str, int], rows: list[Row], graph: Graph) -> str:
+    """Explain why a product has no processing, by what its observation has and lacks."""
+    if product in versions:
         how = "arrived from outside" if product in graph.inputs else "was announced by hand"
         return f"{product} is available: it {how}"
     if product not in graph.products:
         return f"{product} is an input, and has not arrived"
-    absent = [name for name in graph.products[product].m_input if name not in there]
+    absent = [name for name in graph.products[product].m_input if name not in versions]
     if absent:
-        told = "; ".join(_absence(name, rows, graph, there) for name in absent)
-        return f"{product} was not made: it lacks {told}"
+        missing = "; ".join(_absence(name, rows, graph, versions) for name in absent)
+        return f"{product} was not made: it lacks {missing}"
     return f"{product} was not made: none of its inputs has been announced since it could be"
 
 
-def _absence(name: str, rows: list[Row], graph: Graph, there: Mapping[str, int]) -> str:
-    """Why an input is not there: it failed, is being made, lacks inputs itself, or never came."""
+def _absence(name: str, rows: list[Row], graph: Graph, versions: Mapping[str, int]) -> str:
+    """Explain a missing input: it failed, is being made, lacks inputs itself, or never came."""
     row = next((row for row in reversed(rows) if row.product == name), None)
     if row is not None:
         return f"{name}, which is {row.state}" + (f" ({row.error})" if row.error else "")
     if name in graph.inputs:
         return f"{name}, which has not arrived"
-    lacks = ", ".join(graph.missing_for(name, there))
+    lacks = ", ".join(graph.missing_for(name, versions))
     return f"{name}, which lacks {lacks}" if lacks else f"{name}, which is not made yet"
 
 
@@ -318,8 +318,8 @@ def _answer_of_processing(product: str, row: Row) -> str:
     made_from = ", ".join(
         f"{name} v{version}" if version else name for name, version in row.inputs.items()
     )
-    told = (
+    status = (
         f"{product} is {row.state} at {row.provider}, attempt {row.attempt} of {row.max_attempts}"
     )
     error = f": {row.error}" if row.error else ""
-    return f"{told}{error}; claimed from {made_from}"
+    return f"{status}{error}; claimed from {made_from}"

@@ -1,0 +1,97 @@
+"""Activity on ``activity.*``: what services report, and what the conductor reports."""
+
+import asyncio
+import logging
+import math
+import time
+from typing import Final
+
+from sqlalchemy.exc import OperationalError
+
+from batuta import __version__
+from batuta.conductor.records import Row
+from batuta.conductor.transitions import AT_PROVIDER
+from batuta.conductor.views import Views
+from batuta.errors import one_line
+from batuta.messaging import Bus, Processing, ProcessingState, ServiceStatus
+from batuta.service.activity import HEARTBEAT_S, ActivityReporter
+
+LOG: Final = logging.getLogger(__name__)
+
+NAME: Final = "conductor"
+
+COUNT_INTERVAL_S: Final = 2.0
+EXPIRY_S: Final = 3 * HEARTBEAT_S
+"""A service that has not reported for so long is no longer listed, in seconds."""
+
+
+class ServiceRegistry:
+    """The services that report on ``activity.*``, with their latest status."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, tuple[float, ServiceStatus]] = {}
+
+    def record(self, status: ServiceStatus) -> None:
+        """Record the status that a service reports."""
+        self._reports[status.name] = (time.monotonic(), status)
+
+    def reports_activity(self, name: str) -> bool:
+        """Return whether the service `name` was up in its latest report, and that was recent."""
+        reported_at, status = self._reports.get(name, (-math.inf, None))
+        recent = reported_at > time.monotonic() - EXPIRY_S
+        return recent and status is not None and status.state == "up"
+
+    def services(self) -> list[ServiceStatus]:
+        """Return the services that reported recently, by name."""
+        since = time.monotonic() - EXPIRY_S
+        # A copy of the values: requests read it in other threads while reports come in.
+        recent = [status for at, status in list(self._reports.values()) if at > since]
+        return sorted(recent, key=lambda status: status.name)
+
+
+class ConductorActivity:
+    """Publishes the conductor's status, and what becomes of its processings."""
+
+    def __init__(self, bus: Bus, url: str, views: Views) -> None:
+        self._views = views
+        self._reporter = ActivityReporter(bus, self._status)
+        self._url = url
+        self._counts: dict[str, int] = {}
+
+    def publish(self, row: Row) -> None:
+        """Publish a processing that now retries, or has ended without success.
+
+        Success has been published already, by its pipeline.
+        """
+        if row.state != ProcessingState.SUCCEEDED:
+            processing = self._views.processing_of(row)
+            self._reporter.report(Processing(**processing.model_dump(include=_PROCESSING_KEYS)))
+
+    async def run(self) -> None:
+        """Publish reports and heartbeats until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._reporter.run())
+            group.create_task(self._update_counts())
+
+    async def _update_counts(self) -> None:
+        while True:
+            try:
+                self._counts = await asyncio.to_thread(self._views.open_counts)
+            except OperationalError as exc:
+                LOG.warning("database: %s; counted again later", one_line(exc.orig))
+            await asyncio.sleep(COUNT_INTERVAL_S)
+
+    def _status(self) -> ServiceStatus:
+        counts = self._counts
+        return ServiceStatus(
+            name=NAME,
+            kind="conductor",
+            url=self._url,
+            version=__version__,
+            queued=sum(counts.get(state, 0) for state in _NOT_SENT),
+            running=sum(counts.get(state, 0) for state in AT_PROVIDER),
+        )
+
+
+_NOT_SENT: Final = (ProcessingState.WAITING, ProcessingState.RETRYING)
+_PROCESSING_KEYS: Final = set(Processing.model_fields)

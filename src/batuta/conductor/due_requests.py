@@ -1,0 +1,151 @@
+"""Choosing the processings to request now, inside a transaction."""
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from batuta.conductor.records import Row, record_of, write_changes
+from batuta.conductor.schema import ACTIVE, PENDING
+from batuta.conductor.schema import processings as table
+from batuta.conductor.transitions import AT_PROVIDER, Conditions, request
+from batuta.graph import Graph
+
+ConditionsOf = Callable[[str, float], Conditions]
+"""The conditions at a provider, at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueRequest:
+    """A processing whose request is recorded, and is to be sent now."""
+
+    processing_id: str
+    product: str
+    obs_id: str
+    provider: str
+    attempt: int
+
+
+def _unlimited(_provider: str) -> int:
+    return sys.maxsize
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """How many requests may be sent now.
+
+    Attributes
+    ----------
+    total : int
+        To all providers together.
+    of_provider : callable
+        To the provider of that name, at most.
+    busy : collection of str
+        Providers that are to be sent none.
+    """
+
+    total: int
+    of_provider: Callable[[str], int] = _unlimited
+    busy: Collection[str] = ()
+
+
+def take_due_requests(
+    connection: sa.Connection,
+    graph: Graph,
+    conditions_of: ConditionsOf,
+    capacity: Capacity,
+    now: float,
+) -> list[DueRequest]:
+    """Record as requested the processings that are due, the highest priority first."""
+    if capacity.total <= 0:
+        return []
+    _lock_slots(connection)
+    slots = _free_slots(connection, graph)
+    closed = {*capacity.busy, *(provider for provider, free in slots.items() if free <= 0)}
+    requests: list[DueRequest] = []
+    while capacity.total > len(requests):
+        rows = _due_rows(connection, now, capacity.total - len(requests), closed)
+        chosen = [
+            record_of(row)
+            for row in rows
+            if _take_slot(slots, row.provider, capacity.of_provider(row.provider))
+        ]
+        changes = [
+            (record, request(record, conditions_of(record.provider, now))) for record in chosen
+        ]
+        write_changes(connection, changes)
+        requests += [
+            DueRequest(after.id, after.product, after.obs_id, after.provider, after.attempt)
+            for _, after in changes
+        ]
+        if len(chosen) == len(rows):
+            break
+        # The rows of a provider without free slots must not hide what others can do: read again
+        # without them.
+        closed |= {row.provider for row in rows if slots[row.provider] <= 0}
+    return requests
+
+
+def _lock_slots(connection: sa.Connection) -> None:
+    """Let no other conductor take slots until the transaction ends.
+
+    Two that count the processings of a provider at once would both find the same slot free.
+    SQLite has one writer at a time: nothing to do.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(1618033988)"))
+
+
+def _free_slots(connection: sa.Connection, graph: Graph) -> dict[str, int]:
+    """Count the free slots of each provider with ``max_concurrent``."""
+    limits = {
+        provider.name: provider.max_concurrent
+        for provider in graph.providers.values()
+        if provider.max_concurrent is not None
+    }
+    if not limits:
+        return {}
+    counts = connection.execute(
+        sa.select(table.c.provider, sa.func.count())
+        .where(sa.text(ACTIVE), table.c.provider.in_(limits))
+        .group_by(table.c.provider)
+    ).all()
+    active = {row[0]: row[1] for row in counts}
+    return {name: limit - active.get(name, 0) for name, limit in limits.items()}
+
+
+def _take_slot(slots: dict[str, int], provider: str, capacity: int) -> bool:
+    """Take one slot at `provider`, and return whether one was free."""
+    slots[provider] = min(slots.get(provider, capacity), capacity) - 1
+    return slots[provider] >= 0
+
+
+def _due_rows(
+    connection: sa.Connection, now: float, limit: int, closed: Collection[str]
+) -> Sequence[Row]:
+    sibling = table.alias()
+    # Two at once for one product and observation: the older inputs might be archived last.
+    under_way = (
+        sa.select(sibling.c.id)
+        .where(
+            sibling.c.obs_id == table.c.obs_id,
+            sibling.c.product == table.c.product,
+            sibling.c.state.in_(AT_PROVIDER),
+        )
+        .exists()
+    )
+    return connection.execute(
+        sa.select(table)
+        .where(
+            sa.text(f"conductor_processings.{PENDING}"),
+            table.c.not_before <= now,
+            table.c.provider.not_in(closed),
+            ~under_way,
+        )
+        .order_by(table.c.priority.desc(), table.c.created)
+        .limit(limit)
+        # Rows that another transaction holds are about to change (an operator's command, the
+        # end of a wait): it is quicker to pass over them than to wait, and they come next time.
+        .with_for_update(skip_locked=True, of=table)
+    ).all()

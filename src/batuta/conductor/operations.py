@@ -1,0 +1,103 @@
+"""What an operator may do to processings: make, retry, cancel, hold, release."""
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from batuta.conductor.claims import ClaimStore
+from batuta.conductor.records import Row, locked_rows, record_of, write_changes
+from batuta.conductor.schema import EVERY_PROVIDER, holds
+from batuta.conductor.schema import processings as table
+from batuta.conductor.transitions import ProcessingRecord, cancel, retry
+from batuta.graph import Graph
+from batuta.messaging import ProcessingState as State
+from batuta.service.database import insert, reading
+
+
+class Operations:
+    """The operator's commands; each is one transaction.
+
+    Made by the `Ledger`, whose arguments it shares.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, graph: Graph, claims: ClaimStore, clock: Callable[[], float]
+    ) -> None:
+        self._engine = engine
+        self._graph = graph
+        self._claims = claims
+        self._clock = clock
+
+    def make(self, product: str, obs_id: str) -> Row:
+        """Claim a product for an observation, whatever was made before.
+
+        Raises
+        ------
+        KeyError
+            If the graph has no such product.
+        """
+        with self._engine.begin() as connection:
+            return self._claims.claim_manually(
+                connection, self._graph.products[product], obs_id, self._clock()
+            )
+
+    def retry(self, processing_id: str) -> Row | None:
+        """Renew the attempts of a failed or cancelled processing; None for any other."""
+        with self._engine.begin() as connection:
+            row = locked_rows(connection, [processing_id]).get(processing_id)
+            if row is None:
+                return None
+            before = record_of(row)
+            after = retry(before, self._graph.products.get(before.product), self._clock())
+            if after is None:
+                return None
+            write_changes(connection, [(before, after)])
+            self._claims.apply_holds(connection)
+            return locked_rows(connection, [processing_id])[processing_id]
+
+    def cancel(self, processing_id: str, reason: str) -> ProcessingRecord | None:
+        """Cancel a processing that has not ended; None where it has.
+
+        Returns
+        -------
+        ProcessingRecord or None
+            As it was before: where it was at its provider, that is to be told next.
+        """
+        now = self._clock()
+        with self._engine.begin() as connection:
+            row = locked_rows(connection, [processing_id]).get(processing_id)
+            if row is None:
+                return None
+            before = record_of(row)
+            after = cancel(before, reason, now)
+            if after is None:
+                return None
+            write_changes(connection, [(before, after)])
+            rows = locked_rows(connection, [processing_id]).values()
+            self._claims.end_futile_waits(connection, rows, now)
+            return before
+
+    def hold(self, provider: str | None) -> None:
+        """Hold what is not requested yet, of one provider or of all."""
+        values = {"provider": provider or EVERY_PROVIDER, "since": self._clock()}
+        with self._engine.begin() as connection:
+            connection.execute(insert(connection, holds).values(values).on_conflict_do_nothing())
+            self._claims.apply_holds(connection)
+
+    def release(self, provider: str | None) -> None:
+        """End a hold; a hold of all does not end by releasing one provider."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.delete(holds).where(holds.c.provider == (provider or EVERY_PROVIDER))
+            )
+            # All are released, then what remains held is held again: in one transaction, so
+            # that none of it can be requested in between.
+            connection.execute(
+                sa.update(table).where(table.c.state == State.HELD).values(state=State.WAITING)
+            )
+            self._claims.apply_holds(connection)
+
+    def held(self) -> list[str]:
+        """Return the providers that are held; ``*`` for all."""
+        with reading(self._engine) as connection:
+            return sorted(connection.scalars(sa.select(holds.c.provider)))

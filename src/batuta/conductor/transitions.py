@@ -1,0 +1,348 @@
+"""What an event changes of a processing: functions of typed values.
+
+A `ProcessingRecord` and an event go in, the record as it is afterwards comes out. There is no
+database, no network and no clock here: the ledger reads and writes the records, the dispatcher
+talks to the pipelines and turns their answers into events. So every decision is made once, and
+can be tested as a table.
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+from batuta.conductor.events import (
+    Busy,
+    DeadlinePassed,
+    Event,
+    PipelineUnreachable,
+    Refused,
+    StatusUpdate,
+    UnknownToPipeline,
+)
+from batuta.graph import Product
+from batuta.messaging import ProcessingState as State
+
+REPORTING_POLL_S: Final = 30.0
+"""A pipeline that reports its activity is polled no sooner than this, in seconds."""
+MAX_POLL_WAIT_S: Final = 60.0
+"""Longest time between two polls of one processing, in seconds."""
+AFTER_DEADLINE_S: Final = 0.05
+"""How long after its deadline a processing is polled, so that the poll finds it overdue."""
+
+AT_PROVIDER: Final = frozenset({State.REQUESTED, State.QUEUED, State.RUNNING})
+"""The states in which events about the current attempt count."""
+REPORTED: Final = frozenset({State.RETRYING, State.FAILED, State.CANCELLED, State.SUCCEEDED})
+"""The states that others are told of when a processing enters them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessingRecord:
+    """What decisions depend on and change: the row of a processing, without its claim.
+
+    Fields are named as the columns of the table; times are seconds since 1970.
+
+    Attributes
+    ----------
+    attempt : int
+        Attempts requested so far; the current one while the processing is at its provider.
+    pipeline_attempt : int
+        The current attempt as its pipeline counts; reports of earlier ones are outdated.
+    not_before : float
+        When it may be requested, while it waits.
+    ask_at : float
+        When its pipeline is polled next, while it is at its provider.
+    started : float or None
+        When its pipeline started the current attempt. Its timeout counts from here.
+    profiled : bool
+        Whether its pipeline keeps a profile of the last attempt that ended.
+    """
+
+    id: str
+    product: str
+    obs_id: str
+    provider: str
+    priority: int
+    state: State
+    attempt: int
+    pipeline_attempt: int
+    max_attempts: int
+    timeout_s: float
+    not_before: float
+    ask_at: float
+    done: int
+    total: int
+    error: str | None
+    requested: float | None
+    started: float | None
+    ended: float | None
+    profiled: bool
+
+
+# ---------------------------------------------------------------------- conditions
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitConfig:
+    """How long to wait before a retry and before a poll: see `ConductorSettings`."""
+
+    retry_wait_s: float = 1.0
+    retry_wait_max_s: float = 300.0
+    ask_after_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What a decision depends on besides the record.
+
+    Attributes
+    ----------
+    reports_activity : bool
+        Whether the provider reports on ``activity.*``: then it is polled later.
+    """
+
+    now: float
+    waits: WaitConfig
+    reports_activity: bool = False
+
+    @property
+    def first_poll_wait_s(self) -> float:
+        """How long after a request the pipeline is first polled, in seconds."""
+        return max(self.waits.ask_after_s, REPORTING_POLL_S if self.reports_activity else 0.0)
+
+
+def retry_wait_s(attempt: int, first_s: float, max_s: float) -> float:
+    """Return the wait after `attempt` (from 1) failed: doubled each time, up to `max_s`."""
+    return min(max_s, first_s * 2.0 ** min(attempt - 1, 60))
+
+
+def poll_wait_s(requested_since_s: float, first_s: float) -> float:
+    """Return how long to wait before the next poll of a processing.
+
+    It grows with the time since the request, so that a long processing costs few polls.
+    """
+    return min(MAX_POLL_WAIT_S, max(first_s, requested_since_s / 2))
+
+
+# ---------------------------------------------------------------------- what the conductor does
+
+
+class PollAction(Enum):
+    """What the pipeline of a processing is asked."""
+
+    QUERY = "query"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """An instruction to the dispatcher: ask the pipeline of `record`, as it is now."""
+
+    record: ProcessingRecord
+    action: PollAction
+
+
+def poll(record: ProcessingRecord, conditions: Conditions) -> tuple[Poll, ProcessingRecord]:
+    """Decide what to ask the pipeline, and when to ask it next if no answer changes that."""
+    action = PollAction.STOP if is_overdue(record, conditions.now) else PollAction.QUERY
+    return Poll(record, action), replace(record, ask_at=_next_poll_at(record, conditions))
+
+
+def request(record: ProcessingRecord, conditions: Conditions) -> ProcessingRecord:
+    """Return `record` once its next attempt is to be sent."""
+    return replace(
+        record,
+        state=State.REQUESTED,
+        attempt=record.attempt + 1,
+        pipeline_attempt=record.attempt + 1,
+        requested=conditions.now,
+        started=None,
+        done=0,
+        total=0,
+        profiled=False,
+        ask_at=conditions.now + conditions.first_poll_wait_s,
+    )
+
+
+def cancel(record: ProcessingRecord, reason: str, now: float) -> ProcessingRecord | None:
+    """Return `record` cancelled by an operator; None if it has ended."""
+    if record.state.ended:
+        return None
+    return replace(record, state=State.CANCELLED, error=reason, ended=now)
+
+
+def retry(record: ProcessingRecord, product: Product | None, now: float) -> ProcessingRecord | None:
+    """Return `record` with all its attempts again; None if it has not ended, or succeeded.
+
+    `product` is what the graph says of it now: the graph may have been corrected since, which
+    may be why it is retried. None if the graph no longer has it.
+    """
+    if record.state not in (State.FAILED, State.CANCELLED):
+        return None
+    more = product.max_attempts if product else 1
+    after = replace(
+        record,
+        state=State.WAITING,
+        max_attempts=record.attempt + more,
+        not_before=now,
+        ended=None,
+    )
+    if product is None:
+        return after
+    return replace(
+        after,
+        provider=product.provider,
+        priority=product.priority,
+        timeout_s=product.timeout_s,
+    )
+
+
+def is_overdue(record: ProcessingRecord, now: float) -> bool:
+    """Return whether the current attempt has run for longer than its timeout."""
+    return record.started is not None and now >= record.started + record.timeout_s
+
+
+# ---------------------------------------------------------------------- what events change
+
+
+def transition(
+    record: ProcessingRecord, event: Event, conditions: Conditions
+) -> ProcessingRecord | None:
+    """Return `record` after `event`; None if the event changes nothing."""
+    after = _after(record, event, conditions)
+    return None if after == record else after
+
+
+def _after(record: ProcessingRecord, event: Event, conditions: Conditions) -> ProcessingRecord:
+    # Products that are made are archived, whatever was believed meanwhile: a pipeline taken for
+    # dead, or a processing that was cancelled a moment too late, may still report success.
+    succeeded = isinstance(event, StatusUpdate) and event.state is State.SUCCEEDED
+    late_success = succeeded and record.state is not State.SUCCEEDED
+    if not late_success and (record.state not in AT_PROVIDER or _is_outdated(event, record)):
+        return _with_late_profile(record, event)
+    return _after_current(record, event, conditions)
+
+
+def _after_current(
+    record: ProcessingRecord, event: Event, conditions: Conditions
+) -> ProcessingRecord:
+    """Return `record` after an event about its current attempt."""
+    match event:
+        case StatusUpdate():
+            return _after_status(record, event, conditions)
+        case Busy(error=error, wait_s=wait_s):
+            # The attempt did not take place.
+            return _back_to_waiting(record, error, conditions.now + wait_s)
+        case Refused(error=error):
+            return _after_failure(record, error, conditions, final=True)
+        case PipelineUnreachable(error=error, overdue=overdue):
+            suffix = f" ({_no_end(record)})" if overdue else ""
+            return _after_failure(record, error + suffix, conditions)
+        case UnknownToPipeline(polled_state=State.REQUESTED):
+            # The request never arrived, or is still on its way. It is sent again as the same
+            # attempt: if the first one arrives after all, the pipeline recognises the second.
+            return _back_to_waiting(record, None, conditions.now)
+        case UnknownToPipeline():
+            lost = f"lost: {record.provider} no longer knows this processing"
+            return _after_failure(record, lost, conditions)
+        case _:
+            raise TypeError(f"unknown event {event!r}")
+
+
+def _is_outdated(event: Event, record: ProcessingRecord) -> bool:
+    """Return whether the event is about an attempt that is over.
+
+    The two counts differ where a pipeline still works on an earlier attempt, whose request was
+    believed lost: it answers the next request with the attempt that it is at.
+    """
+    if event.asked_attempt is not None:
+        return event.asked_attempt != record.attempt
+    return isinstance(event, StatusUpdate) and event.attempt < record.pipeline_attempt
+
+
+def _with_late_profile(record: ProcessingRecord, event: Event) -> ProcessingRecord:
+    """Note the profile of a processing that the conductor ended: it is written a moment later."""
+    late = isinstance(event, StatusUpdate) and event.profiled and not _is_outdated(event, record)
+    return replace(record, profiled=True) if late else record
+
+
+def _after_status(
+    record: ProcessingRecord, event: StatusUpdate, conditions: Conditions
+) -> ProcessingRecord:
+    if _stopped_at_deadline(record, event, conditions.now):
+        error = f"{_no_end(record)} (timeout), stopped at {record.provider}"
+        return _after_failure(record, error, conditions, profiled=event.profiled)
+    if event.state is State.FAILED:
+        return _after_failure(record, event.error, conditions, profiled=event.profiled)
+    after = replace(record, state=event.state, done=event.done, total=event.total)
+    if event.asked_attempt is not None:
+        after = replace(after, pipeline_attempt=event.attempt)
+    if event.state.ended:
+        return replace(
+            after,
+            started=record.started or event.started,
+            ended=conditions.now,
+            error=None if event.state is State.SUCCEEDED else event.error,
+            profiled=event.profiled,
+        )
+    if event.state is State.QUEUED:
+        # If it ran before, its pipeline was restarted and queued it again.
+        after = replace(after, started=None)
+    elif event.state is State.RUNNING:
+        after = replace(after, started=event.started or record.started or conditions.now)
+    return replace(after, ask_at=_next_poll_at(after, conditions))
+
+
+def _stopped_at_deadline(record: ProcessingRecord, event: StatusUpdate, now: float) -> bool:
+    """Return whether the timeout ended the attempt, rather than the pipeline or a person.
+
+    The conductor stops an overdue processing by a request, and the pipeline reports the stop on
+    ``activity.*`` too: either may arrive first, and both must mean a failed attempt. If it ended
+    by itself while it was being stopped, that end stands.
+    """
+    if isinstance(event, DeadlinePassed):
+        return event.state not in (State.SUCCEEDED, State.FAILED)
+    return event.state is State.CANCELLED and is_overdue(record, now)
+
+
+def _no_end(record: ProcessingRecord) -> str:
+    return f"no end after {record.timeout_s:g} s"
+
+
+def _back_to_waiting(
+    record: ProcessingRecord, error: str | None, not_before: float
+) -> ProcessingRecord:
+    """Return `record` as if its current attempt had not been requested."""
+    return replace(
+        record,
+        state=State.WAITING,
+        attempt=record.attempt - 1,
+        not_before=not_before,
+        error=error,
+    )
+
+
+def _after_failure(
+    record: ProcessingRecord,
+    error: str | None,
+    conditions: Conditions,
+    *,
+    profiled: bool = False,
+    final: bool = False,
+) -> ProcessingRecord:
+    failed = replace(record, error=error, profiled=profiled)
+    if final or record.attempt >= record.max_attempts:
+        return replace(failed, state=State.FAILED, ended=conditions.now)
+    waits = conditions.waits
+    wait_s = retry_wait_s(record.attempt, waits.retry_wait_s, waits.retry_wait_max_s)
+    return replace(failed, state=State.RETRYING, not_before=conditions.now + wait_s)
+
+
+def _next_poll_at(record: ProcessingRecord, conditions: Conditions) -> float:
+    now = conditions.now
+    since_s = now - record.requested if record.requested is not None else 0.0
+    poll_at = now + poll_wait_s(since_s, conditions.first_poll_wait_s)
+    if record.started is None:
+        return poll_at
+    # Right after its deadline at the latest, so that one that never ends is stopped on time.
+    deadline = record.started + record.timeout_s
+    return min(poll_at, max(now, deadline) + AFTER_DEADLINE_S)

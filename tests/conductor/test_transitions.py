@@ -1,0 +1,423 @@
+"""What events change of a processing: tables of decisions, and properties of all of them."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batuta.conductor.events import (
+    Busy,
+    DeadlinePassed,
+    Event,
+    PipelineUnreachable,
+    Refused,
+    StatusUpdate,
+    UnknownToPipeline,
+)
+from batuta.conductor.transitions import (
+    AFTER_DEADLINE_S,
+    AT_PROVIDER,
+    MAX_POLL_WAIT_S,
+    REPORTING_POLL_S,
+    Conditions,
+    PollAction,
+    ProcessingRecord,
+    WaitConfig,
+    cancel,
+    poll,
+    poll_wait_s,
+    request,
+    retry,
+    retry_wait_s,
+    transition,
+)
+from batuta.messaging import ProcessingState as State
+from batuta.messaging.processings import AT_PIPELINE
+from tests.conductor.graphs import diamond
+
+NOW = 1_000_000.0
+CONDITIONS = Conditions(now=NOW, waits=WaitConfig())
+
+RUNNING = ProcessingRecord(
+    id="p1",
+    product="B",
+    obs_id="o1",
+    provider="maker",
+    priority=0,
+    state=State.RUNNING,
+    attempt=2,
+    pipeline_attempt=2,
+    max_attempts=3,
+    timeout_s=60.0,
+    not_before=NOW - 20,
+    ask_at=NOW,
+    done=1,
+    total=4,
+    error="first attempt",
+    requested=NOW - 10,
+    started=NOW - 8,
+    ended=None,
+    profiled=False,
+)
+REQUESTED = replace(RUNNING, state=State.REQUESTED, started=None, done=0, total=0)
+OVERDUE = replace(RUNNING, started=NOW - 61)
+LAST = replace(RUNNING, attempt=3, pipeline_attempt=3)
+FAILED = replace(LAST, state=State.FAILED, ended=NOW - 1, error="no luck")
+CANCELLED = replace(RUNNING, state=State.CANCELLED, ended=NOW - 1, error="by a person")
+SUCCEEDED = replace(RUNNING, state=State.SUCCEEDED, ended=NOW - 1, error=None)
+
+
+def update(state: State, **values: Any) -> StatusUpdate:
+    return StatusUpdate(**{"processing_id": "p1", "state": state, "attempt": 2, **values})
+
+
+def stopped(state: State, **values: Any) -> DeadlinePassed:
+    return DeadlinePassed(**{"processing_id": "p1", "state": state, "attempt": 2, **values})
+
+
+def unknown(polled_state: State) -> UnknownToPipeline:
+    return UnknownToPipeline(processing_id="p1", asked_attempt=2, polled_state=polled_state)
+
+
+BUSY = Busy(processing_id="p1", asked_attempt=2, error="full", wait_s=5.0)
+REFUSED = Refused(processing_id="p1", asked_attempt=2, error="no such product")
+UNREACHABLE = PipelineUnreachable(processing_id="p1", asked_attempt=2, error="no answer")
+NOT_STOPPED = replace(UNREACHABLE, overdue=True)
+
+RETRYING: dict[str, Any] = {"state": State.RETRYING, "not_before": NOW + 2}
+AGAIN: dict[str, Any] = {"state": State.WAITING, "attempt": 1}
+TIMEOUT = "no end after 60 s (timeout), stopped at maker"
+
+TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
+    "queued": (REQUESTED, update(State.QUEUED), {"state": State.QUEUED, "ask_at": NOW + 5}),
+    "running": (
+        REQUESTED,
+        update(State.RUNNING, done=1, total=4, started=NOW - 1),
+        {"state": State.RUNNING, "done": 1, "total": 4, "started": NOW - 1, "ask_at": NOW + 5},
+    ),
+    "running, not said since when": (
+        REQUESTED,
+        update(State.RUNNING),
+        {"state": State.RUNNING, "started": NOW, "ask_at": NOW + 5},
+    ),
+    "progress": (RUNNING, update(State.RUNNING, done=2, total=4), {"done": 2, "ask_at": NOW + 5}),
+    "queued again after a restart of the pipeline": (
+        RUNNING,
+        update(State.QUEUED),
+        {"state": State.QUEUED, "done": 0, "total": 0, "started": None, "ask_at": NOW + 5},
+    ),
+    "succeeded": (
+        RUNNING,
+        update(State.SUCCEEDED, done=4, total=4, profiled=True),
+        {"state": State.SUCCEEDED, "done": 4, "error": None, "ended": NOW, "profiled": True},
+    ),
+    "failed": (
+        RUNNING,
+        update(State.FAILED, error="E", profiled=True),
+        {**RETRYING, "error": "E", "profiled": True},
+    ),
+    "failed in its last attempt": (
+        LAST,
+        update(State.FAILED, attempt=3, error="E"),
+        {"state": State.FAILED, "error": "E", "ended": NOW},
+    ),
+    "cancelled at its pipeline": (
+        RUNNING,
+        update(State.CANCELLED, done=1, total=4, error="by a person"),
+        {"state": State.CANCELLED, "error": "by a person", "ended": NOW},
+    ),
+    "the stop at the deadline is reported before it is answered": (
+        OVERDUE,
+        update(State.CANCELLED),
+        {**RETRYING, "error": TIMEOUT},
+    ),
+    "the stop at the deadline is answered": (
+        OVERDUE,
+        stopped(State.CANCELLED, asked_attempt=2, profiled=True),
+        {**RETRYING, "error": TIMEOUT, "profiled": True},
+    ),
+    "the stop at the deadline is answered before it has been stopped": (
+        OVERDUE,
+        stopped(State.RUNNING, asked_attempt=2),
+        {**RETRYING, "error": TIMEOUT},
+    ),
+    "it succeeded while it was being stopped": (
+        OVERDUE,
+        stopped(State.SUCCEEDED, asked_attempt=2, done=4, total=4),
+        {"state": State.SUCCEEDED, "done": 4, "error": None, "ended": NOW},
+    ),
+    "it failed while it was being stopped": (
+        OVERDUE,
+        stopped(State.FAILED, asked_attempt=2, error="E"),
+        {**RETRYING, "error": "E"},
+    ),
+    "it could not be stopped": (
+        OVERDUE,
+        NOT_STOPPED,
+        {**RETRYING, "error": "no answer (no end after 60 s)"},
+    ),
+    "no room at the pipeline": (REQUESTED, BUSY, {**AGAIN, "not_before": NOW + 5, "error": "full"}),
+    "refused": (
+        REQUESTED,
+        REFUSED,
+        {"state": State.FAILED, "error": "no such product", "ended": NOW},
+    ),
+    "unreachable": (REQUESTED, UNREACHABLE, {**RETRYING, "error": "no answer"}),
+    "the request never arrived": (
+        REQUESTED,
+        unknown(State.REQUESTED),
+        {**AGAIN, "not_before": NOW, "error": None},
+    ),
+    "the request arrived after the poll that missed it": (
+        RUNNING,
+        unknown(State.REQUESTED),
+        {**AGAIN, "not_before": NOW, "error": None},
+    ),
+    "lost by its pipeline": (
+        RUNNING,
+        unknown(State.RUNNING),
+        {**RETRYING, "error": "lost: maker no longer knows this processing"},
+    ),
+    "a report of an earlier attempt": (RUNNING, update(State.FAILED, attempt=1), None),
+    "an answer about an earlier attempt": (
+        RUNNING,
+        replace(UNREACHABLE, asked_attempt=1),
+        None,
+    ),
+    "the pipeline answers that it is still at an earlier attempt": (
+        REQUESTED,
+        update(State.RUNNING, attempt=1, asked_attempt=2),
+        {"state": State.RUNNING, "pipeline_attempt": 1, "started": NOW, "ask_at": NOW + 5},
+    ),
+    "success after being believed failed": (
+        FAILED,
+        update(State.SUCCEEDED, attempt=3, done=4, total=4),
+        {"state": State.SUCCEEDED, "done": 4, "error": None, "ended": NOW},
+    ),
+    "success of an earlier attempt": (
+        RUNNING,
+        update(State.SUCCEEDED, attempt=1, done=4, total=4),
+        {"state": State.SUCCEEDED, "done": 4, "error": None, "ended": NOW},
+    ),
+    "failure after success": (SUCCEEDED, update(State.FAILED, error="E"), None),
+    "the profile of a cancelled processing": (
+        CANCELLED,
+        update(State.CANCELLED, profiled=True),
+        {"profiled": True},
+    ),
+    "the profile of an attempt that is over": (
+        FAILED,
+        update(State.FAILED, attempt=2, profiled=True),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_an_event_changes_what_the_table_says_and_nothing_else(case: str) -> None:
+    record, event, changes = TABLE[case]
+    expected = None if changes is None else replace(record, **changes)
+    assert transition(record, event, CONDITIONS) == expected
+
+
+times = st.floats(NOW - 1e5, NOW + 1e5)
+attempts = st.integers(1, 5)
+errors = st.sampled_from(["E", "F"])
+
+
+@st.composite
+def records(draw: st.DrawFn) -> ProcessingRecord:
+    state = draw(st.sampled_from(State))
+    attempt = draw(attempts)
+    return replace(
+        RUNNING,
+        state=state,
+        attempt=attempt,
+        pipeline_attempt=draw(st.integers(1, attempt)),
+        max_attempts=draw(st.integers(attempt, 6)),
+        timeout_s=draw(st.floats(0.1, 1e4)),
+        requested=draw(st.none() | times),
+        started=draw(st.none() | times),
+        ended=NOW - 1 if state.ended else None,
+        profiled=draw(st.booleans()),
+    )
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    about: dict[str, Any] = {"processing_id": "p1", "asked_attempt": draw(st.none() | attempts)}
+    kind = draw(
+        st.sampled_from(
+            [StatusUpdate, DeadlinePassed, Busy, Refused, PipelineUnreachable, UnknownToPipeline]
+        )
+    )
+    if kind is UnknownToPipeline:
+        return UnknownToPipeline(**about, polled_state=draw(st.sampled_from(sorted(AT_PROVIDER))))
+    if kind is Busy:
+        return Busy(**about, error="full", wait_s=draw(st.floats(0, 300)))
+    if kind is Refused:
+        return Refused(**about, error=draw(errors))
+    if kind is PipelineUnreachable:
+        return PipelineUnreachable(**about, error=draw(errors), overdue=draw(st.booleans()))
+    return kind(
+        **about,
+        state=draw(st.sampled_from(AT_PIPELINE)),
+        attempt=draw(attempts),
+        done=draw(st.integers(0, 4)),
+        total=4,
+        error=draw(st.none() | errors),
+        started=draw(st.none() | times),
+        profiled=draw(st.booleans()),
+    )
+
+
+def is_success(event: Event) -> bool:
+    return isinstance(event, StatusUpdate) and event.state is State.SUCCEEDED
+
+
+@given(record=records(), event=events())
+def test_only_a_success_moves_a_processing_that_is_not_at_its_provider(
+    record: ProcessingRecord, event: Event
+) -> None:
+    after = transition(record, event, CONDITIONS) or record
+    if record.state not in AT_PROVIDER and after.state is not record.state:
+        assert is_success(event)
+        assert after.state is State.SUCCEEDED
+
+
+@given(record=records(), event=events())
+def test_nothing_moves_a_success(record: ProcessingRecord, event: Event) -> None:
+    succeeded = replace(record, state=State.SUCCEEDED, ended=NOW - 1)
+    after = transition(succeeded, event, CONDITIONS)
+    assert after is None or after == replace(succeeded, profiled=True)
+
+
+@given(record=records(), event=events())
+def test_an_event_about_an_attempt_that_is_over_changes_nothing_but_for_a_success(
+    record: ProcessingRecord, event: Event
+) -> None:
+    late_answer = replace(event, asked_attempt=record.attempt - 1)
+    assert is_success(event) or transition(record, late_answer, CONDITIONS) is None
+    if isinstance(event, StatusUpdate) and not is_success(event):
+        late_report = replace(event, asked_attempt=None, attempt=record.pipeline_attempt - 1)
+        assert transition(record, late_report, CONDITIONS) is None
+
+
+@given(record=records(), event=events())
+def test_the_same_event_applied_twice_changes_nothing_more(
+    record: ProcessingRecord, event: Event
+) -> None:
+    after = transition(record, event, CONDITIONS)
+    assert after is None or transition(after, event, CONDITIONS) is None
+
+
+@given(record=records(), event=events())
+def test_an_event_changes_neither_what_was_claimed_nor_when_it_was_requested(
+    record: ProcessingRecord, event: Event
+) -> None:
+    after = transition(record, event, CONDITIONS) or record
+    for name in ("id", "product", "obs_id", "provider", "priority", "max_attempts", "timeout_s"):
+        assert getattr(after, name) == getattr(record, name)
+    assert after.requested == record.requested
+
+
+@given(st.lists(events(), max_size=30), st.integers(1, 4))
+def test_attempts_never_exceed_the_most_allowed(happened: list[Event], max_attempts: int) -> None:
+    record = replace(
+        REQUESTED, state=State.WAITING, attempt=0, pipeline_attempt=0, max_attempts=max_attempts
+    )
+    for event in happened:
+        if record.state in (State.WAITING, State.RETRYING):
+            assert record.attempt < max_attempts
+            record = request(record, CONDITIONS)
+        assert 0 < record.attempt <= max_attempts
+        # As if every event were about the current attempt.
+        current = replace(event, asked_attempt=record.attempt)
+        record = transition(record, current, CONDITIONS) or record
+        assert (record.ended is not None) == record.state.ended
+
+
+@given(record=records(), event=events(), reports=st.booleans())
+def test_the_next_poll_comes_in_bounded_time_and_soon_after_the_deadline(
+    record: ProcessingRecord, event: Event, reports: bool
+) -> None:
+    conditions = replace(CONDITIONS, reports_activity=reports)
+    after = transition(record, event, conditions)
+    if after is None or after.state not in (State.QUEUED, State.RUNNING):
+        return
+    assert NOW < after.ask_at <= NOW + MAX_POLL_WAIT_S
+    if after.started is not None:
+        deadline = after.started + after.timeout_s
+        assert after.ask_at <= max(NOW, deadline) + AFTER_DEADLINE_S
+
+
+def test_polls_follow_each_other_ever_more_slowly() -> None:
+    record = replace(RUNNING, requested=NOW, started=None)
+    waits = []
+    now = NOW
+    for _ in range(12):
+        _, record = poll(record, replace(CONDITIONS, now=now))
+        waits.append(record.ask_at - now)
+        now = record.ask_at
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (2.0, MAX_POLL_WAIT_S)
+
+
+def test_a_poll_past_the_deadline_stops_the_processing() -> None:
+    assert poll(RUNNING, CONDITIONS)[0].action is PollAction.QUERY
+    assert poll(OVERDUE, CONDITIONS)[0].action is PollAction.STOP
+    # Its timeout counts from its start, not from its request.
+    assert poll(replace(OVERDUE, started=None), CONDITIONS)[0].action is PollAction.QUERY
+
+
+def test_a_provider_that_reports_its_activity_is_polled_later() -> None:
+    reporting = replace(CONDITIONS, reports_activity=True)
+    assert request(REQUESTED, CONDITIONS).ask_at == NOW + 2
+    assert request(REQUESTED, reporting).ask_at == NOW + REPORTING_POLL_S
+
+
+def test_a_request_leaves_nothing_of_the_attempt_before() -> None:
+    retrying = replace(RUNNING, state=State.RETRYING, profiled=True)
+    after = request(retrying, CONDITIONS)
+    assert (after.state, after.attempt, after.pipeline_attempt) == (State.REQUESTED, 3, 3)
+    assert (after.started, after.done, after.total, after.profiled) == (None, 0, 0, False)
+
+
+@pytest.mark.parametrize("record", [FAILED, CANCELLED, SUCCEEDED])
+def test_what_has_ended_cannot_be_cancelled(record: ProcessingRecord) -> None:
+    assert cancel(record, "by a person", NOW) is None
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.FAILED, State.CANCELLED}))
+def test_only_what_failed_or_was_cancelled_can_be_retried(state: State) -> None:
+    assert retry(replace(RUNNING, state=state), None, NOW) is None
+
+
+def test_a_retry_takes_its_attempts_and_its_timeout_from_the_graph_of_now() -> None:
+    product = diamond().products["B"]
+    after = retry(FAILED, product, NOW)
+    assert after is not None
+    assert (after.state, after.not_before, after.ended) == (State.WAITING, NOW, None)
+    assert after.max_attempts == FAILED.attempt + product.max_attempts
+    assert (after.provider, after.timeout_s) == (product.provider, product.timeout_s)
+    without = retry(FAILED, None, NOW)
+    assert without is not None
+    assert (without.max_attempts, without.timeout_s) == (FAILED.attempt + 1, FAILED.timeout_s)
+
+
+@given(attempt=st.integers(1, 10_000), first_s=st.floats(0.01, 10), max_s=st.floats(10, 1e4))
+def test_waits_between_attempts_grow_up_to_the_longest(
+    attempt: int, first_s: float, max_s: float
+) -> None:
+    wait, following = (retry_wait_s(n, first_s, max_s) for n in (attempt, attempt + 1))
+    assert first_s <= wait <= following <= max_s
+
+
+@given(since_s=st.floats(0, 1e6), later_s=st.floats(0, 1e6), first_s=st.floats(0.01, 60))
+def test_waits_between_polls_grow_up_to_the_longest(
+    since_s: float, later_s: float, first_s: float
+) -> None:
+    wait, following = (poll_wait_s(each, first_s) for each in (since_s, since_s + later_s))
+    assert first_s <= wait <= following <= MAX_POLL_WAIT_S
