@@ -261,7 +261,8 @@ def events(draw: st.DrawFn) -> Event:
         return Refused(**about, error=draw(errors))
     if kind is PipelineUnreachable:
         return PipelineUnreachable(**about, error=draw(errors), overdue=draw(st.booleans()))
-    return kind(
+    status = StatusUpdate if kind is StatusUpdate else DeadlinePassed
+    return status(
         **about,
         state=draw(st.sampled_from(AT_PIPELINE)),
         attempt=draw(attempts),
