@@ -1,4 +1,4 @@
-"""The product graph of the orchestra: reading it, checking it, asking it what can be made."""
+"""The product graph of the orchestra: reading it, checking it, finding what can be made."""
 
 from batuta.graph.errors import GraphError
 from batuta.graph.graph import Graph, read_graph

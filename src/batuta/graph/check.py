@@ -1,4 +1,4 @@
-"""All that is wrong in a graph's document, each mistake in one line, all of them at once."""
+"""Checking a graph's document: every mistake is found at once, and described in one line."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Final
 
 from batuta.graph.document import GraphDocument, path, read_form
 from batuta.graph.order import find_cycles
-from batuta.graph.spelling import Speller, repeated, shown
+from batuta.graph.spelling import NameSuggester, duplicates, quote
 
-CYCLES_TOLD: Final = 100
-"""Each cycle is named in full; in a graph with more of them, the rest is not looked for."""
+MAX_CYCLES: Final = 100
+"""Each cycle is named in full; beyond so many, the search stops."""
 
-_TWICE: Final = "{} is given more than once (accepted: once)"
+_GIVEN_TWICE: Final = "{} is given more than once (accepted: once)"
 
 
 def check(document: object) -> tuple[GraphDocument | None, list[str]]:
@@ -21,8 +21,8 @@ def check(document: object) -> tuple[GraphDocument | None, list[str]]:
     Returns
     -------
     tuple of GraphDocument or None, and list of str
-        The document, typed where its form is right, and one line per mistake. There is a graph
-        only where the list is empty.
+        The document, None if its form is wrong, and one line per mistake. The graph is valid only
+        if the list is empty.
     """
     typed, problems = read_form(document)
     outline = _Outline.of(document)
@@ -35,7 +35,7 @@ def check(document: object) -> tuple[GraphDocument | None, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What can be told of one product."""
+    """What can be read of one product."""
 
     mandatory: list[str]
     optional: list[str]
@@ -56,7 +56,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Outline:
-    """What can still be told of a document where parts of it have the wrong form."""
+    """What can be read of a document of which parts may have the wrong form."""
 
     inputs: list[str]
     products: dict[str, _Entry]
@@ -80,8 +80,8 @@ def _names(value: object) -> list[str]:
 
 
 def _wrong_inputs(outline: _Outline) -> Iterator[str]:
-    for name in repeated(outline.inputs):
-        yield f"inputs: {_TWICE.format(shown(name))}"
+    for name in duplicates(outline.inputs):
+        yield f"inputs: {_GIVEN_TWICE.format(quote(name))}"
     arriving = set(outline.inputs)
     for name in outline.products:
         if name in arriving:
@@ -93,21 +93,21 @@ def _wrong_inputs(outline: _Outline) -> Iterator[str]:
 
 def _wrong_sources(outline: _Outline) -> Iterator[str]:
     known = {*outline.inputs, *outline.products}
-    speller = Speller(known)
+    suggester = NameSuggester(known)
     for product, entry in outline.products.items():
         for key, names in (("m_input", entry.mandatory), ("o_input", entry.optional)):
             # Places are named only where something is wrong: naming all would take longer than
             # the checks.
             for name in names:
                 if name not in known:
-                    place, hint = path("products", product, key), speller.hint(name)
-                    unknown = f"{shown(name)} is unknown{hint}"
+                    place, hint = path("products", product, key), suggester.hint(name)
+                    unknown = f"{quote(name)} is unknown{hint}"
                     yield f"{place}: {unknown} (accepted: an input or a product)"
-            for name in repeated(names):
-                yield f"{path('products', product, key)}: {_TWICE.format(shown(name))}"
+            for name in duplicates(names):
+                yield f"{path('products', product, key)}: {_GIVEN_TWICE.format(quote(name))}"
         for name in _in_both(entry):
             place = path("products", product, "o_input")
-            yield f"{place}: {shown(name)} is in m_input too (accepted: mandatory or optional)"
+            yield f"{place}: {quote(name)} is in m_input too (accepted: mandatory or optional)"
 
 
 def _in_both(entry: _Entry) -> list[str]:
@@ -124,8 +124,8 @@ def _wrong_providers(outline: _Outline) -> Iterator[str]:
         if entry.url != known_url:
             place = path("products", product, "url")
             yield (
-                f"{place}: {shown(entry.url)} for the provider {shown(entry.provider)}, "
-                f"which {shown(other)} puts at {shown(known_url)} (accepted: one url per provider)"
+                f"{place}: {quote(entry.url)} for the provider {quote(entry.provider)}, "
+                f"which {quote(other)} puts at {quote(known_url)} (accepted: one url per provider)"
             )
     yield from _unknown_providers(outline)
 
@@ -133,10 +133,10 @@ def _wrong_providers(outline: _Outline) -> Iterator[str]:
 def _unknown_providers(outline: _Outline) -> Iterator[str]:
     named = {entry.provider for entry in outline.products.values()}
     known = {name for name in named if name is not None}
-    speller = Speller(known)
+    suggester = NameSuggester(known)
     for provider in outline.providers:
         if provider not in known:
-            place, hint = path("providers", provider), speller.hint(provider)
+            place, hint = path("providers", provider), suggester.hint(provider)
             yield f"{place}: no product names it{hint} (accepted: a provider in use)"
 
 
@@ -145,6 +145,6 @@ def _cycles(outline: _Outline) -> Iterator[str]:
         product: list(dict.fromkeys(entry.mandatory + entry.optional))
         for product, entry in outline.products.items()
     }
-    for cycle in islice(find_cycles(sources), CYCLES_TOLD):
+    for cycle in islice(find_cycles(sources), MAX_CYCLES):
         place, circle = path("products", cycle[0]), " -> ".join((*cycle, cycle[0]))
         yield f"{place}: in a cycle, so that none of it could be made first: {circle}"

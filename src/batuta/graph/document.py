@@ -1,7 +1,6 @@
 """The form of a graph's document: which keys there are, and what each accepts.
 
-The form alone: whether a name is known or two products form a cycle is asked in
-`batuta.graph.check`.
+The form alone: unknown names and cycles are found in `batuta.graph.check`.
 """
 
 from functools import lru_cache
@@ -12,11 +11,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from batuta.graph.model import OnUpdate
-from batuta.graph.spelling import Speller, shown
+from batuta.graph.spelling import NameSuggester, quote
 from batuta.names import NAME_PATTERN, NAME_RULE, SERVICE_PATTERN, SERVICE_RULE
 
-LONGEST_S: Final = 31_536_000
-"""One year. Beyond it a duration is a slip, and would overflow the clocks of those who wait."""
+MAX_DURATION_S: Final = 31_536_000
+"""One year. A longer duration is a mistake, and would overflow the timers that use it."""
 
 
 @lru_cache(maxsize=4096)
@@ -52,7 +51,10 @@ class ProductDocument(_Document):
         description="http:// or https://, a host, no user, query or fragment, ASCII only"
     )
     timeout: float = Field(
-        default=3600.0, gt=0, le=LONGEST_S, description=f"seconds, above 0, at most {LONGEST_S}"
+        default=3600.0,
+        gt=0,
+        le=MAX_DURATION_S,
+        description=f"seconds, above 0, at most {MAX_DURATION_S}",
     )
     max_attempts: int = Field(
         default=10, ge=1, le=1000, description="a whole number from 1 to 1000"
@@ -61,7 +63,7 @@ class ProductDocument(_Document):
         default=0, ge=-1_000_000, le=1_000_000, description="a whole number within ±1000000"
     )
     o_wait: float = Field(
-        default=0.0, ge=0, le=LONGEST_S, description=f"seconds, from 0 to {LONGEST_S}"
+        default=0.0, ge=0, le=MAX_DURATION_S, description=f"seconds, from 0 to {MAX_DURATION_S}"
     )
     on_update: OnUpdate = Field(
         default=OnUpdate.IGNORE, strict=False, description="'reprocess' or 'ignore'"
@@ -90,7 +92,7 @@ _ENTRIES: Final[dict[str, type[_Document]]] = {
     "products": ProductDocument,
     "providers": ProviderDocument,
 }
-_OF_KEY: Final = ("[key]",)  # how pydantic marks that a key is wrong, rather than its value
+_KEY_MARK: Final = ("[key]",)  # how pydantic marks that a key is wrong, rather than its value
 _KEY_RULES: Final = {"products": NAME_RULE, "providers": SERVICE_RULE}
 
 
@@ -99,28 +101,28 @@ def read_form(document: object) -> tuple[GraphDocument | None, list[str]]:
     try:
         return GraphDocument.model_validate(document), []
     except ValidationError as exc:
-        return None, [_told(detail) for detail in exc.errors(include_url=False)]
+        return None, [_describe(detail) for detail in exc.errors(include_url=False)]
 
 
-def _told(detail: ErrorDetails) -> str:
+def _describe(detail: ErrorDetails) -> str:
     place = _place(detail)
     holder = place[:-1]
     if detail["type"] == "missing":
         return f"{path(*holder)}: the key {place[-1]!r} is missing (accepted: {_rule(place)})"
     if detail["type"] == "extra_forbidden":
         keys = list(_model_at(holder).model_fields)
-        hint = Speller(keys).hint(str(place[-1]))
+        hint = NameSuggester(keys).hint(str(place[-1]))
         accepted = ", ".join(keys)
         return (
-            f"{path(*holder)}: the key {shown(place[-1])} is unknown{hint} (accepted: {accepted})"
+            f"{path(*holder)}: the key {quote(place[-1])} is unknown{hint} (accepted: {accepted})"
         )
-    if place[2:] == _OF_KEY:
-        return f"{place[0]}: {shown(place[1])} is not a name (accepted: {_KEY_RULES[place[0]]})"
-    return f"{path(*place)}: {shown(detail['input'])} is refused (accepted: {_rule(place)})"
+    if place[2:] == _KEY_MARK:
+        return f"{place[0]}: {quote(place[1])} is not a name (accepted: {_KEY_RULES[place[0]]})"
+    return f"{path(*place)}: {quote(detail['input'])} is refused (accepted: {_rule(place)})"
 
 
 def _place(detail: ErrorDetails) -> tuple[Any, ...]:
-    """Return where it is: key, name of the entry, key of the entry, as far as there are."""
+    """Return where a mistake is: key, name of the entry, key of the entry, as far as they apply."""
     place = cast("tuple[Any, ...]", detail["loc"])
     return place[:1] if place[:1] == ("inputs",) else place[:3]
 
@@ -128,13 +130,13 @@ def _place(detail: ErrorDetails) -> tuple[Any, ...]:
 def path(*place: object) -> str:
     """Name a place in the document as ``products.QPO_ECL.m_input``."""
     parts = (
-        part if isinstance(part, str) and part.isprintable() else shown(part) for part in place
+        part if isinstance(part, str) and part.isprintable() else quote(part) for part in place
     )
     return ".".join(parts) or "the document"
 
 
 def _rule(place: tuple[Any, ...]) -> str:
-    """Say what is accepted at a place."""
+    """Return what is accepted at a place."""
     if len(place) in {0, 2}:
         return "an object with the keys " + ", ".join(_model_at(place).model_fields)
     return _model_at(place[:-1]).model_fields[place[-1]].description or ""

@@ -10,4 +10,4 @@ from batuta.errors import ConfigurationError
 
 
 class GraphError(ConfigurationError):
-    """A product graph cannot be read, or is wrong; `problems` holds one line per mistake."""
+    """A product graph cannot be read, or has mistakes; `problems` has one line for each."""

@@ -1,4 +1,4 @@
-"""The product graph: what can be made from what, and by whom."""
+"""The product graph: which products can be made from which, and by whom."""
 
 import hashlib
 import json
@@ -18,14 +18,14 @@ from batuta.graph.text import load_text
 
 @dataclass(frozen=True, repr=False)
 class Graph:
-    """A product graph (seed 003), checked as a whole; it never changes.
+    """A product graph, checked as a whole; immutable.
 
     Made by `read_graph` or `Graph.parse`, which refuse what is wrong.
 
     Attributes
     ----------
     inputs : tuple of str
-        The names of what arrives, in the order of the document.
+        Names of the products that arrive from outside, in the order of the document.
     products : mapping of str to Product
         What can be made, by name, in the order of the document.
     providers : mapping of str to Provider
@@ -65,7 +65,7 @@ class Graph:
         return _build(typed)
 
     def knows(self, name: str) -> bool:
-        """Tell whether `name` is an input or a product of this graph."""
+        """Return whether `name` is an input or a product of this graph."""
         return name in self.products or name in self._input_set
 
     def fed_by(self, name: str) -> tuple[Product, ...]:
@@ -80,7 +80,7 @@ class Graph:
         """Return every product that can be made, in the end, from the `available` names.
 
         A product that is available already is among them only if its own mandatory inputs are,
-        or can be made. Names that the graph does not know are left aside.
+        or can be made. Unknown names are ignored.
         """
         have = set(available)
         lacking = {
@@ -157,14 +157,14 @@ class Graph:
 
     @cached_property
     def remarks(self) -> tuple[str, ...]:
-        """What is allowed and yet may be a slip, one line each: an input that feeds nothing."""
+        """What is allowed but may be a mistake, one line each: an input that feeds nothing."""
         idle = tuple(
             f"inputs: {name!r} feeds no product" for name in self.inputs if name not in self._fed
         )
         return idle if self.products else ("products: empty, nothing will ever be made", *idle)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        """Cross process borders as a document: read-only mappings cannot be pickled."""
+        """Pickle as a document: read-only mappings cannot be pickled."""
         return Graph.parse, (self.as_document(),)
 
     def __repr__(self) -> str:

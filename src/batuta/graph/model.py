@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class OnUpdate(StrEnum):
-    """What becomes of a product already made when a newer version of one of its inputs comes."""
+    """What to do with a product already made when a newer version of an input arrives."""
 
     REPROCESS = "reprocess"
     IGNORE = "ignore"
@@ -77,5 +77,5 @@ class Product:
         return self.m_input + self.o_input
 
     def ready(self, available: Container[str]) -> bool:
-        """Tell whether every mandatory input is among the `available` names."""
+        """Return whether every mandatory input is among the `available` names."""
         return all(name in available for name in self.m_input)

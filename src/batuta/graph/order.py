@@ -44,8 +44,8 @@ def find_levels(sources: Sources) -> dict[str, int]:
 def find_cycles(sources: Sources) -> Iterator[tuple[str, ...]]:
     """Yield each independent cycle once, as short as possible, in the direction of the data.
 
-    Every link that closes a circle gives one, so that together they show all that there is to
-    undo. ``("A", "B")`` means that B is made from A and A from B.
+    Each link that closes a cycle yields one, so that together they show every link to undo.
+    ``("A", "B")`` means that B is made from A and A from B.
     """
     placed = find_levels(sources)
     circular = {
@@ -54,11 +54,11 @@ def find_cycles(sources: Sources) -> Iterator[tuple[str, ...]]:
         if node not in placed
     }
     rank = {node: position for position, node in enumerate(circular)}
-    told: set[tuple[str, ...]] = set()
+    yielded: set[tuple[str, ...]] = set()
     for node, source in _closing_links(circular):
         cycle = _from_first(_shortest_path(circular, source, node), rank)
-        if cycle not in told:
-            told.add(cycle)
+        if cycle not in yielded:
+            yielded.add(cycle)
             yield cycle
 
 
@@ -101,6 +101,6 @@ def _shortest_path(sources: Sources, start: str, end: str) -> list[str]:
 
 
 def _from_first(cycle: Sequence[str], rank: Mapping[str, int]) -> tuple[str, ...]:
-    """Turn a cycle so that it starts with the node that the document names first."""
+    """Rotate a cycle so that it starts with the node that the document names first."""
     first = min(range(len(cycle)), key=lambda position: rank[cycle[position]])
     return (*cycle[first:], *cycle[:first])

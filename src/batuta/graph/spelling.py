@@ -1,4 +1,4 @@
-"""Names as people give them: misspelt, given twice, or so long that a line cannot quote them."""
+"""Helpers for messages about names: suggestions for misspelt ones, duplicates, quotes."""
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
@@ -7,24 +7,24 @@ from typing import Final, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
-_COMPARISONS: Final = 1_000_000
-_LONGEST_QUOTE: Final = 120
+_MAX_COMPARISONS: Final = 1_000_000
+_MAX_QUOTE_LENGTH: Final = 120
 
 
-class Speller:
-    """Suggests the known name nearest to one that is not.
+class NameSuggester:
+    """Suggests the known name nearest to an unknown one.
 
-    Comparing is slow (about a microsecond a known name): over `_COMPARISONS` in total, which
-    takes a graph of many thousand products with many mistakes, names get no suggestion.
+    Comparing is slow (about a microsecond a known name): beyond `_MAX_COMPARISONS` in total, which
+    only a graph of many thousand products with many mistakes reaches, there are no suggestions.
     """
 
     def __init__(self, known: Collection[str]) -> None:
         self._known = known
-        self._left = _COMPARISONS
+        self._left = _MAX_COMPARISONS
         self._hints: dict[str, str] = {}
 
     def hint(self, name: str) -> str:
-        """Return `` (did you mean 'x'?)``, or nothing where no known name is near."""
+        """Return `` (did you mean 'x'?)``, or an empty text if no known name is near."""
         if name not in self._hints and self._left >= len(self._known):
             self._left -= len(self._known)
             self._hints[name] = self._nearest(name)
@@ -35,14 +35,14 @@ class Speller:
         return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def repeated(names: Sequence[Key]) -> list[Key]:
-    """Return the names given more than once, in the order in which they first came."""
+def duplicates(names: Sequence[Key]) -> list[Key]:
+    """Return the names that occur more than once, in order of first occurrence."""
     if len(set(names)) == len(names):
         return []
     return [name for name, count in Counter(names).items() if count > 1]
 
 
-def shown(value: object) -> str:
-    """Quote a value given by the user, cut where it is too long for one line."""
+def quote(value: object) -> str:
+    """Quote a value given by the user, cut off if it is too long for one line."""
     text = repr(value)
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
+    return text if len(text) <= _MAX_QUOTE_LENGTH else f"{text[:_MAX_QUOTE_LENGTH]}…"

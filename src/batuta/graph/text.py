@@ -1,7 +1,7 @@
-"""From the text of a graph, JSON or YAML, to a document and the keys it gives twice.
+"""Parsing the text of a graph, JSON or YAML, without losing duplicate keys.
 
-The standard parsers keep the last of two equal keys without a word: a product made twice would
-lose its first definition unseen.
+The standard parsers silently keep the last of two equal keys: a product defined twice would lose
+its first definition unnoticed.
 """
 
 import json
@@ -14,7 +14,7 @@ import yaml
 from batuta.errors import one_line
 from batuta.graph.document import path
 from batuta.graph.errors import GraphError
-from batuta.graph.spelling import repeated, shown
+from batuta.graph.spelling import duplicates, quote
 
 
 def load_text(text: str, source: str) -> tuple[object, list[str]]:
@@ -30,7 +30,7 @@ def load_text(text: str, source: str) -> tuple[object, list[str]]:
     GraphError
         The text is not JSON, or not YAML: line, column and reason.
     """
-    twice = _Repeated()
+    twice = _DuplicateKeys()
     is_yaml = PurePath(source).suffix.lower() in {".yaml", ".yml"}
     try:
         document = _load_yaml(text, twice) if is_yaml else _load_json(text, twice)
@@ -38,38 +38,38 @@ def load_text(text: str, source: str) -> tuple[object, list[str]]:
         raise GraphError(f"{source}: too deeply nested to be a graph") from exc
     except _TextError as exc:
         raise GraphError(f"{source}: {exc}") from exc
-    return document, twice.told(document)
+    return document, twice.problems(document)
 
 
 class _TextError(ValueError):
     """Not JSON, or not YAML."""
 
 
-class _Repeated:
-    """The keys given twice, with the object that they are in, until its place is known."""
+class _DuplicateKeys:
+    """Keys given twice, with the object that they are in, until its place is known."""
 
     def __init__(self) -> None:
-        # By identity. The object is held as well, lest another one take its identity.
+        # By identity. The object is stored too: once freed, its identity could be reused.
         self._found: dict[int, tuple[dict[Any, Any], list[Hashable]]] = {}
 
     def build(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-        """Make the object of `pairs`, and note those of its keys that come twice."""
+        """Return the object of `pairs`, and record those of its keys that occur twice."""
         built = dict(pairs)
         if len(built) < len(pairs):
-            self.note(built, [key for key, _ in pairs])
+            self.record(built, [key for key, _ in pairs])
         return built
 
-    def note(self, built: dict[Any, Any], keys: list[Hashable]) -> None:
-        """Note those of the `keys` of an object that come twice."""
-        if twice := repeated(keys):
+    def record(self, built: dict[Any, Any], keys: list[Hashable]) -> None:
+        """Record those of the `keys` of an object that occur twice."""
+        if twice := duplicates(keys):
             self._found[id(built)] = (built, twice)
 
-    def told(self, document: object) -> list[str]:
-        """Say where in the whole document each repeated key is."""
+    def problems(self, document: object) -> list[str]:
+        """Return one line per repeated key, with its place in the document."""
         if not self._found:
             return []
         return [
-            f"{path(*place)}: the key {shown(key)} is given more than once (accepted: once)"
+            f"{path(*place)}: the key {quote(key)} is given more than once (accepted: once)"
             for place, part in _objects(document)
             for key in self._found.get(id(part), (part, []))[1]
         ]
@@ -84,7 +84,7 @@ def _objects(document: object) -> Iterator[tuple[tuple[object, ...], dict[Any, A
             waiting += [((*place, key), value) for key, value in part.items()]
 
 
-def _load_json(text: str, twice: _Repeated) -> object:
+def _load_json(text: str, twice: _DuplicateKeys) -> object:
     try:
         return json.loads(text, object_pairs_hook=twice.build)
     except json.JSONDecodeError as exc:
@@ -93,7 +93,7 @@ def _load_json(text: str, twice: _Repeated) -> object:
         raise _TextError(f"not JSON: {exc}") from exc
 
 
-def _load_yaml(text: str, twice: _Repeated) -> object:
+def _load_yaml(text: str, twice: _DuplicateKeys) -> object:
     try:
         loader = _Loader(text)
         loader.twice = twice
@@ -108,16 +108,16 @@ def _load_yaml(text: str, twice: _Repeated) -> object:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, with the keys given twice noted instead of forgotten."""
+    """The safe loader, which records keys given twice instead of dropping them."""
 
-    twice: _Repeated
+    twice: _DuplicateKeys
 
     def construct_object_of(self, node: yaml.MappingNode) -> dict[Any, Any]:
         # Keys that a merge (<<) brings may be given again: that is what merges are for.
         own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         self.flatten_mapping(node)
         built = self.construct_mapping(node, deep=True)
-        self.twice.note(built, [self.construct_object(key, deep=True) for key in own])
+        self.twice.record(built, [self.construct_object(key, deep=True) for key in own])
         return built
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from batuta.graph.graph import Graph
 
-# Told apart by people who do not see all colours, readable on white as on black.
+# Distinguishable for colour-blind readers, and readable on white as on black.
 _PALETTE: Final = (
     "#4477aa", "#cc6677", "#228833", "#aa7711", "#8855aa", "#22889a", "#bb4499", "#777777",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where each name of a graph goes in a picture layered from left to right.
+"""The position of each name of a graph in a picture layered from left to right.
 
 The usual way of layered drawings (Sugiyama, Tagawa and Toda, 1981): an edge over several levels
 gets a bend in each level between; names and bends are put in an order with few crossings, then
@@ -42,7 +42,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where every name goes, and every edge between them."""
+    """The place of every name, and every edge between them."""
 
     places: Mapping[str, Place]
     edges: tuple[Edge, ...]
@@ -93,7 +93,7 @@ def lay_out(graph: Graph) -> Layout:
 
 
 def _order(layers: _Layers) -> None:
-    """Sort each column by the mean position of what its nodes are joined to, back and forth."""
+    """Sort each column by the mean position of its nodes' neighbours, back and forth."""
     position = {node: rank for column in layers.columns for rank, node in enumerate(column)}
     for sweep in range(_SWEEPS):
         backwards = sweep % 2 == 0
@@ -105,7 +105,7 @@ def _order(layers: _Layers) -> None:
 
 
 def _rows(layers: _Layers) -> dict[Node, float]:
-    """Return each node a row as near as can be to the mean of what it is joined to."""
+    """Return the row of each node, as near as possible to the mean of its neighbours."""
     rows: dict[Node, float] = {}
     for column in layers.columns:
         rows.update(zip(column, _offsets(column), strict=True))

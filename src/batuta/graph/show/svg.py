@@ -13,13 +13,13 @@ from batuta.graph.show.layout import Edge, Layout, Place, lay_out
 # All in pixels.
 _ROW: Final = 38.0
 _BOX_HEIGHT: Final = 26.0
-_CHARACTER: Final = 7.3
+_CHARACTER_WIDTH: Final = 7.3
 _PADDING: Final = 22.0
 _GAP: Final = 88.0
 _MARGIN: Final = 24.0
 _TITLE: Final = 56.0
 _LEGEND_ROW: Final = 22.0
-_NARROWEST: Final = 560.0
+_MIN_WIDTH: Final = 560.0
 _INPUT_COLOUR: Final = "#888888"
 
 # Boxes are filled with their colour, text on them is white; all else follows the reader's theme.
@@ -44,7 +44,7 @@ def as_svg(graph: Graph, title: str = "Product graph") -> str:
     """Return a picture of the graph: levels from left to right, a colour per provider.
 
     Solid lines are mandatory inputs, dashed ones optional; a line has the colour of the product
-    that it leads to. Hovering over a product tells what it is made from. Colours follow the
+    that it leads to. The tooltip of a product says what it is made from. Colours follow the
     reader's light or dark theme.
 
     Parameters
@@ -53,7 +53,7 @@ def as_svg(graph: Graph, title: str = "Product graph") -> str:
     title : str
         Written at the top.
     """
-    return _Picture(graph, title).drawn()
+    return _Picture(graph, title).draw()
 
 
 class _Picture:
@@ -66,12 +66,12 @@ class _Picture:
         self._colours = provider_colours(graph)
         self._lefts, self._widths = self._columns()
 
-    def drawn(self) -> str:
+    def draw(self) -> str:
         """Return the whole picture."""
         places = self._layout.places.values()
         bends = (bend for edge in self._layout.edges for bend in edge.bends)
         legend_y = self._y(max((place.row for place in (*places, *bends)), default=0)) + _ROW + 16
-        width = max(self._lefts[-1] + self._widths[-1] + _MARGIN, _NARROWEST)
+        width = max(self._lefts[-1] + self._widths[-1] + _MARGIN, _MIN_WIDTH)
         height = legend_y + _LEGEND_ROW * self._legend_rows(width) + _MARGIN
         size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
         lines = (
@@ -90,7 +90,7 @@ class _Picture:
     def _columns(self) -> tuple[list[float], list[float]]:
         """Return the left edge and the width of each column."""
         widths = [
-            _CHARACTER * max((len(name) for name in names), default=0) + _PADDING
+            _CHARACTER_WIDTH * max((len(name) for name in names), default=0) + _PADDING
             for names in self._graph.levels()
         ]
         lefts = [_MARGIN]
@@ -136,13 +136,13 @@ class _Picture:
         for name, place in self._layout.places.items():
             product = self._graph.products.get(name)
             colour = self._colours[product.provider] if product else None
-            yield self._box(name, place, colour, _told(product) if product else "input")
+            yield self._box(name, place, colour, _description(product) if product else "input")
 
-    def _box(self, name: str, place: Place, colour: str | None, told: str) -> str:
+    def _box(self, name: str, place: Place, colour: str | None, title: str) -> str:
         left, width, y = self._lefts[place.column], self._widths[place.column], self._y(place.row)
         kind, fill = ("box", f' fill="{colour}"') if colour else ("box input", "")
         return (
-            f'<g class="{kind}"><title>{escape(name)}: {escape(told)}</title>'
+            f'<g class="{kind}"><title>{escape(name)}: {escape(title)}</title>'
             f'<rect x="{left:.1f}" y="{y - _BOX_HEIGHT / 2:.1f}" width="{width:.1f}" '
             f'height="{_BOX_HEIGHT:g}" rx="{13 if not colour else 5}"{fill}/>'
             f'<text x="{left + width / 2:.1f}" y="{y:.1f}">{escape(name)}</text></g>'
@@ -169,13 +169,13 @@ class _Picture:
         ]
 
     def _legend_width(self) -> float:
-        return _CHARACTER * max(len(meaning) for _, meaning in self._legend_entries()) + 60
+        return _CHARACTER_WIDTH * max(len(meaning) for _, meaning in self._legend_entries()) + 60
 
     def _legend_rows(self, width: float) -> int:
         columns = max(1, int((width - 2 * _MARGIN) / self._legend_width()))
         return -(-len(self._legend_entries()) // columns)
 
 
-def _told(product: Product) -> str:
+def _description(product: Product) -> str:
     optional = f", optionally {', '.join(product.o_input)}" if product.o_input else ""
     return f"made by {product.provider} from {', '.join(product.m_input)}{optional}"

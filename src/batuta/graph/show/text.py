@@ -18,9 +18,9 @@ _OPTIONS: Final = {
 
 
 def as_text(graph: Graph) -> str:
-    """Return the graph in plain text: its levels, then its providers, then what is remarkable.
+    """Return the graph in plain text: its levels, its providers, then remarks.
 
-    Optional inputs stand in brackets; options are told where they are not the default.
+    Optional inputs are in brackets; options are listed if they are not the default.
     """
     blocks = [_summary(graph), _inputs(graph)]
     for level, names in enumerate(graph.levels()[1:], start=1):
@@ -66,12 +66,12 @@ def _product_row(product: Product) -> tuple[str, str, str]:
 
 
 def _options(product: Product) -> str:
-    told = [
+    given = [
         wording.format(getattr(product, name))
         for name, wording in _OPTIONS.items()
         if getattr(product, name) != _DEFAULTS[name]
     ]
-    return f"  ({', '.join(told)})" if told else ""
+    return f"  ({', '.join(given)})" if given else ""
 
 
 def _provider_row(graph: Graph, provider: Provider) -> tuple[str, str, str]:
