@@ -23,7 +23,7 @@ from benchmarks.orchestrator import (
     renewal,
     tiles_10ms,
 )
-from benchmarks.orchestrator.figures import Figure, table
+from benchmarks.orchestrator.support.figures import Figure, table
 
 ROWS = {
     "chains": chains.figures,
@@ -43,13 +43,13 @@ ROWS = {
 
 
 def main() -> None:
-    """Measure what is asked for and print it."""
+    """Measure the rows that are asked for, and print the table."""
     parser = argparse.ArgumentParser(prog="make bench", description="The orchestrator's speed.")
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer turns")
     asked = parser.parse_args()
     load, begun = os.getloadavg()[0], time.monotonic()
-    rows = {name: _task_metrics(name, quick=asked.quick) for name in asked.only}
+    rows = {name: _measure(name, quick=asked.quick) for name in asked.only}
     print(table([figure for figures in rows.values() for figure in figures]))
     print(
         f"\n{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {time.monotonic() - begun:.0f} s,"
@@ -61,8 +61,8 @@ def main() -> None:
         )
 
 
-def _task_metrics(name: str, *, quick: bool) -> list[Figure]:
-    """Measure a row; one that fails has no figure, and does not cost the others theirs."""
+def _measure(name: str, *, quick: bool) -> list[Figure]:
+    """Measure a row; one that fails has no figures, and the others are measured all the same."""
     print(f"{name}:", file=sys.stderr)
     try:
         figures = ROWS[name](quick=quick)

@@ -1,11 +1,117 @@
-"""What a task costs: two-step chains of small tiles, saved to one GeoTIFF."""
+"""What a task costs: two-step chains of tiles of 256 x 256, saved to one GeoTIFF.
 
-from collections.abc import Sequence
+Run with ``bare|distributed|batuta|kept|cars TILES FOLDER``, it makes the GeoTIFF and prints the
+time; ``cars`` needs the Python of `make bench-peers`.
+"""
+
+import importlib
+import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Final
 
-from benchmarks.orchestrator.figures import Figure, Target, not_measured
-from benchmarks.orchestrator.measure import FOLDER, ROOT, Result, Subject, best, take_turns
+from benchmarks.orchestrator.support.figures import Figure, Target, not_measured
+from benchmarks.orchestrator.support.grids import TILES_PER_ROW, PlainRaster, fingerprint, windows
+from benchmarks.orchestrator.support.measure import (
+    FOLDER,
+    ROOT,
+    Result,
+    Subject,
+    best,
+    print_result,
+    take_turns,
+)
+from benchmarks.orchestrator.support.tiles import TAG, noise, smooth
+
+SIDE_PX: Final = 256
+
+
+def with_cars(tiles: int, path: Path) -> None:
+    """Run all on the orchestrator of CARS, with its default configuration."""
+    from cars.data_structures.cars_dataset import CarsDataset  # noqa: PLC0415 - this side alone
+    from cars.orchestrator.orchestrator import (  # noqa: PLC0415
+        Orchestrator,
+        update_saving_infos,
+    )
+
+    conf = {"mode": "multiprocessing", "nb_workers": 2}
+    with Orchestrator(conf, out_dir=str(path.parent)) as orchestrator:
+        dataset = CarsDataset("arrays", name=TAG)
+        rows, cols = -(-tiles // TILES_PER_ROW), min(tiles, TILES_PER_ROW)
+        dataset.create_grid(cols * SIDE_PX, rows * SIDE_PX, SIDE_PX, SIDE_PX, 0, 0)
+        (info,) = orchestrator.get_saving_infos([dataset])
+        orchestrator.add_to_save_lists(str(path), TAG, dataset)
+        create_task = orchestrator.cluster.create_task
+        for index in range(tiles):
+            row, col = divmod(index, TILES_PER_ROW)
+            attributes = {
+                "window": dataset.get_window_as_dict(row, col),
+                "saving_info": update_saving_infos(info, row=row, col=col),
+            }
+            dataset[row, col] = create_task(smooth)(create_task(noise)(index), attributes)
+
+
+def bare(tiles: int, path: Path) -> None:
+    """Run both steps and write in a plain loop."""
+    raster = _raster(tiles, path)
+    for seed, window in enumerate(windows(tiles, SIDE_PX)):
+        raster.write(smooth(noise(seed), {"window": window}))
+    raster.close()
+
+
+def with_distributed(tiles: int, path: Path) -> None:
+    """Run the steps on distributed, and write the results as they come."""
+    from distributed import Client, LocalCluster, as_completed  # noqa: PLC0415 - this side alone
+
+    local = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)  # type: ignore[no-untyped-call]
+    with local, Client(local) as client:  # type: ignore[no-untyped-call]
+        raster = _raster(tiles, path)
+        made = client.map(noise, range(tiles), pure=False)
+        attributes = [{"window": window} for window in windows(tiles, SIDE_PX)]
+        wanted = client.map(smooth, made, attributes, pure=False)
+        completed = as_completed(wanted, with_results=True)  # type: ignore[no-untyped-call]
+        del made, wanted
+        for _, tile in completed:
+            raster.write(tile)
+        raster.close()
+
+
+def with_batuta(tiles: int, path: Path, **keys: int) -> None:
+    """Run all on Batuta, with the default configuration but for `keys`."""
+    from batuta.datasets import CarsDataset  # noqa: PLC0415 - this side alone
+    from batuta.orchestrator import Orchestrator  # noqa: PLC0415
+
+    conf = {"mode": "multiprocessing", "nb_workers": 2, **keys}
+    with Orchestrator(conf, path.parent) as orchestrator:
+        dataset = CarsDataset("arrays", name=TAG)
+        rows = -(-tiles // TILES_PER_ROW)
+        dataset.create_grid(TILES_PER_ROW * SIDE_PX, rows * SIDE_PX, SIDE_PX, SIDE_PX)
+        create_task = orchestrator.cluster.create_task
+        for row, col in dataset.positions():
+            made = create_task(noise)(row * TILES_PER_ROW + col)
+            attributes = {"window": dataset.get_window_as_dict(row, col)}
+            dataset[row, col] = create_task(smooth)(made, attributes)
+        orchestrator.add_to_save_lists(path, TAG, dataset)
+
+
+def _raster(tiles: int, path: Path) -> PlainRaster:
+    return PlainRaster(path, -(-tiles // TILES_PER_ROW) * SIDE_PX, TILES_PER_ROW * SIDE_PX)
+
+
+SIDES: Final[dict[str, tuple[Sequence[str], Callable[[int, Path], None]]]] = {
+    "bare": (("rasterio",), bare),
+    "distributed": (("distributed",), with_distributed),
+    "batuta": (("batuta.orchestrator",), with_batuta),
+    "kept": (
+        ("batuta.orchestrator",),
+        partial(with_batuta, max_tasks_per_worker=1_000_000),
+    ),
+    "cars": (("cars.data_structures.cars_dataset", "cars.orchestrator.orchestrator"), with_cars),
+}
+
 
 PEERS: Final = ROOT / ".venv-peers" / "bin" / "python"
 TASKS_PER_TILE: Final = 2
@@ -14,7 +120,7 @@ WHAT: Final = "a task of two-step chains"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a task costs, in ms: with what starts and ends a run, and without it."""
+    """What a task costs, in ms, with and without what starts and ends a run."""
 
     in_all: float
     running: float
@@ -25,15 +131,15 @@ def figures(*, quick: bool) -> list[Figure]:
     sizes = (256, 1024) if quick else (512, 2048)
     turns = 2 if quick else 5
     subjects = {
-        f"{side} {tiles}": Subject("run_chains", (side, str(tiles), FOLDER))
+        f"{side} {tiles}": Subject("chains", (side, str(tiles), FOLDER))
         for tiles in sizes
         for side in ("batuta", "kept", "bare", "distributed")
     }
-    few = (32, 64)  # a tenth of a second a task
+    few = (32, 64)  # a task takes a tenth of a second in CARS
     if PEERS.exists():
         for tiles in few:
-            arguments = (str(tiles), FOLDER)
-            subjects[f"cars {tiles}"] = Subject("run_chains_cars", arguments, PEERS, turns=2)
+            arguments = ("cars", str(tiles), FOLDER)
+            subjects[f"cars {tiles}"] = Subject("chains", arguments, PEERS, turns=2)
     results = take_turns(subjects, turns)
     _check_same_pixels(results, sizes)
     own = _cost(results, "batuta", sizes)
@@ -84,7 +190,7 @@ def _cost(results: dict[str, list[Result]], side: str, sizes: Sequence[int]) -> 
 
 
 def _compared(peer: str, own: Cost | None, other: Cost | None, *, at_least: float) -> list[Figure]:
-    """Say how many times less than a peer's a task of ours costs."""
+    """Compare the cost of a task with that of a peer."""
     target = Target("at least", at_least)
     if own is None or other is None:
         return [not_measured(f"{WHAT}, {peer}", "make bench-peers", target)]
@@ -104,3 +210,14 @@ def _line(peer: str, part: str, own_ms: float, other_ms: float, target: Target) 
         unit="times less" if less else "x",
         target=target,
     )
+
+
+if __name__ == "__main__":
+    who, count, folder = sys.argv[1:]
+    needed, side = SIDES[who]
+    for name in needed:  # imports are measured elsewhere
+        importlib.import_module(name)
+    begun = time.perf_counter()
+    side(int(count), Path(folder) / "height.tif")
+    took_s = time.perf_counter() - begun
+    print_result(time_s=took_s, pixels=fingerprint(Path(folder) / "height.tif"))

@@ -1,7 +1,35 @@
-"""What the main process holds on dask, whose scheduler it is too."""
+"""The memory of the main process on dask, whose scheduler it also runs.
 
-from benchmarks.orchestrator.figures import Figure
-from benchmarks.orchestrator.measure import FOLDER, Subject, take_turns
+Run with ``TILES FOLDER``, it computes empty tiles and prints the memory that they took.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from batuta.datasets import CarsDataset
+from batuta.orchestrator import Orchestrator
+from benchmarks.orchestrator.support.figures import Figure
+from benchmarks.orchestrator.support.measure import FOLDER, Subject, print_result, take_turns
+from benchmarks.orchestrator.support.processes import Peak, own_bytes
+from benchmarks.orchestrator.support.tiles import nothing
+
+WARM_UP_TILES = 300
+
+
+def compute(orchestrator: Orchestrator, tiles: int) -> tuple[int, int]:
+    """Compute tiles; return the bytes that declaring them took, and the most that running added."""
+    before = own_bytes()
+    dataset = CarsDataset("dict", name="nothing")
+    dataset.create_grid(100, tiles // 100, 1, 1)
+    for row, col in dataset.positions():
+        dataset[row, col] = orchestrator.cluster.create_task(nothing)()
+    declared = own_bytes()
+    with Peak(whole_tree=False) as peak:
+        orchestrator.add_to_compute_lists(dataset)
+        orchestrator.breakpoint()
+    return declared - before, peak.bytes - declared
+
 
 MB = 1e6
 
@@ -10,7 +38,7 @@ def figures(*, quick: bool) -> list[Figure]:
     """Compare what running adds to the memory of the main process, from few tiles to many."""
     sizes = (1000, 10_000) if quick else (1000, 10_000, 100_000)
     subjects = {
-        str(tiles): Subject("run_dask_memory", (str(tiles), FOLDER), turns=1) for tiles in sizes
+        str(tiles): Subject("dask_memory", (str(tiles), FOLDER), turns=1) for tiles in sizes
     }
     results = take_turns(subjects, 1)
     lines = []
@@ -28,3 +56,13 @@ def figures(*, quick: bool) -> list[Figure]:
             )
         )
     return lines
+
+
+if __name__ == "__main__":
+    count, folder = sys.argv[1:]
+    with Orchestrator({"mode": "local_dask"}, Path(folder)) as running:
+        compute(running, WARM_UP_TILES)
+        begun = time.perf_counter()
+        declared_bytes, added_bytes = compute(running, int(count))
+        took_s = time.perf_counter() - begun
+    print_result(time_s=took_s, declared_bytes=declared_bytes, added_bytes=added_bytes)

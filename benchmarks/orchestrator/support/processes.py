@@ -1,4 +1,4 @@
-"""Memory of a process and all those under it, each page counted once (PSS)."""
+"""Memory and processor time of this process and of all that it started."""
 
 import contextlib
 import os
@@ -12,42 +12,51 @@ PERIOD_S = 0.02
 
 
 def tree_bytes() -> int:
-    """Give the memory of this process and its descendants.
+    """Return the memory of this process and its descendants (PSS).
 
     A page that several processes share is divided among them, so that the sum counts it once.
     """
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     total = 0
     for process in processes:
-        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+        with contextlib.suppress(psutil.Error):  # it has ended since
             total += process.memory_full_info().pss
     return total
 
 
 def own_bytes() -> int:
-    """Give the resident memory of this process; quick, as it asks for no other."""
+    """Return the resident memory of this process alone, which is quick to read."""
     with open("/proc/self/statm", "rb") as stream:  # noqa: PTH123 - fifty times a second
         return int(stream.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+def processor_s() -> float:
+    """Return the processor time of this process and of all that it started, ended ones included."""
+    while True:
+        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        # If one has ended since, its time now counts as its parent's: all are read again.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return float(sum(sum(process.cpu_times()[:4]) for process in processes))
+
+
 class Peak:
-    """Watches memory from a thread, inside a ``with`` block.
+    """The largest memory during a ``with`` block, sampled by a thread.
 
     Parameters
     ----------
     whole_tree : bool
-        Whether to look at the descendants too.
+        Whether to count the descendants too.
 
     Attributes
     ----------
     bytes : int
-        The most that was seen.
+        The largest sample.
     """
 
     def __init__(self, *, whole_tree: bool) -> None:
-        self._look = tree_bytes if whole_tree else own_bytes
+        self._read = tree_bytes if whole_tree else own_bytes
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self.bytes = 0
 
     def __enter__(self) -> Self:
@@ -63,8 +72,8 @@ class Peak:
         self._over.set()
         self._thread.join()
 
-    def _watch(self) -> None:
+    def _sample(self) -> None:
         while True:
-            self.bytes = max(self.bytes, self._look())
+            self.bytes = max(self.bytes, self._read())
             if self._over.wait(PERIOD_S):
                 return

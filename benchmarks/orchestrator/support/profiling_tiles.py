@@ -1,21 +1,21 @@
-"""The tasks that are profiled; their module takes measuring out of workers where asked to."""
+"""The tasks of the profiling benchmark; importing them also applies `profiling_off` in workers."""
 
 from typing import Any, Final
 
 import xarray as xr
 
 from batuta.datasets import CarsDict
-from benchmarks.orchestrator import profiling_off  # noqa: F401 - acts when it is imported
-from benchmarks.orchestrator.tiles import noise, spin
+from benchmarks.orchestrator.support import profiling_off  # noqa: F401 - acts when it is imported
+from benchmarks.orchestrator.support.tiles import noise, spin
 
 SHORT_S: Final = 0.001
-"""Long enough for memory to be looked at."""
+"""Long enough for the memory of a task to be read."""
 TILE_S: Final = 0.01
 SIDE_PX: Final = 64
 
 
-# Each takes the same processor time whoever else uses the machine: what is left is what it costs
-# to have it run.
+# Each takes the same processor time however busy the machine is: the rest of a run's time is what
+# running and measuring them costs.
 
 
 def begun(seed: int) -> int:

@@ -1,4 +1,4 @@
-"""The tasks that are measured. Nothing here needs Batuta: every side runs the same ones."""
+"""The tasks that are measured. They do not import Batuta, so that every side runs the same ones."""
 
 import time
 from typing import Any, Final
@@ -13,7 +13,7 @@ TAG = "height"
 
 
 def as_tile(values: Array, attributes: dict[str, Any] | None = None) -> xr.Dataset:
-    """Give a tile of one variable."""
+    """Return a tile of one variable."""
     return xr.Dataset({TAG: (("row", "col"), values)}, attrs=attributes)
 
 
@@ -26,7 +26,7 @@ def noise(seed: int, side_px: int = 256) -> xr.Dataset:
 
 
 def smooth(tile: xr.Dataset, attributes: dict[str, Any]) -> xr.Dataset:
-    """Second step: a mean over neighbours, carrying what its saving needs."""
+    """Second step: a mean over neighbours, with the attributes that saving needs."""
     values = tile[TAG].to_numpy()
     mean = (values + np.roll(values, 1, axis=0) + np.roll(values, 1, axis=1)) / 3
     return as_tile(mean, attributes)
@@ -73,7 +73,7 @@ def shade(tile: xr.Dataset, attributes: dict[str, Any]) -> xr.Dataset:
 
 
 def spin(seconds: float) -> None:
-    """Compute in Python for `seconds` of processor time, never letting go of the interpreter."""
+    """Compute in Python for `seconds` of processor time, without releasing the interpreter lock."""
     until = time.thread_time() + seconds
     while time.thread_time() < until:
         pass

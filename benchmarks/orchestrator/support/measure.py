@@ -1,7 +1,7 @@
-"""Running what is measured: each time in a process of its own, taking turns.
+"""Running what is measured: subjects, each in a process of its own, in turns.
 
 What is compared runs turn by turn, so that a machine that slows down slows both sides; the best
-of several turns is kept, which is what the machine can do when nobody disturbs it.
+of several turns counts, which is what the machine can do when nothing else uses it.
 """
 
 import json
@@ -14,27 +14,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 FOLDER: Final = "{folder}"
-"""Stands, in the arguments of a subject, for an empty folder of its own."""
+"""Placeholder, in the arguments of a subject, for a temporary folder of its own."""
 
 Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A program that measures itself and prints what it found, in JSON, on its last line.
+    """A benchmark run as a program: it measures itself, and prints JSON on its last line.
 
     Parameters
     ----------
     module : str
-        Of this package, run as a script.
+        A benchmark of `benchmarks.orchestrator`, run with ``python -m``.
     arguments : sequence of str
-        Given to it.
+        Its command line: what to measure, on which side.
     python : path
-        What runs it.
+        The interpreter that runs it.
     turns : int, optional
-        How often it runs; None is as often as asked of `take_turns`.
+        How often it runs at most; None is as often as `take_turns` is asked for.
     """
 
     module: str
@@ -52,7 +52,7 @@ class Subject:
         """
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             arguments = [folder if each == FOLDER else each for each in self.arguments]
-            command = [str(self.python), "-m", f"{__package__}.{self.module}", *arguments]
+            command = [str(self.python), "-m", f"benchmarks.orchestrator.{self.module}", *arguments]
             done = subprocess.run(
                 command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
             )
@@ -63,12 +63,12 @@ class Subject:
 
 
 def _environment() -> dict[str, str]:
-    """Give the environment of subjects: like an installed library, Batuta is compiled once."""
+    """Return the environment of subjects: like an installed library, Batuta is compiled once."""
     return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def take_turns(subjects: Mapping[str, Subject], turns: int) -> dict[str, list[Result]]:
-    """Run each subject `turns` times, one after the other; give their results by name."""
+    """Run each subject `turns` times, one after the other; return their results by name."""
     results: dict[str, list[Result]] = {name: [] for name in subjects}
     for turn in range(turns):
         for name, subject in subjects.items():
@@ -79,10 +79,10 @@ def take_turns(subjects: Mapping[str, Subject], turns: int) -> dict[str, list[Re
 
 
 def best(results: Sequence[Result], key: str = "time_s") -> float:
-    """Give the smallest value of `key`."""
+    """Return the smallest value of `key`."""
     return min(float(result[key]) for result in results)
 
 
-def tell(**result: Any) -> None:
-    """Print the result of a subject, as `Subject.run` reads it."""
+def print_result(**result: Any) -> None:
+    """Print the result of a subject, for `Subject.run` to read."""
     print(json.dumps(result), flush=True)

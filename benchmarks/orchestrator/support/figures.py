@@ -1,4 +1,4 @@
-"""A measured figure, its reference, its target; and the table that they are printed in."""
+"""Figures, their references and targets, and the table that they are printed in."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +27,10 @@ class Target:
         return ratio >= self.value if self.side == "at least" else ratio <= self.value
 
 
+MEASURING_LIMIT: Final = Target("at most", 50)
+"""Processor time, over all processes, that measuring a task may take, in us."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figure:
     """One line of the table.
@@ -53,10 +57,10 @@ class Figure:
     target: Target | None = None
 
     def cells(self) -> tuple[str, ...]:
-        """Give the texts of the line, one per heading."""
+        """Return the texts of the line, one for each heading."""
         ratio = "" if self.ratio is None else f"{_short(self.ratio)} {self.unit}"
         target = "" if self.target is None else f"{self.target.side} {_short(self.target.value)}"
-        return self.what, self.task_metrics, self.against, ratio, target, self._verdict()
+        return self.what, self.measured, self.against, ratio, target, self._verdict()
 
     def _verdict(self) -> str:
         if self.target is None:
@@ -66,9 +70,9 @@ class Figure:
         return "met" if self.target.met(self.ratio) else "MISSED"
 
 
-def not_measured(what: str, why: str, target: Target | None = None) -> Figure:
-    """Give the line of a figure that cannot be measured here."""
-    return Figure(what=what, measured="not measured", against=why, target=target)
+def not_measured(what: str, reason: str, target: Target | None = None) -> Figure:
+    """Return the line of a figure that cannot be measured on this machine."""
+    return Figure(what=what, measured="not measured", against=reason, target=target)
 
 
 def _short(value: float) -> str:
