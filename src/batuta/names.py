@@ -1,7 +1,7 @@
-"""What a product, an observation or a provider may be called.
+"""Valid names of products, observations and services.
 
-Names come from outside (a notification, a request, a graph). They are checked once, at the
-door, so that none ever means anything else further on: a path, a subject, a query.
+Names come from outside: a notification, a request, a graph. They are checked once, where they
+enter, so that they are safe in paths, NATS subjects and queries.
 """
 
 import re
@@ -22,14 +22,14 @@ _SERVICE: Final = re.compile(SERVICE_PATTERN)
 
 
 def name_problem(what: str, value: object) -> str | None:
-    """Say in one line why `value` cannot name a product or an observation; None if it can."""
+    """Return why `value` is not a valid name of a product or observation, or None if it is."""
     if isinstance(value, str) and _NAME.fullmatch(value):
         return None
     return f"{what}: {value!r} is not a name (accepted: {NAME_RULE})"
 
 
 def service_problem(what: str, value: object) -> str | None:
-    """Say in one line why `value` cannot name a service; None if it can."""
+    """Return why `value` is not a valid name of a service, or None if it is."""
     if isinstance(value, str) and _SERVICE.fullmatch(value):
         return None
     return f"{what}: {value!r} is not a service's name (accepted: {SERVICE_RULE})"

@@ -164,7 +164,7 @@ def test_nats_that_is_not_there_is_waited_for_then_named(
     options = ["--port", "0", "--nats-url", "nats://127.0.0.1:1", "--database-url", database]
     assert run(["conductor", "--graph", write_graph(), *options, "--nats-wait", "0.3"]) == 1
     error = capsys.readouterr().err
-    assert "NATS at nats://127.0.0.1:1 is not there after 0.3 s" in error
+    assert "could not connect to NATS at nats://127.0.0.1:1 within 0.3 s" in error
 
 
 def test_a_digest_that_cannot_be_one_is_refused_before_anything_is_sent(

@@ -1,4 +1,4 @@
-"""The connection to NATS: waited for, lost, found again, even empty."""
+"""The connection to NATS: waiting, reconnecting, and restoring streams that were lost."""
 
 import asyncio
 import logging
@@ -37,17 +37,17 @@ async def stored(server: NatsServer, stream: str = "DATA") -> int:
 async def test_what_is_published_is_stored_once_under_its_id(
     bus: Bus, own_nats: NatsServer
 ) -> None:
-    news = DataAvailable(product="EVT", obs_id="sb1", version=1)
-    await bus.publish_data(news, "sdb", event_id="EVT/sb1/1")
-    await bus.publish_data(news, "sdb", event_id="EVT/sb1/1")
+    available = DataAvailable(product="EVT", obs_id="sb1", version=1)
+    await bus.publish_data(available, "sdb", event_id="EVT/sb1/1")
+    await bus.publish_data(available, "sdb", event_id="EVT/sb1/1")
     assert await stored(own_nats) == 1
     message = await bus.jetstream.get_msg("DATA", 1)
     assert message.subject == "data.sdb"
-    assert decode_data(message.data or b"") == news
+    assert decode_data(message.data or b"") == available
     assert CloudEvent.model_validate_json(message.data or b"").id == "EVT/sb1/1"
 
 
-async def test_streams_outlive_the_server(bus: Bus, own_nats: NatsServer) -> None:
+async def test_streams_survive_a_restart_of_the_server(bus: Bus, own_nats: NatsServer) -> None:
     await bus.publish_data(DataAvailable(product="EVT", obs_id="sb1"), "vhf")
     own_nats.stop()
     own_nats.start()
@@ -55,25 +55,25 @@ async def test_streams_outlive_the_server(bus: Bus, own_nats: NatsServer) -> Non
     assert await stored(own_nats) == 2
 
 
-async def test_streams_are_made_again_where_nats_comes_back_empty(
+async def test_streams_are_created_again_if_nats_restarts_empty(
     bus: Bus, own_nats: NatsServer, tmp_path: Path
 ) -> None:
-    told = asyncio.Event()
+    reconnected = asyncio.Event()
 
-    async def back() -> None:
-        told.set()
+    async def on_reconnected() -> None:
+        reconnected.set()
 
-    bus.on_reconnected(back)
+    bus.on_reconnected(on_reconnected)
     await bus.publish_data(DataAvailable(product="EVT", obs_id="sb1"), "vhf")
     own_nats.stop()
     own_nats.folder = tmp_path / "another"
     own_nats.start()
     await eventually(lambda: publishes(bus))
     assert await stored(own_nats) == 1
-    await asyncio.wait_for(told.wait(), 10)
+    await asyncio.wait_for(reconnected.wait(), 10)
 
 
-async def test_a_callback_that_fails_as_nats_comes_back_is_called_again(
+async def test_a_callback_that_fails_after_a_reconnection_is_called_again(
     bus: Bus, own_nats: NatsServer
 ) -> None:
     calls: list[int] = []
@@ -93,7 +93,7 @@ async def test_a_callback_that_fails_as_nats_comes_back_is_called_again(
     await eventually(called_twice)
 
 
-async def test_publishing_while_nats_is_away_says_that_it_is_not_stored(
+async def test_publishing_without_a_connection_raises(
     bus: Bus, own_nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bus, "jetstream", bus.client.jetstream(timeout=0.2))
@@ -103,9 +103,9 @@ async def test_publishing_while_nats_is_away_says_that_it_is_not_stored(
     assert not bus.connected
 
 
-async def test_an_event_too_large_is_refused_and_the_connection_stays(bus: Bus) -> None:
+async def test_an_event_too_large_is_refused_and_the_connection_is_kept(bus: Bus) -> None:
     huge = CloudEvent(id="1", source="/x", type="x", data="x" * bus.client.max_payload)
-    with pytest.raises(MessagingError, match=r"data.vhf: \d+ bytes are more than NATS at .* takes"):
+    with pytest.raises(MessagingError, match=r"data.vhf: a message of \d+ bytes is too large"):
         await bus.publish("data.vhf", huge)
     assert await publishes(bus)
 
@@ -116,11 +116,11 @@ async def test_nats_is_waited_for_at_start(
     server = NatsServer(tmp_path / "nats")
     waiting = asyncio.create_task(publish_one(NatsConfig(url=server.url, wait_s=20)))
 
-    async def said() -> bool:
+    async def logged() -> bool:
         return f"NATS at {server.url}" in caplog.text
 
     with caplog.at_level(logging.WARNING):
-        await eventually(said)
+        await eventually(logged)
         await asyncio.to_thread(server.start)
         await waiting
     assert await stored(server) == 1
@@ -128,15 +128,15 @@ async def test_nats_is_waited_for_at_start(
     server.stop()
 
 
-async def test_nats_absent_at_start_is_given_up_after_the_time_named() -> None:
+async def test_connecting_fails_after_the_configured_time() -> None:
     url = f"nats://127.0.0.1:{free_port()}"
-    expected = rf"NATS at {url} is not there after 0.4 s \(.*\): start it, or give its address"
+    expected = rf"could not connect to NATS at {url} within 0.4 s \(.*\): start it, or give"
     with pytest.raises(MessagingError, match=expected):
         await publish_one(NatsConfig(url=url, wait_s=0.4))
 
 
 @pytest.mark.parametrize("url", ["nats://127.0.0.1:notaport", "nats://127.0.0.1:99999"])
-async def test_what_is_no_address_is_said_so(url: str) -> None:
+async def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(MessagingError, match=f"NATS at {url}"):
         await publish_one(NatsConfig(url=url, wait_s=0.4))
 
@@ -153,13 +153,13 @@ def plain_nats() -> Iterator[str]:
     server.wait()
 
 
-async def test_a_server_without_jetstream_is_told_apart(plain_nats: str) -> None:
+async def test_a_server_without_jetstream_is_refused(plain_nats: str) -> None:
     with pytest.raises(MessagingError, match=r"has no JetStream \(start it with -js\)"):
         await publish_one(NatsConfig(url=plain_nats, wait_s=10))
 
 
 async def publishes(bus: Bus) -> bool:
-    """Whether NATS takes a new event."""
+    """Whether an event can be published now."""
     try:
         await bus.publish_data(DataAvailable(product="EVT", obs_id="sb2"), "vhf", "again")
     except MessagingError:
@@ -172,19 +172,19 @@ async def publish_one(config: NatsConfig) -> None:
         await opened.publish_data(DataAvailable(product="EVT", obs_id="sb1"), "vhf")
 
 
-async def test_a_stream_of_ours_that_hears_something_else_is_named(own_nats: NatsServer) -> None:
+async def test_a_stream_with_other_subjects_is_refused(own_nats: NatsServer) -> None:
     client = await nats.connect(own_nats.url)
     await client.jetstream().add_stream(name="DATA", subjects=["other.*"])
     await client.close()
-    with pytest.raises(MessagingError, match=r"the stream DATA is there, but hears \['other"):
+    with pytest.raises(MessagingError, match=r"the stream DATA exists with the subjects \['other"):
         async with connect(NatsConfig(url=own_nats.url), "test"):
             pytest.fail("it connected")
 
 
-async def test_a_stream_that_overlaps_ours_is_told(own_nats: NatsServer) -> None:
+async def test_an_overlapping_stream_is_refused(own_nats: NatsServer) -> None:
     client = await nats.connect(own_nats.url)
     await client.jetstream().add_stream(name="MINE", subjects=["data.>"])
     await client.close()
-    with pytest.raises(MessagingError, match=r"the stream DATA cannot be made: subjects overlap"):
+    with pytest.raises(MessagingError, match=r"cannot create the stream DATA: subjects overlap"):
         async with connect(NatsConfig(url=own_nats.url), "test"):
             pytest.fail("it connected")

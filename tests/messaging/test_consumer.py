@@ -1,4 +1,4 @@
-"""Durable consumers on a real NATS: nothing lost, nothing acknowledged before its work."""
+"""Durable consumers on a real NATS: acknowledgement, redelivery, dead letters."""
 
 import asyncio
 import uuid
@@ -36,8 +36,8 @@ def spec(name: str = "", ack_wait_s: float = 30.0) -> ConsumerSpec[DataAvailable
     )
 
 
-class Heard:
-    """A handler that keeps what it has heard."""
+class Received:
+    """A handler that records what it receives."""
 
     def __init__(self) -> None:
         self.obs_ids: list[str] = []
@@ -48,14 +48,14 @@ class Heard:
         self.obs_ids += [delivery.event.obs_id for delivery in batch]
 
     async def until(self, *obs_ids: str) -> None:
-        async def all_there() -> bool:
+        async def all_received() -> bool:
             return set(obs_ids) <= set(self.obs_ids)
 
-        await eventually(all_there)
+        await eventually(all_received)
 
 
 @asynccontextmanager
-async def listening(
+async def consuming(
     consumer: Consumer[DataAvailable], handle: Callable[[Batch], Awaitable[None]]
 ) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(consumer.run(handle))
@@ -68,7 +68,7 @@ async def listening(
 
 
 async def announce(bus: Bus, obs_id: str) -> None:
-    """Publish, as its callers do: until NATS has it."""
+    """Publish until NATS has stored the message, as callers of the bus do."""
 
     async def published() -> bool:
         try:
@@ -92,30 +92,30 @@ async def all_acknowledged(bus: Bus, durable: str) -> None:
     await eventually(none_left)
 
 
-async def test_what_was_published_before_is_heard_in_order(bus: Bus) -> None:
+async def test_messages_published_before_are_received_in_order(bus: Bus) -> None:
     expected = [f"sb{number}" for number in range(300)]
     for obs_id in expected:
         await announce(bus, obs_id)
-    heard = Heard()
+    received = Received()
     wanted = spec()
-    async with listening(Consumer(bus, wanted), heard):
-        await heard.until(expected[-1])
+    async with consuming(Consumer(bus, wanted), received):
+        await received.until(expected[-1])
         await all_acknowledged(bus, wanted.durable)
-    assert heard.obs_ids == expected
-    assert heard.largest_batch > 1
+    assert received.obs_ids == expected
+    assert received.largest_batch > 1
 
 
-async def test_a_new_consumer_may_hear_only_what_comes(bus: Bus) -> None:
+async def test_a_new_consumer_may_receive_only_later_messages(bus: Bus) -> None:
     await announce(bus, "before")
     wanted = ConsumerSpec(
         stream="DATA", subject="data.*", durable="new", decode=decode_data, from_start=False
     )
-    heard = Heard()
-    async with listening(Consumer(bus, wanted), heard):
+    received = Received()
+    async with consuming(Consumer(bus, wanted), received):
         await eventually(lambda: exists(bus, "new"))
         await announce(bus, "after")
-        await heard.until("after")
-    assert heard.obs_ids == ["after"]
+        await received.until("after")
+    assert received.obs_ids == ["after"]
 
 
 async def exists(bus: Bus, durable: str) -> bool:
@@ -123,21 +123,21 @@ async def exists(bus: Bus, durable: str) -> bool:
     return durable in [info.name for info in infos]
 
 
-async def test_a_bare_message_published_by_hand_is_understood(bus: Bus) -> None:
-    heard = Heard()
-    async with listening(Consumer(bus, spec()), heard):
+async def test_a_bare_message_published_by_hand_is_accepted(bus: Bus) -> None:
+    received = Received()
+    async with consuming(Consumer(bus, spec()), received):
         await bus.client.publish("data.vhf", b'{"product": "EclTmVhfAlert", "obs_id": "sb9"}')
-        await heard.until("sb9")
+        await received.until("sb9")
 
 
-async def test_a_message_is_acknowledged_after_its_work_and_never_before(bus: Bus) -> None:
+async def test_a_message_is_acknowledged_only_after_its_handler_returns(bus: Bus) -> None:
     wanted, started, finish = spec(), asyncio.Event(), asyncio.Event()
 
     async def slow(_batch: Batch) -> None:
         started.set()
         await finish.wait()
 
-    async with listening(Consumer(bus, wanted), slow):
+    async with consuming(Consumer(bus, wanted), slow):
         await announce(bus, "sb1")
         await started.wait()
         assert await unacknowledged(bus, wanted.durable) == 1
@@ -145,7 +145,7 @@ async def test_a_message_is_acknowledged_after_its_work_and_never_before(bus: Bu
         await all_acknowledged(bus, wanted.durable)
 
 
-async def test_what_a_handler_failed_on_is_delivered_again(bus: Bus) -> None:
+async def test_a_message_is_redelivered_if_its_handler_fails(bus: Bus) -> None:
     wanted = spec(ack_wait_s=1.0)
     await announce(bus, "sb1")
 
@@ -154,31 +154,31 @@ async def test_what_a_handler_failed_on_is_delivered_again(bus: Bus) -> None:
 
     with pytest.raises(RuntimeError, match="the disk is full"):
         await Consumer(bus, wanted).run(fail)
-    heard = Heard()
-    async with listening(Consumer(bus, wanted), heard):
-        await heard.until("sb1")
+    received = Received()
+    async with consuming(Consumer(bus, wanted), received):
+        await received.until("sb1")
         await all_acknowledged(bus, wanted.durable)
 
 
-async def test_a_consumer_goes_on_where_it_stopped(bus: Bus) -> None:
-    wanted, first, second = spec(), Heard(), Heard()
+async def test_a_consumer_continues_where_it_stopped(bus: Bus) -> None:
+    wanted, first, second = spec(), Received(), Received()
     await announce(bus, "sb1")
-    async with listening(Consumer(bus, wanted), first):
+    async with consuming(Consumer(bus, wanted), first):
         await first.until("sb1")
         await all_acknowledged(bus, wanted.durable)
     await announce(bus, "sb2")
-    async with listening(Consumer(bus, wanted), second):
+    async with consuming(Consumer(bus, wanted), second):
         await second.until("sb2")
     assert second.obs_ids == ["sb2"]
 
 
-async def test_consumers_of_one_name_share_the_work(bus: Bus, own_nats: NatsServer) -> None:
-    wanted, here, there = spec(), Heard(), Heard()
+async def test_consumers_of_one_name_share_the_messages(bus: Bus, own_nats: NatsServer) -> None:
+    wanted, here, there = spec(), Received(), Received()
     expected = [f"sb{number}" for number in range(200)]
     async with (
         connect(NatsConfig(url=own_nats.url), "other") as other,
-        listening(Consumer(bus, wanted), here),
-        listening(Consumer(other, wanted), there),
+        consuming(Consumer(bus, wanted), here),
+        consuming(Consumer(other, wanted), there),
     ):
         await eventually(lambda: exists(bus, wanted.durable))
         for obs_id in expected:
@@ -189,33 +189,31 @@ async def test_consumers_of_one_name_share_the_work(bus: Bus, own_nats: NatsServ
     assert there.obs_ids
 
 
-async def test_nothing_is_lost_while_nats_goes_and_comes_back(
-    bus: Bus, own_nats: NatsServer
-) -> None:
-    heard = Heard()
-    async with listening(Consumer(bus, spec(ack_wait_s=1.0)), heard):
+async def test_nothing_is_lost_when_nats_restarts(bus: Bus, own_nats: NatsServer) -> None:
+    received = Received()
+    async with consuming(Consumer(bus, spec(ack_wait_s=1.0)), received):
         await announce(bus, "sb0")
-        await heard.until("sb0")
+        await received.until("sb0")
         for number in (1, 2):
             own_nats.stop()
             publishing = asyncio.create_task(announce(bus, f"sb{number}"))
             await asyncio.to_thread(own_nats.start)
             await publishing
-            await heard.until(f"sb{number}")
+            await received.until(f"sb{number}")
 
 
-async def test_a_consumer_hears_again_where_nats_comes_back_empty(
+async def test_a_consumer_receives_again_if_nats_restarts_empty(
     bus: Bus, own_nats: NatsServer, tmp_path: Path
 ) -> None:
-    heard = Heard()
-    async with listening(Consumer(bus, spec()), heard):
+    received = Received()
+    async with consuming(Consumer(bus, spec()), received):
         await announce(bus, "sb0")
-        await heard.until("sb0")
+        await received.until("sb0")
         own_nats.stop()
         own_nats.folder = tmp_path / "another"
         await asyncio.to_thread(own_nats.start)
         await announce(bus, "sb1")
-        await heard.until("sb1")
+        await received.until("sb1")
 
 
 @pytest.mark.parametrize(
@@ -229,29 +227,29 @@ async def test_a_consumer_hears_again_where_nats_comes_back_empty(
         (b'{"product": "EVT", "obs_id": "sb1", "version": 0}', "version: "),
     ],
 )
-async def test_a_malformed_message_is_put_aside_with_the_reason_and_counted_once(
+async def test_a_malformed_message_becomes_a_dead_letter_with_the_reason_and_is_counted_once(
     bus: Bus, payload: bytes, reason: str
 ) -> None:
-    heard, wanted = Heard(), spec(ack_wait_s=1.0)
+    received, wanted = Received(), spec(ack_wait_s=1.0)
     consumer = Consumer(bus, wanted)
-    async with listening(consumer, heard):
+    async with consuming(consumer, received):
         await bus.client.publish("data.vhf", payload)
         await announce(bus, "sb1")
-        await heard.until("sb1")
+        await received.until("sb1")
         await all_acknowledged(bus, wanted.durable)
-    assert heard.obs_ids == ["sb1"]
+    assert received.obs_ids == ["sb1"]
     assert consumer.malformed == 1
-    aside = await bus.jetstream.get_msg("DEAD", 1)
-    assert (aside.subject, aside.data or b"") == ("dead.data", payload)
-    assert reason in (aside.headers or {})[REASON_HEADER]
-    assert (aside.headers or {})[ORIGIN_HEADER] == "data.vhf#1"
+    dead_letter = await bus.jetstream.get_msg("DEAD", 1)
+    assert (dead_letter.subject, dead_letter.data or b"") == ("dead.data", payload)
+    assert reason in (dead_letter.headers or {})[REASON_HEADER]
+    assert (dead_letter.headers or {})[ORIGIN_HEADER] == "data.vhf#1"
 
 
-async def test_what_two_services_refuse_is_put_aside_once(bus: Bus) -> None:
+async def test_a_message_that_two_services_refuse_becomes_one_dead_letter(bus: Bus) -> None:
     one, two = spec(), spec()
     async with (
-        listening(Consumer(bus, one), Heard()),
-        listening(Consumer(bus, two), Heard()),
+        consuming(Consumer(bus, one), Received()),
+        consuming(Consumer(bus, two), Received()),
     ):
         await eventually(lambda: exists(bus, one.durable))
         await eventually(lambda: exists(bus, two.durable))
@@ -262,16 +260,16 @@ async def test_what_two_services_refuse_is_put_aside_once(bus: Bus) -> None:
     assert (await bus.jetstream.stream_info("DEAD")).state.messages == 1
 
 
-async def test_a_malformed_message_as_large_as_nats_takes_is_put_aside_too(bus: Bus) -> None:
-    heard, wanted = Heard(), spec()
+async def test_the_dead_letter_of_a_message_of_the_largest_size_is_truncated(bus: Bus) -> None:
+    received, wanted = Received(), spec()
     consumer = Consumer(bus, wanted)
-    async with listening(consumer, heard):
+    async with consuming(consumer, received):
         size = bus.client.max_payload - 10
         await bus.client.publish("data.vhf", b"x" * size)
         await announce(bus, "sb1")
-        await heard.until("sb1")
+        await received.until("sb1")
         await all_acknowledged(bus, wanted.durable)
     assert consumer.malformed == 1
-    aside = await bus.jetstream.get_msg("DEAD", 1)
-    assert (aside.headers or {})[SIZE_HEADER] == str(size)
-    assert (aside.data or b"").strip(b"x") == b""
+    dead_letter = await bus.jetstream.get_msg("DEAD", 1)
+    assert (dead_letter.headers or {})[SIZE_HEADER] == str(size)
+    assert (dead_letter.data or b"").strip(b"x") == b""

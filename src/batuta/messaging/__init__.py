@@ -1,4 +1,4 @@
-"""Events on NATS: ``data.*`` says what is available, ``activity.*`` what services do (seed 003)."""
+"""Events on NATS: ``data.*`` announces available products, ``activity.*`` what services do."""
 
 from batuta.messaging.bus import Bus, MessagingError, NatsConfig, connect
 from batuta.messaging.consumer import Consumer, ConsumerSpec, Delivery

@@ -1,4 +1,4 @@
-"""The connection to NATS: publish, consume durably, put aside what nobody understands."""
+"""The connection to NATS: publish events and dead letters, restore streams after a restart."""
 
 import asyncio
 import logging
@@ -31,18 +31,18 @@ PUBLISH_TIMEOUT_S: Final = 5.0
 RECONNECT_WAIT_S: Final = 0.5
 MAX_REASON_LENGTH: Final = 1000
 MAX_HEADERS_BYTES: Final = 8192
-"""What headers may take of the largest message that the server accepts."""
+"""Part of the largest message that the server accepts that is reserved for headers."""
 
 Callback = Callable[[], Awaitable[None]]
 
 
 class MessagingError(BatutaError):
-    """NATS cannot be reached, or refuses."""
+    """NATS cannot be reached, or refused a request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NatsConfig:
-    """Where NATS is, and how patient to be.
+    """The address of NATS, and how long to wait for it.
 
     Parameters
     ----------
@@ -57,10 +57,10 @@ class NatsConfig:
 
 
 class Bus:
-    """An open connection to NATS; made by `connect`.
+    """An open connection to NATS, made by `connect`.
 
-    It reconnects for ever once it has been connected. What must not be lost is published by
-    callers that keep it until `publish` has returned.
+    Once connected, it reconnects for ever. Callers keep what must not be lost until `publish`
+    has returned: nothing is buffered here.
     """
 
     def __init__(self, client: Client, url: str) -> None:
@@ -77,12 +77,13 @@ class Bus:
     async def publish(self, subject: str, event: CloudEvent) -> None:
         """Publish `event` and return once JetStream has stored it.
 
-        The event's id makes a repeat within two minutes harmless: NATS stores it once.
+        NATS drops an event whose id it has stored within the last two minutes, so publishing
+        again after an error is safe.
 
         Raises
         ------
         MessagingError
-            If NATS did not say that it has it: publish again.
+            If NATS did not confirm that it stored the event: publish it again.
         """
         await self._store(subject, event.encode(), {"Nats-Msg-Id": event.id})
 
@@ -93,33 +94,40 @@ class Bus:
         await self.publish(subjects.data_subject(source), data_event(available, source, event_id))
 
     async def publish_activity(self, activity: Activity) -> None:
-        """Tell a service's state, on ``activity.<service>``."""
+        """Publish a service's activity on ``activity.<service>``."""
         await self.publish(
             subjects.activity_subject(activity.service.name), activity_event(activity)
         )
 
-    async def put_aside(self, stream: str, payload: bytes, reason: str, origin: str) -> None:
-        """Keep a message that nobody understands in the dead-letter stream, with the reason.
+    async def publish_dead_letter(
+        self, stream: str, payload: bytes, reason: str, origin: str
+    ) -> None:
+        """Store a message that cannot be decoded in the dead-letter stream, with the reason.
 
-        One so large that it leaves no room for the headers is cut, its size told beside it.
+        A message too large to leave space for the headers is truncated; a header gives its size.
         """
         headers = {
-            # Several services may refuse the same message: it is kept once.
+            # Several services may fail to decode the same message, and a service that could not
+            # acknowledge it receives it again: with this id, NATS stores one dead letter.
             "Nats-Msg-Id": f"dead-{origin}",
             subjects.REASON_HEADER: " ".join(reason.split())[:MAX_REASON_LENGTH],
             subjects.ORIGIN_HEADER: origin,
         }
-        room = self.client.max_payload - MAX_HEADERS_BYTES
-        if len(payload) > room:
+        if len(payload) > self._max_payload_bytes:
             headers[subjects.SIZE_HEADER] = str(len(payload))
-        await self._store(subjects.dead_subject(stream), payload[:room], headers)
+        await self._store(
+            subjects.dead_subject(stream), payload[: self._max_payload_bytes], headers
+        )
 
     def on_reconnected(self, callback: Callback) -> None:
-        """Have `callback` awaited each time the connection has come back."""
+        """Register `callback`, awaited after each reconnection once the streams exist.
+
+        If one raises a `MessagingError`, all are called again: each must be idempotent.
+        """
         self._on_reconnected.append(callback)
 
     async def ensure_streams(self) -> None:
-        """Create the streams that are not there; NATS may have come back empty."""
+        """Create missing streams; a restarted NATS may have lost them."""
         for config in _STREAMS:
             try:
                 found = await self.jetstream.stream_info(config.name or "")
@@ -128,7 +136,7 @@ class Bus:
             else:
                 if found.config.subjects != config.subjects:
                     raise MessagingError(
-                        f"NATS at {self.url}: the stream {config.name} is there, but hears "
+                        f"NATS at {self.url}: the stream {config.name} exists with the subjects "
                         f"{found.config.subjects} (expected: {config.subjects})"
                     )
 
@@ -137,30 +145,36 @@ class Bus:
             await self.jetstream.add_stream(config)
         except nats.js.errors.BadRequestError as exc:
             raise MessagingError(
-                f"NATS at {self.url}: the stream {config.name} cannot be made: {exc.description}"
+                f"NATS at {self.url}: cannot create the stream {config.name}: {exc.description}"
             ) from exc
 
     async def restore(self) -> None:
-        """Make good what a restarted NATS may have lost, and tell who asked to know."""
+        """Create the streams that a restarted NATS may have lost, then call the callbacks."""
         await self.ensure_streams()
         for callback in self._on_reconnected:
             await callback()
 
+    @property
+    def _max_payload_bytes(self) -> int:
+        return int(self.client.max_payload) - MAX_HEADERS_BYTES
+
     async def _store(self, subject: str, payload: bytes, headers: dict[str, str]) -> None:
-        if len(payload) > self.client.max_payload - MAX_HEADERS_BYTES:
-            # The server would close the connection, and nats-py would not open it again.
+        if len(payload) > self._max_payload_bytes:
+            # The server would close the connection, and nats-py would not reopen it.
             raise MessagingError(
-                f"{subject}: {len(payload)} bytes are more than NATS at {self.url} takes "
-                f"(accepted: {self.client.max_payload - MAX_HEADERS_BYTES})"
+                f"{subject}: a message of {len(payload)} bytes is too large for NATS at {self.url} "
+                f"(accepted: at most {self._max_payload_bytes})"
             )
         try:
             await self.jetstream.publish(subject, payload, headers=headers)
         except (nats.errors.Error, TimeoutError) as exc:
-            raise MessagingError(f"{subject}: NATS at {self.url} did not store it: {exc}") from exc
+            raise MessagingError(
+                f"{subject}: NATS at {self.url} did not store the message: {exc}"
+            ) from exc
 
 
 def without_password(url: str) -> str:
-    """`url` as it may be shown."""
+    """Return `url` without credentials, fit for logs and messages."""
     return re.sub(r"//[^@/,]*@", "//", url)
 
 
@@ -186,17 +200,17 @@ _STREAMS: Final = (
 
 @asynccontextmanager
 async def connect(config: NatsConfig, name: str) -> AsyncIterator[Bus]:
-    """Open a `Bus`, waiting for NATS up to ``config.wait_s`` and saying so.
+    """Connect to NATS, waiting for it up to ``config.wait_s`` seconds, and open a `Bus`.
 
     Raises
     ------
     MessagingError
-        If NATS is not there by then.
+        If NATS cannot be reached by then, or has no JetStream.
     """
-    links = _Links(config)
-    client = await links.open(name)
+    connector = _Connector(config)
+    client = await connector.connect(name)
     bus = Bus(client, config.url)
-    links.bus = bus
+    connector.bus = bus
     try:
         try:
             await bus.ensure_streams()
@@ -204,15 +218,15 @@ async def connect(config: NatsConfig, name: str) -> AsyncIterator[Bus]:
             raise MessagingError(
                 f"NATS at {bus.url} has no JetStream (start it with -js): {exc}"
             ) from exc
-        async with _meanwhile(links.keep_restored(bus)):
+        async with _in_background(connector.restore_after_reconnections(bus)):
             yield bus
     finally:
         await client.close()
 
 
 @asynccontextmanager
-async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do `work` until left; what it raises is raised."""
+async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` until the block is left, then cancel it."""
     task = asyncio.create_task(work)
     try:
         yield
@@ -222,67 +236,70 @@ async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await task
 
 
-class _Links:
-    """What nats-py calls back as the connection comes and goes."""
+class _Connector:
+    """Connects to NATS, and reacts to what nats-py reports about the connection."""
 
     def __init__(self, config: NatsConfig) -> None:
         self.config = config
-        self.shown = without_password(config.url)
+        self.display_url = without_password(config.url)
         self.bus: Bus | None = None
-        self._said_waiting = False
-        self._restore = asyncio.Event()
+        self._waiting_logged = False
+        self._reconnected = asyncio.Event()
         self._last_error = "no answer"
 
-    async def open(self, name: str) -> Client:
+    async def connect(self, name: str) -> Client:
         try:
             async with asyncio.timeout(self.config.wait_s):
                 return await nats.connect(
                     self.config.url.split(","),
                     name=name,
-                    error_cb=self.failed,
-                    disconnected_cb=self.lost,
-                    reconnected_cb=self.back,
+                    error_cb=self.on_error,
+                    disconnected_cb=self.on_disconnected,
+                    reconnected_cb=self.on_reconnected,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT_S,
                 )
         except TimeoutError as exc:
             raise MessagingError(
-                f"NATS at {self.shown} is not there after {self.config.wait_s:g} s "
+                f"could not connect to NATS at {self.display_url} within {self.config.wait_s:g} s "
                 f"({self._last_error}): start it, or give its address with --nats-url"
             ) from exc
         except (nats.errors.Error, OSError, ValueError) as exc:
-            raise MessagingError(f"NATS at {self.shown}: {exc}") from exc
+            raise MessagingError(f"NATS at {self.display_url}: {exc}") from exc
 
-    async def failed(self, exc: Exception) -> None:
+    async def on_error(self, exc: Exception) -> None:
         self._last_error = str(exc) or type(exc).__name__
-        if self.bus is None and not self._said_waiting:
-            self._said_waiting = True
+        if self.bus is None and not self._waiting_logged:
+            self._waiting_logged = True
             LOG.warning(
                 "NATS at %s: %s; waiting for it up to %g s",
-                self.shown,
+                self.display_url,
                 self._last_error,
                 self.config.wait_s,
             )
 
-    async def lost(self) -> None:
+    async def on_disconnected(self) -> None:
         if self.bus is not None and not self.bus.client.is_closed:
-            LOG.warning("NATS at %s: connection lost; reconnecting", self.config.url)
+            LOG.warning("NATS at %s: connection lost; reconnecting", self.display_url)
 
-    async def back(self) -> None:
-        # nats-py takes what is raised here for a broken connection: the work is done elsewhere.
-        self._restore.set()
+    async def on_reconnected(self) -> None:
+        # nats-py takes a NATS error raised here for a failed reconnection: only signal here, and
+        # restore in a task of our own.
+        self._reconnected.set()
 
-    async def keep_restored(self, bus: Bus) -> None:
-        """After each reconnection, see that streams and consumers are there."""
+    async def restore_after_reconnections(self, bus: Bus) -> None:
+        """Restore streams and consumers after each reconnection."""
         while True:
-            await self._restore.wait()
-            self._restore.clear()
+            await self._reconnected.wait()
+            # Cleared before the work: a reconnection during it sets the event again, and the
+            # work is repeated on the new connection.
+            self._reconnected.clear()
             try:
                 await bus.restore()
             except (nats.errors.Error, TimeoutError, MessagingError) as exc:
-                # JetStream answers a moment after the server does.
+                # JetStream becomes available a moment after the server accepts connections.
                 LOG.info("NATS at %s: not ready yet: %s", bus.url, exc)
                 await asyncio.sleep(RECONNECT_WAIT_S)
-                self._restore.set()
+                self._reconnected.set()
             else:
-                LOG.info("NATS at %s: connected again", bus.url)
+                LOG.info("NATS at %s: reconnected", bus.url)

@@ -1,4 +1,8 @@
-"""A durable consumer: each message is acknowledged after its work is recorded, never before."""
+"""A durable consumer of a stream: messages are acknowledged once their work is recorded.
+
+Delivery is at least once. A message is acknowledged after its handler has returned, so a crash
+between the two makes NATS deliver it again: handlers must recognise a repeat.
+"""
 
 import asyncio
 import logging
@@ -18,18 +22,19 @@ from batuta.messaging.events import MalformedEventError
 LOG: Final = logging.getLogger(__name__)
 
 ACK_WAIT_S: Final = 10.0
-"""A message not acknowledged by then is delivered again: its consumer is dead or stuck."""
+"""A message not acknowledged by then is redelivered: its consumer is dead or stuck."""
 MAX_BATCH: Final = 512
 MAX_UNACKNOWLEDGED: Final = 8 * MAX_BATCH
-FORGOTTEN_AFTER_S: Final = 30 * 86_400
-"""A consumer that nobody has listened to for so long is removed by the server."""
+"""Bounds the messages queued here: the server sends no more until some are acknowledged."""
+INACTIVE_THRESHOLD_S: Final = 30 * 86_400
+"""The server removes a consumer that has had no subscriber for so long."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Delivery(Generic[T]):
-    """A message understood: what it says, on which subject, under which number in its stream."""
+    """A decoded message: its event, its subject, and its sequence number in its stream."""
 
     event: T
     subject: str
@@ -38,21 +43,21 @@ class Delivery(Generic[T]):
 
 @dataclass(frozen=True, kw_only=True)
 class ConsumerSpec(Generic[T]):
-    """What to listen to.
+    """What a consumer reads.
 
     Parameters
     ----------
     stream, subject : str
         The stream and the subjects in it.
     durable : str
-        The consumer's name: whoever opens it again goes on where it stopped, and several
-        processes that share it share the work.
+        The consumer's name: a process that opens it again continues where it stopped, and
+        several processes that open it share the messages.
     decode : callable
-        Reads a payload; raises `MalformedEventError` on one that it does not understand.
+        Decodes a payload, or raises `MalformedEventError`.
     from_start : bool
-        Whether a new consumer hears all that the stream holds, or only what comes.
+        Whether a new consumer receives all messages of the stream, or only later ones.
     ack_wait_s : float
-        How long after its delivery a message that is not acknowledged comes again, in seconds.
+        How long after its delivery an unacknowledged message is redelivered, in seconds.
     """
 
     stream: str
@@ -66,9 +71,9 @@ class ConsumerSpec(Generic[T]):
 class Consumer(Generic[T]):
     """Delivers the messages of one stream to a handler, in batches, in order.
 
-    The handler gets all that has come since it was last called, at most `MAX_BATCH`. When it
-    returns, they are acknowledged; when it raises, they are not, and will come again.
-    Malformed messages are put aside with the reason, and counted in `malformed`.
+    The handler receives all messages that arrived since it was last called, at most `MAX_BATCH`.
+    When it returns, they are acknowledged; if it raises, they are not, and are redelivered.
+    Malformed messages become dead letters, and are counted in `malformed`.
     """
 
     def __init__(self, bus: Bus, spec: ConsumerSpec[T]) -> None:
@@ -78,38 +83,42 @@ class Consumer(Generic[T]):
         self.malformed = 0
 
     async def run(self, handle: Callable[[Sequence[Delivery[T]]], Awaitable[None]]) -> None:
-        """Listen until cancelled; an exception of `handle` ends it."""
+        """Receive until cancelled; an exception of `handle` is raised."""
+        # Subscribed before the consumer is created: the server delivers from then on.
         subscription = await self._bus.client.subscribe(
             subjects.delivery_subject(self._spec.durable),
             queue=self._spec.durable,
             cb=self._arrived.put,
         )
         try:
-            self._bus.on_reconnected(self._ensure)
-            await self._ensured()
+            # Registered before the first creation, so that no reconnection is missed.
+            self._bus.on_reconnected(self._create_if_missing)
+            await self._create_with_retries()
             while True:
-                sorted_out = await self._sort_out(await self._next_batch())
-                if sorted_out.deliveries:
-                    await handle(sorted_out.deliveries)
-                for message in sorted_out.settled:
+                batch = await self._decode_batch(await self._next_batch())
+                if batch.deliveries:
+                    await handle(batch.deliveries)
+                # Only now: were they acknowledged before, a crash in `handle` would lose them.
+                # Dead letters wait as well: redelivered, they are stored once by their id.
+                for message in batch.to_acknowledge:
                     await _acknowledge(message)
         finally:
             if self._bus.connected:
                 await subscription.unsubscribe()
 
-    async def _ensured(self) -> None:
-        """Create the consumer, however long NATS is away meanwhile."""
+    async def _create_with_retries(self) -> None:
+        """Create the consumer, retrying for as long as NATS cannot be reached."""
         while True:
             try:
-                await self._ensure()
+                await self._create_if_missing()
             except (nats.errors.Error, TimeoutError) as exc:
                 LOG.warning("consumer %s: not ready yet: %s", self._spec.durable, exc)
                 await asyncio.sleep(RECONNECT_WAIT_S)
             else:
                 return
 
-    async def _ensure(self) -> None:
-        """Create the consumer where it is missing; NATS may have come back empty."""
+    async def _create_if_missing(self) -> None:
+        """Create the consumer if it is missing; a restarted NATS may have lost it."""
         spec, jetstream = self._spec, self._bus.jetstream
         try:
             await jetstream.consumer_info(spec.stream, spec.durable)
@@ -126,7 +135,7 @@ class Consumer(Generic[T]):
                     ack_wait=spec.ack_wait_s,
                     max_ack_pending=MAX_UNACKNOWLEDGED,
                     filter_subject=spec.subject,
-                    inactive_threshold=FORGOTTEN_AFTER_S,
+                    inactive_threshold=INACTIVE_THRESHOLD_S,
                 ),
             )
 
@@ -136,53 +145,60 @@ class Consumer(Generic[T]):
             batch.append(self._arrived.get_nowait())
         return batch
 
-    async def _sort_out(self, batch: Sequence[Msg]) -> "_SortedOut[T]":
-        result: _SortedOut[T] = _SortedOut([], [])
+    async def _decode_batch(self, batch: Sequence[Msg]) -> "_DecodedBatch[T]":
+        result: _DecodedBatch[T] = _DecodedBatch([], [])
         for message in batch:
             try:
                 sequence = message.metadata.sequence.stream
             except nats.js.errors.Error as exc:
-                # Published straight to where the server delivers: no stream knows of it.
-                LOG.warning("%s: dropped, it is of no stream: %s", message.subject, exc)
+                # Published by someone to the delivery subject itself: it belongs to no stream and
+                # cannot be acknowledged.
+                LOG.warning(
+                    "%s: dropped a message that belongs to no stream: %s", message.subject, exc
+                )
                 continue
             try:
                 event = self._spec.decode(message.data)
             except MalformedEventError as exc:
-                if await self._refuse(message, sequence, str(exc)):
-                    result.settled.append(message)
+                if await self._reject(message, sequence, str(exc)):
+                    result.to_acknowledge.append(message)
             else:
                 result.deliveries.append(Delivery(event, message.subject, sequence))
-                result.settled.append(message)
+                result.to_acknowledge.append(message)
         return result
 
-    async def _refuse(self, message: Msg, sequence: int, reason: str) -> bool:
-        """Put `message` aside; False if NATS could not take it: it will be delivered again."""
+    async def _reject(self, message: Msg, sequence: int, reason: str) -> bool:
+        """Store a malformed `message` as a dead letter; return whether it may be acknowledged.
+
+        If it could not be stored it must not be acknowledged, or it would be lost: NATS delivers
+        it again, and it is rejected then.
+        """
         origin = f"{message.subject}#{sequence}"
         try:
-            await self._bus.put_aside(self._spec.stream, message.data, reason, origin)
+            await self._bus.publish_dead_letter(self._spec.stream, message.data, reason, origin)
         except MessagingError as exc:
-            LOG.warning("%s: not put aside, it will come again: %s", origin, exc)
+            LOG.warning("%s: could not store the dead letter; will be redelivered: %s", origin, exc)
             return False
         self.malformed += 1
-        LOG.warning("%s put aside: %s", origin, reason)
+        LOG.warning("%s: malformed, stored as a dead letter: %s", origin, reason)
         return True
 
 
 @dataclass(frozen=True)
-class _SortedOut(Generic[T]):
-    """A batch: what was understood, and every message that can be acknowledged after it."""
+class _DecodedBatch(Generic[T]):
+    """The decoded messages of a batch, and all that may be acknowledged once they are handled."""
 
     deliveries: list[Delivery[T]]
-    settled: list[Msg]
+    to_acknowledge: list[Msg]
 
 
 async def _acknowledge(message: Msg) -> None:
-    """Say that the work is recorded.
+    """Acknowledge a message whose work is recorded.
 
-    While NATS is away this cannot be said; the message comes again, and whoever handles it
-    finds its work already recorded.
+    While NATS cannot be reached this fails, harmlessly: the message is redelivered, and its
+    handler finds the work already recorded.
     """
     try:
         await message.ack()
     except nats.errors.Error as exc:
-        LOG.warning("%s: not acknowledged, it will come again: %s", message.subject, exc)
+        LOG.warning("%s: not acknowledged; will be redelivered: %s", message.subject, exc)

@@ -1,7 +1,7 @@
-"""The events that travel on NATS: CloudEvents 1.0 in JSON, and what they carry.
+"""The events published on NATS: CloudEvents 1.0 in JSON, and their data.
 
 ``data.*`` carries `DataAvailable`; ``activity.*`` carries `Activity`. A bare
-``{"product": ..., "obs_id": ...}`` on ``data.*``, published by hand, is understood too.
+``{"product": ..., "obs_id": ...}`` on ``data.*``, as published by hand, is accepted too.
 """
 
 import uuid
@@ -31,14 +31,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class MalformedEventError(BatutaError, ValueError):
-    """A message that is none of the events accepted on its subject; says why in one line."""
+    """A message that cannot be decoded as an event of its subject; the reason is one line."""
 
 
 class DataAvailable(BaseModel):
-    """A product instance that is available: the news on ``data.*``.
+    """An available product instance, as announced on ``data.*``.
 
-    `version` is None where the source keeps no versions. `processing_id` names the
-    processing that made it, where one did.
+    `version` is None if the source keeps no versions. `processing_id` is the id of the
+    processing that made it, if one did.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,7 +54,7 @@ class DataAvailable(BaseModel):
 
 
 class ServiceStatus(BaseModel):
-    """What a service says of itself on ``activity.<name>``."""
+    """The status of a service, as published on ``activity.<name>``."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,7 +68,7 @@ class ServiceStatus(BaseModel):
 
 
 class Activity(BaseModel):
-    """The news on ``activity.*``: a service's status, with a processing's where one moved."""
+    """The data of ``activity.*``: a service's status, and a processing whose record changed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -76,17 +76,17 @@ class Activity(BaseModel):
     processing: Processing | None = None
 
     @model_validator(mode="after")
-    def _a_pipeline_tells_its_own_states(self) -> Self:
-        told = self.processing
-        if self.service.kind == "pipeline" and told and told.state not in AT_PIPELINE:
-            raise ValueError(f"state {told.state!s} (accepted: {', '.join(AT_PIPELINE)})")
+    def _require_pipeline_state(self) -> Self:
+        processing = self.processing
+        if self.service.kind == "pipeline" and processing and processing.state not in AT_PIPELINE:
+            raise ValueError(f"state {processing.state!s} (accepted: {', '.join(AT_PIPELINE)})")
         return self
 
 
 class CloudEvent(BaseModel):
     """The envelope: CloudEvents 1.0, structured mode, JSON format.
 
-    Only what Batuta reads is named; extension attributes are let through.
+    Only the attributes that Batuta reads are declared; extension attributes are accepted.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -100,17 +100,17 @@ class CloudEvent(BaseModel):
     data: Any = None
 
     def encode(self) -> bytes:
-        """UTF-8 JSON, as published."""
+        """Return the event as UTF-8 JSON."""
         return self.model_dump_json(exclude_none=True).encode()
 
 
 def data_event(available: DataAvailable, source: str, event_id: str | None = None) -> CloudEvent:
-    """Wrap the news that a product is available; `event_id` makes a repeat recognisable."""
+    """Wrap an announcement of a product; a fixed `event_id` lets NATS drop a repeat."""
     return _wrap(available, source, DATA_TYPE, event_id)
 
 
 def activity_event(activity: Activity) -> CloudEvent:
-    """Wrap a service's news."""
+    """Wrap the activity of a service."""
     return _wrap(activity, activity.service.name, ACTIVITY_TYPE, None)
 
 
@@ -125,7 +125,7 @@ def _wrap(data: BaseModel, source: str, kind: str, event_id: str | None) -> Clou
 
 
 def decode_data(payload: bytes) -> DataAvailable:
-    """Read a ``data.*`` message: a CloudEvent, or a bare ``{"product", "obs_id"}``.
+    """Decode a ``data.*`` message: a CloudEvent, or a bare ``{"product", "obs_id"}``.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def decode_data(payload: bytes) -> DataAvailable:
 
 
 def decode_activity(payload: bytes) -> Activity:
-    """Read an ``activity.*`` message.
+    """Decode an ``activity.*`` message.
 
     Raises
     ------
@@ -152,10 +152,10 @@ def _decode(payload: bytes, model: type[M]) -> M:
             return model.model_validate(CloudEvent.model_validate_json(payload).data)
         return model.model_validate_json(payload)
     except ValidationError as exc:
-        raise MalformedEventError(_in_one_line(exc)) from exc
+        raise MalformedEventError(_describe_validation_error(exc)) from exc
 
 
-def _in_one_line(exc: ValidationError) -> str:
+def _describe_validation_error(exc: ValidationError) -> str:
     parts = []
     for error in exc.errors(include_url=False):
         where = ".".join(str(step) for step in error["loc"])

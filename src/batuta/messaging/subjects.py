@@ -1,6 +1,6 @@
-"""Every name that Batuta uses on NATS, in one place (seed 003).
+"""Every stream, subject and header that Batuta uses on NATS.
 
-One token follows the dot, so that ``data.*`` and ``activity.*`` hear all.
+Exactly one token follows the dot, so that ``data.*`` and ``activity.*`` match every subject.
 """
 
 from typing import Final
@@ -11,35 +11,35 @@ DATA_SUBJECTS: Final = "data.*"
 ACTIVITY_STREAM: Final = "ACTIVITY"
 ACTIVITY_SUBJECTS: Final = "activity.*"
 ACTIVITY_MAX_AGE_S: Final = 7 * 86_400
-"""What services said is kept a week; what data arrived is kept for good."""
+"""Activity is retained for a week, in seconds; announcements of data are retained for ever."""
 
 DEAD_STREAM: Final = "DEAD"
 DEAD_SUBJECTS: Final = "dead.*"
-"""Messages that could not be understood, under ``dead.<name of their stream>``."""
+"""Dead letters: messages that could not be decoded, on ``dead.<name of their stream>``."""
 
 REASON_HEADER: Final = "Batuta-Reason"
 ORIGIN_HEADER: Final = "Batuta-Subject"
 SIZE_HEADER: Final = "Batuta-Full-Size"
-"""How many bytes the message had, where it is put aside cut."""
+"""Size of the original message in bytes, where its dead letter is truncated."""
 
 SDB_SOURCE: Final = "sdb"
 
 
 def data_subject(source: str) -> str:
-    """Subject on which `source` announces that data are available."""
+    """Subject on which `source` announces available products."""
     return f"data.{source}"
 
 
 def activity_subject(service: str) -> str:
-    """Subject on which `service` tells its state and its processings'."""
+    """Subject on which `service` publishes its status and that of its processings."""
     return f"activity.{service}"
 
 
 def dead_subject(stream: str) -> str:
-    """Subject under which the messages of `stream` that nobody understands are put aside."""
+    """Subject of the dead letters of `stream`."""
     return f"dead.{stream.lower()}"
 
 
 def delivery_subject(durable: str) -> str:
-    """Subject on which the server delivers to the consumer `durable`."""
+    """Subject on which the server delivers messages to the consumer `durable`."""
     return f"batuta.deliver.{durable}"
