@@ -1,1 +1,1 @@
-"""The science that `batuta demo` plays: see README.md next to this file."""
+"""The science that `batuta demo` runs: see README.md next to this file."""

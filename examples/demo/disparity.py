@@ -66,7 +66,7 @@ class MatchingSettings:
 
 
 def match(left: Image, right: Image, settings: MatchingSettings | None = None) -> Disparities:
-    """Match two rectified images of shape (rows, columns, 3) and keep what both ways agree on."""
+    """Match two rectified images (rows, columns, 3); keep what both directions agree on."""
     settings = settings or MatchingSettings()
     forward = _matched(left, right, settings)
     # The other way round: mirrored, the right image is a left one.
@@ -76,7 +76,7 @@ def match(left: Image, right: Image, settings: MatchingSettings | None = None) -
 
 
 def _matched(left: Image, right: Image, settings: MatchingSettings) -> Disparities:
-    """Disparity of each pixel of `left`; -1 where there is none."""
+    """Disparity of each pixel of `left`; -1 where there is no match."""
     per_window = settings.block_px**2 * left.shape[2]
     matcher = cv2.StereoSGBM.create(
         minDisparity=0,
@@ -200,7 +200,7 @@ class Calibration:
         return path
 
     def depth_m(self, disparity: npt.NDArray[Any]) -> Pixels:
-        """Give the distance along the optical axis."""
+        """Return the distance along the optical axis."""
         shifted = np.asarray(disparity, dtype=np.float64) + self.offset_px
         return np.asarray(self.focal_px * self.baseline_m / shifted)
 

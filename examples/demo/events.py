@@ -69,7 +69,7 @@ class Events:
         return self.count / self.exposure_s
 
     def bin_s(self, at_least_s: float) -> float:
-        """Give the shortest bin of at least `at_least_s` that is a whole number of readings.
+        """Return the shortest bin of at least `at_least_s` that is a whole number of readings.
 
         Any other bin would hold sometimes one reading more, which looks like an oscillation.
         """

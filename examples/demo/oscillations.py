@@ -115,7 +115,7 @@ def power_law(frequency: Floats, parameters: Floats) -> Floats:
 
 
 def lorentzian(frequency: Floats, parameters: Floats) -> Floats:
-    """Give a peak of logarithmic height, logarithmic FWHM and frequency."""
+    """Return a peak of logarithmic height, logarithmic FWHM and frequency."""
     half = np.exp(parameters[1]) / 2
     return np.asarray(np.exp(parameters[0]) / (1 + ((frequency - parameters[2]) / half) ** 2))
 
@@ -158,7 +158,7 @@ def fit(
 
 
 def fit_continuum(spectrum: PowerSpectrum) -> Fit:
-    """Fit white noise, and white with red noise; keep the one that deserves its parameters."""
+    """Fit white noise, and white with red noise; keep the one that the BIC prefers."""
     level = float(np.log(spectrum.leahy.mean()))
     levels = (level - 3, level + 3)
     white = fit(spectrum, "constant", constant, np.array([level]), [levels])
@@ -234,7 +234,7 @@ def fit_oscillation(spectrum: PowerSpectrum, continuum: Fit, peak: Peak) -> Osci
 
 
 def rms_upper_limit(spectrum: PowerSpectrum, continuum: Fit, confidence: float = 0.95) -> float:
-    """Give the fractional rms of the strongest sinusoid that may hide in the spectrum."""
+    """Return the fractional rms of the strongest sinusoid compatible with the spectrum."""
     highest = 2 * float(np.max(spectrum.leahy / continuum.powers))
     amplitude = amplitude_upper_limit(
         highest,
@@ -274,7 +274,7 @@ def rebin(frequency_hz: Floats, power: Floats, segments: int, growth: float = 1.
 
 
 def constant_rate_probability(rate: Floats, error: Floats) -> float:
-    """Give the probability that a constant source scatters as much as `rate` (chi-squared)."""
+    """Return the probability that a constant source scatters as much as `rate` (chi-squared)."""
     weights = np.broadcast_to(error**-2.0, rate.shape)
     mean = np.average(rate, weights=weights)
     return float(stats.chi2.sf(np.sum(weights * (rate - mean) ** 2), len(rate) - 1))

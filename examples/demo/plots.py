@@ -62,7 +62,7 @@ def blocks(axes: Axes, path: Path) -> str:
 
 
 def block_lines(axes: Axes, document: dict[str, Any]) -> None:
-    """Draw the blocks of BURSTS over whatever is there."""
+    """Draw the blocks of BURSTS over the light curve of these axes."""
     for block in document["blocks"]:
         span = [block["start_s"], block["stop_s"]]
         colour = style.RED if block["burst"] else style.INK
@@ -72,7 +72,7 @@ def block_lines(axes: Axes, document: dict[str, Any]) -> None:
 
 
 def blocks_verdict(document: dict[str, Any]) -> str:
-    """Say in one line what BURSTS found."""
+    """Summarise BURSTS in one line."""
     changes, bursts = len(document["blocks"]) - 1, document["bursts"]
     counted = f"{changes or 'no'} change{'s' if changes > 1 else ''} of rate"
     return f"{counted} (Bayesian blocks, p = 0.01), {bursts or 'no'} burst{'s' * (bursts > 1)}"
@@ -129,7 +129,7 @@ def qpo_search(axes: Axes, path: Path) -> str:
 
 
 def verdict(document: dict[str, Any]) -> str:
-    """Say in one line what QPO_SEARCH found."""
+    """Summarise QPO_SEARCH in one line."""
     peak = document["peak"]
     found = document["oscillation"]
     if found is not None:

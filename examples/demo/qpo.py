@@ -1,4 +1,4 @@
-"""QPO pipeline: what stands out of the noise, in frequency and in time."""
+"""QPO pipeline: significant peaks in frequency, and bursts in time."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ from examples.demo.timing import (
 )
 
 BLOCK_FALSE_ALARM: Final = 0.01
-"""Probability of a change of rate found where there is none."""
+"""Probability of finding a change of rate in a constant source."""
 
 BURST_SIGMA: Final = 3.0
 """A block is a burst if it is brighter than the rest by as many standard errors."""
@@ -36,7 +36,7 @@ pipeline = Pipeline("qpo_pipeline")
 
 
 def search_oscillation(spectrum: PowerSpectrum, curve: LightCurve | None) -> dict[str, Any]:
-    """Search a power spectrum for an oscillation; say what was found, or how much may hide.
+    """Search a power spectrum for an oscillation; report what was found, or an upper limit.
 
     With the light curve, say also whether the rate varies at all.
     """

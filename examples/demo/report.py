@@ -1,4 +1,4 @@
-"""Report pipeline: one page per observation, with what there is."""
+"""Report pipeline: one page per observation, of the products available."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -53,7 +53,7 @@ def _head(figure: Figure, heading: str, verdict: str) -> None:
 
 
 def timing_verdict(found: Mapping[str, Path]) -> str:
-    """Say in one line what was found, from the products that say it."""
+    """Summarise in one line what was found, from the products that state it."""
     parts = []
     if "QPO_SEARCH" in found:
         parts.append(plots.verdict(plots.read_json(found["QPO_SEARCH"])))
@@ -115,7 +115,7 @@ def _ignore(_: str) -> None:
 
 
 def _gather(context: Context, product: str) -> dict[str, Path]:
-    """All the inputs that there are."""
+    """All the inputs that are available."""
     spec = pipeline.products[product]
     found = {name: context.input(name) for name in spec.inputs}
     optional = {name: context.optional_input(name) for name in spec.optional}

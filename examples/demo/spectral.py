@@ -29,7 +29,7 @@ pipeline = Pipeline("spectral_pipeline")
 
 
 def photons_in_range(events: Events) -> tuple[Floats, Floats]:
-    """Give times (s since the start) and energies (keV) of the photons that are well measured.
+    """Return times (s since the start) and energies (keV) of the photons that are well measured.
 
     Raises
     ------

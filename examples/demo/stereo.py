@@ -79,7 +79,7 @@ def match_tile(
 
 
 def compute_disparity(left: Path, right: Path, target: Path, orchestrator: Orchestrator) -> None:
-    """Have the pair matched by `orchestrator`, tile by tile, into the GeoTIFF `target`.
+    """Match the pair with `orchestrator`, tile by tile, into the GeoTIFF `target`.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def compute_points(
     target: Path,
     orchestrator: Orchestrator,
 ) -> None:
-    """Have the points of a disparity map computed by `orchestrator` into the Parquet `target`.
+    """Compute the points of a disparity map with `orchestrator` into the Parquet `target`.
 
     Columns are ``x, y, z`` in m (to the right, up, away from the left camera) and, with
     `colours`, ``r, g, b``.
@@ -166,7 +166,7 @@ def heights_tile(
 
 
 def compute_heights(points: Path, target: Path, orchestrator: Orchestrator) -> None:
-    """Have points gridded by `orchestrator` into the GeoTIFF `target`.
+    """Grid points with `orchestrator` into the GeoTIFF `target`.
 
     The raster faces the camera: x to the right, y up, in m; heights rise towards the camera, as
     those of the ground do towards a satellite.
@@ -230,7 +230,7 @@ def disparity_error(context: Context) -> Output:
     "POINTS", inputs=["DISPARITY", "CALIBRATION"], optional=["STEREO_LEFT"], timeout_s=600
 )
 def points(context: Context) -> Output:
-    """Points in space, with colours where the left image is there, as Parquet."""
+    """Points in space, with colours if the left image is available, as Parquet."""
     source = context.input("DISPARITY")
     calibration = Calibration.read(context.input("CALIBRATION"))
     colours = context.optional_input("STEREO_LEFT")

@@ -51,13 +51,13 @@ _SETTINGS: Final[Any] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw in this style, whatever the one around."""
+    """Draw in this style, whatever style is set outside the block."""
     with mpl.rc_context(_SETTINGS):
         yield
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """Make a figure that no window and no global state knows of."""
+    """Make a figure without a window and without pyplot's global state."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     engine = figure.get_layout_engine()

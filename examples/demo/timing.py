@@ -131,7 +131,7 @@ class PowerSpectrum:
 
 
 def segment_length_s(events: Events, bin_s: float, pieces: int) -> float:
-    """Give the longest power of two of bins that fits `pieces` times in the exposure."""
+    """Return the longest power of two of bins that fits `pieces` times in the exposure."""
     bins = 2 ** int(np.log2(events.exposure_s / pieces / bin_s))
     if bins < 4:
         raise ValueError(
@@ -167,7 +167,7 @@ def compute_power_spectrum(events: Events, segments: int = SEGMENTS) -> PowerSpe
 def fractional_rms(
     leahy: Floats, noise: float, segments: int, photons_per_segment: float
 ) -> tuple[float | None, float | None]:
-    """Give the fractional rms amplitude under the powers given, and its error.
+    """Return the fractional rms amplitude under the powers given, and its error.
 
     None, None where the powers are not above the noise.
     """

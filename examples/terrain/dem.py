@@ -66,7 +66,7 @@ class Dem:
         }
 
     def read(self, window: TileWindow, overlaps: Overlaps) -> Heights:
-        """Give the heights of a window and its overlaps, in m; NaN where there are none."""
+        """Return the heights of a window and its overlaps, in m; NaN where the model has none."""
         rows, cols = overlaps.around(window.shape)
         top, left = window.row_min - overlaps.up, window.col_min - overlaps.left
         with rasterio.open(self.path) as raster:
@@ -75,7 +75,7 @@ class Dem:
         return filled
 
     def pixel_size_m(self, first_row: int, rows: int) -> tuple[Heights, Heights]:
-        """Give the height and the width of the pixels of some rows, in m; each of shape (rows,).
+        """Return the height and the width of the pixels of some rows, in m; each of shape (rows,).
 
         Where coordinates are degrees, pixels get narrower towards the poles.
         """
@@ -87,7 +87,7 @@ class Dem:
         return height * degree_m, width * degree_m * np.cos(np.radians(latitude_deg))
 
     def centres(self, rows: Pixels, cols: Pixels) -> tuple[Heights, Heights]:
-        """Give the coordinates x and y of the centres of pixels."""
+        """Return the coordinates x and y of the centres of pixels."""
         place, down, right = self.transform, rows + 0.5, cols + 0.5
         x: Heights = place.a * right + place.b * down + place.c
         y: Heights = place.d * right + place.e * down + place.f

@@ -19,7 +19,7 @@ MARGIN_PX: Final = 1
 
 
 def gradient(heights: Heights, height_m: Heights, width_m: Heights) -> tuple[Heights, Heights]:
-    """Give the slope towards north and towards east, in m per m.
+    """Return the slope towards north and towards east, in m per m.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def gradient(heights: Heights, height_m: Heights, width_m: Heights) -> tuple[Hei
 
 
 def slope_deg(north: Heights, east: Heights) -> Heights:
-    """Give the angle between the ground and the level, in degrees, from its gradient."""
+    """Return the angle between the ground and the level, in degrees, from its gradient."""
     steepness: Heights = np.degrees(np.arctan(np.hypot(north, east)))
     return steepness
 
@@ -51,7 +51,7 @@ def slope_deg(north: Heights, east: Heights) -> Heights:
 def hillshade(
     north: Heights, east: Heights, azimuth_deg: float = 315.0, altitude_deg: float = 45.0
 ) -> Heights:
-    """Give how much light the ground gets, from 0 to 1.
+    """Return how much light the ground gets, from 0 to 1.
 
     Parameters
     ----------

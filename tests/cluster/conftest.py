@@ -14,7 +14,7 @@ MakeCluster = Callable[..., Any]
 
 @pytest.fixture(scope="session", autouse=True)
 def warm_forkserver() -> None:
-    """Have workers start with what tests call: the first cluster of a process decides."""
+    """Preload what tests call in workers: the first cluster of a process decides."""
     multiprocessing.set_forkserver_preload(
         ["tests.orchestrator.map_program", "pytest", "batuta.cluster.local.forkserver_warm"]
     )

@@ -80,7 +80,7 @@ _KEPT: Final = np.zeros(50_000, dtype=np.float32)
 
 
 def kept_array(_: int) -> npt.NDArray[np.float32]:
-    """Give what this module keeps for the next call."""
+    """Return the state that this module keeps between calls."""
     return _KEPT
 
 

@@ -91,7 +91,7 @@ class Case:
             )
 
     def whole(self) -> dict[str, bytes]:
-        """Give what it is made of, written at once and in order."""
+        """Return the expected content, written at once and in order."""
         if self not in _WHOLE:
             with TemporaryDirectory() as folder:
                 self.write_whole(Path(folder))

@@ -1,4 +1,4 @@
-"""The demonstration's real observations, and all that its pipelines make of them."""
+"""Fixtures: the demonstration's real observations, and all products made from them."""
 
 import json
 from importlib import import_module
@@ -12,7 +12,7 @@ from batuta.pipeline import Pipeline
 from examples.demo.disparity import read_raster
 from examples.demo.events import Events, read_events
 from examples.demo.observations import Observation, observations
-from tests.examples.played import Made, Pair, make
+from tests.examples.products import Made, Pair, make
 
 PIPELINES = ("timing", "qpo", "spectral", "stereo", "report")
 
@@ -21,7 +21,7 @@ GRAPH = Path(examples.demo.__file__).with_name("graph.json")
 
 @pytest.fixture(scope="session")
 def observed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Observation]:
-    """Give the observations by obs_id."""
+    """Return the observations by obs_id."""
     found = observations(tmp_path_factory.mktemp("observations"))
     return {each.obs_id: each for each in found}
 
@@ -51,7 +51,7 @@ def graph() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def pipelines() -> dict[str, Pipeline]:
-    """Give the pipelines by provider."""
+    """Return the pipelines by provider."""
     found = [import_module(f"examples.demo.{name}").pipeline for name in PIPELINES]
     return {each.name: each for each in found}
 

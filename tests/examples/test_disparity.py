@@ -3,10 +3,10 @@ import pytest
 
 from examples.demo.disparity import MatchingSettings, match, measure_error
 from examples.demo.observations import MOTORCYCLE
-from tests.examples.played import Pair
+from tests.examples.products import Pair
 
 
-def test_the_motorcycle_is_matched_within_the_figures_told(pair: Pair) -> None:
+def test_the_motorcycle_is_matched_within_the_stated_figures(pair: Pair) -> None:
     error = measure_error(match(pair.left, pair.right), pair.truth)
     assert error.bad_percent < 4.5
     assert error.density_percent > 88

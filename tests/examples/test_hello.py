@@ -1,4 +1,4 @@
-"""The first pipeline of the README plays in a real orchestra, by `batuta up`."""
+"""The first pipeline of the README runs in a real orchestra, by `batuta up`."""
 
 import json
 import os
@@ -27,15 +27,15 @@ pytestmark = pytest.mark.system
 
 
 @dataclass(frozen=True)
-class Playing:
-    """An orchestra that `batuta up` plays, and where it answers."""
+class RunningOrchestra:
+    """An orchestra that `batuta up` runs, and its addresses."""
 
     folder: Path
     process: subprocess.Popen[str]
     addresses: dict[str, str]
 
     def batuta(self, *arguments: str) -> Any:
-        """Run a command that prints JSON against it, and give what it printed."""
+        """Run a command that prints JSON against it, and return what it printed."""
         answer = subprocess.run(
             [sys.executable, "-m", "batuta", *arguments, "--json"],
             cwd=self.folder,
@@ -62,8 +62,8 @@ class Playing:
 
 
 @pytest.fixture(scope="module")
-def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playing]:
-    """Play the example as its folder is, but for the ports: others may test here too."""
+def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningOrchestra]:
+    """Run a copy of the example on free ports, since other tests may run on this machine."""
     folder = tmp_path_factory.mktemp("hello") / "hello"
     shutil.copytree(HELLO, folder, ignore=shutil.ignore_patterns("batuta-data", "__pycache__"))
     config = yaml.safe_load((folder / "batuta.yaml").read_text())
@@ -77,7 +77,7 @@ def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playing]:
 
 
 @contextmanager
-def playing(folder: Path) -> Iterator[Playing]:
+def playing(folder: Path) -> Iterator[RunningOrchestra]:
     """Type `batuta up` in `folder`, then Ctrl-C."""
     output = folder / "up.log"
     with (
@@ -94,13 +94,15 @@ def playing(folder: Path) -> Iterator[Playing]:
         try:
             eventually_sync(ready, START_S)
             lines = [line.split() for line in output.read_text().splitlines()]
-            yield Playing(folder, process, {line[0]: line[1] for line in lines if len(line) == 2})
+            yield RunningOrchestra(
+                folder, process, {line[0]: line[1] for line in lines if len(line) == 2}
+            )
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(START_S)
 
 
-def test_an_import_has_both_products_made_from_it_once(orchestra: Playing) -> None:
+def test_an_import_has_both_products_made_from_it_once(orchestra: RunningOrchestra) -> None:
     orchestra.bring("run-1", "readings.csv")
 
     eventually_sync(lambda: len(orchestra.stored("run-1")) == 3, 30)
@@ -110,7 +112,7 @@ def test_an_import_has_both_products_made_from_it_once(orchestra: Playing) -> No
     assert why["processings"][0]["inputs"] == {"READINGS": 1, "STATISTICS": 1}
 
 
-def test_the_reading_that_stands_out_is_found(orchestra: Playing) -> None:
+def test_the_reading_that_stands_out_is_found(orchestra: RunningOrchestra) -> None:
     orchestra.bring("run-2", "readings.csv")
     eventually_sync(lambda: len(orchestra.stored("run-2")) == 3, 30)
 
@@ -119,7 +121,9 @@ def test_the_reading_that_stands_out_is_found(orchestra: Playing) -> None:
     assert (orchestra.folder / "outliers.csv").read_text() == "time_s,value\n111600,35.2\n"
 
 
-def test_readings_without_values_fail_with_the_reason_and_its_log(orchestra: Playing) -> None:
+def test_readings_without_values_fail_with_the_reason_and_its_log(
+    orchestra: RunningOrchestra,
+) -> None:
     (orchestra.folder / "bad.csv").write_text("time_s,temperature\n0,20.1\n")
     orchestra.bring("run-3", "bad.csv")
 

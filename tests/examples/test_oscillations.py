@@ -48,8 +48,8 @@ def test_nothing_is_found_in_photons_that_come_at_random(seed: int) -> None:
     assert 0 < found["rms_upper_limit_95"] < 0.2
 
 
-def test_false_alarms_are_no_more_frequent_than_told() -> None:
-    """Trials are counted as if bands did not overlap, so chance is at most as good as told."""
+def test_false_alarms_are_no_more_frequent_than_stated() -> None:
+    """Trials are counted as if bands did not overlap, so chance is at most as good as stated."""
     random = np.random.default_rng(7)
     segments, count, searches = 8, 400, 120
     probabilities = []

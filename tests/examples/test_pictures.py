@@ -8,7 +8,7 @@ from PIL import Image
 
 from examples.demo.quicklook import LOOKS, REPORTS, draw
 from examples.demo.report import draw_stereo_report, draw_timing_report, timing_verdict
-from tests.examples.played import Made
+from tests.examples.products import Made
 
 # The first test that asks for the products waits for all of them to be made.
 pytestmark = pytest.mark.timeout(400)
@@ -70,6 +70,6 @@ def test_a_stereo_report_needs_no_truth(
         assert picture.format == "PNG"
 
 
-def test_reports_tell_what_they_show(made: dict[tuple[str, str], Made]) -> None:
+def test_reports_state_what_they_show(made: dict[tuple[str, str], Made]) -> None:
     shown = made["RXTE-M82-2009-12-18", "TIMING_REPORT"].metadata["shows"]
     assert {"LIGHT_CURVE", "QPO_SEARCH", "BURSTS", "HARDNESS"} <= set(shown)

@@ -7,7 +7,7 @@ import pytest
 from examples.demo.events import Floats
 from examples.demo.qpo import find_blocks
 from examples.demo.timing import LightCurve
-from tests.examples.played import Made
+from tests.examples.products import Made
 
 # The first test that asks for the products waits for all of them to be made.
 pytestmark = pytest.mark.timeout(400)
@@ -27,7 +27,7 @@ def test_a_constant_source_is_one_block() -> None:
     assert abs(block.rate_ct_s - 20.0) < 4 * block.error_ct_s
 
 
-def test_changes_of_rate_are_invented_as_seldom_as_told() -> None:
+def test_changes_of_rate_are_invented_as_rarely_as_stated() -> None:
     rates = np.full(100, 10.0)
     invented = sum(len(find_blocks(curve(rates, seed))) > 1 for seed in range(150))
     # One in a hundred, and three standard errors.

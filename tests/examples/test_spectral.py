@@ -25,7 +25,7 @@ def test_each_photon_in_range_is_in_one_channel(chandra: Events) -> None:
     )
 
 
-def test_no_channel_holds_part_of_an_energy_that_the_detector_tells_apart(rxte: Events) -> None:
+def test_no_channel_holds_part_of_an_energy_that_the_detector_resolves(rxte: Events) -> None:
     _, energy = photons_in_range(rxte)
     edges = compute_energy_spectrum(rxte).edges_kev
     assert not np.isin(edges, energy).any()

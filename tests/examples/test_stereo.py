@@ -14,7 +14,7 @@ from examples.demo.stereo import (
     compute_heights,
     compute_points,
 )
-from tests.examples.played import Made, Pair
+from tests.examples.products import Made, Pair
 
 # The first test that asks for the products waits for all of them to be made.
 pytestmark = pytest.mark.timeout(400)
@@ -39,7 +39,7 @@ def test_the_disparity_is_one_raster_with_its_nodata(made: dict[tuple[str, str],
         assert np.isnan(raster.nodata)
 
 
-def test_the_error_told_is_that_of_the_demonstration(made: dict[tuple[str, str], Made]) -> None:
+def test_the_stated_error_is_that_of_the_demonstration(made: dict[tuple[str, str], Made]) -> None:
     facts = made[OBS_ID, "DISPARITY_ERROR"].metadata
     assert facts["bad_percent"] == pytest.approx(4.28, abs=0.15)
     assert facts["density_percent"] == pytest.approx(89.1, abs=0.5)

@@ -75,7 +75,7 @@ def test_steep_points_are_the_steep_pixels(
 
 
 def _pixels_at(dem: Dem, x: Heights, y: Heights) -> tuple[Any, Any]:
-    """Give rows and columns, of a model whose rows go from north to south."""
+    """Return rows and columns, of a model whose rows go from north to south."""
     rows = (y - dem.transform.f) / dem.transform.e
     cols = (x - dem.transform.c) / dem.transform.a
     return np.floor(rows).astype(int), np.floor(cols).astype(int)

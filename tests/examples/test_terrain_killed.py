@@ -32,7 +32,7 @@ if __name__ == "__main__":
 
 
 class Count:
-    """Counts the tiles computed, and those kept."""
+    """Counts the tiles computed, and those reused."""
 
     def __init__(self) -> None:
         self.computed = self.kept = self.total = 0
@@ -82,7 +82,7 @@ def test_run_that_ended_and_is_resumed_computes_nothing(tmp_path: Path) -> None:
     assert before == {name: (tmp_path / name).read_bytes() for name in PRODUCTS}
 
 
-def test_steepness_that_changed_is_computed_afresh(tmp_path: Path) -> None:
+def test_steepness_that_changed_is_computed_again(tmp_path: Path) -> None:
     terrain.main(arguments(tmp_path, "sequential"))
     before = (tmp_path / "steep.parquet").read_bytes()
     count = Count()

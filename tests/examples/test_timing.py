@@ -15,7 +15,7 @@ from examples.demo.timing import (
     segment_length_s,
     write_dynamic_spectrum,
 )
-from tests.examples.played import Made
+from tests.examples.products import Made
 
 # The first test that asks for the products waits for all of them to be made.
 pytestmark = pytest.mark.timeout(400)
@@ -114,7 +114,7 @@ def test_an_observation_too_short_for_its_segments_is_refused(rxte: Events) -> N
         segment_length_s(brief, brief.bin_s(10.0), 8)
 
 
-def test_the_light_curve_tells_its_facts(made: dict[tuple[str, str], Made]) -> None:
+def test_the_light_curve_carries_its_metadata(made: dict[tuple[str, str], Made]) -> None:
     facts = made["CHANDRA-10027", "LIGHT_CURVE"].metadata
     assert (facts["photons"], facts["target"]) == (4612, "M82")
     assert facts["mean_rate_ct_s"] == pytest.approx(4.879, abs=0.001)

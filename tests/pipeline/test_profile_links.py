@@ -42,7 +42,7 @@ def settings_of_conductor(tmp_path: Path, own_nats: NatsServer, sdb_url: str) ->
 
 
 async def announce(nats_url: str) -> None:
-    """Tell that ``A`` is available."""
+    """Announce that ``A`` is available."""
     async with connect(NatsConfig(url=nats_url), "test") as bus:
         await bus.publish_data(DataAvailable(product="A", obs_id="o1"), "test")
 

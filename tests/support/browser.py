@@ -1,4 +1,4 @@
-"""A real browser without a screen, for tests that look at pages as people do."""
+"""A headless browser, for tests of pages as people see them."""
 
 import json
 import os
@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 REQUIRED_VARIABLE: Final = "BATUTA_TESTS_REQUIRE"
-"""Names, separated by commas, of what tests must find rather than be skipped without."""
+"""Comma-separated names of programs without which tests fail, rather than being skipped."""
 _PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 _VIRTUAL_MS: Final = 6_000
-"""Of the page's own clock, which runs ahead while nothing is to do."""
+"""Time on the page's virtual clock, which advances at once while the page is idle."""
 _PROBE: Final = """<script>
 addEventListener("error", (event) => note("errors", event.message), true);
 addEventListener("unhandledrejection", (event) => note("errors", String(event.reason)));
@@ -51,11 +51,11 @@ class Seen:
     places: dict[str, Box]
     """Where each element with an id is."""
     errors: tuple[str, ...]
-    """Of its scripts, and of what it could not load."""
+    """Errors of its scripts, and of resources that did not load."""
     loaded: tuple[str, ...]
-    """What else it loaded, from wherever."""
+    """Addresses of the resources that it loaded."""
     width: int
-    """Of all that it shows, px: more than the window where it must be scrolled sideways."""
+    """Width of its content, px: larger than the window if it scrolls sideways."""
 
     @cached_property
     def picture(self) -> Image.Image:
@@ -64,7 +64,7 @@ class Seen:
 
 
 def skip_without_chromium() -> str:
-    """Give the path of Chromium; skip a test where there is none, or fail it where it must be."""
+    """Return the path of Chromium; if missing, skip the test, or fail it if required."""
     for program in _PROGRAMS:
         found = shutil.which(program)
         if found:
@@ -76,14 +76,14 @@ def skip_without_chromium() -> str:
 
 
 class Browser:
-    """Chromium that reaches no network.
+    """Chromium without network access.
 
     Parameters
     ----------
     program : str
         Its path.
     folder : Path
-        For what it keeps.
+        Where it writes its profile, pages and pictures.
     """
 
     def __init__(self, program: str, folder: Path) -> None:
@@ -91,7 +91,7 @@ class Browser:
         self._folder = folder
 
     def look(self, html: str, *, width: int = 1200, height: int = 3000, dark: bool = False) -> Seen:
-        """Open a page in a window of so many pixels."""
+        """Open a page in a window of `width` by `height` pixels."""
         page = self._folder / "page.html"
         page.write_text(html.replace("<head>", f"<head>{_PROBE}", 1), encoding="utf-8")
         picture = self._folder / "page.png"
@@ -144,7 +144,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
 
 
 def box_of(picture: Image.Image, colour: str, *, near: int = 12) -> Box | None:
-    """Give the smallest box around all pixels of about a colour (``#rrggbb``); None for none."""
+    """Return the smallest box around all pixels near a colour (``#rrggbb``), or None."""
     wanted = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
     apart = np.abs(np.asarray(picture, dtype=np.int16) - np.array(wanted, dtype=np.int16))
     rows, cols = np.nonzero((apart <= near).all(axis=2))

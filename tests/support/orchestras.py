@@ -54,7 +54,7 @@ class CommandProcess:
         return "".join(self.lines)
 
     def wait_for_line(self, start: str, timeout_s: float = START_S) -> str:
-        """The first line from now on that starts so."""
+        """Return the next line that starts with `start`."""
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
             try:
@@ -68,7 +68,7 @@ class CommandProcess:
         raise AssertionError(f"no line {start!r} in:\n{self.output}")
 
     def end(self, number: int = signal.SIGINT) -> int:
-        """Signal it and wait for its end; its exit code."""
+        """Send it a signal, wait for it to exit, and return its exit code."""
         self.process.send_signal(number)
         return self.wait()
 
@@ -78,7 +78,7 @@ class CommandProcess:
         return code
 
     def family(self) -> list[psutil.Process]:
-        """All the processes that it has started, and theirs."""
+        """Return all its descendant processes."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def kill_service(self, kind: str) -> None:
@@ -90,7 +90,7 @@ class CommandProcess:
         raise AssertionError(f"no {kind} among {[p.cmdline() for p in self.family()]}")
 
     def close(self) -> None:
-        """End it whatever happens, at the end of a test."""
+        """Stop it if it still runs, and close its output."""
         if self.process.poll() is None:
             self.end()
         assert self.process.stdout is not None
@@ -112,12 +112,12 @@ class OrchestraProcess(CommandProcess):
         super().__init__(["up", "batuta.json"], folder)
 
     def addresses(self) -> dict[str, str]:
-        """Address of each service, by name, once all have started."""
+        """Return the address of each service, by name, once all have started."""
         self.wait_for_line("conductor  ")
         pairs = [line.split() for line in self.lines]
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and "://" in pair[1]}
 
 
 def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run."""
+    """Return those that still run."""
     return [one for one in processes if one.is_running() and one.status() != "zombie"]

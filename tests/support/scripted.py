@@ -1,4 +1,4 @@
-"""A pipeline in a few lines that does what a test tells it: it stands for any foreign one."""
+"""A pipeline whose answers a test scripts, in place of one not written with Batuta."""
 
 import asyncio
 from collections import defaultdict, deque
@@ -13,7 +13,7 @@ from batuta.service.settings import ServiceSettings
 
 
 class ScriptedPipeline:
-    """Answers ``/pipeline/processing``, and keeps what it was asked."""
+    """Answers ``/pipeline/processing`` and records the requests."""
 
     def __init__(self) -> None:
         self.app = FastAPI()
@@ -22,7 +22,7 @@ class ScriptedPipeline:
         self.outcomes: defaultdict[str, deque[str]] = defaultdict(deque)
         """States that the next processings of a product end in; "succeeded" by default."""
         self.answers: deque[JSONResponse] = deque()
-        """What the next requests are answered, in place of a processing."""
+        """Responses to the next requests, in place of a processing."""
         self.asked = 0
         self.cancelled: list[str] = []
         self._add_routes()
@@ -35,11 +35,11 @@ class ScriptedPipeline:
         yield self
 
     async def run(self) -> None:
-        """Do nothing besides answering."""
+        """Run until cancelled; the routes do the work."""
         await asyncio.Event().wait()
 
     def end(self, processing_id: str, state: str) -> None:
-        """Have a running processing end so."""
+        """End a running processing in `state`."""
         self.processings[processing_id]["state"] = state
 
     def _add_routes(self) -> None:
@@ -57,13 +57,13 @@ class ScriptedPipeline:
         def ask(processing_id: str) -> dict[str, Any] | JSONResponse:
             self.asked += 1
             found = known.get(processing_id)
-            return found or JSONResponse({"detail": "there is none"}, 404)
+            return found or JSONResponse({"detail": "not found"}, 404)
 
         @app.delete("/pipeline/processing/{processing_id}", response_model=None)
         def cancel(processing_id: str) -> dict[str, Any] | JSONResponse:
             self.cancelled.append(processing_id)
             if processing_id not in known:
-                return JSONResponse({"detail": "there is none"}, 404)
+                return JSONResponse({"detail": "not found"}, 404)
             known[processing_id]["state"] = "cancelled"
             return known[processing_id]
 

@@ -11,7 +11,7 @@ from tests.support.waiting import eventually_sync
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
+    """Return a port that nothing listens on now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -19,7 +19,7 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether something listens on `port`."""
+    """Return whether something listens on `port`."""
     with socket.socket() as sock:
         sock.settimeout(1)
         return sock.connect_ex(("127.0.0.1", port)) == 0
@@ -53,5 +53,5 @@ class NatsServer:
             self._process = None
 
     def forget(self) -> None:
-        """Lose all that it kept, as a broken disk would."""
+        """Delete its streams, as a broken disk would."""
         shutil.rmtree(self.folder)

@@ -19,7 +19,7 @@ START_S = 30.0
 
 @contextmanager
 def serving(open_service: OpenService[Any], settings: ServiceSettings) -> Iterator[str]:
-    """Serve in a thread, over a real socket, and give the address."""
+    """Serve in a thread, over a real socket, and yield the address."""
     thread = _ServiceThread(open_service, settings)
     thread.start()
     try:

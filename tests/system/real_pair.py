@@ -112,7 +112,7 @@ def _epipolar(left: Points, right: Points) -> tuple[Points, float, npt.NDArray[n
 
 
 def _turned(normal: Points, offset: float) -> Points:
-    """Give the affine transform whose rows are `normal` times the point, plus `offset`."""
+    """Return the affine transform whose rows are `normal` times the point, plus `offset`."""
     return np.array([[normal[1], -normal[0], 0.0], [normal[0], normal[1], offset]])
 
 
@@ -122,7 +122,7 @@ def _moved(transform: Points, points: Points) -> Points:
 
 
 def _extent(transform: Points, shape: tuple[int, ...]) -> tuple[tuple[int, int], Points]:
-    """Give width and height of what an image becomes, and where it begins."""
+    """Return width and height of what an image becomes, and where it begins."""
     rows, cols = shape
     corners = _moved(transform, np.array([[0, 0], [cols, 0], [0, rows], [cols, rows]], dtype=float))
     first = np.floor(corners.min(axis=0))
@@ -134,7 +134,7 @@ def _extent(transform: Points, shape: tuple[int, ...]) -> tuple[tuple[int, int],
 
 
 def matched(left: Image, right: Image) -> npt.NDArray[np.float32]:
-    """Give the disparity of each pixel of `left` by block matching; UNMATCHED where there is none.
+    """Return the disparity of each pixel of `left` by block matching, or UNMATCHED.
 
     What column `c` of `left` shows is in column ``c - disparity`` of `right`.
     """

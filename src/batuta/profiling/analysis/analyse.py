@@ -122,7 +122,7 @@ def analyse_profile(profile: Profile) -> ProfileAnalysis:
 def _reasons_against_advice(
     run: RunInfo, attempts: pd.DataFrame, perfect_s: float, measured_s: float
 ) -> tuple[Advice, ...]:
-    """Say why no advice is given: the run is incomplete, or its figures are inconsistent."""
+    """Return why no advice is given: the run is incomplete, or its figures are inconsistent."""
     computed = run.tiles_done - run.tiles_kept
     if run.state is RunState.RUNNING:
         doubt = "The run has not ended."

@@ -169,7 +169,9 @@ def _key_figures(analysis: ProfileAnalysis) -> Iterator[KeyFigure]:
         ratio = analysis.span_s / analysis.schedule.perfect_s
         yield KeyFigure("of a perfect schedule's time", format_percent(ratio))
     yield KeyFigure(
-        f"held at most, of {format_bytes(limit)} a worker" if limit else "held at most by a worker",
+        f"peak memory of a worker; limit {format_bytes(limit)}"
+        if limit
+        else "peak memory of a worker",
         peak,
         limit is not None and analysis.peak_bytes > limit,
     )

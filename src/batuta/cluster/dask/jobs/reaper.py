@@ -40,11 +40,11 @@ class JobReaper:
         self._process = self._start()
 
     def register_job(self, job_id: str) -> None:
-        """Have a batch job cancelled in the end."""
+        """Register a batch job to cancel at the end."""
         self._register(f"job {job_id}")
 
     def register_folder(self, folder: Path) -> None:
-        """Have a folder removed in the end."""
+        """Register a folder to remove at the end."""
         self._register(f"folder {folder}")
 
     def unregister_job(self, job_id: str) -> None:

@@ -41,7 +41,7 @@ def memory_chart(analysis: ProfileAnalysis) -> figure | None:
     if limit is not None:
         _draw_limit(plot, limit / unit)
     plot.yaxis.axis_label = f"held by a worker, {unit_name}"
-    plot.xaxis.axis_label = "since the begin of the run, s or [h:]min:s"
+    plot.xaxis.axis_label = "time since the start of the run, s or [h:]min:s"
     return plot
 
 

@@ -68,7 +68,7 @@ def timeline_chart(analysis: ProfileAnalysis) -> Timeline | None:
     plot.yaxis.ticker = FixedTicker(ticks=list(range(len(rows.labels))))
     plot.yaxis.major_label_overrides = dict(enumerate(rows.labels))
     plot.yaxis.major_tick_line_color = None
-    plot.xaxis.axis_label = "since the begin of the run, s or [h:]min:s"
+    plot.xaxis.axis_label = "time since the start of the run, s or [h:]min:s"
     return Timeline(plot, merged_s, grouped)
 
 

@@ -1,4 +1,4 @@
-"""Making a product outside a service, its inputs being files."""
+"""Makes products without a service, from inputs that are files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Pair:
     truth: Disparities
 
 
-class _Files:
-    """Inputs that are there already, instead of in an sdb."""
+class _FileInputs:
+    """Inputs that are local files, in place of an sdb."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self._files = files
@@ -45,13 +45,13 @@ class Made:
 
 def make(spec: ProductSpec, observation: Observation, files: dict[str, Path], into: Path) -> Made:
     into.mkdir()
-    place = WorkFolder(
+    work_folder = WorkFolder(
         processing_id=f"{observation.obs_id}-{spec.name}",
         obs_id=observation.obs_id,
         provider="tested_pipeline",
         work_dir=into,
     )
-    given = cast("InputFetcher", _Files(files))
-    output = spec.function(Context(spec, place, given, lambda _done, _total: None))
+    inputs = cast("InputFetcher", _FileInputs(files))
+    output = spec.function(Context(spec, work_folder, inputs, lambda _done, _total: None))
     assert isinstance(output, Output)
     return Made(observation.obs_id, spec.name, Path(output.path), output.metadata)
