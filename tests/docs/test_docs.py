@@ -86,7 +86,7 @@ def words(rest: str) -> list[str]:
             if set(word) <= set("();<>|&"):
                 break
             arguments.append(word)
-    except ValueError:  # a quote that goes on in the next line, after a pipe
+    except ValueError:  # a quote that continues in the next line, after a pipe
         return arguments
     return arguments
 
@@ -207,6 +207,6 @@ def test_the_events_shown_are_events() -> None:
     announced, bare, activity = fences(ROOT / "docs" / "reference" / "events.md", "json")
     assert decode_data(announced.encode()).product == "QPO_ECL"
     assert decode_data(bare.encode()).obs_id == "sb25112001"
-    heard = decode_activity(activity.encode())
-    assert heard.processing is not None
-    assert heard.processing.state == "running"
+    decoded = decode_activity(activity.encode())
+    assert decoded.processing is not None
+    assert decoded.processing.state == "running"

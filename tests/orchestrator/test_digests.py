@@ -67,7 +67,7 @@ def any_side(_: object) -> tuple[Any, ...]:
 
 
 def values() -> dict[str, Any]:
-    """One of each kind, made anew."""
+    """Return a new value of each kind."""
     dataset = CarsDataset("dict", name="dataset")
     dataset.create_grid(2, 1, 1, 1)
     dataset[0, 1] = CarsDict({"a": np.arange(3)}, {"by": "me"})

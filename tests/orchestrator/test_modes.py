@@ -92,7 +92,7 @@ def test_a_failing_tile_is_retried_then_named_and_the_rest_is_saved(
     recorder = EventRecorder()
     on_dask = conf["mode"] in DASK_MODES
     if conf["mode"] == "dask" and how == "hang":
-        pytest.skip("workers that others keep are not ended: one that hangs goes on")
+        pytest.skip("the workers of an existing cluster are not killed: one that hangs continues")
     if how == "hang":  # more than a loaded machine needs for the other tiles
         conf = {**conf, ("task_timeout" if on_dask else "per_job_timeout"): 4}
     with pytest.raises(TilesFailedError) as caught:
@@ -192,7 +192,7 @@ def test_a_hung_cluster_is_restarted_and_the_remaining_tiles_run_again(
     conf: dict[str, Any], tmp_path: Path
 ) -> None:
     if conf["mode"] == "dask":
-        pytest.skip("workers that others keep are not ended: one that hangs goes on")
+        pytest.skip("the workers of an existing cluster are not killed: one that hangs continues")
     with pytest.raises(TilesFailedError) as caught:
         hang_twice(conf, tmp_path)
     assert [str(each) for each in caught.value.failures] == [

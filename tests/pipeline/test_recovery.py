@@ -154,16 +154,16 @@ def test_an_unreachable_sdb_is_waited_for(
 async def test_every_state_is_published_on_the_activity_of_the_provider(
     service: PipelineProcess, listener: Bus, stage: Path
 ) -> None:
-    heard: list[Processing] = []
+    received: list[Processing] = []
 
     async def hear(deliveries: Sequence[Delivery[Activity]]) -> None:
-        heard.extend(each.event.processing for each in deliveries if each.event.processing)
+        received.extend(each.event.processing for each in deliveries if each.event.processing)
 
     async def published(record: Record, state: str, done: int) -> None:
         async def probe() -> bool:
             return any(
                 (each.id, each.state, each.progress.done) == (record["id"], state, done)
-                for each in heard
+                for each in received
             )
 
         await eventually(probe)

@@ -23,7 +23,7 @@ MakeFile = Callable[[bytes], Path]
 @contextmanager
 def disconnecting_server() -> Iterator[tuple[str, list[bytes]]]:
     """A server that reads a little of each request and hangs up; gives what it has read."""
-    heard: list[bytes] = []
+    received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def listen() -> None:
@@ -33,12 +33,12 @@ def disconnecting_server() -> Iterator[tuple[str, list[bytes]]]:
                 except OSError:
                     return
                 with connection:
-                    heard.append(connection.recv(65_536))
+                    received.append(connection.recv(65_536))
 
         thread = threading.Thread(target=listen, daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", heard
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", received
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
@@ -73,13 +73,13 @@ def test_the_client_gives_up_after_retry_for_s(make_file: MakeFile) -> None:
 
 
 def test_an_import_without_a_processing_is_not_resent(make_file: MakeFile) -> None:
-    with disconnecting_server() as (url, heard), SdbClient(url, retry_for_s=1) as client:
+    with disconnecting_server() as (url, received), SdbClient(url, retry_for_s=1) as client:
         with pytest.raises(ServiceError, match="cannot be reached"):
             client.import_file(make_file(b"x"), "A", "o1")
-        assert len(heard) == 1
+        assert len(received) == 1
         with pytest.raises(ServiceError, match="retried for 1 s"):
             client.import_file(make_file(b"x"), "A", "o1", processing_id="p1")
-        assert len(heard) > 2
+        assert len(received) > 2
 
 
 @pytest.mark.parametrize("url", ["nowhere", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://"])

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show(directory: Folder, *, html: Html = None, as_json: AsJson = False) -> None:
-    """Show the profile of a run: one that has ended, goes on, or was killed."""
+    """Show the profile of a run that has ended, is running, or was killed."""
     # pandas and Arrow take half a second to import: other commands do without.
     from batuta.profiling.analysis.analyse import analyse_profile  # noqa: PLC0415
     from batuta.profiling.files.reader import read_profile  # noqa: PLC0415

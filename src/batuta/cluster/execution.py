@@ -34,7 +34,7 @@ class StoredCall(Protocol):
     """The function, the arguments and the keyword arguments of a task, pickled."""
 
     def load(self) -> Any:
-        """Return the three, read anew each time."""
+        """Return the three, read again each time."""
 
 
 class Step(NamedTuple):
@@ -184,7 +184,7 @@ def _current() -> StepRunner:
 
 
 def current_tile() -> str:
-    """Name the tile that this thread computes; empty when there is none."""
+    """Name the tile that this thread computes; empty outside a tile."""
     return "" if _THREAD.runner is None else _THREAD.runner.tile
 
 

@@ -133,7 +133,7 @@ class SequentialCluster:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcome:
-    """The value of a delayed object, or why there is none."""
+    """The value of a delayed object, or why it has no value."""
 
     value: Any
     error: TaskFailedError | None = None

@@ -204,7 +204,7 @@ def _announcement(stored: StoredProduct) -> dict[str, Any]:
         sha256=stored.sha256,
         uri=stored.uri,
     )
-    # The time tells two databases apart: one made anew counts its versions from 1 again.
+    # The time tells two databases apart: one created again counts its versions from 1 again.
     event_id = f"{stored.product}/{stored.obs_id}/{stored.version}@{stored.created.isoformat()}"
     return {"event_id": event_id, "event": event.model_dump(mode="json", exclude_none=True)}
 

@@ -1,7 +1,7 @@
 """Imported by the forkserver alone, first: sets the module search path of the main process.
 
 Before 3.14 the forkserver of Python receives that path and ignores it. It would not find the
-modules that lie next to the main script, and each worker would import them anew.
+modules that lie next to the main script, and each worker would import them again.
 """
 
 import json

@@ -73,7 +73,7 @@ class _Loaded:
         self.stats = stats
 
     def create_stats(self) -> None:
-        """Do nothing: the statistics are there."""
+        """Do nothing: the statistics are complete already."""
 
 
 def _read(path: Path) -> pstats.Stats:

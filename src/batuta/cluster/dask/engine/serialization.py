@@ -91,7 +91,7 @@ class SerializedValue:
 
 
 class _PrivateMapping:
-    """Buffers in a file in memory, mapped anew each time they are needed."""
+    """Buffers in a file in memory, mapped again each time they are needed."""
 
     def __init__(self, buffers: tuple[Any, ...]) -> None:
         self._file = -1
