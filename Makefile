@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
 SLURM_ARGS ?= start
-WORKERS ?= 2
+WORKERS ?= 3
 PROGRAM ?=
 
 .DEFAULT_GOAL := help

@@ -16,6 +16,10 @@ from tests.support.slurm import skip_without_slurm
 from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm
 
+_QUIET = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+"""A cluster idles for most of a session: dask's statistical profiler wakes each worker 100 times a
+second."""
+
 DASK_MODES = ("local_dask", "dask", "slurm_dask", "pbs_dask")
 
 
@@ -80,7 +84,7 @@ def _running(folder: Path, what: str, *options: str) -> Iterator[subprocess.Pope
             cwd=folder,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": PYTHON_PATH},
+            env=os.environ | {"PYTHONPATH": PYTHON_PATH} | _QUIET,
             start_new_session=True,
         )
     try:
