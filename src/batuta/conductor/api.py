@@ -232,5 +232,5 @@ async def _cancel_at_provider(components: Components, before: ProcessingRecord) 
         if exc.status != HTTPStatus.NOT_FOUND:
             raise ProblemError(
                 HTTPStatus.BAD_GATEWAY,
-                f"cancelled in the conductor, but its provider could not be told: {exc}",
+                f"cancelled in the conductor, but its provider could not be notified: {exc}",
             ) from exc

@@ -103,7 +103,7 @@ class Conductor:
 
     @property
     def malformed(self) -> int:
-        """Messages put aside since the start."""
+        """Dead letters since the start."""
         return self._data_consumer.malformed + self._activity_consumer.malformed
 
     async def run(self) -> None:
@@ -247,7 +247,9 @@ class _Metrics:
             "batuta_notifications", "Notifications understood", self._conductor.notifications
         )
         yield CounterMetricFamily(
-            "batuta_malformed", "Messages put aside", self._conductor.malformed
+            "batuta_malformed",
+            "Dead letters: messages that could not be decoded",
+            self._conductor.malformed,
         )
         yield CounterMetricFamily(
             "batuta_requests",

@@ -25,7 +25,7 @@ class SdbMetrics:
         self.receiving = Gauge("batuta_sdb_receiving", "Uploads under way", registry=self.registry)
         self._outbox = Gauge(
             "batuta_sdb_outbox_length",
-            "Products recorded that NATS has not been told of yet",
+            "Products recorded and not yet announced on NATS",
             registry=self.registry,
         )
 
