@@ -213,4 +213,7 @@ class Dispatcher:
                 record.obs_id,
                 record.timeout_s,
             )
-        self._answers.append(await self._providers.poll(poll))
+        event = await self._providers.poll(poll)
+        # Only now is `_answers` looked up: `_apply_answers` replaces the list, and an event added
+        # to the list of before the await would be lost.
+        self._answers.append(event)
