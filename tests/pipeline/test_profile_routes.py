@@ -156,7 +156,7 @@ def test_a_processing_that_fails_has_the_profile_of_what_it_did(
     assert get(profiled, record, f"/{PARTS[1]}") == f"part: {PARTS[1]}"
     page = get(profiled, record)  # these parts are no tables: there is nothing to sum up
     assert f'href="profile/{PARTS[1]}?name=orchestrator"' in page
-    assert "<p>It cannot be shown: " in page
+    assert "<p>Its page cannot be drawn: " in page
     assert RUN_FILE in page
     assert list((profiled.settings.folder("") / "work").iterdir()) == []
 

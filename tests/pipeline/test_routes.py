@@ -116,7 +116,7 @@ def test_what_failed_starts_again_only_for_a_higher_attempt(
     assert service.end_of(again)["state"] == "succeeded"
     log = service.log(again)
     assert "attempt 1: started" in log
-    assert "attempt 3: starts" in log
+    assert "attempt 3: started" in log
 
 
 def test_an_id_is_refused_for_another_product(service: PipelineProcess) -> None:

@@ -53,7 +53,7 @@ def test_a_large_argument_of_many_tasks_is_sent_once(local: Any) -> None:
     data: set[str] = set()
     for value in local.future_iterator(futures):
         assert value == relief.sum()
-        data |= {key for key in scheduler_of(local).tasks if str(key).startswith("data-")}
+        data |= {key for key in list(scheduler_of(local).tasks) if str(key).startswith("data-")}
     assert len(data) == 1
 
 
