@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
 SLURM_ARGS ?= start
-WORKERS ?= 3
+WORKERS ?= 2
 PROGRAM ?=
 
 .DEFAULT_GOAL := help
