@@ -112,7 +112,7 @@ def _add_processings(app: FastAPI, components: Components) -> None:
 
     @app.post("/processings", tags=["processings"], status_code=HTTPStatus.ACCEPTED)
     async def make(order: Order, response: Response) -> ConductorProcessing:
-        """Have a product made, whatever was made before."""
+        """Request a product, whether or not it was made before."""
         await asyncio.to_thread(_check_order, components, order)
         row = await dispatcher.write(dispatcher.ledger.operations.make, order.product, order.obs_id)
         dispatcher.wake()

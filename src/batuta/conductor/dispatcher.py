@@ -158,7 +158,9 @@ class Dispatcher:
 
     async def _apply_answers(self) -> None:
         # All that have come since the last round, in one transaction.
-        answers, self._answers = self._answers, []
+        # Emptied in place, never replaced: a task that awaits an answer may hold the list already.
+        answers = self._answers.copy()
+        self._answers.clear()
         if answers:
             for row in await self.write(self.ledger.apply, answers):
                 self._on_report(row)
@@ -214,6 +216,4 @@ class Dispatcher:
                 record.timeout_s,
             )
         event = await self._providers.poll(poll)
-        # Only now is `_answers` looked up: `_apply_answers` replaces the list, and an event added
-        # to the list of before the await would be lost.
         self._answers.append(event)

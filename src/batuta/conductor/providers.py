@@ -70,7 +70,7 @@ class Providers:
         return _status(kind, record.id, record.attempt, answer)
 
     async def cancel(self, provider: str, processing_id: str) -> Processing:
-        """Have a processing stopped.
+        """Stop a processing.
 
         Raises
         ------
