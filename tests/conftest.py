@@ -15,10 +15,6 @@ from tests.support.dask_clusters import dask_scheduler_address, slurm_environmen
 from tests.support.servers import NatsServer
 from tests.support.slurm import shared_slurm, slurm
 
-# An example may take long on a busy machine; pytest has a timeout for those that never end.
-settings.register_profile("batuta", deadline=None)
-settings.load_profile("batuta")
-
 __all__ = ["dask_scheduler_address", "shared_slurm", "slurm", "slurm_environment"]
 
 # An example that takes long on a busy machine is not a failure; `timeout` bounds each test.

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.live_screen import Screen
+from batuta.cli.live_screen import LiveScreen
 from batuta.cli.live_state import LiveState
-from batuta.cli.live_view import listening
+from batuta.cli.live_view import updated_by_events
 from batuta.graph import Graph
 from batuta.messaging import NatsConfig, connect
 from batuta.service.client import ServiceError
@@ -35,11 +35,14 @@ FORM: Final = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags
 async def main(nats_url: str, conductor_url: str) -> None:
     """Wait for the demonstration, then for the moment, and draw it."""
     with ConductorClient(conductor_url) as conductor:
-        scene = LiveState(Graph.parse(await first_answer(conductor)))
-        async with connect(NatsConfig(url=nats_url), "live") as bus, listening(bus, scene):
+        live_state = LiveState(Graph.parse(await first_answer(conductor)))
+        async with (
+            connect(NatsConfig(url=nats_url), "live") as bus,
+            updated_by_events(bus, live_state),
+        ):
             for observation in conductor.observations():
-                scene.learn(conductor.observation(observation["obs_id"]))
-            await draw(scene)
+                live_state.load_observation(conductor.observation(observation["obs_id"]))
+            await draw(live_state)
 
 
 async def first_answer(conductor: ConductorClient) -> dict[str, Any]:
@@ -51,21 +54,21 @@ async def first_answer(conductor: ConductorClient) -> dict[str, Any]:
             await asyncio.sleep(POLL_S)
 
 
-async def draw(scene: LiveState) -> None:
-    """Draw `scene` as it is when the moment has come."""
-    while not moment(scene):  # noqa: ASYNC110  the scene has no event to wait for
+async def draw(live_state: LiveState) -> None:
+    """Draw `live_state` as it is when the moment has come."""
+    while not moment(live_state):  # noqa: ASYNC110 a LiveState has no event to wait for
         await asyncio.sleep(POLL_S)
     console = Console(record=True, width=136, height=42, file=io.StringIO())
-    console.print(Screen(scene, "Batuta plays: products per observation"))
+    console.print(LiveScreen(live_state, TITLE))
     console.save_svg(str(TARGET), title="batuta demo", theme=MONOKAI, code_format=FORM)
 
 
-def moment(scene: LiveState) -> bool:
+def moment(live_state: LiveState) -> bool:
     """Whether DISPARITY, killed once, has half of its tiles."""
-    return scene.retries > 0 and any(
+    return live_state.retries > 0 and any(
         one.processing.product == "DISPARITY"
         and 0 < one.processing.progress.total <= 2 * one.processing.progress.done
-        for one in scene.running.values()
+        for one in live_state.running.values()
     )
 
 

@@ -36,31 +36,10 @@ from batuta.conductor.transitions import (
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import AT_PIPELINE
 from tests.conductor.graphs import diamond
+from tests.conductor.processing_records import NOW, RUNNING
 
-NOW = 1_000_000.0
 CONDITIONS = Conditions(now=NOW, waits=WaitConfig())
 
-RUNNING = ProcessingRecord(
-    id="p1",
-    product="B",
-    obs_id="o1",
-    provider="maker",
-    priority=0,
-    state=State.RUNNING,
-    attempt=2,
-    pipeline_attempt=2,
-    max_attempts=3,
-    timeout_s=60.0,
-    not_before=NOW - 20,
-    ask_at=NOW,
-    done=1,
-    total=4,
-    error="first attempt",
-    requested=NOW - 10,
-    started=NOW - 8,
-    ended=None,
-    profiled=False,
-)
 REQUESTED = replace(RUNNING, state=State.REQUESTED, started=None, done=0, total=0)
 OVERDUE = replace(RUNNING, started=NOW - 61)
 LAST = replace(RUNNING, attempt=3, pipeline_attempt=3)

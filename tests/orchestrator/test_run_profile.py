@@ -86,7 +86,8 @@ def assert_time_and_memory_are_where_they_were_spent(rows: Any, mode: str) -> No
     measured = rows[rows.name == "measure"].set_index(["row", "col"])
     slow, large = measured.loc[SLOW], measured.loc[LARGE]
     assert slow.wall_s >= SLOW_S > slow.cpu_s
-    assert large.peak_bytes > LARGE_BYTES
+    # A little less than was allocated: what the worker freed meanwhile counts against it.
+    assert large.peak_bytes > 0.99 * LARGE_BYTES
     assert slow.peak_bytes < large.peak_bytes - LARGE_BYTES / 2
     assert large.growth_bytes < LARGE_BYTES / 2  # it was freed
     if mode != "sequential":

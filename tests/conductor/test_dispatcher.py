@@ -1,0 +1,96 @@
+"""The dispatcher: what pipelines answer reaches the ledger, however the answers are timed."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+import pytest
+
+from batuta.conductor.dispatcher import Dispatcher
+from batuta.conductor.due_requests import Capacity, DueRequest
+from batuta.conductor.events import Event, PipelineUnreachable, StatusUpdate
+from batuta.conductor.ledger import Ledger
+from batuta.conductor.providers import Providers
+from batuta.conductor.records import Row
+from batuta.conductor.transitions import Poll, PollAction
+from batuta.messaging import ProcessingState as State
+from tests.conductor.processing_records import RUNNING
+from tests.support.waiting import eventually
+
+
+def requested(processing_id: str) -> DueRequest:
+    return DueRequest(processing_id, "B", "o1", "maker", 1)
+
+
+def polled(processing_id: str) -> Poll:
+    return Poll(replace(RUNNING, id=processing_id), PollAction.QUERY)
+
+
+class OneRoundLedger:
+    """A ledger in which everything is due once; records the events that are applied."""
+
+    def __init__(self, requests: Sequence[DueRequest], polls: Sequence[Poll]) -> None:
+        self._requests = list(requests)
+        self._polls = list(polls)
+        self.applied: list[str] = []
+        self.on_apply: Callable[[], object] = lambda: None
+
+    def take_due(self, _capacity: Capacity) -> list[DueRequest]:
+        due, self._requests = self._requests, []
+        return due
+
+    def due_for_polling(self, _limit: int) -> list[Poll]:
+        due, self._polls = self._polls, []
+        return due
+
+    def next_due_at(self, _since: float, _busy: Sequence[str]) -> None:
+        return None
+
+    def apply(self, events: Sequence[Event]) -> list[Row]:
+        self.applied += [event.processing_id for event in events]
+        self.on_apply()
+        return []
+
+
+class GatedProviders:
+    """Pipelines whose answer for the processing ``late`` comes only when `answer_late` is set."""
+
+    def __init__(self) -> None:
+        self.answer_late = asyncio.Event()
+
+    async def request(self, request: DueRequest) -> Event:
+        return await self._answer(request.processing_id)
+
+    async def poll(self, poll: Poll) -> Event:
+        return await self._answer(poll.record.id)
+
+    async def _answer(self, processing_id: str) -> Event:
+        if processing_id == "late":
+            await self.answer_late.wait()
+            return PipelineUnreachable(processing_id=processing_id, error="gone", asked_attempt=1)
+        return StatusUpdate(processing_id=processing_id, state=State.RUNNING, attempt=1)
+
+
+@pytest.mark.parametrize("kind", ["requests", "polls"])
+async def test_an_answer_that_arrives_while_others_are_recorded_is_recorded_next(kind: str) -> None:
+    requests = [requested("prompt"), requested("late")] if kind == "requests" else []
+    polls = [polled("prompt"), polled("late")] if kind == "polls" else []
+    ledger = OneRoundLedger(requests, polls)
+    providers = GatedProviders()
+    loop = asyncio.get_running_loop()
+    # The ledger applies the prompt answer: `_apply_answers` has emptied its list by then.
+    ledger.on_apply = partial(loop.call_soon_threadsafe, providers.answer_late.set)
+
+    async def late_is_recorded() -> bool:
+        return "late" in ledger.applied
+
+    dispatcher = Dispatcher(cast(Ledger, ledger), cast(Providers, providers), lambda _row: None)
+    work = asyncio.create_task(dispatcher.run())
+    try:
+        await eventually(late_is_recorded)
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    assert sorted(ledger.applied) == ["late", "prompt"]
