@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.demo_run import TITLE
 from batuta.cli.live_screen import LiveScreen
 from batuta.cli.live_state import LiveState
 from batuta.cli.live_view import updated_by_events

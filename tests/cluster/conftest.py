@@ -1,13 +1,14 @@
-import multiprocessing
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
+from batuta.cluster.dask.local import FORKSERVER_MODULES
+from batuta.cluster.dask.settings import worker_environment
 from batuta.cluster.local.cluster import MultiprocessingCluster
+from batuta.cluster.local.forkserver import start_forkserver
 
 MakeCluster = Callable[..., Any]
 
@@ -15,10 +16,8 @@ MakeCluster = Callable[..., Any]
 @pytest.fixture(scope="session", autouse=True)
 def warm_forkserver() -> None:
     """Preload what tests call in workers: the first cluster of a process decides."""
-    multiprocessing.set_forkserver_preload(
-        ["tests.orchestrator.map_program", "pytest", "batuta.cluster.local.forkserver_warm"]
-    )
-    forkserver.ensure_running()
+    modules = ("tests.orchestrator.map_program", "pytest", *FORKSERVER_MODULES)
+    assert start_forkserver(modules, worker_environment())
 
 
 @pytest.fixture

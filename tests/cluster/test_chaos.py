@@ -2,8 +2,6 @@
 
 import contextlib
 import random
-from collections.abc import Callable
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 
 from batuta.cluster import WorkerLostError, check_configuration, create_cluster
 from tests.cluster.functions import add
+from tests.support.forked import forked_workers
 
 TASKS = 150
 
@@ -27,13 +26,13 @@ def test_whatever_workers_are_killed_all_is_computed(
         "max_tasks_per_worker": max_tasks_per_worker,
         "factorize_tasks": factorize_tasks,
     }
-    check_amid_kills(conf, tmp_path, Killer(seed, forked_workers, every=7))
+    check_amid_kills(conf, tmp_path, Killer(seed, every=7))
     assert not list(tmp_path.rglob("batuta-*"))
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_workers_of_dask_are_killed_all_is_computed(tmp_path: Path, seed: int) -> None:
-    check_amid_kills({"mode": "local_dask"}, tmp_path, Killer(seed, dask_workers, every=25))
+    check_amid_kills({"mode": "local_dask"}, tmp_path, Killer(seed, every=25))
 
 
 def check_amid_kills(conf: dict[str, Any], out_dir: Path, killer: "Killer") -> None:
@@ -44,6 +43,7 @@ def check_amid_kills(conf: dict[str, Any], out_dir: Path, killer: "Killer") -> N
         while missing := [rank for rank in range(TASKS) if rank not in found]:
             found |= computed_amid_kills(cluster, delayed, missing, killer)
         assert [found[rank] for rank in range(TASKS)] == expected
+        assert killer.killed > 1
     finally:
         cluster.cleanup()
 
@@ -78,22 +78,14 @@ def computed_amid_kills(
 class Killer:
     """Kills a worker every few results."""
 
-    def __init__(self, seed: int, workers: Callable[[], list[psutil.Process]], every: int) -> None:
+    killed = 0
+
+    def __init__(self, seed: int, every: int) -> None:
         self.choices = random.Random(seed)  # noqa: S311 - a script for the test
-        self._workers = workers
         self._every = every
 
     def maybe_kill(self, count: int) -> None:
-        if count % self._every == 0 and (workers := self._workers()):
+        if count % self._every == 0 and (workers := forked_workers()):
             with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
                 self.choices.choice(workers).kill()
-
-
-def forked_workers() -> list[psutil.Process]:
-    server: Any = forkserver._forkserver
-    return psutil.Process(server._forkserver_pid).children()
-
-
-def dask_workers() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+                self.killed += 1

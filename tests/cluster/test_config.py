@@ -197,13 +197,16 @@ def test_a_package_brings_a_mode_by_its_entry_point(
         assert orchestrator.get_conf()["greeting"] == "ho"
 
 
-@pytest.mark.parametrize("mp_mode", ["fork", "forkserver"])
+@pytest.mark.parametrize(
+    ("mode", "mp_mode"),
+    [("multiprocessing", "fork"), ("multiprocessing", "forkserver"), ("local_dask", "forkserver")],
+)
 def test_windows_spawns_whatever_is_asked_and_says_so(
-    mp_mode: str, monkeypatch: pytest.MonkeyPatch
+    mode: str, mp_mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.system", lambda: "Windows")
     with pytest.warns(UserWarning, match=f"mp_mode: '{mp_mode}' does not exist on Windows"):
-        config = check_configuration({"mode": "multiprocessing", "mp_mode": mp_mode})
+        config = check_configuration({"mode": mode, "mp_mode": mp_mode})
     assert config.model_dump()["mp_mode"] == "spawn"
 
 

@@ -27,6 +27,7 @@ from batuta.graph import Graph, read_graph
 from batuta.messaging import NatsConfig, ProcessingState, connect
 from batuta.sdb import SdbClient
 
+TITLE: Final = "Products per observation"
 POLL_S: Final = 0.3
 REQUIRED_MODULES: Final = ("stingray", "skimage", "cv2", "matplotlib")
 PIPELINES: Final = ("timing", "qpo", "spectral", "stereo", "report")
@@ -70,9 +71,7 @@ class DemoRun:
         observations = await asyncio.to_thread(_demo_observations, self._folder / "inputs")
         inputs = {one.obs_id: tuple(one.files) for one in observations}
         async with contextlib.AsyncExitStack() as services:
-            async with displayed(
-                self._live_state, "Batuta plays: products per observation", console
-            ):
+            async with displayed(self._live_state, TITLE, console):
                 self._live_state.log("starting NATS, the sdb, five pipelines and the conductor")
                 orchestra = await services.enter_async_context(self._services())
                 self._live_state.log(

@@ -18,7 +18,7 @@ def check_keys(given: dict[str, Any]) -> CommonConfig:
         config = _resolve_auto(validated(AutoConfig, given))
     else:
         config = validated(cluster_class(mode).config_model, given)
-    if isinstance(config, MultiprocessingConfig) and platform.system() == "Windows":
+    if platform.system() == "Windows":
         config = _spawning(config)
     if config.profiling is not None:
         check_available(config.profiling.options())
@@ -34,11 +34,10 @@ def _resolve_auto(auto: AutoConfig) -> MultiprocessingConfig:
     )
 
 
-def _spawning(config: MultiprocessingConfig) -> MultiprocessingConfig:
+def _spawning(config: CommonConfig) -> CommonConfig:
     """Return a configuration that Windows can follow: it cannot fork."""
-    if config.mp_mode == "spawn":
+    mp_mode = getattr(config, "mp_mode", "spawn")
+    if mp_mode == "spawn":
         return config
-    warnings.warn(
-        f"mp_mode: {config.mp_mode!r} does not exist on Windows, 'spawn' is used", stacklevel=4
-    )
+    warnings.warn(f"mp_mode: {mp_mode!r} does not exist on Windows, 'spawn' is used", stacklevel=4)
     return config.model_copy(update={"mp_mode": "spawn"})

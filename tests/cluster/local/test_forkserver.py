@@ -1,5 +1,6 @@
 """The forkserver: what workers need is imported before they start."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ with open("reads", "a") as stream:
     stream.write("x")
 
 if __name__ == "__main__":
-    conf = {{"mode": "multiprocessing", "max_tasks_per_worker": 1}}
+    conf = {configuration}
     cluster = create_cluster(check_configuration(conf), Path("out"))
     delayed = [cluster.create_task({neighbour}.triple)(n) for n in range(6)]
     futures = cluster.start_tasks(delayed)
@@ -35,9 +36,13 @@ def triple(number):
 """
 
 
+CONFIGURATIONS = [{"mode": "multiprocessing", "max_tasks_per_worker": 1}, {"mode": "local_dask"}]
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=["multiprocessing", "local_dask"])
 @pytest.mark.parametrize("by_name", [False, True], ids=["script", "module"])
 def test_the_script_and_its_neighbours_are_read_once_for_all_workers(
-    tmp_path: Path, by_name: bool
+    tmp_path: Path, by_name: bool, configuration: dict[str, object]
 ) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
@@ -45,7 +50,7 @@ def test_the_script_and_its_neighbours_are_read_once_for_all_workers(
     where = folder / "package_here" if by_name else folder
     where.mkdir(exist_ok=True)
     (where / f"{neighbour.rpartition('.')[2]}.py").write_text(NEIGHBOUR)
-    (where / "main.py").write_text(SCRIPT.format(neighbour=neighbour))
+    (where / "main.py").write_text(SCRIPT.format(neighbour=neighbour, configuration=configuration))
     command = ["-m", "package_here.main"] if by_name else [str(folder / "main.py")]
     done = subprocess.run(
         [sys.executable, *command],
@@ -60,3 +65,44 @@ def test_the_script_and_its_neighbours_are_read_once_for_all_workers(
     # Once in the main process, once in the forkserver.
     assert (written / "imports").read_text() == "xx"
     assert (written / "reads").read_text() == "xx"
+
+
+ONE_MODE_AFTER_ANOTHER = """
+import os
+from pathlib import Path
+
+from batuta.cluster import check_configuration, create_cluster
+
+if __name__ == "__main__":
+    os.environ["BATUTA_TEST"] = "before"
+    for mode in {modes}:
+        cluster = create_cluster(check_configuration({{"mode": mode}}), Path("out"))
+        names = ["BATUTA_TEST", "OMP_NUM_THREADS"]
+        delayed = [cluster.create_task(os.getenv)(name) for name in names]
+        values = cluster.future_iterator(cluster.start_tasks(delayed))
+        print(mode, *sorted(map(str, values)))
+        cluster.cleanup()
+        os.environ["BATUTA_TEST"] = "after"
+"""
+
+
+@pytest.mark.parametrize(
+    "modes",
+    [("multiprocessing", "local_dask"), ("local_dask", "local_dask")],
+    ids=["another's forkserver", "its own forkserver"],
+)
+def test_dask_workers_have_the_environment_of_now_and_the_threads_of_dask(
+    tmp_path: Path, modes: tuple[str, str]
+) -> None:
+    (tmp_path / "main.py").write_text(ONE_MODE_AFTER_ANOTHER.format(modes=modes))
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "main.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.splitlines()[1] == "local_dask 1 after", done.stdout + done.stderr

@@ -93,6 +93,8 @@ class LocalDaskConfig(WorkersConfig):
     """Workers are processes of this machine."""
 
     mode: Literal["local_dask"] = "local_dask"
+    mp_mode: Literal["forkserver", "spawn"] = "forkserver"
+    """How processes are started."""
 
 
 class BatchJobsConfig(WorkersConfig):

@@ -1,12 +1,14 @@
 """`local_dask`: workers are processes of this machine."""
 
 import asyncio
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from distributed import Client, LocalCluster
 
+from batuta.cluster import preload
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import WorkerCount
 from batuta.cluster.dask.cluster import DaskCluster
@@ -17,11 +19,22 @@ from batuta.cluster.dask.settings import (
     environment_restored,
     log_dashboard_address,
     scheduler_options,
+    worker_environment,
+    worker_processes_started_by,
 )
 from batuta.cluster.errors import ClusterError
+from batuta.cluster.local.forkserver import start_forkserver
 from batuta.cluster.resources import MB
 from batuta.errors import describe_error
 
+FORKSERVER_MODULES: Final = (
+    "distributed",
+    "batuta.cluster.dask.engine.remote",
+    "batuta.cluster.dask.telemetry.worker_plugin",
+    "batuta.datasets",
+    "batuta.cluster.local.forkserver_warm",
+)
+"""What every worker needs: imported once by the forkserver, rather than by each worker."""
 _NANNY_TIMEOUT_S: Final = 2.0
 """How long a worker may take to end before its nanny kills it."""
 
@@ -33,6 +46,7 @@ class LocalDeployment:
         self._asked = config.nb_workers
         with ExitStack() as stack:
             stack.enter_context(environment_restored())
+            stack.enter_context(worker_processes_started_by(_start_method(config)))
             try:
                 with dashboard_port_may_differ():
                     self._cluster: Any = stack.enter_context(_start_cluster(config))
@@ -60,6 +74,18 @@ class LocalDeployment:
         await asyncio.gather(*(nanny.close(timeout=_NANNY_TIMEOUT_S) for nanny in nannies))
 
 
+def _start_method(config: LocalDaskConfig) -> str:
+    """Return how workers are started, with the forkserver running if it is to fork them.
+
+    A forkserver that another mode has started lacks dask, and the environment of dask's workers,
+    which libraries that it imported have read already.
+    """
+    modules = (*FORKSERVER_MODULES, *preload.modules())
+    if config.mp_mode == "forkserver" and start_forkserver(modules, worker_environment()):
+        return "forkserver"
+    return "spawn"
+
+
 def _start_cluster(config: LocalDaskConfig) -> LocalCluster:
     return LocalCluster(
         n_workers=config.nb_workers,
@@ -68,6 +94,7 @@ def _start_cluster(config: LocalDaskConfig) -> LocalCluster:
         local_directory=config.local_directory,
         dashboard_address=None,
         scheduler_kwargs=scheduler_options(dashboard=config.activate_dashboard),
+        env=dict(os.environ),  # as it is now, not as it was when the forkserver started
         silence_logs=False,  # otherwise it silences the loggers of the program too
     )
 

@@ -32,6 +32,7 @@ SCHEDULER_CONFIG: Final[dict[str, Any]] = {
 
 _PROFILE: Final = "distributed.worker.profile.enabled"
 _LOST_WORKER_TIMEOUT: Final = "distributed.deploy.lost-worker-timeout"
+_START_METHOD: Final = "distributed.worker.multiprocessing-method"
 _ABSENT: Final = object()
 
 
@@ -48,7 +49,7 @@ def dask_settings(config: DaskConfig) -> dict[str, Any]:
 
 
 def _read_config() -> State:
-    keys = (*SCHEDULER_CONFIG, _PROFILE, _LOST_WORKER_TIMEOUT)
+    keys = (*SCHEDULER_CONFIG, _PROFILE, _LOST_WORKER_TIMEOUT, _START_METHOD)
     return {key: dask.config.get(key, _ABSENT) for key in keys}
 
 
@@ -67,6 +68,26 @@ def dask_configured(config: DaskConfig) -> AbstractContextManager[None]:
     """Set dask's configuration for a cluster, whichever others open and close meanwhile."""
     settings = dask_settings(config)
     return _CONFIG.changed(lambda before: {**before, **settings})
+
+
+def worker_processes_started_by(method: str) -> AbstractContextManager[None]:
+    """Set how the nannies of this process start their workers, for as long as a cluster is open."""
+    return _CONFIG.changed(lambda before: {**before, _START_METHOD: method})
+
+
+def worker_environment() -> dict[str, str]:
+    """Return what a nanny sets in the environment before it starts the process of a worker.
+
+    Libraries read it when they are imported, such as the number of threads of linear algebra.
+    What the environment sets already counts, as it does for nannies.
+    """
+    variables = dask.config.get("distributed.nanny.pre-spawn-environ")
+    # As nannies do: strings then have the same hash in all workers.
+    return {"PYTHONHASHSEED": "6640"} | {
+        name: os.environ.get(name, str(value))
+        for name, value in variables.items()
+        if value is not None
+    }
 
 
 ANY_PORT: Final = "127.0.0.1:0"

@@ -7,9 +7,7 @@ and its heartbeat shows which job that is.
 import contextlib
 import importlib
 import inspect
-import json
 import multiprocessing
-import os
 import queue
 import socket
 import sys
@@ -17,7 +15,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from multiprocessing import forkserver, spawn
 from typing import Any, Final
 
 import psutil
@@ -26,6 +23,7 @@ from batuta.cluster import preload
 from batuta.cluster.errors import ClusterError, WorkerLostError
 from batuta.cluster.execution import worker_id
 from batuta.cluster.graph import Job
+from batuta.cluster.local.forkserver import start_forkserver
 from batuta.cluster.local.framing import Reader, framed
 from batuta.cluster.local.heartbeat import IDLE, Heartbeat, HeartbeatState, heartbeat_path
 from batuta.cluster.local.process_tree import kill_tree, private_bytes_of_tree
@@ -75,15 +73,10 @@ def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
     return tuple(name for name in modules if isinstance(name, str) and name not in {"", "__main__"})
 
 
-_FORKSERVER_LOCK: Final = threading.Lock()
-
-
 def _context(settings: PoolSettings) -> Any:
     context = multiprocessing.get_context(settings.start_method)
     if settings.start_method == "forkserver":
-        first, last = "batuta.cluster.local.forkserver_path", "batuta.cluster.local.forkserver_main"
-        context.set_forkserver_preload([first, *settings.preload, last])
-        _start_forkserver()
+        start_forkserver(settings.preload, {})
     elif settings.start_method == "fork":
         _import_all(settings.preload)
     return context
@@ -98,21 +91,6 @@ def _import_all(modules: Iterable[str]) -> None:
     for name in modules:
         with contextlib.suppress(ImportError):  # the task that needs it will raise it
             importlib.import_module(name)
-
-
-def _start_forkserver() -> None:
-    """Start the forkserver if need be; it reads about the main process in its environment."""
-    preparation = spawn.get_preparation_data("forkserver")
-    wanted = ("sys_path", "init_main_from_path", "init_main_from_name")
-    message = json.dumps({key: preparation[key] for key in wanted if key in preparation})
-    # The variable is set for as short as possible, and by one thread at a time: two clusters may
-    # start at once, and one would delete what the other has set before its forkserver inherits it.
-    with _FORKSERVER_LOCK:
-        os.environ[preload.FORKSERVER_VARIABLE] = message
-        try:
-            forkserver.ensure_running()
-        finally:
-            del os.environ[preload.FORKSERVER_VARIABLE]
 
 
 @dataclass(slots=True, eq=False)

@@ -14,6 +14,7 @@ from batuta.cluster import check_configuration, create_cluster
 from tests.cluster import functions
 from tests.cluster.conftest import compute
 from tests.support.dask_clusters import manual_cluster
+from tests.support.forked import forked_workers
 from tests.support.waiting import eventually_sync
 
 
@@ -69,9 +70,10 @@ def test_a_large_argument_changed_in_place_by_a_task_is_unchanged_for_the_next(l
 def test_scattered_data_outlive_the_workers_that_held_them(local: Any) -> None:
     handle = local.scatter(np.ones(500_000))
     assert compute(local, [local.create_task(np.sum)(handle)]) == [500_000]
-    for worker in psutil.Process().children(recursive=True):
-        if "spawn_main" in " ".join(worker.cmdline()):
-            worker.kill()
+    workers = forked_workers()
+    assert len(workers) == 2
+    for worker in workers:
+        worker.kill()
     assert compute(local, [local.create_task(np.sum)(handle) for _ in range(4)]) == [500_000] * 4
 
 

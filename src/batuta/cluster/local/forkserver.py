@@ -1,0 +1,71 @@
+"""The forkserver: a process without threads, from which workers are forked with their imports done.
+
+Python has one for each process (`multiprocessing`, start method ``forkserver``), so the first
+cluster that starts workers decides what it imports.
+"""
+
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import forkserver, spawn
+from typing import Any, Final
+
+from batuta.cluster.preload import FORKSERVER_VARIABLE
+
+_FIRST: Final = "batuta.cluster.local.forkserver_path"
+_LAST: Final = "batuta.cluster.local.forkserver_main"
+_LOCK: Final = threading.Lock()
+_imported: dict[int, frozenset[str]] = {}
+"""Modules that the forkserver was started with, by the process that started it: a forked child
+inherits this dictionary, but starts a forkserver of its own."""
+
+
+def start_forkserver(modules: Iterable[str], environment: Mapping[str, str]) -> bool:
+    """Start the forkserver of this process, unless it is running.
+
+    Parameters
+    ----------
+    modules : iterable of str
+        What it imports, after the module search path is set and before the main script is run.
+    environment : mapping of str to str
+        Environment variables that it starts with, besides those of this process.
+
+    Returns
+    -------
+    bool
+        Whether the forkserver that runs now was started with all of `modules`.
+    """
+    names = tuple(modules)
+    # The environment is changed for as short as possible, and by one thread at a time: two clusters
+    # may start at once, and one would delete what the other has set before its forkserver
+    # inherits it.
+    with _LOCK:
+        multiprocessing.get_context("forkserver").set_forkserver_preload([_FIRST, *names, _LAST])
+        with _environment({**environment, FORKSERVER_VARIABLE: _preparation()}):
+            forkserver.ensure_running()
+        imported = _imported.setdefault(os.getpid(), frozenset(names))
+    return imported.issuperset(names)
+
+
+def _preparation() -> str:
+    """Describe the main process: its module search path and its main script."""
+    preparation: dict[str, Any] = spawn.get_preparation_data("forkserver")
+    wanted = ("sys_path", "init_main_from_path", "init_main_from_name")
+    return json.dumps({key: preparation[key] for key in wanted if key in preparation})
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
