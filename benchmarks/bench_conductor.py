@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 import httpx
 import nats
@@ -33,7 +34,7 @@ from batuta.sdb import SdbSettings
 from batuta.sdb.service import open_sdb
 from batuta.service.sockets import address_of, listen
 
-GRAPH = {
+GRAPH: Final[dict[str, Any]] = {
     "inputs": ["A"],
     "products": {"B": {"m_input": ["A"], "o_input": [], "provider": "maker", "url": ""}},
 }

@@ -6,7 +6,9 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any, Final
 
 from benchmarks.orchestrator import (
     busy,
@@ -25,7 +27,7 @@ from benchmarks.orchestrator import (
 )
 from benchmarks.orchestrator.support.figures import Figure, table
 
-ROWS = {
+ROWS: Final[dict[str, Callable[..., list[Any]]]] = {
     "chains": chains.figures,
     "busy": busy.figures,
     "empty": empty.figures,

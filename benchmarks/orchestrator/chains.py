@@ -66,13 +66,13 @@ def with_distributed(tiles: int, path: Path) -> None:
     """Run the steps on distributed, and write the results as they come."""
     from distributed import Client, LocalCluster, as_completed  # noqa: PLC0415 - this side alone
 
-    local = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)  # type: ignore[no-untyped-call]
-    with local, Client(local) as client:  # type: ignore[no-untyped-call]
+    local = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with local, Client(local) as client:
         raster = _raster(tiles, path)
         made = client.map(noise, range(tiles), pure=False)
         attributes = [{"window": window} for window in windows(tiles, SIDE_PX)]
         wanted = client.map(smooth, made, attributes, pure=False)
-        completed = as_completed(wanted, with_results=True)  # type: ignore[no-untyped-call]
+        completed = as_completed(wanted, with_results=True)
         del made, wanted
         for _, tile in completed:
             raster.write(tile)

@@ -25,10 +25,10 @@ def plain(shape: str, tiles: int, folder: Path) -> tuple[Seconds, float]:
     """Compute them on distributed, as its users write it."""
     from distributed import Client, LocalCluster  # noqa: PLC0415 - this side alone
 
-    local = LocalCluster(  # type: ignore[no-untyped-call]
+    local = LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(folder)
     )
-    with local, Client(local) as client:  # type: ignore[no-untyped-call]
+    with local, Client(local) as client:
         _plain_tiles(client, shape, range(-WARM_UP_TILES, 0))
         begun = time.perf_counter()
         found = _plain_tiles(client, shape, range(tiles))
@@ -41,7 +41,7 @@ def _plain_tiles(client: Any, shape: str, seeds: range) -> float:
     wanted = client.map(noise, [abs(seed) for seed in seeds], pure=False)
     if shape == CHAINS:
         wanted = client.map(smooth, wanted, [{}] * len(seeds), pure=False)
-    completed = as_completed(wanted, with_results=True)  # type: ignore[no-untyped-call]
+    completed = as_completed(wanted, with_results=True)
     del wanted
     return sum(float(tile[TAG][0, 0]) for _, tile in completed)
 
