@@ -1,7 +1,13 @@
-"""A real sdb, a real NATS, and pipeline services each a process of its own."""
+"""A real sdb, a real NATS, and pipeline services each a process of its own.
 
+Services take seconds of processor time to start. Tests share one of each pipeline, and ask it
+for what has ids of their own; those that kill, restart, configure or count start their own.
+"""
+
+import shutil
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,41 +19,127 @@ from tests.pipeline.pipeline_process import PipelineProcess
 from tests.support.servers import NatsServer
 from tests.support.services import serving
 
+SCRIPTED = "tests.pipeline.scripted:pipeline"
+PROFILED = "tests.pipeline.profiled:pipeline"
+TILED = "tests.pipeline.tiled:pipeline"
+
 StartPipeline = Callable[..., PipelineProcess]
 
 
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder through which a test and the functions of `scripted` meet."""
-    folder = tmp_path / "stage"
-    folder.mkdir()
-    monkeypatch.setenv("BATUTA_TEST_STAGE", str(folder))
-    return folder
+def obs_id() -> str:
+    """An obs_id that no other test uses."""
+    return f"o-{uuid.uuid4().hex}"
 
 
 @pytest.fixture
-def sdb_settings(tmp_path: Path, shared_nats: NatsServer) -> SdbSettings:
-    """Settings of an sdb of its own."""
-    return SdbSettings(
+def processing_id() -> str:
+    """A processing_id that no other test uses."""
+    return f"p-{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def sdb_url(tmp_path_factory: pytest.TempPathFactory, shared_nats: NatsServer) -> Iterator[str]:
+    """An sdb that tests share: what they count, they count of their own `obs_id`."""
+    folder = tmp_path_factory.mktemp("sdb")
+    settings = SdbSettings(
         port=0,
         nats_url=shared_nats.url,
-        database_url=f"sqlite:///{tmp_path / 'sdb.db'}",
-        store_url=str(tmp_path / "store"),
+        database_url=f"sqlite:///{folder / 'sdb.db'}",
+        store_url=str(folder / "store"),
     )
-
-
-@pytest.fixture
-def sdb_url(sdb_settings: SdbSettings) -> Iterator[str]:
-    """An sdb."""
-    with serving(open_sdb, sdb_settings) as url:
+    with serving(open_sdb, settings) as url:
         yield url
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sdb(sdb_url: str) -> Iterator[SdbClient]:
     """A client of `sdb_url`."""
     with SdbClient(sdb_url, retry_for_s=10) as client:
         yield client
+
+
+@pytest.fixture
+def events(sdb: SdbClient, obs_id: str, tmp_path: Path) -> str:
+    """An obs_id whose EVENTS are in the sdb."""
+    path = tmp_path / "events.txt"
+    path.write_text("1 2 3\n")
+    sdb.import_file(path, "EVENTS", obs_id)
+    return obs_id
+
+
+class SharedServices:
+    """A service of each pipeline, started when it is first asked for."""
+
+    def __init__(self, folder: Path, nats_url: str, sdb_url: str) -> None:
+        self._folder = folder
+        self._nats_url = nats_url
+        self._sdb_url = sdb_url
+        self._services: dict[str, PipelineProcess] = {}
+
+    @contextmanager
+    def lend(self, reference: str) -> Iterator[PipelineProcess]:
+        """Lend a service to a test; take it back with an empty stage and nothing to do."""
+        if reference not in self._services:
+            self._services[reference] = self._start(reference)
+        service = self._services[reference]
+        try:
+            yield service
+        finally:
+            service.cancel_all()
+            shutil.rmtree(service.stage)
+            service.stage.mkdir()
+
+    def _start(self, reference: str) -> PipelineProcess:
+        folder = self._folder / str(len(self._services))
+        stage = folder / "stage"
+        stage.mkdir(parents=True)
+        settings = PipelineSettings(
+            port=0,
+            nats_url=self._nats_url,
+            sdb_url=self._sdb_url,
+            data_dir=folder / "pipeline",
+            max_concurrent=2,
+        )
+        service = PipelineProcess(reference, settings, stage)
+        service.start()
+        return service
+
+    def kill(self) -> None:
+        for service in self._services.values():
+            service.http.close()
+            service.kill()
+
+
+@pytest.fixture(scope="session")
+def shared_services(
+    tmp_path_factory: pytest.TempPathFactory, shared_nats: NatsServer, sdb_url: str
+) -> Iterator[SharedServices]:
+    """The services that tests share."""
+    services = SharedServices(tmp_path_factory.mktemp("services"), shared_nats.url, sdb_url)
+    yield services
+    services.kill()
+
+
+@pytest.fixture
+def service(shared_services: SharedServices) -> Iterator[PipelineProcess]:
+    """The shared service of the scripted pipeline."""
+    with shared_services.lend(SCRIPTED) as lent:
+        yield lent
+
+
+@pytest.fixture
+def profiled(shared_services: SharedServices) -> Iterator[PipelineProcess]:
+    """The shared service of the profiled pipeline."""
+    with shared_services.lend(PROFILED) as lent:
+        yield lent
+
+
+@pytest.fixture
+def tiled(shared_services: SharedServices) -> Iterator[PipelineProcess]:
+    """The shared service of the tiled pipeline."""
+    with shared_services.lend(TILED) as lent:
+        yield lent
 
 
 @pytest.fixture
@@ -63,15 +155,15 @@ def settings(tmp_path: Path, shared_nats: NatsServer, sdb_url: str) -> PipelineS
 
 
 @pytest.fixture
-def start_pipeline(stage: Path, settings: PipelineSettings) -> Iterator[StartPipeline]:
-    """Start services, killed at the end of the test."""
+def start_pipeline(tmp_path: Path, settings: PipelineSettings) -> Iterator[StartPipeline]:
+    """Start services of the test's own, killed at its end; they have one stage."""
+    stage = tmp_path / "stage"
+    stage.mkdir()
     with ExitStack() as stack:
 
-        def start(
-            named: str = "tests.pipeline.scripted:pipeline", **changes: object
-        ) -> PipelineProcess:
+        def start(reference: str = SCRIPTED, **changes: object) -> PipelineProcess:
             changed = PipelineSettings.model_validate({**dict(settings), **changes})
-            service = PipelineProcess(named, changed)
+            service = PipelineProcess(reference, changed, stage)
             stack.callback(service.http.close)
             stack.callback(service.kill)
             service.start()
@@ -81,15 +173,6 @@ def start_pipeline(stage: Path, settings: PipelineSettings) -> Iterator[StartPip
 
 
 @pytest.fixture
-def service(start_pipeline: StartPipeline) -> PipelineProcess:
-    """A service of the scripted pipeline."""
+def own_service(start_pipeline: StartPipeline) -> PipelineProcess:
+    """A service of the scripted pipeline that the test may kill."""
     return start_pipeline()
-
-
-@pytest.fixture
-def events(sdb: SdbClient, tmp_path: Path) -> str:
-    """An obs_id whose EVENTS are in the sdb."""
-    path = tmp_path / "events.txt"
-    path.write_text("1 2 3\n")
-    sdb.import_file(path, "EVENTS", "sb1")
-    return "sb1"

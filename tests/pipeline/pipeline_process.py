@@ -1,5 +1,6 @@
 """A pipeline service in a process of its own, for tests."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,17 +29,25 @@ class PipelineProcess:
         The pipeline, as `load` takes it.
     settings : PipelineSettings
         Its settings.
+    stage : Path
+        A folder through which the test and functions of `scripted` meet.
     """
 
-    def __init__(self, reference: str, settings: PipelineSettings) -> None:
+    def __init__(self, reference: str, settings: PipelineSettings, stage: Path) -> None:
         self.settings = settings
+        self.stage = stage
         self._command = [sys.executable, "-c", _PROGRAM, settings.model_dump_json(), reference]
         self._process: subprocess.Popen[str] | None = None
         self.http = httpx.Client(timeout=30)
         self.pid = 0
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            self._command,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"BATUTA_TEST_STAGE": str(self.stage)},
+        )
         self.pid = self._process.pid
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -91,6 +100,18 @@ class PipelineProcess:
     def make(self, product: str, obs_id: str = "sb1", **more: object) -> Record:
         """Ask for a product and wait until it is made, or failed."""
         return self.end_of(self.post(product, obs_id, **more))
+
+    def records(self, **filters: str) -> list[Record]:
+        """Return the newest records."""
+        response = self.http.get("/processing", params=filters)
+        assert response.is_success, response.text
+        return [dict(record) for record in response.json()["items"]]
+
+    def cancel_all(self) -> None:
+        """Cancel what has not ended."""
+        for state in ("queued", "running"):
+            for record in self.records(state=state):
+                self.http.delete(f"/processing/{record['id']}").raise_for_status()
 
     def log(self, record: Record) -> str:
         response = self.http.get(f"/processing/{record['id']}/log")

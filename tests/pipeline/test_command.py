@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import yaml
 from batuta.errors import ConfigurationError
 from batuta.pipeline.command import read_pipeline
 from batuta.sdb import SdbClient
-from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.conftest import SharedServices, StartPipeline
+from tests.pipeline.pipeline_process import PipelineProcess
 from tests.support.waiting import eventually_sync
 
 PROGRAM = """
@@ -49,40 +51,57 @@ DOCUMENT = {
 }
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """A configuration file with its program beside it."""
-    folder = tmp_path / "pipelines"
-    folder.mkdir()
+def written_in(folder: Path) -> Path:
+    """Write the configuration file with its program beside it."""
     (folder / "sed.py").write_text(PROGRAM)
     path = folder / "pipeline.yaml"
     path.write_text(yaml.safe_dump(DOCUMENT))
     return path
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A configuration file that the test may change."""
+    folder = tmp_path / "pipelines"
+    folder.mkdir()
+    return written_in(folder)
+
+
+@pytest.fixture(scope="module")
+def shared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration file that stays as it is."""
+    return written_in(tmp_path_factory.mktemp("pipelines"))
+
+
+@pytest.fixture
+def commands(shared_services: SharedServices, shared_file: Path) -> Iterator[PipelineProcess]:
+    """The shared service of its pipeline."""
+    with shared_services.lend(str(shared_file)) as lent:
+        yield lent
+
+
 def test_a_command_makes_a_product_without_a_shell(
-    start_pipeline: StartPipeline, file: Path, sdb: SdbClient, events: str, tmp_path: Path
+    commands: PipelineProcess, sdb: SdbClient, events: str, tmp_path: Path
 ) -> None:
-    service = start_pipeline(str(file))
-    record = service.make("SED", events)
+    record = commands.make("SED", events)
     assert (record["state"], record["error"]) == ("succeeded", None)
     assert record["progress"] == {"done": 3, "total": 10}
     stored = sdb.export("SED", events, to=tmp_path / "sed")
-    assert (tmp_path / "sed").read_text() == "1 2 3\nsb1/SED; $(touch pwned)"
+    assert (tmp_path / "sed").read_text() == f"1 2 3\n{events}/SED; $(touch pwned)"
     assert (stored.media_type, stored.provider) == ("application/x-sed", "seds_pipeline")
-    log = service.log(record)
+    log = commands.log(record)
     assert "working in" in log
     assert "written to standard error" in log
     assert "BATUTA_PROGRESS" not in log
 
 
 def test_an_optional_input_is_passed_if_it_exists(
-    start_pipeline: StartPipeline, file: Path, sdb: SdbClient, events: str, tmp_path: Path
+    commands: PipelineProcess, sdb: SdbClient, events: str, tmp_path: Path
 ) -> None:
     gti = tmp_path / "gti.fits"
     gti.write_text("gti")
     sdb.import_file(gti, "GTI", events)
-    record = start_pipeline(str(file)).make("SED", events)
+    record = commands.make("SED", events)
     assert record["inputs"] == [
         {"product": "EVENTS", "version": 1},
         {"product": "GTI", "version": 1},
@@ -92,9 +111,9 @@ def test_an_optional_input_is_passed_if_it_exists(
 
 
 def test_a_command_that_fails_is_reported_with_its_exit_code(
-    start_pipeline: StartPipeline, file: Path
+    commands: PipelineProcess,
 ) -> None:
-    record = start_pipeline(str(file)).make("FAILS")
+    record = commands.make("FAILS")
     assert record["state"] == "failed"
     assert record["error"] == "python exited with code 4"
 

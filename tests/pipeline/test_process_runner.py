@@ -1,50 +1,14 @@
 """Each processing in a process of its own: whatever happens to it harms nothing else."""
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from batuta.pipeline import PipelineSettings
 from batuta.pipeline.process_runner import run_to_end
-from batuta.sdb import SdbClient, SdbSettings
-from batuta.sdb.service import open_sdb
+from batuta.sdb import SdbClient
 from tests.pipeline.pipeline_process import PipelineProcess, alive, read
-from tests.support.servers import NatsServer
-from tests.support.services import serving
 from tests.support.waiting import eventually_sync
-
-
-@dataclass(frozen=True)
-class Shared:
-    """A service, and its sdb, that many tests may ask; each for an obs_id of its own."""
-
-    service: PipelineProcess
-    sdb: SdbClient
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, shared_nats: NatsServer) -> Iterator[Shared]:
-    """One service for the tests that leave it as it was."""
-    folder = tmp_path_factory.mktemp("shared")
-    settings = SdbSettings(
-        port=0,
-        nats_url=shared_nats.url,
-        database_url=f"sqlite:///{folder / 'sdb.db'}",
-        store_url=str(folder / "store"),
-    )
-    with pytest.MonkeyPatch.context() as patch, serving(open_sdb, settings) as sdb_url:
-        patch.setenv("BATUTA_TEST_STAGE", str(folder))
-        given = PipelineSettings(
-            port=0, nats_url=shared_nats.url, sdb_url=sdb_url, data_dir=folder / "pipeline"
-        )
-        service = PipelineProcess("tests.pipeline.scripted:pipeline", given)
-        service.start()
-        with SdbClient(sdb_url, retry_for_s=10) as sdb, service.http:
-            yield Shared(service, sdb)
-            service.kill()
 
 
 def test_a_product_is_made_of_its_inputs_and_archived(
@@ -66,7 +30,7 @@ def test_a_product_is_made_of_its_inputs_and_archived(
 
 def test_all_that_a_processing_prints_is_in_its_log(service: PipelineProcess, events: str) -> None:
     log = service.log(service.make("COPY", events))
-    assert "copies sb1" in log
+    assert f"copies {events}" in log
     for speaker in ["on standard output", "by a library", "by C code", "by a child"]:
         assert f"said {speaker}" in log
 
@@ -90,19 +54,19 @@ def test_all_that_a_processing_prints_is_in_its_log(service: PipelineProcess, ev
         ("TWICE", "TWICE: returned twice"),
         ("FAILS_AFTER_YIELD", "RuntimeError: too late"),
         ("ASKS_UNDECLARED", "input 'EVENT': not declared by ASKS_UNDECLARED (declared: EVENTS)"),
-        ("COPY", "input EVENTS: the sdb has none for obs_id sb_COPY"),
+        ("COPY", "input EVENTS: the sdb has none for obs_id o-"),
         ("ESCAPES", "output_path('../../escaped.txt')"),
     ],
 )
 def test_a_failure_is_recorded_in_one_line_and_archives_nothing(
-    shared: Shared, product: str, error: str
+    service: PipelineProcess, sdb: SdbClient, obs_id: str, product: str, error: str
 ) -> None:
-    record = shared.service.make(product, f"sb_{product}")
+    record = service.make(product, obs_id)
     assert record["state"] == "failed"
     assert error in record["error"]
     assert "\n" not in record["error"]
-    assert list(shared.sdb.list(obs_id=f"sb_{product}")) == []
-    assert shared.service.make("MANY")["state"] == "succeeded"
+    assert list(sdb.list(obs_id=obs_id)) == []
+    assert service.make("MANY")["state"] == "succeeded"
 
 
 def test_a_traceback_is_in_the_log(service: PipelineProcess) -> None:
@@ -118,19 +82,19 @@ def test_how_a_process_was_killed_is_in_the_log(service: PipelineProcess) -> Non
 
 @pytest.mark.parametrize("product", ["HANGS", "LEAVES_CHILDREN"])
 def test_nothing_that_a_processing_started_outlives_it(
-    service: PipelineProcess, stage: Path, product: str
+    service: PipelineProcess, product: str
 ) -> None:
     record = service.make(product)
     assert record["state"] == ("failed" if product == "HANGS" else "succeeded")
-    assert alive(read(stage / "pids")) == []
+    assert alive(read(service.stage / "pids")) == []
     assert list((service.settings.folder("") / "work").iterdir()) == []
 
 
-def test_a_killed_service_leaves_no_process(service: PipelineProcess, stage: Path) -> None:
-    service.post("WORKS")
-    pids = read(stage / "pids")
+def test_a_killed_service_leaves_no_process(own_service: PipelineProcess) -> None:
+    own_service.post("WORKS")
+    pids = read(own_service.stage / "pids")
     assert len(alive(pids)) == 3
-    service.kill()
+    own_service.kill()
     eventually_sync(lambda: not alive(pids))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.pipeline_process import PipelineProcess
 from tests.support.browser import skip_without_chromium
 
 
@@ -35,11 +35,10 @@ def console_of(chromium: str, url: str, folder: Path) -> str:
 
 
 def test_the_charts_are_drawn_under_the_policy_of_the_service(
-    chromium: str, start_pipeline: StartPipeline, tmp_path: Path
+    chromium: str, profiled: PipelineProcess, tmp_path: Path
 ) -> None:
-    service = start_pipeline("tests.pipeline.profiled:pipeline")
-    record = service.make("TILED")
-    url = str(service.http.base_url.join(record["profile"]))
+    record = profiled.make("TILED")
+    url = str(profiled.http.base_url.join(record["profile"]))
     console = console_of(chromium, url, tmp_path / "chromium")
     # What Bokeh says of each chart once it is drawn; a page that may not run it says nothing.
     assert console.count("document idle") >= 4

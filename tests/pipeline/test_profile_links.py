@@ -13,7 +13,7 @@ from batuta.conductor.service import open_conductor
 from batuta.messaging import DataAvailable, NatsConfig, connect
 from batuta.profiling.capture.layout import SUMMARY_HTML
 from tests.conductor.graphs import graph_of
-from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.conftest import PROFILED, StartPipeline
 from tests.pipeline.pipeline_process import Record
 from tests.pipeline.profiled import PARTS
 from tests.support.servers import NatsServer
@@ -50,9 +50,7 @@ async def announce(nats_url: str) -> None:
 def test_the_link_goes_from_the_pipeline_to_the_commands(
     settings_of_conductor: ConductorSettings, start_pipeline: StartPipeline, capsys: Capture
 ) -> None:
-    pipeline = start_pipeline(
-        "tests.pipeline.profiled:pipeline", nats_url=settings_of_conductor.nats_url
-    )
+    pipeline = start_pipeline(PROFILED, nats_url=settings_of_conductor.nats_url)
     address = str(pipeline.http.base_url).rstrip("/")
     settings = settings_of_conductor.model_copy(update={"provider_urls": {PROVIDER: address}})
     with serving(open_conductor, settings) as url:

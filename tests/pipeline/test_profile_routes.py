@@ -9,16 +9,10 @@ import psutil
 import pytest
 
 from batuta.profiling.capture.layout import PROFILE_FOLDER, RUN_FILE, SUMMARY_HTML, SUMMARY_TEXT
-from tests.pipeline.conftest import StartPipeline
+from tests.pipeline.conftest import PROFILED, StartPipeline
 from tests.pipeline.pipeline_process import PipelineProcess, Record, read
 from tests.pipeline.profiled import PARTS
 from tests.support.waiting import eventually_sync
-
-
-@pytest.fixture
-def profiled(start_pipeline: StartPipeline) -> PipelineProcess:
-    """A service of the profiled pipeline."""
-    return start_pipeline("tests.pipeline.profiled:pipeline")
 
 
 def get(service: PipelineProcess, record: Record, what: str = "") -> str:
@@ -43,21 +37,21 @@ def listed(service: PipelineProcess, record: Record) -> dict[str, list[str]]:
     return {each["name"]: each["files"] for each in response.json()["items"]}
 
 
-def retained_folders(service: PipelineProcess) -> list[Path]:
+def retained_folders(service: PipelineProcess) -> set[Path]:
     """What is on the disk of the service."""
-    return list((service.settings.folder("") / "profiles").glob("*/*"))
+    return set((service.settings.folder("") / "profiles").glob("*/*"))
 
 
-def test_the_record_links_the_page_and_its_files(profiled: PipelineProcess) -> None:
-    record = profiled.make("ONE")
+def test_the_record_links_the_page_and_its_files(profiled: PipelineProcess, obs_id: str) -> None:
+    record = profiled.make("ONE", obs_id)
     assert record["state"] == "succeeded"
     assert record["profile"] == f"/pipeline/processing/{record['id']}/profile"
-    assert profiled.http.get("/processing").json()["items"] == [record]
-    assert get(profiled, record) == f"sb1: {SUMMARY_HTML}"
-    assert get(profiled, record, "/summary.html") == f"sb1: {SUMMARY_HTML}"
-    assert get(profiled, record, "/summary.txt") == f"sb1: {SUMMARY_TEXT}"
-    assert get(profiled, record, "/run.json") == f"sb1: {PROFILE_FOLDER}/{RUN_FILE}"
-    assert get(profiled, record, "/tasks.parquet") == f"sb1: {PROFILE_FOLDER}/tasks.parquet"
+    assert profiled.records(obs_id=obs_id) == [record]
+    assert get(profiled, record) == f"{obs_id}: {SUMMARY_HTML}"
+    assert get(profiled, record, "/summary.html") == f"{obs_id}: {SUMMARY_HTML}"
+    assert get(profiled, record, "/summary.txt") == f"{obs_id}: {SUMMARY_TEXT}"
+    assert get(profiled, record, "/run.json") == f"{obs_id}: {PROFILE_FOLDER}/{RUN_FILE}"
+    assert get(profiled, record, "/tasks.parquet") == f"{obs_id}: {PROFILE_FOLDER}/tasks.parquet"
     expected = ["summary.html", "summary.txt", "run.json", "tasks.parquet"]
     assert listed(profiled, record) == {"orchestrator": expected}
 
@@ -83,7 +77,7 @@ def test_without_a_page_the_text_is_shown(profiled: PipelineProcess) -> None:
 
 
 def test_each_orchestrator_of_a_processing_has_a_profile_of_its_own(
-    profiled: PipelineProcess, stage: Path
+    profiled: PipelineProcess,
 ) -> None:
     record = profiled.make("SEVERAL")
     names = {
@@ -107,12 +101,13 @@ def test_each_orchestrator_of_a_processing_has_a_profile_of_its_own(
         "orchestrator-2)"
     )
     assert "it has no profile named 'south' (" in refused(profiled, f"{address}?name=south")
-    assert (stage / "scratch" / "north" / SUMMARY_TEXT).exists()
+    assert (profiled.stage / "scratch" / "north" / SUMMARY_TEXT).exists()
 
 
 def test_what_is_not_a_file_of_the_profile_is_not_found(profiled: PipelineProcess) -> None:
+    before = retained_folders(profiled)
     record = profiled.make("ONE")
-    (retained,) = retained_folders(profiled)
+    (retained,) = retained_folders(profiled) - before
     (retained.parent / "secret.parquet").write_text("secret")
     (retained / "orchestrator" / PROFILE_FOLDER / "other.txt").write_text("secret")
     address = f"/processing/{record['id']}/profile"
@@ -137,13 +132,14 @@ def test_nothing_that_links_lead_to_is_shown(profiled: PipelineProcess) -> None:
 
 
 def test_a_processing_without_orchestrator_has_no_profile(profiled: PipelineProcess) -> None:
+    before = retained_folders(profiled)
     record = profiled.make("NONE")
     assert (record["state"], record["profile"]) == ("succeeded", None)
     for what in ("", "/files", "/summary.txt"):
         detail = refused(profiled, f"/processing/{record['id']}/profile{what}")
         assert detail.startswith(f"processing {record['id']!r}: no profile (")
     assert refused(profiled, "/processing/p9/profile") == "processing 'p9': not found"
-    assert retained_folders(profiled) == []
+    assert retained_folders(profiled) == before
 
 
 @pytest.mark.parametrize("product", ["RAISES", "KILLED", "HANGS"])
@@ -161,9 +157,9 @@ def test_a_processing_that_fails_has_the_profile_of_what_it_did(
     assert list((profiled.settings.folder("") / "work").iterdir()) == []
 
 
-def test_a_cancelled_processing_has_a_profile(profiled: PipelineProcess, stage: Path) -> None:
+def test_a_cancelled_processing_has_a_profile(profiled: PipelineProcess) -> None:
     record = profiled.post("WAITS")
-    read(stage / "pids")
+    read(profiled.stage / "pids")
     assert profiled.get(record)["profile"] is None
     assert "no profile (" in refused(profiled, f"/processing/{record['id']}/profile")
     cancelled = profiled.http.delete(f"/processing/{record['id']}").json()
@@ -172,76 +168,78 @@ def test_a_cancelled_processing_has_a_profile(profiled: PipelineProcess, stage: 
 
 
 def test_where_the_warden_is_killed_the_service_keeps_the_profile(
-    profiled: PipelineProcess, stage: Path
+    profiled: PipelineProcess,
 ) -> None:
     record = profiled.post("WAITS")
-    os.kill(psutil.Process(int(read(stage / "pids"))).ppid(), signal.SIGKILL)
+    os.kill(psutil.Process(int(read(profiled.stage / "pids"))).ppid(), signal.SIGKILL)
     ended = profiled.end_of(record)
     assert ended["error"].startswith("lost: ")
     assert len(listed(profiled, ended)["orchestrator"]) == 4
 
 
-def test_a_processing_given_up_with_its_service_has_the_profile_of_its_last_run(
-    profiled: PipelineProcess, stage: Path
+def test_what_kills_the_service_each_time_is_given_up_with_the_profile_of_its_last_run(
+    start_pipeline: StartPipeline,
 ) -> None:
-    record = profiled.post("WAITS")
+    service = start_pipeline(PROFILED)
+    record = service.post("WAITS")
     for number in range(4):
-        pid = int(read(stage / "pids"))
-        (stage / "pids").unlink()
+        pid = int(read(service.stage / "pids"))
+        (service.stage / "pids").unlink()
         if number % 2:
             # Nobody is left to keep it: the next service does.
             warden = psutil.Process(pid).ppid()
             os.kill(warden, signal.SIGSTOP)
-            profiled.kill()
+            service.kill()
             os.kill(warden, signal.SIGKILL)
         else:
-            profiled.kill()
-        profiled.start()
-    ended = profiled.end_of(record)
+            service.kill()
+        service.start()
+    ended = service.end_of(record)
     assert ended["error"] == "the service died 4 times while this processing ran; giving up"
-    assert listed(profiled, ended) == {"orchestrator": ["run.json", *sorted(PARTS)]}
-    assert [each.name.rpartition("-")[2] for each in retained_folders(profiled)] == ["4"]
+    assert listed(service, ended) == {"orchestrator": ["run.json", *sorted(PARTS)]}
+    assert [each.name.rpartition("-")[2] for each in retained_folders(service)] == ["4"]
+    assert service.make("ONE")["state"] == "succeeded"
 
 
-def test_a_new_attempt_replaces_the_profile(profiled: PipelineProcess) -> None:
-    first = profiled.make("FAILS_ONCE", "profiled-again", processing_id="p1")
+def test_a_new_attempt_replaces_the_profile(profiled: PipelineProcess, processing_id: str) -> None:
+    before = retained_folders(profiled)
+    first = profiled.make("FAILS_ONCE", "profiled-again", processing_id=processing_id)
     assert (first["state"], get(profiled, first)) == ("failed", f"first: {SUMMARY_HTML}")
-    again = profiled.post("FAILS_ONCE", "profiled-again", processing_id="p1", attempt=2)
+    again = profiled.post("FAILS_ONCE", "profiled-again", processing_id=processing_id, attempt=2)
     assert again["profile"] is None
     assert get(profiled, profiled.end_of(again)) == f"second: {SUMMARY_HTML}"
-    assert len(retained_folders(profiled)) == 1
+    assert len(retained_folders(profiled) - before) == 1
 
 
-def test_a_new_attempt_that_leaves_no_profile_has_none(profiled: PipelineProcess) -> None:
-    first = profiled.make("FAILS_ONCE", "not-again", processing_id="p1")
+def test_a_new_attempt_that_leaves_no_profile_has_none(
+    profiled: PipelineProcess, processing_id: str
+) -> None:
+    first = profiled.make("FAILS_ONCE", "not-again", processing_id=processing_id)
     assert first["profile"] is not None
-    second = profiled.make("FAILS_ONCE", "not-again", processing_id="p1", attempt=2)
+    second = profiled.make("FAILS_ONCE", "not-again", processing_id=processing_id, attempt=2)
     assert (second["state"], second["profile"]) == ("succeeded", None)
 
 
-def test_profiles_are_removed_with_the_logs(start_pipeline: StartPipeline) -> None:
-    service = start_pipeline("tests.pipeline.profiled:pipeline", keep_s=0)
-    record = service.make("ONE")
-    assert len(retained_folders(service)) == 1
-    service.kill()
-    service.start()
-    eventually_sync(lambda: service.get(record)["profile"] is None)
-    assert list((service.settings.folder("") / "profiles").iterdir()) == []
-    assert "no profile (" in refused(service, f"/processing/{record['id']}/profile")
-
-
-def test_what_cannot_be_removed_yet_stays_and_stops_nothing(start_pipeline: StartPipeline) -> None:
-    service = start_pipeline("tests.pipeline.profiled:pipeline", keep_s=0)
+def test_profiles_and_logs_are_removed_when_they_are_old(start_pipeline: StartPipeline) -> None:
+    service = start_pipeline(PROFILED, keep_s=0)
     stuck, gone = service.make("ONE", "sb1"), service.make("ONE", "sb2")
-    for folder in retained_folders(service):
-        if f"sb1: {SUMMARY_TEXT}" in (folder / "orchestrator" / SUMMARY_TEXT).read_text():
-            # A file where it is moved to when it is removed.
-            folder.parent.with_name(f".{folder.parent.name}").touch()
+    (kept,) = (each for each in retained_folders(service) if "sb1: " in summary_in(each))
+    # A file where it is moved to when it is removed: it cannot be.
+    kept.parent.with_name(f".{kept.parent.name}").touch()
     service.kill()
     service.start()
     eventually_sync(lambda: service.get(gone)["profile"] is None)
+    assert service.get(gone)["state"] == "succeeded"
+    eventually_sync(lambda: retained_folders(service) == {kept})
+    assert "no profile (" in refused(service, f"/processing/{gone['id']}/profile")
+    assert refused(service, f"/processing/{gone['id']}/log")
+    # What cannot be removed yet stays, and stops nothing.
     assert get(service, service.get(stuck)) == f"sb1: {SUMMARY_HTML}"
     assert service.make("TEXT")["state"] == "succeeded"
+
+
+def summary_in(folder: Path) -> str:
+    return (folder / "orchestrator" / SUMMARY_TEXT).read_text()
 
 
 def test_the_interface_describes_the_profile(profiled: PipelineProcess) -> None:
@@ -256,8 +254,9 @@ def test_the_interface_describes_the_profile(profiled: PipelineProcess) -> None:
 
 
 def test_a_large_file_comes_whole(profiled: PipelineProcess) -> None:
+    before = retained_folders(profiled)
     record = profiled.make("ONE")
-    (retained,) = retained_folders(profiled)
+    (retained,) = retained_folders(profiled) - before
     content = os.urandom(3_000_001)
     (retained / "orchestrator" / PROFILE_FOLDER / "tasks.parquet").write_bytes(content)
     address = f"/processing/{record['id']}/profile/tasks.parquet"

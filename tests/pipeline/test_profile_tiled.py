@@ -10,22 +10,15 @@ import pytest
 
 from batuta.profiling.files.reader import read_profile
 from batuta.profiling.files.run_info import RunState
-from tests.pipeline.conftest import StartPipeline
 from tests.pipeline.pipeline_process import PipelineProcess, Record, read
 from tests.support.waiting import eventually_sync
 
 TILES = {(row, col) for row in range(4) for col in range(4)}
 
 
-@pytest.fixture
-def profiled(start_pipeline: StartPipeline) -> PipelineProcess:
-    """A service of the profiled pipeline."""
-    return start_pipeline("tests.pipeline.profiled:pipeline")
-
-
-def retained(service: PipelineProcess) -> Path:
-    """Where the profile of the one orchestrator is on the disk of the service."""
-    (folder,) = (service.settings.folder("") / "profiles").glob("*/*/*")
+def retained(service: PipelineProcess, run: str) -> Path:
+    """Where the profile of the one orchestrator of a run is on the disk of the service."""
+    (folder,) = (service.settings.folder("") / "profiles").glob(f"*/{run}/*")
     return folder
 
 
@@ -33,7 +26,7 @@ def stop(service: PipelineProcess, record: Record, how: str) -> None:
     if how == "cancelled":
         service.http.delete(f"/processing/{record['id']}")
     else:
-        os.kill(int(read(Path(os.environ["BATUTA_TEST_STAGE"]) / "pids")), signal.SIGKILL)
+        os.kill(int(read(service.stage / "pids")), signal.SIGKILL)
 
 
 def test_the_profile_of_a_tiled_product_has_each_of_its_tiles(profiled: PipelineProcess) -> None:
@@ -53,10 +46,11 @@ def test_the_profile_of_a_tiled_product_has_each_of_its_tiles(profiled: Pipeline
 
 @pytest.mark.parametrize("how", ["cancelled", "killed"])
 def test_stopped_half_way_it_has_the_profile_of_what_was_done(
-    how: str, profiled: PipelineProcess, stage: Path
+    how: str, profiled: PipelineProcess
 ) -> None:
     record = profiled.post("TILED_HALF_WAY")
-    folder = Path(read(stage / "work_dir")) / "orchestrator" / "profile"
+    work_dir = Path(read(profiled.stage / "work_dir"))
+    folder = work_dir / "orchestrator" / "profile"
 
     def recorded() -> bool:
         rows = [pq.read_metadata(part).num_rows for part in folder.glob("tasks-*.parquet")]
@@ -67,7 +61,7 @@ def test_stopped_half_way_it_has_the_profile_of_what_was_done(
     ended = profiled.end_of(record)
     assert ended["state"] == {"cancelled": "cancelled", "killed": "failed"}[how]
     assert ended["profile"] is not None
-    profile = read_profile(retained(profiled))
+    profile = read_profile(retained(profiled, work_dir.name))
     assert profile.run.state is RunState.RUNNING
     done = zip(profile.tasks["row"].to_pylist(), profile.tasks["col"].to_pylist(), strict=True)
     assert {(row, col) for row, col in TILES if row < 2} <= set(done)

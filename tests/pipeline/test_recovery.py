@@ -39,54 +39,38 @@ async def listener(shared_nats: NatsServer) -> AsyncIterator[Bus]:
 
 
 def test_a_killed_service_resumes_all_requests(
-    service: PipelineProcess, sdb: SdbClient, stage: Path
+    own_service: PipelineProcess, sdb: SdbClient, obs_id: str
 ) -> None:
-    records = [service.post("WORKS", f"sb{number}") for number in range(5)]
-    old = read(stage / "pids")
-    service.kill()
+    records = [own_service.post("WORKS", f"{obs_id}-{number}") for number in range(5)]
+    old = read(own_service.stage / "pids")
+    own_service.kill()
     eventually_sync(lambda: not alive(old))
-    (stage / "go on").touch()
-    service.start()
+    (own_service.stage / "go on").touch()
+    own_service.start()
     for record in records:
-        assert service.end_of(record)["state"] == "succeeded"
-    versions = {each.obs_id: each.version for each in sdb.list("WORKS")}
-    assert versions == {f"sb{number}": 1 for number in range(5)}
-    assert len(list(sdb.list("WORKS"))) == 5
-    assert list((service.settings.folder("") / "work").iterdir()) == []
+        assert own_service.end_of(record)["state"] == "succeeded"
+    stored = [(each.obs_id, each.version) for each in sdb.list("WORKS")]
+    assert sorted(each for each in stored if each[0].startswith(obs_id)) == [
+        (f"{obs_id}-{number}", 1) for number in range(5)
+    ]
+    assert list((own_service.settings.folder("") / "work").iterdir()) == []
 
 
-def test_what_kills_the_service_each_time_is_given_up(
-    service: PipelineProcess, stage: Path
-) -> None:
-    record = service.post("WORKS")
-    for _ in range(4):
-        read(stage / "pids")
-        (stage / "pids").unlink()
-        service.kill()
-        service.start()
-    ended = service.end_of(record)
-    assert ended["state"] == "failed"
-    assert ended["error"] == "the service died 4 times while this processing ran; giving up"
-    assert service.make("MANY")["state"] == "succeeded"
-
-
-def test_a_stopped_service_leaves_no_process_and_resumes(
-    service: PipelineProcess, stage: Path
-) -> None:
-    record = service.post("WORKS")
-    pids = read(stage / "pids")
-    assert service.stop() == 0
+def test_a_stopped_service_leaves_no_process_and_resumes(own_service: PipelineProcess) -> None:
+    record = own_service.post("WORKS")
+    pids = read(own_service.stage / "pids")
+    assert own_service.stop() == 0
     assert alive(pids) == []
-    (stage / "go on").touch()
-    service.start()
-    assert service.end_of(record)["state"] == "succeeded"
+    (own_service.stage / "go on").touch()
+    own_service.start()
+    assert own_service.end_of(record)["state"] == "succeeded"
 
 
 def test_a_killed_warden_is_a_failure_and_its_worker_does_not_stay(
-    service: PipelineProcess, stage: Path
+    service: PipelineProcess,
 ) -> None:
     record = service.post("WORKS")
-    pids = read(stage / "pids")
+    pids = read(service.stage / "pids")
     os.kill(psutil.Process(int(pids.split()[0])).ppid(), signal.SIGKILL)
     ended = service.end_of(record)
     assert ended["state"] == "failed"
@@ -96,39 +80,45 @@ def test_a_killed_warden_is_a_failure_and_its_worker_does_not_stay(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a warden is killed with its worker on Linux")
 def test_processes_left_without_supervisor_are_killed_by_the_next_service(
-    service: PipelineProcess, sdb: SdbClient, stage: Path
+    own_service: PipelineProcess, sdb: SdbClient, obs_id: str
 ) -> None:
-    record = service.post("WORKS")
-    pids = read(stage / "pids")
+    record = own_service.post("WORKS", obs_id)
+    pids = read(own_service.stage / "pids")
     warden = psutil.Process(int(pids.split()[0])).ppid()
     os.kill(warden, signal.SIGSTOP)  # so that it does not see the service's end
-    service.kill()
+    own_service.kill()
     os.kill(warden, signal.SIGKILL)
     assert len(alive(pids)) >= 2
-    (stage / "go on").touch()
-    service.start()
+    (own_service.stage / "go on").touch()
+    own_service.start()
     assert alive(pids) == []
-    assert service.end_of(record)["state"] == "succeeded"
-    assert [each.version for each in sdb.list("WORKS")] == [1]
+    assert own_service.end_of(record)["state"] == "succeeded"
+    assert [each.version for each in sdb.list("WORKS", obs_id=obs_id)] == [1]
 
 
-def test_a_killed_fork_server_costs_only_what_runs(service: PipelineProcess, stage: Path) -> None:
-    record = service.post("WORKS")
-    pids = read(stage / "pids")
+def test_a_killed_fork_server_costs_only_what_runs(own_service: PipelineProcess) -> None:
+    record = own_service.post("WORKS")
+    pids = read(own_service.stage / "pids")
     warden = psutil.Process(int(pids.split()[0])).ppid()
     os.kill(psutil.Process(warden).ppid(), signal.SIGKILL)
-    ended = service.end_of(record)
+    ended = own_service.end_of(record)
     assert ended["state"] == "failed"
     assert ended["error"].startswith("lost: warden process")
     eventually_sync(lambda: not alive(pids))
-    assert service.make("MANY")["state"] == "succeeded"
+    assert own_service.make("MANY")["state"] == "succeeded"
 
 
 def test_an_unreachable_sdb_is_waited_for(
-    start_pipeline: StartPipeline, sdb_settings: SdbSettings, tmp_path: Path, stage: Path
+    start_pipeline: StartPipeline, shared_nats: NatsServer, tmp_path: Path
 ) -> None:
     port = free_port()
-    sdb = ServiceProcess("batuta.sdb:run", sdb_settings.model_copy(update={"port": port}))
+    settings = SdbSettings(
+        port=port,
+        nats_url=shared_nats.url,
+        database_url=f"sqlite:///{tmp_path / 'sdb.db'}",
+        store_url=str(tmp_path / "store"),
+    )
+    sdb = ServiceProcess("batuta.sdb:run", settings)
     service = start_pipeline(sdb_url=f"http://127.0.0.1:{port}")
     record = service.post("COPY")
     eventually_sync(lambda: "cannot be reached" in service.log(record))
@@ -140,9 +130,9 @@ def test_an_unreachable_sdb_is_waited_for(
                 service.end_of(record)["error"] == "input EVENTS: the sdb has none for obs_id sb1"
             )
             waiting = service.post("WAITS")
-            read(stage / "entered")
+            read(service.stage / "entered")
             sdb.kill()
-            (stage / "go on").touch()
+            (service.stage / "go on").touch()
             eventually_sync(lambda: "cannot be reached" in service.log(waiting))
             sdb.start()
             assert service.end_of(waiting)["state"] == "succeeded"
@@ -152,7 +142,7 @@ def test_an_unreachable_sdb_is_waited_for(
 
 
 async def test_every_state_is_published_on_the_activity_of_the_provider(
-    service: PipelineProcess, listener: Bus, stage: Path
+    service: PipelineProcess, listener: Bus
 ) -> None:
     received: list[Processing] = []
 
@@ -178,7 +168,7 @@ async def test_every_state_is_published_on_the_activity_of_the_provider(
     record = await asyncio.to_thread(service.post, "WAITS")
     await published(record, "queued", 0)
     await published(record, "running", 1)
-    (stage / "go on").touch()
+    (service.stage / "go on").touch()
     await published(record, "succeeded", 1)
     listening.cancel()
     await asyncio.wait([listening])

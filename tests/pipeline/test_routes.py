@@ -14,7 +14,7 @@ from tests.support.waiting import eventually_sync
 
 
 def test_a_request_is_answered_at_once_with_the_record_and_its_address(
-    service: PipelineProcess, stage: Path
+    service: PipelineProcess,
 ) -> None:
     response = service.http.post("/processing", json={"product": "WAITS", "obs_id": "sb1"})
     assert response.status_code == 202
@@ -23,7 +23,7 @@ def test_a_request_is_answered_at_once_with_the_record_and_its_address(
     assert (record["product"], record["obs_id"], record["attempt"]) == ("WAITS", "sb1", 1)
     assert response.headers["Location"].endswith(f"/pipeline/processing/{record['id']}")
     assert service.http.get(response.headers["Location"]).json()["id"] == record["id"]
-    (stage / "go on").touch()
+    (service.stage / "go on").touch()
     assert service.end_of(record)["state"] == "succeeded"
 
 
@@ -62,6 +62,7 @@ def test_a_body_that_is_wrong_is_refused_with_every_mistake(service: PipelinePro
         "attempt: ": {"product": "COPY", "obs_id": "sb1", "attempt": 0},
         "obsid: ": {"product": "COPY", "obs_id": "sb1", "obsid": "sb1"},
     }
+    known = service.records()
     for detail, body in refused.items():
         response = service.http.post("/processing", json=body)
         assert response.status_code == 422
@@ -71,47 +72,47 @@ def test_a_body_that_is_wrong_is_refused_with_every_mistake(service: PipelinePro
     assert response.json()["detail"].startswith("body: Invalid JSON")
     response = service.http.post("/processing", content=b"x" * 100_000)
     assert response.status_code == 413
-    assert service.http.get("/processing").json()["items"] == []
+    assert service.records() == known
 
 
 def test_a_full_queue_is_refused_for_now_but_a_known_request_is_answered(
-    start_pipeline: StartPipeline, stage: Path
+    start_pipeline: StartPipeline,
 ) -> None:
     service = start_pipeline(max_concurrent=1, max_queued=1)
     service.post("WAITS")
-    read(stage / "entered")
+    read(service.stage / "entered")
     waiting = service.post("WAITS", "sb2", processing_id="p2")
     response = service.http.post("/processing", json={"product": "WAITS", "obs_id": "sb3"})
     assert response.status_code == 429
     assert float(response.headers["Retry-After"]) > 0
     assert service.post("WAITS", "sb2", processing_id="p2") == waiting
-    (stage / "go on").touch()
+    (service.stage / "go on").touch()
     assert service.end_of(waiting)["state"] == "succeeded"
 
 
 def test_the_same_request_twice_starts_one_processing(
-    service: PipelineProcess, stage: Path
+    service: PipelineProcess, processing_id: str
 ) -> None:
-    body = {"product": "WORKS", "obs_id": "sb1", "processing_id": "p1"}
+    body = {"product": "WORKS", "obs_id": "sb1", "processing_id": processing_id}
     assert service.http.post("/processing", json=body).status_code == 202
     again = service.http.post("/processing", json=body)
     assert again.status_code == 200
-    assert again.json()["id"] == "p1"
-    (stage / "go on").touch()
-    service.end_of({"id": "p1"})
+    assert again.json()["id"] == processing_id
+    (service.stage / "go on").touch()
+    service.end_of({"id": processing_id})
     assert service.http.post("/processing", json=body).json()["state"] == "succeeded"
     higher = service.http.post("/processing", json={**body, "attempt": 2}).json()
     assert (higher["state"], higher["attempt"]) == ("succeeded", 1)
-    assert read(stage / "entries") == "entered\n"
+    assert read(service.stage / "entries") == "entered\n"
 
 
 def test_what_failed_starts_again_only_for_a_higher_attempt(
-    service: PipelineProcess, stage: Path
+    service: PipelineProcess, processing_id: str
 ) -> None:
-    failed = service.make("FAILS_ONCE", processing_id="p1")
+    failed = service.make("FAILS_ONCE", processing_id=processing_id)
     assert failed["state"] == "failed"
-    assert service.post("FAILS_ONCE", processing_id="p1") == failed
-    again = service.post("FAILS_ONCE", processing_id="p1", attempt=3)
+    assert service.post("FAILS_ONCE", processing_id=processing_id) == failed
+    again = service.post("FAILS_ONCE", processing_id=processing_id, attempt=3)
     assert (again["state"], again["attempt"], again["error"]) == ("queued", 3, None)
     assert service.end_of(again)["state"] == "succeeded"
     log = service.log(again)
@@ -119,20 +120,21 @@ def test_what_failed_starts_again_only_for_a_higher_attempt(
     assert "attempt 3: started" in log
 
 
-def test_an_id_is_refused_for_another_product(service: PipelineProcess) -> None:
-    service.make("MANY", processing_id="p1")
-    body = {"product": "MANY", "obs_id": "sb2", "processing_id": "p1"}
+def test_an_id_is_refused_for_another_product(service: PipelineProcess, processing_id: str) -> None:
+    service.make("MANY", processing_id=processing_id)
+    body = {"product": "MANY", "obs_id": "sb2", "processing_id": processing_id}
     response = service.http.post("/processing", json=body)
     assert response.status_code == 409
-    assert response.json()["detail"] == "processing_id 'p1': already used for MANY of sb1"
+    already = f"processing_id {processing_id!r}: already used for MANY of sb1"
+    assert response.json()["detail"] == already
 
 
 def test_a_running_processing_is_cancelled_with_all_that_it_started(
-    service: PipelineProcess, stage: Path
+    service: PipelineProcess,
 ) -> None:
     record = service.post("WORKS")
-    pids = read(stage / "pids")
-    work_dir = Path(read(stage / "work_dir"))
+    pids = read(service.stage / "pids")
+    work_dir = Path(read(service.stage / "work_dir"))
     assert len(alive(pids)) == 3
     response = service.http.delete(f"/processing/{record['id']}")
     assert response.status_code == 200
@@ -146,17 +148,18 @@ def test_a_running_processing_is_cancelled_with_all_that_it_started(
 
 
 def test_a_queued_processing_is_cancelled_before_it_starts(
-    start_pipeline: StartPipeline, stage: Path
+    service: PipelineProcess,
 ) -> None:
-    service = start_pipeline(max_concurrent=1)
-    running = service.post("WAITS")
-    read(stage / "entered")
+    running = [service.post("WAITS") for _ in range(service.settings.max_concurrent)]
+    for record in running:
+        eventually_sync(lambda: service.get(record)["progress"]["done"] == 1)  # noqa: B023  called here
     queued = service.post("WORKS")
+    assert queued["state"] == "queued"
     assert service.http.delete(f"/processing/{queued['id']}").json()["state"] == "cancelled"
-    (stage / "go on").touch()
-    assert service.end_of(running)["state"] == "succeeded"
+    (service.stage / "go on").touch()
+    assert {service.end_of(record)["state"] for record in running} == {"succeeded"}
     assert service.make("MANY")["state"] == "succeeded"
-    assert not (stage / "entries").exists()
+    assert not (service.stage / "entries").exists()
 
 
 def test_cancelling_what_has_ended_changes_nothing(service: PipelineProcess) -> None:
@@ -166,53 +169,59 @@ def test_cancelling_what_has_ended_changes_nothing(service: PipelineProcess) -> 
 
 def test_an_unknown_processing_is_not_found(service: PipelineProcess) -> None:
     for response in [
-        service.http.get("/processing/p1"),
-        service.http.get("/processing/p1/log"),
-        service.http.delete("/processing/p1"),
+        service.http.get("/processing/p0"),
+        service.http.get("/processing/p0/log"),
+        service.http.delete("/processing/p0"),
     ]:
         assert response.status_code == 404
-        assert response.json()["detail"] == "processing 'p1': not found"
+        assert response.json()["detail"] == "processing 'p0': not found"
 
 
-def test_processings_are_listed_by_pages_the_newest_first(service: PipelineProcess) -> None:
-    for number in range(3):
-        service.make("MANY", f"sb{number}")
-    service.make("RAISES", "sb2")
+def test_processings_are_listed_by_pages_the_newest_first(
+    service: PipelineProcess, obs_id: str
+) -> None:
+    made = [service.make("MANY", f"{obs_id}-{number}") for number in range(3)]
+    made.append(service.make("RAISES", f"{obs_id}-2"))
     first = service.http.get("/processing", params={"limit": 3}).json()
-    assert [(r["product"], r["obs_id"]) for r in first["items"]] == [
-        ("RAISES", "sb2"),
-        ("MANY", "sb2"),
-        ("MANY", "sb1"),
-    ]
+    assert first["items"] == made[:0:-1]
     rest = service.http.get("/processing", params={"cursor": first["next"]}).json()
-    assert [r["obs_id"] for r in rest["items"]] == ["sb0"]
-    assert rest["next"] is None
+    assert rest["items"][0] == made[0]
+    page: dict[str, str | int] = {"obs_id": f"{obs_id}-2", "limit": 1}
+    newest = service.http.get("/processing", params=page).json()
+    assert newest["items"] == [made[3]]
+    last = service.http.get("/processing", params={**page, "cursor": newest["next"]}).json()
+    assert (last["items"], last["next"]) == ([made[2]], None)
 
-    def selected(**filters: str) -> int:
-        return len(service.http.get("/processing", params=filters).json()["items"])
 
-    assert selected(state="failed") == 1
-    assert selected(obs_id="sb2") == 2
-    assert selected(product="MANY", obs_id="sb2") == 1
+def test_processings_are_listed_by_state_observation_and_product(
+    service: PipelineProcess, obs_id: str
+) -> None:
+    made, failed = (service.make(product, obs_id) for product in ("MANY", "RAISES"))
+    assert service.records(state="failed")[0] == failed
+    assert made not in service.records(state="failed")
+    assert service.records(obs_id=obs_id) == [failed, made]
+    assert service.records(product="MANY", obs_id=obs_id) == [made]
     assert service.http.get("/processing", params={"state": "lost"}).status_code == 422
 
 
 def test_the_progress_of_a_running_processing_is_shown(
-    service: PipelineProcess, stage: Path
+    service: PipelineProcess, obs_id: str
 ) -> None:
-    record = service.post("WAITS")
+    record = service.post("WAITS", obs_id)
     eventually_sync(lambda: service.get(record)["progress"] == {"done": 1, "total": 4})
     now = service.get(record)
     assert (now["state"], now["ended"]) == ("running", None)
-    assert service.http.get("/processing").json()["items"] == [now]
-    (stage / "go on").touch()
+    assert service.records(obs_id=obs_id) == [now]
+    (service.stage / "go on").touch()
     assert service.end_of(record)["state"] == "succeeded"
 
 
-def test_health_and_metrics_answer_with_and_without_the_prefix(service: PipelineProcess) -> None:
-    service.make("MANY")
-    service.make("RAISES")
-    root = str(service.http.base_url).removesuffix("/pipeline/")
+def test_health_and_metrics_answer_with_and_without_the_prefix(
+    own_service: PipelineProcess,
+) -> None:
+    own_service.make("MANY")
+    own_service.make("RAISES")
+    root = str(own_service.http.base_url).removesuffix("/pipeline/")
     for prefix in [root, f"{root}/pipeline"]:
         assert httpx.get(f"{prefix}/health").json()["status"] == "ok"
         metrics = httpx.get(f"{prefix}/metrics").text
@@ -220,16 +229,3 @@ def test_health_and_metrics_answer_with_and_without_the_prefix(service: Pipeline
         assert 'batuta_processings_ended_total{product="RAISES",state="failed"} 1.0' in metrics
         assert 'batuta_processings{state="running"} 0.0' in metrics
         assert 'batuta_processing_wait_seconds_count{product="MANY"} 1.0' in metrics
-
-
-def test_logs_are_removed_when_they_are_old(start_pipeline: StartPipeline) -> None:
-    service = start_pipeline(keep_s=0)
-    record = service.make("MANY")
-    logs = service.settings.folder("") / "logs"
-    assert len(list(logs.iterdir())) == 1
-    service.kill()
-    service.start()
-    eventually_sync(lambda: not list(logs.iterdir()))
-    address = f"/processing/{record['id']}/log"
-    eventually_sync(lambda: service.http.get(address).status_code == 404)
-    assert service.get(record)["state"] == "succeeded"

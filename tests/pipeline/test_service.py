@@ -35,10 +35,10 @@ async def test_a_function_that_no_other_process_can_import_is_refused(
 
 
 async def test_two_services_do_not_share_a_folder(
-    service: PipelineProcess, settings: PipelineSettings
+    service: PipelineProcess,
 ) -> None:
     with pytest.raises(ConfigurationError, match="in use by another service"):
-        async with open_pipeline(settings, "http://127.0.0.1:1", scripted.pipeline):
+        async with open_pipeline(service.settings, "http://127.0.0.1:1", scripted.pipeline):
             pass
 
 
@@ -61,13 +61,13 @@ async def test_an_unreachable_nats_is_waited_for_then_reported(
 
 
 async def test_processings_continue_while_nats_is_down(
-    start_pipeline: StartPipeline, own_nats: NatsServer, stage: Path
+    start_pipeline: StartPipeline, own_nats: NatsServer
 ) -> None:
     service = await asyncio.to_thread(start_pipeline, nats_url=own_nats.url)
     record = await asyncio.to_thread(service.post, "WAITS")
-    await asyncio.to_thread(read, stage / "entered")
+    await asyncio.to_thread(read, service.stage / "entered")
     own_nats.stop()
-    (stage / "go on").touch()
+    (service.stage / "go on").touch()
     ended = await asyncio.to_thread(service.end_of, record)
     assert ended["state"] == "succeeded"
     assert service.http.get("/health").json()["checks"] == {"nats": False}

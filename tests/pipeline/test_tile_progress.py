@@ -6,31 +6,39 @@ import psutil
 import pytest
 
 from batuta.sdb import SdbClient
-from tests.pipeline.conftest import StartPipeline
-from tests.pipeline.pipeline_process import alive, read
+from tests.pipeline.conftest import TILED, StartPipeline
+from tests.pipeline.pipeline_process import PipelineProcess, alive, read
 from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm
 
 
-@pytest.mark.parametrize("product", ["HEIGHT", "HEIGHT_ON_DASK", "HEIGHT_ON_SLURM"])
+@pytest.mark.parametrize("product", ["HEIGHT", "HEIGHT_ON_DASK"])
 def test_the_progress_of_a_processing_is_that_of_its_tiles(
-    product: str, start_pipeline: StartPipeline, sdb: SdbClient, request: pytest.FixtureRequest
+    product: str, tiled: PipelineProcess, sdb: SdbClient, obs_id: str
 ) -> None:
-    if product == "HEIGHT_ON_SLURM":
-        request.getfixturevalue("slurm_environment")
-    service = start_pipeline("tests.pipeline.tiled:pipeline")
-    record = service.make(product)
+    check_progress(tiled, product, sdb, obs_id)
+
+
+@pytest.mark.usefixtures("slurm_environment")
+def test_the_progress_of_a_processing_on_slurm_is_that_of_its_tiles(
+    start_pipeline: StartPipeline, sdb: SdbClient, obs_id: str
+) -> None:
+    check_progress(start_pipeline(TILED), "HEIGHT_ON_SLURM", sdb, obs_id)
+
+
+def check_progress(service: PipelineProcess, product: str, sdb: SdbClient, obs_id: str) -> None:
+    record = service.make(product, obs_id)
     assert (record["state"], record["error"]) == ("succeeded", None)
     assert record["progress"] == {"done": 16, "total": 16}
-    assert sdb.get(product, "sb1").media_type == "image/tiff"
+    assert sdb.get(product, obs_id).media_type == "image/tiff"
 
 
 def test_a_processing_that_is_cancelled_leaves_nothing_in_the_queue(
-    slurm_environment: LocalSlurm, start_pipeline: StartPipeline, stage: Path
+    slurm_environment: LocalSlurm, start_pipeline: StartPipeline
 ) -> None:
-    service = start_pipeline("tests.pipeline.tiled:pipeline")
+    service = start_pipeline(TILED)
     record = service.post("SLOW_HEIGHT_ON_SLURM")
-    eventually_sync(lambda: len(list(stage.glob("tile-*"))) == 2, timeout_s=60)
+    eventually_sync(lambda: len(list(service.stage.glob("tile-*"))) == 2, timeout_s=60)
     assert slurm_environment.queue.active_jobs()
     service.http.delete(f"/processing/{record['id']}")
     assert service.get(record)["state"] == "cancelled"
@@ -38,21 +46,20 @@ def test_a_processing_that_is_cancelled_leaves_nothing_in_the_queue(
 
 
 def test_the_workers_of_an_orchestrator_end_with_their_processing(
-    start_pipeline: StartPipeline, stage: Path
+    tiled: PipelineProcess,
 ) -> None:
-    service = start_pipeline("tests.pipeline.tiled:pipeline")
-    record = service.post("SLOW_HEIGHT")
+    record = tiled.post("SLOW_HEIGHT")
 
     def workers() -> str:
-        found = [path.name.removeprefix("tile-") for path in stage.glob("tile-*")]
+        found = [path.name.removeprefix("tile-") for path in tiled.stage.glob("tile-*")]
         return " ".join(found) if len(found) == 2 else ""
 
     pids = eventually_sync(workers, timeout_s=60)
-    folders = _folders_of_results(int(read(stage / "leader")))
+    folders = _folders_of_results(int(read(tiled.stage / "leader")))
     assert [folder.exists() for folder in folders] == [True, True]
-    service.http.delete(f"/processing/{record['id']}")
+    tiled.http.delete(f"/processing/{record['id']}")
     assert alive(pids) == []
-    assert service.get(record)["state"] == "cancelled"
+    assert tiled.get(record)["state"] == "cancelled"
     assert not any(folder.exists() for folder in folders)
 
 
