@@ -5,9 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from html import unescape
 from pathlib import Path
 from typing import Final
@@ -47,7 +45,8 @@ class Seen:
 
     text: str
     """Its document, as HTML, once all scripts have run."""
-    take_picture: Callable[[], Image.Image]
+    picture: Image.Image
+    """What the window shows, from the top of the page."""
     places: dict[str, Box]
     """Where each element with an id is."""
     errors: tuple[str, ...]
@@ -56,11 +55,6 @@ class Seen:
     """Addresses of the resources that it loaded."""
     width: int
     """Width of its content, px: larger than the window if it scrolls sideways."""
-
-    @cached_property
-    def picture(self) -> Image.Image:
-        """What the window shows, from the top of the page."""
-        return self.take_picture()
 
 
 def skip_without_chromium() -> str:
@@ -99,19 +93,16 @@ class Browser:
             f"--window-size={width},{height}",
             f"--blink-settings=preferredColorScheme={0 if dark else 1}",
         )
-        text = self._run(*window, "--dump-dom", page.as_uri())
+        # One start for both: most of its time is that of starting.
+        text = self._run(*window, "--dump-dom", f"--screenshot={picture}", page.as_uri())
         found = re.search(r'data-noted="([^"]*)"', text)
         assert found, "the page's scripts did not run"
         noted = json.loads(unescape(found.group(1)))
-
-        def take_picture() -> Image.Image:
-            self._run(*window, f"--screenshot={picture}", page.as_uri())
-            with Image.open(picture) as image:
-                return image.convert("RGB")
-
+        with Image.open(picture) as image:
+            pixels = image.convert("RGB")
         return Seen(
             text=text,
-            take_picture=take_picture,
+            picture=pixels,
             places={
                 name: (box[0], box[1], box[2], box[3]) for name, box in noted["places"].items()
             },
@@ -137,9 +128,9 @@ class Browser:
         return done.stdout
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """A browser of the test's own."""
+    """A browser that starts anew for each page, with the profile folder of the page before."""
     return Browser(skip_without_chromium(), tmp_path_factory.mktemp("browser"))
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batuta.profiling.analysis.binning import busy_time_per_bin, downsample, peak_memory_per_bin
@@ -42,6 +42,7 @@ def test_time_that_two_tasks_of_a_lane_claim_counts_once() -> None:
     assert busy["north",] == pytest.approx([1, 1, 1, 0.5, 0])
 
 
+@settings(max_examples=30)  # each analyses a profile
 @given(st.lists(st.floats(0.01, 5), min_size=1, max_size=30), st.integers(1, 40))
 def test_all_the_time_of_tasks_is_in_some_bin(walls: list[float], bins: int) -> None:
     analysis = simulate_run([TaskSpec(wall_s=wall) for wall in walls], gap_s=0.1).analysis()
