@@ -45,7 +45,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "dask": {"scheduler_address": "tls://head:8786"},
 }
 OWN: dict[str, dict[str, Any]] = {
-    "local_dask": WORKERS,
+    "local_dask": {**WORKERS, "mp_mode": "forkserver"},
     "pbs_dask": {**WORKERS, **JOBS, "account": None, "queue": None, "resource_spec": None},
     "slurm_dask": {**WORKERS, **JOBS, "account": "observatory", "qos": None, "partition": None},
     "dask": {
