@@ -19,7 +19,7 @@ _KEPT: Final[list[Any]] = []
 
 def leaks(side_px: int) -> Any:
     _KEPT.append(b"x" * LEAK_BYTES)  # the leak
-    large = bytearray(LARGE_BYTES)  # the peak
+    large = np.zeros(LARGE_BYTES, np.uint8)  # the peak
     return np.ones((side_px, side_px)) + large[0]
 
 
