@@ -61,9 +61,10 @@ def file_safe(name: str) -> str:
 def process_stem(worker: WorkerId) -> str:
     """Return a new stem for the files of a process.
 
-    Process ids are reused: the random part keeps a later process from replacing its files.
+    Process ids are reused: the random part keeps a later process from replacing its files. It
+    begins with a letter, since what ends in a number is the stem of a task.
     """
-    return f"{file_safe(worker.name)}-{os.urandom(3).hex()}"
+    return f"{file_safe(worker.name)}-r{os.urandom(3).hex()}"
 
 
 def task_stem(task: CallLabel) -> str:
