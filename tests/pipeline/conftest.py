@@ -14,10 +14,9 @@ import pytest
 
 from batuta.pipeline import PipelineSettings
 from batuta.sdb import SdbClient, SdbSettings
-from batuta.sdb.service import open_sdb
 from tests.pipeline.pipeline_process import PipelineProcess
 from tests.support.servers import NatsServer
-from tests.support.services import serving
+from tests.support.services import ServiceProcess
 
 SCRIPTED = "tests.pipeline.scripted:pipeline"
 PROFILED = "tests.pipeline.profiled:pipeline"
@@ -40,7 +39,10 @@ def processing_id() -> str:
 
 @pytest.fixture(scope="session")
 def sdb_url(tmp_path_factory: pytest.TempPathFactory, shared_nats: NatsServer) -> Iterator[str]:
-    """An sdb that tests share: what they count, they count of their own `obs_id`."""
+    """An sdb that tests share: what they count, they count of their own `obs_id`.
+
+    A process of its own: as a thread, it would allocate memory while other tests look for leaks.
+    """
     folder = tmp_path_factory.mktemp("sdb")
     settings = SdbSettings(
         port=0,
@@ -48,8 +50,9 @@ def sdb_url(tmp_path_factory: pytest.TempPathFactory, shared_nats: NatsServer) -
         database_url=f"sqlite:///{folder / 'sdb.db'}",
         store_url=str(folder / "store"),
     )
-    with serving(open_sdb, settings) as url:
-        yield url
+    service = ServiceProcess("batuta.sdb:run", settings)
+    yield service.start()
+    service.kill()
 
 
 @pytest.fixture(scope="session")
