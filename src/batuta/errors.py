@@ -68,3 +68,12 @@ def encodable(text: str) -> str:
     File names that are not UTF-8 reach Python as lone surrogates (PEP 383).
     """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def shortened(text: str, max_length: int) -> str:
+    """Return `text`, its middle left out if it is longer than `max_length` characters."""
+    if len(text) <= max_length:
+        return text
+    left_out = f" ... {len(text) - max_length:,} characters ... "
+    half = max_length // 2
+    return text[:half] + left_out + text[len(text) - half :]

@@ -41,7 +41,7 @@ class OneRoundLedger:
         due, self._requests = self._requests, []
         return due
 
-    def due_for_polling(self, _limit: int) -> list[Poll]:
+    def due_for_polling(self, _capacity: Capacity) -> list[Poll]:
         due, self._polls = self._polls, []
         return due
 

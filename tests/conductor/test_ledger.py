@@ -1,5 +1,6 @@
 """The conductor's database, on every kind of database, with a clock of the test's own."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -288,12 +289,12 @@ def test_what_waits_is_claimed_from_the_inputs_there_when_it_leaves(
 def test_processings_without_reports_are_polled_ever_less_often(open_ledger: OpenLedger) -> None:
     harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
     harness.on_data(("A", "o1", 1))
-    assert harness.ledger.due_for_polling(64) == []
+    assert harness.ledger.due_for_polling(Capacity(total=64)) == []
     polled_at = []
     start = harness.clock.now
     while harness.clock.now - start < 300:
         harness.clock.advance(0.5)
-        if harness.ledger.due_for_polling(64):
+        if harness.ledger.due_for_polling(Capacity(total=64)):
             polled_at.append(harness.clock.now - start)
     gaps = [later - earlier for earlier, later in pairwise(polled_at)]
     assert polled_at[0] == pytest.approx(2.0, abs=0.6)
@@ -306,9 +307,31 @@ def test_a_running_processing_is_polled_by_its_deadline(open_ledger: OpenLedger)
     (request,) = harness.on_data(("A", "o1", 1))
     harness.clock.advance(1)
     harness.report(request, State.RUNNING)
-    harness.ledger.due_for_polling(64)
+    harness.ledger.due_for_polling(Capacity(total=64))
     harness.clock.advance(5.1)
-    assert [poll.record.product for poll in harness.ledger.due_for_polling(64)] == ["B"]
+    polls = harness.ledger.due_for_polling(Capacity(total=64))
+    assert [poll.record.product for poll in polls] == ["B"]
+
+
+def test_a_provider_that_answers_slowly_does_not_keep_others_from_being_polled(
+    open_ledger: OpenLedger,
+) -> None:
+    slow: dict[str, object] = {"m_input": ["A"], "provider": "slow"}
+    harness = open_ledger(graph_of(["A"], {"B": slow, "C": {"m_input": ["A"]}}))
+    harness.on_data(*(("A", f"o{number}", 1) for number in range(100)))
+    harness.clock.advance(10)
+    places = {"slow": 3, "maker": 1000}
+    polls = harness.ledger.due_for_polling(Capacity(total=64, of_provider=places.__getitem__))
+    counts = Counter(poll.record.provider for poll in polls)
+    assert counts == {"slow": 3, "maker": 61}
+
+
+def test_polls_that_wait_for_a_place_do_not_wake_the_dispatcher(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
+    harness.on_data(("A", "o1", 1))
+    harness.clock.advance(10)
+    assert harness.ledger.due_for_polling(Capacity(total=64, of_provider=lambda _: 0)) == []
+    assert harness.ledger.next_due_at(since=harness.clock.now) is None
 
 
 def test_what_is_held_is_not_requested_until_released(open_ledger: OpenLedger) -> None:

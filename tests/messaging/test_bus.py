@@ -17,6 +17,7 @@ from batuta.messaging import (
     NatsConfig,
     connect,
     decode_data,
+    utc_now,
 )
 from batuta.messaging.server import server_program
 from tests.support.servers import NatsServer, answers, free_port
@@ -104,7 +105,8 @@ async def test_publishing_without_a_connection_raises(
 
 
 async def test_an_event_too_large_is_refused_and_the_connection_is_kept(bus: Bus) -> None:
-    huge = CloudEvent(id="1", source="/x", type="x", data="x" * bus.client.max_payload)
+    data = {"x": "x" * bus.client.max_payload}
+    huge = CloudEvent(id="1", source="/x", type="x", time=utc_now(), data=data)
     with pytest.raises(MessagingError, match=r"data.vhf: a message of \d+ bytes is too large"):
         await bus.publish("data.vhf", huge)
     assert await publishes(bus)

@@ -19,6 +19,8 @@ from tests.support.services import serving
 
 MakeFile = Callable[[bytes], Path]
 
+TOKEN = "a-token-of-a-test"  # noqa: S105  of no service
+
 
 @contextmanager
 def disconnecting_server() -> Iterator[tuple[str, list[bytes]]]:
@@ -157,16 +159,16 @@ def test_a_token_is_asked_for_where_there_is_one(
     make_settings: MakeSettings, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("BATUTA_TOKEN", raising=False)
-    with serving(open_sdb, make_settings(token="secret")) as url:  # noqa: S106  a test's
+    with serving(open_sdb, make_settings(token=TOKEN)) as url:
         with (
             SdbClient(url) as client,
             pytest.raises(ServiceError, match="missing or wrong token") as caught,
         ):
             client.import_file(make_file(b"x" * 5_000_000), "A", "o1")
         assert caught.value.status == 401
-        with SdbClient(url, token="secret") as client:  # noqa: S106  a test's
+        with SdbClient(url, token=TOKEN) as client:
             assert client.import_file(make_file(b"x"), "A", "o1").version == 1
-        monkeypatch.setenv("BATUTA_TOKEN", "secret")
+        monkeypatch.setenv("BATUTA_TOKEN", TOKEN)
         with SdbClient(url) as client:
             assert client.get("A", "o1").version == 1
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -13,9 +14,11 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
+import sqlalchemy as sa
 
 from batuta.sdb import InputRef, SdbClient
 from batuta.sdb.service import open_sdb
+from batuta.sdb.tables import PRODUCTS
 from tests.conftest import new_postgresql_database
 from tests.sdb.conftest import MakeSettings
 from tests.support.services import ServiceProcess, serving
@@ -33,7 +36,7 @@ def multipart(*parts: tuple[str, str | bytes], boundary: str = "tuba") -> httpx.
         body += b"\r\n\r\n" + (value.encode() if isinstance(value, str) else value) + b"\r\n"
     body += f"--{boundary}--\r\n".encode()
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    return httpx.Request("POST", "http://any/products", content=body, headers=headers)
+    return httpx.Request("POST", "http://localhost/products", content=body, headers=headers)
 
 
 def post(http: httpx.Client, *parts: tuple[str, str | bytes]) -> httpx.Response:
@@ -73,7 +76,7 @@ def test_a_record_holds_all_that_the_import_said(
             path,
             "LC",
             "sb1",
-            metadata={"bins": [1, 2.5], "sky": {"ra_deg": 10.7, "name": "M 82 — \u0000"}},
+            metadata={"bins": [1, 2.5], "sky": {"ra_deg": 10.7, "name": "M 82 — 🔭"}},
             media_type="text/csv",
             processing_id="run-7",
             provider="lc_pipeline",
@@ -84,7 +87,7 @@ def test_a_record_holds_all_that_the_import_said(
     assert stored.size == 5
     assert stored.filename == "curve é.csv"
     assert stored.media_type == "text/csv"
-    assert stored.metadata == {"bins": [1, 2.5], "sky": {"ra_deg": 10.7, "name": "M 82 — \u0000"}}
+    assert stored.metadata == {"bins": [1, 2.5], "sky": {"ra_deg": 10.7, "name": "M 82 — 🔭"}}
     assert (stored.processing_id, stored.provider) == ("run-7", "lc_pipeline")
     assert stored.inputs == (InputRef(product="EVT", version=3),)
     assert stored.created.tzinfo is not None
@@ -266,7 +269,7 @@ def test_fields_too_long_are_refused(http: httpx.Client) -> None:
     assert "all fields but file together" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("token", [None, "secret"])
+@pytest.mark.parametrize("token", [None, "a-token-of-a-test"])
 def test_an_import_cut_half_way_leaves_one_line_in_the_log_and_nothing_else(
     make_settings: MakeSettings,
     store_folder: Path,
@@ -326,3 +329,54 @@ def test_a_large_file_is_never_whole_in_memory(make_settings: MakeSettings, tmp_
     service.kill()
     assert (tmp_path / "out.bin").stat().st_size == 300 * MIB
     assert peak - before < 40 * MIB
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        (
+            "metadata",
+            json.dumps({"from": os.fsdecode(b"caf\xe9.csv")}),
+            "metadata.from: contains a",
+        ),
+        ("metadata", '{"a": "\\u0000"}', "metadata.a: contains NUL"),
+        ("metadata", '{"\\ud800": 1}', "metadata: key '\\ud800' contains a lone surrogate"),
+        ("metadata", '{"a": 1e400}', "metadata.a: inf is not a JSON number"),
+        ("metadata", '{"a": 9223372036854775808}', "metadata.a: larger than 64 bits"),
+        ("metadata", '{"a": ' + "[" * 260 + "]" * 260 + "}", "metadata: nested deeper than"),
+        ("metadata", '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "metadata: not JSON"),
+        ("metadata", '{"a": ' + "9" * 5000 + "}", "metadata: not JSON"),
+        ("inputs", '[{"product": "A", "version": 2147483648}]', "inputs.0.version: "),
+        ("inputs", json.dumps([{"product": "A", "version": 1}] * 27_000), "inputs: "),
+    ],
+)
+def test_what_cannot_be_given_back_is_refused_and_the_lists_go_on(
+    sdb_on_each: str, field: str, value: str, said: str
+) -> None:
+    with httpx.Client(base_url=sdb_on_each, timeout=30) as http:
+        assert post(http, *NAMED, ("file", b"before")).status_code == 201
+        answer = post(http, *NAMED, (field, value), ("file", b"x"))
+        assert answer.status_code == 422
+        assert said in answer.json()["detail"].encode("utf-8", "backslashreplace").decode()
+        assert [item["version"] for item in http.get("/products").json()["items"]] == [1]
+
+
+def test_a_record_that_cannot_be_given_back_as_it_is_does_not_break_a_list(
+    make_settings: MakeSettings, database_url: str
+) -> None:
+    """As an earlier version may have recorded it."""
+    with (
+        serving(open_sdb, make_settings(database_url=database_url)) as url,
+        httpx.Client(base_url=url, timeout=30) as http,
+    ):
+        assert post(http, *NAMED, ("file", b"x")).status_code == 201
+        driver = "sqlite" if database_url.startswith("sqlite") else "postgresql+psycopg"
+        engine = sa.create_engine(sa.make_url(database_url).set(drivername=driver))
+        with engine.begin() as connection:
+            deep = json.loads("[" * 260 + "]" * 260)
+            metadata = {"from": os.fsdecode(b"caf\xe9.csv"), "deep": deep}
+            connection.execute(sa.update(PRODUCTS).values(metadata=metadata))
+        engine.dispose()
+        (item,) = http.get("/products").json()["items"]
+        assert item["metadata"]["from"] == "caf\\udce9.csv"
+        assert http.get("/products/QPO_ECL/sb1").status_code == 200

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from batuta.service.app import AppConfig, create_app
 from batuta.service.problems import ProblemError
 
+TOKEN = "a-token-of-a-test"  # noqa: S105  of no service
+
 
 class RequestBody(BaseModel):
     product: str
@@ -49,7 +51,7 @@ def make_app(token: str | None = None, *, healthy: bool = True) -> FastAPI:
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://thing")
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost:8000")
 
 
 @pytest.mark.parametrize(("healthy", "status"), [(True, "ok"), (False, "degraded")])
@@ -108,7 +110,7 @@ async def test_a_problem_carries_its_headers_and_members() -> None:
 @pytest.mark.parametrize("sent", [None, "Bearer wrong", "Basic secret", "secret", "Bearer sécret"])
 async def test_a_missing_or_wrong_token_is_refused(sent: str | None) -> None:
     headers = [(b"Authorization", sent.encode())] if sent else []
-    async with client_of(make_app(token="secret")) as client:  # noqa: S106  a test's
+    async with client_of(make_app(token=TOKEN)) as client:
         for path in ("/things", "/metrics", "/docs", "/openapi.json", "/health/x"):
             answer = await client.get(path, headers=headers)
             assert answer.status_code == 401
@@ -117,6 +119,52 @@ async def test_a_missing_or_wrong_token_is_refused(sent: str | None) -> None:
 
 
 async def test_the_right_token_is_accepted() -> None:
-    async with client_of(make_app(token="secret")) as client:  # noqa: S106  a test's
-        answer = await client.get("/metrics", headers={"Authorization": "Bearer secret"})
+    async with client_of(make_app(token=TOKEN)) as client:
+        answer = await client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("host", ["x/health?", "x/health#", "localhost/health?", "evil.example"])
+async def test_a_path_in_the_host_opens_nothing(host: str) -> None:
+    async with client_of(make_app(token=TOKEN)) as client:
+        for path in ("/things", "/metrics", "/docs"):
+            assert (await client.get(path, headers={"Host": host})).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000", "x.localhost"])
+async def test_without_a_token_this_machine_is_answered_under_its_names(host: str) -> None:
+    async with client_of(make_app()) as client:
+        assert (await client.get("/metrics", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "[::1", "", "192.168.1.5"])
+async def test_without_a_token_another_host_is_refused(host: str) -> None:
+    async with client_of(make_app()) as client:
+        answer = await client.get("/metrics", headers={"Host": host})
+    assert answer.status_code == 403
+    assert answer.json()["detail"].startswith(f"Host {host!r}: not this machine (accepted ")
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://localhost:9", "["])
+@pytest.mark.parametrize("token", [None, TOKEN])
+async def test_a_page_of_another_origin_changes_nothing(origin: str, token: str | None) -> None:
+    headers = {"Origin": origin, "Authorization": f"Bearer {TOKEN}"}
+    async with client_of(make_app(token=token)) as client:
+        answer = await client.post("/things", json={"product": "A", "count": 1}, headers=headers)
+    assert answer.status_code == 403
+    assert answer.json()["detail"].startswith(f"Origin {origin!r}: not that of this service")
+
+
+async def test_a_page_of_the_service_itself_may_act() -> None:
+    headers = {"Origin": "http://localhost:8000"}
+    async with client_of(make_app()) as client:
+        answer = await client.post("/things", json={"product": "A", "count": 1}, headers=headers)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/things/%00", "/metrics?cursor=%00", "/a%00b?x=1"])
+async def test_an_address_with_nul_is_refused(path: str) -> None:
+    async with client_of(make_app()) as client:
+        answer = await client.get(path)
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "the address contains NUL (%00)"

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from batuta.errors import ConfigurationError
 from batuta.service.lifeline import LIFELINE_VARIABLE
 from batuta.service.runner import run_service
-from batuta.service.settings import ServiceSettings
+from batuta.service.settings import ServiceSettings, settings_problems
 from batuta.service.sockets import address_of, listening_socket
 
 PROGRAM = """
@@ -123,12 +124,23 @@ def test_loopback_needs_no_token(host: str) -> None:
 
 def test_with_a_token_a_service_listens_everywhere() -> None:
     ServiceSettings.model_validate(
-        {"host": "0.0.0.0", "port": 0, "token": "secret"}  # noqa: S104  with a token
+        {"host": "0.0.0.0", "port": 0, "token": "a-token-of-a-test"}  # noqa: S104  with a token
     ).require_token_beyond_loopback()
 
 
+@pytest.mark.parametrize(
+    "token", ["", "short", " " * 20, "sécret-sécret-sécret", "two words, one token"]
+)
+def test_a_token_that_protects_nothing_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ServiceSettings.model_validate({"host": "0.0.0.0", "port": 0, "token": token})  # noqa: S104  refused
+    assert settings_problems(caught.value) == [
+        "token: the given value: Value error, at least 16 visible ASCII characters expected"
+    ]
+
+
 def test_a_token_is_never_shown() -> None:
-    settings = ServiceSettings.model_validate({"port": 0, "token": "hush"})
+    settings = ServiceSettings.model_validate({"port": 0, "token": "hush-and-never-tell"})
     assert "hush" not in f"{settings!r} {settings.model_dump_json()}"
 
 

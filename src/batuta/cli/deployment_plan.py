@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from batuta.cli.options import arguments_of, read_document, secrets_of
 from batuta.cli.supervisor import Program, answers_health, python_program
@@ -20,7 +20,7 @@ from batuta.messaging.server import DEFAULT_PORT, server_answers, server_command
 from batuta.pipeline.settings import PipelineSettings
 from batuta.pipeline.simulate.settings import SimulateSettings
 from batuta.sdb.settings import SdbSettings
-from batuta.service.settings import LOOPBACK, ServiceSettings, settings_problems
+from batuta.service.settings import LOOPBACK, ServiceSettings, Token, settings_problems
 from batuta.service.sockets import address_of, listen
 
 LAST_PORT: Final = 65_535
@@ -40,7 +40,7 @@ class OrchestraConfig(BaseModel):
     data_dir: Path = Field(Path("batuta-data"), description="Where everything is kept.")
     nats_url: str | None = Field(None, description="A NATS that runs; without it, one is started.")
     nats_port: int | None = Field(None, ge=1, le=65_535, description="Port of the NATS started.")
-    token: SecretStr | None = Field(None, description="Token of every service.")
+    token: Token | None = Field(None, description="Token of every service.")
     sdb: dict[str, Any] = Field(default_factory=dict, description="Options of the sdb.")
     conductor: dict[str, Any] = Field(description="Options of the conductor; graph at least.")
     pipelines: list[dict[str, Any]] = Field(

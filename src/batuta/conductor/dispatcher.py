@@ -28,6 +28,8 @@ MAX_REQUESTS_PER_PROVIDER: Final = 32
 """Of them, at one provider: one that hangs must not keep the others from being requested."""
 MAX_POLLS: Final = 64
 """Polls sent and not answered yet."""
+MAX_POLLS_PER_PROVIDER: Final = 16
+"""Of them, at one provider: one that answers slowly must not keep the others from being asked."""
 DATABASE_RETRY_S: Final = 1.0
 IDLE_S: Final = 5.0
 """With nothing to wait for, the database is read this often: other conductors may share it."""
@@ -66,6 +68,7 @@ class Dispatcher:
         self._requests: set[asyncio.Task[None]] = set()
         self._polls: set[asyncio.Task[None]] = set()
         self._unanswered: Counter[str] = Counter()
+        self._unanswered_polls: Counter[str] = Counter()
         self._answers: list[Event] = []
         self._wakeup = asyncio.Event()
         self._busy_until: dict[str, float] = {}
@@ -117,8 +120,8 @@ class Dispatcher:
                 await self._apply_answers()
                 since = time.time()
                 self._send(await self.write(self.ledger.take_due, self._capacity()))
-                poll_slots = MAX_POLLS - len(self._polls)
-                for poll in await self.write(self.ledger.due_for_polling, poll_slots):
+                for poll in await self.write(self.ledger.due_for_polling, self._poll_capacity()):
+                    self._unanswered_polls[poll.record.provider] += 1
                     self._spawn(self._poll(poll), self._polls)
                 await self._sleep(since)
         finally:
@@ -133,6 +136,12 @@ class Dispatcher:
             total=MAX_REQUESTS - len(self._requests),
             of_provider=lambda name: MAX_REQUESTS_PER_PROVIDER - self._unanswered[name],
             busy=self._busy_providers(),
+        )
+
+    def _poll_capacity(self) -> Capacity:
+        return Capacity(
+            total=MAX_POLLS - len(self._polls),
+            of_provider=lambda name: MAX_POLLS_PER_PROVIDER - self._unanswered_polls[name],
         )
 
     def _busy_providers(self) -> list[str]:
@@ -215,5 +224,8 @@ class Dispatcher:
                 record.obs_id,
                 record.timeout_s,
             )
-        event = await self._providers.poll(poll)
+        try:
+            event = await self._providers.poll(poll)
+        finally:
+            self._unanswered_polls[poll.record.provider] -= 1
         self._answers.append(event)

@@ -1,4 +1,4 @@
-"""Choosing the processings to request now, inside a transaction."""
+"""Choosing the processings to request, or to poll, now, inside a transaction."""
 
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from batuta.conductor.records import Row, record_of, write_changes
 from batuta.conductor.schema import ACTIVE, PENDING
 from batuta.conductor.schema import processings as table
-from batuta.conductor.transitions import AT_PROVIDER, Conditions, request
+from batuta.conductor.transitions import AT_PROVIDER, Conditions, Poll, poll, request
 from batuta.graph import Graph
 
 ConditionsOf = Callable[[str, float], Conditions]
@@ -85,6 +85,39 @@ def take_due_requests(
         # without them.
         closed |= {row.provider for row in rows if slots[row.provider] <= 0}
     return requests
+
+
+def take_due_polls(
+    connection: sa.Connection, conditions_of: ConditionsOf, capacity: Capacity, now: float
+) -> list[Poll]:
+    """Record as polled the processings whose pipelines are to be asked, the longest due first.
+
+    Rows that another conductor is about to poll, or that an event is about to change, are locked
+    and are passed over.
+    """
+    slots: dict[str, int] = {}
+    full: set[str] = set()
+    polls: list[Poll] = []
+    while capacity.total > len(polls):
+        rows = connection.execute(
+            sa.select(table)
+            .where(sa.text(ACTIVE), table.c.ask_at <= now, table.c.provider.not_in(full))
+            .order_by(table.c.ask_at)
+            .limit(capacity.total - len(polls))
+            .with_for_update(skip_locked=True)
+        ).all()
+        chosen = [
+            poll(record_of(row), conditions_of(row.provider, now))
+            for row in rows
+            if _take_slot(slots, row.provider, capacity.of_provider(row.provider))
+        ]
+        write_changes(connection, [(each.record, after) for each, after in chosen])
+        polls += [each for each, _ in chosen]
+        if len(chosen) == len(rows):
+            break
+        # The rows of a provider that answers slowly must not hide those of the others.
+        full |= {row.provider for row in rows if slots[row.provider] <= 0}
+    return polls
 
 
 def _lock_slots(connection: sa.Connection) -> None:

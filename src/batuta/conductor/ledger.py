@@ -14,7 +14,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import sqlalchemy as sa
 
 from batuta.conductor.claims import ClaimStore
-from batuta.conductor.due_requests import Capacity, DueRequest, take_due_requests
+from batuta.conductor.due_requests import (
+    Capacity,
+    DueRequest,
+    take_due_polls,
+    take_due_requests,
+)
 from batuta.conductor.events import Event
 from batuta.conductor.operations import Operations
 from batuta.conductor.records import Row, locked_rows, record_of, write_changes
@@ -27,7 +32,6 @@ from batuta.conductor.transitions import (
     Poll,
     ProcessingRecord,
     WaitConfig,
-    poll,
     transition,
 )
 from batuta.graph import Graph
@@ -126,8 +130,8 @@ class Ledger:
         Parameters
         ----------
         since : float
-            When `take_due` was last called: what was due by then and was not taken waits for
-            capacity, and not for a time.
+            When `take_due` and `due_for_polling` were last called: what was due by then and was
+            not taken waits for capacity, and not for a time.
         busy : collection of str
             Providers that are to be sent nothing.
         """
@@ -135,7 +139,9 @@ class Ledger:
             request_at = sa.select(sa.func.min(table.c.not_before)).where(
                 sa.text(PENDING), table.c.not_before > since, table.c.provider.not_in(busy)
             )
-            poll_at = sa.select(sa.func.min(table.c.ask_at)).where(sa.text(ACTIVE))
+            poll_at = sa.select(sa.func.min(table.c.ask_at)).where(
+                sa.text(ACTIVE), table.c.ask_at > since
+            )
             times = [connection.scalar(request_at), connection.scalar(poll_at)]
         return min((each for each in times if each is not None), default=None)
 
@@ -164,30 +170,13 @@ class Ledger:
             self._claims.end_futile_waits(connection, reported_rows, now)
         return reported_rows
 
-    def due_for_polling(self, limit: int) -> list[Poll]:
+    def due_for_polling(self, capacity: Capacity) -> list[Poll]:
         """Return what pipelines are to be asked now, and record when to ask next.
 
-        A processing is not returned again before its next time has come, answer or not. Rows
-        that another conductor is about to poll, or that an event is about to change, are locked
-        and are passed over.
+        A processing is not returned again before its next time has come, answer or not.
         """
-        if limit <= 0:
-            return []
-        now = self._clock()
         with self._engine.begin() as connection:
-            rows = connection.execute(
-                sa.select(table)
-                .where(sa.text(ACTIVE), table.c.ask_at <= now)
-                .order_by(table.c.ask_at)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            ).all()
-            polls = [
-                poll(record, self._conditions(record.provider, now))
-                for record in map(record_of, rows)
-            ]
-            write_changes(connection, [(each.record, after) for each, after in polls])
-        return [each for each, _ in polls]
+            return take_due_polls(connection, self._conditions, capacity, self._clock())
 
     def _transitions(
         self, before: dict[str, ProcessingRecord], events: Sequence[Event], now: float

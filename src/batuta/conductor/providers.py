@@ -1,5 +1,6 @@
 """The pipelines' REST interface, the same for all: request, query and cancel a processing."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -23,6 +24,9 @@ from batuta.messaging.processings import AT_PIPELINE
 from batuta.service.client import ServiceError, auth_headers, check_response, translate_errors
 
 TIMEOUT: Final = httpx.Timeout(15.0, connect=3.0, pool=None)
+ANSWER_TIMEOUT_S: Final = 30.0
+"""How long an answer may take in all, in seconds."""
+MAX_ANSWER_BYTES: Final = 2**20
 MAX_CONNECTIONS: Final = 32
 BUSY_WAIT_S: Final = 5.0
 """Wait before the next request to a busy pipeline that does not say when."""
@@ -86,8 +90,7 @@ class Providers:
     async def _call(
         self, method: str, provider: str, url: str, body: dict[str, object] | None = None
     ) -> Processing:
-        with translate_errors(provider, url):
-            response = check_response(provider, await self._client.request(method, url, json=body))
+        response = await self._answer(method, provider, url, body)
         try:
             answer = Processing.model_validate_json(response.content)
         except ValidationError as exc:
@@ -102,6 +105,39 @@ class Providers:
             )
         return answer
 
+    async def _answer(
+        self, method: str, provider: str, url: str, body: dict[str, object] | None
+    ) -> httpx.Response:
+        """Return the answer of a pipeline, which may be neither long nor slow.
+
+        The timeouts of httpx are for each read: an answer that drips would pass them for ever.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                with translate_errors(provider, url):
+                    request = self._client.stream(method, url, json=body)
+                    async with request as response:
+                        content = await _bounded(provider, response)
+        except TimeoutError as exc:
+            raise ServiceError(
+                f"{provider}: {method} {url} was not answered within {ANSWER_TIMEOUT_S:g} s"
+            ) from exc
+        whole = httpx.Response(response.status_code, headers=response.headers, content=content)
+        return check_response(provider, whole)
+
+
+async def _bounded(provider: str, response: httpx.Response) -> bytes:
+    """Read a body of at most `MAX_ANSWER_BYTES`; compressed ones were not asked for."""
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise ServiceError(f"{provider}: Content-Encoding {encoding!r:.80} (accepted: none)")
+    content = bytearray()
+    async for chunk in response.aiter_raw():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise ServiceError(f"{provider}: its answer is longer than {MAX_ANSWER_BYTES} bytes")
+    return bytes(content)
+
 
 @asynccontextmanager
 async def open_providers(
@@ -110,7 +146,10 @@ async def open_providers(
     """Open the connections to the pipelines; `url_of` returns a provider's address."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=MAX_CONNECTIONS)
     async with httpx.AsyncClient(
-        timeout=TIMEOUT, limits=limits, headers=auth_headers(token), trust_env=False
+        timeout=TIMEOUT,
+        limits=limits,
+        headers={"Accept-Encoding": "identity", **auth_headers(token)},
+        trust_env=False,
     ) as client:
         yield Providers(client, url_of)
 

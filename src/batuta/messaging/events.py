@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
+    Base64Bytes,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,9 +17,17 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import from_json
 
 from batuta.errors import BatutaError
-from batuta.messaging.processings import AT_PIPELINE, Processing, utc_now
+from batuta.messaging.processings import (
+    AT_PIPELINE,
+    Count,
+    LongText,
+    Processing,
+    ShortText,
+    utc_now,
+)
 from batuta.names import NAME_PATTERN, SERVICE_PATTERN
 
 DATA_TYPE: Final = "batuta.data.available"
@@ -26,6 +35,9 @@ ACTIVITY_TYPE: Final = "batuta.activity"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_PATTERN)]
+
+Attribute = Annotated[str, StringConstraints(min_length=1)]
+"""A required attribute of an envelope."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -46,11 +58,11 @@ class DataAvailable(BaseModel):
     product: Name
     obs_id: Name
     version: int | None = Field(None, ge=1, le=2**31 - 1)
-    processing_id: str | None = None
-    provider: str | None = None
-    size: int | None = None
-    sha256: str | None = None
-    uri: str | None = None
+    processing_id: ShortText | None = None
+    provider: ShortText | None = None
+    size: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    sha256: ShortText | None = None
+    uri: LongText | None = None
 
 
 class ServiceStatus(BaseModel):
@@ -61,10 +73,10 @@ class ServiceStatus(BaseModel):
     name: ServiceName
     kind: Literal["sdb", "conductor", "pipeline"]
     state: Literal["up", "stopped"] = "up"
-    url: str | None = None
-    version: str | None = None
-    queued: int = 0
-    running: int = 0
+    url: LongText | None = None
+    version: ShortText | None = None
+    queued: Count = 0
+    running: Count = 0
 
 
 class Activity(BaseModel):
@@ -84,24 +96,34 @@ class Activity(BaseModel):
 
 
 class CloudEvent(BaseModel):
-    """The envelope: CloudEvents 1.0, structured mode, JSON format.
+    """The envelope that Batuta writes: CloudEvents 1.0, structured mode, JSON format."""
 
-    Only the attributes that Batuta reads are declared; extension attributes are accepted.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True)
 
     specversion: Literal["1.0"] = "1.0"
-    id: Annotated[str, StringConstraints(min_length=1)]
-    source: Annotated[str, StringConstraints(min_length=1)]
-    type: Annotated[str, StringConstraints(min_length=1)]
-    time: datetime | None = None
-    datacontenttype: Literal["application/json"] | None = "application/json"
-    data: Any = None
+    id: Attribute
+    source: Attribute
+    type: Attribute
+    time: datetime
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: dict[str, Any]
 
     def encode(self) -> bytes:
         """Return the event as UTF-8 JSON."""
-        return self.model_dump_json(exclude_none=True).encode()
+        return self.model_dump_json().encode()
+
+
+class Envelope(BaseModel):
+    """The envelope that Batuta reads: the attributes that it needs, whatever the others are."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    specversion: Literal["1.0"]
+    id: Attribute
+    source: Attribute
+    type: Attribute
+    data: Any = None
+    data_base64: Base64Bytes | None = None
 
 
 def data_event(available: DataAvailable, source: str, event_id: str | None = None) -> CloudEvent:
@@ -132,7 +154,7 @@ def decode_data(payload: bytes) -> DataAvailable:
     MalformedEventError
         If it is neither.
     """
-    return _decode(payload, DataAvailable)
+    return _decode(payload, DataAvailable, DATA_TYPE)
 
 
 def decode_activity(payload: bytes) -> Activity:
@@ -143,16 +165,33 @@ def decode_activity(payload: bytes) -> Activity:
     MalformedEventError
         If it is not an `Activity` in a CloudEvent.
     """
-    return _decode(payload, Activity)
+    return _decode(payload, Activity, ACTIVITY_TYPE)
 
 
-def _decode(payload: bytes, model: type[M]) -> M:
+def _decode(payload: bytes, model: type[M], kind: str) -> M:
     try:
-        if b'"specversion"' in payload:
-            return model.model_validate(CloudEvent.model_validate_json(payload).data)
-        return model.model_validate_json(payload)
+        document = _parse(payload)
+        if isinstance(document, dict) and "specversion" in document:
+            document = _unwrap(Envelope.model_validate(document), kind)
+        return model.model_validate(document)
     except ValidationError as exc:
         raise MalformedEventError(_describe_validation_error(exc)) from exc
+
+
+def _parse(payload: bytes) -> Any:
+    try:
+        return from_json(payload, allow_inf_nan=False)
+    except ValueError as exc:
+        raise MalformedEventError(f"Invalid JSON: {exc}") from exc
+
+
+def _unwrap(envelope: Envelope, kind: str) -> Any:
+    """Return the data of an event, if it is of the type `kind`: another may say the opposite."""
+    if envelope.type != kind:
+        raise MalformedEventError(f"type {envelope.type!r:.200}: not read here (accepted: {kind})")
+    if envelope.data_base64 is not None:
+        return _parse(envelope.data_base64)
+    return envelope.data
 
 
 def _describe_validation_error(exc: ValidationError) -> str:

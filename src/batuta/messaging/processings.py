@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from batuta.errors import encodable, shortened
 
 
 class ProcessingState(StrEnum):
@@ -49,8 +51,33 @@ _ENDED = frozenset({ProcessingState.SUCCEEDED, ProcessingState.FAILED, Processin
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 """A number that fits an INTEGER column of every supported database."""
 
-Text = Annotated[str, AfterValidator(lambda text: text.replace("\0", "\\0"))]
-"""Text without NUL, which PostgreSQL cannot store."""
+MAX_ERROR_LENGTH: Final = 4000
+
+Text = Annotated[str, AfterValidator(lambda text: encodable(text).replace("\0", "\\0"))]
+"""Text without NUL, which PostgreSQL cannot store, and without lone surrogates."""
+
+ShortText = Annotated[Text, StringConstraints(max_length=500)]
+
+LongText = Annotated[Text, StringConstraints(max_length=4000)]
+
+ErrorText = Annotated[Text, AfterValidator(lambda text: shortened(text, MAX_ERROR_LENGTH))]
+"""What went wrong; the end of a long one is cut, since events have a limited size."""
+
+
+FIRST_INSTANT: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_INSTANT: Final = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def _check_instant(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time with its zone expected, such as 2026-11-28T12:00:00Z")
+    if not FIRST_INSTANT <= value < LAST_INSTANT:
+        raise ValueError("a time between 1970 and 2200 expected")
+    return value.astimezone(UTC)
+
+
+Instant = Annotated[datetime, AfterValidator(_check_instant)]
+"""A time that every clock and database of an orchestra can represent, in UTC."""
 
 
 class Progress(BaseModel):
@@ -71,16 +98,16 @@ class Processing(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: Text
+    id: ShortText
     product: str
     obs_id: str
     state: ProcessingState
     attempt: Count = 1
     progress: Progress = Progress()
-    error: Text | None = None
-    started: datetime | None = None
-    ended: datetime | None = None
-    profile: Text | None = None
+    error: ErrorText | None = None
+    started: Instant | None = None
+    ended: Instant | None = None
+    profile: ShortText | None = None
 
 
 def utc_now() -> datetime:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
+from batuta.json_values import carriable, json_problem
 from batuta.messaging import DataAvailable, utc_now
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
 from batuta.sdb.tables import OUTBOX, PRODUCTS
@@ -175,6 +176,8 @@ class Catalogue:
 
     def _stored(self, row: sa.Row[Any]) -> StoredProduct:
         values = dict(row._mapping)
+        if json_problem(values["metadata"], "metadata") is not None:
+            values["metadata"] = carriable(values["metadata"])
         return StoredProduct.model_validate({**values, "uri": self._uri(values)})
 
     def _uri(self, values: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from batuta.json_values import json_problem
 from batuta.sdb.multipart import ImportBody
 from batuta.sdb.records import InputRef, Lineage, StoredProduct
 from batuta.service.client import (
@@ -133,11 +134,14 @@ class SdbClient:
         OSError
             If the file cannot be read.
         ServiceError
-            If the sdb refuses it, or cannot be reached in time.
+            If `metadata` is no JSON object, the sdb refuses the import, or it cannot be reached
+            in time.
         """
         fields = {"product": product, "obs_id": obs_id}
         if metadata:
-            fields["metadata"] = json.dumps(metadata, allow_nan=False)
+            if (problem := json_problem(dict(metadata), "metadata")) is not None:
+                raise ServiceError(f"{SERVICE}: {problem}; nothing was sent")
+            fields["metadata"] = json.dumps(metadata)
         if processing_id is not None:
             fields["processing_id"] = processing_id
         if provider is not None:

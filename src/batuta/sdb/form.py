@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from streaming_form_data.parser import (  # type: ignore[import-untyped]  # it ships no types
     ParseFailedException,
     StreamingFormDataParser,
@@ -16,6 +16,7 @@ from streaming_form_data.parser import (  # type: ignore[import-untyped]  # it s
 )
 from streaming_form_data.targets import BaseTarget  # type: ignore[import-untyped]  # as above
 
+from batuta.json_values import json_problem
 from batuta.names import name_problem
 from batuta.sdb.records import InputRef
 from batuta.service.problems import ProblemError
@@ -41,7 +42,9 @@ DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}", re.ASCII)
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _PROCESSING_ID: Final = re.compile(r"[!-~]{1,200}")
-_INPUTS: Final = TypeAdapter(tuple[InputRef, ...])
+MAX_INPUTS: Final = 1000
+"""Products that one is made from: all of one observation, and listed in its record."""
+_INPUTS: Final = TypeAdapter(Annotated[tuple[InputRef, ...], Field(max_length=MAX_INPUTS)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +250,7 @@ class _FieldReader:
             self._note(f"metadata: not JSON: {exc} (accepted: a JSON object)")
             return {}
         if isinstance(value, dict):
+            self._note(json_problem(value, "metadata"))
             return value
         self._note(f"metadata: {text[:80]!r} (accepted: a JSON object)")
         return {}

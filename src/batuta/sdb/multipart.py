@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from batuta.errors import encodable
+from batuta.json_values import text_problem
 from batuta.service.client import ServiceError
 
 READ_BYTES: Final = 2**20
@@ -38,6 +40,8 @@ class ImportBody:
     ------
     OSError
         If the file cannot be read.
+    ServiceError
+        If its name cannot be sent.
     """
 
     def __init__(
@@ -47,6 +51,8 @@ class ImportBody:
         self._sha256 = sha256
         self._boundary = uuid.uuid4().hex.encode()
         self._size = path.stat().st_size
+        if (problem := text_problem(path.name)) is not None:
+            raise ServiceError(f"file {encodable(path.name)}: its name {problem}; rename it")
         filename = path.name.translate({34: "%22", 13: "%0D", 10: "%0A"})
         kind = f"Content-Type: {media_type}".encode()
         self._before = b"".join(self._field(name, value) for name, value in fields.items())

@@ -14,7 +14,7 @@ class InputRef(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     product: Name
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=2**31 - 1)
 
 
 class StoredProduct(BaseModel):

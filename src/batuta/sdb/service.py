@@ -27,7 +27,7 @@ from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
 from batuta.service.database import open_database
-from batuta.service.problems import problem_response
+from batuta.service.problems import path_of, problem_response
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -132,13 +132,13 @@ async def _on_storage_error(request: Request, exc: Exception) -> JSONResponse:
     cause = exc.__cause__ if isinstance(exc, StoreError) else exc
     full = isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}
     status = HTTPStatus.INSUFFICIENT_STORAGE if full else HTTPStatus.INTERNAL_SERVER_ERROR
-    LOG.error("%s %s: %s", request.method, request.url.path, exc)
+    LOG.error("%s %s: %s", request.method, path_of(request), exc)
     return problem_response(status, f"store: {exc}")
 
 
 async def _on_database_error(request: Request, exc: Exception) -> JSONResponse:
     reason = one_line(getattr(exc, "orig", None) or exc)
-    LOG.error("%s %s: database: %s", request.method, request.url.path, reason)
+    LOG.error("%s %s: database: %s", request.method, path_of(request), reason)
     return problem_response(
         HTTPStatus.SERVICE_UNAVAILABLE,
         f"database unavailable: {reason}",

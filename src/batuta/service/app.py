@@ -1,17 +1,15 @@
 """The web application that every service builds on: health, metrics, tokens, problems."""
 
-import hmac
-from collections.abc import Awaitable, Callable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from batuta import __version__
-from batuta.service.problems import install_problem_handlers, problem_response
+from batuta.service.access import AccessControl, AccessRules
+from batuta.service.problems import install_problem_handlers
 
 HEALTH: Final = "/health"
 """Answers without a token, for supervisors."""
@@ -49,8 +47,8 @@ def create_app(config: AppConfig) -> FastAPI:
         title=f"Batuta: {config.name}", description=config.description, version=__version__
     )
     install_problem_handlers(app)
-    if config.token is not None:
-        _require_token(app, config.token, {HEALTH, config.root_path + HEALTH})
+    open_paths = frozenset({HEALTH, config.root_path + HEALTH})
+    app.add_middleware(AccessControl, AccessRules(token=config.token, open_paths=open_paths))
 
     @app.get(HEALTH, tags=["service"])
     def health() -> dict[str, Any]:
@@ -69,21 +67,3 @@ def create_app(config: AppConfig) -> FastAPI:
         return Response(generate_latest(config.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
-
-
-def _require_token(app: FastAPI, token: str, open_paths: AbstractSet[str]) -> None:
-    expected = f"Bearer {token}".encode()
-
-    # Compared in constant time: how long it takes must not reveal how much of a guess is right.
-    @app.middleware("http")
-    async def check(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        given = request.headers.get("authorization", "").encode()
-        if request.url.path in open_paths or hmac.compare_digest(given, expected):
-            return await call_next(request)
-        return problem_response(
-            HTTPStatus.UNAUTHORIZED,
-            "missing or wrong token (accepted: Authorization: Bearer TOKEN; see BATUTA_TOKEN)",
-            {"WWW-Authenticate": "Bearer"},
-        )

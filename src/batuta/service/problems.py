@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from batuta.errors import BatutaError
 
@@ -67,6 +69,15 @@ def problem_response(
     )
 
 
+def path_of(request: HTTPConnection) -> str:
+    """Return the path of a request, percent-encoded, so that it can be shown anywhere.
+
+    It is that of the request line. ``request.url`` would be built from the ``Host`` header too,
+    which may contain anything, a path included.
+    """
+    return quote(request.scope["path"], safe="/:+,;=@!$&'()*~")
+
+
 async def _on_problem(_request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, ProblemError)  # noqa: S101  the type that this handler is for
     return problem_response(exc.status, exc.detail, exc.headers, exc.members)
@@ -75,7 +86,7 @@ async def _on_problem(_request: Request, exc: Exception) -> JSONResponse:
 async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)  # noqa: S101  the type that this handler is for
     status = HTTPStatus(exc.status_code)
-    detail = f"{request.method} {request.url.path}: {exc.detail}"
+    detail = f"{request.method} {path_of(request)}: {exc.detail}"
     return problem_response(status, detail, exc.headers)
 
 
@@ -87,7 +98,7 @@ async def _on_invalid_request(_request: Request, exc: Exception) -> JSONResponse
 
 async def _on_unexpected_error(request: Request, exc: Exception) -> JSONResponse:
     # The server raises it again after this answer, so that the log has the traceback.
-    detail = f"{request.method} {request.url.path}: {type(exc).__name__}, see the service's log"
+    detail = f"{request.method} {path_of(request)}: {type(exc).__name__}, see the service's log"
     return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
 
 

@@ -1,14 +1,27 @@
 """Settings of all services; each is also an option and an environment variable."""
 
 import ipaddress
-from typing import Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from batuta.errors import ConfigurationError
 from batuta.messaging import NatsConfig
 
 LOOPBACK: Final = "127.0.0.1"
+MIN_TOKEN_LENGTH: Final = 16
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    text = token.get_secret_value()
+    if len(text) < MIN_TOKEN_LENGTH or not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError(f"at least {MIN_TOKEN_LENGTH} visible ASCII characters expected")
+    return token
+
+
+Token = Annotated[SecretStr, AfterValidator(_check_token)]
+"""What every caller shows. A short one can be guessed; an empty one would be no protection."""
 
 
 class ServiceSettings(BaseModel):
@@ -26,7 +39,7 @@ class ServiceSettings(BaseModel):
     nats_wait_s: float = Field(
         30.0, gt=0, description="How long to wait for NATS at start, in seconds."
     )
-    token: SecretStr | None = Field(
+    token: Token | None = Field(
         None,
         description="Required of callers, and sent to the services called; without it a "
         "service listens on loopback only.",
@@ -77,5 +90,10 @@ def settings_problems(exc: ValidationError, where: str = "") -> list[str]:
         elif error["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key")
         else:
-            lines.append(f"{key}: {error['input']!r}: {error['msg']}")
+            lines.append(f"{key}: {_shown(error)}: {error['msg']}")
     return lines
+
+
+def _shown(error: Mapping[str, Any]) -> str:
+    """Return what was given, unless it is a secret."""
+    return "the given value" if "token" in error["loc"] else repr(error["input"])

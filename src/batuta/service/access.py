@@ -1,0 +1,116 @@
+"""Who may call a service, and how: the right token, and no web page of another origin.
+
+A service without a token listens on loopback only, but the browser of its user can reach it from
+any web page. So every request is checked for what a page cannot forge:
+
+- ``Origin``, which browsers send with every request of another origin that may change something
+  (Fetch standard, "HTTP extensions"), must name the service itself.
+- ``Host`` must name this machine where there is no token: a page whose name is made to resolve to
+  127.0.0.1 ("DNS rebinding") is of the same origin for the browser, under a name of its own.
+"""
+
+import hmac
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from batuta.service.problems import ProblemError, problem_response
+from batuta.service.settings import is_loopback
+
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessRules:
+    """Who may call.
+
+    Parameters
+    ----------
+    token : str or None
+        Required as ``Authorization: Bearer`` if set.
+    open_paths : set of str
+        Paths that need no token, such as ``/health``.
+    """
+
+    token: str | None
+    open_paths: AbstractSet[str]
+
+
+class AccessControl:
+    """ASGI middleware that refuses what `AccessRules` do not allow, as problem details."""
+
+    def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
+        self._app = app
+        self._rules = rules
+        self._expected = None if rules.token is None else f"Bearer {rules.token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] == "http":
+            try:
+                self._check(scope)
+            except ProblemError as exc:
+                refusal = problem_response(exc.status, exc.detail, exc.headers)
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        _check_text(scope)
+        host = headers.get("host", "")
+        if self._expected is None:
+            _check_host(host)
+        elif scope["path"] not in self._rules.open_paths:
+            _check_token(headers, self._expected)
+        if scope["method"] not in _SAFE_METHODS:
+            _check_origin(headers.getlist("origin"), host)
+
+
+def _check_text(scope: Scope) -> None:
+    """Refuse an address with NUL, which no name has and PostgreSQL cannot look for."""
+    if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "the address contains NUL (%00)")
+
+
+def _check_token(headers: Headers, expected: bytes) -> None:
+    # Compared in constant time: how long it takes must not reveal how much of a guess is right.
+    given = headers.get("authorization", "").encode()
+    if not hmac.compare_digest(given, expected):
+        raise ProblemError(
+            HTTPStatus.UNAUTHORIZED,
+            "missing or wrong token (accepted: Authorization: Bearer TOKEN; see BATUTA_TOKEN)",
+            {"WWW-Authenticate": "Bearer"},
+        )
+
+
+def _check_host(host: str) -> None:
+    name = _split(f"//{host}").hostname or ""
+    if not (is_loopback(name) or name.endswith(".localhost")):
+        raise ProblemError(
+            HTTPStatus.FORBIDDEN,
+            f"Host {host[:80]!r}: not this machine (accepted without a token: localhost, "
+            "127.0.0.1, [::1]; see BATUTA_TOKEN)",
+        )
+
+
+def _check_origin(origins: list[str], host: str) -> None:
+    for origin in origins:
+        if _split(origin).netloc != host:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                f"Origin {origin[:80]!r}: not that of this service (accepted: {host[:80]!r}, or a "
+                "client that is not a web page)",
+            )
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # such as "[" without "]"
+        return urlsplit("")
