@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import signal
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,10 @@ from tests.support.servers import NatsServer
 from tests.support.slurm import shared_slurm, slurm
 
 __all__ = ["dask_scheduler_address", "shared_slurm", "slurm", "slurm_environment"]
+
+# A shell without job control starts what it puts in the background with Ctrl-C ignored, and all
+# programs that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example that takes long on a busy machine is not a failure; `timeout` bounds each test.
 settings.register_profile("batuta", deadline=None)

@@ -17,7 +17,7 @@ MakeCluster = Callable[..., Any]
 def warm_forkserver() -> None:
     """Preload what tests call in workers: the first cluster of a process decides."""
     modules = ("tests.orchestrator.map_program", "pytest", *FORKSERVER_MODULES)
-    assert start_forkserver(modules, worker_environment())
+    start_forkserver(modules, worker_environment())
 
 
 @pytest.fixture

@@ -81,6 +81,26 @@ TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
         update(State.RUNNING),
         {"state": State.RUNNING, "started": NOW, "ask_at": NOW + 5},
     ),
+    "running, by a clock that is behind": (
+        REQUESTED,
+        update(State.RUNNING, started=NOW - 1200),
+        {"state": State.RUNNING, "started": NOW - 10, "ask_at": NOW + 5},
+    ),
+    "running, by a clock that is ahead": (
+        REQUESTED,
+        update(State.RUNNING, started=NOW + 1200),
+        {"state": State.RUNNING, "started": NOW, "ask_at": NOW + 5},
+    ),
+    "reported by its provider": (
+        RUNNING,
+        update(State.SUCCEEDED, done=4, total=4, reported_by="maker"),
+        {"state": State.SUCCEEDED, "done": 4, "error": None, "ended": NOW},
+    ),
+    "reported by another service": (
+        RUNNING,
+        update(State.SUCCEEDED, done=4, total=4, reported_by="other"),
+        None,
+    ),
     "progress": (RUNNING, update(State.RUNNING, done=2, total=4), {"done": 2, "ask_at": NOW + 5}),
     "queued again after a restart of the pipeline": (
         RUNNING,

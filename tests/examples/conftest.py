@@ -1,6 +1,9 @@
 """Fixtures: the demonstration's real observations, and all products made from them."""
 
+import fcntl
 import json
+import os
+import pickle
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -63,15 +66,35 @@ def made(
     pipelines: dict[str, Pipeline],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[tuple[str, str], Made]:
-    """Make every product that the graph says can be made, in its order."""
+    """Make every product that the graph says can be made, once for all processes of a run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    cache = shared / "made.pickle"
+    with (shared / "made.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not cache.exists():
+            folder = tmp_path_factory.mktemp("made")
+            cache.write_bytes(pickle.dumps(make_all(observed, graph, pipelines, folder)))
+        results: dict[tuple[str, str], Made] = pickle.loads(cache.read_bytes())  # noqa: S301  our own
+    return results
+
+
+def make_all(
+    observed: dict[str, Observation],
+    graph: dict[str, Any],
+    pipelines: dict[str, Pipeline],
+    folder: Path,
+) -> dict[tuple[str, str], Made]:
+    """Make the products in the order of the graph."""
     results = {}
     for obs_id, observation in observed.items():
-        folder = tmp_path_factory.mktemp(obs_id)
+        (folder / obs_id).mkdir()
         files = dict(observation.files)
         for name, entry in graph["products"].items():
             if not set(entry["m_input"]) <= set(files):
                 continue
             spec = pipelines[entry["provider"]].products[name]
-            results[obs_id, name] = result = make(spec, observation, files, folder / name)
+            result = make(spec, observation, files, folder / obs_id / name)
+            results[obs_id, name] = result
             files[name] = result.path
     return results

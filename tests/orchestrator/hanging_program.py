@@ -1,7 +1,6 @@
 """A program that hangs in its tasks until it is interrupted: ``python -m … OUT_DIR HOW``."""
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,6 +45,4 @@ def main(out_dir: Path, how: str) -> None:
 
 
 if __name__ == "__main__":
-    # A shell without job control starts what it puts in the background with Ctrl-C ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(Path(sys.argv[1]), sys.argv[2])

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import xarray as xr
 import yaml
 
 from batuta.cluster import ClusterError
+from batuta.cluster.modes import cluster_class
 from batuta.datasets import CarsDataset, CarsDict, fill_dataset
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import (
@@ -25,6 +27,7 @@ from batuta.orchestrator import (
     flatten_object,
     update_saving_infos,
 )
+from batuta.orchestrator.documents import INDEX_FILE
 from tests.cluster import functions
 from tests.orchestrator.inspection import EventRecorder, manifest, one_tile, raster, two_tiles
 from tests.orchestrator.map_program import COLS, ROWS, fill_maps, image, new_grid
@@ -245,6 +248,38 @@ def test_folders_to_clean_are_removed_in_the_end(tmp_path: Path) -> None:
         orchestrator.add_to_clean(folder)
         assert folder.exists()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("mode", ["sequential", "multiprocessing"])
+def test_paths_are_those_of_the_folder_in_which_they_were_given(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Orchestrator({"mode": mode}, "out", out_json_path="out/info.json") as orchestrator:
+        orchestrator.add_to_clean("scratch")
+        orchestrator.update_index({"maps": {"map": "map.tif"}})
+        maps = new_grid()
+        fill_maps(orchestrator, maps, {})
+        orchestrator.add_to_save_lists("out/map.tif", "disparity", maps)
+        os.chdir(tmp_path / "elsewhere")
+    made = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
+    assert {"map.tif", "map.tif.manifest.json", "info.json", f"maps/{INDEX_FILE}"} <= made
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize("mode", ["sequential", "multiprocessing", "local_dask", "slurm_dask"])
+def test_the_configuration_in_force_has_every_key_of_its_mode_and_is_accepted_again(
+    mode: str,
+) -> None:
+    given = {"mode": mode, "account": "observatory"} if mode == "slurm_dask" else {"mode": mode}
+    with Orchestrator(given, launch_worker=False) as orchestrator:
+        found = orchestrator.get_conf()
+    assert found.keys() == cluster_class(mode).config_model.model_fields.keys()
+    with Orchestrator(found, launch_worker=False) as orchestrator:
+        assert orchestrator.get_conf() == found
 
 
 def test_without_launch_worker_tasks_are_checked_and_not_computed(tmp_path: Path) -> None:

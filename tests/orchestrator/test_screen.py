@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from batuta.datasets import CarsDataset, CarsDict
 from batuta.orchestrator import (
+    Orchestrator,
     RunEnded,
     RunStarted,
     TileDone,
@@ -19,7 +21,7 @@ from batuta.orchestrator import (
     WorkersPresent,
 )
 from batuta.orchestrator.events import TileKept
-from batuta.orchestrator.screen import ON_SCREEN, ProgressBar, Screen
+from batuta.orchestrator.screen import ON_SCREEN, ProgressBar, Screen, is_terminal
 from tests.support.checkout import PYTHON_PATH
 
 PROGRAM = """
@@ -154,3 +156,34 @@ def test_without_a_terminal_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> 
     bar.on_event(TileDone("heights", 0, 0, TileOutcome.SAVED))
     bar.on_event(RunEnded(1, 0, 2))
     assert not silent.getvalue()
+
+
+class WritesOnly:
+    """A stream that only writes, as programs put in the place of standard error."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [None, WritesOnly(), closed()], ids=["none", "plain", "closed"])
+def test_a_program_without_a_terminal_runs_without_a_bar(
+    stream: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not is_terminal(stream)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", stream)
+        with Orchestrator({"mode": "sequential"}, tmp_path) as orchestrator:
+            dataset = CarsDataset("dict", name="few")
+            dataset.create_grid(1, 1, 1, 1)
+            dataset[0, 0] = orchestrator.cluster.create_task(CarsDict)({"n": 1})
+            orchestrator.add_to_save_lists(tmp_path / "few.json", "", dataset)
+    assert (tmp_path / "few.json").exists()

@@ -3,10 +3,13 @@
 Tests and functions meet through files in a folder that ``BATUTA_TEST_STAGE`` names.
 """
 
+import contextlib
 import ctypes
 import logging
+import math
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -171,6 +174,56 @@ def undeclared(context: Context) -> Output:
 def nan(context: Context) -> list[Output]:
     good = Output(written(context, "x", "good.txt"), product="GOOD")
     return [good, Output(written(context, "y"), metadata={"gain": float("nan")})]
+
+
+@pipeline.product("NOT_UTF8_METADATA")
+def not_utf8_metadata(context: Context) -> Output:
+    return Output(written(context, "x"), metadata={"from": os.fsdecode(b"caf\xe9.csv")})
+
+
+@pipeline.product("NOT_UTF8_NAME")
+def not_utf8_name(context: Context) -> Path:
+    path = context.work_dir / os.fsdecode(b"caf\xe9.csv")
+    path.write_text("x")
+    return path
+
+
+@pipeline.product("INFINITE")
+def infinite(context: Context) -> Path:
+    context.progress(1, math.inf)  # type: ignore[arg-type]  # the mistake that is tried
+    return written(context, "x")
+
+
+@pipeline.product("COUNTS_BYTES")
+def counts_bytes(context: Context) -> Path:
+    context.progress(3_000_000_000, 5_000_000_000)
+    return written(context, "x")
+
+
+@pipeline.product("HUGE_ERROR")
+def huge_error(context: Context) -> Path:
+    raise ValueError("x" * 1_000_000)
+
+
+def write_to_all_sockets(line: bytes) -> None:
+    """Write to every socket of this process, as a library with a wrong descriptor may."""
+    for each in list(Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(each.name)).st_mode):
+                os.write(int(each.name), line)
+
+
+@pipeline.product("GARBAGE")
+def garbage(context: Context) -> Path:
+    write_to_all_sockets(b"garbage\n")
+    return written(context, "x")
+
+
+@pipeline.product("ENDLESS_LINE")
+def endless_line(context: Context) -> Path:
+    for _ in range(40):
+        write_to_all_sockets(b"x" * 65_536)
+    return written(context, "x")
 
 
 @pipeline.product("TWICE")

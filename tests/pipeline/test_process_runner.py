@@ -50,7 +50,13 @@ def test_all_that_a_processing_prints_is_in_its_log(service: PipelineProcess, ev
         ("RETURNS_NONE", "RETURNS_NONE: the function returned NoneType"),
         ("OUTSIDE", "is outside the work folder"),
         ("UNDECLARED", "output 'OTHER': not declared by UNDECLARED (declared: UNDECLARED"),
-        ("NAN", "output NAN: metadata: Out of range float values are not JSON compliant"),
+        ("NAN", "output NAN: metadata.gain: nan is not a JSON number"),
+        ("NOT_UTF8_METADATA", "output NOT_UTF8_METADATA: metadata.from: contains a lone surrogate"),
+        ("NOT_UTF8_NAME", "output NOT_UTF8_NAME: the name of its file contains a lone surrogate"),
+        ("INFINITE", "progress(1, inf): accepted: 0 <= done <= total"),
+        ("GARBAGE", "its process sent what is not a message: b'garbage\\n'"),
+        ("ENDLESS_LINE", "its process sent a message of more than 1048576 bytes"),
+        ("HUGE_ERROR", "ValueError: xxx"),
         ("TWICE", "TWICE: returned twice"),
         ("FAILS_AFTER_YIELD", "RuntimeError: too late"),
         ("ASKS_UNDECLARED", "input 'EVENT': not declared by ASKS_UNDECLARED (declared: EVENTS)"),
@@ -67,6 +73,26 @@ def test_a_failure_is_recorded_in_one_line_and_archives_nothing(
     assert "\n" not in record["error"]
     assert list(sdb.list(obs_id=obs_id)) == []
     assert service.make("MANY")["state"] == "succeeded"
+
+
+def test_more_steps_than_can_be_counted_are_told_in_proportion(service: PipelineProcess) -> None:
+    progress = service.make("COUNTS_BYTES")["progress"]
+    assert progress["done"] / progress["total"] == pytest.approx(0.6)
+    assert progress["total"] < 2**31
+
+
+def test_a_work_folder_that_cannot_be_made_fails_its_processing_alone(
+    own_service: PipelineProcess,
+) -> None:
+    work = own_service.settings.folder("") / "work"
+    work.rename(work.with_name("moved"))
+    work.touch()
+    record = own_service.make("MANY", "o1")
+    assert record["state"] == "failed"
+    assert "its process could not be started: [Errno 20] Not a directory" in record["error"]
+    work.unlink()
+    work.with_name("moved").rename(work)
+    assert own_service.make("MANY", "o2")["state"] == "succeeded"
 
 
 def test_a_traceback_is_in_the_log(service: PipelineProcess) -> None:

@@ -4,6 +4,7 @@ from http import HTTPStatus
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel
@@ -12,6 +13,12 @@ from batuta.service.app import AppConfig, create_app
 from batuta.service.problems import ProblemError
 
 TOKEN = "a-token-of-a-test"  # noqa: S105  of no service
+
+
+UNAVAILABLE_ERRORS: dict[str, Exception] = {
+    "locked": sa.exc.OperationalError("SELECT 1", {}, Exception("database is locked")),
+    "exhausted": sa.exc.TimeoutError("QueuePool limit of size 5 overflow 45 reached"),
+}
 
 
 class RequestBody(BaseModel):
@@ -41,6 +48,10 @@ def make_app(token: str | None = None, *, healthy: bool = True) -> FastAPI:
         raise ProblemError(
             HTTPStatus.TOO_MANY_REQUESTS, "full: 4 run", {"Retry-After": "2"}, known=["LC"]
         )
+
+    @app.get("/database/{kind}")
+    def database(kind: str) -> None:
+        raise UNAVAILABLE_ERRORS[kind]
 
     @app.get("/surprise")
     def surprise() -> None:
@@ -98,6 +109,19 @@ async def test_every_error_is_a_problem_detail(
     assert problem["title"] == HTTPStatus(status).phrase
     assert detail in problem["detail"]
     assert "\n" not in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("locked", "database is locked"), ("exhausted", "QueuePool limit of size")]
+)
+async def test_a_database_that_cannot_be_used_now_is_to_be_asked_later(
+    kind: str, reason: str
+) -> None:
+    async with client_of(make_app()) as client:
+        answer = await client.get(f"/database/{kind}")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
+    assert answer.json()["detail"].startswith(f"database unavailable: {reason}")
 
 
 async def test_a_problem_carries_its_headers_and_members() -> None:

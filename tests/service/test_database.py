@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,17 @@ def test_an_insertion_may_leave_existing_rows(database_url: str, migrations: Pat
                 connection.execute(once)
         with reading(engine) as connection:
             assert connection.scalar(sa.text("SELECT count(*) FROM things")) == 1
+
+
+def test_all_threads_of_a_service_may_read_while_it_writes(
+    database_url: str, migrations: Path
+) -> None:
+    threads = 40  # that starlette runs requests in
+    with open_database(database_url, migrations) as engine, ExitStack() as readers:
+        for _ in range(threads):
+            readers.enter_context(reading(engine)).execute(sa.text("SELECT 1"))
+        with engine.begin() as connection:
+            connection.execute(sa.insert(THINGS).values(name="lute"))
 
 
 def test_a_reader_does_not_wait_for_a_writer(database_url: str, migrations: Path) -> None:

@@ -16,9 +16,12 @@ from tests.support.slurm import skip_without_slurm
 from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm
 
-_QUIET = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+_CHEAP = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver",
+}
 """A cluster idles for most of a session: dask's statistical profiler wakes each worker 100 times a
-second."""
+second. Workers that tests kill are forked again, rather than importing everything again."""
 
 DASK_MODES = ("local_dask", "dask", "slurm_dask", "pbs_dask")
 
@@ -48,9 +51,13 @@ def slurm_environment(shared_slurm: LocalSlurm) -> Iterator[LocalSlurm]:
         yield shared_slurm
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dask_scheduler_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a cluster started by hand: a scheduler and two worker processes."""
+    """The address of a cluster started by hand: a scheduler and two worker processes.
+
+    One for each module: a cluster that idles takes a fifth of a core, more in a session than all
+    starts together.
+    """
     with manual_cluster(tmp_path_factory.mktemp("dask")) as address:
         yield address
 
@@ -84,7 +91,7 @@ def _running(folder: Path, what: str, *options: str) -> Iterator[subprocess.Pope
             cwd=folder,
             stdout=log,
             stderr=log,
-            env=os.environ | {"PYTHONPATH": PYTHON_PATH} | _QUIET,
+            env=os.environ | {"PYTHONPATH": PYTHON_PATH} | _CHEAP,
             start_new_session=True,
         )
     try:

@@ -27,7 +27,7 @@ MAX_INLINE_BYTES: Final = 8192
 
 _ALIGNMENT: Final = 64
 _HEADER: Final = struct.Struct("<Q")
-_LOCK_FILE: Final = "owner.lock"
+LOCK_FILE: Final = "owner.lock"
 _PREFIX: Final = "batuta-"
 _DRAFT_PREFIX: Final = ".batuta-draft-"
 _DRAFT_S: Final = 60
@@ -94,7 +94,7 @@ def _claim_folder(parent: Path) -> tuple[Path, IO[bytes]]:
             parent.mkdir(parents=True, exist_ok=True)
             remove_stale(parent)
             draft = Path(tempfile.mkdtemp(prefix=_DRAFT_PREFIX, dir=parent))
-            lock = _locked(draft / _LOCK_FILE)
+            lock = _locked(draft / LOCK_FILE)
             return draft.rename(parent / draft.name.replace(_DRAFT_PREFIX, _PREFIX, 1)), lock
         except (FileNotFoundError, FileExistsError):
             if not left:
@@ -132,7 +132,7 @@ def remove_stale(parent: Path) -> None:
     """Remove the folders of runs that were killed: those whose lock nobody holds."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # being removed, or another user's
-            lock = _locked(folder / _LOCK_FILE, "r+b")
+            lock = _locked(folder / LOCK_FILE, "r+b")
             shutil.rmtree(folder, ignore_errors=True)
             lock.close()
     for draft in parent.glob(f"{_DRAFT_PREFIX}*"):

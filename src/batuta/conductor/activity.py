@@ -6,8 +6,6 @@ import math
 import time
 from typing import Final
 
-from sqlalchemy.exc import OperationalError
-
 from batuta import __version__
 from batuta.conductor.records import Row
 from batuta.conductor.transitions import AT_PROVIDER
@@ -15,6 +13,7 @@ from batuta.conductor.views import Views
 from batuta.errors import one_line
 from batuta.messaging import Bus, Processing, ProcessingState, ServiceStatus
 from batuta.service.activity import HEARTBEAT_S, ActivityReporter
+from batuta.service.database import UNAVAILABLE
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -77,8 +76,8 @@ class ConductorActivity:
         while True:
             try:
                 self._counts = await asyncio.to_thread(self._views.open_counts)
-            except OperationalError as exc:
-                LOG.warning("database: %s; counted again later", one_line(exc.orig))
+            except UNAVAILABLE as exc:
+                LOG.warning("database: %s; counted again later", one_line(exc))
             await asyncio.sleep(COUNT_INTERVAL_S)
 
     def _status(self) -> ServiceStatus:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from sqlalchemy.exc import OperationalError
-
 from batuta.conductor.due_requests import Capacity, DueRequest
 from batuta.conductor.events import Busy, Event, PipelineUnreachable, Refused, StatusUpdate
 from batuta.conductor.ledger import Ledger
@@ -19,6 +17,7 @@ from batuta.conductor.rules import Arrival
 from batuta.conductor.transitions import Poll, PollAction
 from batuta.errors import one_line
 from batuta.messaging import ProcessingState as State
+from batuta.service.database import UNAVAILABLE
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -83,8 +82,8 @@ class Dispatcher:
         while True:
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._writer, work, *args)
-            except OperationalError as exc:
-                reason = one_line(exc.orig)
+            except UNAVAILABLE as exc:
+                reason = one_line(getattr(exc, "orig", exc))
                 LOG.warning("database: %s; retried in %g s", reason, DATABASE_RETRY_S)
             await asyncio.sleep(DATABASE_RETRY_S)
 

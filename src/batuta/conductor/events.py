@@ -37,6 +37,9 @@ class StatusUpdate(Event):
         The attempt that it is about, as the pipeline counts.
     profiled : bool
         Where the attempt has ended: whether the pipeline keeps a profile of it.
+    reported_by : str or None
+        For what was published on ``activity.*``: the service that says so. None for an answer,
+        which is that of the provider.
     """
 
     state: State
@@ -46,6 +49,7 @@ class StatusUpdate(Event):
     error: str | None = None
     started: float | None = None
     profiled: bool = False
+    reported_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

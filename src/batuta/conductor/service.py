@@ -121,12 +121,18 @@ class Conductor:
         await self._dispatcher.on_data([_arrival(delivery.event) for delivery in deliveries])
 
     async def _on_activity(self, deliveries: Sequence[Delivery[Activity]]) -> None:
-        for delivery in deliveries:
-            self._registry.record(delivery.event.service)
-        updates = [
-            _status_update(delivery.event.processing)
+        reports = [
+            delivery.event
             for delivery in deliveries
-            if delivery.event.processing is not None and delivery.event.service.kind == "pipeline"
+            # A service that speaks for another is not believed.
+            if delivery.subject == subjects.activity_subject(delivery.event.service.name)
+        ]
+        for report in reports:
+            self._registry.record(report.service)
+        updates = [
+            _status_update(report.processing, report.service.name)
+            for report in reports
+            if report.processing is not None and report.service.kind == "pipeline"
         ]
         if updates:
             await self._dispatcher.apply(updates)
@@ -214,7 +220,7 @@ def _arrival(data: DataAvailable) -> Arrival:
     return Arrival(data.product, data.obs_id, data.version or 0)
 
 
-def _status_update(processing: Processing) -> StatusUpdate:
+def _status_update(processing: Processing, reported_by: str) -> StatusUpdate:
     started = processing.started
     return StatusUpdate(
         processing_id=processing.id,
@@ -225,6 +231,7 @@ def _status_update(processing: Processing) -> StatusUpdate:
         error=processing.error,
         started=started.timestamp() if started else None,
         profiled=processing.profile is not None,
+        reported_by=reported_by,
     )
 
 

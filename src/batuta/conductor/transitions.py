@@ -208,8 +208,16 @@ def transition(
     record: ProcessingRecord, event: Event, conditions: Conditions
 ) -> ProcessingRecord | None:
     """Return `record` after `event`; None if the event changes nothing."""
+    if not _is_of_provider(event, record):
+        return None
     after = _after(record, event, conditions)
     return None if after == record else after
+
+
+def _is_of_provider(event: Event, record: ProcessingRecord) -> bool:
+    """Return whether the event comes from the provider: no other service knows how it is."""
+    reported_by = event.reported_by if isinstance(event, StatusUpdate) else None
+    return reported_by is None or reported_by == record.provider
 
 
 def _after(record: ProcessingRecord, event: Event, conditions: Conditions) -> ProcessingRecord:
@@ -248,6 +256,17 @@ def _after_current(
             raise TypeError(f"unknown event {event!r}")
 
 
+def _started_at(record: ProcessingRecord, event: StatusUpdate, now: float) -> float | None:
+    """Return when the attempt started, by the clock of the conductor.
+
+    It cannot have started before it was requested, nor later than now: what the clock of the
+    pipeline says beyond that is its error, and must not change the deadline.
+    """
+    if event.started is None:
+        return None
+    return min(max(event.started, record.requested or 0.0), now)
+
+
 def _is_outdated(event: Event, record: ProcessingRecord) -> bool:
     """Return whether the event is about an attempt that is over.
 
@@ -279,7 +298,7 @@ def _after_status(
     if event.state.ended:
         return replace(
             after,
-            started=record.started or event.started,
+            started=record.started or _started_at(record, event, conditions.now),
             ended=conditions.now,
             error=None if event.state is State.SUCCEEDED else event.error,
             profiled=event.profiled,
@@ -288,7 +307,8 @@ def _after_status(
         # If it ran before, its pipeline was restarted and queued it again.
         after = replace(after, started=None)
     elif event.state is State.RUNNING:
-        after = replace(after, started=event.started or record.started or conditions.now)
+        started = _started_at(record, event, conditions.now)
+        after = replace(after, started=started or record.started or conditions.now)
     return replace(after, ask_at=_next_poll_at(after, conditions))
 
 

@@ -48,7 +48,9 @@ AT_PIPELINE = (
 _ENDED = frozenset({ProcessingState.SUCCEEDED, ProcessingState.FAILED, ProcessingState.CANCELLED})
 
 
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+MAX_COUNT: Final = 2**31 - 1
+
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 """A number that fits an INTEGER column of every supported database."""
 
 MAX_ERROR_LENGTH: Final = 4000

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -40,7 +41,7 @@ from batuta.orchestrator.resume.run_record import NullRecord, RunRecord
 from batuta.orchestrator.run_profile import RunProfile, check_profiled
 from batuta.orchestrator.saver import OutputSpec
 from batuta.orchestrator.saving_infos import DATASET_KEY, flatten_object, update_saving_infos
-from batuta.orchestrator.screen import ON_SCREEN, ProgressBar
+from batuta.orchestrator.screen import ON_SCREEN, ProgressBar, is_terminal
 from batuta.orchestrator.tile_run import TileRun
 
 __all__ = ["DATASET_KEY", "Orchestrator", "flatten_object", "update_saving_infos"]
@@ -108,8 +109,9 @@ class Orchestrator:
         if launch_worker:
             check_profiled(self._config, out_dir)
         self.out_dir = None if out_dir is None else os.fspath(out_dir)
+        self._folder = None if out_dir is None else Path(out_dir).absolute()
         self.launch_worker = launch_worker
-        self.out_json_path = None if out_json_path is None else Path(out_json_path)
+        self.out_json_path = None if out_json_path is None else Path(out_json_path).absolute()
         self.out_json: dict[str, Any] = {}
         self.product_index: dict[str, Any] = {}
         own_observers = checked_observers(observers)
@@ -139,10 +141,6 @@ class Orchestrator:
                 check_resumable(self._config.mode, self.cluster.delayed_type)
             self._resources = stack.pop_all()
 
-    @property
-    def _folder(self) -> Path | None:
-        return None if self.out_dir is None else Path(self.out_dir)
-
     def _new_cluster(self) -> AbstractCluster:
         cluster = create_cluster(self._config, self._folder, launch_worker=self.launch_worker)
         if isinstance(cluster, ReportsWorkerCount):
@@ -153,7 +151,7 @@ class Orchestrator:
     def _on_workers(self, count: WorkerCount) -> None:
         if count.waiting_for != self._waiting_for:
             self._waiting_for = count.waiting_for
-            if self._waiting_for and not sys.stderr.isatty():  # a terminal has the bar
+            if self._waiting_for and not is_terminal(sys.stderr):  # a terminal has the bar
                 message = f"{count.present} of {count.asked} workers: {count.waiting_for}"
                 LOG.info(message, extra=ON_SCREEN)
         self._notify(WorkersPresent(count.present, count.asked, count.waiting_for))
@@ -190,11 +188,11 @@ class Orchestrator:
 
     def add_to_clean(self, tmp_dir: str | os.PathLike[str]) -> None:
         """Remove this folder when the orchestrator is cleaned up."""
-        self._to_clean.append(checked_path("tmp_dir", tmp_dir))
+        self._to_clean.append(checked_path("tmp_dir", tmp_dir).absolute())
 
     def get_conf(self) -> dict[str, Any]:
         """Return the configuration in force, with every key; ``auto`` is resolved to a mode."""
-        return self._config.model_dump(exclude_none=True)
+        return self._config.model_dump()
 
     def add_to_save_lists(  # noqa: PLR0913, PLR0917 - the signature that programs call
         self,
@@ -248,6 +246,8 @@ class Orchestrator:
         problems = spec_problems(spec, cars_ds, cars_ds_name) or self._already_used(file_name)
         if problems:
             raise ConfigurationError(problems)
+        # Absolute from here on: the program may change its folder before the file is written.
+        spec = replace(spec, file_name=Path(file_name).absolute())
         self._registry.add_to_save(cars_ds, cars_ds_name, spec)
 
     def _already_used(self, file_name: str | os.PathLike[str]) -> list[str]:
@@ -285,8 +285,10 @@ class Orchestrator:
 
     def save_index(self) -> None:
         """Write the index of each product, if there is an `out_dir`."""
-        for product, index in self.product_index.items() if self.out_dir else ():
-            write_document(Path(self.out_dir or "") / product / INDEX_FILE, index)
+        if self._folder is None:
+            return
+        for product, index in self.product_index.items():
+            write_document(self._folder / product / INDEX_FILE, index)
 
     def get_saving_infos(self, cars_ds_list: Sequence[TileGrid]) -> list[dict[str, Any]]:
         """Return the saving information of each CarsDataset, for its tiles to carry."""

@@ -37,11 +37,22 @@ class Screen(logging.Handler):
         return f"{record.name.partition('.')[0]}: {without_traceback.getMessage()}"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
+        """Write a record; nowhere, in a program that has no standard error."""
+        if sys.stderr is None:  # as under pythonw, and in some daemons
+            return
         try:
             tqdm.write(self.format(record), file=sys.stderr)
         except Exception:  # noqa: BLE001 - as in every handler: logging decides what to do with it
             self.handleError(record)
+
+
+def is_terminal(stream: object) -> bool:
+    """Return whether a stream is a terminal; it may be None, closed, or any object with `write`."""
+    isatty = getattr(stream, "isatty", None)
+    try:
+        return isatty is not None and bool(isatty())
+    except ValueError:  # closed
+        return False
 
 
 _ENGINES: Final = ("distributed", "tornado", "asyncio")
@@ -65,7 +76,7 @@ class ProgressBar:
 
     def on_event(self, event: Event) -> None:
         """Update the bar."""
-        if isinstance(event, RunStarted) and event.total and sys.stderr.isatty():
+        if isinstance(event, RunStarted) and event.total and is_terminal(sys.stderr):
             self._retried = self._failed = 0
             self._bar = tqdm(total=event.total, desc="Tiles", unit="tile")
             self._bar.set_postfix_str(self._workers)

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from batuta.errors import BatutaError
+from batuta.messaging.processings import MAX_COUNT
 from batuta.pipeline.retention import register_orchestrator
 
 if TYPE_CHECKING:
@@ -137,9 +139,11 @@ class Context:
         PipelineError
             If they are not numbers with 0 <= done <= total.
         """
-        if not 0 <= done <= total:
+        if not 0 <= done <= total < math.inf:
             raise PipelineError(f"progress({done!r}, {total!r}): accepted: 0 <= done <= total")
-        self._progress.report(int(done), int(total))
+        # More steps than events and databases count, such as bytes, are told in proportion.
+        scale = max(1, -(-int(total) // MAX_COUNT))
+        self._progress.report(int(done) // scale, int(total) // scale)
 
     def flush_progress(self) -> None:
         """Report the last progress, if it was withheld."""

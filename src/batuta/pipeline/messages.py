@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from batuta.messaging import Processing
+from batuta.messaging.processings import Count
 from batuta.names import NAME_PATTERN
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -22,7 +23,7 @@ class ProcessingRequest(BaseModel):
     product: Name
     obs_id: Name
     processing_id: Name | None = None
-    attempt: int = Field(1, ge=1)
+    attempt: int = Field(1, ge=1, le=2**31 - 1)
 
 
 class ProductVersion(BaseModel):
@@ -69,8 +70,8 @@ class ProgressUpdate(BaseModel):
     """Steps done, out of a total."""
 
     kind: Literal["progress"] = "progress"
-    done: int
-    total: int
+    done: Count
+    total: Count
 
 
 class WorkerExited(BaseModel):

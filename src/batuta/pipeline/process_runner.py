@@ -18,12 +18,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from pydantic import ValidationError
 
-from batuta.errors import ConfigurationError, one_line
+from batuta.errors import BatutaError, ConfigurationError, one_line
 from batuta.messaging import Progress
 from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.exit_status import describe_exit
-from batuta.pipeline.messages import MESSAGE_ADAPTER, Outcome, ProgressUpdate, WorkerStarted
+from batuta.pipeline.messages import (
+    MESSAGE_ADAPTER,
+    Message,
+    Outcome,
+    ProgressUpdate,
+    WorkerStarted,
+)
 from batuta.pipeline.retention import RetentionFolder, clean_up_work_dir
 from batuta.pipeline.runner import RUN_VARIABLE, ProcessingRun, ProcessingTask
 from batuta.pipeline.warden import run_warden
@@ -74,6 +81,10 @@ class RunnerConfig:
         return self.folder / "work" / run.run_id
 
 
+class MalformedMessageError(BatutaError):
+    """A process of a run has sent what is not a message; the run has failed."""
+
+
 class ProcessRunner:
     """Executes each run in a process of its own; created by `open_process_runner`."""
 
@@ -84,11 +95,13 @@ class ProcessRunner:
     async def run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
         """Execute `run`; when cancelled, kill all the processes that it has started."""
         work_dir = self._config.work_dir(run)
-        work_dir.mkdir(mode=0o700)
         try:
+            work_dir.mkdir(mode=0o700)
             return await self._run(self._task(run, work_dir), on_progress)
         except (OSError, EOFError) as exc:
             return Outcome(error=f"its process could not be started: {one_line(exc)}")
+        except MalformedMessageError as exc:
+            return Outcome(error=str(exc))
         finally:
             # The warden removes it, unless it was killed or failed to.
             if work_dir.exists():
@@ -317,8 +330,8 @@ class _ProcessHandle:
         return Outcome(error=f"{describe_exit(self._exit_code)} before its product was made")
 
     async def _read(self, on_progress: Callable[[Progress], None]) -> None:
-        async for line in self._reader:
-            message = MESSAGE_ADAPTER.validate_json(line)
+        while line := await self._next_line():
+            message = _parse(line)
             if isinstance(message, ProgressUpdate):
                 on_progress(Progress(done=message.done, total=message.total))
             elif isinstance(message, Outcome):
@@ -329,9 +342,27 @@ class _ProcessHandle:
                 self._exit_code = message.exit_code
                 return
 
+    async def _next_line(self) -> bytes:
+        try:
+            return await self._reader.readline()
+        except ValueError as exc:
+            raise MalformedMessageError(
+                f"its process sent a message of more than {MAX_LINE_BYTES} bytes"
+            ) from exc
+
     def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._process.sentinel)
         self._exited.set()
+
+
+def _parse(line: bytes) -> Message:
+    try:
+        return MESSAGE_ADAPTER.validate_json(line)
+    except ValidationError as exc:
+        # A function may write to any descriptor of its process.
+        raise MalformedMessageError(
+            f"its process sent what is not a message: {line[:80]!r}"
+        ) from exc
 
 
 def _kill_leftovers(runs: Container[str], leader: int | None = None) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import faulthandler
-import json
 import logging
 import os
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from batuta.errors import BatutaError, one_line
+from batuta.json_values import json_problem, text_problem
 from batuta.pipeline.context import Context, PipelineError, WorkFolder
 from batuta.pipeline.declaration import FunctionResult, Output
 from batuta.pipeline.inputs import InputFetcher, media_type_of
@@ -174,10 +174,12 @@ def _validate(item: Output | str | Path, context: Context, declared: tuple[str, 
         raise PipelineError(f"output {product}: {output.path} is outside the work folder")
     if not path.is_file():
         raise PipelineError(f"output {product}: file not found: {output.path}")
-    try:
-        json.dumps(dict(output.metadata), allow_nan=False)
-    except (TypeError, ValueError) as exc:
-        raise PipelineError(f"output {product}: metadata: {exc}") from exc
+    for problem in (
+        json_problem(dict(output.metadata), "metadata"),
+        text_problem(path.name) and f"the name of its file {text_problem(path.name)}",
+    ):
+        if problem is not None:
+            raise PipelineError(f"output {product}: {problem}")
     media_type = output.media_type or media_type_of(path)
     return replace(output, path=path, product=product, media_type=media_type)
 

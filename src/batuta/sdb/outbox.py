@@ -9,11 +9,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
+from batuta.errors import one_line
 from batuta.messaging import Bus, DataAvailable, MessagingError
 from batuta.messaging.subjects import SDB_SOURCE
 from batuta.sdb.tables import OUTBOX
 from batuta.service.committer import Committer
-from batuta.service.database import reading
+from batuta.service.database import UNAVAILABLE, reading
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -60,8 +61,8 @@ class Announcer:
             self._woken.clear()
             try:
                 emptied = await self._publish_all()
-            except sa.exc.OperationalError as exc:
-                LOG.warning("announcements wait until the database answers: %s", exc.orig)
+            except UNAVAILABLE as exc:
+                LOG.warning("announcements wait until the database answers: %s", one_line(exc))
                 emptied = False
             await self._wait(POLL_INTERVAL_S if emptied else RETRY_WAIT_S)
 

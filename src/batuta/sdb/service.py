@@ -14,7 +14,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from batuta import __version__
-from batuta.errors import one_line
 from batuta.messaging import Bus, ServiceStatus, connect
 from batuta.sdb.catalogue import Catalogue
 from batuta.sdb.imports import Importer
@@ -104,7 +103,6 @@ class Sdb:
         )
         app.add_exception_handler(StoreError, _on_storage_error)
         app.add_exception_handler(OSError, _on_storage_error)
-        app.add_exception_handler(sa.exc.OperationalError, _on_database_error)
         return app
 
     def _checks(self) -> dict[str, bool]:
@@ -134,13 +132,3 @@ async def _on_storage_error(request: Request, exc: Exception) -> JSONResponse:
     status = HTTPStatus.INSUFFICIENT_STORAGE if full else HTTPStatus.INTERNAL_SERVER_ERROR
     LOG.error("%s %s: %s", request.method, path_of(request), exc)
     return problem_response(status, f"store: {exc}")
-
-
-async def _on_database_error(request: Request, exc: Exception) -> JSONResponse:
-    reason = one_line(getattr(exc, "orig", None) or exc)
-    LOG.error("%s %s: database: %s", request.method, path_of(request), reason)
-    return problem_response(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        f"database unavailable: {reason}",
-        {"Retry-After": str(RETRY_AFTER_S)},
-    )

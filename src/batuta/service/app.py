@@ -1,16 +1,23 @@
 """The web application that every service builds on: health, metrics, tokens, problems."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from batuta import __version__
+from batuta.errors import one_line
 from batuta.service.access import AccessControl, AccessRules
-from batuta.service.problems import install_problem_handlers
+from batuta.service.database import UNAVAILABLE
+from batuta.service.problems import install_problem_handlers, path_of, problem_response
 
+LOG: Final = logging.getLogger(__name__)
+
+RETRY_AFTER_S: Final = 2
 HEALTH: Final = "/health"
 """Answers without a token, for supervisors."""
 
@@ -47,6 +54,8 @@ def create_app(config: AppConfig) -> FastAPI:
         title=f"Batuta: {config.name}", description=config.description, version=__version__
     )
     install_problem_handlers(app)
+    for unavailable in UNAVAILABLE:
+        app.add_exception_handler(unavailable, _on_unavailable_database)
     open_paths = frozenset({HEALTH, config.root_path + HEALTH})
     app.add_middleware(AccessControl, AccessRules(token=config.token, open_paths=open_paths))
 
@@ -67,3 +76,13 @@ def create_app(config: AppConfig) -> FastAPI:
         return Response(generate_latest(config.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+async def _on_unavailable_database(request: Request, exc: Exception) -> Response:
+    reason = one_line(getattr(exc, "orig", None) or exc)
+    LOG.error("%s %s: database: %s", request.method, path_of(request), reason)
+    return problem_response(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"database unavailable: {reason}",
+        {"Retry-After": str(RETRY_AFTER_S)},
+    )

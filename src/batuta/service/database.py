@@ -11,11 +11,18 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from batuta.errors import BatutaError, ConfigurationError, one_line
 
 BUSY_TIMEOUT_S: Final = 30
+UNAVAILABLE: Final = (OperationalError, PoolTimeoutError)
+"""What is raised while the database cannot be used: what is tried again later may succeed."""
+POOL_SIZE: Final = 5
+MAX_OVERFLOW: Final = 45
+"""Connections beyond `POOL_SIZE`, closed after use. Together more than the threads that serve
+requests (40), so that a burst of slow ones leaves some for the service's own work."""
 ENVIRONMENT: Final = Path(__file__).parent / "migrations"
 READ_ONLY: Final = "batuta_read_only"
 ACCEPTED: Final = "accepted: sqlite:///path/to/file.db, postgresql://user@host/name"
@@ -43,7 +50,12 @@ def open_database(url: str, migrations: Path) -> Iterator[sa.Engine]:
     DatabaseError
         If it cannot be opened.
     """
-    engine = sa.create_engine(_parse_url(url), pool_pre_ping=not url.startswith("sqlite"))
+    engine = sa.create_engine(
+        _parse_url(url),
+        pool_pre_ping=not url.startswith("sqlite"),
+        pool_size=POOL_SIZE,
+        max_overflow=MAX_OVERFLOW,
+    )
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _tune_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ from batuta.service.sockets import address_of, listening_socket
 
 LOG: Final = logging.getLogger(__name__)
 
+MAX_OPEN_FILES: Final = 65_536
 GRACE_S: Final = 10
 """How long pending requests may take once a service is stopping, in seconds."""
 
@@ -57,8 +59,20 @@ def run_service(name: str, settings: S, open_service: OpenService[S]) -> None:
     """
     settings.require_token_beyond_loopback()
     watch_lifeline()
+    _raise_open_files_limit()
     with listening_socket(settings) as sock:
         asyncio.run(_serve(name, settings, open_service, sock))
+
+
+def _raise_open_files_limit() -> None:
+    """Allow many open files, as far as the system lets: each connection is one.
+
+    The soft limit is 1024 on most systems, for the sake of programs that use select(2).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(name: str, settings: S, open_service: OpenService[S], sock: socket.socket) -> None:
