@@ -216,6 +216,7 @@ def write_to_all_sockets(line: bytes) -> None:
 @pipeline.product("GARBAGE")
 def garbage(context: Context) -> Path:
     write_to_all_sockets(b"garbage\n")
+    signal.pause()  # until it is killed: otherwise its product might be archived before
     return written(context, "x")
 
 
