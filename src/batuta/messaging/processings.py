@@ -63,7 +63,7 @@ ShortText = Annotated[Text, StringConstraints(max_length=500)]
 LongText = Annotated[Text, StringConstraints(max_length=4000)]
 
 ErrorText = Annotated[Text, AfterValidator(lambda text: shortened(text, MAX_ERROR_LENGTH))]
-"""What went wrong; the end of a long one is cut, since events have a limited size."""
+"""What went wrong; a long one is cut in its middle, since events have a limited size."""
 
 
 FIRST_INSTANT: Final = datetime(1970, 1, 1, tzinfo=UTC)

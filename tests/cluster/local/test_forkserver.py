@@ -68,6 +68,7 @@ def test_the_script_and_its_neighbours_are_read_once_for_all_workers(
 
 
 ONE_MODE_AFTER_ANOTHER = """
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -75,6 +76,10 @@ from batuta.cluster import check_configuration, create_cluster
 
 if __name__ == "__main__":
     os.environ["BATUTA_TEST"] = "before"
+    if {own}:
+        process = multiprocessing.get_context("forkserver").Process(target=print)
+        process.start()
+        process.join()
     for mode in {modes}:
         cluster = create_cluster(check_configuration({{"mode": mode}}), Path("out"))
         names = ["BATUTA_TEST", "OMP_NUM_THREADS"]
@@ -86,15 +91,16 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["", "the program's forkserver"])
 @pytest.mark.parametrize(
     "modes",
     [("multiprocessing", "local_dask"), ("local_dask", "local_dask")],
     ids=["another's forkserver", "its own forkserver"],
 )
 def test_dask_workers_have_the_environment_of_now_and_the_threads_of_dask(
-    tmp_path: Path, modes: tuple[str, str]
+    tmp_path: Path, modes: tuple[str, str], own: bool
 ) -> None:
-    (tmp_path / "main.py").write_text(ONE_MODE_AFTER_ANOTHER.format(modes=modes))
+    (tmp_path / "main.py").write_text(ONE_MODE_AFTER_ANOTHER.format(modes=modes, own=own))
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
         [sys.executable, "main.py"],
@@ -105,4 +111,4 @@ def test_dask_workers_have_the_environment_of_now_and_the_threads_of_dask(
         timeout=60,
         check=False,
     )
-    assert done.stdout.splitlines()[1] == "local_dask 1 after", done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "local_dask 1 after", done.stdout + done.stderr

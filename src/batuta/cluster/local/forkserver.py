@@ -18,9 +18,9 @@ from batuta.cluster.preload import FORKSERVER_VARIABLE
 _FIRST: Final = "batuta.cluster.local.forkserver_path"
 _LAST: Final = "batuta.cluster.local.forkserver_main"
 _LOCK: Final = threading.Lock()
-_imported: dict[int, frozenset[str]] = {}
-"""Modules that the forkserver was started with, by the process that started it: a forked child
-inherits this dictionary, but starts a forkserver of its own."""
+_imported: dict[int | None, frozenset[str]] = {}
+"""Modules that each forkserver was started with here, by its process id. One that the program
+itself started, with `multiprocessing`, is not among them."""
 
 
 def start_forkserver(modules: Iterable[str], environment: Mapping[str, str]) -> bool:
@@ -44,10 +44,20 @@ def start_forkserver(modules: Iterable[str], environment: Mapping[str, str]) -> 
     # inherits it.
     with _LOCK:
         multiprocessing.get_context("forkserver").set_forkserver_preload([_FIRST, *names, _LAST])
+        before = _running_pid()
         with _environment({**environment, FORKSERVER_VARIABLE: _preparation()}):
             forkserver.ensure_running()
-        imported = _imported.setdefault(os.getpid(), frozenset(names))
-    return imported.issuperset(names)
+        pid = _running_pid()
+        if pid != before:
+            _imported[pid] = frozenset(names)
+        return _imported.get(pid, frozenset()).issuperset(names)
+
+
+def _running_pid() -> int | None:
+    # There is no public way to see whether `ensure_running` started one, or found one.
+    server: Any = getattr(forkserver, "_forkserver")  # noqa: B009 - not among the types
+    pid: int | None = server._forkserver_pid
+    return pid
 
 
 def _preparation() -> str:
