@@ -74,6 +74,11 @@ from pathlib import Path
 
 from batuta.cluster import check_configuration, create_cluster
 
+
+def how(_name):
+    return "spawned" if "spawn_main" in Path("/proc/self/cmdline").read_text() else "forked"
+
+
 if __name__ == "__main__":
     os.environ["BATUTA_TEST"] = "before"
     if {own}:
@@ -84,6 +89,7 @@ if __name__ == "__main__":
         cluster = create_cluster(check_configuration({{"mode": mode}}), Path("out"))
         names = ["BATUTA_TEST", "OMP_NUM_THREADS"]
         delayed = [cluster.create_task(os.getenv)(name) for name in names]
+        delayed.append(cluster.create_task(how)(""))
         values = cluster.future_iterator(cluster.start_tasks(delayed))
         print(mode, *sorted(map(str, values)))
         cluster.cleanup()
@@ -100,6 +106,7 @@ if __name__ == "__main__":
 def test_dask_workers_have_the_environment_of_now_and_the_threads_of_dask(
     tmp_path: Path, modes: tuple[str, str], own: bool
 ) -> None:
+    how = "spawned" if own or modes[0] != "local_dask" else "forked"
     (tmp_path / "main.py").write_text(ONE_MODE_AFTER_ANOTHER.format(modes=modes, own=own))
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
@@ -111,4 +118,4 @@ def test_dask_workers_have_the_environment_of_now_and_the_threads_of_dask(
         timeout=60,
         check=False,
     )
-    assert done.stdout.splitlines()[-1] == "local_dask 1 after", done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == f"local_dask 1 after {how}", done.stdout + done.stderr
