@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
 SLURM_ARGS ?= start
-WORKERS ?= 2
+# One more than the cores of a small machine: many tests wait for other processes.
+WORKERS ?= 3
 PROGRAM ?=
 
 .DEFAULT_GOAL := help
