@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from batuta.errors import BatutaError
 
@@ -50,6 +50,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unexpected_error)
 
 
@@ -94,6 +95,11 @@ async def _on_invalid_request(_request: Request, exc: Exception) -> JSONResponse
     assert isinstance(exc, RequestValidationError)  # noqa: S101  the type that this handler is for
     lines = [f"{_location(error['loc'])}: {_reason(error)}" for error in exc.errors()]
     return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(lines))
+
+
+async def _on_disconnect(_request: Request, _exc: Exception) -> JSONResponse:
+    # Nobody reads it: but that a client goes away is no defect, to be logged with a traceback.
+    return problem_response(HTTPStatus.BAD_REQUEST, "body: ends before its end")
 
 
 async def _on_unexpected_error(request: Request, exc: Exception) -> JSONResponse:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import resource
 import signal
 import socket
 import sys
@@ -15,13 +14,15 @@ from typing import Final, Protocol, TypeVar
 import uvicorn
 from fastapi import FastAPI
 
+from batuta.service.connections import Connections, raise_open_files_limit
 from batuta.service.lifeline import watch_lifeline
+from batuta.service.repeated_lines import RepeatedLines
 from batuta.service.settings import ServiceSettings
-from batuta.service.sockets import address_of, listening_socket
+from batuta.service.sockets import BACKLOG, address_of, listening_socket
 
 LOG: Final = logging.getLogger(__name__)
 
-MAX_OPEN_FILES: Final = 65_536
+ACCEPTED_AT_ONCE: Final = 32
 GRACE_S: Final = 10
 """How long pending requests may take once a service is stopping, in seconds."""
 
@@ -59,33 +60,31 @@ def run_service(name: str, settings: S, open_service: OpenService[S]) -> None:
     """
     settings.require_token_beyond_loopback()
     watch_lifeline()
-    _raise_open_files_limit()
+    connections = Connections(raise_open_files_limit())
     with listening_socket(settings) as sock:
-        asyncio.run(_serve(name, settings, open_service, sock))
+        asyncio.run(_serve(name, settings, open_service, sock, connections))
 
 
-def _raise_open_files_limit() -> None:
-    """Allow many open files, as far as the system lets: each connection is one.
-
-    The soft limit is 1024 on most systems, for the sake of programs that use select(2).
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-async def _serve(name: str, settings: S, open_service: OpenService[S], sock: socket.socket) -> None:
+async def _serve(
+    name: str,
+    settings: S,
+    open_service: OpenService[S],
+    sock: socket.socket,
+    connections: Connections,
+) -> None:
     stopper = _Stopper()
     url = address_of(sock)
     try:
         async with open_service(settings, url) as service:
-            server = _Server(_uvicorn_config(service.app))
+            server = _Server(_uvicorn_config(service.app, connections))
             stopper.stop = server.stop
             working = asyncio.create_task(service.run())
             working.add_done_callback(lambda _: server.stop())
             print(f"{name} listening on {url}", flush=True)  # noqa: T201  its parent waits for this line
-            await server.serve(sockets=[sock])
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(connections.watch())
+                await server.serve(sockets=[sock])
+                watching.cancel()
             working.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await working
@@ -127,13 +126,22 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # asyncio has made its `backlog`, which is how many connections it accepts before it serves
+        # any of them, that of the socket too: how many may wait to be accepted.
+        for sock in sockets or []:
+            sock.listen(BACKLOG)
+
     def stop(self) -> None:
         self.should_exit = True
 
 
-def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
+def _uvicorn_config(app: FastAPI, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=connections.protocol,
+        backlog=ACCEPTED_AT_ONCE,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -162,5 +170,11 @@ def set_up_logging(level: str = "INFO") -> None:
 class _StandardError(logging.Handler):
     """Writes to what standard error is when the line is written, not when logging was set up."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeated = RepeatedLines()
+
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        more = self._repeated.admit(record)
+        if more is not None:
+            sys.stderr.write(f"{self.format(record)}{more}\n")

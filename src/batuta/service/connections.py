@@ -1,0 +1,246 @@
+"""Bounds on the connections of a service: how many, and how long each may make it wait.
+
+uvicorn bounds idle connections after an answer, and nothing else: a client that never sends its
+request, trickles its body or never reads its answer would keep a file descriptor for ever. Here
+every wait for a client has an end (as with mod_reqtimeout of Apache, whose figures these are, but
+for a longer pause), and those who come too many are told to come later, while descriptors are left
+to tell them.
+"""
+
+import asyncio
+import logging
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from batuta.service.problems import problem_response
+
+LOG: Final = logging.getLogger(__name__)
+
+MAX_OPEN_FILES: Final = 65_536
+MAX_CONNECTIONS: Final = 2048
+"""More than the clients of an orchestra; each upload takes up to 2 MiB of memory."""
+RESERVED_FILES: Final = 256
+"""Descriptors for what is not a client: the database (50 connections), NATS, logs, the store."""
+REFUSALS_AT_ONCE: Final = 64
+"""Connections beyond the bound that are being told so; those beyond are closed without a word."""
+HEAD_S: Final = 20.0
+"""How long a client may take for the head of its request, from the end of the last one."""
+PATIENCE_S: Final = 60.0
+"""How long a client may keep a service waiting for its body, or for its reading of the answer."""
+MIN_RATE_BYTES_PER_S: Final = 500
+"""What a client must send or read, on average, not to use up the patience."""
+LINGER_S: Final = 2.0
+"""How long more is read of a connection that was refused, so that its client reads the answer."""
+RETRY_AFTER_S: Final = 2
+TICK_S: Final = 1.0
+"""How often connections are looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionLimits:
+    """How many connections a service accepts, and how long each may make it wait, in seconds."""
+
+    max_connections: int
+    head_s: float = HEAD_S
+    patience_s: float = PATIENCE_S
+    linger_s: float = LINGER_S
+    tick_s: float = TICK_S
+
+
+def raise_open_files_limit() -> ConnectionLimits:
+    """Allow many open files, as far as the system lets; return the limits that follow.
+
+    The soft limit is 1024 on most systems, for the sake of programs that use select(2). Each
+    connection may take two descriptors: its socket, and the file that it fills or reads.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    files = MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
+    spared = max((files - RESERVED_FILES - REFUSALS_AT_ONCE) // 2, 8)
+    return ConnectionLimits(max_connections=min(spared, MAX_CONNECTIONS))
+
+
+class Connections:
+    """The open connections of a service; `protocol` is what uvicorn makes of each.
+
+    Parameters
+    ----------
+    limits : ConnectionLimits
+        Their bounds.
+    """
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.limits = limits
+        self.protocol = cast("type[asyncio.Protocol]", partial(_BoundedProtocol, self))
+        self._served: set[_BoundedProtocol] = set()
+        self._refused: set[_BoundedProtocol] = set()
+
+    async def watch(self) -> None:
+        """End the connections whose clients make the service wait too long, until cancelled."""
+        while True:
+            await asyncio.sleep(self.limits.tick_s)
+            for connection in (*self._served, *self._refused):
+                connection.check(self.limits.tick_s)
+
+    def opened(self, connection: "_BoundedProtocol") -> None:
+        """Serve a new connection, or refuse it."""
+        if len(self._served) < self.limits.max_connections:
+            self._served.add(connection)
+        elif len(self._refused) < REFUSALS_AT_ONCE:
+            LOG.warning("%d connections, as many as accepted: more are refused", len(self._served))
+            connection.refuse(_TOO_MANY)
+        else:
+            connection.abort()
+
+    def refused(self, connection: "_BoundedProtocol") -> None:
+        """Count a connection that is only open so that its client reads its last answer."""
+        self._served.discard(connection)
+        self._refused.add(connection)
+
+    def closed(self, connection: "_BoundedProtocol") -> None:
+        """Forget a connection."""
+        self._served.discard(connection)
+        self._refused.discard(connection)
+
+
+class _Awaited(Enum):
+    """What a service waits for, of a client."""
+
+    NOTHING = auto()
+    HEAD = auto()
+    BODY = auto()
+    READING = auto()
+    CLOSING = auto()
+
+
+class _BoundedProtocol(H11Protocol):
+    """A connection of uvicorn's, which ends if its client makes the service wait too long.
+
+    Its patience is used up by waiting, second by second, and restored by the bytes that the client
+    sends or reads, at `MIN_RATE_BYTES_PER_S`. So an upload takes as long as it needs, over any
+    link that carries that much, and waiting for the service itself costs a client nothing.
+    """
+
+    def __init__(self, connections: Connections, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._connections = connections
+        self._limits = connections.limits
+        self._refusing = False
+        self._awaited_since: tuple[_Awaited, object] = (_Awaited.NOTHING, None)
+        self._left_s = 0.0
+        self._received_bytes = 0
+        self._unread_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Serve it, or refuse it if there are too many."""
+        super().connection_made(transport)
+        self._connections.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._connections.closed(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what the client sends, unless it was refused."""
+        if not self._refusing:
+            self._received_bytes += len(data)
+            super().data_received(data)
+
+    def check(self, elapsed_s: float) -> None:
+        """Count `elapsed_s` seconds against the client, if it is the client that is awaited."""
+        awaited = self._awaited()
+        # The cycle is one request with its answer: the next one has all its time again.
+        if self._awaited_since != (awaited, self.cycle):
+            self._awaited_since = awaited, self.cycle
+            self._left_s = self._time_for(awaited)
+        self._left_s += self._moved_bytes(awaited) / MIN_RATE_BYTES_PER_S - elapsed_s
+        self._left_s = min(self._left_s, self._time_for(awaited))
+        if self._left_s <= 0 and awaited is not _Awaited.NOTHING:
+            self._end(awaited)
+
+    def refuse(self, answer: bytes) -> None:
+        """Send `answer` as the last one, and close the connection once the client has read it.
+
+        Closed at once, with bytes of the client unread, it would be reset, and the answer lost.
+        """
+        self._refusing = True
+        self._connections.refused(self)
+        self._unset_keepalive_if_required()
+        if self.cycle is not None:
+            # As if the client had gone: what serves it stops, and what it still sends is dropped.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.flow.resume_reading()
+        self.transport.write(answer)
+        self.transport.write_eof()
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self.transport.abort()
+
+    def _awaited(self) -> _Awaited:
+        if self._refusing:
+            return _Awaited.CLOSING
+        answered = self.cycle is None or self.cycle.response_complete
+        if self.flow.write_paused or (answered and self.transport.get_write_buffer_size()):
+            return _Awaited.READING
+        if answered:
+            return _Awaited.HEAD
+        asked = not (self.flow.read_paused or self.cycle.waiting_for_100_continue)
+        if self.cycle.more_body and asked and not self.cycle.response_started:
+            return _Awaited.BODY
+        return _Awaited.NOTHING
+
+    def _time_for(self, awaited: _Awaited) -> float:
+        if awaited is _Awaited.CLOSING:
+            return self._limits.linger_s
+        return self._limits.head_s if awaited is _Awaited.HEAD else self._limits.patience_s
+
+    def _moved_bytes(self, awaited: _Awaited) -> int:
+        """Return what the client has sent, or read, since the last call."""
+        received_bytes, self._received_bytes = self._received_bytes, 0
+        before, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
+        if awaited is _Awaited.BODY:
+            return received_bytes
+        return max(before - self._unread_bytes, 0) if awaited is _Awaited.READING else 0
+
+    def _end(self, awaited: _Awaited) -> None:
+        if awaited is _Awaited.BODY or (awaited is _Awaited.HEAD and self.conn.trailing_data[0]):
+            LOG.warning("a client sent its request too slowly: it was ended with 408")
+            self.refuse(_TOO_SLOW)
+            return
+        if awaited is _Awaited.READING:
+            LOG.warning("a client read its answer too slowly: its connection was closed")
+        self.abort()
+
+
+def _raw_answer(status: HTTPStatus, detail: str, headers: Mapping[str, str]) -> bytes:
+    """Return a whole answer, for a request that uvicorn may not have read to its end."""
+    response = problem_response(status, detail, {"Connection": "close", **headers})
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
+    lines += [name + b": " + value for name, value in response.raw_headers]
+    return b"\r\n".join((*lines, b"", bytes(response.body)))
+
+
+_TOO_MANY: Final = _raw_answer(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "too many connections: come again in a moment",
+    {"Retry-After": str(RETRY_AFTER_S)},
+)
+_TOO_SLOW: Final = _raw_answer(
+    HTTPStatus.REQUEST_TIMEOUT,
+    f"the request came too slowly (accepted: its head within {HEAD_S:g} s; its body at "
+    f"{MIN_RATE_BYTES_PER_S} bytes/s, with pauses of {PATIENCE_S:g} s)",
+    {},
+)

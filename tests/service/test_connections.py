@@ -1,0 +1,289 @@
+"""Bounds on connections: their number, and how long a client may make a service wait."""
+
+import asyncio
+import contextlib
+import re
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from batuta.service.connections import ConnectionLimits, Connections, raise_open_files_limit
+from batuta.service.settings import ServiceSettings
+from batuta.service.sockets import address_of, listening_socket
+from tests.support.waiting import eventually, eventually_sync
+
+SHORT = ConnectionLimits(max_connections=3, head_s=0.3, patience_s=0.3, linger_s=0.3, tick_s=0.05)
+
+
+def make_app() -> tuple[FastAPI, dict[str, int]]:
+    app = FastAPI()
+    seen = {"cut": 0, "sent": 0}
+
+    @app.post("/file")
+    async def take(request: Request) -> int:
+        total = 0
+        try:
+            async for chunk in request.stream():
+                total += len(chunk)
+        except ClientDisconnect:
+            seen["cut"] += 1
+        return total
+
+    @app.get("/file")
+    def give() -> StreamingResponse:
+        def pieces() -> Any:
+            for _ in range(1000):
+                seen["sent"] += 1
+                yield bytes(100_000)
+
+        return StreamingResponse(pieces())
+
+    @app.get("/slow")
+    async def slow() -> str:
+        await asyncio.sleep(3 * SHORT.patience_s)
+        return "done"
+
+    return app, seen
+
+
+@contextlib.asynccontextmanager
+async def served(app: FastAPI, limits: ConnectionLimits = SHORT) -> AsyncIterator[str]:
+    connections = Connections(limits)
+    config = uvicorn.Config(app, http=connections.protocol, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    with listening_socket(ServiceSettings(port=0)) as sock:
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(connections.watch())
+            serving = group.create_task(server.serve(sockets=[sock]))
+            try:
+                yield address_of(sock)
+            finally:
+                server.should_exit = True
+                await serving
+                watching.cancel()
+
+
+async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    address = httpx.URL(url)
+    return await asyncio.open_connection(address.host, address.port)
+
+
+HEAD = b"POST /file HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+
+
+async def trickle(writer: asyncio.StreamWriter, body: bytes = b"x") -> None:
+    """Send a byte now and then until the other side has had enough."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            writer.write(body)
+            await writer.drain()
+            await asyncio.sleep(SHORT.tick_s)
+
+
+@pytest.mark.parametrize(
+    ("before", "status"), [(b"POST /file HTTP/1.1\r\nX-A: ", 408), (HEAD, 408)]
+)
+@pytest.mark.parametrize("trickles", [True, False])
+async def test_a_request_that_does_not_come_is_ended_with_408(
+    before: bytes, status: int, trickles: bool
+) -> None:
+    app, seen = make_app()
+    async with served(app) as url:
+        reader, writer = await connect(url)
+        writer.write(before)
+        sending = asyncio.create_task(trickle(writer)) if trickles else None
+        answer = await reader.read()
+        assert answer.startswith(f"HTTP/1.1 {status} Request Timeout\r\n".encode())
+        assert b"application/problem+json" in answer
+        assert b"the request came too slowly (accepted: " in answer
+        if before == HEAD:
+            await eventually(counted(seen, "cut"))
+        if sending:
+            sending.cancel()
+        writer.close()
+
+
+async def test_a_connection_on_which_nothing_comes_is_closed() -> None:
+    async with served(make_app()[0]) as url:
+        reader, writer = await connect(url)
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_an_upload_may_last_if_its_bytes_come() -> None:
+    """Its rate is twice the least, and it takes several times as long as a pause may."""
+
+    async def body() -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 5 * SHORT.patience_s
+        while loop.time() < end:
+            yield bytes(100)
+            await asyncio.sleep(0.05)
+
+    async with served(make_app()[0]) as url, httpx.AsyncClient(base_url=url) as client:
+        answer = await client.post("/file", content=body())
+    assert answer.status_code == 200
+    assert answer.json() > 0
+
+
+async def test_the_time_that_the_service_takes_is_not_the_clients() -> None:
+    async with served(make_app()[0]) as url, httpx.AsyncClient(base_url=url) as client:
+        assert (await client.get("/slow")).json() == "done"
+
+
+async def test_a_connection_in_use_is_kept() -> None:
+    async with served(make_app()[0]) as url, httpx.AsyncClient(base_url=url) as client:
+        loop = asyncio.get_running_loop()
+        end, local = loop.time() + 3 * SHORT.head_s, set()
+        while loop.time() < end:
+            answer = await client.post("/file", content=b"abc")
+            local.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
+    assert len(local) == 1
+
+
+async def test_an_answer_that_is_not_read_is_given_up() -> None:
+    app, seen = make_app()
+    async with served(app) as url:
+        reader, writer = await connect(url)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # a client that does not read
+        writer.write(b"GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await eventually(counted(seen, "sent"))
+        async with httpx.AsyncClient(base_url=url) as client:
+            # Three connections are accepted: two more can come once the first is gone.
+            others = [await connect(url) for _ in range(2)]
+            await eventually(lambda: is_answered(client))
+        for _, other in others:
+            other.close()
+        writer.close()
+    assert seen["sent"] < 1000
+
+
+def counted(seen: dict[str, int], what: str) -> Callable[[], Awaitable[bool]]:
+    async def probe() -> bool:
+        return seen[what] > 0
+
+    return probe
+
+
+async def is_answered(client: httpx.AsyncClient) -> bool:
+    return (await client.post("/file", content=b"abc")).status_code == 200
+
+
+async def test_connections_beyond_the_bound_are_told_to_come_later_and_others_served() -> None:
+    limits = ConnectionLimits(max_connections=3, tick_s=0.05)
+    async with served(make_app()[0], limits) as url, httpx.AsyncClient(base_url=url) as client:
+        slow = [await connect(url) for _ in range(2)]
+        for _, writer in slow:
+            writer.write(HEAD)
+        assert (await client.post("/file", content=b"abc")).json() == 3
+        more = [await connect(url) for _ in range(5)]
+        for reader, _ in more:
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            assert b"\r\nretry-after: 2\r\n" in answer
+            assert b"too many connections" in answer
+        assert (await client.post("/file", content=b"abc")).json() == 3
+        for _, writer in (*slow, *more):
+            writer.close()
+
+
+async def test_a_refusal_reaches_a_client_that_is_sending() -> None:
+    limits = ConnectionLimits(max_connections=1, tick_s=0.05)
+    async with served(make_app()[0], limits) as url, httpx.AsyncClient(base_url=url) as client:
+        _, writer = await connect(url)
+        answer = await client.post("/file", content=bytes(3_000_000))
+        writer.close()
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
+
+
+@pytest.mark.parametrize(("files", "accepted"), [(64, 8), (1024, 352), (65_536, 2048)])
+def test_the_bound_follows_the_files_that_may_be_open(
+    monkeypatch: pytest.MonkeyPatch, files: int, accepted: int
+) -> None:
+    set_limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (min(files, 1024), files))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_limits.append(limits))
+    assert raise_open_files_limit().max_connections == accepted
+    assert set_limits == ([] if files <= 1024 else [(files, files)])
+
+
+PROGRAM = """
+import asyncio, contextlib
+from fastapi import Request
+from batuta.service.app import AppConfig, create_app
+from batuta.service.runner import run_service, set_up_logging
+from batuta.service.settings import ServiceSettings
+
+class Thing:
+    app = create_app(AppConfig(name="thing", description="A thing."))
+    async def run(self):
+        await asyncio.Event().wait()
+
+@Thing.app.post("/file")
+async def take(request: Request):
+    return len(await request.body())
+
+@contextlib.asynccontextmanager
+async def open_thing(settings, url):
+    yield Thing()
+
+set_up_logging()
+run_service("thing", ServiceSettings(port=0), open_thing)
+"""
+
+
+def test_a_crowd_leaves_a_service_answering_and_its_log_short(tmp_path: Path) -> None:
+    """More slow uploads than the process may have files open."""
+    files = 400
+    log = tmp_path / "log"
+    limited = f'ulimit -n {files}; exec "$0" -c "$1"'
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            ["sh", "-c", limited, sys.executable, PROGRAM],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process,
+        contextlib.ExitStack() as crowd,
+    ):
+        assert process.stdout is not None
+        address = httpx.URL(process.stdout.readline().split()[-1])
+        slow = [crowd.enter_context(slow_upload(address)) for _ in range(2 * files)]
+        url = str(address.join("/file"))
+        assert eventually_sync(lambda: status_of(url) == 503)
+        for one in slow:
+            one.close()
+        assert eventually_sync(lambda: status_of(url) == 200)
+        process.terminate()
+        assert process.wait(30) == 0
+    lines = log.read_text().splitlines()
+    assert len(lines) < 50, lines
+    assert not any(re.search("Traceback|out of system resource", line) for line in lines)
+    assert any("as many as accepted: more are refused" in line for line in lines)
+
+
+def slow_upload(address: httpx.URL) -> socket.socket:
+    one = socket.create_connection((address.host, address.port or 0))
+    with contextlib.suppress(ConnectionError):
+        one.sendall(HEAD)
+    return one
+
+
+def status_of(url: str) -> int | None:
+    try:
+        return httpx.post(url, content=b"abc").status_code
+    except httpx.TransportError:  # closed without a word: even refusals are too many
+        return None
