@@ -190,7 +190,7 @@ def test_nan_becomes_the_greatest_and_the_least_nodata_that_the_file_holds(
         (300.0, "uint8", 0, "values from .* cannot be saved as uint8"),
         (float("nan"), "int16", None, "NaN cannot be saved as int16 without nodata"),
         (1e39, "float32", None, r"values up to 1e\+39 cannot be saved as float32"),
-        (1j, "float32", None, "complex values cannot be saved as float32"),
+        (1j, "float32", None, "values of complex128 cannot be saved as float32"),
     ],
 )
 def test_a_value_that_the_file_cannot_hold_is_refused(

@@ -11,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from batuta.datasets.axes import band_names, in_raster_order
+from batuta.datasets.conversion import check_kind, fit, nodata_in
 from batuta.datasets.errors import TileError
 from batuta.datasets.grid import Overlaps, Window
+from batuta.datasets.options import SaveOptions
 from batuta.datasets.tiles import PROFILE
 from batuta.errors import ConfigurationError
 
@@ -68,9 +71,9 @@ class RasterSpec:
         """
         names = ("height", "width", "count", "dtype", "nodata")
         differing = [
-            f"{name} {getattr(left, name)} instead of {getattr(self, name)}"
+            f"{name} {there} instead of {wanted}"
             for name in names
-            if not _equal(getattr(left, name), getattr(self, name))
+            if not _equal(there := getattr(left, name), wanted := getattr(self, name))
         ]
         if differing:
             raise TileError(
@@ -116,48 +119,68 @@ class RasterRequest:
         ------
         ConfigurationError
             If there are not as many band descriptions as bands.
+        TileError
+            If its dimensions or the kind of its values are not those of a raster.
         """
         profile = dict(tile.attrs.get(PROFILE) or {})
-        variable = tile[self.tag]
+        variable = in_raster_order(tile[self.tag])
         count = 1 if variable.ndim == 2 else int(variable.shape[0])
         if self.band_descriptions and len(self.band_descriptions) != count:
             raise ConfigurationError(
                 f"options.band_descriptions: {len(self.band_descriptions)} given,"
                 f" {self.tag} has {count} band{'s' * (count > 1)}"
             )
+        dtype = raster_dtype(self.dtype or variable.dtype)
+        check_kind(variable.dtype, dtype)
         return RasterSpec(
             height=int(profile.get("height", self.shape[0])),
             width=int(profile.get("width", self.shape[1])),
             count=count,
-            dtype=str(np.dtype(self.dtype or variable.dtype)),
-            nodata=self.nodata,
+            dtype=dtype,
+            nodata=None if self.nodata is None else nodata_in(dtype, self.nodata),
             transform=profile.get("transform"),
             crs=profile.get("crs"),
-            bands=tuple(self.band_descriptions) or _band_names(variable),
+            bands=tuple(self.band_descriptions) or band_names(variable),
             tag=self.tag,
             dims=tuple(str(name) for name in variable.dims),
             tile_shape=self.tile_shape,
         )
 
 
-def _band_names(variable: xr.DataArray) -> tuple[str, ...]:
-    if variable.ndim != 3 or variable.dims[0] not in variable.coords:
-        return ()
-    return tuple(str(name) for name in variable.coords[variable.dims[0]].values)
+def raster_dtype(dtype: npt.DTypeLike) -> str:
+    """Return the name of a data type, in the byte order of this machine."""
+    return str(np.dtype(dtype).newbyteorder("="))
 
 
 class ArrayFile(ABC):
     """A file of one raster; a `Descriptor`, opened by `CarsDataset.generate_descriptor`.
 
     Subclasses, one per format, write and read pixels.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    spec : RasterSpec
+        Its raster.
+    options : SaveOptions
+        Its options.
+
+    Attributes
+    ----------
+    losses : list of str
+        What conversions to the data type of the file lost, each told once.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], spec: RasterSpec, nbits: int | None = None
+        self, path: str | os.PathLike[str], spec: RasterSpec, options: SaveOptions
     ) -> None:
         self.path = Path(path)
         self.spec = spec
-        self._nbits = nbits
+        self.losses: list[str] = []
+        self._nbits = options.nbits
+        self._bands = () if options.band_descriptions else spec.bands
+        """Names of the bands by the coordinate of the tiles; empty until one of them has it."""
 
     def __enter__(self) -> Self:
         return self
@@ -174,6 +197,39 @@ class ArrayFile(ABC):
     def outputs(self) -> tuple[Path, ...]:
         """The path of the file."""
         return (self.path,)
+
+    def write_variable(
+        self, variable: xr.DataArray, window: Window, overlaps: Overlaps | None = None
+    ) -> None:
+        """Write a variable of a tile: its dimensions, and bands, are found by their names.
+
+        Raises
+        ------
+        TileError
+            If its dimensions are not those of a raster, its bands have other names than those of
+            the other tiles, or `write` refuses its values.
+        """
+        try:
+            ordered = in_raster_order(variable)
+            bands = self._band_order(band_names(ordered))
+        except TileError as exc:
+            raise exc.of_file(self.path.name) from exc
+        values = ordered.values if bands is None else ordered.values[bands]
+        self.write(values, window, overlaps)
+
+    def _band_order(self, names: tuple[str, ...]) -> list[int] | None:
+        """Return where the bands of the file are in a tile; None if they are in order."""
+        if not names or names == self._bands:
+            return None
+        if not self._bands:
+            self._bands = names
+            return None
+        if sorted(names) != sorted(self._bands) or len({*names}) < len(names):
+            raise TileError(
+                f"bands {', '.join(names)} given, those of the other tiles are"
+                f" {', '.join(self._bands)}"
+            )
+        return [names.index(name) for name in self._bands]
 
     def write(
         self, values: npt.NDArray[Any], window: Window, overlaps: Overlaps | None = None
@@ -194,15 +250,15 @@ class ArrayFile(ABC):
         TileError
             If the shape, the window or the values do not fit the raster.
         """
-        self._check_window(window)
-        bands = values[np.newaxis] if values.ndim == 2 else values
-        if bands.shape[0] != self.spec.count:
-            raise TileError(
-                f"{self.path.name}: a tile of {bands.shape[0]} bands given,"
-                f" the raster has {self.spec.count}"
-            )
-        cropped = _crop(bands, window, overlaps or Overlaps())
-        self._store(fit(cropped, self.spec.dtype, self.spec.nodata, self._nbits), window)
+        try:
+            bands = self._checked(values, window)
+            cropped = _crop(bands, window, overlaps or Overlaps())
+            pixels, lost = fit(cropped, self.spec.dtype, self.spec.nodata, self._nbits)
+        except TileError as exc:
+            raise exc.of_file(self.path.name) from exc
+        self._store(pixels, window)
+        if lost is not None and lost not in self.losses:
+            self.losses.append(lost)
 
     def read(self, window: Window) -> npt.NDArray[Any]:
         """Return the pixels of `window`, of shape (rows, columns), or with bands first."""
@@ -210,13 +266,22 @@ class ArrayFile(ABC):
         one: npt.NDArray[Any] = bands[0] if self.spec.count == 1 else bands
         return one
 
-    def _check_window(self, window: Window) -> None:
+    def _checked(self, values: npt.NDArray[Any], window: Window) -> npt.NDArray[Any]:
+        """Return values of shape (bands, rows, columns), of a window that is in the raster."""
         inside = 0 <= window.row_min < window.row_max <= self.spec.height
         if not (inside and 0 <= window.col_min < window.col_max <= self.spec.width):
             raise TileError(
-                f"{self.path.name}: {window} is not inside the raster"
+                f"{window} is not inside the raster"
                 f" of {self.spec.height} rows and {self.spec.width} columns"
             )
+        if values.ndim not in {2, 3}:
+            raise TileError(f"a tile of {values.ndim} dimensions given, 2 or 3 expected")
+        bands = values[np.newaxis] if values.ndim == 2 else values
+        if bands.shape[0] != self.spec.count:
+            raise TileError(
+                f"a tile of {bands.shape[0]} bands given, the raster has {self.spec.count}"
+            )
+        return bands
 
     @abstractmethod
     def _store(self, bands: npt.NDArray[Any], window: Window) -> None:
@@ -254,60 +319,3 @@ def _crop(bands: npt.NDArray[Any], window: Window, overlaps: Overlaps) -> npt.ND
             f" and of {' x '.join(map(str, overlaps.around(window.shape)))} with its overlaps"
         )
     return bands[:, overlaps.up : overlaps.up + rows, overlaps.left : overlaps.left + cols]
-
-
-def fit(
-    values: npt.NDArray[Any], dtype: str, nodata: float | None, nbits: int | None = None
-) -> npt.NDArray[Any]:
-    """Convert `values` to the data type of a file: integers are rounded, nothing wraps around.
-
-    Raises
-    ------
-    TileError
-        If a value is out of range, or is NaN where there is no nodata value.
-    """
-    target = np.dtype(dtype)
-    if np.iscomplexobj(values) and target.kind != "c":
-        raise TileError(f"complex values cannot be saved as {dtype}")
-    if values.dtype == target and nbits is None:
-        return values
-    if not np.issubdtype(target, np.integer):
-        return _cast_to_float(values, target)
-    if not np.issubdtype(values.dtype, np.floating):
-        return _check_range(values, target, nbits).astype(target, copy=False)
-    missing = np.isnan(values)
-    if missing.any() and nodata is None:
-        raise TileError(f"NaN cannot be saved as {dtype} without nodata")
-    whole = _check_range(np.rint(np.where(missing, 0, values)), target, nbits).astype(target)
-    # Set after the conversion: the limits of an integer type may have no exact float.
-    whole[missing] = 0 if nodata is None else nodata
-    return whole
-
-
-def _cast_to_float(values: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
-    try:
-        with np.errstate(over="raise"):
-            return values.astype(target, copy=False)
-    except FloatingPointError as exc:
-        largest = np.nanmax(np.abs(values))
-        raise TileError(f"values up to {largest} cannot be saved as {target}") from exc
-
-
-def _check_range(
-    values: npt.NDArray[Any], target: np.dtype[Any], nbits: int | None
-) -> npt.NDArray[Any]:
-    lowest, highest = integer_limits(target, nbits)
-    # NumPy would convert the limits to float; Python compares int and float exactly.
-    if values.size and (values.min().item() < lowest or values.max().item() > highest):
-        kept = "" if nbits is None else f" of {nbits} bits"
-        raise TileError(
-            f"values from {values.min()} to {values.max()} cannot be saved as {target}{kept}"
-            f" ({lowest} to {highest})"
-        )
-    return values
-
-
-def integer_limits(dtype: npt.DTypeLike, nbits: int | None = None) -> tuple[int, int]:
-    """Return the smallest and the largest integer that a file can hold."""
-    held = np.iinfo(dtype)
-    return (int(held.min), int(held.max)) if nbits is None else (0, 2**nbits - 1)

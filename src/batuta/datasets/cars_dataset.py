@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
-from batuta.datasets.array_file import ArrayFile, RasterRequest
+from batuta.datasets.array_file import ArrayFile, RasterRequest, raster_dtype
 from batuta.datasets.assembled_file import AssembledFile
 from batuta.datasets.errors import TileError
 from batuta.datasets.formats import ARRAYS, DATASET_TYPES, output_problems
@@ -240,6 +240,9 @@ class CarsDataset:
             If there is nothing to resume, or it is another raster.
         """
         options = options or SaveOptions()
+        is_arrays = self.dataset_type == ARRAYS
+        if is_arrays and dtype is None and future_result is not None:
+            dtype = raster_dtype(future_result[self._check_tag(future_result, tag)].dtype)
         problems = output_problems(
             file_name,
             self.dataset_type,
@@ -250,7 +253,7 @@ class CarsDataset:
         )
         if problems:
             raise ConfigurationError(problems)
-        if self.dataset_type != ARRAYS:
+        if not is_arrays:
             return open_assembled_file(
                 file_name,
                 self.dataset_type,
@@ -260,9 +263,11 @@ class CarsDataset:
             )
         spec = None
         if future_result is not None or not resume:
-            spec = self._raster_request(future_result, tag, dtype, nodata, options).spec_for(
-                future_result
-            )
+            request = self._raster_request(future_result, tag, dtype, nodata, options)
+            try:
+                spec = request.spec_for(future_result)
+            except TileError as exc:
+                raise exc.of_file(Path(file_name).name) from exc
         return open_array_file(file_name, spec, options, resume=resume)
 
     def _raster_request(
@@ -311,7 +316,7 @@ class CarsDataset:
         elif isinstance(descriptor, ArrayFile):
             variable = self._check_tag(future_result, tag)
             window, overlaps = self.placement_of(future_result, position)
-            descriptor.write(future_result[variable].values, window, overlaps)
+            descriptor.write_variable(future_result[variable], window, overlaps)
         elif position is None:
             raise TileError(f"{self!r}: the position of the tile is needed to save it")
         else:

@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 from rasterio.dtypes import check_dtype
 
-from batuta.datasets.array_file import integer_limits
+from batuta.datasets.conversion import exact_limit, limits_of, nodata_in
 from batuta.datasets.options import SaveOptions
-from batuta.errors import ConfigurationError, describe_value
+from batuta.errors import ConfigurationError, describe_value, shortened
 
 ARRAYS: Final = "arrays"
 POINTS: Final = "points"
@@ -162,7 +162,7 @@ def _is_number(value: Any) -> bool:
 
 def _is_raster_dtype(name: Any) -> bool:
     try:
-        return np.dtype(name).kind in "iufc"
+        return np.dtype(name).kind in "biufc"
     except TypeError:
         return False
 
@@ -193,27 +193,38 @@ def _dtype_problems(
 ) -> Iterable[str]:
     if wanted.dataset_type != ARRAYS or dtype is None or not _is_raster_dtype(dtype):
         return
-    kind = np.dtype(dtype)
-    if wanted is GEOTIFF and not check_dtype(str(kind)):
-        yield f"dtype: {kind} given, which GeoTIFF does not hold"
-    if options.nbits is not None and options.nbits not in NBITS_OF.get(str(kind), range(0)):
+    kind = np.dtype(dtype).newbyteorder("=")
+    if not _holds_dtype(wanted, kind):
+        yield f"dtype: {kind} given, which {wanted.name} does not hold"
+    elif options.nbits is not None and options.nbits not in NBITS_OF.get(str(kind), range(0)):
         takers = ", ".join(
             f"{each.start} to {each.stop - 1} for {name}" for name, each in NBITS_OF.items()
         )
         yield f"options.nbits: {options.nbits} given with dtype {kind}; {takers} are accepted"
-    elif (
-        _is_number(nodata)
-        and nodata is not None
-        and not _is_representable(kind, nodata, options.nbits)
-    ):
-        lowest, highest = integer_limits(kind, options.nbits)
-        yield f"nodata: {nodata} given, {kind} holds {lowest} to {highest}"
+    elif nodata is not None and _is_number(nodata):
+        yield from _nodata_problems(wanted, kind, nodata, options.nbits)
     if options.compression == "lerc" and str(kind) not in _LERC_DTYPES:
         yield f"options.compression: 'lerc' does not take {kind}"
 
 
-def _is_representable(dtype: np.dtype[Any], value: float, nbits: int | None) -> bool:
-    if dtype.kind not in "iu":
-        return True
-    lowest, highest = integer_limits(dtype, nbits)
-    return float(value).is_integer() and lowest <= value <= highest
+def _holds_dtype(wanted: FileFormat, kind: np.dtype[Any]) -> bool:
+    if wanted is GEOTIFF:
+        return kind.kind != "b" and bool(check_dtype(str(kind)))
+    return kind.char not in "gG"  # long doubles, which differ between machines
+
+
+def _nodata_problems(
+    wanted: FileFormat, kind: np.dtype[Any], nodata: float, nbits: int | None
+) -> Iterable[str]:
+    lowest, highest = limits_of(kind, nbits)
+    try:
+        held = nodata_in(kind, nodata, nbits)
+    except ValueError:
+        given = shortened(str(nodata), 40)
+        yield f"nodata: {given} given, {kind} holds {lowest} to {highest}"
+        return
+    # rasterio passes it as a float64, which GDAL writes as a text and reads as a whole number:
+    # a nodata of -2^63 would come back as -9.
+    limit = exact_limit(np.float64)
+    if wanted is GEOTIFF and kind.kind in "iu" and abs(held) > limit:
+        yield f"nodata: {nodata} given, GeoTIFF of {kind} holds {max(lowest, -limit)} to {limit}"

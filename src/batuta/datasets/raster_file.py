@@ -80,7 +80,7 @@ class RasterFile(ArrayFile):
         super().__init__(
             path,
             _open_existing(self._pixels, spec) if resume else self._created(spec),
-            self._options.nbits,
+            self._options,
         )
         self._open()
 
@@ -92,7 +92,11 @@ class RasterFile(ArrayFile):
     def _created(self, spec: RasterSpec | None) -> RasterSpec:
         if spec is None:
             raise TileError(f"{self._pixels.name}: a tile is needed to create the file")
-        _create(self._pixels, spec, self._options)
+        try:
+            _create(self._pixels, spec, self._options)
+        except (TypeError, ValueError):
+            remove(self._pixels)  # GDAL refused it half-way: it is no raster of any tile
+            raise
         return spec
 
     def _open(self) -> None:
@@ -304,6 +308,7 @@ def _open_existing(path: Path, spec: RasterSpec | None) -> RasterSpec:
                 count=raster.count,
                 dtype=raster.dtypes[0],
                 nodata=raster.nodata,
+                bands=tuple(name for name in raster.descriptions if name is not None),
             )
     except rasterio.errors.RasterioIOError as exc:
         raise TileError(f"{path.name}: nothing to resume: not a readable raster") from exc

@@ -78,7 +78,7 @@ class ZarrFile(ArrayFile):
         else:
             found = _require_spec(spec, Path(path).name)
             self._array = _create(self._store_folder, found, options)
-        super().__init__(path, spec or found)
+        super().__init__(path, spec or found, options)
 
     def _store(self, bands: npt.NDArray[Any], window: Window) -> None:
         self._array[self._selection(window)] = bands if self._array.ndim == 3 else bands[0]
@@ -159,8 +159,14 @@ def _open_existing(store: DurableStore, file_name: str) -> tuple[Any, RasterSpec
         count=bands[0] if bands else 1,
         dtype=str(array.dtype),
         nodata=None if nodata is None else nodata.item(),
+        bands=_existing_bands(group, array) if bands else (),
         tag=name,
     )
+
+
+def _existing_bands(group: Any, array: Any) -> tuple[str, ...]:
+    dim = array.attrs[_DIMS][0]
+    return tuple(map(str, group[dim][...])) if dim in group else ()
 
 
 def _create(store: DurableStore, spec: RasterSpec, options: SaveOptions) -> Any:

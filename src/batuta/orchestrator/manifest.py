@@ -1,5 +1,6 @@
 """The manifest of an output file: a JSON file that counts the tiles it holds and lacks."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -33,6 +34,8 @@ class Manifest:
     without_tag: int = 0
     """Tiles that lack the tag of this file."""
     failed: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    """What was lost where tiles were saved, each with the first tile that lost it."""
     files: list[str] = field(default_factory=list)
     """Names of the final files: several where points are saved by pair."""
     stale_files: list[str] = field(default_factory=list)
@@ -66,6 +69,20 @@ class Manifest:
     def record_failure(self, row: int, col: int, cause: str) -> None:
         """Record that a tile is missing, and why."""
         self.failed.append({"row": row, "col": col, "cause": cause})
+
+    def record_warning(self, row: int, col: int, warning: str) -> None:
+        """Record what the file lost of a tile, unless an earlier tile lost the same."""
+        if all(each["warning"] != warning for each in self.warnings):
+            self.warnings.append({"row": row, "col": col, "warning": warning})
+
+    def keep_warnings(self) -> None:
+        """Take over the warnings of the earlier run whose tiles are kept."""
+        with contextlib.suppress(OSError, ValueError):  # missing or damaged: nothing to keep
+            content: Any = json.loads(self.path.read_text(encoding="utf-8"))
+            kept = content.get("warnings") if isinstance(content, dict) else None
+            for each in kept if isinstance(kept, list) else []:
+                if isinstance(each, dict) and "warning" in each:
+                    self.warnings.append(each)
 
     def set_files(self, files: Iterable[Path], *, replacing: bool) -> None:
         """Record the final files, and remove those of an earlier run that they replace.
@@ -112,5 +129,6 @@ class Manifest:
                 "failed": len(failed),
             },
             "failed": failed,
+            "warnings": self.warnings,
             "complete": ended and self.complete,
         }

@@ -13,7 +13,7 @@ import xarray as xr
 
 from batuta.datasets import Descriptor, SaveOptions, TileError
 from batuta.datasets.durable_file import remove, workspace_of
-from batuta.errors import describe_error
+from batuta.errors import ConfigurationError, describe_error, one_line
 from batuta.orchestrator.contract import Readable, SavedDataset
 from batuta.orchestrator.manifest import Manifest
 
@@ -79,6 +79,7 @@ class OutputFile:
         """The final files of an earlier run that completed, which are left as they are."""
         self._workspace_may_exist = False
         self._warned = False
+        self._losses_told = 0
         self._closed = False
 
     def save(self, tile: Any, row: int, col: int) -> bool:
@@ -104,7 +105,17 @@ class OutputFile:
             self.manifest.record_failure(row, col, describe_error(exc))
             raise
         self.manifest.saved += 1
+        self._record_losses(row, col)
         return True
+
+    def _record_losses(self, row: int, col: int) -> None:
+        losses: Sequence[str] = getattr(self.descriptor, "losses", ())
+        # Each loss is told with the first tile that has it, so there are new ones or none.
+        for loss in losses[self._losses_told :]:
+            name = Path(self.spec.file_name).name
+            LOG.warning("%s[%d, %d]: %s: %s", self.manifest.dataset_name, row, col, name, loss)
+            self.manifest.record_warning(row, col, loss)
+        self._losses_told = len(losses)
 
     def restore_tile(self, *, without_tag: bool) -> None:
         """Count a tile that an earlier run saved."""
@@ -123,8 +134,9 @@ class OutputFile:
         try:
             if self.descriptor is not None:
                 _close_descriptor(self.descriptor, ending)
-            elif self._workspace_may_exist and ending is FileEnding.DISCARDED:
-                # Interrupted while the descriptor was being made: nobody else knows its folder.
+            elif self._workspace_may_exist:
+                # Interrupted, or refused, while the descriptor was being made: nobody else knows
+                # its folder, which holds no tile.
                 remove(workspace_of(Path(self.spec.file_name)))
             if final:
                 self.manifest.set_files(self.files(), replacing=ending is not FileEnding.SALVAGED)
@@ -150,6 +162,7 @@ class OutputFile:
             If it is missing, or does not match.
         """
         self.descriptor = self._generate_descriptor(None, resume=True)
+        self.manifest.keep_warnings()
         self.manifest.write(ended=False)
 
     def _open(self, tile: Any) -> Descriptor:
@@ -158,7 +171,11 @@ class OutputFile:
             # an earlier run that says it is complete.
             self.manifest.write(ended=False)
             self._workspace_may_exist = True
-            self.descriptor = self._generate_descriptor(tile)
+            try:
+                self.descriptor = self._generate_descriptor(tile)
+            except ConfigurationError as exc:
+                # Of what only a tile tells, such as its data type: a failure of that tile.
+                raise TileError(f"{Path(self.spec.file_name).name}: {one_line(exc)}") from exc
         return self.descriptor
 
     def _generate_descriptor(self, tile: Any, **resume: bool) -> Descriptor:
@@ -253,6 +270,7 @@ class SingleCarsDatasetSaver:
         """Use the final files of an earlier run, listed for each output, unchanged."""
         for output, names in zip(self.outputs, files, strict=True):
             output.existing = [Path(name) for name in names]
+            output.manifest.keep_warnings()
 
     def checkpoint(self) -> None:
         """Flush the tiles saved so far to disk, safe from a kill and from a power loss."""
