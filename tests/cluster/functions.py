@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 import warnings
@@ -11,6 +12,7 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from batuta.datasets import CarsDataset, CarsDict
 
@@ -198,3 +200,41 @@ _LEAKED: list[Any] = []
 
 def sum_of(values: Iterable[int]) -> int:
     return sum(values)
+
+
+def start_programs(path: str, how: str) -> None:
+    """Start programs that nothing waits for, and append their process ids to a file.
+
+    They are a child, one in a session of its own, and one whose parent has ended, as daemons do.
+    Then end as `how` says: by returning, or with the worker.
+    """
+    daemon = subprocess.run(
+        ["sh", "-c", "sleep 1000 >/dev/null & echo $!"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    started = [subprocess.Popen(["sleep", "1000"], start_new_session=new) for new in (False, True)]
+    for each in started:
+        each.returncode = 0  # nobody waits for it: say nothing of it
+    with Path(path).open("a") as stream:
+        stream.write(f"{daemon.stdout}{started[0].pid}\n{started[1].pid}\n")
+    if how == "exit":
+        leave(3)
+    if how == "kill":
+        die()
+    if how == "hang":
+        hang()
+
+
+def started_programs(path: Path) -> list[int]:
+    """Return the process ids of the programs of `start_programs` that run."""
+    return [pid for pid in map(int, path.read_text().split()) if _runs(pid)]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

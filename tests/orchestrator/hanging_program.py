@@ -7,12 +7,13 @@ from typing import Any
 
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.orchestrator import Orchestrator
-from tests.cluster.functions import hang
+from tests.cluster.functions import hang, start_programs
 
 
 def mark_and_hang(folder: str, value: CarsDict) -> None:
-    """Create a file named after this process, then hang."""
+    """Start programs, create a file named after this process, then hang."""
     assert value["blob"]
+    start_programs(f"{folder}/programs-{os.getpid()}", "return")
     (Path(folder) / f"running-{os.getpid()}").touch()
     hang()
 

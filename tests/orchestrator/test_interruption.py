@@ -14,6 +14,7 @@ import pytest
 from batuta.cluster.store import LOCK_FILE, ResultStore, shared_memory_folder
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.orchestrator import Orchestrator
+from tests.cluster.functions import started_programs
 from tests.support.waiting import eventually_sync
 
 
@@ -49,6 +50,13 @@ def temporary_files(out_dir: Path, shared: list[Path]) -> list[Path]:
     return [*dumped, *out_dir.rglob(".*"), *(each for each in shared if each.exists())]
 
 
+def running_programs(out_dir: Path) -> list[int]:
+    """List what the two tasks have started, in sessions of their own too, and still runs."""
+    files = list(out_dir.glob("programs-*"))
+    assert len(files) == 2
+    return [pid for file in files for pid in started_programs(file)]
+
+
 def test_ctrl_c_leaves_no_process_and_no_temporary_file(
     program: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
@@ -62,6 +70,7 @@ def test_ctrl_c_leaves_no_process_and_no_temporary_file(
     assert b"KeyboardInterrupt" in errors
     assert b"is lost" not in errors
     assert not psutil.wait_procs(family, timeout=10)[1]
+    assert not running_programs(tmp_path)
     assert not temporary_files(tmp_path, shared)
     account = json.loads((tmp_path / "endless.json.manifest.json").read_text())
     assert not account["complete"]
@@ -75,6 +84,7 @@ def test_after_a_kill_workers_end_and_the_next_run_removes_temporary_files(
     program.kill()
     program.wait()
     assert not psutil.wait_procs(family, timeout=10)[1]
+    assert not running_programs(tmp_path)
     for parent in (tmp_path / "tmp_save_disk", None):
         ResultStore(parent).close()
     assert not [

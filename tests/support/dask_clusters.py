@@ -23,6 +23,13 @@ _CHEAP = {
 """A cluster idles for most of a session: dask's statistical profiler wakes each worker 100 times a
 second. Workers that tests kill are forked again, rather than importing everything again."""
 
+_WORKER_OPTIONS = (
+    "--nworkers=2",
+    "--nthreads=1",
+    "--preload-nanny=batuta.cluster.dask.worker_family",
+)
+"""The last one as the documentation advises: what tasks started ends with their worker."""
+
 DASK_MODES = ("local_dask", "dask", "slurm_dask", "pbs_dask")
 
 
@@ -67,7 +74,7 @@ def manual_cluster(folder: Path) -> Iterator[str]:
     """Start a scheduler and two workers by dask's own commands; yield the address."""
     with (
         scheduler_alone(folder) as address,
-        _running(folder, "worker", address, "--nworkers=2", "--nthreads=1"),
+        _running(folder, "worker", address, *_WORKER_OPTIONS),
     ):
         yield address
 

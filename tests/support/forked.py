@@ -7,6 +7,14 @@ import psutil
 
 
 def forked_workers() -> list[psutil.Process]:
-    """Return the running children of the forkserver: the workers of the clusters that are open."""
+    """Return the workers of the clusters that are open: children of those that supervise them."""
     server: Any = forkserver._forkserver
-    return psutil.Process(server._forkserver_pid).children()
+    supervisors = psutil.Process(server._forkserver_pid).children()
+    return [worker for each in supervisors for worker in _children(each)]
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.NoSuchProcess:
+        return []

@@ -8,15 +8,12 @@ one end of a socket. When the other end is closed, because the service stops the
 the service has died, the warden kills the worker and all its descendants.
 """
 
-import ctypes
 import os
 import select
 import signal
 import socket
-import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 import psutil
 
@@ -25,9 +22,7 @@ from batuta.pipeline.exit_status import describe_exit
 from batuta.pipeline.messages import WorkerExited, encode
 from batuta.pipeline.retention import clean_up_work_dir
 from batuta.pipeline.runner import ProcessingTask
-
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_CHILD_SUBREAPER: Final = 36
+from batuta.process_family import adopt_orphans, die_with_parent
 
 
 def run_warden(service: socket.socket, task: ProcessingTask) -> None:
@@ -37,7 +32,7 @@ def run_warden(service: socket.socket, task: ProcessingTask) -> None:
     os.setsid()
     # Orphaned descendants of the worker become children of the warden instead of init's, so they
     # stay visible in its process tree and can be waited for.
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     # The self-pipe trick: a SIGCHLD that arrives just before select() leaves a byte in the pipe, so
     # select() returns at once and no exit is missed. Python writes the byte only for a signal that
     # has a Python handler, hence the empty one. The pipe must not block the signal handler; bytes
@@ -74,26 +69,12 @@ def _fork_worker(service: socket.socket, task: ProcessingTask, unneeded: tuple[i
         for descriptor in unneeded:
             os.close(descriptor)
         os.setsid()
-        _die_with_parent(warden)
+        die_with_parent(warden)
         from batuta.pipeline.worker import run_worker  # noqa: PLC0415  not needed in the warden
 
         run_worker(service, task)
     finally:
         os._exit(1)  # never return into the code of the warden
-
-
-def _die_with_parent(warden: int) -> None:
-    """Make the kernel kill this process when its warden dies (Linux only)."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The request covers deaths from now on. A warden that died before it is noticed here, by the
-    # new parent that the kernel has given us.
-    if os.getppid() != warden:
-        os._exit(1)
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
 
 
 def _wait_for_end(worker: int, child_ended: int, service: socket.socket) -> int:

@@ -196,16 +196,10 @@ def test_a_task_that_is_killed_takes_what_it_started_with_it(
     make_cluster: MakeCluster, tmp_path: Path
 ) -> None:
     cluster = make_cluster(per_job_timeout=2)
-    (error,) = compute(cluster, [cluster.create_task(_start_and_wait)(str(tmp_path / "pid"))])
+    path = tmp_path / "pids"
+    (error,) = compute(cluster, [cluster.create_task(functions.start_programs)(str(path), "hang")])
     assert isinstance(error.__cause__, TaskTimeoutError)
-    started = int((tmp_path / "pid").read_text())
-    eventually_sync(lambda: not psutil.pid_exists(started))
-
-
-def _start_and_wait(path: str) -> None:
-    with subprocess.Popen(["sleep", "1000"]) as started:
-        Path(path).write_text(str(started.pid))
-        started.wait()
+    assert not functions.started_programs(path)
 
 
 def _tell_and_hang(path: str) -> None:
@@ -328,28 +322,15 @@ def _start_a_glutton() -> None:
         glutton.wait()
 
 
-def test_what_a_task_started_ends_with_its_worker(
+def test_what_a_task_started_ends_when_its_worker_is_renewed(
     make_cluster: MakeCluster, tmp_path: Path
 ) -> None:
     cluster = make_cluster(nb_workers=1, max_tasks_per_worker=1)
-    path = str(tmp_path / "pid")
-    assert compute(cluster, [cluster.create_task(_start_and_leave)(path)]) == [None]
+    path = tmp_path / "pids"
+    start = cluster.create_task(functions.start_programs)
+    assert compute(cluster, [start(str(path), "return")]) == [None]
     assert compute(cluster, [cluster.create_task(functions.add)(1)]) == [1]
-    started = int(Path(path).read_text())
-    eventually_sync(lambda: not _runs(started))
-
-
-def _start_and_leave(path: str) -> None:
-    started = subprocess.Popen(["sleep", "1000"])
-    started.returncode = 0  # nobody waits for it: say nothing of it
-    Path(path).write_text(str(started.pid))
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    eventually_sync(lambda: not functions.started_programs(path))
 
 
 def test_a_script_without_its_guard_is_told_so(tmp_path: Path) -> None:

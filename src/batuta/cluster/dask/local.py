@@ -22,6 +22,7 @@ from batuta.cluster.dask.settings import (
     worker_environment,
     worker_processes_started_by,
 )
+from batuta.cluster.dask.worker_family import worker_families_end
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.local.forkserver import start_forkserver
 from batuta.cluster.resources import MB
@@ -31,6 +32,7 @@ FORKSERVER_MODULES: Final = (
     "distributed",
     "batuta.cluster.dask.engine.remote",
     "batuta.cluster.dask.telemetry.worker_plugin",
+    "batuta.cluster.dask.worker_family",
     "batuta.datasets",
     "batuta.cluster.local.forkserver_warm",
 )
@@ -47,6 +49,7 @@ class LocalDeployment:
         with ExitStack() as stack:
             stack.enter_context(environment_restored())
             stack.enter_context(worker_processes_started_by(_start_method(config)))
+            stack.enter_context(worker_families_end())
             try:
                 with dashboard_port_may_differ():
                     self._cluster: Any = stack.enter_context(_start_cluster(config))

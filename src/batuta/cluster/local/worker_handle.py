@@ -7,8 +7,8 @@ and its heartbeat shows which job that is.
 import contextlib
 import importlib
 import inspect
-import multiprocessing
 import queue
+import signal
 import socket
 import sys
 import threading
@@ -22,14 +22,16 @@ import psutil
 from batuta.cluster import preload
 from batuta.cluster.errors import ClusterError, WorkerLostError
 from batuta.cluster.execution import worker_id
+from batuta.cluster.family_process import FAMILY_PROCESSES
 from batuta.cluster.graph import Job
 from batuta.cluster.local.forkserver import start_forkserver
 from batuta.cluster.local.framing import Reader, framed
 from batuta.cluster.local.heartbeat import IDLE, Heartbeat, HeartbeatState, heartbeat_path
-from batuta.cluster.local.process_tree import kill_tree, private_bytes_of_tree
+from batuta.cluster.local.process_tree import private_bytes_below
 from batuta.cluster.local.worker_main import JobRequest, WorkerSetup, serve
 from batuta.cluster.resources import MB
 from batuta.cluster.store import StoredResult
+from batuta.process_family import KILL_FAMILY
 from batuta.profiling.capture.options import ProfileOptions
 
 PRELOADED: Final = (
@@ -73,13 +75,12 @@ def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
     return tuple(name for name in modules if isinstance(name, str) and name not in {"", "__main__"})
 
 
-def _context(settings: PoolSettings) -> Any:
-    context = multiprocessing.get_context(settings.start_method)
+def _process_class(settings: PoolSettings) -> type[Any]:
     if settings.start_method == "forkserver":
         start_forkserver(settings.preload, {})
     elif settings.start_method == "fork":
         _import_all(settings.preload)
-    return context
+    return FAMILY_PROCESSES[settings.start_method]
 
 
 def _import_all(modules: Iterable[str]) -> None:
@@ -132,6 +133,8 @@ class WorkerHandle:
         """Why it was killed, if it exceeded a limit."""
         self.killed_number = -1
         """The request that it ran when that was found."""
+        self.ready = False
+        """Whether it may have run tasks."""
         self.base_bytes = 0
         """Its memory when it started: modules, and what it shares with the process it came from."""
         self.peak_bytes = 0
@@ -145,6 +148,7 @@ class WorkerHandle:
         """Its name in profiles."""
         self.heartbeat: Heartbeat | None = None
         self.process: psutil.Process | None = None
+        """Its supervisor, which outlives it and ends what it started: see `FamilyProcess`."""
         self.link: socket.socket | None = None
         self.sentinel = -1
         self._last_progress = (-1, IDLE)
@@ -177,14 +181,13 @@ class WorkerHandle:
         # death of the worker does not close the link.
         with theirs:
             self.link, self._reader = ours, Reader(ours)
-            child = _context(self.settings).Process(
+            child = _process_class(self.settings)(
                 target=serve, args=(theirs, setup), name=f"batuta-{self.name}", daemon=True
             )
             child.start()
         self._child = child
         self.sentinel = child.sentinel
         self.process = psutil.Process(child.pid)
-        self.who = worker_id(child.pid)
 
     def reap(self) -> None:
         """Wait for the end of the process, killed if it has not ended, and free what it used.
@@ -290,13 +293,13 @@ class WorkerHandle:
     def read_held_bytes(self) -> int:
         """Return the private memory of its processes beyond `base_bytes`; 0 if it has ended."""
         try:
-            total = 0 if self.process is None else private_bytes_of_tree(self.process)
+            total = 0 if self.process is None else private_bytes_below(self.process.pid)
         except psutil.Error:
             return 0
         return max(0, total - self.base_bytes)
 
     def has_exited(self) -> bool:
-        """Whether its process has ended, though one that it started may hold its link open."""
+        """Whether it and its family have ended, though another process may hold its link open."""
         if self.process is None:
             return False
         try:
@@ -330,9 +333,14 @@ class WorkerHandle:
         return WorkerLostError(f"its worker ended with code {self.exit_code} while it ran")
 
     def kill(self) -> None:
-        """Kill its process, and those that its task started, at once."""
+        """Kill it at once; its supervisor then kills what its task started.
+
+        Before it is ready its supervisor may not supervise yet, and there is nothing to end: then
+        that is killed, and the worker with it.
+        """
         if self.process is not None:
-            kill_tree(self.process)
+            with contextlib.suppress(psutil.Error):  # it has ended
+                self.process.send_signal(KILL_FAMILY if self.ready else signal.SIGKILL)
 
 
 @dataclass(frozen=True)

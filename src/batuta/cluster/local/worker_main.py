@@ -3,11 +3,9 @@
 import contextlib
 import importlib
 import logging
-import multiprocessing
 import os
 import signal
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,7 +26,7 @@ from batuta.cluster.execution import (
 )
 from batuta.cluster.local.framing import Reader, framed
 from batuta.cluster.local.heartbeat import IDLE, Heartbeat
-from batuta.cluster.local.process_tree import kill_descendants, kill_tree, private_bytes_of
+from batuta.cluster.local.process_tree import private_bytes_of
 from batuta.cluster.remote_error import RemoteError
 from batuta.cluster.store import TRAFFIC, StoredResult, put
 from batuta.errors import describe_error
@@ -38,7 +36,6 @@ from batuta.profiling.capture.probe import Probe
 from batuta.profiling.capture.records import Measure, Repeats
 from batuta.profiling.capture.sink import FolderSink
 
-_ORPHAN_CHECK_S: Final = 1.0
 _MEMORY_CHECK_S: Final = 0.01
 
 
@@ -91,6 +88,7 @@ class Ready(NamedTuple):
     """The worker has started, or could not: then `problem` is why."""
 
     problem: str | None
+    pid: int
     base_bytes: int = 0
     """Its memory before it has run anything."""
 
@@ -129,18 +127,16 @@ def serve(link: socket.socket, setup: WorkerSetup) -> None:
     try:
         worker = _start(setup)
     except Exception as exc:  # noqa: BLE001 - sent to the main process, which decides
-        link.sendall(framed(Ready(describe_error(exc))))
+        link.sendall(framed(Ready(describe_error(exc), os.getpid())))
         return
-    link.sendall(framed(Ready(None, worker.base_bytes)))
+    link.sendall(framed(Ready(None, os.getpid(), worker.base_bytes)))
     # The main process has died, or has closed its end to let this worker finish.
     with contextlib.suppress(EOFError, BrokenPipeError):
         worker.serve(link)
     worker.flush_profiles()
-    kill_descendants()
 
 
 def _start(setup: WorkerSetup) -> "LocalWorker":
-    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
     for module in setup.imports:
         importlib.import_module(module)
     return LocalWorker(setup)
@@ -253,20 +249,6 @@ class LocalWorker:
             self._held_read_s = now_s
             self._held_bytes = max(0, private_bytes_of(self._process) - self.base_bytes)
         return self._held_bytes
-
-
-def _exit_with_parent(parent_pid: int) -> None:
-    """Exit at once when the main process has died, even in the middle of a task.
-
-    Both checks are needed. The sentinel of the main process is a pipe; under fork, the siblings of
-    this worker inherit its other end and keep it open, but the main process is the parent, and
-    its death changes the parent's pid. Under forkserver, the parent is the forkserver, which lives
-    as long as its children, but the pipe is inherited by nobody else.
-    """
-    main = multiprocessing.parent_process()
-    while main is not None and main.is_alive() and os.getppid() == parent_pid:
-        main.join(_ORPHAN_CHECK_S)
-    kill_tree(psutil.Process())
 
 
 def _log_to(path: Path, level: int, tile: Callable[[], str]) -> None:

@@ -24,6 +24,7 @@ from multiprocessing.connection import wait
 from typing import Final, Protocol
 
 from batuta.cluster.errors import ClusterError
+from batuta.cluster.execution import worker_id
 from batuta.cluster.graph import Job
 from batuta.cluster.local.limits import LimitChecker, Limits
 from batuta.cluster.local.worker_handle import (
@@ -172,7 +173,9 @@ class WorkerPool:
         )
 
     def _on_ready(self, worker: WorkerHandle, ready: Ready) -> None:
+        worker.ready = True
         worker.base_bytes = ready.base_bytes
+        worker.who = worker_id(ready.pid)
         if ready.problem is not None:
             # It exits now, and stays among those that start: `_on_reaped` counts it.
             worker.problem = ClusterError(ready.problem)
@@ -271,9 +274,8 @@ class WorkerPool:
 
     def _on_outcome(self, worker: WorkerHandle, outcome: JobDone | JobFailed) -> None:
         if worker.kill_reason is not None and worker.killed_number == outcome.number:
-            # `kill_tree` kills the processes that a task started before the worker itself: the
-            # task may see that, and fail or even succeed. The limit is the cause all the same, and
-            # `_on_reaped` reports it.
+            # It was sent just before the kill reached the worker. The limit is the cause all the
+            # same, and `_on_reaped` reports it.
             return
         assignment = worker.pop_assignment(outcome.number)
         if assignment is None:

@@ -1,13 +1,16 @@
 """What batch jobs request, and the command of their workers."""
 
+import itertools
 import math
 import shlex
 import sys
 from pathlib import Path
 from typing import Any, Final
 
+import dask
 import psutil
 
+from batuta.cluster.dask import worker_family
 from batuta.cluster.dask.config import BatchJobsConfig, PbsDaskConfig, SlurmDaskConfig, seconds_of
 from batuta.cluster.resources import MB
 from batuta.errors import ConfigurationError
@@ -97,4 +100,9 @@ def _worker_arguments(config: BatchJobsConfig) -> list[str]:
         # they hold; not all at once, or there would be no others.
         *("--lifetime", f"{walltime_s - margin_s}s"),
         *("--lifetime-stagger", f"{margin_s // 3}s"),
+        # Given here, they replace those of dask's configuration, which are to be loaded too.
+        *("--preload-nanny", worker_family.__name__),
+        *itertools.chain.from_iterable(
+            ("--preload-nanny", each) for each in dask.config.get("distributed.nanny.preload")
+        ),
     ]

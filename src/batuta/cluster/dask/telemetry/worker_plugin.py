@@ -26,6 +26,7 @@ from batuta.cluster.dask.telemetry.task_metrics import RECORDERS, TaskRecorder
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.execution import LOG_FORMAT, current_tile
 from batuta.errors import encodable
+from batuta.process_family import end_family
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.records import WorkerId
 
@@ -138,6 +139,10 @@ class BatutaPlugin(WorkerPlugin):
             self._log.close()
         if worker.status in {Status.running, Status.paused}:  # not one that ends with this
             self._changes.close()
+        elif worker.nanny is not None:
+            # In a process of its own: without a nanny, it may be in any program. Workers that we
+            # start have a supervisor, which does it however they end; those of others may not.
+            end_family()
 
     def _stop_measuring(self, worker: Worker) -> None:
         """Send the files that were not fetched: this worker leaves before the run ends."""

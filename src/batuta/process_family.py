@@ -1,0 +1,174 @@
+"""A process and its family, all the processes that it starts: no member outlives it.
+
+A process that dies leaves its children to init, where nobody finds them. So a process whose family
+is to end with it has a supervisor: its parent, which runs no code of anybody else's. The supervisor
+is a subreaper (Linux, prctl(2)): what a dead member of the family leaves becomes a child of the
+supervisor, whatever session or process group it has moved to.
+"""
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NoReturn
+
+import psutil
+
+KILL_FAMILY: Final = signal.SIGUSR1
+"""Sent to a supervisor, kills the process that it supervises, and so ends the family."""
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_TERMINAL_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""A terminal sends them to all the processes of a program: the supervisor outlives the others."""
+
+
+def adopt_orphans() -> None:
+    """Let the kernel hand the orphans among our descendants to this process (Linux only)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Let the kernel kill this process when the thread that forked it ends (Linux only).
+
+    Parameters
+    ----------
+    parent_pid : int
+        The parent. If it has died already, this process exits: the request covers deaths from now
+        on, and a parent that died before is noticed by the new one that the kernel has given us.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def children_of(pid: int) -> list[int]:
+    """List the living processes that the main thread of `pid` started, or adopted.
+
+    Where the system lists them (Linux, proc(5)), that takes microseconds; elsewhere all processes
+    are searched.
+    """
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    except FileNotFoundError:
+        with contextlib.suppress(psutil.Error):
+            return [child.pid for child in psutil.Process(pid).children()]
+        return []
+    except ProcessLookupError:  # it ended while it was read
+        return []
+    return [int(each) for each in text.split()]
+
+
+def descendants_of(pid: int) -> Iterator[psutil.Process]:
+    """Iterate over what the main threads of `pid` and of its descendants started, or adopted."""
+    for child in children_of(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield psutil.Process(child)
+        yield from descendants_of(child)
+
+
+def end_family() -> None:
+    """Kill and reap the descendants of this process, until none is left.
+
+    Those that run as another user, and cannot be killed, are left.
+    """
+    # A member may fork between the listing and its kill, and the children of those that are reaped
+    # become ours: so this repeats until nothing is found that can be killed.
+    while killed := [each.pid for each in list(descendants_of(os.getpid())) if _try_kill(each)]:
+        for pid in killed:
+            with contextlib.suppress(ChildProcessError):  # a grandchild: found again, as ours
+                os.waitpid(pid, 0)
+
+
+def _try_kill(process: psutil.Process) -> bool:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:  # reaped meanwhile: what it left is found in the next round
+        return True
+    except psutil.AccessDenied:
+        return False
+    return True
+
+
+def fork_supervised(wait_for_owner: Callable[[], None], kept_fd: int) -> None:
+    """Continue in a child; this process becomes its supervisor, and never returns.
+
+    When the child ends, by itself or by a signal, its family is killed, and the supervisor ends in
+    the same way. `SIGTERM` is passed on to the child; `KILL_FAMILY` kills it. To be called in the
+    main thread, before any other has started.
+
+    Parameters
+    ----------
+    wait_for_owner : callable
+        Returns when the child is to be killed because the process that it works for has died;
+        called in a thread of the supervisor.
+    kept_fd : int
+        The only file that the supervisor keeps open for it: any other would keep pipes and sockets
+        from closing when the child dies.
+    """
+    supervisor = os.getpid()
+    adopt_orphans()
+    child = os.fork()
+    if child == 0:
+        die_with_parent(supervisor)
+        return
+    try:
+        _supervise(child, wait_for_owner, kept_fd)
+    except BaseException:  # noqa: BLE001 - shown: nobody else could
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(1)
+
+
+def _supervise(child: int, wait_for_owner: Callable[[], None], kept_fd: int) -> NoReturn:
+    for number in _TERMINAL_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, statuses would be lost
+    process = psutil.Process(child)
+    signal.signal(signal.SIGTERM, lambda *_: _send(process, signal.SIGTERM))
+    signal.signal(KILL_FAMILY, lambda *_: _send(process, signal.SIGKILL))
+    last_fd = os.sysconf("SC_OPEN_MAX")
+    os.closerange(3, kept_fd)
+    os.closerange(max(3, kept_fd + 1), last_fd)
+
+    def kill_with_owner() -> None:
+        wait_for_owner()
+        _send(process, signal.SIGKILL)
+
+    threading.Thread(target=kill_with_owner, daemon=True).start()
+    status = _wait_for(child)
+    end_family()
+    _exit_like(os.waitstatus_to_exitcode(status))
+
+
+def _send(process: psutil.Process, number: int) -> None:
+    with contextlib.suppress(psutil.Error):  # it has ended, or runs as another user
+        process.send_signal(number)
+
+
+def _wait_for(child: int) -> int:
+    """Return the status with which a child ended; reap the orphans that end before."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child:
+            return status
+
+
+def _exit_like(exit_code: int) -> NoReturn:
+    """End with an exit code, or by the signal that it stands for, as its negative."""
+    if exit_code < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the core of interest is the child's
+        if -exit_code not in {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(-exit_code, signal.SIG_DFL)
+        os.kill(os.getpid(), -exit_code)
+    os._exit(exit_code)

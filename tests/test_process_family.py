@@ -1,0 +1,76 @@
+"""A process whose family ends with it, and its supervisor."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from batuta.cluster.family_process import FAMILY_PROCESSES
+from tests.cluster.conftest import warm_forkserver
+from tests.cluster.functions import start_programs, started_programs
+from tests.support.waiting import eventually_sync
+
+__all__ = ["warm_forkserver"]
+
+
+def _started(path: Path, method: str) -> tuple[Any, psutil.Process]:
+    process = FAMILY_PROCESSES[method](target=_start_and_hang, args=(str(path),), daemon=True)
+    process.start()
+    marker = path.with_suffix(".started")
+    eventually_sync(marker.exists, timeout_s=30)
+    return process, psutil.Process(int(marker.read_text()))
+
+
+def _start_and_hang(path: str) -> None:
+    start_programs(path, "return")
+    draft = Path(f"{path}.draft")
+    draft.write_text(str(os.getpid()))
+    draft.rename(Path(path).with_suffix(".started"))
+    threading.Event().wait()
+
+
+@pytest.mark.parametrize("method", FAMILY_PROCESSES)
+@pytest.mark.parametrize(
+    ("act", "exit_code"),
+    [
+        (lambda process, _: process.terminate(), -signal.SIGTERM),
+        (lambda process, _: process.kill(), -signal.SIGKILL),
+        (lambda _, worker: worker.send_signal(signal.SIGUSR2), -signal.SIGUSR2),
+    ],
+    ids=["terminated", "killed", "signalled"],
+)
+def test_a_supervisor_ends_as_what_it_supervises_did_once_its_family_is_gone(
+    method: str, act: Callable[[Any, psutil.Process], None], exit_code: int, tmp_path: Path
+) -> None:
+    process, worker = _started(tmp_path / "pids", method)
+    assert len(started_programs(tmp_path / "pids")) == 3
+    act(process, worker)
+    process.join()
+    assert process.exitcode == exit_code
+    assert not worker.is_running()
+    assert not started_programs(tmp_path / "pids")
+
+
+def test_signals_of_a_terminal_leave_the_supervisor(tmp_path: Path) -> None:
+    process, worker = _started(tmp_path / "pids", "forkserver")
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        os.kill(process.pid, number)
+    assert process.is_alive()
+    worker.send_signal(signal.SIGHUP)
+    process.join()
+    assert process.exitcode == -signal.SIGHUP
+    assert not started_programs(tmp_path / "pids")
+
+
+def test_what_is_supervised_ends_with_its_supervisor(tmp_path: Path) -> None:
+    process, worker = _started(tmp_path / "pids", "forkserver")
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    eventually_sync(lambda: not worker.is_running())
+    for pid in started_programs(tmp_path / "pids"):  # nobody is left who knows of them
+        os.kill(pid, signal.SIGKILL)
