@@ -34,7 +34,7 @@ def make_app(token: str | None = None, *, healthy: bool = True) -> FastAPI:
             name="thing",
             description="A thing.",
             token=token,
-            checks=lambda: {"nats": healthy, "database": True},
+            checks=lambda: {"nats": healthy, "database": True, "store": healthy or "it is full"},
             registry=registry,
         )
     )
@@ -70,7 +70,8 @@ async def test_health_names_what_is_unhealthy(healthy: bool, status: str) -> Non
     async with client_of(make_app(healthy=healthy)) as client:
         body = (await client.get("/health")).json()
     assert body["status"] == status
-    assert body["checks"] == {"nats": healthy, "database": True}
+    assert body["checks"] == {"nats": healthy, "database": True, "store": healthy}
+    assert body["problems"] == ({} if healthy else {"store": "it is full"})
 
 
 async def test_metrics_are_in_the_text_format() -> None:
@@ -112,7 +113,7 @@ async def test_every_error_is_a_problem_detail(
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("locked", "database is locked"), ("exhausted", "QueuePool limit of size")]
+    ("kind", "reason"), [("locked", "database is locked"), ("exhausted", "all 50 connections")]
 )
 async def test_a_database_that_cannot_be_used_now_is_to_be_asked_later(
     kind: str, reason: str

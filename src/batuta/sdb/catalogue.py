@@ -13,7 +13,7 @@ from batuta.json_values import carriable, json_problem
 from batuta.messaging import DataAvailable, utc_now
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
 from batuta.sdb.tables import OUTBOX, PRODUCTS
-from batuta.service.database import reading
+from batuta.service.database import UNAVAILABLE, reading, unavailable_reason
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
 
@@ -33,6 +33,7 @@ _INSERT_PRODUCT: Final = (
     sa.insert(PRODUCTS).values(version=_NEXT_VERSION.scalar_subquery()).returning(PRODUCTS)
 )
 _INSERT_ANNOUNCEMENT: Final = sa.insert(OUTBOX)
+_INSERT_PROBE: Final = sa.insert(OUTBOX).returning(OUTBOX.c.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +143,21 @@ class Catalogue:
                 waiting.extend(stored.inputs if stored else ())
         return Lineage(obs_id=obs_id, items=tuple(nodes.values()))
 
-    def answers(self) -> bool:
-        """Whether the database answers."""
+    def problem(self) -> str | None:
+        """Write a row and delete it; return why that cannot be done, in one line. It blocks."""
         try:
-            with reading(self._engine) as connection:
-                connection.execute(sa.select(1))
-        except sa.exc.SQLAlchemyError:
-            return False
-        return True
+            with self._engine.begin() as connection:
+                # In one transaction: nobody sees the row, and a full disk refuses it.
+                probe = connection.execute(_INSERT_PROBE, {"event_id": "", "event": {}})
+                connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.id == probe.scalar_one()))
+        except UNAVAILABLE as exc:
+            return unavailable_reason(exc)
+        return None
+
+    def is_empty(self) -> bool:
+        """Return whether it has no product at all."""
+        with reading(self._engine) as connection:
+            return connection.scalar(sa.select(PRODUCTS.c.id).limit(1)) is None
 
     def _imported_by(self, connection: sa.Connection, new: NewProduct) -> StoredProduct | None:
         if new.processing_id is None:

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from batuta.sdb.catalogue import Catalogue, ImportResult, NewProduct
 from batuta.sdb.form import MAX_FIELDS_BYTES, ImportForm, ImportRequest
 from batuta.sdb.metrics import SdbMetrics
-from batuta.sdb.store import ProductStore, StoreError, Upload
+from batuta.sdb.store import ProductStore, StoreError, Upload, file_errors
 from batuta.service.committer import Committer
 from batuta.service.problems import ProblemError
 
@@ -67,7 +67,7 @@ class Importer:
             If it is refused.
         UploadAbortedError
             If the client disconnected during the upload.
-        OSError, StoreError
+        StoreError
             If the store cannot write it.
         """
         body = _Body(request)
@@ -78,7 +78,7 @@ class Importer:
                 self.metrics.refused.labels(exc.status.value).inc()
                 await body.drain()
                 raise
-            except (OSError, StoreError):
+            except StoreError:
                 await body.drain()
                 raise
             except ClientDisconnect as exc:
@@ -196,7 +196,8 @@ class _UploadWriter:
     def _write(self, pieces: list[bytes]) -> Upload:
         if self._upload is None:
             self._upload = self._store.receive()
-        self._upload.write(pieces)
+        with file_errors():
+            self._upload.write(pieces)
         return self._upload
 
     def _finish(self, last: list[bytes], declared_sha256: str | None) -> Upload:

@@ -29,9 +29,16 @@ class SdbMetrics:
             registry=self.registry,
         )
 
-    def report_outbox_length(self, length: Callable[[], int]) -> None:
-        """Report `length()` as the length of the outbox at each scrape."""
+        self._outbox_age = Gauge(
+            "batuta_sdb_outbox_oldest_seconds",
+            "How long the oldest of these has waited",
+            registry=self.registry,
+        )
+
+    def report_outbox(self, length: Callable[[], int], oldest_age_s: Callable[[], float]) -> None:
+        """Report `length()` and `oldest_age_s()` of the outbox at each scrape."""
         self._outbox.set_function(length)
+        self._outbox_age.set_function(oldest_age_s)
 
     def _counter(self, name: str, help_: str) -> Counter:
         return Counter(f"batuta_sdb_{name}", help_, registry=self.registry)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from batuta.errors import one_line
-from batuta.messaging import Bus, DataAvailable, MessagingError
+from batuta.messaging import Bus, DataAvailable, MessagingError, utc_now
 from batuta.messaging.subjects import SDB_SOURCE
 from batuta.sdb.tables import OUTBOX
 from batuta.service.committer import Committer
@@ -22,6 +23,8 @@ BATCH: Final = 256
 MAX_IN_FLIGHT: Final = 64
 """Announcements published before NATS has acknowledged the first."""
 RETRY_WAIT_S: Final = 1.0
+MAX_AGE_S: Final = 60.0
+"""Announcements that wait longer are a matter of health."""
 POLL_INTERVAL_S: Final = 5.0
 """Another sdb on the same database may have died before it published its own announcements."""
 
@@ -83,6 +86,25 @@ class Announcer:
         """Return the number of announcements not published yet."""
         with reading(self._engine) as connection:
             return connection.scalar(sa.select(sa.func.count()).select_from(OUTBOX)) or 0
+
+    def oldest_age_s(self) -> float:
+        """Return how long the oldest announcement has waited, in seconds; 0 if none does."""
+        with reading(self._engine) as connection:
+            oldest = connection.scalar(sa.select(OUTBOX.c.event_id).order_by(OUTBOX.c.id).limit(1))
+        if oldest is None:
+            return 0.0
+        recorded = datetime.fromisoformat(oldest.rpartition("@")[2])
+        return max((utc_now() - recorded).total_seconds(), 0.0)
+
+    def problem(self) -> str | None:
+        """Return in one line how long announcements have waited, if it is too long. It blocks."""
+        try:
+            age_s = self.oldest_age_s()
+        except UNAVAILABLE:
+            return None  # that is said of the database
+        if age_s <= MAX_AGE_S:
+            return None
+        return f"the oldest of {self.length()} waits for {age_s:.0f} s"
 
     async def _reconnected(self) -> None:
         self.wake()

@@ -1,9 +1,8 @@
 """The sdb service: its parts, opened, wired together and closed."""
 
 import asyncio
-import errno
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -21,18 +20,19 @@ from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.outbox import Announcer
 from batuta.sdb.routes import data_router, import_router, record_router
 from batuta.sdb.settings import SdbSettings
-from batuta.sdb.store import ProductStore, StoreError, open_store
+from batuta.sdb.store import LostObjectError, ProductStore, StoreError, open_store
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
 from batuta.service.database import open_database
+from batuta.service.health import HealthMonitor
 from batuta.service.problems import path_of, problem_response
 
 LOG: Final = logging.getLogger(__name__)
 
 NAME: Final = "sdb"
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-RETRY_AFTER_S: Final = 1
+RETRY_AFTER_S: Final = 2
 
 
 class Sdb:
@@ -64,7 +64,14 @@ class Sdb:
         self._catalogue = Catalogue(engine, self._url)
         self._announcer = Announcer(engine, committer, bus)
         self._reporter = ActivityReporter(bus, self.status)
-        self._metrics.report_outbox_length(self._announcer.length)
+        self._metrics.report_outbox(self._announcer.length, self._announcer.oldest_age_s)
+        self._health = HealthMonitor(
+            {
+                "database": self._catalogue.problem,
+                "store": store.problem,
+                "announcements": self._announcer.problem,
+            }
+        )
         importer = Importer(
             store=store,
             catalogue=self._catalogue,
@@ -83,6 +90,7 @@ class Sdb:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._announcer.run())
             group.create_task(self._reporter.run())
+            group.create_task(self._health.run())
 
     def status(self) -> ServiceStatus:
         """The status of this service; `running` counts the imports in progress."""
@@ -102,11 +110,10 @@ class Sdb:
             )
         )
         app.add_exception_handler(StoreError, _on_storage_error)
-        app.add_exception_handler(OSError, _on_storage_error)
         return app
 
-    def _checks(self) -> dict[str, bool]:
-        return {"nats": self._bus.connected, "database": self._catalogue.answers()}
+    def _checks(self) -> dict[str, bool | str]:
+        return {"nats": self._bus.connected, **self._health.states}
 
 
 @asynccontextmanager
@@ -123,12 +130,39 @@ async def open_sdb(settings: SdbSettings, url: str) -> AsyncIterator[Sdb]:
     store = open_store(settings)
     with open_database(settings.database_url, MIGRATIONS) as engine:
         async with connect(settings.nats, NAME) as bus, Committer(engine) as committer:
+            _warn_of_another_database(Catalogue(engine, url), store, settings)
             yield Sdb(settings, url, engine=engine, committer=committer, bus=bus, store=store)
 
 
 async def _on_storage_error(request: Request, exc: Exception) -> JSONResponse:
-    cause = exc.__cause__ if isinstance(exc, StoreError) else exc
-    full = isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}
-    status = HTTPStatus.INSUFFICIENT_STORAGE if full else HTTPStatus.INTERNAL_SERVER_ERROR
-    LOG.error("%s %s: %s", request.method, path_of(request), exc)
-    return problem_response(status, f"store: {exc}")
+    LOG.error("%s %s: store: %s", request.method, path_of(request), exc)
+    return problem_response(*_store_problem(exc))
+
+
+def _store_problem(exc: Exception) -> tuple[HTTPStatus, str, Mapping[str, str]]:
+    detail = f"store: {exc}"
+    if isinstance(exc, LostObjectError):
+        return HTTPStatus.INTERNAL_SERVER_ERROR, detail, {}
+    if isinstance(exc, StoreError) and exc.full:
+        return HTTPStatus.INSUFFICIENT_STORAGE, detail, {}
+    return HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": str(RETRY_AFTER_S)}
+
+
+def _warn_of_another_database(
+    catalogue: Catalogue, store: ProductStore, settings: SdbSettings
+) -> None:
+    """Say that the database is empty and the store is not: one of them may be the wrong one.
+
+    It is no error: a store may be shared, and a database may be lost for good.
+    """
+    try:
+        strange = catalogue.is_empty() and store.holds_objects()
+    except StoreError as exc:
+        LOG.warning("store %s: %s", settings.store_url, exc)
+        return
+    if strange:
+        LOG.warning(
+            "the database has no product, but the store %s has files: is it the right database, "
+            "or is a backup of it to be restored? (versions start from 1)",
+            settings.store_url,
+        )

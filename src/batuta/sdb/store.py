@@ -2,8 +2,14 @@
 
 An upload is received into a temporary file, hashed as it comes, and enters the store once it is
 complete and its digest is right. Bytes that no record refers to do no harm.
+
+::
+
+    StoreError                  the store cannot be read or written now
+    └── LostObjectError         it can, but has no such object
 """
 
+import errno
 import fcntl
 import hashlib
 import logging
@@ -16,10 +22,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from batuta.errors import BatutaError, ConfigurationError
+from batuta.errors import BatutaError, ConfigurationError, one_line, shortened
 from batuta.sdb.settings import SdbSettings, store_folder
 
 LOG: Final = logging.getLogger(__name__)
@@ -33,8 +39,28 @@ PART_BYTES: Final = 128 * 2**20
 """Part size of a multipart upload to a bucket, which accepts at most 10,000 parts."""
 
 
+NO_DIGEST: Final = "0" * 64
+"""Looked for, to see whether a store answers; no bytes of this SHA-256 are known."""
+
+
 class StoreError(BatutaError):
-    """The store cannot be read, or cannot be written."""
+    """The store cannot be read, or cannot be written, now.
+
+    Parameters
+    ----------
+    message : str
+        One line, without the details of a library.
+    full : bool
+        Whether it is full.
+    """
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        super().__init__(message)
+        self.full = full
+
+
+class LostObjectError(StoreError):
+    """The store has no object of a digest that was recorded."""
 
 
 class Upload:
@@ -88,6 +114,12 @@ class ProductStore(Protocol):
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
         """Yield the bytes ``[start, stop)`` of the object with that digest, a chunk at a time."""
 
+    def problem(self) -> str | None:
+        """Return why it cannot be read or written, in one line; None if it can. It blocks."""
+
+    def holds_objects(self) -> bool:
+        """Return whether it has any object. It blocks."""
+
 
 class FolderStore:
     """A folder of this machine, or one that several machines share.
@@ -108,15 +140,31 @@ class FolderStore:
 
     def receive(self) -> Upload:
         """Open a temporary file to receive an upload."""
-        return Upload(self._incoming)
+        with file_errors():
+            return Upload(self._incoming)
 
     def put(self, upload: Upload) -> None:
         """Store a received file; its bytes and its name are on the disk before this returns."""
-        upload.sync()
         target = self._folder / object_path(upload.sha256)
-        # May replace an object of the same digest, so of the same bytes: readers keep the old one.
-        upload.path.replace(target)
-        _sync_folder(target.parent)
+        with file_errors():
+            upload.sync()
+            # May replace an object of the same digest, so of the same bytes: readers keep theirs.
+            upload.path.replace(target)
+            _sync_folder(target.parent)
+
+    def problem(self) -> str | None:
+        """Write a small file and delete it; return what prevents that, in one line."""
+        try:
+            _try_write(self.receive())
+            with file_errors():
+                (self._folder / object_path(NO_DIGEST)).parent.stat()
+        except StoreError as exc:
+            return f"{self._folder}: {exc}"
+        return None
+
+    def holds_objects(self) -> bool:
+        """Return whether it has any object."""
+        return any(any(folder.iterdir()) for folder in (self._folder / "sha256").iterdir())
 
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
         """Yield the bytes ``[start, stop)`` of the object with that digest, a chunk at a time."""
@@ -143,17 +191,48 @@ class BucketStore:
         _create_folder(scratch)
         remove_abandoned(scratch)
         self._objects: ObjectStore = _open_bucket(url)
+        self._put_problem: str | None = None
 
     def receive(self) -> Upload:
         """Open a temporary file to receive an upload."""
-        return Upload(self._scratch)
+        with file_errors():
+            return Upload(self._scratch)
 
     def put(self, upload: Upload) -> None:
-        """Upload a received file, and return once the bucket has stored it."""
-        with _store_errors(upload.sha256):
-            obstore.put(
-                self._objects, object_path(upload.sha256), upload.path, chunk_size=PART_BYTES
-            )
+        """Upload a received file, and return once the bucket has stored it.
+
+        If it fails half-way, the library aborts the multipart upload.
+        """
+        try:
+            with _bucket_errors(upload.sha256):
+                obstore.put(
+                    self._objects, object_path(upload.sha256), upload.path, chunk_size=PART_BYTES
+                )
+        except StoreError as exc:
+            self._put_problem = f"the last upload failed: {exc}"
+            raise
+        self._put_problem = None
+
+    def problem(self) -> str | None:
+        """Ask the bucket for an object that it does not have; return what prevents that.
+
+        An upload that failed is a problem until the next one succeeds: keys may allow to read only.
+        """
+        try:
+            _try_write(self.receive())
+            with _bucket_errors(NO_DIGEST):
+                obstore.get(self._objects, object_path(NO_DIGEST))
+        except LostObjectError:
+            return self._put_problem
+        except StoreError as exc:
+            return str(exc)
+        return self._put_problem
+
+    def holds_objects(self) -> bool:
+        """Return whether it has any object."""
+        with _bucket_errors(NO_DIGEST):
+            found = obstore.list(self._objects, prefix="sha256", chunk_size=1)
+            return next(iter(found), None) is not None
 
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
         """Yield the bytes ``[start, stop)`` of the object with that digest, a chunk at a time."""
@@ -272,7 +351,7 @@ async def _read(
     objects: ObjectStore, sha256: str, starts: range, stop: int
 ) -> AsyncIterator[memoryview]:
     for start in starts:
-        with _store_errors(sha256):
+        with _bucket_errors(sha256):
             piece = await obstore.get_range_async(
                 objects, object_path(sha256), start=start, end=min(start + starts.step, stop)
             )
@@ -280,8 +359,54 @@ async def _read(
 
 
 @contextmanager
-def _store_errors(sha256: str) -> Iterator[None]:
+def file_errors() -> Iterator[None]:
+    """Turn what the system says of the files of a store into a `StoreError`."""
+    try:
+        yield
+    except OSError as exc:
+        full = exc.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise StoreError(exc.strerror or type(exc).__name__, full=full) from exc
+
+
+@contextmanager
+def _bucket_errors(sha256: str) -> Iterator[None]:
+    """Turn what the library of buckets and folders raises into a `StoreError`."""
     try:
         yield
     except (BaseError, OSError, ValueError) as exc:
-        raise StoreError(f"store: {object_path(sha256)}: {exc}") from exc
+        if _is_lost(exc):
+            raise LostObjectError(f"{object_path(sha256)}: not found") from exc
+        raise StoreError(f"{object_path(sha256)}: {_reason(exc)}") from exc
+
+
+def _is_lost(exc: Exception) -> bool:
+    # Of S3, a bucket that does not exist is a 404 too.
+    return isinstance(exc, FileNotFoundError) and "NoSuchBucket" not in str(exc)
+
+
+def _reason(exc: Exception) -> str:
+    """Return the reason in the message of the library (obstore 0.12), in one line.
+
+    ``<operation> in 1.3ms, after 2 retries - <reason>: <the answer, in XML>``, and then, for pages,
+    the state of the library.
+    """
+    if isinstance(exc, FileNotFoundError):
+        return "no such bucket"
+    first_line = str(exc).partition("\n")[0]
+    reason = one_line(first_line.rpartition(" - ")[2].partition("<")[0]).rstrip(": ")
+    if isinstance(exc, (PermissionDeniedError, UnauthenticatedError)):
+        return f"{reason} (accepted: credentials that may read, write and list)"
+    return shortened(reason, _MAX_REASON_LENGTH)
+
+
+def _try_write(upload: Upload) -> None:
+    try:
+        with file_errors():
+            upload.write([bytes(_PROBE_BYTES)])
+    finally:
+        upload.close()
+
+
+_MAX_REASON_LENGTH: Final = 300
+_PROBE_BYTES: Final = 4096
+"""A full disk still creates files, but none with a content."""

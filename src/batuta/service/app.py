@@ -10,9 +10,8 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from batuta import __version__
-from batuta.errors import one_line
 from batuta.service.access import AccessControl, AccessRules
-from batuta.service.database import UNAVAILABLE
+from batuta.service.database import UNAVAILABLE, unavailable_reason
 from batuta.service.problems import install_problem_handlers, path_of, problem_response
 
 LOG: Final = logging.getLogger(__name__)
@@ -33,7 +32,8 @@ class AppConfig:
     token : str or None
         Required as ``Authorization: Bearer`` if set.
     checks : callable
-        Health of what the service depends on, by name, for ``/health``; True is healthy.
+        Health of what the service depends on, by name, for ``/health``: True is healthy; a text
+        says what is wrong.
     registry : CollectorRegistry
         The metrics of ``/metrics``.
     root_path : str
@@ -43,7 +43,7 @@ class AppConfig:
     name: str
     description: str
     token: str | None = None
-    checks: Callable[[], Mapping[str, bool]] = dict
+    checks: Callable[[], Mapping[str, bool | str]] = dict
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     root_path: str = ""
 
@@ -62,12 +62,14 @@ def create_app(config: AppConfig) -> FastAPI:
     @app.get(HEALTH, tags=["service"])
     def health() -> dict[str, Any]:
         """Return whether the service, and what it depends on, is healthy."""
-        checks = config.checks()
+        found = config.checks()
+        checks = {name: state is True for name, state in found.items()}
         return {
             "service": config.name,
             "version": __version__,
             "status": "ok" if all(checks.values()) else "degraded",
-            "checks": dict(checks),
+            "checks": checks,
+            "problems": {name: state for name, state in found.items() if isinstance(state, str)},
         }
 
     @app.get("/metrics", tags=["service"])
@@ -79,7 +81,7 @@ def create_app(config: AppConfig) -> FastAPI:
 
 
 async def _on_unavailable_database(request: Request, exc: Exception) -> Response:
-    reason = one_line(getattr(exc, "orig", None) or exc)
+    reason = unavailable_reason(exc)
     LOG.error("%s %s: database: %s", request.method, path_of(request), reason)
     return problem_response(
         HTTPStatus.SERVICE_UNAVAILABLE,

@@ -1,6 +1,7 @@
 """Opens the database of a service: migrations, connection settings, read transactions."""
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,20 +49,26 @@ def open_database(url: str, migrations: Path) -> Iterator[sa.Engine]:
     ConfigurationError
         If `url` is not accepted.
     DatabaseError
-        If it cannot be opened.
+        If it cannot be opened, or what is done inside ends with an error of the database.
     """
+    parsed = _parse_url(url)
     engine = sa.create_engine(
-        _parse_url(url),
+        parsed,
         pool_pre_ping=not url.startswith("sqlite"),
         pool_size=POOL_SIZE,
         max_overflow=MAX_OVERFLOW,
     )
+    sa.event.listen(engine, "handle_error", _on_error)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _tune_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
     try:
         _migrate(engine, migrations)
+        if parsed.database is not None and engine.dialect.name == "sqlite":
+            _SqliteFile(Path(parsed.database)).watch(engine)
         yield engine
+    except* sa.exc.OperationalError as group:
+        raise database_error(engine, _first(group)) from group
     finally:
         engine.dispose()
 
@@ -81,6 +88,13 @@ def insert(engine_or_connection: sa.Engine | sa.Connection, table: sa.Table) -> 
     if engine_or_connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
+
+
+def unavailable_reason(exc: Exception) -> str:
+    """Return why the database cannot be used (`exc` is one of `UNAVAILABLE`), in one line."""
+    if isinstance(exc, PoolTimeoutError):
+        return f"all {POOL_SIZE + MAX_OVERFLOW} connections to it are in use"
+    return one_line(getattr(exc, "orig", None) or exc)
 
 
 def database_error(engine: sa.Engine, exc: SQLAlchemyError) -> DatabaseError:
@@ -124,6 +138,60 @@ def _migrate(engine: sa.Engine, migrations: Path) -> None:
             command.upgrade(config, "head")
     except SQLAlchemyError as exc:
         raise database_error(engine, exc) from exc
+
+
+def _first(group: BaseExceptionGroup[Any]) -> Any:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+def _on_error(context: sa.engine.ExceptionContext) -> OperationalError | None:
+    """Turn what makes a database unavailable, under another type, into an `OperationalError`.
+
+    A corrupted SQLite file is a plain `DatabaseError`; a PostgreSQL that only reads, after a switch
+    to its standby, an `InternalError`. Neither is a defect of a statement.
+    """
+    original = context.original_exception
+    read_only = getattr(original, "sqlstate", None) == _READ_ONLY_SQLSTATE
+    if original is not None and (type(original) is sqlite3.DatabaseError or read_only):
+        return OperationalError(context.statement, None, original)
+    return None
+
+
+_READ_ONLY_SQLSTATE: Final = "25006"
+
+
+class _SqliteFile:
+    """Notices that the file of a database was deleted or replaced while it is open.
+
+    SQLite goes on in the deleted file, whose commits are lost with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+        self._identity = self._current_identity()
+
+    def watch(self, engine: sa.Engine) -> None:
+        """Check it before each transaction, and before each connection, which would create it."""
+        sa.event.listen(engine, "do_connect", self._check)
+        sa.event.listen(engine, "begin", self._check, insert=True)
+
+    def _check(self, *_: object) -> None:
+        identity = self._current_identity()
+        if identity != self._identity:
+            done = "deleted" if identity is None else "replaced"
+            reason = sqlite3.OperationalError(
+                f"its file {self._path} was {done} while the service runs: nothing is recorded "
+                "until it is back, or the service was restarted"
+            )
+            raise OperationalError(None, None, reason)
+
+    def _current_identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def _option(path: Path) -> str:
