@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from batuta.cluster.errors import ClusterError
+from batuta.cluster.errors import ClusterError, NoSpaceError
 from batuta.cluster.local.cluster import MultiprocessingCluster
 from batuta.cluster.store import (
     MAX_INLINE_BYTES,
@@ -122,9 +122,11 @@ def test_a_result_that_cannot_be_written_leaves_no_half(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("batuta.cluster.store._write", full)
-    with pytest.raises(OSError, match="No space left"):
-        put(bytes(100_000), str(tmp_path))
-    assert not list(tmp_path.iterdir())
+    folder = tmp_path / "results"
+    folder.mkdir()
+    with pytest.raises(NoSpaceError, match=f"no space left in {tmp_path}"):
+        put(bytes(100_000), str(folder))
+    assert not list(folder.iterdir())
 
 
 def test_a_result_is_let_go_when_the_next_one_is_asked_for(cluster: MultiprocessingCluster) -> None:

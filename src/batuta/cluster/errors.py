@@ -38,6 +38,27 @@ class TaskFailedError(BatutaError):
         return type(self), (self.function, self.reason)
 
 
+class NoSpaceError(ClusterError):
+    """Batuta itself cannot write: its disk, or a quota on it, is full.
+
+    The `OSError` that says so is its ``__cause__``. Where it was raised is what tells it from an
+    `OSError` of a task, whose own scratch may be full.
+
+    Parameters
+    ----------
+    folder : str
+        Where it could not write.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        super().__init__(f"no space left in {folder}")
+
+    def __reduce__(self) -> tuple[type["NoSpaceError"], tuple[str]]:
+        """Cross process borders with its parts kept apart."""
+        return type(self), (self.folder,)
+
+
 class WorkerLostError(ClusterError):
     """A worker died while it ran a task: killed by the system, or ended by the task."""
 

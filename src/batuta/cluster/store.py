@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-from batuta.cluster.errors import ClusterError
+from batuta.cluster.errors import ClusterError, NoSpaceError
 
 MAX_INLINE_BYTES: Final = 8192
 """Results up to this size are in the message instead of a file."""
@@ -33,6 +33,8 @@ _DRAFT_PREFIX: Final = ".batuta-draft-"
 _DRAFT_S: Final = 60
 """A folder that is not complete after this time was left by a run that was killed."""
 _TRIES: Final = 1000
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Of `OSError`: the disk, or a quota, is full."""
 
 
 MAX_HANDOVER_BYTES: Final = 16 << 20
@@ -176,6 +178,11 @@ def put(value: Any, folder: str, *, handover_folder: str | None = None) -> Store
         Of the store.
     handover_folder : str, optional
         A folder in memory, preferred for up to `MAX_HANDOVER_BYTES` while it has room.
+
+    Raises
+    ------
+    NoSpaceError
+        If the folder has no room. What pickling `value` raises is raised as it is.
     """
     buffers: list[memoryview] = []
     body = pickle.dumps(
@@ -186,11 +193,9 @@ def put(value: Any, folder: str, *, handover_folder: str | None = None) -> Store
     if size <= MAX_INLINE_BYTES:
         return StoredResult(None, pickle.dumps(value, protocol=5) if buffers else body)
     if handover_folder is not None and size <= MAX_HANDOVER_BYTES:
-        try:
+        # Shared memory is small in some containers.
+        with contextlib.suppress(NoSpaceError):
             return _put_file(handover_folder, body, buffers)
-        except OSError as exc:
-            if exc.errno != errno.ENOSPC:  # shared memory is small in some containers
-                raise
     return _put_file(folder, body, buffers)
 
 
@@ -200,8 +205,10 @@ def _put_file(folder: str, body: bytes, buffers: list[memoryview]) -> StoredResu
     try:
         with open(path, "xb") as stream:  # noqa: PTH123 - half the time of Path.open, each result
             _write(stream, body, buffers)
-    except OSError:
+    except OSError as exc:
         StoredResult(path).discard()
+        if exc.errno in NO_SPACE:
+            raise NoSpaceError(str(Path(folder).parent)) from exc
         raise
     return StoredResult(path)
 

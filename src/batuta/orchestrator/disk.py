@@ -1,11 +1,14 @@
-"""Recognition of failures that a full disk causes."""
+"""Recognition of failures that a full disk of ours causes, and no other."""
 
-import errno
+import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from batuta.cluster import NoSpaceError
+from batuta.cluster.store import NO_SPACE
 from batuta.datasets import TileError
 from batuta.orchestrator.errors import DiskFullError
 
@@ -13,14 +16,51 @@ MB: Final = 1_000_000
 FULL_BELOW_BYTES: Final = MB
 """Below this, a write error of a library that gives no reason is put down to a full disk."""
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+def find_no_space(error: BaseException) -> NoSpaceError | None:
+    """Return that Batuta itself had no room to write, if that is what ended a task or a run.
+
+    The origin decides, not an errno: what a task, an observer or a final function raises about a
+    disk of its own is its own.
+    """
+    return next((each for each in (error, error.__cause__) if isinstance(each, NoSpaceError)), None)
 
 
-def find_disk_full(error: BaseException) -> OSError | None:
-    """Find, in an exception and its causes, the system error for a full disk or a quota."""
-    return next(
-        (each for each in _causes(error) if isinstance(each, OSError) and each.errno in _FULL), None
-    )
+@contextmanager
+def own_writes(folders: Callable[[], Iterable[Path]] = tuple) -> Iterator[None]:
+    """Mark what a full disk raises in a block: there, it is Batuta that writes.
+
+    Parameters
+    ----------
+    folders : callable
+        Returns where it writes. Some libraries give no reason when they cannot write: the free
+        space there then decides.
+
+    Raises
+    ------
+    NoSpaceError
+        From what was raised, if the cause is a full disk.
+    """
+    try:
+        yield
+    except NoSpaceError:
+        raise
+    except Exception as exc:
+        folder = _full_folder(exc, tuple(folders()))
+        if folder is None:
+            raise
+        raise NoSpaceError(str(folder)) from exc
+
+
+def _full_folder(error: Exception, folders: Sequence[Path]) -> Path | None:
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
+            if cause.filename is not None:
+                return Path(os.fsdecode(cause.filename)).parent
+            return least_free(folders or [Path.cwd()])[0]
+    if isinstance(error, TileError):
+        return None
+    return next((each for each in folders if least_free([each])[1] < FULL_BELOW_BYTES), None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -49,49 +89,18 @@ def _existing(folder: Path) -> Path:
     return next(each for each in (absolute, *absolute.parents) if each.is_dir())
 
 
-def raise_if_disk_full(error: Exception, folders: Iterable[Path]) -> None:
-    """Raise the error that kept a tile from being saved, if the cause is a full disk.
-
-    Parameters
-    ----------
-    error : Exception
-        What was raised. Some libraries give no reason when they cannot write: the free space
-        then decides.
-    folders : iterable of Path
-        Where the tile was written.
-
-    Raises
-    ------
-    OSError
-        With ``ENOSPC``.
-    """
-    if find_disk_full(error) is not None:
-        raise error
-    for folder in () if isinstance(error, TileError) else folders:
-        if least_free([folder])[1] < FULL_BELOW_BYTES:
-            raise OSError(errno.ENOSPC, str(error), str(folder / "output")) from error
-
-
-def disk_full_error(
-    error: BaseException, folders: Iterable[Path], done: int, total: int
-) -> DiskFullError | None:
-    """Return what to raise instead of an exception that a full disk caused; else None.
+def disk_full_error(error: BaseException, done: int, total: int) -> DiskFullError | None:
+    """Return what to raise instead of an exception that a full disk of ours caused; else None.
 
     Parameters
     ----------
     error : BaseException
         What was raised.
-    folders : iterable of Path
-        Where the run writes.
     done, total : int
         Number of tiles that are done, and of all tiles.
     """
-    if isinstance(error, DiskFullError):
+    found = find_no_space(error)
+    if found is None:
         return None
-    cause, candidates = find_disk_full(error), list(folders)
-    if cause is None:
-        return None
-    if cause.filename is not None:
-        candidates = [Path(str(cause.filename)).parent]
-    folder, free = least_free(candidates)
-    return DiskFullError(str(folder), round(free / MB, 1), done, total)
+    _, free = least_free([Path(found.folder)])
+    return DiskFullError(found.folder, round(free / MB, 1), done, total)

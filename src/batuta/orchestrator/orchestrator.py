@@ -13,7 +13,6 @@ from typing import Any, Final, Self
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
 from batuta.cluster.contract import ReportsWorkerCount, WorkerCount
-from batuta.cluster.store import shared_memory_folder
 from batuta.datasets import CarsDataset, SaveOptions
 from batuta.datasets.tiles import SAVING_INFO
 from batuta.errors import ConfigurationError
@@ -29,7 +28,7 @@ from batuta.orchestrator.arguments import (
     spec_problems,
 )
 from batuta.orchestrator.contract import TileGrid
-from batuta.orchestrator.disk import disk_full_error
+from batuta.orchestrator.disk import disk_full_error, own_writes
 from batuta.orchestrator.documents import INDEX_FILE, merge, write_document
 from batuta.orchestrator.errors import TileFailure
 from batuta.orchestrator.events import Event, Observer, WorkersPresent
@@ -332,7 +331,8 @@ class Orchestrator:
         try:
             self.compute_futures()
             missing = self._tile_run is not None and bool(self._tile_run.failures)
-            complete_run(self._registry.savers(), self._record, tiles_missing=missing)
+            with own_writes(self._output_folders):
+                complete_run(self._registry.savers(), self._record, tiles_missing=missing)
         except BaseException as exc:
             self._profile.record_error(exc)
             self._abort(exc)
@@ -349,16 +349,16 @@ class Orchestrator:
         done, total = (
             (0, 0) if self._tile_run is None else (self._tile_run.done, self._tile_run.total)
         )
-        savers = self._registry.savers()
-        folders = {folder for saver in savers for folder in saver.folders()}
-        folders |= {self._folder or shared_memory_folder(), shared_memory_folder()}
-        full = disk_full_error(error, folders, done, total)
+        full = disk_full_error(error, done, total)
         if full is not None:
             # Before the files are closed: results of tasks may take the space that this needs.
             self.cluster.cleanup()
-        abort_run(savers, self._record, full or error)
+        abort_run(self._registry.savers(), self._record, full or error)
         if full is not None:
             raise full from error
+
+    def _output_folders(self) -> set[Path]:
+        return {folder for saver in self._registry.savers() for folder in saver.folders()}
 
     def _report_failures(self) -> None:
         run, self._tile_run = self._tile_run, None

@@ -11,11 +11,12 @@ from batuta.cluster import (
     AbstractCluster,
     ClusterBrokenError,
     ClusterStalledError,
+    NoSpaceError,
     WorkerMemoryError,
 )
 from batuta.cluster.tasks import Delayed
 from batuta.errors import describe_error
-from batuta.orchestrator.disk import find_disk_full, raise_if_disk_full
+from batuta.orchestrator.disk import find_no_space, own_writes
 from batuta.orchestrator.errors import MAX_LISTED, TileFailure, TilesFailedError
 from batuta.orchestrator.events import (
     Event,
@@ -174,7 +175,7 @@ class TileRun:
         try:
             tile = future.result()
         except Exception as exc:
-            if find_disk_full(exc) is not None:
+            if find_no_space(exc) is not None:
                 raise  # the other tiles would fail too
             is_permanent = isinstance(exc, ClusterBrokenError) or isinstance(
                 exc.__cause__, WorkerMemoryError
@@ -194,9 +195,9 @@ class TileRun:
     def _deliver(self, tile: Any, key: TileKey) -> None:
         try:
             outcome, without = self._store(tile, key)
+        except NoSpaceError:
+            raise  # the other tiles would fail too
         except Exception as exc:
-            saver = key.entry.saver
-            raise_if_disk_full(exc, () if saver is None else saver.folders())
             LOG.error("%s failed: %s", key, _root_cause(exc), exc_info=exc)  # noqa: TRY400 - the traceback is there
             self._record_failure(key, _root_cause(exc))
             return
@@ -223,7 +224,8 @@ class TileRun:
                 entry.saver.record_failure(row, col, _root_cause(exc))
             raise
         if entry.saver is not None:
-            return TileOutcome.SAVED, entry.saver.save(tile, row, col)
+            with own_writes(entry.saver.folders):
+                return TileOutcome.SAVED, entry.saver.save(tile, row, col)
         return (TileOutcome.REPLACED if entry.replaced else TileOutcome.COMPUTED), ()
 
     def _replace(self, key: TileKey, tile: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from batuta.datasets.durable_file import remove, workspace_of
 from batuta.datasets.errors import TileError
 from batuta.errors import ConfigurationError, one_line
+from batuta.orchestrator.disk import own_writes
 from batuta.orchestrator.events import TileOutcome
 from batuta.orchestrator.registry import RegisteredDataset
 from batuta.orchestrator.resume.fingerprints import Fingerprinter
@@ -149,6 +150,7 @@ class RunRecord:
         entries: Iterable[RegisteredDataset],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._folder = folder
         self._clock = clock
         self._started_s = clock()
         self._done = 0
@@ -163,7 +165,8 @@ class RunRecord:
             for rank, (entry, header) in enumerate(headers.items()):
                 dataset = DatasetRecord(folder / f"{number:04d}-{rank:04d}", entry)
                 self._datasets[entry] = dataset
-                dataset.open(header)
+                with own_writes(self._folders):
+                    dataset.open(header)
                 _log_resumed(dataset)
             stack.pop_all()
 
@@ -177,7 +180,8 @@ class RunRecord:
 
     def write_value(self, entry: RegisteredDataset, row: int, col: int, value: Any) -> None:
         """Write the value of a tile, of a dataset whose tiles are replaced."""
-        self._datasets[entry].write_value((row, col), value)
+        with own_writes(self._folders):
+            self._datasets[entry].write_value((row, col), value)
 
     def record_tile(self, entry: RegisteredDataset, tile: TileRecord) -> None:
         """Record a tile that is done, and make a checkpoint if that is worth its cost."""
@@ -193,15 +197,22 @@ class RunRecord:
     def checkpoint(self) -> None:
         """Make everything recorded so far safe from a kill and from a power loss."""
         started_s = self._clock()
-        for dataset in self._datasets.values():
-            dataset.checkpoint()
+        with own_writes(self._folders):
+            for dataset in self._datasets.values():
+                dataset.checkpoint()
         self._checkpoint_cost_s = self._clock() - started_s
         self._pending = 0
 
     def finish(self) -> None:
         """Record that every dataset is complete; to be called once their files are closed."""
-        for dataset in self._datasets.values():
-            dataset.finish()
+        with own_writes(self._folders):
+            for dataset in self._datasets.values():
+                dataset.finish()
+
+    def _folders(self) -> set[Path]:
+        """List where journals and outputs are written."""
+        savers = [entry.saver for entry in self._datasets if entry.saver is not None]
+        return {self._folder}.union(*(saver.folders() for saver in savers))
 
     def close(self) -> None:
         """Close the journals."""
