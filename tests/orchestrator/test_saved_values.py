@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -88,3 +89,53 @@ def test_a_file_that_no_tile_can_open_leaves_only_its_manifest(
     assert [each.cause for each in caught.value.failures] == [problem] * 3
     assert {each["cause"] for each in manifest(tmp_path / name)["failed"]} == {problem}
     assert not list(tmp_path.glob(f"*{name}")) + list(tmp_path.glob(f".{name}*"))
+
+
+def points(calls: Path, col: int, odd: int) -> pd.DataFrame:
+    with calls.open("a") as stream:
+        stream.write(f"{col} ")
+    return pd.DataFrame({"x": [1.0], "y": [2.0], "z": [3.0], "q": ["a"] if col == odd else [col]})
+
+
+def run_points(out_dir: Path, suffix: str, conf: dict[str, Any]) -> Orchestrator:
+    """Save a row of six tiles of points, of which one has texts among whole numbers."""
+    with Orchestrator(conf, out_dir) as orchestrator:
+        dataset = CarsDataset("points", name="cloud")
+        dataset.create_grid(6, 1, 1, 1)
+        orchestrator.add_to_save_lists(out_dir / f"a{suffix}", "p", dataset)
+        for col in range(6):
+            task = orchestrator.cluster.create_task(points)
+            dataset[0, col] = task(out_dir / "calls", col, 3)
+    return orchestrator
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".geoparquet", ".laz"])
+@pytest.mark.parametrize("how", ["raise", "continue"])
+def test_a_tile_of_points_of_another_type_fails_alone(
+    how: str, suffix: str, tmp_path: Path
+) -> None:
+    conf = SEQUENTIAL | {"on_tile_failure": how}
+    if how == "raise":
+        with pytest.raises(TilesFailedError) as caught:
+            run_points(tmp_path, suffix, conf)
+        (failure,) = caught.value.failures
+    else:
+        (failure,) = run_points(tmp_path, suffix, conf).failures
+    assert (failure.row, failure.col) == (0, 3)
+    assert failure.cause.startswith(f"TileError: a{suffix}: q: ")
+    account = manifest(tmp_path / f"a{suffix}")
+    assert account["failed"] == [{"row": 0, "col": 3, "cause": failure.cause}]
+    assert (account["tiles"]["saved"], account["files"]) == (5, [f"a{suffix}"])
+    if suffix != ".laz":
+        read = pd.read_csv if suffix == ".csv" else pd.read_parquet
+        assert read(tmp_path / f"a{suffix}")["q"].tolist() == [0, 1, 2, 4, 5]
+
+
+def test_it_alone_is_computed_again_with_resume(tmp_path: Path) -> None:
+    conf = SEQUENTIAL | {"resume": True}
+    for computed in ("0 1 2 3 4 5 ", "3 "):
+        with pytest.raises(TilesFailedError, match="1 of 6 tiles failed"):
+            run_points(tmp_path, ".parquet", conf)
+        assert (tmp_path / "calls").read_text() == computed
+        (tmp_path / "calls").unlink()
+        assert pd.read_parquet(tmp_path / "a.parquet")["q"].tolist() == [0, 1, 2, 4, 5]

@@ -59,9 +59,11 @@ class AssembledFile(ABC):
         draft = part.with_name(part.name + _DRAFT)
         try:
             self.write_part(tile, row, col, draft)
-        except BaseException:
+        except BaseException as exc:
             draft.unlink(missing_ok=True)
             self._drafts.pop(part, None)
+            if isinstance(exc, TileError):
+                raise exc.of_file(self.path.name) from exc
             raise
         self._drafts[part] = draft
 
@@ -106,6 +108,12 @@ class AssembledFile(ABC):
         """Return the complete parts, in the order of the grid."""
         return sorted(each for each in self._parts.glob(_PART) if each.suffix != _DRAFT)
 
+    def all_parts(self) -> list[Path]:
+        """Return the parts as last written: the drafts, and the complete ones without a draft."""
+        return sorted(self._drafts.values()) + [
+            each for each in self.parts() if each not in self._drafts
+        ]
+
     def _write_outputs(self, parts: Sequence[Path]) -> Iterable[Path]:
         yield self._write_output(parts, self.path)
 
@@ -125,7 +133,7 @@ class AssembledFile(ABC):
         """Concatenate the parts, in order, into `target`; only `selected` points if given."""
 
 
-def check_tile_type(name: str, tile: object, kinds: tuple[type, ...]) -> None:
+def check_tile_type(tile: object, kinds: tuple[type, ...]) -> None:
     """Refuse a tile of another type than the file holds.
 
     Raises
@@ -134,4 +142,4 @@ def check_tile_type(name: str, tile: object, kinds: tuple[type, ...]) -> None:
         Naming the type expected.
     """
     if not isinstance(tile, kinds):
-        raise TileError(f"{name}: a {kinds[0].__name__} expected, {type(tile).__name__} given")
+        raise TileError(f"a {kinds[0].__name__} expected, {type(tile).__name__} given")

@@ -7,22 +7,40 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batuta.datasets.point_cloud import PointCloud, PointFormat, Table
+from batuta.datasets.columns import Table, pandas_metadata
+from batuta.datasets.errors import TileError
+from batuta.datasets.point_cloud import PointCloud, PointFormat
 
 ROW_GROUP_ROWS: Final = 500_000
 """Points per row group of a Parquet file, at least."""
+
+
+def check_csv(table: Table) -> None:
+    """Refuse columns whose values have no text that can be read again.
+
+    Raises
+    ------
+    TileError
+        Naming the column.
+    """
+    for each in table.schema:
+        if pa.types.is_nested(each.type) or pa.types.is_binary(each.type):
+            raise TileError(f"{each.name}: a column of {each.type} cannot be saved in CSV")
 
 
 def write_csv(cloud: PointCloud, target: Path) -> None:
     """Write the points as CSV, with a header line."""
     with target.open("w", encoding="utf-8", newline="") as stream:
         for index, table in enumerate(cloud.tables()):
-            table.to_pandas().to_csv(stream, index=False, header=index == 0)
+            # Otherwise pandas makes floats of whole numbers where some are missing.
+            frame = table.to_pandas(integer_object_nulls=True)
+            frame.to_csv(stream, index=False, header=index == 0)
 
 
 def write_parquet(cloud: PointCloud, target: Path) -> None:
     """Write the points in row groups of about `ROW_GROUP_ROWS`."""
-    write_row_groups(cloud.schema, cloud.tables(), target, cloud.compression)
+    schema = cloud.schema.with_metadata(pandas_metadata(cloud.columns))
+    write_row_groups(schema, cloud.tables(), target, cloud.compression)
 
 
 def write_row_groups(
@@ -45,5 +63,5 @@ def _groups(tables: Iterable[Table]) -> Iterator[Table]:
         yield pa.concat_tables(waiting)
 
 
-CSV_FORMAT: Final = PointFormat(write_csv)
+CSV_FORMAT: Final = PointFormat(write_csv, check_csv)
 PARQUET_FORMAT: Final = PointFormat(write_parquet)

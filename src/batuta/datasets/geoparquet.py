@@ -8,11 +8,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from rasterio.crs import CRS
 
+from batuta.datasets.column_types import is_number
+from batuta.datasets.columns import Table, pandas_metadata
 from batuta.datasets.csv_parquet import write_row_groups
 from batuta.datasets.errors import TileError
-from batuta.datasets.point_cloud import PointCloud, PointFormat, Table
+from batuta.datasets.point_cloud import PointCloud, PointFormat
 
 GEOMETRY: Final = "geometry"
 VERSION: Final = "1.1.0"
@@ -33,14 +36,26 @@ def check(table: Table) -> None:
     missing = [axis for axis in _AXES[:2] if axis not in table.column_names]
     if missing:
         raise TileError(f"a tile has no column {' nor '.join(missing)}, which GeoParquet needs")
+    for axis in _AXES:
+        if axis in table.column_names and not _is_coordinate(table[axis].type):
+            raise TileError(
+                f"{axis}: a column of {table[axis].type} given, coordinates are numbers"
+            )
     if GEOMETRY in table.column_names:
         raise TileError(
             f"a tile has a column {GEOMETRY!r}, which GeoParquet derives from x, y and z"
         )
 
 
+def _is_coordinate(kind: Any) -> bool:
+    return is_number(kind) or bool(pa.types.is_null(kind))
+
+
 def write(cloud: PointCloud, target: Path) -> None:
-    """Write the points, each with its geometry; x, y and z stay columns too."""
+    """Write the points, each with its geometry; x, y and z stay columns too.
+
+    A point that lacks a coordinate has no geometry.
+    """
     fields = list(cloud.schema)
     # Tiles without any point may have no columns at all.
     fields += [pa.field(axis, pa.float64()) for axis in _AXES[:2] if axis not in cloud.schema.names]
@@ -58,7 +73,8 @@ def write(cloud: PointCloud, target: Path) -> None:
         },
     }
     schema = pa.schema(
-        [*fields, pa.field(GEOMETRY, pa.binary())], {b"geo": json.dumps(geo).encode()}
+        [*fields, pa.field(GEOMETRY, pa.binary())],
+        {b"geo": json.dumps(geo).encode()} | pandas_metadata(cloud.columns),
     )
     write_row_groups(schema, _with_geometry(cloud, schema, axes), target, cloud.compression)
 
@@ -73,6 +89,9 @@ def _bbox(cloud: PointCloud, axes: tuple[str, ...]) -> dict[str, list[float]]:
     highest = -lowest
     for table in _with_points(cloud):
         points = _coordinates(table, axes)
+        points = points[~np.isnan(points).any(axis=1)]
+        if not len(points):
+            continue
         lowest = np.fmin(lowest, np.fmin.reduce(points))
         highest = np.fmax(highest, np.fmax.reduce(points))
     known = np.isfinite(lowest).all() and np.isfinite(highest).all()
@@ -92,7 +111,11 @@ def _coordinates(table: Table, axes: tuple[str, ...]) -> npt.NDArray[np.float64]
 def _with_geometry(cloud: PointCloud, schema: Any, axes: tuple[str, ...]) -> Iterator[Table]:
     for table in _with_points(cloud):
         points = _coordinates(table, axes)
-        yield table.append_column(GEOMETRY, well_known_binary(points)).cast(schema)
+        missing = np.isnan(points).any(axis=1)
+        geometry = well_known_binary(points)
+        if missing.any():
+            geometry = pc.if_else(pa.array(missing), None, geometry)
+        yield table.append_column(GEOMETRY, geometry).cast(schema)
 
 
 def well_known_binary(points: npt.NDArray[np.float64]) -> Any:

@@ -19,7 +19,7 @@ class JsonFile(AssembledFile):
 
     def write_part(self, tile: CarsDict | dict[str, Any], row: int, col: int, part: Path) -> None:
         """Write one dict tile."""
-        check_tile_type(self.path.name, tile, (CarsDict, dict))
+        check_tile_type(tile, (CarsDict, dict))
         record: dict[str, Any] = {"row": row, "col": col, "data": to_json(dict(tile))}
         if isinstance(tile, CarsDict) and ATTRIBUTES in tile.attrs:
             record["attributes"] = to_json(tile.attrs[ATTRIBUTES])

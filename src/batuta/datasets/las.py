@@ -10,12 +10,15 @@ import laspy
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from laspy.vlrs.known import WktCoordinateSystemVlr
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from batuta.datasets.column_types import EXACT_IN_FLOAT, Span
+from batuta.datasets.columns import Columns, Table
 from batuta.datasets.errors import TileError
-from batuta.datasets.point_cloud import PointCloud, PointFormat, Table
+from batuta.datasets.point_cloud import PointCloud, PointFormat
 
 AXES: Final = ("x", "y", "z")
 COLOURS: Final = ("red", "green", "blue")
@@ -27,6 +30,8 @@ DEGREE_RESOLUTION: Final = 1e-8
 """Resolution of longitudes and latitudes: about a millimetre."""
 MAX_NAME_BYTES: Final = 32
 """Maximum length of the name of an extra dimension."""
+MAX_EXTRA_DIMENSIONS: Final = 341
+"""As many descriptions of 192 bytes as go in one variable length record, of 65,535 bytes."""
 
 # The same points must give the same bytes, so the date of writing is left out.
 _FIXED_DATE: Final = date(1970, 1, 1)
@@ -69,9 +74,60 @@ def check(table: Table) -> None:
     standard = laspy.PointFormat(COLOURED_POINT_FORMAT)
     for role, column in roles.items():
         if role in standard.dimension_names and role not in AXES:
+            _check_exact(table[column], column)
             _as_dimension(table[column].to_numpy(), standard.dimension_by_name(role), column)
         elif role not in AXES and len(column.encode()) > MAX_NAME_BYTES:
             raise TileError(f"{column}: a name in LAS has at most {MAX_NAME_BYTES} bytes")
+
+
+def _check_exact(values: Any, column: str) -> None:
+    """Refuse whole numbers that change where dimensions are converted, which is in float64."""
+    if pa.types.is_integer(values.type) and values.null_count < len(values):
+        bounds = pc.min_max(values).as_py()
+        if not Span(bounds["min"], bounds["max"]).exact_in_float:
+            raise TileError(
+                f"{column}: values from {bounds['min']} to {bounds['max']} given,"
+                f" LAS holds whole numbers of at most {EXACT_IN_FLOAT}"
+            )
+
+
+def check_file(columns: Columns) -> None:
+    """Refuse columns of several tiles that LAS cannot hold together.
+
+    Raises
+    ------
+    TileError
+        Naming the column.
+    """
+    if not columns.has_points:
+        return
+    extra = _extra_columns(columns_by_role(_schema_of(columns)))
+    if len(extra) > MAX_EXTRA_DIMENSIONS:
+        raise TileError(
+            f"{len(extra)} columns beside those of LAS, which takes {MAX_EXTRA_DIMENSIONS}"
+        )
+    for name in extra:
+        column = columns.by_name[name]
+        if pa.types.is_integer(column.type) and column.missing and not column.span.exact_in_float:
+            raise TileError(
+                f"{name}: missing for some points, and a whole number beyond {EXACT_IN_FLOAT} for"
+                " others: LAS has NaN for missing values, in floats, which do not hold it exactly"
+            )
+
+
+def _extra_columns(roles: Mapping[str, str]) -> list[str]:
+    standard = {*laspy.PointFormat(COLOURED_POINT_FORMAT).dimension_names, *AXES}
+    return [column for role, column in roles.items() if role not in standard]
+
+
+def _schema_of(columns: Columns) -> Any:
+    """Return the columns and their types; a column without any value has none."""
+    return pa.schema(
+        [
+            (field.name, field.type if columns.by_name[field.name].types else pa.null())
+            for field in columns.schema
+        ]
+    )
 
 
 def columns_by_role(schema: Any) -> dict[str, str]:
@@ -108,10 +164,8 @@ def _is_number(kind: Any) -> bool:
 
 def write(cloud: PointCloud, target: Path) -> None:
     """Write the points tile by tile, in two passes: the first one finds their bounds."""
-    if not cloud.schema.names:
-        roles: Mapping[str, str] = {}
-    else:
-        roles = columns_by_role(cloud.schema)
+    # Without any point there may be no x, y and z.
+    roles = columns_by_role(_schema_of(cloud.columns)) if cloud.columns.has_points else {}
     extent = _extent_of(cloud, roles)
     header = _header(cloud, roles, extent)
     with laspy.open(target, mode="w", header=header, do_compress=target.suffix == ".laz") as las:
@@ -126,7 +180,7 @@ def _extent_of(cloud: PointCloud, roles: Mapping[str, str]) -> Extent:
     for table in cloud.tables():
         if not table.num_rows:
             continue
-        xyz = np.stack([table[roles[axis]].to_numpy() for axis in AXES])
+        xyz = np.stack([np.asarray(table[roles[axis]], np.float64) for axis in AXES])
         lowest, highest = np.minimum(lowest, xyz.min(axis=1)), np.maximum(highest, xyz.max(axis=1))
         nullable.update(name for name in table.column_names if table[name].null_count)
     known = np.isfinite(lowest)
@@ -143,9 +197,10 @@ def _header(cloud: PointCloud, roles: Mapping[str, str], extent: Extent) -> lasp
     header.offsets = np.floor(extent.lowest)
     header.scales = _scales(cloud.crs, extent)
     standard = set(header.point_format.dimension_names)
+    schema = _schema_of(cloud.columns)
     header.add_extra_dims(
         [
-            laspy.ExtraBytesParams(column, _extra_type(cloud.schema.field(column), extent))
+            laspy.ExtraBytesParams(column, _extra_type(schema.field(column), extent))
             for role, column in roles.items()
             if role not in standard and role not in AXES
         ]
@@ -197,7 +252,7 @@ def _points(
         if role in AXES:
             points[role] = np.asarray(values, dtype=np.float64)
         elif column in extra:
-            points[column] = values
+            points[column] = np.asarray(values, points[column].dtype)
         else:
             points[role] = _as_dimension(values, header.point_format.dimension_by_name(role), role)
     return points
@@ -217,4 +272,4 @@ def _as_dimension(values: npt.NDArray[Any], dimension: Any, column: str) -> npt.
     return whole.astype(np.int64)
 
 
-LAS_FORMAT: Final = PointFormat(write, check)
+LAS_FORMAT: Final = PointFormat(write, check, check_file)

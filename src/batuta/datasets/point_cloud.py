@@ -1,10 +1,10 @@
 """The point cloud of one file, read tile by tile, one in memory at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
@@ -13,16 +13,15 @@ import pyarrow.parquet as pq
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from batuta.datasets.columns import Columns, Place, Table, columns_in, conform, facts_of
 from batuta.datasets.errors import TileError
 from batuta.datasets.tiles import ATTRIBUTES
+from batuta.errors import one_line
 
 PAIR_COLUMN: Final = "__batuta_pair__"
 """Column of a part that holds the stereo pair of each point."""
 
 _CRS_KEY: Final = b"batuta:crs"
-
-Table: TypeAlias = Any
-"""A `pyarrow.Table`: pyarrow ships no types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +43,14 @@ class PointCloud:
     compression: str | None = None
 
     @cached_property
+    def columns(self) -> Columns:
+        """The columns of all tiles, those of other pairs included."""
+        return merge_parts(self.parts)
+
+    @property
     def schema(self) -> Any:
-        """The union of the columns of all tiles; a column that a tile lacks is null there."""
-        schemas = [pq.read_schema(part).remove_metadata() for part in self.parts]
-        whole = pa.unify_schemas(schemas, promote_options="permissive")
-        position = whole.get_field_index(PAIR_COLUMN)
-        return whole if position < 0 else whole.remove(position)
+        """The columns of all tiles and their types; a column that a tile lacks is null there."""
+        return self.columns.schema
 
     @cached_property
     def crs(self) -> CRS | None:
@@ -68,12 +69,10 @@ class PointCloud:
     def tables(self) -> Iterator[Table]:
         """Yield the points of each tile, under the common schema."""
         for part in self.parts:
-            table = pq.read_table(part).replace_schema_metadata(None)
+            table = pq.read_table(part)
             if self.pair is not None:
                 table = table.filter(pc.equal(table[PAIR_COLUMN], self.pair))
-            if PAIR_COLUMN in table.column_names:
-                table = table.drop_columns([PAIR_COLUMN])
-            yield pa.concat_tables([self.schema.empty_table(), table], promote_options="permissive")
+            yield conform(table, self.schema)
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,28 @@ class PointFormat:
     write: Callable[[PointCloud, Path], None]
     check: Callable[[Table], None] = lambda table: None  # noqa: ARG005 - any table will do
     """Raises a `TileError` for points that the format cannot hold."""
+    check_file: Callable[[Columns], None] = lambda columns: None  # noqa: ARG005 - any will do
+    """Raises a `TileError` for columns that the format cannot hold together."""
+
+
+def merge_parts(parts: Iterable[Path]) -> Columns:
+    """Return the columns of all parts.
+
+    Raises
+    ------
+    TileError
+        If the values of a column have no type in common.
+    """
+    merged = Columns()
+    for part in parts:
+        merged = merged.with_tile(columns_in(part, place_of(part), without=PAIR_COLUMN))
+    return merged
+
+
+def place_of(part: Path) -> Place:
+    """Return the position in the grid of the tile of a part, or of its draft."""
+    row, _, col = part.stem.partition("_")
+    return int(row), int(col)
 
 
 def table_of(frame: pd.DataFrame, *, preserve_index: bool | None = None) -> Table:
@@ -96,15 +117,41 @@ def table_of(frame: pd.DataFrame, *, preserve_index: bool | None = None) -> Tabl
     bare = frame.copy(deep=False)
     bare.attrs = {}
     try:
-        return pa.Table.from_pandas(bare, preserve_index=preserve_index)
-    except pa.ArrowException as exc:
-        raise TileError(f"points that cannot be saved: {exc}") from exc
+        # In one thread: starting others, which pyarrow does for each table, takes longer than
+        # they save, and the cores are busy with the next tiles.
+        return pa.Table.from_pandas(bare, preserve_index=preserve_index, nthreads=1)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as exc:
+        raise TileError(f"points that cannot be saved: {one_line(exc)}") from exc
 
 
-def part_table(tile: pd.DataFrame, crs: str | None) -> Table:
-    """Return the points of a tile without their index, with their CRS (WKT)."""
-    table = table_of(tile, preserve_index=False)
-    return table.replace_schema_metadata({} if crs is None else {_CRS_KEY: crs.encode()})
+def part_table(tile: pd.DataFrame) -> Table:
+    """Return the points of a tile without their index.
+
+    Raises
+    ------
+    TileError
+        If two columns have the same name, or one cannot be converted.
+    """
+    names = [str(name) for name in tile.columns]
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise TileError(f"{twice}: two columns of this name")
+    return table_of(tile, preserve_index=False)
+
+
+def write_part(table: Table, columns: Columns, crs: str | None, part: Path) -> None:
+    """Write the points of a tile, with what the file needs to know of them.
+
+    Raises
+    ------
+    TileError
+        If Parquet, in which parts are kept, lacks the type of a column.
+    """
+    metadata = facts_of(columns) | ({} if crs is None else {_CRS_KEY: crs.encode()})
+    try:
+        pq.write_table(table.replace_schema_metadata(metadata), part)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
+        raise TileError(f"points that cannot be saved: {one_line(exc)}") from exc
 
 
 def part_crs(part: Path) -> str | None:

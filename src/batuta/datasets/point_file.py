@@ -5,6 +5,7 @@ import importlib
 import os
 import re
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batuta.datasets.assembled_file import AssembledFile, check_tile_type
+from batuta.datasets.columns import Columns, Place, columns_of
 from batuta.datasets.errors import TileError
 from batuta.datasets.formats import POINTS, format_of
 from batuta.datasets.options import SaveOptions
@@ -23,8 +25,11 @@ from batuta.datasets.point_cloud import (
     PointFormat,
     crs_label,
     crs_of,
+    merge_parts,
     part_crs,
     part_table,
+    place_of,
+    write_part,
 )
 from batuta.datasets.tiles import ATTRIBUTES
 
@@ -71,36 +76,52 @@ class PointFile(AssembledFile):
         self._compression = None if options is None else options.compression
         self._by_pair = by_pair
         self._format = _load(_FORMATS[format_of(path, POINTS).name])
-        left = self.parts()
-        if left and by_pair != (PAIR_COLUMN in pq.read_schema(left[0]).names):
+        self._crs: str | None = None
+        self._columns = Columns()
+        self._written: set[Place] = set()
+        if left := self.parts():
+            self._resume_from(left)
+
+    def _resume_from(self, left: Sequence[Path]) -> None:
+        if self._by_pair != (PAIR_COLUMN in pq.read_schema(left[0]).names):
             raise TileError(
                 f"{self.path.name}: cannot resume: save_points_cloud_by_pair has changed"
             )
         self._crs = next((wkt for part in left if (wkt := part_crs(part)) is not None), None)
+        try:
+            self._columns = merge_parts(left)
+        except TileError as exc:
+            raise TileError(f"{self.path.name}: cannot resume: {exc}") from exc
+        self._written = {place_of(part) for part in left}
 
-    def write_part(self, tile: pd.DataFrame, row: int, col: int, part: Path) -> None:  # noqa: ARG002
-        """Write the points of a tile."""
-        check_tile_type(self.path.name, tile, (pd.DataFrame,))
+    def write_part(self, tile: pd.DataFrame, row: int, col: int, part: Path) -> None:
+        """Write the points of a tile, unless they do not go with those of the others."""
+        check_tile_type(tile, (pd.DataFrame,))
         crs = crs_of(tile)
         if crs and self._crs and crs != self._crs:
             raise TileError(
-                f"{self.path.name}: a tile in {crs_label(crs)} given,"
-                f" the others are in {crs_label(self._crs)}"
+                f"a tile in {crs_label(crs)} given, the others are in {crs_label(self._crs)}"
             )
-        table = part_table(tile, crs)
+        table = part_table(tile)
         if table.num_rows:
-            self._check(table)
-        if self._by_pair:
-            pairs = pa.array(pairs_of(tile, self.path.name), pa.string())
-            table = table.append_column(PAIR_COLUMN, pairs)
-        pq.write_table(table, part)
-        self._crs = crs or self._crs
-
-    def _check(self, table: Any) -> None:
-        try:
             self._format.check(table)
-        except TileError as exc:
-            raise TileError(f"{self.path.name}: {exc}") from exc
+        found = columns_of(table, (row, col))
+        merged = self._columns_without(row, col).with_tile(found)
+        self._format.check_file(merged)
+        if self._by_pair:
+            table = table.append_column(PAIR_COLUMN, pa.array(pairs_of(tile), pa.string()))
+        write_part(table, found, crs, part)
+        self._crs = crs or self._crs
+        self._columns = merged
+        self._written.add((row, col))
+
+    def _columns_without(self, row: int, col: int) -> Columns:
+        """Return the columns of the other tiles: a tile that is written again is replaced."""
+        if (row, col) not in self._written:
+            return self._columns
+        kept = {place_of(each): each for each in self.all_parts()}
+        kept.pop((row, col), None)
+        return merge_parts(kept.values())
 
     def _write_outputs(self, parts: Sequence[Path]) -> Iterable[Path]:
         if not self._by_pair:
@@ -122,7 +143,7 @@ def _load(address: str) -> PointFormat:
     return found
 
 
-def pairs_of(tile: pd.DataFrame, file_name: str) -> list[str]:
+def pairs_of(tile: pd.DataFrame) -> list[str]:
     """Return the pair of each point of a tile, as a safe component of a file name.
 
     Raises
@@ -133,26 +154,22 @@ def pairs_of(tile: pd.DataFrame, file_name: str) -> list[str]:
     if tile.empty:
         return []
     if PAIR_ID not in tile.columns:
-        raise TileError(
-            f"{file_name}: a tile has no column {PAIR_ID!r}, which save_points_cloud_by_pair needs"
-        )
-    ids, inverse = np.unique(tile[PAIR_ID].to_numpy(), return_inverse=True)
+        raise TileError(f"a tile has no column {PAIR_ID!r}, which save_points_cloud_by_pair needs")
+    if tile[PAIR_ID].isna().any():
+        raise TileError(f"some points have no value in {PAIR_ID!r}")
+    codes, ids = pd.factorize(tile[PAIR_ID])
     names = (tile.attrs.get(ATTRIBUTES) or {}).get(PAIR_NAMES)
-    labels = np.array([safe_name(_pair_name(each, names, file_name)) for each in ids], dtype=object)
-    return list(labels[inverse])
+    labels = np.array([safe_name(_pair_name(each, names)) for each in ids], dtype=object)
+    return list(labels[codes])
 
 
-def _pair_name(identifier: Any, names: Sequence[str] | None, file_name: str) -> str:
-    if identifier != identifier or identifier is None:  # noqa: PLR0124 - NaN alone
-        raise TileError(f"{file_name}: some points have no value in {PAIR_ID!r}")
-    whole = isinstance(identifier, str) or float(identifier).is_integer()
-    label = str(identifier) if not whole or isinstance(identifier, str) else str(int(identifier))
+def _pair_name(identifier: Any, names: Sequence[str] | None) -> str:
+    is_number = isinstance(identifier, Real | np.bool_) and float(identifier).is_integer()
+    label = str(int(identifier)) if is_number else str(identifier)
     if names is None:
         return label
     if not label.isdigit() or int(label) >= len(names):
-        raise TileError(
-            f"{file_name}: {PAIR_ID} {label} given, {PAIR_NAMES} has {len(names)} names"
-        )
+        raise TileError(f"{PAIR_ID} {label} given, {PAIR_NAMES} has {len(names)} names")
     return str(names[int(label)])
 
 
