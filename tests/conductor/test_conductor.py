@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from batuta.conductor import ConductorSettings
 from batuta.conductor.service import open_conductor
 from batuta.errors import ConfigurationError
 from batuta.graph import Graph
+from batuta.messaging import Activity
+from batuta.messaging.events import activity_event
 from batuta.sdb import SdbClient, SdbSettings
 from batuta.sdb.service import open_sdb
 from batuta.service.settings import ServiceSettings
@@ -38,6 +41,9 @@ class Stage:
         self.nats = nats_server
         self.sdb_url = sdb_url
         self.pipeline = ScriptedPipeline()
+        self.pipeline.archive = lambda processing: self.archive(
+            processing["product"], processing["obs_id"], processing["id"]
+        )
         self.pipeline_url = ""
         self.conductor: ServiceProcess | None = None
 
@@ -56,6 +62,14 @@ class Stage:
             **given,
         }
         return ConductorSettings(**values)
+
+    def archive(self, product: str, obs_id: str, processing_id: str | None = None) -> None:
+        """Import a product into the sdb."""
+        with (
+            tempfile.NamedTemporaryFile(dir=self.folder) as file,
+            SdbClient(self.sdb_url) as sdb,
+        ):
+            sdb.import_file(Path(file.name), product, obs_id, processing_id=processing_id)
 
     def publish(self, subject: str, *payloads: bytes) -> None:
         """Publish as any NATS client would."""
@@ -140,10 +154,7 @@ def test_a_bare_notification_has_the_product_made(stage: Stage) -> None:
 
 def test_what_the_sdb_announces_is_heard(stage: Stage) -> None:
     with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
-        file = stage.folder / "a.txt"
-        file.write_text("a")
-        with SdbClient(stage.sdb_url) as sdb:
-            sdb.import_file(file, "A", "o1")
+        stage.archive("A", "o1")
         eventually_in(url, {"B/o1": "succeeded"})
         processing = one_processing(url)()
     assert processing["inputs"] == {"A": 1}
@@ -266,20 +277,83 @@ async def dead_reasons(url: str) -> list[str]:
     return [(message.headers or {})["Batuta-Reason"] for message in messages]
 
 
+def test_a_product_that_the_sdb_does_not_hold_is_not_available(stage: Stage) -> None:
+    with serving(open_conductor, stage.settings(diamond())) as url:
+        stage.publish(
+            "data.vhf",
+            b'{"product": "B", "obs_id": "o1"}',
+            b'{"product": "C", "obs_id": "o1", "version": 2147483647}',
+        )
+        stage.publish("data.sdb", b'{"product": "A", "obs_id": "o1"}')
+        stage.archive("A", "o2")
+        eventually_in(url, dict.fromkeys(("B/o2", "C/o2", "D/o2"), "succeeded"))
+        assert httpx.get(f"{url}/observations/o1").status_code == 404
+    assert asyncio.run(dead_reasons(stage.nats.url)) == [
+        "B of o1: the sdb does not hold a version of it",
+        "C of o1: the sdb does not hold version 2147483647 of it",
+        "A of o1: the sdb does not hold a version of it",
+    ]
+
+
+def test_a_success_without_a_product_is_a_failed_attempt(stage: Stage) -> None:
+    graph = graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 3}})
+    stage.pipeline.outcomes["B"].extend(["unarchived", "unarchived", "succeeded"])
+    with serving(open_conductor, stage.settings(graph)) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "succeeded"})
+    assert [body["attempt"] for body in stage.pipeline.requests] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("archived", [False, True], ids=["nothing archived", "archived by hand"])
+def test_a_success_that_anyone_reports_is_not_believed(stage: Stage, *, archived: bool) -> None:
+    stage.pipeline.outcomes["B"].append("running")
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        if archived:
+            stage.archive("B", "o2")
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "running"})
+        running = one_processing(url)()
+        claim = {"id": running["id"], "product": "B", "obs_id": "o1", "state": "succeeded"}
+        service = {"name": "maker", "kind": "pipeline"}
+        report = activity_event(Activity.model_validate({"service": service, "processing": claim}))
+        asked = stage.pipeline.asked
+        stage.publish("activity.maker", report.encode())
+        eventually_sync(lambda: stage.pipeline.asked > asked)
+        assert states(url) == {"B/o1": "running"}
+
+
+def test_a_pipeline_that_knows_no_processing_ids_is_followed_by_its_import(stage: Stage) -> None:
+    stage.pipeline.archive = lambda made: stage.archive(made["product"], made["obs_id"])
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "succeeded"})
+    assert len(stage.pipeline.requests) == 1
+
+
+def test_what_the_sdb_announces_ends_the_processing_that_made_it(stage: Stage) -> None:
+    stage.pipeline.outcomes["B"].append("running")
+    settings = stage.settings(graph_of(["A"], ONE), ask_after_s=3600)
+    with serving(open_conductor, settings) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "running"})
+        stage.archive("B", "o1", one_processing(url)()["id"])
+        eventually_in(url, {"B/o1": "succeeded"})
+
+
 def test_nats_gone_in_the_middle_loses_nothing(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(open_conductor, stage.settings(diamond())) as url:
         stage.announce("A", "o1")
-        eventually_in(url, {"B/o1": "succeeded", "C/o1": "succeeded"})
+        eventually_in(url, dict.fromkeys(("B/o1", "C/o1", "D/o1"), "succeeded"))
         stage.nats.stop()
         eventually_sync(lambda: get(url, "/health")["status"] == "degraded")
         assert run_command(["status", "--conductor-url", url]) == 0
         assert "nats: not connected" in capsys.readouterr().out
+        stage.archive("A", "o2")
         stage.nats.start()
-        stage.announce("B", "o1")
-        stage.announce("C", "o1")
-        eventually_in(url, {"B/o1": "succeeded", "C/o1": "succeeded", "D/o1": "succeeded"})
+        expected = {f"{product}/{o}": "succeeded" for product in "BCD" for o in ("o1", "o2")}
+        eventually_in(url, expected)
 
 
 def test_nats_that_comes_back_empty_is_listened_to_again(stage: Stage) -> None:
@@ -302,7 +376,7 @@ def test_a_conductor_killed_while_it_works_makes_each_product_once(stage: Stage)
     conductor.kill()
     stage.announce("A", *observations[30:])
     url = conductor.start()
-    expected = {f"{product}/{o}": "succeeded" for product in "BC" for o in observations}
+    expected = {f"{product}/{o}": "succeeded" for product in "BCD" for o in observations}
     eventually_in(url, expected)
     assert conductor.stop() == 0
     made = {(body["product"], body["obs_id"]) for body in stage.pipeline.requests}
@@ -312,18 +386,15 @@ def test_a_conductor_killed_while_it_works_makes_each_product_once(stage: Stage)
 
 
 def test_a_conductor_that_lost_its_database_makes_nothing_again(stage: Stage) -> None:
-    file = stage.folder / "x.txt"
-    file.write_text("x")
     settings = stage.settings(graph_of(["A"], {**ONE, "C": {"m_input": ["B"]}}))
     with serving(open_conductor, settings) as url:
         stage.announce("A", "o1")
-        eventually_in(url, {"B/o1": "succeeded"})
-    with SdbClient(stage.sdb_url) as sdb:
-        sdb.import_file(file, "B", "o1")
+        eventually_in(url, {"B/o1": "succeeded", "C/o1": "succeeded"})
+    stage.archive("B", "o2")
     lost = settings.model_copy(update={"database_url": f"sqlite:///{stage.folder / 'new.db'}"})
     with serving(open_conductor, lost) as url:
-        eventually_in(url, {"C/o1": "succeeded"})
-    assert stage.asked_for() == [("B", "o1"), ("C", "o1")]
+        eventually_in(url, {"C/o2": "succeeded"})
+    assert stage.asked_for() == [("B", "o1"), ("C", "o1"), ("C", "o2")]
 
 
 def test_a_person_makes_holds_releases_and_cancels(stage: Stage) -> None:
@@ -352,7 +423,7 @@ def test_a_person_makes_holds_releases_and_cancels(stage: Stage) -> None:
 
 def test_observations_show_what_is_there_and_what_is_lacking(stage: Stage) -> None:
     with serving(open_conductor, stage.settings(diamond())) as url:
-        stage.announce("B", "o1")
+        stage.archive("B", "o1")
         eventually_sync(lambda: get(url, "/observations")["items"])
         detail = get(url, "/observations/o1")
         shown = {product["product"]: product["state"] for product in detail["products"]}

@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from batuta.conductor.archive import Archive
 from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.due_requests import Capacity, DueRequest
 from batuta.conductor.events import Event, PipelineUnreachable, StatusUpdate
@@ -86,7 +87,9 @@ async def test_an_answer_that_arrives_while_others_are_recorded_is_recorded_next
     async def late_is_recorded() -> bool:
         return "late" in ledger.applied
 
-    dispatcher = Dispatcher(cast(Ledger, ledger), cast(Providers, providers), lambda _row: None)
+    dispatcher = Dispatcher(
+        cast(Ledger, ledger), cast(Providers, providers), cast(Archive, None), lambda _row: None
+    )
     work = asyncio.create_task(dispatcher.run())
     try:
         await eventually(late_is_recorded)

@@ -1,7 +1,7 @@
 """The conductor's database, on every kind of database, with a clock of the test's own."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -50,14 +50,18 @@ class Harness:
         self._opened.__exit__(None, None, None)
 
     def on_data(self, *arrivals: tuple[str, str, int]) -> list[DueRequest]:
-        return self.ledger.on_data([Arrival(*arrival) for arrival in arrivals], UNLIMITED)
+        return self.take([Arrival(*arrival) for arrival in arrivals], UNLIMITED)
+
+    def take(self, arrivals: Sequence[Arrival], capacity: Capacity) -> list[DueRequest]:
+        requests, _ended = self.ledger.on_data(arrivals, [], capacity)
+        return requests
 
     def due(self) -> list[str]:
         return [request.product for request in self.ledger.take_due(UNLIMITED)]
 
     def report(self, request: DueRequest, state: State, **values: object) -> None:
         """Apply what the pipeline reports of a request."""
-        update = {"attempt": request.attempt, **values}
+        update = {"attempt": request.attempt, "archived": state is State.SUCCEEDED, **values}
         self.apply(StatusUpdate(processing_id=request.processing_id, state=state, **update))  # type: ignore[arg-type]  # values of several types
 
     def apply(self, event: Event) -> None:
@@ -218,7 +222,7 @@ def test_the_highest_priority_goes_first_and_full_providers_are_passed_over(
             },
         )
     )
-    taken = harness.ledger.on_data([Arrival("A", "o1", 1)], Capacity(total=1, busy=["other"]))
+    taken = harness.take([Arrival("A", "o1", 1)], Capacity(total=1, busy=["other"]))
     assert names(taken) == ["HIGH"]
     assert harness.due() == ["OTHER", "LOW"]
 
@@ -487,7 +491,7 @@ def test_a_provider_with_no_place_left_does_not_hide_what_others_can_take(
     harness = open_ledger(graph)
     arrivals = [Arrival("A", f"o{number:02}", 1) for number in range(20)]
     capacity = Capacity(total=10, of_provider={"maker": 3, "other": 3}.__getitem__)
-    taken = harness.ledger.on_data([*arrivals, Arrival("X", "o1", 1)], capacity)
+    taken = harness.take([*arrivals, Arrival("X", "o1", 1)], capacity)
     assert names(taken) == ["B", "B", "B", "Y"]
 
 

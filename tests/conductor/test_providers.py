@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from batuta.conductor import providers
 from batuta.conductor.due_requests import DueRequest
-from batuta.conductor.events import Event, PipelineUnreachable, StatusUpdate
+from batuta.conductor.events import Event, PipelineUnreachable, Refused, StatusUpdate
 from batuta.conductor.providers import open_providers
+from batuta.conductor.transitions import Poll, PollAction
 from batuta.messaging import ProcessingState
+from tests.conductor.processing_records import RUNNING
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -98,6 +101,17 @@ async def test_a_bad_answer_is_that_of_its_pipeline_and_named(answer: Answer, er
     event = await answer_to_a_request(answer)
     assert isinstance(event, PipelineUnreachable)
     assert error in event.error
+
+
+async def test_an_answer_about_another_processing_is_refused() -> None:
+    other = b'{"id": "p2", "product": "B", "obs_id": "o1", "state": "succeeded"}'
+    event = await answer_to_a_request(whole(other))
+    assert isinstance(event, Refused)
+    assert "asked about the processing p1, it answered about 'p2'" in event.error
+    async with pipeline(whole(other)) as url, open_providers(lambda _name: url, None) as opened:
+        polled = await opened.poll(Poll(replace(RUNNING, id="p1"), PollAction.QUERY))
+    assert isinstance(polled, PipelineUnreachable)
+    assert "asked about the processing p1, it answered about 'p2'" in polled.error
 
 
 async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from batuta.messaging import (
     Delivery,
     MessagingError,
     NatsConfig,
+    Rejection,
     connect,
     decode_data,
 )
@@ -24,6 +25,7 @@ from tests.support.servers import NatsServer
 from tests.support.waiting import eventually
 
 Batch = Sequence[Delivery[DataAvailable]]
+Rejections = Sequence[Rejection[DataAvailable]]
 
 
 def spec(name: str = "", ack_wait_s: float = 30.0) -> ConsumerSpec[DataAvailable]:
@@ -43,9 +45,10 @@ class Received:
         self.obs_ids: list[str] = []
         self.largest_batch = 0
 
-    async def __call__(self, batch: Batch) -> None:
+    async def __call__(self, batch: Batch) -> Rejections:
         self.largest_batch = max(self.largest_batch, len(batch))
         self.obs_ids += [delivery.event.obs_id for delivery in batch]
+        return []
 
     async def until(self, *obs_ids: str) -> None:
         async def all_received() -> bool:
@@ -56,7 +59,7 @@ class Received:
 
 @asynccontextmanager
 async def consuming(
-    consumer: Consumer[DataAvailable], handle: Callable[[Batch], Awaitable[None]]
+    consumer: Consumer[DataAvailable], handle: Callable[[Batch], Awaitable[Rejections]]
 ) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(consumer.run(handle))
     try:
@@ -133,9 +136,10 @@ async def test_a_bare_message_published_by_hand_is_accepted(bus: Bus) -> None:
 async def test_a_message_is_acknowledged_only_after_its_handler_returns(bus: Bus) -> None:
     wanted, started, finish = spec(), asyncio.Event(), asyncio.Event()
 
-    async def slow(_batch: Batch) -> None:
+    async def slow(_batch: Batch) -> Rejections:
         started.set()
         await finish.wait()
+        return []
 
     async with consuming(Consumer(bus, wanted), slow):
         await announce(bus, "sb1")
@@ -145,11 +149,55 @@ async def test_a_message_is_acknowledged_only_after_its_handler_returns(bus: Bus
         await all_acknowledged(bus, wanted.durable)
 
 
+async def test_a_message_that_waits_for_its_handler_is_handled_once(bus: Bus) -> None:
+    wanted, finish = spec(ack_wait_s=0.2), asyncio.Event()
+    handled: list[int] = []
+
+    async def wait(batch: Batch) -> Rejections:
+        handled.extend(delivery.sequence for delivery in batch)
+        await finish.wait()
+        return []
+
+    async def redelivered() -> bool:
+        info = await bus.jetstream.consumer_info("DATA", wanted.durable)
+        return (info.num_redelivered or 0) > 0
+
+    async with consuming(Consumer(bus, wanted), wait):
+        await eventually(lambda: exists(bus, wanted.durable))
+        await announce(bus, "sb1")
+        await eventually(redelivered)
+        finish.set()
+        await all_acknowledged(bus, wanted.durable)
+        await announce(bus, "sb2")
+        await all_acknowledged(bus, wanted.durable)
+    assert len(handled) == len(set(handled))
+
+
+async def test_what_its_handler_refuses_is_a_dead_letter(bus: Bus) -> None:
+    async def refuse(batch: Batch) -> Rejections:
+        return [
+            Rejection(delivery, f"{delivery.event.obs_id} is not wanted")
+            for delivery in batch
+            if delivery.event.obs_id == "sb1"
+        ]
+
+    wanted = spec()
+    consumer = Consumer(bus, wanted)
+    async with consuming(consumer, refuse):
+        await announce(bus, "sb1")
+        await announce(bus, "sb2")
+        await eventually(lambda: exists(bus, wanted.durable))
+        await all_acknowledged(bus, wanted.durable)
+    assert consumer.malformed == 1
+    letter = await bus.jetstream.get_last_msg("DEAD", "dead.data")
+    assert (letter.headers or {})[REASON_HEADER] == "sb1 is not wanted"
+
+
 async def test_a_message_is_redelivered_if_its_handler_fails(bus: Bus) -> None:
     wanted = spec(ack_wait_s=1.0)
     await announce(bus, "sb1")
 
-    async def fail(_batch: Batch) -> None:
+    async def fail(_batch: Batch) -> Rejections:
         raise RuntimeError("the disk is full")
 
     with pytest.raises(RuntimeError, match="the disk is full"):

@@ -108,7 +108,8 @@ class ClaimedProcessing:
         self.ledger = Ledger(engine, graph, WaitConfig(), lambda: self.now)
         self.views = Views(engine, graph, self.url_of)
         self.known = True
-        (self.request,) = self.ledger.on_data([Arrival("A", "o1", 1)], Capacity(total=10))
+        requests, _ended = self.ledger.on_data([Arrival("A", "o1", 1)], [], Capacity(total=10))
+        (self.request,) = requests
 
     def url_of(self, provider: str) -> str:
         if not self.known:
@@ -118,7 +119,11 @@ class ClaimedProcessing:
     def update(self, state: State, *, attempt: int = 1, profiled: bool = False) -> str | None:
         """Process a status update; return the link shown afterwards."""
         update = StatusUpdate(
-            processing_id=self.id, state=state, attempt=attempt, profiled=profiled
+            processing_id=self.id,
+            state=state,
+            attempt=attempt,
+            profiled=profiled,
+            archived=state is State.SUCCEEDED,
         )
         self.ledger.apply([update])
         return self.link

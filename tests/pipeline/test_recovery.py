@@ -19,6 +19,7 @@ from batuta.messaging import (
     Delivery,
     NatsConfig,
     Processing,
+    Rejection,
     connect,
     decode_activity,
     subjects,
@@ -146,8 +147,9 @@ async def test_every_state_is_published_on_the_activity_of_the_provider(
 ) -> None:
     received: list[Processing] = []
 
-    async def hear(deliveries: Sequence[Delivery[Activity]]) -> None:
+    async def hear(deliveries: Sequence[Delivery[Activity]]) -> list[Rejection[Activity]]:
         received.extend(each.event.processing for each in deliveries if each.event.processing)
+        return []
 
     async def published(record: Record, state: str, done: int) -> None:
         async def probe() -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,16 +13,26 @@ from batuta.service.settings import ServiceSettings
 
 
 class ScriptedPipeline:
-    """Answers ``/pipeline/processing`` and records the requests."""
+    """Answers ``/pipeline/processing`` and records the requests.
+
+    Attributes
+    ----------
+    archive : callable
+        Archives the product of a processing, before it is reported to have succeeded.
+    outcomes : dict
+        States that the next processings of a product end in, ``succeeded`` by default.
+        ``unarchived`` is a success that archives nothing.
+    answers : deque
+        Responses to the next requests, in place of a processing.
+    """
 
     def __init__(self) -> None:
+        self.archive: Callable[[dict[str, Any]], object] = lambda _processing: None
         self.app = FastAPI()
         self.requests: list[dict[str, Any]] = []
         self.processings: dict[str, dict[str, Any]] = {}
         self.outcomes: defaultdict[str, deque[str]] = defaultdict(deque)
-        """States that the next processings of a product end in; "succeeded" by default."""
         self.answers: deque[JSONResponse] = deque()
-        """Responses to the next requests, in place of a processing."""
         self.asked = 0
         self.cancelled: list[str] = []
         self._add_routes()
@@ -40,7 +50,10 @@ class ScriptedPipeline:
 
     def end(self, processing_id: str, state: str) -> None:
         """End a running processing in `state`."""
-        self.processings[processing_id]["state"] = state
+        processing = self.processings[processing_id]
+        if state == "succeeded":
+            self.archive(processing)
+        processing["state"] = state
 
     def _add_routes(self) -> None:
         app, known = self.app, self.processings
@@ -69,12 +82,14 @@ class ScriptedPipeline:
 
     def _new(self, body: dict[str, Any]) -> dict[str, Any]:
         outcomes = self.outcomes[body["product"]]
-        state = outcomes.popleft() if outcomes else "succeeded"
-        return {
+        outcome = outcomes.popleft() if outcomes else "succeeded"
+        processing = {
             "id": body["processing_id"],
             "product": body["product"],
             "obs_id": body["obs_id"],
-            "state": state,
-            "error": "scripted" if state == "failed" else None,
-            "started": "2026-01-01T00:00:00Z" if state == "overdue" else None,
+            "state": "succeeded" if outcome == "unarchived" else outcome,
+            "error": "scripted" if outcome == "failed" else None,
         }
+        if outcome == "succeeded":
+            self.archive(processing)
+        return processing

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel
 
 from batuta.conductor.activity import ServiceRegistry
+from batuta.conductor.archive import Archive
 from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.providers import Providers
 from batuta.conductor.transitions import AT_PROVIDER, ProcessingRecord
@@ -46,6 +47,7 @@ class Components:
     views: Views
     dispatcher: Dispatcher
     providers: Providers
+    archive: Archive
     registry: ServiceRegistry
 
 

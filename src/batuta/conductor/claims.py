@@ -49,26 +49,35 @@ class ClaimStore:
     def record_available(
         self, connection: sa.Connection, arrivals: Sequence[Arrival], now: float
     ) -> None:
-        """Record that products are available; of several versions, the newest."""
-        newest: dict[tuple[str, str], int] = {}
+        """Record that products are available; of several versions, the newest archived one."""
+        newest: dict[tuple[str, str], tuple[bool, int]] = {}
         for arrival in arrivals:
             key = (arrival.obs_id, arrival.product)
-            newest[key] = max(arrival.version, newest.get(key, 0))
+            newest[key] = max((arrival.archived, arrival.version), newest.get(key, (False, 0)))
         if not newest:
             return
         statement = insert(connection, available)
+        new = statement.excluded
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["obs_id", "product"],
-                set_={
-                    "version": statement.excluded.version,
-                    "heard": statement.excluded.heard,
-                },
-                where=available.c.version < statement.excluded.version,
+                set_={"version": new.version, "archived": new.archived, "heard": new.heard},
+                where=sa.or_(
+                    sa.and_(new.archived, sa.not_(available.c.archived)),
+                    sa.and_(
+                        new.archived == available.c.archived, new.version > available.c.version
+                    ),
+                ),
             ),
             [
-                {"obs_id": obs_id, "product": product, "version": version, "heard": now}
-                for (obs_id, product), version in newest.items()
+                {
+                    "obs_id": obs_id,
+                    "product": product,
+                    "version": version,
+                    "archived": archived,
+                    "heard": now,
+                }
+                for (obs_id, product), (archived, version) in newest.items()
             ],
         )
 

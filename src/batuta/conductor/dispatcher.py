@@ -2,14 +2,24 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from batuta.conductor.archive import Archive
 from batuta.conductor.due_requests import Capacity, DueRequest
-from batuta.conductor.events import Busy, Event, PipelineUnreachable, Refused, StatusUpdate
+from batuta.conductor.events import (
+    Archived,
+    Busy,
+    Event,
+    PipelineUnreachable,
+    Refused,
+    StatusUpdate,
+)
 from batuta.conductor.ledger import Ledger
 from batuta.conductor.providers import Providers
 from batuta.conductor.records import Row
@@ -17,6 +27,7 @@ from batuta.conductor.rules import Arrival
 from batuta.conductor.transitions import Poll, PollAction
 from batuta.errors import one_line
 from batuta.messaging import ProcessingState as State
+from batuta.service.client import ServiceError
 from batuta.service.database import UNAVAILABLE
 
 LOG: Final = logging.getLogger(__name__)
@@ -30,6 +41,8 @@ MAX_POLLS: Final = 64
 MAX_POLLS_PER_PROVIDER: Final = 16
 """Of them, at one provider: one that answers slowly must not keep the others from being asked."""
 DATABASE_RETRY_S: Final = 1.0
+ARCHIVE_RETRY_S: Final = 10.0
+"""For so long after the sdb did not answer, reports of success are not confirmed in it."""
 IDLE_S: Final = 5.0
 """With nothing to wait for, the database is read this often: other conductors may share it."""
 MIN_SLEEP_S: Final = 0.005
@@ -53,19 +66,28 @@ class Dispatcher:
         The database.
     providers : Providers
         The pipelines.
+    archive : Archive
+        The sdb, in which a product that a pipeline reports as made must be.
     on_report : callable
         Called with each processing that now retries, or has ended.
     """
 
     def __init__(
-        self, ledger: Ledger, providers: Providers, on_report: Callable[[Row], None]
+        self,
+        ledger: Ledger,
+        providers: Providers,
+        archive: Archive,
+        on_report: Callable[[Row], None],
     ) -> None:
         self.ledger = ledger
         self._providers = providers
+        self._archive = archive
+        self._archive_asked_at = -math.inf
         self._on_report = on_report
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._requests: set[asyncio.Task[None]] = set()
         self._polls: set[asyncio.Task[None]] = set()
+        self._in_flight: set[str] = set()
         self._unanswered: Counter[str] = Counter()
         self._unanswered_polls: Counter[str] = Counter()
         self._answers: list[Event] = []
@@ -87,19 +109,22 @@ class Dispatcher:
                 LOG.warning("database: %s; retried in %g s", reason, DATABASE_RETRY_S)
             await asyncio.sleep(DATABASE_RETRY_S)
 
-    async def on_data(self, arrivals: Sequence[Arrival]) -> None:
-        """Record arrivals and what is claimed from them; send what is due.
+    async def on_data(self, arrivals: Sequence[Arrival], made: Sequence[Archived]) -> None:
+        """Record arrivals, the processings that made them, and claims; send what is due.
 
         Returns once all is committed: the caller then acknowledges the messages. The requests
         are sent meanwhile; if this process is killed before, the rows are polled later.
         """
-        self._send(await self.write(self.ledger.on_data, arrivals, self._capacity()))
+        requests, ended = await self.write(self.ledger.on_data, arrivals, made, self._capacity())
+        self._send(requests)
+        for row in ended:
+            self._on_report(row)
         # `run` sends what had to wait for capacity or for a time.
         self._wakeup.set()
 
-    async def apply(self, events: Sequence[Event]) -> None:
-        """Record what events change, and report it."""
-        for row in await self.write(self.ledger.apply, events):
+    async def apply(self, reports: Sequence[StatusUpdate]) -> None:
+        """Record what reports on ``activity.*`` change, and report it."""
+        for row in await self.write(self.ledger.apply, await self._confirm_reports(reports)):
             self._on_report(row)
         self._wakeup.set()
 
@@ -120,8 +145,10 @@ class Dispatcher:
                 since = time.time()
                 self._send(await self.write(self.ledger.take_due, self._capacity()))
                 for poll in await self.write(self.ledger.due_for_polling, self._poll_capacity()):
-                    self._unanswered_polls[poll.record.provider] += 1
-                    self._spawn(self._poll(poll), self._polls)
+                    # A pipeline that is slow to answer a request does not know the processing yet.
+                    if poll.record.id not in self._in_flight:
+                        self._unanswered_polls[poll.record.provider] += 1
+                        self._spawn(self._poll(poll), self._polls)
                 await self._sleep(since)
         finally:
             under_way = self._requests | self._polls
@@ -177,6 +204,7 @@ class Dispatcher:
         self.requests_sent += len(requests)
         for request in requests:
             self._unanswered[request.provider] += 1
+            self._in_flight.add(request.processing_id)
             self._spawn(self._request(request), self._requests)
 
     def _spawn(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
@@ -192,11 +220,47 @@ class Dispatcher:
             self._defect = defect
         self._wakeup.set()
 
+    # Success is confirmed in the sdb. While the sdb cannot be reached, it is not known: answers
+    # are asked for again later, and of reports the pipeline is asked.
+
+    async def _confirm_reports(self, reports: Sequence[StatusUpdate]) -> list[Event]:
+        successes = [report for report in reports if report.state is State.SUCCEEDED]
+        if not successes or time.monotonic() < self._archive_asked_at + ARCHIVE_RETRY_S:
+            return list(reports)
+        try:
+            confirmed = await self._confirm(successes)
+        except ServiceError as exc:
+            # Others report too: they must not wait for an sdb that does not answer.
+            self._archive_asked_at = time.monotonic()
+            LOG.warning("%s; asked again in %g s", exc, ARCHIVE_RETRY_S)
+            return list(reports)
+        return [replace(report, archived=confirmed.get(report.processing_id)) for report in reports]
+
+    async def _confirm_answer(self, event: Event) -> Event:
+        if not isinstance(event, StatusUpdate) or event.state is not State.SUCCEEDED:
+            return event
+        try:
+            confirmed = await self._confirm([event])
+        except ServiceError as exc:
+            LOG.warning("%s of %s: cannot be confirmed: %s", event.state, event.processing_id, exc)
+            return event
+        return replace(event, archived=confirmed.get(event.processing_id))
+
+    async def _confirm(self, events: Sequence[StatusUpdate]) -> dict[str, bool]:
+        """Return whether the sdb holds the products of processings that reported success."""
+        ids = {event.processing_id for event in events}
+        records = await asyncio.to_thread(self.ledger.unsettled, ids)
+        if not records:
+            return {}
+        archived = await self._archive.holds_products_of(records)
+        return {record.id: held for record, held in zip(records, archived, strict=True)}
+
     async def _request(self, request: DueRequest) -> None:
         try:
-            event = await self._providers.request(request)
+            event = await self._confirm_answer(await self._providers.request(request))
         finally:
             self._unanswered[request.provider] -= 1
+            self._in_flight.discard(request.processing_id)
         match event:
             case Busy(wait_s=wait_s):
                 self._busy_until[request.provider] = time.monotonic() + wait_s
@@ -224,7 +288,7 @@ class Dispatcher:
                 record.timeout_s,
             )
         try:
-            event = await self._providers.poll(poll)
+            event = await self._confirm_answer(await self._providers.poll(poll))
         finally:
             self._unanswered_polls[poll.record.provider] -= 1
         self._answers.append(event)

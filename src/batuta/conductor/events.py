@@ -40,6 +40,9 @@ class StatusUpdate(Event):
     reported_by : str or None
         For what was published on ``activity.*``: the service that says so. None for an answer,
         which is that of the provider.
+    archived : bool or None
+        For `SUCCEEDED`: whether the sdb holds the product. None if the sdb was not asked, or
+        did not answer.
     """
 
     state: State
@@ -50,6 +53,14 @@ class StatusUpdate(Event):
     started: float | None = None
     profiled: bool = False
     reported_by: str | None = None
+    archived: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archived(Event):
+    """The sdb holds the product that the processing was to make, imported by `provider`."""
+
+    provider: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

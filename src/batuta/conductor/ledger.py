@@ -20,7 +20,7 @@ from batuta.conductor.due_requests import (
     take_due_polls,
     take_due_requests,
 )
-from batuta.conductor.events import Event
+from batuta.conductor.events import Archived, Event
 from batuta.conductor.operations import Operations
 from batuta.conductor.records import Row, locked_rows, record_of, write_changes
 from batuta.conductor.rules import Arrival
@@ -35,6 +35,7 @@ from batuta.conductor.transitions import (
     transition,
 )
 from batuta.graph import Graph
+from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
 
 
@@ -108,14 +109,34 @@ class Ledger:
                 .on_conflict_do_nothing()
             )
 
-    def on_data(self, arrivals: Sequence[Arrival], capacity: Capacity) -> list[DueRequest]:
-        """Record arrivals, claim what can be made of them, and take the requests that are due."""
+    def on_data(
+        self, arrivals: Sequence[Arrival], made: Sequence[Archived], capacity: Capacity
+    ) -> tuple[list[DueRequest], list[Row]]:
+        """Record arrivals and claim what can be made of them.
+
+        Parameters
+        ----------
+        arrivals : sequence of Arrival
+            What is available now.
+        made : sequence of Archived
+            The processings that made some of them.
+        capacity : Capacity
+            How many requests may be sent.
+
+        Returns
+        -------
+        list of DueRequest
+            The requests that are due now.
+        list of Row
+            The processings that have ended.
+        """
         now = self._clock()
         with self._engine.begin() as connection:
             self._claims.lock_observations(connection, {arrival.obs_id for arrival in arrivals})
+            ended = self._apply(connection, made, now)
             self._claims.record_available(connection, arrivals, now)
             self._claims.claim(connection, arrivals, now)
-            return self._take_due(connection, capacity, now)
+            return self._take_due(connection, capacity, now), ended
 
     # ------------------------------------------------------------------ requests
 
@@ -156,19 +177,14 @@ class Ledger:
         """Record what events change; return the processings that now retry, or have ended."""
         if not events:
             return []
-        now = self._clock()
         with self._engine.begin() as connection:
-            rows = locked_rows(connection, {event.processing_id for event in events})
-            before = {processing_id: record_of(row) for processing_id, row in rows.items()}
-            after = self._transitions(before, events, now)
-            changes = [(before[processing_id], record) for processing_id, record in after.items()]
-            write_changes(connection, changes)
-            reported = [
-                new.id for old, new in changes if new.state in REPORTED and new.state != old.state
-            ]
-            reported_rows = list(locked_rows(connection, reported).values())
-            self._claims.end_futile_waits(connection, reported_rows, now)
-        return reported_rows
+            return self._apply(connection, events, self._clock())
+
+    def unsettled(self, processing_ids: Collection[str]) -> list[ProcessingRecord]:
+        """Return those of the processings that are known and have not succeeded."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(sa.select(table).where(table.c.id.in_(processing_ids))).all()
+        return [record_of(row) for row in rows if row.state != State.SUCCEEDED]
 
     def due_for_polling(self, capacity: Capacity) -> list[Poll]:
         """Return what pipelines are to be asked now, and record when to ask next.
@@ -177,6 +193,19 @@ class Ledger:
         """
         with self._engine.begin() as connection:
             return take_due_polls(connection, self._conditions, capacity, self._clock())
+
+    def _apply(self, connection: sa.Connection, events: Sequence[Event], now: float) -> list[Row]:
+        rows = locked_rows(connection, {event.processing_id for event in events})
+        before = {processing_id: record_of(row) for processing_id, row in rows.items()}
+        after = self._transitions(before, events, now)
+        changes = [(before[processing_id], record) for processing_id, record in after.items()]
+        write_changes(connection, changes)
+        reported = [
+            new.id for old, new in changes if new.state in REPORTED and new.state != old.state
+        ]
+        reported_rows = list(locked_rows(connection, reported).values())
+        self._claims.end_futile_waits(connection, reported_rows, now)
+        return reported_rows
 
     def _transitions(
         self, before: dict[str, ProcessingRecord], events: Sequence[Event], now: float

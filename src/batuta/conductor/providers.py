@@ -54,6 +54,7 @@ class Providers:
         try:
             url = self._processing_url(request.provider)
             answer = await self._call("POST", request.provider, url, body)
+            _check_id(request.provider, answer, request.processing_id)
         except ServiceError as exc:
             return _after_failed_request(request, exc)
         return _status(StatusUpdate, request.processing_id, request.attempt, answer)
@@ -68,6 +69,7 @@ class Providers:
             else:
                 url = f"{self._processing_url(record.provider)}/{record.id}"
                 answer = await self._call("GET", record.provider, url)
+            _check_id(record.provider, answer, record.id)
         except ServiceError as exc:
             return _after_failed_poll(record, exc, overdue=stopping)
         kind = DeadlinePassed if stopping else StatusUpdate
@@ -154,6 +156,18 @@ async def open_providers(
         yield Providers(client, url_of)
 
 
+class WrongProcessingError(ServiceError):
+    """A pipeline answers about another processing than it was asked for."""
+
+
+def _check_id(provider: str, answer: Processing, processing_id: str) -> None:
+    if answer.id != processing_id:
+        raise WrongProcessingError(
+            f"{provider}: asked about the processing {processing_id}, it answered about "
+            f"{answer.id!r:.80} (accepted: the id that it is given)"
+        )
+
+
 def _status(
     kind: type[StatusUpdate], processing_id: str, asked_attempt: int, answer: Processing
 ) -> StatusUpdate:
@@ -180,7 +194,10 @@ def _after_failed_request(request: DueRequest, exc: ServiceError) -> Event:
             error=str(exc),
             wait_s=min(wait_s, MAX_BUSY_WAIT_S),
         )
-    kind = Refused if exc.refused else PipelineUnreachable
+    # A request that is repeated to a pipeline that gives ids of its own starts one processing
+    # more, which cannot be followed either.
+    final = exc.refused or isinstance(exc, WrongProcessingError)
+    kind = Refused if final else PipelineUnreachable
     return kind(processing_id=about, asked_attempt=attempt, error=str(exc))
 
 

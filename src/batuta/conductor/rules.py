@@ -16,11 +16,16 @@ CLAIMED_ONCE: Final = "once"
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A product instance that is available; version 0 where its source keeps none."""
+    """A product instance that is available; version 0 where its source keeps none.
+
+    `archived` tells that the sdb holds that version. Once it holds one, its versions count, and
+    not those that others announce.
+    """
 
     product: str
     obs_id: str
     version: int = 0
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)

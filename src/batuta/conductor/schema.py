@@ -30,6 +30,8 @@ available = sa.Table(
     sa.Column("obs_id", sa.String, primary_key=True),
     sa.Column("product", sa.String, primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
+    # Whether the sdb holds it: what arrives from outside may be kept elsewhere.
+    sa.Column("archived", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("heard", sa.Float, nullable=False),
 )
 

@@ -13,8 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
 from batuta.conductor.api import Components, add_routes
+from batuta.conductor.archive import arrival_of, open_archive
 from batuta.conductor.dispatcher import Dispatcher
-from batuta.conductor.events import StatusUpdate
+from batuta.conductor.events import Archived, StatusUpdate
 from batuta.conductor.ledger import Ledger
 from batuta.conductor.providers import open_providers
 from batuta.conductor.rules import Arrival
@@ -33,18 +34,21 @@ from batuta.messaging import (
     Delivery,
     MalformedEventError,
     Processing,
+    Rejection,
     connect,
     decode_activity,
     decode_data,
     subjects,
 )
 from batuta.sdb.client import SdbClient
+from batuta.sdb.lookup import ArchivedVersion
 from batuta.service.app import AppConfig, create_app
 from batuta.service.client import ServiceError
 from batuta.service.database import open_database
 
 LOG: Final = logging.getLogger(__name__)
 
+ARCHIVE_RETRY_S: Final = 1.0
 SDB_WAIT_S: Final = 60.0
 """How long a conductor whose database is new waits for the sdb, in seconds."""
 
@@ -59,6 +63,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
         async with (
             connect(settings.nats, NAME) as bus,
             open_providers(url_of, settings.token_text) as providers,
+            open_archive(settings.sdb_url, settings.token_text) as archive,
         ):
             if not ledger.rebuilt:
                 await _rebuild(ledger, settings)
@@ -66,8 +71,8 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             ledger.reports_activity = registry.reports_activity
             views = Views(engine, graph, url_of)
             activity = ConductorActivity(bus, url, views)
-            dispatcher = Dispatcher(ledger, providers, activity.publish)
-            components = Components(graph, views, dispatcher, providers, registry)
+            dispatcher = Dispatcher(ledger, providers, archive, activity.publish)
+            components = Components(graph, views, dispatcher, providers, archive, registry)
             yield Conductor(components, bus, activity, settings)
 
 
@@ -83,6 +88,7 @@ class Conductor:
     ) -> None:
         self._graph = components.graph
         self._dispatcher = components.dispatcher
+        self._archive = components.archive
         self._registry = components.registry
         self._activity = activity
         self.notifications = 0
@@ -116,11 +122,49 @@ class Conductor:
 
     # Messages are acknowledged once these two return, and so once what they say is committed.
 
-    async def _on_data(self, deliveries: Sequence[Delivery[DataAvailable]]) -> None:
+    async def _on_data(
+        self, deliveries: Sequence[Delivery[DataAvailable]]
+    ) -> list[Rejection[DataAvailable]]:
         self.notifications += len(deliveries)
-        await self._dispatcher.on_data([_arrival(delivery.event) for delivery in deliveries])
+        # What others announce does not wait for the sdb.
+        of_others = [each.event for each in deliveries if not self._is_of_sdb(each)]
+        await self._dispatcher.on_data([_arrival(event) for event in of_others], [])
+        of_sdb = [each for each in deliveries if self._is_of_sdb(each)]
+        if not of_sdb:
+            return []
+        found = await self._find([delivery.event for delivery in of_sdb])
+        archived = [version for version in found if version is not None]
+        await self._dispatcher.on_data(
+            [arrival_of(version) for version in archived],
+            [
+                Archived(processing_id=version.processing_id, provider=version.provider)
+                for version in archived
+                if version.processing_id is not None
+            ],
+        )
+        return [
+            Rejection(delivery, _not_archived(delivery.event))
+            for delivery, version in zip(of_sdb, found, strict=True)
+            if version is None
+        ]
 
-    async def _on_activity(self, deliveries: Sequence[Delivery[Activity]]) -> None:
+    def _is_of_sdb(self, delivery: Delivery[DataAvailable]) -> bool:
+        """Return whether the sdb must hold what is announced: it says so, or the graph makes it."""
+        from_sdb = delivery.subject == subjects.data_subject(subjects.SDB_SOURCE)
+        return from_sdb or delivery.event.product in self._graph.products
+
+    async def _find(self, announced: Sequence[DataAvailable]) -> list[ArchivedVersion | None]:
+        """Return the archived versions, asking again for as long as the sdb does not answer."""
+        while True:
+            try:
+                return await self._archive.find(announced)
+            except ServiceError as exc:
+                LOG.warning("%s; what it announced waits", exc)
+            await asyncio.sleep(ARCHIVE_RETRY_S)
+
+    async def _on_activity(
+        self, deliveries: Sequence[Delivery[Activity]]
+    ) -> list[Rejection[Activity]]:
         reports = [
             delivery.event
             for delivery in deliveries
@@ -136,6 +180,7 @@ class Conductor:
         ]
         if updates:
             await self._dispatcher.apply(updates)
+        return []
 
     def _data_spec(self, identity: str) -> ConsumerSpec[DataAvailable]:
         return ConsumerSpec(
@@ -184,7 +229,10 @@ async def _rebuild(ledger: Ledger, settings: ConductorSettings) -> None:
 
 def _held_by_sdb(settings: ConductorSettings) -> list[Arrival]:
     with SdbClient(settings.sdb_url, token=settings.token_text, retry_for_s=0) as sdb:
-        return [Arrival(stored.product, stored.obs_id, stored.version) for stored in sdb.list()]
+        return [
+            Arrival(stored.product, stored.obs_id, stored.version, archived=True)
+            for stored in sdb.list()
+        ]
 
 
 def _wait_config(settings: ConductorSettings) -> WaitConfig:
@@ -218,6 +266,11 @@ def _addresses(graph: Graph, settings: ConductorSettings) -> Callable[[str], str
 
 def _arrival(data: DataAvailable) -> Arrival:
     return Arrival(data.product, data.obs_id, data.version or 0)
+
+
+def _not_archived(data: DataAvailable) -> str:
+    version = f"version {data.version}" if data.version is not None else "a version"
+    return f"{data.product} of {data.obs_id}: the sdb does not hold {version} of it"
 
 
 def _status_update(processing: Processing, reported_by: str) -> StatusUpdate:

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Final
 
 from batuta.conductor.events import (
+    Archived,
     Busy,
     DeadlinePassed,
     Event,
@@ -216,18 +217,30 @@ def transition(
 
 def _is_of_provider(event: Event, record: ProcessingRecord) -> bool:
     """Return whether the event comes from the provider: no other service knows how it is."""
-    reported_by = event.reported_by if isinstance(event, StatusUpdate) else None
-    return reported_by is None or reported_by == record.provider
+    match event:
+        case StatusUpdate(reported_by=name) | Archived(provider=name):
+            return name is None or name == record.provider
+        case _:
+            return True
 
 
 def _after(record: ProcessingRecord, event: Event, conditions: Conditions) -> ProcessingRecord:
-    # Products that are made are archived, whatever was believed meanwhile: a pipeline taken for
-    # dead, or a processing that was cancelled a moment too late, may still report success.
-    succeeded = isinstance(event, StatusUpdate) and event.state is State.SUCCEEDED
-    late_success = succeeded and record.state is not State.SUCCEEDED
-    if not late_success and (record.state not in AT_PROVIDER or _is_outdated(event, record)):
-        return _with_late_profile(record, event)
+    # What is archived is made, whatever was believed meanwhile: a pipeline taken for dead, or a
+    # processing that was cancelled a moment too late, may still have imported its product.
+    if record.state is not State.SUCCEEDED:
+        if isinstance(event, Archived):
+            return _succeeded(record, conditions.now)
+        if isinstance(event, StatusUpdate) and event.state is State.SUCCEEDED and event.archived:
+            return _after_status(record, event, conditions)
+    if record.state not in AT_PROVIDER or _is_outdated(event, record):
+        return _with_late_details(record, event, conditions.now)
     return _after_current(record, event, conditions)
+
+
+def _succeeded(record: ProcessingRecord, now: float) -> ProcessingRecord:
+    return replace(
+        record, state=State.SUCCEEDED, done=record.total, error=None, profiled=False, ended=now
+    )
 
 
 def _after_current(
@@ -278,10 +291,22 @@ def _is_outdated(event: Event, record: ProcessingRecord) -> bool:
     return isinstance(event, StatusUpdate) and event.attempt < record.pipeline_attempt
 
 
-def _with_late_profile(record: ProcessingRecord, event: Event) -> ProcessingRecord:
-    """Note the profile of a processing that the conductor ended: it is written a moment later."""
-    late = isinstance(event, StatusUpdate) and event.profiled and not _is_outdated(event, record)
-    return replace(record, profiled=True) if late else record
+def _with_late_details(record: ProcessingRecord, event: Event, now: float) -> ProcessingRecord:
+    """Note what a pipeline reports of a processing that has ended here already.
+
+    The product is announced before its pipeline reports success, and the profile of what the
+    conductor stopped is written a moment later.
+    """
+    if not isinstance(event, StatusUpdate) or _is_outdated(event, record):
+        return record
+    if record.state is State.SUCCEEDED and event.state is State.SUCCEEDED:
+        record = replace(
+            record,
+            done=event.done or record.done,
+            total=event.total or record.total,
+            started=record.started or _started_at(record, event, now),
+        )
+    return replace(record, profiled=True) if event.profiled else record
 
 
 def _after_status(
@@ -292,6 +317,8 @@ def _after_status(
         return _after_failure(record, error, conditions, profiled=event.profiled)
     if event.state is State.FAILED:
         return _after_failure(record, event.error, conditions, profiled=event.profiled)
+    if event.state is State.SUCCEEDED and not event.archived:
+        return _after_unconfirmed_success(record, event, conditions)
     after = replace(record, state=event.state, done=event.done, total=event.total)
     if event.asked_attempt is not None:
         after = replace(after, pipeline_attempt=event.attempt)
@@ -310,6 +337,22 @@ def _after_status(
         started = _started_at(record, event, conditions.now)
         after = replace(after, started=started or record.started or conditions.now)
     return replace(after, ask_at=_next_poll_at(after, conditions))
+
+
+def _after_unconfirmed_success(
+    record: ProcessingRecord, event: StatusUpdate, conditions: Conditions
+) -> ProcessingRecord:
+    """Return `record` after a success is reported of which the sdb knows nothing.
+
+    Whoever is on NATS can report it, so the pipeline itself is asked first. A pipeline imports
+    its product before it answers so: if it is not archived then, it was not made.
+    """
+    if event.reported_by is not None:
+        return replace(record, ask_at=conditions.now)
+    if event.archived is None:
+        return replace(record, ask_at=conditions.now + conditions.first_poll_wait_s)
+    error = f"{record.provider} reports success, but the sdb has no {record.product} made by it"
+    return _after_failure(record, error, conditions, profiled=event.profiled)
 
 
 def _stopped_at_deadline(record: ProcessingRecord, event: StatusUpdate, now: float) -> bool:

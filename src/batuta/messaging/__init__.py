@@ -1,7 +1,7 @@
 """Events on NATS: ``data.*`` announces available products, ``activity.*`` what services do."""
 
 from batuta.messaging.bus import Bus, MessagingError, NatsConfig, connect
-from batuta.messaging.consumer import Consumer, ConsumerSpec, Delivery
+from batuta.messaging.consumer import Consumer, ConsumerSpec, Delivery, Rejection
 from batuta.messaging.events import (
     Activity,
     CloudEvent,
@@ -27,6 +27,7 @@ __all__ = [
     "Processing",
     "ProcessingState",
     "Progress",
+    "Rejection",
     "ServiceStatus",
     "connect",
     "decode_activity",

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -39,6 +39,18 @@ class Delivery(Generic[T]):
     event: T
     subject: str
     sequence: int
+
+
+@dataclass(frozen=True)
+class Rejection(Generic[T]):
+    """A message that its handler refuses: it becomes a dead letter, with the reason."""
+
+    delivery: Delivery[T]
+    reason: str
+
+
+Handler: TypeAlias = Callable[[Sequence[Delivery[T]]], Awaitable[Sequence[Rejection[T]]]]
+"""Handles messages, and returns those that it refuses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,35 +85,36 @@ class Consumer(Generic[T]):
 
     The handler receives all messages that arrived since it was last called, at most `MAX_BATCH`.
     When it returns, they are acknowledged; if it raises, they are not, and are redelivered.
-    Malformed messages become dead letters, and are counted in `malformed`.
+    Malformed messages and those that the handler rejects become dead letters, and are counted in
+    `malformed`.
     """
 
     def __init__(self, bus: Bus, spec: ConsumerSpec[T]) -> None:
         self._bus = bus
         self._spec = spec
         self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        self._held: set[int] = set()
         self.malformed = 0
 
-    async def run(self, handle: Callable[[Sequence[Delivery[T]]], Awaitable[None]]) -> None:
+    async def run(self, handle: Handler[T]) -> None:
         """Receive until cancelled; an exception of `handle` is raised."""
         # Subscribed before the consumer is created: the server delivers from then on.
         subscription = await self._bus.client.subscribe(
             subjects.delivery_subject(self._spec.durable),
             queue=self._spec.durable,
-            cb=self._arrived.put,
+            cb=self._receive,
         )
         try:
             # Registered before the first creation, so that no reconnection is missed.
             self._bus.on_reconnected(self._create_if_missing)
             await self._create_with_retries()
             while True:
-                batch = await self._decode_batch(await self._next_batch())
-                if batch.deliveries:
-                    await handle(batch.deliveries)
-                # Only now: were they acknowledged before, a crash in `handle` would lose them.
-                # Dead letters wait as well: redelivered, they are stored once by their id.
-                for message in batch.to_acknowledge:
+                batch = await self._next_batch()
+                # Only after it is handled: were a message acknowledged before, a crash would
+                # lose it. Dead letters wait as well: redelivered, they are stored once by their id.
+                for message in await self._process(batch, handle):
                     await _acknowledge(message)
+                self._held.difference_update(map(_sequence, batch))
         finally:
             if self._bus.connected:
                 await subscription.unsubscribe()
@@ -139,57 +152,67 @@ class Consumer(Generic[T]):
                 ),
             )
 
+    async def _receive(self, message: Msg) -> None:
+        try:
+            sequence = _sequence(message)
+        except nats.js.errors.Error as exc:
+            # Published by someone to the delivery subject itself: it belongs to no stream and
+            # cannot be acknowledged.
+            LOG.warning("%s: dropped a message that belongs to no stream: %s", message.subject, exc)
+            return
+        # While its handler waits, for a database perhaps, the server delivers a message again and
+        # again: what is here already is not queued twice.
+        if sequence not in self._held:
+            self._held.add(sequence)
+            self._arrived.put_nowait(message)
+
     async def _next_batch(self) -> list[Msg]:
         batch = [await self._arrived.get()]
         while len(batch) < MAX_BATCH and not self._arrived.empty():
             batch.append(self._arrived.get_nowait())
         return batch
 
-    async def _decode_batch(self, batch: Sequence[Msg]) -> "_DecodedBatch[T]":
-        result: _DecodedBatch[T] = _DecodedBatch([], [])
+    async def _process(self, batch: Sequence[Msg], handle: Handler[T]) -> list[Msg]:
+        """Decode and handle `batch`; return the messages that may be acknowledged."""
+        deliveries: list[Delivery[T]] = []
+        refused: dict[int, str] = {}
         for message in batch:
-            try:
-                sequence = message.metadata.sequence.stream
-            except nats.js.errors.Error as exc:
-                # Published by someone to the delivery subject itself: it belongs to no stream and
-                # cannot be acknowledged.
-                LOG.warning(
-                    "%s: dropped a message that belongs to no stream: %s", message.subject, exc
-                )
-                continue
+            sequence = _sequence(message)
             try:
                 event = self._spec.decode(message.data)
             except MalformedEventError as exc:
-                if await self._reject(message, sequence, str(exc)):
-                    result.to_acknowledge.append(message)
+                refused[sequence] = str(exc)
             else:
-                result.deliveries.append(Delivery(event, message.subject, sequence))
-                result.to_acknowledge.append(message)
-        return result
+                deliveries.append(Delivery(event, message.subject, sequence))
+        if deliveries:
+            for rejection in await handle(deliveries):
+                refused[rejection.delivery.sequence] = rejection.reason
+        done = []
+        for message in batch:
+            reason = refused.get(_sequence(message))
+            if reason is None or await self._store_dead_letter(message, reason):
+                done.append(message)
+        return done
 
-    async def _reject(self, message: Msg, sequence: int, reason: str) -> bool:
-        """Store a malformed `message` as a dead letter; return whether it may be acknowledged.
+    async def _store_dead_letter(self, message: Msg, reason: str) -> bool:
+        """Store `message` as a dead letter; return whether it may be acknowledged.
 
         If it could not be stored it must not be acknowledged, or it would be lost: NATS delivers
-        it again, and it is rejected then.
+        it again, and it is refused again then.
         """
-        origin = f"{message.subject}#{sequence}"
+        origin = f"{message.subject}#{_sequence(message)}"
         try:
             await self._bus.publish_dead_letter(self._spec.stream, message.data, reason, origin)
         except MessagingError as exc:
             LOG.warning("%s: could not store the dead letter; will be redelivered: %s", origin, exc)
             return False
         self.malformed += 1
-        LOG.warning("%s: malformed, stored as a dead letter: %s", origin, reason)
+        LOG.warning("%s: stored as a dead letter: %s", origin, reason)
         return True
 
 
-@dataclass(frozen=True)
-class _DecodedBatch(Generic[T]):
-    """The decoded messages of a batch, and all that may be acknowledged once they are handled."""
-
-    deliveries: list[Delivery[T]]
-    to_acknowledge: list[Msg]
+def _sequence(message: Msg) -> int:
+    return int(message.metadata.sequence.stream)
 
 
 async def _acknowledge(message: Msg) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from batuta.json_values import carriable, json_problem
 from batuta.messaging import DataAvailable, utc_now
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
-from batuta.sdb.tables import OUTBOX, PRODUCTS
+from batuta.sdb.tables import OUTBOX, PRODUCTS, newer_versions
 from batuta.service.database import UNAVAILABLE, reading, unavailable_reason
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
@@ -228,17 +228,8 @@ def _selection(query: ProductQuery) -> sa.Select[Any]:
     if query.obs_id is not None:
         selection = selection.where(table.obs_id == query.obs_id)
     if query.latest:
-        selection = selection.where(~_newer().exists())
+        selection = selection.where(~newer_versions().exists())
     return selection.order_by(table.id).limit(query.limit + 1)
-
-
-def _newer() -> sa.Select[Any]:
-    newer, table = PRODUCTS.alias("newer"), PRODUCTS.c
-    return sa.select(newer.c.id).where(
-        newer.c.product == table.product,
-        newer.c.obs_id == table.obs_id,
-        newer.c.version > table.version,
-    )
 
 
 def _not_found_detail(

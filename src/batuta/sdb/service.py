@@ -16,6 +16,7 @@ from batuta import __version__
 from batuta.messaging import Bus, ServiceStatus, connect
 from batuta.sdb.catalogue import Catalogue
 from batuta.sdb.imports import Importer
+from batuta.sdb.lookup import lookup_router
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.outbox import Announcer
 from batuta.sdb.routes import data_router, import_router, record_router
@@ -82,6 +83,7 @@ class Sdb:
         )
         self.app = self._create_app(settings.token_text)
         self.app.include_router(import_router(importer))
+        self.app.include_router(lookup_router(engine))
         self.app.include_router(record_router(self._catalogue))
         self.app.include_router(data_router(self._catalogue, store, self._metrics))
 

@@ -65,3 +65,13 @@ OUTBOX: Final = sa.Table(
     sa.Column("event_id", sa.String(400), nullable=False),
     sa.Column("event", sa.JSON, nullable=False),
 )
+
+
+def newer_versions() -> sa.Select[Any]:
+    """Select the newer versions of a row of `PRODUCTS`, to be correlated with it."""
+    newer, table = PRODUCTS.alias("newer"), PRODUCTS.c
+    return sa.select(newer.c.id).where(
+        newer.c.product == table.product,
+        newer.c.obs_id == table.obs_id,
+        newer.c.version > table.version,
+    )

@@ -1,0 +1,129 @@
+"""Lookup of many versions at once: what others claim of the sdb is checked by it."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Final, Self
+
+import sqlalchemy as sa
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from batuta.messaging.events import Name
+from batuta.sdb.tables import PRODUCTS, newer_versions
+from batuta.service.database import reading
+
+MAX_LOOKUPS: Final = 1000
+"""Versions that one request may ask for."""
+
+NEWEST_KEY: Final = ("product", "obs_id")
+
+ProcessingId = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")
+]
+
+
+class Lookup(BaseModel):
+    """What to look up: a version, the newest one, or what a processing imported.
+
+    Give `processing_id`, or `obs_id` with or without `version`; always `product`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    product: Name
+    obs_id: Name | None = None
+    version: int | None = Field(None, ge=1, le=2**31 - 1)
+    processing_id: ProcessingId | None = None
+
+    @model_validator(mode="after")
+    def _require_one_key(self) -> Self:
+        if (self.obs_id is None) == (self.processing_id is None):
+            raise ValueError("give either obs_id or processing_id")
+        if self.version is not None and self.obs_id is None:
+            raise ValueError("version needs obs_id")
+        return self
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns by which it is found."""
+        if self.processing_id is not None:
+            return ("processing_id", "product")
+        return NEWEST_KEY if self.version is None else ("product", "obs_id", "version")
+
+
+class LookupRequest(BaseModel):
+    """The body of a lookup."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: tuple[Lookup, ...] = Field(max_length=MAX_LOOKUPS)
+
+
+class ArchivedVersion(BaseModel):
+    """A version that the sdb holds, in brief."""
+
+    model_config = ConfigDict(frozen=True)
+
+    product: str
+    obs_id: str
+    version: int
+    sha256: str
+    created: datetime
+    provider: str | None = None
+    processing_id: str | None = None
+
+
+class LookupResult(BaseModel):
+    """What was found, in the order of the request; None where the sdb has no such version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    items: tuple[ArchivedVersion | None, ...]
+
+
+def lookup_router(engine: sa.Engine) -> APIRouter:
+    """Route for lookups."""
+    router = APIRouter(tags=["products"])
+
+    @router.post("/products/lookup")
+    def lookup(request: LookupRequest) -> LookupResult:
+        """Return which of many versions are archived, in one request."""
+        return LookupResult(items=tuple(find_versions(engine, request.items)))
+
+    return router
+
+
+def find_versions(engine: sa.Engine, items: Sequence[Lookup]) -> list[ArchivedVersion | None]:
+    """Return the version that each item asks for, or None."""
+    by_key: defaultdict[tuple[str, ...], list[Lookup]] = defaultdict(list)
+    for item in items:
+        by_key[item.key].append(item)
+    found: dict[Lookup, ArchivedVersion] = {}
+    with reading(engine) as connection:
+        for key, alike in by_key.items():
+            found |= _find(connection, key, alike)
+    return [found.get(item) for item in items]
+
+
+_SHOWN: Final = tuple(PRODUCTS.c[name] for name in ArchivedVersion.model_fields)
+
+
+def _find(
+    connection: sa.Connection, key: tuple[str, ...], items: Sequence[Lookup]
+) -> dict[Lookup, ArchivedVersion]:
+    """Find the versions of items that have the same key."""
+    wanted = {tuple(getattr(item, name) for name in key): item for item in items}
+    query = sa.select(*_SHOWN)
+    for column, values in zip(key, zip(*wanted, strict=True), strict=True):
+        # By column rather than by row: databases look up rows of values without their indexes.
+        # What this finds besides, of pairs that nobody asked for, is dropped below.
+        query = query.where(PRODUCTS.c[column].in_(set(values)))
+    if key == NEWEST_KEY:
+        query = query.where(~newer_versions().exists())
+    found = {}
+    for row in connection.execute(query):
+        item = wanted.get(tuple(row._mapping[name] for name in key))
+        if item is not None:
+            found[item] = ArchivedVersion(**row._mapping)
+    return found
