@@ -1,6 +1,7 @@
 """A real sdb, on each database, with a real NATS and a folder of its own."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 
 from batuta.sdb import SdbClient, SdbSettings
 from batuta.sdb.service import open_sdb
+from tests.support.interfaces import require_declared
 from tests.support.servers import NatsServer
 from tests.support.services import serving
 
@@ -53,8 +55,12 @@ def sdb_on_each(make_settings: MakeSettings, database_url: str) -> Iterator[str]
 
 @pytest.fixture
 def http(sdb_url: str) -> Iterator[httpx.Client]:
-    """Plain HTTP to `sdb_url`."""
-    with httpx.Client(base_url=sdb_url, timeout=30) as client:
+    """Plain HTTP to `sdb_url`; every answer must be one that OpenAPI declares."""
+    interface = httpx.get(f"{sdb_url}/openapi.json").json()
+    hooks: dict[str, list[Callable[..., None]]] = {
+        "response": [partial(require_declared, interface)]
+    }
+    with httpx.Client(base_url=sdb_url, timeout=30, event_hooks=hooks) as client:
         yield client
 
 

@@ -1,5 +1,6 @@
 """Imports over REST: versions, idempotence, refusals that leave nothing behind."""
 
+import gzip
 import hashlib
 import json
 import logging
@@ -37,6 +38,10 @@ def multipart(*parts: tuple[str, str | bytes], boundary: str = "tuba") -> httpx.
     body += f"--{boundary}--\r\n".encode()
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     return httpx.Request("POST", "http://localhost/products", content=body, headers=headers)
+
+
+def kind_of(form: httpx.Request) -> dict[str, str]:
+    return {"Content-Type": form.headers["Content-Type"]}
 
 
 def post(http: httpx.Client, *parts: tuple[str, str | bytes]) -> httpx.Response:
@@ -131,6 +136,88 @@ def test_a_processing_cannot_import_for_two_observations(http: httpx.Client) -> 
     assert "'p1' has imported QPO_ECL for obs_id 'sb1' already" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(("first", "second"), [(None, "lc"), ("lc", None), ("lc", "other")])
+def test_a_processing_cannot_import_for_two_providers(
+    http: httpx.Client, first: str | None, second: str | None, store_folder: Path
+) -> None:
+    def named(provider: str | None, content: bytes) -> httpx.Response:
+        said = (("provider", provider),) if provider else ()
+        return post(http, *NAMED, ("processing_id", "p1"), *said, ("file", content))
+
+    assert named(first, b"first").status_code == 201
+    answer = named(second, b"second")
+    assert answer.status_code == 409
+    assert (
+        f"has imported QPO_ECL for provider {first!r} already, not for {second!r}"
+        in (answer.json()["detail"])
+    )
+    assert [path.read_bytes() for path in stored_files(store_folder)] == [b"first"]
+
+
+def test_other_bytes_of_a_repeat_are_told_and_not_kept(
+    client: SdbClient,
+    http: httpx.Client,
+    make_file: Callable[[bytes], Path],
+    store_folder: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An attempt after a crash need not make the same bytes: it must not fail for that."""
+    first = client.import_file(make_file(b"first"), "A", "o1", processing_id="p1")
+    with caplog.at_level(logging.WARNING):
+        again = client.import_file(make_file(b"first"), "A", "o1", processing_id="p1")
+        assert caplog.messages == []
+        other = client.import_file(make_file(b"second"), "A", "o1", processing_id="p1")
+    digest = hashlib.sha256(b"second").hexdigest()
+    assert first == again == other
+    assert [path.read_bytes() for path in stored_files(store_folder)] == [b"first"]
+    assert metric(http, "batuta_sdb_repeated_imports_of_other_bytes_total") == 1
+    told = [line for line in caplog.messages if digest in line and first.sha256 in line]
+    assert len(told) == len(caplog.messages) == 2  # one of the sdb, one of its client
+
+
+@pytest.mark.parametrize("around", [b"", b"\r\n", b"This is a form.\r\n", b"x" * 3000 + b"\r\n"])
+@pytest.mark.parametrize("after", [b"", b"\r\n", b"\r\nIt ends here.", b"x" * 200_000])
+@pytest.mark.parametrize("size", [3, 100_000])
+def test_what_surrounds_a_form_is_ignored_and_its_file_is_whole(
+    http: httpx.Client, around: bytes, after: bytes, size: int
+) -> None:
+    form, content = multipart(*NAMED, ("file", bytes(size))), bytes(size)
+    answer = http.post("/products", content=around + form.content + after, headers=kind_of(form))
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_a_compressed_request_is_refused(http: httpx.Client) -> None:
+    form = multipart(*NAMED, ("file", b"x"))
+    headers = {"Content-Type": form.headers["Content-Type"], "Content-Encoding": "gzip"}
+    answer = http.post("/products", content=gzip.compress(form.content), headers=headers)
+    assert answer.status_code == 415
+    assert answer.json()["detail"].startswith("Content-Encoding: 'gzip' (accepted: none")
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("a%22b.csv", 'a"b.csv'),
+        ("a;b.csv", "a;b.csv"),
+        ("/data/r.csv", "r.csv"),
+        ("C:\\\\data\\\\r.csv", "r.csv"),
+        ("C:\\data\\r.csv", None),
+    ],
+)
+def test_a_file_has_its_own_name_or_is_refused(
+    http: httpx.Client, sent: str, kept: str | None
+) -> None:
+    form = multipart(*NAMED, ("file", b"x"))
+    body = form.content.replace(b"a.fits", sent.encode())
+    answer = http.post("/products", content=body, headers=kind_of(form))
+    if kept is None:
+        assert answer.status_code == 422
+        assert "is of a path (accepted: a name alone)" in answer.json()["detail"]
+    else:
+        assert answer.json()["filename"] == kept
+
+
 def test_imports_at_once_get_different_versions(sdb_on_each: str) -> None:
     def one(number: int) -> int:
         with httpx.Client(base_url=sdb_on_each, timeout=60) as http:
@@ -192,6 +279,11 @@ def test_a_digest_is_right_in_either_case(http: httpx.Client) -> None:
         ((*NAMED, ("metadata", "null"), ("file", b"x")), ["metadata: 'null' (accepted: a JSON"]),
         ((*NAMED, ("metadata", "{"), ("file", b"x")), ["metadata: not JSON"]),
         ((*NAMED, ("metadata", '{"a": NaN}'), ("file", b"x")), ["NaN is not a JSON number"]),
+        (
+            (*NAMED, ("metadata", '{"a": 1, "a": 2}'), ("file", b"x")),
+            ["the key 'a' is given twice"],
+        ),
+        ((*NAMED, ("metadata", '{"a":' + "[" * 9000), ("file", b"x")), ["too deeply nested"]),
         ((*NAMED, ("metadata", b"\xff"), ("file", b"x")), ["metadata: b'\\xff' is not UTF-8"]),
         ((*NAMED, ("sha256", "12"), ("file", b"x")), ["sha256: '12' (accepted: 64 hexadecimal"]),
         ((*NAMED, ("processing_id", ""), ("file", b"x")), ["processing_id: '' (accepted: 1 to"]),
@@ -344,7 +436,7 @@ def test_a_large_file_is_never_whole_in_memory(make_settings: MakeSettings, tmp_
         ("metadata", '{"a": 1e400}', "metadata.a: inf is not a JSON number"),
         ("metadata", '{"a": 9223372036854775808}', "metadata.a: larger than 64 bits"),
         ("metadata", '{"a": ' + "[" * 260 + "]" * 260 + "}", "metadata: nested deeper than"),
-        ("metadata", '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "metadata: not JSON"),
+        ("metadata", '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "metadata: too deeply nested"),
         ("metadata", '{"a": ' + "9" * 5000 + "}", "metadata: not JSON"),
         ("inputs", '[{"product": "A", "version": 2147483648}]', "inputs.0.version: "),
         ("inputs", json.dumps([{"product": "A", "version": 1}] * 27_000), "inputs: "),

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from batuta.service.app import AppConfig, create_app
 from batuta.service.problems import ProblemError
+from tests.support.interfaces import problem_statuses
 
 TOKEN = "a-token-of-a-test"  # noqa: S105  of no service
 
@@ -85,6 +86,13 @@ async def test_the_interface_documents_itself() -> None:
     async with client_of(make_app()) as client:
         assert (await client.get("/docs")).status_code == 200
         assert "/things" in (await client.get("/openapi.json")).json()["paths"]
+
+
+async def test_every_route_declares_the_problems_that_any_may_answer_with() -> None:
+    async with client_of(make_app()) as client:
+        interface = (await client.get("/openapi.json")).json()
+    for operation, statuses in problem_statuses(interface):
+        assert statuses >= {"401", "403", "408", "422", "500", "503", "default"}, operation
 
 
 @pytest.mark.parametrize(

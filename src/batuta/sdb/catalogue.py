@@ -94,14 +94,25 @@ class Catalogue:
         Raises
         ------
         ProblemError
-            409 if that processing imported the product for another observation.
+            409 if that processing imported the product for another observation, or for another
+            provider.
         """
         known = self._imported_by(connection, new)
         if known is not None:
-            return ImportResult(known, is_new=False)
+            return ImportResult(known, is_new=False)  # since `find_repeated`, by another import
         stored = self._stored(connection.execute(_INSERT_PRODUCT, _values(new)).one())
         connection.execute(_INSERT_ANNOUNCEMENT, _announcement(stored))
         return ImportResult(stored, is_new=True)
+
+    def find_repeated(self, new: NewProduct) -> ImportResult | None:
+        """Return the record of an import that `new` repeats, if any; raises as `record`.
+
+        Looked for before the bytes are stored, so that a refusal, a repeat or a database that
+        cannot be used leaves none. It blocks.
+        """
+        with reading(self._engine) as connection:
+            known = self._imported_by(connection, new)
+        return ImportResult(known, is_new=False) if known is not None else None
 
     def find(self, product: str, obs_id: str, version: int | None = None) -> StoredProduct:
         """Return that version of a product, or its newest.
@@ -164,13 +175,17 @@ class Catalogue:
             return None
         asked = {"by": new.processing_id, "of_product": new.product}
         row = connection.execute(_SELECT_BY_PROCESSING, asked).one_or_none()
-        if row is not None and row.obs_id != new.obs_id:
-            raise ProblemError(
-                HTTPStatus.CONFLICT,
-                f"processing_id: {new.processing_id!r} has imported {new.product} for obs_id "
-                f"{row.obs_id!r} already, not for {new.obs_id!r}; nothing was recorded",
-            )
-        return self._stored(row) if row is not None else None
+        if row is None:
+            return None
+        for key in ("obs_id", "provider"):
+            first, given = row._mapping[key], getattr(new, key)
+            if given != first:
+                raise ProblemError(
+                    HTTPStatus.CONFLICT,
+                    f"processing_id: {new.processing_id!r} has imported {new.product} for {key} "
+                    f"{first!r} already, not for {given!r}; nothing was recorded",
+                )
+        return self._stored(row)
 
     def _find(
         self, connection: sa.Connection, product: str, obs_id: str, version: int | None

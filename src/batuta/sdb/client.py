@@ -113,7 +113,8 @@ class SdbClient:
         """Import the file at `path` as the next version of `product` for `obs_id`.
 
         With a `processing_id` the import is idempotent, and retried after any failure: the sdb
-        returns the first record. Without one, nothing is resent once sending the file has
+        returns the first record, whose `sha256` differs if its bytes did (a warning is logged).
+        Without one, nothing is resent once sending the file has
         started.
 
         Parameters
@@ -151,10 +152,22 @@ class SdbClient:
         kind = media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
         body = ImportBody(path, kind, fields, sha256)
-        return self._with_retries(
+        stored = self._with_retries(
             lambda: self._send_import(body),
             repeatable=lambda: processing_id is not None or not body.started,
         )
+        if stored.sha256 != body.sent_sha256:
+            LOG.warning(
+                "%s of %s: processing %s had imported it with other bytes, which are kept: "
+                "version %d, SHA-256 %s, not %s",
+                product,
+                obs_id,
+                processing_id,
+                stored.version,
+                stored.sha256,
+                body.sent_sha256,
+            )
+        return stored
 
     def export(
         self, product: str, obs_id: str, version: int | None = None, *, to: Path

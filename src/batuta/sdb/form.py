@@ -40,6 +40,7 @@ begins with dashes."""
 DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
 
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}", re.ASCII)
+_DRIVE: Final = re.compile(r"[A-Za-z]:")
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _PROCESSING_ID: Final = re.compile(r"[!-~]{1,200}")
 MAX_INPUTS: Final = 1000
@@ -73,10 +74,18 @@ class ImportForm:
     Raises
     ------
     ProblemError
-        415 if the body is not a multipart form.
+        415 if the body is not a multipart form, or is compressed.
     """
 
     def __init__(self, headers: Mapping[str, str]) -> None:
+        coding = headers.get("content-encoding", "identity")
+        if coding.lower() != "identity":
+            raise ProblemError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                f"Content-Encoding: {coding[:80]!r} (accepted: none; compress the file, not the "
+                "request)",
+                {"Accept-Encoding": "identity"},
+            )
         try:
             boundary = parse_content_boundary(headers)
             self._parser = StreamingFormDataParser(headers, strict=True)
@@ -85,9 +94,12 @@ class ImportForm:
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 f"body: {exc} (accepted: multipart/form-data with {ACCEPTED})",
             ) from exc
-        self._end = b"--" + boundary + b"--"
+        self._start = b"\r\n--" + boundary
+        self._end = self._start + b"--"
         self._held = b""
-        self._tail = b""
+        self._started = False
+        self._ended = False
+        self._tail = b"\r\n"
         self._received_bytes = 0
         self._file = _Part()
         self._fields = {name: _Part() for name in FIELDS}
@@ -125,7 +137,7 @@ class ImportForm:
             Naming all that is missing or wrong.
         """
         self._parse_held()
-        if not self._tail.rstrip(b"\r\n").endswith(self._end):
+        if not self._ended:
             _refuse("body: ends before the closing boundary of its multipart form")
         problems = [f"{FILE}: missing"] if not self._file.times else []
         reader = _FieldReader({n: p.take() for n, p in self._fields.items() if p.times}, problems)
@@ -136,15 +148,37 @@ class ImportForm:
 
     def _parse_held(self) -> None:
         chunk, self._held = self._held, b""
+        self._received_bytes += len(chunk)
+        parsed = self._between_boundaries(chunk)
         try:
-            self._parser.data_received(chunk)
+            self._parser.data_received(parsed)
         except UnexpectedPartException as exc:
             _refuse(f"{exc.part_name}: unknown field (accepted: {ACCEPTED})")
-        except (ParseFailedException, UnicodeDecodeError) as exc:
-            _refuse(f"body: malformed multipart form: {exc}")
-        self._tail = (self._tail + chunk[-len(self._end) - 2 :])[-len(self._end) - 2 :]
-        self._received_bytes += len(chunk)
+        except UnicodeDecodeError:
+            _refuse("body: malformed multipart form: the name of a field or file is not UTF-8")
+        except ParseFailedException:
+            _refuse("body: malformed multipart form (accepted: as of RFC 7578)")
         self._check_sizes(len(chunk))
+
+    def _between_boundaries(self, chunk: bytes) -> bytes:
+        """Return what the parser is to see of `chunk`: not what precedes or follows the form.
+
+        Both may be there, to be ignored (RFC 2046). The parser refuses the former in any chunk but
+        the first bytes, and loses the file if the latter is in the chunk of its last bytes.
+        """
+        if self._ended:
+            return b""
+        if not self._started:
+            # The first chunk has `MIN_PARSED_BYTES`, or is the whole body.
+            self._started = True
+            chunk = chunk[max((self._tail + chunk).find(self._start), 0) :]
+        seen = self._tail + chunk
+        end = seen.find(self._end)
+        if end >= 0:
+            self._ended = True
+            chunk = chunk[: end + len(self._end) - len(self._tail)]
+        self._tail = seen[-len(self._end) + 1 :]
+        return chunk
 
     def _check_sizes(self, chunk_bytes: int) -> None:
         parts = {**self._fields, FILE: self._file}
@@ -237,7 +271,11 @@ class _FieldReader:
         """Return the last component of a path; the rest concerns the sender alone."""
         if not value:
             return None
-        name = re.split(r"[/\\]", value)[-1]
+        # As browsers and curl write a quotation mark (WHATWG HTML, "multipart/form-data").
+        name = re.split(r"[/\\]", value.replace("%22", '"'))[-1]
+        if _DRIVE.match(name):
+            # RFC 2616 quotes by backslashes: those of the path, and what they hid, are lost.
+            self._note(f"{FILE}: filename {name[:80]!r} is of a path (accepted: a name alone)")
         if not name or len(name) > 255 or not name.isprintable():
             self._note(f"{FILE}: filename {name[:80]!r} (accepted: 1 to 255 printable characters)")
         return name
@@ -245,8 +283,11 @@ class _FieldReader:
     def _metadata(self) -> dict[str, Any]:
         text = self._fields.get("metadata", "{}")
         try:
-            value = json.loads(text, parse_constant=_not_json)
-        except (ValueError, RecursionError) as exc:
+            value = json.loads(text, parse_constant=_not_json, object_pairs_hook=_object)
+        except RecursionError:
+            self._note("metadata: too deeply nested (accepted: a JSON object)")
+            return {}
+        except ValueError as exc:
             self._note(f"metadata: not JSON: {exc} (accepted: a JSON object)")
             return {}
         if isinstance(value, dict):
@@ -274,6 +315,16 @@ class _FieldReader:
 
 def _not_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object, of which Python would keep the last of two equal keys."""
+    built = dict(pairs)
+    if len(built) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:80]!r} is given twice")
+    return built
 
 
 def _refuse(detail: str) -> NoReturn:

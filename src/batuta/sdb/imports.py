@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +27,8 @@ WRITE_BYTES: Final = 2**20
 MAX_DRAIN_BYTES: Final = 64 * 2**20
 """How much of a refused body is still read, so that its sender gets to read the answer."""
 CLIENT_CLOSED_REQUEST: Final = 499
+
+T = TypeVar("T")
 
 
 class UploadAbortedError(Exception):
@@ -95,12 +97,28 @@ class Importer:
                 if form.waiting_bytes >= WRITE_BYTES:
                     await writer.write(form.take())
             asked = form.finish()
-            upload = await writer.finish(form.take(), asked.sha256)
-        new = _new_product(asked, upload)
-        recorded = await self.committer.commit(partial(self.catalogue.record, new=new))
-        self._count(recorded)
+            new, recorded = await writer.finish(form.take(), partial(self._store, asked))
+        if recorded is None:
+            recorded = await self.committer.commit(partial(self.catalogue.record, new=new))
+        self._count(recorded, new)
         self.announce()
         return recorded
+
+    def _store(
+        self, asked: ImportRequest, upload: Upload
+    ) -> tuple[NewProduct, ImportResult | None]:
+        """Store the bytes of `upload`, unless it repeats an import: then return that one too."""
+        if asked.sha256 is not None and asked.sha256.lower() != upload.sha256:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"file: its SHA-256 is {upload.sha256}, not {asked.sha256} as declared; "
+                "nothing was recorded",
+            )
+        new = _new_product(asked, upload)
+        repeated = self.catalogue.find_repeated(new)
+        if repeated is None:
+            self.store.put(upload)
+        return new, repeated
 
     @asynccontextmanager
     async def _receiving(self) -> AsyncIterator["_UploadWriter"]:
@@ -110,12 +128,25 @@ class Importer:
         finally:
             await writer.stop()
 
-    def _count(self, recorded: ImportResult) -> None:
+    def _count(self, recorded: ImportResult, new: NewProduct) -> None:
+        stored = recorded.stored
         if recorded.is_new:
             self.metrics.imports.inc()
-            self.metrics.imported_bytes.inc(recorded.stored.size)
-        else:
-            self.metrics.repeats.inc()
+            self.metrics.imported_bytes.inc(stored.size)
+            return
+        self.metrics.repeats.inc()
+        if stored.sha256 != new.sha256:
+            self.metrics.other_bytes.inc()
+            LOG.warning(
+                "processing %s imported %s of %s again with other bytes (SHA-256 %s): the first "
+                "ones are kept (%s, version %d)",
+                new.processing_id,
+                new.product,
+                new.obs_id,
+                new.sha256,
+                stored.sha256,
+                stored.version,
+            )
 
     def _check_content_length(self, request: Request) -> None:
         announced = request.headers.get("content-length", "")
@@ -169,11 +200,11 @@ class _UploadWriter:
         await self._wait_for_write()
         self._writing = asyncio.create_task(run_in_threadpool(self._write, pieces))
 
-    async def finish(self, last: list[bytes], declared_sha256: str | None) -> Upload:
-        """Write the `last` pieces, and return once the store holds the whole file."""
+    async def finish(self, last: list[bytes], then: Callable[[Upload], T]) -> T:
+        """Write the `last` pieces, and return what `then` makes of the whole upload."""
         self._count(last)
         await self._wait_for_write()
-        return await run_in_threadpool(self._finish, last, declared_sha256)
+        return await run_in_threadpool(self._finish, last, then)
 
     async def stop(self) -> None:
         """Close the upload once no thread writes to it."""
@@ -200,17 +231,11 @@ class _UploadWriter:
             self._upload.write(pieces)
         return self._upload
 
-    def _finish(self, last: list[bytes], declared_sha256: str | None) -> Upload:
+    def _finish(self, last: list[bytes], then: Callable[[Upload], T]) -> T:
         upload = self._write(last)
-        if declared_sha256 is not None and declared_sha256.lower() != upload.sha256:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"file: its SHA-256 is {upload.sha256}, not {declared_sha256} as declared; "
-                "nothing was recorded",
-            )
-        self._store.put(upload)
+        finished = then(upload)
         upload.close()
-        return upload
+        return finished
 
 
 def _new_product(asked: ImportRequest, upload: Upload) -> NewProduct:

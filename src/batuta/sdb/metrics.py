@@ -12,6 +12,9 @@ class SdbMetrics:
         self.registry = CollectorRegistry()
         self.imports = self._counter("imports", "Product versions recorded")
         self.repeats = self._counter("repeated_imports", "Imports already recorded, asked again")
+        self.other_bytes = self._counter(
+            "repeated_imports_of_other_bytes", "Of these, those whose bytes were not the first ones"
+        )
         self.imported_bytes = self._counter("imported_bytes", "Bytes of the versions recorded")
         self.exports = self._counter("exports", "Files, or parts of files, sent")
         self.exported_bytes = self._counter("exported_bytes", "Bytes sent")

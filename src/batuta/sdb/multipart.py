@@ -35,6 +35,8 @@ class ImportBody:
     ----------
     started : bool
         Whether iterating has started.
+    sent_sha256 : str or None
+        The digest that was sent last, in lower-case hexadecimal.
 
     Raises
     ------
@@ -58,6 +60,7 @@ class ImportBody:
         self._before = b"".join(self._field(name, value) for name, value in fields.items())
         self._before += self._head("file", f'; filename="{filename}"') + kind + _NEW_LINE * 2
         self.started = False
+        self.sent_sha256: str | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -75,7 +78,8 @@ class ImportBody:
         for piece in self._pieces():
             digest.update(piece)
             yield piece
-        yield self._after(self._sha256 or digest.hexdigest())
+        self.sent_sha256 = (self._sha256 or digest.hexdigest()).lower()
+        yield self._after(self.sent_sha256)
 
     def _pieces(self) -> Iterator[bytes]:
         left = self._size

@@ -14,6 +14,7 @@ from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.records import Lineage, StoredProduct
 from batuta.sdb.store import ProductStore
 from batuta.service.pagination import Page
+from batuta.service.problems import problem_responses
 
 MAX_LIMIT: Final = 1000
 
@@ -55,7 +56,15 @@ _BYTES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The file"},
     206: {"description": "The range asked for"},
     304: {"description": "If-None-Match names its ETag"},
+    **problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE),
 }
+_NOT_FOUND: Final = problem_responses(HTTPStatus.NOT_FOUND)
+_REFUSED: Final = problem_responses(
+    HTTPStatus.CONFLICT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.INSUFFICIENT_STORAGE,
+)
 
 
 def import_router(importer: Importer) -> APIRouter:
@@ -67,7 +76,7 @@ def import_router(importer: Importer) -> APIRouter:
         status_code=HTTPStatus.CREATED,
         response_model=StoredProduct,
         openapi_extra=_FORM,
-        responses={200: {"model": StoredProduct, "description": "Imported before"}},
+        responses={200: {"model": StoredProduct, "description": "Imported before"}, **_REFUSED},
     )
     async def import_product(request: Request, response: Response) -> Any:
         """Import a file as the next version of a product.
@@ -105,22 +114,22 @@ def record_router(catalogue: Catalogue) -> APIRouter:
         )
         return catalogue.page(query)
 
-    @router.get(_ONE)
+    @router.get(_ONE, responses=_NOT_FOUND)
     def newest(product: ProductName, obs_id: ObsId) -> StoredProduct:
         """Return the newest version's record."""
         return catalogue.find(product, obs_id)
 
-    @router.get(_VERSION)
+    @router.get(_VERSION, responses=_NOT_FOUND)
     def one_version(product: ProductName, obs_id: ObsId, version: Version) -> StoredProduct:
         """Return one version's record."""
         return catalogue.find(product, obs_id, version)
 
-    @router.get(f"{_ONE}/lineage")
+    @router.get(f"{_ONE}/lineage", responses=_NOT_FOUND)
     def newest_lineage(product: ProductName, obs_id: ObsId) -> Lineage:
         """Return all that the newest version was made from."""
         return catalogue.lineage(product, obs_id)
 
-    @router.get(f"{_VERSION}/lineage")
+    @router.get(f"{_VERSION}/lineage", responses=_NOT_FOUND)
     def lineage(product: ProductName, obs_id: ObsId, version: Version) -> Lineage:
         """Return all that one version was made from."""
         return catalogue.lineage(product, obs_id, version)

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from batuta import __version__
 from batuta.service.access import AccessControl, AccessRules
 from batuta.service.database import UNAVAILABLE, unavailable_reason
-from batuta.service.problems import install_problem_handlers, path_of, problem_response
+from batuta.service.problems import ANY_PROBLEM, install_problem_handlers, path_of, problem_response
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -51,7 +51,10 @@ class AppConfig:
 def create_app(config: AppConfig) -> FastAPI:
     """Create an application with ``/health``, ``/metrics``, ``/docs`` and problem details."""
     app = FastAPI(
-        title=f"Batuta: {config.name}", description=config.description, version=__version__
+        title=f"Batuta: {config.name}",
+        description=config.description,
+        version=__version__,
+        responses=ANY_PROBLEM,
     )
     install_problem_handlers(app)
     for unavailable in UNAVAILABLE:

@@ -15,6 +15,21 @@ from batuta.errors import BatutaError
 
 PROBLEM_JSON: Final = "application/problem+json"
 
+_PROBLEM: Final = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "one line"},
+    },
+}
+
+
+def _declared(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {PROBLEM_JSON: {"schema": _PROBLEM}}}
+
 
 class ProblemError(BatutaError):
     """A request that cannot be fulfilled; answered as problem details.
@@ -68,6 +83,25 @@ def problem_response(
         headers=headers,
         media_type=PROBLEM_JSON,
     )
+
+
+def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route, for its OpenAPI: the problems that it may answer with."""
+    return {status.value: _declared(status.phrase) for status in statuses}
+
+
+ANY_PROBLEM: Final[dict[int | str, dict[str, Any]]] = {
+    **problem_responses(
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
+    "default": _declared("Another problem"),
+}
+"""The problems that every route of every service may answer with."""
 
 
 def path_of(request: HTTPConnection) -> str:
