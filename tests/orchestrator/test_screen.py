@@ -1,7 +1,9 @@
 """Output on the terminal while a program runs, and in its log file."""
 
+import errno
 import io
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -174,16 +176,50 @@ def closed() -> io.StringIO:
     return stream
 
 
-@pytest.mark.parametrize("stream", [None, WritesOnly(), closed()], ids=["none", "plain", "closed"])
-def test_a_program_without_a_terminal_runs_without_a_bar(
+class GoneTerminal(io.StringIO):
+    """A terminal that was closed: whatever is written to it fails."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [None, WritesOnly(), closed(), GoneTerminal()],
+    ids=["none", "plain", "closed", "gone"],
+)
+def test_a_program_without_a_terminal_runs_and_warns_in_its_log_alone(
     stream: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not is_terminal(stream)
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", stream)
         with Orchestrator({"mode": "sequential"}, tmp_path) as orchestrator:
             dataset = CarsDataset("dict", name="few")
-            dataset.create_grid(1, 1, 1, 1)
-            dataset[0, 0] = orchestrator.cluster.create_task(CarsDict)({"n": 1})
+            dataset.create_grid(2, 1, 1, 1)
+            for row, col in dataset.positions():
+                dataset[row, col] = orchestrator.cluster.create_task(CarsDict)({"n": col})
             orchestrator.add_to_save_lists(tmp_path / "few.json", "", dataset)
+            logging.getLogger("batuta").warning("look at this")
     assert (tmp_path / "few.json").exists()
+    assert "look at this" in (tmp_path / "batuta.log").read_text()
+
+
+def test_a_bar_whose_terminal_is_closed_is_not_drawn_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = terminal(monkeypatch)
+    bar = ProgressBar()
+    bar.on_event(RunStarted(2))
+    screen.close()
+    bar.on_event(TileRetried("heights", 0, 0, "why"))
+    bar.on_event(WorkersPresent(1, 2, ""))
+    bar.on_event(TileDone("heights", 0, 0, TileOutcome.SAVED))
+    bar.on_event(RunEnded(2, 0, 2))
+
+
+@pytest.mark.parametrize("stream", [None, WritesOnly(), closed()], ids=["none", "plain", "closed"])
+def test_what_cannot_say_that_it_is_a_terminal_is_none(stream: object) -> None:
+    assert not is_terminal(stream)

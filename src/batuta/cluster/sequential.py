@@ -44,7 +44,7 @@ class SequentialCluster:
         self._runner = InProcessRunner(
             self.task_metrics,
             None if profiled is None else profiled.options(),
-            Path(out_dir or "").absolute() / PROFILE_FOLDER,
+            Path() if out_dir is None else out_dir.absolute() / PROFILE_FOLDER,
         )
         # Programs compute the size of their tiles from `max_ram_per_worker`, whatever the mode.
         self.checked_conf_cluster: dict[str, Any] = {

@@ -66,13 +66,23 @@ class ResultStore:
     parent : Path or None
         Where to create it: created too, and removed with it when nothing else is in there.
         None is shared memory (``/dev/shm``), or the temporary folder of systems that have none.
+
+    Raises
+    ------
+    NoSpaceError
+        If it is full.
     """
 
     def __init__(self, parent: Path | None) -> None:
         self._own_parent = parent
         if parent is None:
             parent = shared_memory_folder()
-        self.folder, self._lock = _claim_folder(parent)
+        try:
+            self.folder, self._lock = _claim_folder(parent)
+        except OSError as exc:
+            if exc.errno in NO_SPACE:
+                raise NoSpaceError(str(parent)) from exc
+            raise
 
     def close(self) -> None:
         """Remove the folder and all that is in it; harmless when done before."""

@@ -50,11 +50,23 @@ def check_output_paths(out_dir: Any, out_json_path: Any) -> None:
         raise ConfigurationError(problems)
 
 
-def checked_path(name: str, path: Any) -> Path:
-    """Return `path` as a Path, or refuse what is not one."""
+def absolute_path(name: str, path: Any) -> Path:
+    """Return `path` as an absolute Path.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not a path, or relative to a current folder that was removed.
+    """
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(f"{name}: {describe_value(path)} given, a path expected")
-    return Path(path)
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError as exc:
+        raise ConfigurationError(
+            f"{name}: {os.fspath(path)!r} given, an absolute path expected: the current folder"
+            " does not exist any more"
+        ) from exc
 
 
 def make_folder(folder: Path) -> None:

@@ -57,7 +57,7 @@ def _full_folder(error: Exception, folders: Sequence[Path]) -> Path | None:
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
             if cause.filename is not None:
                 return Path(os.fsdecode(cause.filename)).parent
-            return least_free(folders or [Path.cwd()])[0]
+            return least_free(folders)[0] if folders else None
     if isinstance(error, TileError):
         return None
     return next((each for each in folders if least_free([each])[1] < FULL_BELOW_BYTES), None)

@@ -17,13 +17,13 @@ from batuta.datasets import CarsDataset, SaveOptions
 from batuta.datasets.tiles import SAVING_INFO
 from batuta.errors import ConfigurationError
 from batuta.orchestrator.arguments import (
+    absolute_path,
     check_dataset,
     check_output_paths,
     checked_attributes,
     checked_list,
     checked_mapping,
     checked_observers,
-    checked_path,
     make_folder,
     spec_problems,
 )
@@ -108,9 +108,11 @@ class Orchestrator:
         if launch_worker:
             check_profiled(self._config, out_dir)
         self.out_dir = None if out_dir is None else os.fspath(out_dir)
-        self._folder = None if out_dir is None else Path(out_dir).absolute()
+        self._folder = None if out_dir is None else absolute_path("out_dir", out_dir)
         self.launch_worker = launch_worker
-        self.out_json_path = None if out_json_path is None else Path(out_json_path).absolute()
+        self.out_json_path = (
+            None if out_json_path is None else absolute_path("out_json_path", out_json_path)
+        )
         self.out_json: dict[str, Any] = {}
         self.product_index: dict[str, Any] = {}
         own_observers = checked_observers(observers)
@@ -187,7 +189,7 @@ class Orchestrator:
 
     def add_to_clean(self, tmp_dir: str | os.PathLike[str]) -> None:
         """Remove this folder when the orchestrator is cleaned up."""
-        self._to_clean.append(checked_path("tmp_dir", tmp_dir).absolute())
+        self._to_clean.append(absolute_path("tmp_dir", tmp_dir))
 
     def get_conf(self) -> dict[str, Any]:
         """Return the configuration in force, with every key; ``auto`` is resolved to a mode."""
@@ -242,11 +244,12 @@ class Orchestrator:
             save_points_cloud_by_pair=save_points_cloud_by_pair,
             options=options,
         )
-        problems = spec_problems(spec, cars_ds, cars_ds_name) or self._already_used(file_name)
-        if problems:
+        if problems := spec_problems(spec, cars_ds, cars_ds_name):
             raise ConfigurationError(problems)
         # Absolute from here on: the program may change its folder before the file is written.
-        spec = replace(spec, file_name=Path(file_name).absolute())
+        spec = replace(spec, file_name=absolute_path("file_name", file_name))
+        if problems := self._already_used(file_name):
+            raise ConfigurationError(problems)
         self._registry.add_to_save(cars_ds, cars_ds_name, spec)
 
     def _already_used(self, file_name: str | os.PathLike[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The output on the terminal while a program runs: one-line warnings, and the progress bar."""
 
+import contextlib
 import logging
 import sys
 from typing import Any, Final
@@ -16,6 +17,10 @@ from batuta.orchestrator.events import (
     TileRetried,
     WorkersPresent,
 )
+
+LOST: Final = (OSError, ValueError)
+"""What writing to a standard error raises that is closed, full, or a terminal that is gone. It ends
+no run: all that matters is in the log file."""
 
 ON_SCREEN: Final = {"on_screen": True}
 """The `extra` of a message below the level of a warning that is shown on the screen too."""
@@ -37,13 +42,11 @@ class Screen(logging.Handler):
         return f"{record.name.partition('.')[0]}: {without_traceback.getMessage()}"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record; nowhere, in a program that has no standard error."""
+        """Write a record; nowhere, in a program that has no standard error, or has lost it."""
         if sys.stderr is None:  # as under pythonw, and in some daemons
             return
-        try:
+        with contextlib.suppress(*LOST):
             tqdm.write(self.format(record), file=sys.stderr)
-        except Exception:  # noqa: BLE001 - as in every handler: logging decides what to do with it
-            self.handleError(record)
 
 
 def is_terminal(stream: object) -> bool:
@@ -51,7 +54,7 @@ def is_terminal(stream: object) -> bool:
     isatty = getattr(stream, "isatty", None)
     try:
         return isatty is not None and bool(isatty())
-    except ValueError:  # closed
+    except LOST:
         return False
 
 
@@ -75,7 +78,15 @@ class ProgressBar:
         self._workers = ""
 
     def on_event(self, event: Event) -> None:
-        """Update the bar."""
+        """Update the bar; without a terminal, or once it is gone, there is none."""
+        try:
+            self._update(event)
+        except LOST:
+            if self._bar is not None:
+                self._bar.disable = True  # so that it is not drawn when it is freed
+                self._bar = None
+
+    def _update(self, event: Event) -> None:
         if isinstance(event, RunStarted) and event.total and is_terminal(sys.stderr):
             self._retried = self._failed = 0
             self._bar = tqdm(total=event.total, desc="Tiles", unit="tile")

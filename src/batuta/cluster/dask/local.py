@@ -23,6 +23,7 @@ from batuta.cluster.dask.settings import (
     worker_processes_started_by,
 )
 from batuta.cluster.dask.worker_family import worker_families_end
+from batuta.cluster.environment import check_semaphores, check_start
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.local.forkserver import start_forkserver
 from batuta.cluster.resources import MB
@@ -46,6 +47,8 @@ class LocalDeployment:
 
     def __init__(self, config: LocalDaskConfig) -> None:
         self._asked = config.nb_workers
+        check_start()
+        check_semaphores()
         with ExitStack() as stack:
             stack.enter_context(environment_restored())
             stack.enter_context(worker_processes_started_by(_start_method(config)))

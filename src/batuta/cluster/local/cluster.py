@@ -1,11 +1,14 @@
 """The mode that runs tasks in processes of this machine."""
 
+import contextlib
 import logging
 import weakref
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from batuta.cluster.config import CommonConfig, MultiprocessingConfig
+from batuta.cluster.environment import check_start
+from batuta.cluster.errors import NoSpaceError
 from batuta.cluster.graph_cluster import LOGS_FOLDER, GraphCluster
 from batuta.cluster.local.limits import Limits
 from batuta.cluster.local.scheduler import LocalScheduler
@@ -30,6 +33,8 @@ class MultiprocessingCluster(GraphCluster):
         self._scattered: list[Scattered] = []
         self._stores: _Stores | None = None
         if launch_worker:
+            if config.mp_mode != "fork":
+                check_start()  # now, rather than when the first worker is to start
             self._stores = _Stores(config, out_dir)
             self._engine = _scheduler(config, self._stores, out_dir, self.task_metrics)
 
@@ -60,7 +65,10 @@ class _Stores:
 
     def __init__(self, config: MultiprocessingConfig, out_dir: Path | None) -> None:
         self.results = ResultStore(_results_parent(config, out_dir))
-        self.handover = ResultStore(None) if config.dump_to_disk else self.results
+        self.handover = self.results
+        if config.dump_to_disk:
+            with contextlib.suppress(NoSpaceError):  # it would only be faster
+                self.handover = ResultStore(None)
         # So that a program that ends without cleaning up leaves no file.
         self._removals = [
             weakref.finalize(self, store.close) for store in (self.results, self.handover)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, spawn
 from typing import Any, Final
 
+from batuta.cluster.environment import prepare_socket_folder
 from batuta.cluster.preload import FORKSERVER_VARIABLE
 
 _FIRST: Final = "batuta.cluster.local.forkserver_path"
@@ -37,12 +38,18 @@ def start_forkserver(modules: Iterable[str], environment: Mapping[str, str]) -> 
     -------
     bool
         Whether the forkserver that runs now was started with all of `modules`.
+
+    Raises
+    ------
+    ClusterError
+        If no folder is there for its socket.
     """
     names = tuple(modules)
     # The environment is changed for as short as possible, and by one thread at a time: two clusters
     # may start at once, and one would delete what the other has set before its forkserver
     # inherits it.
     with _LOCK:
+        prepare_socket_folder()
         multiprocessing.get_context("forkserver").set_forkserver_preload([_FIRST, *names, _LAST])
         before = _running_pid()
         with _environment({**environment, FORKSERVER_VARIABLE: _preparation()}):

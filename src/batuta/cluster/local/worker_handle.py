@@ -20,6 +20,7 @@ from typing import Any, Final
 import psutil
 
 from batuta.cluster import preload
+from batuta.cluster.environment import check_start
 from batuta.cluster.errors import ClusterError, WorkerLostError
 from batuta.cluster.execution import worker_id
 from batuta.cluster.family_process import FAMILY_PROCESSES
@@ -76,6 +77,8 @@ def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
 
 
 def _process_class(settings: PoolSettings) -> type[Any]:
+    if settings.start_method != "fork":
+        check_start()
     if settings.start_method == "forkserver":
         start_forkserver(settings.preload, {})
     elif settings.start_method == "fork":

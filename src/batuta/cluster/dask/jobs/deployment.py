@@ -34,6 +34,7 @@ from batuta.cluster.dask.settings import (
     log_dashboard_address,
     scheduler_options,
 )
+from batuta.cluster.environment import current_folder
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.graph_cluster import LOGS_FOLDER
 
@@ -67,7 +68,7 @@ class BatchDeployment:
         options: Mapping[str, Any],
     ) -> None:
         check_port(config.scheduler_port)
-        folder = check_folder(out_dir or Path.cwd())
+        folder = check_folder(out_dir or current_folder())
         log_folder = folder / LOGS_FOLDER
         run_name = _run_name()
         # Closed in reverse: the client leaves, dask is left no batch job to cancel one by one, its

@@ -12,6 +12,7 @@ import psutil
 
 from batuta.cluster.dask import worker_family
 from batuta.cluster.dask.config import BatchJobsConfig, PbsDaskConfig, SlurmDaskConfig, seconds_of
+from batuta.cluster.environment import current_folder
 from batuta.cluster.resources import MB
 from batuta.errors import ConfigurationError
 
@@ -52,7 +53,7 @@ def batch_job_options(config: BatchJobsConfig) -> dict[str, Any]:
         "local_directory": config.local_directory,
         "job_extra_directives": list(config.job_extra_directives),
         "job_script_prologue": [
-            f"cd {shlex.quote(str(Path.cwd()))}",  # PBS starts batch jobs in the home folder
+            f"cd {shlex.quote(str(current_folder()))}",  # PBS starts batch jobs in the home folder
             _NO_HTTP_ROUTES,
             "export DASK_LOGGING__DISTRIBUTED=info",
             f"export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED={config.activate_dashboard}",
