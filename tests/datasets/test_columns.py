@@ -1,6 +1,7 @@
 """Columns of points whose tiles differ in type: one exact type, or a failure of the tile."""
 
 import datetime as dt
+import uuid
 from decimal import Decimal
 from itertools import permutations
 from pathlib import Path
@@ -326,9 +327,21 @@ def test_more_columns_than_las_describes_are_refused_with_the_tile(tmp_path: Pat
         save(tmp_path / "b.laz", many)
 
 
+def test_names_that_las_keeps_for_itself_are_refused_with_the_tile(tmp_path: Path) -> None:
+    with pytest.raises(TileError, match=r"^a\.laz: q, bit_fields: LAS does not take columns of"):
+        save(tmp_path / "a.laz", [tile(1), tile([1]).assign(bit_fields=1)])
+
+
 def test_gps_times_that_change_in_a_float_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TileError, match=r"gps_time: values from .* holds whole numbers of at most"):
         save(tmp_path / "a.laz", [tile(1).assign(gps_time=ID)])
+
+
+def test_an_infinite_value_is_not_made_finite(tmp_path: Path) -> None:
+    save(tmp_path / "a.laz", [tile(1).assign(gps_time=np.inf)])
+    assert laspy.read(tmp_path / "a.laz")["gps_time"].tolist() == [np.inf]
+    with pytest.raises(TileError, match=r"intensity: values from inf to inf given"):
+        save(tmp_path / "b.laz", [tile(1).assign(intensity=np.inf)])
 
 
 @pytest.mark.parametrize("suffix", [".las", ".laz", ".geoparquet"])
@@ -361,7 +374,11 @@ def test_points_without_a_coordinate_have_no_geometry(
         assert found.geometry[known].iloc[0].x == found.loc[known, "x"].iloc[0]
 
 
-@pytest.mark.parametrize("values", [[[1, 2]], [{"a": 1}], [b"a"]], ids=["list", "record", "bytes"])
+@pytest.mark.parametrize(
+    "values",
+    [[[1, 2]], [{"a": 1}], [b"a"], [uuid.UUID(int=1)]],
+    ids=["list", "record", "bytes", "uuid"],
+)
 def test_what_has_no_text_is_refused_by_csv(values: list[Any], tmp_path: Path) -> None:
     with pytest.raises(TileError, match=r"^a\.csv: q: a column of .* cannot be saved in CSV"):
         save(tmp_path / "a.csv", [tile(values)])
@@ -372,12 +389,13 @@ def test_what_has_no_text_is_refused_by_csv(values: list[Any], tmp_path: Path) -
     [
         (pd.DataFrame([[1, 2]], columns=["q", "q"]), "q: two columns of this name"),
         (pd.DataFrame([[1, 2]], columns=[0, "0"]), "0: two columns of this name"),
+        (tile(1).assign(__batuta_pair__="a"), "__batuta_pair__: this name is kept"),
         (tile([1, "a"], object), "points that cannot be saved: .* column q"),
         (tile([2**70], object), "points that cannot be saved: "),
         (tile([1 + 2j]), "points that cannot be saved: .* column q"),
         (tile(pd.arrays.SparseArray([0, 1])), "points that cannot be saved: .*column q"),
     ],
-    ids=["twice", "twice as text", "mixed", "beyond 64 bits", "complex", "sparse"],
+    ids=["twice", "twice as text", "kept name", "mixed", "beyond 64 bits", "complex", "sparse"],
 )
 @pytest.mark.parametrize("suffix", POINTS_FORMATS)
 def test_a_frame_that_is_no_table_is_refused_in_one_line(

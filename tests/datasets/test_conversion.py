@@ -1,5 +1,6 @@
 """Pixels and nodata in the data type of a file: exact, told of, or refused."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,33 @@ def test_the_byte_order_of_a_tile_does_not_matter(tmp_path: Path) -> None:
     dataset.run_save(tile, tmp_path / "a.tif", tag="v", position=(0, 0))
     with rasterio.open(tmp_path / "a.tif") as raster:
         assert (raster.dtypes, raster.read(1).tolist()) == (("int16",), [[258]])
+
+
+@pytest.mark.parametrize("resume", [False, True], ids=["", "resume"])
+@pytest.mark.parametrize(
+    ("first", "second", "is_held"),
+    [
+        ("int16", "uint8", True),
+        ("float64", "float32", True),
+        ("float64", "int32", True),
+        ("uint8", "int16", False),
+        ("int32", "float64", False),
+        ("float32", "float64", False),
+    ],
+)
+def test_without_a_dtype_tiles_that_the_type_of_the_first_does_not_hold_are_refused(
+    first: str, second: str, is_held: bool, resume: bool, tmp_path: Path
+) -> None:
+    dataset = CarsDataset("arrays")
+    dataset.create_grid(2, 1, 1, 1)
+    one, other = (
+        xr.Dataset({"v": (("row", "col"), np.ones((1, 1), dtype))}) for dtype in (first, second)
+    )
+    opened = dataset.generate_descriptor(one, tmp_path / "a.tif", tag="v")
+    if resume:
+        opened.suspend()
+        opened = dataset.generate_descriptor(None, tmp_path / "a.tif", tag="v", resume=True)
+    refusal = rf"^a\.tif: values of {second} given, the first tile was of {first};"
+    with nullcontext() if is_held else pytest.raises(TileError, match=refusal):
+        dataset.run_save(other, "", tag="v", descriptor=opened, position=(0, 1))
+    opened.close()

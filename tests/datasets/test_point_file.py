@@ -161,7 +161,9 @@ def test_a_cloud_of_no_point_is_a_file_of_no_point(tmp_path: Path) -> None:
         (cloud(red=70_000), "red: values from 70000 to 70000 given, LAS holds 0 to 65535"),
         (cloud(classification=-1), "classification: values from -1 to -1 given"),
         (cloud().assign(y=np.nan), "y: a coordinate is not finite; LAS needs finite coordinates"),
-        (cloud(**{"n" * 33: 1}), "n{33}: a name in LAS has at most 32 bytes"),
+        (cloud(**{"n" * 33: 1}), "'n{33}': a name in LAS has 1 to 32 bytes, and no NUL"),
+        (cloud(**{"": 1}), "'': a name in LAS has 1 to 32 bytes"),
+        (cloud(**{"a\0b": 1}), r"'a\\x00b': a name in LAS has 1 to 32 bytes"),
         (cloud(c=[1 + 2j] * 4), "points that cannot be saved"),
     ],
 )

@@ -127,6 +127,8 @@ def test_datasets_without_tiles_or_without_grid_come_back(
         ("points", pd.DataFrame({"mixed": ["a", 1]}), "points that cannot be saved"),
         ("dict", CarsDict({"v": np.array([{}])}), "v: an array of objects cannot be saved"),
         ("dict", CarsDict({"v": object()}), "object cannot be represented in JSON"),
+        ("dict", CarsDict({"a": {"b": [1j]}}), "a: b: complex cannot be represented in JSON"),
+        ("dict", CarsDict({"a": {1: 2, "1": 3}}), "a: 1: two keys of this name"),
         ("arrays", [1, 2], "list is not a tile"),
     ],
 )

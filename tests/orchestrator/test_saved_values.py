@@ -139,3 +139,30 @@ def test_it_alone_is_computed_again_with_resume(tmp_path: Path) -> None:
         assert (tmp_path / "calls").read_text() == computed
         (tmp_path / "calls").unlink()
         assert pd.read_parquet(tmp_path / "a.parquet")["q"].tolist() == [0, 1, 2, 4, 5]
+
+
+def coloured(intensity: float) -> pd.DataFrame:
+    return pd.DataFrame({"x": [1.0], "y": [2.0], "z": [3.0], "intensity": [intensity]})
+
+
+def test_what_las_loses_is_told_once_for_each_column(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "batuta"), Orchestrator(SEQUENTIAL, tmp_path) as to:
+        dataset = CarsDataset("points", name="cloud")
+        dataset.create_grid(5, 1, 1, 1)
+        to.add_to_save_lists(tmp_path / "a.laz", "p", dataset)
+        for col, value in enumerate([1, 0.5, 1.5, float("nan"), float("nan")]):
+            dataset[0, col] = to.cluster.create_task(coloured)(value)
+    told = manifest(tmp_path / "a.laz")["warnings"]
+    assert told == [
+        {
+            "row": 0,
+            "col": 1,
+            "warning": "intensity: values with fractions are rounded to whole numbers in LAS",
+        },
+        {"row": 0, "col": 3, "warning": "intensity: missing values are 0 in LAS"},
+    ]
+    assert [each.getMessage() for each in caplog.records] == [
+        f"cloud[0, {each['col']}]: a.laz: {each['warning']}" for each in told
+    ]

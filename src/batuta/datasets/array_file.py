@@ -170,6 +170,9 @@ class ArrayFile(ABC):
     ----------
     losses : list of str
         What conversions to the data type of the file lost, each told once.
+    converts : bool
+        Whether tiles of any data type are converted, as where the program gave that of the file.
+        If not, tiles that it does not hold exactly are refused.
     """
 
     def __init__(
@@ -178,6 +181,7 @@ class ArrayFile(ABC):
         self.path = Path(path)
         self.spec = spec
         self.losses: list[str] = []
+        self.converts = True
         self._nbits = options.nbits
         self._bands = () if options.band_descriptions else spec.bands
         """Names of the bands by the coordinate of the tiles; empty until one of them has it."""
@@ -254,11 +258,21 @@ class ArrayFile(ABC):
             bands = self._checked(values, window)
             cropped = _crop(bands, window, overlaps or Overlaps())
             pixels, lost = fit(cropped, self.spec.dtype, self.spec.nodata, self._nbits)
+            if not self.converts:
+                self._check_exact(values.dtype, lost)
         except TileError as exc:
             raise exc.of_file(self.path.name) from exc
         self._store(pixels, window)
         if lost is not None and lost not in self.losses:
             self.losses.append(lost)
+
+    def _check_exact(self, given: np.dtype[Any], lost: str | None) -> None:
+        # The first tile that comes is another one each time: that must not change the pixels.
+        if lost is not None or not np.can_cast(given, self.spec.dtype):
+            raise TileError(
+                f"values of {given} given, the first tile was of {self.spec.dtype};"
+                " with a dtype, they are converted"
+            )
 
     def read(self, window: Window) -> npt.NDArray[Any]:
         """Return the pixels of `window`, of shape (rows, columns), or with bands first."""

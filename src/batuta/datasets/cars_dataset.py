@@ -224,7 +224,8 @@ class CarsDataset:
         tag : str, optional
             Variable of arrays to save.
         dtype, nodata : optional
-            Of arrays; without dtype, that of the tile.
+            Of arrays; without dtype, that of the tile, and tiles that it does not hold exactly
+            are refused.
         options : SaveOptions, optional
             Options of the file.
         save_points_cloud_by_pair : bool
@@ -240,7 +241,7 @@ class CarsDataset:
             If there is nothing to resume, or it is another raster.
         """
         options = options or SaveOptions()
-        is_arrays = self.dataset_type == ARRAYS
+        is_arrays, converts = self.dataset_type == ARRAYS, dtype is not None
         if is_arrays and dtype is None and future_result is not None:
             dtype = raster_dtype(future_result[self._check_tag(future_result, tag)].dtype)
         problems = output_problems(
@@ -268,7 +269,9 @@ class CarsDataset:
                 spec = request.spec_for(future_result)
             except TileError as exc:
                 raise exc.of_file(Path(file_name).name) from exc
-        return open_array_file(file_name, spec, options, resume=resume)
+        opened = open_array_file(file_name, spec, options, resume=resume)
+        opened.converts = converts
+        return opened
 
     def _raster_request(
         self, tile: Any, tag: str | None, dtype: str | None, nodata: float | None, how: SaveOptions

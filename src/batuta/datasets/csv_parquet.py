@@ -15,8 +15,8 @@ ROW_GROUP_ROWS: Final = 500_000
 """Points per row group of a Parquet file, at least."""
 
 
-def check_csv(table: Table) -> None:
-    """Refuse columns whose values have no text that can be read again.
+def check_csv(table: Table) -> tuple[str, ...]:
+    """Refuse columns whose values have no text that can be read again; nothing else is lost.
 
     Raises
     ------
@@ -24,8 +24,18 @@ def check_csv(table: Table) -> None:
         Naming the column.
     """
     for each in table.schema:
-        if pa.types.is_nested(each.type) or pa.types.is_binary(each.type):
+        if pa.types.is_nested(each.type) or _is_bytes(each.type):
             raise TileError(f"{each.name}: a column of {each.type} cannot be saved in CSV")
+    return ()
+
+
+def _is_bytes(kind: Any) -> bool:
+    stored = getattr(kind, "storage_type", kind)
+    return bool(
+        pa.types.is_binary(stored)
+        or pa.types.is_large_binary(stored)
+        or pa.types.is_fixed_size_binary(stored)
+    )
 
 
 def write_csv(cloud: PointCloud, target: Path) -> None:

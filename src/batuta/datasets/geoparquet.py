@@ -25,8 +25,10 @@ _WKB_POINT: Final = {2: 1, 3: 1001}
 """Type code of a point in ISO well-known binary, by number of axes."""
 
 
-def check(table: Table) -> None:
+def check(table: Table) -> tuple[str, ...]:
     """Refuse points without x and y, or with a column named like the geometry column.
+
+    Nothing is lost of other points.
 
     Raises
     ------
@@ -45,6 +47,7 @@ def check(table: Table) -> None:
         raise TileError(
             f"a tile has a column {GEOMETRY!r}, which GeoParquet derives from x, y and z"
         )
+    return ()
 
 
 def _is_coordinate(kind: Any) -> bool:

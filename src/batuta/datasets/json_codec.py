@@ -32,7 +32,7 @@ def to_json(value: Any, *, strict: bool = True) -> Any:
     Raises
     ------
     TileError
-        Naming the type that cannot be represented.
+        Naming the keys, and the type that cannot be represented.
     """
     if isinstance(value, (str, bool, int)) or value is None:
         return value
@@ -49,7 +49,7 @@ def to_json(value: Any, *, strict: bool = True) -> Any:
 
 def _encode_container(value: Any, *, strict: bool) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): to_json(item, strict=strict) for key, item in value.items()}
+        return _encode_mapping(value, strict=strict)
     if isinstance(value, (list, tuple, set, frozenset)):
         return [to_json(item, strict=strict) for item in value]
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufUSO":
@@ -57,6 +57,18 @@ def _encode_container(value: Any, *, strict: bool) -> Any:
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "mM":
         return to_json(np.asarray(value).astype(str).tolist(), strict=strict)
     raise TileError(f"{type(value).__name__} cannot be represented in JSON: {value!r:.80}")
+
+
+def _encode_mapping(value: Mapping[Any, Any], *, strict: bool) -> dict[str, Any]:
+    encoded: dict[str, Any] = {}
+    for key, item in value.items():
+        if str(key) in encoded:
+            raise TileError(f"{key}: two keys of this name, as JSON has only texts")
+        try:
+            encoded[str(key)] = to_json(item, strict=strict)
+        except TileError as exc:
+            raise TileError(f"{key}: {exc}") from exc
+    return encoded
 
 
 def dumps(value: Any) -> str:

@@ -1,8 +1,9 @@
 """Points in LAS and LAZ, version 1.4."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from batuta.datasets.column_types import EXACT_IN_FLOAT, Span
 from batuta.datasets.columns import Columns, Table
 from batuta.datasets.errors import TileError
 from batuta.datasets.point_cloud import PointCloud, PointFormat
+from batuta.errors import one_line
 
 AXES: Final = ("x", "y", "z")
 COLOURS: Final = ("red", "green", "blue")
@@ -56,8 +58,13 @@ class Extent:
     nullable: frozenset[str]
 
 
-def check(table: Table) -> None:
+def check(table: Table) -> list[str]:
     """Refuse points that LAS cannot hold.
+
+    Returns
+    -------
+    list of str
+        What it loses of the others, by column.
 
     Raises
     ------
@@ -72,12 +79,30 @@ def check(table: Table) -> None:
                 f"{roles[axis]}: a coordinate is not finite; LAS needs finite coordinates"
             )
     standard = laspy.PointFormat(COLOURED_POINT_FORMAT)
+    losses: list[str] = []
     for role, column in roles.items():
         if role in standard.dimension_names and role not in AXES:
             _check_exact(table[column], column)
-            _as_dimension(table[column].to_numpy(), standard.dimension_by_name(role), column)
-        elif role not in AXES and len(column.encode()) > MAX_NAME_BYTES:
-            raise TileError(f"{column}: a name in LAS has at most {MAX_NAME_BYTES} bytes")
+            values, dimension = table[column].to_numpy(), standard.dimension_by_name(role)
+            losses += _losses(values, _as_dimension(values, dimension, column), column)
+        elif role not in AXES and not _is_name(column):
+            raise TileError(
+                f"{column!r}: a name in LAS has 1 to {MAX_NAME_BYTES} bytes, and no NUL"
+            )
+    return losses
+
+
+def _is_name(column: str) -> bool:
+    return 1 <= len(column.encode()) <= MAX_NAME_BYTES and "\0" not in column
+
+
+def _losses(values: npt.NDArray[Any], converted: npt.NDArray[Any], column: str) -> Iterator[str]:
+    given = np.asarray(values, dtype=np.float64)
+    missing = np.isnan(given)
+    if missing.any():
+        yield f"{column}: missing values are 0 in LAS"
+    if (missing | (given != converted)).sum() > missing.sum():
+        yield f"{column}: values with fractions are rounded to whole numbers in LAS"
 
 
 def _check_exact(values: Any, column: str) -> None:
@@ -106,6 +131,8 @@ def check_file(columns: Columns) -> None:
         raise TileError(
             f"{len(extra)} columns beside those of LAS, which takes {MAX_EXTRA_DIMENSIONS}"
         )
+    if problem := _problem_of_names(tuple(extra)):
+        raise TileError(f"{', '.join(extra)}: LAS does not take columns of these names: {problem}")
     for name in extra:
         column = columns.by_name[name]
         if pa.types.is_integer(column.type) and column.missing and not column.span.exact_in_float:
@@ -113,6 +140,18 @@ def check_file(columns: Columns) -> None:
                 f"{name}: missing for some points, and a whole number beyond {EXACT_IN_FLOAT} for"
                 " others: LAS has NaN for missing values, in floats, which do not hold it exactly"
             )
+
+
+@lru_cache(maxsize=64)  # the tiles of a file have the same few
+def _problem_of_names(names: tuple[str, ...]) -> str | None:
+    """Return why points cannot have these extra dimensions: some names are laspy's own."""
+    header = laspy.LasHeader(version="1.4", point_format=COLOURED_POINT_FORMAT)
+    try:
+        header.add_extra_dims([laspy.ExtraBytesParams(name, "f8") for name in names])
+        laspy.ScaleAwarePointRecord.zeros(1, header=header)
+    except ValueError as exc:
+        return one_line(exc)
+    return None
 
 
 def _extra_columns(roles: Mapping[str, str]) -> list[str]:
@@ -260,7 +299,8 @@ def _points(
 
 def _as_dimension(values: npt.NDArray[Any], dimension: Any, column: str) -> npt.NDArray[Any]:
     """Convert values to an LAS dimension: integers, 0 for missing values."""
-    numbers = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0)
+    given = np.asarray(values, dtype=np.float64)
+    numbers = np.where(np.isnan(given), 0.0, given)
     if dimension.kind == laspy.DimensionKind.FloatingPoint:
         return numbers
     whole = np.rint(numbers)

@@ -80,8 +80,8 @@ class PointFormat:
     """A point format: how to check tiles and how to write a point cloud."""
 
     write: Callable[[PointCloud, Path], None]
-    check: Callable[[Table], None] = lambda table: None  # noqa: ARG005 - any table will do
-    """Raises a `TileError` for points that the format cannot hold."""
+    check: Callable[[Table], Iterable[str]] = lambda table: ()  # noqa: ARG005 - any table will do
+    """Raises a `TileError` for points that the format cannot hold; tells what of them it loses."""
     check_file: Callable[[Columns], None] = lambda columns: None  # noqa: ARG005 - any will do
     """Raises a `TileError` for columns that the format cannot hold together."""
 

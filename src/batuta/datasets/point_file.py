@@ -76,6 +76,8 @@ class PointFile(AssembledFile):
         self._compression = None if options is None else options.compression
         self._by_pair = by_pair
         self._format = _load(_FORMATS[format_of(path, POINTS).name])
+        self.losses: list[str] = []
+        """What the format lost of the points, each told once."""
         self._crs: str | None = None
         self._columns = Columns()
         self._written: set[Place] = set()
@@ -103,8 +105,9 @@ class PointFile(AssembledFile):
                 f"a tile in {crs_label(crs)} given, the others are in {crs_label(self._crs)}"
             )
         table = part_table(tile)
-        if table.num_rows:
-            self._format.check(table)
+        if PAIR_COLUMN in table.column_names:
+            raise TileError(f"{PAIR_COLUMN}: this name is kept for the pair of each point")
+        losses = self._format.check(table) if table.num_rows else ()
         found = columns_of(table, (row, col))
         merged = self._columns_without(row, col).with_tile(found)
         self._format.check_file(merged)
@@ -114,6 +117,7 @@ class PointFile(AssembledFile):
         self._crs = crs or self._crs
         self._columns = merged
         self._written.add((row, col))
+        self.losses += [loss for loss in losses if loss not in self.losses]
 
     def _columns_without(self, row: int, col: int) -> Columns:
         """Return the columns of the other tiles: a tile that is written again is replaced."""
