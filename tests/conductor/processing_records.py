@@ -25,4 +25,5 @@ RUNNING = ProcessingRecord(
     started=NOW - 8,
     ended=None,
     profiled=False,
+    remake=False,
 )

@@ -1,12 +1,7 @@
 """The conductor as a service: real NATS, a real sdb, and a pipeline that does as it is told."""
 
 import asyncio
-import contextlib
 import json
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import nats
@@ -15,132 +10,16 @@ import pytest
 from fastapi.responses import JSONResponse
 
 from batuta.cli.app import run as run_command
-from batuta.conductor import ConductorSettings
 from batuta.conductor.service import open_conductor
 from batuta.errors import ConfigurationError
-from batuta.graph import Graph
 from batuta.messaging import Activity
 from batuta.messaging.events import activity_event
-from batuta.sdb import SdbClient, SdbSettings
-from batuta.sdb.service import open_sdb
-from batuta.service.settings import ServiceSettings
 from tests.conductor.graphs import diamond, graph_of
-from tests.support.scripted import ScriptedPipeline
-from tests.support.servers import NatsServer
+from tests.conductor.stage import Stage, eventually_in, get, one_processing, states
 from tests.support.services import ServiceProcess, serving
 from tests.support.waiting import eventually_sync
 
 ONE = {"B": {"m_input": ["A"], "timeout": 60}}
-
-
-class Stage:
-    """A conductor's surroundings: NATS, sdb, and the pipeline ``maker``."""
-
-    def __init__(self, folder: Path, nats_server: NatsServer, sdb_url: str) -> None:
-        self.folder = folder
-        self.nats = nats_server
-        self.sdb_url = sdb_url
-        self.pipeline = ScriptedPipeline()
-        self.pipeline.archive = lambda processing: self.archive(
-            processing["product"], processing["obs_id"], processing["id"]
-        )
-        self.pipeline_url = ""
-        self.conductor: ServiceProcess | None = None
-
-    def settings(self, graph: Graph, **given: Any) -> ConductorSettings:
-        path = self.folder / "graph.json"
-        path.write_text(json.dumps(graph.as_document()))
-        values = {
-            "port": 0,
-            "graph": path,
-            "nats_url": self.nats.url,
-            "sdb_url": self.sdb_url,
-            "database_url": f"sqlite:///{self.folder / 'conductor.db'}",
-            "provider_urls": {"maker": f"{self.pipeline_url}/pipeline"},
-            "retry_wait_s": 0.05,
-            "ask_after_s": 0.1,
-            **given,
-        }
-        return ConductorSettings(**values)
-
-    def archive(self, product: str, obs_id: str, processing_id: str | None = None) -> None:
-        """Import a product into the sdb."""
-        with (
-            tempfile.NamedTemporaryFile(dir=self.folder) as file,
-            SdbClient(self.sdb_url) as sdb,
-        ):
-            sdb.import_file(Path(file.name), product, obs_id, processing_id=processing_id)
-
-    def publish(self, subject: str, *payloads: bytes) -> None:
-        """Publish as any NATS client would."""
-
-        async def send() -> None:
-            client = await nats.connect(self.nats.url)
-            for payload in payloads:
-                await client.publish(subject, payload)
-            await client.drain()
-
-        asyncio.run(send())
-
-    async def stored(self, news: dict[str, str]) -> bool:
-        """Publish, and tell whether a stream has stored it; there may be none yet."""
-        client = await nats.connect(self.nats.url)
-        try:
-            await client.jetstream().publish("data.vhf", json.dumps(news).encode())
-        except nats.errors.Error:
-            return False
-        finally:
-            await client.close()
-        return True
-
-    def announce(self, product: str, *observations: str) -> None:
-        self.publish(
-            "data.vhf",
-            *(json.dumps({"product": product, "obs_id": o}).encode() for o in observations),
-        )
-
-    def asked_for(self) -> list[tuple[str, str]]:
-        return sorted((body["product"], body["obs_id"]) for body in self.pipeline.requests)
-
-
-@pytest.fixture
-def stage(tmp_path: Path, own_nats: NatsServer) -> Iterator[Stage]:
-    sdb_settings = SdbSettings(
-        port=0,
-        nats_url=own_nats.url,
-        database_url=f"sqlite:///{tmp_path / 'sdb.db'}",
-        store_url=str(tmp_path / "products"),
-    )
-    with serving(open_sdb, sdb_settings) as sdb_url:
-        stage = Stage(tmp_path, own_nats, sdb_url)
-        with serving(stage.pipeline.open, ServiceSettings(port=0)) as stage.pipeline_url:
-            yield stage
-            if stage.conductor is not None:
-                stage.conductor.kill()
-
-
-def get(url: str, path: str) -> Any:
-    return httpx.get(f"{url}{path}").raise_for_status().json()
-
-
-def states(url: str) -> dict[str, str]:
-    """State of each product's newest processing."""
-    items = get(url, "/processings?limit=1000")["items"]
-    return {f"{item['product']}/{item['obs_id']}": item["state"] for item in reversed(items)}
-
-
-def eventually_in(url: str, expected: dict[str, str]) -> None:
-    with contextlib.suppress(AssertionError):
-        eventually_sync(lambda: states(url) == expected)
-    assert states(url) == expected
-
-
-def one_processing(url: str) -> Callable[[], Any]:
-    def probe() -> Any:
-        items = get(url, "/processings")["items"]
-        return items[0] if items else None
-
-    return probe
 
 
 def test_a_bare_notification_has_the_product_made(stage: Stage) -> None:

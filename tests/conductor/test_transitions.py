@@ -29,6 +29,7 @@ from batuta.conductor.transitions import (
     cancel,
     poll,
     poll_wait_s,
+    remake,
     request,
     retry,
     retry_wait_s,
@@ -225,7 +226,11 @@ TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
     "success that is not archived": (
         RUNNING,
         update(State.SUCCEEDED, archived=False, asked_attempt=2),
-        {**RETRYING, "error": "maker reports success, but the sdb has no B made by it"},
+        {
+            **RETRYING,
+            "error": "maker reports success, but the sdb has no B made by it",
+            "remake": True,
+        },
     ),
     "success that is not archived, of the last attempt": (
         LAST,
@@ -234,6 +239,7 @@ TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
             "state": State.FAILED,
             "ended": NOW,
             "error": "maker reports success, but the sdb has no B made by it",
+            "remake": True,
         },
     ),
     "success that is not archived, as anyone could report it": (
@@ -419,6 +425,10 @@ def test_the_next_poll_comes_in_bounded_time_and_soon_after_the_deadline(
     after = transition(record, event, conditions)
     if after is None or after.state not in (State.QUEUED, State.RUNNING):
         return
+    if isinstance(event, StatusUpdate) and event.state is State.SUCCEEDED:
+        # It is over, by what is said: only whether its product is archived is not known yet.
+        assert NOW <= after.ask_at <= NOW + conditions.first_poll_wait_s
+        return
     assert NOW < after.ask_at <= NOW + MAX_POLL_WAIT_S
     if after.started is not None:
         deadline = after.started + after.timeout_s
@@ -455,6 +465,16 @@ def test_a_request_leaves_nothing_of_the_attempt_before() -> None:
     after = request(retrying, CONDITIONS)
     assert (after.state, after.attempt, after.pipeline_attempt) == (State.REQUESTED, 3, 3)
     assert (after.started, after.done, after.total, after.profiled) == (None, 0, 0, False)
+
+
+def test_a_success_that_was_lost_is_made_again_with_all_its_attempts() -> None:
+    product = diamond().products["B"]
+    after = remake(SUCCEEDED, product, NOW)
+    assert after is not None
+    assert (after.state, after.remake, after.not_before) == (State.WAITING, True, NOW)
+    assert after.max_attempts == SUCCEEDED.attempt + product.max_attempts
+    for record in (FAILED, CANCELLED, RUNNING):
+        assert remake(record, product, NOW) is None
 
 
 @pytest.mark.parametrize("record", [FAILED, CANCELLED, SUCCEEDED])

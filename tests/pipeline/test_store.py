@@ -1,7 +1,9 @@
 """The store of processings, on every kind of database."""
 
+import pytest
+
 from batuta.messaging import ProcessingState
-from batuta.pipeline.messages import ProcessingRequest
+from batuta.pipeline.messages import Outcome, ProcessingRequest
 from batuta.pipeline.schema import MIGRATIONS
 from batuta.pipeline.store import ProcessingFilter, ProcessingStore
 from batuta.service.committer import Committer
@@ -22,3 +24,19 @@ async def test_pipelines_that_share_a_database_recover_only_their_own(database_u
             assert found.record.state is ProcessingState.RUNNING
             (again,) = await mine.recover()
             assert again.record.state is ProcessingState.QUEUED
+
+
+@pytest.mark.parametrize("remake", [False, True])
+async def test_a_success_is_run_again_only_if_its_product_was_lost(
+    database_url: str, *, remake: bool
+) -> None:
+    first = ProcessingRequest(product="B", obs_id="o1", processing_id="p1")
+    again = first.model_copy(update={"attempt": 2, "remake": remake})
+    with open_database(database_url, MIGRATIONS) as engine:
+        async with Committer(engine) as committer:
+            store = ProcessingStore(engine, committer, ["maker"])
+            record = (await store.submit(first, "maker")).stored.record
+            await store.record_end(record, ProcessingState.SUCCEEDED, Outcome(), profiled=False)
+            submission = await store.submit(again, "maker")
+    assert submission.to_run is remake
+    assert submission.stored.record.attempt == (2 if remake else 1)

@@ -10,7 +10,7 @@ from typing import Final
 import typer
 
 from batuta import __version__
-from batuta.cli import demo, graphs, products, profiles, services, up, watching
+from batuta.cli import demo, graphs, products, profiles, reconciling, services, up, watching
 from batuta.errors import BatutaError, ConfigurationError
 
 DONE: Final = 0
@@ -31,6 +31,7 @@ graphs.register(app)
 products.register(app)
 watching.register(app)
 demo.register(app)
+reconciling.register(app)
 profiles.register(app)
 
 

@@ -58,6 +58,16 @@ class ConductorClient:
         """Retry a failed or cancelled processing, and return it."""
         return self._call("POST", f"/processings/{quote(processing_id, safe='')}/retry")
 
+    def forget(self, product: str, obs_id: str) -> dict[str, Any]:
+        """Make it stop believing in a version that the sdb does not hold."""
+        return self._call(
+            "DELETE", f"/observations/{quote(obs_id, safe='')}/products/{quote(product, safe='')}"
+        )
+
+    def reconciliation(self, *, mend: bool) -> dict[str, Any]:
+        """Return how its records differ from the sdb, mended or not; takes as long as it takes."""
+        return self._call("POST" if mend else "GET", "/reconciliation", timeout=None)
+
     def observations(self) -> Iterator[dict[str, Any]]:
         """Yield a summary of each observation."""
         return self._pages("/observations")

@@ -13,6 +13,8 @@ from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.archive import Archive
 from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.providers import Providers
+from batuta.conductor.reconciliation import Reconciler
+from batuta.conductor.reconciliation_routes import reconciliation_router
 from batuta.conductor.transitions import AT_PROVIDER, ProcessingRecord
 from batuta.conductor.views import (
     MAX_ITEMS,
@@ -48,6 +50,7 @@ class Components:
     dispatcher: Dispatcher
     providers: Providers
     archive: Archive
+    reconciler: Reconciler
     registry: ServiceRegistry
 
 
@@ -56,6 +59,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     _add_observations(app, components)
     _add_processings(app, components)
     _add_holds(app, components)
+    app.include_router(reconciliation_router(components.reconciler, components.dispatcher))
 
     @app.get("/graph", tags=["graph"])
     def graph() -> dict[str, object]:

@@ -53,6 +53,19 @@ class Archive:
             ]
         )
 
+    async def newest(self, instances: Sequence[tuple[str, str]]) -> list[int | None]:
+        """Return the newest version of each product and observation; None if there is none.
+
+        Raises
+        ------
+        ServiceError
+            If the sdb cannot be reached, or refuses.
+        """
+        found = await self._lookup(
+            [Lookup(product=product, obs_id=obs_id) for product, obs_id in instances]
+        )
+        return [None if each is None else each.version for each in found]
+
     async def holds_products_of(self, records: Sequence[ProcessingRecord]) -> list[bool]:
         """Return whether the product of each processing, which reports success, is archived.
 

@@ -127,6 +127,11 @@ class ClaimStore:
             versions = self._available(connection, {claim.obs_id for claim in claims})
             self._end_waits(connection, claims, versions, now)
 
+    def inputs_are_available(self, connection: sa.Connection, row: Row) -> bool:
+        """Return whether a processing's inputs are still available in the versions claimed."""
+        versions = self._available(connection, [row.obs_id])[row.obs_id]
+        return all(versions.get(name, -1) >= version for name, version in row.inputs.items())
+
     def apply_holds(self, connection: sa.Connection) -> None:
         """Mark as held what is not requested yet and whose provider is held."""
         held = set(connection.scalars(sa.select(holds.c.provider)))

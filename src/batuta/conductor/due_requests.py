@@ -25,6 +25,7 @@ class DueRequest:
     obs_id: str
     provider: str
     attempt: int
+    remake: bool = False
 
 
 def _unlimited(_provider: str) -> int:
@@ -76,7 +77,14 @@ def take_due_requests(
         ]
         write_changes(connection, changes)
         requests += [
-            DueRequest(after.id, after.product, after.obs_id, after.provider, after.attempt)
+            DueRequest(
+                processing_id=after.id,
+                product=after.product,
+                obs_id=after.obs_id,
+                provider=after.provider,
+                attempt=after.attempt,
+                remake=after.remake,
+            )
             for _, after in changes
         ]
         if len(chosen) == len(rows):

@@ -1,14 +1,15 @@
-"""What an operator may do to processings: make, retry, cancel, hold, release."""
+"""What an operator may do: make, retry, cancel, hold, release, and correct what was believed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
 from batuta.conductor.claims import ClaimStore
-from batuta.conductor.records import Row, locked_rows, record_of, write_changes
-from batuta.conductor.schema import EVERY_PROVIDER, holds
+from batuta.conductor.differences import Difference, DifferenceKind
+from batuta.conductor.records import MAX_IN, Row, locked_rows, record_of, write_changes
+from batuta.conductor.schema import EVERY_PROVIDER, available, holds
 from batuta.conductor.schema import processings as table
-from batuta.conductor.transitions import ProcessingRecord, cancel, retry
+from batuta.conductor.transitions import AT_PROVIDER, ProcessingRecord, cancel, remake, retry
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
@@ -76,6 +77,58 @@ class Operations:
             rows = locked_rows(connection, [processing_id]).values()
             self._claims.end_futile_waits(connection, rows, now)
             return before
+
+    def correct(self, differences: Sequence[Difference]) -> None:
+        """Stop believing what the sdb does not hold, and make again what was made and lost.
+
+        What was claimed from a version that is lost is forgotten with it, so that it is claimed
+        again once its inputs have arrived again. What has changed since the differences were
+        found is left as it is.
+        """
+        with self._engine.begin() as connection:
+            for each in differences:
+                if each.kind is DifferenceKind.NOT_ARCHIVED:
+                    self._forget_version(connection, each)
+                elif each.kind is DifferenceKind.NOT_MADE and each.processing_id is not None:
+                    self._remake(connection, each.processing_id)
+            self._claims.apply_holds(connection)
+
+    def _forget_version(self, connection: sa.Connection, lost: Difference) -> None:
+        row = sa.and_(
+            available.c.obs_id == lost.obs_id,
+            available.c.product == lost.product,
+            available.c.version == lost.recorded,
+        )
+        if lost.archived is None:
+            changed = connection.execute(sa.delete(available).where(row))
+        else:
+            values = {"version": lost.archived, "archived": True}
+            changed = connection.execute(sa.update(available).where(row).values(values))
+        if not changed.rowcount:
+            return
+        last_held = -1 if lost.archived is None else lost.archived
+        claimed = connection.execute(
+            sa.select(table.c.id, table.c.inputs).where(
+                table.c.obs_id == lost.obs_id, table.c.state.not_in(AT_PROVIDER)
+            )
+        )
+        stale = [row.id for row in claimed if row.inputs.get(lost.product, -1) > last_held]
+        for start in range(0, len(stale), MAX_IN):
+            ids = stale[start : start + MAX_IN]
+            connection.execute(sa.delete(table).where(table.c.id.in_(ids)))
+
+    def _remake(self, connection: sa.Connection, processing_id: str) -> None:
+        row = locked_rows(connection, [processing_id]).get(processing_id)
+        if row is None:
+            return
+        before = record_of(row)
+        after = remake(before, self._graph.products.get(before.product), self._clock())
+        if after is None:
+            return
+        if self._claims.inputs_are_available(connection, row):
+            write_changes(connection, [(before, after)])
+        else:
+            connection.execute(sa.delete(table).where(table.c.id == processing_id))
 
     def hold(self, provider: str | None) -> None:
         """Hold what is not requested yet, of one provider or of all."""

@@ -45,12 +45,14 @@ class Providers:
 
     async def request(self, request: DueRequest) -> Event:
         """Request a processing; return what became of the request."""
-        body = {
+        body: dict[str, object] = {
             "product": request.product,
             "obs_id": request.obs_id,
             "processing_id": request.processing_id,
             "attempt": request.attempt,
         }
+        if request.remake:
+            body["remake"] = True
         try:
             url = self._processing_url(request.provider)
             answer = await self._call("POST", request.provider, url, body)

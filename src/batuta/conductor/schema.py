@@ -64,6 +64,8 @@ processings = sa.Table(
     sa.Column("ended", sa.Float),
     # Whether its pipeline keeps a profile of the last attempt that ended.
     sa.Column("profiled", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Whether its pipeline is to run it again although it has succeeded before.
+    sa.Column("remake", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id"),
     sa.Index("conductor_newest", "created", "id"),

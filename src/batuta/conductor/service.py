@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,7 @@ from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.events import Archived, StatusUpdate
 from batuta.conductor.ledger import Ledger
 from batuta.conductor.providers import open_providers
+from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import MIGRATIONS
 from batuta.conductor.settings import ConductorSettings
@@ -42,6 +44,7 @@ from batuta.messaging import (
 )
 from batuta.sdb.client import SdbClient
 from batuta.sdb.lookup import ArchivedVersion
+from batuta.sdb.records import StoredProduct
 from batuta.service.app import AppConfig, create_app
 from batuta.service.client import ServiceError
 from batuta.service.database import open_database
@@ -72,7 +75,12 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             views = Views(engine, graph, url_of)
             activity = ConductorActivity(bus, url, views)
             dispatcher = Dispatcher(ledger, providers, archive, activity.publish)
-            components = Components(graph, views, dispatcher, providers, archive, registry)
+            reconciler = Reconciler(
+                engine, graph, archive, partial(_held_by_sdb, settings, newest=True)
+            )
+            components = Components(
+                graph, views, dispatcher, providers, archive, reconciler, registry
+            )
             yield Conductor(components, bus, activity, settings)
 
 
@@ -217,22 +225,19 @@ async def _rebuild(ledger: Ledger, settings: ConductorSettings) -> None:
     deadline = time.monotonic() + SDB_WAIT_S
     while True:
         try:
-            held = await asyncio.to_thread(_held_by_sdb, settings)
+            held = await asyncio.to_thread(lambda: list(_held_by_sdb(settings)))
         except ServiceError as exc:
             if exc.refused or time.monotonic() > deadline:
                 raise
             LOG.warning("%s; retried for up to %g s", exc, SDB_WAIT_S)
             await asyncio.sleep(1)
         else:
-            return await asyncio.to_thread(ledger.rebuild, held)
+            return await asyncio.to_thread(ledger.rebuild, map(_stored_arrival, held))
 
 
-def _held_by_sdb(settings: ConductorSettings) -> list[Arrival]:
+def _held_by_sdb(settings: ConductorSettings, *, newest: bool = False) -> Iterator[StoredProduct]:
     with SdbClient(settings.sdb_url, token=settings.token_text, retry_for_s=0) as sdb:
-        return [
-            Arrival(stored.product, stored.obs_id, stored.version, archived=True)
-            for stored in sdb.list()
-        ]
+        yield from sdb.list(latest=newest)
 
 
 def _wait_config(settings: ConductorSettings) -> WaitConfig:
@@ -262,6 +267,10 @@ def _addresses(graph: Graph, settings: ConductorSettings) -> Callable[[str], str
         return graph.providers[provider].url
 
     return url_of
+
+
+def _stored_arrival(stored: StoredProduct) -> Arrival:
+    return Arrival(stored.product, stored.obs_id, stored.version, archived=True)
 
 
 def _arrival(data: DataAvailable) -> Arrival:

@@ -56,6 +56,9 @@ class ProcessingRecord:
         When its pipeline started the current attempt. Its timeout counts from here.
     profiled : bool
         Whether its pipeline keeps a profile of the last attempt that ended.
+    remake : bool
+        Whether its pipeline is to run it again although an earlier attempt has succeeded: the
+        sdb does not hold its product.
     """
 
     id: str
@@ -77,6 +80,7 @@ class ProcessingRecord:
     started: float | None
     ended: float | None
     profiled: bool
+    remake: bool
 
 
 # ---------------------------------------------------------------------- conditions
@@ -179,6 +183,26 @@ def retry(record: ProcessingRecord, product: Product | None, now: float) -> Proc
     """
     if record.state not in (State.FAILED, State.CANCELLED):
         return None
+    return _renewed(record, product, now)
+
+
+def remake(
+    record: ProcessingRecord, product: Product | None, now: float
+) -> ProcessingRecord | None:
+    """Return `record`, which succeeded, to be run again; None if it did not succeed.
+
+    Its product was lost: the sdb does not hold it any more.
+    """
+    if record.state is not State.SUCCEEDED:
+        return None
+    return replace(
+        _renewed(record, product, now),
+        remake=True,
+        error=f"made again: the sdb no longer holds {record.product}",
+    )
+
+
+def _renewed(record: ProcessingRecord, product: Product | None, now: float) -> ProcessingRecord:
     more = product.max_attempts if product else 1
     after = replace(
         record,
@@ -352,7 +376,8 @@ def _after_unconfirmed_success(
     if event.archived is None:
         return replace(record, ask_at=conditions.now + conditions.first_poll_wait_s)
     error = f"{record.provider} reports success, but the sdb has no {record.product} made by it"
-    return _after_failure(record, error, conditions, profiled=event.profiled)
+    failed = _after_failure(record, error, conditions, profiled=event.profiled)
+    return replace(failed, remake=True)
 
 
 def _stopped_at_deadline(record: ProcessingRecord, event: StatusUpdate, now: float) -> bool:

@@ -15,7 +15,7 @@ class ProcessingRequest(BaseModel):
     """Body of ``POST /processing``.
 
     `processing_id` makes repeated requests start one processing only; a higher `attempt`
-    restarts a failed one.
+    restarts a failed one, and with `remake` one that succeeded, whose product was lost.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -24,6 +24,7 @@ class ProcessingRequest(BaseModel):
     obs_id: Name
     processing_id: Name | None = None
     attempt: int = Field(1, ge=1, le=2**31 - 1)
+    remake: bool = False
 
 
 class ProductVersion(BaseModel):

@@ -225,6 +225,7 @@ def _submit(db: sa.Connection, request: ProcessingRequest, provider: str) -> Sub
 def _may_restart(known: PipelineProcessing, request: ProcessingRequest) -> bool:
     same = (known.product, known.obs_id) == (request.product, request.obs_id)
     may = known.state in (ProcessingState.FAILED, ProcessingState.CANCELLED)
+    may |= request.remake and known.state is ProcessingState.SUCCEEDED
     return same and may and request.attempt > known.attempt
 
 

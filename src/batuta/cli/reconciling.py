@@ -1,0 +1,77 @@
+"""`batuta reconcile` and `forget`: what the conductor believes against what the sdb holds."""
+
+from typing import Annotated, Any
+
+import typer
+
+from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, print_json, print_table
+from batuta.cli.products import PANEL, ObsId, Product
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("reconcile", rich_help_panel=PANEL)(reconcile)
+    app.command("forget", rich_help_panel=PANEL)(forget)
+
+
+def reconcile(
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    *,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Mend what differs, rather than only show it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the conductor's records with the sdb; with --apply, make what was lost again."""
+    with ConductorClient(conductor_url) as conductor:
+        result = conductor.reconciliation(mend=apply)
+    if as_json:
+        print_json(result)
+        return
+    total = sum(result["counts"].values())
+    if not total:
+        typer.echo("the conductor and the sdb agree")
+        return
+    print_table(
+        f"{total} differences",
+        ["difference", "observation", "product", "recorded", "archived"],
+        [
+            (
+                each["kind"],
+                each["obs_id"],
+                each["product"],
+                _version(each["recorded"]),
+                _version(each["archived"]),
+            )
+            for each in result["items"]
+        ],
+    )
+    if len(result["items"]) < total:
+        typer.echo(f"(the first {len(result['items'])} of {total})")
+    counts = ", ".join(f"{count} {kind}" for kind, count in result["counts"].items())
+    typer.echo(f"{counts}: " + ("mended" if apply else "mend them with batuta reconcile --apply"))
+
+
+def forget(
+    product: Product,
+    obs_id: ObsId,
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Make the conductor forget a version that was announced, but that the sdb does not hold."""
+    with ConductorClient(conductor_url) as conductor:
+        forgotten = conductor.forget(product, obs_id)
+    if as_json:
+        print_json(forgotten)
+    else:
+        now = forgotten["archived"]
+        typer.echo(
+            f"{product} of {obs_id}: {_version(forgotten['recorded']) or 'its announcement'} "
+            f"forgotten; " + ("not available any more" if now is None else f"version {now} counts")
+        )
+
+
+def _version(version: Any) -> str:
+    return f"v{version}" if version else ""

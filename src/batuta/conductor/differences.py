@@ -1,0 +1,30 @@
+"""How the conductor's records and the sdb differ, as values."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class DifferenceKind(StrEnum):
+    """How the conductor and the sdb differ about a product of an observation."""
+
+    NOT_ARCHIVED = "not archived"
+    """The conductor has recorded a version that the sdb does not hold."""
+    NOT_MADE = "not made"
+    """A processing has succeeded whose product the sdb does not hold."""
+    NOT_RECORDED = "not recorded"
+    """The sdb holds a version that the conductor has not recorded."""
+
+
+class Difference(BaseModel):
+    """One difference; `recorded` and `archived` are the newest versions of each side."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: DifferenceKind
+    product: str
+    obs_id: str
+    recorded: int | None = None
+    archived: int | None = None
+    processing_id: str | None = None
+    provider: str | None = None

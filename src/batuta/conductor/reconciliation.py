@@ -1,0 +1,210 @@
+"""The conductor's records against what the sdb holds: how they differ, and mending that.
+
+They differ once an sdb has been restored from a backup, has lost a disk, or has been replaced; or
+once announcements were lost with their stream.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from itertools import islice
+from typing import Final
+
+import sqlalchemy as sa
+
+from batuta.conductor.archive import Archive
+from batuta.conductor.differences import Difference, DifferenceKind
+from batuta.conductor.dispatcher import Dispatcher
+from batuta.conductor.events import Archived
+from batuta.conductor.records import Row, record_of
+from batuta.conductor.rules import Arrival
+from batuta.conductor.schema import available
+from batuta.conductor.schema import processings as table
+from batuta.conductor.transitions import ProcessingRecord
+from batuta.graph import Graph
+from batuta.messaging import ProcessingState as State
+from batuta.sdb.records import StoredProduct
+from batuta.service.database import reading
+
+BATCH: Final = 500
+
+
+class Reconciler:
+    """Compares the conductor's records with the sdb, in batches.
+
+    Parameters
+    ----------
+    engine : sa.Engine
+        The conductor's database, which is only read here.
+    graph : Graph
+        The product graph: what it does not know is ignored.
+    archive : Archive
+        The sdb, asked about what is recorded.
+    list_newest : callable
+        Returns the newest version of each product that the sdb holds; raises `ServiceError`.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        graph: Graph,
+        archive: Archive,
+        list_newest: Callable[[], Iterable[StoredProduct]],
+    ) -> None:
+        self._engine = engine
+        self._graph = graph
+        self._archive = archive
+        self._list_newest = list_newest
+
+    async def differences(self, before: float) -> AsyncIterator[list[Difference]]:
+        """Yield the differences, in the order in which they are to be mended.
+
+        Parameters
+        ----------
+        before : float
+            A time, in seconds since 1970: what was recorded later is left out. The sdb may have
+            answered before it was archived.
+
+        Raises
+        ------
+        ServiceError
+            If the sdb does not answer.
+        """
+        async for batch in self._not_archived(before):
+            yield batch
+        async for batch in self._not_made(before):
+            yield batch
+        async for batch in self._not_recorded():
+            yield batch
+
+    async def difference_of(self, product: str, obs_id: str) -> Difference | None:
+        """Return how one product differs, whoever announced it; None if it does not.
+
+        Raises
+        ------
+        KeyError
+            If the conductor has recorded no version of it.
+        ServiceError
+            If the sdb does not answer.
+        """
+        recorded = (await asyncio.to_thread(self._recorded, [(obs_id, product)]))[obs_id, product]
+        (held,) = await self._archive.newest([(product, obs_id)])
+        if held == recorded:
+            return None
+        return Difference(
+            kind=DifferenceKind.NOT_ARCHIVED,
+            product=product,
+            obs_id=obs_id,
+            recorded=recorded,
+            archived=held,
+        )
+
+    async def _not_archived(self, before: float) -> AsyncIterator[list[Difference]]:
+        after = ("", "")
+        while rows := await asyncio.to_thread(self._available_after, after, before):
+            after = (rows[-1].obs_id, rows[-1].product)
+            held = await self._archive.newest([(row.product, row.obs_id) for row in rows])
+            yield [
+                Difference(
+                    kind=DifferenceKind.NOT_ARCHIVED,
+                    product=row.product,
+                    obs_id=row.obs_id,
+                    recorded=row.version,
+                    archived=version,
+                )
+                for row, version in zip(rows, held, strict=True)
+                if version is None or version < row.version
+            ]
+
+    async def _not_made(self, before: float) -> AsyncIterator[list[Difference]]:
+        after = ""
+        while records := await asyncio.to_thread(self._succeeded_after, after, before):
+            after = records[-1].id
+            held = await self._archive.holds_products_of(records)
+            yield [
+                Difference(
+                    kind=DifferenceKind.NOT_MADE,
+                    product=record.product,
+                    obs_id=record.obs_id,
+                    processing_id=record.id,
+                    provider=record.provider,
+                )
+                for record, is_held in zip(records, held, strict=True)
+                if not is_held
+            ]
+
+    async def _not_recorded(self) -> AsyncIterator[list[Difference]]:
+        stored = iter(await asyncio.to_thread(lambda: iter(self._list_newest())))
+        while versions := await asyncio.to_thread(lambda: list(islice(stored, BATCH))):
+            known = [each for each in versions if self._graph.knows(each.product)]
+            recorded = await asyncio.to_thread(
+                self._recorded, [(each.obs_id, each.product) for each in known]
+            )
+            yield [
+                Difference(
+                    kind=DifferenceKind.NOT_RECORDED,
+                    product=each.product,
+                    obs_id=each.obs_id,
+                    recorded=version,
+                    archived=each.version,
+                    processing_id=each.processing_id,
+                    provider=each.provider,
+                )
+                for each in known
+                if (version := recorded.get((each.obs_id, each.product))) is None
+                or version < each.version
+            ]
+
+    def _available_after(self, after: tuple[str, str], before: float) -> Sequence[Row]:
+        key = sa.tuple_(available.c.obs_id, available.c.product)
+        query = (
+            sa.select(available.c.obs_id, available.c.product, available.c.version)
+            .where(available.c.archived, available.c.heard < before, key > after)
+            .order_by(available.c.obs_id, available.c.product)
+            .limit(BATCH)
+        )
+        with reading(self._engine) as connection:
+            return list(connection.execute(query))
+
+    def _succeeded_after(self, after: str, before: float) -> list[ProcessingRecord]:
+        query = (
+            sa.select(table)
+            .where(table.c.state == State.SUCCEEDED, table.c.id > after, table.c.ended < before)
+            .order_by(table.c.id)
+            .limit(BATCH)
+        )
+        with reading(self._engine) as connection:
+            return [record_of(row) for row in connection.execute(query)]
+
+    def _recorded(self, instances: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        wanted = set(instances)
+        query = sa.select(available.c.obs_id, available.c.product, available.c.version).where(
+            available.c.obs_id.in_({obs_id for obs_id, _ in wanted})
+        )
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return {
+            (row.obs_id, row.product): row.version
+            for row in rows
+            if (row.obs_id, row.product) in wanted
+        }
+
+
+async def mend(dispatcher: Dispatcher, differences: Sequence[Difference]) -> None:
+    """Make the conductor's records agree with the sdb, and make again what was lost."""
+    lost = [each for each in differences if each.kind is not DifferenceKind.NOT_RECORDED]
+    if lost:
+        await dispatcher.write(dispatcher.ledger.operations.correct, lost)
+    found = [each for each in differences if each.kind is DifferenceKind.NOT_RECORDED]
+    if found:
+        await dispatcher.on_data(
+            [
+                Arrival(each.product, each.obs_id, each.archived or 0, archived=True)
+                for each in found
+            ],
+            [
+                Archived(processing_id=each.processing_id, provider=each.provider)
+                for each in found
+                if each.processing_id is not None
+            ],
+        )
+    dispatcher.wake()

@@ -1,0 +1,94 @@
+"""Routes that compare the conductor's records with the sdb, and mend them."""
+
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from batuta.conductor.differences import Difference
+from batuta.conductor.dispatcher import Dispatcher
+from batuta.conductor.reconciliation import Reconciler, mend
+from batuta.conductor.views import MAX_ITEMS
+from batuta.messaging.events import Name
+from batuta.service.client import ServiceError
+from batuta.service.problems import ProblemError
+
+
+class Reconciliation(BaseModel):
+    """How the conductor's records differ from what the sdb holds.
+
+    `counts` has the number of differences of each kind, `items` the first of them. `mended` tells
+    that they have been mended.
+    """
+
+    mended: bool
+    counts: dict[str, int] = {}
+    items: list[Difference] = []
+
+    def add(self, differences: Sequence[Difference]) -> None:
+        """Add differences."""
+        for each in differences:
+            self.counts[each.kind] = self.counts.get(each.kind, 0) + 1
+        self.items.extend(differences[: MAX_ITEMS - len(self.items)])
+
+
+def reconciliation_router(reconciler: Reconciler, dispatcher: Dispatcher) -> APIRouter:
+    """Routes that show the differences, mend them, and forget one product."""
+    router = APIRouter(tags=["reconciliation"])
+
+    @router.get("/reconciliation")
+    async def differences() -> Reconciliation:
+        """How the conductor's records differ from what the sdb holds."""
+        return await _compare(reconciler, dispatcher, mended=False)
+
+    @router.post("/reconciliation")
+    async def reconcile() -> Reconciliation:
+        """Make the conductor's records agree with the sdb, and make again what was lost."""
+        return await _compare(reconciler, dispatcher, mended=True)
+
+    @router.delete("/observations/{obs_id}/products/{product}")
+    async def forget(obs_id: Name, product: Name) -> Difference:
+        """Stop believing that a version which the sdb does not hold is available."""
+        difference = await _difference_of(reconciler, product, obs_id)
+        await mend(dispatcher, [difference])
+        return difference
+
+    return router
+
+
+async def _compare(
+    reconciler: Reconciler, dispatcher: Dispatcher, *, mended: bool
+) -> Reconciliation:
+    result = Reconciliation(mended=mended)
+    try:
+        async for differences in reconciler.differences(time.time()):
+            if mended:
+                await mend(dispatcher, differences)
+            result.add(differences)
+    except ServiceError as exc:
+        raise _sdb_unavailable(exc) from exc
+    return result
+
+
+async def _difference_of(reconciler: Reconciler, product: str, obs_id: str) -> Difference:
+    try:
+        difference = await reconciler.difference_of(product, obs_id)
+    except KeyError as exc:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND, f"{product} of {obs_id}: not available, nothing to forget"
+        ) from exc
+    except ServiceError as exc:
+        raise _sdb_unavailable(exc) from exc
+    if difference is None:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"{product} of {obs_id}: the sdb holds what is recorded (only what it does not hold "
+            "can be forgotten)",
+        )
+    return difference
+
+
+def _sdb_unavailable(exc: ServiceError) -> ProblemError:
+    return ProblemError(HTTPStatus.BAD_GATEWAY, str(exc))

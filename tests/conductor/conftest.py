@@ -1,0 +1,29 @@
+"""What several tests of the conductor share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batuta.sdb import SdbSettings
+from batuta.sdb.service import open_sdb
+from batuta.service.settings import ServiceSettings
+from tests.conductor.stage import Stage
+from tests.support.servers import NatsServer
+from tests.support.services import serving
+
+
+@pytest.fixture
+def stage(tmp_path: Path, own_nats: NatsServer) -> Iterator[Stage]:
+    sdb_settings = SdbSettings(
+        port=0,
+        nats_url=own_nats.url,
+        database_url=f"sqlite:///{tmp_path / 'sdb.db'}",
+        store_url=str(tmp_path / "products"),
+    )
+    with serving(open_sdb, sdb_settings) as sdb_url:
+        stage = Stage(tmp_path, own_nats, sdb_url)
+        with serving(stage.pipeline.open, ServiceSettings(port=0)) as stage.pipeline_url:
+            yield stage
+            if stage.conductor is not None:
+                stage.conductor.kill()
