@@ -1,6 +1,9 @@
 """Exports over REST: whole, in ranges, when they changed; and what is answered when not there."""
 
+import base64
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from batuta.sdb import SdbClient
 from batuta.sdb.ranges import UnsatisfiableRangeError, parse_range
+from batuta.service.client import ServiceError
 
 CONTENT = bytes(range(256)) * 10_000
 DATA = "/products/IMG/sb1/data"
@@ -129,3 +133,59 @@ def test_bytes_that_the_store_has_lost_are_an_error_that_names_them(
     answer = http.get(DATA)
     assert answer.status_code == 500
     assert digest[2:] in answer.json()["detail"]
+
+
+@pytest.mark.usefixtures("imported")
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [("GET", {}), ("GET", {"Range": "bytes=5-9"}), ("HEAD", {}), ("GET", {"If-None-Match": "*"})],
+)
+@pytest.mark.parametrize("asked", ["", "?verify=true"])
+def test_every_answer_has_the_digest_of_the_whole(
+    http: httpx.Client, method: str, headers: dict[str, str], asked: str
+) -> None:
+    answer = http.request(method, DATA + asked, headers=headers)
+    digest = base64.b64encode(hashlib.sha256(CONTENT).digest()).decode()
+    assert answer.headers["repr-digest"] == f"sha-256=:{digest}:"
+    assert answer.status_code in {200, 206, 304}
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, len(CONTENT) - 1)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.usefixtures("imported")
+@pytest.mark.parametrize("damage", [flip_a_bit, cut, empty, Path.unlink])
+@pytest.mark.parametrize("part", [None, "bytes=0-9"])
+def test_what_is_damaged_is_not_sent_where_that_is_verified(
+    http: httpx.Client, store_folder: Path, damage: Callable[[Path], None], part: str | None
+) -> None:
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    damage(store_folder / "sha256" / digest[:2] / digest[2:])
+    answer = http.get(f"{DATA}?verify=true", headers={"Range": part} if part else {})
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "etag" not in answer.headers
+    assert digest[2:] in answer.json()["detail"]
+
+
+@pytest.mark.usefixtures("imported")
+@pytest.mark.parametrize("damage", [flip_a_bit, cut, empty])
+def test_what_is_damaged_never_reaches_a_file_of_the_client(
+    client: SdbClient, store_folder: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    damage(store_folder / "sha256" / digest[:2] / digest[2:])
+    with pytest.raises(ServiceError):
+        client.export("IMG", "sb1", to=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,31 +1,50 @@
-"""An export: the bytes of a product, all or one range of them (RFC 9110)."""
+"""An export: the bytes of a product, all or one range of them (RFC 9110).
 
+Each answer has the digest of all of them (RFC 9530), by which its receiver can verify a whole file.
+The bytes are read again, and compared with it before anything is sent, only if that is asked for:
+it costs a second reading.
+"""
+
+import base64
+import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote
 
 from fastapi import Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.ranges import UnsatisfiableRangeError, parse_range
 from batuta.sdb.records import StoredProduct
-from batuta.sdb.store import ProductStore
+from batuta.sdb.store import DamagedObjectError, ProductStore
 from batuta.service.problems import ProblemError
 
 
-async def export(
-    request: Request, stored: StoredProduct, store: ProductStore, metrics: SdbMetrics
-) -> Response:
-    """Answer `request` with the bytes of `stored`.
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is asked for: a product, by an HTTP request, verified in the store first or not."""
+
+    request: Request
+    stored: StoredProduct
+    verify: bool
+
+
+async def export(asked: ExportRequest, store: ProductStore, metrics: SdbMetrics) -> Response:
+    """Answer with the bytes of a product.
 
     Raises
     ------
     ProblemError
         416 if the requested range is not satisfiable.
     StoreError
-        If the store cannot read them.
+        If the store cannot read them, or has lost them.
+    DamagedObjectError
+        If they are verified, and are not those that were imported.
     """
+    request, stored = asked.request, asked.stored
     headers = _headers(stored)
     if _etag_matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
@@ -37,6 +56,8 @@ async def export(
     status = HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=stored.media_type)
+    if asked.verify:
+        await _verify(stored, store)
     metrics.exports.inc()
     body = await _with_first_piece(store.read(stored.sha256, sent.start, sent.stop))
     return StreamingResponse(
@@ -47,10 +68,23 @@ async def export(
     )
 
 
+async def _verify(stored: StoredProduct, store: ProductStore) -> None:
+    digest = hashlib.sha256()
+    async for piece in store.read(stored.sha256, 0, stored.size):
+        # In a thread: hashing releases Python's lock, and a chunk takes about a millisecond.
+        await run_in_threadpool(digest.update, piece)
+    if digest.hexdigest() != stored.sha256:
+        raise DamagedObjectError(
+            f"{stored.product} of {stored.obs_id}, version {stored.version}: damaged: its SHA-256 "
+            f"is {digest.hexdigest()}, not {stored.sha256}; nothing was sent"
+        )
+
+
 def _headers(stored: StoredProduct) -> dict[str, str]:
     filename = quote(stored.filename or f"{stored.product}_{stored.obs_id}", safe="")
     return {
         "ETag": f'"{stored.sha256}"',
+        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(stored.sha256)).decode()}:",
         "Accept-Ranges": "bytes",
         "Content-Disposition": f"attachment; filename*=UTF-8''{filename}",
         # An imported HTML page must not run in the origin of this service.

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from batuta.names import NAME_PATTERN
 from batuta.sdb.catalogue import Catalogue, ProductQuery
-from batuta.sdb.exports import export
+from batuta.sdb.exports import ExportRequest, export
 from batuta.sdb.imports import CLIENT_CLOSED_REQUEST, Importer, UploadAbortedError
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.records import Lineage, StoredProduct
@@ -21,6 +21,9 @@ MAX_LIMIT: Final = 1000
 ProductName = Annotated[str, Path(pattern=NAME_PATTERN)]
 ObsId = Annotated[str, Path(pattern=NAME_PATTERN)]
 Version = Annotated[int, Path(ge=1, lt=2**31)]
+Verify = Annotated[
+    bool, Query(description="Read the bytes and compare their digest before any is sent.")
+]
 
 _ONE: Final = "/products/{product}/{obs_id}"
 _VERSION: Final = _ONE + "/versions/{version}"
@@ -143,18 +146,25 @@ def data_router(catalogue: Catalogue, store: ProductStore, metrics: SdbMetrics) 
 
     @router.get(f"{_ONE}/data", responses=_BYTES, response_class=Response)
     @router.head(f"{_ONE}/data", include_in_schema=False)
-    async def newest_data(request: Request, product: ProductName, obs_id: ObsId) -> Response:
+    async def newest_data(
+        request: Request, product: ProductName, obs_id: ObsId, *, verify: Verify = False
+    ) -> Response:
         """Return the newest version's bytes."""
         stored = await run_in_threadpool(catalogue.find, product, obs_id)
-        return await export(request, stored, store, metrics)
+        return await export(ExportRequest(request, stored, verify), store, metrics)
 
     @router.get(f"{_VERSION}/data", responses=_BYTES, response_class=Response)
     @router.head(f"{_VERSION}/data", include_in_schema=False)
     async def data(
-        request: Request, product: ProductName, obs_id: ObsId, version: Version
+        request: Request,
+        product: ProductName,
+        obs_id: ObsId,
+        version: Version,
+        *,
+        verify: Verify = False,
     ) -> Response:
         """Return one version's bytes."""
         stored = await run_in_threadpool(catalogue.find, product, obs_id, version)
-        return await export(request, stored, store, metrics)
+        return await export(ExportRequest(request, stored, verify), store, metrics)
 
     return router

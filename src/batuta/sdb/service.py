@@ -21,7 +21,7 @@ from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.outbox import Announcer
 from batuta.sdb.routes import data_router, import_router, record_router
 from batuta.sdb.settings import SdbSettings
-from batuta.sdb.store import LostObjectError, ProductStore, StoreError, open_store
+from batuta.sdb.store import DamagedObjectError, ProductStore, StoreError, open_store
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
@@ -143,7 +143,7 @@ async def _on_storage_error(request: Request, exc: Exception) -> JSONResponse:
 
 def _store_problem(exc: Exception) -> tuple[HTTPStatus, str, Mapping[str, str]]:
     detail = f"store: {exc}"
-    if isinstance(exc, LostObjectError):
+    if isinstance(exc, DamagedObjectError):
         return HTTPStatus.INTERNAL_SERVER_ERROR, detail, {}
     if isinstance(exc, StoreError) and exc.full:
         return HTTPStatus.INSUFFICIENT_STORAGE, detail, {}

@@ -6,7 +6,8 @@ complete and its digest is right. Bytes that no record refers to do no harm.
 ::
 
     StoreError                  the store cannot be read or written now
-    └── LostObjectError         it can, but has no such object
+    └── DamagedObjectError      it can, but not give back what was stored
+        └── LostObjectError     it has no such object
 """
 
 import errno
@@ -59,7 +60,11 @@ class StoreError(BatutaError):
         self.full = full
 
 
-class LostObjectError(StoreError):
+class DamagedObjectError(StoreError):
+    """The store has other bytes than those that were stored under a digest."""
+
+
+class LostObjectError(DamagedObjectError):
     """The store has no object of a digest that was recorded."""
 
 
@@ -352,9 +357,12 @@ async def _read(
 ) -> AsyncIterator[memoryview]:
     for start in starts:
         with _bucket_errors(sha256):
+            end = min(start + starts.step, stop)
             piece = await obstore.get_range_async(
-                objects, object_path(sha256), start=start, end=min(start + starts.step, stop)
+                objects, object_path(sha256), start=start, end=end
             )
+        if len(piece) != end - start:
+            raise DamagedObjectError(f"{object_path(sha256)}: shorter than was stored")
         yield memoryview(piece)
 
 
@@ -376,6 +384,8 @@ def _bucket_errors(sha256: str) -> Iterator[None]:
     except (BaseError, OSError, ValueError) as exc:
         if _is_lost(exc):
             raise LostObjectError(f"{object_path(sha256)}: not found") from exc
+        if any(words in str(exc) for words in _BEYOND_THE_END):
+            raise DamagedObjectError(f"{object_path(sha256)}: shorter than was stored") from exc
         raise StoreError(f"{object_path(sha256)}: {_reason(exc)}") from exc
 
 
@@ -407,6 +417,8 @@ def _try_write(upload: Upload) -> None:
         upload.close()
 
 
+_BEYOND_THE_END: Final = ("range was invalid", "416 Range Not Satisfiable")
+"""How obstore (0.12) and buckets say that an object ends before the range that was asked of it."""
 _MAX_REASON_LENGTH: Final = 300
 _PROBE_BYTES: Final = 4096
 """A full disk still creates files, but none with a content."""
