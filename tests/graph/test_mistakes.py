@@ -1,6 +1,7 @@
 """Every mistake is told in one line: the place, what was given, what is accepted."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -309,7 +310,7 @@ def test_text_that_is_not_yaml_is_told_with_line_and_column() -> None:
         ("[" * 100_000, "graph.json", "too deeply nested"),
         ("[" * 100_000, "graph.yaml", "too deeply nested"),
         ("9" * 10_000, "graph.json", "not JSON: Exceeds the limit"),
-        ("x: &a [*a]", "graph.yaml", "not YAML: found unconstructable recursive node"),
+        ("x: &a [*a]", "graph.yaml", "an alias contains itself"),
         ("? [1]\n: 2", "graph.yaml", "not YAML: found unhashable key"),
         ("- 2025-02-31", "graph.yaml", "not YAML: day is out of range"),
         ("a: \x00", "graph.yaml", "not YAML: unacceptable character"),
@@ -324,7 +325,7 @@ def test_any_other_text_is_refused_in_one_line(text: str, source: str, reason: s
 
 def test_a_name_that_yaml_takes_for_something_else_is_refused() -> None:
     text = f"inputs: [A]\nproducts:\n  2025: {{m_input: [A], provider: p, url: '{URL}'}}\n"
-    assert only_problem_of(text, "g.yaml").startswith("products: 2025 is not a name")
+    assert only_problem_of(text, "g.yaml").startswith("products: 2025 is a number in YAML ")
 
 
 def test_a_long_value_is_cut_in_the_message() -> None:
@@ -382,3 +383,43 @@ def test_whatever_else_json_holds_is_refused_with_its_problems(value: Any) -> No
     # No JSON made of these keys alone is a graph, but for one of nothing.
     if value != {"inputs": [], "products": {}}:
         problems_of(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    "name", ["NO", "yes", "ON", "off", "true", "1.10", "12", "~", "2026-11-28"]
+)
+def test_a_name_that_yaml_takes_for_another_value_is_to_be_quoted(name: str) -> None:
+    text = "inputs: [I, {0}]\nproducts:\n  {0}: {{m_input: [{0}], provider: {0}, url: 'http://h:1/'}}\n"
+    problems = problems_of(text.format(name), "graph.yaml")
+    places = ["inputs", "products", "products.{0}.m_input", "products.{0}.provider"]
+    kind = "(true or false|a number|null|a date)"
+    for place in places:
+        expected = rf"{re.escape(place.format(name))}: {re.escape(name)} is {kind} in YAML "
+        assert [line for line in problems if re.match(expected, line)], (place, problems)
+    assert all(f'in quotes: "{name}")' in line for line in problems if " in YAML " in line)
+    quoted = problems_of(text.format(f'"{name}"').replace("[I, ", "[J, "), "graph.yaml")
+    assert not [line for line in quoted if "in YAML" in line]
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_aliases_that_expand_without_a_bound_are_refused(merge: bool) -> None:
+    lines = ["a0: &a0 {k: [x]}" if merge else "a0: &a0 [x]"]
+    for level in range(1, 30):
+        below = ", ".join([f"*a{level - 1}"] * 9)
+        made = f"{{<<: [{below}]}}" if merge else f"[{below}]"
+        lines.append(f"a{level}: &a{level} {made}")
+    text = "\n".join([*lines, "inputs: *a29", "products: {}"])
+    problem = only_problem_of(text, "graph.yaml")
+    assert problem.startswith("its aliases make more than a million million values of ")
+
+
+def test_an_alias_that_contains_itself_is_refused() -> None:
+    problem = only_problem_of("inputs: &a [*a]\nproducts: {}", "graph.yaml")
+    assert problem == "line 1, column 9: an alias contains itself"
+
+
+def test_aliases_and_merges_of_a_large_graph_are_read() -> None:
+    lines = ["inputs: [I]", "products:"]
+    lines.append("  P0: &defaults {m_input: [I], provider: p, url: 'http://h:1/', timeout: 5}")
+    lines += [f"  P{rank}: {{<<: *defaults, o_input: [P{rank - 1}]}}" for rank in range(1, 3000)]
+    assert len(Graph.parse("\n".join(lines), "graph.yaml").products) == 3000
