@@ -11,6 +11,7 @@ import pytest
 from batuta.errors import ConfigurationError
 from batuta.sdb.settings import SdbSettings, store_folder
 from batuta.sdb.store import BucketStore, FolderStore, ProductStore, StoreError, open_store
+from tests.support.buckets import open_bucket
 
 CONTENT = bytes(range(256)) * 20_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -134,3 +135,23 @@ def test_a_store_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigurationError, match=r"--store-url .*file/store: "):
         open_store(SdbSettings(store_url=str(tmp_path / "file" / "store")))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_upload_in_parts_is_completed_or_aborted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    monkeypatch.setattr("batuta.sdb.store.PART_BYTES", 2**20)
+    with open_bucket() as bucket:
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        store = BucketStore("s3://b/p", tmp_path / "scratch")
+        bucket.refuses_parts = fails
+        if fails:
+            with pytest.raises(StoreError, match="403 Forbidden"):
+                put(store, CONTENT)
+        else:
+            put(store, CONTENT)
+        assert list(bucket.objects.values()) == ([] if fails else [CONTENT])
+        assert any("uploads" in request for request in bucket.requests)
+        assert bucket.parts == {}

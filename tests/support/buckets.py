@@ -18,6 +18,10 @@ class Bucket(http.server.ThreadingHTTPServer):
         What it answers to everything, if set.
     read_only : bool
         Whether it refuses to write.
+    refuses_parts : bool
+        Whether it refuses the parts of multipart uploads.
+    parts : dict
+        The multipart uploads that were neither completed nor aborted.
     away : bool
         Whether it hangs up instead of answering.
     requests : list of str
@@ -31,6 +35,7 @@ class Bucket(http.server.ThreadingHTTPServer):
         self.requests: list[str] = []
         self.failing: HTTPStatus | None = None
         self.read_only = False
+        self.refuses_parts = False
         self.away = False
 
     @property
@@ -93,6 +98,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if "uploads" in query:
             self.server.parts["1"] = {}
             answer = _BEGUN
+        elif "partNumber" in query and self.server.refuses_parts:
+            self._refuse(HTTPStatus.FORBIDDEN, "AccessDenied")
+            return
         elif "partNumber" in query:
             self.server.parts["1"][int(query["partNumber"][0])] = body
         elif "uploadId" in query:

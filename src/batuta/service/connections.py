@@ -29,7 +29,7 @@ MAX_CONNECTIONS: Final = 2048
 RESERVED_FILES: Final = 256
 """Descriptors for what is not a client: the database (50 connections), NATS, logs, the store."""
 REFUSALS_AT_ONCE: Final = 64
-"""Connections beyond the bound that are being told so; those beyond are closed without a word."""
+"""Connections beyond the bound that are being told so; the oldest makes room for the next."""
 HEAD_S: Final = 20.0
 """How long a client may take for the head of its request, from the end of the last one."""
 PATIENCE_S: Final = 60.0
@@ -83,7 +83,8 @@ class Connections:
         self.limits = limits
         self.protocol = cast("type[asyncio.Protocol]", partial(_BoundedProtocol, self))
         self._served: set[_BoundedProtocol] = set()
-        self._refused: set[_BoundedProtocol] = set()
+        # In the order of their refusal.
+        self._refused: dict[_BoundedProtocol, None] = {}
 
     async def watch(self) -> None:
         """End the connections whose clients make the service wait too long, until cancelled."""
@@ -96,21 +97,21 @@ class Connections:
         """Serve a new connection, or refuse it."""
         if len(self._served) < self.limits.max_connections:
             self._served.add(connection)
-        elif len(self._refused) < REFUSALS_AT_ONCE:
+        else:
             LOG.warning("%d connections, as many as accepted: more are refused", len(self._served))
             connection.refuse(_TOO_MANY)
-        else:
-            connection.abort()
 
     def refused(self, connection: "_BoundedProtocol") -> None:
         """Count a connection that is only open so that its client reads its last answer."""
         self._served.discard(connection)
-        self._refused.add(connection)
+        self._refused[connection] = None
+        if len(self._refused) > REFUSALS_AT_ONCE:
+            next(iter(self._refused)).abort()
 
     def closed(self, connection: "_BoundedProtocol") -> None:
         """Forget a connection."""
         self._served.discard(connection)
-        self._refused.discard(connection)
+        self._refused.pop(connection, None)
 
 
 class _Awaited(Enum):
@@ -187,6 +188,7 @@ class _BoundedProtocol(H11Protocol):
 
     def abort(self) -> None:
         """Close it at once."""
+        self._connections.closed(self)
         self.transport.abort()
 
     def _awaited(self) -> _Awaited:
