@@ -1,4 +1,4 @@
-"""Dimensions of arrays are found by their names, in every format of arrays."""
+"""Where arrays go in their raster: by the names of their dimensions, in every format."""
 
 from contextlib import closing
 from pathlib import Path
@@ -7,8 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from affine import Affine
+from rasterio.crs import CRS
 
-from batuta.datasets import ArrayFile, CarsDataset, SaveOptions, TileError, Window
+from batuta.datasets import (
+    ArrayFile,
+    CarsDataset,
+    SaveOptions,
+    TileError,
+    Window,
+    fill_dataset,
+)
 from batuta.datasets.axes import in_raster_order
 
 ROWS, COLS, OVERLAP = 9, 7, 1
@@ -140,3 +149,35 @@ def test_bands_of_the_same_names_are_saved_by_their_names(
     found = opened.read(Window(0, 1, 0, 2))
     opened.close()
     np.testing.assert_array_equal(found[:, 0], [[ord("r")] * 2, [ord("g")] * 2])
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.zarr"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"transform": Affine(1, 0, 5, 0, -1, 9)},
+        {"crs": CRS.from_epsg(4326)},
+        {"height": 2},
+        {"width": 2},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_tiles_of_another_raster_are_refused(
+    changes: dict[str, Any], name: str, tmp_path: Path
+) -> None:
+    profile = {"height": 1, "width": 3, "transform": Affine(1, 0, 4, 0, -1, 9), "crs": "EPSG:32740"}
+    dataset = CarsDataset("arrays")
+    dataset.create_grid(3, 1, 1, 1)
+
+    def tile(**given: Any) -> xr.Dataset:
+        made = xr.Dataset({"v": (("row", "col"), np.ones((1, 1), np.float32))})
+        fill_dataset(made, profile=given)
+        return made
+
+    opened: Any = dataset.generate_descriptor(tile(**profile), tmp_path / name, tag="v")
+    nearly = Affine(1, 0, 4 + 1e-15, 0, -1, 9)
+    for same in (profile, {}, {"crs": CRS.from_epsg(32740)}, {"transform": nearly}):
+        dataset.run_save(tile(**same), "", tag="v", descriptor=opened, position=(0, 0))
+    with pytest.raises(TileError, match=rf"^a\.\w+: profile: {next(iter(changes))} .* given, that"):
+        dataset.run_save(tile(**profile | changes), "", tag="v", descriptor=opened, position=(0, 1))
+    opened.close()

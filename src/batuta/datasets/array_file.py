@@ -1,7 +1,9 @@
 """Base class of files of arrays: one raster, written window by window."""
 
+import math
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +19,7 @@ from batuta.datasets.errors import TileError
 from batuta.datasets.grid import Overlaps, Window
 from batuta.datasets.options import SaveOptions
 from batuta.datasets.tiles import PROFILE
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,32 @@ class RasterSpec:
                 f"{file_name}: cannot resume: the existing file is another raster,"
                 f" with {', '.join(differing)}"
             )
+
+    def check_profile(self, profile: Mapping[str, Any]) -> None:
+        """Refuse a tile whose profile is of another raster than that of the first tile.
+
+        Raises
+        ------
+        TileError
+            Naming what differs.
+        """
+        for name in ("height", "width", "transform", "crs"):
+            given, there = profile.get(name), getattr(self, name)
+            if given is None or there is None or given is there:
+                continue
+            same = _same_transform(given, there) if name == "transform" else given == there
+            if not same:
+                raise TileError(
+                    f"profile: {name} {one_line(given)} given,"
+                    f" that of the first tile was {one_line(there)}: it is of the whole raster"
+                )
+
+
+def _same_transform(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one == other or all(
+        math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-12)
+        for left, right in zip(one[:6], other[:6], strict=True)
+    )
 
 
 def _equal(left: Any, right: Any) -> bool:
@@ -203,7 +231,7 @@ class ArrayFile(ABC):
         return (self.path,)
 
     def write_variable(
-        self, variable: xr.DataArray, window: Window, overlaps: Overlaps | None = None
+        self, tile: xr.Dataset, tag: str, window: Window, overlaps: Overlaps | None = None
     ) -> None:
         """Write a variable of a tile: its dimensions, and bands, are found by their names.
 
@@ -211,10 +239,11 @@ class ArrayFile(ABC):
         ------
         TileError
             If its dimensions are not those of a raster, its bands have other names than those of
-            the other tiles, or `write` refuses its values.
+            the other tiles, its profile is of another raster, or `write` refuses its values.
         """
         try:
-            ordered = in_raster_order(variable)
+            self.spec.check_profile(tile.attrs.get(PROFILE) or {})
+            ordered = in_raster_order(tile[tag])
             bands = self._band_order(band_names(ordered))
         except TileError as exc:
             raise exc.of_file(self.path.name) from exc

@@ -319,7 +319,7 @@ class CarsDataset:
         elif isinstance(descriptor, ArrayFile):
             variable = self._check_tag(future_result, tag)
             window, overlaps = self.placement_of(future_result, position)
-            descriptor.write_variable(future_result[variable], window, overlaps)
+            descriptor.write_variable(future_result, variable, window, overlaps)
         elif position is None:
             raise TileError(f"{self!r}: the position of the tile is needed to save it")
         else:
