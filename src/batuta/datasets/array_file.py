@@ -95,12 +95,17 @@ class RasterSpec:
             given, there = profile.get(name), getattr(self, name)
             if given is None or there is None or given is there:
                 continue
-            same = _same_transform(given, there) if name == "transform" else given == there
-            if not same:
+            if not (_same_transform if name == "transform" else _same)(given, there):
                 raise TileError(
                     f"profile: {name} {one_line(given)} given,"
                     f" that of the first tile was {one_line(there)}: it is of the whole raster"
                 )
+
+
+def _same(one: Any, other: Any) -> bool:
+    # The texts of two CRS are compared in no time, the CRS themselves in that of a small tile.
+    texts = getattr(one, "wkt", None), getattr(other, "wkt", None)
+    return bool((texts[0] is not None and texts[0] == texts[1]) or one == other)
 
 
 def _same_transform(one: Sequence[float], other: Sequence[float]) -> bool:
