@@ -1,7 +1,6 @@
 """Columns of points whose tiles differ in type: one exact type, or a failure of the tile."""
 
 import datetime as dt
-import uuid
 from decimal import Decimal
 from itertools import permutations
 from pathlib import Path
@@ -20,6 +19,9 @@ from batuta.datasets import CarsDataset, TileError
 ID = 4295806720038654545
 """A whole number that no float64 holds."""
 NAN = float("nan")
+
+TEXT = pa.Table.from_pandas(pd.DataFrame({"q": ["a"]})).schema.field("q").type
+"""The type of texts, which depends on the version of pandas."""
 
 POINTS_FORMATS = [".csv", ".parquet", ".geoparquet", ".las", ".laz"]
 TEXT_FORMATS = [".csv", ".parquet", ".geoparquet"]
@@ -131,15 +133,15 @@ COMMON: dict[str, tuple[list[pd.DataFrame], Any]] = {
     "truths and NaT": ([tile([True]), tile([pd.NaT], "datetime64[ns]")], pa.bool_()),
     "truths and None": ([tile([True, None], object), tile([False])], pa.bool_()),
     "floats alone without values": ([tile([NAN]), tile([], "float64")], pa.float64()),
-    "no types alone": ([tile([NAN]), tile(["a"], "str").iloc[:0]], pa.null()),
-    "texts and None": ([tile(["a"]), tile([None], object)], pa.large_string()),
+    "no types alone": ([tile([NAN]), tile([], "datetime64[ns]")], pa.null()),
+    "texts and None": ([tile(["a"]), tile([None], object)], TEXT),
     "categories": (
         [tile(pd.Categorical(["a"])), tile(pd.Categorical(["b", None]))],
         pa.dictionary(pa.int32(), pa.string()),
     ),
     "categories and texts": (
         [tile(pd.Categorical(["a"])), tile(["b"])],
-        pa.large_string(),
+        TEXT,
     ),
     "seconds and nanoseconds": (
         [
@@ -158,8 +160,8 @@ COMMON: dict[str, tuple[list[pd.DataFrame], Any]] = {
     ),
     "lists, one of them empty": ([tile([[1, 2], []]), tile([[]])], pa.list_(pa.int64())),
     "records, one with null": (
-        [tile([{"a": 1}]), tile([{"a": None, "b": "c"}])],
-        pa.struct([("a", pa.int64()), ("b", pa.string())]),
+        [tile([{"a": 1}]), tile([{"a": None}])],
+        pa.struct([("a", pa.int64())]),
     ),
 }
 
@@ -203,6 +205,9 @@ CONFLICTS: dict[str, tuple[pd.DataFrame, pd.DataFrame, str, str]] = {
         "timestamp[ns]",
     ),
     "lists, numbers": (tile([[1]]), tile([1]), "list<item: int64>", "int64"),
+    "records of other keys": (
+        tile([{"a": 1}]), tile([{"b": 1}]), "struct<a: int64>", "struct<b: int64>",
+    ),
     "lists of numbers, of texts": (
         tile([[1]]), tile([["a"]]), "list<item: int64>", "list<item: string>",
     ),
@@ -376,10 +381,10 @@ def test_points_without_a_coordinate_have_no_geometry(
 
 @pytest.mark.parametrize(
     "values",
-    [[[1, 2]], [{"a": 1}], [b"a"], [uuid.UUID(int=1)]],
-    ids=["list", "record", "bytes", "uuid"],
+    [[[1, 2]], [{"a": 1}], [b"a"], pd.Series([b"a"], dtype=pd.ArrowDtype(pa.binary(1)))],
+    ids=["list", "record", "bytes", "one byte"],
 )
-def test_what_has_no_text_is_refused_by_csv(values: list[Any], tmp_path: Path) -> None:
+def test_what_has_no_text_is_refused_by_csv(values: Any, tmp_path: Path) -> None:
     with pytest.raises(TileError, match=r"^a\.csv: q: a column of .* cannot be saved in CSV"):
         save(tmp_path / "a.csv", [tile(values)])
 

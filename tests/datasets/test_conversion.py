@@ -199,7 +199,6 @@ def unfilled(path: Path, dtype: str, nodata: float) -> tuple[Any, Any]:
         ("float32", float("inf")),
         ("float32", 2**24 + 1),
         ("float64", -9999.1),
-        ("complex64", -9999.1),
     ],
 )
 def test_pixels_without_a_tile_are_nodata_as_the_data_type_holds_it(
@@ -207,6 +206,11 @@ def test_pixels_without_a_tile_are_nodata_as_the_data_type_holds_it(
 ) -> None:
     pixel, told = unfilled(tmp_path / f"a{suffix}", dtype, nodata)
     assert pixel == told == np.dtype(dtype).type(nodata) == nodata_in(dtype, nodata)
+
+
+def test_the_nodata_of_complex_values_is_a_real_number(tmp_path: Path) -> None:
+    pixel, told = unfilled(tmp_path / "a.tif", "complex64", -9999.1)
+    assert pixel == told == np.float32(-9999.1)
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,10 @@ def _common_but_for_nulls(one: DataType | None, other: DataType | None) -> DataT
 
 
 def _common_struct(one: DataType, other: DataType) -> DataType | None:
-    merged = {field.name: field.type for field in one}
-    for field in other:
-        merged[field.name] = _common_but_for_nulls(merged.get(field.name, pa.null()), field.type)
-    return None if None in merged.values() else pa.struct(list(merged.items()))
+    if [field.name for field in one] != [field.name for field in other]:
+        return None
+    merged = [
+        (left.name, _common_but_for_nulls(left.type, right.type))
+        for left, right in zip(one, other, strict=True)
+    ]
+    return None if any(kind is None for _, kind in merged) else pa.struct(merged)
