@@ -11,8 +11,10 @@
 Each package adds its own leaves where it raises them.
 """
 
+import re
 from collections.abc import Iterable
 from numbers import Number
+from typing import Final
 
 
 class BatutaError(Exception):
@@ -68,6 +70,18 @@ def encodable(text: str) -> str:
     File names that are not UTF-8 reach Python as lone surrogates (PEP 383).
     """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with its control characters escaped, except newlines and tabs.
+
+    What others wrote must not move the cursor of a terminal, change its title or its colours, or
+    reverse the order of what follows (bidirectional controls).
+    """
+    return _CONTROLS.sub(lambda found: ascii(found.group())[1:-1], encodable(text))
+
+
+_CONTROLS: Final = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def shortened(text: str, max_length: int) -> str:

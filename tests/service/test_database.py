@@ -151,3 +151,14 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path, migrations: Path) -
         open_database(f"sqlite:///{path}", migrations),
     ):
         pass
+
+
+def test_only_its_owner_can_read_the_file_of_a_database(tmp_path: Path, migrations: Path) -> None:
+    path = tmp_path / "new" / "service.db"
+    with open_database(f"sqlite:///{path}", migrations) as engine:
+        with engine.begin() as connection:
+            connection.execute(sa.text("CREATE TABLE more (x INTEGER)"))
+        modes = {each.name: each.stat().st_mode & 0o077 for each in path.parent.iterdir()}
+    assert "service.db" in modes
+    assert set(modes.values()) == {0}
+    assert path.parent.stat().st_mode & 0o077 == 0

@@ -1,6 +1,7 @@
 """Starting and stopping a service: port, token, signals, failing background work, lifeline."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -14,14 +15,14 @@ from pydantic import ValidationError
 
 from batuta.errors import ConfigurationError
 from batuta.service.lifeline import LIFELINE_VARIABLE
-from batuta.service.runner import run_service
+from batuta.service.runner import run_service, set_up_logging
 from batuta.service.settings import ServiceSettings, settings_problems
 from batuta.service.sockets import address_of, listening_socket
 
 PROGRAM = """
 import asyncio, contextlib, sys
 from fastapi import FastAPI
-from batuta.service.runner import run_service
+from batuta.service.runner import run_service, set_up_logging
 from batuta.service.settings import ServiceSettings
 
 class Thing:
@@ -178,3 +179,17 @@ def test_a_service_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path)
     assert process.wait(20) == 0
     assert process.stdout is not None
     process.stdout.close()
+
+
+def test_a_message_from_outside_cannot_pass_for_a_line_of_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        set_up_logging()
+        logging.getLogger("test").warning("refused: %s", "a\n2026 ERROR forged\x1b[2J")
+    finally:
+        root.handlers[:], root.level = handlers, level
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(r"WARNING test: refused: a\n2026 ERROR forged\x1b[2J")

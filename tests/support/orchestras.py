@@ -30,6 +30,7 @@ class CommandProcess:
     """
 
     def __init__(self, arguments: list[str], folder: Path) -> None:
+        self.folder = folder
         self.temporary = folder / "temporary"
         self.temporary.mkdir(exist_ok=True)
         environment = {

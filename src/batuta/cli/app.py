@@ -11,7 +11,7 @@ import typer
 
 from batuta import __version__
 from batuta.cli import demo, graphs, products, profiles, reconciling, services, up, watching
-from batuta.errors import BatutaError, ConfigurationError
+from batuta.errors import BatutaError, ConfigurationError, printable
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -63,7 +63,7 @@ def _report(exc: BaseException) -> int:
         # Not an error of ours, but a defect: a developer needs its traceback.
         raise exc
     for error in errors:
-        for line in str(error).splitlines():
+        for line in printable(str(error)).splitlines():
             print(f"batuta: {line}", file=sys.stderr)  # noqa: T201  the command's own message
     wrong_use = all(isinstance(error, ConfigurationError) for error in errors)
     return USAGE_ERROR if wrong_use else FAILED

@@ -148,7 +148,8 @@ class DeploymentPlan:
     def nats(self) -> Program:
         """Return the NATS server to start."""
         name = f"batuta-{uuid.uuid4().hex}"
-        command = server_command(self.data_dir / "nats", self.nats_port, LOOPBACK, name)
+        token = self._config.token.get_secret_value() if self._config.token else None
+        command = server_command(self.data_dir / "nats", self.nats_port, LOOPBACK, name, token)
         return Program(
             name="nats",
             command=python_program("-m", "batuta.service.lifeline_main", *command),
@@ -162,7 +163,7 @@ class DeploymentPlan:
         settings = part.settings
         if "nats_url" not in settings.model_fields_set:
             # The port of NATS may change until it runs.
-            settings = settings.model_copy(update={"nats_url": self.nats_url})
+            settings = settings.model_copy(update=self._nats_settings())
         first = [use] if use else []
         return Program(
             name=file_name(use) if use else kind,
@@ -173,6 +174,11 @@ class DeploymentPlan:
             environment=secrets_of(settings),
             folder=self._folder,
         )
+
+    def _nats_settings(self) -> dict[str, Any]:
+        if not self.nats_is_started:
+            return {"nats_url": self.nats_url}
+        return {"nats_url": self.nats_url, "nats_token": self._config.token}
 
     def conductor(self, providers: Mapping[str, str]) -> BoundService[ConductorSettings]:
         """Return the conductor, once the URLs of `providers` are known."""

@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from batuta.errors import printable
 from batuta.formatting import format_seconds
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -51,6 +52,11 @@ STATE_STYLES = {
 }
 
 
+def echo(text: str) -> None:
+    """Print a line; what others wrote in it cannot control the terminal."""
+    typer.echo(printable(text))
+
+
 def print_json(value: Any) -> None:
     """Print `value` as JSON, one document."""
     typer.echo(json.dumps(value, indent=2, default=str))
@@ -86,7 +92,7 @@ def styled(state: str) -> str:
 
 
 def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
+    text = "" if value is None else printable(str(value))
     if text in STATE_STYLES:
         return styled(text)
     return text.replace("[", "\\[")

@@ -14,6 +14,7 @@ from batuta.cli.output import (
     AsJson,
     ConductorUrl,
     SdbUrl,
+    echo,
     print_json,
     print_table,
 )
@@ -63,7 +64,7 @@ def import_product(
     if as_json:
         print_json(stored.model_dump(mode="json"))
     else:
-        typer.echo(f"{_name(stored)} imported: {format_bytes(stored.size)}, sha256 {stored.sha256}")
+        echo(f"{_name(stored)} imported: {format_bytes(stored.size)}, sha256 {stored.sha256}")
 
 
 def export(
@@ -90,7 +91,7 @@ def export(
     if as_json:
         print_json({**stored.model_dump(mode="json"), "file": str(to)})
     else:
-        typer.echo(f"{_name(stored)} exported to {to}: {format_bytes(stored.size)}")
+        echo(f"{_name(stored)} exported to {to}: {format_bytes(stored.size)}")
 
 
 def ls(
@@ -136,7 +137,7 @@ def make(
     if as_json:
         print_json(processing)
     else:
-        typer.echo(
+        echo(
             f"{product} of {obs_id}: processing {processing['id']} requested from "
             f"{processing['provider']} (follow it with batuta watch)"
         )
@@ -154,7 +155,7 @@ def retry(
     if as_json:
         print_json(processing)
     else:
-        typer.echo(f"{processing['product']} of {processing['obs_id']}: retrying")
+        echo(f"{processing['product']} of {processing['obs_id']}: retrying")
 
 
 def _name(stored: StoredProduct) -> str:

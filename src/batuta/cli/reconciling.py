@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, print_json, print_table
+from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
 from batuta.cli.products import PANEL, ObsId, Product
 
 
@@ -31,7 +31,7 @@ def reconcile(
         return
     total = sum(result["counts"].values())
     if not total:
-        typer.echo("the conductor and the sdb agree")
+        echo("the conductor and the sdb agree")
         return
     print_table(
         f"{total} differences",
@@ -48,9 +48,9 @@ def reconcile(
         ],
     )
     if len(result["items"]) < total:
-        typer.echo(f"(the first {len(result['items'])} of {total})")
+        echo(f"(the first {len(result['items'])} of {total})")
     counts = ", ".join(f"{count} {kind}" for kind, count in result["counts"].items())
-    typer.echo(f"{counts}: " + ("mended" if apply else "mend them with batuta reconcile --apply"))
+    echo(f"{counts}: " + ("mended" if apply else "mend them with batuta reconcile --apply"))
 
 
 def forget(
@@ -67,7 +67,7 @@ def forget(
         print_json(forgotten)
     else:
         now = forgotten["archived"]
-        typer.echo(
+        echo(
             f"{product} of {obs_id}: {_version(forgotten['recorded']) or 'its announcement'} "
             f"forgotten; " + ("not available any more" if now is None else f"version {now} counts")
         )

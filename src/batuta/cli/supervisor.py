@@ -16,6 +16,7 @@ from typing import Final
 import httpx
 
 from batuta.errors import BatutaError
+from batuta.private_files import PRIVATE_FOLDER, create_private
 from batuta.service.client import tls_verification
 from batuta.service.lifeline import LIFELINE_VARIABLE
 from batuta.service.sockets import LISTEN_VARIABLE
@@ -76,7 +77,7 @@ class Supervisor:
     """
 
     def __init__(self, logs: Path, report: Callable[[str], None]) -> None:
-        logs.mkdir(parents=True, exist_ok=True)
+        logs.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
         self._logs = logs
         self._report = report
         self._runners: list[_ProgramRunner] = []
@@ -205,6 +206,7 @@ class _ProgramRunner:
         if self.program.sock is not None:
             handed_over.append(self.program.sock.fileno())
             environment[LISTEN_VARIABLE] = str(self.program.sock.fileno())
+        create_private(self._log)
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *self.program.command,

@@ -15,6 +15,7 @@ from batuta.cli.output import (
     ConductorUrl,
     NatsUrl,
     console,
+    echo,
     print_json,
     print_table,
 )
@@ -58,9 +59,20 @@ def status(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = Fal
         _print_attention(attention)
 
 
-def watch(conductor_url: ConductorUrl = CONDUCTOR_URL, nats_url: NatsUrl = NATS_URL) -> None:
+def watch(
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    nats_url: NatsUrl = NATS_URL,
+    nats_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar=["BATUTA_NATS_TOKEN", "BATUTA_TOKEN"],
+            help="Token for NATS, where it asks for one: that of batuta up is the orchestra's.",
+        ),
+    ] = None,
+) -> None:
     """Show the orchestra live until Ctrl-C."""
-    asyncio.run(watch_live(NatsConfig(url=nats_url), conductor_url, console))
+    config = NatsConfig(url=nats_url, token=nats_token)
+    asyncio.run(watch_live(config, conductor_url, console))
 
 
 def why(
@@ -76,7 +88,7 @@ def why(
     if as_json:
         print_json(answer)
     else:
-        typer.echo(answer["answer"])
+        echo(answer["answer"])
         _print_profiles(answer["processings"][-1:])
 
 
@@ -122,4 +134,4 @@ def _print_profiles(processings: list[dict[str, Any]]) -> None:
     """Print the URLs of their profiles, each on its own line to be copied or clicked."""
     for processing in processings:
         if profile := processing.get("profile"):
-            typer.echo(f"profile of {processing['product']} of {processing['obs_id']}: {profile}")
+            echo(f"profile of {processing['product']} of {processing['obs_id']}: {profile}")

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import nats
@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import StorageType, StreamConfig
 
-from batuta.errors import BatutaError
+from batuta.errors import BatutaError, one_line
 from batuta.messaging import subjects
 from batuta.messaging.events import (
     Activity,
@@ -50,10 +50,13 @@ class NatsConfig:
         ``nats://[user:password@]host:port``, several separated by commas.
     wait_s : float
         How long to wait for NATS at start before giving up, in seconds.
+    token : str, optional
+        The token that the server asks for.
     """
 
     url: str = "nats://127.0.0.1:4222"
     wait_s: float = 30.0
+    token: str | None = field(default=None, repr=False)
 
 
 class Bus:
@@ -173,9 +176,15 @@ class Bus:
             ) from exc
 
 
-def without_password(url: str) -> str:
-    """Return `url` without credentials, fit for logs and messages."""
-    return re.sub(r"//[^@/,]*@", "//", url)
+def without_password(text: str) -> str:
+    """Return a text in which no URL has credentials, fit for logs and messages.
+
+    A password may hold any character, as people write it; none but whitespace ends a URL.
+    """
+    return _CREDENTIALS.sub("//", text)
+
+
+_CREDENTIALS: Final = re.compile(r"//(?:(?!,\w+://)\S)*@")
 
 
 _STREAMS: Final = (
@@ -253,6 +262,7 @@ class _Connector:
                 return await nats.connect(
                     self.config.url.split(","),
                     name=name,
+                    token=self.config.token,
                     error_cb=self.on_error,
                     disconnected_cb=self.on_disconnected,
                     reconnected_cb=self.on_reconnected,
@@ -265,10 +275,11 @@ class _Connector:
                 f"({self._last_error}): start it, or give its address with --nats-url"
             ) from exc
         except (nats.errors.Error, OSError, ValueError) as exc:
-            raise MessagingError(f"NATS at {self.display_url}: {exc}") from exc
+            reason = without_password(one_line(exc))
+            raise MessagingError(f"NATS at {self.display_url}: {reason}") from None
 
     async def on_error(self, exc: Exception) -> None:
-        self._last_error = str(exc) or type(exc).__name__
+        self._last_error = without_password(one_line(exc)) or type(exc).__name__
         if self.bus is None and not self._waiting_logged:
             self._waiting_logged = True
             LOG.warning(

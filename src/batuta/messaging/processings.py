@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from batuta.errors import encodable, shortened
+from batuta.errors import printable, shortened
 
 
 class ProcessingState(StrEnum):
@@ -55,8 +55,8 @@ Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
 MAX_ERROR_LENGTH: Final = 4000
 
-Text = Annotated[str, AfterValidator(lambda text: encodable(text).replace("\0", "\\0"))]
-"""Text without NUL, which PostgreSQL cannot store, and without lone surrogates."""
+Text = Annotated[str, AfterValidator(printable)]
+"""Text that every database can store and every terminal can print, others escaped."""
 
 ShortText = Annotated[Text, StringConstraints(max_length=500)]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from batuta.messaging.bus import MessagingError
+from batuta.private_files import write_private
 
 DEFAULT_PORT: Final = 4222
 GREETING_TIMEOUT_S: Final = 2.0
@@ -33,22 +34,39 @@ def server_program() -> Path:
     return Path(program)
 
 
-def server_command(folder: Path, port: int, host: str = "127.0.0.1", name: str = "") -> list[str]:
+def server_command(
+    folder: Path, port: int, host: str = "127.0.0.1", name: str = "", token: str | None = None
+) -> list[str]:
     """Return the command of a NATS server with JetStream on `host`:`port`.
 
     Creates `folder`, which holds the streams, and writes the configuration ``nats.conf`` there.
-    `name` is the name that the server announces to clients; see `server_answers`.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the streams are kept.
+    port, host
+        Where it listens.
+    name : str
+        The name that the server announces to clients; see `server_answers`.
+    token : str, optional
+        What it asks of clients; without one, whoever reaches it may connect.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings = {
+    settings: dict[str, object] = {
         "listen": f"{host}:{port}",
         "server_name": name or f"batuta-{uuid.uuid4().hex}",
-        "jetstream": {"store_dir": str(folder / "jetstream")},
+        "jetstream": {
+            "store_dir": str(folder / "jetstream"),
+            # By default it acknowledges a message up to two minutes before it is on the disk.
+            "sync_interval": "always",
+        },
         "max_payload": MAX_PAYLOAD_BYTES,
     }
-    # NATS reads JSON as a form of its own configuration language.
+    if token is not None:
+        settings["authorization"] = {"token": token}
     path = folder / "nats.conf"
-    path.write_text(json.dumps(settings, indent=2))
+    write_private(path, json.dumps(settings, indent=2))  # NATS reads JSON as its own language
     return [str(server_program()), "--config", str(path)]
 
 

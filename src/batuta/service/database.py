@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from batuta.errors import BatutaError, ConfigurationError, one_line
+from batuta.private_files import PRIVATE_FOLDER, create_private
 
 BUSY_TIMEOUT_S: Final = 30
 UNAVAILABLE: Final = (OperationalError, PoolTimeoutError)
@@ -116,7 +117,12 @@ def _parse_url(url: str) -> sa.URL:
     if parsed.drivername != "sqlite" or not parsed.database or parsed.database == ":memory:":
         shown = parsed.render_as_string(hide_password=True)
         raise ConfigurationError(f"--database-url {shown}: not a database URL ({ACCEPTED})")
-    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    path = Path(parsed.database)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    try:
+        create_private(path)  # its journals have its mode
+    except OSError as exc:
+        raise DatabaseError(f"database {parsed}: {exc.strerror}") from exc
     return parsed
 
 

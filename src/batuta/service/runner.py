@@ -14,10 +14,11 @@ from typing import Final, Protocol, TypeVar
 import uvicorn
 from fastapi import FastAPI
 
+from batuta.errors import printable
 from batuta.service.connections import Connections, raise_open_files_limit
 from batuta.service.lifeline import watch_lifeline
 from batuta.service.repeated_lines import RepeatedLines
-from batuta.service.settings import ServiceSettings
+from batuta.service.settings import ServiceSettings, forget_secrets
 from batuta.service.sockets import BACKLOG, address_of, listening_socket
 
 LOG: Final = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def run_service(name: str, settings: S, open_service: OpenService[S]) -> None:
         If a service or a database that it needs is unavailable, or its background work failed.
     """
     settings.require_token_beyond_loopback()
+    forget_secrets()
     watch_lifeline()
     connections = Connections(raise_open_files_limit())
     with listening_socket(settings) as sock:
@@ -152,7 +154,7 @@ def _uvicorn_config(app: FastAPI, connections: Connections) -> uvicorn.Config:
 def set_up_logging(level: str = "INFO") -> None:
     """Log to standard error, one line each, with the time in UTC."""
     handler = _StandardError()
-    formatter = logging.Formatter(
+    formatter = _OneLineFormatter(
         "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
     )
     formatter.converter = time.gmtime
@@ -165,6 +167,13 @@ def set_up_logging(level: str = "INFO") -> None:
     # Each call by httpx, and each reconnection attempt by nats, is noise.
     for chatty in ("httpx", "httpcore", "nats"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class _OneLineFormatter(logging.Formatter):
+    """Keeps each message on its line: what others sent must not pass for lines of ours."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        return printable(super().formatMessage(record)).replace("\n", "\\n")
 
 
 class _StandardError(logging.Handler):

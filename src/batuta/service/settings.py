@@ -1,6 +1,7 @@
 """Settings of all services; each is also an option and an environment variable."""
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -39,6 +40,7 @@ class ServiceSettings(BaseModel):
     nats_wait_s: float = Field(
         30.0, gt=0, description="How long to wait for NATS at start, in seconds."
     )
+    nats_token: SecretStr | None = Field(None, description="Token for NATS, where it asks for one.")
     token: Token | None = Field(
         None,
         description="Required of callers, and sent to the services called; without it a "
@@ -48,7 +50,8 @@ class ServiceSettings(BaseModel):
     @property
     def nats(self) -> NatsConfig:
         """The configuration of the NATS connection."""
-        return NatsConfig(url=self.nats_url, wait_s=self.nats_wait_s)
+        token = self.nats_token.get_secret_value() if self.nats_token else None
+        return NatsConfig(url=self.nats_url, wait_s=self.nats_wait_s, token=token)
 
     @property
     def token_text(self) -> str | None:
@@ -68,6 +71,21 @@ class ServiceSettings(BaseModel):
                 f"--host {self.host}: without a token a service listens on loopback only "
                 "(accepted: 127.0.0.1, ::1, localhost; or set BATUTA_TOKEN)"
             )
+
+
+SECRET_VARIABLES: Final = tuple(
+    f"BATUTA_{name}" for name in ("TOKEN", "NATS_TOKEN", "NATS_URL", "DATABASE_URL", "STORE_URL")
+)
+"""Variables that may hold secrets: addresses may have credentials in them."""
+
+
+def forget_secrets() -> None:
+    """Remove the secrets from the environment of this process, once its settings are read.
+
+    What it starts (the functions and commands of a pipeline above all) would inherit them.
+    """
+    for name in SECRET_VARIABLES:
+        os.environ.pop(name, None)
 
 
 def is_loopback(host: str) -> bool:
@@ -96,4 +114,5 @@ def settings_problems(exc: ValidationError, where: str = "") -> list[str]:
 
 def _shown(error: Mapping[str, Any]) -> str:
     """Return what was given, unless it is a secret."""
-    return "the given value" if "token" in error["loc"] else repr(error["input"])
+    secret = any(str(key).endswith("token") for key in error["loc"])
+    return "the given value" if secret else repr(error["input"])

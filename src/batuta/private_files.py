@@ -1,0 +1,23 @@
+"""Files that only their owner may read: databases, logs, configurations with secrets."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+PRIVATE_FILE: Final = 0o600
+PRIVATE_FOLDER: Final = 0o700
+
+
+def create_private(path: Path) -> None:
+    """Create an empty file that only its owner can read; one that exists is left as it is."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
+    except FileExistsError:
+        return
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a text file that only its owner can read, whatever was there before."""
+    create_private(path)
+    path.chmod(PRIVATE_FILE)
+    path.write_text(text, encoding="utf-8")
