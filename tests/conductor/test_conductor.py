@@ -10,9 +10,10 @@ import pytest
 from fastapi.responses import JSONResponse
 
 from batuta.cli.app import run as run_command
+from batuta.conductor import activity
 from batuta.conductor.service import open_conductor
 from batuta.errors import ConfigurationError
-from batuta.messaging import Activity
+from batuta.messaging import Activity, ServiceStatus, bus
 from batuta.messaging.events import activity_event
 from tests.conductor.graphs import diamond, graph_of
 from tests.conductor.stage import Stage, eventually_in, get, one_processing, states
@@ -243,6 +244,40 @@ def test_nats_that_comes_back_empty_is_listened_to_again(stage: Stage) -> None:
         stage.nats.start()
         eventually_sync(lambda: asyncio.run(stage.stored({"product": "A", "obs_id": "o1"})))
         eventually_in(url, {"B/o1": "succeeded"})
+
+
+def test_what_nats_forgets_while_it_is_connected_is_restored(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus, "CHECK_INTERVAL_S", 0.1)
+
+    async def delete() -> None:
+        client = await nats.connect(stage.nats.url)
+        jetstream = client.jetstream()
+        await jetstream.delete_stream("DATA")
+        for info in await jetstream.consumers_info("ACTIVITY"):
+            await jetstream.delete_consumer("ACTIVITY", info.name)
+        await client.close()
+
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "succeeded"})
+        asyncio.run(delete())
+        eventually_sync(lambda: asyncio.run(stage.stored({"product": "A", "obs_id": "o2"})))
+        eventually_in(url, {"B/o1": "succeeded", "B/o2": "succeeded"})
+        assert get(url, "/health")["status"] == "ok"
+
+
+def test_services_beyond_the_bound_are_not_listed_and_those_that_are_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(activity, "MAX_SERVICES", 3)
+    registry = activity.ServiceRegistry()
+    for number in range(10):
+        registry.record(ServiceStatus(name=f"service-{number}", kind="pipeline"))
+    registry.record(ServiceStatus(name="service-0", kind="pipeline", state="stopped"))
+    listed = {service.name: service.state for service in registry.services()}
+    assert listed == {"service-0": "stopped", "service-1": "up", "service-2": "up"}
 
 
 def test_a_conductor_killed_while_it_works_makes_each_product_once(stage: Stage) -> None:

@@ -19,6 +19,7 @@ from batuta.messaging import (
     decode_data,
     utc_now,
 )
+from batuta.messaging import bus as bus_module
 from batuta.messaging.server import server_program
 from tests.support.servers import NatsServer, answers, free_port
 from tests.support.waiting import eventually, eventually_sync
@@ -72,6 +73,68 @@ async def test_streams_are_created_again_if_nats_restarts_empty(
     await eventually(lambda: publishes(bus))
     assert await stored(own_nats) == 1
     await asyncio.wait_for(reconnected.wait(), 10)
+
+
+async def test_streams_that_are_deleted_while_connected_are_created_again(
+    own_nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "CHECK_INTERVAL_S", 0.05)
+    restored = 0
+
+    async def count() -> None:
+        nonlocal restored
+        restored += 1
+
+    async with connect(NatsConfig(url=own_nats.url), "test") as bus:
+        bus.on_reconnected(count)
+        await bus.jetstream.delete_stream("DATA")
+
+        async def created() -> bool:
+            streams = await bus.jetstream.streams_info()
+            return {"DATA", "ACTIVITY", "DEAD"} <= {each.config.name for each in streams}
+
+        await eventually(created)
+        await bus.publish_data(DataAvailable(product="A", obs_id="o1"), "vhf")
+        assert bus.health is True
+    assert restored > 0
+
+
+async def test_health_says_that_jetstream_does_not_answer(
+    own_nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "CHECK_INTERVAL_S", 0.05)
+    async with connect(NatsConfig(url=own_nats.url), "test") as bus:
+        assert bus.health is True
+
+        async def unavailable() -> None:
+            raise MessagingError("no space left on the disk")
+
+        bus.on_reconnected(unavailable)
+
+        async def told() -> bool:
+            return bus.health == "JetStream: no space left on the disk"
+
+        await eventually(told)
+
+
+async def test_every_stream_is_bounded_also_one_that_was_created_without_bounds(
+    own_nats: NatsServer,
+) -> None:
+    client = await nats.connect(own_nats.url)
+    jetstream = client.jetstream()
+    await jetstream.add_stream(name="ACTIVITY", subjects=["activity.*"])
+    await jetstream.add_stream(name="DEAD", subjects=["dead.*"], max_msgs=7)
+    async with connect(NatsConfig(url=own_nats.url), "test"):
+        bounds = {
+            each.config.name: (each.config.max_bytes, each.config.max_msgs)
+            for each in await jetstream.streams_info()
+        }
+    await client.close()
+    assert bounds == {
+        "DATA": (-1, 20_000_000),
+        "ACTIVITY": (512 * 2**20, -1),
+        "DEAD": (-1, 7),  # bounded by others
+    }
 
 
 async def test_a_callback_that_fails_after_a_reconnection_is_called_again(

@@ -16,7 +16,13 @@ from batuta.cli.supervisor import Program, answers_health, python_program
 from batuta.conductor.settings import ConductorSettings
 from batuta.errors import ConfigurationError
 from batuta.graph import read_graph
-from batuta.messaging.server import DEFAULT_PORT, server_answers, server_command
+from batuta.messaging import NatsConfig
+from batuta.messaging.server import (
+    DEFAULT_PORT,
+    jetstream_answers,
+    server_answers,
+    server_command,
+)
 from batuta.pipeline.settings import PipelineSettings
 from batuta.pipeline.simulate.settings import SimulateSettings
 from batuta.sdb.settings import SdbSettings
@@ -156,6 +162,7 @@ class DeploymentPlan:
             url=self.nats_url,
             # Another server may have bound the port since it was found free: compare names.
             ready=partial(server_answers, LOOPBACK, self.nats_port, name),
+            works=partial(jetstream_answers, NatsConfig(url=self.nats_url, token=token)),
         )
 
     def service(self, kind: str, part: BoundService[S], use: str = "") -> Program:

@@ -30,6 +30,9 @@ MAX_RESTART_WAIT_S: Final = 30.0
 STABLE_AFTER_S: Final = 60.0
 """A program that ran this long is restarted after the shortest wait again."""
 POLL_S: Final = 0.05
+CHECK_INTERVAL_S: Final = 10.0
+MAX_FAILED_CHECKS: Final = 3
+"""A program that fails so many checks in a row is restarted."""
 USAGE_ERROR: Final = 2
 
 
@@ -57,6 +60,9 @@ class Program:
         Added to the environment of this process.
     folder : Path or None
         Its working folder; that of this process if None.
+    works : callable or None
+        Returns whether it still does its work, for a program that may stop doing it without
+        exiting: then it is restarted.
     """
 
     name: str
@@ -66,6 +72,7 @@ class Program:
     sock: socket.socket | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    works: Callable[[], Awaitable[bool]] | None = None
 
 
 class Supervisor:
@@ -189,7 +196,7 @@ class _ProgramRunner:
         while True:
             assert self._process is not None  # noqa: S101  `start` has set it
             since = time.monotonic()
-            code = await self._process.wait()
+            code = await self._wait_for_end(self._process)
             _kill_group(self._process.pid)
             if code == USAGE_ERROR:
                 raise ProgramError(self._describe_exit(code))
@@ -198,6 +205,25 @@ class _ProgramRunner:
             await asyncio.sleep(wait_s)
             wait_s = min(MAX_RESTART_WAIT_S, 2 * wait_s)
             self._process = await self._spawn()
+
+    async def _wait_for_end(self, process: Process) -> int:
+        """Return the exit code of `process`, ended here if it does not work any more."""
+        checking = asyncio.create_task(self._end_if_it_does_not_work(process))
+        try:
+            return await process.wait()
+        finally:
+            checking.cancel()
+
+    async def _end_if_it_does_not_work(self, process: Process) -> None:
+        works = self.program.works
+        if works is None:
+            return
+        failures = 0
+        while failures < MAX_FAILED_CHECKS:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            failures = 0 if await works() else failures + 1
+        self._report(f"{self.program.name} runs, but does not do its work: restarting it")
+        process.terminate()
 
     async def _spawn(self) -> Process:
         environment = {**os.environ, **self.program.environment}

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Annotated, Any, Final
 
 import typer
+from rich.markup import escape
 
 from batuta.cli.conductor_client import ConductorClient
 from batuta.cli.live_view import watch as watch_live
@@ -19,6 +20,7 @@ from batuta.cli.output import (
     print_json,
     print_table,
 )
+from batuta.errors import printable
 from batuta.messaging import NatsConfig
 
 PANEL: Final = "Watching"
@@ -95,8 +97,9 @@ def why(
 def _print_health(health: dict[str, Any]) -> None:
     for what, well in health["checks"].items():
         if not well:
+            problem = printable(health.get("problems", {}).get(what, "not healthy"))
             console.print(
-                f"[bold red]{what}: not connected[/]; the states of services below are out of"
+                f"[bold red]{what}: {escape(problem)}[/]; the states of services below are out of"
                 " date until it is back"
             )
 

@@ -22,6 +22,8 @@ NAME: Final = "conductor"
 COUNT_INTERVAL_S: Final = 2.0
 EXPIRY_S: Final = 3 * HEARTBEAT_S
 """A service that has not reported for so long is no longer listed, in seconds."""
+MAX_SERVICES: Final = 1000
+"""Services listed at most: anyone on NATS may report under any name."""
 
 
 class ServiceRegistry:
@@ -31,8 +33,16 @@ class ServiceRegistry:
         self._reports: dict[str, tuple[float, ServiceStatus]] = {}
 
     def record(self, status: ServiceStatus) -> None:
-        """Record the status that a service reports."""
-        self._reports[status.name] = (time.monotonic(), status)
+        """Record the status that a service reports; beyond `MAX_SERVICES` new ones are ignored."""
+        now = time.monotonic()
+        if status.name not in self._reports and len(self._reports) >= MAX_SERVICES:
+            self._reports = {
+                name: report for name, report in self._reports.items() if report[0] > now - EXPIRY_S
+            }
+            if len(self._reports) >= MAX_SERVICES:
+                LOG.warning("%s: ignored, %d services report already", status.name, MAX_SERVICES)
+                return
+        self._reports[status.name] = (now, status)
 
     def reports_activity(self, name: str) -> bool:
         """Return whether the service `name` was up in its latest report, and that was recent."""

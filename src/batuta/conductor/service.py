@@ -109,7 +109,7 @@ class Conductor:
             name=NAME,
             description="Has made what can be made of the products that become available.",
             token=settings.token_text,
-            checks=lambda: {"nats": bus.connected},
+            checks=lambda: {"nats": bus.health},
             registry=metrics,
         )
         self.app = create_app(config)

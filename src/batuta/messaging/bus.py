@@ -29,6 +29,8 @@ LOG: Final = logging.getLogger(__name__)
 
 PUBLISH_TIMEOUT_S: Final = 5.0
 RECONNECT_WAIT_S: Final = 0.5
+CHECK_INTERVAL_S: Final = 10.0
+"""How often streams and consumers are checked while connected, in seconds."""
 MAX_REASON_LENGTH: Final = 1000
 MAX_HEADERS_BYTES: Final = 8192
 """Part of the largest message that the server accepts that is reserved for headers."""
@@ -71,11 +73,19 @@ class Bus:
         self.url = without_password(url)
         self.jetstream: JetStreamContext = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         self._on_reconnected: list[Callback] = []
+        self.problem: str | None = None
 
     @property
     def connected(self) -> bool:
         """Whether the connection is up now."""
         return bool(self.client.is_connected)
+
+    @property
+    def health(self) -> bool | str:
+        """True if the connection is up and its streams are there; else what is wrong."""
+        if not self.connected:
+            return "not connected"
+        return self.problem or True
 
     async def publish(self, subject: str, event: CloudEvent) -> None:
         """Publish `event` and return once JetStream has stored it.
@@ -125,34 +135,43 @@ class Bus:
     def on_reconnected(self, callback: Callback) -> None:
         """Register `callback`, awaited after each reconnection once the streams exist.
 
-        If one raises a `MessagingError`, all are called again: each must be idempotent.
+        It is also called every few seconds, as streams and consumers may be deleted while the
+        connection is up. If one raises a `MessagingError`, all are called again: each must be
+        idempotent.
         """
         self._on_reconnected.append(callback)
 
     async def ensure_streams(self) -> None:
-        """Create missing streams; a restarted NATS may have lost them."""
-        for config in _STREAMS:
+        """Create missing streams, which a restarted NATS may have lost; bound those without bounds.
+
+        Bounds that were set by others are left as they are.
+        """
+        for config in STREAMS:
             try:
-                found = await self.jetstream.stream_info(config.name or "")
+                found = (await self.jetstream.stream_info(config.name or "")).config
             except nats.js.errors.NotFoundError:
                 await self._add_stream(config)
-            else:
-                if found.config.subjects != config.subjects:
-                    raise MessagingError(
-                        f"NATS at {self.url}: the stream {config.name} exists with the subjects "
-                        f"{found.config.subjects} (expected: {config.subjects})"
-                    )
+                continue
+            if found.subjects != config.subjects:
+                raise MessagingError(
+                    f"NATS at {self.url}: the stream {config.name} exists with the subjects "
+                    f"{found.subjects} (expected: {config.subjects})"
+                )
+            if (found.max_bytes or -1) < 0 and (found.max_msgs or -1) < 0:
+                bounds = {"max_bytes": config.max_bytes, "max_msgs": config.max_msgs}
+                await self.jetstream.update_stream(found.evolve(**bounds))
 
     async def _add_stream(self, config: StreamConfig) -> None:
         try:
             await self.jetstream.add_stream(config)
+            LOG.info("NATS at %s: created the stream %s", self.url, config.name)
         except nats.js.errors.BadRequestError as exc:
             raise MessagingError(
                 f"NATS at {self.url}: cannot create the stream {config.name}: {exc.description}"
             ) from exc
 
     async def restore(self) -> None:
-        """Create the streams that a restarted NATS may have lost, then call the callbacks."""
+        """Create the streams that NATS may have lost, then call the callbacks."""
         await self.ensure_streams()
         for callback in self._on_reconnected:
             await callback()
@@ -187,24 +206,30 @@ def without_password(text: str) -> str:
 _CREDENTIALS: Final = re.compile(r"//(?:(?!,\w+://)\S)*@")
 
 
-_STREAMS: Final = (
+# The oldest messages make room for new ones. Bytes are reserved on the disk of the server, so
+# the stream that may grow large is bounded by its number of messages.
+STREAMS: Final = (
     StreamConfig(
         name=subjects.DATA_STREAM,
         subjects=[subjects.DATA_SUBJECTS],
         storage=StorageType.FILE,
+        max_msgs=subjects.DATA_MAX_MESSAGES,
     ),
     StreamConfig(
         name=subjects.ACTIVITY_STREAM,
         subjects=[subjects.ACTIVITY_SUBJECTS],
         storage=StorageType.FILE,
         max_age=subjects.ACTIVITY_MAX_AGE_S,
+        max_bytes=subjects.ACTIVITY_MAX_BYTES,
     ),
     StreamConfig(
         name=subjects.DEAD_STREAM,
         subjects=[subjects.DEAD_SUBJECTS],
         storage=StorageType.FILE,
+        max_bytes=subjects.DEAD_MAX_BYTES,
     ),
 )
+"""The streams of an orchestra, created where they are missing."""
 
 
 @asynccontextmanager
@@ -227,7 +252,7 @@ async def connect(config: NatsConfig, name: str) -> AsyncIterator[Bus]:
             raise MessagingError(
                 f"NATS at {bus.url} has no JetStream (start it with -js): {exc}"
             ) from exc
-        async with _in_background(connector.restore_after_reconnections(bus)):
+        async with _in_background(connector.keep_streams(bus)):
             yield bus
     finally:
         await client.close()
@@ -298,19 +323,33 @@ class _Connector:
         # restore in a task of our own.
         self._reconnected.set()
 
-    async def restore_after_reconnections(self, bus: Bus) -> None:
-        """Restore streams and consumers after each reconnection."""
+    async def keep_streams(self, bus: Bus) -> None:
+        """Restore streams and consumers after each reconnection, and whenever they are missing."""
         while True:
-            await self._reconnected.wait()
-            # Cleared before the work: a reconnection during it sets the event again, and the
-            # work is repeated on the new connection.
-            self._reconnected.clear()
+            reconnected = await self._wait_for_reconnection(CHECK_INTERVAL_S)
+            if not bus.connected:
+                continue  # the reconnection sets the event
             try:
                 await bus.restore()
             except (nats.errors.Error, TimeoutError, MessagingError) as exc:
                 # JetStream becomes available a moment after the server accepts connections.
-                LOG.info("NATS at %s: not ready yet: %s", bus.url, exc)
+                problem = without_password(one_line(exc)) or type(exc).__name__
+                LOG.info("NATS at %s: not ready: %s", bus.url, problem)
+                bus.problem = f"JetStream: {problem}"
                 await asyncio.sleep(RECONNECT_WAIT_S)
                 self._reconnected.set()
             else:
-                LOG.info("NATS at %s: reconnected", bus.url)
+                bus.problem = None
+                if reconnected:
+                    LOG.info("NATS at %s: reconnected", bus.url)
+
+    async def _wait_for_reconnection(self, timeout_s: float) -> bool:
+        """Return whether there was a reconnection within that time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._reconnected.wait()
+        # Cleared before the work: a reconnection during it sets the event again, and the work is
+        # repeated on the new connection.
+        reconnected = self._reconnected.is_set()
+        self._reconnected.clear()
+        return reconnected

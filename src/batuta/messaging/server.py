@@ -9,11 +9,16 @@ import uuid
 from pathlib import Path
 from typing import Final
 
-from batuta.messaging.bus import MessagingError
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+
+from batuta.messaging.bus import MessagingError, NatsConfig
 from batuta.private_files import write_private
 
 DEFAULT_PORT: Final = 4222
 GREETING_TIMEOUT_S: Final = 2.0
+JETSTREAM_TIMEOUT_S: Final = 5.0
 MAX_PAYLOAD_BYTES: Final = 1_048_576
 
 
@@ -87,6 +92,23 @@ async def server_answers(host: str, port: int, name: str) -> bool:
     finally:
         writer.close()
     return f'"server_name":"{name}"' in greeting.decode(errors="replace")
+
+
+async def jetstream_answers(config: NatsConfig) -> bool:
+    """Return whether the JetStream of a server answers.
+
+    A server whose disk was full disables it, and enables it again at its next start only.
+    """
+    client = Client()
+    try:
+        async with asyncio.timeout(JETSTREAM_TIMEOUT_S):
+            await client.connect(config.url, token=config.token, allow_reconnect=False)
+            await client.jetstream().account_info()
+    except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError):
+        return False
+    finally:
+        await client.close()
+    return True
 
 
 def _script_folders() -> str:

@@ -7,14 +7,18 @@ from typing import Final
 
 DATA_STREAM: Final = "DATA"
 DATA_SUBJECTS: Final = "data.*"
+DATA_MAX_MESSAGES: Final = 20_000_000
+"""The oldest announcements go beyond that: the sdb holds what they announced."""
 
 ACTIVITY_STREAM: Final = "ACTIVITY"
 ACTIVITY_SUBJECTS: Final = "activity.*"
 ACTIVITY_MAX_AGE_S: Final = 7 * 86_400
-"""Activity is retained for a week, in seconds; announcements of data are retained for ever."""
+"""Activity is retained for a week, in seconds, or until there is more of it than fits."""
+ACTIVITY_MAX_BYTES: Final = 512 * 2**20
 
 DEAD_STREAM: Final = "DEAD"
 DEAD_SUBJECTS: Final = "dead.*"
+DEAD_MAX_BYTES: Final = 128 * 2**20
 """Dead letters: messages that could not be decoded, on ``dead.<name of their stream>``."""
 
 REASON_HEADER: Final = "Batuta-Reason"

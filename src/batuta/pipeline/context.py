@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from batuta.orchestrator import Orchestrator
     from batuta.pipeline.inputs import InputFetcher
 
-PROGRESS_INTERVAL_S: Final = 0.2
+PROGRESS_INTERVAL_S: Final = 0.5
 """Progress is reported at most five times a second, and always when it is complete."""
 
 

@@ -156,7 +156,7 @@ class ProcessingService:
                 name=self._spec.name,
                 description=self._spec.description,
                 token=settings.token_text,
-                checks=lambda: {"nats": self._bus.connected},
+                checks=lambda: {"nats": self._bus.health},
                 registry=self.scheduler.metrics.registry,
                 root_path=settings.root_path,
             )

@@ -115,7 +115,7 @@ class Sdb:
         return app
 
     def _checks(self) -> dict[str, bool | str]:
-        return {"nats": self._bus.connected, **self._health.states}
+        return {"nats": self._bus.health, **self._health.states}
 
 
 @asynccontextmanager
