@@ -1,5 +1,6 @@
 """What the tasks of the tests call: workers import it by its name."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+from batuta.cluster import check_configuration, create_cluster
 from batuta.datasets import CarsDataset, CarsDict
 
 
@@ -238,3 +240,21 @@ def _runs(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def sum_in_pool(*values: int) -> int:
+    """Add values in a process of this task."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return sum(pool.map(abs, values))
+
+
+def sum_in_cluster(folder: str, *values: int) -> Any:
+    """Add values in a worker of this task."""
+    conf = {"mode": "multiprocessing", "nb_workers": 1}
+    cluster = create_cluster(check_configuration(conf), Path(folder))
+    try:
+        added = cluster.create_task(add)(*values)
+        (value,) = cluster.future_iterator(cluster.start_tasks([added]))
+        return value
+    finally:
+        cluster.cleanup()

@@ -27,7 +27,18 @@ from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import flatten_object
 from tests.cluster.conftest import compute
-from tests.cluster.functions import add, fail, fill, halves, nothing, sizes, total, zeros
+from tests.cluster.functions import (
+    add,
+    fail,
+    fill,
+    halves,
+    nothing,
+    sizes,
+    sum_in_cluster,
+    sum_in_pool,
+    total,
+    zeros,
+)
 from tests.support.dask_clusters import DASK_MODES, dask_configuration
 from tests.support.waiting import eventually_sync
 
@@ -287,6 +298,14 @@ def test_failures_are_raised_after_all_values_and_again_when_iterating_again(
     with pytest.raises(TaskFailedError, match="no map"):
         values.extend(cluster.future_iterator(again))
     assert sorted(values) == [1, 2, 3]
+
+
+def test_a_task_may_use_a_pool_of_processes_or_a_cluster_of_its_own(
+    cluster: AbstractCluster, tmp_path: Path
+) -> None:
+    pool = cluster.create_task(sum_in_pool)(1, -2)
+    inner = cluster.create_task(sum_in_cluster)(str(tmp_path / "inner"), 1, 2)
+    assert compute(cluster, [pool, inner]) == [3, 3]
 
 
 def test_a_wrong_number_of_outputs_is_refused(cluster: AbstractCluster) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from batuta.cluster.errors import ClusterError
+from batuta.cluster.main_script import prepare_main_script
 from batuta.errors import describe_error
 
 MAX_SOCKET_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103
@@ -42,10 +43,11 @@ def check_start() -> None:
     Raises
     ------
     ClusterError
-        If the current folder was removed, or if `sys.stdout` or `sys.stderr` cannot be flushed,
-        which `multiprocessing` does before it starts a process.
+        If the current folder or the main script was removed, or if `sys.stdout` or `sys.stderr`
+        cannot be flushed, which `multiprocessing` does before it starts a process.
     """
     current_folder()
+    prepare_main_script()
     for name in ("stdout", "stderr"):
         try:
             getattr(sys, name).flush()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batuta.cluster.contract import AbstractCluster
+from batuta.cluster.main_script import leave_if_imported_by_worker
 from batuta.cluster.modes import cluster_class
 from batuta.errors import ConfigurationError, describe_value
 
@@ -39,4 +40,5 @@ def create_cluster(
     config: "CommonConfig", out_dir: Path | None, *, launch_worker: bool = True
 ) -> AbstractCluster:
     """Create the cluster of a checked configuration."""
+    leave_if_imported_by_worker()
     return cluster_class(config.mode)(config, out_dir, launch_worker=launch_worker)

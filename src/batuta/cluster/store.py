@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from batuta.cluster.errors import ClusterError, NoSpaceError
+from batuta.cluster.main_script import check_content
 
 MAX_INLINE_BYTES: Final = 8192
 """Results up to this size are in the message instead of a file."""
@@ -177,7 +178,9 @@ class Traffic:
 TRAFFIC: Final = Traffic()
 
 
-def put(value: Any, folder: str, *, handover_folder: str | None = None) -> StoredResult:
+def put(
+    value: Any, folder: str, *, handover_folder: str | None = None, check_main: bool = False
+) -> StoredResult:
     """Write `value` to a new file of `folder`, or in what is returned where it is small.
 
     Parameters
@@ -188,9 +191,13 @@ def put(value: Any, folder: str, *, handover_folder: str | None = None) -> Store
         Of the store.
     handover_folder : str, optional
         A folder in memory, preferred for up to `MAX_HANDOVER_BYTES` while it has room.
+    check_main : bool
+        Whether `value` may not need the main script.
 
     Raises
     ------
+    ClusterError
+        If it does.
     NoSpaceError
         If the folder has no room. What pickling `value` raises is raised as it is.
     """
@@ -198,6 +205,8 @@ def put(value: Any, folder: str, *, handover_folder: str | None = None) -> Store
     body = pickle.dumps(
         value, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw())
     )
+    if check_main and b"__main__" in body:
+        check_content(value)
     size = len(body) + sum(buffer.nbytes for buffer in buffers)
     TRAFFIC.written += size
     if size <= MAX_INLINE_BYTES:

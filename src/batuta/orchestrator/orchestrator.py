@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
 from batuta.cluster.contract import ReportsWorkerCount, WorkerCount
+from batuta.cluster.main_script import leave_if_imported_by_worker
 from batuta.datasets import CarsDataset, SaveOptions
 from batuta.datasets.tiles import SAVING_INFO
 from batuta.errors import ConfigurationError
@@ -103,6 +104,7 @@ class Orchestrator:
         observers: Iterable[Observer] = (),
         progress_bar: bool = True,
     ) -> None:
+        leave_if_imported_by_worker()  # before any file is touched
         self._config = check_configuration(orchestrator_conf)
         check_output_paths(out_dir, out_json_path)
         if launch_worker:

@@ -333,27 +333,6 @@ def test_what_a_task_started_ends_when_its_worker_is_renewed(
     eventually_sync(lambda: not functions.started_programs(path))
 
 
-def test_a_script_without_its_guard_is_told_so(tmp_path: Path) -> None:
-    script = tmp_path / "bare.py"
-    script.write_text(
-        "from pathlib import Path\n"
-        "from batuta.cluster import check_configuration, create_cluster\n"
-        "cluster = create_cluster(check_configuration({'mode': 'multiprocessing'}), Path('out'))\n"
-        "futures = cluster.start_tasks([cluster.create_task(abs)(-1)])\n"
-        "print(list(cluster.future_iterator(futures)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert 'needs `if __name__ == "__main__":`' in done.stderr
-
-
 def test_a_scheduler_that_fails_ends_what_was_asked_with_the_reason(
     cluster: MultiprocessingCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ from batuta.cluster.dask.worker_family import worker_families_end
 from batuta.cluster.environment import check_semaphores, check_start
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.local.forkserver import start_forkserver
+from batuta.cluster.main_script import GUARD_HINT
 from batuta.cluster.resources import MB
 from batuta.errors import describe_error
 
@@ -57,7 +58,9 @@ class LocalDeployment:
                 with dashboard_port_may_differ():
                     self._cluster: Any = stack.enter_context(_start_cluster(config))
             except RuntimeError as exc:
-                raise ClusterError(f"workers cannot start: {describe_error(exc)}") from exc
+                raise ClusterError(
+                    f"workers cannot start: {describe_error(exc).rstrip('.')}; {GUARD_HINT}"
+                ) from exc
             self.client: Any = stack.enter_context(
                 Client(self._cluster, direct_to_workers=True, set_as_default=False)
             )

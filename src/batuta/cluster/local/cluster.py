@@ -3,16 +3,19 @@
 import contextlib
 import logging
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from batuta.cluster.config import CommonConfig, MultiprocessingConfig
+from batuta.cluster.contract import CreateTask
 from batuta.cluster.environment import check_start
 from batuta.cluster.errors import NoSpaceError
 from batuta.cluster.graph_cluster import LOGS_FOLDER, GraphCluster
 from batuta.cluster.local.limits import Limits
 from batuta.cluster.local.scheduler import LocalScheduler
 from batuta.cluster.local.worker_handle import PoolSettings
+from batuta.cluster.main_script import check_importable
 from batuta.cluster.store import ResultStore, private_temporary_folder, put
 from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Scattered
@@ -30,13 +33,21 @@ class MultiprocessingCluster(GraphCluster):
         self, config: MultiprocessingConfig, out_dir: Path | None, *, launch_worker: bool = True
     ) -> None:
         super().__init__(config, out_dir)
+        self._forked = config.mp_mode == "fork"
         self._scattered: list[Scattered] = []
         self._stores: _Stores | None = None
         if launch_worker:
-            if config.mp_mode != "fork":
+            if not self._forked:
                 check_start()  # now, rather than when the first worker is to start
             self._stores = _Stores(config, out_dir)
             self._engine = _scheduler(config, self._stores, out_dir, self.task_metrics)
+
+    def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
+        """Return a function that declares a task; a worker imports `func` by its name."""
+        create = super().create_task(func, nout)
+        if not self._forked:
+            check_importable(func)
+        return create
 
     def scatter(self, data: Any) -> Scattered:
         """Store `data` once, for every task to map."""

@@ -4,6 +4,7 @@ Python has one for each process (`multiprocessing`, start method ``forkserver``)
 cluster that starts workers decides what it imports.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver, spawn
 from typing import Any, Final
+
+import psutil
 
 from batuta.cluster.environment import prepare_socket_folder
 from batuta.cluster.preload import FORKSERVER_VARIABLE
@@ -50,6 +53,7 @@ def start_forkserver(modules: Iterable[str], environment: Mapping[str, str]) -> 
     # inherits it.
     with _LOCK:
         prepare_socket_folder()
+        _forget_inherited()
         multiprocessing.get_context("forkserver").set_forkserver_preload([_FIRST, *names, _LAST])
         before = _running_pid()
         with _environment({**environment, FORKSERVER_VARIABLE: _preparation()}):
@@ -62,9 +66,27 @@ def start_forkserver(modules: Iterable[str], environment: Mapping[str, str]) -> 
 
 def _running_pid() -> int | None:
     # There is no public way to see whether `ensure_running` started one, or found one.
-    server: Any = getattr(forkserver, "_forkserver")  # noqa: B009 - not among the types
-    pid: int | None = server._forkserver_pid
+    pid: int | None = _server()._forkserver_pid
     return pid
+
+
+def _server() -> Any:
+    return getattr(forkserver, "_forkserver")  # noqa: B009 - not among the types
+
+
+def _forget_inherited() -> None:
+    """Forget the forkserver of a process that this one was forked from.
+
+    Python takes it for a child of this process, and fails when it asks whether it has ended.
+    """
+    pid, server = _running_pid(), _server()
+    if pid is None:
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if psutil.Process(pid).ppid() == os.getpid():
+            return
+    os.close(server._forkserver_alive_fd)  # our copy: the forkserver ends once nobody has any
+    server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
 
 
 def _preparation() -> str:

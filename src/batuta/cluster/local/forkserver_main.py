@@ -20,7 +20,7 @@ def _import_main(preparation: dict[str, Any]) -> None:
     current._inheriting = True  # type: ignore[attr-defined]
     try:
         spawn.prepare(preparation)  # as each worker would
-    except Exception:  # noqa: BLE001, S110 - each worker then tries again, and reports it
+    except (Exception, SystemExit):  # noqa: BLE001, S110 - each worker tries again, and reports it
         pass
     finally:
         del current._inheriting  # type: ignore[attr-defined]

@@ -32,6 +32,7 @@ from batuta.cluster.local.worker_handle import (
 )
 from batuta.cluster.local.worker_main import Destination, JobDone, JobFailed, JobRequest
 from batuta.cluster.local.worker_pool import MAX_AHEAD_STEPS, MAX_STARTS, WorkerPool, discard
+from batuta.cluster.main_script import workers_can_import_main
 from batuta.cluster.remote_error import failed_task
 from batuta.cluster.store import StoredResult, put
 from batuta.cluster.task_metrics import TaskMetrics, with_tree_peak
@@ -262,9 +263,10 @@ class LocalScheduler(threading.Thread):
 
     def _store_steps(self, job: Job) -> tuple[Step, ...]:
         previous_steps: list[Task | None] = [None, *job.steps[:-1]]
+        forked = self._pool_settings.start_method == "fork"
         return tuple(
             Step(
-                store_call(task, previous, self._pool_settings.folder),
+                store_call(task, previous, self._pool_settings.folder, forked=forked),
                 task.nout,
                 CallLabel(task.number or 0, task.name, task.attempts + 1),
             )
@@ -341,7 +343,9 @@ def _destination(output: Delayed, state: ExecutionState) -> Destination:
     return Destination.TASKS
 
 
-def store_call(task: Task, previous: Task | None, folder: str) -> StoredResult:
+def store_call(
+    task: Task, previous: Task | None, folder: str, *, forked: bool = False
+) -> StoredResult:
     """Store the call of `task`, ready for a worker.
 
     Parameters
@@ -352,12 +356,21 @@ def store_call(task: Task, previous: Task | None, folder: str) -> StoredResult:
         The task that runs before it in the same job: its results do not leave the worker.
     folder : str
         Where large arguments are written.
+    forked : bool
+        Whether workers have all that this process has.
+
+    Raises
+    ------
+    ClusterError
+        If the arguments need a class or a function that workers cannot import.
     """
     inner = () if previous is None else previous.outputs
     for delayed in inner:
         delayed.stored = StoredResult(None, pickle.dumps(LocalResult(delayed.index)))
     try:
-        return put((task.function, task.args, task.kwargs), folder)
+        call = (task.function, task.args, task.kwargs)
+        may_refuse = not forked and not workers_can_import_main()
+        return put(call, folder, check_main=may_refuse)
     finally:
         for delayed in inner:
             delayed.stored = None

@@ -34,6 +34,7 @@ from batuta.cluster.local.worker_handle import (
     WorkerHandle,
 )
 from batuta.cluster.local.worker_main import JobDone, JobFailed, JobRequest, Ready
+from batuta.cluster.main_script import GUARD_HINT
 from batuta.cluster.store import StoredResult
 from batuta.errors import one_line
 
@@ -412,11 +413,7 @@ class WorkerPool:
 
 
 def _exited_early(worker: WorkerHandle) -> str:
-    return (
-        f"their process ended with code {worker.exit_code} before it was ready. A script that"
-        ' computes needs `if __name__ == "__main__":` around what it does, and cannot come from'
-        " standard input"
-    )
+    return f"their process ended with code {worker.exit_code} before it was ready; {GUARD_HINT}"
 
 
 def discard(calls: list[StoredResult]) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -72,6 +73,10 @@ class BatutaPlugin(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Set up a worker."""
         self._ignore_sigint()
+        if worker.nanny is not None:
+            # So that tasks may use pools of `multiprocessing`, which a daemonic process refuses.
+            # What they start ends with the worker.
+            self._changes.enter_context(_DAEMONIC.changed(lambda _: {"daemonic": False}))
         _extend_path(self._options.path)
         for module in self._options.imports:
             importlib.import_module(module)
@@ -263,6 +268,15 @@ _LOGGING: Final = SharedProcessState(_read_logging, loggers.write)
 _WARNINGS: Final = SharedProcessState(
     lambda: {"captured": warnings.showwarning.__module__ == "logging"},
     lambda state: logging.captureWarnings(state["captured"]),
+)
+
+
+def _set_daemonic(state: State) -> None:
+    multiprocessing.current_process().daemon = state["daemonic"]
+
+
+_DAEMONIC: Final = SharedProcessState(
+    lambda: {"daemonic": multiprocessing.current_process().daemon}, _set_daemonic
 )
 _SIGINT: Final = SharedProcessState(
     lambda: {"handler": signal.getsignal(signal.SIGINT)},
