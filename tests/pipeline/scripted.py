@@ -254,3 +254,12 @@ def fails_once(context: Context) -> Path:
         note("failed", "")
         raise RuntimeError("the first time")
     return written(context, "second")
+
+
+@pipeline.product("CHATTY")
+def chatty(context: Context) -> Path:
+    context.log.info("the first line")
+    for number in range(5000):
+        context.log.info("line %d of many", number)
+    context.log.info("the last line")
+    return written(context, "x")

@@ -120,6 +120,20 @@ def test_what_failed_starts_again_only_for_a_higher_attempt(
     assert "attempt 3: started" in log
 
 
+def test_a_log_is_bounded_and_its_end_can_be_asked_for(start_pipeline: StartPipeline) -> None:
+    service = start_pipeline(log_max_mb=0.01)
+    record = service.make("CHATTY")
+    log = service.log(record)
+    assert "attempt 1: started" in log
+    assert "the last line" in log
+    assert "[log cut: " in log
+    assert len(log) <= 0.01 * 2**20
+    path = f"/processing/{record['id']}/log"
+    assert service.http.get(path, params={"tail": 100}).text == log[-100:]
+    assert service.http.get(path, params={"tail": 10**9}).text == log
+    assert service.http.get(path, params={"tail": 0}).status_code == 422
+
+
 def test_an_id_is_refused_for_another_product(service: PipelineProcess, processing_id: str) -> None:
     service.make("MANY", processing_id=processing_id)
     body = {"product": "MANY", "obs_id": "sb2", "processing_id": processing_id}

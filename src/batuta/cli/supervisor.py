@@ -19,6 +19,7 @@ from batuta.errors import BatutaError
 from batuta.private_files import PRIVATE_FOLDER, create_private
 from batuta.service.client import tls_verification
 from batuta.service.lifeline import LIFELINE_VARIABLE
+from batuta.service.log_files import MB, bounded_log, last_line
 from batuta.service.sockets import LISTEN_VARIABLE
 
 READY_TIMEOUT_S: Final = 60.0
@@ -30,6 +31,7 @@ MAX_RESTART_WAIT_S: Final = 30.0
 STABLE_AFTER_S: Final = 60.0
 """A program that ran this long is restarted after the shortest wait again."""
 POLL_S: Final = 0.05
+MAX_LOG_BYTES: Final = 64 * MB
 CHECK_INTERVAL_S: Final = 10.0
 MAX_FAILED_CHECKS: Final = 3
 """A program that fails so many checks in a row is restarted."""
@@ -210,7 +212,8 @@ class _ProgramRunner:
         """Return the exit code of `process`, ended here if it does not work any more."""
         checking = asyncio.create_task(self._end_if_it_does_not_work(process))
         try:
-            return await process.wait()
+            async with bounded_log(self._log, MAX_LOG_BYTES):
+                return await process.wait()
         finally:
             checking.cancel()
 
@@ -259,9 +262,8 @@ class _ProgramRunner:
 
     def _describe_exit(self, code: int) -> str:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
-        last = next((line for line in reversed(lines) if line.strip()), "")
-        return f"{self.program.name} {how}" + (f": {last.strip()}" if last and code else "")
+        last = last_line(self._log)
+        return f"{self.program.name} {how}" + (f": {last}" if last and code else "")
 
 
 def _kill_group(leader: int) -> None:

@@ -34,6 +34,7 @@ from batuta.pipeline.messages import (
 from batuta.pipeline.retention import RetentionFolder, clean_up_work_dir
 from batuta.pipeline.runner import RUN_VARIABLE, ProcessingRun, ProcessingTask
 from batuta.pipeline.warden import run_warden
+from batuta.service.log_files import MB, bounded_log
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -64,12 +65,15 @@ class RunnerConfig:
         The service's folder: work folders, logs and profiles.
     sdb_url, token : str
         URL of the product database, and the token for it.
+    max_log_bytes : int
+        Size of the log of a processing, at most.
     """
 
     specs: Mapping[str, ProductSpec]
     folder: Path
     sdb_url: str
     token: str | None = None
+    max_log_bytes: int = 64 * MB
 
     @property
     def retention(self) -> RetentionFolder:
@@ -108,11 +112,12 @@ class ProcessRunner:
                 await run_to_end(asyncio.to_thread(_clean_up, work_dir, self._config.retention))
 
     async def _run(self, task: ProcessingTask, on_progress: Callable[[Progress], None]) -> Outcome:
-        handle = await self._starter.start(task)
-        try:
-            await handle.follow(on_progress)
-        finally:
-            await run_to_end(handle.close())
+        async with bounded_log(task.log_path, self._config.max_log_bytes):
+            handle = await self._starter.start(task)
+            try:
+                await handle.follow(on_progress)
+            finally:
+                await run_to_end(handle.close())
         return handle.outcome()
 
     def _task(self, run: ProcessingRun, work_dir: Path) -> ProcessingTask:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
@@ -17,6 +17,7 @@ from batuta.pipeline.retention import RetentionFolder
 from batuta.pipeline.scheduler import ProcessingScheduler
 from batuta.pipeline.store import ProcessingFilter, ProcessingStore, StoredProcessing
 from batuta.service.database import DatabaseError
+from batuta.service.log_files import read_chunks
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_response
 
@@ -118,7 +119,13 @@ class ProcessingRoutes:
             raise _not_found(processing_id)
         return self.with_links(record)
 
-    async def log(self, processing_id: str) -> PlainTextResponse:
+    async def log(
+        self,
+        processing_id: str,
+        tail: Annotated[
+            int | None, Query(ge=1, description="Only so many bytes, the last ones.")
+        ] = None,
+    ) -> Response:
         """Return the log of a processing so far, with its standard output and error."""
         stored = await self._find(processing_id)
         if self._retention is None or not stored.log_kept:
@@ -127,10 +134,17 @@ class ProcessingRoutes:
                 f"processing {processing_id!r}: no log (removed, or never written)",
             )
         path = self._retention.log(stored.key)
-        if not await asyncio.to_thread(path.exists):
+        try:
+            size = (await asyncio.to_thread(path.stat)).st_size
+        except FileNotFoundError:
             return PlainTextResponse("")
-        # Read as a whole: a file that grew while it was sent would exceed its Content-Length.
-        return PlainTextResponse(await asyncio.to_thread(path.read_bytes))
+        # To the end that it has now: it may grow while it is sent.
+        start = 0 if tail is None else max(0, size - tail)
+        return StreamingResponse(
+            read_chunks(path, start, size),
+            media_type=PlainTextResponse.media_type,
+            headers={"Content-Length": str(size - start)},
+        )
 
     def with_links(self, record: PipelineProcessing) -> PipelineProcessing:
         """Return a record with the paths of its log and profile."""

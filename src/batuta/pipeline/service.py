@@ -11,6 +11,7 @@ from batuta.pipeline.process_runner import RunnerConfig, open_process_runner
 from batuta.pipeline.scheduler import Offer
 from batuta.pipeline.service_core import ProcessingService, ServiceSpec, lock_data_dir, open_service
 from batuta.pipeline.settings import PipelineSettings
+from batuta.service.log_files import MB
 from batuta.service.runner import run_service
 
 __all__ = ["load", "open_pipeline", "run"]
@@ -48,6 +49,7 @@ async def open_pipeline(
         folder=folder,
         sdb_url=settings.sdb_url,
         token=settings.token_text,
+        max_log_bytes=int(settings.log_max_mb * MB),
     )
     offers = {
         name: Offer(pipeline.name, product.timeout_s) for name, product in pipeline.products.items()

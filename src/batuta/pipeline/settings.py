@@ -57,3 +57,8 @@ class PipelineSettings(ProcessingSettings):
         ge=0,
         description="How long log and profile of an ended processing are retained, in seconds.",
     )
+    log_max_mb: float = Field(
+        64.0,
+        gt=0,
+        description="Size of the log of a processing, at most; its middle is cut out beyond that.",
+    )
