@@ -95,7 +95,9 @@ class ProcessingRoutes:
         state: ProcessingState | None = None,
         product: str | None = None,
         obs_id: str | None = None,
-        cursor: Annotated[int | None, Query(description="`next` of the page before")] = None,
+        cursor: Annotated[
+            int | None, Query(ge=0, lt=2**63, description="`next` of the page before")
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     ) -> Page[PipelineProcessing]:
         """List processings, the newest first."""

@@ -60,7 +60,8 @@ def create_app(config: AppConfig) -> FastAPI:
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _on_unavailable_database)
     open_paths = frozenset({HEALTH, config.root_path + HEALTH})
-    app.add_middleware(AccessControl, AccessRules(token=config.token, open_paths=open_paths))
+    rules = AccessRules(token=config.token, open_paths=open_paths)
+    app.add_middleware(AccessControl, rules=rules)
 
     @app.get(HEALTH, tags=["service"])
     def health() -> dict[str, Any]:
