@@ -18,6 +18,7 @@ import nats
 import pytest
 
 from batuta.sdb import SdbClient
+from tests.support.interfaces import require_declared
 from tests.support.orchestras import OrchestraProcess
 from tests.support.waiting import eventually_sync
 
@@ -300,6 +301,7 @@ def test_no_request_gets_a_server_error_or_harms_the_next(
                 request.headers["Host"] = request.url.netloc.decode("ascii")
                 answer = client.send(request)
                 assert answer.status_code < 500, (request.method, request.url, answer.text[:300])
+                require_declared(document, answer)
                 answers[answer.status_code] += 1
     assert answers.total() > 100
     assert answers[422] > 20

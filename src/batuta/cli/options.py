@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from batuta.errors import ConfigurationError, one_line
 from batuta.service.settings import settings_problems
+from batuta.yaml_text import BoundedLoader
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -95,7 +96,7 @@ def read_document(path: Path) -> dict[str, Any]:
         If it cannot be read, or is not a mapping.
     """
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yaml.load(path.read_text(), BoundedLoader)  # noqa: S506  a SafeLoader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
         raise ConfigurationError(f"{path}: {one_line(exc)}") from exc
     if not isinstance(document, dict):

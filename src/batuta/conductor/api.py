@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel
@@ -29,7 +29,9 @@ from batuta.messaging import ProcessingState, ServiceStatus
 from batuta.messaging.events import Name
 from batuta.service.client import ServiceError
 from batuta.service.pagination import Page
-from batuta.service.problems import ProblemError
+from batuta.service.problems import ProblemError, problem_responses
+
+_UNKNOWN: Final = problem_responses(HTTPStatus.NOT_FOUND)
 
 Limit = Annotated[int, Query(ge=1, le=MAX_ITEMS)]
 
@@ -66,7 +68,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
         """The product graph, as read and checked."""
         return dict(components.graph.as_document())
 
-    @app.get("/why/{product}/{obs_id}", tags=["graph"])
+    @app.get("/why/{product}/{obs_id}", tags=["graph"], responses=_UNKNOWN)
     def why(product: str, obs_id: str) -> Why:
         """Why a product was, or was not, made."""
         if not components.graph.knows(product):
@@ -85,7 +87,7 @@ def _add_observations(app: FastAPI, components: Components) -> None:
         """Observations with available products."""
         return components.views.observations(limit, cursor)
 
-    @app.get("/observations/{obs_id}", tags=["observations"])
+    @app.get("/observations/{obs_id}", tags=["observations"], responses=_UNKNOWN)
     def observation(obs_id: str) -> ObservationDetail:
         """One observation: its products, made, being made, or missing."""
         found = components.views.observation(obs_id)
@@ -116,7 +118,12 @@ def _add_processings(app: FastAPI, components: Components) -> None:
                 f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
             ) from exc
 
-    @app.post("/processings", tags=["processings"], status_code=HTTPStatus.ACCEPTED)
+    @app.post(
+        "/processings",
+        tags=["processings"],
+        status_code=HTTPStatus.ACCEPTED,
+        responses=_UNKNOWN | problem_responses(HTTPStatus.CONFLICT),
+    )
     async def make(order: Order, response: Response) -> ConductorProcessing:
         """Request a product, whether or not it was made before."""
         await asyncio.to_thread(_check_order, components, order)
@@ -125,12 +132,16 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         response.headers["Location"] = f"/processings/{row.id}"
         return views.processing_of(row)
 
-    @app.get("/processings/{processing_id}", tags=["processings"])
+    @app.get("/processings/{processing_id}", tags=["processings"], responses=_UNKNOWN)
     def processing(processing_id: str) -> ConductorProcessing:
         """One processing."""
         return _find(views, processing_id)
 
-    @app.delete("/processings/{processing_id}", tags=["processings"])
+    @app.delete(
+        "/processings/{processing_id}",
+        tags=["processings"],
+        responses=_UNKNOWN | problem_responses(HTTPStatus.BAD_GATEWAY),
+    )
     async def cancel(processing_id: str) -> ConductorProcessing:
         """Stop a processing that has not ended, here and at its provider."""
         before = await dispatcher.write(
@@ -141,7 +152,10 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         return await asyncio.to_thread(_find, views, processing_id)
 
     @app.post(
-        "/processings/{processing_id}/retry", tags=["processings"], status_code=HTTPStatus.ACCEPTED
+        "/processings/{processing_id}/retry",
+        tags=["processings"],
+        status_code=HTTPStatus.ACCEPTED,
+        responses=_UNKNOWN | problem_responses(HTTPStatus.CONFLICT),
     )
     async def retry(processing_id: str) -> ConductorProcessing:
         """Retry a failed or cancelled processing, with all its attempts again."""
@@ -182,12 +196,12 @@ def _add_holds(app: FastAPI, components: Components) -> None:
         """End the hold of all providers."""
         return await apply(dispatcher.ledger.operations.release, None)
 
-    @app.post("/providers/{provider}/hold", tags=["holds"])
+    @app.post("/providers/{provider}/hold", tags=["holds"], responses=_UNKNOWN)
     async def hold_provider(provider: str) -> dict[str, Any]:
         """Request nothing more of one provider until released."""
         return await apply(dispatcher.ledger.operations.hold, provider)
 
-    @app.delete("/providers/{provider}/hold", tags=["holds"])
+    @app.delete("/providers/{provider}/hold", tags=["holds"], responses=_UNKNOWN)
     async def release_provider(provider: str) -> dict[str, Any]:
         """End the hold of one provider."""
         return await apply(dispatcher.ledger.operations.release, provider)

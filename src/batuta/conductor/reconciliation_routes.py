@@ -13,7 +13,7 @@ from batuta.conductor.reconciliation import Reconciler, mend
 from batuta.conductor.views import MAX_ITEMS
 from batuta.messaging.events import Name
 from batuta.service.client import ServiceError
-from batuta.service.problems import ProblemError
+from batuta.service.problems import ProblemError, problem_responses
 
 
 class Reconciliation(BaseModel):
@@ -38,17 +38,22 @@ def reconciliation_router(reconciler: Reconciler, dispatcher: Dispatcher) -> API
     """Routes that show the differences, mend them, and forget one product."""
     router = APIRouter(tags=["reconciliation"])
 
-    @router.get("/reconciliation")
+    @router.get("/reconciliation", responses=problem_responses(HTTPStatus.BAD_GATEWAY))
     async def differences() -> Reconciliation:
         """How the conductor's records differ from what the sdb holds."""
         return await _compare(reconciler, dispatcher, mended=False)
 
-    @router.post("/reconciliation")
+    @router.post("/reconciliation", responses=problem_responses(HTTPStatus.BAD_GATEWAY))
     async def reconcile() -> Reconciliation:
         """Make the conductor's records agree with the sdb, and make again what was lost."""
         return await _compare(reconciler, dispatcher, mended=True)
 
-    @router.delete("/observations/{obs_id}/products/{product}")
+    @router.delete(
+        "/observations/{obs_id}/products/{product}",
+        responses=problem_responses(
+            HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.BAD_GATEWAY
+        ),
+    )
     async def forget(obs_id: Name, product: Name) -> Difference:
         """Stop believing that a version which the sdb does not hold is available."""
         difference = await _difference_of(reconciler, product, obs_id)

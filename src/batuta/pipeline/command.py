@@ -19,6 +19,7 @@ from batuta.pipeline.context import Context, PipelineError
 from batuta.pipeline.declaration import DEFAULT_TIMEOUT_S, Output, Pipeline, ProductSpec
 from batuta.pipeline.exit_status import describe_exit
 from batuta.service.settings import settings_problems
+from batuta.yaml_text import BoundedLoader
 
 PROGRESS: Final = re.compile(rb"^BATUTA_PROGRESS (\d{1,15})/(\d{1,15})\s*$")
 """A line on the command's standard output that reports its progress."""
@@ -122,7 +123,7 @@ def _parsed(path: Path) -> Any:
         raise ConfigurationError(f"{path}: {one_line(exc)}") from exc
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(BoundedLoader):
     """Refuses repeated keys, of which YAML would silently use the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

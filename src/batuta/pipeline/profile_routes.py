@@ -32,7 +32,7 @@ from batuta.profiling.capture.layout import (
     TASKS,
 )
 from batuta.service.pagination import Page
-from batuta.service.problems import ProblemError
+from batuta.service.problems import ProblemError, problem_responses
 
 HTML: Final = "text/html; charset=utf-8"
 TEXT: Final = "text/plain; charset=utf-8"
@@ -149,7 +149,12 @@ class ProfileRoutes:
             response_class=Response,
             responses=_response_docs(HTML, TEXT),
         )
-        add("/{processing_id}/profile/files", self.list_files, methods=["GET"])
+        add(
+            "/{processing_id}/profile/files",
+            self.list_files,
+            methods=["GET"],
+            responses=_PROBLEMS,
+        )
         add(
             "/{processing_id}/profile/{file}",
             self.file,
@@ -269,6 +274,12 @@ def _section(view: ProfileView) -> str:
     return f'<h2><a href="profile?name={name}">{name}</a></h2><ul>{files}</ul>'
 
 
+_PROBLEMS: Final = problem_responses(HTTPStatus.NOT_FOUND)
+
+
 def _response_docs(*media_types: str) -> dict[int | str, dict[str, Any]]:
     kinds = [each.partition(";")[0] for each in media_types]
-    return {200: {"content": {each: {"schema": {"type": "string"}} for each in kinds}}}
+    return {
+        200: {"content": {each: {"schema": {"type": "string"}} for each in kinds}},
+        **_PROBLEMS,
+    }

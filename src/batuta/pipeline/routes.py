@@ -19,7 +19,7 @@ from batuta.pipeline.store import ProcessingFilter, ProcessingStore, StoredProce
 from batuta.service.database import DatabaseError
 from batuta.service.log_files import read_chunks
 from batuta.service.pagination import Page
-from batuta.service.problems import ProblemError, problem_response
+from batuta.service.problems import ProblemError, problem_response, problem_responses
 
 MAX_PAGE: Final = 1000
 MAX_BODY_BYTES: Final = 65_536
@@ -58,17 +58,28 @@ class ProcessingRoutes:
             self.submit,
             methods=["POST"],
             status_code=HTTPStatus.ACCEPTED,
-            responses={200: {"model": PipelineProcessing}},
+            responses={
+                200: {"model": PipelineProcessing},
+                **_NOT_FOUND,
+                **problem_responses(
+                    HTTPStatus.CONFLICT,
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                ),
+            },
             openapi_extra=_REQUEST_BODY,
         )
         router.add_api_route("", self.list_page, methods=["GET"])
-        router.add_api_route("/{processing_id}", self.get, methods=["GET"])
-        router.add_api_route("/{processing_id}", self.cancel, methods=["DELETE"])
+        router.add_api_route("/{processing_id}", self.get, methods=["GET"], responses=_NOT_FOUND)
+        router.add_api_route(
+            "/{processing_id}", self.cancel, methods=["DELETE"], responses=_NOT_FOUND
+        )
         router.add_api_route(
             "/{processing_id}/log",
             self.log,
             methods=["GET"],
             response_class=PlainTextResponse,
+            responses=_NOT_FOUND,
         )
         ProfileRoutes(self._find, self._retention).add_to(router)
         app.add_exception_handler(DatabaseError, _on_database_error)
@@ -162,6 +173,8 @@ class ProcessingRoutes:
             raise _not_found(processing_id)
         return stored
 
+
+_NOT_FOUND: Final = problem_responses(HTTPStatus.NOT_FOUND)
 
 _REQUEST_BODY: Final = {
     "requestBody": {

@@ -92,6 +92,7 @@ def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
 
 ANY_PROBLEM: Final[dict[int | str, dict[str, Any]]] = {
     **problem_responses(
+        HTTPStatus.BAD_REQUEST,
         HTTPStatus.UNAUTHORIZED,
         HTTPStatus.FORBIDDEN,
         HTTPStatus.REQUEST_TIMEOUT,
