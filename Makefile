@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 MEMRAY = $(BIN)/python -m memray
 INSTALLED := $(VENV)/.installed
+FLOORS := .venv-floors
+FLOORS_INSTALLED := $(FLOORS)/.installed
+FLOOR_TESTS := $(addprefix tests/,service sdb graph messaging conductor datasets \
+  test_errors.py test_json_values.py pipeline/test_routes.py pipeline/test_store.py system/test_injection.py)
 PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
 SLURM_ARGS ?= start
@@ -12,7 +16,7 @@ WORKERS ?= 3
 PROGRAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock clean bench bench-peers compat-cars slurm lock-peers \
+.PHONY: help install demo test test-floors check format lock clean bench bench-peers compat-cars slurm lock-peers \
   profile-memory-report profile-memory-all
 
 help:  ## this list
@@ -34,6 +38,17 @@ test: $(INSTALLED)  ## every test, on real services
 	@# Programs that tests start would compile Batuta anew where PYTHONDONTWRITEBYTECODE is set.
 	@$(BIN)/python -m compileall -q src tests tools examples
 	$(BIN)/python -m pytest -n $(WORKERS) $(TEST_ARGS)
+
+$(FLOORS_INSTALLED): pyproject.toml $(INSTALLED)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(FLOORS)
+	$(BIN)/uv pip install --quiet --python $(FLOORS) --resolution lowest-direct \
+	  --editable '.[services,formats,dask,profiling,tests]'
+	@touch $(FLOORS_INSTALLED)
+
+# Warnings of old libraries are not ours.
+test-floors: $(FLOORS_INSTALLED)  ## security and contracts, with the lowest versions that we accept
+	$(FLOORS)/bin/python -m pytest -p no:cacheprovider -o filterwarnings=default -n $(WORKERS) \
+	  $(FLOOR_TESTS) $(TEST_ARGS)
 
 check: $(INSTALLED)  ## formatter, linter, types, import layers
 	$(BIN)/ruff format --check .
@@ -87,4 +102,4 @@ lock-peers: $(INSTALLED)  ## pin again what Batuta is measured against
 	  --output-file benchmarks/peers-constraints.txt benchmarks/peers.in pyproject.toml
 
 clean:  ## remove what was installed and made here
-	rm -rf $(VENV) $(PEERS) build dist demo-out memory-all .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(FLOORS) build dist demo-out memory-all .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -35,7 +35,7 @@ from batuta.sdb.service import open_sdb
 from batuta.service.sockets import address_of, listen
 
 GRAPH: Final[dict[str, Any]] = {
-    "inputs": ["A"],
+    "inputs": ["A", "OTHER"],
     "products": {"B": {"m_input": ["A"], "o_input": [], "provider": "maker", "url": ""}},
 }
 
@@ -86,7 +86,10 @@ async def latencies_s(
         maker.arrived.clear()
         began = time.perf_counter()
         await publish(obs_id)
-        await asyncio.wait_for(maker.arrived.wait(), 30)
+        async with asyncio.timeout(30):
+            while obs_id not in maker.asked:
+                await maker.arrived.wait()
+                maker.arrived.clear()
         found.append(maker.asked[obs_id] - began)
     return found
 
@@ -122,21 +125,37 @@ async def measure_latency(count: int, folder: Path, nats_url: str) -> None:
         jetstream = client.jetstream()
         await jetstream.add_stream(name="BARE", subjects=["bare.*"])
         await jetstream.subscribe("bare.*", cb=BareLoop(folder, url).hear, manual_ack=True)
-        await stack.enter_async_context(conducting(folder, nats_url, url))
+        sdb_url = await stack.enter_async_context(conducting(folder, nats_url, url))
+        sdb = await stack.enter_async_context(httpx.AsyncClient(base_url=sdb_url, trust_env=False))
 
         async def publish(subject: str, obs_id: str) -> None:
             await client.publish(subject, json.dumps({"product": "A", "obs_id": obs_id}).encode())
 
-        rounds: dict[str, list[float]] = {"bare.x": [], "data.vhf": []}
+        async def archive(product: str, obs_id: str) -> None:
+            form = {"product": product, "obs_id": obs_id}
+            answer = await sdb.post("/products", data=form, files={"file": ("a", b"a")})
+            answer.raise_for_status()
+
+        async def archive_only(obs_id: str) -> None:
+            await archive("OTHER", obs_id)
+            maker.asked[obs_id] = time.perf_counter()
+            maker.arrived.set()
+
+        kinds: dict[str, Callable[[str], Awaitable[None]]] = {
+            "bare loop": partial(publish, "bare.x"),
+            "conductor": partial(publish, "data.vhf"),
+            "import alone": archive_only,
+            "import to request": partial(archive, "A"),
+        }
+        rounds: dict[str, list[float]] = {name: [] for name in kinds}
         for _ in range(5):
-            for subject in rounds:
-                found = await latencies_s(partial(publish, subject), maker, count // 5)
-                rounds[subject] += found
+            for name, kind in kinds.items():
+                rounds[name] += await latencies_s(kind, maker, count // 5)
     print(f"notification to request, {count} one after the other, idle otherwise")
-    bare = quantiles_ms(rounds["bare.x"])
-    for name, times in (("bare loop", bare), ("conductor", quantiles_ms(rounds["data.vhf"]))):
+    bare = quantiles_ms(rounds["bare loop"])
+    for name, times in ((name, quantiles_ms(found)) for name, found in rounds.items()):
         ratios = ", ".join(f"{value / base:.2f}" for value, base in zip(times, bare, strict=True))
-        print(f"  {name:<10} median {times[0]:6.2f} ms, 99 % {times[1]:6.2f} ms; ratios {ratios}")
+        print(f"  {name:<17} median {times[0]:6.2f} ms, 99 % {times[1]:6.2f} ms; ratios {ratios}")
 
 
 def quantiles_ms(found: list[float]) -> tuple[float, float]:
@@ -146,8 +165,8 @@ def quantiles_ms(found: list[float]) -> tuple[float, float]:
 
 
 @contextlib.asynccontextmanager
-async def conducting(folder: Path, nats_url: str, maker_url: str) -> AsyncIterator[None]:
-    """A conductor, with an sdb to ask, in this event loop."""
+async def conducting(folder: Path, nats_url: str, maker_url: str) -> AsyncIterator[str]:
+    """A conductor, with an sdb to ask, in this event loop; yields the address of the sdb."""
     graph = folder / "graph.json"
     product = {**GRAPH["products"]["B"], "url": f"{maker_url}/pipeline"}
     graph.write_text(json.dumps({**GRAPH, "products": {"B": product}}))
@@ -167,13 +186,14 @@ async def conducting(folder: Path, nats_url: str, maker_url: str) -> AsyncIterat
             ask_after_s=3600,
         )
         async with open_conductor(settings, "http://127.0.0.1:0") as conductor:
-            working = asyncio.create_task(conductor.run())
+            work = [asyncio.create_task(each.run()) for each in (conductor, sdb)]
             await asyncio.sleep(1)
             try:
-                yield
+                yield sdb_url
             finally:
-                working.cancel()
-                await asyncio.wait([working])
+                for each in work:
+                    each.cancel()
+                await asyncio.wait(work)
 
 
 async def measure_rate(count: int, folder: Path, nats_url: str) -> None:
