@@ -268,6 +268,19 @@ def test_what_nats_forgets_while_it_is_connected_is_restored(
         assert get(url, "/health")["status"] == "ok"
 
 
+def test_health_names_what_the_conductor_needs_and_cannot_use(stage: Stage) -> None:
+    settings = stage.settings(graph_of(["A"], ONE))
+    with serving(open_conductor, settings) as url:
+        eventually_sync(lambda: get(url, "/health")["status"] == "ok")
+    away = settings.model_copy(update={"sdb_url": "http://127.0.0.1:1"})
+    with serving(open_conductor, away) as url:
+        (stage.folder / "conductor.db").rename(stage.folder / "moved.db")
+        eventually_sync(lambda: get(url, "/health")["problems"].keys() == {"database", "sdb"}, 20)
+        problems = get(url, "/health")["problems"]
+    assert "sdb at http://127.0.0.1:1 cannot be reached" in problems["sdb"]
+    assert "not checked" not in problems["database"]
+
+
 def test_services_beyond_the_bound_are_not_listed_and_those_that_are_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -25,7 +26,7 @@ from batuta.conductor.schema import MIGRATIONS
 from batuta.conductor.settings import ConductorSettings
 from batuta.conductor.transitions import WaitConfig
 from batuta.conductor.views import Views
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, one_line
 from batuta.graph import Graph, read_graph
 from batuta.messaging import (
     Activity,
@@ -47,7 +48,8 @@ from batuta.sdb.lookup import ArchivedVersion
 from batuta.sdb.records import StoredProduct
 from batuta.service.app import AppConfig, create_app
 from batuta.service.client import ServiceError
-from batuta.service.database import open_database
+from batuta.service.database import open_database, write_problem
+from batuta.service.health import HealthMonitor
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -78,10 +80,16 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             reconciler = Reconciler(
                 engine, graph, archive, partial(_held_by_sdb, settings, newest=True)
             )
+            health = HealthMonitor(
+                {
+                    "database": partial(write_problem, engine, MIGRATIONS),
+                    "sdb": partial(_sdb_problem, settings),
+                }
+            )
             components = Components(
                 graph, views, dispatcher, providers, archive, reconciler, registry
             )
-            yield Conductor(components, bus, activity, settings)
+            yield Conductor(components, bus, activity, health, settings)
 
 
 class Conductor:
@@ -92,6 +100,7 @@ class Conductor:
         components: Components,
         bus: Bus,
         activity: ConductorActivity,
+        health: HealthMonitor,
         settings: ConductorSettings,
     ) -> None:
         self._graph = components.graph
@@ -99,6 +108,7 @@ class Conductor:
         self._archive = components.archive
         self._registry = components.registry
         self._activity = activity
+        self._health = health
         self.notifications = 0
         identity = components.dispatcher.ledger.identity()[:12]
         self._data_consumer = Consumer(bus, self._data_spec(identity))
@@ -109,7 +119,7 @@ class Conductor:
             name=NAME,
             description="Has made what can be made of the products that become available.",
             token=settings.token_text,
-            checks=lambda: {"nats": bus.health},
+            checks=lambda: {"nats": bus.health, **health.states},
             registry=metrics,
         )
         self.app = create_app(config)
@@ -127,6 +137,7 @@ class Conductor:
             group.create_task(self._activity_consumer.run(self._on_activity))
             group.create_task(self._dispatcher.run())
             group.create_task(self._activity.run())
+            group.create_task(self._health.run())
 
     # Messages are acknowledged once these two return, and so once what they say is committed.
 
@@ -238,6 +249,17 @@ async def _rebuild(ledger: Ledger, settings: ConductorSettings) -> None:
 def _held_by_sdb(settings: ConductorSettings, *, newest: bool = False) -> Iterator[StoredProduct]:
     with SdbClient(settings.sdb_url, token=settings.token_text, retry_for_s=0) as sdb:
         yield from sdb.list(latest=newest)
+
+
+def _sdb_problem(settings: ConductorSettings) -> str | None:
+    """Ask the sdb for a product that it need not have; return why it cannot be asked."""
+    try:
+        with SdbClient(settings.sdb_url, token=settings.token_text, retry_for_s=0) as sdb:
+            sdb.get("health", "check")
+    except ServiceError as exc:
+        if exc.status != HTTPStatus.NOT_FOUND:
+            return f"{one_line(exc)}; nothing that is made can be confirmed"
+    return None
 
 
 def _wait_config(settings: ConductorSettings) -> WaitConfig:

@@ -25,8 +25,9 @@ from batuta.pipeline.store import ProcessingStore
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
-from batuta.service.database import open_database
+from batuta.service.database import open_database, write_problem
 from batuta.service.folder_lock import lock_folder
+from batuta.service.health import HealthMonitor
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -80,9 +81,9 @@ async def open_service(
         engine = stack.enter_context(open_database(database, MIGRATIONS))
         committer = await stack.enter_async_context(Committer(engine))
         bus = await stack.enter_async_context(connect(settings.nats, spec.name))
-        service = ProcessingService(
-            settings, url, spec, bus, ProcessingStore(engine, committer, spec.providers)
-        )
+        health = HealthMonitor({"database": partial(write_problem, engine, MIGRATIONS)})
+        store = ProcessingStore(engine, committer, spec.providers)
+        service = ProcessingService(settings, url, spec, bus, store, health)
         await service.scheduler.recover()
         yield service
 
@@ -100,6 +101,8 @@ class ProcessingService:
         Its definition.
     bus, store
         Connection and database; the caller closes them.
+    health : HealthMonitor
+        Checks what it depends on, but NATS.
     """
 
     def __init__(
@@ -109,11 +112,13 @@ class ProcessingService:
         spec: ServiceSpec,
         bus: Bus,
         store: ProcessingStore,
+        health: HealthMonitor,
     ) -> None:
         self._url = url + settings.root_path
         self._spec = spec
         self._bus = bus
         self._store = store
+        self._health = health
         self._reporters = {
             provider: ActivityReporter(bus, partial(self.status, provider))
             for provider in sorted(spec.providers)
@@ -148,6 +153,7 @@ class ProcessingService:
             for reporter in self._reporters.values():
                 group.create_task(reporter.run())
             group.create_task(self.scheduler.run())
+            group.create_task(self._health.run())
             group.create_task(self._remove_expired_files())
 
     def _create_app(self, settings: ProcessingSettings) -> FastAPI:
@@ -156,7 +162,7 @@ class ProcessingService:
                 name=self._spec.name,
                 description=self._spec.description,
                 token=settings.token_text,
-                checks=lambda: {"nats": self._bus.health},
+                checks=lambda: {"nats": self._bus.health, **self._health.states},
                 registry=self.scheduler.metrics.registry,
                 root_path=settings.root_path,
             )

@@ -91,6 +91,25 @@ def insert(engine_or_connection: sa.Engine | sa.Connection, table: sa.Table) -> 
     return sqlite.insert(table)
 
 
+def write_problem(engine: sa.Engine, migrations: Path) -> str | None:
+    """Write to the database, changing nothing; return why that cannot be done, in one line.
+
+    It blocks. A full disk, a file that is gone and a server that only reads refuse it.
+    """
+    version = sa.table(_version_table(migrations), sa.column("version_num"))
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.update(version).values(version_num=version.c.version_num))
+    except UNAVAILABLE as exc:
+        return unavailable_reason(exc)
+    return None
+
+
+def _version_table(migrations: Path) -> str:
+    # Services may share one database: each has a version table of its own.
+    return f"alembic_{migrations.parent.name}"
+
+
 def unavailable_reason(exc: Exception) -> str:
     """Return why the database cannot be used (`exc` is one of `UNAVAILABLE`), in one line."""
     if isinstance(exc, PoolTimeoutError):
@@ -139,8 +158,7 @@ def _migrate(engine: sa.Engine, migrations: Path) -> None:
                 # Services that start together must migrate one after the other.
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(2718281828)"))
             config.attributes["connection"] = connection
-            # Services may share one database: each has a version table of its own.
-            config.attributes["version_table"] = f"alembic_{migrations.parent.name}"
+            config.attributes["version_table"] = _version_table(migrations)
             command.upgrade(config, "head")
     except SQLAlchemyError as exc:
         raise database_error(engine, exc) from exc
