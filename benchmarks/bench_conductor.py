@@ -57,7 +57,15 @@ class Maker:
             self.asked[asked["obs_id"]] = time.perf_counter()
             self.arrived.set()
             names = {name: asked[name] for name in ("product", "obs_id")}
-            return {**names, "id": asked["processing_id"], "state": "running"}
+            return self._running(**names, id=asked["processing_id"])
+
+        @self.app.get("/pipeline/processing/{processing_id}")
+        async def processing(processing_id: str) -> dict[str, str]:
+            return self._running(product="B", obs_id="any", id=processing_id)
+
+    @staticmethod
+    def _running(**names: str) -> dict[str, str]:
+        return {**names, "state": "running"}
 
 
 @contextlib.asynccontextmanager
