@@ -14,7 +14,7 @@ from batuta.messaging import (
     decode_activity,
     decode_data,
 )
-from batuta.messaging.processings import MAX_ERROR_LENGTH
+from batuta.messaging.processings import FIRST_INSTANT, LAST_INSTANT, MAX_ERROR_LENGTH, instant_of
 
 DATA = {"product": "EVT", "obs_id": "sb1"}
 ENVELOPE = {"specversion": "1.0", "id": "1", "source": "/x", "type": "batuta.data.available"}
@@ -123,3 +123,13 @@ def test_a_long_error_is_cut_in_the_middle_and_says_so() -> None:
     assert record.error.startswith("begin xxx")
     assert record.error.endswith("xxx end")
     assert "characters" in record.error
+
+
+@pytest.mark.parametrize(
+    "seconds", [-1e30, -1.0, 0.0, 1e9, 1e12, 1e300, float("inf"), float("nan")]
+)
+def test_any_number_that_was_recorded_is_shown_as_a_time(seconds: float) -> None:
+    shown = instant_of(seconds)
+    assert FIRST_INSTANT <= shown < LAST_INSTANT
+    if seconds == 1e9:
+        assert shown.timestamp() == seconds

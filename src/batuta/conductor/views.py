@@ -1,7 +1,7 @@
 """Read-only views: observations, processings, and why a product was or was not made."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from batuta.conductor.schema import ACTIVE, PENDING, available
 from batuta.conductor.schema import processings as table
 from batuta.graph import Graph
 from batuta.messaging import Processing, ProcessingState, Progress
+from batuta.messaging.processings import instant_of
 from batuta.service.client import ServiceError
 from batuta.service.database import reading
 from batuta.service.pagination import Page
@@ -226,7 +227,7 @@ class Views:
             provider=row.provider,
             inputs=row.inputs,
             max_attempts=row.max_attempts,
-            created=datetime.fromtimestamp(row.created, UTC),
+            created=instant_of(row.created),
             requested=_time(row.requested),
             next_attempt=_time(row.not_before) if waits else None,
             profile=self._profile(row),
@@ -274,7 +275,7 @@ class Views:
 
 
 def _time(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return None if seconds is None else instant_of(seconds)
 
 
 def _states(connection: sa.Connection, observations: list[str]) -> dict[str, dict[str, int]]:

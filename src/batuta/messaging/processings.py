@@ -82,6 +82,17 @@ Instant = Annotated[datetime, AfterValidator(_check_instant)]
 """A time that every clock and database of an orchestra can represent, in UTC."""
 
 
+def instant_of(seconds: float) -> datetime:
+    """Return a recorded time, in seconds since 1970, as an `Instant`.
+
+    What an earlier version recorded of a wrong clock is moved into the accepted range: one row
+    must not make a whole list unreadable.
+    """
+    if not seconds > FIRST_INSTANT.timestamp():  # NaN too
+        return FIRST_INSTANT
+    return datetime.fromtimestamp(min(seconds, LAST_INSTANT.timestamp() - 1), UTC)
+
+
 class Progress(BaseModel):
     """How many tiles, or other steps, are done out of how many."""
 

@@ -5,13 +5,14 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from batuta.messaging import ProcessingState, Progress
+from batuta.messaging.processings import instant_of
 from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
 from batuta.pipeline.runner import ProcessingRun
 from batuta.pipeline.schema import processings
@@ -285,4 +286,4 @@ def _from_row(row: sa.Row[Any]) -> StoredProcessing:
 
 
 def _utc(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return None if seconds is None else instant_of(seconds)
