@@ -249,7 +249,7 @@ class Dispatcher:
     async def _confirm(self, events: Sequence[StatusUpdate]) -> dict[str, bool]:
         """Return whether the sdb holds the products of processings that reported success."""
         ids = {event.processing_id for event in events}
-        records = await asyncio.to_thread(self.ledger.unsettled, ids)
+        records = await self.write(self.ledger.unsettled, ids)
         if not records:
             return {}
         archived = await self._archive.holds_products_of(records)
