@@ -220,6 +220,16 @@ def test_what_the_sdb_announces_ends_the_processing_that_made_it(stage: Stage) -
         eventually_in(url, {"B/o1": "succeeded"})
 
 
+def test_another_product_under_the_id_of_a_processing_does_not_end_it(stage: Stage) -> None:
+    stage.pipeline.outcomes["B"].append("running")
+    with serving(open_conductor, stage.settings(graph_of(["A", "X"], ONE))) as url:
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "running"})
+        stage.archive("X", "o1", one_processing(url)()["id"])
+        eventually_sync(lambda: "X" in str(get(url, "/observations/o1")))
+        assert states(url) == {"B/o1": "running"}
+
+
 def test_nats_gone_in_the_middle_loses_nothing(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,20 +12,22 @@ from batuta.conductor.due_requests import DueRequest
 from batuta.conductor.events import Event, PipelineUnreachable, Refused, StatusUpdate
 from batuta.conductor.providers import open_providers
 from batuta.conductor.transitions import Poll, PollAction
+from batuta.errors import printable
 from batuta.messaging import ProcessingState
 from tests.conductor.processing_records import RUNNING
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 HEAD = b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\n"
+ERROR = b"HTTP/1.1 500 Internal Server Error\r\n"
 RECORD = b'{"id": "p1", "product": "B", "obs_id": "o1", "state": "queued"%s}'
 
 
-def whole(body: bytes, headers: bytes = b"") -> Answer:
+def whole(body: bytes, headers: bytes = b"", head: bytes = HEAD) -> Answer:
     """Send an answer at once."""
 
     async def send(writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + headers + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        writer.write(head + headers + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
     return send
 
@@ -48,12 +50,14 @@ async def dripping(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def pipeline(answer: Answer) -> AsyncIterator[str]:
-    """A pipeline that answers every request by `answer`."""
+async def pipeline(answer: Answer, heads: list[bytes] | None = None) -> AsyncIterator[str]:
+    """A pipeline that answers every request by `answer`; the heads of requests go to `heads`."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await reader.readuntil(b"\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            if heads is not None:
+                heads.append(head)
             await answer(writer)
         except ConnectionError:
             return
@@ -95,12 +99,42 @@ async def test_an_answer_is_a_status_update() -> None:
             "something else than a processing",
         ),
         (whole(RECORD % b', "progress": {"done": 3e9}'), "something else than a processing"),
+        (
+            whole(
+                b"{}", head=b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=hex\r\n"
+            ),
+            "something else than a processing: '{}'",
+        ),
+        (whole(b"[" * 100_000, head=ERROR), "maker: 500 Internal Server Error"),
+        (whole(b"{}", b"X: \xff\r\n", b"HTTP/1.1 500 \xff\x1b\r\n"), "maker: 500"),
+        (whole(b'{"detail": "a \\ud800"}', head=ERROR), "maker: 500 Internal Server Error"),
+        (whole(b'{"detail": "a \\u0000 b \\u001b[31m"}', head=ERROR), r"maker: a \x00 b \x1b[31m"),
+        (whole(b'{"detail": "' + b"x" * 100_000 + b'"}', head=ERROR), "98,000 characters"),
     ],
 )
 async def test_a_bad_answer_is_that_of_its_pipeline_and_named(answer: Answer, error: str) -> None:
     event = await answer_to_a_request(answer)
     assert isinstance(event, PipelineUnreachable)
     assert error in event.error
+    assert event.error == printable(event.error)
+    assert len(event.error) < 4000
+
+
+async def test_cookies_of_one_pipeline_are_not_sent_to_another() -> None:
+    heads: list[bytes] = []
+
+    async def set_cookie(writer: asyncio.StreamWriter) -> None:
+        await whole(RECORD % b"", b"Set-Cookie: a=b; Path=/\r\n")(writer)
+
+    async with (
+        pipeline(set_cookie, heads) as one,
+        pipeline(set_cookie, heads) as other,
+        open_providers({"one": one, "other": other}.__getitem__, None) as opened,
+    ):
+        await opened.request(DueRequest("p1", "B", "o1", "one", 1))
+        await opened.request(DueRequest("p1", "B", "o1", "other", 1))
+    assert len(heads) == 2
+    assert b"cookie" not in heads[1].lower()
 
 
 async def test_an_answer_about_another_processing_is_refused() -> None:

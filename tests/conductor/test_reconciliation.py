@@ -143,5 +143,7 @@ def test_an_sdb_that_does_not_answer_is_named_and_nothing_changes(stage: Stage) 
     with serving(open_conductor, away) as url:
         answer = httpx.post(f"{url}/reconciliation")
         assert answer.status_code == 502
-        assert "sdb at http://127.0.0.1:1 cannot be reached" in answer.json()["detail"]
+        assert (
+            "sdb at http://127.0.0.1:1/products/lookup cannot be reached" in answer.json()["detail"]
+        )
         assert recorded(url, "o1") == {"A": 1, "B": 1, "C": 1}

@@ -68,6 +68,12 @@ def unknown(polled_state: State) -> UnknownToPipeline:
     return UnknownToPipeline(processing_id="p1", asked_attempt=2, polled_state=polled_state)
 
 
+def archived(
+    product: str = RUNNING.product, obs_id: str = RUNNING.obs_id, provider: str | None = "maker"
+) -> Archived:
+    return Archived(processing_id="p1", product=product, obs_id=obs_id, provider=provider)
+
+
 BUSY = Busy(processing_id="p1", asked_attempt=2, error="full", wait_s=5.0)
 REFUSED = Refused(processing_id="p1", asked_attempt=2, error="no such product")
 UNREACHABLE = PipelineUnreachable(processing_id="p1", asked_attempt=2, error="no answer")
@@ -210,17 +216,19 @@ TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
     ),
     "archived": (
         RUNNING,
-        Archived(processing_id="p1", provider="maker"),
+        archived(),
         {"state": State.SUCCEEDED, "done": 4, "error": None, "ended": NOW},
     ),
     "archived, imported by another service": (
         RUNNING,
-        Archived(processing_id="p1", provider="other"),
+        archived(provider="other"),
         None,
     ),
+    "archived, another product than the one asked for": (RUNNING, archived(product="A"), None),
+    "archived, for another observation": (RUNNING, archived(obs_id="o2"), None),
     "archived after being believed failed": (
         FAILED,
-        Archived(processing_id="p1", provider="maker"),
+        archived(),
         {"state": State.SUCCEEDED, "done": 4, "error": None, "ended": NOW},
     ),
     "success that is not archived": (
@@ -323,7 +331,7 @@ def events(draw: st.DrawFn) -> Event:
         )
     )
     if kind is Archived:
-        return Archived(processing_id="p1", provider=draw(st.sampled_from([None, "maker"])))
+        return archived(provider=draw(st.sampled_from([None, "maker"])))
     if kind is UnknownToPipeline:
         return UnknownToPipeline(**about, polled_state=draw(st.sampled_from(sorted(AT_PROVIDER))))
     if kind is Busy:

@@ -209,8 +209,20 @@ async def test_an_invalid_address_is_refused(url: str) -> None:
 @pytest.fixture
 def plain_nats() -> Iterator[str]:
     """A server without JetStream."""
+    yield from running_nats()
+
+
+@pytest.fixture
+def small_nats(tmp_path: Path) -> Iterator[str]:
+    """A server whose JetStream has less space than the streams may take."""
+    config = tmp_path / "nats.conf"
+    config.write_text(f'jetstream {{store_dir: "{tmp_path}", max_file_store: 1MB}}')
+    yield from running_nats("--config", str(config))
+
+
+def running_nats(*options: str) -> Iterator[str]:
     port = free_port()
-    command = [str(server_program()), "--addr", "127.0.0.1", "--port", str(port)]
+    command = [str(server_program()), "--addr", "127.0.0.1", "--port", str(port), *options]
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     eventually_sync(lambda: answers(port))
     yield f"nats://127.0.0.1:{port}"
@@ -221,6 +233,13 @@ def plain_nats() -> Iterator[str]:
 async def test_a_server_without_jetstream_is_refused(plain_nats: str) -> None:
     with pytest.raises(MessagingError, match=r"has no JetStream \(start it with -js\)"):
         await publish_one(NatsConfig(url=plain_nats, wait_s=10))
+
+
+async def test_a_server_with_too_little_space_is_told_from_one_without_jetstream(
+    small_nats: str,
+) -> None:
+    with pytest.raises(MessagingError, match="its streams cannot be opened: insufficient storage"):
+        await publish_one(NatsConfig(url=small_nats, wait_s=10))
 
 
 async def publishes(bus: Bus) -> bool:

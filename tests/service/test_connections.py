@@ -169,6 +169,27 @@ async def test_an_answer_that_is_not_read_is_given_up() -> None:
     assert seen["sent"] < 1000
 
 
+async def test_a_client_that_reads_slowly_but_steadily_gets_its_answer() -> None:
+    """It reads for far longer than a pause may last, and little of what the system takes ahead."""
+    loop = asyncio.get_running_loop()
+    async with served(make_app()[0]) as url:
+        address = httpx.URL(url)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, (address.host, address.port))
+            await loop.sock_sendall(sock, b"GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            end = loop.time() + 5 * SHORT.patience_s
+            while loop.time() < end:
+                assert await loop.sock_recv(sock, 2000)
+                await asyncio.sleep(SHORT.tick_s / 2)
+            # What was cut off would come to its end with what the system had taken ahead.
+            read_bytes = 0
+            while read_bytes < 50_000_000 and (piece := await loop.sock_recv(sock, 2**20)):
+                read_bytes += len(piece)
+    assert read_bytes >= 50_000_000
+
+
 def counted(seen: dict[str, int], what: str) -> Callable[[], Awaitable[bool]]:
     async def probe() -> bool:
         return seen[what] > 0

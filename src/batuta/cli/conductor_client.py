@@ -10,6 +10,7 @@ import httpx
 from batuta.service.client import (
     TIMEOUT,
     ServiceError,
+    answered_json,
     auth_headers,
     check_response,
     tls_verification,
@@ -110,6 +111,6 @@ class ConductorClient:
         with translate_errors("conductor", self._url):
             response = self._client.request(method, f"{self._url}{path}", **arguments)
         try:
-            return cast("dict[str, Any]", check_response("conductor", response).json())
+            return cast("dict[str, Any]", answered_json(check_response("conductor", response)))
         except ValueError as exc:
             raise ServiceError(f"conductor: the answer of {self._url}{path} is not JSON") from exc

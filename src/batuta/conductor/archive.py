@@ -1,12 +1,15 @@
 """What the sdb holds: what others report is checked against it before it is believed."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 import httpx
 from pydantic import ValidationError
 
+from batuta.conductor.events import Archived
 from batuta.conductor.rules import Arrival
 from batuta.conductor.transitions import ProcessingRecord
 from batuta.messaging import DataAvailable
@@ -20,15 +23,20 @@ from batuta.sdb.lookup import (
 from batuta.service.client import (
     ServiceError,
     auth_headers,
-    check_response,
+    bounded_answer,
+    no_cookies,
     tls_verification,
     translate_errors,
 )
 
 SERVICE: Final = "sdb"
 TIMEOUT: Final = httpx.Timeout(5.0, connect=2.0)
+ANSWER_TIMEOUT_S: Final = 15.0
+"""How long an answer may take in all, in seconds."""
+MAX_ANSWER_BYTES: Final = 4 * 2**20
+"""More than a thousand versions with the longest names."""
 CLOCK_TOLERANCE_S: Final = 60.0
-"""How far the clocks of the sdb and of the conductor may be apart, in seconds."""
+"""How far the clocks of the sdb and of the conductor may drift apart between two answers."""
 
 
 class Archive:
@@ -37,6 +45,7 @@ class Archive:
     def __init__(self, client: httpx.AsyncClient, url: str) -> None:
         self._client = client
         self._url = url
+        self._clock_ahead_s = 0.0
 
     async def find(self, announced: Sequence[DataAvailable]) -> list[ArchivedVersion | None]:
         """Return the version that each announcement is about; None if it is not archived.
@@ -82,7 +91,8 @@ class Archive:
         found = await self._lookup(asked)
         by_processing, newest = found[: len(records)], found[len(records) :]
         return [
-            imported is not None or _is_made_by(latest, record)
+            (imported is not None and imported.obs_id == record.obs_id)
+            or self._is_made_by(latest, record)
             for record, imported, latest in zip(records, by_processing, newest, strict=True)
         ]
 
@@ -92,15 +102,25 @@ class Archive:
             found += await self._lookup_some(items[start : start + MAX_LOOKUPS])
         return found
 
+    def _is_made_by(self, newest: ArchivedVersion | None, record: ProcessingRecord) -> bool:
+        """Return whether a version that names no processing is the product of `record`."""
+        if newest is None or newest.processing_id is not None or record.requested is None:
+            return False
+        created = newest.created.timestamp() - self._clock_ahead_s
+        return created >= record.requested - CLOCK_TOLERANCE_S
+
     async def _lookup_some(self, items: Sequence[Lookup]) -> tuple[ArchivedVersion | None, ...]:
         body = LookupRequest(items=tuple(items)).model_dump_json(exclude_none=True)
         with translate_errors(SERVICE, self._url):
-            response = await self._client.post(
+            request = self._client.build_request(
+                "POST",
                 f"{self._url}/products/lookup",
                 content=body,
                 headers={"Content-Type": "application/json"},
             )
-        check_response(SERVICE, response)
+        response = await bounded_answer(
+            SERVICE, self._client, request, max_bytes=MAX_ANSWER_BYTES, max_s=ANSWER_TIMEOUT_S
+        )
         try:
             found = LookupResult.model_validate_json(response.content).items
         except ValidationError as exc:
@@ -111,14 +131,21 @@ class Archive:
             raise ServiceError(
                 f"{SERVICE} at {self._url}: {len(items)} versions asked for, {len(found)} answered"
             )
+        for item, version in zip(items, found, strict=True):
+            if version is not None and not item.is_answered_by(version):
+                raise ServiceError(
+                    f"{SERVICE} at {self._url}: asked for {item!r}, it answered {version!r}"
+                )
+        self._clock_ahead_s = _clock_ahead_s(response, self._clock_ahead_s)
         return found
 
 
-def _is_made_by(newest: ArchivedVersion | None, record: ProcessingRecord) -> bool:
-    """Return whether a version that names no processing is the product of `record`."""
-    if newest is None or newest.processing_id is not None or record.requested is None:
-        return False
-    return newest.created.timestamp() >= record.requested - CLOCK_TOLERANCE_S
+def _clock_ahead_s(response: httpx.Response, known_s: float) -> float:
+    """Return how far the clock of whoever answered is ahead of ours; `known_s` if untold."""
+    try:
+        return parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
+    except (KeyError, ValueError, OverflowError):
+        return known_s
 
 
 def arrival_of(version: ArchivedVersion) -> Arrival:
@@ -126,12 +153,25 @@ def arrival_of(version: ArchivedVersion) -> Arrival:
     return Arrival(version.product, version.obs_id, version.version, archived=True)
 
 
+def success_of(version: ArchivedVersion) -> Archived | None:
+    """Return what an archived version tells of the processing that imported it, if one has."""
+    if version.processing_id is None:
+        return None
+    return Archived(
+        processing_id=version.processing_id,
+        product=version.product,
+        obs_id=version.obs_id,
+        provider=version.provider,
+    )
+
+
 @asynccontextmanager
 async def open_archive(url: str, token: str | None) -> AsyncIterator[Archive]:
     """Open the connection to the sdb at `url`."""
     async with httpx.AsyncClient(
         timeout=TIMEOUT,
-        headers=auth_headers(token),
+        headers={"Accept-Encoding": "identity", **auth_headers(token)},
+        cookies=no_cookies(),
         trust_env=False,
         verify=tls_verification(url),
     ) as client:

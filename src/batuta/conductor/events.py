@@ -58,8 +58,14 @@ class StatusUpdate(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archived(Event):
-    """The sdb holds the product that the processing was to make, imported by `provider`."""
+    """The sdb holds a product that the processing has imported, as a service of `provider`.
 
+    It is the one that the processing was to make only if its names are: whoever imports something
+    else may say that it comes of the same processing.
+    """
+
+    product: str
+    obs_id: str
     provider: str | None
 
 

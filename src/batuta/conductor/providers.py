@@ -1,6 +1,5 @@
 """The pipelines' REST interface, the same for all: request, query and cancel a processing."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -21,7 +20,14 @@ from batuta.conductor.events import (
 from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
 from batuta.messaging import Processing
 from batuta.messaging.processings import AT_PIPELINE
-from batuta.service.client import ServiceError, auth_headers, check_response, translate_errors
+from batuta.service.client import (
+    ServiceError,
+    answered_text,
+    auth_headers,
+    bounded_answer,
+    no_cookies,
+    translate_errors,
+)
 
 TIMEOUT: Final = httpx.Timeout(15.0, connect=3.0, pool=None)
 ANSWER_TIMEOUT_S: Final = 30.0
@@ -94,13 +100,17 @@ class Providers:
     async def _call(
         self, method: str, provider: str, url: str, body: dict[str, object] | None = None
     ) -> Processing:
-        response = await self._answer(method, provider, url, body)
+        with translate_errors(provider, url):
+            request = self._client.build_request(method, url, json=body)
+        response = await bounded_answer(
+            provider, self._client, request, max_bytes=MAX_ANSWER_BYTES, max_s=ANSWER_TIMEOUT_S
+        )
         try:
             answer = Processing.model_validate_json(response.content)
         except ValidationError as exc:
             raise ServiceError(
                 f"{provider}: {method} {url} answered something else than a processing: "
-                f"{response.text[:200]!r}"
+                f"{answered_text(response)!r}"
             ) from exc
         if answer.state not in AT_PIPELINE:
             raise ServiceError(
@@ -108,39 +118,6 @@ class Providers:
                 f"(accepted: {', '.join(AT_PIPELINE)})"
             )
         return answer
-
-    async def _answer(
-        self, method: str, provider: str, url: str, body: dict[str, object] | None
-    ) -> httpx.Response:
-        """Return the answer of a pipeline, which may be neither long nor slow.
-
-        The timeouts of httpx are for each read: an answer that drips would pass them for ever.
-        """
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                with translate_errors(provider, url):
-                    request = self._client.stream(method, url, json=body)
-                    async with request as response:
-                        content = await _bounded(provider, response)
-        except TimeoutError as exc:
-            raise ServiceError(
-                f"{provider}: {method} {url} was not answered within {ANSWER_TIMEOUT_S:g} s"
-            ) from exc
-        whole = httpx.Response(response.status_code, headers=response.headers, content=content)
-        return check_response(provider, whole)
-
-
-async def _bounded(provider: str, response: httpx.Response) -> bytes:
-    """Read a body of at most `MAX_ANSWER_BYTES`; compressed ones were not asked for."""
-    encoding = response.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise ServiceError(f"{provider}: Content-Encoding {encoding!r:.80} (accepted: none)")
-    content = bytearray()
-    async for chunk in response.aiter_raw():
-        content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
-            raise ServiceError(f"{provider}: its answer is longer than {MAX_ANSWER_BYTES} bytes")
-    return bytes(content)
 
 
 @asynccontextmanager
@@ -153,6 +130,7 @@ async def open_providers(
         timeout=TIMEOUT,
         limits=limits,
         headers={"Accept-Encoding": "identity", **auth_headers(token)},
+        cookies=no_cookies(),
         trust_env=False,
     ) as client:
         yield Providers(client, url_of)

@@ -202,7 +202,12 @@ async def mend(dispatcher: Dispatcher, differences: Sequence[Difference]) -> Non
                 for each in found
             ],
             [
-                Archived(processing_id=each.processing_id, provider=each.provider)
+                Archived(
+                    processing_id=each.processing_id,
+                    product=each.product,
+                    obs_id=each.obs_id,
+                    provider=each.provider,
+                )
                 for each in found
                 if each.processing_id is not None
             ],

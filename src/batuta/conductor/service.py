@@ -15,9 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
 from batuta.conductor.api import Components, add_routes
-from batuta.conductor.archive import arrival_of, open_archive
+from batuta.conductor.archive import arrival_of, open_archive, success_of
 from batuta.conductor.dispatcher import Dispatcher
-from batuta.conductor.events import Archived, StatusUpdate
+from batuta.conductor.events import StatusUpdate
 from batuta.conductor.ledger import Ledger
 from batuta.conductor.providers import open_providers
 from batuta.conductor.reconciliation import Reconciler
@@ -155,11 +155,7 @@ class Conductor:
         archived = [version for version in found if version is not None]
         await self._dispatcher.on_data(
             [arrival_of(version) for version in archived],
-            [
-                Archived(processing_id=version.processing_id, provider=version.provider)
-                for version in archived
-                if version.processing_id is not None
-            ],
+            [event for version in archived if (event := success_of(version)) is not None],
         )
         return [
             Rejection(delivery, _not_archived(delivery.event))

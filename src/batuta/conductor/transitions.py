@@ -233,17 +233,23 @@ def transition(
     record: ProcessingRecord, event: Event, conditions: Conditions
 ) -> ProcessingRecord | None:
     """Return `record` after `event`; None if the event changes nothing."""
-    if not _is_of_provider(event, record):
+    if not _concerns(event, record):
         return None
     after = _after(record, event, conditions)
     return None if after == record else after
 
 
-def _is_of_provider(event: Event, record: ProcessingRecord) -> bool:
-    """Return whether the event comes from the provider: no other service knows how it is."""
+def _concerns(event: Event, record: ProcessingRecord) -> bool:
+    """Return whether the event comes from the provider, and tells of what was to be made.
+
+    No other service knows how a processing is, and nothing else that it imports is its product.
+    """
     match event:
-        case StatusUpdate(reported_by=name) | Archived(provider=name):
-            return name is None or name == record.provider
+        case StatusUpdate(reported_by=provider):
+            return provider in (None, record.provider)
+        case Archived(product=product, obs_id=obs_id, provider=provider):
+            made = (product, obs_id) == (record.product, record.obs_id)
+            return made and provider in (None, record.provider)
         case _:
             return True
 

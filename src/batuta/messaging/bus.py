@@ -248,6 +248,11 @@ async def connect(config: NatsConfig, name: str) -> AsyncIterator[Bus]:
     try:
         try:
             await bus.ensure_streams()
+        except nats.js.errors.ServerError as exc:
+            # Such as a disk too small for what the streams may take: JetStream is there.
+            raise MessagingError(
+                f"NATS at {bus.url}: its streams cannot be opened: {exc.description}"
+            ) from exc
         except (nats.errors.Error, TimeoutError) as exc:
             raise MessagingError(
                 f"NATS at {bus.url} has no JetStream (start it with -js): {exc}"

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Final, Self
 
 import sqlalchemy as sa
@@ -10,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from batuta.messaging.events import Name
+from batuta.messaging.processings import Instant
 from batuta.sdb.tables import PRODUCTS, newer_versions
 from batuta.service.database import reading
 
@@ -51,6 +51,10 @@ class Lookup(BaseModel):
             return ("processing_id", "product")
         return NEWEST_KEY if self.version is None else ("product", "obs_id", "version")
 
+    def is_answered_by(self, version: "ArchivedVersion") -> bool:
+        """Return whether `version` is one that was asked for."""
+        return all(getattr(self, name) == getattr(version, name) for name in self.key)
+
 
 class LookupRequest(BaseModel):
     """The body of a lookup."""
@@ -67,9 +71,9 @@ class ArchivedVersion(BaseModel):
 
     product: str
     obs_id: str
-    version: int
+    version: int = Field(ge=1, le=2**31 - 1)
     sha256: str
-    created: datetime
+    created: Instant
     provider: str | None = None
     processing_id: str | None = None
 

@@ -10,6 +10,9 @@ to tell them.
 import asyncio
 import logging
 import resource
+import socket
+import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -41,6 +44,8 @@ LINGER_S: Final = 2.0
 RETRY_AFTER_S: Final = 2
 TICK_S: Final = 1.0
 """How often connections are looked at."""
+_ACKNOWLEDGED_END: Final = 128
+"""Where `tcpi_bytes_acked` ends in `struct tcp_info` of <linux/tcp.h>, since Linux 4.1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +146,7 @@ class _BoundedProtocol(H11Protocol):
         self._left_s = 0.0
         self._received_bytes = 0
         self._unread_bytes = 0
+        self._acknowledged_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Serve it, or refuse it if there are too many."""
@@ -212,10 +218,28 @@ class _BoundedProtocol(H11Protocol):
     def _moved_bytes(self, awaited: _Awaited) -> int:
         """Return what the client has sent, or read, since the last call."""
         received_bytes, self._received_bytes = self._received_bytes, 0
-        before, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
         if awaited is _Awaited.BODY:
             return received_bytes
-        return max(before - self._unread_bytes, 0) if awaited is _Awaited.READING else 0
+        if awaited is not _Awaited.READING:
+            return 0
+        # The system takes megabytes, and more only once a third of them has been read: of a
+        # slow client, what waits here changes so rarely that it would seem not to read at all.
+        before, self._acknowledged_bytes = self._acknowledged_bytes, self._acknowledged()
+        unread, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
+        return max(self._acknowledged_bytes - before, unread - self._unread_bytes, 0)
+
+    def _acknowledged(self) -> int:
+        """Return how many bytes the client's system has taken, where ours tells it."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or sys.platform != "linux":
+            return 0
+        try:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_END)
+        except OSError:  # not a TCP socket, or closed meanwhile
+            return 0
+        if len(info) < _ACKNOWLEDGED_END:
+            return 0
+        return int(struct.unpack_from("=Q", info, _ACKNOWLEDGED_END - 8)[0])
 
     def _end(self, awaited: _Awaited) -> None:
         if awaited is _Awaited.BODY or (awaited is _Awaited.HEAD and self.conn.trailing_data[0]):
