@@ -1,13 +1,15 @@
 """The dispatcher: what pipelines answer reaches the ledger, however the answers are timed."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import cast
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from batuta.conductor import dispatcher as dispatcher_module
 from batuta.conductor.archive import Archive
 from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.due_requests import Capacity, DueRequest
@@ -15,7 +17,7 @@ from batuta.conductor.events import Event, PipelineUnreachable, StatusUpdate
 from batuta.conductor.ledger import Ledger
 from batuta.conductor.providers import Providers
 from batuta.conductor.records import Row
-from batuta.conductor.transitions import Poll, PollAction
+from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
 from batuta.messaging import ProcessingState as State
 from tests.conductor.processing_records import RUNNING
 from tests.support.waiting import eventually
@@ -97,3 +99,51 @@ async def test_an_answer_that_arrives_while_others_are_recorded_is_recorded_next
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
     assert sorted(ledger.applied) == ["late", "prompt"]
+
+
+class AwayLedger(OneRoundLedger):
+    """A ledger whose database is away when it is first read."""
+
+    def __init__(self) -> None:
+        super().__init__([], [polled("p1")])
+        self.reads = 0
+
+    def unsettled(self, _ids: Collection[str]) -> list[ProcessingRecord]:
+        self.reads += 1
+        if self.reads == 1:
+            raise OperationalError("SELECT", {}, ConnectionError("the server closed it"))
+        return []
+
+
+class DoneProviders:
+    """Pipelines that answer success."""
+
+    async def poll(self, poll: Poll) -> Event:
+        return StatusUpdate(processing_id=poll.record.id, state=State.SUCCEEDED, attempt=1)
+
+
+@pytest.mark.parametrize("told", ["answered", "reported"])
+async def test_a_success_told_while_the_database_is_away_is_recorded_once_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "DATABASE_RETRY_S", 0.01)
+    ledger = AwayLedger()
+    dispatcher = Dispatcher(
+        cast(Ledger, ledger), cast(Providers, DoneProviders()), cast(Archive, None), lambda _: None
+    )
+
+    async def recorded() -> bool:
+        return ledger.applied == ["p1"]
+
+    if told == "reported":
+        await dispatcher.apply(
+            [StatusUpdate(processing_id="p1", state=State.SUCCEEDED, attempt=1, reported_by="p")]
+        )
+        assert await recorded()
+        return
+    work = asyncio.create_task(dispatcher.run())
+    try:
+        await eventually(recorded)
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)

@@ -1,7 +1,9 @@
 """The connection to NATS: waiting, reconnecting, and restoring streams that were lost."""
 
 import asyncio
+import contextlib
 import logging
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +117,38 @@ async def test_health_says_that_jetstream_does_not_answer(
             return bus.health == "JetStream: no space left on the disk"
 
         await eventually(told)
+
+
+async def test_health_says_that_messages_are_not_stored_though_all_else_answers(
+    own_nats: NatsServer,
+) -> None:
+    """As on a full disk: what the server may write to a file is limited."""
+    news = DataAvailable(product="A", obs_id="o1")
+    async with connect(NatsConfig(url=own_nats.url), "test") as bus:
+        await bus.publish_data(news, "vhf")
+        with no_more_written(own_nats):
+            with pytest.raises(MessagingError, match="did not store the message"):
+                await bus.publish_data(news, "vhf")
+            assert "the last message on data.vhf was not stored" in str(bus.health)
+        # The stream stores nothing more, although it could be written to again.
+        own_nats.stop()
+        own_nats.start()
+
+        async def stored() -> bool:
+            with contextlib.suppress(MessagingError):
+                await bus.publish_data(news, "vhf")
+            return bus.health is True
+
+        await eventually(stored)
+
+
+@contextlib.contextmanager
+def no_more_written(server: NatsServer) -> Iterator[None]:
+    """Make every write of a server to its files fail."""
+    limits = resource.prlimit(server.process_id, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.process_id, resource.RLIMIT_FSIZE, (0, limits[1]))
+    yield
+    resource.prlimit(server.process_id, resource.RLIMIT_FSIZE, limits)
 
 
 async def test_every_stream_is_bounded_also_one_that_was_created_without_bounds(

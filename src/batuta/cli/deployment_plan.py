@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from batuta.cli.nats_check import nats_works
 from batuta.cli.options import arguments_of, read_document, secrets_of
 from batuta.cli.supervisor import Program, answers_health, python_program
 from batuta.conductor.settings import ConductorSettings
@@ -19,7 +20,6 @@ from batuta.graph import read_graph
 from batuta.messaging import NatsConfig
 from batuta.messaging.server import (
     DEFAULT_PORT,
-    jetstream_answers,
     server_answers,
     server_command,
 )
@@ -162,7 +162,12 @@ class DeploymentPlan:
             url=self.nats_url,
             # Another server may have bound the port since it was found free: compare names.
             ready=partial(server_answers, LOOPBACK, self.nats_port, name),
-            works=partial(jetstream_answers, NatsConfig(url=self.nats_url, token=token)),
+            works=partial(
+                nats_works,
+                NatsConfig(url=self.nats_url, token=token),
+                self.data_dir / "nats",
+                self.sdb.url,
+            ),
         )
 
     def service(self, kind: str, part: BoundService[S], use: str = "") -> Program:

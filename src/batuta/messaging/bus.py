@@ -74,6 +74,7 @@ class Bus:
         self.jetstream: JetStreamContext = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         self._on_reconnected: list[Callback] = []
         self.problem: str | None = None
+        self._not_stored: dict[str, str] = {}
 
     @property
     def connected(self) -> bool:
@@ -82,10 +83,14 @@ class Bus:
 
     @property
     def health(self) -> bool | str:
-        """True if the connection is up and its streams are there; else what is wrong."""
+        """True if the connection is up, and its streams are there and store; else what is wrong.
+
+        A stream may refuse to store while all else of NATS answers: after its disk was full, until
+        the server is restarted.
+        """
         if not self.connected:
             return "not connected"
-        return self.problem or True
+        return self.problem or next(iter(self._not_stored.values()), True)
 
     async def publish(self, subject: str, event: CloudEvent) -> None:
         """Publish `event` and return once JetStream has stored it.
@@ -190,9 +195,11 @@ class Bus:
         try:
             await self.jetstream.publish(subject, payload, headers=headers)
         except (nats.errors.Error, TimeoutError) as exc:
+            self._not_stored[subject] = f"the last message on {subject} was not stored: {exc}"
             raise MessagingError(
                 f"{subject}: NATS at {self.url} did not store the message: {exc}"
             ) from exc
+        self._not_stored.pop(subject, None)
 
 
 def without_password(text: str) -> str:
