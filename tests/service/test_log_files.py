@@ -1,6 +1,7 @@
 """Logs that are written to without end."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,33 @@ async def test_whoever_writes_a_log_that_is_cut_goes_on_at_its_end(
     assert content.startswith(b"first\n")
     assert content.endswith(b"last\n")
     assert b"\0" not in content
+
+
+async def test_a_cut_under_way_at_the_end_is_waited_for_and_followed_by_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_files, "CHECK_INTERVAL_S", 0.01)
+    path = tmp_path / "a.log"
+    path.write_bytes(b"x" * 100)
+    cutting, go_on = threading.Event(), threading.Event()
+    under_way: list[int] = []
+    most = 0
+
+    def cut(given: Path, max_bytes: int) -> None:
+        nonlocal most
+        under_way.append(1)
+        most = max(most, len(under_way))
+        cutting.set()
+        go_on.wait(10)
+        cut_log(given, max_bytes)
+        under_way.pop()
+
+    monkeypatch.setattr(log_files, "cut_log", cut)
+    async with bounded_log(path, 40):
+        assert await asyncio.to_thread(cutting.wait, 10)
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    assert most == 1
+    assert path.stat().st_size <= 80
 
 
 def test_the_last_line_of_a_long_log_is_read_without_the_rest(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Log files that others write to without end: bounded, and read from their end."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -19,18 +20,24 @@ TAIL_BYTES: Final = 2**16
 @asynccontextmanager
 async def bounded_log(path: Path, max_bytes: int) -> AsyncIterator[None]:
     """Keep the file at `path` at about `max_bytes` while the block runs, and once at its end."""
-    checking = asyncio.create_task(_keep_bounded(path, max_bytes))
+    ended = asyncio.Event()
+    checking = asyncio.create_task(_keep_bounded(path, max_bytes, ended))
     try:
         yield
     finally:
-        checking.cancel()
+        # Not cancelled: its thread would go on, and two cuts at once lose the end of the log.
+        ended.set()
         await asyncio.wait([checking])
-        _cut(path, max_bytes)
 
 
-async def _keep_bounded(path: Path, max_bytes: int) -> None:
-    while True:
-        await asyncio.sleep(CHECK_INTERVAL_S)
+async def _keep_bounded(path: Path, max_bytes: int, ended: asyncio.Event) -> None:
+    """Cut the log every `CHECK_INTERVAL_S`, and once more after `ended`."""
+    more = True
+    while more:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_INTERVAL_S):
+                await ended.wait()
+        more = not ended.is_set()
         await asyncio.to_thread(_cut, path, max_bytes)
 
 
@@ -48,13 +55,15 @@ def cut_log(path: Path, max_bytes: int) -> None:
     the cut may be lost with the middle.
     """
     try:
-        size = path.stat().st_size
+        if path.stat().st_size <= max_bytes:
+            return
     except FileNotFoundError:
-        return
-    if size <= max_bytes:
         return
     part = max_bytes // 4
     with path.open("r+b") as log:
+        size = log.seek(0, os.SEEK_END)
+        if size <= max_bytes:  # its writer has emptied it meanwhile
+            return
         log.seek(size - part)
         tail = log.read(part)
         log.truncate(part)
