@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import pytest
+import rasterio
 import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
@@ -22,6 +24,7 @@ from batuta.datasets.axes import in_raster_order
 
 ROWS, COLS, OVERLAP = 9, 7, 1
 IMAGE = np.add.outer(np.arange(ROWS) * 100, np.arange(COLS)).astype(np.float32)
+UTM = Affine(0.5, 0, 340_000, 0, -0.5, 7_650_000)
 CUBE = np.stack([IMAGE, IMAGE + 0.25, IMAGE + 0.5])
 OUTPUTS = [
     ("a.tif", SaveOptions()),
@@ -181,3 +184,65 @@ def test_tiles_of_another_raster_are_refused(
     with pytest.raises(TileError, match=rf"^a\.\w+: profile: {next(iter(changes))} .* given, that"):
         dataset.run_save(tile(**profile | changes), "", tag="v", descriptor=opened, position=(0, 1))
     opened.close()
+
+
+SPELLINGS: dict[str, list[Any]] = {
+    "crs": [
+        CRS.from_epsg(32740),
+        "EPSG:32740",
+        "epsg:32740",
+        32740,
+        CRS.from_epsg(32740).to_wkt(),
+        CRS.from_epsg(32740).to_wkt(version="WKT2_2019"),
+        pyproj.CRS(32740),
+    ],
+    "transform": [UTM, tuple(UTM), list(UTM)[:6], np.array(UTM[:6])],
+    "height": [4, 4.0, np.int64(4), "4"],
+}
+"""The same in the types that programs have it in."""
+
+
+@pytest.mark.parametrize("key", SPELLINGS)
+@pytest.mark.parametrize("name", ["a.tif", "a.zarr"])
+def test_a_profile_may_be_spelled_differently_in_each_tile(
+    name: str, key: str, tmp_path: Path
+) -> None:
+    values = SPELLINGS[key]
+    for first in values:
+        dataset = CarsDataset("arrays")
+        dataset.create_grid(len(values), 4, 4, 1)
+        opened: Any = None
+        for col, value in enumerate([first, *values[1:]]):
+            tile = xr.Dataset({"v": (("row", "col"), np.ones((4, 1), np.float32))})
+            fill_dataset(tile, profile={"width": len(values), "transform": UTM, key: value})
+            opened = opened or dataset.generate_descriptor(tile, tmp_path / name, tag="v")
+            dataset.run_save(tile, "", tag="v", descriptor=opened, position=(0, col))
+        opened.close()
+        if name == "a.tif":
+            with rasterio.open(tmp_path / name) as raster:
+                assert raster.transform == UTM
+                assert raster.crs == (CRS.from_epsg(32740) if key == "crs" else None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("crs", "nowhere"),
+        ("transform", "north"),
+        ("transform", [1, 2]),
+        ("transform", UTM.to_gdal()),
+        ("height", 0),
+        ("height", 4.5),
+        ("width", "wide"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.tif", "a.zarr"])
+def test_a_profile_that_tells_of_no_raster_is_refused_by_key(
+    name: str, key: str, value: Any, tmp_path: Path
+) -> None:
+    tile = xr.Dataset({"v": (("row", "col"), np.ones((4, 4), np.float32))})
+    fill_dataset(tile, profile={key: value})
+    dataset = CarsDataset("arrays")
+    dataset.create_grid(4, 4, 4, 4)
+    with pytest.raises(TileError, match=rf"^a\.\w+: profile: {key} .* given, .* expected$"):
+        dataset.generate_descriptor(tile, tmp_path / name, tag="v")

@@ -123,8 +123,8 @@ def test_datasets_without_tiles_or_without_grid_come_back(
 @pytest.mark.parametrize(
     ("dataset_type", "tile", "reason"),
     [
-        ("points", pd.DataFrame({"c": [1 + 2j]}), "points that cannot be saved"),
-        ("points", pd.DataFrame({"mixed": ["a", 1]}), "points that cannot be saved"),
+        ("points", pd.DataFrame({"c": [1 + 2j]}), "c: a column of complex128 cannot be saved"),
+        ("points", pd.DataFrame({"mixed": ["a", 1]}), "mixed: a column of object cannot be saved"),
         ("dict", CarsDict({"v": np.array([{}])}), "v: an array of objects cannot be saved"),
         ("dict", CarsDict({"v": object()}), "object cannot be represented in JSON"),
         ("dict", CarsDict({"a": {"b": [1j]}}), "a: b: complex cannot be represented in JSON"),

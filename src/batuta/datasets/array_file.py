@@ -1,9 +1,8 @@
 """Base class of files of arrays: one raster, written window by window."""
 
-import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ from batuta.datasets.conversion import check_kind, fit, nodata_in
 from batuta.datasets.errors import TileError
 from batuta.datasets.grid import Overlaps, Window
 from batuta.datasets.options import SaveOptions
+from batuta.datasets.profile import differing, read_profile
 from batuta.datasets.tiles import PROFILE
 from batuta.errors import ConfigurationError, one_line
 
@@ -91,28 +91,12 @@ class RasterSpec:
         TileError
             Naming what differs.
         """
-        for name in ("height", "width", "transform", "crs"):
-            given, there = profile.get(name), getattr(self, name)
-            if given is None or there is None or given is there:
-                continue
-            if not (_same_transform if name == "transform" else _same)(given, there):
-                raise TileError(
-                    f"profile: {name} {one_line(given)} given,"
-                    f" that of the first tile was {one_line(there)}: it is of the whole raster"
-                )
-
-
-def _same(one: Any, other: Any) -> bool:
-    # The texts of two CRS are compared in no time, the CRS themselves in that of a small tile.
-    texts = getattr(one, "wkt", None), getattr(other, "wkt", None)
-    return bool((texts[0] is not None and texts[0] == texts[1]) or one == other)
-
-
-def _same_transform(one: Sequence[float], other: Sequence[float]) -> bool:
-    return one == other or all(
-        math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-12)
-        for left, right in zip(one[:6], other[:6], strict=True)
-    )
+        expected = {name: getattr(self, name) for name in ("height", "width", "transform", "crs")}
+        if (name := differing(profile, expected)) is not None:
+            raise TileError(
+                f"profile: {name} {one_line(profile[name])} given,"
+                f" that of the first tile was {one_line(expected[name])}: it is of the whole raster"
+            )
 
 
 def _equal(left: Any, right: Any) -> bool:
@@ -153,9 +137,9 @@ class RasterRequest:
         ConfigurationError
             If there are not as many band descriptions as bands.
         TileError
-            If its dimensions or the kind of its values are not those of a raster.
+            If its dimensions, the kind of its values or its profile are not those of a raster.
         """
-        profile = dict(tile.attrs.get(PROFILE) or {})
+        profile = read_profile(tile.attrs.get(PROFILE) or {})
         variable = in_raster_order(tile[self.tag])
         count = 1 if variable.ndim == 2 else int(variable.shape[0])
         if self.band_descriptions and len(self.band_descriptions) != count:
@@ -166,13 +150,13 @@ class RasterRequest:
         dtype = raster_dtype(self.dtype or variable.dtype)
         check_kind(variable.dtype, dtype)
         return RasterSpec(
-            height=int(profile.get("height", self.shape[0])),
-            width=int(profile.get("width", self.shape[1])),
+            height=profile.get("height", self.shape[0]),
+            width=profile.get("width", self.shape[1]),
             count=count,
             dtype=dtype,
             nodata=None if self.nodata is None else nodata_in(dtype, self.nodata),
             transform=profile.get("transform"),
-            crs=profile.get("crs"),
+            crs=profile.get("crs") or None,  # an empty one is none
             bands=tuple(self.band_descriptions) or band_names(variable),
             tag=self.tag,
             dims=tuple(str(name) for name in variable.dims),

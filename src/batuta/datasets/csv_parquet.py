@@ -43,8 +43,20 @@ def write_csv(cloud: PointCloud, target: Path) -> None:
     with target.open("w", encoding="utf-8", newline="") as stream:
         for index, table in enumerate(cloud.tables()):
             # Otherwise pandas makes floats of whole numbers where some are missing.
-            frame = table.to_pandas(integer_object_nulls=True)
+            frame = _with_texts_of_times(table).to_pandas(integer_object_nulls=True)
             frame.to_csv(stream, index=False, header=index == 0)
+
+
+def _with_texts_of_times(table: Table) -> Table:
+    """Return a table with its times as texts, which have one format in all tiles.
+
+    That of pandas depends on the values of each tile: without the time of day where all are at
+    midnight, with as many digits as the finest has. Readers take the format of the first.
+    """
+    for index, each in enumerate(table.schema):
+        if pa.types.is_timestamp(each.type) or pa.types.is_time(each.type):
+            table = table.set_column(index, each.name, table[index].cast(pa.string()))
+    return table
 
 
 def write_parquet(cloud: PointCloud, target: Path) -> None:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,7 @@ from batuta.errors import one_line
 PAIR_COLUMN: Final = "__batuta_pair__"
 """Column of a part that holds the stereo pair of each point."""
 
+_UNCONVERTIBLE: Final = (pa.ArrowException, OverflowError, TypeError, ValueError)
 _CRS_KEY: Final = b"batuta:crs"
 
 
@@ -112,16 +114,39 @@ def table_of(frame: pd.DataFrame, *, preserve_index: bool | None = None) -> Tabl
     Raises
     ------
     TileError
-        If a column cannot be converted.
+        Naming the column that cannot be converted.
     """
-    bare = frame.copy(deep=False)
+    bare = _in_native_order(frame)
     bare.attrs = {}
     try:
         # In one thread: starting others, which pyarrow does for each table, takes longer than
         # they save, and the cores are busy with the next tiles.
         return pa.Table.from_pandas(bare, preserve_index=preserve_index, nthreads=1)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError) as exc:
-        raise TileError(f"points that cannot be saved: {one_line(exc)}") from exc
+    except _UNCONVERTIBLE as exc:
+        raise TileError(_unconvertible(bare, exc)) from exc
+
+
+def _in_native_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy of a frame with the bytes of its numbers in the order of this machine.
+
+    Arrow takes no other, in which files of FITS, NetCDF 3 or SEG-Y are read.
+    """
+    swapped = {
+        name: dtype.newbyteorder("=")
+        for name, dtype in zip(frame.columns, frame.dtypes, strict=True)
+        if isinstance(dtype, np.dtype) and not dtype.isnative
+    }
+    return frame.astype(swapped) if swapped else frame.copy(deep=False)
+
+
+def _unconvertible(frame: pd.DataFrame, error: Exception) -> str:
+    for position, name in enumerate(frame.columns):
+        column = frame.iloc[:, position]
+        try:
+            pa.Array.from_pandas(column)
+        except _UNCONVERTIBLE as exc:
+            return f"{name}: a column of {column.dtype} cannot be saved: {one_line(exc)}"
+    return f"points that cannot be saved: {one_line(error)}"
 
 
 def part_table(tile: pd.DataFrame) -> Table:
