@@ -137,7 +137,8 @@ def _label(kind: DataType) -> str:
 
 def columns_of(table: Table, place: Place) -> Columns:
     """Return the columns of a tile, at `place` in the grid."""
-    found = {name: _column_of(table[name], place) for name in table.column_names}
+    names, columns = table.column_names, table.columns
+    found = {name: _column_of(values, place) for name, values in zip(names, columns, strict=True)}
     return Columns(found, bool(table.num_rows))
 
 
@@ -230,9 +231,11 @@ def _nullable(kind: DataType) -> Any:
 
 def conform(table: Table, schema: Any) -> Table:
     """Return a table with the columns and types of `schema`; columns that it lacks are null."""
+    # Looked up once: a table lists its names anew each time, a thousand for each of a thousand.
+    given = dict(zip(table.column_names, table.columns, strict=True))
     columns = [
-        _cast(table[each.name], each.type)
-        if each.name in table.column_names
+        _cast(given[each.name], each.type)
+        if each.name in given
         else pa.nulls(table.num_rows, each.type)
         for each in schema
     ]
