@@ -9,6 +9,7 @@ import pytest
 
 from batuta import __version__
 from batuta.cli.app import run
+from batuta.cli.options import read_document
 from batuta.sdb import SdbSettings
 from batuta.sdb.service import open_sdb
 from tests.support.servers import NatsServer
@@ -191,3 +192,24 @@ def test_an_export_goes_into_a_folder_under_its_own_name_or_says_why_not(
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("batuta: ")]
     assert len(told) == 1
     assert "nowhere" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "told"),
+    [
+        ("token: 0123456789abcdef0", 0o644, True),
+        ("sdb: {nats_token: secret}", 0o604, True),
+        ("sdb: {database_url: 'postgresql://a:b@host/c'}", 0o644, True),
+        ("pipelines: [{nats_url: 'nats://a:b@host'}]", 0o644, True),
+        ("token: 0123456789abcdef0", 0o640, False),
+        ("sdb: {nats_url: 'nats://host'}", 0o644, False),
+    ],
+)
+def test_a_configuration_with_secrets_that_everybody_can_read_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, mode: int, *, told: bool
+) -> None:
+    path = tmp_path / "batuta.yaml"
+    path.write_text(text)
+    path.chmod(mode)
+    read_document(path)
+    assert ("has secrets, and every user of this machine can read it" in caplog.text) == told

@@ -5,7 +5,9 @@ An option is declared once, in the settings of its service.
 
 import inspect
 import json
+import logging
 import re
+import stat
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +22,8 @@ from pydantic_core import PydanticUndefined
 from batuta.errors import ConfigurationError, one_line
 from batuta.service.settings import settings_problems
 from batuta.yaml_text import BoundedLoader
+
+LOG: Final = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -101,7 +105,18 @@ def read_document(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: {one_line(exc)}") from exc
     if not isinstance(document, dict):
         raise ConfigurationError(f"{path}: not a mapping of keys (accepted: YAML or JSON)")
+    if _has_secrets(document) and path.stat().st_mode & stat.S_IROTH:
+        LOG.warning("%s: has secrets, and every user of this machine can read it: chmod 600", path)
     return document
+
+
+def _has_secrets(value: object, key: str = "") -> bool:
+    """Whether a document has a token, or a URL with credentials."""
+    if isinstance(value, dict):
+        return any(_has_secrets(each, str(name)) for name, each in value.items())
+    if isinstance(value, list):
+        return any(_has_secrets(each) for each in value)
+    return isinstance(value, str) and (key.endswith("token") or _is_secret(value))
 
 
 def arguments_of(settings: BaseModel) -> list[str]:
