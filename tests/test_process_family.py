@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -61,9 +63,9 @@ def test_signals_of_a_terminal_leave_the_supervisor(tmp_path: Path) -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         os.kill(process.pid, number)
     assert process.is_alive()
-    worker.send_signal(signal.SIGHUP)
+    worker.send_signal(signal.SIGUSR2)  # not one that `nohup` has all of us ignore
     process.join()
-    assert process.exitcode == -signal.SIGHUP
+    assert process.exitcode == -signal.SIGUSR2
     assert not started_programs(tmp_path / "pids")
 
 
@@ -74,3 +76,28 @@ def test_what_is_supervised_ends_with_its_supervisor(tmp_path: Path) -> None:
     eventually_sync(lambda: not worker.is_running())
     for pid in started_programs(tmp_path / "pids"):  # nobody is left who knows of them
         os.kill(pid, signal.SIGKILL)
+
+
+def test_proc_of_another_pid_namespace_is_named_before_any_task(tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from batuta.cluster import check_configuration, create_cluster\n"
+        "from batuta.process_family import children_of, end_family\n"
+        "if __name__ == '__main__':\n"
+        "    assert children_of(1) == []\n"
+        "    end_family()\n"
+        "    conf = check_configuration({'mode': 'multiprocessing', 'nb_workers': 2})\n"
+        f"    create_cluster(conf, Path({str(tmp_path)!r}))\n"
+    )
+    # Without --mount-proc: /proc stays that of the namespace outside.
+    unshared = ["unshare", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*unshared, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("a PID namespace cannot be made here")
+    found = subprocess.run(
+        [*unshared, sys.executable, "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "ClusterError: /proc is that of another PID namespace" in found.stderr

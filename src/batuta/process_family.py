@@ -56,8 +56,11 @@ def children_of(pid: int) -> list[int]:
     """List the living processes that the main thread of `pid` started, or adopted.
 
     Where the system lists them (Linux, proc(5)), that takes microseconds; elsewhere all processes
-    are searched.
+    are searched. None is listed where ``/proc`` is that of another PID namespace, as in some
+    sandboxes: its numbers are those of other processes.
     """
+    if not proc_is_ours():
+        return []
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
     except FileNotFoundError:
@@ -67,6 +70,14 @@ def children_of(pid: int) -> list[int]:
     except ProcessLookupError:  # it ended while it was read
         return []
     return [int(each) for each in text.split()]
+
+
+def proc_is_ours() -> bool:
+    """Return whether ``/proc`` tells of the PID namespace of this process (or is not there)."""
+    try:
+        return Path("/proc/self").readlink() == Path(str(os.getpid()))
+    except OSError:  # a system without it
+        return True
 
 
 def descendants_of(pid: int) -> Iterator[psutil.Process]:
@@ -134,34 +145,46 @@ def _supervise(child: int, wait_for_owner: Callable[[], None], kept_fd: int) -> 
     for number in _TERMINAL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, statuses would be lost
-    process = psutil.Process(child)
-    signal.signal(signal.SIGTERM, lambda *_: _send(process, signal.SIGTERM))
-    signal.signal(KILL_FAMILY, lambda *_: _send(process, signal.SIGKILL))
+    running = _Unreaped(child)
+    signal.signal(signal.SIGTERM, lambda *_: running.send(signal.SIGTERM))
+    signal.signal(KILL_FAMILY, lambda *_: running.send(signal.SIGKILL))
     last_fd = os.sysconf("SC_OPEN_MAX")
     os.closerange(3, kept_fd)
     os.closerange(max(3, kept_fd + 1), last_fd)
 
     def kill_with_owner() -> None:
         wait_for_owner()
-        _send(process, signal.SIGKILL)
+        running.send(signal.SIGKILL)
 
     threading.Thread(target=kill_with_owner, daemon=True).start()
-    status = _wait_for(child)
+    status = running.wait()
     end_family()
     _exit_like(os.waitstatus_to_exitcode(status))
 
 
-def _send(process: psutil.Process, number: int) -> None:
-    with contextlib.suppress(psutil.Error):  # it has ended, or runs as another user
-        process.send_signal(number)
+class _Unreaped:
+    """A child that is signalled only until it is reaped: then its number may be another's."""
 
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._reaped = False
 
-def _wait_for(child: int) -> int:
-    """Return the status with which a child ended; reap the orphans that end before."""
-    while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == child:
-            return status
+    def send(self, number: int) -> None:
+        """Send a signal, unless the child has ended."""
+        if not self._reaped:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self._pid, number)
+
+    def wait(self) -> int:
+        """Return the status with which it ended; reap the orphans that end before."""
+        while True:
+            # Left unreaped: until it is known which one ended, its number is still its own.
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            pid = self._pid if ended is None else ended.si_pid
+            self._reaped = pid == self._pid
+            _, status = os.waitpid(pid, 0)
+            if self._reaped:
+                return status
 
 
 def _exit_like(exit_code: int) -> NoReturn:

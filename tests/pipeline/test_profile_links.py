@@ -65,9 +65,9 @@ def test_the_link_goes_from_the_pipeline_to_the_commands(
         assert records is not None
         one, killed = records["ONE"], records["KILLED"]
         assert one["profile"] == f"{address}/processing/{one['id']}/profile"
-        assert httpx.get(one["profile"]).text == f"o1: {SUMMARY_HTML}"
+        assert httpx.get(one["profile"], timeout=60).text == f"o1: {SUMMARY_HTML}"
         assert killed["state"] == "failed"
-        assert PARTS[0] in httpx.get(killed["profile"]).text
+        assert PARTS[0] in httpx.get(killed["profile"], timeout=60).text
         assert records["NONE"]["profile"] is None
         detail = httpx.get(f"{url}/observations/o1").json()["products"]
         links = {each["product"]: each["processing"]["profile"] for each in detail[1:]}

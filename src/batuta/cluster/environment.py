@@ -11,6 +11,7 @@ from typing import Final
 from batuta.cluster.errors import ClusterError
 from batuta.cluster.main_script import prepare_main_script
 from batuta.errors import describe_error
+from batuta.process_family import proc_is_ours
 
 MAX_SOCKET_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103
 """Of the path of a socket: see unix(7)."""
@@ -43,9 +44,15 @@ def check_start() -> None:
     Raises
     ------
     ClusterError
-        If the current folder or the main script was removed, or if `sys.stdout` or `sys.stderr`
-        cannot be flushed, which `multiprocessing` does before it starts a process.
+        If the current folder or the main script was removed, if `sys.stdout` or `sys.stderr`
+        cannot be flushed, which `multiprocessing` does before it starts a process, or if ``/proc``
+        tells of other processes than those that would be started.
     """
+    if not proc_is_ours():
+        raise ClusterError(
+            "/proc is that of another PID namespace: workers cannot be found in it; mount it anew"
+            " (unshare --mount-proc), or compute with mode sequential"
+        )
     current_folder()
     prepare_main_script()
     for name in ("stdout", "stderr"):

@@ -190,7 +190,11 @@ class WorkerHandle:
             child.start()
         self._child = child
         self.sentinel = child.sentinel
-        self.process = psutil.Process(child.pid)
+        try:
+            self.process = psutil.Process(child.pid)
+        except psutil.Error:
+            child.kill()  # who cannot be found cannot be watched
+            raise
 
     def reap(self) -> None:
         """Wait for the end of the process, killed if it has not ended, and free what it used.

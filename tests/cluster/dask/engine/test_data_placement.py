@@ -21,10 +21,17 @@ from tests.support.waiting import eventually_sync
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A `local_dask` cluster for several tests."""
-    folder = tmp_path_factory.mktemp("local")
+    with local_dask(tmp_path_factory.mktemp("local")) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def local_dask(folder: Path) -> Iterator[Any]:
     cluster = create_cluster(check_configuration({"mode": "local_dask"}), folder)
-    yield cluster
-    cluster.cleanup()
+    try:
+        yield cluster
+    finally:
+        cluster.cleanup()
 
 
 def scheduler_of(cluster: Any) -> Any:
@@ -67,14 +74,17 @@ def test_a_large_argument_changed_in_place_by_a_task_is_unchanged_for_the_next(l
     assert not relief.any()
 
 
-def test_scattered_data_outlive_the_workers_that_held_them(local: Any) -> None:
-    handle = local.scatter(np.ones(500_000))
-    assert compute(local, [local.create_task(np.sum)(handle)]) == [500_000]
-    workers = forked_workers()
-    assert len(workers) == 2
-    for worker in workers:
-        worker.kill()
-    assert compute(local, [local.create_task(np.sum)(handle) for _ in range(4)]) == [500_000] * 4
+def test_scattered_data_outlive_the_workers_that_held_them(tmp_path: Path) -> None:
+    others = {worker.pid for worker in forked_workers()}
+    with local_dask(tmp_path) as cluster:
+        handle = cluster.scatter(np.ones(500_000))
+        assert compute(cluster, [cluster.create_task(np.sum)(handle)]) == [500_000]
+        workers = [worker for worker in forked_workers() if worker.pid not in others]
+        assert len(workers) == 2
+        for worker in workers:
+            worker.kill()
+        sums = [cluster.create_task(np.sum)(handle) for _ in range(4)]
+        assert compute(cluster, sums) == [500_000] * 4
 
 
 def test_results_go_from_workers_to_the_main_process_without_passing_through_the_scheduler(
