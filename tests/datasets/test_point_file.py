@@ -164,7 +164,7 @@ def test_a_cloud_of_no_point_is_a_file_of_no_point(tmp_path: Path) -> None:
         (cloud(**{"n" * 33: 1}), "'n{33}': a name in LAS has 1 to 32 bytes, and no NUL"),
         (cloud(**{"": 1}), "'': a name in LAS has 1 to 32 bytes"),
         (cloud(**{"a\0b": 1}), r"'a\\x00b': a name in LAS has 1 to 32 bytes"),
-        (cloud(c=[1 + 2j] * 4), "points that cannot be saved"),
+        (cloud(c=[1 + 2j] * 4), "c: a column of complex128 cannot be saved"),
     ],
 )
 def test_what_las_cannot_hold_is_refused_with_the_tile(
