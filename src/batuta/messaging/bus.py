@@ -29,6 +29,7 @@ LOG: Final = logging.getLogger(__name__)
 
 PUBLISH_TIMEOUT_S: Final = 5.0
 RECONNECT_WAIT_S: Final = 0.5
+CANCEL_AGAIN_S: Final = 1.0
 CHECK_INTERVAL_S: Final = 10.0
 """How often streams and consumers are checked while connected, in seconds."""
 MAX_REASON_LENGTH: Final = 1000
@@ -277,9 +278,13 @@ async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        # Again and again: asyncio.wait_for, by which nats-py waits for answers, swallows a
+        # cancellation that comes together with the answer (before Python 3.12).
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
+        if not task.cancelled():
+            task.result()
 
 
 class _Connector:
