@@ -115,7 +115,11 @@ class OrchestraProcess(CommandProcess):
     def addresses(self) -> dict[str, str]:
         """Return the address of each service, by name, once all have started."""
         self.wait_for_line("conductor  ")
-        pairs = [line.split() for line in self.lines]
+        return self.listed()
+
+    def listed(self) -> dict[str, str]:
+        """Return the addresses that have been printed so far: those of pipelines come last."""
+        pairs = [line.split() for line in list(self.lines)]
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and "://" in pair[1]}
 
 

@@ -105,7 +105,9 @@ def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrchestraPro
 
 @pytest.fixture(scope="module")
 def addresses(orchestra: OrchestraProcess) -> dict[str, str]:
-    return orchestra.addresses()
+    orchestra.addresses()
+    eventually_sync(lambda: orchestra.listed().keys() >= {"writer", "maker"}, 60)
+    return orchestra.listed()
 
 
 @pytest.fixture(autouse=True)
