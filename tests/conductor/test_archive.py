@@ -17,6 +17,7 @@ from batuta.conductor.archive import open_archive
 from batuta.messaging import DataAvailable
 from batuta.service.client import ServiceError
 from tests.conductor.processing_records import RUNNING
+from tests.support.raw_server import raw_server
 
 HELD = {
     "product": "B",
@@ -40,22 +41,15 @@ async def sdb(data: bytes, *, drips: bool = False) -> AsyncIterator[str]:
     """An sdb that answers every request with `data`, then byte by byte without end."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(data)
-                while drips:
-                    await writer.drain()
-                    await asyncio.sleep(0.01)
-                    writer.write(b" ")
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return
-        finally:
-            writer.close()
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(data)
+            while drips:
+                await writer.drain()
+                await asyncio.sleep(0.01)
+                writer.write(b" ")
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with server:
-        host, port = server.sockets[0].getsockname()
-        yield f"http://{host}:{port}"
+    async with raw_server(handle) as url:
+        yield url
 
 
 async def ask(url: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import httpx
 import nats
@@ -200,6 +201,23 @@ def test_a_success_that_anyone_reports_is_not_believed(stage: Stage, *, archived
         stage.publish("activity.maker", report.encode())
         eventually_sync(lambda: stage.pipeline.asked > asked)
         assert states(url) == {"B/o1": "running"}
+
+
+def test_who_reports_for_another_service_is_put_aside(stage: Stage) -> None:
+    report = Activity(service=ServiceStatus(name="maker", kind="pipeline"))
+    with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
+        eventually_sync(lambda: "conductor" in [each["name"] for each in services(url)])
+        stage.publish("activity.other", activity_event(report).encode())
+        eventually_sync(lambda: "batuta_malformed_total 1.0" in httpx.get(f"{url}/metrics").text)
+        assert "maker" not in [each["name"] for each in services(url)]
+    assert asyncio.run(dead_reasons(stage.nats.url)) == [
+        "maker reports on activity.other: not its own"
+    ]
+
+
+def services(url: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = get(url, "/services")["items"]
+    return listed
 
 
 def test_a_pipeline_that_knows_no_processing_ids_is_followed_by_its_import(stage: Stage) -> None:

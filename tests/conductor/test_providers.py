@@ -15,6 +15,7 @@ from batuta.conductor.transitions import Poll, PollAction
 from batuta.errors import printable
 from batuta.messaging import ProcessingState
 from tests.conductor.processing_records import RUNNING
+from tests.support.raw_server import raw_server
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -54,20 +55,13 @@ async def pipeline(answer: Answer, heads: list[bytes] | None = None) -> AsyncIte
     """A pipeline that answers every request by `answer`; the heads of requests go to `heads`."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            if heads is not None:
-                heads.append(head)
-            await answer(writer)
-        except ConnectionError:
-            return
-        finally:
-            writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        if heads is not None:
+            heads.append(head)
+        await answer(writer)
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with server:
-        host, port = server.sockets[0].getsockname()
-        yield f"http://{host}:{port}"
+    async with raw_server(handle) as url:
+        yield url
 
 
 async def answer_to_a_request(answer: Answer) -> Event:

@@ -1,11 +1,13 @@
 """The conductor's records against the sdb: differences are shown, and mended."""
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
 
 from batuta.cli.app import run as run_command
+from batuta.conductor import reconciliation
 from batuta.conductor.service import open_conductor
 from batuta.graph import Graph
 from tests.conductor.graphs import diamond, graph_of
@@ -19,7 +21,8 @@ MADE = {"B/o1": "succeeded", "C/o1": "succeeded"}
 
 def recorded(url: str, obs_id: str) -> dict[str, int | None]:
     """Versions that the conductor takes for available, by product."""
-    products = get(url, f"/observations/{obs_id}")["products"]
+    answer = httpx.get(f"{url}/observations/{obs_id}")
+    products = answer.json()["products"] if answer.is_success else []
     return {each["product"]: each["version"] for each in products if each["state"] == "available"}
 
 
@@ -84,6 +87,7 @@ def test_what_was_never_announced_is_recorded_and_made_from(stage: Stage) -> Non
         stage.archive("A", "o1")
         eventually_in(url, MADE)
     stage.archive("A", "o2")
+    eventually_sync(lambda: "outbox_length 0.0" in httpx.get(f"{stage.sdb_url}/metrics").text)
     stage.nats.stop()
     stage.nats.forget()
     stage.nats.start()
@@ -92,6 +96,24 @@ def test_what_was_never_announced_is_recorded_and_made_from(stage: Stage) -> Non
         assert differences(httpx.get(f"{url}/reconciliation")) == [("not recorded", "A", None, 1)]
         httpx.post(f"{url}/reconciliation").raise_for_status()
         eventually_sync(lambda: recorded(url, "o2") == {"A": 1, "B": 1, "C": 1})
+
+
+def test_what_is_announced_meanwhile_is_no_difference(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(open_conductor, stage.settings(graph_of(["A"], {"B": {"m_input": ["A"]}}))) as url:
+
+        def announce() -> None:
+            stage.nats.start()
+            eventually_sync(lambda: recorded(url, "o1") == {"A": 1, "B": 1})
+
+        async def arrive() -> None:
+            await asyncio.to_thread(announce)
+
+        monkeypatch.setattr(reconciliation, "wait_for_announcements", arrive)
+        stage.nats.stop()
+        stage.archive("A", "o1")
+        assert differences(httpx.get(f"{url}/reconciliation", timeout=60)) == []
 
 
 @pytest.mark.parametrize("archived", [False, True], ids=["nothing archived", "an older one"])

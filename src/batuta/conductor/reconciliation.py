@@ -26,6 +26,10 @@ from batuta.sdb.records import StoredProduct
 from batuta.service.database import reading
 
 BATCH: Final = 500
+ANNOUNCED_WITHIN_S: Final = 60.0
+"""How long an announcement may be on its way, in seconds, clocks apart included."""
+SECOND_LOOK_S: Final = 2.0
+"""After so long most announcements that are on their way have arrived, in seconds."""
 
 
 class Reconciler:
@@ -73,7 +77,7 @@ class Reconciler:
             yield batch
         async for batch in self._not_made(before):
             yield batch
-        async for batch in self._not_recorded():
+        async for batch in self._not_recorded(before):
             yield batch
 
     async def difference_of(self, product: str, obs_id: str) -> Difference | None:
@@ -132,13 +136,14 @@ class Reconciler:
                 if not is_held
             ]
 
-    async def _not_recorded(self) -> AsyncIterator[list[Difference]]:
+    async def _not_recorded(self, before: float) -> AsyncIterator[list[Difference]]:
         stored = iter(await asyncio.to_thread(lambda: iter(self._list_newest())))
         while versions := await asyncio.to_thread(lambda: list(islice(stored, BATCH))):
             known = [each for each in versions if self._graph.knows(each.product)]
-            recorded = await asyncio.to_thread(
-                self._recorded, [(each.obs_id, each.product) for each in known]
-            )
+            found = await self._newer_than_recorded(known)
+            if any(each.created.timestamp() > before - ANNOUNCED_WITHIN_S for each, _ in found):
+                await wait_for_announcements()
+                found = await self._newer_than_recorded([each for each, _ in found])
             yield [
                 Difference(
                     kind=DifferenceKind.NOT_RECORDED,
@@ -149,16 +154,32 @@ class Reconciler:
                     processing_id=each.processing_id,
                     provider=each.provider,
                 )
-                for each in known
-                if (version := recorded.get((each.obs_id, each.product))) is None
-                or version < each.version
+                for each, version in found
             ]
+
+    async def _newer_than_recorded(
+        self, versions: Sequence[StoredProduct]
+    ) -> list[tuple[StoredProduct, int | None]]:
+        """Return the versions that are newer than the recorded ones, with those."""
+        instances = [(each.obs_id, each.product) for each in versions]
+        recorded = await asyncio.to_thread(self._recorded, instances)
+        known = [recorded.get(instance) for instance in instances]
+        return [
+            (each, version)
+            for each, version in zip(versions, known, strict=True)
+            if version is None or version < each.version
+        ]
 
     def _available_after(self, after: tuple[str, str], before: float) -> Sequence[Row]:
         key = sa.tuple_(available.c.obs_id, available.c.product)
         query = (
             sa.select(available.c.obs_id, available.c.product, available.c.version)
-            .where(available.c.archived, available.c.heard < before, key > after)
+            .where(
+                # What the graph makes is archived, also where it was recorded without saying so.
+                sa.or_(available.c.archived, available.c.product.in_(self._graph.products)),
+                available.c.heard < before,
+                key > after,
+            )
             .order_by(available.c.obs_id, available.c.product)
             .limit(BATCH)
         )
@@ -187,6 +208,11 @@ class Reconciler:
             for row in rows
             if (row.obs_id, row.product) in wanted
         }
+
+
+async def wait_for_announcements() -> None:
+    """Let what the sdb has announced arrive: what is on its way is no difference."""
+    await asyncio.sleep(SECOND_LOOK_S)
 
 
 async def mend(dispatcher: Dispatcher, differences: Sequence[Difference]) -> None:

@@ -145,12 +145,17 @@ class Conductor:
         self, deliveries: Sequence[Delivery[DataAvailable]]
     ) -> list[Rejection[DataAvailable]]:
         self.notifications += len(deliveries)
-        # What others announce does not wait for the sdb.
-        of_others = [each.event for each in deliveries if not self._is_of_sdb(each)]
-        await self._dispatcher.on_data([_arrival(event) for event in of_others], [])
         of_sdb = [each for each in deliveries if self._is_of_sdb(each)]
-        if not of_sdb:
-            return []
+        if len(of_sdb) < len(deliveries):
+            # What others announce does not wait for the sdb.
+            of_others = [each.event for each in deliveries if not self._is_of_sdb(each)]
+            await self._dispatcher.on_data([_arrival(event) for event in of_others], [])
+        return await self._on_archived(of_sdb) if of_sdb else []
+
+    async def _on_archived(
+        self, of_sdb: Sequence[Delivery[DataAvailable]]
+    ) -> list[Rejection[DataAvailable]]:
+        """Record what the sdb holds; refuse what it does not."""
         found = await self._find([delivery.event for delivery in of_sdb])
         archived = [version for version in found if version is not None]
         await self._dispatcher.on_data(
@@ -180,12 +185,8 @@ class Conductor:
     async def _on_activity(
         self, deliveries: Sequence[Delivery[Activity]]
     ) -> list[Rejection[Activity]]:
-        reports = [
-            delivery.event
-            for delivery in deliveries
-            # A service that speaks for another is not believed.
-            if delivery.subject == subjects.activity_subject(delivery.event.service.name)
-        ]
+        believed = [each for each in deliveries if _speaks_for_itself(each)]
+        reports = [delivery.event for delivery in believed]
         for report in reports:
             self._registry.record(report.service)
         updates = [
@@ -195,7 +196,11 @@ class Conductor:
         ]
         if updates:
             await self._dispatcher.apply(updates)
-        return []
+        return [
+            Rejection(each, f"{each.event.service.name} reports on {each.subject}: not its own")
+            for each in deliveries
+            if not _speaks_for_itself(each)
+        ]
 
     def _data_spec(self, identity: str) -> ConsumerSpec[DataAvailable]:
         return ConsumerSpec(
@@ -293,6 +298,11 @@ def _stored_arrival(stored: StoredProduct) -> Arrival:
 
 def _arrival(data: DataAvailable) -> Arrival:
     return Arrival(data.product, data.obs_id, data.version or 0)
+
+
+def _speaks_for_itself(delivery: Delivery[Activity]) -> bool:
+    """Return whether a report is on the subject of its service: others are not believed."""
+    return delivery.subject == subjects.activity_subject(delivery.event.service.name)
 
 
 def _not_archived(data: DataAvailable) -> str:

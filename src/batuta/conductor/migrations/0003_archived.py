@@ -7,6 +7,10 @@ revision = "0003"
 down_revision = "0002"
 
 
+# Of what is recorded already it is not known whether the sdb holds it. It becomes known as the sdb
+# announces, and `batuta reconcile` compares what the graph makes in any case.
+
+
 def upgrade() -> None:
     op.add_column(
         "conductor_available",
@@ -16,5 +20,3 @@ def upgrade() -> None:
         "conductor_processings",
         sa.Column("remake", sa.Boolean(), nullable=False, server_default=sa.false()),
     )
-    # Until now only the sdb was known to number versions.
-    op.execute("UPDATE conductor_available SET archived = (version > 0)")
