@@ -1,5 +1,6 @@
-"""Disks that fill."""
+"""Disks that fill, and folders that cannot be written."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,3 +24,20 @@ def mounted_disk(folder: Path, size_mb: int) -> Iterator[Path]:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
+
+
+@contextmanager
+def unwritable(folder: Path) -> Iterator[str]:
+    """Let nothing be written in `folder`, not by root either; yield the reason."""
+    if os.geteuid() != 0:
+        mode = folder.stat().st_mode
+        folder.chmod(0o500)
+        yield "Permission denied"
+        folder.chmod(mode)
+        return
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+        yield "Read-only file system"
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
