@@ -1,6 +1,9 @@
 """Announcements: each import on ``data.sdb``, in order, whatever becomes of NATS or the sdb."""
 
+import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -121,3 +124,28 @@ async def test_the_announced_address_is_the_one_that_others_reach(
         (event,) = await announced(own_nats, 1)
     base = (public_url or url).rstrip("/")
     assert event.data["uri"] == f"{base}/products/LC/sb1/versions/1/data"
+
+
+async def test_a_row_that_is_no_event_is_put_aside_and_the_others_are_announced(
+    tmp_path: Path, own_nats: NatsServer, make_settings: MakeSettings, make_file: MakeFile
+) -> None:
+    settings = make_settings()
+    row = {"event_id": "A/o/1@2026-01-01T00:00:00+00:00", "event": {"product": "../A"}}
+    with serving(open_sdb, settings) as url, SdbClient(url) as client:
+        with closing(sqlite3.connect(tmp_path / "sdb.db")) as database, database:
+            database.execute(
+                "INSERT INTO outbox (event_id, event) VALUES (?, ?)",
+                (row["event_id"], json.dumps(row["event"])),
+            )
+        stored = client.import_file(make_file(b"x"), "LC", "sb1")
+        (event,) = await announced(own_nats, 1)
+        assert DataAvailable.model_validate(event.data) == says(stored)
+
+        async def is_empty() -> bool:
+            return waiting(url) == 0
+
+        await eventually(is_empty)
+    connection = await nats.connect(own_nats.url)
+    letter = await connection.jetstream().get_last_msg("DEAD", "dead.data")
+    await connection.close()
+    assert json.loads(letter.data or b"") == {"product": "../A"}

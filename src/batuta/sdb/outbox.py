@@ -1,6 +1,7 @@
 """The transactional outbox: announcements are committed with their products, then published."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -8,11 +9,12 @@ from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from batuta.errors import one_line
 from batuta.messaging import Bus, DataAvailable, MessagingError, utc_now
-from batuta.messaging.subjects import SDB_SOURCE
+from batuta.messaging.subjects import DATA_STREAM, SDB_SOURCE
 from batuta.sdb.tables import OUTBOX
 from batuta.service.committer import Committer
 from batuta.service.database import UNAVAILABLE, reading
@@ -132,9 +134,26 @@ class Announcer:
         return published, None
 
     async def _publish_one(self, row: Row) -> MessagingError | None:
-        event = DataAvailable.model_validate(row.event)
+        try:
+            event = DataAvailable.model_validate(row.event)
+        except ValidationError as exc:
+            return await self._put_aside(row, exc)
         try:
             await self._bus.publish_data(event, SDB_SOURCE, row.event_id)
+        except MessagingError as exc:
+            return exc
+        return None
+
+    async def _put_aside(self, row: Row, reason: ValidationError) -> MessagingError | None:
+        """Make a dead letter of what an earlier version recorded: it must not stop the others."""
+        LOG.error(
+            "announcement %s: no event, stored as a dead letter: %s", row.event_id, one_line(reason)
+        )
+        payload = json.dumps(row.event).encode()
+        try:
+            await self._bus.publish_dead_letter(
+                DATA_STREAM, payload, one_line(reason), f"outbox of the sdb#{row.id}"
+            )
         except MessagingError as exc:
             return exc
         return None
@@ -147,9 +166,9 @@ def _concurrent_batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
     would overtake it.
     """
     batch: list[Row] = []
-    instances: set[tuple[str, str]] = set()
+    instances: set[tuple[object, object]] = set()
     for row in rows:
-        instance = (row.event["product"], row.event["obs_id"])
+        instance = (row.event.get("product"), row.event.get("obs_id"))
         if instance in instances or len(batch) == MAX_IN_FLIGHT:
             yield batch
             batch, instances = [], set()
