@@ -39,9 +39,9 @@ test: $(INSTALLED)  ## every test, on real services
 	@$(BIN)/python -m compileall -q src tests tools examples
 	$(BIN)/python -m pytest -n $(WORKERS) $(TEST_ARGS)
 
-$(FLOORS_INSTALLED): pyproject.toml $(INSTALLED)
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(FLOORS)
-	$(BIN)/uv pip install --quiet --python $(FLOORS) --resolution lowest-direct \
+$(FLOORS_INSTALLED): pyproject.toml constraints-floors.txt
+	$(PYTHON) -m venv $(FLOORS)
+	$(FLOORS)/bin/pip install --quiet --constraint constraints-floors.txt \
 	  --editable '.[services,formats,dask,profiling,tests]'
 	@touch $(FLOORS_INSTALLED)
 
@@ -90,10 +90,14 @@ profile-memory-all: $(INSTALLED)  ## the memory of the main process of a program
 slurm:  ## a Slurm on this machine, for jobs by hand (SLURM_ARGS=stop ends it)
 	@$(PYTHON) -m tools.slurm $(SLURM_ARGS)
 
-lock: $(INSTALLED)  ## pin again all that we depend on
+lock: $(INSTALLED)  ## pin again all that we depend on, newest and lowest
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
 	  --no-emit-index-url --no-annotate --strip-extras --upgrade \
 	  --custom-compile-command 'make lock' --output-file constraints.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --resolution lowest-direct \
+	  --extra services --extra formats --extra dask --extra profiling --extra tests \
+	  --no-emit-index-url --no-annotate --strip-extras --upgrade \
+	  --custom-compile-command 'make lock' --output-file constraints-floors.txt pyproject.toml
 
 lock-peers: $(INSTALLED)  ## pin again what Batuta is measured against
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
