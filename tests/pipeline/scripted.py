@@ -224,6 +224,7 @@ def garbage(context: Context) -> Path:
 def endless_line(context: Context) -> Path:
     for _ in range(40):
         write_to_all_sockets(b"x" * 65_536)
+    signal.pause()  # until it is killed: otherwise its product might be archived before
     return written(context, "x")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,13 +18,19 @@ MakeSettings = Callable[..., SdbSettings]
 
 
 @pytest.fixture
-def make_settings(tmp_path: Path, own_nats: NatsServer) -> MakeSettings:
+def nats_of_sdb(shared_nats: NatsServer) -> NatsServer:
+    """The NATS of an sdb; modules that look at announcements have one of their own."""
+    return shared_nats
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path, nats_of_sdb: NatsServer) -> MakeSettings:
     """Settings of an sdb in a folder of its own; what a test gives goes before."""
 
     def make(**given: object) -> SdbSettings:
         values: dict[str, object] = {
             "port": 0,
-            "nats_url": own_nats.url,
+            "nats_url": nats_of_sdb.url,
             "nats_wait_s": 10.0,
             "database_url": f"sqlite:///{tmp_path / 'sdb.db'}",
             "store_url": str(tmp_path / "store"),
@@ -53,10 +60,24 @@ def sdb_on_each(make_settings: MakeSettings, database_url: str) -> Iterator[str]
         yield url
 
 
+@pytest.fixture(scope="session")
+def interface(shared_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The OpenAPI of an sdb: the same for all, and dear to make."""
+    folder = tmp_path_factory.mktemp("interface")
+    settings = SdbSettings(
+        port=0,
+        nats_url=shared_nats.url,
+        database_url=f"sqlite:///{folder / 'sdb.db'}",
+        store_url=str(folder / "products"),
+    )
+    with serving(open_sdb, settings) as url:
+        document: dict[str, Any] = httpx.get(f"{url}/openapi.json", timeout=60).json()
+    return document
+
+
 @pytest.fixture
-def http(sdb_url: str) -> Iterator[httpx.Client]:
+def http(sdb_url: str, interface: dict[str, Any]) -> Iterator[httpx.Client]:
     """Plain HTTP to `sdb_url`; every answer must be one that OpenAPI declares."""
-    interface = httpx.get(f"{sdb_url}/openapi.json").json()
     hooks: dict[str, list[Callable[..., None]]] = {
         "response": [partial(require_declared, interface)]
     }

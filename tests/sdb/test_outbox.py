@@ -22,6 +22,12 @@ from tests.support.waiting import eventually
 MakeFile = Callable[[bytes], Path]
 
 
+@pytest.fixture
+def nats_of_sdb(own_nats: NatsServer) -> NatsServer:
+    """What a test announces is all that there is."""
+    return own_nats
+
+
 async def announced(server: NatsServer, at_least: int) -> list[CloudEvent]:
     """All the events on ``data.sdb`` once there are so many; the stream has no others."""
     client = await nats.connect(server.url)

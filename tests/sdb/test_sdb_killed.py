@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from batuta.errors import BatutaError
 from batuta.messaging import DataAvailable
 from batuta.sdb import SdbClient, StoredProduct
@@ -18,6 +20,12 @@ IMPORTS = 40
 SENDERS = 8
 KILLS = 4
 MIB = 2**20
+
+
+@pytest.fixture
+def nats_of_sdb(own_nats: NatsServer) -> NatsServer:
+    """What a test announces is all that there is."""
+    return own_nats
 
 
 async def test_every_product_recorded_is_announced_and_every_one_announced_is_there(

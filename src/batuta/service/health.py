@@ -16,6 +16,9 @@ INTERVAL_S: Final = 5.0
 TIMEOUT_S: Final = 10.0
 """How long a check may take before what it checks is unhealthy."""
 
+STOP_TIMEOUT_S: Final = 2.0
+"""How long a service that stops waits for a check that is under way."""
+
 Check = Callable[[], str | None]
 """Returns what is wrong, in one line, or None. It may block: it is called in a thread."""
 
@@ -53,7 +56,12 @@ class HealthMonitor:
 
     async def _run(self, name: str, check: Check) -> None:
         checking = asyncio.ensure_future(run_in_threadpool(_problem, check))
-        done, _ = await asyncio.wait({checking}, timeout=TIMEOUT_S)
+        try:
+            done, _ = await asyncio.wait({checking}, timeout=TIMEOUT_S)
+        except asyncio.CancelledError:
+            # What it uses is closed next: a connection to the database, for example.
+            await asyncio.wait({checking}, timeout=STOP_TIMEOUT_S)
+            raise
         if not done:
             # A thread cannot be cancelled: no second one is started while it hangs.
             self._record(name, f"no answer within {TIMEOUT_S:g} s")
