@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import logging
 import signal
 import uuid
 import warnings
@@ -25,6 +26,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # An example that takes long on a busy machine is not a failure; `timeout` bounds each test.
 settings.register_profile("batuta", deadline=None)
 settings.load_profile("batuta")
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Undo what a test does to the root logger: what it runs may be a program that sets it up."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers[:]:
+        # pytest has handlers of its own for each phase of a test.
+        if handler not in before and not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

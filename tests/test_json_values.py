@@ -1,15 +1,30 @@
 """What JSON, UTF-8 and every supported database can carry."""
 
+import datetime as dt
+import enum
 import json
 import math
 import os
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batuta.json_values import MAX_DEPTH, MAX_INTEGER, carriable, json_problem, text_problem
+from batuta.json_values import (
+    MAX_ARRAY_SIZE,
+    MAX_DEPTH,
+    MAX_INTEGER,
+    carriable,
+    json_problem,
+    json_problems,
+    plain,
+    text_problem,
+)
 
 
 def nested(levels: int) -> Any:
@@ -70,3 +85,53 @@ def test_a_value_nested_too_deep_is_cut_where_it_is_made_carriable() -> None:
 @pytest.mark.parametrize(("text", "carried"), [("é", True), ("\udce9", False), ("a\0", False)])
 def test_text_is_judged_alone_too(text: str, carried: bool) -> None:
     assert (text_problem(text) is None) is carried
+
+
+class Band(enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (np.float32(1.5), 1.5),
+        (np.float64(1.5), 1.5),
+        (np.int16(-3), -3),
+        (np.bool_(True), True),
+        (np.str_("x"), "x"),
+        (np.arange(4).reshape(2, 2), [[0, 1], [2, 3]]),
+        (xr.DataArray(2.5), 2.5),
+        (pd.Series([1, 2]), [1, 2]),
+        (np.datetime64("2026-11-28T12:00:00", "s"), "2026-11-28T12:00:00"),
+        (np.array(["2026-11-28", "NaT"], "M8[D]"), ["2026-11-28", None]),
+        (pd.NaT, None),
+        (dt.datetime(2026, 11, 28, tzinfo=dt.UTC), "2026-11-28T00:00:00+00:00"),
+        (dt.date(2026, 11, 28), "2026-11-28"),
+        (Path("/a/b"), "/a/b"),
+        (Band.RED, "red"),
+        ((1, {2}), [1, [2]]),
+        ({1: {"b": np.int8(2)}}, {"1": {"b": 2}}),
+    ],
+)
+def test_what_has_an_equal_in_json_is_converted_to_it(given: Any, expected: Any) -> None:
+    converted = plain({"x": given})
+    assert converted == {"x": expected}
+    assert json_problem(converted, "metadata") is None
+    assert json.loads(json.dumps(converted)) == converted
+
+
+@pytest.mark.parametrize(
+    "given", [np.zeros(MAX_ARRAY_SIZE + 1), np.timedelta64(5, "s"), 1j, b"x", pd.NA, object()]
+)
+def test_what_has_none_is_left_and_told(given: Any) -> None:
+    assert len(list(json_problems(plain({"x": given}), "metadata"))) == 1
+    assert isinstance(carriable(plain({"x": given}))["x"], str)
+
+
+def test_every_problem_is_told_in_order() -> None:
+    problems = json_problems({"a": math.nan, "b": [1, object()], "c": "\0"}, "metadata")
+    assert [each.partition(":")[0] for each in problems] == [
+        "metadata.a",
+        "metadata.b.1",
+        "metadata.c",
+    ]

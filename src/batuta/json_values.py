@@ -5,7 +5,12 @@ UTF-8 (PEP 383); NUL, which PostgreSQL cannot store; numbers that are not finite
 64 bits; values nested so deep that encoding them fails.
 """
 
+import datetime as dt
+import enum
 import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from batuta.errors import describe_value, encodable
@@ -13,6 +18,8 @@ from batuta.errors import describe_value, encodable
 MAX_DEPTH: Final = 64
 """Levels of arrays and objects; encoders of JSON give up at some hundreds."""
 MAX_INTEGER: Final = 2**63 - 1
+MAX_ARRAY_SIZE: Final = 10_000
+"""Values of an array that are converted; what is larger belongs in a file."""
 
 
 def text_problem(text: str) -> str | None:
@@ -34,28 +41,84 @@ def json_problem(value: Any, where: str) -> str | None:
     where : str
         Its name, which the answer begins with: ``metadata.site: contains NUL``.
     """
+    return next(json_problems(value, where), None)
+
+
+def json_problems(value: Any, where: str) -> Iterator[str]:
+    """Yield all that of a value cannot be carried, as `json_problem` does the first."""
     waiting: list[tuple[str, Any, int]] = [(where, value, 0)]
     while waiting:
         name, item, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            return f"{where}: nested deeper than {MAX_DEPTH} levels"
+            yield f"{where}: nested deeper than {MAX_DEPTH} levels"
+            return
         if isinstance(item, dict):
-            for key, nested in item.items():
-                problem = _key_problem(key)
-                if problem is not None:
-                    return f"{name}: key {key!r:.80} {problem}"
-                waiting.append((f"{name}.{key}", nested, depth + 1))
+            for key in item:
+                if (problem := _key_problem(key)) is not None:
+                    yield f"{name}: key {key!r:.80} {problem}"
+            waiting += [(f"{name}.{key}", each, depth + 1) for key, each in reversed(item.items())]
         elif isinstance(item, list | tuple):
-            waiting += [(f"{name}.{at}", nested, depth + 1) for at, nested in enumerate(item)]
+            parts = [(f"{name}.{at}", each, depth + 1) for at, each in enumerate(item)]
+            waiting += reversed(parts)
         elif (problem := _scalar_problem(item)) is not None:
-            return f"{name}: {problem}"
-    return None
+            yield f"{name}: {problem}"
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a value in JSON's own types where it has an equal there; the rest as it is.
+
+    Scalars and arrays of NumPy, and what converts itself to one (xarray, pandas), become numbers
+    and lists; dates and times, ISO 8601; paths, text; sets, lists; members of an `enum.Enum`, their
+    values; numbers that are keys, text.
+    """
+    if depth > MAX_DEPTH:
+        return value
+    match value:
+        case Mapping():
+            return {_plain_key(key): plain(each, depth + 1) for key, each in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(each, depth + 1) for each in value]
+        case enum.Enum():
+            return plain(value.value, depth + 1)
+        case _ if hasattr(value, "__array__"):
+            return _plain_array(value, depth)
+        case _:
+            return _plain_scalar(value)
+
+
+def _plain_scalar(value: Any) -> Any:
+    match value:
+        case float():
+            return float(value)  # that of NumPy is one
+        case dt.datetime() | dt.date() | dt.time():
+            return None if value != value else value.isoformat()  # noqa: PLR0124  NaT is no equal of itself
+        case os.PathLike():
+            return os.fspath(value)
+        case _:
+            return value
+
+
+def _plain_key(key: object) -> object:
+    return str(key) if isinstance(key, int | float | os.PathLike) else key
+
+
+def _plain_array(value: Any, depth: int) -> Any:
+    # NumPy is not imported for this: who has such a value has done it.
+    numpy = sys.modules["numpy"]
+    array = numpy.asarray(value)
+    if array.size > MAX_ARRAY_SIZE:
+        return value
+    if array.dtype.kind == "M":
+        texts = numpy.datetime_as_string(array)
+        return numpy.where(numpy.isnat(array), None, texts.astype(object)).tolist()
+    return plain(array.tolist(), depth + 1) if array.dtype.kind in "biufUO" else value
 
 
 def carriable(value: Any, depth: int = 0) -> Any:
-    """Return a value with what `json_problem` refuses written as text.
+    """Return a value with what `json_problem` refuses written as text; numbers not finite as None.
 
-    For records that were made before it was refused: one of them must not break a list.
+    For values whose loss would cost more than their form: metadata of a product that is finished,
+    and records that were made before it was refused, of which one must not break a list.
     """
     if depth == MAX_DEPTH and isinstance(value, dict | list | tuple):
         return "..."
@@ -66,6 +129,8 @@ def carriable(value: Any, depth: int = 0) -> Any:
             return [carriable(item, depth + 1) for item in value]
         case str():
             return _escaped(value)
+        case float():
+            return value if math.isfinite(value) else None
         case _:
             return value if _scalar_problem(value) is None else f"{value!r:.80}"
 

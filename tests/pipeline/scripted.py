@@ -5,6 +5,7 @@ Tests and functions meet through files in a folder that ``BATUTA_TEST_STAGE`` na
 
 import contextlib
 import ctypes
+import datetime as dt
 import logging
 import math
 import os
@@ -16,6 +17,8 @@ import time
 from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
+
+import numpy as np
 
 from batuta.pipeline import Context, Output, Pipeline
 
@@ -170,15 +173,16 @@ def undeclared(context: Context) -> Output:
     return Output(written(context, "x"), product="OTHER")
 
 
-@pipeline.product("NAN", also_makes=["GOOD"])
-def nan(context: Context) -> list[Output]:
-    good = Output(written(context, "x", "good.txt"), product="GOOD")
-    return [good, Output(written(context, "y"), metadata={"gain": float("nan")})]
-
-
-@pipeline.product("NOT_UTF8_METADATA")
-def not_utf8_metadata(context: Context) -> Output:
-    return Output(written(context, "x"), metadata={"from": os.fsdecode(b"caf\xe9.csv")})
+@pipeline.product("ODD_METADATA")
+def odd_metadata(context: Context) -> Output:
+    metadata = {
+        "gain": float("nan"),
+        "from": os.fsdecode(b"caf\xe9.csv"),
+        "mean": np.float32(1.5),
+        "taken": dt.datetime(2026, 11, 28, 12, tzinfo=dt.UTC),
+        "wcs": object,
+    }
+    return Output(written(context, "x"), media_type="a csv", metadata=metadata)
 
 
 @pipeline.product("NOT_UTF8_NAME")

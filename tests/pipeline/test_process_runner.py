@@ -41,17 +41,15 @@ def test_all_that_a_processing_prints_is_in_its_log(service: PipelineProcess, ev
         ("RAISES", "ValueError: the gain is negative (scripted.py:"),
         ("EXITS", "exited with code 3 before its product was made"),
         ("LEAVES", "exited with code 0 before its product was made"),
-        ("SYS_EXITS", "exited with code 1 before its product was made"),
+        ("SYS_EXITS", "SystemExit: no calibration (scripted.py:"),
         ("KILLED", "killed by signal 9 (SIGKILL) before its product was made"),
         ("SEGFAULTS", "killed by signal 11 (SIGSEGV) before its product was made"),
         ("HANGS", "timed out after 1 s (timeout_s)"),
-        ("MAKES_NOTHING", "output MAKES_NOTHING: file not found"),
+        ("MAKES_NOTHING", "the function returned never.txt, but did not write it"),
         ("YIELDS_NOTHING", "YIELDS_NOTHING: the function returned without making it"),
         ("RETURNS_NONE", "RETURNS_NONE: the function returned NoneType"),
         ("OUTSIDE", "is outside the work folder"),
         ("UNDECLARED", "output 'OTHER': not declared by UNDECLARED (declared: UNDECLARED"),
-        ("NAN", "output NAN: metadata.gain: nan is not a JSON number"),
-        ("NOT_UTF8_METADATA", "output NOT_UTF8_METADATA: metadata.from: contains a lone surrogate"),
         ("NOT_UTF8_NAME", "output NOT_UTF8_NAME: the name of its file contains a lone surrogate"),
         ("INFINITE", "progress(1, inf): accepted: 0 <= done <= total"),
         ("GARBAGE", "its process sent what is not a message: b'garbage\\n'"),
@@ -73,6 +71,30 @@ def test_a_failure_is_recorded_in_one_line_and_archives_nothing(
     assert "\n" not in record["error"]
     assert list(sdb.list(obs_id=obs_id)) == []
     assert service.make("MANY")["state"] == "succeeded"
+
+
+def test_a_mistake_in_metadata_costs_no_product_and_is_told_by_key(
+    service: PipelineProcess, sdb: SdbClient, obs_id: str
+) -> None:
+    record = service.make("ODD_METADATA", obs_id)
+    assert record["state"] == "succeeded", record["error"]
+    (stored,) = sdb.list(obs_id=obs_id)
+    assert stored.media_type == "text/plain"
+    assert stored.metadata == {
+        "gain": None,
+        "from": "caf\\udce9.csv",
+        "mean": 1.5,
+        "taken": "2026-11-28T12:00:00+00:00",
+        "wcs": "<class 'object'>",
+    }
+    log = service.log(record)
+    for problem in (
+        "metadata.gain: nan is not a JSON number",
+        "metadata.from: contains a lone surrogate, which UTF-8 cannot encode",
+        "metadata.wcs: a type is not a JSON value",
+        "media_type: 'a csv' is not one (accepted: type/subtype)",
+    ):
+        assert f"output ODD_METADATA: {problem}" in log
 
 
 def test_more_steps_than_can_be_counted_are_told_in_proportion(service: PipelineProcess) -> None:

@@ -1,6 +1,8 @@
 """Starting and stopping a service: port, token, signals, failing background work, lifeline."""
 
 import asyncio
+import errno
+import io
 import logging
 import os
 import signal
@@ -184,12 +186,24 @@ def test_a_service_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path)
 def test_a_message_from_outside_cannot_pass_for_a_line_of_the_log(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        set_up_logging()
-        logging.getLogger("test").warning("refused: %s", "a\n2026 ERROR forged\x1b[2J")
-    finally:
-        root.handlers[:], root.level = handlers, level
+    set_up_logging()
+    logging.getLogger("test").warning("refused: %s", "a\n2026 ERROR forged\x1b[2J")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(r"WARNING test: refused: a\n2026 ERROR forged\x1b[2J")
+
+
+@pytest.mark.parametrize("stream", [None, "closed", "gone"])
+def test_a_service_whose_standard_error_is_gone_goes_on(
+    stream: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    streams = {None: None, "closed": io.StringIO(), "gone": Gone()}
+    if (closed := streams["closed"]) is not None:
+        closed.close()
+    set_up_logging()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", streams[stream])
+        logging.getLogger("test").warning("nobody reads this")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from batuta.orchestrator import Orchestrator
     from batuta.pipeline.inputs import InputFetcher
 
+OUTPUTS_FOLDER: Final = "outputs"
+"""In a work folder: where `Context.output_path` leads."""
+
 PROGRESS_INTERVAL_S: Final = 0.5
 """Progress is reported at most five times a second, and always when it is complete."""
 
@@ -122,7 +125,7 @@ class Context:
         PipelineError
             If `name` leads out of `work_dir`.
         """
-        outputs = self.work_dir / "outputs"
+        outputs = self.work_dir / OUTPUTS_FOLDER
         path = outputs / name
         if not name or path == outputs or not path.resolve().is_relative_to(outputs.resolve()):
             raise PipelineError(

@@ -30,7 +30,9 @@ class Output:
     media_type : str, optional
         Such as ``application/fits``; by default derived from the file's extension.
     metadata : mapping, optional
-        Stored with the product: names and JSON values.
+        Stored with the product: names and JSON values. Values of NumPy, dates and paths are
+        converted; what cannot be stored is replaced (by None, or its text) with a warning in the
+        log.
     """
 
     path: str | Path

@@ -10,16 +10,14 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from batuta.errors import BatutaError, one_line
-from batuta.json_values import json_problem, text_problem
-from batuta.pipeline.context import Context, PipelineError, WorkFolder
-from batuta.pipeline.declaration import FunctionResult, Output
-from batuta.pipeline.inputs import InputFetcher, media_type_of
+from batuta.errors import shortened
+from batuta.pipeline.context import Context, WorkFolder
+from batuta.pipeline.declaration import Output
+from batuta.pipeline.inputs import InputFetcher
 from batuta.pipeline.messages import (
     Message,
     Outcome,
@@ -28,9 +26,11 @@ from batuta.pipeline.messages import (
     WorkerStarted,
     encode,
 )
+from batuta.pipeline.outputs import collect_outputs
 from batuta.pipeline.runner import RUN_VARIABLE, ProcessingTask
 from batuta.sdb.client import SdbClient
 from batuta.sdb.records import InputRef
+from batuta.tracebacks import describe_failure
 
 MAX_ERROR_LENGTH: Final = 2000
 
@@ -44,11 +44,12 @@ def run_worker(service: socket.socket, task: ProcessingTask) -> NoReturn:
         _prepare_process(task)
         channel.send(_run_processing(task, channel))
         code = 0
-    except SystemExit as exc:
-        code = _exit_code(exc)
     except BaseException as exc:  # noqa: BLE001  the last resort: whatever it is, it is reported
         traceback.print_exc()
-        channel.send(Outcome(error=error_line(exc)))
+        text = describe_failure(exc, getattr(task.spec.function, "__module__", None))
+        channel.send(Outcome(error=shortened(text, MAX_ERROR_LENGTH)))
+        if isinstance(exc, SystemExit) and isinstance(exc.code, int):
+            code = exc.code
     finally:
         _flush()
         # Not sys.exit: threads and atexit functions of the pipeline could hold up the exit, and
@@ -122,68 +123,6 @@ def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
     return Outcome(inputs=tuple(inputs.used_versions), outputs=outputs)
 
 
-def collect_outputs(
-    made: FunctionResult, context: Context, declared: tuple[str, ...]
-) -> list[Output]:
-    """Validate all that a function returned, running a generator to its end.
-
-    Nothing is archived before all of it is there and valid: a processing that fails archives
-    nothing.
-
-    Raises
-    ------
-    PipelineError
-        If an output is not a file in the work folder, is undeclared, repeated or missing.
-    """
-    outputs: dict[str, Output] = {}
-    for item in _iterate(made, context.product):
-        output = _validate(item, context, declared)
-        if output.product in outputs:
-            raise PipelineError(f"{output.product}: returned twice (a product is one file)")
-        outputs[output.product or context.product] = output
-    if context.product not in outputs:
-        raise PipelineError(f"{context.product}: the function returned without making it")
-    return list(outputs.values())
-
-
-def _iterate(made: FunctionResult, product: str) -> Iterable[Output | str | Path]:
-    if isinstance(made, Output | str | Path):
-        return [made]
-    if isinstance(made, Iterable):
-        return made
-    raise PipelineError(
-        f"{product}: the function returned {type(made).__name__} "
-        "(accepted: an Output, a path, or an iterable of them)"
-    )
-
-
-def _validate(item: Output | str | Path, context: Context, declared: tuple[str, ...]) -> Output:
-    if not isinstance(item, Output | str | Path):
-        raise PipelineError(
-            f"{context.product}: {type(item).__name__} returned (accepted: an Output or a path)"
-        )
-    output = item if isinstance(item, Output) else Output(item)
-    product = output.product or context.product
-    if product not in declared:
-        raise PipelineError(
-            f"output {product!r}: not declared by {context.product} "
-            f"(declared: {', '.join(declared)}; see also_makes)"
-        )
-    path = context.work_dir / output.path
-    if not path.resolve().is_relative_to(context.work_dir.resolve()):
-        raise PipelineError(f"output {product}: {output.path} is outside the work folder")
-    if not path.is_file():
-        raise PipelineError(f"output {product}: file not found: {output.path}")
-    for problem in (
-        json_problem(dict(output.metadata), "metadata"),
-        text_problem(path.name) and f"the name of its file {text_problem(path.name)}",
-    ):
-        if problem is not None:
-            raise PipelineError(f"output {product}: {problem}")
-    media_type = output.media_type or media_type_of(path)
-    return replace(output, path=path, product=product, media_type=media_type)
-
-
 @dataclass(frozen=True)
 class _Archive:
     """Imports the outputs of one processing into the sdb."""
@@ -212,23 +151,6 @@ class _Archive:
         )
         log.info("%s: archived as version %d, %d bytes", product, record.version, record.size)
         return ProductVersion(product=product, version=record.version)
-
-
-def error_line(exc: BaseException) -> str:
-    """Describe an exception in one line; for an unexpected one, with its type and location."""
-    message = one_line(exc)[:MAX_ERROR_LENGTH]
-    if isinstance(exc, BatutaError):
-        return message
-    frames = traceback.extract_tb(exc.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(exc).__name__}: {message}{where}" if message else f"{type(exc).__name__}{where}"
-
-
-def _exit_code(exc: SystemExit) -> int:
-    if exc.code is None or isinstance(exc.code, int):
-        return exc.code or 0
-    sys.stderr.write(f"{exc.code}\n")
-    return 1
 
 
 def _flush() -> None:

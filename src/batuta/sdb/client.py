@@ -17,7 +17,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from batuta.json_values import json_problem
+from batuta.json_values import json_problem, plain
 from batuta.sdb.multipart import ImportBody
 from batuta.sdb.records import InputRef, Lineage, StoredProduct
 from batuta.service.client import (
@@ -120,7 +120,7 @@ class SdbClient:
         Parameters
         ----------
         metadata : mapping, optional
-            Stored with it; a JSON object.
+            Stored with it: names and JSON values. Values of NumPy, dates and paths are converted.
         media_type : str, optional
             Guessed from the file's name by default.
         processing_id, provider : str, optional
@@ -135,14 +135,15 @@ class SdbClient:
         OSError
             If the file cannot be read.
         ServiceError
-            If `metadata` is no JSON object, the sdb refuses the import, or it cannot be reached
-            in time.
+            If `metadata` has what JSON cannot carry, the sdb refuses the import, or it cannot be
+            reached in time.
         """
         fields = {"product": product, "obs_id": obs_id}
         if metadata:
-            if (problem := json_problem(dict(metadata), "metadata")) is not None:
+            values = plain(metadata)
+            if (problem := json_problem(values, "metadata")) is not None:
                 raise ServiceError(f"{SERVICE}: {problem}; nothing was sent")
-            fields["metadata"] = json.dumps(metadata)
+            fields["metadata"] = json.dumps(values)
         if processing_id is not None:
             fields["processing_id"] = processing_id
         if provider is not None:

@@ -18,7 +18,7 @@ from streaming_form_data.targets import BaseTarget  # type: ignore[import-untype
 
 from batuta.json_values import json_problem
 from batuta.names import name_problem
-from batuta.sdb.records import InputRef
+from batuta.sdb.records import MEDIA_TYPE, InputRef
 from batuta.service.problems import ProblemError
 
 FILE: Final = "file"
@@ -39,7 +39,6 @@ MIN_PARSED_BYTES: Final = 4096
 begins with dashes."""
 DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
 
-_MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}", re.ASCII)
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _PROCESSING_ID: Final = re.compile(r"[!-~]{1,200}")
@@ -263,7 +262,7 @@ class _FieldReader:
         return value
 
     def _media_type(self, value: str | None) -> str:
-        if value is not None and not _MEDIA_TYPE.fullmatch(value):
+        if value is not None and not MEDIA_TYPE.fullmatch(value):
             self._note(f"{FILE}: {value[:80]!r} is not a media type (accepted: type/subtype)")
         return value or DEFAULT_MEDIA_TYPE
 

@@ -1,11 +1,14 @@
 """The record of a product version, and its lineage."""
 
+import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.messaging.events import Name
+
+MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}", re.ASCII)
 
 
 class InputRef(BaseModel):

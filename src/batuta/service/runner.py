@@ -185,5 +185,9 @@ class _StandardError(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         more = self._repeated.admit(record)
-        if more is not None:
+        if more is None or sys.stderr is None:
+            return
+        # A terminal that is gone, a closed stream or a full disk must not end the service, and
+        # leaves nowhere to tell it.
+        with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"{self.format(record)}{more}\n")
