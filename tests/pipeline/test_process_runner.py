@@ -123,6 +123,13 @@ def test_a_traceback_is_in_the_log(service: PipelineProcess) -> None:
     assert "in raises" in log
 
 
+def test_a_processing_without_workers_has_no_logs_of_them(service: PipelineProcess) -> None:
+    record = service.make("MANY")
+    answer = service.http.get(f"/processing/{record['id']}/workers_log")
+    assert answer.status_code == 404
+    assert "it has opened no orchestrator with workers" in answer.json()["detail"]
+
+
 def test_how_a_process_was_killed_is_in_the_log(service: PipelineProcess) -> None:
     assert "worker process killed by signal 9 (SIGKILL)" in service.log(service.make("KILLED"))
     assert "Fatal Python error: Segmentation fault" in service.log(service.make("SEGFAULTS"))

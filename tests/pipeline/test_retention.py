@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from batuta.pipeline.retention import RetentionFolder, clean_up_work_dir, register_orchestrator
-from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_TEXT
+from batuta.pipeline.retention import (
+    MAX_WORKER_LOG_BYTES,
+    RetentionFolder,
+    clean_up_work_dir,
+    register_orchestrator,
+)
+from batuta.pipeline.worker_logs import joined, open_worker_logs
+from batuta.profiling.capture.layout import LOGS_FOLDER, PROFILE_FOLDER, SUMMARY_TEXT
 from tests.pipeline.profiled import PARTS, write_parts, write_whole
 
 RUN = "0a1b-2"
@@ -199,3 +205,39 @@ def test_what_is_removed_goes_with_its_log_and_nothing_else(
     assert not retention.has_profiles(RUN)
     assert not retention.log("0a1b").exists()
     assert retention.log("other").exists()
+
+
+def test_the_logs_of_workers_are_retained_with_the_profiles(
+    retention: RetentionFolder, work_dir: Path
+) -> None:
+    logs = work_dir / "maps" / LOGS_FOLDER
+    logs.mkdir()
+    (logs / "worker_1.log").write_text("computed")
+    (logs / "worker_2.log").write_bytes(b"x" * (MAX_WORKER_LOG_BYTES + 1))
+    (logs / "elsewhere.log").symlink_to("/etc/hostname")
+    running = retention.worker_logs(RUN)
+    assert [name for name, _ in running] == ["maps/worker_1.log", "maps/worker_2.log"]
+    clean_up_work_dir(work_dir, retention.profiles(RUN))
+    (one, path), (two, cut) = retention.worker_logs(RUN)
+    assert (one, two) == ("maps/worker_1.log", "maps/worker_2.log")
+    assert path.read_text() == "computed"
+    assert cut.stat().st_size < MAX_WORKER_LOG_BYTES
+    assert b"[log cut:" in cut.read_bytes()
+
+
+def test_a_log_that_is_moved_while_it_is_opened_is_opened_where_it_is_then(
+    retention: RetentionFolder, work_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = work_dir / "maps" / LOGS_FOLDER
+    logs.mkdir()
+    (logs / "worker_1.log").write_text("computed")
+    listed = retention.worker_logs(RUN)
+    lists = iter([listed])
+
+    def list_then_move(self: RetentionFolder, run: str) -> list[tuple[str, Path]]:
+        monkeypatch.undo()
+        clean_up_work_dir(work_dir, self.profiles(run))
+        return next(lists)
+
+    monkeypatch.setattr(RetentionFolder, "worker_logs", list_then_move)
+    assert b"".join(joined(open_worker_logs(retention, RUN))) == b"== maps/worker_1.log\ncomputed\n"

@@ -1,5 +1,6 @@
 """A pipeline that makes its products tile by tile, inside an orchestrator."""
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -33,6 +34,13 @@ def slow_ramp(window: dict[str, int], saving_info: Any) -> xr.Dataset:
     return ramp(window, saving_info)
 
 
+def broken_ramp(window: dict[str, int], saving_info: Any) -> xr.Dataset:
+    logging.getLogger("terrain").warning("row %d is looked at", window["row_min"])
+    if window["row_min"] == 16:
+        raise ValueError("the slope is vertical")
+    return ramp(window, saving_info)
+
+
 def play(context: Context, orchestrator: Orchestrator, function: Any) -> Path:
     path = context.output_path("height.tif")
     grid = CarsDataset("arrays", name="height")
@@ -50,6 +58,12 @@ def play(context: Context, orchestrator: Orchestrator, function: Any) -> Path:
 def height(context: Context) -> Path:
     with context.orchestrator(CONFIGURATION) as orchestrator:
         return play(context, orchestrator, ramp)
+
+
+@pipeline.product("BROKEN_HEIGHT")
+def broken_height(context: Context) -> Path:
+    with context.orchestrator(CONFIGURATION) as orchestrator:
+        return play(context, orchestrator, broken_ramp)
 
 
 @pipeline.product("SLOW_HEIGHT")

@@ -13,8 +13,6 @@ from batuta.cluster.futures import Computation, TaskFuture, iterate_values
 from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare
 
-LOGS_FOLDER: Final = "workers_log"
-
 _STALL_GRACE_S: Final = 1.0
 """A task killed at `per_job_timeout` ends before a cluster with the same `task_timeout` stalls."""
 

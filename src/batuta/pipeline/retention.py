@@ -1,9 +1,9 @@
-"""Retains the logs of ended processings, and the profiles of their orchestrators.
+"""Retains the logs of ended processings, and what their orchestrators leave to be looked into.
 
-The profile of an orchestrator is in its output folder, which goes with the work folder of the
-run. Whoever removes the work folder moves the profiles out first: the warden of the run; the
-service, if the warden was killed; the next service, if both were. Each completes what another left
-half-done, and a profile becomes visible only once it is complete.
+The profile of an orchestrator and the logs of its workers are in its output folder, which goes with
+the work folder of the run. Whoever removes the work folder moves them out first: the warden of the
+run; the service, if the warden was killed; the next service, if both were. Each completes what
+another left half-done, and a profile becomes visible only once it is complete.
 """
 
 import fcntl
@@ -17,12 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_HTML, SUMMARY_TEXT
+from batuta.profiling.capture.layout import (
+    LOGS_FOLDER,
+    PROFILE_FOLDER,
+    SUMMARY_HTML,
+    SUMMARY_TEXT,
+)
+from batuta.service.log_files import MB, cut_log
 
 ORCHESTRATOR_LINKS: Final = ".orchestrators"
 """In a work folder: for each orchestrator that was opened, a link to its output folder."""
 
 MAX_NAME_LENGTH: Final = 64
+MAX_WORKER_LOG_BYTES: Final = 16 * MB
+"""Of the log of each worker, when it is retained."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,22 @@ class RetentionFolder:
         """Return the folder of a run's profiles, one for each orchestrator; absent without any."""
         key = run.rpartition("-")[0]
         return self.folder / "profiles" / key / run
+
+    def work_dir(self, run: str) -> Path:
+        """Return the work folder of a run; absent once it has ended."""
+        return self.folder / "work" / run
+
+    def worker_logs(self, run: str) -> list[tuple[str, Path]]:
+        """Return the logs of a run's workers so far: ``<orchestrator>/<file>``, and where it is."""
+        folders = [(each.name, each) for each in _subfolders(self.profiles(run))] or [
+            (link.name, link.readlink())
+            for link in _subfolders(self.work_dir(run) / ORCHESTRATOR_LINKS)
+        ]
+        return [
+            (f"{name}/{path.name}", path)
+            for name, folder in folders
+            for path in _worker_logs_in(folder)
+        ]
 
     def has_profiles(self, run: str) -> bool:
         """Return whether an orchestrator of that run has left a profile."""
@@ -135,11 +159,13 @@ def _move_profile(link: Path, place: Path, work_dir: Path) -> None:
             shutil.move(path, target)
         else:
             shutil.copy2(path, target)
+        if target.parent.name == LOGS_FOLDER:
+            cut_log(target, MAX_WORKER_LOG_BYTES)
 
 
 def _files(out_dir: Path) -> Iterator[Path]:
-    """Files of the profile in an output folder; no drafts, no symbolic links."""
-    found = [out_dir / SUMMARY_TEXT, out_dir / SUMMARY_HTML]
+    """Files of the profile in an output folder, and workers' logs; no drafts, no symbolic links."""
+    found = [out_dir / SUMMARY_TEXT, out_dir / SUMMARY_HTML, *_worker_logs_in(out_dir)]
     folder = out_dir / PROFILE_FOLDER
     if not folder.is_symlink():
         found += [Path(where, name) for where, _, names in os.walk(folder) for name in names]
@@ -148,6 +174,17 @@ def _files(out_dir: Path) -> Iterator[Path]:
         for path in found
         if path.is_file() and not path.is_symlink() and not path.name.startswith(".")
     )
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
+
+
+def _worker_logs_in(out_dir: Path) -> list[Path]:
+    folder = out_dir / LOGS_FOLDER
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return sorted(each for each in folder.iterdir() if each.is_file() and not each.is_symlink())
 
 
 def _profile_names(work_dir: Path, out_dir: Path) -> Iterator[str]:

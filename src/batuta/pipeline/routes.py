@@ -16,6 +16,7 @@ from batuta.pipeline.profile_routes import ProfileRoutes
 from batuta.pipeline.retention import RetentionFolder
 from batuta.pipeline.scheduler import ProcessingScheduler
 from batuta.pipeline.store import ProcessingFilter, ProcessingStore, StoredProcessing
+from batuta.pipeline.worker_logs import WorkerLog, joined, open_worker_logs
 from batuta.service.database import DatabaseError
 from batuta.service.log_files import read_chunks
 from batuta.service.pagination import Page
@@ -77,6 +78,13 @@ class ProcessingRoutes:
         router.add_api_route(
             "/{processing_id}/log",
             self.log,
+            methods=["GET"],
+            response_class=PlainTextResponse,
+            responses=_NOT_FOUND,
+        )
+        router.add_api_route(
+            "/{processing_id}/workers_log",
+            self.workers_log,
             methods=["GET"],
             response_class=PlainTextResponse,
             responses=_NOT_FOUND,
@@ -158,6 +166,21 @@ class ProcessingRoutes:
             media_type=PlainTextResponse.media_type,
             headers={"Content-Length": str(size - start)},
         )
+
+    async def workers_log(self, processing_id: str) -> Response:
+        """Return the logs of the workers that computed its tiles, so far; one after the other."""
+        stored = await self._find(processing_id)
+        logs: list[WorkerLog] = []
+        if self._retention is not None:
+            run = stored.current_run.run_id
+            logs = await asyncio.to_thread(open_worker_logs, self._retention, run)
+        if not logs:
+            raise ProblemError(
+                HTTPStatus.NOT_FOUND,
+                f"processing {processing_id!r}: no workers' logs (it has opened no orchestrator "
+                "with workers, or they were removed)",
+            )
+        return StreamingResponse(joined(logs), media_type=PlainTextResponse.media_type)
 
     def with_links(self, record: PipelineProcessing) -> PipelineProcessing:
         """Return a record with the paths of its log and profile."""

@@ -11,7 +11,7 @@ from batuta.cluster.config import CommonConfig, MultiprocessingConfig
 from batuta.cluster.contract import CreateTask
 from batuta.cluster.environment import check_start
 from batuta.cluster.errors import NoSpaceError
-from batuta.cluster.graph_cluster import LOGS_FOLDER, GraphCluster
+from batuta.cluster.graph_cluster import GraphCluster
 from batuta.cluster.local.limits import Limits
 from batuta.cluster.local.scheduler import LocalScheduler
 from batuta.cluster.local.worker_handle import PoolSettings
@@ -19,7 +19,7 @@ from batuta.cluster.main_script import check_importable
 from batuta.cluster.store import ResultStore, private_temporary_folder, put
 from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Scattered
-from batuta.profiling.capture.layout import PROFILE_FOLDER
+from batuta.profiling.capture.layout import LOGS_FOLDER, PROFILE_FOLDER
 
 RESULTS_FOLDER: Final = "tmp_save_disk"
 

@@ -12,6 +12,8 @@ SUMMARY_TEXT: Final = "profiling_summary.txt"
 SUMMARY_HTML: Final = "profiling_summary.html"
 PROFILE_FOLDER: Final = "profile"
 """Where all other files are."""
+LOGS_FOLDER: Final = "workers_log"
+"""Beside the profile, but no part of it: the logs of workers."""
 
 RUN_FILE: Final = "run.json"
 """A `RunInfo`: written when the run starts, and again when it ends."""

@@ -36,7 +36,7 @@ from batuta.cluster.dask.settings import (
 )
 from batuta.cluster.environment import current_folder
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.graph_cluster import LOGS_FOLDER
+from batuta.profiling.capture.layout import LOGS_FOLDER
 
 LOG: Final = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from batuta.cluster.dask.telemetry.worker_plugin import (
     list_profiler_files,
     read_profiler_file,
 )
-from batuta.cluster.graph_cluster import LOGS_FOLDER
 from batuta.cluster.task_metrics import TaskMetrics
+from batuta.profiling.capture.layout import LOGS_FOLDER
 
 LOG: Final = logging.getLogger(__name__)
 
