@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batuta.json_values import (
@@ -66,6 +66,7 @@ values = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(st.characters(categories=["Cs", "L"])), values))
 def test_what_is_accepted_can_be_encoded_and_given_back(value: dict[str, Any]) -> None:
     if json_problem(value, "metadata") is None:

@@ -36,30 +36,32 @@ MODES = ("sequential", "multiprocessing", "local_dask")
 PLACES: dict[str, dict[str, str]] = {
     "long temporary folder": {"TMPDIR": "{tmp}/" + "x" * 100},
     "no temporary folder": {"TMPDIR": "/nonexistent"},
-    "no environment": {},
 }
+NO_ENVIRONMENT: dict[str, str] = {}
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_program_computes_whatever_its_environment(mode: str, place: str, tmp_path: Path) -> None:
-    done = run(tmp_path, mode, place)
+    done = run(tmp_path, mode, PLACES[place])
     assert not done.returncode, done.stderr
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_program_computes_without_standard_streams(mode: str, tmp_path: Path) -> None:
-    done = run(tmp_path, mode, "no environment", closed="<&- >&- 2>&-")
+def test_a_program_computes_without_standard_streams_or_environment(
+    mode: str, tmp_path: Path
+) -> None:
+    done = run(tmp_path, mode, NO_ENVIRONMENT, closed="<&- >&- 2>&-")
     assert not done.returncode
 
 
 def run(
-    folder: Path, mode: str, place: str, closed: str = ""
+    folder: Path, mode: str, place: dict[str, str], closed: str = ""
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a program that computes a map, in an environment of nothing else than a place."""
+    """Run a program that computes a map, in an environment of nothing else than `place`."""
     (folder / "program.py").write_text(PROGRAM)
     (folder / "out").mkdir()
-    environment = {name: value.format(tmp=folder) for name, value in PLACES[place].items()}
+    environment = {name: value.format(tmp=folder) for name, value in place.items()}
     for value in environment.values():
         if value.startswith(str(folder)):
             Path(value).mkdir(parents=True)

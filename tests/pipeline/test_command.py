@@ -25,6 +25,13 @@ print("written to standard error", file=sys.stderr)
 open(output, "w").write(open(events).read() + " ".join(rest))
 """
 
+FAILING = """
+import sys
+print("reading", file=sys.stderr)
+print("no calibration\\n", file=sys.stderr)
+sys.exit(4)
+"""
+
 DOCUMENT = {
     "provider": "seds_pipeline",
     "products": {
@@ -45,6 +52,10 @@ DOCUMENT = {
         },
         "FAILS": {
             "command": ["python", "-c", "import sys; sys.exit(4)", "{output}"],
+            "output": "x",
+        },
+        "FAILS_WITH_WORDS": {
+            "command": ["python", "-c", FAILING, "{output}"],
             "output": "x",
         },
     },
@@ -110,12 +121,19 @@ def test_an_optional_input_is_passed_if_it_exists(
     assert re.search(r"--gti=\S+/inputs/input-2\.fits ", (tmp_path / "sed").read_text())
 
 
-def test_a_command_that_fails_is_reported_with_its_exit_code(
-    commands: PipelineProcess,
+@pytest.mark.parametrize(
+    ("product", "error"),
+    [
+        ("FAILS", "python exited with code 4"),
+        ("FAILS_WITH_WORDS", "python exited with code 4: no calibration"),
+    ],
+)
+def test_a_command_that_fails_is_reported_with_its_exit_code_and_last_words(
+    commands: PipelineProcess, product: str, error: str
 ) -> None:
-    record = commands.make("FAILS")
+    record = commands.make(product)
     assert record["state"] == "failed"
-    assert record["error"] == "python exited with code 4"
+    assert record["error"] == error
 
 
 def test_a_command_is_killed_with_its_processing(start_pipeline: StartPipeline, file: Path) -> None:
@@ -138,7 +156,7 @@ def test_json_is_read_as_yaml_is(file: Path) -> None:
     path.write_text(json.dumps(DOCUMENT))
     pipeline = read_pipeline(path)
     assert pipeline.name == "seds_pipeline"
-    assert list(pipeline.products) == ["SED", "FAILS"]
+    assert list(pipeline.products) == list(DOCUMENT["products"])
     assert pipeline.products["SED"].timeout_s == 60
 
 

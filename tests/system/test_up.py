@@ -79,12 +79,12 @@ def archived(sdb_url: str) -> Counter[tuple[str, str]]:
         return Counter((stored.product, stored.obs_id) for stored in sdb.list())
 
 
-def test_200_observations_at_once_and_every_service_killed_give_each_product_once(
+def test_100_observations_at_once_and_every_service_killed_give_each_product_once(
     start_orchestra: StartOrchestra,
 ) -> None:
     orchestra = start_orchestra(simulated())
     addresses = orchestra.addresses()
-    observations = [f"sb{number:08}" for number in range(200)]
+    observations = [f"sb{number:08}" for number in range(100)]
     expected = Counter((name, obs_id) for name in GRAPH["products"] for obs_id in observations)
     announce_all(addresses["nats"], observations)
     for share, victim in ((0.1, "simulate"), (0.3, "conductor"), (0.5, "sdb")):

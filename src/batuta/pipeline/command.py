@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Any, Final
@@ -13,7 +14,7 @@ from typing import IO, Annotated, Any, Final
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from batuta.errors import ConfigurationError, one_line
+from batuta.errors import ConfigurationError, one_line, shortened
 from batuta.names import service_problem
 from batuta.pipeline.context import Context, PipelineError
 from batuta.pipeline.declaration import DEFAULT_TIMEOUT_S, Output, Pipeline, ProductSpec
@@ -23,6 +24,11 @@ from batuta.yaml_text import BoundedLoader
 
 PROGRESS: Final = re.compile(rb"^BATUTA_PROGRESS (\d{1,15})/(\d{1,15})\s*$")
 """A line on the command's standard output that reports its progress."""
+
+MAX_LINE_BYTES: Final = 65_536
+"""Of a longer line of standard error, so much is copied at once."""
+MAX_LAST_WORDS: Final = 300
+"""Characters of the last line of a command that failed, in its error."""
 
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _PLAIN: Final = ("output", "obs_id", "product", "work_dir")
@@ -205,19 +211,28 @@ def _fill(word: str, context: Context, plain: Mapping[str, str]) -> str | None:
     return None if missing else filled
 
 
-def _run(words: list[str], context: Context) -> None:
+def _run(command: list[str], context: Context) -> None:
     environment = {**os.environ, "PATH": _search_path()}
-    program = shutil.which(words[0], path=_search_path()) or words[0]
-    context.log.info("running %s", words)
+    program = shutil.which(command[0], path=_search_path()) or command[0]
+    context.log.info("running %s", command)
     try:
-        process = subprocess.Popen([program, *words[1:]], stdout=subprocess.PIPE, env=environment)
+        process = subprocess.Popen(
+            [program, *command[1:]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
     except OSError as exc:
-        raise PipelineError(f"{words[0]} cannot be started: {exc.strerror}") from exc
-    with process:
+        raise PipelineError(f"{command[0]} cannot be started: {exc.strerror}") from exc
+    with process, ThreadPoolExecutor(1, "stderr") as pool:
         assert process.stdout is not None  # noqa: S101  it is a pipe
+        assert process.stderr is not None  # noqa: S101  it is a pipe
+        last_words = pool.submit(_copy_errors, process.stderr)
         _follow(process.stdout, context)
     if process.returncode != 0:
-        raise PipelineError(f"{Path(words[0]).name} {describe_exit(process.returncode)}")
+        said = f": {words}" if (words := last_words.result()) else ""
+        name = Path(command[0]).name
+        raise PipelineError(f"{name} {describe_exit(process.returncode)}{said}")
 
 
 def _follow(stdout: IO[bytes], context: Context) -> None:
@@ -228,6 +243,15 @@ def _follow(stdout: IO[bytes], context: Context) -> None:
             context.progress(int(found[1]), int(found[2]))
         else:
             os.write(1, line)
+
+
+def _copy_errors(stderr: IO[bytes]) -> str:
+    """Copy the command's standard error to the log; return its last line that is not blank."""
+    last = b""
+    for line in iter(lambda: stderr.readline(MAX_LINE_BYTES), b""):
+        os.write(2, line)
+        last = line.strip() or last
+    return shortened(one_line(last.decode(errors="replace")), MAX_LAST_WORDS)
 
 
 def _search_path() -> str:
