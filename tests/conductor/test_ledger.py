@@ -370,6 +370,33 @@ def test_a_failed_processing_asked_for_again_has_all_its_attempts(
     assert (again.processing_id, again.attempt) == (request.processing_id, 2)
 
 
+@pytest.mark.parametrize("on_update", ["ignore", "reprocess"])
+def test_a_newer_input_gives_a_product_that_failed_for_it_its_attempts_anew(
+    open_ledger: OpenLedger, on_update: str
+) -> None:
+    product = {"m_input": ["A"], "max_attempts": 1, "on_update": on_update}
+    harness = open_ledger(graph_of(["A"], {"B": product}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.report(request, State.FAILED, error="empty file")
+    assert harness.on_data(("A", "o1", 1)) == []
+    (again,) = harness.on_data(("A", "o1", 2))
+    assert (again.product, harness.state(again)) == ("B", State.REQUESTED)
+    answer = harness.views.why("B", "o1").answer
+    assert "claimed from A v2" in answer
+    harness.report(again, State.SUCCEEDED)
+    assert len(harness.on_data(("A", "o1", 3))) == (on_update == "reprocess")
+
+
+def test_why_says_which_newer_input_a_failed_product_is_made_from(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1}}))
+    for version in (1, 2, 3):
+        (request,) = harness.on_data(("A", "o1", version))
+        answer = harness.views.why("B", "o1").answer
+        if version == 3:
+            assert "empty file; to be made again: A v3 has arrived since; claimed" in answer
+        harness.report(request, State.FAILED, error="empty file")
+
+
 def test_a_cancelled_processing_stays_cancelled(open_ledger: OpenLedger) -> None:
     harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
     (request,) = harness.on_data(("A", "o1", 1))

@@ -33,6 +33,7 @@ from batuta.conductor.transitions import (
     request,
     retry,
     retry_wait_s,
+    retry_with_newer_inputs,
     transition,
 )
 from batuta.messaging import ProcessingState as State
@@ -521,3 +522,27 @@ def test_waits_between_polls_grow_up_to_the_longest(
 ) -> None:
     wait, following = (poll_wait_s(each, first_s) for each in (since_s, since_s + later_s))
     assert first_s <= wait <= following <= MAX_POLL_WAIT_S
+
+
+@pytest.mark.parametrize(
+    ("record", "available", "again"),
+    [
+        (FAILED, {"A": 2}, True),
+        (FAILED, {"A": 1}, False),
+        (FAILED, {}, False),
+        (FAILED, {"A": 1, "other": 5}, False),
+        (CANCELLED, {"A": 2}, False),
+        (SUCCEEDED, {"A": 2}, False),
+        (RUNNING, {"A": 2}, False),
+    ],
+)
+def test_only_what_failed_is_made_again_from_a_newer_version_of_its_input(
+    record: ProcessingRecord, available: dict[str, int], again: bool
+) -> None:
+    product = diamond().products["B"]
+    after = retry_with_newer_inputs(record, product, {"A": 1}, available, NOW)
+    assert (after is not None) == again
+    if after is not None:
+        assert (after.state, after.not_before, after.ended) == (State.WAITING, NOW, None)
+        assert after.max_attempts == record.attempt + product.max_attempts
+        assert after.error == "no luck; to be made again: A v2 has arrived since"

@@ -7,10 +7,17 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.records import MAX_IN, Row
-from batuta.conductor.rules import Arrival, Claim, claims_for, pending_optional_inputs
+from batuta.conductor.records import MAX_IN, Row, locked_rows, record_of, write_changes
+from batuta.conductor.rules import (
+    CLAIMED_ONCE,
+    Arrival,
+    Claim,
+    claims_for,
+    pending_optional_inputs,
+)
 from batuta.conductor.schema import EVERY_PROVIDER, PENDING, available, holds
 from batuta.conductor.schema import processings as table
+from batuta.conductor.transitions import retry_with_newer_inputs
 from batuta.graph import Graph, Product
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
@@ -97,7 +104,9 @@ class ClaimStore:
             # Before the claims are inserted: an unsent claim that takes the new inputs makes
             # the new one its equal, which the unique key then drops.
             self._refresh_inputs(connection, waiting)
-            self._insert(connection, claims, versions, now)
+            # Where all claims are new, none of them has failed: nothing to look for.
+            if self._insert(connection, claims, versions, now) != len(claims):
+                self._retry_failed(connection, claims, now)
             self._end_waits(connection, waiting, versions, now)
             self.apply_holds(connection)
 
@@ -160,14 +169,45 @@ class ClaimStore:
         claims: Sequence[Claim],
         versions: Mapping[str, Mapping[str, int]],
         now: float,
-    ) -> None:
+    ) -> int:
+        """Insert the claims that are new; return how many are, or -1 if the database cannot say."""
         rows = [
             _new_row(
                 claim, now, now + self._optional_wait_s(connection, claim, versions[claim.obs_id])
             )
             for claim in claims
         ]
-        connection.execute(insert(connection, table).on_conflict_do_nothing(), rows)
+        return connection.execute(
+            insert(connection, table).on_conflict_do_nothing(), rows
+        ).rowcount
+
+    def _retry_failed(
+        self, connection: sa.Connection, claims: Sequence[Claim], now: float
+    ) -> None:
+        """Give what has failed for an input its attempts anew, now that a newer one is there.
+
+        A claim whose key has the versions of its inputs is another one with each of them, and
+        needs no such thing.
+        """
+        by_id = {each.processing_id: each for each in claims if each.key == CLAIMED_ONCE}
+        ids = list(by_id)
+        for start in range(0, len(ids), MAX_IN):
+            failed = sa.select(table.c.id).where(
+                table.c.id.in_(ids[start : start + MAX_IN]), table.c.state == State.FAILED
+            )
+            rows = locked_rows(connection, list(connection.scalars(failed)))
+            for row in rows.values():
+                claim, before = by_id[row.id], record_of(row)
+                after = retry_with_newer_inputs(
+                    before, claim.product, row.inputs, claim.inputs, now
+                )
+                if after is not None:
+                    write_changes(connection, [(before, after)])
+                    connection.execute(
+                        sa.update(table)
+                        .where(table.c.id == row.id)
+                        .values(inputs=dict(claim.inputs))
+                    )
 
     def _refresh_inputs(self, connection: sa.Connection, claims: Iterable[Claim]) -> None:
         """Add to claims that have not been requested yet the inputs that have come since."""

@@ -6,6 +6,7 @@ talks to the pipelines and turns their answers into events. So every decision is
 can be tested as a table.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -200,6 +201,44 @@ def remake(
         remake=True,
         error=f"made again: the sdb no longer holds {record.product}",
     )
+
+
+def retry_with_newer_inputs(
+    record: ProcessingRecord,
+    product: Product,
+    claimed: Mapping[str, int],
+    available: Mapping[str, int],
+    now: float,
+) -> ProcessingRecord | None:
+    """Return `record`, which has failed, with all its attempts again; None if nothing is newer.
+
+    Its product was never made, so `on_update`, which is about products that were, does not
+    matter: what was wrong may have been the input, and this is the corrected one. What a person
+    cancelled stays cancelled.
+
+    Parameters
+    ----------
+    claimed, available : mapping
+        Versions of its inputs, by name: those that it was claimed from, and those there are now.
+    """
+    if record.state is not State.FAILED:
+        return None
+    newer = [
+        f"{name} v{available[name]}"
+        for name, version in claimed.items()
+        if available.get(name, 0) > version
+    ]
+    if not newer:
+        return None
+    # The suffix of an earlier correction goes: each would make the text longer.
+    cause = (record.error or "").partition(_CORRECTED)[0]
+    return replace(
+        _renewed(record, product, now),
+        error=f"{cause}{_CORRECTED}{', '.join(newer)} has arrived since",
+    )
+
+
+_CORRECTED: Final = "; to be made again: "
 
 
 def _renewed(record: ProcessingRecord, product: Product | None, now: float) -> ProcessingRecord:
