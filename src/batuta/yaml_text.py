@@ -1,12 +1,48 @@
-"""YAML from outside, bounded: aliases must not make much of little."""
+"""YAML from outside, bounded: aliases must not make much of little; and what is wrong with it."""
 
+from os import strerror
+from pathlib import Path
 from typing import Final
 
 import yaml
 
+from batuta.errors import ConfigurationError, one_line
+
 MIN_VALUES: Final = 100_000
 MAX_GROWTH: Final = 10
 """A document may have `MIN_VALUES` values, or `MAX_GROWTH` times those that it has in writing."""
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be read: its path, and why.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as exc:
+        raise ConfigurationError(f"{path}: not found") from exc
+    except OSError as exc:
+        reason = strerror(exc.errno).lower() if exc.errno else one_line(exc)
+        raise ConfigurationError(f"{path}: cannot be read: {reason}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(f"{path}: not a text in UTF-8: byte {exc.start}") from exc
+
+
+def yaml_problem(exc: Exception) -> str:
+    """Return where a text is not YAML, and why, in one line."""
+    if isinstance(exc, YamlAliasError):
+        return one_line(exc)
+    if isinstance(exc, RecursionError):
+        return "too deeply nested"
+    if not isinstance(exc, yaml.MarkedYAMLError) or exc.problem is None:
+        return f"not YAML: {one_line(exc)}"
+    mark = exc.problem_mark
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{place}not YAML: {exc.problem}"
 
 
 class YamlAliasError(yaml.YAMLError):

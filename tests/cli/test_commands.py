@@ -123,7 +123,7 @@ def test_an_import_that_does_not_have_its_digest_is_refused(
     [
         (["nonsense"], 2, "nonsense"),
         (["import", "--product", "A", "--obs-id", "o", "no-such-file"], 2, "no-such-file"),
-        (["conductor"], 2, "graph: missing"),
+        (["conductor"], 2, "--graph is missing"),
         (["conductor", "--graph", "no.json"], 2, "no.json"),
         (["sdb", "--host", "0.0.0.0", "--port", "0"], 2, "BATUTA_TOKEN"),  # noqa: S104  refused
         (["sdb", "--port", "99999"], 2, "99999"),
@@ -149,13 +149,13 @@ def test_options_come_from_the_command_line_then_the_environment_then_the_file(
     config.write_text(f"graph: {write_graph()}\nport: 70000\nnats_wait_s: -1\n")
     assert run(["conductor", "--config", str(config)]) == 2
     told = capsys.readouterr().err
-    assert "port: 70000" in told
+    assert "conductor.yaml: port: 70000 given, at most 65535 expected" in told
     assert "nats_wait_s: -1" in told
     monkeypatch.setenv("BATUTA_PORT", "80000")
     assert run(["conductor", "--config", str(config)]) == 2
-    assert "port: 80000" in capsys.readouterr().err
+    assert "BATUTA_PORT: 80000" in capsys.readouterr().err
     assert run(["conductor", "--config", str(config), "--port", "90000"]) == 2
-    assert "port: 90000" in capsys.readouterr().err
+    assert "--port: 90000" in capsys.readouterr().err
 
 
 def test_nats_that_is_not_there_is_waited_for_then_named(

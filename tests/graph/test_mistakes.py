@@ -333,12 +333,12 @@ def test_a_long_value_is_cut_in_the_message() -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match=r"nothing\.json: cannot be read: No such file"):
+    with pytest.raises(GraphError, match=r"nothing\.json: not found"):
         read_graph(tmp_path / "nothing.json")
 
 
 def test_a_folder_is_no_graph(tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match="cannot be read: Is a directory"):
+    with pytest.raises(GraphError, match="cannot be read: is a directory"):
         read_graph(tmp_path)
 
 

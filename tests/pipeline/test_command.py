@@ -177,9 +177,8 @@ def test_every_mistake_in_a_file_is_reported_at_once(file: Path) -> None:
         read_pipeline(file)
     for mistake in [
         "provider: 'se.ds' is not a service's name",
-        "products.A.comand: unknown key",
-        "products.A.command: missing",
-        "products.B.command: 'python sed.py': Input should be a valid list",
+        "products.A: the key 'comand' is unknown (did you mean 'command'?)",
+        "products.B.command: 'python sed.py' given, a list expected",
         "products.C.command: program 'no_such_program': not found beside the file or on PATH",
         "products.C.command: {input:SPECTRUM}: 'SPECTRUM' is not in inputs",
         "products.C.command: {outptu}: unknown placeholder (accepted: {input:NAME}",
@@ -197,12 +196,15 @@ def test_every_mistake_in_a_file_is_reported_at_once(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("provider: [", "while parsing"),
-        ("- 1\n", "Input should be a valid dictionary"),
-        ("provider: a\nproducts: {}\n", "products: {}: Dictionary should have at least 1 item"),
-        ("provider: a\n", "products: missing"),
+        ("provider: [", "not YAML: expected the node content"),
+        ("- 1\n", "a list given, a mapping of keys expected"),
+        (
+            "provider: a\nproducts: {}\n",
+            "products: an empty mapping given, at least 1 item expected",
+        ),
+        ("provider: a\n", "the key 'products' is missing"),
         ("provider: a\nprovider: b\n", "key 'provider' given twice"),
-        ("provider: a\nprodukts: {}\n", "produkts: unknown key"),
+        ("provider: a\nprodukts: {}\n", "the key 'produkts' is unknown (did you mean 'products'?)"),
     ],
 )
 def test_a_file_that_is_no_pipeline_is_refused(file: Path, text: str, why: str) -> None:

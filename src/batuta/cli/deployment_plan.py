@@ -2,21 +2,22 @@
 
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.cli.nats_check import nats_works
 from batuta.cli.options import arguments_of, read_document, secrets_of
+from batuta.cli.pipeline_checks import compare, load_declarations
 from batuta.cli.supervisor import Program, answers_health, python_program
 from batuta.conductor.settings import ConductorSettings
 from batuta.errors import ConfigurationError
-from batuta.graph import read_graph
+from batuta.graph import Graph, read_graph
 from batuta.messaging import NatsConfig
 from batuta.messaging.server import (
     DEFAULT_PORT,
@@ -26,8 +27,9 @@ from batuta.messaging.server import (
 from batuta.pipeline.settings import PipelineSettings
 from batuta.pipeline.simulate.settings import SimulateSettings
 from batuta.sdb.settings import SdbSettings
-from batuta.service.settings import LOOPBACK, ServiceSettings, Token, settings_problems
+from batuta.service.settings import LOOPBACK, ServiceSettings, Token
 from batuta.service.sockets import address_of, listen
+from batuta.validation import validated
 
 LAST_PORT: Final = 65_535
 
@@ -48,8 +50,10 @@ class OrchestraConfig(BaseModel):
     nats_port: int | None = Field(None, ge=1, le=65_535, description="Port of the NATS started.")
     token: Token | None = Field(None, description="Token of every service.")
     sdb: dict[str, Any] = Field(default_factory=dict, description="Options of the sdb.")
-    conductor: dict[str, Any] = Field(description="Options of the conductor; graph at least.")
-    pipelines: list[dict[str, Any]] = Field(
+    conductor: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the conductor; graph at least."
+    )
+    pipelines: list[Any] = Field(
         default_factory=list,
         description="For each pipeline `use`, MODULE:NAME or a file, and its options.",
     )
@@ -71,18 +75,35 @@ class BoundService(Generic[S]):
         return address_of(self.sock)
 
 
-def read_orchestra(path: Path) -> OrchestraConfig:
-    """Read and validate a configuration.
+def plan_orchestra(path: Path) -> "DeploymentPlan":
+    """Read a configuration file and check all of it: its form, its graph, its pipelines.
 
     Raises
     ------
     ConfigurationError
-        One line per mistake.
+        One line for each mistake, whatever it is in.
     """
+    document = read_document(path)
+    problems: tuple[str, ...] = ()
     try:
-        return OrchestraConfig.model_validate(read_document(path))
-    except ValidationError as exc:
-        raise ConfigurationError(settings_problems(exc, str(path))) from exc
+        config = validated(OrchestraConfig, document, source=str(path))
+    except ConfigurationError as exc:
+        problems = exc.problems
+        # The rest is checked all the same: the user wants to know everything.
+        config = OrchestraConfig.model_validate(
+            {key: value for key, value in document.items() if _is_sound(key, value)}
+        )
+    return DeploymentPlan(
+        config, path.resolve().parent, source=str(path), problems=problems, load_pipelines=True
+    )
+
+
+def _is_sound(key: object, value: object) -> bool:
+    try:
+        validated(OrchestraConfig, {key: value})
+    except ConfigurationError:
+        return False
+    return True
 
 
 class DeploymentPlan:
@@ -94,6 +115,17 @@ class DeploymentPlan:
         The configuration.
     folder : Path
         The folder that its paths are relative to.
+    source : str
+        The file that it was read from: named in messages.
+    problems : sequence of str
+        Mistakes that were found when it was read.
+    load_pipelines : bool
+        Whether to load the pipelines, and to compare them with the graph.
+
+    Attributes
+    ----------
+    warnings : list of str
+        What may be a mistake, and is no reason not to start.
 
     Raises
     ------
@@ -101,10 +133,21 @@ class DeploymentPlan:
         One line for each mistake and for each port in use.
     """
 
-    def __init__(self, config: OrchestraConfig, folder: Path) -> None:
+    def __init__(
+        self,
+        config: OrchestraConfig,
+        folder: Path,
+        *,
+        source: str = "",
+        problems: Sequence[str] = (),
+        load_pipelines: bool = False,
+    ) -> None:
         self._config = config
         self._folder = folder
-        self._problems: list[str] = []
+        self._source = source
+        self._problems = list(problems)
+        self.warnings: list[str] = []
+        self._names: dict[str, str] = {}
         self._sockets: list[socket.socket] = []
         self.data_dir = (folder / config.data_dir).resolve()
         self.nats_port = self._nats_port()
@@ -114,6 +157,9 @@ class DeploymentPlan:
         ]
         self.simulate = self._simulate()
         self._conductor = self._conductor_part()
+        self._graph = self._read_graph()
+        if load_pipelines:
+            self._check_pipelines()
         if self._problems:
             self.close()
             raise ConfigurationError(self._problems)
@@ -178,7 +224,7 @@ class DeploymentPlan:
             settings = settings.model_copy(update=self._nats_settings())
         first = [use] if use else []
         return Program(
-            name=file_name(use) if use else kind,
+            name=self._names.get(use, file_name(use)) if use else kind,
             command=python_program("-m", "batuta", kind, *first, *arguments_of(settings)),
             url=part.url,
             ready=partial(answers_health, part.url),
@@ -195,7 +241,10 @@ class DeploymentPlan:
     def conductor(self, providers: Mapping[str, str]) -> BoundService[ConductorSettings]:
         """Return the conductor, once the URLs of `providers` are known."""
         part = self._conductor
-        urls = {**providers, **part.settings.provider_urls}
+        # The conductor refuses the address of a provider that its graph does not have.
+        used = self._graph.providers if self._graph is not None else {}
+        known = {name: url for name, url in providers.items() if name in used}
+        urls = {**known, **part.settings.provider_urls}
         settings = part.settings.model_copy(update={"provider_urls": urls})
         return BoundService(settings, part.sock)
 
@@ -214,25 +263,22 @@ class DeploymentPlan:
             "sdb_url": self.sdb.url,
             **self._with_graph_path(self._config.conductor),
         }
-        known = len(self._problems)
-        part = self._part(ConductorSettings, values, "conductor")
-        if len(self._problems) == known:
-            self._check_graph(part.settings.graph)
-        return part
+        return self._part(ConductorSettings, values, "conductor")
 
-    def _pipeline(
-        self, number: int, given: Mapping[str, Any]
-    ) -> tuple[str, BoundService[PipelineSettings]]:
-        where = f"pipelines.{number}"
-        use = given.get("use")
-        if not isinstance(use, str):
-            self._problems.append(f"{where}.use: missing (accepted: MODULE:NAME, or a file)")
+    def _pipeline(self, number: int, given: object) -> tuple[str, BoundService[PipelineSettings]]:
+        where = f"pipelines[{number}]"
+        options = dict(given) if isinstance(given, dict) else {}
+        use = options.pop("use", None)
+        if not isinstance(use, str) or not use:
+            example = given if isinstance(given, str) else "weather:pipeline"
+            self._refuse(f'{where}: write "- use: {example}"')
+            use = ""
         values = {
             "sdb_url": self.sdb.url,
-            "data_dir": self.data_dir / "pipelines" / file_name(str(use)),
-            **{key: value for key, value in given.items() if key != "use"},
+            "data_dir": self.data_dir / "pipelines" / file_name(use),
+            **options,
         }
-        return str(use), self._part(PipelineSettings, values, where)
+        return use, self._part(PipelineSettings, values, where)
 
     def _simulate(self) -> BoundService[SimulateSettings] | None:
         if self._config.simulate is None:
@@ -255,27 +301,55 @@ class DeploymentPlan:
             values["graph"] = self._folder / str(values["graph"])
         return values
 
-    def _check_graph(self, path: Path) -> None:
+    def _check_pipelines(self) -> None:
+        """Check that the pipelines can be loaded, and that graph and pipelines agree."""
+        uses = [use for use, _ in self.pipelines if use]
+        declared, problems = load_declarations(uses, self._folder)
+        self._problems += problems
+        self._names = {each.use: each.name for each in declared}
+        if self._graph is None or problems:
+            return
+        findings = compare(
+            self._graph,
+            declared,
+            elsewhere=self._conductor.settings.provider_urls.keys(),
+            simulated=self._config.simulate is not None,
+        )
+        self._problems += findings.problems
+        self.warnings += findings.warnings
+
+    def _read_graph(self) -> Graph | None:
+        path = self._with_graph_path(self._config.conductor).get("graph")
         try:
-            read_graph(path)
+            return read_graph(path) if path is not None else None
         except ConfigurationError as exc:
             self._problems += exc.problems
+            return None
+
+    def _refuse(self, line: str) -> None:
+        self._problems.append(f"{self._source}: {line}" if self._source else line)
 
     def _part(self, model: type[S], given: Mapping[str, Any], where: str) -> BoundService[S]:
         """Validate the settings of a service, and bind its port."""
         values = {"token": self._config.token, **given}
         try:
-            settings = model.model_validate(values)
+            settings = validated(model, values, within=where)
+        except ConfigurationError as exc:
+            for line in exc.problems:
+                self._refuse(line)
+            return self._placeholder(model)
+        try:
             settings.require_token_beyond_loopback()
             sock = self._listen(settings, exactly="port" in given)
-        except ValidationError as exc:
-            self._problems += settings_problems(exc, where)
         except ConfigurationError as exc:
-            self._problems += [f"{where}: {problem}" for problem in exc.problems]
-        else:
-            port = sock.getsockname()[1]
-            return BoundService(settings.model_copy(update={"port": port}), sock)
-        # A placeholder: the plan is refused once the mistakes of all services are collected.
+            for line in exc.problems:
+                self._refuse(f"{where}: {line}")
+            return self._placeholder(model)
+        port = sock.getsockname()[1]
+        return BoundService(settings.model_copy(update={"port": port}), sock)
+
+    def _placeholder(self, model: type[S]) -> BoundService[S]:
+        """Return what stands for a service until the mistakes of all are collected."""
         nothing = cast("S", model.model_construct(host=LOOPBACK, port=0))
         return BoundService(nothing, self._keep_open(listen(LOOPBACK, 0)))
 
@@ -303,7 +377,8 @@ class DeploymentPlan:
         try:
             sock = self._listen(wanted, exactly=config.nats_port is not None)
         except ConfigurationError as exc:
-            self._problems += [f"nats_port: {problem}" for problem in exc.problems]
+            for line in exc.problems:
+                self._refuse(f"nats_port: {line}")
             return 0
         port: int = sock.getsockname()[1]
         self._sockets.remove(sock)

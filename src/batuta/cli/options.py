@@ -9,19 +9,19 @@ import logging
 import re
 import stat
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
 import typer
 import yaml
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from batuta.errors import ConfigurationError, one_line
-from batuta.service.settings import settings_problems
-from batuta.yaml_text import BoundedLoader
+from batuta.errors import ConfigurationError, describe_value
+from batuta.validation import validated
+from batuta.yaml_text import BoundedLoader, read_text, yaml_problem
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -51,19 +51,41 @@ def settings_command(
     def command(**given: Any) -> None:
         first = [given.pop(argument.name)] if argument else []
         config: Path | None = given.pop("config")
-        run(*first, read_settings(model, given, config))
+        context: typer.Context = given.pop("context")
+        run(*first, read_settings(model, given, config, _key_names(given, context)))
 
     parameters = [argument] if argument else []
     parameters += [_option(name, info) for name, info in model.model_fields.items()]
     parameters.append(_parameter("config", Path | None, typer.Option(help=CONFIG_HELP)))
+    parameters.append(
+        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
     command.__doc__ = run.__doc__
     command.__name__ = run.__name__
     return command
 
 
-def read_settings(model: type[M], given: Mapping[str, Any], config: Path | None = None) -> M:
+def _key_names(fields: Iterable[str], context: typer.Context) -> dict[str, str]:
+    """Return how each of the fields was given, or could be: its variable, or its option."""
+
+    def name_of(field: str) -> str:
+        source = context.get_parameter_source(field)
+        from_variable = source is not None and source.name == "ENVIRONMENT"
+        return f"BATUTA_{field.upper()}" if from_variable else f"--{_option_name(field)}"
+
+    return {field: name_of(field) for field in fields}
+
+
+def read_settings(
+    model: type[M],
+    given: Mapping[str, Any],
+    config: Path | None = None,
+    key_names: Mapping[str, str] | None = None,
+) -> M:
     """Return settings from the options `given` (None: not given), which override a file.
+
+    `key_names` tells how each was given, for messages: ``--port``, or ``BATUTA_PORT``.
 
     Raises
     ------
@@ -71,24 +93,15 @@ def read_settings(model: type[M], given: Mapping[str, Any], config: Path | None 
         One line per mistake.
     """
     values = read_document(config) if config else {}
-    values |= {
+    options = {
         name: _pairs_to_dict(value) for name, value in given.items() if value not in (None, [])
     }
-    return checked(model, values, str(config) if config else "")
-
-
-def checked(model: type[M], values: Mapping[str, Any], where: str = "") -> M:
-    """Validate `values` as a `model`.
-
-    Raises
-    ------
-    ConfigurationError
-        One line per mistake, each prefixed with `where`.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as exc:
-        raise ConfigurationError(settings_problems(exc, where)) from exc
+    names = key_names or {}
+    if config is not None:  # the file is where the others are looked for, and are missing
+        names = {name: given_as for name, given_as in names.items() if name in options}
+    return validated(
+        model, {**values, **options}, source=str(config) if config else "", key_names=names
+    )
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -99,15 +112,24 @@ def read_document(path: Path) -> dict[str, Any]:
     ConfigurationError
         If it cannot be read, or is not a mapping.
     """
+    text = read_text(path)
     try:
-        document = yaml.load(path.read_text(), BoundedLoader)  # noqa: S506  a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise ConfigurationError(f"{path}: {one_line(exc)}") from exc
+        document = yaml.load(text, BoundedLoader)  # noqa: S506  a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        raise ConfigurationError(f"{path}: {yaml_problem(exc)}") from exc
     if not isinstance(document, dict):
-        raise ConfigurationError(f"{path}: not a mapping of keys (accepted: YAML or JSON)")
+        raise ConfigurationError(
+            f"{path}: {_kind_of(document)} given, a mapping of keys expected (YAML or JSON)"
+        )
     if _has_secrets(document) and path.stat().st_mode & stat.S_IROTH:
         LOG.warning("%s: has secrets, and every user of this machine can read it: chmod 600", path)
     return document
+
+
+def _kind_of(document: object) -> str:
+    if document is None:
+        return "nothing"
+    return "a list" if isinstance(document, list) else describe_value(document)
 
 
 def _has_secrets(value: object, key: str = "") -> bool:
@@ -127,7 +149,9 @@ def arguments_of(settings: BaseModel) -> list[str]:
         option = "--" + _option_name(name)
         if value is None or _is_secret(value):
             continue
-        if isinstance(value, dict):
+        if isinstance(value, bool):
+            arguments.append(option if value else f"--no-{_option_name(name)}")
+        elif isinstance(value, dict):
             arguments += [part for key in value for part in (option, f"{key}={value[key]}")]
         else:
             arguments += [option, str(value)]

@@ -1,8 +1,8 @@
 """An orchestra on this machine: NATS, sdb, pipelines and conductor, each in its own process."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -40,10 +40,9 @@ class Orchestra:
         }
 
 
-@contextlib.asynccontextmanager
-async def running_orchestra(
+def running_orchestra(
     config: OrchestraConfig, folder: Path, report: Callable[[str], None]
-) -> AsyncIterator[Orchestra]:
+) -> AbstractAsyncContextManager[Orchestra]:
     """Start an orchestra, and stop all of it when the block ends.
 
     Parameters
@@ -60,7 +59,15 @@ async def running_orchestra(
     ProgramError
         If a service does not start.
     """
-    with DeploymentPlan(config, folder) as plan, lock_folder(plan.data_dir, _folder_in_use(plan)):
+    return running_plan(DeploymentPlan(config, folder), report)
+
+
+@asynccontextmanager
+async def running_plan(
+    plan: DeploymentPlan, report: Callable[[str], None]
+) -> AsyncIterator[Orchestra]:
+    """Start the orchestra of `plan`, which is closed at the end: see `running_orchestra`."""
+    with plan, lock_folder(plan.data_dir, _folder_in_use(plan)):
         async with supervising(plan.data_dir / "logs", report) as supervisor:
             yield await _start_all(plan, supervisor)
 

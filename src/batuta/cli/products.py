@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.graph_names import unknown_product
 from batuta.cli.output import (
     CONDUCTOR_URL,
     SDB_URL,
@@ -43,14 +44,18 @@ def register(app: typer.Typer) -> None:
     app.command("retry", rich_help_panel=PANEL)(retry)
 
 
-def import_product(
+def import_product(  # noqa: PLR0913  each is an option
     file: Annotated[Path, typer.Argument(help="The file.")],
     product: Annotated[str, typer.Option(help="Name of the product.")],
     obs_id: Annotated[str, typer.Option(help="The observation.")],
     sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the file.")] = None,
     metadata: Annotated[str | None, typer.Option(help="A JSON object stored with it.")] = None,
     sdb_url: SdbUrl = SDB_URL,
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
     *,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a product that the graph does not know.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Import a file into the sdb, as a new version of a product."""
@@ -59,6 +64,9 @@ def import_product(
     if sha256 is not None and not SHA256.fullmatch(sha256):
         raise ConfigurationError(f"--sha256 {sha256!r}: not 64 hexadecimal digits")
     about = _json_object("--metadata", metadata)
+    warning = unknown_product(product, conductor_url, strict=strict)
+    if warning is not None:
+        typer.echo(f"warning: {warning}", err=True)
     with SdbClient(sdb_url, retry_for_s=RETRY_FOR_S) as sdb:
         stored = sdb.import_file(file, product, obs_id, metadata=about, sha256=sha256)
     if as_json:

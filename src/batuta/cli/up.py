@@ -6,8 +6,8 @@ from typing import Annotated, Final
 
 import typer
 
-from batuta.cli.deployment_plan import OrchestraConfig, read_orchestra
-from batuta.cli.orchestra import Orchestra, running_orchestra
+from batuta.cli.deployment_plan import DeploymentPlan, plan_orchestra
+from batuta.cli.orchestra import Orchestra, running_plan
 from batuta.cli.signals import until_stopped
 
 DEFAULT_CONFIG: Final = Path("batuta.yaml")
@@ -24,11 +24,14 @@ def up(
     ] = DEFAULT_CONFIG,
 ) -> None:
     """Run a whole orchestra on this machine until Ctrl-C, which stops it cleanly."""
-    asyncio.run(until_stopped(_play(read_orchestra(config), config.resolve().parent)))
+    plan = plan_orchestra(config)
+    for line in plan.warnings:
+        typer.echo(f"warning: {line}")
+    asyncio.run(until_stopped(_play(plan)))
 
 
-async def _play(config: OrchestraConfig, folder: Path) -> None:
-    async with running_orchestra(config, folder, typer.echo) as orchestra:
+async def _play(plan: DeploymentPlan) -> None:
+    async with running_plan(plan, typer.echo) as orchestra:
         print_addresses(orchestra)
         await orchestra.supervisor.failed
 

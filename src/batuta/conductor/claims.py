@@ -177,13 +177,9 @@ class ClaimStore:
             )
             for claim in claims
         ]
-        return connection.execute(
-            insert(connection, table).on_conflict_do_nothing(), rows
-        ).rowcount
+        return connection.execute(insert(connection, table).on_conflict_do_nothing(), rows).rowcount
 
-    def _retry_failed(
-        self, connection: sa.Connection, claims: Sequence[Claim], now: float
-    ) -> None:
+    def _retry_failed(self, connection: sa.Connection, claims: Sequence[Claim], now: float) -> None:
         """Give what has failed for an input its attempts anew, now that a newer one is there.
 
         A claim whose key has the versions of its inputs is another one with each of them, and

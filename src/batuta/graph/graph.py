@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
+from batuta.errors import ConfigurationError
 from batuta.graph.check import check
 from batuta.graph.document import GraphDocument, ProductDocument
 from batuta.graph.errors import GraphError
 from batuta.graph.model import Product, Provider
 from batuta.graph.order import dependents, find_levels
 from batuta.graph.text import load_text
+from batuta.yaml_text import read_text
 
 
 @dataclass(frozen=True, repr=False)
@@ -205,11 +207,9 @@ def read_graph(path: str | Path) -> Graph:
         The file cannot be read, or holds mistakes: all of them, one line each.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as exc:
-        raise GraphError(f"{path}: cannot be read: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise GraphError(f"{path}: not a text in UTF-8: byte {exc.start}") from exc
+        text = read_text(Path(path))
+    except ConfigurationError as exc:
+        raise GraphError(exc.problems) from exc
     return Graph.parse(text, source=str(path))
 
 

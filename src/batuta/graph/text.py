@@ -11,11 +11,10 @@ from typing import Any, Final
 
 import yaml
 
-from batuta.errors import one_line
 from batuta.graph.document import path
 from batuta.graph.errors import GraphError
 from batuta.graph.spelling import duplicates, quote
-from batuta.yaml_text import BoundedLoader, YamlAliasError
+from batuta.yaml_text import BoundedLoader, yaml_problem
 
 
 def load_text(text: str, source: str) -> tuple[object, list[str]]:
@@ -100,15 +99,8 @@ def _load_yaml(text: str, twice: _DuplicateKeys) -> tuple[object, list[str]]:
         loader = _Loader(text)
         loader.twice = twice
         return loader.get_single_data(), loader.unquoted
-    except yaml.MarkedYAMLError as exc:
-        mark = exc.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise _TextError(f"{place}not YAML: {exc.problem}") from exc
-    except YamlAliasError as exc:
-        raise _TextError(str(exc)) from exc
     except (yaml.YAMLError, ValueError) as exc:  # ValueError: the 31st of February
-        reason = one_line(exc)
-        raise _TextError(f"not YAML: {reason}") from exc
+        raise _TextError(yaml_problem(exc)) from exc
 
 
 class _Loader(BoundedLoader):

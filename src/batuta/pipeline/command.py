@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import IO, Annotated, Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.errors import ConfigurationError, one_line, shortened
 from batuta.names import service_problem
 from batuta.pipeline.context import Context, PipelineError
 from batuta.pipeline.declaration import DEFAULT_TIMEOUT_S, Output, Pipeline, ProductSpec
 from batuta.pipeline.exit_status import describe_exit
-from batuta.service.settings import settings_problems
-from batuta.yaml_text import BoundedLoader
+from batuta.validation import validated
+from batuta.yaml_text import BoundedLoader, read_text, yaml_problem
 
 PROGRESS: Final = re.compile(rb"^BATUTA_PROGRESS (\d{1,15})/(\d{1,15})\s*$")
 """A line on the command's standard output that reports its progress."""
@@ -97,10 +97,7 @@ def read_pipeline(path: Path) -> Pipeline:
     ConfigurationError
         With every mistake, one line each.
     """
-    try:
-        document = PipelineDocument.model_validate(_parsed(path))
-    except ValidationError as exc:
-        raise ConfigurationError(f"{path}: {line}" for line in settings_problems(exc)) from exc
+    document = validated(PipelineDocument, _parsed(path), source=str(path))
     problems = [service_problem("provider", document.provider)]
     specs: list[ProductSpec] = []
     for name, entry in document.products.items():
@@ -119,14 +116,11 @@ def read_pipeline(path: Path) -> Pipeline:
 
 def _parsed(path: Path) -> Any:
     """Read YAML, of which JSON is a part; keys given twice are refused."""
+    text = read_text(path)
     try:
-        return yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeys)  # noqa: S506  a SafeLoader
-    except OSError as exc:
-        raise ConfigurationError(f"{path}: cannot be read: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigurationError(f"{path}: not a text in UTF-8: byte {exc.start}") from exc
-    except yaml.YAMLError as exc:
-        raise ConfigurationError(f"{path}: {one_line(exc)}") from exc
+        return yaml.load(text, _UniqueKeys)  # noqa: S506  a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        raise ConfigurationError(f"{path}: {yaml_problem(exc)}") from exc
 
 
 class _UniqueKeys(BoundedLoader):
@@ -144,10 +138,7 @@ class _UniqueKeys(BoundedLoader):
 
 def _spec(name: str, entry: Mapping[str, Any], beside: Path) -> ProductSpec:
     where = f"products.{name}"
-    try:
-        document = CommandDocument.model_validate(entry)
-    except ValidationError as exc:
-        raise ConfigurationError(settings_problems(exc, where)) from exc
+    document = validated(CommandDocument, entry, within=where)
     command = Command(
         words=tuple(_absolute(word, beside) for word in document.command),
         output=document.output,

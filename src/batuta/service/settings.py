@@ -2,10 +2,9 @@
 
 import ipaddress
 import os
-from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from batuta.errors import ConfigurationError
 from batuta.messaging import NatsConfig
@@ -96,23 +95,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def settings_problems(exc: ValidationError, where: str = "") -> list[str]:
-    """Return one line per mistake: the key, what was given, what is accepted."""
-    lines = []
-    for error in exc.errors(include_url=False):
-        key = ".".join([where, *map(str, error["loc"])] if where else map(str, error["loc"]))
-        if error["type"] == "missing":
-            lines.append(f"{key}: missing")
-        elif error["type"] == "extra_forbidden":
-            lines.append(f"{key}: unknown key")
-        else:
-            lines.append(f"{key}: {_shown(error)}: {error['msg']}")
-    return lines
-
-
-def _shown(error: Mapping[str, Any]) -> str:
-    """Return what was given, unless it is a secret."""
-    secret = any(str(key).endswith("token") for key in error["loc"])
-    return "the given value" if secret else repr(error["input"])
