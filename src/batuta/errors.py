@@ -12,7 +12,7 @@ Each package adds its own leaves where it raises them.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from numbers import Number
 from typing import Final
 
@@ -53,6 +53,19 @@ def describe_error(exc: BaseException) -> str:
     """Return an exception's type and message in one line that can be written anywhere."""
     message = one_line(exc)
     return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
+
+
+def chain_of(exc: BaseException) -> Iterator[BaseException]:
+    """Iterate over an exception and those shown with it: causes, contexts and groups; each once."""
+    waiting, seen = [exc], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        inside = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        waiting += [one for one in (each.__cause__, each.__context__, *inside) if one is not None]
 
 
 def one_line(exc: object) -> str:

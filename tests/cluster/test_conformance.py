@@ -1,5 +1,6 @@
 """What every mode does in the same way."""
 
+import copy
 import logging
 import weakref
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from batuta.cluster import (
     AbstractCluster,
     ClusterError,
     TaskFailedError,
+    UnpicklableError,
     check_configuration,
     create_cluster,
 )
@@ -26,6 +28,7 @@ from batuta.cluster.sequential import SequentialCluster
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import flatten_object
+from tests.cluster import odd_errors
 from tests.cluster.conftest import compute
 from tests.cluster.functions import (
     add,
@@ -39,6 +42,7 @@ from tests.cluster.functions import (
     total,
     zeros,
 )
+from tests.cluster.odd_errors import raise_oddly
 from tests.support.dask_clusters import DASK_MODES, dask_configuration
 from tests.support.waiting import eventually_sync
 
@@ -298,6 +302,34 @@ def test_failures_are_raised_after_all_values_and_again_when_iterating_again(
     with pytest.raises(TaskFailedError, match="no map"):
         values.extend(cluster.future_iterator(again))
     assert sorted(values) == [1, 2, 3]
+
+
+def test_what_a_task_raises_comes_as_it_is_with_the_traceback_of_its_function(
+    cluster: AbstractCluster,
+) -> None:
+    if cluster.delayed_type is object:
+        with pytest.raises(SystemExit, match="my own words"):
+            cluster.create_task(raise_oddly)("exit")
+        return
+    # In this process, Ctrl-C is what raises it.
+    in_worker = not isinstance(cluster, SequentialCluster)
+    ways = [way for way in odd_errors.ERRORS if in_worker or way != "interrupt"]
+    errors = compute(cluster, [cluster.create_task(raise_oddly)(way) for way in ways])
+    for way, error in zip(ways, errors, strict=True):
+        assert isinstance(error, TaskFailedError)
+        assert (error.function, error.reason) == ("raise_oddly", odd_errors.REASONS[way])
+        assert "in raise_oddly" in error.traceback
+        assert "LookupError: before it" in error.traceback
+        assert "execution.py" not in error.traceback.split("direct cause")[1]
+        cause: Any = error.__cause__
+        assert error.traceback in "".join(cause.__notes__)
+        assert cause.__traceback__ is None
+        assert copy.copy(error).traceback == error.traceback
+        if way in odd_errors.KEPT:
+            assert type(cause) is odd_errors.KEPT[way]
+        elif in_worker:
+            assert isinstance(cause, UnpicklableError)
+            assert str(cause) == odd_errors.REASONS[way]
 
 
 def test_a_task_may_use_a_pool_of_processes_or_a_cluster_of_its_own(

@@ -181,7 +181,7 @@ def scratch_error(code: int) -> OSError:
 def test_a_full_disk_of_a_final_function_is_the_failure_of_its_tile(tmp_path: Path) -> None:
     with pytest.raises(TilesFailedError, match="1 of 4 tiles failed") as caught:
         save_notes(tmp_path, {"mode": "sequential"}, codes=(0,), final_function=finish_in_scratch)
-    assert "/scratch/user/t.tif" in caught.value.failures[0].cause
+    assert "/scratch/user/t.tif" in caught.value.failures[0].reason
 
 
 def test_a_full_disk_of_an_observer_is_raised_as_it_is(tmp_path: Path) -> None:

@@ -52,11 +52,11 @@ def expected_places(stage: str) -> set[tuple[int, int]]:
 def check_causes(stage: str, failures: tuple[TileFailure, ...]) -> None:
     for failure in failures:
         if stage == "saving":
-            assert "a tile of 3 x 3 pixels given, its window is of 4 x 4" in failure.cause
+            assert "a tile of 3 x 3 pixels given, its window is of 4 x 4" in failure.reason
         elif stage == "final function":
-            assert failure.cause == f"TileError: column {failure.col} is not wanted"
+            assert failure.reason == f"TileError: column {failure.col} is not wanted"
         else:
-            assert CAUSES[COLS[failure.col]] in failure.cause
+            assert CAUSES[COLS[failure.col]] in failure.reason
 
 
 @pytest.mark.parametrize("resume", [False, True], ids=["", "resume"])
@@ -136,7 +136,7 @@ def test_a_tile_that_exceeds_all_memory_is_computed_twice_and_no_more(tmp_path: 
         grid[0, 1] = create_task(hold)(str(tmp_path), 2000)
         orchestrator.add_to_compute_lists(grid)
     (failure,) = orchestrator.failures
-    assert "alone on 2 x 200 MB" in failure.cause
+    assert "alone on 2 x 200 MB" in failure.reason
     assert (failure.row, failure.col) == (0, 1)
     assert (tmp_path / "held").read_text() == "xx"
 

@@ -1,7 +1,9 @@
 """The orchestrator behaves in the same way in every mode."""
 
 import json
+import pickle
 import signal
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from batuta.cluster import ClusterError
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.orchestrator import (
     Orchestrator,
@@ -100,8 +103,9 @@ def test_a_failing_tile_is_retried_then_named_and_the_rest_is_saved(
     root_cause = ROOT_CAUSES[how][on_dask]
     places = [(each.dataset_name, each.row, each.col) for each in caught.value.failures]
     assert places == [("disparity", 1, 2), ("points", 1, 2)]
-    assert all(root_cause in each.cause for each in caught.value.failures)
+    assert all(root_cause in each.reason for each in caught.value.failures)
     assert "2 of 48 tiles failed" in str(caught.value)
+    check_cause(caught.value, raised=how == "raise")
     assert [(event.row, event.col) for event in recorder.of(TileRetried)] == [(1, 2), (1, 2)]
     assert len(recorder.of(TileFailed)) == 2
     assert recorder.progress == Progress(46, 48)
@@ -119,7 +123,21 @@ def test_a_failing_tile_is_retried_then_named_and_the_rest_is_saved(
     }
     assert not account["complete"]
     assert (account["failed"][0]["row"], account["failed"][0]["col"]) == (1, 2)
-    assert root_cause in account["failed"][0]["cause"]
+    cause = account["failed"][0]["cause"]
+    assert root_cause in cause
+    assert account["tracebacks"].get(cause, "") == caught.value.failures[1].traceback
+
+
+def check_cause(error: TilesFailedError, *, raised: bool) -> None:
+    """Check that a failure has the exception of the task, with the line of its function."""
+    first = error.failures[0]
+    assert error.__cause__ is first.cause
+    shown = "".join(traceback.format_exception(error))
+    assert (f"In its worker:\n{first.traceback}" in shown) is raised
+    assert ("map_program.py" in first.traceback) is raised
+    assert isinstance(first.cause, ValueError if raised else ClusterError)
+    (copy, *_) = pickle.loads(pickle.dumps(error)).failures  # noqa: S301 - made here
+    assert (type(copy.cause), copy) == (type(first.cause), first)
 
 
 def test_a_tile_that_fails_once_is_there_in_the_end(conf: dict[str, Any], tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_failures_can_be_pickled() -> None:
 
     from batuta.orchestrator import TileFailure  # noqa: PLC0415
 
-    error = TilesFailedError([TileFailure("a", 1, 2, "why")], 5)
+    error = TilesFailedError([TileFailure("a", 1, 2, "why", ValueError("why"))], 5)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled here
     assert (copy.failures, str(copy)) == (error.failures, str(error))
 

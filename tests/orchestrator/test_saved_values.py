@@ -86,7 +86,7 @@ def test_a_file_that_no_tile_can_open_leaves_only_its_manifest(
     with pytest.raises(TilesFailedError) as caught:
         run(tmp_path, name, conf={"resume": resume}, dtype=None, nodata=0.5, options=how)
     problem = f"TileError: {name}: nodata: 0.5 given, int64 holds {-(2**63)} to {2**63 - 1}"
-    assert [each.cause for each in caught.value.failures] == [problem] * 3
+    assert [each.reason for each in caught.value.failures] == [problem] * 3
     assert {each["cause"] for each in manifest(tmp_path / name)["failed"]} == {problem}
     assert not list(tmp_path.glob(f"*{name}")) + list(tmp_path.glob(f".{name}*"))
 
@@ -122,9 +122,9 @@ def test_a_tile_of_points_of_another_type_fails_alone(
     else:
         (failure,) = run_points(tmp_path, suffix, conf).failures
     assert (failure.row, failure.col) == (0, 3)
-    assert failure.cause.startswith(f"TileError: a{suffix}: q: ")
+    assert failure.reason.startswith(f"TileError: a{suffix}: q: ")
     account = manifest(tmp_path / f"a{suffix}")
-    assert account["failed"] == [{"row": 0, "col": 3, "cause": failure.cause}]
+    assert account["failed"] == [{"row": 0, "col": 3, "cause": failure.reason}]
     assert (account["tiles"]["saved"], account["files"]) == (5, [f"a{suffix}"])
     if suffix != ".laz":
         read = pd.read_csv if suffix == ".csv" else pd.read_parquet

@@ -8,6 +8,7 @@ from batuta.cluster.errors import (
     NoSpaceError,
     TaskFailedError,
     TaskTimeoutError,
+    UnpicklableError,
     WorkerLostError,
     WorkerMemoryError,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "NoSpaceError",
     "TaskFailedError",
     "TaskTimeoutError",
+    "UnpicklableError",
     "WorkerLostError",
     "WorkerMemoryError",
     "available_modes",

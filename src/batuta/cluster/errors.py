@@ -26,16 +26,24 @@ class TaskFailedError(BatutaError):
         Name of the task's function.
     reason : str
         The root cause in one line.
+    traceback : str
+        Of what the task raised, as text, from its function on: that of the worker where it ran
+        elsewhere. Empty where the task raised nothing, as where its worker was killed.
     """
 
-    def __init__(self, function: str, reason: str) -> None:
+    def __init__(self, function: str, reason: str, traceback: str = "") -> None:
         self.function = function
         self.reason = reason
+        self.traceback = traceback
         super().__init__(f"{reason} (in task {function})")
 
-    def __reduce__(self) -> tuple[type["TaskFailedError"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type["TaskFailedError"], tuple[str, str, str]]:
         """Cross process borders with its parts kept apart."""
-        return type(self), (self.function, self.reason)
+        return type(self), (self.function, self.reason, self.traceback)
+
+
+class UnpicklableError(ClusterError):
+    """Stands for the exception of a task that cannot be pickled: its message describes it."""
 
 
 class NoSpaceError(ClusterError):

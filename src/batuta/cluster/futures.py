@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from batuta.cluster.contract import Future, WorkerCount
-from batuta.cluster.errors import ClusterError, ClusterStalledError, TaskFailedError
+from batuta.cluster.errors import ClusterError, ClusterStalledError
+from batuta.cluster.remote_error import failed_here
 from batuta.cluster.tasks import Delayed
-from batuta.errors import describe_error
 
 
 class TaskFuture:
@@ -51,9 +51,8 @@ class TaskFuture:
             return
         try:
             self._value = self.delayed.stored.load()
-        except Exception as exc:  # noqa: BLE001 - a result that cannot be read is a failed task
-            self._error = TaskFailedError(self.delayed.task.name, describe_error(exc))
-            self._error.__cause__ = exc
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - a result that cannot be read is a failed task
+            self._error = failed_here(self.delayed.task.name, exc)
 
     def result(self) -> Any:
         """Return the value.

@@ -13,10 +13,10 @@ from batuta.cluster.errors import ClusterError, TaskFailedError
 from batuta.cluster.futures import TaskFuture, iterate_values
 from batuta.cluster.graph import Job, make_plan
 from batuta.cluster.in_process_runner import InProcessRunner
+from batuta.cluster.remote_error import failed_here
 from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare, find_delayed
 from batuta.datasets import CarsDataset, CarsDict
-from batuta.errors import describe_error
 from batuta.profiling.capture.layout import PROFILE_FOLDER
 
 
@@ -184,8 +184,7 @@ def _outcomes_of(
             args, kwargs = _with_values((task.args, dict(task.kwargs)), outcomes)
             values = runner.run(job, args, kwargs)
         except (Exception, SystemExit) as cause:  # noqa: BLE001 - what a task raises is a result
-            error = TaskFailedError(task.name, describe_error(cause))
-            error.__cause__ = cause
+            error = failed_here(task.name, cause)
     return {
         output: Outcome(value, error) for output, value in zip(task.outputs, values, strict=True)
     }

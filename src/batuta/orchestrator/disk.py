@@ -10,6 +10,7 @@ from typing import Final
 from batuta.cluster import NoSpaceError
 from batuta.cluster.store import NO_SPACE
 from batuta.datasets import TileError
+from batuta.errors import chain_of
 from batuta.orchestrator.errors import DiskFullError
 
 MB: Final = 1_000_000
@@ -53,7 +54,7 @@ def own_writes(folders: Callable[[], Iterable[Path]] = tuple) -> Iterator[None]:
 
 
 def _full_folder(error: Exception, folders: Sequence[Path]) -> Path | None:
-    for cause in _causes(error):
+    for cause in chain_of(error):
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
             if cause.filename is not None:
                 return Path(os.fsdecode(cause.filename)).parent
@@ -61,18 +62,6 @@ def _full_folder(error: Exception, folders: Sequence[Path]) -> Path | None:
     if isinstance(error, TileError):
         return None
     return next((each for each in folders if least_free([each])[1] < FULL_BELOW_BYTES), None)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    waiting, seen = [error], set[int]()
-    while waiting:
-        each = waiting.pop()
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
-        yield each
-        inside = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
-        waiting += [one for one in (each.__cause__, each.__context__, *inside) if one is not None]
 
 
 def least_free(folders: Iterable[Path]) -> tuple[Path, int]:

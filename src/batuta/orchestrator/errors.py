@@ -1,27 +1,79 @@
 """The exceptions that report missing tiles."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from batuta.errors import BatutaError
+from batuta.cluster import TaskFailedError
+from batuta.cluster.remote_error import read_back, trace_of, try_pickle
+from batuta.errors import BatutaError, describe_error
 
 MAX_LISTED: Final = 10
 """Of tiles that failed for the same reason, this many are listed."""
 
 
+class RootCause(NamedTuple):
+    """What ended a tile."""
+
+    reason: str
+    """In one line."""
+    exception: BaseException
+    traceback: str
+    """Of the exception, as text; empty where nothing was raised."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> "RootCause":
+        """Return the root cause of an error: of a task, what it raised; of a group, each error."""
+        if isinstance(error, TaskFailedError):
+            return cls(str(error), error.__cause__ or error, error.traceback)
+        if isinstance(error, ExceptionGroup):
+            each = [describe_error(one) for one in error.exceptions]
+            return cls("; ".join(dict.fromkeys(each)), error, trace_of(error))
+        return cls(describe_error(error), error, trace_of(error))
+
+
 @dataclass(frozen=True)
 class TileFailure:
-    """A tile that could not be computed or saved, and its root cause in one line."""
+    """A tile that could not be computed or saved, and why.
+
+    Parameters
+    ----------
+    dataset_name : str
+        The CarsDataset.
+    row, col : int
+        The tile.
+    reason : str
+        The root cause in one line.
+    cause : BaseException
+        The exception itself, with the traceback of its worker as a note; an `UnpicklableError` with
+        its description where it cannot leave the process that raised it.
+    traceback : str
+        Of the exception, as text: where it was raised, in a worker or here. Empty where a worker
+        was lost.
+    """
 
     dataset_name: str
     row: int
     col: int
-    cause: str
+    reason: str
+    cause: BaseException = field(compare=False)
+    traceback: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        return f"{self.dataset_name}[{self.row}, {self.col}]: {self.cause}"
+        return f"{self.dataset_name}[{self.row}, {self.col}]: {self.reason}"
+
+    def __reduce__(self) -> tuple[Callable[..., "TileFailure"], tuple[Any, ...]]:
+        """Cross process borders, whatever the cause is."""
+        place = (self.dataset_name, self.row, self.col)
+        return _failure_of, (*place, self.reason, try_pickle(self.cause), self.traceback)
+
+
+def _failure_of(
+    dataset_name: str, row: int, col: int, reason: str, pickled: bytes | None, traceback: str
+) -> TileFailure:
+    cause = read_back(pickled, reason)
+    return TileFailure(dataset_name, row, col, reason, cause, traceback)
 
 
 class DiskFullError(BatutaError):
@@ -76,10 +128,10 @@ class TilesFailedError(BatutaError):
 
 def _listed(failures: Iterable[TileFailure]) -> Iterator[str]:
     """Return a line per failure, for the first `MAX_LISTED` of each reason."""
-    by_cause: dict[str, list[TileFailure]] = {}
+    by_reason: dict[str, list[TileFailure]] = {}
     for failure in failures:
-        by_cause.setdefault(failure.cause, []).append(failure)
-    for same in by_cause.values():
+        by_reason.setdefault(failure.reason, []).append(failure)
+    for same in by_reason.values():
         yield from map(str, islice(same, MAX_LISTED))
         if len(same) > MAX_LISTED:
             yield f"and {len(same) - MAX_LISTED} more for the same reason"

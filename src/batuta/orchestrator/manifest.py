@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from batuta.datasets.formats import POINTS
+from batuta.errors import encodable
 from batuta.orchestrator.contract import SavedDataset
 from batuta.orchestrator.stale_outputs import manifest_path, remove_stale, stale_files
 
@@ -34,6 +35,8 @@ class Manifest:
     without_tag: int = 0
     """Tiles that lack the tag of this file."""
     failed: list[dict[str, Any]] = field(default_factory=list)
+    tracebacks: dict[str, str] = field(default_factory=dict)
+    """Of each cause among those in `failed`, the traceback of the first tile that has it."""
     warnings: list[dict[str, Any]] = field(default_factory=list)
     """What was lost where tiles were saved, each with the first tile that lost it."""
     files: list[str] = field(default_factory=list)
@@ -66,9 +69,11 @@ class Manifest:
         """Whether every tile of the grid is accounted for, and none failed."""
         return self.saved + self.empty + self.without_tag == self.expected
 
-    def record_failure(self, row: int, col: int, cause: str) -> None:
+    def record_failure(self, row: int, col: int, cause: str, traceback: str) -> None:
         """Record that a tile is missing, and why."""
         self.failed.append({"row": row, "col": col, "cause": cause})
+        if traceback:
+            self.tracebacks.setdefault(cause, encodable(traceback))
 
     def record_warning(self, row: int, col: int, warning: str) -> None:
         """Record what the file lost of a tile, unless an earlier tile lost the same."""
@@ -129,6 +134,7 @@ class Manifest:
                 "failed": len(failed),
             },
             "failed": failed,
+            "tracebacks": self.tracebacks,
             "warnings": self.warnings,
             "complete": ended and self.complete,
         }

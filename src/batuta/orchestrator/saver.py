@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import xarray as xr
 
+from batuta.cluster.remote_error import trace_of
 from batuta.datasets import Descriptor, SaveOptions, TileError
 from batuta.datasets.durable_file import remove, workspace_of
 from batuta.errors import ConfigurationError, describe_error, one_line
@@ -102,7 +103,7 @@ class OutputFile:
                 position=(row, col),
             )
         except Exception as exc:
-            self.manifest.record_failure(row, col, describe_error(exc))
+            self.manifest.record_failure(row, col, describe_error(exc), trace_of(exc))
             raise
         self.manifest.saved += 1
         self._record_losses(row, col)
@@ -287,10 +288,10 @@ class SingleCarsDatasetSaver:
         for output in self.outputs:
             output.manifest.empty += 1
 
-    def record_failure(self, row: int, col: int, cause: str) -> None:
+    def record_failure(self, row: int, col: int, cause: str, traceback: str) -> None:
         """Record that a tile has no result, and why."""
         for output in self.outputs:
-            output.manifest.record_failure(row, col, cause)
+            output.manifest.record_failure(row, col, cause, traceback)
 
     def read(self, tag: str, tile: Any) -> Any:
         """Return what the file holds at the window of `tile`; None where it is not open yet."""

@@ -14,10 +14,11 @@ from batuta.cluster import (
     NoSpaceError,
     WorkerMemoryError,
 )
+from batuta.cluster.remote_error import detach
 from batuta.cluster.tasks import Delayed
 from batuta.errors import describe_error
 from batuta.orchestrator.disk import find_no_space, own_writes
-from batuta.orchestrator.errors import MAX_LISTED, TileFailure, TilesFailedError
+from batuta.orchestrator.errors import MAX_LISTED, RootCause, TileFailure, TilesFailedError
 from batuta.orchestrator.events import (
     Event,
     RunEnded,
@@ -50,10 +51,10 @@ class TileKey:
 
 @dataclass
 class UnfinishedTasks:
-    """The delayed objects that have no result yet, each with the reason in one line."""
+    """The delayed objects that have no result yet, each with the reason."""
 
-    retryable: list[tuple[Any, str]] = field(default_factory=list)
-    permanent: list[tuple[Any, str]] = field(default_factory=list)
+    retryable: list[tuple[Any, RootCause]] = field(default_factory=list)
+    permanent: list[tuple[Any, RootCause]] = field(default_factory=list)
     """Not tried again: the cluster ran it again alone already, because it exceeded the memory of
     all the workers; or the cluster can compute nothing any more."""
     stalled: bool = False
@@ -167,7 +168,7 @@ class TileRun:
                 self._receive(future, unfinished)
         except ClusterStalledError as exc:
             unfinished.stalled = True
-            cause = describe_error(exc)
+            cause = RootCause(describe_error(exc), exc.with_traceback(None), "")
             unfinished.retryable += [(each, cause) for each in missing.values()]
         return unfinished
 
@@ -181,7 +182,7 @@ class TileRun:
                 exc.__cause__, WorkerMemoryError
             )
             failed = unfinished.permanent if is_permanent else unfinished.retryable
-            failed.append((future.delayed, _root_cause(exc)))
+            failed.append((future.delayed, RootCause.of(exc)))
             return
         for key in self._keys[id(future.delayed)]:
             self._on_tile(tile, key)
@@ -198,8 +199,10 @@ class TileRun:
         except NoSpaceError:
             raise  # the other tiles would fail too
         except Exception as exc:
-            LOG.error("%s failed: %s", key, _root_cause(exc), exc_info=exc)  # noqa: TRY400 - the traceback is there
-            self._record_failure(key, _root_cause(exc))
+            cause = RootCause.of(exc)
+            LOG.error("%s failed: %s", key, cause.reason, exc_info=exc)  # noqa: TRY400 - the traceback is there
+            detach(exc)  # its frames hold the tile
+            self._record_failure(key, cause)
             return
         # The journal last: it may only name a tile that its files hold. The checkpoint that this
         # may trigger flushes the files before it writes the line.
@@ -221,7 +224,8 @@ class TileRun:
         except Exception as exc:
             self._clear(key)
             if entry.saver is not None:
-                entry.saver.record_failure(row, col, _root_cause(exc))
+                cause = RootCause.of(exc)
+                entry.saver.record_failure(row, col, cause.reason, cause.traceback)
             raise
         if entry.saver is not None:
             with own_writes(entry.saver.folders):
@@ -246,56 +250,63 @@ class TileRun:
         retried = self._keys_and_causes(unfinished.retryable)
         _log_by_cause(logging.WARNING, ("is retried", "are retried"), retried)
         for key, cause in retried:
-            self._notify(TileRetried(key.entry.name, key.row, key.col, cause))
+            self._notify(TileRetried(key.entry.name, key.row, key.col, cause.reason))
 
-    def fail(self, causes: Iterable[tuple[Any, str]]) -> None:
+    def fail(self, causes: Iterable[tuple[Any, RootCause]]) -> None:
         """Record that the tiles of these delayed objects are missing for good."""
         failed = self._keys_and_causes(causes)
         _log_by_cause(logging.ERROR, ("failed", "failed"), failed)
         for key, cause in failed:
             self._clear(key)
             if key.entry.saver is not None:
-                key.entry.saver.record_failure(key.row, key.col, cause)
+                key.entry.saver.record_failure(key.row, key.col, cause.reason, cause.traceback)
             self._record_failure(key, cause)
             if (ordered := self._ordered.get(key.entry)) is not None:
                 for due_key, due_tile in ordered.skip(key):
                     self._deliver(due_tile, due_key)
 
-    def _keys_and_causes(self, causes: Iterable[tuple[Any, str]]) -> list[tuple[TileKey, str]]:
+    def _keys_and_causes(
+        self, causes: Iterable[tuple[Any, RootCause]]
+    ) -> list[tuple[TileKey, RootCause]]:
         return [(key, cause) for delayed, cause in causes for key in self._keys[id(delayed)]]
 
-    def _record_failure(self, key: TileKey, cause: str) -> None:
-        failure = TileFailure(key.entry.name, key.row, key.col, cause)
-        self.failures.append(failure)
-        self._notify(TileFailed(key.entry.name, key.row, key.col, cause))
+    def _record_failure(self, key: TileKey, cause: RootCause) -> None:
+        name, row, col = key.entry.name, key.row, key.col
+        self.failures.append(
+            TileFailure(name, row, col, cause.reason, cause.exception, cause.traceback)
+        )
+        self._notify(TileFailed(name, row, col, cause.reason))
 
     def report_end(self) -> None:
         """Report the end, with the counts of tiles."""
         self._notify(RunEnded(self.done, len(self.failures), self.total))
 
     def error(self) -> TilesFailedError | None:
-        """Return what to raise, if tiles are missing."""
+        """Return what to raise, if tiles are missing: its cause is that of the first of them."""
         if not self.failures:
             return None
         in_order = sorted(self.failures, key=lambda each: (each.dataset_name, each.row, each.col))
-        return TilesFailedError(in_order, self.total)
+        error = TilesFailedError(in_order, self.total)
+        error.__cause__ = in_order[0].cause
+        return error
 
 
-def _log_by_cause(level: int, verb: tuple[str, str], tiles: Iterable[tuple[TileKey, str]]) -> None:
-    """Log what happens to tiles: a line each, or one line for many with the same cause."""
-    by_cause: dict[str, list[TileKey]] = {}
+def _log_by_cause(
+    level: int, verb: tuple[str, str], tiles: Iterable[tuple[TileKey, RootCause]]
+) -> None:
+    """Log what happens to tiles: a line each, or one line for many with the same cause.
+
+    The traceback comes once for each cause, and where the tile is lost for good.
+    """
+    by_reason: dict[str, tuple[RootCause, list[TileKey]]] = {}
     for key, cause in tiles:
-        by_cause.setdefault(cause, []).append(key)
-    for cause, keys in by_cause.items():
+        by_reason.setdefault(cause.reason, (cause, []))[1].append(key)
+    for reason, (cause, keys) in by_reason.items():
+        shown = cause.exception if cause.traceback and level >= logging.ERROR else None
         if len(keys) > MAX_LISTED:
-            LOG.log(level, "%s and %d more %s: %s", keys[0], len(keys) - 1, verb[1], cause)
+            message = "%s and %d more %s: %s"
+            LOG.log(level, message, keys[0], len(keys) - 1, verb[1], reason, exc_info=shown)
             continue
         for key in keys:
-            LOG.log(level, "%s %s: %s", key, verb[0], cause)
-
-
-def _root_cause(error: BaseException) -> str:
-    """Describe the root cause: of a task, what it raised and where; of a group, each error."""
-    if isinstance(error, ExceptionGroup):
-        return "; ".join(dict.fromkeys(map(_root_cause, error.exceptions)))
-    return describe_error(error) if not hasattr(error, "reason") else str(error)
+            LOG.log(level, "%s %s: %s", key, verb[0], reason, exc_info=shown)
+            shown = None

@@ -71,6 +71,7 @@ def run_job(job: JobCall, *inputs: SerializedValue) -> Any:
             traffic.read += step.call.nbytes
 
         error: RemoteError | None = None
+        kept: tuple[SerializedValue, ...] = ()
         try:
             runner.inputs = [
                 # A copy even where no other job uses it: the task may run again, elsewhere too.
@@ -84,12 +85,13 @@ def run_job(job: JobCall, *inputs: SerializedValue) -> Any:
             traffic.written += sum(value.nbytes for value in kept)
         except BaseException as exc:  # noqa: BLE001 - logged and described
             error = runner.describe_failure(exc)
-            # Not "from exc", which may not be picklable: `error` describes it.
-            raise JobFailedError(error) from None
         finally:
             if recorder is not None:
                 reason = None if error is None else error.reason
                 recorder.record(job.labels, runner.finish(), reason)
+    if error is not None:
+        # Here, so that it has no context: dask would pickle that too, and it may end the process.
+        raise JobFailedError(error)
     return kept[0] if len(kept) == 1 else kept
 
 
