@@ -7,7 +7,7 @@ from batuta.pipeline import Context, Output, Pipeline
 pipeline = Pipeline("hello_pipeline")
 
 
-@pipeline.product("STATISTICS", inputs=["READINGS"])
+@pipeline.product("STATISTICS", inputs=["READINGS"], max_attempts=2)
 def statistics(context: Context) -> Output:
     """Count, mean, scatter and quartiles, as JSON."""
     values = pd.read_csv(context.input("READINGS"))["value"]
@@ -16,7 +16,7 @@ def statistics(context: Context) -> Output:
     return Output(path, metadata={"mean": values.mean()})
 
 
-@pipeline.product("OUTLIERS", inputs=["READINGS", "STATISTICS"])
+@pipeline.product("OUTLIERS", inputs=["READINGS", "STATISTICS"], max_attempts=2)
 def outliers(context: Context) -> Output:
     """The readings further than 3 standard deviations from the mean, as CSV."""
     readings = pd.read_csv(context.input("READINGS"))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Final
 
 from batuta.errors import BatutaError, describe_error, one_line
@@ -50,9 +50,7 @@ def author_line(exc: BaseException, module: str | None = None) -> AuthorLine | N
     AuthorLine or None
         None if only libraries are in its traceback.
     """
-    package = module.partition(".")[0] if module else None
-    if package in {"__main__", "batuta"}:
-        package = None
+    package = _package_of(module)
     for each in _causes(exc):
         found = None
         for frame, line in traceback.walk_tb(each.__traceback__):
@@ -62,6 +60,28 @@ def author_line(exc: BaseException, module: str | None = None) -> AuthorLine | N
         if found is not None:
             return found
     return None
+
+
+def frames_after_author(exc: BaseException, module: str | None = None) -> int:
+    """Return how many frames `exc` passed through after the last one of its author's code.
+
+    0 if there is none of the author's; see `author_line`.
+    """
+    package = _package_of(module)
+    ours = [_is_of_author(frame, package) for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    return ours[::-1].index(True) if True in ours else 0
+
+
+def without_callers(exc: BaseException, module: str | None = None) -> TracebackType | None:
+    """Return the traceback of `exc` from the first line of its author's on.
+
+    The whole one if there is none of the author's; see `author_line`.
+    """
+    package = _package_of(module)
+    step = exc.__traceback__
+    while step is not None and not _is_of_author(step.tb_frame, package):
+        step = step.tb_next
+    return step or exc.__traceback__
 
 
 def describe_failure(exc: BaseException, module: str | None = None) -> str:
@@ -80,6 +100,11 @@ def describe_failure(exc: BaseException, module: str | None = None) -> str:
     text = one_line(exc) if isinstance(exc, BatutaError) else describe_error(exc)
     where = author_line(exc, module)
     return text if where is None else f"{text} ({where})"
+
+
+def _package_of(module: str | None) -> str | None:
+    package = module.partition(".")[0] if module else None
+    return None if package in {"__main__", "batuta"} else package
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

@@ -4,12 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from batuta.cli.pipeline_checks import (
-    DeclaredPipeline,
-    DeclaredProduct,
-    compare,
-    load_declarations,
-)
+from batuta.cli.pipeline_checks import compare, load_declarations
+from batuta.graph import DeclaredPipeline, DeclaredProduct
 from tests.conductor.graphs import URL, graph_of
 
 GRAPH = graph_of(["A", "C"], {"B": {"m_input": ["A"], "o_input": ["C"]}})

@@ -22,6 +22,7 @@ from batuta.sdb import SdbSettings
 
 ROOT: Final = Path(__file__).parents[2]
 HELLO: Final = ROOT / "examples" / "hello"
+STARTER: Final = ROOT / "examples" / "starter"
 SKIPPED: Final = {
     ".venv",
     ".venv-peers",
@@ -41,7 +42,14 @@ LINK: Final = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 HEREDOC: Final = re.compile(r"<<'END'.*?^END$", re.MULTILINE | re.DOTALL)
 MACHINE_PATH: Final = re.compile(r"(?<![\w.])/(?:work|home|root|Users|tmp|mnt)/")
-CODE_PAGES: Final = [ROOT / "README.md", ROOT / "docs" / "tutorial" / "first-pipeline.md"]
+TUTORIAL: Final = ROOT / "docs" / "tutorial" / "first-pipeline.md"
+SHOWN: Final = [
+    (ROOT / "README.md", HELLO / "pipeline.py", "hello"),
+    (ROOT / "README.md", HELLO / "batuta.yaml", "hello"),
+    (TUTORIAL, STARTER / "starter.py", "sky"),
+    (TUTORIAL, STARTER / "batuta.yaml", "sky"),
+]
+"""Pages, the code that they show, and what it is named there."""
 
 
 def name_of(path: Path) -> str:
@@ -155,15 +163,10 @@ def test_every_page_of_the_documentation_is_reached_from_its_index() -> None:
     assert {name_of(page) for page in pages - reached} == set()
 
 
-@pytest.mark.parametrize("page", CODE_PAGES, ids=name_of)
-def test_the_code_shown_is_that_of_the_example(page: Path) -> None:
-    assert (HELLO / "pipeline.py").read_text(encoding="utf-8") in fences(page, "python")
-    assert (HELLO / "batuta.yaml").read_text(encoding="utf-8") in fences(page, "yaml")
-
-
-def test_the_graph_of_the_tutorial_is_that_of_the_example() -> None:
-    shown = fences(ROOT / "docs" / "tutorial" / "first-pipeline.md", "json")
-    assert (HELLO / "graph.json").read_text(encoding="utf-8") in shown
+@pytest.mark.parametrize(("page", "source", "name"), SHOWN)
+def test_the_code_shown_is_that_of_the_example(page: Path, source: Path, name: str) -> None:
+    code = source.read_text(encoding="utf-8").replace("starter", name)
+    assert code in fences(page, "python", "yaml")
 
 
 def test_the_first_pipeline_has_twenty_lines_at_most() -> None:

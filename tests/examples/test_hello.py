@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -69,7 +70,7 @@ def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningOrche
     config = yaml.safe_load((folder / "batuta.yaml").read_text())
     config["nats_port"] = free_port()
     config["sdb"] = {"port": free_port()}
-    config["conductor"]["port"] = free_port()
+    config["conductor"] = {"port": free_port()}
     config["pipelines"][0]["port"] = free_port()
     (folder / "batuta.yaml").write_text(yaml.safe_dump(config))
     with playing(folder) as found:
@@ -89,7 +90,7 @@ def playing(folder: Path) -> Iterator[RunningOrchestra]:
 
         def ready() -> bool:
             assert process.poll() is None, output.read_text()
-            return "hello_pipeline " in output.read_text()
+            return re.search(r"^hello_pipeline +http", output.read_text(), re.MULTILINE) is not None
 
         try:
             eventually_sync(ready, START_S)

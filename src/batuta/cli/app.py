@@ -10,7 +10,8 @@ from typing import Final
 import typer
 
 from batuta import __version__
-from batuta.cli import demo, graphs, products, profiles, reconciling, services, up, watching
+from batuta.cli import demo, graphs, new, products, profiles, reconciling, services, up, watching
+from batuta.cli import run as local_run
 from batuta.errors import BatutaError, ConfigurationError, printable
 
 DONE: Final = 0
@@ -28,6 +29,8 @@ app = typer.Typer(
 up.register(app)
 services.register(app)
 graphs.register(app)
+new.register(app)
+local_run.register(app)
 products.register(app)
 watching.register(app)
 demo.register(app)

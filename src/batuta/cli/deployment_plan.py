@@ -1,5 +1,6 @@
 """The deployment plan of an orchestra: its configuration checked as a whole, its ports bound."""
 
+import json
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from batuta.cli.pipeline_checks import compare, load_declarations
 from batuta.cli.supervisor import Program, answers_health, python_program
 from batuta.conductor.settings import ConductorSettings
 from batuta.errors import ConfigurationError
-from batuta.graph import Graph, read_graph
+from batuta.graph import DeclaredPipeline, Graph, derive_document, load_override, read_graph
 from batuta.messaging import NatsConfig
 from batuta.messaging.server import (
     DEFAULT_PORT,
@@ -26,12 +27,16 @@ from batuta.messaging.server import (
 )
 from batuta.pipeline.settings import PipelineSettings
 from batuta.pipeline.simulate.settings import SimulateSettings
+from batuta.private_files import write_private
 from batuta.sdb.settings import SdbSettings
 from batuta.service.settings import LOOPBACK, ServiceSettings, Token
 from batuta.service.sockets import address_of, listen
 from batuta.validation import validated
+from batuta.yaml_text import read_text
 
 LAST_PORT: Final = 65_535
+DERIVED_GRAPH: Final = "graph.json"
+"""In `data_dir`."""
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -51,7 +56,11 @@ class OrchestraConfig(BaseModel):
     token: Token | None = Field(None, description="Token of every service.")
     sdb: dict[str, Any] = Field(default_factory=dict, description="Options of the sdb.")
     conductor: dict[str, Any] = Field(
-        default_factory=dict, description="Options of the conductor; graph at least."
+        default_factory=dict,
+        description="Options of the conductor; without graph, it is derived from the pipelines.",
+    )
+    graph_override: Path | None = Field(
+        None, description="JSON or YAML: keys of a derived graph that the pipelines do not state."
     )
     pipelines: list[Any] = Field(
         default_factory=list,
@@ -148,6 +157,7 @@ class DeploymentPlan:
         self._problems = list(problems)
         self.warnings: list[str] = []
         self._names: dict[str, str] = {}
+        self._derived: dict[str, Any] | None = None
         self._sockets: list[socket.socket] = []
         self.data_dir = (folder / config.data_dir).resolve()
         self.nats_port = self._nats_port()
@@ -157,9 +167,10 @@ class DeploymentPlan:
         ]
         self.simulate = self._simulate()
         self._conductor = self._conductor_part()
-        self._graph = self._read_graph()
-        if load_pipelines:
-            self._check_pipelines()
+        declared = self._load_pipelines() if load_pipelines else None
+        self._graph = self._read_graph(declared)
+        if declared is not None and self._graph is not None:
+            self._check_pipelines(self._graph, declared)
         if self._problems:
             self.close()
             raise ConfigurationError(self._problems)
@@ -295,22 +306,29 @@ class DeploymentPlan:
             key: self._config.conductor[key] for key in ("graph",) if key in self._config.conductor
         }
 
+    @property
+    def _graph_is_derived(self) -> bool:
+        return "graph" not in self._config.conductor and bool(self._config.pipelines)
+
     def _with_graph_path(self, given: Mapping[str, Any]) -> dict[str, Any]:
         values = dict(given)
         if "graph" in values:
             values["graph"] = self._folder / str(values["graph"])
+        elif self._graph_is_derived:
+            values["graph"] = self.data_dir / DERIVED_GRAPH
         return values
 
-    def _check_pipelines(self) -> None:
-        """Check that the pipelines can be loaded, and that graph and pipelines agree."""
+    def _load_pipelines(self) -> list[DeclaredPipeline] | None:
         uses = [use for use, _ in self.pipelines if use]
         declared, problems = load_declarations(uses, self._folder)
         self._problems += problems
         self._names = {each.use: each.name for each in declared}
-        if self._graph is None or problems:
-            return
+        return None if problems else declared
+
+    def _check_pipelines(self, graph: Graph, declared: Sequence[DeclaredPipeline]) -> None:
+        """Check that graph and pipelines agree."""
         findings = compare(
-            self._graph,
+            graph,
             declared,
             elsewhere=self._conductor.settings.provider_urls.keys(),
             simulated=self._config.simulate is not None,
@@ -318,13 +336,31 @@ class DeploymentPlan:
         self._problems += findings.problems
         self.warnings += findings.warnings
 
-    def _read_graph(self) -> Graph | None:
-        path = self._with_graph_path(self._config.conductor).get("graph")
+    def _read_graph(self, declared: Sequence[DeclaredPipeline] | None) -> Graph | None:
         try:
+            if self._graph_is_derived:
+                return None if declared is None else self._derive_graph(declared)
+            if self._config.graph_override is not None:
+                self._refuse("graph_override: the graph of the conductor is a file: edit that")
+            path = self._with_graph_path(self._config.conductor).get("graph")
             return read_graph(path) if path is not None else None
         except ConfigurationError as exc:
             self._problems += exc.problems
             return None
+
+    def _derive_graph(self, declared: Sequence[DeclaredPipeline]) -> Graph:
+        override = None
+        if self._config.graph_override is not None:
+            path = self._folder / self._config.graph_override
+            override = load_override(read_text(path), str(path))
+        self._derived = derive_document(declared, override)
+        return Graph.parse(self._derived, "the graph derived from the pipelines")
+
+    def write_derived_graph(self) -> None:
+        """Write the graph that was derived, where the conductor reads it."""
+        if self._derived is not None:
+            text = json.dumps(self._derived, indent=2, ensure_ascii=False)
+            write_private(self.data_dir / DERIVED_GRAPH, f"{text}\n")
 
     def _refuse(self, line: str) -> None:
         self._problems.append(f"{self._source}: {line}" if self._source else line)

@@ -1,5 +1,6 @@
-"""`batuta graph check` and `batuta graph show`."""
+"""`batuta graph check`, `batuta graph show` and `batuta graph from`."""
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,10 @@ from typing import Annotated
 import typer
 
 from batuta.cli.output import AsJson, print_json
-from batuta.graph import GraphError, read_graph, show
+from batuta.cli.pipeline_checks import load_declarations
+from batuta.errors import ConfigurationError
+from batuta.graph import Graph, GraphError, derive_document, load_override, read_graph, show
+from batuta.yaml_text import read_text
 
 File = Annotated[Path, typer.Argument(help="The graph, JSON or YAML.")]
 
@@ -35,6 +39,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(graphs, name="graph")
     graphs.command("check")(check)
     graphs.command("show")(show_graph)
+    graphs.command("from")(from_pipelines)
 
 
 def check(file: File, *, as_json: AsJson = False) -> None:
@@ -68,3 +73,27 @@ def show_graph(
         typer.echo(drawn)
     else:
         output.write_text(drawn)
+
+
+def from_pipelines(
+    uses: Annotated[
+        list[str], typer.Argument(metavar="MODULE:NAME...", help="Pipelines, or files of commands.")
+    ],
+    override: Annotated[
+        Path | None,
+        typer.Option(help="JSON or YAML with keys that the pipelines do not state."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
+) -> None:
+    """Derive the graph in which these pipelines make all that they declare, as JSON."""
+    declared, problems = load_declarations(uses, Path.cwd())
+    if problems:
+        raise ConfigurationError(problems)
+    keys = load_override(read_text(override), str(override)) if override is not None else None
+    document = derive_document(declared, keys)
+    Graph.parse(document, "the derived graph")
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    if output is None:
+        typer.echo(text)
+    else:
+        output.write_text(f"{text}\n", encoding="utf-8")

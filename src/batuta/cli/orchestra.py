@@ -77,6 +77,7 @@ def _folder_in_use(plan: DeploymentPlan) -> str:
 
 
 async def _start_all(plan: DeploymentPlan, supervisor: Supervisor) -> Orchestra:
+    plan.write_derived_graph()
     if plan.nats_is_started:
         await _start_nats(plan, supervisor)
     orchestra = Orchestra(supervisor, plan.nats_url, plan.sdb.url)

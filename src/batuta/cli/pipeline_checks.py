@@ -2,37 +2,19 @@
 
 import json
 import subprocess
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from batuta.cli.supervisor import python_program
-from batuta.graph import Graph, Product
+from batuta.graph import DeclaredPipeline, DeclaredProduct, Graph, Product
 from batuta.spelling import NameSuggester
 
 _SERVICES: Final = frozenset({"nats", "sdb", "conductor", "simulate"})
 
 LOAD_TIMEOUT_S: Final = 120.0
 """How long loading a pipeline may take, in seconds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeclaredProduct:
-    """What a pipeline says of a product: the inputs of its function, and its by-products."""
-
-    inputs: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    also_makes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeclaredPipeline:
-    """A pipeline as it declares itself; `use` is how the configuration names it."""
-
-    use: str
-    name: str
-    products: Mapping[str, DeclaredProduct]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +82,12 @@ def _answer(process: subprocess.Popen[bytes], use: str) -> DeclaredPipeline | li
     if "problems" in document:
         return [str(line) for line in document["problems"]]
     products = {
-        name: DeclaredProduct(**{key: tuple(names) for key, names in product.items()})
+        name: DeclaredProduct(
+            inputs=tuple(product["inputs"]),
+            optional=tuple(product["optional"]),
+            also_makes=tuple(product["also_makes"]),
+            keys=product["keys"],
+        )
         for name, product in document["products"].items()
     }
     return DeclaredPipeline(use=use, name=document["name"], products=products)

@@ -1,7 +1,24 @@
 """The product graph of the orchestra: reading it, checking it, finding what can be made."""
 
+from batuta.graph.derivation import (
+    DeclaredPipeline,
+    DeclaredProduct,
+    derive_document,
+    load_override,
+)
 from batuta.graph.errors import GraphError
 from batuta.graph.graph import Graph, read_graph
 from batuta.graph.model import OnUpdate, Product, Provider
 
-__all__ = ["Graph", "GraphError", "OnUpdate", "Product", "Provider", "read_graph"]
+__all__ = [
+    "DeclaredPipeline",
+    "DeclaredProduct",
+    "Graph",
+    "GraphError",
+    "OnUpdate",
+    "Product",
+    "Provider",
+    "derive_document",
+    "load_override",
+    "read_graph",
+]

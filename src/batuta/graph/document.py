@@ -3,6 +3,7 @@
 The form alone: unknown names and cycles are found in `batuta.graph.check`.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Final, cast
 from urllib.parse import urlsplit
@@ -102,6 +103,22 @@ def read_form(document: object) -> tuple[GraphDocument | None, list[str]]:
         return GraphDocument.model_validate(document), []
     except ValidationError as exc:
         return None, [_describe(detail) for detail in exc.errors(include_url=False)]
+
+
+def key_problems(keys: Mapping[str, Any]) -> list[str]:
+    """Check keys of a product, without those that say what it is made from and by whom."""
+    try:
+        ProductDocument.model_validate(
+            {"m_input": ["A"], "provider": "provider", "url": "http://localhost", **keys}
+        )
+    except ValidationError as exc:
+        details = exc.errors(include_url=False)
+        return [
+            f"{detail['loc'][0]}: {quote(detail['input'])} is refused "
+            f"(accepted: {_rule(('products', 'A', detail['loc'][0]))})"
+            for detail in details
+        ]
+    return []
 
 
 def _describe(detail: ErrorDetails) -> str:

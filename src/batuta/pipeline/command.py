@@ -46,6 +46,10 @@ class CommandDocument(BaseModel):
     optional: list[str] = []
     media_type: str | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
+    max_attempts: int | None = None
+    priority: int | None = None
+    o_wait_s: float | None = None
+    on_update: str | None = None
 
 
 class PipelineDocument(BaseModel):
@@ -150,6 +154,10 @@ def _spec(name: str, entry: Mapping[str, Any], beside: Path) -> ProductSpec:
         inputs=tuple(document.inputs),
         optional=tuple(document.optional),
         timeout_s=document.timeout_s,
+        max_attempts=document.max_attempts,
+        priority=document.priority,
+        o_wait_s=document.o_wait_s,
+        on_update=document.on_update,
     )
     problems = [*spec.problems(), *_command_problems(where, command, spec)]
     if problems:

@@ -16,7 +16,6 @@ from batuta.pipeline.retention import register_orchestrator
 
 if TYPE_CHECKING:
     from batuta.orchestrator import Orchestrator
-    from batuta.pipeline.inputs import InputFetcher
 
 OUTPUTS_FOLDER: Final = "outputs"
 """In a work folder: where `Context.output_path` leads."""
@@ -49,6 +48,13 @@ class DeclaredProduct(Protocol):
         """The products that may be there."""
 
 
+class Inputs(Protocol):
+    """Where the inputs of a processing come from."""
+
+    def fetch(self, name: str) -> Path | None:
+        """Return an input as a file of the work folder; None if there is none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkFolder:
     """The work folder of a processing, and whose it is."""
@@ -77,7 +83,7 @@ class Context:
         self,
         spec: DeclaredProduct,
         work_folder: WorkFolder,
-        inputs: "InputFetcher",
+        inputs: Inputs,
         on_progress: Callable[[int, int], None],
     ) -> None:
         self.product = spec.name

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
 
 from batuta.errors import ConfigurationError
+from batuta.graph.document import key_problems
 from batuta.names import name_problem, service_problem
+from batuta.spelling import NameSuggester
 
 if TYPE_CHECKING:
     from batuta.pipeline.context import Context
@@ -65,6 +67,9 @@ class ProductSpec:
         By-products that it may archive besides.
     timeout_s : float
         A processing that lasts longer is stopped, in seconds.
+    max_attempts, priority, o_wait_s, on_update
+        For a graph that is derived from the declaration: its keys of these names (`o_wait_s` is
+        ``o_wait``). None: the graph's default.
     """
 
     name: str
@@ -73,6 +78,22 @@ class ProductSpec:
     optional: tuple[str, ...] = ()
     also_makes: tuple[str, ...] = ()
     timeout_s: float = DEFAULT_TIMEOUT_S
+    max_attempts: int | None = None
+    priority: int | None = None
+    o_wait_s: float | None = None
+    on_update: str | None = None
+
+    @property
+    def graph_keys(self) -> dict[str, Any]:
+        """What it states of the keys of a graph, besides its inputs."""
+        stated = {
+            "timeout": None if self.timeout_s == DEFAULT_TIMEOUT_S else self.timeout_s,
+            "max_attempts": self.max_attempts,
+            "priority": self.priority,
+            "o_wait": self.o_wait_s,
+            "on_update": self.on_update,
+        }
+        return {key: value for key, value in stated.items() if value is not None}
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -94,7 +115,18 @@ class ProductSpec:
         found += _repeated(f"{where}: also_makes", self.makes)
         if not (self.timeout_s > 0 and math.isfinite(self.timeout_s)):
             found.append(f"{where}: timeout_s: {self.timeout_s!r} (accepted: seconds above 0)")
+        else:
+            found += [f"{where}: {problem}" for problem in key_problems(self.graph_keys)]
         return [problem for problem in found if problem]
+
+
+class GraphKeys(TypedDict, total=False):
+    """Keys of the graph that a product's declaration may state."""
+
+    max_attempts: int
+    priority: int
+    o_wait_s: float
+    on_update: str
 
 
 class Pipeline:
@@ -131,6 +163,7 @@ class Pipeline:
         optional: Iterable[str] = (),
         also_makes: Iterable[str] = (),
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        **graph_keys: Unpack[GraphKeys],
     ) -> Callable[[F], F]:
         """Declare that the function below makes the product `name`.
 
@@ -144,6 +177,9 @@ class Pipeline:
             By-products that it may archive besides.
         timeout_s : float
             A processing that lasts longer is stopped, in seconds.
+        **graph_keys
+            What else a graph that is derived from the declaration states of the product:
+            `max_attempts`, `priority`, `o_wait_s` (in seconds) and `on_update`.
 
         Raises
         ------
@@ -157,6 +193,14 @@ class Pipeline:
                 f"product {name!r}: {key}: {lists[key]!r} given, a list of names expected"
                 for key in texts
             )
+        known = list(GraphKeys.__annotations__)
+        if unknown := [key for key in graph_keys if key not in known]:
+            suggest = NameSuggester(known).hint
+            raise ConfigurationError(
+                f"product {name!r}: the key {key!r} is unknown{suggest(key)} "
+                f"(accepted: inputs, optional, also_makes, timeout_s, {', '.join(known)})"
+                for key in unknown
+            )
 
         def declare(function: F) -> F:
             spec = ProductSpec(
@@ -166,6 +210,7 @@ class Pipeline:
                 optional=tuple(optional),
                 also_makes=tuple(also_makes),
                 timeout_s=timeout_s,
+                **graph_keys,
             )
             self.declare(spec)
             return function

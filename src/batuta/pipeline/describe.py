@@ -41,6 +41,7 @@ def _description(pipeline: Pipeline) -> dict[str, Any]:
                 "inputs": spec.inputs,
                 "optional": spec.optional,
                 "also_makes": spec.also_makes,
+                "keys": spec.graph_keys,
             }
             for name, spec in pipeline.products.items()
         },

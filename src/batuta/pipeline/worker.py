@@ -8,7 +8,6 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from batuta.errors import shortened
 from batuta.pipeline.context import Context, WorkFolder
 from batuta.pipeline.declaration import Output
 from batuta.pipeline.inputs import InputFetcher
+from batuta.pipeline.log_format import log_formatter
 from batuta.pipeline.messages import (
     Message,
     Outcome,
@@ -85,12 +85,8 @@ def _prepare_process(task: ProcessingTask) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # real streams here
     faulthandler.enable()
-    formatter = logging.Formatter(
-        "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
-    formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(log_formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,193 @@
+"""`batuta run`: make a product in this process, without services."""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from batuta.errors import ConfigurationError, printable
+from batuta.formatting import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from batuta.pipeline.declaration import Pipeline, ProductSpec
+    from batuta.pipeline.local_run import LocalRun, MadeFile
+
+FAILED: Final = 1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("run")(run)
+
+
+def run(  # noqa: PLR0913  options of a command
+    pipeline: Annotated[str, typer.Argument(metavar="MODULE:NAME", help="The pipeline.")],
+    product: Annotated[str, typer.Argument(help="The product to make.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", metavar="NAME=FILE", help="An input; repeat for others."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for what is made.")] = Path(
+        "out"
+    ),
+    obs_id: Annotated[str, typer.Option(help="The observation.")] = "local-1",
+    *,
+    make_all: Annotated[
+        bool, typer.Option("--all", help="Make what it needs, too, from this pipeline.")
+    ] = False,
+    pdb: Annotated[
+        bool, typer.Option("--pdb", help="Open a debugger where a function fails.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the work folders, and print where they are.")
+    ] = False,
+) -> None:
+    """Make a product here and now, without services: to try a pipeline that is being written."""
+    from batuta.pipeline.loading import load  # noqa: PLC0415  other commands start without it
+    from batuta.pipeline.local_run import input_problems, obs_id_problem  # noqa: PLC0415
+
+    given, problems = _parsed_inputs(inputs or [])
+    loaded = load(pipeline)
+    specs = _specs(loaded, product, given, make_all=make_all)
+    problems += input_problems(specs, [name for spec in specs[:-1] for name in spec.makes], given)
+    problems += filter(None, [obs_id_problem(obs_id), _output_problem(output)])
+    if problems:
+        raise ConfigurationError(problems)
+    _log_to_standard_error()
+    with _work_folder(keep=keep) as folder:
+        for spec in specs:
+            made = _run_one(loaded, spec, given, folder / spec.name, obs_id, pdb=pdb)
+            given.update({each.product: _delivered(each, output) for each in made.files})
+            _report(made, given)
+
+
+def _specs(
+    pipeline: "Pipeline", product: str, given: Mapping[str, Path], *, make_all: bool
+) -> Sequence["ProductSpec"]:
+    from batuta.pipeline.local_run import find_product, needed_products  # noqa: PLC0415
+
+    return (
+        needed_products(pipeline, product, given) if make_all else [find_product(pipeline, product)]
+    )
+
+
+def _parsed_inputs(texts: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
+    found: dict[str, Path] = {}
+    problems = []
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            problems.append(f"--input {text!r} (accepted: NAME=FILE, as in READINGS=readings.csv)")
+        elif name in found:
+            problems.append(f"--input {name}: given twice (accepted: each input once)")
+        else:
+            found[name] = Path(path).absolute()
+    return found, problems
+
+
+def _output_problem(output: Path) -> str | None:
+    return f"--output {output}: a file (accepted: a folder)" if output.is_file() else None
+
+
+@contextmanager
+def _work_folder(*, keep: bool) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="batuta-run-"))
+    try:
+        yield folder
+    finally:
+        if keep:
+            typer.echo(f"work folder: {folder}", err=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_one(
+    pipeline: "Pipeline",
+    spec: "ProductSpec",
+    inputs: Mapping[str, Path],
+    work_dir: Path,
+    obs_id: str,
+    *,
+    pdb: bool,
+) -> "LocalRun":
+    from batuta.pipeline.local_run import run_product  # noqa: PLC0415
+    from batuta.tracebacks import without_callers  # noqa: PLC0415
+
+    work_dir.mkdir()
+    used = {name: inputs[name] for name in (*spec.inputs, *spec.optional) if name in inputs}
+    try:
+        return run_product(pipeline, spec, used, work_dir, obs_id=obs_id)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
+        exc.__traceback__ = without_callers(exc, _module(spec))
+        _report_failure(spec, exc)
+        if pdb:
+            _debug(exc, _module(spec))
+        raise typer.Exit(FAILED) from exc
+
+
+def _report_failure(spec: "ProductSpec", exc: BaseException) -> None:
+    from batuta.tracebacks import describe_failure  # noqa: PLC0415
+
+    traceback.print_exception(exc, file=sys.stderr)
+    line = f"batuta: {spec.name} failed: {describe_failure(exc, _module(spec))}"
+    typer.echo(printable(line), err=True)
+
+
+def _module(spec: "ProductSpec") -> str | None:
+    return getattr(spec.function, "__module__", None)
+
+
+def _debug(exc: BaseException, module: str | None) -> None:
+    """Open a debugger at the author's last line, from which `down` leads to libraries."""
+    from pdb import Pdb  # noqa: PLC0415
+
+    from batuta.tracebacks import frames_after_author  # noqa: PLC0415
+
+    debugger = Pdb()
+    debugger.rcLines.extend(["up"] * frames_after_author(exc, module))
+    debugger.reset()
+    debugger.interaction(None, exc.__traceback__)
+
+
+def _delivered(made: "MadeFile", output: Path) -> Path:
+    """Copy a file to the output folder, whole or not at all."""
+    from batuta.pipeline.inputs import extension  # noqa: PLC0415
+
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / f"{made.product}{extension(made.path.name, made.media_type)}"
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(made.path, part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path.absolute()
+
+
+def _report(made: "LocalRun", where: Mapping[str, Path]) -> None:
+    for each in made.files:
+        path = where[each.product]
+        shown = os.path.relpath(path)
+        size = format_bytes(path.stat().st_size)
+        seconds = format_seconds(made.duration_s)
+        typer.echo(f"{each.product}: {shown}, {size}, {each.media_type}, {seconds}")
+        for name, value in each.metadata.items():
+            typer.echo(printable(f"  {name}: {value!r:.200}"))
+
+
+def _log_to_standard_error() -> None:
+    from batuta.pipeline.log_format import log_formatter  # noqa: PLC0415
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(log_formatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
