@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pandas as pd
-from batuta.pipeline.testing import make_product
 
+from batuta.pipeline.testing import make_product
 from examples.starter.starter import pipeline
 
 IMAGE = Path(__file__).parent / "image.tif"
