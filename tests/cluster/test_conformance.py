@@ -1,12 +1,16 @@
 """What every mode does in the same way."""
 
 import copy
+import functools
 import logging
+import operator
+import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -302,6 +306,75 @@ def test_failures_are_raised_after_all_values_and_again_when_iterating_again(
     with pytest.raises(TaskFailedError, match="no map"):
         values.extend(cluster.future_iterator(again))
     assert sorted(values) == [1, 2, 3]
+
+
+def test_what_has_no_name_that_workers_can_import_goes_to_them_and_comes_back(
+    cluster: AbstractCluster,
+) -> None:
+    offset = np.int64(3)
+
+    @dataclass
+    class Point:
+        x: int
+
+    def moved(point: Point) -> Point:
+        return Point(int(point.x + offset))
+
+    task = cluster.create_task
+    nine, point, made = compute(
+        cluster,
+        [
+            task(lambda value: value**2)(offset),
+            task(moved)(Point(1)),
+            task(functools.partial(operator.call, lambda: Point(0)))(),
+        ],
+    )
+    assert (nine, point) == (9, Point(4))
+    assert isinstance(made, Point)
+
+    class OwnError(Exception):
+        """Defined here."""
+
+    def refuse() -> NoReturn:
+        raise OwnError("mine")
+
+    if cluster.delayed_type is object:
+        return
+    (error,) = compute(cluster, [task(refuse)()])
+    assert isinstance(error.__cause__, OwnError)
+
+
+def closure_over(value: Any) -> Any:
+    def inner() -> Any:
+        return value
+
+    def outer() -> Any:
+        return inner()
+
+    return outer
+
+
+def test_a_function_that_cannot_be_sent_is_refused_before_any_tile(
+    cluster: AbstractCluster,
+) -> None:
+    if isinstance(cluster, SequentialCluster):
+        return  # nothing is sent
+    with Path(__file__).open(encoding="utf-8") as stream:
+        kinds = {
+            "a lock": threading.Lock(),
+            "a generator": (each for each in "ab"),
+            "an open file": stream,
+        }
+        for kind, value in kinds.items():
+            with pytest.raises(ConfigurationError) as refused:
+                cluster.create_task(closure_over(value))
+            told = str(refused.value)
+            assert told.startswith("func: closure_over.<locals>.inner cannot be sent to a worker: ")
+            assert f"its variable 'value' is {kind} (TypeError: " in told
+    (error,) = compute(cluster, [cluster.create_task(total)(values=(each for each in "ab"))])
+    assert error.reason.startswith(
+        "total cannot be sent to a worker: its argument 'values' is a generator"
+    )
 
 
 def test_what_a_task_raises_comes_as_it_is_with_the_traceback_of_its_function(

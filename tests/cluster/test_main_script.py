@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,8 +11,7 @@ from typing import Any
 import pytest
 
 from batuta.cluster import ClusterError, check_configuration, create_cluster
-from batuta.cluster.main_script import prepare_main_script
-from batuta.errors import ConfigurationError
+from batuta.cluster.main_script import MainNames, prepare_main_script
 from tests.cluster.conftest import MakeCluster, compute
 from tests.cluster.functions import add
 from tests.support.checkout import PYTHON_PATH
@@ -32,6 +32,7 @@ def compute():
 """
 GUARDED = PROGRAM + 'if __name__ == "__main__":\n    compute()\n'
 UNGUARDED = PROGRAM + "compute()\n"
+IN_GUARD = f'if __name__ == "__main__":\n{textwrap.indent(PROGRAM, "    ")}\n    compute()\n'
 
 FORKSERVER = {"mode": "multiprocessing", "nb_workers": 1}
 SPAWN = FORKSERVER | {"mp_mode": "spawn"}
@@ -44,12 +45,14 @@ def run(folder: Path, way: str, conf: dict[str, Any]) -> "subprocess.CompletedPr
     (folder / "package").mkdir()
     (folder / "package" / "__main__.py").write_text(GUARDED)
     (folder / "unguarded.py").write_text(UNGUARDED)
+    (folder / "in_guard.py").write_text(IN_GUARD)
     arguments = {
         "standard input": ["-"],
         "command": ["-c", GUARDED],
         "package": ["-m", "package"],
         "folder": ["package"],
         "unguarded": ["unguarded.py"],
+        "in guard": ["in_guard.py"],
     }[way]
     return subprocess.run(
         [sys.executable, *arguments, json.dumps(conf)],
@@ -63,26 +66,18 @@ def run(folder: Path, way: str, conf: dict[str, Any]) -> "subprocess.CompletedPr
     )
 
 
-@pytest.mark.parametrize("way", ["standard input", "command", "package", "folder"])
-@pytest.mark.parametrize("conf", [FORKSERVER, SPAWN], ids=["forkserver", "spawn"])
-def test_a_task_of_a_script_that_workers_cannot_import_is_refused_before_any_is_computed(
+@pytest.mark.parametrize("way", ["standard input", "command", "package", "folder", "in guard"])
+@pytest.mark.parametrize("conf", [FORKSERVER, SPAWN, FORK], ids=["forkserver", "spawn", "fork"])
+def test_a_script_runs_where_workers_cannot_import_what_it_defines(
     way: str, conf: dict[str, Any], tmp_path: Path
 ) -> None:
     done = run(tmp_path, way, conf)
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(
-        "batuta.errors.ConfigurationError: func: double is of a program that workers cannot import"
-    )
-    assert last.endswith("move it to a module; or use mp_mode: fork, or mode: local_dask")
-    assert done.stderr.count("Traceback") == 1
+    assert done.stdout == "[6]\n", done.stderr
 
 
 @pytest.mark.parametrize("way", ["standard input", "package"])
-@pytest.mark.parametrize("conf", [FORK, LOCAL_DASK], ids=["fork", "local_dask"])
-def test_where_workers_need_not_import_the_script_it_needs_no_name(
-    way: str, conf: dict[str, Any], tmp_path: Path
-) -> None:
-    done = run(tmp_path, way, conf)
+def test_so_it_does_on_dask(way: str, tmp_path: Path) -> None:
+    done = run(tmp_path, way, LOCAL_DASK)
     assert done.stdout == "[6]\n", done.stderr
 
 
@@ -117,28 +112,50 @@ def unnamed_main(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.usefixtures("unnamed_main")
-def test_arguments_of_such_a_script_fail_their_task_alone(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster()
-    refused, text, fine = compute(
-        cluster,
-        [
-            cluster.create_task(add)(_Main.Kept()),
-            cluster.create_task(len)("__main__"),
-            cluster.create_task(add)(1, 2),
-        ],
-    )
-    assert "cannot be sent to a worker: ClusterError: Kept is of a program that" in str(refused)
-    assert (text, fine) == (8, 3)
-
-
-def test_what_is_called_is_refused_whatever_it_is(
-    unnamed_main: ModuleType, make_cluster: MakeCluster
+def test_values_of_its_classes_go_to_workers_and_come_back_as_they_were(
+    make_cluster: MakeCluster,
 ) -> None:
     cluster = make_cluster()
-    with pytest.raises(ConfigurationError, match="func: Kept is of a program"):
-        cluster.create_task(_Main.Kept)
-    unnamed_main.__file__ = __file__
-    cluster.create_task(_Main.Kept)
+    (kept,), text = compute(
+        cluster,
+        [cluster.create_task(list)((_Main.Kept(),)), cluster.create_task(len)("__main__")],
+    )
+    assert isinstance(kept, _Main.Kept)
+    assert text == 8
+
+
+SCRIPT = """
+import sys
+def outside(): ...
+try:
+    class Tried: ...
+except ImportError:
+    Caught = None
+else:
+    made = other = lambda: None
+if __name__ == "__main__":
+    def inside(): ...
+    class Inside: ...
+elif sys.argv:
+    def imported(): ...
+"""
+
+
+def test_what_workers_find_of_a_script_is_what_it_defines_outside_its_guard(
+    unnamed_main: ModuleType, tmp_path: Path
+) -> None:
+    assert MainNames.now().found == frozenset()
+    (tmp_path / "script.py").write_text(SCRIPT)
+    unnamed_main.__file__ = str(tmp_path / "script.py")
+    names = MainNames.now()
+    assert names.found == frozenset({"outside", "Tried", "Caught", "made", "other", "imported"})
+    assert names.has(add)
+    exec(compile(SCRIPT, "script.py", "exec"), vars(unnamed_main))  # noqa: S102 - above
+    assert names.has(vars(unnamed_main)["Tried"])
+    assert not names.has(vars(unnamed_main)["Inside"])
+    assert names.if_any_lacks() is names
+    exec("def outside(): ...", vars(unnamed_main))  # noqa: S102 - as typed at a prompt
+    assert not names.has(vars(unnamed_main)["outside"])
 
 
 def test_a_script_that_was_removed_is_named(unnamed_main: ModuleType, tmp_path: Path) -> None:

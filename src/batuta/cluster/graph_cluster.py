@@ -4,7 +4,7 @@ import queue
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import CreateTask, WorkerCount
@@ -12,6 +12,7 @@ from batuta.cluster.errors import ClusterError, ClusterStalledError
 from batuta.cluster.futures import Computation, TaskFuture, iterate_values
 from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare
+from batuta.cluster.unsendable import check_function
 
 _STALL_GRACE_S: Final = 1.0
 """A task killed at `per_job_timeout` ends before a cluster with the same `task_timeout` stalls."""
@@ -51,6 +52,9 @@ class GraphCluster:
         The output folder.
     """
 
+    _main_by_value: ClassVar[bool] = False
+    """Whether all of the main script goes to workers by value."""
+
     def __init__(self, config: CommonConfig, out_dir: Path | None) -> None:
         self.out_dir = out_dir
         self.checked_conf_cluster: dict[str, Any] = config.model_dump()
@@ -72,8 +76,17 @@ class GraphCluster:
         return task_number(cell.task) if isinstance(cell, Delayed) else None
 
     def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
-        """Return a function that declares a task; a worker imports `func` by its name."""
+        """Return a function that declares a task.
+
+        A worker imports `func` by its name; what it does not find by name is sent to it whole.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming the variable of `func` that cannot be sent, such as an open file.
+        """
         check_task(func, nout)
+        check_function(func, main_by_value=self._main_by_value)
         return lambda *args, **kwargs: declare(func, args, kwargs, nout)
 
     def start_tasks(self, task_list: Sequence[Delayed]) -> list[TaskFuture]:

@@ -6,7 +6,9 @@ import pickle
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import cloudpickle
 
 import batuta
 from batuta.cluster.errors import TaskFailedError, UnpicklableError
@@ -118,17 +120,25 @@ def read_back(pickled: bytes | None, reason: str) -> BaseException:
 
 
 def _dumps(exc: BaseException) -> bytes:
-    """Pickle an exception as it pickles itself.
+    """Pickle an exception as it pickles itself; by cloudpickle, if that fails.
 
     distributed installs other ways for all exceptions, in the processes that import it (tblib), and
     these fail for those that inherit from `OSError` and another.
     """
+    try:
+        return _pickled_by(pickle.Pickler, exc)
+    except Exception:  # noqa: BLE001 - its class may have been sent here by value
+        return _pickled_by(cloudpickle.Pickler, exc)
+
+
+def _pickled_by(kind: type[Any], exc: BaseException) -> bytes:
     stream = io.BytesIO()
-    pickler = pickle.Pickler(stream, protocol=5)
+    pickler = kind(stream, protocol=5)
+    inherited = getattr(pickler, "dispatch_table", copyreg.dispatch_table)
     pickler.dispatch_table = {
-        kind: reduce
-        for kind, reduce in copyreg.dispatch_table.items()
-        if not issubclass(kind, BaseException)
+        each: reduce
+        for each, reduce in inherited.items()
+        if not (isinstance(each, type) and issubclass(each, BaseException))
     }
     pickler.dump(exc)
     return stream.getvalue()

@@ -20,8 +20,9 @@ import time
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
+from batuta.cluster.by_value import dumps
 from batuta.cluster.errors import ClusterError, NoSpaceError
-from batuta.cluster.main_script import check_content
+from batuta.cluster.main_script import MainNames
 
 MAX_INLINE_BYTES: Final = 8192
 """Results up to this size are in the message instead of a file."""
@@ -179,38 +180,36 @@ TRAFFIC: Final = Traffic()
 
 
 def put(
-    value: Any, folder: str, *, handover_folder: str | None = None, check_main: bool = False
+    value: Any,
+    folder: str,
+    *,
+    handover_folder: str | None = None,
+    main: MainNames | None = None,
 ) -> StoredResult:
     """Write `value` to a new file of `folder`, or in what is returned where it is small.
 
     Parameters
     ----------
     value
-        Whatever can be pickled.
+        Whatever can be pickled, by cloudpickle where `pickle` cannot.
     folder : str
         Of the store.
     handover_folder : str, optional
         A folder in memory, preferred for up to `MAX_HANDOVER_BYTES` while it has room.
-    check_main : bool
-        Whether `value` may not need the main script.
+    main : MainNames, optional
+        What the reader finds of the main script: see `batuta.cluster.by_value.dumps`.
 
     Raises
     ------
-    ClusterError
-        If it does.
     NoSpaceError
         If the folder has no room. What pickling `value` raises is raised as it is.
     """
     buffers: list[memoryview] = []
-    body = pickle.dumps(
-        value, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw())
-    )
-    if check_main and b"__main__" in body:
-        check_content(value)
+    body = dumps(value, buffers, main)
     size = len(body) + sum(buffer.nbytes for buffer in buffers)
     TRAFFIC.written += size
     if size <= MAX_INLINE_BYTES:
-        return StoredResult(None, pickle.dumps(value, protocol=5) if buffers else body)
+        return StoredResult(None, dumps(value, None, main) if buffers else body)
     if handover_folder is not None and size <= MAX_HANDOVER_BYTES:
         # Shared memory is small in some containers.
         with contextlib.suppress(NoSpaceError):

@@ -134,10 +134,10 @@ def test_a_wrong_number_of_results_says_how_many_were_expected(
 def test_arguments_that_cannot_be_sent_fail_their_task_only(
     cluster: MultiprocessingCluster,
 ) -> None:
-    local = cluster.create_task(lambda: 1)()
+    endless = cluster.create_task(functions.add)(iter(int, 1))
     unwilling = cluster.create_task(functions.add)(functions.Unwilling())
     fine = cluster.create_task(functions.add)(1)
-    error, refusal, found = compute(cluster, [local, unwilling, fine])
+    error, refusal, found = compute(cluster, [endless, unwilling, fine])
     assert "cannot be sent to a worker" in str(error)
     assert "cannot be sent to a worker: ValueError: not me" in str(refusal)
     assert found == 1

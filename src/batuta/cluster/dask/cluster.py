@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from batuta.cluster import preload
 from batuta.cluster.dask.config import DaskConfig, WorkersConfig
@@ -27,6 +27,8 @@ Event = tuple[float, Mapping[str, Any]]
 
 class DaskCluster(GraphCluster, ABC):
     """A cluster whose tasks run in dask workers."""
+
+    _main_by_value: ClassVar[bool] = True
 
     def __init__(self, config: Any, out_dir: Path | None, *, launch_worker: bool = True) -> None:
         super().__init__(config, out_dir)

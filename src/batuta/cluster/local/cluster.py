@@ -3,19 +3,17 @@
 import contextlib
 import logging
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from batuta.cluster.config import CommonConfig, MultiprocessingConfig
-from batuta.cluster.contract import CreateTask
 from batuta.cluster.environment import check_start
 from batuta.cluster.errors import NoSpaceError
 from batuta.cluster.graph_cluster import GraphCluster
 from batuta.cluster.local.limits import Limits
 from batuta.cluster.local.scheduler import LocalScheduler
 from batuta.cluster.local.worker_handle import PoolSettings
-from batuta.cluster.main_script import check_importable
+from batuta.cluster.main_script import MainNames
 from batuta.cluster.store import ResultStore, private_temporary_folder, put
 from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Scattered
@@ -42,18 +40,13 @@ class MultiprocessingCluster(GraphCluster):
             self._stores = _Stores(config, out_dir)
             self._engine = _scheduler(config, self._stores, out_dir, self.task_metrics)
 
-    def create_task(self, func: Callable[..., Any], nout: int = 1) -> CreateTask:
-        """Return a function that declares a task; a worker imports `func` by its name."""
-        create = super().create_task(func, nout)
-        if not self._forked:
-            check_importable(func)
-        return create
-
     def scatter(self, data: Any) -> Scattered:
         """Store `data` once, for every task to map."""
         self._require_engine()
         assert self._stores is not None  # noqa: S101 - there with the engine
-        scattered = Scattered(data, put(data, str(self._stores.results.folder)))
+        scattered = Scattered(
+            data, put(data, str(self._stores.results.folder), main=MainNames.now().if_any_lacks())
+        )
         self._scattered.append(scattered)
         return scattered
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from batuta.cluster.by_value import FunctionPickles
 from batuta.cluster.errors import ClusterError, WorkerMemoryError
 from batuta.cluster.execution import LocalResult, Step
 from batuta.cluster.execution_state import ExecutionState
@@ -32,11 +33,12 @@ from batuta.cluster.local.worker_handle import (
 )
 from batuta.cluster.local.worker_main import Destination, JobDone, JobFailed, JobRequest
 from batuta.cluster.local.worker_pool import MAX_AHEAD_STEPS, MAX_STARTS, WorkerPool, discard
-from batuta.cluster.main_script import workers_can_import_main
+from batuta.cluster.main_script import MainNames
 from batuta.cluster.remote_error import failed_task
 from batuta.cluster.store import StoredResult, put
 from batuta.cluster.task_metrics import TaskMetrics, with_tree_peak
 from batuta.cluster.tasks import Delayed, Task
+from batuta.cluster.unsendable import unsendable
 from batuta.errors import describe_error
 from batuta.profiling.capture.contract import CallLabel
 from batuta.profiling.capture.labels import LostAttempt
@@ -89,6 +91,8 @@ class LocalScheduler(threading.Thread):
         """Whether the thread may wait for long: then even what is not urgent must wake it."""
         self._closing = False
         self._state = ExecutionState(fuse=fuse, on_start=self._on_start)
+        self._functions = FunctionPickles(MainNames.now())
+        """Of the computation that runs."""
         self._heavy: deque[Job] = deque()
         """Jobs that exceeded the memory of a worker, to run alone once nothing else can."""
         self._alone: Job | None = None
@@ -213,6 +217,7 @@ class LocalScheduler(threading.Thread):
         """Start the workers when the first plan is known: it names the modules that they need."""
         self.last_progress_s = time.monotonic()
         self._task_metrics.number_tasks(plan)
+        self._functions = FunctionPickles(MainNames.now())
         if plan.jobs and not self._pool.started:
             functions = {task.function for job in plan.jobs for task in job.steps}
             self._pool.start(replace(self._pool_settings, preload=modules_for(functions)))
@@ -247,8 +252,7 @@ class LocalScheduler(threading.Thread):
         except Exception as exc:  # noqa: BLE001 - pickling an object of the user's may raise anything
             self._pool.release(worker)
             self._alone = None
-            reason = f"its call cannot be sent to a worker: {describe_error(exc)}"
-            self._state.fail(job, failed_task(job.first.name, reason, exc))
+            self._state.fail(job, unsendable(job, self._functions.names, exc))
             return
         request = JobRequest(
             number=worker.next_number(),
@@ -263,10 +267,9 @@ class LocalScheduler(threading.Thread):
 
     def _store_steps(self, job: Job) -> tuple[Step, ...]:
         previous_steps: list[Task | None] = [None, *job.steps[:-1]]
-        forked = self._pool_settings.start_method == "fork"
         return tuple(
             Step(
-                store_call(task, previous, self._pool_settings.folder, forked=forked),
+                store_call(task, previous, self._pool_settings.folder, self._functions),
                 task.nout,
                 CallLabel(task.number or 0, task.name, task.attempts + 1),
             )
@@ -344,7 +347,7 @@ def _destination(output: Delayed, state: ExecutionState) -> Destination:
 
 
 def store_call(
-    task: Task, previous: Task | None, folder: str, *, forked: bool = False
+    task: Task, previous: Task | None, folder: str, functions: FunctionPickles
 ) -> StoredResult:
     """Store the call of `task`, ready for a worker.
 
@@ -356,21 +359,20 @@ def store_call(
         The task that runs before it in the same job: its results do not leave the worker.
     folder : str
         Where large arguments are written.
-    forked : bool
-        Whether workers have all that this process has.
+    functions : FunctionPickles
+        Of the computation.
 
     Raises
     ------
-    ClusterError
-        If the arguments need a class or a function that workers cannot import.
+    Exception
+        Anything that pickling it raises.
     """
     inner = () if previous is None else previous.outputs
     for delayed in inner:
         delayed.stored = StoredResult(None, pickle.dumps(LocalResult(delayed.index)))
     try:
-        call = (task.function, task.args, task.kwargs)
-        may_refuse = not forked and not workers_can_import_main()
-        return put(call, folder, check_main=may_refuse)
+        call = (functions.shared(task.function), task.args, task.kwargs)
+        return put(call, folder, main=functions.main)
     finally:
         for delayed in inner:
             delayed.stored = None

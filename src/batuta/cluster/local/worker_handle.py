@@ -59,6 +59,9 @@ class PoolSettings:
     one forkserver for each process: the first cluster that starts workers decides."""
 
 
+_SHELLS: Final = frozenset({"IPython", "ipykernel"})
+
+
 def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
     """Return the names of the modules that a worker imports to run `functions`."""
     modules = dict.fromkeys(
@@ -73,7 +76,12 @@ def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
         modules[value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", "")] = (
             None
         )
-    return tuple(name for name in modules if isinstance(name, str) and name not in {"", "__main__"})
+    return tuple(name for name in modules if isinstance(name, str) and _is_useful(name))
+
+
+def _is_useful(module: str) -> bool:
+    """Return whether a worker may need a module; not that of the shell that runs a notebook."""
+    return module not in {"", "__main__"} and module.partition(".")[0] not in _SHELLS
 
 
 def _process_class(settings: PoolSettings) -> type[Any]:

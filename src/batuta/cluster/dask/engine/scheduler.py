@@ -30,9 +30,11 @@ from batuta.cluster.errors import ClusterError
 from batuta.cluster.execution_state import ExecutionState
 from batuta.cluster.futures import Computation
 from batuta.cluster.graph import ExecutionPlan, Job
+from batuta.cluster.main_script import NO_NAMES
 from batuta.cluster.remote_error import failed_task
 from batuta.cluster.task_metrics import TaskMetrics
 from batuta.cluster.tasks import Delayed, Scattered
+from batuta.cluster.unsendable import unsendable
 from batuta.errors import describe_error
 from batuta.profiling.capture.labels import LostAttempt
 from batuta.profiling.capture.records import WorkerId
@@ -284,8 +286,7 @@ class DaskScheduler:
         try:
             key = self._submitter.add_job(job, batch)
         except Exception as exc:  # noqa: BLE001 - pickling an object of the user's may raise anything
-            reason = f"its call cannot be sent to a worker: {describe_error(exc)}"
-            self._state.fail(job, failed_task(job.first.name, reason, exc))
+            self._state.fail(job, unsendable(job, NO_NAMES, exc))
             return
         jobs.append(SubmittedJob(job, key, set(batch.result_keys[key])))
 

@@ -12,8 +12,9 @@ import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import cloudpickle
 from dask.sizeof import sizeof
+
+from batuta.cluster.by_value import ValuePickler
 
 _MIN_OUT_OF_BAND_BYTES: Final = 32 << 10
 """Buffers from this size on stay out of the pickle."""
@@ -119,10 +120,10 @@ def _sizeof(value: SerializedValue) -> int:
     return value.nbytes
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+class _Pickler(ValuePickler):
     def __init__(self, stream: io.BytesIO, in_band: Callable[[Any], bool], reducers: Any) -> None:
-        self.dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(dict(reducers))
-        super().__init__(stream, protocol=5, buffer_callback=in_band)
+        self.dispatch_table = ValuePickler.dispatch_table.new_child(dict(reducers))
+        super().__init__(stream, None, in_band)
 
 
 def serialize(value: Any, reducers: Mapping[type, Reducer] | None = None) -> SerializedValue:
