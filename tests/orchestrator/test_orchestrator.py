@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from batuta.cluster.modes import cluster_class
 from batuta.datasets import CarsDataset, CarsDict, fill_dataset
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import (
+    MissingVariableError,
     Orchestrator,
     TileDone,
     TileOutcome,
@@ -154,21 +156,62 @@ def test_a_tile_that_is_none_is_empty_not_failed(mode: str, tmp_path: Path) -> N
     assert (raster(tmp_path / "map.tif")[:128, :256] == -1).all()
 
 
-def test_a_missing_tag_is_warned_of_once_unless_it_is_optional(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def layers(names: str) -> xr.Dataset:
+    """Return a tile with a variable for each letter."""
+    return xr.Dataset({name: (("row", "col"), np.ones((2, 2))) for name in names})
+
+
+def save_layers(
+    out_dir: Path,
+    tiles: tuple[str, ...],
+    suffix: str,
+    conf: dict[str, Any],
+    *,
+    optional: bool = False,
 ) -> None:
-    with (
-        caplog.at_level(logging.WARNING),
-        Orchestrator({"mode": "sequential"}, tmp_path) as orchestrator,
-    ):
-        maps = new_grid()
-        fill_maps(orchestrator, maps, {})
-        orchestrator.add_to_save_lists(tmp_path / "colour.tif", "colour", maps)
-        orchestrator.add_to_save_lists(tmp_path / "nir.tif", "nir", maps, optional_data=True)
-    messages = [record.message for record in caplog.records]
-    assert messages == [
-        "disparity: some tiles have no variable 'colour'; colour.tif will lack them"
-    ]
+    with Orchestrator(conf, out_dir) as orchestrator:
+        dataset = CarsDataset("arrays", name="layers")
+        dataset.create_grid(2 * len(tiles), 2, 2, 2)
+        for col, names in enumerate(tiles):
+            dataset[0, col] = orchestrator.cluster.create_task(layers)(names)
+        orchestrator.add_to_save_lists(out_dir / f"v{suffix}", "v", dataset)
+        orchestrator.add_to_save_lists(out_dir / f"w{suffix}", "w", dataset, optional_data=optional)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+def test_a_variable_that_no_tile_has_is_an_error_and_no_file_is_promised(
+    suffix: str, tmp_path: Path
+) -> None:
+    conf = {"mode": "sequential", "resume": True}
+    for others in (" (they have 'u', 'v')", ""):  # the second time, tiles are not computed again
+        with pytest.raises(MissingVariableError) as caught:
+            save_layers(tmp_path, ("uv", "v"), suffix, conf)
+        assert str(caught.value) == f"layers: no tile has 'w'{others}: no w{suffix}"
+        copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - made here
+        assert str(copy) == str(caught.value)
+        assert manifest(tmp_path / f"v{suffix}")["complete"]
+        account = manifest(tmp_path / f"w{suffix}")
+        assert (account["complete"], account["files"]) == (False, [])
+        assert not (tmp_path / f"w{suffix}").exists()
+    save_layers(tmp_path, ("v", "v"), suffix, {"mode": "sequential"}, optional=True)
+    assert manifest(tmp_path / f"w{suffix}")["complete"]
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+@pytest.mark.parametrize("optional", [False, True])
+def test_tiles_without_a_variable_that_others_have_are_in_the_manifest(
+    suffix: str, optional: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    conf = {"mode": "sequential"}
+    save_layers(tmp_path, ("vw", "v", "vu"), suffix, conf, optional=optional)
+    assert [each.message for each in caplog.records if each.levelname == "WARNING"] == (
+        []
+        if optional
+        else [f"layers[0, 1]: no variable 'w' (it has 'v'); w{suffix} will lack such tiles"]
+    )
+    account = manifest(tmp_path / f"w{suffix}")
+    assert account["without_tag"] == [{"row": 0, "col": 1}, {"row": 0, "col": 2}]
+    assert (account["tiles"]["without_tag"], account["complete"]) == (2, True)
 
 
 def save_one_tile(tile: xr.Dataset, path: Path) -> None:

@@ -1,6 +1,11 @@
 """Computes the products of a program tile by tile, and saves them."""
 
-from batuta.orchestrator.errors import DiskFullError, TileFailure, TilesFailedError
+from batuta.orchestrator.errors import (
+    DiskFullError,
+    MissingVariableError,
+    TileFailure,
+    TilesFailedError,
+)
 from batuta.orchestrator.events import (
     Event,
     Observer,
@@ -22,6 +27,7 @@ __all__ = [
     "CarsDatasetRegistry",
     "DiskFullError",
     "Event",
+    "MissingVariableError",
     "Observer",
     "Orchestrator",
     "Progress",

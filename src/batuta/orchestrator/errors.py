@@ -104,6 +104,24 @@ class DiskFullError(BatutaError):
         return type(self), (self.folder, self.free_mb, self.done, self.total)
 
 
+class MissingVariableError(BatutaError):
+    """No tile has a variable that was to be saved; all else is computed and saved.
+
+    Parameters
+    ----------
+    problems : iterable of str
+        A line for each file that is not written: the variable, and those that tiles have.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple[type["MissingVariableError"], tuple[tuple[str, ...]]]:
+        """Pickle the arguments, from which the message is made again."""
+        return type(self), (self.problems,)
+
+
 class TilesFailedError(BatutaError):
     """Tiles of a product are missing; all the others are computed and saved.
 

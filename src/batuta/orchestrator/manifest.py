@@ -32,8 +32,10 @@ class Manifest:
     """Of those saved, how many were saved by an earlier run (`resume`)."""
     empty: int = 0
     """Tiles that are None."""
-    without_tag: int = 0
+    without_tag: list[dict[str, int]] = field(default_factory=list)
     """Tiles that lack the tag of this file."""
+    tag_required: bool = False
+    """Whether it is a mistake if no tile has the tag."""
     failed: list[dict[str, Any]] = field(default_factory=list)
     tracebacks: dict[str, str] = field(default_factory=dict)
     """Of each cause among those in `failed`, the traceback of the first tile that has it."""
@@ -65,9 +67,19 @@ class Manifest:
         return self.rows * self.cols
 
     @property
+    def lacks_variable(self) -> bool:
+        """Whether no tile has the tag, though there are tiles."""
+        return self.tag_required and bool(self.without_tag) and not self.saved
+
+    @property
     def complete(self) -> bool:
-        """Whether every tile of the grid is accounted for, and none failed."""
-        return self.saved + self.empty + self.without_tag == self.expected
+        """Whether every tile of the grid is accounted for, none failed, and the tag was found."""
+        accounted = self.saved + self.empty + len(self.without_tag)
+        return accounted == self.expected and not self.lacks_variable
+
+    def record_without_tag(self, row: int, col: int) -> None:
+        """Record that a tile lacks the tag."""
+        self.without_tag.append({"row": row, "col": col})
 
     def record_failure(self, row: int, col: int, cause: str, traceback: str) -> None:
         """Record that a tile is missing, and why."""
@@ -117,7 +129,10 @@ class Manifest:
             raise
 
     def _content(self, *, ended: bool) -> dict[str, Any]:
-        failed = sorted(self.failed, key=lambda each: (each["row"], each["col"]))
+        failed, without_tag = (
+            sorted(tiles, key=lambda each: (each["row"], each["col"]))
+            for tiles in (self.failed, self.without_tag)
+        )
         return {
             "file": self.file.name,
             "files": self.files,
@@ -130,9 +145,10 @@ class Manifest:
                 "saved": self.saved,
                 "kept": self.kept,
                 "empty": self.empty,
-                "without_tag": self.without_tag,
+                "without_tag": len(without_tag),
                 "failed": len(failed),
             },
+            "without_tag": without_tag,
             "failed": failed,
             "tracebacks": self.tracebacks,
             "warnings": self.warnings,

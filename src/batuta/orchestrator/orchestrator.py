@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
 from batuta.cluster.contract import ReportsWorkerCount, WorkerCount
@@ -31,7 +31,7 @@ from batuta.orchestrator.arguments import (
 from batuta.orchestrator.contract import TileGrid
 from batuta.orchestrator.disk import disk_full_error, own_writes
 from batuta.orchestrator.documents import INDEX_FILE, merge, write_document
-from batuta.orchestrator.errors import TileFailure
+from batuta.orchestrator.errors import MissingVariableError, TileFailure
 from batuta.orchestrator.events import Event, Observer, WorkersPresent
 from batuta.orchestrator.finalize import abort_run, complete_run
 from batuta.orchestrator.logs import MainLog
@@ -90,6 +90,8 @@ class Orchestrator:
     TilesFailedError
         From `breakpoint` and the end of the block: if tiles failed twice, once everything else
         is saved; with ``on_tile_failure: continue``, a warning instead.
+    MissingVariableError
+        From the same: if no tile has a variable that is to be saved, and is not optional.
     DiskFullError
         From the same: computing stops, and the tiles that are done are kept.
     """
@@ -225,7 +227,8 @@ class Orchestrator:
         cars_ds_name : str, optional
             Its name in messages, manifests and events.
         optional_data : bool
-            Whether tiles may lack the tag. If not, a tile that lacks it is warned of, once.
+            Whether tiles may lack the tag. If not, the first tile that lacks it is warned of, and
+            it is an error if no tile has it.
         save_points_cloud_by_pair : bool
             Whether points are saved in one file per stereo pair, ``points_<pair>.laz``: see
             docs/reference/formats.md.
@@ -328,6 +331,8 @@ class Orchestrator:
         TilesFailedError
             Naming the missing tiles, once all others are saved; with
             ``on_tile_failure: continue``, a warning instead.
+        MissingVariableError
+            Naming each variable that no tile has, and those that they have.
         DiskFullError
             If a disk is full.
         """
@@ -338,6 +343,9 @@ class Orchestrator:
             missing = self._tile_run is not None and bool(self._tile_run.failures)
             with own_writes(self._output_folders):
                 complete_run(self._registry.savers(), self._record, tiles_missing=missing)
+            missing_variables = [
+                line for saver in self._registry.savers() for line in saver.missing_variables()
+            ]
         except BaseException as exc:
             self._profile.record_error(exc)
             self._abort(exc)
@@ -347,7 +355,7 @@ class Orchestrator:
             self.reset_registries()
         self.save_out_json()
         self.save_index()
-        self._report_failures()
+        self._report_failures(missing_variables)
 
     def _abort(self, error: BaseException) -> None:
         """Keep what is done; if the cause is a full disk, raise `DiskFullError` instead."""
@@ -365,16 +373,26 @@ class Orchestrator:
     def _output_folders(self) -> set[Path]:
         return {folder for saver in self._registry.savers() for folder in saver.folders()}
 
-    def _report_failures(self) -> None:
+    def _report_failures(self, missing_variables: list[str]) -> None:
         run, self._tile_run = self._tile_run, None
-        error = None if run is None else run.error()
-        if error is None:
-            return
-        self.failures += error.failures
-        if self._config.on_tile_failure == "raise":
-            self._profile.record_error(error)
-            raise error
-        LOG.warning("%s", error)
+        failed = None if run is None else run.error()
+        if failed is not None:
+            self.failures += failed.failures
+            if self._config.on_tile_failure == "raise":
+                # Tiles that failed may have the variable: that comes first.
+                for line in missing_variables:
+                    failed.add_note(line)
+                self._raise(failed)
+            LOG.warning("%s", failed)
+        if missing_variables:
+            self._report_missing(missing_variables)
+
+    def _report_missing(self, variables: list[str]) -> None:
+        self._raise(MissingVariableError(variables))
+
+    def _raise(self, error: Exception) -> NoReturn:
+        self._profile.record_error(error)
+        raise error
 
     def compute_futures(self, only_remaining_delayed: list[Any] | None = None) -> None:
         """Compute and deliver what is registered; compute once more what fails.

@@ -76,10 +76,12 @@ class OutputFile:
         self.dataset = dataset
         self.descriptor: Descriptor | None = None
         self.manifest = Manifest.of(spec.file_name, dataset_name, spec.tag, dataset)
+        self.manifest.tag_required = not spec.optional_data
         self.existing: Sequence[Path] = ()
         """The final files of an earlier run that completed, which are left as they are."""
         self._workspace_may_exist = False
-        self._warned = False
+        self._others: dict[str, None] = {}
+        """Variables of the tiles that lack the tag."""
         self._losses_told = 0
         self._closed = False
 
@@ -91,8 +93,9 @@ class OutputFile:
         bool
             Whether the file holds the tile: False where the tile lacks the tag.
         """
-        if self._lacks_tag(tile):
-            self.manifest.without_tag += 1
+        # A tile that is not a Dataset is refused when it is written.
+        if isinstance(tile, xr.Dataset) and self.spec.tag not in tile:
+            self._record_without_tag(tile, row, col)
             return False
         try:
             self.dataset.run_save(
@@ -118,10 +121,10 @@ class OutputFile:
             self.manifest.record_warning(row, col, loss)
         self._losses_told = len(losses)
 
-    def restore_tile(self, *, without_tag: bool) -> None:
+    def restore_tile(self, row: int, col: int, *, without_tag: bool) -> None:
         """Count a tile that an earlier run saved."""
         if without_tag:
-            self.manifest.without_tag += 1
+            self.manifest.record_without_tag(row, col)
         else:
             self.manifest.saved += 1
             self.manifest.kept += 1
@@ -192,19 +195,32 @@ class OutputFile:
         )
         return descriptor
 
-    def _lacks_tag(self, tile: Any) -> bool:
-        # A tile that is not a Dataset is refused when it is written.
-        if not isinstance(tile, xr.Dataset) or self.spec.tag in tile:
-            return False
-        if not self.spec.optional_data and not self._warned:
-            self._warned = True
+    def _record_without_tag(self, tile: xr.Dataset, row: int, col: int) -> None:
+        if not self.spec.optional_data and not self.manifest.without_tag:
             LOG.warning(
-                "%s: some tiles have no variable %r; %s will lack them",
+                "%s[%d, %d]: no variable %r (it has %s); %s will lack such tiles",
                 self.manifest.dataset_name,
+                row,
+                col,
                 self.spec.tag,
+                _listed(map(str, tile.data_vars)),
                 Path(self.spec.file_name).name,
             )
-        return True
+        self.manifest.record_without_tag(row, col)
+        self._others.update(dict.fromkeys(map(str, tile.data_vars)))
+
+    def missing_variable(self) -> str | None:
+        """Say in a line that no tile has the variable, if that is so."""
+        if not self.manifest.lacks_variable:
+            return None
+        # Of tiles that an earlier run computed, the names of others are not known.
+        others = f" (they have {_listed(self._others)})" if self._others else ""
+        name = Path(self.spec.file_name).name
+        return f"{self.manifest.dataset_name}: no tile has {self.spec.tag!r}{others}: no {name}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"
 
 
 class SingleCarsDatasetSaver:
@@ -246,13 +262,13 @@ class SingleCarsDatasetSaver:
             raise ExceptionGroup(f"{self.dataset_name}[{row}, {col}] cannot be saved", problems)
         return tuple(without)
 
-    def restore_tile(self, without: Sequence[int], *, empty: bool) -> None:
+    def restore_tile(self, row: int, col: int, without: Sequence[int], *, empty: bool) -> None:
         """Count a tile that an earlier run saved, or found empty."""
         if empty:
             self.record_empty()
             return
         for rank, output in enumerate(self.outputs):
-            output.restore_tile(without_tag=rank in without)
+            output.restore_tile(row, col, without_tag=rank in without)
 
     def reopen(self, written: Sequence[bool]) -> None:
         """Open the files that an earlier run left unfinished: those where `written` is True."""
@@ -292,6 +308,11 @@ class SingleCarsDatasetSaver:
         """Record that a tile has no result, and why."""
         for output in self.outputs:
             output.manifest.record_failure(row, col, cause, traceback)
+
+    def missing_variables(self) -> list[str]:
+        """List, in a line each, the files whose variable no tile has."""
+        lines = (output.missing_variable() for output in self.outputs)
+        return [line for line in lines if line is not None]
 
     def read(self, tag: str, tile: Any) -> Any:
         """Return what the file holds at the window of `tile`; None where it is not open yet."""

@@ -152,7 +152,9 @@ class TileRun:
             entry.dataset[row, col] = self._record.read_value(entry, row, col)
         outcome = TileOutcome(tile_record.outcome)
         if entry.saver is not None:
-            entry.saver.restore_tile(tile_record.without, empty=outcome is TileOutcome.EMPTY)
+            entry.saver.restore_tile(
+                row, col, tile_record.without, empty=outcome is TileOutcome.EMPTY
+            )
         self.done += 1
         self._notify(TileKept(entry.name, row, col, outcome))
 

@@ -1,5 +1,6 @@
 """Replaces `cars.orchestrator.orchestrator`: our orchestrator with the interface of CARS."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -25,6 +26,8 @@ from batuta.orchestrator.registry import CarsDatasetRegistry, RegisteredDataset
 from batuta.orchestrator.saver import OutputSpec
 
 __all__ = ["Orchestrator", "get_disparity_range_cropped", "update_saving_infos"]
+
+LOG: Final = logging.getLogger(__name__)
 
 RAM: Final = "max_ram_per_worker"
 
@@ -182,6 +185,11 @@ class Orchestrator(BatutaOrchestrator):
         self._cropped = False
         super().breakpoint()
         return self._cropped
+
+    def _report_missing(self, variables: list[str]) -> None:
+        """Warn only, as CARS does: some of its programs name variables that no tile has."""
+        for line in variables:
+            LOG.warning("%s", line)
 
     def _finalize_tile(self, entry: RegisteredDataset, tile: Any) -> Any:
         self._cropped = self._cropped or get_disparity_range_cropped(tile)
