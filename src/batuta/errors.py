@@ -20,6 +20,9 @@ from typing import Final
 class BatutaError(Exception):
     """Root of all the errors that Batuta raises on purpose."""
 
+    unreachable: bool = False
+    """Whether a service did not answer at all: it may not be running."""
+
 
 class ConfigurationError(BatutaError, ValueError):
     """One or several mistakes in what the user gave, found before anything was done.
@@ -74,7 +77,11 @@ def one_line(exc: object) -> str:
         text = str(exc)
     except Exception:  # noqa: BLE001 - an exception of the user's may raise anything here
         return ""
-    return encodable(" ".join(text.split()))
+    return encodable(" ".join(_ERRNO.sub("", text).split()))
+
+
+_ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
+"""The number of an `OSError`, which says nothing that its words do not."""
 
 
 def encodable(text: str) -> str:

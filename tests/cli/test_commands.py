@@ -55,7 +55,7 @@ def test_the_version_is_told(capsys: Capture) -> None:
 
 def test_a_graph_without_mistakes_is_counted(write_graph: Write, capsys: Capture) -> None:
     assert run(["graph", "check", write_graph()]) == 0
-    assert "1 inputs, 1 products over 1 levels, 1 providers; no mistakes" in capsys.readouterr().out
+    assert "1 input, 1 product over 1 level, 1 provider; no mistakes" in capsys.readouterr().out
 
 
 def test_every_mistake_of_a_graph_is_one_line_and_the_code_is_2(

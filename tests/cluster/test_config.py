@@ -112,7 +112,8 @@ def test_keys_of_another_mode_are_refused() -> None:
         line
         == "nb_workers: unknown key (known: mode, task_timeout, profiling, on_tile_failure, resume)"
     )
-    assert "nb_workers: unknown key" in problems({"mode": "auto", "nb_workers": 2})[0]
+    expected = "nb_workers: 'auto' chooses it itself; to set it, mode: multiprocessing"
+    assert problems({"mode": "auto", "nb_workers": 2}) == [expected]
 
 
 def test_an_unknown_mode_names_those_that_exist() -> None:

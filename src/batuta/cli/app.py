@@ -10,8 +10,7 @@ from typing import Final
 import typer
 
 from batuta import __version__
-from batuta.cli import demo, graphs, new, products, profiles, reconciling, services, up, watching
-from batuta.cli import run as local_run
+from batuta.cli.lazy_commands import LazyGroup
 from batuta.errors import BatutaError, ConfigurationError, printable
 
 DONE: Final = 0
@@ -21,21 +20,12 @@ INTERRUPTED: Final = 130
 
 app = typer.Typer(
     name="batuta",
+    cls=LazyGroup,
     help="Conducts scientific processing, from the arrival of data to the archived product.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
 )
-up.register(app)
-services.register(app)
-graphs.register(app)
-new.register(app)
-local_run.register(app)
-products.register(app)
-watching.register(app)
-demo.register(app)
-reconciling.register(app)
-profiles.register(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -66,7 +56,8 @@ def _report(exc: BaseException) -> int:
         # Not an error of ours, but a defect: a developer needs its traceback.
         raise exc
     for error in errors:
-        for line in printable(str(error)).splitlines():
+        hint = ': is "batuta up" running?' if getattr(error, "unreachable", False) else ""
+        for line in printable(f"{error}{hint}").splitlines():
             print(f"batuta: {line}", file=sys.stderr)  # noqa: T201  the command's own message
     wrong_use = all(isinstance(error, ConfigurationError) for error in errors)
     return USAGE_ERROR if wrong_use else FAILED

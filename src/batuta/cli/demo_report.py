@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batuta.cli.output import console, print_table
-from batuta.formatting import format_bytes, format_seconds
+from batuta.formatting import format_bytes, format_count, format_seconds
 from batuta.sdb import StoredProduct
 
 ERROR_PRODUCT: Final = "DISPARITY_ERROR"
@@ -24,8 +24,9 @@ class MadeProduct:
 def print_report(made: Sequence[MadeProduct], output: Path, retries: int) -> None:
     """Print the table of products, and write their pictures into the folder `output`."""
     console.print()
+    retried = "1 retry" if retries == 1 else f"{retries:,} retries"
     print_table(
-        f"{len(made)} products made, {retries} retries",
+        f"{format_count(len(made), 'product')} made, {retried}",
         ["observation", "product", "v", "pipeline", "time", "size"],
         [_row(one) for one in made],
     )

@@ -8,10 +8,7 @@ from typing import Annotated
 import typer
 
 from batuta.cli.output import AsJson, print_json
-from batuta.cli.pipeline_checks import load_declarations
-from batuta.errors import ConfigurationError
-from batuta.graph import Graph, GraphError, derive_document, load_override, read_graph, show
-from batuta.yaml_text import read_text
+from batuta.formatting import format_count
 
 File = Annotated[Path, typer.Argument(help="The graph, JSON or YAML.")]
 
@@ -25,14 +22,6 @@ class GraphFormat(StrEnum):
     JSON = "json"
 
 
-_DRAW = {
-    GraphFormat.TEXT: show.as_text,
-    GraphFormat.MERMAID: show.as_mermaid,
-    GraphFormat.SVG: show.as_svg,
-    GraphFormat.JSON: show.as_json,
-}
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     graphs = typer.Typer(help="Check and show product graphs.", no_args_is_help=True)
@@ -44,6 +33,8 @@ def register(app: typer.Typer) -> None:
 
 def check(file: File, *, as_json: AsJson = False) -> None:
     """List every mistake in a graph, one line each; the exit code is 2 if there is any."""
+    from batuta.graph import GraphError, read_graph  # noqa: PLC0415  for --help to be fast
+
     try:
         graph = read_graph(file)
     except GraphError as exc:
@@ -55,8 +46,10 @@ def check(file: File, *, as_json: AsJson = False) -> None:
         print_json({"file": str(file), "problems": []})
     else:
         typer.echo(
-            f"{file}: {len(graph.inputs)} inputs, {len(graph.products)} products over "
-            f"{len(graph.levels()) - 1} levels, {len(graph.providers)} providers; no mistakes"
+            f"{file}: {format_count(len(graph.inputs), 'input')}, "
+            f"{format_count(len(graph.products), 'product')} over "
+            f"{format_count(len(graph.levels()) - 1, 'level')}, "
+            f"{format_count(len(graph.providers), 'provider')}; no mistakes"
         )
 
 
@@ -68,7 +61,15 @@ def show_graph(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
 ) -> None:
     """Show a graph: text for a terminal, Mermaid, SVG or JSON."""
-    drawn = _DRAW[form](read_graph(file))
+    from batuta.graph import read_graph, show  # noqa: PLC0415  for --help to be fast
+
+    draw = {
+        GraphFormat.TEXT: show.as_text,
+        GraphFormat.MERMAID: show.as_mermaid,
+        GraphFormat.SVG: show.as_svg,
+        GraphFormat.JSON: show.as_json,
+    }
+    drawn = draw[form](read_graph(file))
     if output is None:
         typer.echo(drawn)
     else:
@@ -86,6 +87,11 @@ def from_pipelines(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
 ) -> None:
     """Derive the graph in which these pipelines make all that they declare, as JSON."""
+    from batuta.cli.pipeline_checks import load_declarations  # noqa: PLC0415  for --help to be fast
+    from batuta.errors import ConfigurationError  # noqa: PLC0415
+    from batuta.graph import Graph, derive_document, load_override  # noqa: PLC0415
+    from batuta.yaml_text import read_text  # noqa: PLC0415
+
     declared, problems = load_declarations(uses, Path.cwd())
     if problems:
         raise ConfigurationError(problems)

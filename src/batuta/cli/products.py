@@ -20,7 +20,7 @@ from batuta.cli.output import (
     print_table,
 )
 from batuta.errors import ConfigurationError
-from batuta.formatting import format_bytes
+from batuta.formatting import format_bytes, format_count
 from batuta.sdb.client import SdbClient
 from batuta.sdb.records import StoredProduct
 
@@ -116,7 +116,7 @@ def ls(
         print_json([stored.model_dump(mode="json") for stored in found])
         return
     print_table(
-        f"{len(found)} product versions",
+        format_count(len(found), "product version"),
         ["observation", "product", "version", "provider", "size", "created"],
         [
             (

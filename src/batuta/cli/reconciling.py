@@ -7,6 +7,7 @@ import typer
 from batuta.cli.conductor_client import ConductorClient
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
 from batuta.cli.products import PANEL, ObsId, Product
+from batuta.formatting import format_count
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +35,7 @@ def reconcile(
         echo("the conductor and the sdb agree")
         return
     print_table(
-        f"{total} differences",
+        format_count(total, "difference"),
         ["difference", "observation", "product", "recorded", "archived"],
         [
             (

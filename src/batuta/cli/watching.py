@@ -21,6 +21,7 @@ from batuta.cli.output import (
     print_table,
 )
 from batuta.errors import printable
+from batuta.formatting import format_count
 from batuta.messaging import NatsConfig
 
 PANEL: Final = "Watching"
@@ -123,7 +124,9 @@ def _print_observations(observations: list[dict[str, Any]]) -> None:
         ]
         for observation in observations
     ]
-    print_table(f"{len(observations)} observations", ["observation", "available", *states], rows)
+    print_table(
+        format_count(len(observations), "observation"), ["observation", "available", *states], rows
+    )
 
 
 def _print_attention(processings: list[dict[str, Any]]) -> None:

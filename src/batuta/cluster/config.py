@@ -134,6 +134,8 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
     key = ".".join(names[:2]) if nested else names[0]
     owner: type[BaseModel] = ProfilingConfig if nested else model
     last = names[1] if nested else names[0]
+    if model is AutoConfig and key in MultiprocessingConfig.model_fields.keys() - {"mode"}:
+        return f"{key}: 'auto' chooses it itself; to set it, mode: multiprocessing"
     if error["type"] in {"extra_forbidden", "invalid_key"}:
         return f"{key}: unknown key{_suggestion(last, owner)}"
     if error["type"] == "missing":

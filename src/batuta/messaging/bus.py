@@ -312,10 +312,12 @@ class _Connector:
                     reconnect_time_wait=RECONNECT_WAIT_S,
                 )
         except TimeoutError as exc:
-            raise MessagingError(
+            error = MessagingError(
                 f"could not connect to NATS at {self.display_url} within {self.config.wait_s:g} s "
                 f"({self._last_error}): start it, or give its address with --nats-url"
-            ) from exc
+            )
+            error.unreachable = True
+            raise error from exc
         except (nats.errors.Error, OSError, ValueError) as exc:
             reason = without_password(one_line(exc))
             raise MessagingError(f"NATS at {self.display_url}: {reason}") from None

@@ -276,9 +276,9 @@ class SdbClient:
                 if not (_is_transient(exc) and repeatable()):
                     raise
                 if time.monotonic() + wait_s > deadline:
-                    raise ServiceError(
-                        f"{exc} (retried for {self._retry_for_s:g} s)", exc.status
-                    ) from exc
+                    error = ServiceError(f"{exc} (retried for {self._retry_for_s:g} s)", exc.status)
+                    error.unreachable = exc.unreachable
+                    raise error from exc
                 LOG.info("%s; retrying in %.1f s", exc, wait_s)
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, MAX_WAIT_S)

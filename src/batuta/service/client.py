@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 from pydantic_core import from_json
 
-from batuta.errors import BatutaError, printable, shortened
+from batuta.errors import BatutaError, one_line, printable, shortened
 
 TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 MAX_DETAIL_LENGTH: Final = 2000
@@ -75,8 +75,10 @@ def translate_errors(service: str, url: str) -> Iterator[None]:
     except httpx.InvalidURL as exc:
         raise ServiceError(f"{service}: {url!r} is not a URL: {exc}") from exc
     except httpx.HTTPError as exc:
-        reason = str(exc) or type(exc).__name__
-        raise ServiceError(f"{service} at {url} cannot be reached: {reason}") from exc
+        reason = one_line(exc) or type(exc).__name__
+        error = ServiceError(f"{service} at {url} cannot be reached: {reason}")
+        error.unreachable = isinstance(exc, httpx.ConnectError)
+        raise error from exc
 
 
 def no_cookies() -> CookieJar:

@@ -160,4 +160,4 @@ def test_why_a_profile_could_not_be_written_is_in_its_notes(
     writer.record_tasks([row(2)])  # is not kept: nobody would write it
     writer.close(info(RunState.FAILED))
     description = RunInfo.model_validate_json((inside / RUN_FILE).read_text())
-    assert description.notes == ("the profile is incomplete: [Errno 28] No space left on device",)
+    assert description.notes == ("the profile is incomplete: No space left on device",)

@@ -1,0 +1,108 @@
+"""The commands by name: a command's module is imported when the command is called.
+
+`batuta --help` and shell completion need the names alone, and are asked for often: the modules
+behind the commands load web clients, databases and arrays.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from batuta.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """A command, or a group of them, that is not imported yet.
+
+    Attributes
+    ----------
+    module : str
+        In `batuta.cli`; its function `register` adds the command to an app.
+    help : str
+        As the command's own help begins.
+    panel : str or None
+        The panel of ``--help`` that lists it.
+    """
+
+    module: str
+    help: str
+    panel: str | None = None
+
+
+SERVICES: Final = "Services"
+PRODUCTS: Final = "Products"
+WATCHING: Final = "Watching"
+
+COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
+    "new": LazyCommand("new", "Make a project with a pipeline that runs at once."),
+    "run": LazyCommand("run", "Make a product here and now, without services."),
+    "up": LazyCommand("up", "Run a whole orchestra on this machine until Ctrl-C."),
+    "demo": LazyCommand("demo", "Process real observations, from their arrival to products."),
+    "graph": LazyCommand("graphs", "Check and show product graphs."),
+    "profile": LazyCommand("profiles", "Show where time and memory went."),
+    "import": LazyCommand("products", "Import a file, as a new version of a product.", PRODUCTS),
+    "export": LazyCommand("products", "Export a product's file, verified by its digest.", PRODUCTS),
+    "ls": LazyCommand("products", "List the product versions in the sdb.", PRODUCTS),
+    "make": LazyCommand("products", "Request a product now, made before or not.", PRODUCTS),
+    "retry": LazyCommand("products", "Retry a failed or cancelled processing.", PRODUCTS),
+    "reconcile": LazyCommand(
+        "reconciling", "Compare the conductor's records with the sdb.", PRODUCTS
+    ),
+    "forget": LazyCommand("reconciling", "Forget a version that the sdb does not hold.", PRODUCTS),
+    "status": LazyCommand(
+        "watching", "Show services, observations, and what needs attention.", WATCHING
+    ),
+    "watch": LazyCommand("watching", "Show the orchestra live until Ctrl-C.", WATCHING),
+    "why": LazyCommand("watching", "Explain why a product was, or was not, made.", WATCHING),
+    "sdb": LazyCommand("services", "Serve the product database.", SERVICES),
+    "conductor": LazyCommand("services", "Serve the conductor.", SERVICES),
+    "pipeline": LazyCommand("services", "Serve a pipeline.", SERVICES),
+    "simulate": LazyCommand("services", "Simulate every provider of a graph.", SERVICES),
+}
+"""In the order of ``--help``."""
+
+
+class LazyGroup(TyperGroup):
+    """The group of `COMMANDS`; each is imported once it is resolved from a command line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Enough to be listed and completed.
+        self.commands = {
+            name: TyperCommand(name, help=each.help, rich_help_panel=each.panel)
+            for name, each in COMMANDS.items()
+        }
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Return the name of the command that `args` begins with, the command, and the rest."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else load_command(name), rest
+
+
+def load_command(name: str) -> Any:
+    """Import a command, and return it.
+
+    Raises
+    ------
+    ConfigurationError
+        If it needs what is not installed.
+    """
+    try:
+        module = importlib.import_module(f"batuta.cli.{COMMANDS[name].module}")
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] == "batuta":
+            raise
+        raise ConfigurationError(
+            f"{name}: needs {exc.name}: pip install 'batuta[services]'"
+        ) from exc
+    app = typer.Typer()
+    module.register(app)
+    group = typer.main.get_group(app)
+    return group.commands[name]

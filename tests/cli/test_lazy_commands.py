@@ -1,0 +1,116 @@
+"""The commands are listed without what they import, and are what they import."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from batuta.cli.app import run
+from batuta.cli.lazy_commands import COMMANDS, load_command
+from tests.support.checkout import PYTHON_PATH
+
+HEAVY = (
+    "dask",
+    "fastapi",
+    "httpx",
+    "nats",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "rasterio",
+    "sqlalchemy",
+    "uvicorn",
+    "xarray",
+    "yaml",
+)
+
+
+def loaded_by(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command, then print which of the heavy modules it has imported."""
+    program = (
+        "import sys; from batuta.cli.app import run; code = run(sys.argv[1:]);"
+        f"print('loaded:', *(name for name in {HEAVY!r} if name in sys.modules)); sys.exit(code)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "PYTHONPATH": PYTHON_PATH, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("imprt",), ("new", "--help")])
+def test_help_imports_nothing_that_only_commands_need(arguments: tuple[str, ...]) -> None:
+    assert loaded_by(*arguments).stdout.splitlines()[-1] == "loaded:"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_listed_in_the_panel_that_its_module_names(name: str) -> None:
+    command = load_command(name)
+    assert command.help
+    panel = command.rich_help_panel
+    assert (panel if isinstance(panel, str) else None) == COMMANDS[name].panel
+
+
+def test_a_misspelt_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["imprt"]) == 2
+    assert "Did you mean 'import'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "expected"),
+    [
+        ("bash", {"COMP_WORDS": "batuta im", "COMP_CWORD": "1"}, "import"),
+        ("bash", {"COMP_WORDS": "batuta graph fr", "COMP_CWORD": "2"}, "from"),
+        ("bash", {"COMP_WORDS": "batuta import --prod", "COMP_CWORD": "2"}, "--product"),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "batuta im"}, "import"),
+        (
+            "fish",
+            {"_TYPER_COMPLETE_ARGS": "batuta im", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+            "import",
+        ),
+    ],
+)
+def test_shells_complete_commands_and_options(
+    shell: str, words: dict[str, str], expected: str
+) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from batuta.cli.app import app; app(prog_name='batuta')",
+        ],
+        env={
+            **os.environ,
+            "PYTHONPATH": PYTHON_PATH,
+            "_BATUTA_COMPLETE": f"complete_{shell}",
+            **words,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert expected in done.stdout, done.stderr
+
+
+def test_profiles_are_shown_where_no_service_is_installed(tmp_path: object) -> None:
+    program = (
+        "import sys;"
+        "sys.modules.update(dict.fromkeys(['fastapi', 'uvicorn', 'sqlalchemy', 'nats', 'httpx']));"
+        "from batuta.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "profile", "show", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": PYTHON_PATH},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "profile" in done.stderr
+    assert "Traceback" not in done.stderr
