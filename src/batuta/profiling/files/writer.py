@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from batuta.errors import one_line
 from batuta.profiling.capture.layout import (
     CPROFILE_FOLDER,
     LEAKS,
@@ -182,7 +183,7 @@ class ProfileWriter:
             self.problem = exc
         self._write_info(info)
         if self.problem is not None:
-            self.note(f"the profile is incomplete: {self.problem}")
+            self.note(f"the profile is incomplete: {one_line(self.problem)}")
 
     def note(self, text: str) -> None:
         """Add a note for the readers of the profile."""
