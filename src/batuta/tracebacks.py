@@ -117,6 +117,19 @@ def _causes(exc: BaseException) -> Iterator[BaseException]:
         current = current.__cause__
 
 
+def is_author_file(path: str, package: str | None, module: str) -> bool:
+    """Return whether the file of a module is its author's, and not that of a library.
+
+    Parameters
+    ----------
+    path, module : str
+        The file, and the name of the module.
+    package : str or None
+        A package of the author's, though it be installed.
+    """
+    return (package is not None and module.partition(".")[0] == package) or not _is_library(path)
+
+
 def _is_of_author(frame: FrameType, package: str | None) -> bool:
     name = frame.f_globals.get("__name__")
     if package is not None and isinstance(name, str) and name.partition(".")[0] == package:

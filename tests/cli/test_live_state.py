@@ -65,7 +65,27 @@ def test_a_failure_and_its_retry_are_logged_with_the_reason() -> None:
     retry = moved(ProcessingState.RETRYING, kind="conductor", attempt=1, error="disk full")
     live_state.on_activity(retry)
     assert live_state.retries == 1
-    assert "B attempt 1 failed, to be retried: disk full" in drawn(live_state)
+    assert "B failed (attempt 1, to be retried): disk full" in drawn(live_state)
+
+
+def test_a_final_failure_and_a_cancellation_are_told_whoever_reports_first() -> None:
+    live_state = LiveState(GRAPH)
+    for kind in ("pipeline", "conductor"):
+        live_state.on_activity(moved(ProcessingState.FAILED, kind, attempt=2, error="disk full"))
+    cancelled = moved(ProcessingState.CANCELLED, "conductor", product="C", error="by a person")
+    live_state.on_activity(cancelled)
+    assert [line.text for line in live_state.lines] == [
+        "o1: B failed (attempt 2, the last): disk full",
+        "o1: C cancelled: by a person",
+    ]
+
+
+def test_a_notice_of_a_service_is_told_once() -> None:
+    live_state = LiveState(GRAPH)
+    status = ServiceStatus(name="maker", kind="pipeline", notice="reloaded b.py")
+    for _heartbeat in range(3):
+        live_state.on_activity(Activity(service=status))
+    assert [line.text for line in live_state.lines] == ["maker: reloaded b.py"]
 
 
 def test_a_late_event_does_not_undo_what_is_available() -> None:

@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 _PROGRAM = (
     "import sys; from batuta.pipeline import PipelineSettings, load, run; "
-    "run(PipelineSettings.model_validate_json(sys.argv[1]), load(sys.argv[2]))"
+    "run(PipelineSettings.model_validate_json(sys.argv[1]), load(sys.argv[2]), sys.argv[2])"
 )
 
 
@@ -31,10 +31,15 @@ class PipelineProcess:
         Its settings.
     stage : Path
         A folder through which the test and functions of `scripted` meet.
+    folder : Path, optional
+        Where it runs, and where modules are looked for first.
     """
 
-    def __init__(self, reference: str, settings: PipelineSettings, stage: Path) -> None:
+    def __init__(
+        self, reference: str, settings: PipelineSettings, stage: Path, folder: Path | None = None
+    ) -> None:
         self.settings = settings
+        self._folder = folder
         self.stage = stage
         self._command = [sys.executable, "-c", _PROGRAM, settings.model_dump_json(), reference]
         self._process: subprocess.Popen[str] | None = None
@@ -47,6 +52,7 @@ class PipelineProcess:
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"BATUTA_TEST_STAGE": str(self.stage)},
+            cwd=self._folder,
         )
         self.pid = self._process.pid
         assert self._process.stdout is not None

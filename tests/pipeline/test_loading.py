@@ -51,7 +51,7 @@ def test_a_module_of_the_current_folder_is_found(folder: Path) -> None:
         ("loading_needs:one", "cannot be imported: ModuleNotFoundError: No module named 'not_ins"),
         ("loading_wrong:one", "pipeline: 'a.b' is not a service's name"),
         ("json:loads", "module 'json' has no Pipeline"),
-        ("none.yaml", "none.yaml: cannot be read: No such file or directory"),
+        ("none.yaml", "none.yaml: not found"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused_in_one_line(folder: Path, named: str, why: str) -> None:

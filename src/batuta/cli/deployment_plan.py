@@ -1,6 +1,7 @@
 """The deployment plan of an orchestra: its configuration checked as a whole, its ports bound."""
 
 import json
+import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,7 @@ class OrchestraConfig(BaseModel):
         default_factory=list,
         description="For each pipeline `use`, MODULE:NAME or a file, and its options.",
     )
+    reload: bool = Field(False, description="Whether pipelines load edited code again.")
     simulate: dict[str, Any] | None = Field(
         None, description="Options of the simulated pipeline, for providers that have no other."
     )
@@ -84,8 +86,10 @@ class BoundService(Generic[S]):
         return address_of(self.sock)
 
 
-def plan_orchestra(path: Path) -> "DeploymentPlan":
+def plan_orchestra(path: Path, *, reload: bool = False) -> "DeploymentPlan":
     """Read a configuration file and check all of it: its form, its graph, its pipelines.
+
+    With `reload`, pipelines that do not say otherwise load edited code again.
 
     Raises
     ------
@@ -103,7 +107,11 @@ def plan_orchestra(path: Path) -> "DeploymentPlan":
             {key: value for key, value in document.items() if _is_sound(key, value)}
         )
     return DeploymentPlan(
-        config, path.resolve().parent, source=str(path), problems=problems, load_pipelines=True
+        config.model_copy(update={"reload": reload or config.reload}),
+        path.resolve().parent,
+        source=str(path),
+        problems=problems,
+        load_pipelines=True,
     )
 
 
@@ -201,6 +209,20 @@ class DeploymentPlan:
         """Whether to start a server; otherwise a running one is used."""
         return self._config.nats_url is None
 
+    @property
+    def nats_config(self) -> NatsConfig:
+        """How NATS is reached, running or to be started."""
+        token = self._config.token.get_secret_value() if self._config.token else None
+        if not self.nats_is_started:
+            token = os.environ.get("BATUTA_NATS_TOKEN")
+        return NatsConfig(url=self.nats_url, token=token)
+
+    @property
+    def graph(self) -> Graph:
+        """The product graph."""
+        assert self._graph is not None  # noqa: S101  a plan without one is refused
+        return self._graph
+
     def change_nats_port(self) -> bool:
         """Choose another port for NATS, whose first was lost; return False if configured."""
         if self._config.nats_port is not None:
@@ -221,7 +243,7 @@ class DeploymentPlan:
             ready=partial(server_answers, LOOPBACK, self.nats_port, name),
             works=partial(
                 nats_works,
-                NatsConfig(url=self.nats_url, token=token),
+                self.nats_config,
                 self.data_dir / "nats",
                 self.sdb.url,
             ),
@@ -287,6 +309,7 @@ class DeploymentPlan:
         values = {
             "sdb_url": self.sdb.url,
             "data_dir": self.data_dir / "pipelines" / file_name(use),
+            "reload": self._config.reload,
             **options,
         }
         return use, self._part(PipelineSettings, values, where)

@@ -75,7 +75,11 @@ class LiveState:
 
     def on_activity(self, activity: Activity) -> None:
         """Record the status of a service, and the processing that it reports, if any."""
+        before = self.services.get(activity.service.name)
         self.services[activity.service.name] = activity.service
+        notice = activity.service.notice
+        if notice and (before is None or before.notice != notice):
+            self.log(f"{activity.service.name}: {notice}", "notice")
         if activity.processing is not None:
             self._on_processing(activity.service, activity.processing)
 
@@ -99,11 +103,11 @@ class LiveState:
         states = self.states.setdefault(processing.obs_id, {})
         if processing.state is ProcessingState.SUCCEEDED:
             return
-        changed = states.get(processing.product) != processing.state
         if states.get(processing.product) != AVAILABLE or processing.state.ended:
             states[processing.product] = processing.state.value
-        if changed and processing.error and service.kind == "conductor":
-            self._log_failure(processing)
+        # Only the conductor knows whether it was the last attempt.
+        if service.kind == "conductor" and processing.error:
+            self._log_end(processing)
 
     def _update_running(self, provider: str, processing: Processing) -> None:
         if processing.state in _IN_PROGRESS:
@@ -111,12 +115,16 @@ class LiveState:
         else:
             self.running.pop(processing.id, None)
 
-    def _log_failure(self, processing: Processing) -> None:
+    def _log_end(self, processing: Processing) -> None:
+        if processing.state is ProcessingState.CANCELLED:
+            what = f"{processing.obs_id}: {processing.product} cancelled: {processing.error}"
+            self.log(what, processing.state.value)
+            return
         retrying = processing.state is ProcessingState.RETRYING
         self.retries += retrying
-        outcome = "to be retried" if retrying else processing.state.value
+        outcome = "to be retried" if retrying else "the last"
         self.log(
-            f"{processing.obs_id}: {processing.product} attempt {processing.attempt} failed, "
-            f"{outcome}: {processing.error}",
+            f"{processing.obs_id}: {processing.product} failed (attempt {processing.attempt}, "
+            f"{outcome}): {processing.error}",
             processing.state.value,
         )

@@ -61,6 +61,13 @@ async def displayed(live_state: LiveState, title: str, console: Console) -> Asyn
         with Live(LiveScreen(live_state, title), console=console, refresh_per_second=FRAMES_PER_S):
             yield
         return
+    async with printed(live_state, console):
+        yield
+
+
+@asynccontextmanager
+async def printed(live_state: LiveState, console: Console) -> AsyncIterator[None]:
+    """Print the lines of `live_state` as they come, each with its time."""
     printing = asyncio.create_task(_print_lines(live_state, console))
     try:
         yield
@@ -83,7 +90,8 @@ def _print_new(live_state: LiveState, console: Console, last: object) -> object:
     lines = list(live_state.lines)
     position = next((n + 1 for n, line in enumerate(lines) if line is last), 0)
     for line in lines[position:]:
-        console.print(f"{line.at:%H:%M:%S} {line.text}", markup=False, highlight=False)
+        text = f"{line.at:%H:%M:%S} {line.text}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     return lines[-1] if lines else last
 
 

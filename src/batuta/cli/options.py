@@ -179,8 +179,9 @@ def _option(name: str, info: FieldInfo) -> inspect.Parameter:
     kind = _simple_type(info.annotation)
     # A computed default depends on the machine; the description explains it.
     default = None if info.default is PydanticUndefined else info.default
+    names = [f"--{_option_name(name)}/--no-{_option_name(name)}"] if kind is bool else None
     declared = typer.Option(
-        *_option_names(name),
+        *(names or _option_names(name)),
         envvar=f"BATUTA_{name.upper()}",
         help=info.description if default is None else f"{info.description} (default: {default})",
         show_default=False,

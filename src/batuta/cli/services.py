@@ -55,7 +55,7 @@ def _pipeline(pipeline: str, settings: PipelineSettings) -> None:
     from batuta.pipeline import load, run  # noqa: PLC0415  see above
 
     _log()
-    run(settings, load(pipeline))
+    run(settings, load(pipeline), pipeline)
 
 
 def _simulate(settings: SimulateSettings) -> None:

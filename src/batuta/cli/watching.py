@@ -109,6 +109,9 @@ def _print_services(services: list[dict[str, Any]]) -> None:
     keys = ("name", "kind", "state", "queued", "running", "url")
     rows = [[service.get(key) for key in keys] for service in services]
     print_table("Services", keys, rows)
+    for service in services:
+        if notice := service.get("notice"):
+            echo(f"{service['name']}: {notice}")
 
 
 def _print_observations(observations: list[dict[str, Any]]) -> None:

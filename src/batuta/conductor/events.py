@@ -43,6 +43,8 @@ class StatusUpdate(Event):
     archived : bool or None
         For `SUCCEEDED`: whether the sdb holds the product. None if the sdb was not asked, or
         did not answer.
+    code : str or None
+        The version of the code that the attempt runs, where its pipeline knows it.
     """
 
     state: State
@@ -54,6 +56,7 @@ class StatusUpdate(Event):
     profiled: bool = False
     reported_by: str | None = None
     archived: bool | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,6 +161,7 @@ def _status(
         error=answer.error[:MAX_ERROR_LENGTH] if answer.error else None,
         started=answer.started.timestamp() if answer.started else None,
         profiled=answer.profile is not None,
+        code=answer.code,
     )
 
 

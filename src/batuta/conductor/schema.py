@@ -66,6 +66,8 @@ processings = sa.Table(
     sa.Column("profiled", sa.Boolean, nullable=False, server_default=sa.false()),
     # Whether its pipeline is to run it again although it has succeeded before.
     sa.Column("remake", sa.Boolean, nullable=False, server_default=sa.false()),
+    # The version of the code that the current attempt, or the last one, ran.
+    sa.Column("code", sa.String),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id"),
     sa.Index("conductor_newest", "created", "id"),

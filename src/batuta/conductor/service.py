@@ -322,6 +322,7 @@ def _status_update(processing: Processing, reported_by: str) -> StatusUpdate:
         started=started.timestamp() if started else None,
         profiled=processing.profile is not None,
         reported_by=reported_by,
+        code=processing.code,
     )
 
 

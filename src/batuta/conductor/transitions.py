@@ -60,6 +60,8 @@ class ProcessingRecord:
     remake : bool
         Whether its pipeline is to run it again although an earlier attempt has succeeded: the
         sdb does not hold its product.
+    code : str or None
+        The version of the code that the current attempt, or the last one, ran.
     """
 
     id: str
@@ -82,6 +84,7 @@ class ProcessingRecord:
     ended: float | None
     profiled: bool
     remake: bool
+    code: str | None = None
 
 
 # ---------------------------------------------------------------------- conditions
@@ -165,6 +168,7 @@ def request(record: ProcessingRecord, conditions: Conditions) -> ProcessingRecor
         done=0,
         total=0,
         profiled=False,
+        code=None,
         ask_at=conditions.now + conditions.first_poll_wait_s,
     )
 
@@ -368,6 +372,7 @@ def _with_late_details(record: ProcessingRecord, event: Event, now: float) -> Pr
     """
     if not isinstance(event, StatusUpdate) or _is_outdated(event, record):
         return record
+    record = replace(record, code=event.code or record.code)
     if record.state is State.SUCCEEDED and event.state is State.SUCCEEDED:
         record = replace(
             record,
@@ -381,6 +386,7 @@ def _with_late_details(record: ProcessingRecord, event: Event, now: float) -> Pr
 def _after_status(
     record: ProcessingRecord, event: StatusUpdate, conditions: Conditions
 ) -> ProcessingRecord:
+    record = replace(record, code=event.code or record.code)
     if _stopped_at_deadline(record, event, conditions.now):
         error = f"{_no_end(record)} (timeout), stopped at {record.provider}"
         return _after_failure(record, error, conditions, profiled=event.profiled)

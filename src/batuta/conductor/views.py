@@ -231,6 +231,7 @@ class Views:
             requested=_time(row.requested),
             next_attempt=_time(row.not_before) if waits else None,
             profile=self._profile(row),
+            code=row.code,
         )
 
     def _profile(self, row: Row) -> str | None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     Base64Bytes,
     BaseModel,
     ConfigDict,
@@ -19,13 +20,14 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from batuta.errors import BatutaError
+from batuta.errors import BatutaError, shortened
 from batuta.messaging.processings import (
     AT_PIPELINE,
     Count,
     LongText,
     Processing,
     ShortText,
+    Text,
     utc_now,
 )
 from batuta.names import NAME_PATTERN, SERVICE_PATTERN
@@ -38,6 +40,8 @@ ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_PATTERN)]
 
 Attribute = Annotated[str, StringConstraints(min_length=1)]
 """A required attribute of an envelope."""
+
+NoticeText = Annotated[Text, AfterValidator(lambda text: shortened(text, 500))]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -66,7 +70,10 @@ class DataAvailable(BaseModel):
 
 
 class ServiceStatus(BaseModel):
-    """The status of a service, as published on ``activity.<name>``."""
+    """The status of a service, as published on ``activity.<name>``.
+
+    `notice` is a line for people, such as that its code was edited since it was loaded.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -75,6 +82,7 @@ class ServiceStatus(BaseModel):
     state: Literal["up", "stopped"] = "up"
     url: LongText | None = None
     version: ShortText | None = None
+    notice: NoticeText | None = None
     queued: Count = 0
     running: Count = 0
 

@@ -106,7 +106,8 @@ class Processing(BaseModel):
     """The record of one processing, as in REST bodies and ``activity.*`` events.
 
     Times are UTC. `error` states in one line what failed and why. `profile` is the location of
-    the profile of the last attempt, or None if it has no profile.
+    the profile of the last attempt, or None if it has no profile. `code` is the version of the code
+    that the last attempt ran, where its pipeline knows it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -121,6 +122,7 @@ class Processing(BaseModel):
     started: Instant | None = None
     ended: Instant | None = None
     profile: ShortText | None = None
+    code: ShortText | None = None
 
 
 def utc_now() -> datetime:

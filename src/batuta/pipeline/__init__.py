@@ -20,8 +20,17 @@ __all__ = [
 ]
 
 
-def run(settings: PipelineSettings, pipeline: Pipeline) -> None:
+def run(settings: PipelineSettings, pipeline: Pipeline, reference: str | None = None) -> None:
     """Serve `pipeline` until SIGINT or SIGTERM.
+
+    Parameters
+    ----------
+    settings : PipelineSettings
+        How it is served.
+    pipeline : Pipeline
+        What it makes.
+    reference : str, optional
+        What it was loaded from, ``MODULE:NAME`` or a file: needed to load it again.
 
     Raises
     ------
@@ -33,4 +42,4 @@ def run(settings: PipelineSettings, pipeline: Pipeline) -> None:
     # Imported only to serve: every worker process imports this package too.
     from batuta.pipeline.service import run as serve  # noqa: PLC0415  see above
 
-    serve(settings, pipeline)
+    serve(settings, pipeline, reference)

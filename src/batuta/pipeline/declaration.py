@@ -100,6 +100,11 @@ class ProductSpec:
         """All that it may archive."""
         return (self.name, *self.also_makes)
 
+    @property
+    def interface(self) -> tuple[frozenset[str], ...]:
+        """What others may rely on: its inputs, its optional inputs, its by-products."""
+        return frozenset(self.inputs), frozenset(self.optional), frozenset(self.also_makes)
+
     def problems(self) -> list[str]:
         """Return the mistakes in names and numbers, one line each."""
         where = f"product {self.name!r}"

@@ -2,14 +2,14 @@
 
 import importlib
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from batuta.errors import ConfigurationError, one_line
+from batuta.errors import ConfigurationError
 from batuta.pipeline.command import read_pipeline
 from batuta.pipeline.declaration import Pipeline
+from batuta.tracebacks import describe_failure
 
 FILE_SUFFIXES: Final = (".json", ".yaml", ".yml")
 ACCEPTED: Final = "accepted: MODULE:NAME, or a .yaml, .yml or .json file"
@@ -68,12 +68,12 @@ def _reason(exc: Exception, module_name: str) -> str:
         return f"no module {exc.name!r} found in {Path.cwd()} or installed ({ACCEPTED})"
     if isinstance(exc, (TypeError, ValueError)) and not module_name.isidentifier():
         return f"{module_name!r} is not the name of a module ({ACCEPTED})"
-    where = traceback.extract_tb(exc.__traceback__)[-1]
-    message = one_line(exc)
-    return (
-        f"module {module_name!r} cannot be imported: {type(exc).__name__}: {message} "
-        f"({where.filename}:{where.lineno})"
-    )
+    if isinstance(exc, SyntaxError) and exc.filename:
+        # Its words repeat the place, and its traceback ends in the compiler.
+        text = f"{type(exc).__name__}: {exc.msg} ({Path(exc.filename).name}:{exc.lineno})"
+    else:
+        text = describe_failure(exc, module_name)
+    return f"module {module_name!r} cannot be imported: {text}"
 
 
 def _pipelines_of(module: ModuleType) -> dict[str, Pipeline]:

@@ -58,6 +58,7 @@ class Outcome(BaseModel):
     error: str | None = None
     inputs: tuple[ProductVersion, ...] = ()
     outputs: tuple[ProductVersion, ...] = ()
+    code: str | None = None
 
 
 class WorkerStarted(BaseModel):

@@ -22,11 +22,18 @@ def _load() -> None:
     if wanted["main_path"]:
         # Otherwise each process would run the service's script again to unpickle its functions.
         spawn.import_main_path(wanted["main_path"])
-    if wanted["module"]:
+    if wanted["reference"]:
+        from batuta.pipeline.loaded import load_here  # noqa: PLC0415  only if it is needed
+
+        load_here(wanted["reference"])
+    elif wanted["module"]:
         importlib.import_module(wanted["module"])
 
 
 try:
+    # What every warden and every worker imports.
+    import batuta.pipeline.warden
+    import batuta.pipeline.worker  # noqa: F401
     from batuta.sdb.client import SdbClient
 
     # Creating a client triggers the lazy imports of httpx, once for all processes.

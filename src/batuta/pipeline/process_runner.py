@@ -1,18 +1,14 @@
 """Executes each run in a process of its own, forked from a server that has its pipeline loaded."""
 
 import asyncio
-import json
 import logging
-import multiprocessing
 import os
-import pickle
 import shutil
 import socket
-import sys
-from collections.abc import Callable, Container, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +16,8 @@ from typing import Any, Final
 import psutil
 from pydantic import ValidationError
 
-from batuta.errors import BatutaError, ConfigurationError, one_line
+from batuta.errors import BatutaError, one_line
 from batuta.messaging import Progress
-from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.exit_status import describe_exit
 from batuta.pipeline.messages import (
     MESSAGE_ADAPTER,
@@ -31,15 +26,13 @@ from batuta.pipeline.messages import (
     ProgressUpdate,
     WorkerStarted,
 )
+from batuta.pipeline.process_starter import CodeSource, Generation, ProcessStarter
 from batuta.pipeline.retention import RetentionFolder, clean_up_work_dir
 from batuta.pipeline.runner import RUN_VARIABLE, ProcessingRun, ProcessingTask
 from batuta.pipeline.warden import run_warden
 from batuta.service.log_files import MB, bounded_log
 
 LOG: Final = logging.getLogger(__name__)
-
-PRELOADED: Final = "batuta.pipeline.preload"
-PRELOAD_VARIABLE: Final = "BATUTA_PIPELINE_PRELOAD"
 
 WARDEN_EXIT_TIMEOUT_S: Final = 10.0
 """How long a warden may take to kill its worker and clean up, before it is killed too."""
@@ -59,8 +52,8 @@ class RunnerConfig:
 
     Parameters
     ----------
-    specs : mapping
-        The products that can be made, by name.
+    source : CodeSource
+        The pipeline's code.
     folder : Path
         The service's folder: work folders, logs and profiles.
     sdb_url, token : str
@@ -69,7 +62,7 @@ class RunnerConfig:
         Size of the log of a processing, at most.
     """
 
-    specs: Mapping[str, ProductSpec]
+    source: CodeSource
     folder: Path
     sdb_url: str
     token: str | None = None
@@ -92,16 +85,36 @@ class MalformedMessageError(BatutaError):
 class ProcessRunner:
     """Executes each run in a process of its own; created by `open_process_runner`."""
 
-    def __init__(self, config: RunnerConfig, starter: "_ProcessStarter") -> None:
+    def __init__(self, config: RunnerConfig, starter: ProcessStarter) -> None:
         self._config = config
         self._starter = starter
+
+    @property
+    def code(self) -> str:
+        """The version of the code that the next run is executed with."""
+        return self._starter.generation.code.version
+
+    @property
+    def generation(self) -> Generation:
+        """The code that the next run is executed with, and what it makes."""
+        return self._starter.generation
+
+    async def reload(self) -> Generation:
+        """Load the code again: what runs goes on with the former, what starts has the new.
+
+        Raises
+        ------
+        ConfigurationError
+            If it cannot be loaded: the former code stays in use.
+        """
+        return await self._starter.reload()
 
     async def run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
         """Execute `run`; when cancelled, kill all the processes that it has started."""
         work_dir = self._config.work_dir(run)
         try:
             work_dir.mkdir(mode=0o700)
-            return await self._run(self._task(run, work_dir), on_progress)
+            return await self._run(run, on_progress)
         except (OSError, EOFError) as exc:
             return Outcome(error=f"its process could not be started: {one_line(exc)}")
         except MalformedMessageError as exc:
@@ -111,37 +124,56 @@ class ProcessRunner:
             if work_dir.exists():
                 await run_to_end(asyncio.to_thread(_clean_up, work_dir, self._config.retention))
 
-    async def _run(self, task: ProcessingTask, on_progress: Callable[[Progress], None]) -> Outcome:
-        async with bounded_log(task.log_path, self._config.max_log_bytes):
-            handle = await self._starter.start(task)
+    async def _run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
+        log = self._config.retention.log(run.key)
+        async with bounded_log(log, self._config.max_log_bytes):
+            handle, generation = await self._start(run)
             try:
                 await handle.follow(on_progress)
             finally:
                 await run_to_end(handle.close())
-        return handle.outcome()
+        return handle.outcome().model_copy(update={"code": generation.code.version})
 
-    def _task(self, run: ProcessingRun, work_dir: Path) -> ProcessingTask:
+    async def _start(self, run: ProcessingRun) -> "tuple[_ProcessHandle, Generation]":
+        ours, theirs = socket.socketpair()
+        with theirs:
+            starting = asyncio.ensure_future(
+                self._starter.start(run_warden, partial(self._task, run), theirs, name=run.run_id)
+            )
+            # A thread cannot be cancelled: the warden will exist, whether somebody waits or not.
+            try:
+                process, generation = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                ours.close()  # the warden reads end of file, kills its worker and exits
+                await self._starter.reap((await starting)[0])
+                raise
+            except BaseException:
+                ours.close()
+                raise
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        return _ProcessHandle(process, reader, writer, self._starter), generation
+
+    def _task(self, run: ProcessingRun, generation: Generation) -> ProcessingTask:
         return ProcessingTask(
-            spec=self._config.specs[run.product],
+            spec=generation.specs[run.product],
             run=run,
             sdb_url=self._config.sdb_url,
             token=self._config.token,
-            work_dir=work_dir,
+            work_dir=self._config.work_dir(run),
             log_path=self._config.retention.log(run.key),
             profiles=self._config.retention.profiles(run.run_id),
+            code=generation.code if self._config.source.reload else None,
         )
 
 
 @contextmanager
-def open_process_runner(config: RunnerConfig, module: str | None) -> Iterator[ProcessRunner]:
+def open_process_runner(config: RunnerConfig) -> Iterator[ProcessRunner]:
     """Open a runner, after cleaning up what a service that died has left.
 
     Parameters
     ----------
     config : RunnerConfig
         What it needs.
-    module : str or None
-        The pipeline's module, loaded once for all processings.
 
     Raises
     ------
@@ -152,10 +184,8 @@ def open_process_runner(config: RunnerConfig, module: str | None) -> Iterator[Pr
     for each in (folder, folder / "logs"):
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
     remove_stale_runs(folder / "work", config.retention)
-    set_preload(module)
-    starter = _ProcessStarter()
+    starter = ProcessStarter(config.source)
     try:
-        starter.check_loadable(config.specs)
         yield ProcessRunner(config, starter)
     finally:
         starter.close()
@@ -182,99 +212,6 @@ def _clean_up(work_dir: Path, retention: RetentionFolder) -> None:
         LOG.warning("run %s: the profile could not be retained: %s", work_dir.name, exc)
 
 
-def set_preload(module: str | None) -> None:
-    """Set what the next fork server preloads: this program's main module, and `module`."""
-    main = sys.modules["__main__"]
-    # A module run by `-m` is found by its name; a script, by its path.
-    path = getattr(main, "__file__", None) if getattr(main, "__spec__", None) is None else None
-    os.environ[PRELOAD_VARIABLE] = json.dumps(
-        {
-            "sys_path": [str(Path(each).absolute()) for each in sys.path],
-            "main_path": str(Path(path).absolute()) if path else None,
-            "module": None if module == "__main__" else module,
-        }
-    )
-
-
-class _ProcessStarter:
-    """Starts wardens by the fork server, in one thread.
-
-    A start waits for the fork server's answer, so it must not happen in the event loop. One thread
-    does all starts and joins, as `multiprocessing` keeps its children in a set without a lock.
-    """
-
-    def __init__(self) -> None:
-        self._fork_server = multiprocessing.get_context("forkserver")
-        self._fork_server.set_forkserver_preload([PRELOADED])
-        self._thread = ThreadPoolExecutor(1, "starter")
-
-    async def start(self, task: ProcessingTask) -> "_ProcessHandle":
-        ours, theirs = socket.socketpair()
-        with theirs:
-            starting = self._call(self._start, task, theirs)
-            # A thread cannot be cancelled: the warden will exist, whether somebody waits or not.
-            try:
-                process = await asyncio.shield(starting)
-            except asyncio.CancelledError:
-                ours.close()  # the warden reads end of file, kills its worker and exits
-                await self.reap(await starting)
-                raise
-            except BaseException:
-                ours.close()
-                raise
-        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
-        return _ProcessHandle(process, reader, writer, self)
-
-    async def reap(self, process: BaseProcess) -> None:
-        """Collect the exit status of a process that has exited, in the thread that started it."""
-        await self._call(process.join)
-
-    def check_loadable(self, specs: Mapping[str, ProductSpec]) -> None:
-        """Check that another process can import each product's function; starts the fork server.
-
-        Raises
-        ------
-        ConfigurationError
-            If one cannot be imported.
-        """
-        problems = [problem for spec in specs.values() if (problem := _pickle_problem(spec))]
-        if problems:
-            raise ConfigurationError(problems)
-        process = self._fork_server.Process(target=_do_nothing, args=(tuple(specs.values()),))
-        self._thread.submit(process.start).result()
-        self._thread.submit(process.join).result()
-        if process.exitcode != 0:
-            raise ConfigurationError(
-                "the pipeline cannot be imported by another process: see the error above "
-                "(its module must be importable and must not start anything when imported)"
-            )
-
-    def close(self) -> None:
-        self._thread.shutdown()
-
-    def _call(self, function: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":
-        return asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
-
-    def _start(self, task: ProcessingTask, theirs: socket.socket) -> BaseProcess:
-        process = self._fork_server.Process(
-            target=run_warden, args=(theirs, task), name=task.run.run_id
-        )
-        process.start()
-        return process
-
-
-def _pickle_problem(spec: ProductSpec) -> str | None:
-    try:
-        pickle.dumps(spec.function)
-    except (pickle.PicklingError, AttributeError, TypeError) as exc:
-        return f"product {spec.name!r}: its function must be at the top level of a module: {exc}"
-    return None
-
-
-def _do_nothing(_specs: tuple[ProductSpec, ...]) -> None:
-    """Do nothing: the call itself proves that the arguments could be unpickled."""
-
-
 class _ProcessHandle:
     """A warden and its worker, seen from the service."""
 
@@ -283,7 +220,7 @@ class _ProcessHandle:
         process: BaseProcess,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        starter: _ProcessStarter,
+        starter: ProcessStarter,
     ) -> None:
         self._process = process
         self._reader = reader

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from batuta.messaging import Progress
+from batuta.pipeline.code_version import LoadedCode
 from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.messages import Outcome
 
@@ -41,7 +42,10 @@ class ProcessingRun:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessingTask:
-    """All that a warden and its worker need to execute one run."""
+    """All that a warden and its worker need to execute one run.
+
+    `code` is the code that it must have run alone, where that may be edited meanwhile.
+    """
 
     spec: ProductSpec
     run: ProcessingRun
@@ -50,10 +54,15 @@ class ProcessingTask:
     work_dir: Path
     log_path: Path
     profiles: Path
+    code: LoadedCode | None = None
 
 
 class Runner(Protocol):
     """Executes runs of processings."""
+
+    @property
+    def code(self) -> str | None:
+        """The version of the code that the next run is executed with, if there is one."""
 
     async def run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
         """Execute `run` to its end, reporting its progress.

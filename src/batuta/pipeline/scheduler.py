@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
@@ -109,6 +109,10 @@ class ProcessingScheduler:
             self._enqueue(submitted.stored)
         return self.current(submitted.stored.record), submitted.to_run
 
+    def replace_offers(self, offers: Mapping[str, Offer]) -> None:
+        """Accept requests for other products from now on."""
+        self._config = replace(self._config, offers=offers)
+
     async def recover(self) -> None:
         """Resume the processings that a previous service has left."""
         for stored in await self._store.recover():
@@ -173,7 +177,7 @@ class ProcessingScheduler:
 
     async def _run_processing(self, running: "_RunningProcessing", queued_at: float) -> None:
         try:
-            stored = await self._store.record_start(running.record.id)
+            stored = await self._store.record_start(running.record.id, self._runner.code)
             running.record = stored.record
             self._on_change(running.record)
             self.metrics.record_start(running.record, time.monotonic() - queued_at)

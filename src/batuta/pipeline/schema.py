@@ -33,6 +33,8 @@ processings = sa.Table(
     sa.Column("ended", sa.Float),
     sa.Column("log_kept", sa.Boolean, nullable=False),
     sa.Column("profile_kept", sa.Boolean, nullable=False, server_default=sa.false()),
+    # The version of the code that it was run with last.
+    sa.Column("code", sa.String),
     sa.Index("pipeline_by_state", "state", "number"),
     sa.Index("pipeline_by_obs_id", "obs_id", "number"),
 )

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -103,6 +103,11 @@ class ProcessingService:
         Connection and database; the caller closes them.
     health : HealthMonitor
         Checks what it depends on, but NATS.
+
+    Attributes
+    ----------
+    background : list of callable
+        What else it does while it runs.
     """
 
     def __init__(
@@ -119,6 +124,8 @@ class ProcessingService:
         self._bus = bus
         self._store = store
         self._health = health
+        self._notice: str | None = None
+        self.background: list[Callable[[], Coroutine[None, None, None]]] = []
         self._reporters = {
             provider: ActivityReporter(bus, partial(self.status, provider))
             for provider in sorted(spec.providers)
@@ -143,13 +150,22 @@ class ProcessingService:
             kind="pipeline",
             url=self._url,
             version=__version__,
+            notice=self._notice,
             queued=queued,
             running=running,
         )
 
+    def publish_notice(self, notice: str) -> None:
+        """Publish a line for people with the status of each provider, from now on."""
+        self._notice = notice
+        for reporter in self._reporters.values():
+            reporter.report_status()
+
     async def run(self) -> None:
         """Run processings and report their activity, until cancelled."""
         async with asyncio.TaskGroup() as group:
+            for work in self.background:
+                group.create_task(work())
             for reporter in self._reporters.values():
                 group.create_task(reporter.run())
             group.create_task(self.scheduler.run())

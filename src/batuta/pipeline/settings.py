@@ -57,6 +57,10 @@ class PipelineSettings(ProcessingSettings):
         ge=0,
         description="How long log and profile of an ended processing are retained, in seconds.",
     )
+    reload: bool = Field(
+        False,
+        description="Load the pipeline's code again when one of its files is edited.",
+    )
     log_max_mb: float = Field(
         64.0,
         gt=0,

@@ -84,9 +84,9 @@ class ProcessingStore:
         """Record a request; a known id is restarted only by a higher attempt."""
         return await self._commit(lambda db: _submit(db, request, provider))
 
-    async def record_start(self, processing_id: str) -> StoredProcessing:
-        """Record that a run starts."""
-        values = {"state": ProcessingState.RUNNING.value, "started": time.time()}
+    async def record_start(self, processing_id: str, code: str | None = None) -> StoredProcessing:
+        """Record that a run starts, with the version `code` of its pipeline's code."""
+        values = {"state": ProcessingState.RUNNING.value, "started": time.time(), "code": code}
         return await self._update(processing_id, {**values, "runs": _C.runs + 1})
 
     async def record_end(
@@ -109,6 +109,8 @@ class ProcessingStore:
                 "total": record.progress.total,
                 "ended": time.time(),
                 "profile_kept": profiled,
+                # Code may have been loaded between the record of the start and the start.
+                **({"code": outcome.code} if outcome.code else {}),
             },
         )
 
@@ -240,6 +242,7 @@ _INITIAL_VALUES: Final[dict[str, Any]] = {
     "outputs": [],
     "started": None,
     "ended": None,
+    "code": None,
     "log_kept": True,
     "profile_kept": False,
 }
@@ -281,6 +284,7 @@ def _from_row(row: sa.Row[Any]) -> StoredProcessing:
         inputs=row.inputs,
         outputs=row.outputs,
         profile=f"/processing/{row.id}/profile" if row.profile_kept else None,
+        code=row.code,
     )
     return StoredProcessing(record, row.key, row.runs, row.log_kept)
 

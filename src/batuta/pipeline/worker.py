@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from batuta.errors import shortened
+from batuta.pipeline.code_version import refuse_mixture
 from batuta.pipeline.context import Context, WorkFolder
 from batuta.pipeline.declaration import Output
 from batuta.pipeline.inputs import InputFetcher
@@ -114,6 +115,8 @@ def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
         context = Context(task.spec, work_folder, inputs, channel.progress)
         made = collect_outputs(task.spec.function(context), context, task.spec.makes)
         context.flush_progress()
+        if task.code is not None:
+            refuse_mixture(task.code)
         archive = _Archive(sdb, run.id, run.provider, run.obs_id, tuple(inputs.used_versions))
         outputs = tuple(archive.add(output, log) for output in made)
     return Outcome(inputs=tuple(inputs.used_versions), outputs=outputs)

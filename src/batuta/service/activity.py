@@ -33,11 +33,17 @@ class ActivityReporter:
         self._status = status
         self._waiting: OrderedDict[tuple[str, int, str], Processing] = OrderedDict()
         self._changed = asyncio.Event()
+        self._status_changed = False
 
     def report(self, processing: Processing) -> None:
         """Publish `processing` as soon as possible; return at once."""
         key = (processing.id, processing.attempt, processing.state.value)
         self._waiting[key] = processing
+        self._changed.set()
+
+    def report_status(self) -> None:
+        """Publish the status as soon as possible, rather than with the next heartbeat."""
+        self._status_changed = True
         self._changed.set()
 
     async def run(self) -> None:
@@ -61,6 +67,9 @@ class ActivityReporter:
             return
 
     async def _publish_waiting(self) -> None:
+        if self._status_changed:
+            await self._publish(Activity(service=self._status()))
+            self._status_changed = False
         while self._waiting:
             key, processing = next(iter(self._waiting.items()))
             await self._publish(Activity(service=self._status(), processing=processing))

@@ -164,8 +164,8 @@ def set_up_logging(level: str = "INFO") -> None:
         root.removeHandler(previous)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    # Each call by httpx, and each reconnection attempt by nats, is noise.
-    for chatty in ("httpx", "httpcore", "nats"):
+    # Each call by httpx, reconnection attempt by nats and file that is written is noise.
+    for chatty in ("httpx", "httpcore", "nats", "watchfiles"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

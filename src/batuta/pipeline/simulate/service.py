@@ -93,6 +93,11 @@ class SimulatedRunner:
         on_progress(Progress(done=1, total=1))
         return outcome
 
+    @property
+    def code(self) -> None:
+        """Nothing of its own is run."""
+        return None
+
     def close(self) -> None:
         """Stop its threads."""
         self._threads.shutdown()
