@@ -1,5 +1,11 @@
-"""Notebooks, executed by a kernel as Jupyter's are."""
+"""Notebooks, executed by a kernel as Jupyter's are.
 
+``python -m tests.support.notebooks docs/tutorial/first-tiles-notebook.ipynb`` executes that of the
+documentation, and writes what it shows into it.
+"""
+
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +40,46 @@ def result_of(cell: Any, kind: str = "text/plain") -> str:
     """Return the value of a cell as it is displayed."""
     (shown,) = [each.data for each in cell.outputs if each.output_type == "execute_result"]
     return str(shown[kind])
+
+
+def read(path: Path) -> Any:
+    """Read a notebook."""
+    return nbformat.read(path, as_version=4)
+
+
+def code_of(notebook: Any) -> list[Any]:
+    """List the code cells of a notebook."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def shown(cell: Any) -> list[dict[str, Any]]:
+    """Return what a code cell shows, but for what is another each time: progress and logs."""
+    found: list[dict[str, Any]] = []
+    for output in cell.outputs:
+        if output.output_type == "execute_result":
+            found.append({"data": dict(output.data)})
+        elif output.output_type == "stream" and output.name == "stdout":
+            found.append({"text": output.text})
+    return found
+
+
+def refresh(path: Path) -> None:
+    """Execute a notebook, and write what it shows into it."""
+    notebook = read(path)
+    with tempfile.TemporaryDirectory() as folder:
+        executed(notebook, Path(folder))
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "name": "python3"}}
+    for rank, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{rank}"
+        cell.metadata = {}
+        if cell.cell_type == "code":
+            cell.outputs = [
+                each
+                for each in cell.outputs
+                if each.output_type == "execute_result" or each.get("name") == "stdout"
+            ]
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    refresh(Path(sys.argv[1]))

@@ -18,7 +18,7 @@ class Task:
     Parameters
     ----------
     function : callable
-        Importable by its name from the workers.
+        Any that can be sent to workers: see `batuta.cluster.by_value`.
     args, kwargs
         What it is called with; delayed objects may be anywhere in lists, tuples, dictionaries,
         CarsDicts and CarsDatasets.

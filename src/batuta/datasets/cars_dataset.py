@@ -11,6 +11,7 @@ import xarray as xr
 
 from batuta.datasets.array_file import ArrayFile, RasterRequest, raster_dtype
 from batuta.datasets.assembled_file import AssembledFile
+from batuta.datasets.display import dataset_html
 from batuta.datasets.errors import TileError
 from batuta.datasets.formats import ARRAYS, DATASET_TYPES, output_problems
 from batuta.datasets.grid import (
@@ -83,6 +84,11 @@ class CarsDataset:
     def __repr__(self) -> str:
         name = "" if self.name is None else f" {self.name!r}"
         return f"<CarsDataset{name}: {self.dataset_type}, {self.shape[0]} x {self.shape[1]} tiles>"
+
+    def _repr_html_(self) -> str:
+        return dataset_html(
+            repr(self)[1:-1], self._tiling_grid, self.overlaps, self.tiles, self.attributes
+        )
 
     def custom_print(self) -> str:
         """Return a long description: the grid, overlaps, attributes and tiles."""

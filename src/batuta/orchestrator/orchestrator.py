@@ -30,6 +30,7 @@ from batuta.orchestrator.arguments import (
 )
 from batuta.orchestrator.contract import TileGrid
 from batuta.orchestrator.disk import disk_full_error, own_writes
+from batuta.orchestrator.display import OutputReport, orchestrator_html
 from batuta.orchestrator.documents import INDEX_FILE, merge, write_document
 from batuta.orchestrator.errors import MissingVariableError, TileFailure
 from batuta.orchestrator.events import Event, Observer, WorkersPresent
@@ -123,6 +124,8 @@ class Orchestrator:
         self._registry = CarsDatasetRegistry()
         self._to_clean: list[Path] = []
         self.failures: list[TileFailure] = []
+        self._reports: list[OutputReport] = []
+        """Of the files of all runs so far, for notebooks."""
         self._tile_run: TileRun | None = None
         self._record: RunRecord | NullRecord = NullRecord()
         self._run_count = 0
@@ -160,6 +163,20 @@ class Orchestrator:
                 message = f"{count.present} of {count.asked} workers: {count.waiting_for}"
                 LOG.info(message, extra=ON_SCREEN)
         self._notify(WorkersPresent(count.present, count.asked, count.waiting_for))
+
+    def __repr__(self) -> str:
+        where = "" if self.out_dir is None else f", out_dir={self.out_dir!r}"
+        return f"<Orchestrator: {self._config.mode}{where}>"
+
+    def _repr_html_(self) -> str:
+        planned = [
+            OutputReport(each.manifest.file, each.manifest.dataset_name, each.manifest.expected)
+            for saver in self._registry.savers()
+            for each in saver.outputs
+        ]
+        return orchestrator_html(
+            self._config.mode, self._folder, [*self._reports, *planned], self.failures
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -351,6 +368,11 @@ class Orchestrator:
             self._abort(exc)
             raise
         finally:
+            self._reports += [
+                OutputReport.of(each.manifest)
+                for saver in self._registry.savers()
+                for each in saver.outputs
+            ]
             self._record.close()
             self.reset_registries()
         self.save_out_json()

@@ -1,6 +1,8 @@
 """The output on the terminal while a program runs: one-line warnings, and the progress bar."""
 
 import contextlib
+import importlib
+import importlib.util
 import logging
 import sys
 from typing import Any, Final
@@ -58,6 +60,27 @@ def is_terminal(stream: object) -> bool:
         return False
 
 
+def bar_class() -> "type[tqdm[Any]] | None":
+    """Return the bar of a notebook, or of a terminal; None elsewhere.
+
+    As `tqdm.auto` chooses, but without its warning where a notebook has no ipywidgets: there, the
+    bar is text.
+    """
+    if not _in_notebook():
+        return tqdm if is_terminal(sys.stderr) else None
+    if importlib.util.find_spec("ipywidgets") is None:
+        return tqdm
+    found: type[tqdm[Any]] = importlib.import_module("tqdm.notebook").tqdm
+    return found
+
+
+def _in_notebook() -> bool:
+    """Return whether a kernel of Jupyter runs this program, and so shows what it displays."""
+    interactive: Any = sys.modules.get("IPython")
+    shell = None if interactive is None else interactive.get_ipython()
+    return getattr(shell, "kernel", None) is not None
+
+
 _ENGINES: Final = ("distributed", "tornado", "asyncio")
 """Loggers that write to the log file alone: Batuta reports what their messages mean for tiles."""
 
@@ -69,7 +92,7 @@ def _is_shown(record: logging.LogRecord) -> bool:
 
 
 class ProgressBar:
-    """An observer that draws a bar on a terminal, and does nothing elsewhere."""
+    """An observer that draws a bar on a terminal or in a notebook, and does nothing elsewhere."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
@@ -87,9 +110,10 @@ class ProgressBar:
                 self._bar = None
 
     def _update(self, event: Event) -> None:
-        if isinstance(event, RunStarted) and event.total and is_terminal(sys.stderr):
+        kind = bar_class() if isinstance(event, RunStarted) and event.total else None
+        if kind is not None and isinstance(event, RunStarted):
             self._retried = self._failed = 0
-            self._bar = tqdm(total=event.total, desc="Tiles", unit="tile")
+            self._bar = kind(total=event.total, desc="Tiles", unit="tile")
             self._bar.set_postfix_str(self._workers)
         elif self._bar is not None and isinstance(event, RunEnded):
             self._bar.close()
