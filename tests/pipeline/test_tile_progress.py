@@ -19,13 +19,14 @@ def test_the_progress_of_a_processing_is_that_of_its_tiles(
     check_progress(tiled, product, sdb, obs_id)
 
 
-def test_a_tile_that_fails_leaves_the_logs_of_its_workers(
+def test_a_tile_that_fails_names_its_line_and_leaves_the_logs_of_its_workers(
     tiled: PipelineProcess, obs_id: str
 ) -> None:
     record = tiled.make("BROKEN_HEIGHT", obs_id)
     assert record["state"] == "failed"
     assert "4 of 16 tiles failed" in record["error"]
-    assert "ValueError: the slope is vertical" in record["error"]
+    assert "ValueError: the slope is vertical (in task broken_ramp, tiled.py:" in record["error"]
+    assert 'raise ValueError("the slope is vertical")' in tiled.log(record)  # of the traceback
     logs = tiled.http.get(f"/processing/{record['id']}/workers_log")
     assert logs.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert "== orchestrator/worker_" in logs.text

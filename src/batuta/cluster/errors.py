@@ -29,17 +29,22 @@ class TaskFailedError(BatutaError):
     traceback : str
         Of what the task raised, as text, from its function on: that of the worker where it ran
         elsewhere. Empty where the task raised nothing, as where its worker was killed.
+    line : str
+        The last line of the author's code that the exception passed through, as in ``slope.py:13``,
+        with its function where that is another one; empty where there is none.
     """
 
-    def __init__(self, function: str, reason: str, traceback: str = "") -> None:
+    def __init__(self, function: str, reason: str, traceback: str = "", line: str = "") -> None:
         self.function = function
         self.reason = reason
         self.traceback = traceback
-        super().__init__(f"{reason} (in task {function})")
+        self.line = line
+        where = f"{function}, {line}" if line else function
+        super().__init__(f"{reason} (in task {where})")
 
-    def __reduce__(self) -> tuple[type["TaskFailedError"], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type["TaskFailedError"], tuple[str, str, str, str]]:
         """Cross process borders with its parts kept apart."""
-        return type(self), (self.function, self.reason, self.traceback)
+        return type(self), (self.function, self.reason, self.traceback, self.line)
 
 
 class UnpicklableError(ClusterError):

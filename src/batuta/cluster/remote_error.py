@@ -4,6 +4,7 @@ import copyreg
 import io
 import pickle
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -13,6 +14,7 @@ import cloudpickle
 import batuta
 from batuta.cluster.errors import TaskFailedError, UnpicklableError
 from batuta.errors import chain_of, describe_error
+from batuta.tracebacks import author_line
 
 _OWN_FOLDER: Final = str(Path(batuta.__file__).parent)
 
@@ -27,15 +29,20 @@ class RemoteError(NamedTuple):
     """The exception, if it can be pickled and read back."""
     trace: str
     """Its traceback, from the function of the task on."""
+    line: str
+    """The last line of its author's code, as in `TaskFailedError`."""
 
     @classmethod
     def from_exception(cls, function: str, exc: BaseException) -> "RemoteError":
         """Describe an exception, in the process where it was raised."""
-        return cls(function, describe_error(exc), try_pickle(exc), trace_of(exc))
+        line = _line_of(exc, function)
+        return cls(function, describe_error(exc), try_pickle(exc), trace_of(exc), line)
 
     def to_exception(self) -> TaskFailedError:
         """Return the exception of the task, with the traceback of its worker as a note."""
-        return failed_task(self.function, self.reason, self._cause(), self.trace)
+        error = TaskFailedError(self.function, self.reason, self.trace, self.line)
+        error.__cause__ = self._cause()
+        return error
 
     def _cause(self) -> BaseException:
         cause = read_back(self.pickled, self.reason)
@@ -48,19 +55,19 @@ class RemoteError(NamedTuple):
         return cause
 
 
-def failed_task(
-    function: str, reason: str, cause: BaseException, trace: str = ""
-) -> TaskFailedError:
+def failed_task(function: str, reason: str, cause: BaseException) -> TaskFailedError:
     """Return the exception of a task that has no result, with its cause."""
-    error = TaskFailedError(function, reason, trace)
+    error = TaskFailedError(function, reason)
     error.__cause__ = cause
     return error
 
 
 def failed_here(function: str, exc: BaseException) -> TaskFailedError:
     """Return the exception of a task that ran in this process: the same as from a worker."""
-    trace = detach(exc)
-    return failed_task(function, describe_error(exc), exc, trace)
+    line = _line_of(exc, function)
+    error = TaskFailedError(function, describe_error(exc), detach(exc), line)
+    error.__cause__ = exc
+    return error
 
 
 def detach(exc: BaseException) -> str:
@@ -86,6 +93,16 @@ def trace_of(exc: BaseException) -> str:
         return "".join(traceback.format_exception(type(exc), exc, _skip_own(exc.__traceback__)))
     except Exception:  # noqa: BLE001 - attributes of the user's exception may raise anything
         return "".join([*traceback.format_tb(exc.__traceback__), describe_error(exc), "\n"])
+
+
+def _line_of(exc: BaseException, function: str) -> str:
+    """Return the author's line of an exception, with its function if it is not `function`."""
+    first = _skip_own(exc.__traceback__)
+    module = None if first is None else first.tb_frame.f_globals.get("__name__")
+    found = author_line(exc, module)
+    if found is None:
+        return ""
+    return str(replace(found, function="<module>") if found.function == function else found)
 
 
 def _skip_own(begin: TracebackType | None) -> TracebackType | None:
