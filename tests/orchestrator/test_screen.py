@@ -56,7 +56,7 @@ def test_a_program_without_logging_shows_its_warnings_one_line_each(tmp_path: Pa
         and line.endswith("(in task source)")
         for line in lines
     )
-    failed = "batuta: tiles[0, 0] failed: ValueError: no light (in task source, program.py:"
+    failed = "batuta: tiles[0, 0] failed: ValueError: no light (in task source, functions.py:"
     assert any(line.startswith(failed) for line in lines)
     assert any("tiles[0, 4] is retried: TaskTimeoutError: killed" in line for line in lines)
     assert "batuta: 6 of 20 tiles failed:" in lines
