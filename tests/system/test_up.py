@@ -144,6 +144,8 @@ def test_products_are_still_there_after_a_restart(start_orchestra: StartOrchestr
     addresses = first.addresses()
     announce_all(addresses["nats"], ["sb1"])
     eventually_sync(lambda: made(addresses["sdb"]) == len(GRAPH["products"]), 60)
+    # What happens is shown as it happens.
+    eventually_sync(lambda: " sb1: REPORT v1 archived by report\n" in first.output)
     first.end(signal.SIGKILL)
     psutil.wait_procs(first.family() if first.process.poll() is None else [], timeout=30)
     second = start_orchestra(simulated())

@@ -217,12 +217,6 @@ class DeploymentPlan:
             token = os.environ.get("BATUTA_NATS_TOKEN")
         return NatsConfig(url=self.nats_url, token=token)
 
-    @property
-    def graph(self) -> Graph:
-        """The product graph."""
-        assert self._graph is not None  # noqa: S101  a plan without one is refused
-        return self._graph
-
     def change_nats_port(self) -> bool:
         """Choose another port for NATS, whose first was lost; return False if configured."""
         if self._config.nats_port is not None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 
 from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.event_lines import EventLines
 from batuta.cli.live_screen import LiveScreen
 from batuta.cli.live_state import LiveState
 from batuta.graph import Graph
@@ -26,7 +27,7 @@ FRAMES_PER_S = 8
 
 
 @asynccontextmanager
-async def updated_by_events(bus: Bus, live_state: LiveState) -> AsyncIterator[None]:
+async def updated_by_events(bus: Bus, live_state: EventLines) -> AsyncIterator[None]:
     """Keep `live` up to date with all that is published, as it is published from now on."""
 
     async def on_data(message: Msg) -> None:
@@ -66,7 +67,7 @@ async def displayed(live_state: LiveState, title: str, console: Console) -> Asyn
 
 
 @asynccontextmanager
-async def printed(live_state: LiveState, console: Console) -> AsyncIterator[None]:
+async def printed(live_state: EventLines, console: Console) -> AsyncIterator[None]:
     """Print the lines of `live_state` as they come, each with its time."""
     printing = asyncio.create_task(_print_lines(live_state, console))
     try:
@@ -76,7 +77,7 @@ async def printed(live_state: LiveState, console: Console) -> AsyncIterator[None
         await asyncio.wait([printing])
 
 
-async def _print_lines(live_state: LiveState, console: Console) -> None:
+async def _print_lines(live_state: EventLines, console: Console) -> None:
     last: object = None
     try:
         while True:
@@ -86,7 +87,7 @@ async def _print_lines(live_state: LiveState, console: Console) -> None:
         _print_new(live_state, console, last)
 
 
-def _print_new(live_state: LiveState, console: Console, last: object) -> object:
+def _print_new(live_state: EventLines, console: Console, last: object) -> object:
     lines = list(live_state.lines)
     position = next((n + 1 for n, line in enumerate(lines) if line is last), 0)
     for line in lines[position:]:

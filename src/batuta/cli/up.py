@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from batuta.cli.deployment_plan import DeploymentPlan, plan_orchestra
-from batuta.cli.live_state import LiveState
+from batuta.cli.event_lines import EventLines
 from batuta.cli.live_view import printed, updated_by_events
 from batuta.cli.orchestra import Orchestra, running_plan
 from batuta.cli.output import console
@@ -57,14 +57,14 @@ async def _play(plan: DeploymentPlan, *, quiet: bool) -> None:
 
 async def _show_events(plan: DeploymentPlan, stack: AsyncExitStack) -> None:
     """Print what is published on NATS, a line each, until `stack` is closed."""
-    live_state = LiveState(plan.graph)
+    lines = EventLines()
     try:
         bus = await stack.enter_async_context(connect(plan.nats_config, "up"))
-        await stack.enter_async_context(updated_by_events(bus, live_state))
+        await stack.enter_async_context(updated_by_events(bus, lines))
     except MessagingError as exc:  # the services have the address and token of another NATS
         typer.echo(f"warning: what happens is not shown: {exc}")
     else:
-        await stack.enter_async_context(printed(live_state, console))
+        await stack.enter_async_context(printed(lines, console))
 
 
 def print_addresses(orchestra: Orchestra) -> None:

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from batuta.pipeline.command import Command
 from batuta.pipeline.context import PipelineError
 from batuta.pipeline.declaration import ProductSpec
@@ -70,14 +72,22 @@ def refuse_mixture(code: LoadedCode) -> None:
     PipelineError
         If a file of `code` was written since it was loaded, and such code was run.
     """
-    started_processes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
+    changed = code.changed_files()
+    if not changed:
+        return
     imported = any(path not in code.files for path in _module_files(code.package))
-    if (started_processes or imported) and (changed := code.changed_files()):
+    if imported or _has_started_processes():
         names = ", ".join(Path(path).name for path in changed)
         raise PipelineError(
             f"{names} edited while it ran, so that some of it may have run the new code: "
             "not archived"
         )
+
+
+def _has_started_processes() -> bool:
+    """Return whether this process, which was just forked, has started others since."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
+    return ended or bool(psutil.Process().children())
 
 
 @dataclass(frozen=True)
