@@ -20,8 +20,12 @@ from tests.support.waiting import eventually_sync
 __all__ = ["warm_forkserver"]
 
 
-def _started(path: Path, method: str) -> tuple[Any, psutil.Process]:
-    process = FAMILY_PROCESSES[method](target=_start_and_hang, args=(str(path),), daemon=True)
+def _started(
+    path: Path, method: str, target: Callable[[str], None] | None = None
+) -> tuple[Any, psutil.Process]:
+    process = FAMILY_PROCESSES[method](
+        target=target or _start_and_hang, args=(str(path),), daemon=True
+    )
     process.start()
     marker = path.with_suffix(".started")
     eventually_sync(marker.exists, timeout_s=30)
@@ -34,6 +38,33 @@ def _start_and_hang(path: str) -> None:
     draft.write_text(str(os.getpid()))
     draft.rename(Path(path).with_suffix(".started"))
     threading.Event().wait()
+
+
+def _fork_and_hang(path: str) -> None:
+    """Fork a member that leaves the session, closes its files, and whose parent ends."""
+    if (child := os.fork()) == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        with Path(path).open("a") as stream:
+            stream.write(f"{os.getpid()}\n")
+        os.closerange(0, 256)
+        signal.pause()
+    os.waitpid(child, 0)
+    eventually_sync(lambda: Path(path).exists() and bool(Path(path).read_text()))
+    _start_and_hang(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forked members are found on Linux alone")
+@pytest.mark.parametrize("method", FAMILY_PROCESSES)
+def test_the_family_of_a_supervisor_that_is_killed_ends_too(method: str, tmp_path: Path) -> None:
+    process, worker = _started(tmp_path / "pids", method, _fork_and_hang)
+    assert len(started_programs(tmp_path / "pids")) == 4
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    eventually_sync(lambda: not worker.is_running())
+    eventually_sync(lambda: not started_programs(tmp_path / "pids"))
 
 
 @pytest.mark.parametrize("method", FAMILY_PROCESSES)

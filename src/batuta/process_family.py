@@ -8,6 +8,7 @@ supervisor, whatever session or process group it has moved to.
 
 import contextlib
 import ctypes
+import mmap
 import os
 import resource
 import signal
@@ -22,6 +23,12 @@ import psutil
 KILL_FAMILY: Final = signal.SIGUSR1
 """Sent to a supervisor, kills the process that it supervises, and so ends the family."""
 
+FAMILY_VARIABLE: Final = "BATUTA_FAMILY"
+"""The mark of a family, in the environment of the programs that it starts."""
+
+_MARKS: Final[list[mmap.mmap]] = []
+"""Mapped for as long as this process lives, and those that are forked from it."""
+_KILL_TIMEOUT_S: Final = 5
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _TERMINAL_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -99,6 +106,50 @@ def end_family() -> None:
         for pid in killed:
             with contextlib.suppress(ChildProcessError):  # a grandchild: found again, as ours
                 os.waitpid(pid, 0)
+
+
+def mark_family(mark: str) -> None:
+    """Mark this process and all that it starts from now on, so that `kill_marked` finds them.
+
+    Programs inherit the mark in their environment, processes that are forked in their memory map
+    (Linux only): the environment that the system shows of these is that of their last exec.
+    """
+    os.environ[FAMILY_VARIABLE] = mark
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create(f"{FAMILY_VARIABLE}={mark}")
+        try:
+            os.truncate(file, mmap.PAGESIZE)
+            _MARKS.append(mmap.mmap(file, mmap.PAGESIZE, prot=mmap.PROT_READ))
+        finally:
+            os.close(file)
+
+
+def kill_marked(mark: str) -> None:
+    """Kill the processes that bear a mark, until none is left that can be killed.
+
+    For a family whose supervisor was killed: its members have gone to init.
+    """
+    while killed := [each for each in psutil.process_iter() if _bears(each, mark) and _end(each)]:
+        psutil.wait_procs(killed, timeout=_KILL_TIMEOUT_S)
+
+
+def _bears(process: psutil.Process, mark: str) -> bool:
+    # Processes of other users hide both; others end meanwhile.
+    with contextlib.suppress(psutil.Error, OSError):
+        if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        if process.environ().get(FAMILY_VARIABLE) == mark:
+            return True
+        maps = Path(f"/proc/{process.pid}/maps").read_bytes()
+        return f"{FAMILY_VARIABLE}={mark} ".encode() in maps
+    return False
+
+
+def _end(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        process.kill()
+        return True
+    return False
 
 
 def _try_kill(process: psutil.Process) -> bool:

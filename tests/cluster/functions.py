@@ -226,6 +226,9 @@ def start_programs(path: str, how: str) -> None:
         leave(3)
     if how == "kill":
         die()
+    if how == "kill supervisor":
+        os.kill(os.getppid(), signal.SIGKILL)
+        hang()
     if how == "hang":
         hang()
 

@@ -33,7 +33,7 @@ def test_what_tasks_start_ends_with_their_worker_however_it_ends(
     cluster = create_cluster(check_configuration(conf), tmp_path)
     start = cluster.create_task(start_programs)
     try:
-        for how in ("exit", "kill"):
+        for how in ("exit", "kill", "kill supervisor"):
             path = tmp_path / how
             (error,) = compute(cluster, [start(str(path), how)])
             assert isinstance(error.__cause__, WorkerLostError)

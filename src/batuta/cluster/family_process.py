@@ -3,11 +3,19 @@
 import contextlib
 import multiprocessing
 import os
+import secrets
+import signal
 from multiprocessing import context
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Final
 
-from batuta.process_family import KILL_FAMILY, end_family, fork_supervised
+from batuta.process_family import (
+    KILL_FAMILY,
+    end_family,
+    fork_supervised,
+    kill_marked,
+    mark_family,
+)
 
 _OWNER_CHECK_S: Final = 1.0
 
@@ -24,6 +32,23 @@ class FamilyProcess(_Process):
     `batuta.process_family.fork_supervised`. The target may start processes of its own.
     """
 
+    _mark: str = ""
+    family_ends: bool = False
+    """Whether its supervisor was told to end the family: then nobody is left to be found."""
+
+    def start(self) -> None:
+        """Start the supervisor, and in it the child."""
+        self._mark = secrets.token_hex(8)  # before it is pickled for the new process
+        super().start()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end; of a supervisor that somebody killed, end the family."""
+        super().join(timeout)
+        # As it ends when the child is killed, too: then there is nobody to be found.
+        if self.exitcode == -signal.SIGKILL and not self.family_ends:
+            self.family_ends = True
+            kill_marked(self._mark)
+
     def run(self) -> None:
         """Run the target, in a child."""
         owner = multiprocessing.parent_process()
@@ -39,6 +64,7 @@ class FamilyProcess(_Process):
                 owner.join(_OWNER_CHECK_S)
 
         fork_supervised(wait_for_owner, owner.sentinel)
+        mark_family(self._mark)
         # Its processes end with it, so that it may have some: pools of `multiprocessing` refuse to
         # start in a daemonic process, which is expected to leave them behind.
         self.daemon = False
@@ -54,6 +80,7 @@ class FamilyProcess(_Process):
     def kill(self) -> None:
         """Kill the child, and with it its family."""
         if self.ident is not None and self.is_alive():
+            self.family_ends = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.ident, KILL_FAMILY)
 

@@ -151,6 +151,8 @@ class WorkerHandle:
         self.peak_bytes = 0
         """The most memory that it was found to hold during the job that it runs."""
         self.exit_code: int | None = None
+        self.family_ends = False
+        """Whether its supervisor was told to end all that it started."""
         self.last_state = HeartbeatState(-1, IDLE, 0.0)
         """What it ran when it died."""
         self.problem: BaseException | None = None
@@ -213,6 +215,7 @@ class WorkerHandle:
         if child is not None:
             if child.exitcode is None:
                 self.kill()
+            child.family_ends = self.family_ends
             child.join()
             self.exit_code = child.exitcode
             child.close()
@@ -355,6 +358,7 @@ class WorkerHandle:
         """
         if self.process is not None:
             with contextlib.suppress(psutil.Error):  # it has ended
+                self.family_ends = self.ready
                 self.process.send_signal(KILL_FAMILY if self.ready else signal.SIGKILL)
 
 
