@@ -8,7 +8,7 @@ import pytest
 
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.orchestrator import Orchestrator
-from batuta.tracebacks import author_line, describe_failure
+from batuta.tracebacks import AuthorLine, author_line, describe_failure
 
 
 def fails_itself() -> None:
@@ -109,3 +109,7 @@ def test_a_module_that_its_author_installed_is_theirs(tmp_path: Path) -> None:
 def test_without_a_line_of_an_author_the_words_alone_are_told(error: BatutaError) -> None:
     assert author_line(error) is None
     assert describe_failure(error) == str(error)
+
+
+def test_a_line_of_a_notebook_is_that_of_its_cell() -> None:
+    assert str(AuthorLine("/tmp/ipykernel_17/3671205244.py", 3, "cone")) == "cell:3 in cone"  # noqa: S108 - as ipykernel names it

@@ -18,6 +18,8 @@ from batuta.errors import BatutaError, describe_error, one_line
 _INSTALLED: Final = {"site-packages", "dist-packages"}
 """Folders of installed libraries (site(3))."""
 _PACKAGE: Final = str(Path(__file__).parent)
+_KERNEL_FOLDER: Final = "ipykernel_"
+"""Begin of the name of the temporary folder of a kernel of Jupyter, with the files of its cells."""
 _GENERATED_BY_AUTHORS: Final = ("<stdin>", "<ipython-", "<doctest", "<console>")
 
 
@@ -31,6 +33,8 @@ class AuthorLine:
 
     def __str__(self) -> str:
         name = self.path if self.path.startswith("<") else Path(self.path).name
+        if Path(self.path).parent.name.startswith(_KERNEL_FOLDER):
+            name = "cell"  # of a notebook: its file is named by a digest
         where = f"{name}:{self.line}"
         return where if self.function == "<module>" else f"{where} in {self.function}"
 

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreference
 
 @pytest.mark.parametrize("rank", range(len(TUTORIAL)))
 def test_each_program_of_the_tutorial_runs_as_it_is(rank: int, tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(TUTORIAL[rank])
+    (tmp_path / "light.py").write_text(TUTORIAL[rank])
     done = subprocess.run(
-        [sys.executable, "program.py"],
+        [sys.executable, "light.py"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": PYTHON_PATH},
         capture_output=True,
@@ -38,7 +38,7 @@ def test_each_program_of_the_tutorial_runs_as_it_is(rank: int, tmp_path: Path) -
     if failing:
         shown = fences(ROOT / "docs" / "tutorial" / "first-tiles.md", "")[0]
         assert done.stdout.startswith(shown)
-        assert 'program.py", line 8, in measured' in done.stdout
+        assert 'light.py", line 9, in measured' in done.stdout
     else:
         assert not done.stderr
     with rasterio.open(product) as image:

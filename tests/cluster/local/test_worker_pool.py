@@ -134,12 +134,12 @@ def test_a_wrong_number_of_results_says_how_many_were_expected(
 def test_arguments_that_cannot_be_sent_fail_their_task_only(
     cluster: MultiprocessingCluster,
 ) -> None:
-    endless = cluster.create_task(functions.add)(iter(int, 1))
+    generated = cluster.create_task(functions.add)(each for each in (1, 2))
     unwilling = cluster.create_task(functions.add)(functions.Unwilling())
     fine = cluster.create_task(functions.add)(1)
-    error, refusal, found = compute(cluster, [endless, unwilling, fine])
-    assert "cannot be sent to a worker" in str(error)
-    assert "cannot be sent to a worker: ValueError: not me" in str(refusal)
+    error, refusal, found = compute(cluster, [generated, unwilling, fine])
+    assert "cannot be sent to a worker: its argument 'values' is a generator" in str(error)
+    assert "its argument 'values' is an Unwilling (ValueError: not me)" in str(refusal)
     assert found == 1
 
 
