@@ -77,7 +77,8 @@ class CodeWatcher:
             async for written in _edits(folders):
                 changed = await asyncio.to_thread(self._changed)
                 # What could not be loaded may be mended in any file, even in a new one.
-                if not changed and not broken:
+                mended = broken and any(path.endswith(CODE_SUFFIXES) for path in written)
+                if not changed and not mended:
                     continue
                 broken = not await self._load(changed or written)
                 if self._runner.generation.code.folders != folders:
@@ -117,11 +118,9 @@ class CodeWatcher:
 
 
 async def _edits(folders: list[str]) -> AsyncIterator[list[str]]:
-    """Yield the paths of files of code that were written in `folders`."""
+    """Yield the paths of the files that were written in `folders`."""
     async for changes in awatch(*folders, recursive=False, step=SETTLE_MS):
-        written = sorted(path for _, path in changes if path.endswith(CODE_SUFFIXES))
-        if written:
-            yield written
+        yield sorted(path for _, path in changes)
 
 
 def _names(paths: Iterable[str]) -> str:
