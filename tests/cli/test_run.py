@@ -1,6 +1,7 @@
 """`batuta run` makes a product in this process, without services."""
 
 import io
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from batuta.cli.app import run
 
 PIPELINE = """
 import json
+import os
+import signal
 from batuta.pipeline import Output, Pipeline
 
 pipeline = Pipeline("weather")
@@ -40,6 +43,12 @@ def broken(context):
 
 @pipeline.product("MISDECLARED")
 def misdeclared(context):
+    return context.output_path("never.txt")
+
+
+@pipeline.product("KILLED")
+def killed(context):
+    os.kill(os.getpid(), signal.SIGTERM)
     return context.output_path("never.txt")
 
 
@@ -153,6 +162,19 @@ def test_a_failure_names_the_author_s_line_below_its_traceback(
     expected = error.format(module=module(folder), line=line)
     assert lines[-1].startswith(f"batuta: {product} failed: {expected}")
     assert "Traceback (most recent call last):" in lines
+
+
+def test_a_run_that_is_killed_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    before = signal.getsignal(signal.SIGTERM)
+    assert made(folder, "KILLED") == 130
+    assert not list(temporary.iterdir())
+    assert not (folder / "out").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_debugger_opens_at_the_author_s_line(

@@ -30,6 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "loading_wrong.py").write_text(
         "from batuta.pipeline import Pipeline\nPipeline('a.b')\n"
     )
+    (tmp_path / "loading_folder").mkdir()
     return tmp_path
 
 
@@ -41,6 +42,8 @@ def test_a_module_of_the_current_folder_is_found(folder: Path) -> None:
     ("named", "why"),
     [
         ("loading_none:one", "no module 'loading_none' found in"),
+        ("loading_good.py:one", "a file given, a module expected, as in loading_good:pipeline"),
+        ("loading_folder:one", "loading_folder, without an __init__.py"),
         ("loading_good.sub:one", "no module 'loading_good.sub' found in"),
         ("loading_good:three", "module 'loading_good' has no 'three'; found loading_good:one"),
         ("loading_good:number", "'number' is of type int, not a Pipeline; found loading_good:"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from batuta.cli.signals import interrupted_by_sigterm
 from batuta.errors import ConfigurationError, printable
 from batuta.formatting import format_bytes, format_seconds
 
@@ -62,7 +63,7 @@ def run(  # noqa: PLR0913  options of a command
     if problems:
         raise ConfigurationError(problems)
     _log_to_standard_error()
-    with _work_folder(keep=keep) as folder:
+    with interrupted_by_sigterm(), _work_folder(keep=keep) as folder:
         for spec in specs:
             made = _run_one(loaded, spec, given, folder / spec.name, obs_id, pdb=pdb)
             given.update({each.product: _delivered(each, output) for each in made.files})

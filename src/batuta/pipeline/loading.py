@@ -65,6 +65,9 @@ def _import(reference: str, module_name: str) -> ModuleType:
 def _reason(exc: Exception, module_name: str) -> str:
     parents = [module_name.rsplit(".", depth)[0] for depth in range(module_name.count(".") + 1)]
     if isinstance(exc, ModuleNotFoundError) and exc.name in parents:
+        if exc.name.endswith(".py"):
+            stem = exc.name.removesuffix(".py")
+            return f"a file given, a module expected, as in {stem}:pipeline ({ACCEPTED})"
         return f"no module {exc.name!r} found in {Path.cwd()} or installed ({ACCEPTED})"
     if isinstance(exc, (TypeError, ValueError)) and not module_name.isidentifier():
         return f"{module_name!r} is not the name of a module ({ACCEPTED})"
@@ -81,6 +84,10 @@ def _pipelines_of(module: ModuleType) -> dict[str, Pipeline]:
 
 
 def _describe_available(module_name: str, known: dict[str, Pipeline]) -> str:
+    module = sys.modules[module_name]
+    if getattr(module, "__file__", None) is None and hasattr(module, "__path__"):
+        # A folder without modules is imported as an empty package: one is above the project.
+        return f"{module_name!r} is the folder {next(iter(module.__path__))}, without an __init__.py"
     if not known:
         return f"module {module_name!r} has no Pipeline"
     return "found " + ", ".join(f"{module_name}:{name}" for name in known)
