@@ -87,7 +87,9 @@ def _describe_available(module_name: str, known: dict[str, Pipeline]) -> str:
     module = sys.modules[module_name]
     if getattr(module, "__file__", None) is None and hasattr(module, "__path__"):
         # A folder without modules is imported as an empty package: one is above the project.
-        return f"{module_name!r} is the folder {next(iter(module.__path__))}, without an __init__.py"
+        return (
+            f"{module_name!r} is the folder {next(iter(module.__path__))}, without an __init__.py"
+        )
     if not known:
         return f"module {module_name!r} has no Pipeline"
     return "found " + ", ".join(f"{module_name}:{name}" for name in known)
