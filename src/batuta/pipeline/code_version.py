@@ -47,6 +47,14 @@ class LoadedCode:
         """Return the paths of the files whose contents are not what they were."""
         return [path for path, state in self.files.items() if state.differs(Path(path))]
 
+    def files_unlike(self, other: "LoadedCode") -> list[str]:
+        """Return the paths of the files that `other` does not have, or has with other contents."""
+        return [
+            path
+            for path, state in self.files.items()
+            if path not in other.files or other.files[path].digest != state.digest
+        ]
+
     def changed_since(self, time_s: float) -> bool:
         """Return whether a file was written after a time, in seconds since 1970.
 

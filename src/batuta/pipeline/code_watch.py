@@ -86,6 +86,7 @@ class CodeWatcher:
 
     async def _load(self, changed: Iterable[str]) -> bool:
         """Load the code again; return whether that was possible."""
+        former = self._runner.generation.code
         try:
             generation = await self._runner.reload()
         except ConfigurationError as exc:
@@ -96,8 +97,10 @@ class CodeWatcher:
             )
             return False
         self._on_reload(generation)
+        # More files may have been written while it was loaded; mended ones may be as they were.
+        loaded = _names(generation.code.files_unlike(former) or changed)
         version = generation.code.version
-        self._tell(f"reloaded {_names(changed)} ({version}){self._differences(generation)}")
+        self._tell(f"reloaded {loaded} ({version}){self._differences(generation)}")
         return True
 
     def _differences(self, generation: Generation) -> str:
