@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
@@ -37,8 +36,12 @@ class RunningOrchestra:
 
     def batuta(self, *arguments: str) -> Any:
         """Run a command that prints JSON against it, and return what it printed."""
-        answer = subprocess.run(
-            [sys.executable, "-m", "batuta", *arguments, "--json"],
+        return json.loads(self.run(*arguments, "--json"))
+
+    def run(self, *arguments: str) -> str:
+        """Run a command against it, and return what it printed."""
+        return subprocess.run(
+            [sys.executable, "-m", "batuta", *arguments],
             cwd=self.folder,
             env={
                 **os.environ,
@@ -48,8 +51,7 @@ class RunningOrchestra:
             capture_output=True,
             text=True,
             check=True,
-        )
-        return json.loads(answer.stdout)
+        ).stdout
 
     def bring(self, obs_id: str, file: str) -> None:
         """Import readings."""
@@ -133,8 +135,7 @@ def test_readings_without_values_fail_with_the_reason_and_its_log(
         return [each for each in processings if each["state"] == "failed"]
 
     [processing] = eventually_sync(failed, 30)
-    url = f"{orchestra.addresses['hello_pipeline']}/processing/{processing['id']}/log"
-    log = httpx.get(url, trust_env=False).text
+    log = orchestra.run("log", "STATISTICS", "run-3", "--follow", "--tail=200")
 
     assert processing["error"].startswith("KeyError: 'value'")
     assert processing["attempt"] == 2

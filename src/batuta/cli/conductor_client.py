@@ -1,8 +1,8 @@
 """The client of the conductor's REST interface."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 from urllib.parse import quote
 
 import httpx
@@ -16,6 +16,9 @@ from batuta.service.client import (
     tls_verification,
     translate_errors,
 )
+
+MAX_ORDERS: Final = 1000
+"""In one request, as the conductor accepts them."""
 
 
 class ConductorClient:
@@ -58,6 +61,35 @@ class ConductorClient:
     def retry(self, processing_id: str) -> dict[str, Any]:
         """Retry a failed or cancelled processing, and return it."""
         return self._call("POST", f"/processings/{quote(processing_id, safe='')}/retry")
+
+    def make_many(self, orders: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Request products, each (product, obs_id); return an answer for each."""
+        items = [{"product": product, "obs_id": obs_id} for product, obs_id in orders]
+        return self._many("make", "items", items)
+
+    def retry_many(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Retry processings; return an answer for each."""
+        return self._many("retry", "ids", ids)
+
+    def cancel_many(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Cancel processings; return an answer for each."""
+        return self._many("cancel", "ids", ids)
+
+    def _many(self, what: str, key: str, items: Sequence[Any]) -> list[dict[str, Any]]:
+        answers: list[dict[str, Any]] = []
+        for start in range(0, len(items), MAX_ORDERS):
+            body = {key: items[start : start + MAX_ORDERS]}
+            answers += self._call("POST", f"/processings/{what}", json=body, timeout=None)["items"]
+        return answers
+
+    def processing(self, processing_id: str) -> dict[str, Any]:
+        """Return one processing."""
+        return self._call("GET", f"/processings/{quote(processing_id, safe='')}")
+
+    def following(self, product: str, obs_id: str, version: int) -> dict[str, Any]:
+        """Return what follows from a version of a product: open, made and failed."""
+        where = f"/observations/{quote(obs_id, safe='')}/following/{quote(product, safe='')}"
+        return self._call("GET", where, params={"version": version})
 
     def forget(self, product: str, obs_id: str) -> dict[str, Any]:
         """Make it stop believing in a version that the sdb does not hold."""

@@ -50,8 +50,10 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
     "import": LazyCommand("products", "Import a file, as a new version of a product.", PRODUCTS),
     "export": LazyCommand("products", "Export a product's file, verified by its digest.", PRODUCTS),
     "ls": LazyCommand("products", "List the product versions in the sdb.", PRODUCTS),
-    "make": LazyCommand("products", "Request a product now, made before or not.", PRODUCTS),
-    "retry": LazyCommand("products", "Retry a failed or cancelled processing.", PRODUCTS),
+    "make": LazyCommand("processings", "Request products now, made before or not.", PRODUCTS),
+    "retry": LazyCommand("processings", "Retry failed or cancelled processings.", PRODUCTS),
+    "cancel": LazyCommand("processings", "Stop processings that have not ended.", PRODUCTS),
+    "log": LazyCommand("processings", "Print the log of a processing.", PRODUCTS),
     "reconcile": LazyCommand(
         "reconciling", "Compare the conductor's records with the sdb.", PRODUCTS
     ),

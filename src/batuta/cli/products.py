@@ -1,4 +1,4 @@
-"""`batuta import`, `export`, `ls`, `make` and `retry`: products by hand."""
+"""`batuta import`, `export` and `ls`: products by hand."""
 
 import json
 import re
@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from batuta.cli.conductor_client import ConductorClient
 from batuta.cli.graph_names import unknown_product
 from batuta.cli.output import (
     CONDUCTOR_URL,
@@ -19,6 +18,7 @@ from batuta.cli.output import (
     print_json,
     print_table,
 )
+from batuta.cli.waiting import WAIT_TIMEOUT_S, follow
 from batuta.errors import ConfigurationError
 from batuta.formatting import format_bytes, format_count
 from batuta.sdb.client import SdbClient
@@ -40,8 +40,6 @@ def register(app: typer.Typer) -> None:
     app.command("import", rich_help_panel=PANEL)(import_product)
     app.command("export", rich_help_panel=PANEL)(export)
     app.command("ls", rich_help_panel=PANEL)(ls)
-    app.command("make", rich_help_panel=PANEL)(make)
-    app.command("retry", rich_help_panel=PANEL)(retry)
 
 
 def import_product(  # noqa: PLR0913  each is an option
@@ -56,6 +54,12 @@ def import_product(  # noqa: PLR0913  each is an option
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a product that the graph does not know.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return once all that follows is made, or has failed.")
+    ] = False,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", help="With --wait: seconds until it gives up.", min=0)
+    ] = WAIT_TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
     """Import a file into the sdb, as a new version of a product."""
@@ -73,6 +77,8 @@ def import_product(  # noqa: PLR0913  each is an option
         print_json(stored.model_dump(mode="json"))
     else:
         echo(f"{_name(stored)} imported: {format_bytes(stored.size)}, sha256 {stored.sha256}")
+    if wait:
+        follow(conductor_url, stored.product, stored.obs_id, stored.version, timeout_s)
 
 
 def export(
@@ -130,40 +136,6 @@ def ls(
             for stored in found
         ],
     )
-
-
-def make(
-    product: Product,
-    obs_id: ObsId,
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Request a product now, whether or not it was made before."""
-    with ConductorClient(conductor_url) as conductor:
-        processing = conductor.make(product, obs_id)
-    if as_json:
-        print_json(processing)
-    else:
-        echo(
-            f"{product} of {obs_id}: processing {processing['id']} requested from "
-            f"{processing['provider']} (follow it with batuta watch)"
-        )
-
-
-def retry(
-    processing_id: Annotated[str, typer.Argument(help="The id that `batuta status` shows.")],
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Retry a failed or cancelled processing, with a fresh count of attempts."""
-    with ConductorClient(conductor_url) as conductor:
-        processing = conductor.retry(processing_id)
-    if as_json:
-        print_json(processing)
-    else:
-        echo(f"{processing['product']} of {processing['obs_id']}: retrying")
 
 
 def _name(stored: StoredProduct) -> str:

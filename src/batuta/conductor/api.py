@@ -7,10 +7,10 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Query, Response
-from pydantic import BaseModel
 
 from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.archive import Archive
+from batuta.conductor.bulk_routes import Order, bulk_router
 from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.providers import Providers
 from batuta.conductor.reconciliation import Reconciler
@@ -19,6 +19,7 @@ from batuta.conductor.transitions import AT_PROVIDER, ProcessingRecord
 from batuta.conductor.views import (
     MAX_ITEMS,
     ConductorProcessing,
+    Following,
     ObservationDetail,
     ObservationView,
     Views,
@@ -26,21 +27,19 @@ from batuta.conductor.views import (
 )
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState, ServiceStatus
-from batuta.messaging.events import Name
 from batuta.service.client import ServiceError
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.spelling import NameSuggester
 
 _UNKNOWN: Final = problem_responses(HTTPStatus.NOT_FOUND)
 
 Limit = Annotated[int, Query(ge=1, le=MAX_ITEMS)]
 
 
-class Order(BaseModel):
-    """A product that an operator wants made."""
-
-    product: Name
-    obs_id: Name
+Pattern = Annotated[
+    str | None, Query(max_length=200, description="`*` stands for any text, `?` for any letter.")
+]
 
 
 @dataclass(frozen=True)
@@ -95,16 +94,27 @@ def _add_observations(app: FastAPI, components: Components) -> None:
             raise ProblemError(HTTPStatus.NOT_FOUND, f"obs_id {obs_id!r}: not found")
         return found
 
+    @app.get(
+        "/observations/{obs_id}/following/{product}", tags=["observations"], responses=_UNKNOWN
+    )
+    def following(
+        obs_id: str, product: str, version: Annotated[int, Query(ge=0, lt=2**31)] = 0
+    ) -> Following:
+        """What follows from a version of a product: what is open, made, and failed."""
+        if not components.graph.knows(product):
+            raise _unknown_product(components.graph, product)
+        return components.views.following(product, obs_id, version)
+
 
 def _add_processings(app: FastAPI, components: Components) -> None:
-    dispatcher, views = components.dispatcher, components.views
+    views = components.views
 
     @app.get("/processings", tags=["processings"])
     def processings(
         state: ProcessingState | None = None,
-        product: str | None = None,
-        obs_id: str | None = None,
-        provider: str | None = None,
+        product: Pattern = None,
+        obs_id: Pattern = None,
+        provider: Pattern = None,
         limit: Limit = 100,
         cursor: str | None = None,
     ) -> Page[ConductorProcessing]:
@@ -118,6 +128,13 @@ def _add_processings(app: FastAPI, components: Components) -> None:
                 f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
             ) from exc
 
+    @app.get("/processings/{processing_id}", tags=["processings"], responses=_UNKNOWN)
+    def processing(processing_id: str) -> ConductorProcessing:
+        """One processing."""
+        return _find(views, processing_id)
+
+    work = _Work(components)
+
     @app.post(
         "/processings",
         tags=["processings"],
@@ -126,16 +143,9 @@ def _add_processings(app: FastAPI, components: Components) -> None:
     )
     async def make(order: Order, response: Response) -> ConductorProcessing:
         """Request a product, whether or not it was made before."""
-        await asyncio.to_thread(_check_order, components, order)
-        row = await dispatcher.write(dispatcher.ledger.operations.make, order.product, order.obs_id)
-        dispatcher.wake()
-        response.headers["Location"] = f"/processings/{row.id}"
-        return views.processing_of(row)
-
-    @app.get("/processings/{processing_id}", tags=["processings"], responses=_UNKNOWN)
-    def processing(processing_id: str) -> ConductorProcessing:
-        """One processing."""
-        return _find(views, processing_id)
+        made = await work.make(order)
+        response.headers["Location"] = f"/processings/{made.id}"
+        return made
 
     @app.delete(
         "/processings/{processing_id}",
@@ -144,12 +154,7 @@ def _add_processings(app: FastAPI, components: Components) -> None:
     )
     async def cancel(processing_id: str) -> ConductorProcessing:
         """Stop a processing that has not ended, here and at its provider."""
-        before = await dispatcher.write(
-            dispatcher.ledger.operations.cancel, processing_id, "cancelled by a person"
-        )
-        if before is not None:
-            await _cancel_at_provider(components, before)
-        return await asyncio.to_thread(_find, views, processing_id)
+        return await work.cancel(processing_id)
 
     @app.post(
         "/processings/{processing_id}/retry",
@@ -159,16 +164,46 @@ def _add_processings(app: FastAPI, components: Components) -> None:
     )
     async def retry(processing_id: str) -> ConductorProcessing:
         """Retry a failed or cancelled processing, with all its attempts again."""
-        found = await asyncio.to_thread(_find, views, processing_id)
-        row = await dispatcher.write(dispatcher.ledger.operations.retry, processing_id)
+        return await work.retry(processing_id)
+
+    app.include_router(bulk_router(work.make, work.retry, work.cancel))
+
+
+class _Work:
+    """What an operator may order for one processing."""
+
+    def __init__(self, components: Components) -> None:
+        self._components = components
+        self._dispatcher = components.dispatcher
+        self._views = components.views
+
+    async def make(self, order: Order) -> ConductorProcessing:
+        await asyncio.to_thread(_check_order, self._components, order)
+        operations = self._dispatcher.ledger.operations
+        row = await self._dispatcher.write(operations.make, order.product, order.obs_id)
+        self._dispatcher.wake()
+        return self._views.processing_of(row)
+
+    async def cancel(self, processing_id: str) -> ConductorProcessing:
+        operations = self._dispatcher.ledger.operations
+        before = await self._dispatcher.write(
+            operations.cancel, processing_id, "cancelled by a person"
+        )
+        if before is not None:
+            await _cancel_at_provider(self._components, before)
+        return await asyncio.to_thread(_find, self._views, processing_id)
+
+    async def retry(self, processing_id: str) -> ConductorProcessing:
+        found = await asyncio.to_thread(_find, self._views, processing_id)
+        row = await self._dispatcher.write(self._dispatcher.ledger.operations.retry, processing_id)
         if row is None:
             raise ProblemError(
                 HTTPStatus.CONFLICT,
                 f"processing {processing_id} is {found.state} "
                 "(only failed and cancelled processings can be retried)",
             )
-        dispatcher.wake()
-        return views.processing_of(row)
+        self._dispatcher.wake()
+        return self._views.processing_of(row)
 
 
 def _add_holds(app: FastAPI, components: Components) -> None:
@@ -234,11 +269,12 @@ def _check_order(components: Components, order: Order) -> None:
 
 def _unknown_product(graph: Graph, product: str) -> ProblemError:
     known = sorted(graph.products)
-    return ProblemError(
-        HTTPStatus.NOT_FOUND,
-        f"product {product!r}: not made by the graph (known: {', '.join(known)})",
-        known=known,
-    )
+    if product in graph.inputs:
+        detail = f'{product} is an input: it comes by "batuta import"'
+    else:
+        hint = NameSuggester([*graph.products, *graph.inputs]).hint(product)
+        detail = f"product {product!r}: not in the graph{hint} (known: {', '.join(known)})"
+    return ProblemError(HTTPStatus.NOT_FOUND, detail, known=known)
 
 
 async def _cancel_at_provider(components: Components, before: ProcessingRecord) -> None:

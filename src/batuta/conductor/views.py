@@ -1,5 +1,6 @@
 """Read-only views: observations, processings, and why a product was or was not made."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Final
@@ -16,16 +17,19 @@ from batuta.messaging.processings import instant_of
 from batuta.service.client import ServiceError
 from batuta.service.database import reading
 from batuta.service.pagination import Page
+from batuta.spelling import NameSuggester
 
 MAX_ITEMS: Final = 1000
+NEIGHBOURS: Final = 500
+"""Observations that are compared with a misspelt one, before it and after it."""
 
 
 class ConductorProcessing(Processing):
     """A processing as the conductor records it.
 
     `inputs` are the versions that it was claimed from, 0 where the source has no versions;
-    `next_attempt` is when it is requested next, while it waits; `profile` is an address at its
-    provider.
+    `next_attempt` is when it is requested next, while it waits; `log` and `profile` are addresses
+    at its provider.
     """
 
     provider: str
@@ -34,6 +38,7 @@ class ConductorProcessing(Processing):
     created: datetime
     requested: datetime | None = None
     next_attempt: datetime | None = None
+    log: str | None = None
 
 
 class ProductView(BaseModel):
@@ -75,6 +80,22 @@ class Why(BaseModel):
     processings: list[ConductorProcessing] = []
 
 
+class Following(BaseModel):
+    """What follows from a version of a product, through the whole graph.
+
+    `heard` tells whether the conductor has recorded that version, `since` when it last heard of the
+    product; `done` tells whether nothing that follows is still to end. `open` has not ended, or its
+    product is not announced yet.
+    """
+
+    heard: bool
+    since: datetime | None
+    done: bool
+    open: list[ConductorProcessing]
+    made: list[ConductorProcessing]
+    failed: list[ConductorProcessing]
+
+
 class Views:
     """Reads the conductor's database; never writes.
 
@@ -108,7 +129,7 @@ class Views:
         query = sa.select(table).order_by(table.c.created.desc(), table.c.id.desc())
         for name, value in filters.items():
             if value is not None:
-                query = query.where(table.c[name] == value)
+                query = query.where(matches(table.c[name], value))
         if cursor is not None:
             created, _, processing_id = cursor.partition("_")
             before = sa.tuple_(table.c.created, table.c.id)
@@ -187,6 +208,29 @@ class Views:
             products=self._products(versions, rows),
         )
 
+    def following(self, product: str, obs_id: str, version: int) -> Following:
+        """Return what follows from a version of a product; the graph knows the product."""
+        with reading(self._engine) as connection:
+            arrived = connection.execute(
+                sa.select(available).where(available.c.obs_id == obs_id)
+            ).all()
+            rows = self._of_observation(connection, obs_id)
+        heard = {row.product: (row.version, row.heard) for row in arrived}
+        known, since = heard.get(product, (-1, 0.0))
+        latest = {row.product: row for row in rows if row.product in self._graph.after(product)}
+        parts: dict[str, list[Row]] = {"open": [], "made": [], "failed": []}
+        for row in latest.values():
+            part = _part_of(row, since, heard.get(row.product))
+            if part is not None:
+                parts[part].append(row)
+        is_heard = known >= version
+        return Following(
+            heard=is_heard,
+            since=_time(since or None),
+            done=is_heard and not parts["open"],
+            **{part: [self.processing_of(row) for row in found] for part, found in parts.items()},
+        )
+
     def why(self, product: str, obs_id: str) -> Why:
         """Explain why `product` of `obs_id` was, or was not, made. The graph has `product`."""
         with reading(self._engine) as connection:
@@ -196,6 +240,7 @@ class Views:
                 for row in connection.execute(query.where(available.c.obs_id == obs_id))
             }
             all_rows = self._of_observation(connection, obs_id)
+            hint = "" if versions or all_rows else _near(connection, obs_id)
         rows = [row for row in all_rows if row.product == product]
         return Why(
             product=product,
@@ -203,7 +248,7 @@ class Views:
             answer=(
                 _answer_of_processing(product, rows[-1])
                 if rows
-                else _answer(product, versions, all_rows, self._graph)
+                else _answer(product, versions, all_rows, self._graph) + hint
             ),
             lacks=self._lacks(product, versions),
             available=versions,
@@ -230,16 +275,15 @@ class Views:
             created=instant_of(row.created),
             requested=_time(row.requested),
             next_attempt=_time(row.not_before) if waits else None,
-            profile=self._profile(row),
+            log=self._address(row, "log") if row.requested is not None else None,
+            profile=self._address(row, "profile") if row.profiled else None,
             code=row.code,
         )
 
-    def _profile(self, row: Row) -> str | None:
-        """Return the address of its profile, at its pipeline."""
-        if not row.profiled:
-            return None
+    def _address(self, row: Row, part: str) -> str | None:
+        """Return the address of its log or profile, at its pipeline."""
         try:
-            return f"{self._url_of(row.provider)}/processing/{row.id}/profile"
+            return f"{self._url_of(row.provider)}/processing/{row.id}/{part}"
         except ServiceError:  # the graph no longer has this provider
             return None
 
@@ -273,6 +317,42 @@ class Views:
         if product not in self._graph.products:
             return []
         return list(self._graph.missing_for(product, versions))
+
+
+def matches(column: "sa.Column[str]", pattern: str) -> "sa.ColumnElement[bool]":
+    """Return the condition that a column is like a pattern: ``*`` any text, ``?`` any letter."""
+    if not set(pattern) & set("*?"):
+        return column == pattern
+    # Not LIKE, which ignores case in SQLite, and of which "_" is a wildcard.
+    letters = {"*": ".*", "?": "."}
+    return column.regexp_match("^" + "".join(letters.get(c, re.escape(c)) for c in pattern) + "$")
+
+
+def _part_of(row: Row, since: float, arrival: tuple[int, float] | None) -> str | None:
+    """Return whether a processing is open, made or failed; None if it ended before `since`."""
+    state = ProcessingState(row.state)
+    if not state.ended:
+        return "open"
+    if state is ProcessingState.SUCCEEDED and (
+        arrival is None or arrival[1] < (row.requested or row.created)
+    ):
+        # Its product is archived, but what follows from it is claimed once that is announced.
+        return "open"
+    if (row.ended or 0.0) < since:
+        return None
+    return "made" if state is ProcessingState.SUCCEEDED else "failed"
+
+
+def _near(connection: sa.Connection, obs_id: str) -> str:
+    """Return a hint to the name of an observation that is nearly `obs_id`; may be empty.
+
+    Only its neighbours in alphabetical order are compared, so that a million cost no more.
+    """
+    column = available.c.obs_id
+    before = sa.select(column).where(column < obs_id).order_by(column.desc()).limit(NEIGHBOURS)
+    after = sa.select(column).where(column > obs_id).order_by(column).limit(NEIGHBOURS)
+    names = dict.fromkeys([*connection.scalars(before), *connection.scalars(after)])
+    return f"; nothing is known of {obs_id}{NameSuggester(list(names)).hint(obs_id)}"
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -78,6 +78,16 @@ class Graph:
         """
         return self._fed.get(name, ())
 
+    def after(self, name: str) -> frozenset[str]:
+        """Return every product that is made from `name`, directly or through others."""
+        found: set[str] = set()
+        waiting = [name]
+        for each in waiting:  # grows as it goes
+            new = {product.name for product in self.fed_by(each)} - found
+            found |= new
+            waiting += new
+        return frozenset(found)
+
     def reachable(self, available: Iterable[str]) -> frozenset[str]:
         """Return every product that can be made, in the end, from the `available` names.
 

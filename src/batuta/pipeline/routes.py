@@ -146,6 +146,10 @@ class ProcessingRoutes:
         tail: Annotated[
             int | None, Query(ge=1, description="Only so many bytes, the last ones.")
         ] = None,
+        since: Annotated[
+            int,
+            Query(ge=0, lt=2**63, description="Only from this byte on; all, if it has fewer."),
+        ] = 0,
     ) -> Response:
         """Return the log of a processing so far, with its standard output and error."""
         stored = await self._find(processing_id)
@@ -160,11 +164,14 @@ class ProcessingRoutes:
         except FileNotFoundError:
             return PlainTextResponse("")
         # To the end that it has now: it may grow while it is sent.
-        start = 0 if tail is None else max(0, size - tail)
+        # A log that is smaller than it was has been cut, or begun again.
+        start = since if since <= size else 0
+        if tail is not None:
+            start = max(start, size - tail)
         return StreamingResponse(
             read_chunks(path, start, size),
             media_type=PlainTextResponse.media_type,
-            headers={"Content-Length": str(size - start)},
+            headers={"Content-Length": str(size - start), "X-Log-Bytes": str(size)},
         )
 
     async def workers_log(self, processing_id: str) -> Response:

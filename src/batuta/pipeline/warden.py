@@ -43,12 +43,13 @@ def run_warden(service: socket.socket, task: ProcessingTask) -> None:
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     worker = _fork_worker(service, task, (child_ended, wake))
-    exit_code = _wait_for_end(worker, child_ended, service)
+    exit_code, stopped = _wait_for_end(worker, child_ended, service)
     # Only now is the work folder quiet: a descendant that still ran could write in it while it is
     # being removed.
     _reap_descendants(worker)
     if exit_code != 0:
-        _append_to_log(task.log_path, f"worker process {describe_exit(exit_code)}")
+        how = "stopped by its service" if stopped else f"worker process {describe_exit(exit_code)}"
+        _append_to_log(task.log_path, how)
         _free_shared_memory()
     _clean_up(task)
     # The last message: once the service reads it, nothing of the run is left.
@@ -77,8 +78,16 @@ def _fork_worker(service: socket.socket, task: ProcessingTask, unneeded: tuple[i
         os._exit(1)  # never return into the code of the warden
 
 
-def _wait_for_end(worker: int, child_ended: int, service: socket.socket) -> int:
-    """Wait for the worker to exit, killing it if the service hangs up; return its exit code."""
+def _wait_for_end(worker: int, child_ended: int, service: socket.socket) -> tuple[int, bool]:
+    """Wait for the worker to exit, killing it if the service hangs up.
+
+    Returns
+    -------
+    tuple of int and bool
+        Its exit code, and whether it was killed: on a cancellation, after `timeout_s`, or because
+        the service has ended.
+    """
+    stopped = False
     watched: list[int] = [child_ended, service.fileno()]
     while True:
         ready, _, _ = select.select(watched, [], [])
@@ -88,11 +97,12 @@ def _wait_for_end(worker: int, child_ended: int, service: socket.socket) -> int:
             os.read(child_ended, 4096)
             ended, status = os.waitpid(worker, os.WNOHANG)
             if ended:
-                return os.waitstatus_to_exitcode(status)
+                return os.waitstatus_to_exitcode(status), stopped
         if service.fileno() in ready:
             # The service never writes: readable means closed. It stays readable from now on, so
             # watching it any longer would spin.
             watched = [child_ended]
+            stopped = True
             _kill_descendants(worker)
 
 

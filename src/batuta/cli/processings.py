@@ -1,0 +1,185 @@
+"""`batuta make`, `retry`, `cancel` and `log`: processings, by whom they concern."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
+
+import typer
+
+from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.lazy_commands import PRODUCTS
+from batuta.cli.log_reader import LogReader
+from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json
+from batuta.cli.remaking import remake_downstream
+from batuta.cli.selection import (
+    ByObsId,
+    ByProduct,
+    ByProvider,
+    Failed,
+    Selection,
+    Target,
+    Yes,
+    confirm,
+)
+from batuta.errors import BatutaError, ConfigurationError
+
+RETRIABLE: Final = ("failed", "cancelled")
+CANCELLABLE: Final = ("waiting", "held", "requested", "queued", "running", "retrying")
+ENDED: Final = ("succeeded", "failed", "cancelled")
+FOLLOW_INTERVAL_S: Final = 0.3
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    for name, command in (("make", make), ("retry", retry), ("cancel", cancel), ("log", log)):
+        app.command(name, rich_help_panel=PRODUCTS)(command)
+
+
+def make(  # noqa: PLR0913  each is an option
+    target: Target = None,
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    provider: ByProvider = None,
+    product: ByProduct = None,
+    obs_id: ByObsId = None,
+    *,
+    failed: Failed = False,
+    downstream: Annotated[
+        bool, typer.Option("--downstream", help="Then all that follows from it, in order.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Request a product now, whether or not it was made before."""
+    selection = Selection.of(
+        target, failed=failed, provider=provider, product=product, obs_id=obs_id
+    )
+    with ConductorClient(conductor_url) as conductor:
+        if len(selection.target) == 2:
+            orders = [(selection.target[0], selection.target[1])]
+        else:
+            found = selection.processings(conductor)
+            orders = list(dict.fromkeys((each["product"], each["obs_id"]) for each in found))
+            confirm("make", [{**each} for each in _first_of(found)], yes=yes)
+        if downstream:
+            remake_downstream(conductor, orders, as_json=as_json)
+            return
+        answers = conductor.make_many(orders)
+    subjects = [f"{product} of {obs_id}" for product, obs_id in orders]
+    _report(subjects, answers, _requested, as_json=as_json)
+
+
+def retry(  # noqa: PLR0913  each is an option
+    target: Target = None,
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    provider: ByProvider = None,
+    product: ByProduct = None,
+    obs_id: ByObsId = None,
+    *,
+    failed: Failed = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Retry failed or cancelled processings, with all their attempts again."""
+    selection = Selection.of(
+        target, failed=failed, provider=provider, product=product, obs_id=obs_id
+    )
+    with ConductorClient(conductor_url) as conductor:
+        found = selection.processings(conductor, RETRIABLE)
+        confirm("retry", found, yes=yes)
+        answers = conductor.retry_many([each["id"] for each in found])
+    _report(_subjects(found), answers, lambda _: "retrying", as_json=as_json)
+
+
+def cancel(
+    target: Target = None,
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    provider: ByProvider = None,
+    product: ByProduct = None,
+    obs_id: ByObsId = None,
+    *,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop processings that have not ended, at their providers too."""
+    selection = Selection.of(
+        target, failed=False, provider=provider, product=product, obs_id=obs_id
+    )
+    with ConductorClient(conductor_url) as conductor:
+        found = selection.processings(conductor, CANCELLABLE)
+        confirm("cancel", found, yes=yes)
+        answers = conductor.cancel_many([each["id"] for each in found])
+    _report(_subjects(found), answers, lambda each: str(each["state"]), as_json=as_json)
+
+
+def log(
+    target: Target = None,
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the processing has ended.")
+    ] = False,
+    tail: Annotated[
+        int | None, typer.Option(help="Only so many lines, the last ones.", min=1)
+    ] = None,
+    workers: Annotated[
+        bool, typer.Option("--workers", help="The logs of the workers that computed its tiles.")
+    ] = False,
+) -> None:
+    """Print the log of a processing: all attempts, all that its function printed."""
+    if not target:
+        raise ConfigurationError("no processing given (accepted: ID, or PRODUCT OBS_ID)")
+    if workers and follow:
+        raise ConfigurationError("--workers with --follow (accepted: one of them)")
+    selection = Selection.of(target, failed=False)
+    with ConductorClient(conductor_url) as conductor:
+        (processing,) = selection.processings(conductor)
+        with LogReader(processing) as reader:
+            if workers:
+                reader.print_workers()
+                return
+            reader.print_new(tail)
+            while follow and not _has_ended(conductor, processing):
+                time.sleep(FOLLOW_INTERVAL_S)
+                reader.print_new()
+            reader.print_new()
+
+
+def _has_ended(conductor: ConductorClient, processing: dict[str, Any]) -> bool:
+    return conductor.processing(processing["id"])["state"] in ENDED
+
+
+def _first_of(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the newest processing of each product."""
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for each in found:
+        newest.setdefault((each["product"], each["obs_id"]), each)
+    return list(newest.values())
+
+
+def _subjects(found: Sequence[dict[str, Any]]) -> list[str]:
+    return [f"{each['product']} of {each['obs_id']}" for each in found]
+
+
+def _requested(processing: dict[str, Any]) -> str:
+    return f"processing {processing['id']} requested from {processing['provider']}"
+
+
+def _report(
+    subjects: Sequence[str],
+    answers: Sequence[dict[str, Any]],
+    describe: Callable[[dict[str, Any]], str],
+    *,
+    as_json: bool,
+) -> None:
+    """Print what became of each; raise what is wrong with some."""
+    if as_json:
+        single = len(answers) == 1 and answers[0]["problem"] is None
+        print_json(answers[0]["processing"] if single else answers)
+    problems = []
+    for subject, answer in zip(subjects, answers, strict=True):
+        if answer["problem"] is not None:
+            problems.append(BatutaError(f"{answer['problem']}"))
+        elif not as_json:
+            echo(f"{subject}: {describe(answer['processing'])}")
+    if problems:
+        raise BaseExceptionGroup("some were refused", problems)

@@ -1,0 +1,87 @@
+"""REST routes that act on many processings at once: an answer for each, whatever the others do."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Final, TypeVar
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from batuta.conductor.views import ConductorProcessing
+from batuta.messaging.events import Name
+from batuta.service.problems import ProblemError
+
+MAX_ORDERS: Final = 1000
+
+T = TypeVar("T")
+
+
+class Order(BaseModel):
+    """A product that an operator wants made."""
+
+    product: Name
+    obs_id: Name
+
+
+class Orders(BaseModel):
+    """Products that an operator wants made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    items: Annotated[list[Order], Field(min_length=1, max_length=MAX_ORDERS)]
+
+
+class Selection(BaseModel):
+    """Processings, by id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: Annotated[list[str], Field(min_length=1, max_length=MAX_ORDERS)]
+
+
+class Answer(BaseModel):
+    """What became of one of many: its processing, or what is wrong."""
+
+    processing: ConductorProcessing | None = None
+    problem: str | None = None
+
+
+class Answers(BaseModel):
+    """In the order of the request."""
+
+    items: list[Answer]
+
+
+def bulk_router(
+    make: Callable[[Order], Awaitable[ConductorProcessing]],
+    retry: Callable[[str], Awaitable[ConductorProcessing]],
+    cancel: Callable[[str], Awaitable[ConductorProcessing]],
+) -> APIRouter:
+    """Return the routes; the functions do one each, or raise `ProblemError`."""
+    router = APIRouter(prefix="/processings", tags=["processings"])
+
+    @router.post("/make")
+    async def make_many(orders: Orders) -> Answers:
+        """Request products, whether or not they were made before."""
+        return await _each(make, orders.items)
+
+    @router.post("/retry")
+    async def retry_many(selection: Selection) -> Answers:
+        """Retry failed or cancelled processings, with all their attempts again."""
+        return await _each(retry, selection.ids)
+
+    @router.post("/cancel")
+    async def cancel_many(selection: Selection) -> Answers:
+        """Stop processings that have not ended; an ended one stays as it is."""
+        return await _each(cancel, selection.ids)
+
+    return router
+
+
+async def _each(work: Callable[[T], Awaitable[ConductorProcessing]], items: Sequence[T]) -> Answers:
+    answers = []
+    for item in items:
+        try:
+            answers.append(Answer(processing=await work(item)))
+        except ProblemError as exc:
+            answers.append(Answer(problem=str(exc)))
+    return Answers(items=answers)

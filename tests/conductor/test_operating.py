@@ -1,0 +1,146 @@
+"""An operator's commands: one bad item does not stop the others, several are asked for."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from batuta.cli.app import run
+from batuta.conductor.service import open_conductor
+from tests.conductor.graphs import graph_of
+from tests.conductor.stage import Stage, eventually_in, get
+from tests.support.services import serving
+from tests.support.waiting import eventually_sync
+
+CHAIN = graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 2}, "C": {"m_input": ["B"]}})
+
+
+@pytest.fixture
+def conductor(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A running conductor of the chain A, B, C; commands ask it."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setenv("BATUTA_SDB_URL", stage.sdb_url)
+    with serving(open_conductor, stage.settings(CHAIN)) as url:
+        monkeypatch.setenv("BATUTA_CONDUCTOR_URL", url)
+        yield url
+
+
+def versions(url: str, obs_id: str) -> dict[str, int | None]:
+    products = get(url, f"/observations/{obs_id}")["products"]
+    return {each["product"]: each["version"] for each in products}
+
+
+def test_an_import_is_waited_for_until_all_that_follows_is_made(
+    conductor: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").write_text("a")
+    assert run(["import", "--product=A", "--obs-id=o1", str(tmp_path / "a"), "--wait"]) == 0
+    assert versions(conductor, "o1") == {"A": 1, "B": 1, "C": 1}
+    assert "2 products made in " in capsys.readouterr().err
+
+
+def test_an_import_of_which_something_fails_says_what_and_why(
+    stage: Stage, conductor: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").write_text("a")
+    stage.pipeline.outcomes["B"].extend(["failed"] * 20)
+    arguments = ["import", "--product=A", "--obs-id=o1", str(tmp_path / "a"), "--wait"]
+    assert run(arguments) == 1
+    shown = capsys.readouterr().err
+    assert "B: failed: scripted" in shown
+    assert "batuta: B: not made" in shown
+    assert conductor
+
+
+def test_all_that_follows_is_remade_in_order_each_once(stage: Stage, conductor: str) -> None:
+    stage.archive("A", "o1")
+    eventually_in(conductor, dict.fromkeys(("B/o1", "C/o1"), "succeeded"))
+    assert run(["make", "B", "o1", "--downstream"]) == 0
+    assert versions(conductor, "o1") == {"A": 1, "B": 2, "C": 2}
+    inputs = get(conductor, "/why/C/o1")["processings"][-1]["inputs"]
+    assert inputs == {"B": 2}
+
+
+def test_several_processings_need_a_yes_and_one_bad_one_does_not_stop_the_others(
+    stage: Stage, conductor: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for obs_id in ("o1", "o2"):
+        stage.archive("A", obs_id)
+    eventually_in(conductor, dict.fromkeys(("B/o1", "C/o1", "B/o2", "C/o2"), "succeeded"))
+    assert run(["make", "--product=B", "--obs-id=o*"]) == 2
+    shown = capsys.readouterr()
+    assert shown.err == "batuta: 2 processings selected: give --yes to make them all\n"
+    assert "B of o1: succeeded" in shown.out
+    assert versions(conductor, "o1")["B"] == 1
+    assert run(["make", "--product=B", "--obs-id=o*", "--yes"]) == 0
+    eventually_sync(lambda: versions(conductor, "o1")["B"] == versions(conductor, "o2")["B"] == 2)
+
+
+def test_one_that_cannot_be_made_does_not_stop_the_others(stage: Stage, conductor: str) -> None:
+    stage.archive("A", "o1")
+    eventually_in(conductor, dict.fromkeys(("B/o1", "C/o1"), "succeeded"))
+    orders = [{"product": p, "obs_id": o} for p, o in (("B", "o9"), ("Z", "o1"), ("B", "o1"))]
+    answer = httpx.post(f"{conductor}/processings/make", json={"items": orders})
+    problems = [each["problem"] for each in answer.raise_for_status().json()["items"]]
+    assert problems == [
+        "B of o9: mandatory inputs are not available: A",
+        "product 'Z': not in the graph (known: B, C)",
+        None,
+    ]
+    ids = ["nowhere", get(conductor, "/why/C/o1")["processings"][-1]["id"]]
+    answer = httpx.post(f"{conductor}/processings/retry", json={"ids": ids})
+    first, second = answer.raise_for_status().json()["items"]
+    assert first["problem"] == "processing 'nowhere': not found"
+    assert "is succeeded (only failed and cancelled" in second["problem"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("make", {"items": []}),
+        ("make", {"items": [{"product": "B"}]}),
+        ("retry", {"ids": []}),
+        ("retry", {"ids": ["a"] * 1001}),
+        ("cancel", {"id": "a"}),
+    ],
+)
+def test_a_body_that_is_wrong_is_refused(conductor: str, path: str, body: object) -> None:
+    assert httpx.post(f"{conductor}/processings/{path}", json=body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (["retry"], 2, "0 arguments given (accepted: ID, or PRODUCT OBS_ID"),
+        (["retry", "a", "b", "c"], 2, "3 arguments given"),
+        (["retry", "B", "o1", "--failed"], 2, "B o1 and filters given"),
+        (["retry", "--failed"], 1, "state failed: no processing"),
+        (["retry", "nowhere"], 1, "processing 'nowhere': not found"),
+        (["cancel", "BB", "o1"], 1, "product 'BB': not in the graph (did you mean 'B'?)"),
+        (["make", "A", "o1"], 1, 'A is an input: it comes by "batuta import"'),
+        (["log", "C", "o9"], 1, "C of o9: no processing: C was not made"),
+        (["log"], 2, "no processing given (accepted: ID, or PRODUCT OBS_ID)"),
+        (["log", "x", "-f", "--workers"], 2, "--workers with --follow"),
+    ],
+)
+@pytest.mark.usefixtures("conductor")
+def test_what_selects_nothing_is_told_in_one_line(
+    arguments: list[str], code: int, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert problem in line
+
+
+def test_what_is_cancelled_or_failed_is_retried_by_filters(
+    stage: Stage, conductor: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.pipeline.outcomes["B"].append("running")
+    stage.archive("A", "o1")
+    eventually_in(conductor, {"B/o1": "running"})
+    assert run(["cancel", "--provider=mak*"]) == 0
+    assert "B of o1: cancelled" in capsys.readouterr().out
+    assert run(["retry", "--obs-id=o?"]) == 0
+    eventually_in(conductor, dict.fromkeys(("B/o1", "C/o1"), "succeeded"))
