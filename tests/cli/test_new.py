@@ -1,6 +1,7 @@
 """`batuta new` makes a project that runs and passes its own test at once."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,15 @@ def test_it_is_named_throughout_as_its_author_names_it(project: Path) -> None:
 def test_it_passes_its_own_test(project: Path) -> None:
     done = in_project(project, "pytest", "-q", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout
+
+
+def test_its_products_are_made_by_the_command_of_its_readme(project: Path, tmp_path: Path) -> None:
+    [command] = re.findall(
+        r"^batuta (run .*) -o out$", (project / "README.md").read_text(), re.MULTILINE
+    )
+    done = in_project(project, "batuta", *command.split(), "-o", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["BACKGROUND.tif", "SOURCES.csv"]
 
 
 def test_its_code_is_checked_as_ours_is(project: Path) -> None:
