@@ -203,3 +203,40 @@ products:
     (folder / "words.txt").write_text("quiet")
     assert run(["run", "commands.yaml", "UPPER", "-i", "WORDS=words.txt"]) == 0
     assert (folder / "out" / "UPPER.txt").read_text() == "QUIET"
+
+
+TILED = """
+from batuta.datasets import CarsDataset, CarsDict
+from batuta.pipeline import Pipeline
+
+pipeline = Pipeline("tiled")
+
+
+@pipeline.product("TILES", inputs=[])
+def tiles(context):
+    path = context.output_path("tiles.json")
+    with context.orchestrator({"mode": "multiprocessing", "nb_workers": 2}) as orchestrator:
+        dataset = CarsDataset("dict", name="tiles")
+        dataset.create_grid(2, 1, 1, 1)
+        for row, col in dataset.positions():
+            dataset[row, col] = orchestrator.cluster.create_task(tile)(col)
+        orchestrator.add_to_save_lists(path, "", dataset)
+    return path
+
+
+def tile(col):
+    return CarsDict({"share": 1 / col})
+"""
+
+
+def test_the_debugger_opens_where_the_function_of_a_tile_fails(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"tiled_{module(folder)}"
+    (folder / f"{name}.py").write_text(TILED)
+    monkeypatch.setattr("sys.stdin", io.StringIO("p col\nquit\n"))
+    assert run(["run", f"{name}:pipeline", "TILES", "--pdb"]) == 1
+    shown = capfd.readouterr()
+    assert '-> return CarsDict({"share": 1 / col})' in shown.out
+    assert "(Pdb) 0\n" in shown.out
+    assert "ZeroDivisionError: division by zero" in shown.err

@@ -17,29 +17,17 @@ from batuta.conductor.views import Views
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import open_database
+from batuta.testing import FakeClock
 from tests.conductor.graphs import diamond, graph_of
 
 UNLIMITED = Capacity(total=1000)
-
-
-class Clock:
-    """A clock that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Harness:
     """A ledger with its clock and its views."""
 
     def __init__(self, url: str, graph: Graph) -> None:
-        self.clock = Clock()
+        self.clock = FakeClock()
         self.graph = graph
         self._opened = open_database(url, MIGRATIONS)
         engine = self._opened.__enter__()

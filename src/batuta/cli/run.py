@@ -7,7 +7,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -125,8 +125,9 @@ def _run_one(
     work_dir.mkdir()
     used = {name: inputs[name] for name in (*spec.inputs, *spec.optional) if name in inputs}
     try:
-        return run_product(pipeline, spec, used, work_dir, obs_id=obs_id)
-    except KeyboardInterrupt:
+        with _debugged_tasks(spec) if pdb else nullcontext():
+            return run_product(pipeline, spec, used, work_dir, obs_id=obs_id)
+    except (KeyboardInterrupt, typer.Exit):
         raise
     except BaseException as exc:
         exc.__traceback__ = without_callers(exc, _module(spec))
@@ -134,6 +135,22 @@ def _run_one(
         if pdb:
             _debug(exc, _module(spec))
         raise typer.Exit(FAILED) from exc
+
+
+@contextmanager
+def _debugged_tasks(spec: "ProductSpec") -> Iterator[None]:
+    """Run the tasks of tiles in this process; open a debugger where one fails."""
+    from batuta.cluster.debugging import task_errors_to  # noqa: PLC0415
+    from batuta.tracebacks import without_callers  # noqa: PLC0415
+
+    def debug(exc: BaseException) -> None:
+        exc.__traceback__ = without_callers(exc, _module(spec))
+        _report_failure(spec, exc)
+        _debug(exc, _module(spec))
+        raise typer.Exit(FAILED)
+
+    with task_errors_to(debug):
+        yield
 
 
 def _report_failure(spec: "ProductSpec", exc: BaseException) -> None:

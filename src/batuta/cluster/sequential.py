@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from batuta.cluster.config import RAM_PER_WORKER_MB, CommonConfig, SequentialConfig
 from batuta.cluster.contract import CreateTask
+from batuta.cluster.debugging import report_task_error
 from batuta.cluster.errors import ClusterError, TaskFailedError
 from batuta.cluster.futures import TaskFuture, iterate_values
 from batuta.cluster.graph import Job, make_plan
@@ -184,6 +185,7 @@ def _outcomes_of(
             args, kwargs = _with_values((task.args, dict(task.kwargs)), outcomes)
             values = runner.run(job, args, kwargs)
         except (Exception, SystemExit) as cause:  # noqa: BLE001 - what a task raises is a result
+            report_task_error(cause)
             error = failed_here(task.name, cause)
     return {
         output: Outcome(value, error) for output, value in zip(task.outputs, values, strict=True)

@@ -179,13 +179,16 @@ class Context:
             Passed to `Orchestrator`.
         """
         # A pipeline that computes without tiles must not pay for loading what they need.
+        from batuta.cluster.debugging import in_this_process  # noqa: PLC0415
         from batuta.orchestrator import Orchestrator  # noqa: PLC0415
         from batuta.pipeline.tile_progress import TileProgress  # noqa: PLC0415
 
         folder = Path(out_dir) if out_dir is not None else next(self._default_folders)
         register_orchestrator(self.work_dir, folder)
         observers = (*options.pop("observers", ()), TileProgress(self.progress))
-        return Orchestrator(orchestrator_conf, out_dir=folder, observers=observers, **options)
+        return Orchestrator(
+            in_this_process(orchestrator_conf), out_dir=folder, observers=observers, **options
+        )
 
     def _refuse_undeclared(self, kind: str, name: str, declared: tuple[str, ...]) -> None:
         if name not in declared:

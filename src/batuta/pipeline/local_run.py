@@ -6,6 +6,7 @@ process of its own, a timeout, attempts, an archive.
 """
 
 import contextlib
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,11 +81,14 @@ class LocalInputs:
         By product.
     folder : Path
         Where the copies are made.
+    log : logging.Logger
+        Where they are logged.
     """
 
-    def __init__(self, sources: Mapping[str, Source], folder: Path) -> None:
+    def __init__(self, sources: Mapping[str, Source], folder: Path, log: logging.Logger) -> None:
         self._sources = sources
         self._folder = folder
+        self._log = log
         self._fetched: dict[str, Path | None] = {}
 
     @property
@@ -106,9 +110,11 @@ class LocalInputs:
         path = self._folder / f"input-{len(self._fetched) + 1}"
         if isinstance(source, bytes):
             path.write_bytes(source)
-            return path
-        path = path.with_name(path.name + extension(Path(source).name, ""))
-        return Path(shutil.copyfile(source, path))
+        else:
+            path = path.with_name(path.name + extension(Path(source).name, ""))
+            shutil.copyfile(source, path)
+        self._log.info("input %s: %d bytes", name, path.stat().st_size)
+        return path
 
 
 def input_problems(
@@ -229,7 +235,8 @@ def run_product(
         if on_progress is not None:
             on_progress(done, total)
 
-    copies = LocalInputs(inputs, work_dir / "inputs")
+    log = logging.getLogger(f"batuta.pipeline.{pipeline.name}")
+    copies = LocalInputs(inputs, work_dir / "inputs", log)
     folder = WorkFolder(
         processing_id=f"local-{spec.name}",
         obs_id=obs_id,
