@@ -40,3 +40,25 @@ async def test_a_success_is_run_again_only_if_its_product_was_lost(
             submission = await store.submit(again, "maker")
     assert submission.to_run is remake
     assert submission.stored.record.attempt == (2 if remake else 1)
+
+
+@pytest.mark.parametrize(
+    ("processing_id", "named_by_it"),
+    [
+        ("9c6b0b88-2b42-4035-97f2-48bfac5ddce8", True),
+        ("9C6B0B88-2B42-4035-97F2-48BFAC5DDCE8", False),
+        ("p1", False),
+        ("9c6b0b882b42403597f248bfac5ddce8", False),
+    ],
+)
+async def test_files_are_named_by_the_id_of_their_processing_where_it_is_safe(
+    database_url: str, processing_id: str, *, named_by_it: bool
+) -> None:
+    request = ProcessingRequest(product="A", obs_id="o1", processing_id=processing_id)
+    with open_database(database_url, MIGRATIONS) as engine:
+        async with Committer(engine) as committer:
+            stored = (
+                await ProcessingStore(engine, committer, ["maker"]).submit(request, "maker")
+            ).stored
+    assert (stored.key == processing_id) is named_by_it
+    assert stored.current_run.run_id == f"{stored.key}-0"

@@ -1,6 +1,7 @@
 """The database of a pipeline service: every processing requested, and its state."""
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
@@ -214,6 +215,9 @@ def _find(db: sa.Connection, processing_id: str) -> StoredProcessing | None:
     return _from_row(row) if row is not None else None
 
 
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def _submit(db: sa.Connection, request: ProcessingRequest, provider: str) -> Submission:
     known = _find(db, request.processing_id) if request.processing_id else None
     if known is None:
@@ -248,10 +252,19 @@ _INITIAL_VALUES: Final[dict[str, Any]] = {
 }
 
 
+def _file_key(processing_id: str) -> str:
+    """Return what the files of a processing are named by: its id where that is a UUID.
+
+    Any other may differ from a known one by case alone, or be what another is named by.
+    """
+    return processing_id if _UUID.fullmatch(processing_id) else uuid.uuid4().hex
+
+
 def _add(db: sa.Connection, request: ProcessingRequest, provider: str) -> StoredProcessing:
+    processing_id = request.processing_id or str(uuid.uuid4())
     added = sa.insert(processings).values(
-        id=request.processing_id or str(uuid.uuid4()),
-        key=uuid.uuid4().hex,
+        id=processing_id,
+        key=_file_key(processing_id),
         provider=provider,
         product=request.product,
         obs_id=request.obs_id,
