@@ -11,8 +11,8 @@ FLOOR_TESTS := $(addprefix tests/,service sdb graph messaging conductor datasets
 PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
 SLURM_ARGS ?= start
-# One more than the cores of a small machine: many tests wait for other processes.
-WORKERS ?= 3
+# More than the cores of a small machine: most tests wait for other processes.
+WORKERS ?= 5
 PROGRAM ?=
 
 .DEFAULT_GOAL := help

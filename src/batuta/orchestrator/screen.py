@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from batuta.errors import encodable
 from batuta.orchestrator.events import (
     Event,
     RunEnded,
@@ -28,6 +29,20 @@ ON_SCREEN: Final = {"on_screen": True}
 """The `extra` of a message below the level of a warning that is shown on the screen too."""
 
 
+class LoggedTraceback(str):
+    """A traceback at the end of a message: in every log, but not on the screen.
+
+    Text, and not the exception: what its author wrote in it may not be UTF-8, and logs are.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, traceback: str) -> "LoggedTraceback":
+        """Return it on lines of its own; empty for none."""
+        return cls(f"\n{encodable(traceback).rstrip()}" if traceback else "")
+
+
 class Screen(logging.Handler):
     """Writes warnings to standard error, above the progress bar, without tracebacks."""
 
@@ -38,8 +53,11 @@ class Screen(logging.Handler):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one line; the log file has the traceback."""
+        args = record.args
+        if isinstance(args, tuple):
+            args = tuple("" if isinstance(each, LoggedTraceback) else each for each in args)
         without_traceback = logging.makeLogRecord(
-            record.__dict__ | {"exc_info": None, "exc_text": None}
+            record.__dict__ | {"exc_info": None, "exc_text": None, "args": args}
         )
         return f"{record.name.partition('.')[0]}: {without_traceback.getMessage()}"
 

@@ -33,6 +33,7 @@ from batuta.orchestrator.ordered_delivery import OrderedDelivery
 from batuta.orchestrator.registry import RegisteredDataset
 from batuta.orchestrator.resume.journal import TileRecord
 from batuta.orchestrator.resume.run_record import NullRecord, RunRecord
+from batuta.orchestrator.screen import LoggedTraceback
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -200,9 +201,10 @@ class TileRun:
             outcome, without = self._store(tile, key)
         except NoSpaceError:
             raise  # the other tiles would fail too
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - logged with its traceback, and recorded
             cause = RootCause.of(exc)
-            LOG.error("%s failed: %s", key, cause.reason, exc_info=exc)  # noqa: TRY400 - the traceback is there
+            trace = LoggedTraceback.of(cause.traceback)
+            LOG.error("%s failed: %s%s", key, cause.reason, trace)  # noqa: TRY400 - it has the traceback
             detach(exc)  # its frames hold the tile
             self._record_failure(key, cause)
             return
@@ -304,11 +306,11 @@ def _log_by_cause(
     for key, cause in tiles:
         by_reason.setdefault(cause.reason, (cause, []))[1].append(key)
     for reason, (cause, keys) in by_reason.items():
-        shown = cause.exception if cause.traceback and level >= logging.ERROR else None
+        trace = LoggedTraceback.of(cause.traceback if level >= logging.ERROR else "")
         if len(keys) > MAX_LISTED:
-            message = "%s and %d more %s: %s"
-            LOG.log(level, message, keys[0], len(keys) - 1, verb[1], reason, exc_info=shown)
+            message = "%s and %d more %s: %s%s"
+            LOG.log(level, message, keys[0], len(keys) - 1, verb[1], reason, trace)
             continue
         for key in keys:
-            LOG.log(level, "%s %s: %s", key, verb[0], reason, exc_info=shown)
-            shown = None
+            LOG.log(level, "%s %s: %s%s", key, verb[0], reason, trace)
+            trace = LoggedTraceback()
