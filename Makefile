@@ -25,6 +25,7 @@ help:  ## this list
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Batuta needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@echo "Installing Batuta, what it uses and its tools into $(VENV): $$(grep -c '==' constraints.txt) packages, a minute or two."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(INSTALLED)
@@ -32,6 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 install: $(INSTALLED)  ## the project and its tools, into .venv
 
 demo: $(INSTALLED)  ## play the whole orchestra on real observations
+	@echo "Playing an orchestra: 30 products of real observations, about a minute."
 	$(BIN)/batuta demo $(DEMO_ARGS)
 
 test: $(INSTALLED)  ## every test, on real services

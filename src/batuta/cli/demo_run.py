@@ -79,6 +79,7 @@ class DemoRun:
                     f" --conductor-url {orchestra.conductor_url} --nats-url {orchestra.nats_url}"
                 )
                 complete = await self._process_observations(orchestra, observations, began)
+            console.print("No more products are to come. Fetching them, drawing pictures of them.")
             made = await asyncio.to_thread(self._collect, orchestra, list(inputs))
             await asyncio.to_thread(
                 print_report, made, self._options.output, self._live_state.retries
@@ -89,6 +90,7 @@ class DemoRun:
                 console.print(f"[bold red]missing[/] {escape(line)}", highlight=False)
             if self._options.keep:
                 await self._keep_running(orchestra)
+            console.print("Stopping the services.")
         return 0 if complete and not missing else 1
 
     def _services(self) -> contextlib.AbstractAsyncContextManager[Orchestra]:

@@ -1,5 +1,7 @@
 """The live state drawn in a terminal: products by observation, running processings, events."""
 
+from collections.abc import Mapping
+
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -8,7 +10,7 @@ from rich.text import Text
 
 from batuta.cli.live_state import AVAILABLE, LiveState, RunningProcessing
 from batuta.cli.output import STATE_STYLES
-from batuta.formatting import format_seconds
+from batuta.formatting import format_count, format_seconds
 from batuta.messaging import ProcessingState, utc_now
 
 MARKS = {
@@ -25,6 +27,12 @@ MARKS = {
 MAX_COLUMNS = 6
 """With more observations than this, each has a row instead of a column."""
 MAX_RUNNING = 8
+MIN_EVENTS = 5
+"""Lines of events that stay visible on a small terminal: the tables give way."""
+MAX_EVENTS = 14
+MATRIX_FRAME = 7
+"""Lines of the matrix that are no product: its title and header, and what it leaves out."""
+PANEL_FRAME = 2
 
 
 class LiveScreen:
@@ -45,23 +53,15 @@ class LiveScreen:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the current size of the terminal."""
         height = options.max_height or console.height
-        parts: list[RenderableType] = [self._products(height), self._running()]
-        # The space below the tables shows the latest events.
-        left = height - self._height_of_products(height) - len(self._shown_running()) - 7
-        parts.append(self._recent_events(max(3, min(left, 14))))
-        yield Group(*parts)
-
-    def _products(self, height: int) -> RenderableType:
+        left = height - len(self._shown_running()) - 2 * PANEL_FRAME - 1
+        rows = max(1, left - MATRIX_FRAME - MIN_EVENTS)
         few = len(self._live_state.states) <= MAX_COLUMNS
-        return self._matrix() if few else self._list(height)
+        table = self._matrix(rows) if few else self._list(rows)
+        # The space below the tables shows the latest events.
+        events = max(MIN_EVENTS, min(left - MATRIX_FRAME - table.row_count, MAX_EVENTS))
+        yield Group(table, self._running(), self._recent_events(events))
 
-    def _height_of_products(self, height: int) -> int:
-        rows = len(self._live_state.graph.products)
-        if len(self._live_state.states) > MAX_COLUMNS:
-            rows = min(len(self._live_state.states), height // 2)
-        return rows + 5
-
-    def _matrix(self) -> Table:
+    def _matrix(self, max_rows: int) -> Table:
         table = Table(title=self._title, title_justify="left", header_style="bold", expand=True)
         table.add_column("product")
         observations = sorted(self._live_state.states)
@@ -69,11 +69,35 @@ class LiveScreen:
         for obs_id in observations:
             made = self._live_state.made(obs_id)
             table.add_column(f"{obs_id}\n{made}/{len(expected[obs_id])}", justify="center")
-        for level in self._live_state.graph.levels()[1:]:
-            for name in level:
-                cells = [self._cell(obs_id, name, expected[obs_id]) for obs_id in observations]
-                table.add_row(name, *cells)
+        names = [name for level in self._live_state.graph.levels()[1:] for name in level]
+        shown = self._most_telling(names, expected, max_rows)
+        for name in shown:
+            cells = [self._cell(obs_id, name, expected[obs_id]) for obs_id in observations]
+            table.add_row(name, *cells)
+        if len(shown) < len(names):
+            table.caption = f"{format_count(len(names) - len(shown), 'more product')}"
+            table.caption_justify = "left"
         return table
+
+    def _most_telling(
+        self, names: list[str], expected: Mapping[str, frozenset[str]], max_rows: int
+    ) -> list[str]:
+        """Return as many products as fit, in their order: first those that something happens to."""
+        if len(names) <= max_rows:
+            return names
+
+        def rank(name: str) -> int:
+            states = {
+                self._live_state.states[obs_id].get(name)
+                for obs_id, products in expected.items()
+                if name in products
+            }
+            if states - {None, AVAILABLE}:
+                return 0
+            return 1 if None in states else 2
+
+        chosen = set(sorted(names, key=rank)[:max_rows])
+        return [name for name in names if name in chosen]
 
     def _cell(self, obs_id: str, product: str, expected: frozenset[str]) -> Text:
         state = self._live_state.states[obs_id].get(product)
@@ -81,14 +105,14 @@ class LiveScreen:
             return Text(f"{MARKS.get(state, '?')} {state}", style=STATE_STYLES.get(state, ""))
         return Text("·" if product in expected else "", style="dim")
 
-    def _list(self, height: int) -> Table:
+    def _list(self, max_rows: int) -> Table:
         table = Table(title=self._title, title_justify="left", header_style="bold", expand=True)
         for column in ("observation", "made", "", "moving", "retrying", "failed"):
             table.add_column(column)
         unfinished = sorted(
             self._live_state.states, key=lambda obs_id: (self._complete(obs_id), obs_id)
         )
-        for obs_id in unfinished[: height // 2]:
+        for obs_id in unfinished[:max_rows]:
             states = list(self._live_state.states[obs_id].values())
             made, total = self._live_state.made(obs_id), len(self._live_state.expected(obs_id))
             moving = sum(states.count(state) for state in ("queued", "running", "requested"))
