@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -212,3 +213,15 @@ def test_the_events_shown_are_events() -> None:
     decoded = decode_activity(activity.encode())
     assert decoded.processing is not None
     assert decoded.processing.state == "running"
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {
+        extra
+        for path in [*PAGES, *(ROOT / "src").rglob("*.py")]
+        for extras in re.findall(r"(?:batuta|\.)\[([a-z,]+)\]'", path.read_text(encoding="utf-8"))
+        for extra in extras.split(",")
+    }
+    assert named <= project["optional-dependencies"].keys()
+    assert "profiling" in named
