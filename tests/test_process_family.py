@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from batuta.cluster.family_process import FAMILY_PROCESSES
+from batuta.process_family import FAMILY_VARIABLE, kill_marked
 from tests.cluster.conftest import warm_forkserver
 from tests.cluster.functions import start_programs, started_programs
 from tests.support.waiting import eventually_sync
@@ -132,3 +133,18 @@ def test_proc_of_another_pid_namespace_is_named_before_any_task(tmp_path: Path) 
         timeout=60,
     )
     assert "ClusterError: /proc is that of another PID namespace" in found.stderr
+
+
+def test_a_process_whose_pid_was_another_s_is_killed_all_the_same() -> None:
+    """What psutil keeps of a pid from an earlier search must not protect who has it now."""
+    environment = {**os.environ, FAMILY_VARIABLE: "a mark"}
+    program = [sys.executable, "-c", "print(flush=True); import time; time.sleep(600)"]
+    with subprocess.Popen(program, env=environment, stdout=subprocess.PIPE) as member:
+        assert member.stdout is not None
+        member.stdout.readline()
+        for kept in psutil.process_iter():
+            if kept.pid == member.pid:
+                # As of a process that had this pid before.
+                vars(kept).update(_create_time=0.0, _ident=(kept.pid, 0.0))
+        kill_marked("a mark")
+        assert member.wait(10) == -signal.SIGKILL

@@ -129,8 +129,19 @@ def kill_marked(mark: str) -> None:
 
     For a family whose supervisor was killed: its members have gone to init.
     """
-    while killed := [each for each in psutil.process_iter() if _bears(each, mark) and _end(each)]:
+    while killed := [each for each in all_processes() if _bears(each, mark) and _end(each)]:
         psutil.wait_procs(killed, timeout=_KILL_TIMEOUT_S)
+
+
+def all_processes() -> Iterator[psutil.Process]:
+    """Iterate over the processes of the system.
+
+    `psutil.process_iter` keeps its objects from one call to the next, and does not check them: one
+    whose pid is another process's by now refuses to kill that.
+    """
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield psutil.Process(pid)
 
 
 def _bears(process: psutil.Process, mark: str) -> bool:

@@ -30,6 +30,7 @@ from batuta.pipeline.process_starter import CodeSource, Generation, ProcessStart
 from batuta.pipeline.retention import RetentionFolder, clean_up_work_dir
 from batuta.pipeline.runner import RUN_VARIABLE, ProcessingRun, ProcessingTask
 from batuta.pipeline.warden import run_warden
+from batuta.process_family import all_processes
 from batuta.service.log_files import MB, bounded_log
 
 LOG: Final = logging.getLogger(__name__)
@@ -314,7 +315,7 @@ def _kill_leftovers(runs: Container[str], leader: int | None = None) -> None:
     environment.
     """
     killed = []
-    for process in psutil.process_iter():
+    for process in all_processes():
         # Processes of other users hide their environment; others exit meanwhile.
         with suppress(ProcessLookupError, PermissionError, psutil.Error):
             if os.getsid(process.pid) == leader or process.environ().get(RUN_VARIABLE) in runs:
