@@ -103,3 +103,15 @@ def test_many_observations_have_a_line_each() -> None:
     assert "o000" in shown
     assert "0/2" in shown
     assert len(shown.splitlines()) <= 55
+
+
+def test_the_cause_of_the_latest_failure_is_whole_at_80_columns() -> None:
+    live_state = LiveState(GRAPH)
+    live_state.on_data(DataAvailable(product="A", obs_id="o1"))
+    cause = "KeyError: 'value', which no reading has (weather.py:13 in statistics) THE_END"
+    live_state.on_activity(moved(ProcessingState.FAILED, "conductor", attempt=3, error=cause))
+    console = Console(file=StringIO(), width=80, height=24, force_terminal=False)
+    console.print(LiveScreen(live_state, "title"))
+    assert isinstance(console.file, StringIO)
+    assert "THE_END" in console.file.getvalue()
+    assert len(console.file.getvalue().splitlines()) <= console.height

@@ -31,7 +31,8 @@ def print_report(made: Sequence[MadeProduct], output: Path, retries: int) -> Non
         [_row(one) for one in made],
     )
     pictures = draw_all(made, output)
-    console.print(f"{len(pictures)} quicklook pictures in {output}", highlight=False)
+    count = format_count(len(pictures), "quicklook picture")
+    console.print(f"{count} in {output}", highlight=False)
     for one in made:
         if one.stored.product == ERROR_PRODUCT:
             console.print(_error_line(one.stored.obs_id, one.stored.metadata), highlight=False)

@@ -41,25 +41,40 @@ PRODUCTS: Final = "Products"
 WATCHING: Final = "Watching"
 
 COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
-    "new": LazyCommand("new", "Make a project with a pipeline that runs at once."),
+    "new": LazyCommand(
+        "new",
+        "Make a project with a pipeline of two products, one of them tiled, that runs at once.",
+    ),
     "run": LazyCommand("run", "Make a product here and now, without services."),
     "up": LazyCommand("up", "Run a whole orchestra on this machine until Ctrl-C."),
-    "demo": LazyCommand("demo", "Process real observations, from their arrival to products."),
+    "demo": LazyCommand(
+        "demo", "Process real observations, from their arrival to the archived products."
+    ),
     "graph": LazyCommand("graphs", "Check and show product graphs."),
     "profile": LazyCommand("profiles", "Show where time and memory went."),
-    "import": LazyCommand("products", "Import a file, as a new version of a product.", PRODUCTS),
-    "export": LazyCommand("products", "Export a product's file, verified by its digest.", PRODUCTS),
+    "import": LazyCommand(
+        "products", "Import a file into the sdb, as a new version of a product.", PRODUCTS
+    ),
+    "export": LazyCommand(
+        "products", "Export a product's file from the sdb, verified by its digest.", PRODUCTS
+    ),
     "ls": LazyCommand("products", "List the product versions in the sdb.", PRODUCTS),
-    "make": LazyCommand("processings", "Request products now, made before or not.", PRODUCTS),
+    "make": LazyCommand(
+        "processings", "Request a product now, whether or not it was made before.", PRODUCTS
+    ),
     "retry": LazyCommand("processings", "Retry failed or cancelled processings.", PRODUCTS),
     "cancel": LazyCommand("processings", "Stop processings that have not ended.", PRODUCTS),
     "log": LazyCommand("processings", "Print the log of a processing.", PRODUCTS),
     "reconcile": LazyCommand(
         "reconciling", "Compare the conductor's records with the sdb.", PRODUCTS
     ),
-    "forget": LazyCommand("reconciling", "Forget a version that the sdb does not hold.", PRODUCTS),
+    "forget": LazyCommand(
+        "reconciling",
+        "Make the conductor forget a version that was announced, but that the sdb does not hold.",
+        PRODUCTS,
+    ),
     "status": LazyCommand(
-        "watching", "Show services, observations, and what needs attention.", WATCHING
+        "watching", "Show services, observations, and processings that need attention.", WATCHING
     ),
     "watch": LazyCommand("watching", "Show the orchestra live until Ctrl-C.", WATCHING),
     "why": LazyCommand("watching", "Explain why a product was, or was not, made.", WATCHING),

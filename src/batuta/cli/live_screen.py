@@ -59,7 +59,7 @@ class LiveScreen:
         table = self._matrix(rows) if few else self._list(rows)
         # The space below the tables shows the latest events.
         events = max(MIN_EVENTS, min(left - MATRIX_FRAME - table.row_count, MAX_EVENTS))
-        yield Group(table, self._running(), self._recent_events(events))
+        yield Group(table, self._running(), self._recent_events(events, console, options.max_width))
 
     def _matrix(self, max_rows: int) -> Table:
         table = Table(title=self._title, title_justify="left", header_style="bold", expand=True)
@@ -146,7 +146,8 @@ class LiveScreen:
         subtitle = f"{queued} more queued or running" if queued > 0 else None
         return Panel(grid, title="processings", title_align="left", subtitle=subtitle)
 
-    def _recent_events(self, count: int) -> RenderableType:
+    def _recent_events(self, count: int, console: Console, width: int) -> RenderableType:
+        """Draw the latest events, wrapped: the end of a line is where its cause is."""
         lines = list(self._live_state.lines)[-count:]
         text = Text("\n").join(
             Text.assemble(
@@ -155,6 +156,5 @@ class LiveScreen:
             )
             for line in lines
         )
-        text.no_wrap = True
-        text.overflow = "ellipsis"
-        return Panel(text, title="events", title_align="left")
+        wrapped = text.wrap(console, max(1, width - 4), overflow="fold")
+        return Panel(Text("\n").join(wrapped[-count:]), title="events", title_align="left")

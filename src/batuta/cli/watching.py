@@ -19,6 +19,7 @@ from batuta.cli.output import (
     echo,
     print_json,
     print_table,
+    styled,
 )
 from batuta.errors import printable
 from batuta.formatting import format_count
@@ -133,10 +134,21 @@ def _print_observations(observations: list[dict[str, Any]]) -> None:
 
 
 def _print_attention(processings: list[dict[str, Any]]) -> None:
-    keys = ("obs_id", "product", "provider", "state", "attempt", "error", "id")
-    rows = [[processing.get(key) for key in keys] for processing in processings]
-    print_table("Processings that need attention", keys, rows)
+    """Print a paragraph for each: a cause is a sentence, which no column is wide enough for."""
+    echo("Processings that need attention" if processings else "No processing needs attention")
+    for each in processings:
+        state = styled(each["state"])
+        what = escape(printable(f"{each['obs_id']} {each['product']}"))
+        maker = escape(printable(f"attempt {each['attempt']} by {each['provider']}"))
+        _print_line(f" {what} {state}, {maker}")
+        _print_line(f"   {escape(printable(each['id']))}")
+        if each.get("error"):
+            _print_line(f"   {escape(printable(each['error']))}")
     _print_profiles(processings)
+
+
+def _print_line(markup: str) -> None:
+    console.print(markup, highlight=False, soft_wrap=True)
 
 
 def _print_profiles(processings: list[dict[str, Any]]) -> None:

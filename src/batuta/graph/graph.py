@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from batuta.errors import ConfigurationError
+from batuta.formatting import format_count
 from batuta.graph.check import check
 from batuta.graph.document import GraphDocument, ProductDocument
 from batuta.graph.errors import GraphError
@@ -180,7 +181,10 @@ class Graph:
         return Graph.parse, (self.as_document(),)
 
     def __repr__(self) -> str:
-        return f"<Graph of {len(self.inputs)} inputs, {len(self.products)} products>"
+        return (
+            f"<Graph of {format_count(len(self.inputs), 'input')},"
+            f" {format_count(len(self.products), 'product')}>"
+        )
 
     def __hash__(self) -> int:
         return hash(self.digest)

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from batuta.cluster import TaskFailedError
 from batuta.cluster.remote_error import read_back, trace_of, try_pickle
 from batuta.errors import BatutaError, describe_error
+from batuta.formatting import format_count
 
 MAX_LISTED: Final = 10
 """Of tiles that failed for the same reason, this many are listed."""
@@ -96,7 +97,7 @@ class DiskFullError(BatutaError):
         self.total = total
         super().__init__(
             f"no space left in {folder} ({free_mb:g} MB free): computing stopped with {done} of"
-            f" {total} tiles done"
+            f" {format_count(total, 'tile')} done"
         )
 
     def __reduce__(self) -> tuple[type["DiskFullError"], tuple[str, float, int, int]]:
@@ -137,7 +138,7 @@ class TilesFailedError(BatutaError):
         self.failures = tuple(failures)
         self.total = total
         lines = "".join(f"\n  {line}" for line in _listed(self.failures))
-        super().__init__(f"{len(self.failures)} of {total} tiles failed:{lines}")
+        super().__init__(f"{len(self.failures)} of {format_count(total, 'tile')} failed:{lines}")
 
     def __reduce__(self) -> tuple[type["TilesFailedError"], tuple[tuple[TileFailure, ...], int]]:
         """Pickle the arguments, from which the message is made again."""

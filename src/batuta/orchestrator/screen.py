@@ -10,6 +10,7 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from batuta.errors import encodable
+from batuta.formatting import format_count
 from batuta.orchestrator.events import (
     Event,
     RunEnded,
@@ -157,6 +158,9 @@ class ProgressBar:
 
 
 def _describe_workers(event: WorkersPresent) -> str:
-    count = f"{event.present}" if event.asked is None else f"{event.present} of {event.asked}"
+    asked = event.present if event.asked is None else event.asked
+    count = format_count(asked, "worker")
+    if event.asked is not None:
+        count = f"{event.present:,} of {count}"
     why = f": {event.waiting_for}" if event.waiting_for else ""
-    return f"{count} workers{why}"
+    return f"{count}{why}"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from batuta.errors import one_line
 from batuta.messaging import utc_now
 from batuta.pipeline.exit_status import describe_exit
 from batuta.pipeline.messages import WorkerExited, encode
@@ -128,7 +129,7 @@ def _clean_up(task: ProcessingTask) -> None:
     try:
         clean_up_work_dir(task.work_dir, task.profiles)
     except OSError as exc:
-        _append_to_log(task.log_path, f"the profile could not be retained: {exc}")
+        _append_to_log(task.log_path, f"the profile could not be retained: {one_line(exc)}")
 
 
 def _free_shared_memory() -> None:

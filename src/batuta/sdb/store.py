@@ -258,7 +258,7 @@ def open_store(settings: SdbSettings) -> ProductStore:
     try:
         return FolderStore(folder)
     except OSError as exc:
-        raise ConfigurationError(f"--store-url {settings.store_url}: {exc}") from exc
+        raise ConfigurationError(f"--store-url {settings.store_url}: {one_line(exc)}") from exc
 
 
 def object_path(sha256: str) -> str:
