@@ -36,6 +36,13 @@ def excess(context):
     return "outputs/excess.txt"
 
 
+@pipeline.product("COPIED", inputs=["MEAN", "COUNT"])
+def copied(context):
+    path = context.output_path("copied.txt")
+    path.write_text(" ".join(context.input(name).read_text() for name in ("MEAN", "COUNT")))
+    return path
+
+
 @pipeline.product("BROKEN", inputs=["READINGS"])
 def broken(context):
     raise SystemExit("no calibration")
@@ -128,7 +135,9 @@ def test_an_input_is_given_as_a_copy(folder: Path) -> None:
         (("MEAN", "-i", "READINGS=."), ["input READINGS: "]),
         (("EXCESS", READINGS), ["input MEAN: missing", "input COUNT: missing"]),
         (("EGG", "--all"), ["EGG: made from itself: EGG -> HEN -> EGG"]),
-        (("MEAN", READINGS, "-o", "readings.json"), ["--output readings.json: a file"]),
+        (("COUNT", READINGS), ["product 'COUNT': made besides MEAN (accepted: MEAN)"]),
+        (("MEAN", READINGS, "-o", "readings.json"), ["--output readings.json: readings.json is a"]),
+        (("MEAN", READINGS, "-o", "readings.json/out"), ["--output readings.json/out: /"]),
     ],
 )
 def test_every_mistake_is_told_before_anything_runs(
@@ -143,6 +152,25 @@ def test_every_mistake_is_told_before_anything_runs(
     for line, problem in zip(lines, problems, strict=True):
         assert line.startswith(f"batuta: {problem}")
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["MEAN.json", "COUNT.txt", "MEAN"])
+def test_an_input_is_never_replaced_by_what_is_made(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / name).write_text("[1, 2, 6]")
+    assert made(folder, "MEAN", f"--input=READINGS=out/{name}") == 2
+    product = name.partition(".")[0]
+    expected = f"batuta: input READINGS: {name} in --output out would be replaced by {product}"
+    assert capsys.readouterr().err.startswith(expected)
+    assert [path.read_text() for path in (folder / "out").iterdir()] == ["[1, 2, 6]"]
+
+
+def test_an_input_that_is_given_is_not_replaced_by_a_by_product(folder: Path) -> None:
+    (folder / "count.txt").write_text("mine")
+    assert made(folder, "COPIED", "--all", READINGS, "-i", "COUNT=count.txt") == 0
+    assert (folder / "out" / "COPIED.txt").read_text() == "3.0 mine"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +189,7 @@ def test_a_failure_names_the_author_s_line_below_its_traceback(
     line = 1 + PIPELINE[: PIPELINE.index("raise SystemExit")].count("\n")
     expected = error.format(module=module(folder), line=line)
     assert lines[-1].startswith(f"batuta: {product} failed: {expected}")
-    assert "Traceback (most recent call last):" in lines
+    assert ("Traceback (most recent call last):" in lines) == (product == "BROKEN")
 
 
 def test_a_run_that_is_killed_leaves_nothing_behind(

@@ -7,7 +7,7 @@ import pytest
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.graph import Graph
 from batuta.pipeline import Context, Output, Pipeline
-from batuta.testing import FakeClock, MemoryOrchestra
+from batuta.testing import FakeClock, MemoryOrchestra, MemorySdb
 
 pipeline = Pipeline("weather")
 
@@ -113,3 +113,10 @@ def test_a_name_that_cannot_be_one_is_refused() -> None:
         with pytest.raises(ConfigurationError, match="obs_id"):
             orchestra.deliver("READINGS", "../o1", b"1")
         assert list(orchestra.sdb) == []
+
+
+def test_each_version_has_a_file_of_its_own_whatever_the_names(tmp_path: Path) -> None:
+    sdb = MemorySdb(tmp_path)
+    names = [("A-b", "c"), ("A", "b-c"), ("A", "b-c"), ("A" * 128, "b" * 128)]
+    stored = [sdb.add(*pair, str(index).encode()) for index, pair in enumerate(names)]
+    assert [each.path.read_text() for each in stored] == ["0", "1", "2", "3"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from batuta.cli.signals import interrupted_by_sigterm
-from batuta.errors import ConfigurationError, printable
+from batuta.errors import BatutaError, ConfigurationError, printable
 from batuta.formatting import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -60,14 +60,16 @@ def run(  # noqa: PLR0913  options of a command
     specs = _specs(loaded, product, given, make_all=make_all)
     problems += input_problems(specs, [name for spec in specs[:-1] for name in spec.makes], given)
     problems += filter(None, [obs_id_problem(obs_id), _output_problem(output)])
+    problems += _replaced_inputs(specs, given, output)
     if problems:
         raise ConfigurationError(problems)
     _log_to_standard_error()
     with interrupted_by_sigterm(), _work_folder(keep=keep) as folder:
         for spec in specs:
             made = _run_one(loaded, spec, given, folder / spec.name, obs_id, pdb=pdb)
-            given.update({each.product: _delivered(each, output) for each in made.files})
-            _report(made, given)
+            delivered = {each.product: _delivered(each, output) for each in made.files}
+            _report(made, delivered)
+            given = {**delivered, **given}  # what is given is not replaced by a by-product
 
 
 def _specs(
@@ -95,7 +97,28 @@ def _parsed_inputs(texts: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
 
 
 def _output_problem(output: Path) -> str | None:
-    return f"--output {output}: a file (accepted: a folder)" if output.is_file() else None
+    there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        return f"--output {output}: {there} is a file (accepted: a folder)"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"--output {output}: {there} cannot be written to"
+    return None
+
+
+def _replaced_inputs(
+    specs: Sequence["ProductSpec"], given: Mapping[str, Path], output: Path
+) -> Iterator[str]:
+    """Yield a line for each input in the place of a file that would be made."""
+    made = [name for spec in specs for name in spec.makes]
+    for name, path in given.items():
+        if path.parent.resolve() == output.resolve():
+            for product in made:
+                # The suffix is known only once the function has returned.
+                if path.name == product or path.name.startswith(f"{product}."):
+                    yield (
+                        f"input {name}: {path.name} in --output {output} would be replaced by "
+                        f"{product} (accepted: another folder)"
+                    )
 
 
 @contextmanager
@@ -154,9 +177,11 @@ def _debugged_tasks(spec: "ProductSpec") -> Iterator[None]:
 
 
 def _report_failure(spec: "ProductSpec", exc: BaseException) -> None:
-    from batuta.tracebacks import describe_failure  # noqa: PLC0415
+    from batuta.tracebacks import author_line, describe_failure  # noqa: PLC0415
 
-    traceback.print_exception(exc, file=sys.stderr)
+    # What was returned and is refused has no line of the author's: frames of ours say nothing.
+    if not isinstance(exc, BatutaError) or author_line(exc, _module(spec)) is not None:
+        traceback.print_exception(exc, file=sys.stderr)
     line = f"batuta: {spec.name} failed: {describe_failure(exc, _module(spec))}"
     typer.echo(printable(line), err=True)
 

@@ -155,11 +155,16 @@ def find_product(pipeline: Pipeline, product: str) -> ProductSpec:
     Raises
     ------
     ConfigurationError
-        If it does not; the nearest name is suggested.
+        If it does not, or only besides another; the nearest name is suggested.
     """
     spec = pipeline.products.get(product)
     if spec is None:
         names = list(pipeline.products)
+        makers = [each.name for each in pipeline.products.values() if product in each.makes]
+        if makers:
+            raise ConfigurationError(
+                f"product {product!r}: made besides {makers[0]} (accepted: {makers[0]})"
+            )
         hint = NameSuggester(names).hint(product)
         raise ConfigurationError(
             f"product {product!r}: not made by pipeline {pipeline.name!r}{hint} "

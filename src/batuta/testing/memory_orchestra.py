@@ -94,7 +94,7 @@ class MemoryOrchestra:
         folder = Path(tempfile.mkdtemp(prefix="batuta-"))
         self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
         self._folder = folder
-        self.sdb = MemorySdb(folder)
+        self.sdb = MemorySdb(folder / "sdb")
         engine = self._resources.enter_context(
             open_database(f"sqlite:///{folder / 'conductor.db'}", MIGRATIONS)
         )

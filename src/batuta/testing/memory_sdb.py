@@ -8,6 +8,7 @@ from typing import Any
 
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.names import name_problem
+from batuta.pipeline.inputs import extension
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +80,10 @@ class MemorySdb:
             raise ConfigurationError(problems)
         versions = self._versions.setdefault((product, obs_id), [])
         number = len(versions) + 1
-        suffix = "" if isinstance(source, bytes) else Path(source).suffix
-        path = self._folder / f"{product}-{obs_id}-v{number}{suffix}"
+        suffix = "" if isinstance(source, bytes) else extension(Path(source).name, "")
+        # Folders, since names may have any separator, and are as long as a file's may be.
+        path = self._folder / product / obs_id / f"v{number}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(source, bytes):
             path.write_bytes(source)
         else:
