@@ -10,6 +10,9 @@ from batuta.cli.app import run
 from batuta.cli.lazy_commands import COMMANDS, load_command
 from tests.support.checkout import PYTHON_PATH
 
+LOADED_BY_SETTINGS = {"sdb", "conductor", "pipeline", "simulate", "up"}
+"""Their options are made of settings, which are models of pydantic with their defaults."""
+
 HEAVY = (
     "dask",
     "fastapi",
@@ -42,7 +45,15 @@ def loaded_by(*arguments: str, **environment: str) -> "subprocess.CompletedProce
     )
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("imprt",), ("new", "--help")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("imprt",),
+        *((name, "--help") for name in COMMANDS if name not in LOADED_BY_SETTINGS),
+    ],
+)
 def test_help_imports_nothing_that_only_commands_need(arguments: tuple[str, ...]) -> None:
     assert loaded_by(*arguments).stdout.splitlines()[-1] == "loaded:"
 

@@ -1,9 +1,7 @@
 """Whether the graph of a running orchestra knows a product."""
 
-from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.clients import conductor_at
 from batuta.errors import ConfigurationError
-from batuta.graph import Graph
-from batuta.service.client import ServiceError
 from batuta.spelling import NameSuggester
 
 
@@ -27,8 +25,11 @@ def unknown_product(product: str, conductor_url: str, *, strict: bool) -> str | 
     ServiceError
         With `strict`, if the conductor does not answer.
     """
+    from batuta.graph import Graph  # noqa: PLC0415  for --help to be fast
+    from batuta.service.client import ServiceError  # noqa: PLC0415
+
     try:
-        with ConductorClient(conductor_url) as conductor:
+        with conductor_at(conductor_url) as conductor:
             graph = Graph.parse(conductor.graph())
     except ServiceError:
         if strict:

@@ -2,15 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.clients import conductor_at
 from batuta.cli.lazy_commands import PRODUCTS
-from batuta.cli.log_reader import LogReader
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json
-from batuta.cli.remaking import remake_downstream
 from batuta.cli.selection import (
     ByObsId,
     ByProduct,
@@ -22,6 +20,9 @@ from batuta.cli.selection import (
     confirm,
 )
 from batuta.errors import BatutaError, ConfigurationError
+
+if TYPE_CHECKING:
+    from batuta.cli.conductor_client import ConductorClient
 
 RETRIABLE: Final = ("failed", "cancelled")
 CANCELLABLE: Final = ("waiting", "held", "requested", "queued", "running", "retrying")
@@ -53,7 +54,7 @@ def make(  # noqa: PLR0913  each is an option
     selection = Selection.of(
         target, failed=failed, provider=provider, product=product, obs_id=obs_id
     )
-    with ConductorClient(conductor_url) as conductor:
+    with conductor_at(conductor_url) as conductor:
         if len(selection.target) == 2:
             orders = [(selection.target[0], selection.target[1])]
         else:
@@ -61,6 +62,8 @@ def make(  # noqa: PLR0913  each is an option
             orders = list(dict.fromkeys((each["product"], each["obs_id"]) for each in found))
             confirm("make", [{**each} for each in _first_of(found)], yes=yes)
         if downstream:
+            from batuta.cli.remaking import remake_downstream  # noqa: PLC0415  for --help to be fast
+
             remake_downstream(conductor, orders, as_json=as_json)
             return
         answers = conductor.make_many(orders)
@@ -83,7 +86,7 @@ def retry(  # noqa: PLR0913  each is an option
     selection = Selection.of(
         target, failed=failed, provider=provider, product=product, obs_id=obs_id
     )
-    with ConductorClient(conductor_url) as conductor:
+    with conductor_at(conductor_url) as conductor:
         found = selection.processings(conductor, RETRIABLE)
         confirm("retry", found, yes=yes)
         answers = conductor.retry_many([each["id"] for each in found])
@@ -104,7 +107,7 @@ def cancel(
     selection = Selection.of(
         target, failed=False, provider=provider, product=product, obs_id=obs_id
     )
-    with ConductorClient(conductor_url) as conductor:
+    with conductor_at(conductor_url) as conductor:
         found = selection.processings(conductor, CANCELLABLE)
         confirm("cancel", found, yes=yes)
         answers = conductor.cancel_many([each["id"] for each in found])
@@ -130,8 +133,10 @@ def log(
         raise ConfigurationError("no processing given (accepted: ID, or PRODUCT OBS_ID)")
     if workers and follow:
         raise ConfigurationError("--workers with --follow (accepted: one of them)")
+    from batuta.cli.log_reader import LogReader  # noqa: PLC0415  for --help to be fast
+
     selection = Selection.of(target, failed=False)
-    with ConductorClient(conductor_url) as conductor:
+    with conductor_at(conductor_url) as conductor:
         (processing,) = selection.processings(conductor)
         with LogReader(processing) as reader:
             if workers:
@@ -144,7 +149,7 @@ def log(
             reader.print_new()
 
 
-def _has_ended(conductor: ConductorClient, processing: dict[str, Any]) -> bool:
+def _has_ended(conductor: "ConductorClient", processing: dict[str, Any]) -> bool:
     return conductor.processing(processing["id"])["state"] in ENDED
 
 

@@ -3,10 +3,11 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from batuta.cli.clients import sdb_at
 from batuta.cli.graph_names import unknown_product
 from batuta.cli.output import (
     CONDUCTOR_URL,
@@ -21,8 +22,9 @@ from batuta.cli.output import (
 from batuta.cli.waiting import WAIT_TIMEOUT_S, follow
 from batuta.errors import ConfigurationError
 from batuta.formatting import format_bytes, format_count
-from batuta.sdb.client import SdbClient
-from batuta.sdb.records import StoredProduct
+
+if TYPE_CHECKING:
+    from batuta.sdb.records import StoredProduct
 
 PANEL: Final = "Products"
 FILE_SUFFIX: Final = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
@@ -71,7 +73,7 @@ def import_product(  # noqa: PLR0913  each is an option
     warning = unknown_product(product, conductor_url, strict=strict)
     if warning is not None:
         typer.echo(f"warning: {warning}", err=True)
-    with SdbClient(sdb_url, retry_for_s=RETRY_FOR_S) as sdb:
+    with sdb_at(sdb_url, RETRY_FOR_S) as sdb:
         stored = sdb.import_file(file, product, obs_id, metadata=about, sha256=sha256)
     if as_json:
         print_json(stored.model_dump(mode="json"))
@@ -98,7 +100,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Export a product's file from the sdb, verified by its digest."""
-    with SdbClient(sdb_url, retry_for_s=RETRY_FOR_S) as sdb:
+    with sdb_at(sdb_url, RETRY_FOR_S) as sdb:
         known = sdb.get(product, obs_id, version)
         to = _file_for(known, output)
         stored = sdb.export(product, obs_id, version=known.version, to=to)
@@ -116,7 +118,7 @@ def ls(
     as_json: AsJson = False,
 ) -> None:
     """List the product versions in the sdb."""
-    with SdbClient(sdb_url, retry_for_s=RETRY_FOR_S) as sdb:
+    with sdb_at(sdb_url, RETRY_FOR_S) as sdb:
         found = list(sdb.list(product=product, obs_id=obs_id))
     if as_json:
         print_json([stored.model_dump(mode="json") for stored in found])
@@ -138,18 +140,18 @@ def ls(
     )
 
 
-def _name(stored: StoredProduct) -> str:
+def _name(stored: "StoredProduct") -> str:
     return f"{stored.product} of {stored.obs_id}, version {stored.version},"
 
 
-def _file_for(stored: StoredProduct, output: Path | None) -> Path:
+def _file_for(stored: "StoredProduct", output: Path | None) -> Path:
     """Return the file to write: `output`, or a generated name in the folder `output`."""
     if output is not None and not output.is_dir():
         return output
     return (output or Path()) / _file_name(stored)
 
 
-def _file_name(stored: StoredProduct) -> str:
+def _file_name(stored: "StoredProduct") -> str:
     """Return a file name for a product, with the suffix of the imported file."""
     ending = FILE_SUFFIX.search(stored.filename or "")
     suffix = ending.group() if ending else ""

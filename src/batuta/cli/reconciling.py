@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.clients import conductor_at
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
 from batuta.cli.products import PANEL, ObsId, Product
 from batuta.formatting import format_count
@@ -25,7 +25,7 @@ def reconcile(
     as_json: AsJson = False,
 ) -> None:
     """Compare the conductor's records with the sdb; with --apply, make what was lost again."""
-    with ConductorClient(conductor_url) as conductor:
+    with conductor_at(conductor_url) as conductor:
         result = conductor.reconciliation(mend=apply)
     if as_json:
         print_json(result)
@@ -62,7 +62,7 @@ def forget(
     as_json: AsJson = False,
 ) -> None:
     """Make the conductor forget a version that was announced, but that the sdb does not hold."""
-    with ConductorClient(conductor_url) as conductor:
+    with conductor_at(conductor_url) as conductor:
         forgotten = conductor.forget(product, obs_id)
     if as_json:
         print_json(forgotten)

@@ -3,14 +3,16 @@
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from batuta.cli.conductor_client import ConductorClient
 from batuta.cli.output import console, print_json
 from batuta.errors import BatutaError, printable
 from batuta.graph import Graph, OnUpdate
+
+if TYPE_CHECKING:
+    from batuta.cli.conductor_client import ConductorClient
 
 POLL_INTERVAL_S: Final = 0.3
 ENDED: Final = ("succeeded", "failed", "cancelled")
@@ -21,7 +23,7 @@ class DownstreamError(BatutaError):
 
 
 def remake_downstream(
-    conductor: ConductorClient, orders: Sequence[tuple[str, str]], *, as_json: bool
+    conductor: "ConductorClient", orders: Sequence[tuple[str, str]], *, as_json: bool
 ) -> None:
     """Make products, and all that follows from each in the graph, each once, in order.
 
@@ -47,7 +49,7 @@ def remake_downstream(
 
 
 def _remake_observation(
-    conductor: ConductorClient,
+    conductor: "ConductorClient",
     graph: Graph,
     obs_id: str,
     roots: Sequence[str],
@@ -74,7 +76,7 @@ def _remake_observation(
 
 
 def _make(
-    conductor: ConductorClient, product: str, obs_id: str, *, automatic: bool
+    conductor: "ConductorClient", product: str, obs_id: str, *, automatic: bool
 ) -> dict[str, Any]:
     """Have a product made; return its processing once it has ended, and its product is there."""
     if automatic:
@@ -92,7 +94,7 @@ def _make(
             time.sleep(POLL_INTERVAL_S)
 
 
-def _is_announced(conductor: ConductorClient, processing: Mapping[str, Any]) -> bool:
+def _is_announced(conductor: "ConductorClient", processing: Mapping[str, Any]) -> bool:
     """Return whether the conductor has heard of the product of a success: others follow then."""
     if processing["state"] != "succeeded":
         return True

@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from batuta.cli.conductor_client import ConductorClient
 from batuta.cli.output import echo
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.formatting import format_count
+
+if TYPE_CHECKING:
+    from batuta.cli.conductor_client import ConductorClient
 
 MAX_SHOWN: Final = 20
 
@@ -65,7 +67,7 @@ class Selection:
         return cls(target=words, filters=given)
 
     def processings(
-        self, conductor: ConductorClient, states: Sequence[str] = ()
+        self, conductor: "ConductorClient", states: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
         """Return the processings that it selects, of these states where it names none.
 
@@ -93,7 +95,7 @@ class Selection:
         return found
 
 
-def newest_processing(conductor: ConductorClient, product: str, obs_id: str) -> dict[str, Any]:
+def newest_processing(conductor: "ConductorClient", product: str, obs_id: str) -> dict[str, Any]:
     """Return the newest processing of a product of an observation.
 
     Raises

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import typer
 
-from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.clients import conductor_at
 from batuta.cli.output import console
 from batuta.errors import BatutaError, printable
 from batuta.formatting import format_count, format_seconds
@@ -29,7 +29,7 @@ def follow(conductor_url: str, product: str, obs_id: str, version: int, timeout_
     """
     started = time.monotonic()
     told: set[tuple[str, str, int]] = set()
-    with ConductorClient(conductor_url) as conductor, console.status("") as status:
+    with conductor_at(conductor_url) as conductor, console.status("") as status:
         while True:
             found = conductor.following(product, obs_id, version)
             for each in (*found["made"], *found["failed"]):

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.markup import escape
 
-from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.live_view import watch as watch_live
+from batuta.cli.clients import conductor_at
 from batuta.cli.output import (
     CONDUCTOR_URL,
     NATS_URL,
@@ -23,7 +22,6 @@ from batuta.cli.output import (
 )
 from batuta.errors import printable
 from batuta.formatting import format_count
-from batuta.messaging import NatsConfig
 
 PANEL: Final = "Watching"
 
@@ -37,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def status(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = False) -> None:
     """Show services, observations, and processings that need attention."""
-    with ConductorClient(conductor_url) as conductor:
+    with conductor_at(conductor_url) as conductor:
         health = conductor.health()
         services = conductor.services()
         observations = list(conductor.observations())
@@ -75,6 +73,9 @@ def watch(
     ] = None,
 ) -> None:
     """Show the orchestra live until Ctrl-C."""
+    from batuta.cli.live_view import watch as watch_live  # noqa: PLC0415  for --help to be fast
+    from batuta.messaging import NatsConfig  # noqa: PLC0415
+
     config = NatsConfig(url=nats_url, token=nats_token)
     asyncio.run(watch_live(config, conductor_url, console))
 
@@ -87,7 +88,7 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Explain why a product was, or was not, made."""
-    with ConductorClient(conductor_url) as conductor:
+    with conductor_at(conductor_url) as conductor:
         answer = conductor.why(product, obs_id)
     if as_json:
         print_json(answer)

@@ -312,12 +312,10 @@ class _Connector:
                     reconnect_time_wait=RECONNECT_WAIT_S,
                 )
         except TimeoutError as exc:
-            error = MessagingError(
+            raise MessagingError(
                 f"could not connect to NATS at {self.display_url} within {self.config.wait_s:g} s "
                 f"({self._last_error}): start it, or give its address with --nats-url"
-            )
-            error.unreachable = True
-            raise error from exc
+            ) from exc
         except (nats.errors.Error, OSError, ValueError) as exc:
             reason = without_password(one_line(exc))
             raise MessagingError(f"NATS at {self.display_url}: {reason}") from None
