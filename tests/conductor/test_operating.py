@@ -144,3 +144,17 @@ def test_what_is_cancelled_or_failed_is_retried_by_filters(
     assert "B of o1: cancelled" in capsys.readouterr().out
     assert run(["retry", "--obs-id=o?"]) == 0
     eventually_in(conductor, dict.fromkeys(("B/o1", "C/o1"), "succeeded"))
+
+
+def test_what_is_withdrawn_is_no_longer_available(stage: Stage, conductor: str) -> None:
+    stage.archive("A", "o1")
+    eventually_in(conductor, dict.fromkeys(("B/o1", "C/o1"), "succeeded"))
+    stage.archive("A", "o1")
+    eventually_sync(lambda: versions(conductor, "o1")["A"] == 2)
+    assert run(["rm", "A", "o1", "--yes", "--reason", "bad data"]) == 0
+    assert versions(conductor, "o1")["A"] == 1
+    assert run(["rm", "C", "o1", "--yes"]) == 0
+    products = get(conductor, "/observations/o1")["products"]
+    assert [each["product"] for each in products if each["state"] == "available"] == ["A", "B"]
+    # Its processing did what it was asked for: nothing is to be made again.
+    assert get(conductor, "/reconciliation")["items"] == []

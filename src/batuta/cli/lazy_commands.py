@@ -65,6 +65,7 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
     "retry": LazyCommand("processings", "Retry failed or cancelled processings.", PRODUCTS),
     "cancel": LazyCommand("processings", "Stop processings that have not ended.", PRODUCTS),
     "log": LazyCommand("processings", "Print the log of a processing.", PRODUCTS),
+    "rm": LazyCommand("withdrawing", "Withdraw a version of a product.", PRODUCTS),
     "reconcile": LazyCommand(
         "reconciling", "Compare the conductor's records with the sdb.", PRODUCTS
     ),

@@ -62,11 +62,15 @@ class ImportResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ProductQuery:
-    """Which products to list; `after` is the `id` of the last one of the page before."""
+    """Which products to list; `after` is the `id` of the last one of the page before.
+
+    `withdrawn` lists versions that were withdrawn, and no others.
+    """
 
     product: str | None = None
     obs_id: str | None = None
     latest: bool = False
+    withdrawn: bool = False
     limit: int = 100
     after: int = 0
 
@@ -115,21 +119,50 @@ class Catalogue:
         return ImportResult(known, is_new=False) if known is not None else None
 
     def find(self, product: str, obs_id: str, version: int | None = None) -> StoredProduct:
-        """Return that version of a product, or its newest.
+        """Return that version of a product, or the newest that was not withdrawn.
 
         Raises
         ------
         ProblemError
-            404 if there is none; the detail lists what exists.
+            404 if there is none; the detail lists what exists. 410 if it was withdrawn.
         """
         with reading(self._engine) as connection:
             found = self._find(connection, product, obs_id, version)
+            if found is not None and found.withdrawn is not None:
+                raise ProblemError(HTTPStatus.GONE, _withdrawal(found))
             if found is not None:
                 return found
             raise ProblemError(
                 HTTPStatus.NOT_FOUND,
                 _not_found_detail(connection, product, obs_id, version),
             )
+
+    def withdraw(
+        self, product: str, obs_id: str, version: int, reason: str | None
+    ) -> StoredProduct:
+        """Withdraw a version: it is kept, and given no more; its number is not used again.
+
+        One that was withdrawn before is returned as it is. It blocks.
+
+        Raises
+        ------
+        ProblemError
+            404 if there is no such version.
+        """
+        table = PRODUCTS.c
+        change = (
+            sa.update(PRODUCTS)
+            .where(table.product == product, table.obs_id == obs_id, table.version == version)
+            .where(table.withdrawn.is_(None))
+            .values(withdrawn=utc_now(), withdrawn_reason=reason)
+        )
+        with self._engine.begin() as connection:
+            connection.execute(change)
+            found = self._find(connection, product, obs_id, version)
+            if found is None:
+                detail = _not_found_detail(connection, product, obs_id, version)
+                raise ProblemError(HTTPStatus.NOT_FOUND, detail)
+        return found
 
     def page(self, query: ProductQuery) -> Page[StoredProduct]:
         """Return one page of products, in the order of their import."""
@@ -192,7 +225,9 @@ class Catalogue:
     ) -> StoredProduct | None:
         table = PRODUCTS.c
         query = sa.select(PRODUCTS).where(table.product == product, table.obs_id == obs_id)
-        if version is not None:
+        if version is None:
+            query = query.where(table.withdrawn.is_(None))
+        else:
             query = query.where(table.version == version)
         row = connection.execute(query.order_by(table.version.desc()).limit(1)).one_or_none()
         return self._stored(row) if row is not None else None
@@ -235,9 +270,20 @@ def _announcement(stored: StoredProduct) -> dict[str, Any]:
     return {"event_id": event_id, "event": event.model_dump(mode="json", exclude_none=True)}
 
 
+def _withdrawal(stored: StoredProduct) -> str:
+    reason = f": {stored.withdrawn_reason}" if stored.withdrawn_reason else ""
+    when = f"{stored.withdrawn:%Y-%m-%d %H:%M:%S}"
+    return (
+        f"{stored.product} of {stored.obs_id}, version {stored.version}, "
+        f"was withdrawn on {when} UTC{reason}"
+    )
+
+
 def _selection(query: ProductQuery) -> sa.Select[Any]:
     table = PRODUCTS.c
     selection = sa.select(PRODUCTS).where(table.id > query.after)
+    given = table.withdrawn.is_not(None) if query.withdrawn else table.withdrawn.is_(None)
+    selection = selection.where(given)
     if query.product is not None:
         selection = selection.where(table.product == query.product)
     if query.obs_id is not None:
@@ -256,6 +302,8 @@ def _not_found_detail(
             table.product == product, table.obs_id == obs_id
         )
     )
+    if newest is not None and version is None:
+        return f"{product} of {obs_id}: all of its versions (1 to {newest}) were withdrawn"
     if newest is not None:
         return f"{product} of {obs_id} has no version {version} (available: 1 to {newest})"
     names = connection.scalars(

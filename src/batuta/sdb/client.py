@@ -198,6 +198,25 @@ class SdbClient:
         """
         return self._get(_path(product, obs_id, version), StoredProduct)
 
+    def withdraw(
+        self, product: str, obs_id: str, version: int, reason: str | None = None
+    ) -> StoredProduct:
+        """Withdraw a version: it is kept, and given no more; return its record.
+
+        Raises
+        ------
+        ServiceError
+            With status 404 if there is no such version; if the sdb cannot be reached in time.
+        """
+
+        def ask() -> StoredProduct:
+            params = {} if reason is None else {"reason": reason}
+            with translate_errors(SERVICE, self.url):
+                response = self._http.delete(_path(product, obs_id, version), params=params)
+            return self._read(response, StoredProduct)
+
+        return self._with_retries(ask)
+
     def lineage(self, product: str, obs_id: str, version: int | None = None) -> Lineage:
         """Return all that a version, the newest by default, was made from; raises as `get`."""
         return self._get(f"{_path(product, obs_id, version)}/lineage", Lineage)

@@ -123,6 +123,8 @@ def _find(
         # By column rather than by row: databases look up rows of values without their indexes.
         # What this finds besides, of pairs that nobody asked for, is dropped below.
         query = query.where(PRODUCTS.c[column].in_(set(values)))
+    if key[0] != "processing_id":  # what a processing has imported, it has, whatever became of it
+        query = query.where(PRODUCTS.c.withdrawn.is_(None))
     if key == NEWEST_KEY:
         query = query.where(~newer_versions().exists())
     found = {}

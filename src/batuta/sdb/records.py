@@ -26,7 +26,7 @@ class StoredProduct(BaseModel):
     `size` is in bytes, `sha256` in lower-case hexadecimal, `created` in UTC. `uri` is the
     REST address of its bytes. `processing_id`, `provider` and `inputs` name the processing that
     made it, its pipeline, and what it was made from; they are None, None and empty for an import
-    by hand.
+    by hand. `withdrawn` is when it was withdrawn, in UTC, and `withdrawn_reason` why.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,6 +44,8 @@ class StoredProduct(BaseModel):
     processing_id: str | None = None
     filename: str | None = None
     inputs: tuple[InputRef, ...] = ()
+    withdrawn: datetime | None = None
+    withdrawn_reason: str | None = None
 
 
 class LineageNode(BaseModel):

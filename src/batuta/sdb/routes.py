@@ -25,6 +25,8 @@ Verify = Annotated[
     bool, Query(description="Read the bytes and compare their digest before any is sent.")
 ]
 
+Reason = Annotated[str | None, Query(min_length=1, max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
 _ONE: Final = "/products/{product}/{obs_id}"
 _VERSION: Final = _ONE + "/versions/{version}"
 
@@ -59,9 +61,12 @@ _BYTES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The file"},
     206: {"description": "The range asked for"},
     304: {"description": "If-None-Match names its ETag"},
-    **problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE),
+    **problem_responses(
+        HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    ),
 }
 _NOT_FOUND: Final = problem_responses(HTTPStatus.NOT_FOUND)
+_NOT_GIVEN: Final = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _REFUSED: Final = problem_responses(
     HTTPStatus.CONFLICT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -108,12 +113,18 @@ def record_router(catalogue: Catalogue) -> APIRouter:
         obs_id: Annotated[str | None, Query(pattern=NAME_PATTERN)] = None,
         *,
         latest: bool = False,
+        withdrawn: Annotated[bool, Query(description="Those that were withdrawn.")] = False,
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
         cursor: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     ) -> Page[StoredProduct]:
         """List every version, or the newest of each product, in the order of their import."""
         query = ProductQuery(
-            product=product, obs_id=obs_id, latest=latest, limit=limit, after=cursor
+            product=product,
+            obs_id=obs_id,
+            latest=latest,
+            withdrawn=withdrawn,
+            limit=limit,
+            after=cursor,
         )
         return catalogue.page(query)
 
@@ -122,17 +133,24 @@ def record_router(catalogue: Catalogue) -> APIRouter:
         """Return the newest version's record."""
         return catalogue.find(product, obs_id)
 
-    @router.get(_VERSION, responses=_NOT_FOUND)
+    @router.get(_VERSION, responses=_NOT_GIVEN)
     def one_version(product: ProductName, obs_id: ObsId, version: Version) -> StoredProduct:
         """Return one version's record."""
         return catalogue.find(product, obs_id, version)
+
+    @router.delete(_VERSION, responses=_NOT_FOUND)
+    def withdraw(
+        product: ProductName, obs_id: ObsId, version: Version, reason: Reason = None
+    ) -> StoredProduct:
+        """Withdraw a version: its record and bytes are kept, and given no more."""
+        return catalogue.withdraw(product, obs_id, version, reason)
 
     @router.get(f"{_ONE}/lineage", responses=_NOT_FOUND)
     def newest_lineage(product: ProductName, obs_id: ObsId) -> Lineage:
         """Return all that the newest version was made from."""
         return catalogue.lineage(product, obs_id)
 
-    @router.get(f"{_VERSION}/lineage", responses=_NOT_FOUND)
+    @router.get(f"{_VERSION}/lineage", responses=_NOT_GIVEN)
     def lineage(product: ProductName, obs_id: ObsId, version: Version) -> Lineage:
         """Return all that one version was made from."""
         return catalogue.lineage(product, obs_id, version)

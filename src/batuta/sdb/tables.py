@@ -44,6 +44,8 @@ PRODUCTS: Final = sa.Table(
     sa.Column("processing_id", sa.String(200)),
     sa.Column("inputs", sa.JSON, nullable=False),
     sa.Column("created", UtcDateTime, nullable=False),
+    sa.Column("withdrawn", UtcDateTime),
+    sa.Column("withdrawn_reason", sa.String(400)),
     sa.UniqueConstraint("product", "obs_id", "version", name="one_record_per_version"),
 )
 
@@ -68,10 +70,11 @@ OUTBOX: Final = sa.Table(
 
 
 def newer_versions() -> sa.Select[Any]:
-    """Select the newer versions of a row of `PRODUCTS`, to be correlated with it."""
+    """Select the newer versions of a row of `PRODUCTS` that count, to be correlated with it."""
     newer, table = PRODUCTS.alias("newer"), PRODUCTS.c
     return sa.select(newer.c.id).where(
         newer.c.product == table.product,
         newer.c.obs_id == table.obs_id,
         newer.c.version > table.version,
+        newer.c.withdrawn.is_(None),
     )

@@ -1,0 +1,120 @@
+"""A version that is withdrawn is kept, and given to nobody."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from batuta.cli.app import run
+from batuta.sdb import SdbClient
+from batuta.service.client import ServiceError
+
+
+@pytest.fixture
+def three(sdb_on_each: str, tmp_path: Path) -> Iterator[SdbClient]:
+    """An sdb with three versions of A, the second made by a processing."""
+    with SdbClient(sdb_on_each, retry_for_s=10) as client:
+        for number, processing_id in ((1, None), (2, "p1"), (3, None)):
+            (tmp_path / "a").write_text(f"version {number}")
+            client.import_file(tmp_path / "a", "A", "o1", processing_id=processing_id)
+        yield client
+
+
+def versions(client: SdbClient, *, latest: bool = False) -> list[int]:
+    return [each.version for each in client.list(product="A", latest=latest)]
+
+
+def test_the_newest_version_that_is_left_counts(three: SdbClient, tmp_path: Path) -> None:
+    withdrawn = three.withdraw("A", "o1", 3, "the shutter was closed")
+    assert withdrawn.withdrawn_reason == "the shutter was closed"
+    assert withdrawn.withdrawn is not None
+    assert three.get("A", "o1").version == 2
+    assert versions(three) == [1, 2]
+    assert versions(three, latest=True) == [2]
+    three.export("A", "o1", to=tmp_path / "back")
+    assert (tmp_path / "back").read_text() == "version 2"
+    listed = httpx.get(f"{three.url}/products", params={"withdrawn": "true"}).json()["items"]
+    assert [each["version"] for each in listed] == [3]
+
+
+def test_a_withdrawn_version_is_told_with_when_and_why(three: SdbClient, tmp_path: Path) -> None:
+    three.withdraw("A", "o1", 2, "bad data")
+    for ask in (
+        lambda: three.get("A", "o1", 2),
+        lambda: three.export("A", "o1", 2, to=tmp_path / "back"),
+        lambda: three.lineage("A", "o1", 2),
+    ):
+        with pytest.raises(
+            ServiceError, match=r"version 2, was withdrawn on .* UTC: bad data"
+        ) as e:
+            ask()
+        assert e.value.status == 410
+    data = httpx.get(f"{three.url}/products/A/o1/versions/2/data")
+    assert data.status_code == 410
+
+
+def test_withdrawing_again_changes_nothing(three: SdbClient) -> None:
+    first = three.withdraw("A", "o1", 1, "bad data")
+    assert three.withdraw("A", "o1", 1, "another reason") == first
+
+
+def test_its_number_is_not_used_again_and_its_processing_imports_nothing_new(
+    three: SdbClient, tmp_path: Path
+) -> None:
+    for number in (1, 2, 3):
+        three.withdraw("A", "o1", number)
+    with pytest.raises(ServiceError, match=r"all of its versions \(1 to 3\) were withdrawn") as e:
+        three.get("A", "o1")
+    assert e.value.status == 404
+    again = three.import_file(tmp_path / "a", "A", "o1", processing_id="p1")
+    assert (again.version, again.withdrawn is not None) == (2, True)
+    assert three.import_file(tmp_path / "a", "A", "o1").version == 4
+
+
+def test_lookups_find_it_only_as_what_its_processing_imported(three: SdbClient) -> None:
+    three.withdraw("A", "o1", 2)
+    three.withdraw("A", "o1", 3)
+    items = [
+        {"product": "A", "obs_id": "o1", "version": 2},
+        {"product": "A", "obs_id": "o1"},
+        {"product": "A", "processing_id": "p1"},
+    ]
+    answer = httpx.post(f"{three.url}/products/lookup", json={"items": items}).json()["items"]
+    assert [each and each["version"] for each in answer] == [None, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("A/o1/versions/9", 404),
+        ("B/o1/versions/1", 404),
+        ("A/o1/versions/0", 422),
+        ("A/o1/versions/1?reason=", 422),
+        ("A/o1/versions/1?reason=a%00b", 422),
+    ],
+)
+def test_what_is_not_there_or_wrong_is_refused(
+    http: httpx.Client, make_file: Callable[[bytes], Path], path: str, status: int
+) -> None:
+    with SdbClient(str(http.base_url)) as client:
+        client.import_file(make_file(b"a"), "A", "o1")
+        assert http.delete(f"/products/{path}").status_code == status
+        assert versions(client) == [1]
+
+
+def test_the_command_asks_before_it_withdraws(
+    three: SdbClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    urls = ["--sdb-url", three.url, "--conductor-url", "http://127.0.0.1:1"]
+    assert run(["rm", "A", "o1", *urls]) == 2
+    assert capsys.readouterr().err == "batuta: A of o1, version 3: give --yes to withdraw it\n"
+    assert versions(three) == [1, 2, 3]
+    assert run(["rm", "A", "o1", "--yes", "--reason", "bad data", *urls]) == 0
+    shown = capsys.readouterr().out
+    assert "A of o1, version 3, withdrawn" in shown
+    assert "the conductor does not know it yet" in shown
+    assert "batuta reconcile --apply" in shown
+    assert versions(three) == [1, 2]
