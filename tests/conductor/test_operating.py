@@ -63,6 +63,30 @@ def test_all_that_follows_is_remade_in_order_each_once(stage: Stage, conductor: 
     assert inputs == {"B": 2}
 
 
+@pytest.mark.parametrize("on_update", ["ignore", "reprocess"])
+def test_what_cannot_be_remade_does_not_stop_what_does_not_need_it(
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    on_update: str,
+) -> None:
+    # C lacks X; D does not need C, and comes after it.
+    products: dict[str, dict[str, object]] = {
+        "B": {"m_input": ["A"]},
+        "C": {"m_input": ["B", "X"], "on_update": on_update},
+        "D": {"m_input": ["B"]},
+    }
+    with serving(open_conductor, stage.settings(graph_of(["A", "X"], products))) as url:
+        monkeypatch.setenv("BATUTA_CONDUCTOR_URL", url)
+        stage.archive("A", "o1")
+        eventually_in(url, dict.fromkeys(("B/o1", "D/o1"), "succeeded"))
+        assert run(["make", "B", "o1", "--downstream"]) == 1
+        assert versions(url, "o1") == {"A": 1, "B": 2, "C": None, "D": 2}
+        shown = capsys.readouterr().err
+    assert "batuta: C of o1: " in shown
+    assert "X" in shown
+
+
 def test_several_processings_need_a_yes_and_one_bad_one_does_not_stop_the_others(
     stage: Stage, conductor: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,7 +67,13 @@ def _remake_observation(
             problems.append(f"{name} of {obs_id}: left as it is: {', '.join(failed)} failed")
             continue
         automatic = name not in roots and product.on_update is OnUpdate.REPROCESS
-        ended = _make(conductor, name, obs_id, automatic=automatic)
+        try:
+            ended = _make(conductor, name, obs_id, automatic=automatic)
+        except DownstreamError as exc:
+            # Of what does not follow from this one, nothing is lost: the others are still made.
+            lost.add(name)
+            problems.append(str(exc))
+            continue
         made.append(ended)
         typer.echo(printable(f"{name} of {obs_id}: {ended['state']}"), err=True)
         if ended["state"] != "succeeded":
@@ -78,9 +84,18 @@ def _remake_observation(
 def _make(
     conductor: "ConductorClient", product: str, obs_id: str, *, automatic: bool
 ) -> dict[str, Any]:
-    """Have a product made; return its processing once it has ended, and its product is there."""
+    """Have a product made; return its processing once it has ended, and its product is there.
+
+    Raises
+    ------
+    DownstreamError
+        If it cannot be requested, or the conductor did not request it by itself; says why.
+    """
     if automatic:
-        processing_id = conductor.why(product, obs_id)["processings"][-1]["id"]
+        why = conductor.why(product, obs_id)
+        if not why["processings"]:
+            raise DownstreamError(f"{product} of {obs_id}: {why['answer']}")
+        processing_id = why["processings"][-1]["id"]
     else:
         answer = conductor.make_many([(product, obs_id)])[0]
         if answer["problem"] is not None:
