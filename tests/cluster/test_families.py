@@ -25,6 +25,8 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 
+# Workers that are spawned import everything anew, four times here: slow on a busy machine.
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", [*CONFIGURATIONS, *DASK_MODES])
 def test_what_tasks_start_ends_with_their_worker_however_it_ends(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
