@@ -105,6 +105,16 @@ def test_a_module_that_its_author_installed_is_theirs(tmp_path: Path) -> None:
     assert found.path == __file__
 
 
+def test_compiled_code_of_a_library_is_not_its_author_s() -> None:
+    scope: dict[str, object] = {"__name__": "rasterio._base"}
+    exec(compile("def fail():\n    raise OSError", "rasterio/_base.pyx", "exec"), scope)  # noqa: S102  as compiled code shows itself
+    fail = scope["fail"]
+    assert callable(fail)
+    found = author_line(_raised(fail))
+    assert found is not None
+    assert found.path == __file__
+
+
 @pytest.mark.parametrize("error", [BatutaError("made, never raised"), ConfigurationError("x: y")])
 def test_without_a_line_of_an_author_the_words_alone_are_told(error: BatutaError) -> None:
     assert author_line(error) is None

@@ -20,6 +20,7 @@ _INSTALLED: Final = {"site-packages", "dist-packages"}
 _PACKAGE: Final = str(Path(__file__).parent)
 _KERNEL_FOLDER: Final = "ipykernel_"
 """Begin of the name of the temporary folder of a kernel of Jupyter, with the files of its cells."""
+_COMPILED: Final = (".pyx", ".pxd", ".pxi")
 _GENERATED_BY_AUTHORS: Final = ("<stdin>", "<ipython-", "<doctest", "<console>")
 
 
@@ -141,7 +142,8 @@ def _is_of_author(frame: FrameType, package: str | None) -> bool:
     path = frame.f_code.co_filename
     if path.startswith("<"):
         return path.startswith(_GENERATED_BY_AUTHORS) or (path, name) == ("<string>", "__main__")
-    return not _is_library(path)
+    # Compiled code has the path that it was compiled from, relative to its project.
+    return not path.endswith(_COMPILED) and not _is_library(path)
 
 
 @cache

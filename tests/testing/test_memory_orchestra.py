@@ -120,3 +120,11 @@ def test_each_version_has_a_file_of_its_own_whatever_the_names(tmp_path: Path) -
     names = [("A-b", "c"), ("A", "b-c"), ("A", "b-c"), ("A" * 128, "b" * 128)]
     stored = [sdb.add(*pair, str(index).encode()) for index, pair in enumerate(names)]
     assert [each.path.read_text() for each in stored] == ["0", "1", "2", "3"]
+
+
+def test_a_misspelt_product_is_refused_rather_than_never_made() -> None:
+    with MemoryOrchestra(pipeline) as orchestra:
+        with pytest.raises(ConfigurationError, match="did you mean 'READINGS'"):
+            orchestra.deliver("READING", "o1", b"1")
+        with pytest.raises(ConfigurationError, match="'NOPE': not in the graph"):
+            orchestra.fail("NOPE")

@@ -111,7 +111,7 @@ def cancel(
         found = selection.processings(conductor, CANCELLABLE)
         confirm("cancel", found, yes=yes)
         answers = conductor.cancel_many([each["id"] for each in found])
-    _report(_subjects(found), answers, lambda each: str(each["state"]), as_json=as_json)
+    _report(_subjects(found), answers, _cancelled, as_json=as_json)
 
 
 def log(
@@ -163,6 +163,11 @@ def _first_of(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _subjects(found: Sequence[dict[str, Any]]) -> list[str]:
     return [f"{each['product']} of {each['obs_id']}" for each in found]
+
+
+def _cancelled(processing: dict[str, Any]) -> str:
+    state = str(processing["state"])
+    return state if state == "cancelled" else f"not cancelled: it has {state} already"
 
 
 def _requested(processing: dict[str, Any]) -> str:

@@ -101,9 +101,14 @@ class ProductSpec:
         return (self.name, *self.also_makes)
 
     @property
-    def interface(self) -> tuple[frozenset[str], ...]:
-        """What others may rely on: its inputs, its optional inputs, its by-products."""
-        return frozenset(self.inputs), frozenset(self.optional), frozenset(self.also_makes)
+    def interface(self) -> tuple[frozenset[Any], ...]:
+        """What others may rely on: its inputs, optional inputs, by-products, keys of the graph."""
+        return (
+            frozenset(self.inputs),
+            frozenset(self.optional),
+            frozenset(self.also_makes),
+            frozenset(self.graph_keys.items()),
+        )
 
     def problems(self) -> list[str]:
         """Return the mistakes in names and numbers, one line each."""

@@ -28,6 +28,7 @@ from batuta.messaging import ProcessingState as State
 from batuta.pipeline.declaration import Pipeline
 from batuta.pipeline.local_run import LocalRun, run_product
 from batuta.service.database import open_database
+from batuta.spelling import NameSuggester
 from batuta.testing.clock import FakeClock
 from batuta.testing.memory_sdb import MemorySdb, MemoryVersion
 from batuta.tracebacks import describe_failure
@@ -111,13 +112,27 @@ class MemoryOrchestra:
         self._resources.close()
 
     def fail(self, product: str, *, times: int = 1, error: str = "scripted failure") -> None:
-        """Have the next attempts at a product fail, before its function is called."""
+        """Have the next attempts at a product fail, before its function is called.
+
+        Raises
+        ------
+        ConfigurationError
+            If the graph does not make it.
+        """
+        self._check(product, list(self.graph.products))
         self._failures[product].extend([error] * times)
 
     def deliver(
         self, product: str, obs_id: str, source: Path | str | bytes, **metadata: Any
     ) -> MemoryVersion:
-        """Import a file, or bytes, as an input that arrives; `run` makes what follows."""
+        """Import a file, or bytes, as an input that arrives; `run` makes what follows.
+
+        Raises
+        ------
+        ConfigurationError
+            If the graph does not know it.
+        """
+        self._check(product, [*self.graph.inputs, *self.graph.products])
         stored = self.sdb.add(product, obs_id, source, metadata=metadata)
         self._announce(stored)
         return stored
@@ -155,6 +170,14 @@ class MemoryOrchestra:
     def why(self, product: str, obs_id: str) -> Why:
         """Return why a product was, or was not, made: what ``batuta why`` prints."""
         return self._views.why(product, obs_id)
+
+    @staticmethod
+    def _check(product: str, known: list[str]) -> None:
+        if product not in known:
+            hint = NameSuggester(known).hint(product)
+            raise ConfigurationError(
+                f"product {product!r}: not in the graph{hint} (accepted: {', '.join(known)})"
+            )
 
     def _next_attempt(self) -> float | None:
         """Return when the next processing that waits is due; None if none is later than now."""
