@@ -10,6 +10,7 @@ from batuta.graph import Graph
 from batuta.messaging import (
     Activity,
     DataAvailable,
+    DataWithdrawn,
     Processing,
     ProcessingState,
     Progress,
@@ -86,6 +87,26 @@ def test_a_notice_of_a_service_is_told_once() -> None:
     for _heartbeat in range(3):
         live_state.on_activity(Activity(service=status))
     assert [line.text for line in live_state.lines] == ["maker: reloaded b.py"]
+
+
+def test_a_withdrawal_is_told_and_only_the_last_version_is_missing_then() -> None:
+    live_state = LiveState(GRAPH)
+    for product in ("A", "B"):
+        live_state.on_data(DataAvailable(product=product, obs_id="o1", version=2))
+    for product, newest in (("A", 1), ("B", None)):
+        live_state.on_data(
+            DataWithdrawn(
+                product=product, obs_id="o1", version=2, withdrawn=utc_now(), newest=newest
+            )
+        )
+    assert live_state.states["o1"] == {"A": "available", "B": "withdrawn"}
+    assert live_state.made("o1") == 0
+    assert live_state.expected("o1") == {"B", "C"}
+    assert [line.text for line in live_state.lines][2:] == [
+        "o1: A v2 withdrawn",
+        "o1: B v2 withdrawn",
+    ]
+    assert "withdrawn" in drawn(live_state)
 
 
 def test_a_late_event_does_not_undo_what_is_available() -> None:

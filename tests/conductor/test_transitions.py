@@ -35,6 +35,7 @@ from batuta.conductor.transitions import (
     retry_wait_s,
     retry_with_newer_inputs,
     transition,
+    withdraw,
 )
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import AT_PIPELINE
@@ -484,6 +485,21 @@ def test_a_success_that_was_lost_is_made_again_with_all_its_attempts() -> None:
     assert after.max_attempts == SUCCEEDED.attempt + product.max_attempts
     for record in (FAILED, CANCELLED, RUNNING):
         assert remake(record, product, NOW) is None
+
+
+def test_a_success_whose_product_was_withdrawn_has_failed_and_may_be_made_again() -> None:
+    failed = withdraw(SUCCEEDED, 3, "wrong gain", NOW)
+    assert failed is not None
+    assert (failed.state, failed.remake, failed.ended) == (State.FAILED, True, NOW)
+    assert failed.error == "version 3 of B was withdrawn: wrong gain"
+    again = retry_with_newer_inputs(failed, diamond().products["B"], {"A": 1}, {"A": 2}, NOW)
+    assert again is not None
+    assert (again.state, again.remake) == (State.WAITING, True)
+
+
+@pytest.mark.parametrize("record", [RUNNING, FAILED, CANCELLED])
+def test_a_withdrawal_changes_nothing_but_a_success(record: ProcessingRecord) -> None:
+    assert withdraw(record, 1, None, NOW) is None
 
 
 @pytest.mark.parametrize("record", [FAILED, CANCELLED, SUCCEEDED])

@@ -13,6 +13,7 @@ from batuta.messaging import (
     Consumer,
     ConsumerSpec,
     DataAvailable,
+    DataEvent,
     Delivery,
     MessagingError,
     NatsConfig,
@@ -24,11 +25,11 @@ from batuta.messaging.subjects import ORIGIN_HEADER, REASON_HEADER, SIZE_HEADER
 from tests.support.servers import NatsServer
 from tests.support.waiting import eventually
 
-Batch = Sequence[Delivery[DataAvailable]]
-Rejections = Sequence[Rejection[DataAvailable]]
+Batch = Sequence[Delivery[DataEvent]]
+Rejections = Sequence[Rejection[DataEvent]]
 
 
-def spec(name: str = "", ack_wait_s: float = 30.0) -> ConsumerSpec[DataAvailable]:
+def spec(name: str = "", ack_wait_s: float = 30.0) -> ConsumerSpec[DataEvent]:
     return ConsumerSpec(
         stream="DATA",
         subject="data.*",
@@ -59,7 +60,7 @@ class Received:
 
 @asynccontextmanager
 async def consuming(
-    consumer: Consumer[DataAvailable], handle: Callable[[Batch], Awaitable[Rejections]]
+    consumer: Consumer[DataEvent], handle: Callable[[Batch], Awaitable[Rejections]]
 ) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(consumer.run(handle))
     try:

@@ -8,8 +8,14 @@ import httpx
 import pytest
 
 from batuta.cli.app import run
+from batuta.messaging import DataWithdrawn, decode_data
 from batuta.sdb import SdbClient
+from batuta.sdb.service import open_sdb
 from batuta.service.client import ServiceError
+from tests.sdb.conftest import MakeSettings
+from tests.sdb.test_outbox import announced
+from tests.support.servers import NatsServer
+from tests.support.services import serving
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ def test_withdrawing_again_changes_nothing(three: SdbClient) -> None:
     assert three.withdraw("A", "o1", 1, "another reason") == first
 
 
-def test_its_number_is_not_used_again_and_its_processing_imports_nothing_new(
+def test_its_number_is_not_used_again_and_its_processing_may_import_another(
     three: SdbClient, tmp_path: Path
 ) -> None:
     for number in (1, 2, 3):
@@ -69,20 +75,22 @@ def test_its_number_is_not_used_again_and_its_processing_imports_nothing_new(
         three.get("A", "o1")
     assert e.value.status == 404
     again = three.import_file(tmp_path / "a", "A", "o1", processing_id="p1")
-    assert (again.version, again.withdrawn is not None) == (2, True)
-    assert three.import_file(tmp_path / "a", "A", "o1").version == 4
+    assert (again.version, again.withdrawn) == (4, None)
+    assert three.import_file(tmp_path / "a", "A", "o1", processing_id="p1") == again
+    assert three.import_file(tmp_path / "a", "A", "o1").version == 5
 
 
-def test_lookups_find_it_only_as_what_its_processing_imported(three: SdbClient) -> None:
+def test_lookups_find_it_only_if_they_ask_for_what_was_withdrawn(three: SdbClient) -> None:
     three.withdraw("A", "o1", 2)
     three.withdraw("A", "o1", 3)
-    items = [
+    items: list[dict[str, object]] = [
         {"product": "A", "obs_id": "o1", "version": 2},
         {"product": "A", "obs_id": "o1"},
         {"product": "A", "processing_id": "p1"},
     ]
+    items += [{**item, "withdrawn": True} for item in items]
     answer = httpx.post(f"{three.url}/products/lookup", json={"items": items}).json()["items"]
-    assert [each and each["version"] for each in answer] == [None, 1, 2]
+    assert [each and each["version"] for each in answer] == [None, 1, None, 2, 3, 2]
 
 
 @pytest.mark.parametrize(
@@ -108,13 +116,28 @@ def test_the_command_asks_before_it_withdraws(
     three: SdbClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    urls = ["--sdb-url", three.url, "--conductor-url", "http://127.0.0.1:1"]
+    urls = ["--sdb-url", three.url]
     assert run(["rm", "A", "o1", *urls]) == 2
     assert capsys.readouterr().err == "batuta: A of o1, version 3: give --yes to withdraw it\n"
     assert versions(three) == [1, 2, 3]
     assert run(["rm", "A", "o1", "--yes", "--reason", "bad data", *urls]) == 0
-    shown = capsys.readouterr().out
-    assert "A of o1, version 3, withdrawn" in shown
-    assert "the conductor does not know it yet" in shown
-    assert "batuta reconcile --apply" in shown
+    assert "A of o1, version 3, withdrawn" in capsys.readouterr().out
     assert versions(three) == [1, 2]
+
+
+async def test_it_is_announced_once_with_the_version_that_is_left(
+    own_nats: NatsServer, make_settings: MakeSettings, make_file: Callable[[bytes], Path]
+) -> None:
+    settings = make_settings(nats_url=own_nats.url)
+    with serving(open_sdb, settings) as url, SdbClient(url) as client:
+        for _ in range(2):
+            client.import_file(make_file(b"a"), "A", "o1")
+        for version in (2, 2, 1):
+            client.withdraw("A", "o1", version, "wrong gain")
+        *_, second, first = await announced(own_nats, 4)
+    assert (second.type, second.source) == ("batuta.data.withdrawn", "/batuta/sdb")
+    news = [decode_data(event.encode()) for event in (second, first)]
+    assert [(n.version, n.newest, n.reason) for n in news if isinstance(n, DataWithdrawn)] == [
+        (2, 1, "wrong gain"),
+        (1, None, "wrong gain"),
+    ]

@@ -7,7 +7,8 @@ from typing import Final
 
 from batuta.messaging import (
     Activity,
-    DataAvailable,
+    DataEvent,
+    DataWithdrawn,
     Processing,
     ProcessingState,
     ServiceStatus,
@@ -16,6 +17,7 @@ from batuta.messaging import (
 
 MAX_LINES: Final = 200
 AVAILABLE: Final = "available"
+WITHDRAWN: Final = "withdrawn"
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,12 @@ class EventLines:
         """Append a line."""
         self.lines.append(LogLine(utc_now(), text, state))
 
-    def on_data(self, news: DataAvailable) -> None:
-        """Record that a product is available."""
+    def on_data(self, news: DataEvent) -> None:
+        """Record that a product is available, or was withdrawn."""
+        if isinstance(news, DataWithdrawn):
+            reason = f": {news.reason}" if news.reason else ""
+            self.log(f"{news.obs_id}: {news.product} v{news.version} withdrawn{reason}", WITHDRAWN)
+            return
         version = f" v{news.version}" if news.version else ""
         maker = f" by {news.provider}" if news.provider else ""
         self.log(f"{news.obs_id}: {news.product}{version} archived{maker}", AVAILABLE)

@@ -8,6 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from batuta.cli.event_lines import WITHDRAWN
 from batuta.cli.live_state import AVAILABLE, LiveState, RunningProcessing
 from batuta.cli.output import STATE_STYLES
 from batuta.formatting import format_count, format_seconds
@@ -23,6 +24,7 @@ MARKS = {
     "held": "‖",
     "failed": "✘",
     "cancelled": "✘",
+    WITHDRAWN: "✘",
 }
 MAX_COLUMNS = 6
 """With more observations than this, each has a row instead of a column."""

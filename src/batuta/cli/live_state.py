@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from batuta.cli.event_lines import AVAILABLE, EventLines
+from batuta.cli.event_lines import AVAILABLE, WITHDRAWN, EventLines
 from batuta.graph import Graph
 from batuta.messaging import (
     Activity,
-    DataAvailable,
+    DataEvent,
+    DataWithdrawn,
     Processing,
     ProcessingState,
     ServiceStatus,
@@ -56,9 +57,13 @@ class LiveState(EventLines):
             if view["state"] != "missing":
                 states[view["product"]] = view["state"]
 
-    def on_data(self, news: DataAvailable) -> None:
-        """Record that a product is available."""
-        self.states.setdefault(news.obs_id, {})[news.product] = AVAILABLE
+    def on_data(self, news: DataEvent) -> None:
+        """Record that a product is available, or that none of its versions is any more."""
+        states = self.states.setdefault(news.obs_id, {})
+        if not isinstance(news, DataWithdrawn):
+            states[news.product] = AVAILABLE
+        elif news.newest is None and states.get(news.product) == AVAILABLE:
+            states[news.product] = WITHDRAWN
         super().on_data(news)
 
     def on_activity(self, activity: Activity) -> None:
@@ -69,7 +74,11 @@ class LiveState(EventLines):
 
     def expected(self, obs_id: str) -> frozenset[str]:
         """Return all products that the graph can make from what has arrived for `obs_id`."""
-        arrived = [name for name in self.states.get(obs_id, {}) if name in self.graph.inputs]
+        arrived = [
+            name
+            for name, state in self.states.get(obs_id, {}).items()
+            if name in self.graph.inputs and state != WITHDRAWN
+        ]
         return self.graph.reachable(arrived)
 
     def made(self, obs_id: str) -> int:

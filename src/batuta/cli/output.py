@@ -46,6 +46,7 @@ STATE_STYLES = {
     "held": "magenta",
     "failed": "bold red",
     "cancelled": "red",
+    "withdrawn": "red",
     "missing": "dim",
     "up": "green",
     "stopped": "dim",

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from batuta.conductor.events import Archived
 from batuta.conductor.rules import Arrival
 from batuta.conductor.transitions import ProcessingRecord
-from batuta.messaging import DataAvailable
+from batuta.messaging import DataEvent
 from batuta.sdb.lookup import (
     MAX_LOOKUPS,
     ArchivedVersion,
@@ -47,8 +47,8 @@ class Archive:
         self._url = url
         self._clock_ahead_s = 0.0
 
-    async def find(self, announced: Sequence[DataAvailable]) -> list[ArchivedVersion | None]:
-        """Return the version that each announcement is about; None if it is not archived.
+    async def find(self, announced: Sequence[DataEvent]) -> list[ArchivedVersion | None]:
+        """Return the version that each announcement is about, withdrawn or not; None if none is.
 
         Raises
         ------
@@ -57,7 +57,13 @@ class Archive:
         """
         return await self._lookup(
             [
-                Lookup(product=data.product, obs_id=data.obs_id, version=data.version)
+                # Without a version, the newest that may be used is meant.
+                Lookup(
+                    product=data.product,
+                    obs_id=data.obs_id,
+                    version=data.version,
+                    withdrawn=data.version is not None,
+                )
                 for data in announced
             ]
         )
@@ -75,19 +81,44 @@ class Archive:
         )
         return [None if each is None else each.version for each in found]
 
-    async def holds_products_of(self, records: Sequence[ProcessingRecord]) -> list[bool]:
-        """Return whether the product of each processing, which reports success, is archived.
-
-        It is if that processing has imported it. A pipeline that does not pass the id of the
-        processing on has imported the newest version, after it was requested.
+    async def imported_by(
+        self, processings: Sequence[tuple[str, str]], *, withdrawn: bool = False
+    ) -> list[ArchivedVersion | None]:
+        """Return what each processing has imported of a product: pairs (product, processing id).
 
         Raises
         ------
         ServiceError
             If the sdb cannot be reached, or refuses.
         """
-        asked = [Lookup(product=each.product, processing_id=each.id) for each in records]
-        asked += [Lookup(product=each.product, obs_id=each.obs_id) for each in records]
+        return await self._lookup(
+            [
+                Lookup(product=product, processing_id=processing_id, withdrawn=withdrawn)
+                for product, processing_id in processings
+            ]
+        )
+
+    async def holds_products_of(self, records: Sequence[ProcessingRecord]) -> list[bool]:
+        """Return whether the product of each processing, which reports success, is archived.
+
+        It is if that processing has imported it, withdrawn since or not, unless it was to be made
+        again. A pipeline that does not pass the id of the processing on has imported the newest
+        version, after it was requested.
+
+        Raises
+        ------
+        ServiceError
+            If the sdb cannot be reached, or refuses.
+        """
+        # Of one that is to be made again, what was withdrawn is what it is to replace.
+        asked = [
+            Lookup(product=each.product, processing_id=each.id, withdrawn=not each.remake)
+            for each in records
+        ]
+        asked += [
+            Lookup(product=each.product, obs_id=each.obs_id, withdrawn=not each.remake)
+            for each in records
+        ]
         found = await self._lookup(asked)
         by_processing, newest = found[: len(records)], found[len(records) :]
         return [
@@ -110,7 +141,7 @@ class Archive:
         return created >= record.requested - CLOCK_TOLERANCE_S
 
     async def _lookup_some(self, items: Sequence[Lookup]) -> tuple[ArchivedVersion | None, ...]:
-        body = LookupRequest(items=tuple(items)).model_dump_json(exclude_none=True)
+        body = LookupRequest(items=tuple(items)).model_dump_json(exclude_defaults=True)
         with translate_errors(SERVICE, self._url):
             request = self._client.build_request(
                 "POST",

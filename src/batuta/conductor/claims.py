@@ -212,7 +212,7 @@ class ClaimStore:
             unsent = connection.execute(
                 sa.select(table.c.id, table.c.claim)
                 .where(*same, table.c.claim.not_like(f"{MANUAL}%"))
-                .where(sa.or_(_UNSENT, table.c.claim == claim.key))
+                .where(sa.or_(UNSENT, table.c.claim == claim.key))
                 .order_by(table.c.created.desc())
             ).all()
             # If the same claim exists already, there is nothing to refresh.
@@ -239,7 +239,7 @@ class ClaimStore:
                 .where(
                     table.c.obs_id == claim.obs_id,
                     table.c.product == claim.product.name,
-                    _UNSENT,
+                    UNSENT,
                     table.c.not_before > now,
                 )
                 .values(not_before=now)
@@ -260,7 +260,7 @@ class ClaimStore:
         return claim.product.o_wait_s if pending else 0.0
 
 
-_UNSENT: Final = sa.and_(table.c.state.in_([State.WAITING, State.HELD]), table.c.attempt == 0)
+UNSENT: Final = sa.and_(table.c.state.in_([State.WAITING, State.HELD]), table.c.attempt == 0)
 _UNSUCCESSFUL: Final = frozenset({State.FAILED, State.CANCELLED})
 
 

@@ -14,10 +14,16 @@ class DifferenceKind(StrEnum):
     """A processing has succeeded whose product the sdb does not hold."""
     NOT_RECORDED = "not recorded"
     """The sdb holds a version that the conductor has not recorded."""
+    WITHDRAWN = "withdrawn"
+    """The conductor takes for available, or for made, a version that was withdrawn in the sdb."""
 
 
 class Difference(BaseModel):
-    """One difference; `recorded` and `archived` are the newest versions of each side."""
+    """One difference; `recorded` and `archived` are the newest versions of each side.
+
+    Of a version that was withdrawn, `recorded` is that version, `archived` the newest that is left,
+    and `processing_id` the processing that has made it and nothing since.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,3 +34,4 @@ class Difference(BaseModel):
     archived: int | None = None
     processing_id: str | None = None
     provider: str | None = None
+    reason: str | None = None

@@ -4,12 +4,19 @@ from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
-from batuta.conductor.claims import ClaimStore
+from batuta.conductor.claims import UNSENT, ClaimStore
 from batuta.conductor.differences import Difference, DifferenceKind
 from batuta.conductor.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.schema import EVERY_PROVIDER, available, holds
 from batuta.conductor.schema import processings as table
-from batuta.conductor.transitions import AT_PROVIDER, ProcessingRecord, cancel, remake, retry
+from batuta.conductor.transitions import (
+    AT_PROVIDER,
+    ProcessingRecord,
+    cancel,
+    remake,
+    retry,
+    withdraw,
+)
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
@@ -91,9 +98,35 @@ class Operations:
                     self._forget_version(connection, each)
                 elif each.kind is DifferenceKind.NOT_MADE and each.processing_id is not None:
                     self._remake(connection, each.processing_id)
+                elif each.kind is DifferenceKind.WITHDRAWN:
+                    self._withdraw(connection, each)
             self._claims.apply_holds(connection)
 
     def _forget_version(self, connection: sa.Connection, lost: Difference) -> None:
+        if self._make_unavailable(connection, lost):
+            self._delete_claims_from(connection, lost, table.c.state.not_in(AT_PROVIDER))
+
+    def _withdraw(self, connection: sa.Connection, withdrawn: Difference) -> None:
+        """Stop using a version; what was made from it, and the record of that, stays.
+
+        Its own processing is made again if a newer version of its inputs arrives, or on request.
+        """
+        if self._make_unavailable(connection, withdrawn):
+            self._delete_claims_from(connection, withdrawn, UNSENT)
+        if withdrawn.processing_id is None or withdrawn.recorded is None:
+            return
+        rows = locked_rows(connection, [withdrawn.processing_id])
+        for row in rows.values():
+            now = self._clock()
+            before = record_of(row)
+            after = withdraw(before, withdrawn.recorded, withdrawn.reason, now)
+            if after is not None and before.product == withdrawn.product:
+                write_changes(connection, [(before, after)])
+                ended = locked_rows(connection, [row.id]).values()
+                self._claims.end_futile_waits(connection, ended, now)
+
+    def _make_unavailable(self, connection: sa.Connection, lost: Difference) -> bool:
+        """Record the newest version that is left; return whether the lost one was recorded."""
         row = sa.and_(
             available.c.obs_id == lost.obs_id,
             available.c.product == lost.product,
@@ -104,13 +137,14 @@ class Operations:
         else:
             values = {"version": lost.archived, "archived": True}
             changed = connection.execute(sa.update(available).where(row).values(values))
-        if not changed.rowcount:
-            return
+        return bool(changed.rowcount)
+
+    def _delete_claims_from(
+        self, connection: sa.Connection, lost: Difference, which: sa.ColumnElement[bool]
+    ) -> None:
         last_held = -1 if lost.archived is None else lost.archived
         claimed = connection.execute(
-            sa.select(table.c.id, table.c.inputs).where(
-                table.c.obs_id == lost.obs_id, table.c.state.not_in(AT_PROVIDER)
-            )
+            sa.select(table.c.id, table.c.inputs).where(table.c.obs_id == lost.obs_id, which)
         )
         stale = [row.id for row in claimed if row.inputs.get(lost.product, -1) > last_held]
         for start in range(0, len(stale), MAX_IN):

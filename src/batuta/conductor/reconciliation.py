@@ -21,7 +21,9 @@ from batuta.conductor.schema import available
 from batuta.conductor.schema import processings as table
 from batuta.conductor.transitions import ProcessingRecord
 from batuta.graph import Graph
+from batuta.messaging import DataAvailable
 from batuta.messaging import ProcessingState as State
+from batuta.sdb.lookup import ArchivedVersion
 from batuta.sdb.records import StoredProduct
 from batuta.service.database import reading
 
@@ -107,7 +109,7 @@ class Reconciler:
         while rows := await asyncio.to_thread(self._available_after, after, before):
             after = (rows[-1].obs_id, rows[-1].product)
             held = await self._archive.newest([(row.product, row.obs_id) for row in rows])
-            yield [
+            lost = [
                 Difference(
                     kind=DifferenceKind.NOT_ARCHIVED,
                     product=row.product,
@@ -118,12 +120,69 @@ class Reconciler:
                 for row, version in zip(rows, held, strict=True)
                 if version is None or version < row.version
             ]
+            yield await self._tell_withdrawn(lost)
+
+    async def _tell_withdrawn(self, lost: Sequence[Difference]) -> list[Difference]:
+        """Return the differences, those told apart whose recorded version was withdrawn."""
+        found = await self._archive.find(
+            [
+                DataAvailable(
+                    product=each.product, obs_id=each.obs_id, version=each.recorded or None
+                )
+                for each in lost
+            ]
+        )
+        return [
+            each
+            if version is None or version.withdrawn is None or version.version != each.recorded
+            else each.model_copy(
+                update={"kind": DifferenceKind.WITHDRAWN, "reason": version.withdrawn_reason}
+            )
+            for each, version in zip(lost, found, strict=True)
+        ]
+
+    async def withdrawn(self, versions: Sequence[ArchivedVersion]) -> list[Difference]:
+        """Return what is to be mended because versions were withdrawn in the sdb.
+
+        Raises
+        ------
+        ServiceError
+            If the sdb does not answer.
+        """
+        left = await self._archive.newest([(each.product, each.obs_id) for each in versions])
+        made = [each for each in versions if each.processing_id is not None]
+        since = await self._archive.imported_by(
+            [(each.product, each.processing_id or "") for each in made]
+        )
+        # A processing that was run again has made another version since.
+        current = {each for each, newer in zip(made, since, strict=True) if newer is None}
+        return [
+            Difference(
+                kind=DifferenceKind.WITHDRAWN,
+                product=each.product,
+                obs_id=each.obs_id,
+                recorded=each.version,
+                archived=newest,
+                processing_id=each.processing_id if each in current else None,
+                provider=each.provider,
+                reason=each.withdrawn_reason,
+            )
+            for each, newest in zip(versions, left, strict=True)
+        ]
 
     async def _not_made(self, before: float) -> AsyncIterator[list[Difference]]:
         after = ""
         while records := await asyncio.to_thread(self._succeeded_after, after, before):
             after = records[-1].id
             held = await self._archive.holds_products_of(records)
+            imported = await self._archive.imported_by(
+                [(record.product, record.id) for record in records], withdrawn=True
+            )
+            # What was withdrawn was made: that it is not to be used is another difference.
+            withdrawn = [each for each in imported if each is not None and each.withdrawn]
+            if withdrawn:
+                yield await self.withdrawn(withdrawn)
+            told = {each.processing_id for each in withdrawn}
             yield [
                 Difference(
                     kind=DifferenceKind.NOT_MADE,
@@ -133,7 +192,7 @@ class Reconciler:
                     provider=record.provider,
                 )
                 for record, is_held in zip(records, held, strict=True)
-                if not is_held
+                if not is_held and record.id not in told
             ]
 
     async def _not_recorded(self, before: float) -> AsyncIterator[list[Difference]]:

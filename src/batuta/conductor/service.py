@@ -4,11 +4,11 @@ import asyncio
 import difflib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,7 +20,7 @@ from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.events import StatusUpdate
 from batuta.conductor.ledger import Ledger
 from batuta.conductor.providers import open_providers
-from batuta.conductor.reconciliation import Reconciler
+from batuta.conductor.reconciliation import Reconciler, mend
 from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import MIGRATIONS
 from batuta.conductor.settings import ConductorSettings
@@ -33,7 +33,8 @@ from batuta.messaging import (
     Bus,
     Consumer,
     ConsumerSpec,
-    DataAvailable,
+    DataEvent,
+    DataWithdrawn,
     Delivery,
     MalformedEventError,
     Processing,
@@ -44,7 +45,6 @@ from batuta.messaging import (
     subjects,
 )
 from batuta.sdb.client import SdbClient
-from batuta.sdb.lookup import ArchivedVersion
 from batuta.sdb.records import StoredProduct
 from batuta.service.app import AppConfig, create_app
 from batuta.service.client import ServiceError
@@ -53,6 +53,10 @@ from batuta.service.health import HealthMonitor
 
 LOG: Final = logging.getLogger(__name__)
 
+T = TypeVar("T")
+U = TypeVar("U")
+
+SDB_SUBJECT: Final = subjects.data_subject(subjects.SDB_SOURCE)
 ARCHIVE_RETRY_S: Final = 1.0
 SDB_WAIT_S: Final = 60.0
 """How long a conductor whose database is new waits for the sdb, in seconds."""
@@ -106,6 +110,7 @@ class Conductor:
         self._graph = components.graph
         self._dispatcher = components.dispatcher
         self._archive = components.archive
+        self._reconciler = components.reconciler
         self._registry = components.registry
         self._activity = activity
         self._health = health
@@ -142,22 +147,46 @@ class Conductor:
     # Messages are acknowledged once these two return, and so once what they say is committed.
 
     async def _on_data(
-        self, deliveries: Sequence[Delivery[DataAvailable]]
-    ) -> list[Rejection[DataAvailable]]:
+        self, deliveries: Sequence[Delivery[DataEvent]]
+    ) -> list[Rejection[DataEvent]]:
         self.notifications += len(deliveries)
-        of_sdb = [each for each in deliveries if self._is_of_sdb(each)]
-        if len(of_sdb) < len(deliveries):
+        withdrawals = [each for each in deliveries if isinstance(each.event, DataWithdrawn)]
+        arrivals = [each for each in deliveries if not isinstance(each.event, DataWithdrawn)]
+        of_sdb = [each for each in arrivals if self._is_of_sdb(each)]
+        if len(of_sdb) < len(arrivals):
             # What others announce does not wait for the sdb.
-            of_others = [each.event for each in deliveries if not self._is_of_sdb(each)]
+            of_others = [each.event for each in arrivals if not self._is_of_sdb(each)]
             await self._dispatcher.on_data([_arrival(event) for event in of_others], [])
-        return await self._on_archived(of_sdb) if of_sdb else []
+        rejected = await self._on_archived(of_sdb) if of_sdb else []
+        # After what is available: the sdb, which is asked of both, knows which holds.
+        return rejected + (await self._on_withdrawn(withdrawals) if withdrawals else [])
+
+    async def _on_withdrawn(
+        self, deliveries: Sequence[Delivery[DataEvent]]
+    ) -> list[Rejection[DataEvent]]:
+        """Stop using what was withdrawn in the sdb; refuse what others say is."""
+        believed = [each for each in deliveries if each.subject == SDB_SUBJECT]
+        found = await self._ask(self._archive.find, [each.event for each in believed])
+        withdrawn = [each for each in found if each is not None and each.withdrawn is not None]
+        if withdrawn:
+            await mend(self._dispatcher, await self._ask(self._reconciler.withdrawn, withdrawn))
+        return [
+            Rejection(each, _not_withdrawn(each.event))
+            for each, version in zip(believed, found, strict=True)
+            if version is None or version.withdrawn is None
+        ] + [
+            Rejection(each, f"{each.subject}: only the sdb withdraws, on {SDB_SUBJECT}")
+            for each in deliveries
+            if each.subject != SDB_SUBJECT
+        ]
 
     async def _on_archived(
-        self, of_sdb: Sequence[Delivery[DataAvailable]]
-    ) -> list[Rejection[DataAvailable]]:
+        self, of_sdb: Sequence[Delivery[DataEvent]]
+    ) -> list[Rejection[DataEvent]]:
         """Record what the sdb holds; refuse what it does not."""
-        found = await self._find([delivery.event for delivery in of_sdb])
-        archived = [version for version in found if version is not None]
+        found = await self._ask(self._archive.find, [delivery.event for delivery in of_sdb])
+        # What was withdrawn meanwhile is announced as such next.
+        archived = [each for each in found if each is not None and each.withdrawn is None]
         await self._dispatcher.on_data(
             [arrival_of(version) for version in archived],
             [event for version in archived if (event := success_of(version)) is not None],
@@ -168,16 +197,15 @@ class Conductor:
             if version is None
         ]
 
-    def _is_of_sdb(self, delivery: Delivery[DataAvailable]) -> bool:
+    def _is_of_sdb(self, delivery: Delivery[DataEvent]) -> bool:
         """Return whether the sdb must hold what is announced: it says so, or the graph makes it."""
-        from_sdb = delivery.subject == subjects.data_subject(subjects.SDB_SOURCE)
-        return from_sdb or delivery.event.product in self._graph.products
+        return delivery.subject == SDB_SUBJECT or delivery.event.product in self._graph.products
 
-    async def _find(self, announced: Sequence[DataAvailable]) -> list[ArchivedVersion | None]:
-        """Return the archived versions, asking again for as long as the sdb does not answer."""
+    async def _ask(self, question: Callable[[list[T]], Awaitable[list[U]]], of: list[T]) -> list[U]:
+        """Return the sdb's answer, asking again for as long as it does not answer."""
         while True:
             try:
-                return await self._archive.find(announced)
+                return await question(of)
             except ServiceError as exc:
                 LOG.warning("%s; what it announced waits", exc)
             await asyncio.sleep(ARCHIVE_RETRY_S)
@@ -202,7 +230,7 @@ class Conductor:
             if not _speaks_for_itself(each)
         ]
 
-    def _data_spec(self, identity: str) -> ConsumerSpec[DataAvailable]:
+    def _data_spec(self, identity: str) -> ConsumerSpec[DataEvent]:
         return ConsumerSpec(
             stream=subjects.DATA_STREAM,
             subject=subjects.DATA_SUBJECTS,
@@ -212,7 +240,7 @@ class Conductor:
             decode=self._decode,
         )
 
-    def _decode(self, payload: bytes) -> DataAvailable:
+    def _decode(self, payload: bytes) -> DataEvent:
         data = decode_data(payload)
         if not self._graph.knows(data.product):
             raise MalformedEventError(_unknown_product(self._graph, data))
@@ -296,7 +324,7 @@ def _stored_arrival(stored: StoredProduct) -> Arrival:
     return Arrival(stored.product, stored.obs_id, stored.version, archived=True)
 
 
-def _arrival(data: DataAvailable) -> Arrival:
+def _arrival(data: DataEvent) -> Arrival:
     return Arrival(data.product, data.obs_id, data.version or 0)
 
 
@@ -305,7 +333,11 @@ def _speaks_for_itself(delivery: Delivery[Activity]) -> bool:
     return delivery.subject == subjects.activity_subject(delivery.event.service.name)
 
 
-def _not_archived(data: DataAvailable) -> str:
+def _not_withdrawn(data: DataEvent) -> str:
+    return f"{data.product} of {data.obs_id}: the sdb has not withdrawn version {data.version}"
+
+
+def _not_archived(data: DataEvent) -> str:
     version = f"version {data.version}" if data.version is not None else "a version"
     return f"{data.product} of {data.obs_id}: the sdb does not hold {version} of it"
 
@@ -326,7 +358,7 @@ def _status_update(processing: Processing, reported_by: str) -> StatusUpdate:
     )
 
 
-def _unknown_product(graph: Graph, data: DataAvailable) -> str:
+def _unknown_product(graph: Graph, data: DataEvent) -> str:
     names = [*graph.inputs, *graph.products]
     close = difflib.get_close_matches(data.product, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""

@@ -207,6 +207,25 @@ def remake(
     )
 
 
+def withdraw(
+    record: ProcessingRecord, version: int, reason: str | None, now: float
+) -> ProcessingRecord | None:
+    """Return `record`, which succeeded, once its product was withdrawn; None if it did not succeed.
+
+    It has failed then: a person may retry it, and a newer version of its inputs makes it again.
+    """
+    if record.state is not State.SUCCEEDED:
+        return None
+    why = f": {reason}" if reason else ""
+    return replace(
+        record,
+        state=State.FAILED,
+        remake=True,
+        error=f"version {version} of {record.product} was withdrawn{why}",
+        ended=now,
+    )
+
+
 def retry_with_newer_inputs(
     record: ProcessingRecord,
     product: Product,

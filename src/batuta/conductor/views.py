@@ -217,13 +217,14 @@ class Views:
             rows = self._of_observation(connection, obs_id)
         heard = {row.product: (row.version, row.heard) for row in arrived}
         known, since = heard.get(product, (-1, 0.0))
+        is_heard = known >= version
         latest = {row.product: row for row in rows if row.product in self._graph.after(product)}
         parts: dict[str, list[Row]] = {"open": [], "made": [], "failed": []}
         for row in latest.values():
             part = _part_of(row, since, heard.get(row.product))
-            if part is not None:
+            # What ended before the version was heard of does not follow from it.
+            if part == "open" or (part is not None and is_heard):
                 parts[part].append(row)
-        is_heard = known >= version
         return Following(
             heard=is_heard,
             since=_time(since or None),

@@ -20,7 +20,7 @@ from batuta.messaging import subjects
 from batuta.messaging.events import (
     Activity,
     CloudEvent,
-    DataAvailable,
+    DataEvent,
     activity_event,
     data_event,
 )
@@ -106,11 +106,9 @@ class Bus:
         """
         await self._store(subject, event.encode(), {"Nats-Msg-Id": event.id})
 
-    async def publish_data(
-        self, available: DataAvailable, source: str, event_id: str | None = None
-    ) -> None:
-        """Announce that a product is available, on ``data.<source>``."""
-        await self.publish(subjects.data_subject(source), data_event(available, source, event_id))
+    async def publish_data(self, news: DataEvent, source: str, event_id: str | None = None) -> None:
+        """Announce that a product is available, or withdrawn, on ``data.<source>``."""
+        await self.publish(subjects.data_subject(source), data_event(news, source, event_id))
 
     async def publish_activity(self, activity: Activity) -> None:
         """Publish a service's activity on ``activity.<service>``."""

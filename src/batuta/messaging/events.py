@@ -1,12 +1,13 @@
 """The events published on NATS: CloudEvents 1.0 in JSON, and their data.
 
-``data.*`` carries `DataAvailable`; ``activity.*`` carries `Activity`. A bare
+``data.*`` carries `DataAvailable` and `DataWithdrawn`; ``activity.*`` carries `Activity`. A bare
 ``{"product": ..., "obs_id": ...}`` on ``data.*``, as published by hand, is accepted too.
 """
 
 import uuid
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +25,7 @@ from batuta.errors import BatutaError, shortened
 from batuta.messaging.processings import (
     AT_PIPELINE,
     Count,
+    Instant,
     LongText,
     Processing,
     ShortText,
@@ -33,6 +35,7 @@ from batuta.messaging.processings import (
 from batuta.names import NAME_PATTERN, SERVICE_PATTERN
 
 DATA_TYPE: Final = "batuta.data.available"
+WITHDRAWN_TYPE: Final = "batuta.data.withdrawn"
 ACTIVITY_TYPE: Final = "batuta.activity"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -42,8 +45,6 @@ Attribute = Annotated[str, StringConstraints(min_length=1)]
 """A required attribute of an envelope."""
 
 NoticeText = Annotated[Text, AfterValidator(lambda text: shortened(text, 500))]
-
-M = TypeVar("M", bound=BaseModel)
 
 
 class MalformedEventError(BatutaError, ValueError):
@@ -67,6 +68,31 @@ class DataAvailable(BaseModel):
     size: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     sha256: ShortText | None = None
     uri: LongText | None = None
+
+
+class DataWithdrawn(BaseModel):
+    """A version that is not to be used any more, as the sdb announces it on ``data.sdb``.
+
+    `newest` is the newest version that is left; None if there is none.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    product: Name
+    obs_id: Name
+    version: int = Field(ge=1, le=2**31 - 1)
+    withdrawn: Instant
+    reason: ShortText | None = None
+    newest: int | None = Field(None, ge=1, le=2**31 - 1)
+
+
+DataEvent = DataAvailable | DataWithdrawn
+"""What ``data.*`` carries."""
+
+_DATA_MODELS: "Final[Mapping[str, type[DataEvent]]]" = {
+    DATA_TYPE: DataAvailable,
+    WITHDRAWN_TYPE: DataWithdrawn,
+}
 
 
 class ServiceStatus(BaseModel):
@@ -134,9 +160,27 @@ class Envelope(BaseModel):
     data_base64: Base64Bytes | None = None
 
 
-def data_event(available: DataAvailable, source: str, event_id: str | None = None) -> CloudEvent:
+def data_event(news: DataEvent, source: str, event_id: str | None = None) -> CloudEvent:
     """Wrap an announcement of a product; a fixed `event_id` lets NATS drop a repeat."""
-    return _wrap(available, source, DATA_TYPE, event_id)
+    kind = WITHDRAWN_TYPE if isinstance(news, DataWithdrawn) else DATA_TYPE
+    return _wrap(news, source, kind, event_id)
+
+
+def data_of_type(kind: str, data: Any) -> DataEvent:
+    """Return the data of an event of ``data.*`` whose type is `kind`.
+
+    Raises
+    ------
+    MalformedEventError
+        If there is no such type, or its data are others.
+    """
+    model = _DATA_MODELS.get(kind)
+    if model is None:
+        raise _unknown_type(kind, _DATA_MODELS)
+    try:
+        return model.model_validate(data)
+    except ValidationError as exc:
+        raise MalformedEventError(_describe_validation_error(exc)) from exc
 
 
 def activity_event(activity: Activity) -> CloudEvent:
@@ -154,7 +198,7 @@ def _wrap(data: BaseModel, source: str, kind: str, event_id: str | None) -> Clou
     )
 
 
-def decode_data(payload: bytes) -> DataAvailable:
+def decode_data(payload: bytes) -> DataEvent:
     """Decode a ``data.*`` message: a CloudEvent, or a bare ``{"product", "obs_id"}``.
 
     Raises
@@ -162,7 +206,7 @@ def decode_data(payload: bytes) -> DataAvailable:
     MalformedEventError
         If it is neither.
     """
-    return _decode(payload, DataAvailable, DATA_TYPE)
+    return data_of_type(*_opened(payload, DATA_TYPE))
 
 
 def decode_activity(payload: bytes) -> Activity:
@@ -173,17 +217,34 @@ def decode_activity(payload: bytes) -> Activity:
     MalformedEventError
         If it is not an `Activity` in a CloudEvent.
     """
-    return _decode(payload, Activity, ACTIVITY_TYPE)
-
-
-def _decode(payload: bytes, model: type[M], kind: str) -> M:
+    kind, data = _opened(payload, ACTIVITY_TYPE)
+    if kind != ACTIVITY_TYPE:
+        raise _unknown_type(kind, [ACTIVITY_TYPE])
     try:
-        document = _parse(payload)
-        if isinstance(document, dict) and "specversion" in document:
-            document = _unwrap(Envelope.model_validate(document), kind)
-        return model.model_validate(document)
+        return Activity.model_validate(data)
     except ValidationError as exc:
         raise MalformedEventError(_describe_validation_error(exc)) from exc
+
+
+def _opened(payload: bytes, bare: str) -> tuple[str, Any]:
+    """Return the type and the data of an event; what has no envelope is of the type `bare`."""
+    document = _parse(payload)
+    if not (isinstance(document, dict) and "specversion" in document):
+        return bare, document
+    try:
+        envelope = Envelope.model_validate(document)
+    except ValidationError as exc:
+        raise MalformedEventError(_describe_validation_error(exc)) from exc
+    if envelope.data_base64 is not None:
+        return envelope.type, _parse(envelope.data_base64)
+    return envelope.type, envelope.data
+
+
+def _unknown_type(kind: str, accepted: Iterable[str]) -> MalformedEventError:
+    """Return the refusal of an event of another type: it may say the opposite."""
+    return MalformedEventError(
+        f"type {kind!r:.200}: not read here (accepted: {', '.join(accepted)})"
+    )
 
 
 def _parse(payload: bytes) -> Any:
@@ -191,15 +252,6 @@ def _parse(payload: bytes) -> Any:
         return from_json(payload, allow_inf_nan=False)
     except ValueError as exc:
         raise MalformedEventError(f"Invalid JSON: {exc}") from exc
-
-
-def _unwrap(envelope: Envelope, kind: str) -> Any:
-    """Return the data of an event, if it is of the type `kind`: another may say the opposite."""
-    if envelope.type != kind:
-        raise MalformedEventError(f"type {envelope.type!r:.200}: not read here (accepted: {kind})")
-    if envelope.data_base64 is not None:
-        return _parse(envelope.data_base64)
-    return envelope.data
 
 
 def _describe_validation_error(exc: ValidationError) -> str:

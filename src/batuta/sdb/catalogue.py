@@ -10,7 +10,8 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from batuta.json_values import carriable, json_problem
-from batuta.messaging import DataAvailable, utc_now
+from batuta.messaging import DataAvailable, DataEvent, DataWithdrawn, utc_now
+from batuta.messaging.events import DATA_TYPE, WITHDRAWN_TYPE
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
 from batuta.sdb.tables import OUTBOX, PRODUCTS, newer_versions
 from batuta.service.database import UNAVAILABLE, reading, unavailable_reason
@@ -24,6 +25,7 @@ MAX_LISTED_NAMES: Final = 20
 _SELECT_BY_PROCESSING: Final = sa.select(PRODUCTS).where(
     PRODUCTS.c.processing_id == sa.bindparam("by"),
     PRODUCTS.c.product == sa.bindparam("of_product"),
+    PRODUCTS.c.withdrawn.is_(None),
 )
 _NEXT_VERSION: Final = sa.select(sa.func.coalesce(sa.func.max(PRODUCTS.c.version), 0) + 1).where(
     PRODUCTS.c.product == sa.bindparam("of_product"),
@@ -138,11 +140,12 @@ class Catalogue:
             )
 
     def withdraw(
-        self, product: str, obs_id: str, version: int, reason: str | None
+        self, connection: sa.Connection, product: str, obs_id: str, version: int, reason: str | None
     ) -> StoredProduct:
-        """Withdraw a version: it is kept, and given no more; its number is not used again.
+        """Withdraw a version, and announce it; a `Committer` commits both.
 
-        One that was withdrawn before is returned as it is. It blocks.
+        It is kept, and given no more; its number is not used again. One that was withdrawn before
+        is returned as it is, and not announced again.
 
         Raises
         ------
@@ -156,12 +159,15 @@ class Catalogue:
             .where(table.withdrawn.is_(None))
             .values(withdrawn=utc_now(), withdrawn_reason=reason)
         )
-        with self._engine.begin() as connection:
-            connection.execute(change)
-            found = self._find(connection, product, obs_id, version)
-            if found is None:
-                detail = _not_found_detail(connection, product, obs_id, version)
-                raise ProblemError(HTTPStatus.NOT_FOUND, detail)
+        changed = connection.execute(change).rowcount
+        found = self._find(connection, product, obs_id, version)
+        if found is None:
+            detail = _not_found_detail(connection, product, obs_id, version)
+            raise ProblemError(HTTPStatus.NOT_FOUND, detail)
+        if changed:
+            left = self._find(connection, product, obs_id, None)
+            newest = left.version if left is not None else None
+            connection.execute(_INSERT_ANNOUNCEMENT, _withdrawn_event(found, newest))
         return found
 
     def page(self, query: ProductQuery) -> Page[StoredProduct]:
@@ -267,7 +273,26 @@ def _announcement(stored: StoredProduct) -> dict[str, Any]:
     )
     # The time tells two databases apart: one created again counts its versions from 1 again.
     event_id = f"{stored.product}/{stored.obs_id}/{stored.version}@{stored.created.isoformat()}"
-    return {"event_id": event_id, "event": event.model_dump(mode="json", exclude_none=True)}
+    return _outbox_row(event_id, DATA_TYPE, event)
+
+
+def _withdrawn_event(stored: StoredProduct, newest: int | None) -> dict[str, Any]:
+    event = DataWithdrawn(
+        product=stored.product,
+        obs_id=stored.obs_id,
+        version=stored.version,
+        withdrawn=stored.withdrawn or utc_now(),
+        reason=stored.withdrawn_reason,
+        newest=newest,
+    )
+    which = f"{stored.product}/{stored.obs_id}/{stored.version}"
+    event_id = f"{which}/withdrawn@{event.withdrawn.isoformat()}"
+    return _outbox_row(event_id, WITHDRAWN_TYPE, event)
+
+
+def _outbox_row(event_id: str, kind: str, event: DataEvent) -> dict[str, Any]:
+    data = event.model_dump(mode="json", exclude_none=True)
+    return {"event_id": event_id, "type": kind, "event": data}
 
 
 def _withdrawal(stored: StoredProduct) -> str:

@@ -26,7 +26,8 @@ ProcessingId = Annotated[
 class Lookup(BaseModel):
     """What to look up: a version, the newest one, or what a processing imported.
 
-    Give `processing_id`, or `obs_id` with or without `version`; always `product`.
+    Give `processing_id`, or `obs_id` with or without `version`; always `product`. With
+    `withdrawn`, a version that was withdrawn is found too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +36,7 @@ class Lookup(BaseModel):
     obs_id: Name | None = None
     version: int | None = Field(None, ge=1, le=2**31 - 1)
     processing_id: ProcessingId | None = None
+    withdrawn: bool = False
 
     @model_validator(mode="after")
     def _require_one_key(self) -> Self:
@@ -65,7 +67,7 @@ class LookupRequest(BaseModel):
 
 
 class ArchivedVersion(BaseModel):
-    """A version that the sdb holds, in brief."""
+    """A version that the sdb holds, in brief; `withdrawn` is when it was withdrawn, if it was."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -76,6 +78,8 @@ class ArchivedVersion(BaseModel):
     created: Instant
     provider: str | None = None
     processing_id: str | None = None
+    withdrawn: Instant | None = None
+    withdrawn_reason: str | None = None
 
 
 class LookupResult(BaseModel):
@@ -100,13 +104,13 @@ def lookup_router(engine: sa.Engine) -> APIRouter:
 
 def find_versions(engine: sa.Engine, items: Sequence[Lookup]) -> list[ArchivedVersion | None]:
     """Return the version that each item asks for, or None."""
-    by_key: defaultdict[tuple[str, ...], list[Lookup]] = defaultdict(list)
+    by_key: defaultdict[tuple[tuple[str, ...], bool], list[Lookup]] = defaultdict(list)
     for item in items:
-        by_key[item.key].append(item)
+        by_key[item.key, item.withdrawn].append(item)
     found: dict[Lookup, ArchivedVersion] = {}
     with reading(engine) as connection:
-        for key, alike in by_key.items():
-            found |= _find(connection, key, alike)
+        for (key, withdrawn), alike in by_key.items():
+            found |= _find(connection, key, alike, withdrawn=withdrawn)
     return [found.get(item) for item in items]
 
 
@@ -114,7 +118,7 @@ _SHOWN: Final = tuple(PRODUCTS.c[name] for name in ArchivedVersion.model_fields)
 
 
 def _find(
-    connection: sa.Connection, key: tuple[str, ...], items: Sequence[Lookup]
+    connection: sa.Connection, key: tuple[str, ...], items: Sequence[Lookup], *, withdrawn: bool
 ) -> dict[Lookup, ArchivedVersion]:
     """Find the versions of items that have the same key."""
     wanted = {tuple(getattr(item, name) for name in key): item for item in items}
@@ -123,12 +127,13 @@ def _find(
         # By column rather than by row: databases look up rows of values without their indexes.
         # What this finds besides, of pairs that nobody asked for, is dropped below.
         query = query.where(PRODUCTS.c[column].in_(set(values)))
-    if key[0] != "processing_id":  # what a processing has imported, it has, whatever became of it
+    if not withdrawn:
         query = query.where(PRODUCTS.c.withdrawn.is_(None))
     if key == NEWEST_KEY:
-        query = query.where(~newer_versions().exists())
+        query = query.where(~newer_versions(withdrawn=withdrawn).exists())
     found = {}
-    for row in connection.execute(query):
+    # A processing may have imported again what was withdrawn: the last one is the newest.
+    for row in connection.execute(query.order_by(PRODUCTS.c.version)):
         item = wanted.get(tuple(row._mapping[name] for name in key))
         if item is not None:
             found[item] = ArchivedVersion(**row._mapping)

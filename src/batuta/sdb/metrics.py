@@ -28,7 +28,7 @@ class SdbMetrics:
         self.receiving = Gauge("batuta_sdb_receiving", "Uploads under way", registry=self.registry)
         self._outbox = Gauge(
             "batuta_sdb_outbox_length",
-            "Products recorded and not yet announced on NATS",
+            "Announcements not yet published on NATS",
             registry=self.registry,
         )
 

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from batuta.errors import one_line
-from batuta.messaging import Bus, DataAvailable, MessagingError, utc_now
+from batuta.messaging import Bus, MalformedEventError, MessagingError, utc_now
+from batuta.messaging.events import data_of_type
 from batuta.messaging.subjects import DATA_STREAM, SDB_SOURCE
 from batuta.sdb.tables import OUTBOX
 from batuta.service.committer import Committer
@@ -135,8 +135,8 @@ class Announcer:
 
     async def _publish_one(self, row: Row) -> MessagingError | None:
         try:
-            event = DataAvailable.model_validate(row.event)
-        except ValidationError as exc:
+            event = data_of_type(row.type, row.event)
+        except MalformedEventError as exc:
             return await self._put_aside(row, exc)
         try:
             await self._bus.publish_data(event, SDB_SOURCE, row.event_id)
@@ -144,7 +144,7 @@ class Announcer:
             return exc
         return None
 
-    async def _put_aside(self, row: Row, reason: ValidationError) -> MessagingError | None:
+    async def _put_aside(self, row: Row, reason: MalformedEventError) -> MessagingError | None:
         """Make a dead letter of what an earlier version recorded: it must not stop the others."""
         LOG.error(
             "announcement %s: no event, stored as a dead letter: %s", row.event_id, one_line(reason)

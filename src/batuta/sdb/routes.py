@@ -1,5 +1,7 @@
 """The sdb over REST."""
 
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -13,6 +15,7 @@ from batuta.sdb.imports import CLIENT_CLOSED_REQUEST, Importer, UploadAbortedErr
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.records import Lineage, StoredProduct
 from batuta.sdb.store import ProductStore
+from batuta.service.committer import Committer
 from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
 
@@ -138,13 +141,6 @@ def record_router(catalogue: Catalogue) -> APIRouter:
         """Return one version's record."""
         return catalogue.find(product, obs_id, version)
 
-    @router.delete(_VERSION, responses=_NOT_FOUND)
-    def withdraw(
-        product: ProductName, obs_id: ObsId, version: Version, reason: Reason = None
-    ) -> StoredProduct:
-        """Withdraw a version: its record and bytes are kept, and given no more."""
-        return catalogue.withdraw(product, obs_id, version, reason)
-
     @router.get(f"{_ONE}/lineage", responses=_NOT_FOUND)
     def newest_lineage(product: ProductName, obs_id: ObsId) -> Lineage:
         """Return all that the newest version was made from."""
@@ -154,6 +150,27 @@ def record_router(catalogue: Catalogue) -> APIRouter:
     def lineage(product: ProductName, obs_id: ObsId, version: Version) -> Lineage:
         """Return all that one version was made from."""
         return catalogue.lineage(product, obs_id, version)
+
+    return router
+
+
+def withdrawal_router(
+    catalogue: Catalogue, committer: Committer, announce: Callable[[], None]
+) -> APIRouter:
+    """Route that withdraws a version; `announce` is called when the outbox has a new row."""
+    router = APIRouter(tags=["products"])
+
+    @router.delete(_VERSION, responses=_NOT_FOUND)
+    async def withdraw(
+        product: ProductName, obs_id: ObsId, version: Version, reason: Reason = None
+    ) -> StoredProduct:
+        """Withdraw a version: its record and bytes are kept, and given no more."""
+        work = partial(
+            catalogue.withdraw, product=product, obs_id=obs_id, version=version, reason=reason
+        )
+        stored = await committer.commit(work)
+        announce()
+        return stored
 
     return router
 

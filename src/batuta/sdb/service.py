@@ -19,7 +19,7 @@ from batuta.sdb.imports import Importer
 from batuta.sdb.lookup import lookup_router
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.outbox import Announcer
-from batuta.sdb.routes import data_router, import_router, record_router
+from batuta.sdb.routes import data_router, import_router, record_router, withdrawal_router
 from batuta.sdb.settings import SdbSettings
 from batuta.sdb.store import DamagedObjectError, ProductStore, StoreError, open_store
 from batuta.service.activity import ActivityReporter
@@ -85,6 +85,7 @@ class Sdb:
         self.app.include_router(import_router(importer))
         self.app.include_router(lookup_router(engine))
         self.app.include_router(record_router(self._catalogue))
+        self.app.include_router(withdrawal_router(self._catalogue, committer, self._announcer.wake))
         self.app.include_router(data_router(self._catalogue, store, self._metrics))
 
     async def run(self) -> None:

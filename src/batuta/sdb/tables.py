@@ -5,6 +5,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batuta.messaging.events import DATA_TYPE
+
 METADATA: Final = sa.MetaData()
 
 BIG_ID: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -49,13 +51,18 @@ PRODUCTS: Final = sa.Table(
     sa.UniqueConstraint("product", "obs_id", "version", name="one_record_per_version"),
 )
 
+_IMPORTED_BY_PROCESSING: Final = sa.and_(
+    PRODUCTS.c.processing_id.is_not(None), PRODUCTS.c.withdrawn.is_(None)
+)
+
+# A processing whose product was withdrawn may be run again, and then imports the next version.
 sa.Index(
     "one_import_per_processing",
     PRODUCTS.c.processing_id,
     PRODUCTS.c.product,
     unique=True,
-    sqlite_where=PRODUCTS.c.processing_id.is_not(None),
-    postgresql_where=PRODUCTS.c.processing_id.is_not(None),
+    sqlite_where=_IMPORTED_BY_PROCESSING,
+    postgresql_where=_IMPORTED_BY_PROCESSING,
 )
 
 sa.Index("products_by_observation", PRODUCTS.c.obs_id, PRODUCTS.c.product)
@@ -65,16 +72,20 @@ OUTBOX: Final = sa.Table(
     METADATA,
     sa.Column("id", BIG_ID, primary_key=True),
     sa.Column("event_id", sa.String(400), nullable=False),
+    sa.Column("type", sa.String(64), nullable=False, server_default=DATA_TYPE),
     sa.Column("event", sa.JSON, nullable=False),
 )
 
 
-def newer_versions() -> sa.Select[Any]:
-    """Select the newer versions of a row of `PRODUCTS` that count, to be correlated with it."""
+def newer_versions(*, withdrawn: bool = False) -> sa.Select[Any]:
+    """Select the newer versions of a row of `PRODUCTS` that count, to be correlated with it.
+
+    With `withdrawn`, those that were withdrawn count too.
+    """
     newer, table = PRODUCTS.alias("newer"), PRODUCTS.c
-    return sa.select(newer.c.id).where(
+    versions = sa.select(newer.c.id).where(
         newer.c.product == table.product,
         newer.c.obs_id == table.obs_id,
         newer.c.version > table.version,
-        newer.c.withdrawn.is_(None),
     )
+    return versions if withdrawn else versions.where(newer.c.withdrawn.is_(None))
