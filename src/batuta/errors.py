@@ -23,6 +23,10 @@ class BatutaError(Exception):
     unreachable: bool = False
     """Whether a service did not answer at all: it may not be running."""
 
+    def summary(self) -> str:
+        """Return the message in one line; where it lists many of a kind, one of each."""
+        return one_line(self)
+
 
 class ConfigurationError(BatutaError, ValueError):
     """One or several mistakes in what the user gave, found before anything was done.

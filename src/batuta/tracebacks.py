@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final
 
-from batuta.errors import BatutaError, describe_error, one_line
+from batuta.errors import BatutaError, describe_error
 
 _INSTALLED: Final = {"site-packages", "dist-packages"}
 """Folders of installed libraries (site(3))."""
@@ -102,7 +102,7 @@ def describe_failure(exc: BaseException, module: str | None = None) -> str:
     if isinstance(exc, BaseExceptionGroup):
         return "; ".join(dict.fromkeys(describe_failure(inner, module) for inner in exc.exceptions))
     # The class of an error that is raised on purpose adds nothing to its words.
-    text = one_line(exc) if isinstance(exc, BatutaError) else describe_error(exc)
+    text = exc.summary() if isinstance(exc, BatutaError) else describe_error(exc)
     where = author_line(exc, module)
     return text if where is None else f"{text} ({where})"
 

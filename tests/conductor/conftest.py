@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from batuta.graph import Graph
 from batuta.sdb import SdbSettings
 from batuta.sdb.service import open_sdb
 from batuta.service.settings import ServiceSettings
+from tests.conductor.harness import Harness, OpenLedger
 from tests.conductor.stage import Stage
 from tests.support.servers import NatsServer
 from tests.support.services import serving
@@ -27,3 +29,17 @@ def stage(tmp_path: Path, own_nats: NatsServer) -> Iterator[Stage]:
             yield stage
             if stage.conductor is not None:
                 stage.conductor.kill()
+
+
+@pytest.fixture
+def open_ledger(database_url: str) -> Iterator[OpenLedger]:
+    """Opens ledgers on one database."""
+    opened: list[Harness] = []
+
+    def open_it(graph: Graph) -> Harness:
+        opened.append(Harness(database_url, graph))
+        return opened[-1]
+
+    yield open_it
+    for harness in opened:
+        harness.close()

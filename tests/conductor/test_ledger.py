@@ -1,86 +1,17 @@
 """The conductor's database, on every kind of database, with a clock of the test's own."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
 
 from batuta.conductor.due_requests import Capacity, DueRequest
-from batuta.conductor.events import Busy, Event, PipelineUnreachable, Refused, StatusUpdate
-from batuta.conductor.ledger import Ledger
+from batuta.conductor.events import Busy, PipelineUnreachable, Refused
 from batuta.conductor.rules import Arrival
-from batuta.conductor.schema import MIGRATIONS
-from batuta.conductor.transitions import WaitConfig
-from batuta.conductor.views import Views
-from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
-from batuta.service.database import open_database
-from batuta.testing import FakeClock
 from tests.conductor.graphs import diamond, graph_of
-
-UNLIMITED = Capacity(total=1000)
-
-
-class Harness:
-    """A ledger with its clock and its views."""
-
-    def __init__(self, url: str, graph: Graph) -> None:
-        self.clock = FakeClock()
-        self.graph = graph
-        self._opened = open_database(url, MIGRATIONS)
-        engine = self._opened.__enter__()
-        self.ledger = Ledger(engine, graph, WaitConfig(), self.clock)
-        self.views = Views(engine, graph, "http://{}/pipeline".format)
-
-    def close(self) -> None:
-        self._opened.__exit__(None, None, None)
-
-    def on_data(self, *arrivals: tuple[str, str, int]) -> list[DueRequest]:
-        return self.take([Arrival(*arrival) for arrival in arrivals], UNLIMITED)
-
-    def take(self, arrivals: Sequence[Arrival], capacity: Capacity) -> list[DueRequest]:
-        requests, _ended = self.ledger.on_data(arrivals, [], capacity)
-        return requests
-
-    def due(self) -> list[str]:
-        return [request.product for request in self.ledger.take_due(UNLIMITED)]
-
-    def report(self, request: DueRequest, state: State, **values: object) -> None:
-        """Apply what the pipeline reports of a request."""
-        update = {"attempt": request.attempt, "archived": state is State.SUCCEEDED, **values}
-        self.apply(StatusUpdate(processing_id=request.processing_id, state=state, **update))  # type: ignore[arg-type]  # values of several types
-
-    def apply(self, event: Event) -> None:
-        self.ledger.apply([event])
-
-    def state(self, request: DueRequest) -> State:
-        found = self.views.processing(request.processing_id)
-        assert found is not None
-        return found.state
-
-    def error(self, request: DueRequest) -> str | None:
-        found = self.views.processing(request.processing_id)
-        assert found is not None
-        return found.error
-
-
-OpenLedger = Callable[[Graph], Harness]
-
-
-@pytest.fixture
-def open_ledger(database_url: str) -> Iterator[OpenLedger]:
-    """Opens ledgers on one database."""
-    opened: list[Harness] = []
-
-    def open_it(graph: Graph) -> Harness:
-        opened.append(Harness(database_url, graph))
-        return opened[-1]
-
-    yield open_it
-    for harness in opened:
-        harness.close()
+from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
 
 
 def names(requests: list[DueRequest]) -> list[str]:
@@ -532,82 +463,15 @@ def test_a_hold_and_its_release_keep_the_waits(open_ledger: OpenLedger) -> None:
     assert harness.due() == ["B"]
 
 
-CHAIN = graph_of(["A"], {"B": {"m_input": ["A"]}, "C": {"m_input": ["B"]}})
-
-
-def following(harness: Harness, version: int = 1) -> dict[str, object]:
-    """Names of what follows from A, by what became of it."""
-    found = harness.views.following("A", "o1", version)
-    return {
-        "done": found.done,
-        **{
-            part: [each.product for each in getattr(found, part)]
-            for part in ("open", "made", "failed")
-        },
-    }
-
-
-def test_what_follows_from_an_input_is_done_once_nothing_of_it_is_open(
+def test_what_waits_to_be_retried_is_made_once_though_an_operator_asks_for_it(
     open_ledger: OpenLedger,
 ) -> None:
-    harness = open_ledger(CHAIN)
-    assert following(harness) == {"done": False, "open": [], "made": [], "failed": []}
-    (b,) = harness.on_data(("A", "o1", 1))
-    assert following(harness) == {"done": False, "open": ["B"], "made": [], "failed": []}
-    harness.clock.advance(1)
-    harness.report(b, State.SUCCEEDED)
-    # Its product is archived, but not announced: C is not claimed yet.
-    assert following(harness) == {"done": False, "open": ["B"], "made": [], "failed": []}
-    (c,) = harness.on_data(("B", "o1", 1))
-    assert following(harness) == {"done": False, "open": ["C"], "made": ["B"], "failed": []}
-    harness.report(c, State.FAILED, error="broken")
-    assert following(harness)["done"] is False  # it is retried
-    harness.ledger.operations.cancel(c.processing_id, "by a person")
-    assert following(harness) == {"done": True, "open": [], "made": ["B"], "failed": ["C"]}
-    unheard = {"done": False, "open": [], "made": [], "failed": []}
-    assert following(harness, version=2) == unheard
-
-
-def test_what_ended_before_a_newer_version_does_not_follow_from_it(
-    open_ledger: OpenLedger,
-) -> None:
-    harness = open_ledger(CHAIN)
-    (b,) = harness.on_data(("A", "o1", 1))
-    harness.report(b, State.SUCCEEDED)
-    harness.on_data(("B", "o1", 1))
-    harness.clock.advance(10)
-    harness.on_data(("A", "o1", 2))
-    found = following(harness, version=2)
-    assert "B" not in found["made"]  # type: ignore[operator]  # a list
-
-
-@pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        ({"obs_id": "sb25*"}, ["sb25a", "sb25b"]),
-        ({"obs_id": "sb2?a"}, ["sb25a", "sb26a"]),
-        ({"obs_id": "SB25*"}, []),
-        ({"obs_id": "sb25a"}, ["sb25a"]),
-        ({"obs_id": "sb25"}, []),
-        ({"obs_id": "sb.5*"}, []),
-        ({"product": "B*", "obs_id": "*26*"}, ["sb26a"]),
-        ({"provider": "mak*", "obs_id": "*b"}, ["sb25b"]),
-    ],
-)
-def test_processings_are_found_by_patterns(
-    open_ledger: OpenLedger, filters: dict[str, str], expected: list[str]
-) -> None:
-    harness = open_ledger(CHAIN)
-    for obs_id in ("sb25a", "sb25b", "sb26a"):
-        harness.on_data(("A", obs_id, 1))
-    found = harness.views.processings(dict(filters), 100, None).items
-    assert sorted(each.obs_id for each in found) == expected
-
-
-def test_a_misspelt_observation_is_suggested(open_ledger: OpenLedger) -> None:
-    harness = open_ledger(CHAIN)
-    for number in range(30):
-        harness.on_data(("A", f"sb{number:08}", 1))
-    answer = harness.views.why("B", "sb0000012").answer
-    assert "nothing is known of sb0000012 (did you mean 'sb000000" in answer
-    assert "nothing is known" not in harness.views.why("C", "sb00000012").answer
+    harness = open_ledger(diamond())
+    first, _ = harness.on_data(("A", "o1", 1))
+    harness.report(first, State.FAILED, error="broken")
+    assert harness.state(first) is State.RETRYING
+    assert harness.due() == []
+    row = harness.ledger.operations.make(first.product, "o1")
+    assert row.id == first.processing_id
+    assert harness.due() == [first.product]
+    assert harness.ledger.operations.make(first.product, "o1").id != first.processing_id

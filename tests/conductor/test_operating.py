@@ -8,6 +8,8 @@ import httpx
 import pytest
 
 from batuta.cli.app import run
+from batuta.cli.conductor_client import ConductorClient
+from batuta.cli.waiting import follow
 from batuta.conductor.service import open_conductor
 from tests.conductor.graphs import graph_of
 from tests.conductor.stage import Stage, eventually_in, get
@@ -117,7 +119,7 @@ def test_one_that_cannot_be_made_does_not_stop_the_others(stage: Stage, conducto
     answer = httpx.post(f"{conductor}/processings/retry", json={"ids": ids})
     first, second = answer.raise_for_status().json()["items"]
     assert first["problem"] == "processing 'nowhere': not found"
-    assert "is succeeded (only failed and cancelled" in second["problem"]
+    assert "is succeeded (only what failed" in second["problem"]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_a_body_that_is_wrong_is_refused(conductor: str, path: str, body: object
         (["retry"], 2, "0 arguments given (accepted: ID, or PRODUCT OBS_ID"),
         (["retry", "a", "b", "c"], 2, "3 arguments given"),
         (["retry", "B", "o1", "--failed"], 2, "B o1 and filters given"),
-        (["retry", "--failed"], 1, "state failed: no processing"),
+        (["retry", "--failed"], 1, "all: no processing that is failed or retrying"),
         (["retry", "nowhere"], 1, "processing 'nowhere': not found"),
         (["cancel", "BB", "o1"], 1, "product 'BB': not in the graph (did you mean 'B'?)"),
         (["make", "A", "o1"], 1, 'A is an input: it comes by "batuta import"'),
@@ -175,11 +177,40 @@ def test_what_is_withdrawn_is_no_longer_available(stage: Stage, conductor: str) 
     eventually_in(conductor, dict.fromkeys(("B/o1", "C/o1"), "succeeded"))
     stage.archive("A", "o1")
     eventually_sync(lambda: versions(conductor, "o1")["A"] == 2)
-    assert run(["rm", "A", "o1", "--yes", "--reason", "bad data"]) == 0
+    assert run(["rm", "A", "o1", "--version", "2", "--yes", "--reason", "bad data"]) == 0
     eventually_sync(lambda: versions(conductor, "o1")["A"] == 1)
-    assert run(["rm", "C", "o1", "--yes"]) == 0
+    assert run(["rm", "C", "o1", "--version", "1", "--yes"]) == 0
     eventually_in(conductor, {"B/o1": "succeeded", "C/o1": "failed"})
     products = get(conductor, "/observations/o1")["products"]
     assert [each["product"] for each in products if each["state"] == "available"] == ["A", "B"]
     # Nothing is made again by itself.
     assert get(conductor, "/reconciliation")["items"] == []
+
+
+def test_what_is_retried_while_an_import_is_waited_for_is_told_with_its_cause(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retrying = {
+        "id": "1",
+        "product": "B",
+        "state": "retrying",
+        "attempt": 1,
+        "max_attempts": 3,
+        "error": "no calibration",
+        "progress": {"done": 0, "total": 0},
+    }
+    made = {**retrying, "state": "succeeded", "attempt": 2, "error": None}
+    answers = iter(
+        [
+            {"heard": True, "done": False, "open": [retrying], "made": [], "failed": []},
+            {"heard": True, "done": False, "open": [retrying], "made": [], "failed": []},
+            {"heard": True, "done": True, "open": [], "made": [made], "failed": []},
+        ]
+    )
+    monkeypatch.setattr(ConductorClient, "following", lambda *_: next(answers))
+    monkeypatch.setattr("batuta.cli.waiting.POLL_INTERVAL_S", 0.0)
+    follow("http://127.0.0.1:1", "A", "o1", 1, 10.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "B: retrying, attempt 1 of 3 failed: no calibration"
+    assert lines[1] == "B: succeeded"
+    assert lines[2].startswith("1 product made in ")

@@ -507,9 +507,18 @@ def test_what_has_ended_cannot_be_cancelled(record: ProcessingRecord) -> None:
     assert cancel(record, "by a person", NOW) is None
 
 
-@pytest.mark.parametrize("state", sorted(set(State) - {State.FAILED, State.CANCELLED}))
+@pytest.mark.parametrize(
+    "state", sorted(set(State) - {State.FAILED, State.CANCELLED, State.RETRYING})
+)
 def test_only_what_failed_or_was_cancelled_can_be_retried(state: State) -> None:
     assert retry(replace(RUNNING, state=state), None, NOW) is None
+
+
+def test_what_waits_to_be_retried_is_tried_at_once() -> None:
+    waiting = replace(FAILED, state=State.RETRYING, ended=None, not_before=NOW + 300)
+    after = retry(waiting, diamond().products["B"], NOW)
+    assert after is not None
+    assert (after.state, after.not_before, after.attempt) == (State.WAITING, NOW, FAILED.attempt)
 
 
 def test_a_retry_takes_its_attempts_and_its_timeout_from_the_graph_of_now() -> None:

@@ -35,6 +35,7 @@ def new(product: str, obs_id: str, processing_id: str | None) -> NewProduct:
         obs_id=obs_id,
         # A processing is of one observation.
         processing_id=processing_id and f"{processing_id}-{obs_id}",
+        attempt=None,
         sha256="0" * 64,
         size=0,
         media_type="text/plain",

@@ -1,6 +1,7 @@
 """A version that is withdrawn is kept, and given to nobody."""
 
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +25,13 @@ def three(sdb_on_each: str, tmp_path: Path) -> Iterator[SdbClient]:
     with SdbClient(sdb_on_each, retry_for_s=10) as client:
         for number, processing_id in ((1, None), (2, "p1"), (3, None)):
             (tmp_path / "a").write_text(f"version {number}")
-            client.import_file(tmp_path / "a", "A", "o1", processing_id=processing_id)
+            client.import_file(
+                tmp_path / "a",
+                "A",
+                "o1",
+                processing_id=processing_id,
+                attempt=None if processing_id is None else 1,
+            )
         yield client
 
 
@@ -112,17 +119,54 @@ def test_what_is_not_there_or_wrong_is_refused(
         assert versions(client) == [1]
 
 
-def test_the_command_asks_before_it_withdraws(
-    three: SdbClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "A of o1, version 3: give --version 3 --yes to withdraw it"),
+        (["--yes"], "--yes: give --version with it (accepted: the one to withdraw)"),
+        (["--reason", ""], "--reason '': (accepted: 1 to 400 printable characters)"),
+        (["--reason", "x" * 401], "--reason 'xxx"),
+    ],
+)
+def test_the_command_withdraws_nothing_that_was_not_named(
+    three: SdbClient,
+    arguments: list[str],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    urls = ["--sdb-url", three.url]
-    assert run(["rm", "A", "o1", *urls]) == 2
-    assert capsys.readouterr().err == "batuta: A of o1, version 3: give --yes to withdraw it\n"
+    assert run(["rm", "A", "o1", "--sdb-url", three.url, *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"batuta: {problem}")
     assert versions(three) == [1, 2, 3]
-    assert run(["rm", "A", "o1", "--yes", "--reason", "bad data", *urls]) == 0
-    assert "A of o1, version 3, withdrawn" in capsys.readouterr().out
-    assert versions(three) == [1, 2]
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", [1, 2]), ("n", [1, 2, 3])])
+def test_the_command_asks_on_a_terminal(
+    three: SdbClient,
+    answer: str,
+    left: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+    code = run(["rm", "A", "o1", "--json", "--sdb-url", three.url])
+    assert (code == 0) is (answer == "y")
+    shown = capsys.readouterr()
+    assert "withdraw A of o1, version 3?" in shown.err
+    if answer == "y":
+        assert json.loads(shown.out)["version"] == 3
+    assert versions(three) == left
+
+
+def test_the_command_may_be_repeated(three: SdbClient) -> None:
+    for _ in range(2):
+        assert run(["rm", "A", "o1", "--version=3", "--yes", "--sdb-url", three.url]) == 0
+        assert versions(three) == [1, 2]
 
 
 async def test_it_is_announced_once_with_the_version_that_is_left(

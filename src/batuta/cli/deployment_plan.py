@@ -1,5 +1,6 @@
 """The deployment plan of an orchestra: its configuration checked as a whole, its ports bound."""
 
+import difflib
 import json
 import os
 import socket
@@ -290,6 +291,9 @@ class DeploymentPlan:
             "sdb_url": self.sdb.url,
             **self._with_graph_path(self._config.conductor),
         }
+        if self._problems:
+            # That the graph is missing may only follow from what is told already.
+            values.setdefault("graph", self.data_dir / DERIVED_GRAPH)
         return self._part(ConductorSettings, values, "conductor")
 
     def _pipeline(self, number: int, given: object) -> tuple[str, BoundService[PipelineSettings]]:
@@ -297,9 +301,8 @@ class DeploymentPlan:
         options = dict(given) if isinstance(given, dict) else {}
         use = options.pop("use", None)
         if not isinstance(use, str) or not use:
-            example = given if isinstance(given, str) else "weather:pipeline"
-            self._refuse(f'{where}: write "- use: {example}"')
-            use = ""
+            self._refuse(f"{where}: {_without_use(given)}")
+            return "", self._placeholder(PipelineSettings)
         values = {
             "sdb_url": self.sdb.url,
             "data_dir": self.data_dir / "pipelines" / file_name(use),
@@ -437,6 +440,16 @@ class DeploymentPlan:
         self._sockets.remove(sock)
         sock.close()
         return port
+
+
+def _without_use(given: object) -> str:
+    """Return what to write in the place of a pipeline that has no `use`."""
+    if isinstance(given, str):
+        return f'write "- use: {given}"'
+    keys = list(given) if isinstance(given, dict) else []
+    for key in difflib.get_close_matches("use", map(str, keys), n=1):
+        return f"the key {key!r} is unknown (did you mean 'use'?)"
+    return 'write "- use: MODULE:NAME", as in "- use: weather:pipeline"'
 
 
 def file_name(use: str) -> str:

@@ -62,7 +62,9 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
     "make": LazyCommand(
         "processings", "Request a product now, whether or not it was made before.", PRODUCTS
     ),
-    "retry": LazyCommand("processings", "Retry failed or cancelled processings.", PRODUCTS),
+    "retry": LazyCommand(
+        "processings", "Retry what failed, was cancelled or waits to be retried", PRODUCTS
+    ),
     "cancel": LazyCommand("processings", "Stop processings that have not ended.", PRODUCTS),
     "log": LazyCommand("processings", "Print the log of a processing.", PRODUCTS),
     "rm": LazyCommand("withdrawing", "Withdraw a version of a product.", PRODUCTS),

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx
 import typer
@@ -24,7 +23,7 @@ MIN_TAIL_BYTES: Final = 65_536
 
 
 class LogReader:
-    """The log of one processing, to be used in a ``with`` block.
+    """The log of one processing; to be closed.
 
     Parameters
     ----------
@@ -54,15 +53,8 @@ class LogReader:
             verify=tls_verification(address),
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close its connection."""
         self._client.close()
 
     def print_new(self, tail: int | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -24,7 +25,7 @@ from batuta.errors import BatutaError, ConfigurationError
 if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
 
-RETRIABLE: Final = ("failed", "cancelled")
+RETRIABLE: Final = ("failed", "cancelled", "retrying")
 CANCELLABLE: Final = ("waiting", "held", "requested", "queued", "running", "retrying")
 ENDED: Final = ("succeeded", "failed", "cancelled")
 FOLLOW_INTERVAL_S: Final = 0.3
@@ -82,7 +83,7 @@ def retry(  # noqa: PLR0913  each is an option
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Retry failed or cancelled processings, with all their attempts again."""
+    """Retry what failed, was cancelled or waits to be retried: now, with all attempts again."""
     selection = Selection.of(
         target, failed=failed, provider=provider, product=product, obs_id=obs_id
     )
@@ -138,7 +139,7 @@ def log(
     selection = Selection.of(target, failed=False)
     with conductor_at(conductor_url) as conductor:
         (processing,) = selection.processings(conductor)
-        with LogReader(processing) as reader:
+        with closing(LogReader(processing)) as reader:
             if workers:
                 reader.print_workers()
                 return

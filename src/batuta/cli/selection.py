@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
 
 MAX_SHOWN: Final = 20
+LAST_ATTEMPT_FAILED: Final = ("failed", "retrying")
 
 Target = Annotated[
     list[str] | None,
     typer.Argument(metavar="[ID | PRODUCT OBS_ID]", help="A processing, or by its product."),
 ]
-Failed = Annotated[bool, typer.Option("--failed", help="Those that have failed.")]
+Failed = Annotated[bool, typer.Option("--failed", help="Those whose last attempt has failed.")]
 ByProvider = Annotated[
     str | None, typer.Option("--provider", help="Of this provider; * is any text.")
 ]
@@ -41,10 +42,13 @@ class Selection:
         An id, or a product and an observation; empty with filters.
     filters : mapping
         As ``GET /processings`` takes them.
+    failed : bool
+        Whether only those whose last attempt has failed are meant.
     """
 
     target: Sequence[str]
     filters: Mapping[str, str]
+    failed: bool
 
     @classmethod
     def of(cls, target: list[str] | None, *, failed: bool, **filters: str | None) -> "Selection":
@@ -56,20 +60,18 @@ class Selection:
             If it has neither a target nor a filter, or both.
         """
         given = {name: value for name, value in filters.items() if value is not None}
-        if failed:
-            given["state"] = "failed"
         words = target or []
         accepted = "accepted: ID, or PRODUCT OBS_ID, or --failed, --provider, --product, --obs-id"
-        if words and given:
+        if words and (given or failed):
             raise ConfigurationError(f"{' '.join(words)} and filters given ({accepted})")
-        if len(words) > 2 or not (words or given):
+        if len(words) > 2 or not (words or given or failed):
             raise ConfigurationError(f"{format_count(len(words), 'argument')} given ({accepted})")
-        return cls(target=words, filters=given)
+        return cls(target=words, filters=given, failed=failed)
 
     def processings(
         self, conductor: "ConductorClient", states: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
-        """Return the processings that it selects, of these states where it names none.
+        """Return the processings that it selects, of these states; of any, if none is given.
 
         A product of an observation is its newest processing.
 
@@ -82,17 +84,21 @@ class Selection:
             return [conductor.processing(self.target[0])]
         if self.target:
             return [newest_processing(conductor, *self.target)]
-        wanted = [{"state": state} for state in states] if "state" not in self.filters else [{}]
+        asked = LAST_ATTEMPT_FAILED if self.failed else states
+        wanted = [{"state": state} for state in asked] or [{}]
         found = [
-            each
-            for state in wanted or [{}]
-            for each in conductor.processings(**self.filters, **state)
+            each for state in wanted for each in conductor.processings(**self.filters, **state)
         ]
         if not found:
-            shown = ", ".join(f"{name} {value}" for name, value in self.filters.items())
-            what = f" that is {' or '.join(states)}" if states else ""
-            raise BatutaError(f"{shown}: no processing{what}")
+            shown = "".join(f"{name} {value}, " for name, value in self.filters.items())
+            what = f" that is {_listed(asked)}" if asked else ""
+            raise BatutaError(f"{shown.removesuffix(', ') or 'all'}: no processing{what}")
         return found
+
+
+def _listed(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def newest_processing(conductor: "ConductorClient", product: str, obs_id: str) -> dict[str, Any]:

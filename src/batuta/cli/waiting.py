@@ -32,7 +32,8 @@ def follow(conductor_url: str, product: str, obs_id: str, version: int, timeout_
     with conductor_at(conductor_url) as conductor, console.status("") as status:
         while True:
             found = conductor.following(product, obs_id, version)
-            for each in (*found["made"], *found["failed"]):
+            retried = [each for each in found["open"] if each["state"] == "retrying"]
+            for each in (*found["made"], *found["failed"], *retried):
                 _tell(each, told)
             if found["done"]:
                 break
@@ -48,8 +49,12 @@ def _tell(processing: Mapping[str, Any], told: set[tuple[str, str, int]]) -> Non
     key = (processing["id"], processing["state"], processing["attempt"])
     if key not in told:
         told.add(key)
+        attempt = ""
+        if processing["state"] == "retrying":
+            attempt = f", attempt {processing['attempt']} of {processing['max_attempts']} failed"
         error = f": {processing['error']}" if processing["error"] else ""
-        typer.echo(printable(f"{processing['product']}: {processing['state']}{error}"), err=True)
+        line = f"{processing['product']}: {processing['state']}{attempt}{error}"
+        typer.echo(printable(line), err=True)
 
 
 def _shown(found: Mapping[str, Any]) -> str:

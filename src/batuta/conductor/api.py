@@ -163,7 +163,7 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         responses=_UNKNOWN | problem_responses(HTTPStatus.CONFLICT),
     )
     async def retry(processing_id: str) -> ConductorProcessing:
-        """Retry a failed or cancelled processing, with all its attempts again."""
+        """Retry what failed, was cancelled or waits to be retried: now, with all its attempts."""
         return await work.retry(processing_id)
 
     app.include_router(bulk_router(work.make, work.retry, work.cancel))
@@ -200,7 +200,7 @@ class _Work:
             raise ProblemError(
                 HTTPStatus.CONFLICT,
                 f"processing {processing_id} is {found.state} "
-                "(only failed and cancelled processings can be retried)",
+                "(only what failed, was cancelled or waits to be retried can be retried)",
             )
         self._dispatcher.wake()
         return self._views.processing_of(row)

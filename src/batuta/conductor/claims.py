@@ -110,6 +110,19 @@ class ClaimStore:
             self._end_waits(connection, waiting, versions, now)
             self.apply_holds(connection)
 
+    def find_retrying(self, connection: sa.Connection, product: Product, obs_id: str) -> str | None:
+        """Return the processing of a product, of the inputs of now, that waits to be retried."""
+        versions = self._available(connection, [obs_id])[obs_id]
+        inputs = {name: versions[name] for name in product.sources if name in versions}
+        rows = connection.execute(
+            sa.select(table.c.id, table.c.inputs).where(
+                table.c.obs_id == obs_id,
+                table.c.product == product.name,
+                table.c.state == State.RETRYING,
+            )
+        )
+        return next((row.id for row in rows if row.inputs == inputs), None)
+
     def claim_manually(
         self, connection: sa.Connection, product: Product, obs_id: str, now: float
     ) -> Row:

@@ -39,29 +39,38 @@ class Operations:
     def make(self, product: str, obs_id: str) -> Row:
         """Claim a product for an observation, whatever was made before.
 
+        One that waits to be retried, of the same inputs, is tried at once instead: both would make
+        the same product.
+
         Raises
         ------
         KeyError
             If the graph has no such product.
         """
         with self._engine.begin() as connection:
+            waiting = self._claims.find_retrying(connection, self._graph.products[product], obs_id)
+            if waiting is not None and (row := self._retry(connection, waiting)) is not None:
+                return row
             return self._claims.claim_manually(
                 connection, self._graph.products[product], obs_id, self._clock()
             )
 
     def retry(self, processing_id: str) -> Row | None:
-        """Renew the attempts of a failed or cancelled processing; None for any other."""
+        """Renew the attempts of what failed, was cancelled or is retried; None for any other."""
         with self._engine.begin() as connection:
-            row = locked_rows(connection, [processing_id]).get(processing_id)
-            if row is None:
-                return None
-            before = record_of(row)
-            after = retry(before, self._graph.products.get(before.product), self._clock())
-            if after is None:
-                return None
-            write_changes(connection, [(before, after)])
-            self._claims.apply_holds(connection)
-            return locked_rows(connection, [processing_id])[processing_id]
+            return self._retry(connection, processing_id)
+
+    def _retry(self, connection: sa.Connection, processing_id: str) -> Row | None:
+        row = locked_rows(connection, [processing_id]).get(processing_id)
+        if row is None:
+            return None
+        before = record_of(row)
+        after = retry(before, self._graph.products.get(before.product), self._clock())
+        if after is None:
+            return None
+        write_changes(connection, [(before, after)])
+        self._claims.apply_holds(connection)
+        return locked_rows(connection, [processing_id])[processing_id]
 
     def cancel(self, processing_id: str, reason: str) -> ProcessingRecord | None:
         """Cancel a processing that has not ended; None where it has.

@@ -181,12 +181,13 @@ def cancel(record: ProcessingRecord, reason: str, now: float) -> ProcessingRecor
 
 
 def retry(record: ProcessingRecord, product: Product | None, now: float) -> ProcessingRecord | None:
-    """Return `record` with all its attempts again; None if it has not ended, or succeeded.
+    """Return `record` with all its attempts again, now; None unless it failed or was cancelled.
 
-    `product` is what the graph says of it now: the graph may have been corrected since, which
-    may be why it is retried. None if the graph no longer has it.
+    One whose last attempt failed, and that waits for the next one, is tried at once. `product` is
+    what the graph says of it now: the graph may have been corrected since, which may be why it is
+    retried. None if the graph no longer has it.
     """
-    if record.state not in (State.FAILED, State.CANCELLED):
+    if record.state not in (State.FAILED, State.CANCELLED, State.RETRYING):
         return None
     return _renewed(record, product, now)
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from batuta.cluster import TaskFailedError
 from batuta.cluster.remote_error import read_back, trace_of, try_pickle
-from batuta.errors import BatutaError, describe_error
+from batuta.errors import BatutaError, describe_error, one_line
 from batuta.formatting import format_count
 
 MAX_LISTED: Final = 10
@@ -140,17 +140,33 @@ class TilesFailedError(BatutaError):
         lines = "".join(f"\n  {line}" for line in _listed(self.failures))
         super().__init__(f"{len(self.failures)} of {format_count(total, 'tile')} failed:{lines}")
 
+    def summary(self) -> str:
+        """Return the first tile of each reason, in one line."""
+        tiles = format_count(self.total, "tile")
+        parts = []
+        for same in _by_reason(self.failures):
+            more = f" and {len(same) - 1} more" if len(same) > 1 else ""
+            first = same[0]
+            parts.append(
+                f"{first.dataset_name}[{first.row}, {first.col}]{more}: {one_line(first.reason)}"
+            )
+        return f"{len(self.failures)} of {tiles} failed: {'; '.join(parts)}"
+
     def __reduce__(self) -> tuple[type["TilesFailedError"], tuple[tuple[TileFailure, ...], int]]:
         """Pickle the arguments, from which the message is made again."""
         return type(self), (self.failures, self.total)
 
 
+def _by_reason(failures: Iterable[TileFailure]) -> list[list[TileFailure]]:
+    found: dict[str, list[TileFailure]] = {}
+    for failure in failures:
+        found.setdefault(failure.reason, []).append(failure)
+    return list(found.values())
+
+
 def _listed(failures: Iterable[TileFailure]) -> Iterator[str]:
     """Return a line per failure, for the first `MAX_LISTED` of each reason."""
-    by_reason: dict[str, list[TileFailure]] = {}
-    for failure in failures:
-        by_reason.setdefault(failure.reason, []).append(failure)
-    for same in by_reason.values():
+    for same in _by_reason(failures):
         yield from map(str, islice(same, MAX_LISTED))
         if len(same) > MAX_LISTED:
             yield f"and {len(same) - MAX_LISTED} more for the same reason"

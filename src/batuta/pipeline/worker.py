@@ -28,7 +28,7 @@ from batuta.pipeline.messages import (
     encode,
 )
 from batuta.pipeline.outputs import collect_outputs
-from batuta.pipeline.runner import RUN_VARIABLE, ProcessingTask
+from batuta.pipeline.runner import RUN_VARIABLE, ProcessingRun, ProcessingTask
 from batuta.sdb.client import SdbClient
 from batuta.sdb.records import InputRef
 from batuta.tracebacks import describe_failure
@@ -117,7 +117,7 @@ def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
         context.flush_progress()
         if task.code is not None:
             refuse_mixture(task.code)
-        archive = _Archive(sdb, run.id, run.provider, run.obs_id, tuple(inputs.used_versions))
+        archive = _Archive(sdb, run, tuple(inputs.used_versions))
         outputs = tuple(archive.add(output, log) for output in made)
     return Outcome(inputs=tuple(inputs.used_versions), outputs=outputs)
 
@@ -127,9 +127,7 @@ class _Archive:
     """Imports the outputs of one processing into the sdb."""
 
     sdb: SdbClient
-    processing_id: str
-    provider: str
-    obs_id: str
+    run: ProcessingRun
     inputs: tuple[ProductVersion, ...]
 
     def add(self, output: Output, log: logging.Logger) -> ProductVersion:
@@ -141,11 +139,12 @@ class _Archive:
         record = self.sdb.import_file(
             Path(output.path),
             product,
-            self.obs_id,
+            self.run.obs_id,
             metadata=output.metadata,
             media_type=output.media_type,
-            processing_id=self.processing_id,
-            provider=self.provider,
+            processing_id=self.run.id,
+            attempt=self.run.attempt,
+            provider=self.run.provider,
             inputs=[InputRef(product=item.product, version=item.version) for item in self.inputs],
         )
         log.info("%s: archived as version %d, %d bytes", product, record.version, record.size)

@@ -22,10 +22,14 @@ MAX_LISTED_NAMES: Final = 20
 """Products listed in a "not found" answer."""
 
 # Built once: compiling these statements costs more than executing them.
-_SELECT_BY_PROCESSING: Final = sa.select(PRODUCTS).where(
-    PRODUCTS.c.processing_id == sa.bindparam("by"),
-    PRODUCTS.c.product == sa.bindparam("of_product"),
-    PRODUCTS.c.withdrawn.is_(None),
+_SELECT_BY_PROCESSING: Final = (
+    sa.select(PRODUCTS)
+    .where(
+        PRODUCTS.c.processing_id == sa.bindparam("by"),
+        PRODUCTS.c.product == sa.bindparam("of_product"),
+    )
+    .order_by(PRODUCTS.c.version.desc())
+    .limit(1)
 )
 _NEXT_VERSION: Final = sa.select(sa.func.coalesce(sa.func.max(PRODUCTS.c.version), 0) + 1).where(
     PRODUCTS.c.product == sa.bindparam("of_product"),
@@ -51,6 +55,7 @@ class NewProduct:
     metadata: Mapping[str, Any]
     provider: str | None
     processing_id: str | None
+    attempt: int | None
     inputs: tuple[InputRef, ...]
 
 
@@ -95,7 +100,8 @@ class Catalogue:
     def record(self, connection: sa.Connection, new: NewProduct) -> ImportResult:
         """Insert the next version of `new` and its announcement; a `Committer` commits both.
 
-        A processing imports a product once: a repeat returns the first record.
+        A processing imports a product once: a repeat returns the first record. Once that was
+        withdrawn, a later attempt imports another; a repeat must not bring it back.
 
         Raises
         ------
@@ -214,7 +220,7 @@ class Catalogue:
             return None
         asked = {"by": new.processing_id, "of_product": new.product}
         row = connection.execute(_SELECT_BY_PROCESSING, asked).one_or_none()
-        if row is None:
+        if row is None or (row.withdrawn is not None and _is_later(new, row)):
             return None
         for key in ("obs_id", "provider"):
             first, given = row._mapping[key], getattr(new, key)
@@ -247,6 +253,11 @@ class Catalogue:
     def _uri(self, values: Mapping[str, Any]) -> str:
         product, obs_id = quote(values["product"], safe=""), quote(values["obs_id"], safe="")
         return f"{self._base_url}/products/{product}/{obs_id}/versions/{values['version']}/data"
+
+
+def _is_later(new: NewProduct, row: sa.Row[Any]) -> bool:
+    """Return whether an import is of a later attempt than a row; without a number, it may be."""
+    return new.attempt is None or row.attempt is None or new.attempt > row.attempt
 
 
 def _values(new: NewProduct) -> dict[str, Any]:

@@ -106,6 +106,7 @@ class SdbClient:
         metadata: Mapping[str, Any] | None = None,
         media_type: str | None = None,
         processing_id: str | None = None,
+        attempt: int | None = None,
         provider: str | None = None,
         inputs: Sequence[InputRef] = (),
         sha256: str | None = None,
@@ -125,6 +126,8 @@ class SdbClient:
             Guessed from the file's name by default.
         processing_id, provider : str, optional
             The processing that made it, and its pipeline.
+        attempt : int, optional
+            Its attempt: a later one may import again what was withdrawn since.
         inputs : sequence of InputRef
             What it was made from.
         sha256 : str, optional
@@ -146,6 +149,8 @@ class SdbClient:
             fields["metadata"] = json.dumps(values)
         if processing_id is not None:
             fields["processing_id"] = processing_id
+        if attempt is not None:
+            fields["attempt"] = str(attempt)
         if provider is not None:
             fields["provider"] = provider
         if inputs:

@@ -28,6 +28,7 @@ FIELDS: Final = (
     "metadata",
     "sha256",
     "processing_id",
+    "attempt",
     "provider",
     "inputs",
 )
@@ -41,6 +42,7 @@ DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
 
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
+_ATTEMPT: Final = re.compile(r"[1-9][0-9]{0,8}")
 _PROCESSING_ID: Final = re.compile(r"[!-~]{1,200}")
 MAX_INPUTS: Final = 1000
 """Products that one is made from: all of one observation, and listed in its record."""
@@ -58,6 +60,7 @@ class ImportRequest:
     metadata: Mapping[str, Any]
     sha256: str | None
     processing_id: str | None
+    attempt: int | None
     provider: str | None
     inputs: tuple[InputRef, ...]
 
@@ -235,6 +238,7 @@ class _FieldReader:
             processing_id=self._matching(
                 "processing_id", _PROCESSING_ID, "1 to 200 visible ASCII characters"
             ),
+            attempt=self._attempt(),
             provider=self._name("provider", required=False),
             inputs=self._inputs(),
         )
@@ -260,6 +264,10 @@ class _FieldReader:
         if value is not None and not pattern.fullmatch(value):
             self._note(f"{name}: {value[:80]!r} (accepted: {rule})")
         return value
+
+    def _attempt(self) -> int | None:
+        text = self._matching("attempt", _ATTEMPT, "a whole number from 1 to 999999999")
+        return int(text) if text is not None and _ATTEMPT.fullmatch(text) else None
 
     def _media_type(self, value: str | None) -> str:
         if value is not None and not MEDIA_TYPE.fullmatch(value):

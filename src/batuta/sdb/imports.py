@@ -249,6 +249,7 @@ def _new_product(asked: ImportRequest, upload: Upload) -> NewProduct:
         metadata=asked.metadata,
         provider=asked.provider,
         processing_id=asked.processing_id,
+        attempt=asked.attempt,
         inputs=asked.inputs,
     )
 

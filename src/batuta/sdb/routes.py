@@ -48,6 +48,7 @@ _FORM: Final[dict[str, Any]] = {
                         "metadata": {"type": "string", "description": "a JSON object"},
                         "sha256": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"},
                         "processing_id": {"type": "string"},
+                        "attempt": {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
                         "provider": {"type": "string", "pattern": NAME_PATTERN},
                         "inputs": {
                             "type": "string",

@@ -44,6 +44,7 @@ PRODUCTS: Final = sa.Table(
     sa.Column("metadata", sa.JSON, nullable=False),
     sa.Column("provider", sa.String(128)),
     sa.Column("processing_id", sa.String(200)),
+    sa.Column("attempt", sa.Integer),
     sa.Column("inputs", sa.JSON, nullable=False),
     sa.Column("created", UtcDateTime, nullable=False),
     sa.Column("withdrawn", UtcDateTime),

@@ -1,0 +1,63 @@
+"""A conductor's ledger on any database, with a clock that the test sets."""
+
+from collections.abc import Callable, Sequence
+
+from batuta.conductor.due_requests import Capacity, DueRequest
+from batuta.conductor.events import Event, StatusUpdate
+from batuta.conductor.ledger import Ledger
+from batuta.conductor.rules import Arrival
+from batuta.conductor.schema import MIGRATIONS
+from batuta.conductor.transitions import WaitConfig
+from batuta.conductor.views import Views
+from batuta.graph import Graph
+from batuta.messaging import ProcessingState as State
+from batuta.service.database import open_database
+from batuta.testing import FakeClock
+
+UNLIMITED = Capacity(total=1000)
+
+
+class Harness:
+    """A ledger with its clock and its views."""
+
+    def __init__(self, url: str, graph: Graph) -> None:
+        self.clock = FakeClock()
+        self.graph = graph
+        self._opened = open_database(url, MIGRATIONS)
+        engine = self._opened.__enter__()
+        self.ledger = Ledger(engine, graph, WaitConfig(), self.clock)
+        self.views = Views(engine, graph, "http://{}/pipeline".format)
+
+    def close(self) -> None:
+        self._opened.__exit__(None, None, None)
+
+    def on_data(self, *arrivals: tuple[str, str, int]) -> list[DueRequest]:
+        return self.take([Arrival(*arrival) for arrival in arrivals], UNLIMITED)
+
+    def take(self, arrivals: Sequence[Arrival], capacity: Capacity) -> list[DueRequest]:
+        requests, _ended = self.ledger.on_data(arrivals, [], capacity)
+        return requests
+
+    def due(self) -> list[str]:
+        return [request.product for request in self.ledger.take_due(UNLIMITED)]
+
+    def report(self, request: DueRequest, state: State, **values: object) -> None:
+        """Apply what the pipeline reports of a request."""
+        update = {"attempt": request.attempt, "archived": state is State.SUCCEEDED, **values}
+        self.apply(StatusUpdate(processing_id=request.processing_id, state=state, **update))  # type: ignore[arg-type]  # values of several types
+
+    def apply(self, event: Event) -> None:
+        self.ledger.apply([event])
+
+    def state(self, request: DueRequest) -> State:
+        found = self.views.processing(request.processing_id)
+        assert found is not None
+        return found.state
+
+    def error(self, request: DueRequest) -> str | None:
+        found = self.views.processing(request.processing_id)
+        assert found is not None
+        return found.error
+
+
+OpenLedger = Callable[[Graph], Harness]
