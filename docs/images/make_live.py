@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.demo_run import TITLE
-from batuta.cli.live_screen import LiveScreen
-from batuta.cli.live_state import LiveState
-from batuta.cli.live_view import updated_by_events
+from batuta.cli.demonstration.run import TITLE
+from batuta.cli.live.screen import LiveScreen
+from batuta.cli.live.state import LiveState
+from batuta.cli.live.view import updated_by_events
 from batuta.graph import Graph
 from batuta.messaging import NatsConfig, connect
 from batuta.service.client import ServiceError

@@ -5,7 +5,7 @@ from asyncio import StreamReader, StreamWriter, to_thread
 
 import pytest
 
-from batuta.cli.graph_names import unknown_product
+from batuta.cli.requests.graph_names import unknown_product
 from batuta.errors import ConfigurationError
 from batuta.service.client import ServiceError
 from tests.conductor.graphs import diamond

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from batuta.cli.live_screen import MIN_EVENTS, LiveScreen
-from batuta.cli.live_state import LiveState
+from batuta.cli.live.screen import MIN_EVENTS, LiveScreen
+from batuta.cli.live.state import LiveState
 from batuta.messaging import DataAvailable
 from tests.conductor.graphs import graph_of
 

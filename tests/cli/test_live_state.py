@@ -4,8 +4,8 @@ from io import StringIO
 
 from rich.console import Console
 
-from batuta.cli.live_screen import LiveScreen
-from batuta.cli.live_state import LiveState
+from batuta.cli.live.screen import LiveScreen
+from batuta.cli.live.state import LiveState
 from batuta.graph import Graph
 from batuta.messaging import (
     Activity,

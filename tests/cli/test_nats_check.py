@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from batuta.cli.nats_check import nats_works
+from batuta.cli.deployment.nats_check import nats_works
 from batuta.messaging import NatsConfig
 from tests.support.servers import NatsServer
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from batuta.cli.pipeline_checks import compare, load_declarations
+from batuta.cli.deployment.pipeline_checks import compare, load_declarations
 from batuta.graph import DeclaredPipeline, DeclaredProduct
 from tests.conductor.graphs import URL, graph_of
 

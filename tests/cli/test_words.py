@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from batuta.cli.app import run
-from batuta.cli.watching import _print_attention
+from batuta.cli.commands.watching import _print_attention
 from batuta.errors import ConfigurationError, describe_error, one_line
 from batuta.sdb.settings import SdbSettings
 from batuta.sdb.store import open_store
@@ -36,7 +36,7 @@ def test_a_service_that_does_not_run_is_asked_about(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("batuta.cli.products.RETRY_FOR_S", 0.1)
+    monkeypatch.setattr("batuta.cli.commands.products.RETRY_FOR_S", 0.1)
     assert run(command()) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be reached: Connection refused" in line
@@ -57,7 +57,7 @@ def test_status_has_the_cause_and_the_id_of_a_failure_in_lines_of_their_own(
     width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console = Console(file=StringIO(), width=width)
-    monkeypatch.setattr("batuta.cli.watching.console", console)
+    monkeypatch.setattr("batuta.cli.commands.watching.console", console)
     failed = {
         "obs_id": "middlebury-1",
         "product": "DISPARITY_ERROR",

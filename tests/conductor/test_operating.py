@@ -9,7 +9,7 @@ import pytest
 
 from batuta.cli.app import run
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.waiting import follow
+from batuta.cli.requests.waiting import follow
 from batuta.conductor.service import open_conductor
 from tests.conductor.graphs import graph_of
 from tests.conductor.stage import Stage, eventually_in, get
@@ -208,7 +208,7 @@ def test_what_is_retried_while_an_import_is_waited_for_is_told_with_its_cause(
         ]
     )
     monkeypatch.setattr(ConductorClient, "following", lambda *_: next(answers))
-    monkeypatch.setattr("batuta.cli.waiting.POLL_INTERVAL_S", 0.0)
+    monkeypatch.setattr("batuta.cli.requests.waiting.POLL_INTERVAL_S", 0.0)
     follow("http://127.0.0.1:1", "A", "o1", 1, 10.0)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "B: retrying, attempt 1 of 3 failed: no calibration"

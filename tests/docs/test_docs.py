@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 from pydantic import BaseModel
 
-from batuta.cli.deployment_plan import OrchestraConfig
+from batuta.cli.deployment.plan import OrchestraConfig
 from batuta.cli.lazy_commands import load_command
 from batuta.conductor import ConductorSettings
 from batuta.graph import Graph

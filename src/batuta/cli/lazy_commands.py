@@ -24,7 +24,7 @@ class LazyCommand:
     Attributes
     ----------
     module : str
-        In `batuta.cli`; its function `register` adds the command to an app.
+        In `batuta.cli.commands`; its function `register` adds the command to an app.
     help : str
         As the command's own help begins.
     panel : str or None
@@ -115,7 +115,7 @@ def load_command(name: str) -> Any:
         If it needs what is not installed.
     """
     try:
-        module = importlib.import_module(f"batuta.cli.{COMMANDS[name].module}")
+        module = importlib.import_module(f"batuta.cli.commands.{COMMANDS[name].module}")
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] == "batuta":
             raise

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -97,3 +97,9 @@ def _cell(value: object) -> str:
     if text in STATE_STYLES:
         return styled(text)
     return text.replace("[", "\\[")
+
+
+def print_addresses(addresses: Mapping[str, str]) -> None:
+    """Print the URL of each service."""
+    for name, address in addresses.items():
+        typer.echo(f"{name:<20} {address}")

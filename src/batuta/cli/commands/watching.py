@@ -73,7 +73,7 @@ def watch(
     ] = None,
 ) -> None:
     """Show the orchestra live until Ctrl-C."""
-    from batuta.cli.live_view import watch as watch_live  # noqa: PLC0415  for --help to be fast
+    from batuta.cli.live.view import watch as watch_live  # noqa: PLC0415  for --help to be fast
     from batuta.messaging import NatsConfig  # noqa: PLC0415
 
     config = NatsConfig(url=nats_url, token=nats_token)

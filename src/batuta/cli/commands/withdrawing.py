@@ -6,6 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from batuta.cli.clients import sdb_at
+from batuta.cli.commands.products import PANEL, RETRY_FOR_S, ObsId, Product
 from batuta.cli.output import (
     SDB_URL,
     AsJson,
@@ -13,7 +14,6 @@ from batuta.cli.output import (
     echo,
     print_json,
 )
-from batuta.cli.products import PANEL, RETRY_FOR_S, ObsId, Product
 from batuta.errors import ConfigurationError
 
 MAX_REASON_LENGTH: Final = 400

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from batuta.cli.clients import sdb_at
-from batuta.cli.graph_names import unknown_product
 from batuta.cli.output import (
     CONDUCTOR_URL,
     SDB_URL,
@@ -19,7 +18,8 @@ from batuta.cli.output import (
     print_json,
     print_table,
 )
-from batuta.cli.waiting import WAIT_TIMEOUT_S, follow
+from batuta.cli.requests.graph_names import unknown_product
+from batuta.cli.requests.waiting import WAIT_TIMEOUT_S, follow
 from batuta.errors import ConfigurationError
 from batuta.formatting import format_bytes, format_count
 

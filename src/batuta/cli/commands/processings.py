@@ -10,7 +10,7 @@ import typer
 from batuta.cli.clients import conductor_at
 from batuta.cli.lazy_commands import PRODUCTS
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json
-from batuta.cli.selection import (
+from batuta.cli.requests.selection import (
     ByObsId,
     ByProduct,
     ByProvider,
@@ -63,7 +63,7 @@ def make(  # noqa: PLR0913  each is an option
             orders = list(dict.fromkeys((each["product"], each["obs_id"]) for each in found))
             confirm("make", [{**each} for each in _first_of(found)], yes=yes)
         if downstream:
-            from batuta.cli.remaking import remake_downstream  # noqa: PLC0415  for --help to be fast
+            from batuta.cli.requests.remaking import remake_downstream  # noqa: PLC0415  for --help to be fast
 
             remake_downstream(conductor, orders, as_json=as_json)
             return
@@ -134,7 +134,7 @@ def log(
         raise ConfigurationError("no processing given (accepted: ID, or PRODUCT OBS_ID)")
     if workers and follow:
         raise ConfigurationError("--workers with --follow (accepted: one of them)")
-    from batuta.cli.log_reader import LogReader  # noqa: PLC0415  for --help to be fast
+    from batuta.cli.requests.log_reader import LogReader  # noqa: PLC0415  for --help to be fast
 
     selection = Selection.of(target, failed=False)
     with conductor_at(conductor_url) as conductor:

@@ -9,8 +9,8 @@ from typing import Final
 
 import httpx
 
-from batuta.cli.deployment_plan import BoundService, DeploymentPlan, OrchestraConfig
-from batuta.cli.supervisor import ProgramError, Supervisor, supervising
+from batuta.cli.deployment.plan import BoundService, DeploymentPlan, OrchestraConfig
+from batuta.cli.deployment.supervisor import ProgramError, Supervisor, supervising
 from batuta.graph import read_graph
 from batuta.pipeline.settings import PipelineSettings
 from batuta.pipeline.simulate.settings import SimulateSettings

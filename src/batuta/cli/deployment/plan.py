@@ -14,10 +14,10 @@ from typing import Any, Final, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from batuta.cli.nats_check import nats_works
+from batuta.cli.deployment.nats_check import nats_works
+from batuta.cli.deployment.pipeline_checks import compare, load_declarations
+from batuta.cli.deployment.supervisor import Program, answers_health, python_program
 from batuta.cli.options import arguments_of, read_document, secrets_of
-from batuta.cli.pipeline_checks import compare, load_declarations
-from batuta.cli.supervisor import Program, answers_health, python_program
 from batuta.conductor.settings import ConductorSettings
 from batuta.errors import ConfigurationError
 from batuta.graph import DeclaredPipeline, Graph, derive_document, load_override, read_graph

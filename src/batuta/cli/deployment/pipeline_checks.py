@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from batuta.cli.supervisor import python_program
+from batuta.cli.deployment.supervisor import python_program
 from batuta.graph import DeclaredPipeline, DeclaredProduct, Graph, Product
 from batuta.spelling import NameSuggester
 

@@ -7,11 +7,11 @@ from typing import Annotated, Final
 
 import typer
 
-from batuta.cli.deployment_plan import DeploymentPlan, plan_orchestra
-from batuta.cli.event_lines import EventLines
-from batuta.cli.live_view import printed, updated_by_events
-from batuta.cli.orchestra import Orchestra, running_plan
-from batuta.cli.output import console
+from batuta.cli.deployment.orchestra import running_plan
+from batuta.cli.deployment.plan import DeploymentPlan, plan_orchestra
+from batuta.cli.live.event_lines import EventLines
+from batuta.cli.live.view import printed, updated_by_events
+from batuta.cli.output import console, print_addresses
 from batuta.cli.signals import until_stopped
 from batuta.messaging import MessagingError, connect
 
@@ -51,7 +51,7 @@ async def _play(plan: DeploymentPlan, *, quiet: bool) -> None:
     async with running_plan(plan, typer.echo) as orchestra, AsyncExitStack() as stack:
         if not quiet:
             await _show_events(plan, stack)
-        print_addresses(orchestra)
+        print_addresses(orchestra.addresses())
         await orchestra.supervisor.failed
 
 
@@ -65,9 +65,3 @@ async def _show_events(plan: DeploymentPlan, stack: AsyncExitStack) -> None:
         typer.echo(f"warning: what happens is not shown: {exc}")
     else:
         await stack.enter_async_context(printed(lines, console))
-
-
-def print_addresses(orchestra: Orchestra) -> None:
-    """Print the URL of each service."""
-    for name, address in orchestra.addresses().items():
-        typer.echo(f"{name:<20} {address}")

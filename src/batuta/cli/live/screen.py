@@ -8,8 +8,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batuta.cli.event_lines import WITHDRAWN
-from batuta.cli.live_state import AVAILABLE, LiveState, RunningProcessing
+from batuta.cli.live.event_lines import WITHDRAWN
+from batuta.cli.live.state import AVAILABLE, LiveState, RunningProcessing
 from batuta.cli.output import STATE_STYLES
 from batuta.formatting import format_count, format_seconds
 from batuta.messaging import ProcessingState, utc_now

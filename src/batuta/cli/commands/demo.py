@@ -42,7 +42,7 @@ def demo(
     ] = True,
 ) -> None:
     """Process real observations, from their arrival to the archived products."""
-    from batuta.cli.demo_run import DemoOptions, DemoRun  # noqa: PLC0415  loads much
+    from batuta.cli.demonstration.run import DemoOptions, DemoRun  # noqa: PLC0415  loads much
 
     examples = examples_folder()
     sys.path.insert(0, str(examples.parent))
@@ -56,6 +56,6 @@ def demo(
 
 def examples_folder() -> Path:
     """Return the folder of the examples: that of a checkout, or of the installed package."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]
     checkout = package.parents[1] / "examples"
     return checkout if (checkout / "demo").is_dir() else package / "_bundled" / "examples"

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.live import Live
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.event_lines import EventLines
-from batuta.cli.live_screen import LiveScreen
-from batuta.cli.live_state import LiveState
+from batuta.cli.live.event_lines import EventLines
+from batuta.cli.live.screen import LiveScreen
+from batuta.cli.live.state import LiveState
 from batuta.graph import Graph
 from batuta.messaging import (
     Bus,

@@ -14,13 +14,12 @@ import psutil
 from rich.markup import escape
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.demo_report import MadeProduct, print_report
-from batuta.cli.deployment_plan import OrchestraConfig
-from batuta.cli.live_state import AVAILABLE, LiveState
-from batuta.cli.live_view import displayed, updated_by_events
-from batuta.cli.orchestra import Orchestra, running_orchestra
-from batuta.cli.output import console
-from batuta.cli.up import print_addresses
+from batuta.cli.demonstration.report import MadeProduct, print_report
+from batuta.cli.deployment.orchestra import Orchestra, running_orchestra
+from batuta.cli.deployment.plan import OrchestraConfig
+from batuta.cli.live.state import AVAILABLE, LiveState
+from batuta.cli.live.view import displayed, updated_by_events
+from batuta.cli.output import console, print_addresses
 from batuta.errors import ConfigurationError
 from batuta.formatting import format_seconds
 from batuta.graph import Graph, read_graph
@@ -218,7 +217,7 @@ class DemoRun:
 
     async def _keep_running(self, orchestra: Orchestra) -> None:
         console.print("The services keep running; press Ctrl-C to stop them:")
-        print_addresses(orchestra)
+        print_addresses(orchestra.addresses())
         console.print(
             f"Try: batuta status --conductor-url {orchestra.conductor_url}", highlight=False
         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from batuta.cli.event_lines import AVAILABLE, WITHDRAWN, EventLines
+from batuta.cli.live.event_lines import AVAILABLE, WITHDRAWN, EventLines
 from batuta.graph import Graph
 from batuta.messaging import (
     Activity,

@@ -87,7 +87,7 @@ def from_pipelines(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
 ) -> None:
     """Derive the graph in which these pipelines make all that they declare, as JSON."""
-    from batuta.cli.pipeline_checks import load_declarations  # noqa: PLC0415  for --help to be fast
+    from batuta.cli.deployment.pipeline_checks import load_declarations  # noqa: PLC0415  for --help to be fast
     from batuta.errors import ConfigurationError  # noqa: PLC0415
     from batuta.graph import Graph, derive_document, load_override  # noqa: PLC0415
     from batuta.yaml_text import read_text  # noqa: PLC0415

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from batuta.cli.demo import examples_folder
+from batuta.cli.commands.demo import examples_folder
 from batuta.errors import ConfigurationError
 from batuta.names import service_problem
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from batuta.cli.clients import conductor_at
+from batuta.cli.commands.products import PANEL, ObsId, Product
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
-from batuta.cli.products import PANEL, ObsId, Product
 from batuta.formatting import format_count
 
 

@@ -1,0 +1,1 @@
+"""`batuta demo`: the run, and its report."""

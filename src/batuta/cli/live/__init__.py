@@ -1,0 +1,1 @@
+"""What happens in an orchestra, as lines and on a screen."""

@@ -1,0 +1,1 @@
+"""What commands ask of the conductor and of pipelines: which processings, and how they end."""
