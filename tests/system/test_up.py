@@ -173,7 +173,7 @@ def test_every_mistake_of_a_configuration_is_named_before_anything_starts(
         "sdb: the key 'prot' is unknown (did you mean 'port'?)",
         "pipelines[0].max_concurrent: 0 given, at least 1 expected",
         "pipeline 'a:b': no module 'a' found",
-        'pipelines[1]: write "- use: weather:pipeline"',
+        'pipelines[1]: write "- use: MODULE:NAME", as in "- use: weather:pipeline"',
         "simulate.failure: 2 given, at most 1 expected",
     ):
         assert line in orchestra.output
