@@ -68,8 +68,8 @@ $(PEERS_INSTALLED): pyproject.toml benchmarks/peers.in benchmarks/peers-constrai
 	  --requirement benchmarks/peers.in --editable .
 	@touch $(PEERS_INSTALLED)
 
-bench: $(INSTALLED)  ## the orchestrator's speed, in one table (BENCH_ARGS='--quick --only chains')
-	$(BIN)/python -m benchmarks.orchestrator $(BENCH_ARGS)
+bench: $(INSTALLED)  ## the speed of orchestrator and orchestra, in tables (BENCH_ARGS='--quick --only orchestra chains')
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 bench-peers: $(PEERS_INSTALLED)  ## what Batuta is measured against (CARS), into .venv-peers
 

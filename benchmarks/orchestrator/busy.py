@@ -13,8 +13,9 @@ from typing import Final
 
 from batuta.cluster import AbstractCluster
 from batuta.orchestrator import Orchestrator
-from benchmarks.orchestrator.support.figures import Figure, Target
-from benchmarks.orchestrator.support.measure import (
+from benchmarks.orchestrator.support.tiles import spin
+from benchmarks.support.figures import Figure, Target
+from benchmarks.support.measure import (
     FOLDER,
     Result,
     Subject,
@@ -22,7 +23,6 @@ from benchmarks.orchestrator.support.measure import (
     print_result,
     take_turns,
 )
-from benchmarks.orchestrator.support.tiles import spin
 
 TASK_S: Final = 0.05
 WARM_UP_TASKS: Final = 20

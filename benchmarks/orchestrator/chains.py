@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks.orchestrator.support.figures import Figure, Target, not_measured
 from benchmarks.orchestrator.support.grids import TILES_PER_ROW, PlainRaster, fingerprint, windows
-from benchmarks.orchestrator.support.measure import (
+from benchmarks.orchestrator.support.tiles import TAG, noise, smooth
+from benchmarks.support.figures import Figure, Target, not_measured
+from benchmarks.support.measure import (
     FOLDER,
     ROOT,
     Result,
@@ -24,7 +25,6 @@ from benchmarks.orchestrator.support.measure import (
     print_result,
     take_turns,
 )
-from benchmarks.orchestrator.support.tiles import TAG, noise, smooth
 
 SIDE_PX: Final = 256
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.orchestrator.support.figures import Figure, Target
-from benchmarks.orchestrator.support.measure import FOLDER, Subject, best, print_result, take_turns
 from benchmarks.orchestrator.support.tiles import TAG, noise, smooth
+from benchmarks.support.figures import Figure, Target
+from benchmarks.support.measure import FOLDER, Subject, best, print_result, take_turns
 
 WARM_UP_TILES: Final = 50
 CHAINS: Final = "chains"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from batuta.datasets import CarsDataset
 from batuta.orchestrator import Orchestrator
-from benchmarks.orchestrator.support.figures import Figure
-from benchmarks.orchestrator.support.measure import FOLDER, Subject, print_result, take_turns
-from benchmarks.orchestrator.support.processes import Peak, own_bytes
 from benchmarks.orchestrator.support.tiles import nothing
+from benchmarks.support.figures import Figure
+from benchmarks.support.measure import FOLDER, Subject, print_result, take_turns
+from benchmarks.support.processes import Peak, own_bytes
 
 WARM_UP_TILES = 300
 

@@ -11,8 +11,9 @@ from typing import Any, Final
 from batuta.cluster import AbstractCluster
 from batuta.datasets import CarsDataset
 from batuta.orchestrator import Orchestrator
-from benchmarks.orchestrator.support.figures import Figure, Target
-from benchmarks.orchestrator.support.measure import (
+from benchmarks.orchestrator.support.tiles import nothing
+from benchmarks.support.figures import Figure, Target
+from benchmarks.support.measure import (
     FOLDER,
     Result,
     Subject,
@@ -20,8 +21,7 @@ from benchmarks.orchestrator.support.measure import (
     print_result,
     take_turns,
 )
-from benchmarks.orchestrator.support.processes import Peak, own_bytes
-from benchmarks.orchestrator.support.tiles import nothing
+from benchmarks.support.processes import Peak, own_bytes
 
 # Workers are not renewed: `renewal` measures that.
 CONF: Final = {"mode": "multiprocessing", "nb_workers": 2, "max_tasks_per_worker": 10**9}

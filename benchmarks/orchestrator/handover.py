@@ -14,8 +14,9 @@ import numpy as np
 import xarray as xr
 
 from batuta.orchestrator import Orchestrator
-from benchmarks.orchestrator.support.figures import Figure, Target
-from benchmarks.orchestrator.support.measure import (
+from benchmarks.orchestrator.support.tiles import TAG, as_tile
+from benchmarks.support.figures import Figure, Target
+from benchmarks.support.measure import (
     FOLDER,
     Result,
     Subject,
@@ -23,7 +24,6 @@ from benchmarks.orchestrator.support.measure import (
     print_result,
     take_turns,
 )
-from benchmarks.orchestrator.support.tiles import TAG, as_tile
 
 SIDE_PX: Final = 4096
 HANDOVERS: Final = 8

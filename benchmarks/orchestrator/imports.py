@@ -14,8 +14,8 @@ LIBRARIES = ("numpy", "xarray", "pandas", "rasterio")
 
 def figures(*, quick: bool) -> list[object]:
     """Compare with importing the libraries alone, each in a fresh interpreter."""
-    from benchmarks.orchestrator.support.figures import Figure, Target  # noqa: PLC0415
-    from benchmarks.orchestrator.support.measure import Subject, best, take_turns  # noqa: PLC0415
+    from benchmarks.support.figures import Figure, Target  # noqa: PLC0415
+    from benchmarks.support.measure import Subject, best, take_turns  # noqa: PLC0415
 
     subjects = {
         "batuta": Subject("imports", ("batuta.orchestrator",)),

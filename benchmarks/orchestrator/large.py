@@ -16,9 +16,10 @@ import xarray as xr
 
 from batuta.datasets import CarsDataset
 from batuta.orchestrator import Orchestrator
-from benchmarks.orchestrator.support.figures import Figure, Target
 from benchmarks.orchestrator.support.grids import PlainRaster, fingerprint, windows
-from benchmarks.orchestrator.support.measure import (
+from benchmarks.orchestrator.support.tiles import TAG, gradient, shade, terrain
+from benchmarks.support.figures import Figure, Target
+from benchmarks.support.measure import (
     FOLDER,
     Result,
     Subject,
@@ -26,8 +27,7 @@ from benchmarks.orchestrator.support.measure import (
     print_result,
     take_turns,
 )
-from benchmarks.orchestrator.support.processes import Peak, tree_bytes
-from benchmarks.orchestrator.support.tiles import TAG, gradient, shade, terrain
+from benchmarks.support.processes import Peak, tree_bytes
 
 SIZE_PX: Final = 8192
 SIDE_PX: Final = 1024

@@ -14,15 +14,18 @@ from typing import Any, Final
 
 from batuta.datasets import CarsDataset
 from batuta.orchestrator import Orchestrator
-from benchmarks.orchestrator.support.figures import (
+from benchmarks.orchestrator.support.grids import TILES_PER_ROW
+from benchmarks.orchestrator.support.profiling_off import measure_nothing
+from benchmarks.orchestrator.support.profiling_tiles import SIDE_PX, begun, ended, spun
+from benchmarks.orchestrator.support.tiles import TAG
+from benchmarks.support.figures import (
     MEASURING_LIMIT,
     Figure,
     Target,
     not_measured,
     table,
 )
-from benchmarks.orchestrator.support.grids import TILES_PER_ROW
-from benchmarks.orchestrator.support.measure import (
+from benchmarks.support.measure import (
     FOLDER,
     Result,
     Subject,
@@ -30,10 +33,7 @@ from benchmarks.orchestrator.support.measure import (
     print_result,
     take_turns,
 )
-from benchmarks.orchestrator.support.processes import processor_s
-from benchmarks.orchestrator.support.profiling_off import measure_nothing
-from benchmarks.orchestrator.support.profiling_tiles import SIDE_PX, begun, ended, spun
-from benchmarks.orchestrator.support.tiles import TAG
+from benchmarks.support.processes import processor_s
 
 NEVER: Final = 10**9
 WARM_UP_TILES: Final = 64

@@ -28,9 +28,9 @@ from batuta.profiling.capture.probe import Probe
 from batuta.profiling.capture.records import Measure, Repeats
 from batuta.profiling.files.run_info import RunInfo, RunState
 from batuta.profiling.files.writer import ProfileWriter
-from benchmarks.orchestrator.support.figures import MEASURING_LIMIT, Figure, Target
-from benchmarks.orchestrator.support.measure import FOLDER, Subject, best, print_result, take_turns
 from benchmarks.orchestrator.support.tiles import nothing
+from benchmarks.support.figures import MEASURING_LIMIT, Figure, Target
+from benchmarks.support.measure import FOLDER, Subject, best, print_result, take_turns
 
 ROUNDS: Final = 7
 STEPS: Final = 2

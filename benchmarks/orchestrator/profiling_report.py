@@ -17,8 +17,8 @@ from batuta.profiling.capture.layout import PROFILE_FOLDER, SUMMARY_HTML, SUMMAR
 from batuta.profiling.capture.records import Measure, TaskOutcome, TaskRow, WorkerId
 from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState
 from batuta.profiling.files.writer import ProfileWriter
-from benchmarks.orchestrator.support.figures import Figure
-from benchmarks.orchestrator.support.measure import (
+from benchmarks.support.figures import Figure
+from benchmarks.support.measure import (
     FOLDER,
     Result,
     Subject,

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from batuta.cluster import AbstractCluster
 from batuta.orchestrator import Orchestrator
-from benchmarks.orchestrator.support.figures import Figure, Target
-from benchmarks.orchestrator.support.measure import FOLDER, Subject, best, print_result, take_turns
-from benchmarks.orchestrator.support.processes import processor_s
 from benchmarks.orchestrator.support.tiles import spin
+from benchmarks.support.figures import Figure, Target
+from benchmarks.support.measure import FOLDER, Subject, best, print_result, take_turns
+from benchmarks.support.processes import processor_s
 
 TASK_S = 0.02
 

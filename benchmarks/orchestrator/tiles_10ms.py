@@ -16,11 +16,11 @@ import xarray as xr
 
 from batuta.datasets import CarsDataset
 from batuta.orchestrator import Event, Orchestrator, RunStarted, TileDone
-from benchmarks.orchestrator.support.figures import Figure, not_measured
 from benchmarks.orchestrator.support.grids import TILES_PER_ROW
-from benchmarks.orchestrator.support.measure import FOLDER, Subject, best, print_result, take_turns
-from benchmarks.orchestrator.support.processes import Peak
 from benchmarks.orchestrator.support.tiles import TAG, noise, spin
+from benchmarks.support.figures import Figure, not_measured
+from benchmarks.support.measure import FOLDER, Subject, best, print_result, take_turns
+from benchmarks.support.processes import Peak
 from tools.slurm import INSTALL, LocalSlurm, missing_programs
 
 TILE_S: Final = 0.01

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-ROOT: Final = Path(__file__).parents[3]
+ROOT: Final = Path(__file__).parents[2]
+ORCHESTRATOR: Final = "benchmarks.orchestrator"
+ORCHESTRA: Final = "benchmarks.orchestra"
 FOLDER: Final = "{folder}"
 """Placeholder, in the arguments of a subject, for a temporary folder of its own."""
 
@@ -28,19 +30,22 @@ class Subject:
     Parameters
     ----------
     module : str
-        A benchmark of `benchmarks.orchestrator`, run with ``python -m``.
+        A benchmark of `package`, run with ``python -m``.
     arguments : sequence of str
         Its command line: what to measure, on which side.
     python : path
         The interpreter that runs it.
     turns : int, optional
         How often it runs at most; None is as often as `take_turns` is asked for.
+    package : str
+        Where `module` is.
     """
 
     module: str
     arguments: Sequence[str] = ()
     python: Path = field(default=Path(sys.executable))
     turns: int | None = None
+    package: str = ORCHESTRATOR
 
     def run(self) -> Result:
         """Run it once.
@@ -52,7 +57,7 @@ class Subject:
         """
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             arguments = [folder if each == FOLDER else each for each in self.arguments]
-            command = [str(self.python), "-m", f"benchmarks.orchestrator.{self.module}", *arguments]
+            command = [str(self.python), "-m", f"{self.package}.{self.module}", *arguments]
             done = subprocess.run(
                 command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
             )

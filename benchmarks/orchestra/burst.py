@@ -1,0 +1,109 @@
+"""Observations through three levels, to the last announcement of the sdb: a burst, and one alone.
+
+Run with ``SIDE OBSERVATIONS ALONE FOLDER``, it measures a side: the time of so many observations at
+once, and of so many one after the other. The bare loop archives nothing: each product is a message.
+"""
+
+import asyncio
+import statistics
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from nats.aio.client import Client
+
+from benchmarks.orchestra.support.driver import Made, connected, notification, start
+from benchmarks.orchestra.support.maker import Maker, serving
+from benchmarks.orchestra.support.services import (
+    conductor,
+    levels,
+    nats_server,
+    program,
+    sdb,
+)
+from benchmarks.support.figures import Figure, Target
+from benchmarks.support.measure import FOLDER, ORCHESTRA, Subject, best, print_result, take_turns
+
+DEPTH: Final = 3
+BURST_TARGET: Final = Target("at most", 1.5)
+ALONE_TARGET: Final = Target("at most", 15)
+IDLE_S: Final = 0.05
+WARM_UP: Final = 10
+SUBJECTS: Final = {"orchestra": ("data.vhf", "data.sdb"), "bare loop": ("bare.x", "baredone.sdb")}
+
+
+async def measure(side: str, burst: int, alone: int, folder: Path, nats_url: str) -> dict[str, Any]:
+    """Return the time of the burst and the median of those alone, in seconds."""
+    async with AsyncExitStack() as stack:
+        if side == "orchestra":
+            await _start_orchestra(stack, folder, nats_url)
+        else:
+            await _start_bare_loop(stack, folder, nats_url)
+        client = await stack.enter_async_context(connected(nats_url))
+        subject, announced = SUBJECTS[side]
+        made = Made(f"L{DEPTH}")
+        await client.subscribe(announced, cb=made.on_message)
+        times = []
+        for number in range(WARM_UP + alone):
+            await asyncio.sleep(IDLE_S)
+            times.append(await _play(client, subject, made, [f"alone{number}"]))
+        time_s = await _play(client, subject, made, [f"burst{number}" for number in range(burst)])
+    return {"time_s": time_s, "alone_s": statistics.median(times[WARM_UP:])}
+
+
+async def _play(client: Client, subject: str, made: Made, observations: list[str]) -> float:
+    began = time.perf_counter()
+    for obs_id in observations:
+        await client.publish(subject, notification(obs_id))
+    await made.wait_for(observations)
+    return time.perf_counter() - began
+
+
+async def _start_orchestra(stack: AsyncExitStack, folder: Path, nats_url: str) -> None:
+    sdb_url = await start(stack, sdb(folder, nats_url))
+    makers = [sys.executable, "-m", "benchmarks.orchestra.support.maker", sdb_url]
+    url = await start(stack, program(makers, folder / "makers.log"))
+    await start(stack, conductor(folder, nats_url, sdb_url, levels(url, DEPTH)))
+
+
+async def _start_bare_loop(stack: AsyncExitStack, folder: Path, nats_url: str) -> None:
+    url = await stack.enter_async_context(serving(Maker(lambda _product, _obs_id: None)))
+    module = "benchmarks.orchestra.support.bare_loop"
+    bare = [sys.executable, "-m", module, nats_url, str(folder), url, str(DEPTH)]
+    await start(stack, program(bare, folder / "bare.log"))
+
+
+def figures(*, quick: bool) -> list[Figure]:
+    """Compare with the bare loop."""
+    size, alone = "200", "20" if quick else "100"
+    subjects = {
+        side: Subject("burst", (side, size, alone, FOLDER), package=ORCHESTRA) for side in SUBJECTS
+    }
+    results = take_turns(subjects, 2 if quick else 5)
+    own, bare = results["orchestra"], results["bare loop"]
+    return [
+        Figure(
+            what=f"{size} observations at once through {DEPTH} levels, archived",
+            measured=f"{best(own):.2f} s",
+            against=f"a bare loop, not archived: {best(bare):.2f} s",
+            ratio=best(own),
+            unit="s",
+            target=BURST_TARGET,
+        ),
+        Figure(
+            what=f"one observation through {DEPTH} levels, archived",
+            measured=f"{1000 * best(own, 'alone_s'):.1f} ms",
+            against=f"a bare loop, not archived: {1000 * best(bare, 'alone_s'):.1f} ms",
+            ratio=1000 * best(own, "alone_s"),
+            unit="ms",
+            target=ALONE_TARGET,
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    wanted, many, few, name = sys.argv[1:]
+    with nats_server(Path(name)) as address:
+        print_result(**asyncio.run(measure(wanted, int(many), int(few), Path(name), address)))

@@ -1,0 +1,1 @@
+"""What the benchmarks of the orchestra share: services, pipelines and bare loops."""

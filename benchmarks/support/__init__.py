@@ -1,0 +1,1 @@
+"""What all benchmarks share: figures and their table, subjects that take turns, processes."""
