@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-import httpx
 from pydantic import ValidationError
 
 from batuta.conductor.events import Archived
@@ -20,17 +19,11 @@ from batuta.sdb.lookup import (
     LookupRequest,
     LookupResult,
 )
-from batuta.service.client import (
-    ServiceError,
-    auth_headers,
-    bounded_answer,
-    no_cookies,
-    tls_verification,
-    translate_errors,
-)
+from batuta.service.client import ServiceError
+from batuta.service.http_pool import Answer, HttpPool, PoolTimeouts, open_pool
 
 SERVICE: Final = "sdb"
-TIMEOUT: Final = httpx.Timeout(5.0, connect=2.0)
+TIMEOUTS: Final = PoolTimeouts(connect_s=2.0, read_s=5.0)
 ANSWER_TIMEOUT_S: Final = 15.0
 """How long an answer may take in all, in seconds."""
 MAX_ANSWER_BYTES: Final = 4 * 2**20
@@ -42,8 +35,8 @@ CLOCK_TOLERANCE_S: Final = 60.0
 class Archive:
     """The product database, asked about many versions at a time; made by `open_archive`."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
-        self._client = client
+    def __init__(self, pool: HttpPool, url: str) -> None:
+        self._pool = pool
         self._url = url
         self._clock_ahead_s = 0.0
 
@@ -142,15 +135,13 @@ class Archive:
 
     async def _lookup_some(self, items: Sequence[Lookup]) -> tuple[ArchivedVersion | None, ...]:
         body = LookupRequest(items=tuple(items)).model_dump_json(exclude_defaults=True)
-        with translate_errors(SERVICE, self._url):
-            request = self._client.build_request(
-                "POST",
-                f"{self._url}/products/lookup",
-                content=body,
-                headers={"Content-Type": "application/json"},
-            )
-        response = await bounded_answer(
-            SERVICE, self._client, request, max_bytes=MAX_ANSWER_BYTES, max_s=ANSWER_TIMEOUT_S
+        response = await self._pool.send(
+            SERVICE,
+            "POST",
+            f"{self._url}/products/lookup",
+            body=body.encode(),
+            max_bytes=MAX_ANSWER_BYTES,
+            max_s=ANSWER_TIMEOUT_S,
         )
         try:
             found = LookupResult.model_validate_json(response.content).items
@@ -171,7 +162,7 @@ class Archive:
         return found
 
 
-def _clock_ahead_s(response: httpx.Response, known_s: float) -> float:
+def _clock_ahead_s(response: Answer, known_s: float) -> float:
     """Return how far the clock of whoever answered is ahead of ours; `known_s` if untold."""
     try:
         return parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
@@ -199,11 +190,5 @@ def success_of(version: ArchivedVersion) -> Archived | None:
 @asynccontextmanager
 async def open_archive(url: str, token: str | None) -> AsyncIterator[Archive]:
     """Open the connection to the sdb at `url`."""
-    async with httpx.AsyncClient(
-        timeout=TIMEOUT,
-        headers={"Accept-Encoding": "identity", **auth_headers(token)},
-        cookies=no_cookies(),
-        trust_env=False,
-        verify=tls_verification(url),
-    ) as client:
-        yield Archive(client, url.rstrip("/"))
+    async with open_pool(token, TIMEOUTS) as pool:
+        yield Archive(pool, url.rstrip("/"))

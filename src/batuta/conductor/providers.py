@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Final
 
-import httpx
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from batuta.conductor.due_requests import DueRequest
 from batuta.conductor.events import (
@@ -20,20 +21,13 @@ from batuta.conductor.events import (
 from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
 from batuta.messaging import Processing
 from batuta.messaging.processings import AT_PIPELINE
-from batuta.service.client import (
-    ServiceError,
-    answered_text,
-    auth_headers,
-    bounded_answer,
-    no_cookies,
-    translate_errors,
-)
+from batuta.service.client import ServiceError, answered_text
+from batuta.service.http_pool import HttpPool, PoolTimeouts, open_pool
 
-TIMEOUT: Final = httpx.Timeout(15.0, connect=3.0, pool=None)
+TIMEOUTS: Final = PoolTimeouts(connect_s=3.0, read_s=15.0)
 ANSWER_TIMEOUT_S: Final = 30.0
 """How long an answer may take in all, in seconds."""
 MAX_ANSWER_BYTES: Final = 2**20
-MAX_CONNECTIONS: Final = 32
 BUSY_WAIT_S: Final = 5.0
 """Wait before the next request to a busy pipeline that does not say when."""
 MAX_BUSY_WAIT_S: Final = 300.0
@@ -45,8 +39,8 @@ MAX_ERROR_LENGTH: Final = 2000
 class Providers:
     """The pipelines of a graph, over REST; made by `open_providers`."""
 
-    def __init__(self, client: httpx.AsyncClient, url_of: Callable[[str], str]) -> None:
-        self._client = client
+    def __init__(self, pool: HttpPool, url_of: Callable[[str], str]) -> None:
+        self._pool = pool
         self._url_of = url_of
 
     async def request(self, request: DueRequest) -> Event:
@@ -100,10 +94,13 @@ class Providers:
     async def _call(
         self, method: str, provider: str, url: str, body: dict[str, object] | None = None
     ) -> Processing:
-        with translate_errors(provider, url):
-            request = self._client.build_request(method, url, json=body)
-        response = await bounded_answer(
-            provider, self._client, request, max_bytes=MAX_ANSWER_BYTES, max_s=ANSWER_TIMEOUT_S
+        response = await self._pool.send(
+            provider,
+            method,
+            url,
+            body=None if body is None else to_json(body),
+            max_bytes=MAX_ANSWER_BYTES,
+            max_s=ANSWER_TIMEOUT_S,
         )
         try:
             answer = Processing.model_validate_json(response.content)
@@ -125,15 +122,8 @@ async def open_providers(
     url_of: Callable[[str], str], token: str | None
 ) -> AsyncIterator[Providers]:
     """Open the connections to the pipelines; `url_of` returns a provider's address."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=MAX_CONNECTIONS)
-    async with httpx.AsyncClient(
-        timeout=TIMEOUT,
-        limits=limits,
-        headers={"Accept-Encoding": "identity", **auth_headers(token)},
-        cookies=no_cookies(),
-        trust_env=False,
-    ) as client:
-        yield Providers(client, url_of)
+    async with open_pool(token, TIMEOUTS) as pool:
+        yield Providers(pool, url_of)
 
 
 class WrongProcessingError(ServiceError):
@@ -167,7 +157,7 @@ def _status(
 
 def _after_failed_request(request: DueRequest, exc: ServiceError) -> Event:
     about, attempt = request.processing_id, request.attempt
-    if exc.status in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
+    if exc.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         wait_s = BUSY_WAIT_S if exc.retry_after_s is None else exc.retry_after_s
         return Busy(
             processing_id=about,
@@ -183,7 +173,7 @@ def _after_failed_request(request: DueRequest, exc: ServiceError) -> Event:
 
 
 def _after_failed_poll(record: ProcessingRecord, exc: ServiceError, *, overdue: bool) -> Event:
-    if exc.status == httpx.codes.NOT_FOUND:
+    if exc.status == HTTPStatus.NOT_FOUND:
         return UnknownToPipeline(
             processing_id=record.id, asked_attempt=record.attempt, polled_state=record.state
         )

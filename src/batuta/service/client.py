@@ -1,13 +1,11 @@
 """Helpers to call another service over REST; translates the errors of httpx into ours."""
 
-import asyncio
 import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import httpx
 from pydantic_core import from_json
@@ -81,64 +79,6 @@ def translate_errors(service: str, url: str) -> Iterator[None]:
         raise error from exc
 
 
-def no_cookies() -> CookieJar:
-    """Return a jar that keeps no cookie, for a client of services that others wrote.
-
-    httpx keeps them all, and sends those of one service to the others on its host, whose headers
-    would grow until they are refused: cookies are not told apart by port.
-    """
-    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
-
-
-async def bounded_answer(
-    service: str, client: httpx.AsyncClient, request: httpx.Request, *, max_bytes: int, max_s: float
-) -> httpx.Response:
-    """Send a request and return the successful answer, read, if it is neither long nor slow.
-
-    The timeouts of httpx are for each read: an answer that drips would pass them for ever.
-
-    Parameters
-    ----------
-    service : str
-        Who is called, for messages.
-    client, request : httpx.AsyncClient, httpx.Request
-        The request should ask for no compression (``Accept-Encoding: identity``).
-    max_bytes, max_s : int, float
-        How long the body may be, and how many seconds all of it may take.
-
-    Raises
-    ------
-    ServiceError
-        If it cannot be reached, takes longer, answers more, or refuses.
-    """
-    try:
-        async with asyncio.timeout(max_s):
-            with translate_errors(service, str(request.url)):
-                response = await client.send(request, stream=True)
-                try:
-                    content = await _bounded_content(service, response, max_bytes)
-                finally:
-                    await response.aclose()
-    except TimeoutError as exc:
-        raise ServiceError(
-            f"{service}: {request.method} {request.url} was not answered within {max_s:g} s"
-        ) from exc
-    whole = httpx.Response(response.status_code, headers=response.headers, content=content)
-    return check_response(service, whole)
-
-
-async def _bounded_content(service: str, response: httpx.Response, max_bytes: int) -> bytes:
-    encoding = response.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise ServiceError(f"{service}: Content-Encoding {encoding!r:.80} (accepted: none)")
-    content = bytearray()
-    async for chunk in response.aiter_raw():
-        content += chunk
-        if len(content) > max_bytes:
-            raise ServiceError(f"{service}: its answer is longer than {max_bytes} bytes")
-    return bytes(content)
-
-
 def check_response(service: str, response: httpx.Response) -> httpx.Response:
     """Return `response` if it is a success.
 
@@ -149,23 +89,36 @@ def check_response(service: str, response: httpx.Response) -> httpx.Response:
     """
     if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
         return response
-    raise ServiceError(
-        f"{service}: {_detail(response)}",
-        status=response.status_code,
-        retry_after_s=_retry_after_s(response.headers),
+    raise refusal(service, response.status_code, response.headers, response.content)
+
+
+def refusal(service: str, status: int, headers: Mapping[str, str], content: bytes) -> ServiceError:
+    """Return what an answer that is no success means: the problem's detail, if it has one."""
+    return ServiceError(
+        f"{service}: {_detail(status, content)}",
+        status=status,
+        retry_after_s=_retry_after_s(headers),
     )
 
 
-def answered_json(response: httpx.Response) -> Any:
+class HasContent(Protocol):
+    """An answer whose body has been read."""
+
+    @property
+    def content(self) -> bytes:
+        """The body."""
+
+
+def answered_json(response: HasContent) -> Any:
     """Return the JSON of an answer; raise `ValueError` if it is none, or is nested too deeply.
 
     Not `Response.json`: beyond some levels that raises `RecursionError`, and it decodes lone
-    surrogates, which can be neither stored nor sent. The body must have been read.
+    surrogates, which can be neither stored nor sent.
     """
     return from_json(response.content)
 
 
-def answered_text(response: httpx.Response) -> str:
+def answered_text(response: HasContent) -> str:
     """Return the start of an answer, whatever it is, as text that can be stored and printed.
 
     Not `Response.text`: the charset that an answer declares may be one that Python has, but that
@@ -174,13 +127,13 @@ def answered_text(response: httpx.Response) -> str:
     return printable(response.content[:200].decode(errors="replace"))
 
 
-def _detail(response: httpx.Response) -> str:
+def _detail(status: int, content: bytes) -> str:
     try:
-        body = answered_json(response)
+        body = from_json(content)
     except ValueError:
         body = None
     detail = body.get("detail") if isinstance(body, dict) else None
-    text = str(detail) if detail else f"{response.status_code} {response.reason_phrase}"
+    text = str(detail) if detail else f"{status} {httpx.codes.get_reason_phrase(status)}"
     return shortened(printable(text), MAX_DETAIL_LENGTH)
 
 

@@ -1,0 +1,164 @@
+"""Calls of other services from an event loop: connections that are kept, answers that are bounded.
+
+The one place that knows aiohttp. httpx, which the clients without an event loop use, scans its
+whole pool at each request and each end of one, so that what a request costs grows with their
+number; with aiohttp it does not.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+import httpx
+
+from batuta.errors import one_line
+from batuta.service.client import ServiceError, auth_headers, refusal
+
+KEPT_OPEN_S: Final = 4.0
+"""How long an idle connection is kept: services of ours close theirs after 5 s, and a request that
+leaves while its connection is being closed is lost."""
+MAX_FIELD_BYTES: Final = 65_536
+"""The longest line of the head of an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolTimeouts:
+    """How long to wait for a connection, and for each part of an answer, in seconds."""
+
+    connect_s: float
+    read_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer, read; the names of its headers have no case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+class HttpPool:
+    """Connections to services, whatever their number; made by `open_pool`."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self._tls: ssl.SSLContext | None = None
+
+    async def send(
+        self,
+        service: str,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        max_bytes: int,
+        max_s: float,
+    ) -> Answer:
+        """Send a request and return the successful answer, if it is neither long nor slow.
+
+        Parameters
+        ----------
+        service : str
+            Who is called, for messages.
+        method, url : str
+            What is called; redirects are not followed.
+        body : bytes, optional
+            JSON.
+        max_bytes, max_s : int, float
+            How long the body of the answer may be, and how many seconds all of it may take.
+
+        Raises
+        ------
+        ServiceError
+            If it cannot be reached, takes longer, answers more, or refuses.
+        """
+        try:
+            # The timeouts of the session are for each read: an answer that drips would pass them.
+            async with asyncio.timeout(max_s):
+                answer = await self._exchange(service, method, url, body, max_bytes)
+        except TimeoutError as exc:
+            raise ServiceError(
+                f"{service}: {method} {url} was not answered within {max_s:g} s"
+            ) from exc
+        if 200 <= answer.status < 300:
+            return answer
+        raise refusal(service, answer.status, answer.headers, answer.content)
+
+    async def _exchange(
+        self, service: str, method: str, url: str, body: bytes | None, max_bytes: int
+    ) -> Answer:
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=body,
+                headers=_JSON if body is not None else None,
+                allow_redirects=False,
+                ssl=self._tls_context() if url.startswith("https") else True,
+            ) as response:
+                content = await _bounded_content(service, response, max_bytes)
+                return Answer(response.status, response.headers, content)
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as exc:
+            raise ServiceError(
+                f"{service}: {url!r} is not a URL (accepted: http://HOST:PORT/..., https://...)"
+            ) from exc
+        # A timeout of a connection or of a read is one of these as well, and not that of `send`.
+        except aiohttp.ClientError as exc:
+            error = ServiceError(f"{service} at {url} cannot be reached: {_reason(exc)}")
+            error.unreachable = isinstance(exc, aiohttp.ClientConnectorError)
+            raise error from exc
+
+    def _tls_context(self) -> ssl.SSLContext:
+        """Return the authorities that all clients trust, read when they are first needed."""
+        if self._tls is None:
+            self._tls = httpx.create_ssl_context(trust_env=False)
+        return self._tls
+
+
+def _reason(exc: aiohttp.ClientError) -> str:
+    """Return what went wrong, without the address and the options that aiohttp repeats."""
+    if isinstance(exc, aiohttp.ClientConnectorError) and (exc.errno or 0) > 0:
+        return os.strerror(exc.errno or 0)
+    told = getattr(exc, "message", None) or getattr(exc, "strerror", None) or exc
+    return one_line(told) or type(exc).__name__
+
+
+async def _bounded_content(service: str, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise ServiceError(f"{service}: Content-Encoding {encoding!r:.80} (accepted: none)")
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > max_bytes:
+            raise ServiceError(f"{service}: its answer is longer than {max_bytes} bytes")
+    return bytes(content)
+
+
+@asynccontextmanager
+async def open_pool(token: str | None, timeouts: PoolTimeouts) -> AsyncIterator[HttpPool]:
+    """Open a pool whose requests show `token`, and neither keep nor send cookies."""
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_OPEN_S)
+    async with aiohttp.ClientSession(
+        connector=connector,
+        headers={"Accept-Encoding": "identity", **auth_headers(token)},
+        # Those of one service would be sent to the others on its host: ports do not tell apart.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=timeouts.connect_s, sock_read=timeouts.read_s
+        ),
+        trust_env=False,
+        auto_decompress=False,
+        max_line_size=MAX_FIELD_BYTES,
+        max_field_size=MAX_FIELD_BYTES,
+    ) as session:
+        yield HttpPool(session)
+
+
+_JSON: Final = {"Content-Type": "application/json"}
