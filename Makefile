@@ -10,13 +10,17 @@ FLOOR_TESTS := $(addprefix tests/,service sdb graph messaging conductor datasets
   test_errors.py test_json_values.py pipeline/test_routes.py pipeline/test_store.py system/test_injection.py)
 PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
+# Apart: they and CARS agree on no versions. Batuta's own are those of its users.
+ORCHESTRA_PEERS := .venv-orchestra-peers
+ORCHESTRA_PEERS_INSTALLED := $(ORCHESTRA_PEERS)/.installed
+ORCHESTRA_PEERS_PINS := $(addprefix benchmarks/orchestra_peers/,requirements.in constraints.txt package.json package-lock.json)
 SLURM_ARGS ?= start
 # More than the cores of a small machine: most tests wait for other processes.
 WORKERS ?= 5
 PROGRAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-floors check format lock clean bench bench-peers compat-cars slurm lock-peers \
+.PHONY: help install demo test test-floors check format lock clean bench bench-peers install-cars compat-cars slurm lock-peers \
   profile-memory-report profile-memory-all
 
 help:  ## this list
@@ -68,10 +72,22 @@ $(PEERS_INSTALLED): pyproject.toml benchmarks/peers.in benchmarks/peers-constrai
 	  --requirement benchmarks/peers.in --editable .
 	@touch $(PEERS_INSTALLED)
 
+$(ORCHESTRA_PEERS_INSTALLED): pyproject.toml $(ORCHESTRA_PEERS_PINS)
+	@command -v npm >/dev/null || { echo "Restate's server comes from npm, which is not installed."; exit 1; }
+	$(PYTHON) -m venv $(ORCHESTRA_PEERS)
+	$(ORCHESTRA_PEERS)/bin/pip install --quiet --constraint benchmarks/orchestra_peers/constraints.txt \
+	  --requirement benchmarks/orchestra_peers/requirements.in --editable '.[services]'
+	cp benchmarks/orchestra_peers/package*.json $(ORCHESTRA_PEERS)
+	npm ci --prefix $(ORCHESTRA_PEERS) --ignore-scripts --no-audit --no-fund
+	@touch $(ORCHESTRA_PEERS_INSTALLED)
+
 bench: $(INSTALLED)  ## the speed of orchestrator and orchestra, in tables (BENCH_ARGS='--quick --only orchestra chains')
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-bench-peers: $(PEERS_INSTALLED)  ## what Batuta is measured against (CARS), into .venv-peers
+install-cars: $(PEERS_INSTALLED)  ## CARS, which the orchestrator is measured against, into .venv-peers
+
+bench-peers: $(PEERS_INSTALLED) $(ORCHESTRA_PEERS_INSTALLED)  ## the orchestra beside Restate, DBOS and Temporal (BENCH_ARGS='--quick --only burst')
+	$(ORCHESTRA_PEERS)/bin/python -m benchmarks.orchestra_peers $(BENCH_ARGS)
 
 compat-cars: $(PEERS_INSTALLED)  ## CARS itself on Batuta, on a real pair of images
 	$(PEERS)/bin/python -m pytest --confcutdir tests/compat tests/compat $(TEST_ARGS)
@@ -106,6 +122,13 @@ lock-peers: $(INSTALLED)  ## pin again what Batuta is measured against
 	  --no-emit-index-url --no-annotate --strip-extras \
 	  --custom-compile-command 'make lock-peers' \
 	  --output-file benchmarks/peers-constraints.txt benchmarks/peers.in pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra services --upgrade \
+	  --no-emit-index-url --no-annotate --strip-extras --constraint constraints.txt \
+	  --custom-compile-command 'make lock-peers' --output-file benchmarks/orchestra_peers/constraints.txt \
+	  benchmarks/orchestra_peers/requirements.in pyproject.toml
+	rm -f benchmarks/orchestra_peers/package-lock.json
+	npm install --prefix benchmarks/orchestra_peers --package-lock-only --omit-lockfile-registry-resolved \
+	  --ignore-scripts --no-audit --no-fund
 
 clean:  ## remove what was installed and made here
-	rm -rf $(VENV) $(PEERS) $(FLOORS) build dist demo-out memory-all .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(ORCHESTRA_PEERS) $(FLOORS) build dist demo-out memory-all .mypy_cache .ruff_cache .pytest_cache .hypothesis

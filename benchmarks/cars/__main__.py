@@ -1,6 +1,6 @@
 """CARS on its own orchestrator and on Batuta: the time of a whole run, and what it makes.
 
-Run by the environment of ``make bench-peers``, from the root of the project:
+Run by the environment of ``make install-cars``, from the root of the project:
 ``.venv-peers/bin/python -m benchmarks.cars [--repeat N] [--only NAME ...]``.
 """
 

@@ -1,7 +1,7 @@
 """What a task costs: two-step chains of tiles of 256 x 256, saved to one GeoTIFF.
 
 Run with ``bare|distributed|batuta|kept|cars TILES FOLDER``, it makes the GeoTIFF and prints the
-time; ``cars`` needs the Python of `make bench-peers`.
+time; ``cars`` needs the Python of `make install-cars`.
 """
 
 import importlib
@@ -193,7 +193,7 @@ def _compared(peer: str, own: Cost | None, other: Cost | None, *, at_least: floa
     """Compare the cost of a task with that of a peer."""
     target = Target("at least", at_least)
     if own is None or other is None:
-        return [not_measured(f"{WHAT}, {peer}", "make bench-peers", target)]
+        return [not_measured(f"{WHAT}, {peer}", "make install-cars", target)]
     return [
         _line(peer, "in all", own.in_all, other.in_all, target),
         _line(peer, "running", own.running, other.running, target),

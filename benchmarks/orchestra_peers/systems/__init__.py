@@ -1,0 +1,1 @@
+"""How each system is started, told of an observation, and asked what it has archived."""
