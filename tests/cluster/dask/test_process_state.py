@@ -17,7 +17,11 @@ from distributed import Client
 
 from batuta.cluster import ClusterError, check_configuration, create_cluster
 from batuta.cluster.dask.config import DaskConfig
-from batuta.cluster.dask.settings import dask_configured, environment_restored
+from batuta.cluster.dask.settings import (
+    dask_configured,
+    environment_restored,
+    worker_processes_started_by,
+)
 from batuta.cluster.dask.telemetry.loggers import dask_loggers_redirected
 from batuta.cluster.dask.telemetry.worker_plugin import plugin_name
 from tests.cluster.conftest import compute
@@ -25,7 +29,7 @@ from tests.support.dask_clusters import manual_cluster
 from tests.support.waiting import eventually_sync
 
 PROFILE = "distributed.worker.profile.enabled"
-LOST_WORKER_TIMEOUT = "distributed.deploy.lost-worker-timeout"
+START_METHOD = "distributed.worker.multiprocessing-method"
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +80,16 @@ def test_clusters_of_one_process_close_in_any_order(
 
 
 def test_a_cluster_that_closes_restores_only_what_it_has_set() -> None:
-    before = dask.config.get(PROFILE), dask.config.get(LOST_WORKER_TIMEOUT)
-    jobs = dask_configured(config_of(mode="slurm_dask", account="observatory"))
+    before = dask.config.get(PROFILE), dask.config.get(START_METHOD)
+    forked = worker_processes_started_by("fork")
     shown = dask_configured(config_of(mode="local_dask", activate_dashboard=True))
-    jobs.__enter__()
+    forked.__enter__()
     shown.__enter__()
-    assert (dask.config.get(PROFILE), dask.config.get(LOST_WORKER_TIMEOUT)) == (True, "1000 days")
-    jobs.__exit__(None, None, None)
-    assert (dask.config.get(PROFILE), dask.config.get(LOST_WORKER_TIMEOUT)) == (True, before[1])
+    assert (dask.config.get(PROFILE), dask.config.get(START_METHOD)) == (True, "fork")
+    forked.__exit__(None, None, None)
+    assert (dask.config.get(PROFILE), dask.config.get(START_METHOD)) == (True, before[1])
     shown.__exit__(None, None, None)
-    assert (dask.config.get(PROFILE), dask.config.get(LOST_WORKER_TIMEOUT)) == before
+    assert (dask.config.get(PROFILE), dask.config.get(START_METHOD)) == before
 
 
 def test_a_key_that_dask_did_not_have_is_removed() -> None:

@@ -1,12 +1,14 @@
 """`local_dask`: workers are processes of this machine."""
 
 import asyncio
+import logging
 import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from distributed import Client, LocalCluster
+from distributed.core import Status
 
 from batuta.cluster import preload
 from batuta.cluster.config import CommonConfig
@@ -28,7 +30,9 @@ from batuta.cluster.errors import ClusterError
 from batuta.cluster.local.forkserver import start_forkserver
 from batuta.cluster.main_script import GUARD_HINT
 from batuta.cluster.resources import MB
-from batuta.errors import describe_error
+from batuta.errors import chain_of, describe_error
+
+LOG: Final = logging.getLogger(__name__)
 
 FORKSERVER_MODULES: Final = (
     "distributed",
@@ -39,6 +43,7 @@ FORKSERVER_MODULES: Final = (
     "batuta.cluster.local.forkserver_warm",
 )
 """What every worker needs: imported once by the forkserver, rather than by each worker."""
+_GAVE_UP: Final = (Status.closed, Status.failed)
 _NANNY_TIMEOUT_S: Final = 2.0
 """How long a worker may take to end before its nanny kills it."""
 
@@ -69,7 +74,28 @@ class LocalDeployment:
             log_dashboard_address(self._cluster)
 
     async def reconcile(self, present: int) -> WorkerCount:
-        """Return how many workers there are; their nannies replace those that end."""
+        """Return how many workers there are; their nannies replace those that end.
+
+        A nanny gives up when it could not start a worker, as with no memory or no process left: it
+        is replaced by another one.
+
+        Raises
+        ------
+        ClusterError
+            If that one cannot start a worker either.
+        """
+        nannies = self._cluster.workers
+        closed = [name for name, nanny in nannies.items() if nanny.status in _GAVE_UP]
+        if closed:
+            LOG.warning("the nannies of %d workers have given up: starting others", len(closed))
+            for name in closed:
+                del nannies[name]
+            try:
+                await self._cluster  # starts those that are missing
+            except RuntimeError as exc:
+                # dask says that a nanny failed, the first exception of all why.
+                *_, first = chain_of(exc)
+                raise ClusterError(f"workers cannot start: {describe_error(first)}") from exc
         return WorkerCount(present, self._asked)
 
     def close(self) -> None:

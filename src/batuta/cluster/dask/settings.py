@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import dask
 
-from batuta.cluster.dask.config import BatchJobsConfig, DaskConfig, WorkersConfig
+from batuta.cluster.dask.config import DaskConfig, WorkersConfig
 from batuta.cluster.dask.process_state import SharedProcessState, State
 from batuta.cluster.errors import ClusterError
 
@@ -24,6 +24,10 @@ SCHEDULER_CONFIG: Final[dict[str, Any]] = {
     # `WorkerLossTracker` knows which; dask's own count is to stay out of the way.
     "distributed.scheduler.allowed-failures": 30,
     "distributed.admin.large-graph-warning-threshold": "1 TiB",
+    # dask would close for good what starts a worker, should the worker be missing this long after
+    # it was lost, even if it has been replaced and lost again since. Workers are replaced by their
+    # nannies and by `Deployment.reconcile`, which also knows what a batch system says of its jobs.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
     # dask keeps its last thousand messages for debugging, with the arguments of tasks in them.
     "distributed.admin.low-level-log-length": 10,
     # Processes that start here print their warnings, and nothing more.
@@ -31,7 +35,6 @@ SCHEDULER_CONFIG: Final[dict[str, Any]] = {
 }
 
 _PROFILE: Final = "distributed.worker.profile.enabled"
-_LOST_WORKER_TIMEOUT: Final = "distributed.deploy.lost-worker-timeout"
 _START_METHOD: Final = "distributed.worker.multiprocessing-method"
 _ABSENT: Final = object()
 
@@ -40,16 +43,11 @@ def dask_settings(config: DaskConfig) -> dict[str, Any]:
     """Return what is set in dask's configuration while a cluster is open."""
     dashboard = isinstance(config, WorkersConfig) and config.activate_dashboard
     # Workers sample the stack of their task a hundred times a second, for the dashboard only.
-    settings = {**SCHEDULER_CONFIG, _PROFILE: dashboard}
-    if isinstance(config, BatchJobsConfig):
-        # dask would drop a batch job whose workers it lost. The scaler does, which also knows what
-        # the batch system says of it.
-        settings[_LOST_WORKER_TIMEOUT] = "1000 days"
-    return settings
+    return {**SCHEDULER_CONFIG, _PROFILE: dashboard}
 
 
 def _read_config() -> State:
-    keys = (*SCHEDULER_CONFIG, _PROFILE, _LOST_WORKER_TIMEOUT, _START_METHOD)
+    keys = (*SCHEDULER_CONFIG, _PROFILE, _START_METHOD)
     return {key: dask.config.get(key, _ABSENT) for key in keys}
 
 
