@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from batuta.conductor.due_requests import Capacity, DueRequest
-from batuta.conductor.events import Event, StatusUpdate
+from batuta.conductor.events import Archived, Event, StatusUpdate
 from batuta.conductor.ledger import Ledger
 from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import MIGRATIONS
@@ -24,9 +24,9 @@ class Harness:
         self.clock = FakeClock()
         self.graph = graph
         self._opened = open_database(url, MIGRATIONS)
-        engine = self._opened.__enter__()
-        self.ledger = Ledger(engine, graph, WaitConfig(), self.clock)
-        self.views = Views(engine, graph, "http://{}/pipeline".format)
+        self.engine = self._opened.__enter__()
+        self.ledger = Ledger(self.engine, graph, WaitConfig(), self.clock)
+        self.views = Views(self.engine, graph, "http://{}/pipeline".format)
 
     def close(self) -> None:
         self._opened.__exit__(None, None, None)
@@ -37,6 +37,21 @@ class Harness:
     def take(self, arrivals: Sequence[Arrival], capacity: Capacity) -> list[DueRequest]:
         requests, _ended = self.ledger.on_data(arrivals, [], capacity)
         return requests
+
+    def take_made(self, arrivals: Sequence[Arrival], made: Sequence[Archived]) -> list[DueRequest]:
+        requests, _ended = self.ledger.on_data(arrivals, made, UNLIMITED)
+        return requests
+
+    def make(self, request: DueRequest, product: str, version: int) -> list[DueRequest]:
+        """Announce what a request has made, as the sdb does."""
+        made = Archived(
+            processing_id=request.processing_id,
+            product=product,
+            obs_id=request.obs_id,
+            provider=request.provider,
+        )
+        arrival = Arrival(product, request.obs_id, version, archived=True)
+        return self.take_made([arrival], [made])
 
     def due(self) -> list[str]:
         return [request.product for request in self.ledger.take_due(UNLIMITED)]

@@ -94,7 +94,9 @@ def read_settings(
     """
     values = read_document(config) if config else {}
     options = {
-        name: _pairs_to_dict(value) for name, value in given.items() if value not in (None, [])
+        name: _pairs_to_dict(value, _option_name(name), _form_of_pairs(model.model_fields[name]))
+        for name, value in given.items()
+        if value not in (None, [])
     }
     names = key_names or {}
     if config is not None:  # the file is where the others are looked for, and are missing
@@ -151,8 +153,9 @@ def arguments_of(settings: BaseModel) -> list[str]:
             continue
         if isinstance(value, bool):
             arguments.append(option if value else f"--no-{_option_name(name)}")
-        elif isinstance(value, dict):
-            arguments += [part for key in value for part in (option, f"{key}={value[key]}")]
+        elif isinstance(value, dict | BaseModel):
+            pairs = value if isinstance(value, dict) else _given_keys(value)
+            arguments += [part for key in pairs for part in (option, f"{key}={pairs[key]}")]
         else:
             arguments += [option, str(value)]
     return arguments
@@ -185,7 +188,7 @@ def _option(name: str, info: FieldInfo) -> inspect.Parameter:
         envvar=f"BATUTA_{name.upper()}",
         help=info.description if default is None else f"{info.description} (default: {default})",
         show_default=False,
-        metavar="PROVIDER=URL" if kind == list[str] else None,
+        metavar=_form_of_pairs(info) if kind == list[str] else None,
     )
     return _parameter(name, kind | None if kind != list[str] else kind, declared)
 
@@ -215,16 +218,30 @@ def _simple_type(annotation: Any) -> Any:
     """Return the type that the command line parses for a field."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
-    if get_origin(annotation) is dict:
+    if get_origin(annotation) is dict or _is_model(annotation):
         return list[str]
     return annotation if annotation in (int, float, bool, Path) else str
 
 
-def _pairs_to_dict(value: Any) -> Any:
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _given_keys(value: BaseModel) -> dict[str, Any]:
+    """Return the keys of a mapping that were given, as they are written."""
+    return value.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+
+
+def _form_of_pairs(info: FieldInfo) -> str:
+    """Return how the items of an option are written that is a mapping."""
+    return "KEY=VALUE" if _is_model(info.annotation) else "PROVIDER=URL"
+
+
+def _pairs_to_dict(value: Any, option: str, form: str) -> Any:
     if not isinstance(value, list):
         return value
     pairs = [item.partition("=") for item in value]
     wrong = [json.dumps("".join(pair)) for pair in pairs if not (pair[0] and pair[2])]
     if wrong:
-        raise ConfigurationError(f"--provider-url {text}: not PROVIDER=URL" for text in wrong)
+        raise ConfigurationError(f"--{option} {text}: not {form}" for text in wrong)
     return {name: url for name, _, url in pairs}

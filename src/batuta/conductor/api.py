@@ -13,6 +13,7 @@ from batuta.conductor.archive import Archive
 from batuta.conductor.bulk_routes import Order, bulk_router
 from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.providers import Providers
+from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.reconciliation_routes import reconciliation_router
 from batuta.conductor.transitions import AT_PROVIDER, ProcessingRecord
@@ -30,6 +31,7 @@ from batuta.messaging import ProcessingState, ServiceStatus
 from batuta.service.client import ServiceError
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.retention_routes import retention_router
 from batuta.spelling import NameSuggester
 
 _UNKNOWN: Final = problem_responses(HTTPStatus.NOT_FOUND)
@@ -53,6 +55,7 @@ class Components:
     archive: Archive
     reconciler: Reconciler
     registry: ServiceRegistry
+    pruner: Pruner
 
 
 def add_routes(app: FastAPI, components: Components) -> None:
@@ -61,6 +64,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     _add_processings(app, components)
     _add_holds(app, components)
     app.include_router(reconciliation_router(components.reconciler, components.dispatcher))
+    app.include_router(retention_router(components.pruner))
 
     @app.get("/graph", tags=["graph"])
     def graph() -> dict[str, object]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import sqlalchemy as sa
 
 from batuta.conductor.claims import ClaimStore
+from batuta.conductor.dropped import DroppedStore
 from batuta.conductor.due_requests import (
     Capacity,
     DueRequest,
@@ -23,6 +24,7 @@ from batuta.conductor.due_requests import (
 from batuta.conductor.events import Archived, Event
 from batuta.conductor.operations import Operations
 from batuta.conductor.records import Row, locked_rows, record_of, write_changes
+from batuta.conductor.retention import RetentionStore
 from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import ACTIVE, PENDING, about
 from batuta.conductor.schema import processings as table
@@ -37,6 +39,7 @@ from batuta.conductor.transitions import (
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
+from batuta.service.retention import RetentionRules
 
 
 class Ledger:
@@ -73,6 +76,7 @@ class Ledger:
         self._waits = waits
         self._clock = clock
         self._claims = ClaimStore(graph)
+        self._dropped = DroppedStore(graph)
         self.operations = Operations(engine, graph, self._claims, clock)
         self.reports_activity: Callable[[str], bool] = lambda _provider: False
 
@@ -133,6 +137,7 @@ class Ledger:
         now = self._clock()
         with self._engine.begin() as connection:
             self._claims.lock_observations(connection, {arrival.obs_id for arrival in arrivals})
+            arrivals = self._dropped.admit(connection, arrivals, made)
             ended = self._apply(connection, made, now)
             self._claims.record_available(connection, arrivals, now)
             self._claims.claim(connection, arrivals, now)
@@ -185,6 +190,10 @@ class Ledger:
         with reading(self._engine) as connection:
             rows = connection.execute(sa.select(table).where(table.c.id.in_(processing_ids))).all()
         return [record_of(row) for row in rows if row.state != State.SUCCEEDED]
+
+    def retention(self, rules: RetentionRules) -> RetentionStore:
+        """Return what drops the records of finished observations by `rules`."""
+        return RetentionStore(self._engine, self._claims, rules, self._clock)
 
     def due_for_polling(self, capacity: Capacity) -> list[Poll]:
         """Return what pipelines are to be asked now, and record when to ask next.

@@ -1,11 +1,12 @@
 """What an operator may do: make, retry, cancel, hold, release, and correct what was believed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import sqlalchemy as sa
 
 from batuta.conductor.claims import UNSENT, ClaimStore
 from batuta.conductor.differences import Difference, DifferenceKind
+from batuta.conductor.dropped import DroppedStore
 from batuta.conductor.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.schema import EVERY_PROVIDER, available, holds
 from batuta.conductor.schema import processings as table
@@ -34,6 +35,7 @@ class Operations:
         self._engine = engine
         self._graph = graph
         self._claims = claims
+        self._dropped = DroppedStore(graph)
         self._clock = clock
 
     def make(self, product: str, obs_id: str) -> Row:
@@ -48,6 +50,7 @@ class Operations:
             If the graph has no such product.
         """
         with self._engine.begin() as connection:
+            self._restore(connection, [obs_id])
             waiting = self._claims.find_retrying(connection, self._graph.products[product], obs_id)
             if waiting is not None and (row := self._retry(connection, waiting)) is not None:
                 return row
@@ -102,6 +105,7 @@ class Operations:
         found is left as it is.
         """
         with self._engine.begin() as connection:
+            self._restore(connection, {each.obs_id for each in differences})
             for each in differences:
                 if each.kind is DifferenceKind.NOT_ARCHIVED:
                     self._forget_version(connection, each)
@@ -110,6 +114,11 @@ class Operations:
                 elif each.kind is DifferenceKind.WITHDRAWN:
                     self._withdraw(connection, each)
             self._claims.apply_holds(connection)
+
+    def _restore(self, connection: sa.Connection, observations: Collection[str]) -> None:
+        """Put back what was dropped of observations: it is about to change."""
+        self._claims.lock_observations(connection, observations)
+        self._dropped.restore(connection, observations)
 
     def _forget_version(self, connection: sa.Connection, lost: Difference) -> None:
         if self._make_unavailable(connection, lost):

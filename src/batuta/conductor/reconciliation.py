@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from batuta.conductor.archive import Archive
 from batuta.conductor.differences import Difference, DifferenceKind
 from batuta.conductor.dispatcher import Dispatcher
+from batuta.conductor.dropped import DroppedObservation, read_dropped, read_dropped_after
 from batuta.conductor.events import Archived
 from batuta.conductor.records import Row, record_of
 from batuta.conductor.rules import Arrival
@@ -28,6 +29,8 @@ from batuta.sdb.records import StoredProduct
 from batuta.service.database import reading
 
 BATCH: Final = 500
+DROPPED_PAGE: Final = 20
+"""Observations, of all of whose products the sdb is asked at once."""
 ANNOUNCED_WITHIN_S: Final = 60.0
 """How long an announcement may be on its way, in seconds, clocks apart included."""
 SECOND_LOOK_S: Final = 2.0
@@ -108,19 +111,35 @@ class Reconciler:
         after = ("", "")
         while rows := await asyncio.to_thread(self._available_after, after, before):
             after = (rows[-1].obs_id, rows[-1].product)
-            held = await self._archive.newest([(row.product, row.obs_id) for row in rows])
-            lost = [
-                Difference(
-                    kind=DifferenceKind.NOT_ARCHIVED,
-                    product=row.product,
-                    obs_id=row.obs_id,
-                    recorded=row.version,
-                    archived=version,
-                )
-                for row, version in zip(rows, held, strict=True)
-                if version is None or version < row.version
-            ]
-            yield await self._tell_withdrawn(lost)
+            yield await self._lost([(row.product, row.obs_id, row.version) for row in rows])
+        # What was dropped is believed as much as what is there: the sdb may have lost it, too.
+        page = ""
+        while kept := await asyncio.to_thread(self._dropped_after, page):
+            page = kept[-1].obs_id
+            yield await self._lost(
+                [
+                    (name, each.obs_id, known.version)
+                    for each in kept
+                    for name, known in each.versions.items()
+                    if known.archived or name in self._graph.products
+                ]
+            )
+
+    async def _lost(self, recorded: Sequence[tuple[str, str, int]]) -> list[Difference]:
+        """Return which of the recorded versions, (product, obs_id, version), the sdb lacks."""
+        held = await self._archive.newest([(product, obs_id) for product, obs_id, _ in recorded])
+        lost = [
+            Difference(
+                kind=DifferenceKind.NOT_ARCHIVED,
+                product=product,
+                obs_id=obs_id,
+                recorded=version,
+                archived=found,
+            )
+            for (product, obs_id, version), found in zip(recorded, held, strict=True)
+            if found is None or found < version
+        ]
+        return await self._tell_withdrawn(lost)
 
     async def _tell_withdrawn(self, lost: Sequence[Difference]) -> list[Difference]:
         """Return the differences, those told apart whose recorded version was withdrawn."""
@@ -245,6 +264,10 @@ class Reconciler:
         with reading(self._engine) as connection:
             return list(connection.execute(query))
 
+    def _dropped_after(self, after: str) -> list[DroppedObservation]:
+        with reading(self._engine) as connection:
+            return read_dropped_after(connection, after, DROPPED_PAGE)
+
     def _succeeded_after(self, after: str, before: float) -> list[ProcessingRecord]:
         query = (
             sa.select(table)
@@ -262,11 +285,11 @@ class Reconciler:
         )
         with reading(self._engine) as connection:
             rows = connection.execute(query).all()
-        return {
-            (row.obs_id, row.product): row.version
-            for row in rows
-            if (row.obs_id, row.product) in wanted
-        }
+            kept = read_dropped(connection, {obs_id for obs_id, _ in wanted})
+        found = {(row.obs_id, row.product): row.version for row in rows}
+        for each in kept.values():
+            found |= {(each.obs_id, name): known.version for name, known in each.versions.items()}
+        return {instance: version for instance, version in found.items() if instance in wanted}
 
 
 async def wait_for_announcements() -> None:

@@ -54,7 +54,20 @@ class Claim:
         A conductor that lost its database sends the same ids again: the pipeline and the sdb
         recognise them, and the product is made once.
         """
-        return str(uuid.uuid5(NAMESPACE, f"{self.product.name}/{self.obs_id}/{self.key}"))
+        return processing_id_of(self.product.name, self.obs_id, self.key)
+
+
+def processing_id_of(product: str, obs_id: str, claim: str) -> str:
+    """Return the id of the processing of a claim by its key: always the same for it."""
+    return str(uuid.uuid5(NAMESPACE, f"{product}/{obs_id}/{claim}"))
+
+
+def is_newer(new: tuple[bool, int], known: tuple[bool, int]) -> bool:
+    """Return whether a version replaces the known one, each as (archived, version).
+
+    Once the sdb holds one, its versions count, and not those that others announce.
+    """
+    return (new[0] and not known[0]) or (new[0] == known[0] and new[1] > known[1])
 
 
 def claims_for(

@@ -99,3 +99,17 @@ holds = sa.Table(
     sa.Column("provider", sa.String, primary_key=True),
     sa.Column("since", sa.Float, nullable=False),
 )
+
+# An observation whose rows are in neither of the tables above, or were, as `live` tells: they have
+# been put back since, because there was news of it.
+dropped = sa.Table(
+    "conductor_dropped",
+    metadata,
+    sa.Column("obs_id", sa.String, primary_key=True),
+    sa.Column("archived", sa.Float, nullable=False),
+    # The file that its records are in, relative to the folder of the archive.
+    sa.Column("file", sa.String),
+    sa.Column("live", sa.Boolean, nullable=False, server_default=sa.false()),
+    # What decisions depend on, compressed: see `batuta.conductor.dropped`.
+    sa.Column("facts", sa.LargeBinary, nullable=False),
+)

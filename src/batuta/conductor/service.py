@@ -20,6 +20,7 @@ from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.events import StatusUpdate
 from batuta.conductor.ledger import Ledger
 from batuta.conductor.providers import open_providers
+from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler, mend
 from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import MIGRATIONS
@@ -84,14 +85,16 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             reconciler = Reconciler(
                 engine, graph, archive, partial(_held_by_sdb, settings, newest=True)
             )
+            pruner = Pruner(engine, ledger.retention(settings.retention), dispatcher.write)
             health = HealthMonitor(
                 {
+                    "retention": pruner.problem,
                     "database": partial(write_problem, engine, MIGRATIONS),
                     "sdb": partial(_sdb_problem, settings),
                 }
             )
             components = Components(
-                graph, views, dispatcher, providers, archive, reconciler, registry
+                graph, views, dispatcher, providers, archive, reconciler, registry, pruner
             )
             yield Conductor(components, bus, activity, health, settings)
 
@@ -112,6 +115,7 @@ class Conductor:
         self._archive = components.archive
         self._reconciler = components.reconciler
         self._registry = components.registry
+        self._pruner = components.pruner
         self._activity = activity
         self._health = health
         self.notifications = 0
@@ -141,6 +145,7 @@ class Conductor:
             group.create_task(self._data_consumer.run(self._on_data))
             group.create_task(self._activity_consumer.run(self._on_activity))
             group.create_task(self._dispatcher.run())
+            group.create_task(self._pruner.run())
             group.create_task(self._activity.run())
             group.create_task(self._health.run())
 
@@ -385,6 +390,17 @@ class _Metrics:
             "batuta_requests",
             "Requests sent to pipelines",
             self._components.dispatcher.requests_sent,
+        )
+        pruner = self._components.pruner
+        yield CounterMetricFamily(
+            "batuta_dropped_observations",
+            "Observations whose records were dropped, to the archive or for good",
+            pruner.observations,
+        )
+        yield CounterMetricFamily(
+            "batuta_dropped_processings",
+            "Records of processings that were dropped with them",
+            pruner.processings,
         )
         states = GaugeMetricFamily("batuta_processings", "Processings by state", labels=["state"])
         for state, count in self._components.views.counts().items():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from batuta.service.retention import RetentionRules
 from batuta.service.settings import ServiceSettings
 
 
@@ -33,6 +34,11 @@ class ConductorSettings(ServiceSettings):
     )
     retry_wait_max_s: float = Field(
         300.0, gt=0, description="Longest wait between two attempts, in seconds."
+    )
+    retention: RetentionRules = Field(
+        default_factory=RetentionRules,
+        description="How long the records of an observation stay after its last news, and where "
+        "they go, as KEY=VALUE; may be repeated: finished_days, failed_days, archive.",
     )
     ask_after_s: float = Field(
         2.0,

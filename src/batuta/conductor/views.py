@@ -8,6 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel
 
+from batuta.conductor.dropped import DroppedObservation, read_dropped, rows_of
 from batuta.conductor.records import Row
 from batuta.conductor.schema import ACTIVE, PENDING, available
 from batuta.conductor.schema import processings as table
@@ -17,6 +18,7 @@ from batuta.messaging.processings import instant_of
 from batuta.service.client import ServiceError
 from batuta.service.database import reading
 from batuta.service.pagination import Page
+from batuta.service.retention import archived_note
 from batuta.spelling import NameSuggester
 
 MAX_ITEMS: Final = 1000
@@ -192,10 +194,7 @@ class Views:
     def observation(self, obs_id: str) -> ObservationDetail | None:
         """Return one observation; None if it has no product and no processing."""
         with reading(self._engine) as connection:
-            products = connection.execute(
-                sa.select(available).where(available.c.obs_id == obs_id)
-            ).all()
-            rows = self._of_observation(connection, obs_id)
+            products, rows, _ = _of_observation(connection, obs_id)
         if not products and not rows:
             return None
         versions = {row.product: row.version for row in products}
@@ -211,10 +210,7 @@ class Views:
     def following(self, product: str, obs_id: str, version: int) -> Following:
         """Return what follows from a version of a product; the graph knows the product."""
         with reading(self._engine) as connection:
-            arrived = connection.execute(
-                sa.select(available).where(available.c.obs_id == obs_id)
-            ).all()
-            rows = self._of_observation(connection, obs_id)
+            arrived, rows, _ = _of_observation(connection, obs_id)
         heard = {row.product: (row.version, row.heard) for row in arrived}
         known, since = heard.get(product, (-1, 0.0))
         is_heard = known >= version
@@ -235,19 +231,15 @@ class Views:
     def why(self, product: str, obs_id: str) -> Why:
         """Explain why `product` of `obs_id` was, or was not, made. The graph has `product`."""
         with reading(self._engine) as connection:
-            query = sa.select(available.c.product, available.c.version)
-            versions = {
-                row[0]: row[1]
-                for row in connection.execute(query.where(available.c.obs_id == obs_id))
-            }
-            all_rows = self._of_observation(connection, obs_id)
+            arrived, all_rows, kept = _of_observation(connection, obs_id)
+            versions = {row.product: row.version for row in arrived}
             hint = "" if versions or all_rows else _near(connection, obs_id)
         rows = [row for row in all_rows if row.product == product]
         return Why(
             product=product,
             obs_id=obs_id,
             answer=(
-                _answer_of_processing(product, rows[-1])
+                _answer_of_processing(product, rows[-1]) + _archived(kept, rows[-1])
                 if rows
                 else _answer(product, versions, all_rows, self._graph) + hint
             ),
@@ -288,10 +280,6 @@ class Views:
         except ServiceError:  # the graph no longer has this provider
             return None
 
-    def _of_observation(self, connection: sa.Connection, obs_id: str) -> list[Row]:
-        query = sa.select(table).where(table.c.obs_id == obs_id).order_by(table.c.created)
-        return list(connection.execute(query))
-
     def _products(self, versions: Mapping[str, int], rows: Iterable[Row]) -> list[ProductView]:
         latest = {row.product: row for row in rows}
         views = []
@@ -327,6 +315,31 @@ def matches(column: "sa.Column[str]", pattern: str) -> "sa.ColumnElement[bool]":
     # Not LIKE, which ignores case in SQLite, and of which "_" is a wildcard.
     letters = {"*": ".*", "?": "."}
     return column.regexp_match("^" + "".join(letters.get(c, re.escape(c)) for c in pattern) + "$")
+
+
+def _of_observation(
+    connection: sa.Connection, obs_id: str
+) -> tuple[list[Row], list[Row], DroppedObservation | None]:
+    """Return what is available of an observation, its processings (the oldest first), what stays.
+
+    The last is None unless its records were dropped; the others are of what stays of them then.
+    """
+    arrived = list(connection.execute(sa.select(available).where(available.c.obs_id == obs_id)))
+    query = sa.select(table).where(table.c.obs_id == obs_id).order_by(table.c.created)
+    rows = list(connection.execute(query))
+    if not arrived and not rows:
+        kept = read_dropped(connection, [obs_id]).get(obs_id)
+        if kept is not None:
+            return *rows_of(kept), kept
+    return arrived, rows, None
+
+
+def _archived(kept: DroppedObservation | None, row: Row) -> str:
+    """Return when the record of a processing was dropped, and where it went; may be empty."""
+    found = kept.find(row.id) if kept is not None else None
+    if kept is None or found is None:
+        return ""
+    return f"; {archived_note(kept.archived, found.file)}"
 
 
 def _part_of(row: Row, since: float, arrival: tuple[int, float] | None) -> str | None:

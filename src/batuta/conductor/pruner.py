@@ -1,0 +1,189 @@
+"""Dropping what is finished and old in the background, while decisions go on."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol, TypeVar
+
+import sqlalchemy as sa
+
+from batuta.conductor.retention import SERVICE, Batch, Candidate, RetentionStore, in_chunks
+from batuta.errors import one_line
+from batuta.service.database import UNAVAILABLE
+from batuta.service.record_archive import ArchiveError
+from batuta.service.retention import PRUNE_INTERVAL_S, PruneReport
+
+LOG: Final = logging.getLogger(__name__)
+
+RETRY_S: Final = 600.0
+"""After so long what could not be archived is tried again, in seconds."""
+_LOCK: Final = 1_618_033_989
+"""Key of the PostgreSQL advisory lock of the conductor that prunes."""
+
+T = TypeVar("T")
+
+
+class Write(Protocol):
+    """Runs a method that writes to the database, where writes wait for each other."""
+
+    def __call__(self, work: Callable[..., T], *args: Any) -> Awaitable[T]:
+        """Return what `work` returns."""
+
+
+class Pruner:
+    """Applies the rules of retention: once a day, and on request.
+
+    Parameters
+    ----------
+    engine : sa.Engine
+        The conductor's database.
+    store : RetentionStore
+        Finds, archives and drops.
+    write : callable
+        Runs what writes, in its turn: decisions wait for one small transaction at most.
+
+    Attributes
+    ----------
+    observations, processings : int
+        Dropped since the start.
+    """
+
+    def __init__(self, engine: sa.Engine, store: RetentionStore, write: Write) -> None:
+        self._engine = engine
+        self._store = store
+        self._write = write
+        self._turn = asyncio.Lock()
+        self._problem: str | None = None
+        self.observations = 0
+        self.processings = 0
+
+    def problem(self) -> str | None:
+        """Return why the last sweep could not archive, in one line; None if it could."""
+        return self._problem
+
+    async def run(self) -> None:
+        """Sweep once a day until cancelled."""
+        while True:
+            wait_s = PRUNE_INTERVAL_S
+            try:
+                await self.apply()
+            except (ArchiveError, *UNAVAILABLE) as exc:
+                LOG.warning("retention: %s; tried again in %g s", one_line(exc), RETRY_S)
+                wait_s = RETRY_S
+            await asyncio.sleep(wait_s)
+
+    async def preview(self) -> PruneReport:
+        """Return what would be dropped now."""
+        report = self._new_report(applied=False)
+        async for candidates in self._candidates():
+            _count(report, candidates)
+        return await self._with_free_space(report)
+
+    async def apply(self) -> PruneReport:
+        """Archive and drop what is finished and old, and return that.
+
+        Nothing is dropped if another conductor of the same database does it at this moment.
+
+        Raises
+        ------
+        ArchiveError
+            If the archive cannot be written: what was not archived is not dropped.
+        """
+        report = self._new_report(applied=True)
+        async with self._turn, self._alone() as alone:
+            if alone:
+                try:
+                    await self._sweep(report)
+                except ArchiveError as exc:
+                    self._problem = str(exc)
+                    raise
+                self._problem = None
+        return await self._with_free_space(report)
+
+    async def _sweep(self, report: PruneReport) -> None:
+        if (left := await asyncio.to_thread(self._store.batch_under_way)) is not None:
+            await self._drop(left, report)
+        waiting: list[str] = []
+        async for candidates in self._candidates():
+            waiting += [each.obs_id for each in candidates]
+            if len(waiting) >= BATCH:
+                await self._drop(await self._write(self._store.begin_batch, waiting), report)
+                waiting = []
+        if waiting:
+            await self._drop(await self._write(self._store.begin_batch, waiting), report)
+        if report.observations:
+            LOG.info(
+                "retention: %d observations dropped, with %d processings",
+                report.observations,
+                report.processings,
+            )
+
+    async def _drop(self, batch: Batch, report: PruneReport) -> None:
+        snapshots = await asyncio.to_thread(self._store.archive_batch, batch)
+        changed = False
+        for chunk in in_chunks(snapshots):
+            began = time.monotonic()
+            gone = await self._write(self._store.drop, chunk, batch.file)
+            changed |= len(gone) < len(chunk)
+            processings = sum(len(each.processings) for each in gone)
+            self.observations += len(gone)
+            self.processings += processings
+            report.observations = (report.observations or 0) + len(gone)
+            report.processings += processings
+            # Half of the time at most: what arrives meanwhile is decided without delay.
+            await asyncio.sleep(time.monotonic() - began)
+        if batch.file is None:
+            return
+        if changed:
+            await asyncio.to_thread(self._store.archive_dropped, batch)
+        await self._write(self._store.end_batch)
+        report.archive.append(batch.file)
+
+    async def _candidates(self) -> AsyncIterator[list[Candidate]]:
+        after: str | None = "" if self._store.rules.drops else None
+        while after is not None:
+            candidates, after = await asyncio.to_thread(self._store.candidates, after)
+            yield candidates
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[bool]:
+        """Let no other conductor of the database prune meanwhile; False if one does already.
+
+        SQLite has one conductor. The lock goes with its connection: a killed one holds none.
+        """
+        if self._engine.dialect.name != "postgresql":
+            yield True
+            return
+        connection = await asyncio.to_thread(self._engine.connect)
+        try:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            lock = sa.select(sa.func.pg_try_advisory_lock(_LOCK))
+            alone = bool(await asyncio.to_thread(connection.scalar, lock))
+            try:
+                yield alone
+            finally:
+                if alone:
+                    unlock = sa.select(sa.func.pg_advisory_unlock(_LOCK))
+                    await asyncio.to_thread(connection.scalar, unlock)
+        finally:
+            await asyncio.to_thread(connection.close)
+
+    def _new_report(self, *, applied: bool) -> PruneReport:
+        return PruneReport(
+            service=SERVICE, rules=self._store.rules, applied=applied, observations=0
+        )
+
+    async def _with_free_space(self, report: PruneReport) -> PruneReport:
+        free = await asyncio.to_thread(self._store.free_bytes)
+        return report.model_copy(update={"free_bytes": free})
+
+
+def _count(report: PruneReport, candidates: list[Candidate]) -> None:
+    report.observations = (report.observations or 0) + len(candidates)
+    report.processings += sum(each.processings for each in candidates)
+
+
+BATCH: Final = 500
+"""Observations in one file, about."""
