@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batuta.cli.app import run as run_command
 from batuta.conductor.differences import Difference, DifferenceKind
 from batuta.conductor.dropped import DroppedObservation, read_dropped
 from batuta.conductor.due_requests import DueRequest
@@ -19,12 +21,16 @@ from batuta.conductor.events import Archived
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.retention import RetentionStore, may_drop
 from batuta.conductor.rules import Arrival
+from batuta.conductor.service import open_conductor
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import reading
 from batuta.service.record_archive import read_archive
 from batuta.service.retention import DAY_S, PruneReport, RetentionRules
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
+from tests.conductor.stage import Stage, eventually_in, get, states
+from tests.support.services import serving
+from tests.support.waiting import eventually_sync
 
 T = TypeVar("T")
 
@@ -415,3 +421,45 @@ def test_dropped_at_any_moment_and_replayed_the_same_is_made(
         assert all(number == 1 for number in counted.values())
 
     same_requests()
+
+
+# ------------------------------------------------------------------ the service
+
+
+def test_a_conductor_prunes_on_request_and_reconciles_what_it_dropped(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = {"finished_days": 1e-9, "archive": tmp_path / "archive"}
+    with serving(open_conductor, stage.settings(CHAIN, retention=rules)) as url:
+        stage.archive("A", "o1")
+        eventually_in(url, {"B/o1": "succeeded", "C/o1": "succeeded"})
+        eventually_sync(lambda: "C" in get(url, "/why/C/o1")["available"])
+        assert run_command(["prune", "--conductor-url", url]) == 0
+        assert "batuta prune --apply" in capsys.readouterr().out
+        assert states(url) != {}
+        assert run_command(["prune", "--apply", "--conductor-url", url]) == 0
+        assert "archived in" in capsys.readouterr().out
+        assert states(url) == {}
+        assert {each["product"] for each in archive_lines(tmp_path / "archive")} == {"B", "C"}
+        metrics = httpx.get(f"{url}/metrics").text
+        assert "batuta_dropped_observations_total 1.0" in metrics
+        assert get(url, "/reconciliation")["items"] == []
+        assert run_command(["why", "C", "o1", "--conductor-url", url]) == 0
+        assert "its record was archived on" in capsys.readouterr().out
+        stage.lose("product = 'C'")
+        assert run_command(["reconcile", "--apply", "--conductor-url", url]) == 0
+        eventually_in(url, {"B/o1": "succeeded", "C/o1": "succeeded"})
+    assert stage.asked_for() == [("B", "o1"), ("C", "o1"), ("C", "o1")]
+
+
+def test_an_archive_that_cannot_be_written_is_told_and_nothing_is_dropped(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    rules = {"finished_days": 1e-9, "archive": tmp_path / "file" / "archive"}
+    with serving(open_conductor, stage.settings(CHAIN, retention=rules)) as url:
+        stage.archive("A", "o1")
+        eventually_in(url, {"B/o1": "succeeded", "C/o1": "succeeded"})
+        assert run_command(["prune", "--apply", "--conductor-url", url]) == 1
+        assert "nothing is dropped" in capsys.readouterr().err
+        assert len(states(url)) == 2

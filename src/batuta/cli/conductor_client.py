@@ -32,9 +32,12 @@ class ConductorClient:
         Its URL.
     token : str, optional
         The bearer token; ``BATUTA_TOKEN`` by default.
+    service : str
+        Its name in messages.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, service: str = "conductor") -> None:
+        self._service = service
         self._url = url.rstrip("/")
         self._client = httpx.Client(
             timeout=TIMEOUT,
@@ -101,6 +104,10 @@ class ConductorClient:
         """Return how its records differ from the sdb, mended or not; takes as long as it takes."""
         return self._call("POST" if mend else "GET", "/reconciliation", timeout=None)
 
+    def retention(self, *, apply: bool) -> dict[str, Any]:
+        """Return what its rules of retention drop, dropped or not; takes as long as it takes."""
+        return self._call("POST" if apply else "GET", "/retention", timeout=None)
+
     def observations(self) -> Iterator[dict[str, Any]]:
         """Yield a summary of each observation."""
         return self._pages("/observations")
@@ -140,9 +147,11 @@ class ConductorClient:
                 return
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        with translate_errors("conductor", self._url):
+        with translate_errors(self._service, self._url):
             response = self._client.request(method, f"{self._url}{path}", **arguments)
         try:
-            return cast("dict[str, Any]", answered_json(check_response("conductor", response)))
+            return cast("dict[str, Any]", answered_json(check_response(self._service, response)))
         except ValueError as exc:
-            raise ServiceError(f"conductor: the answer of {self._url}{path} is not JSON") from exc
+            raise ServiceError(
+                f"{self._service}: the answer of {self._url}{path} is not JSON"
+            ) from exc

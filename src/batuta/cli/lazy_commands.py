@@ -76,6 +76,7 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "Make the conductor forget a version that was announced, but that the sdb does not hold.",
         PRODUCTS,
     ),
+    "prune": LazyCommand("pruning", "Show which old records the retention rules drop", PRODUCTS),
     "status": LazyCommand(
         "watching", "Show services, observations, and processings that need attention.", WATCHING
     ),
