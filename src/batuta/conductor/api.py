@@ -12,7 +12,7 @@ from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.archive import Archive
 from batuta.conductor.bulk_routes import Order, bulk_router
 from batuta.conductor.dispatcher import Dispatcher
-from batuta.conductor.providers import Providers
+from batuta.conductor.providers import CANNOT, Providers
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.reconciliation_routes import reconciliation_router
@@ -287,9 +287,9 @@ async def _cancel_at_provider(components: Components, before: ProcessingRecord) 
     if before.state not in AT_PROVIDER:
         return
     try:
-        await components.providers.cancel(before.provider, before.id)
+        await components.providers.cancel(before)
     except ServiceError as exc:
-        if exc.status != HTTPStatus.NOT_FOUND:
+        if exc.status not in CANNOT:
             raise ProblemError(
                 HTTPStatus.BAD_GATEWAY,
                 f"cancelled in the conductor, but its provider could not be notified: {exc}",

@@ -18,7 +18,10 @@ ConditionsOf = Callable[[str, float], Conditions]
 
 @dataclass(frozen=True, slots=True)
 class DueRequest:
-    """A processing whose request is recorded, and is to be sent now."""
+    """A processing whose request is recorded, and is to be sent now.
+
+    `request_id` is what it is sent under; None for the id of the processing.
+    """
 
     processing_id: str
     product: str
@@ -26,6 +29,7 @@ class DueRequest:
     provider: str
     attempt: int
     remake: bool = False
+    request_id: str | None = None
 
 
 def _unlimited(_provider: str) -> int:
@@ -84,6 +88,7 @@ def take_due_requests(
                 provider=after.provider,
                 attempt=after.attempt,
                 remake=after.remake,
+                request_id=after.pipeline_id,
             )
             for _, after in changes
         ]

@@ -5,8 +5,24 @@ decides what they change.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from batuta.messaging import ProcessingState as State
+
+
+class Interface(StrEnum):
+    """How much of the interface a pipeline has shown in an attempt; each includes those before.
+
+    What it has not shown, it is not asked to do: a pipeline may know only how to be requested.
+    """
+
+    REQUEST = "request"
+    """It has answered the request."""
+    QUERY = "query"
+    """It has told the state of the processing when it was asked."""
+    ATTEMPTS = "attempts"
+    """It keeps the id that it is sent, and counts attempts: it can be asked twice, and starts one
+    processing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +61,10 @@ class StatusUpdate(Event):
         did not answer.
     code : str or None
         The version of the code that the attempt runs, where its pipeline knows it.
+    pipeline_id : str or None
+        The pipeline's own id, or the path, under which to ask about this attempt from now on.
+    interface : Interface or None
+        What the pipeline has shown by this.
     """
 
     state: State
@@ -57,6 +77,30 @@ class StatusUpdate(Event):
     reported_by: str | None = None
     archived: bool | None = None
     code: str | None = None
+    pipeline_id: str | None = None
+    interface: Interface | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoStateTold(Event):
+    """A pipeline tells nothing of the state: in its answer, or since the answer was lost.
+
+    The processing may be under way there: it is followed by what is imported, and by its timeout.
+
+    Attributes
+    ----------
+    error : str or None
+        Why nothing is known, if that is an error.
+    pipeline_id, interface
+        As in a `StatusUpdate`.
+    overdue : bool
+        Whether it was asked to stop the processing, whose deadline had passed.
+    """
+
+    error: str | None = None
+    pipeline_id: str | None = None
+    interface: Interface | None = None
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +108,14 @@ class Archived(Event):
     """The sdb holds a product that the processing has imported, as a service of `provider`.
 
     It is the one that the processing was to make only if its names are: whoever imports something
-    else may say that it comes of the same processing.
+    else may say that it comes of the same processing. `processing_id` is empty where the import
+    names none.
     """
 
     product: str
     obs_id: str
     provider: str | None
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +140,18 @@ class Refused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineUnreachable(Event):
-    """The pipeline did not answer, or its answer could not be understood.
+    """The pipeline cannot be reached, or answers an error of its own (5xx).
 
-    `overdue` says that it was asked to stop the processing, whose deadline had passed.
+    Attributes
+    ----------
+    polled : bool
+        Whether it was asked about a processing, which may be under way all the same.
+    overdue : bool
+        Whether it was asked to stop the processing, whose deadline had passed.
     """
 
     error: str
+    polled: bool = False
     overdue: bool = False
 
 
@@ -107,8 +159,17 @@ class PipelineUnreachable(Event):
 class UnknownToPipeline(Event):
     """The pipeline was asked about a processing that it does not know.
 
-    `polled_state` is the processing's state when the pipeline was asked, which may have changed
-    since: only then does the answer tell a request that never arrived from a processing lost.
+    Attributes
+    ----------
+    polled_state : ProcessingState
+        The processing's state when the pipeline was asked, which may have changed since: only
+        then does the answer tell a request that never arrived from a processing lost.
+    counts_attempts : bool
+        Whether it says so as one that keeps the ids it is sent. Any other may have no such route.
+    overdue : bool
+        Whether it was asked to stop the processing, whose deadline had passed.
     """
 
     polled_state: State
+    counts_attempts: bool = False
+    overdue: bool = False

@@ -2,27 +2,48 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+<<<<<<< HEAD
 from http import HTTPStatus
 from typing import Final
 
 from pydantic import ValidationError
 from pydantic_core import to_json
+=======
+from dataclasses import replace
+from typing import Final
 
+import httpx
+>>>>>>> 17dd5ad (conductor: understand the answers of any pipeline)
+
+from batuta.conductor.answers import Answer, address, read_answer, reference
 from batuta.conductor.due_requests import DueRequest
 from batuta.conductor.events import (
     Busy,
     DeadlinePassed,
     Event,
+    Interface,
+    NoStateTold,
     PipelineUnreachable,
     Refused,
     StatusUpdate,
     UnknownToPipeline,
 )
 from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
+<<<<<<< HEAD
 from batuta.messaging import Processing
 from batuta.messaging.processings import AT_PIPELINE
 from batuta.service.client import ServiceError, answered_text
 from batuta.service.http_pool import HttpPool, PoolTimeouts, open_pool
+=======
+from batuta.messaging import ProcessingState as State
+from batuta.service.client import (
+    ServiceError,
+    auth_headers,
+    bounded_answer,
+    no_cookies,
+    translate_errors,
+)
+>>>>>>> 17dd5ad (conductor: understand the answers of any pipeline)
 
 TIMEOUTS: Final = PoolTimeouts(connect_s=3.0, read_s=15.0)
 ANSWER_TIMEOUT_S: Final = 30.0
@@ -32,8 +53,11 @@ BUSY_WAIT_S: Final = 5.0
 """Wait before the next request to a busy pipeline that does not say when."""
 MAX_BUSY_WAIT_S: Final = 300.0
 """Longest wait that a busy pipeline may ask for."""
-MAX_ERROR_LENGTH: Final = 2000
-"""Characters of an error that are recorded: more would not fit in an event."""
+CANNOT: Final = frozenset({404, 405, 410, 501})
+"""How a pipeline answers that it does not know a processing, or cannot tell or stop it."""
+_BAD_BODY: Final = frozenset({400, 422})
+_LOST: Final = frozenset({502, 504})
+"""How a proxy answers that it has lost the answer."""
 
 
 class Providers:
@@ -42,57 +66,95 @@ class Providers:
     def __init__(self, pool: HttpPool, url_of: Callable[[str], str]) -> None:
         self._pool = pool
         self._url_of = url_of
+        self._strict: set[str] = set()
 
     async def request(self, request: DueRequest) -> Event:
         """Request a processing; return what became of the request."""
-        body: dict[str, object] = {
-            "product": request.product,
-            "obs_id": request.obs_id,
-            "processing_id": request.processing_id,
-            "attempt": request.attempt,
-        }
-        if request.remake:
-            body["remake"] = True
+        sent = request.request_id or request.processing_id
         try:
             url = self._processing_url(request.provider)
-            answer = await self._call("POST", request.provider, url, body)
-            _check_id(request.provider, answer, request.processing_id)
+        except ServiceError as exc:
+            return _unreachable(request.processing_id, request.attempt, exc)
+        try:
+            response = await self._post(request, url, sent)
         except ServiceError as exc:
             return _after_failed_request(request, exc)
-        return _status(StatusUpdate, request.processing_id, request.attempt, answer)
+        answer = read_answer(response.content)
+        return _told(
+            answer,
+            request.processing_id,
+            request.attempt,
+            pipeline_id=reference(answer, response.headers.get("location"), url, sent),
+            interface=_shown(answer, sent, Interface.REQUEST),
+        )
 
     async def poll(self, poll: Poll) -> Event:
         """Ask about a processing, or have it stopped, as `poll` says; return the outcome."""
         record = poll.record
         stopping = poll.action is PollAction.STOP
+        known_as = record.pipeline_id or record.id
         try:
-            if stopping:
-                answer = await self.cancel(record.provider, record.id)
-            else:
-                url = f"{self._processing_url(record.provider)}/{record.id}"
-                answer = await self._call("GET", record.provider, url)
-            _check_id(record.provider, answer, record.id)
+            response = await self._call(
+                "DELETE" if stopping else "GET",
+                record.provider,
+                address(self._url_of(record.provider), known_as),
+            )
         except ServiceError as exc:
             return _after_failed_poll(record, exc, overdue=stopping)
-        kind = DeadlinePassed if stopping else StatusUpdate
-        return _status(kind, record.id, record.attempt, answer)
+        answer = read_answer(response.content)
+        if answer.ids and not {known_as, record.id} & {*answer.ids} and "/" not in known_as:
+            error = (
+                f"{record.provider}: asked about the processing {known_as}, it answered about "
+                f"{answer.ids[0]!r:.80}"
+            )
+            return NoStateTold(
+                processing_id=record.id,
+                asked_attempt=record.attempt,
+                error=error,
+                overdue=stopping,
+            )
+        if stopping:
+            # It has been asked to stop, and does not refuse.
+            state = answer.state or State.CANCELLED
+            return _told(
+                replace(answer, state=state), record.id, record.attempt, kind=DeadlinePassed
+            )
+        shown = _shown(answer, known_as, Interface.QUERY if answer.state else None)
+        return _told(answer, record.id, record.attempt, interface=shown)
 
-    async def cancel(self, provider: str, processing_id: str) -> Processing:
+    async def cancel(self, record: ProcessingRecord) -> None:
         """Stop a processing.
 
         Raises
         ------
         ServiceError
-            If the pipeline cannot be reached, or does not know it (status 404).
+            If the pipeline cannot be reached, does not know it, or cannot stop it: see `CANNOT`.
         """
-        url = f"{self._processing_url(provider)}/{processing_id}"
-        return await self._call("DELETE", provider, url)
+        url = address(self._url_of(record.provider), record.pipeline_id or record.id)
+        await self._call("DELETE", record.provider, url)
 
     def _processing_url(self, provider: str) -> str:
         return f"{self._url_of(provider)}/processing"
 
+    async def _post(self, request: DueRequest, url: str, sent: str) -> httpx.Response:
+        required: dict[str, object] = {"product": request.product, "obs_id": request.obs_id}
+        further: dict[str, object] = {"processing_id": sent, "attempt": request.attempt}
+        if request.remake:
+            further["remake"] = True
+        if request.provider not in self._strict:
+            try:
+                return await self._call("POST", request.provider, url, required | further)
+            except ServiceError as exc:
+                if exc.status not in _BAD_BODY:
+                    raise
+        # One that refuses keys that it does not know: nothing was started by that.
+        response = await self._call("POST", request.provider, url, required)
+        self._strict.add(request.provider)
+        return response
+
     async def _call(
         self, method: str, provider: str, url: str, body: dict[str, object] | None = None
+<<<<<<< HEAD
     ) -> Processing:
         response = await self._pool.send(
             provider,
@@ -101,20 +163,14 @@ class Providers:
             body=None if body is None else to_json(body),
             max_bytes=MAX_ANSWER_BYTES,
             max_s=ANSWER_TIMEOUT_S,
+=======
+    ) -> httpx.Response:
+        with translate_errors(provider, url):
+            request = self._client.build_request(method, url, json=body)
+        return await bounded_answer(
+            provider, self._client, request, max_bytes=MAX_ANSWER_BYTES, max_s=ANSWER_TIMEOUT_S
+>>>>>>> 17dd5ad (conductor: understand the answers of any pipeline)
         )
-        try:
-            answer = Processing.model_validate_json(response.content)
-        except ValidationError as exc:
-            raise ServiceError(
-                f"{provider}: {method} {url} answered something else than a processing: "
-                f"{answered_text(response)!r}"
-            ) from exc
-        if answer.state not in AT_PIPELINE:
-            raise ServiceError(
-                f"{provider}: {method} {url} answered the state {answer.state!s} "
-                f"(accepted: {', '.join(AT_PIPELINE)})"
-            )
-        return answer
 
 
 @asynccontextmanager
@@ -126,33 +182,47 @@ async def open_providers(
         yield Providers(pool, url_of)
 
 
-class WrongProcessingError(ServiceError):
-    """A pipeline answers about another processing than it was asked for."""
+def _shown(answer: Answer, sent: str, otherwise: Interface | None) -> Interface | None:
+    """Return what an answer shows of the interface that its pipeline has."""
+    counts = answer.attempt is not None and sent in answer.ids
+    return Interface.ATTEMPTS if counts else otherwise
 
 
-def _check_id(provider: str, answer: Processing, processing_id: str) -> None:
-    if answer.id != processing_id:
-        raise WrongProcessingError(
-            f"{provider}: asked about the processing {processing_id}, it answered about "
-            f"{answer.id!r:.80} (accepted: the id that it is given)"
+def _told(
+    answer: Answer,
+    processing_id: str,
+    attempt: int,
+    *,
+    kind: type[StatusUpdate] = StatusUpdate,
+    pipeline_id: str | None = None,
+    interface: Interface | None = None,
+) -> StatusUpdate | NoStateTold:
+    if answer.state is None:
+        return NoStateTold(
+            processing_id=processing_id,
+            asked_attempt=attempt,
+            pipeline_id=pipeline_id,
+            interface=interface,
         )
-
-
-def _status(
-    kind: type[StatusUpdate], processing_id: str, asked_attempt: int, answer: Processing
-) -> StatusUpdate:
+    counted = answer.attempt if interface is Interface.ATTEMPTS else None
     return kind(
         processing_id=processing_id,
-        asked_attempt=asked_attempt,
+        asked_attempt=attempt,
         state=answer.state,
-        attempt=answer.attempt,
-        done=answer.progress.done,
-        total=answer.progress.total,
-        error=answer.error[:MAX_ERROR_LENGTH] if answer.error else None,
-        started=answer.started.timestamp() if answer.started else None,
-        profiled=answer.profile is not None,
+        attempt=counted or attempt,
+        done=answer.done,
+        total=answer.total,
+        error=answer.error,
+        started=answer.started,
+        profiled=answer.profiled,
         code=answer.code,
+        pipeline_id=pipeline_id,
+        interface=interface,
     )
+
+
+def _unreachable(processing_id: str, attempt: int, exc: ServiceError) -> PipelineUnreachable:
+    return PipelineUnreachable(processing_id=processing_id, asked_attempt=attempt, error=str(exc))
 
 
 def _after_failed_request(request: DueRequest, exc: ServiceError) -> Event:
@@ -165,18 +235,29 @@ def _after_failed_request(request: DueRequest, exc: ServiceError) -> Event:
             error=str(exc),
             wait_s=min(wait_s, MAX_BUSY_WAIT_S),
         )
-    # A request that is repeated to a pipeline that gives ids of its own starts one processing
-    # more, which cannot be followed either.
-    final = exc.refused or isinstance(exc, WrongProcessingError)
-    kind = Refused if final else PipelineUnreachable
-    return kind(processing_id=about, asked_attempt=attempt, error=str(exc))
+    if exc.refused:
+        return Refused(processing_id=about, asked_attempt=attempt, error=str(exc))
+    if exc.status in _LOST or (exc.status is None and not exc.unreachable):
+        # It may have arrived: sent again at once, it would start two processings.
+        return NoStateTold(processing_id=about, asked_attempt=attempt, error=str(exc))
+    return _unreachable(about, attempt, exc)
 
 
 def _after_failed_poll(record: ProcessingRecord, exc: ServiceError, *, overdue: bool) -> Event:
+<<<<<<< HEAD
     if exc.status == HTTPStatus.NOT_FOUND:
+=======
+    if exc.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
+>>>>>>> 17dd5ad (conductor: understand the answers of any pipeline)
         return UnknownToPipeline(
-            processing_id=record.id, asked_attempt=record.attempt, polled_state=record.state
+            processing_id=record.id,
+            asked_attempt=record.attempt,
+            polled_state=record.state,
+            counts_attempts=read_answer(exc.content).attempt is not None,
+            overdue=overdue,
         )
-    return PipelineUnreachable(
-        processing_id=record.id, asked_attempt=record.attempt, error=str(exc), overdue=overdue
+    if exc.status in CANNOT:
+        return NoStateTold(processing_id=record.id, asked_attempt=record.attempt, overdue=overdue)
+    return replace(
+        _unreachable(record.id, record.attempt, exc), polled=True, overdue=overdue
     )

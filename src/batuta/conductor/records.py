@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batuta.conductor.events import Interface
 from batuta.conductor.schema import processings as table
 from batuta.conductor.transitions import ProcessingRecord
 from batuta.messaging import ProcessingState as State
@@ -23,7 +24,8 @@ _COLUMNS: Final = tuple(field.name for field in fields(ProcessingRecord))
 def record_of(row: Row) -> ProcessingRecord:
     """Return what transitions depend on, of a row of the table of processings."""
     values = {name: row._mapping[name] for name in _COLUMNS}
-    return ProcessingRecord(**{**values, "state": State(row.state)})
+    interface = None if row.interface is None else Interface(row.interface)
+    return ProcessingRecord(**{**values, "state": State(row.state), "interface": interface})
 
 
 def locked_rows(connection: sa.Connection, ids: Collection[str]) -> dict[str, Row]:

@@ -68,6 +68,10 @@ processings = sa.Table(
     sa.Column("remake", sa.Boolean, nullable=False, server_default=sa.false()),
     # The version of the code that the current attempt, or the last one, ran.
     sa.Column("code", sa.String),
+    # The id or the path under which its pipeline knows the current attempt, if it is not the id.
+    sa.Column("pipeline_id", sa.String),
+    # What its pipeline has shown of the interface in the current attempt.
+    sa.Column("interface", sa.String),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id"),
     sa.Index("conductor_newest", "created", "id"),

@@ -16,6 +16,8 @@ from batuta.conductor.events import (
     Busy,
     DeadlinePassed,
     Event,
+    Interface,
+    NoStateTold,
     PipelineUnreachable,
     Refused,
     StatusUpdate,
@@ -23,6 +25,7 @@ from batuta.conductor.events import (
 )
 from batuta.graph import Product
 from batuta.messaging import ProcessingState as State
+from batuta.messaging.processings import attempt_id
 
 REPORTING_POLL_S: Final = 30.0
 """A pipeline that reports its activity is polled no sooner than this, in seconds."""
@@ -62,6 +65,11 @@ class ProcessingRecord:
         sdb does not hold its product.
     code : str or None
         The version of the code that the current attempt, or the last one, ran.
+    pipeline_id : str or None
+        Under which its pipeline knows the current attempt: the id that it is sent, then the id or
+        the path that it answers. None: `id`.
+    interface : Interface or None
+        What its pipeline has shown in the current attempt. None: it has not answered.
     """
 
     id: str
@@ -85,6 +93,8 @@ class ProcessingRecord:
     profiled: bool
     remake: bool
     code: str | None = None
+    pipeline_id: str | None = None
+    interface: Interface | None = None
 
 
 # ---------------------------------------------------------------------- conditions
@@ -169,8 +179,24 @@ def request(record: ProcessingRecord, conditions: Conditions) -> ProcessingRecor
         total=0,
         profiled=False,
         code=None,
+        pipeline_id=_request_id(record),
+        interface=None,
         ask_at=conditions.now + conditions.first_poll_wait_s,
     )
+
+
+def _request_id(record: ProcessingRecord) -> str | None:
+    """Return the id that the next request is sent under; None for that of the processing.
+
+    An id stands for one attempt, so that a pipeline may take it for an idempotency key: a request
+    of which no answer is known is repeated under the id that it had. A pipeline that counts
+    attempts tells them apart by their number, any other by a new id.
+    """
+    if record.interface is None:
+        return record.pipeline_id
+    if record.interface is Interface.ATTEMPTS:
+        return None
+    return attempt_id(record.id, record.attempt + 1)
 
 
 def cancel(record: ProcessingRecord, reason: str, now: float) -> ProcessingRecord | None:
@@ -348,10 +374,22 @@ def _after_current(
             return _back_to_waiting(record, error, conditions.now + wait_s)
         case Refused(error=error):
             return _after_failure(record, error, conditions, final=True)
+        case NoStateTold() | UnknownToPipeline(counts_attempts=False) if event.overdue:
+            error = f"{_no_end(record)} (timeout), and {record.provider} does not stop it"
+            return _after_failure(record, error, conditions)
+        case NoStateTold():
+            return _after_silence(record, event, conditions)
+        case PipelineUnreachable(polled=True, overdue=False) if not _counts_attempts(record):
+            # It may be at work all the same, and would make the product twice.
+            silence = NoStateTold(processing_id=record.id, error=event.error)
+            return _after_silence(record, silence, conditions)
         case PipelineUnreachable(error=error, overdue=overdue):
             suffix = f" ({_no_end(record)})" if overdue else ""
             return _after_failure(record, error + suffix, conditions)
-        case UnknownToPipeline(polled_state=State.REQUESTED):
+        case UnknownToPipeline(counts_attempts=False) if record.interface is not Interface.QUERY:
+            # A web server without that route answers the same.
+            return _after_silence(record, NoStateTold(processing_id=record.id), conditions)
+        case UnknownToPipeline(counts_attempts=True, polled_state=State.REQUESTED):
             # The request never arrived, or is still on its way. It is sent again as the same
             # attempt: if the first one arrives after all, the pipeline recognises the second.
             return _back_to_waiting(record, None, conditions.now)
@@ -360,6 +398,38 @@ def _after_current(
             return _after_failure(record, lost, conditions)
         case _:
             raise TypeError(f"unknown event {event!r}")
+
+
+def _after_silence(
+    record: ProcessingRecord, event: NoStateTold, conditions: Conditions
+) -> ProcessingRecord:
+    """Return `record` while its pipeline tells nothing of it.
+
+    It is taken for running since its request: so its timeout ends it if nothing is imported.
+    """
+    after = replace(
+        _with_interface(record, event),
+        state=State.RUNNING,
+        started=record.started or record.requested or conditions.now,
+        error=event.error or record.error,
+    )
+    return replace(after, ask_at=_next_poll_at(after, conditions))
+
+
+def _with_interface(record: ProcessingRecord, event: StatusUpdate | NoStateTold) -> ProcessingRecord:
+    shown = [each for each in (record.interface, event.interface) if each is not None]
+    return replace(
+        record,
+        pipeline_id=event.pipeline_id or record.pipeline_id,
+        interface=max(shown, key=_INTERFACES.index, default=None),
+    )
+
+
+_INTERFACES: Final = tuple(Interface)
+
+
+def _counts_attempts(record: ProcessingRecord) -> bool:
+    return record.interface is Interface.ATTEMPTS
 
 
 def _started_at(record: ProcessingRecord, event: StatusUpdate, now: float) -> float | None:
@@ -406,7 +476,7 @@ def _with_late_details(record: ProcessingRecord, event: Event, now: float) -> Pr
 def _after_status(
     record: ProcessingRecord, event: StatusUpdate, conditions: Conditions
 ) -> ProcessingRecord:
-    record = replace(record, code=event.code or record.code)
+    record = replace(_with_interface(record, event), code=event.code or record.code)
     if _stopped_at_deadline(record, event, conditions.now):
         error = f"{_no_end(record)} (timeout), stopped at {record.provider}"
         return _after_failure(record, error, conditions, profiled=event.profiled)
@@ -444,6 +514,9 @@ def _after_unconfirmed_success(
     """
     if event.reported_by is not None:
         return replace(record, ask_at=conditions.now)
+    if record.state is State.REQUESTED and not _counts_attempts(record):
+        # "ok", as many answer a request, says that it was accepted.
+        return _after_silence(record, NoStateTold(processing_id=record.id), conditions)
     if event.archived is None:
         return replace(record, ask_at=conditions.now + conditions.first_poll_wait_s)
     error = f"{record.provider} reports success, but the sdb has no {record.product} made by it"

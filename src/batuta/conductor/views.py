@@ -8,6 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel
 
+from batuta.conductor.answers import address
 from batuta.conductor.dropped import DroppedObservation, read_dropped, rows_of
 from batuta.conductor.records import Row
 from batuta.conductor.schema import ACTIVE, PENDING, available
@@ -276,7 +277,7 @@ class Views:
     def _address(self, row: Row, part: str) -> str | None:
         """Return the address of its log or profile, at its pipeline."""
         try:
-            return f"{self._url_of(row.provider)}/processing/{row.id}/{part}"
+            return f"{address(self._url_of(row.provider), row.pipeline_id or row.id)}/{part}"
         except ServiceError:  # the graph no longer has this provider
             return None
 

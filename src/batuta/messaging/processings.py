@@ -1,5 +1,6 @@
 """The record of a processing, as all services and events show it."""
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final
@@ -123,6 +124,22 @@ class Processing(BaseModel):
     ended: Instant | None = None
     profile: ShortText | None = None
     code: ShortText | None = None
+
+
+def attempt_id(processing_id: str, attempt: int) -> str:
+    """Return the id of one attempt at a processing, for whoever does not count attempts."""
+    return f"{processing_id}.{attempt}"
+
+
+def split_attempt_id(text: str) -> tuple[str, int | None]:
+    """Return the processing and the attempt that `text` names; any other id as it is, and None."""
+    found = _ATTEMPT_ID.fullmatch(text)
+    return (found["processing"], int(found["attempt"])) if found else (text, None)
+
+
+_ATTEMPT_ID: Final = re.compile(
+    r"(?P<processing>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(?P<attempt>[1-9][0-9]{0,8})"
+)
 
 
 def utc_now() -> datetime:

@@ -234,4 +234,5 @@ async def _on_database_error(_request: Request, exc: Exception) -> Response:
 
 
 def _not_found(processing_id: str) -> ProblemError:
-    return ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: not found")
+    # `attempt` tells the conductor that ids are kept here: the request has not arrived.
+    return ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: not found", attempt=0)

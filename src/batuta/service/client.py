@@ -28,14 +28,21 @@ class ServiceError(BatutaError):
         The HTTP status that it answered; None if it did not answer.
     retry_after_s : float or None
         How long to wait before the next call, in seconds.
+    content : bytes
+        The body of the answer.
     """
 
     def __init__(
-        self, message: str, status: int | None = None, retry_after_s: float | None = None
+        self,
+        message: str,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        content: bytes = b"",
     ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.content = content
 
     @property
     def refused(self) -> bool:
@@ -44,7 +51,7 @@ class ServiceError(BatutaError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep all attributes when pickled."""
-        return type(self), (str(self), self.status, self.retry_after_s)
+        return type(self), (str(self), self.status, self.retry_after_s, self.content)
 
 
 _LATER: Final = frozenset({408, 429})
@@ -75,7 +82,7 @@ def translate_errors(service: str, url: str) -> Iterator[None]:
     except httpx.HTTPError as exc:
         reason = one_line(exc) or type(exc).__name__
         error = ServiceError(f"{service} at {url} cannot be reached: {reason}")
-        error.unreachable = isinstance(exc, httpx.ConnectError)
+        error.unreachable = isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout)
         raise error from exc
 
 
@@ -98,6 +105,7 @@ def refusal(service: str, status: int, headers: Mapping[str, str], content: byte
         f"{service}: {_detail(status, content)}",
         status=status,
         retry_after_s=_retry_after_s(headers),
+        content=content,
     )
 
 

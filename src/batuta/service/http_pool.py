@@ -105,13 +105,15 @@ class HttpPool:
                 content = await _bounded_content(service, response, max_bytes)
                 return Answer(response.status, response.headers, content)
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as exc:
-            raise ServiceError(
+            error = ServiceError(
                 f"{service}: {url!r} is not a URL (accepted: http://HOST:PORT/..., https://...)"
-            ) from exc
+            )
+            error.unreachable = True
+            raise error from exc
         # A timeout of a connection or of a read is one of these as well, and not that of `send`.
         except aiohttp.ClientError as exc:
             error = ServiceError(f"{service} at {url} cannot be reached: {_reason(exc)}")
-            error.unreachable = isinstance(exc, aiohttp.ClientConnectorError)
+            error.unreachable = isinstance(exc, _NOT_CONNECTED)
             raise error from exc
 
     def _tls_context(self) -> ssl.SSLContext:
@@ -161,4 +163,5 @@ async def open_pool(token: str | None, timeouts: PoolTimeouts) -> AsyncIterator[
         yield HttpPool(session)
 
 
+_NOT_CONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _JSON: Final = {"Content-Type": "application/json"}

@@ -1,0 +1,12 @@
+"""Under which id a pipeline knows an attempt, and what it has shown of the interface."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    op.add_column("conductor_processings", sa.Column("pipeline_id", sa.String()))
+    op.add_column("conductor_processings", sa.Column("interface", sa.String()))
