@@ -395,18 +395,6 @@ def test_a_provider_that_the_graph_does_not_have_is_refused(stage: Stage) -> Non
         pytest.fail("it was served")
 
 
-def test_a_pipeline_that_answers_a_state_of_the_conductor_s_is_told_what_is_accepted(
-    stage: Stage,
-) -> None:
-    graph = graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 2}})
-    stage.pipeline.outcomes["B"].extend(["waiting"] * 3)
-    with serving(open_conductor, stage.settings(graph)) as url:
-        stage.announce("A", "o1")
-        eventually_in(url, {"B/o1": "failed"})
-        assert "accepted: queued, running, succeeded" in one_processing(url)()["error"]
-    assert len(stage.pipeline.requests) == 2
-
-
 def test_numbers_beyond_any_database_are_put_aside(stage: Stage) -> None:
     with serving(open_conductor, stage.settings(graph_of(["A"], ONE))) as url:
         huge = json.dumps({"product": "A", "obs_id": "o1", "version": 10**30}).encode()

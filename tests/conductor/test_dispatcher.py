@@ -19,6 +19,7 @@ from batuta.conductor.providers import Providers
 from batuta.conductor.records import Row
 from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
 from batuta.messaging import ProcessingState as State
+from batuta.sdb.lookup import ArchivedVersion
 from tests.conductor.processing_records import RUNNING
 from tests.support.waiting import eventually
 
@@ -57,6 +58,13 @@ class OneRoundLedger:
         return []
 
 
+class EmptyArchive:
+    """An sdb that holds nothing."""
+
+    async def made_unannounced(self, _records: Sequence[ProcessingRecord]) -> list[ArchivedVersion]:
+        return []
+
+
 class GatedProviders:
     """Pipelines whose answer for the processing ``late`` comes only when `answer_late` is set."""
 
@@ -90,7 +98,10 @@ async def test_an_answer_that_arrives_while_others_are_recorded_is_recorded_next
         return "late" in ledger.applied
 
     dispatcher = Dispatcher(
-        cast(Ledger, ledger), cast(Providers, providers), cast(Archive, None), lambda _row: None
+        cast(Ledger, ledger),
+        cast(Providers, providers),
+        cast(Archive, EmptyArchive()),
+        lambda _row: None,
     )
     work = asyncio.create_task(dispatcher.run())
     try:
@@ -129,7 +140,10 @@ async def test_a_success_told_while_the_database_is_away_is_recorded_once_it_is_
     monkeypatch.setattr(dispatcher_module, "DATABASE_RETRY_S", 0.01)
     ledger = AwayLedger()
     dispatcher = Dispatcher(
-        cast(Ledger, ledger), cast(Providers, DoneProviders()), cast(Archive, None), lambda _: None
+        cast(Ledger, ledger),
+        cast(Providers, DoneProviders()),
+        cast(Archive, EmptyArchive()),
+        lambda _: None,
     )
 
     async def recorded() -> bool:

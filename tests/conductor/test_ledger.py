@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from batuta.conductor.due_requests import Capacity, DueRequest
-from batuta.conductor.events import Busy, PipelineUnreachable, Refused
+from batuta.conductor.events import Archived, Busy, Interface, PipelineUnreachable, Refused
 from batuta.conductor.rules import Arrival
 from batuta.messaging import ProcessingState as State
 from tests.conductor.graphs import diamond, graph_of
@@ -475,3 +475,33 @@ def test_what_waits_to_be_retried_is_made_once_though_an_operator_asks_for_it(
     assert row.id == first.processing_id
     assert harness.due() == [first.product]
     assert harness.ledger.operations.make(first.product, "o1").id != first.processing_id
+
+
+@pytest.mark.parametrize(
+    ("imported_as", "interface", "made"),
+    [
+        pytest.param("", Interface.REQUEST, True, id="under no id"),
+        pytest.param("17", Interface.QUERY, True, id="under an id of its own"),
+        pytest.param("", None, True, id="before it has answered"),
+        pytest.param("", Interface.ATTEMPTS, False, id="by hand, beside one that passes ids on"),
+    ],
+)
+def test_an_import_under_another_id_ends_the_processing_that_may_have_made_it(
+    open_ledger: OpenLedger, imported_as: str, interface: Interface | None, *, made: bool
+) -> None:
+    harness = open_ledger(diamond())
+    (b, _c) = harness.on_data(("A", "o1", 1))
+    harness.report(b, State.RUNNING, interface=interface)
+    version = Archived(
+        processing_id=imported_as, product="B", obs_id="o1", provider=None, version=1
+    )
+    arrival = Arrival("B", "o1", 1, archived=True)
+    harness.ledger.on_data([arrival], [version], UNLIMITED)
+    assert harness.state(b) == (State.SUCCEEDED if made else State.RUNNING)
+    again = harness.ledger.operations.make("B", "o1")
+    assert harness.due() == ([] if not made else ["B"])
+    # Delivered twice, it says nothing of what was requested since.
+    harness.ledger.on_data([arrival], [version], UNLIMITED)
+    found = harness.views.processing(again.id)
+    assert found is not None
+    assert not found.state.ended

@@ -12,6 +12,8 @@ from batuta.conductor.events import (
     Busy,
     DeadlinePassed,
     Event,
+    Interface,
+    NoStateTold,
     PipelineUnreachable,
     Refused,
     StatusUpdate,
@@ -66,8 +68,15 @@ def stopped(state: State, **values: Any) -> DeadlinePassed:
     return DeadlinePassed(**values_of(state, values))
 
 
-def unknown(polled_state: State) -> UnknownToPipeline:
-    return UnknownToPipeline(processing_id="p1", asked_attempt=2, polled_state=polled_state)
+def unknown(polled_state: State, **values: Any) -> UnknownToPipeline:
+    given = {"counts_attempts": True, **values}
+    return UnknownToPipeline(
+        processing_id="p1", asked_attempt=2, polled_state=polled_state, **given
+    )
+
+
+def silent(**values: Any) -> NoStateTold:
+    return NoStateTold(processing_id="p1", asked_attempt=2, **values)
 
 
 def archived(
@@ -80,6 +89,11 @@ BUSY = Busy(processing_id="p1", asked_attempt=2, error="full", wait_s=5.0)
 REFUSED = Refused(processing_id="p1", asked_attempt=2, error="no such product")
 UNREACHABLE = PipelineUnreachable(processing_id="p1", asked_attempt=2, error="no answer")
 NOT_STOPPED = replace(UNREACHABLE, overdue=True)
+NOT_ASKED = replace(UNREACHABLE, polled=True)
+COUNTING = replace(RUNNING, interface=Interface.ATTEMPTS)
+ASKED_BEFORE = replace(RUNNING, interface=Interface.QUERY)
+SINCE_REQUEST: dict[str, Any] = {"state": State.RUNNING, "started": NOW - 10, "ask_at": NOW + 5}
+NOT_STOPPING = "no end after 60 s (timeout), and maker does not stop it"
 
 RETRYING: dict[str, Any] = {"state": State.RETRYING, "not_before": NOW + 2}
 AGAIN: dict[str, Any] = {"state": State.WAITING, "attempt": 1}
@@ -194,6 +208,66 @@ TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
         RUNNING,
         unknown(State.RUNNING),
         {**RETRYING, "error": "lost: maker no longer knows this processing"},
+    ),
+    "accepted, and no state told": (
+        REQUESTED,
+        silent(interface=Interface.REQUEST, pipeline_id="17"),
+        {**SINCE_REQUEST, "interface": Interface.REQUEST, "pipeline_id": "17"},
+    ),
+    "the answer to the request is lost": (
+        REQUESTED,
+        silent(error="no answer"),
+        {**SINCE_REQUEST, "error": "no answer"},
+    ),
+    "queued, under an id of its own": (
+        REQUESTED,
+        update(State.QUEUED, asked_attempt=2, interface=Interface.REQUEST, pipeline_id="17"),
+        {
+            "state": State.QUEUED,
+            "ask_at": NOW + 5,
+            "interface": Interface.REQUEST,
+            "pipeline_id": "17",
+        },
+    ),
+    '"ok" as the answer to a request': (
+        REQUESTED,
+        update(State.SUCCEEDED, archived=False, asked_attempt=2, interface=Interface.REQUEST),
+        {**SINCE_REQUEST, "interface": Interface.REQUEST},
+    ),
+    "not found, by who never told a state": (
+        replace(REQUESTED, interface=Interface.REQUEST),
+        unknown(State.REQUESTED, counts_attempts=False),
+        SINCE_REQUEST,
+    ),
+    "not found, by who may never have been asked": (
+        REQUESTED,
+        unknown(State.REQUESTED, counts_attempts=False),
+        SINCE_REQUEST,
+    ),
+    "not found, by who told the state before": (
+        ASKED_BEFORE,
+        unknown(State.RUNNING, counts_attempts=False),
+        {**RETRYING, "error": "lost: maker no longer knows this processing"},
+    ),
+    "a poll finds no pipeline, of those that count attempts": (
+        COUNTING,
+        NOT_ASKED,
+        {**RETRYING, "error": "no answer"},
+    ),
+    "a poll finds no pipeline, of those that would make it twice": (
+        RUNNING,
+        NOT_ASKED,
+        {"error": "no answer", "ask_at": NOW + 5},
+    ),
+    "no state told until the deadline": (
+        OVERDUE,
+        silent(overdue=True),
+        {**RETRYING, "error": NOT_STOPPING},
+    ),
+    "not found when it is to be stopped": (
+        OVERDUE,
+        unknown(State.RUNNING, counts_attempts=False, overdue=True),
+        {**RETRYING, "error": NOT_STOPPING},
     ),
     "a report of an earlier attempt": (RUNNING, update(State.FAILED, attempt=1), None),
     "an answer about an earlier attempt": (
@@ -313,7 +387,27 @@ def records(draw: st.DrawFn) -> ProcessingRecord:
         started=draw(st.none() | times),
         ended=NOW - 1 if state.ended else None,
         profiled=draw(st.booleans()),
+        interface=draw(st.none() | st.sampled_from(Interface)),
     )
+
+
+shown: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"interface": st.none() | st.sampled_from(Interface), "pipeline_id": st.none() | st.just("17")}
+)
+
+
+@st.composite
+def unanswered(draw: st.DrawFn, kind: type[Event], about: dict[str, Any]) -> Event:
+    """A pipeline that told no state, or was not reached."""
+    about = {**about, "overdue": draw(st.booleans())}
+    if kind is UnknownToPipeline:
+        polled_state = draw(st.sampled_from(sorted(AT_PROVIDER)))
+        return UnknownToPipeline(
+            **about, polled_state=polled_state, counts_attempts=draw(st.booleans())
+        )
+    if kind is NoStateTold:
+        return NoStateTold(**about, **draw(shown), error=draw(st.none() | errors))
+    return PipelineUnreachable(**about, error=draw(errors), polled=draw(st.booleans()))
 
 
 @st.composite
@@ -325,6 +419,7 @@ def events(draw: st.DrawFn) -> Event:
                 Archived,
                 Busy,
                 DeadlinePassed,
+                NoStateTold,
                 PipelineUnreachable,
                 Refused,
                 StatusUpdate,
@@ -334,14 +429,12 @@ def events(draw: st.DrawFn) -> Event:
     )
     if kind is Archived:
         return archived(provider=draw(st.sampled_from([None, "maker"])))
-    if kind is UnknownToPipeline:
-        return UnknownToPipeline(**about, polled_state=draw(st.sampled_from(sorted(AT_PROVIDER))))
+    if kind in (NoStateTold, PipelineUnreachable, UnknownToPipeline):
+        return draw(unanswered(kind, about))
     if kind is Busy:
         return Busy(**about, error="full", wait_s=draw(st.floats(0, 300)))
     if kind is Refused:
         return Refused(**about, error=draw(errors))
-    if kind is PipelineUnreachable:
-        return PipelineUnreachable(**about, error=draw(errors), overdue=draw(st.booleans()))
     status = StatusUpdate if kind is StatusUpdate else DeadlinePassed
     return status(
         **about,
@@ -353,6 +446,7 @@ def events(draw: st.DrawFn) -> Event:
         started=draw(st.none() | times),
         profiled=draw(st.booleans()),
         archived=draw(st.none() | st.booleans()),
+        **draw(shown),
     )
 
 
@@ -475,6 +569,24 @@ def test_a_request_leaves_nothing_of_the_attempt_before() -> None:
     after = request(retrying, CONDITIONS)
     assert (after.state, after.attempt, after.pipeline_attempt) == (State.REQUESTED, 3, 3)
     assert (after.started, after.done, after.total, after.profiled) == (None, 0, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("interface", "sent_before", "sent"),
+    [
+        pytest.param(None, None, None, id="not answered: the same request again"),
+        pytest.param(None, "p1.2", "p1.2", id="not answered, a later attempt"),
+        pytest.param(Interface.ATTEMPTS, None, None, id="counts attempts"),
+        pytest.param(Interface.REQUEST, None, "p1.3", id="may take the id for a key"),
+        pytest.param(Interface.QUERY, "17", "p1.3", id="has ids of its own"),
+    ],
+)
+def test_an_id_is_sent_again_only_to_who_counts_attempts_or_has_not_answered(
+    interface: Interface | None, sent_before: str | None, sent: str | None
+) -> None:
+    retrying = replace(RUNNING, state=State.RETRYING, interface=interface, pipeline_id=sent_before)
+    after = request(retrying, CONDITIONS)
+    assert (after.pipeline_id, after.interface) == (sent, None)
 
 
 def test_a_success_that_was_lost_is_made_again_with_all_its_attempts() -> None:

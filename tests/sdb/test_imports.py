@@ -154,6 +154,20 @@ def test_a_processing_cannot_import_for_two_providers(
     assert [path.read_bytes() for path in stored_files(store_folder)] == [b"first"]
 
 
+def test_all_attempts_at_a_processing_import_its_product_once(http: httpx.Client) -> None:
+    """A pipeline that counts no attempts is sent an id for each, and passes that one on."""
+    claim = "653d5b44-fcc1-5427-8d6d-9a643bab5735"
+
+    def imported_as(processing_id: str, content: bytes) -> httpx.Response:
+        return post(http, *NAMED, ("processing_id", processing_id), ("file", content))
+
+    assert imported_as(f"{claim}.2", b"second").status_code == 201
+    assert imported_as(claim, b"first, late").status_code == 200
+    assert imported_as(f"{claim}.3", b"third").json()["processing_id"] == claim
+    # Any other id is what it is.
+    assert imported_as("run-7.2", b"another").json()["processing_id"] == "run-7.2"
+
+
 def test_other_bytes_of_a_repeat_are_told_and_not_kept(
     client: SdbClient,
     http: httpx.Client,

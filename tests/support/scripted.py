@@ -1,4 +1,4 @@
-"""A pipeline whose answers a test scripts, in place of one not written with Batuta."""
+"""A pipeline whose answers a test scripts; it counts attempts, as those of Batuta do."""
 
 import asyncio
 from collections import defaultdict, deque
@@ -70,13 +70,13 @@ class ScriptedPipeline:
         def ask(processing_id: str) -> dict[str, Any] | JSONResponse:
             self.asked += 1
             found = known.get(processing_id)
-            return found or JSONResponse({"detail": "not found"}, 404)
+            return found or JSONResponse({"detail": "not found", "attempt": 0}, 404)
 
         @app.delete("/pipeline/processing/{processing_id}", response_model=None)
         def cancel(processing_id: str) -> dict[str, Any] | JSONResponse:
             self.cancelled.append(processing_id)
             if processing_id not in known:
-                return JSONResponse({"detail": "not found"}, 404)
+                return JSONResponse({"detail": "not found", "attempt": 0}, 404)
             known[processing_id]["state"] = "cancelled"
             return known[processing_id]
 
@@ -87,6 +87,7 @@ class ScriptedPipeline:
             "id": body["processing_id"],
             "product": body["product"],
             "obs_id": body["obs_id"],
+            "attempt": body.get("attempt", 1),
             "state": "succeeded" if outcome == "unarchived" else outcome,
             "error": "scripted" if outcome == "failed" else None,
         }

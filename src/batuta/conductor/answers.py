@@ -49,7 +49,7 @@ _INSTANT: Final[TypeAdapter[Any]] = TypeAdapter(Instant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class PipelineAnswer:
     """What is understood of an answer.
 
     Attributes
@@ -71,18 +71,22 @@ class Answer:
     code: str | None = None
 
 
-def read_answer(content: bytes) -> Answer:
+def read_answer(content: bytes) -> PipelineAnswer:
     """Return what is understood of the body of an answer."""
     try:
         document = from_json(content)
     except ValueError:
-        return Answer()
+        return PipelineAnswer()
     if isinstance(document, str | int) and not isinstance(document, bool):
         state = state_of(document)
-        return Answer(state=state) if state else Answer(ids=tuple(_ids({"id": document})))
+        return (
+            PipelineAnswer(state=state)
+            if state
+            else PipelineAnswer(ids=tuple(_ids({"id": document})))
+        )
     fields = _description(document, MAX_LEVELS)
     done, total = _progress(fields.get("progress"))
-    return Answer(
+    return PipelineAnswer(
         ids=tuple(_ids(fields)),
         state=_state(fields),
         attempt=_count(fields.get("attempt")),
@@ -100,7 +104,7 @@ def state_of(word: object) -> State | None:
     return _STATES.get(_plain(word)) if isinstance(word, str) else None
 
 
-def reference(answer: Answer, location: str | None, url: str, sent: str) -> str | None:
+def reference(answer: PipelineAnswer, location: str | None, url: str, sent: str) -> str | None:
     """Return what to ask the pipeline for from now on; None for the id that it was `sent`.
 
     It is the path of `location`, or else the id in the answer. Of a location the path alone counts:

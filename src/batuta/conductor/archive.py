@@ -8,8 +8,8 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from batuta.conductor.events import Archived
-from batuta.conductor.rules import Arrival
+from batuta.conductor.events import Archived, Interface
+from batuta.conductor.rules import Arrival, is_claim_id
 from batuta.conductor.transitions import ProcessingRecord
 from batuta.messaging import DataEvent
 from batuta.sdb.lookup import (
@@ -95,8 +95,8 @@ class Archive:
         """Return whether the product of each processing, which reports success, is archived.
 
         It is if that processing has imported it, withdrawn since or not, unless it was to be made
-        again. A pipeline that does not pass the id of the processing on has imported the newest
-        version, after it was requested.
+        again. A pipeline that does not pass the id of the processing on, or counts no attempts and
+        passes one of its own, has imported the newest version, after it was requested.
 
         Raises
         ------
@@ -120,6 +120,27 @@ class Archive:
             for record, imported, latest in zip(records, by_processing, newest, strict=True)
         ]
 
+    async def made_unannounced(self, records: Sequence[ProcessingRecord]) -> list[ArchivedVersion]:
+        """Return what the sdb holds of the products of processings that are under way.
+
+        It may be older than they are, of those that count no attempts: they may import under any
+        id, so that the newest version is returned.
+
+        Raises
+        ------
+        ServiceError
+            If the sdb cannot be reached, or refuses.
+        """
+        found = await self._lookup(
+            [
+                Lookup(product=each.product, processing_id=each.id)
+                if each.interface is Interface.ATTEMPTS
+                else Lookup(product=each.product, obs_id=each.obs_id)
+                for each in records
+            ]
+        )
+        return [each for each in found if each is not None]
+
     async def _lookup(self, items: Sequence[Lookup]) -> list[ArchivedVersion | None]:
         found: list[ArchivedVersion | None] = []
         for start in range(0, len(items), MAX_LOOKUPS):
@@ -127,8 +148,12 @@ class Archive:
         return found
 
     def _is_made_by(self, newest: ArchivedVersion | None, record: ProcessingRecord) -> bool:
-        """Return whether a version that names no processing is the product of `record`."""
-        if newest is None or newest.processing_id is not None or record.requested is None:
+        """Return whether a version that names no claim is the product of `record`."""
+        if newest is None or record.requested is None:
+            return False
+        if newest.processing_id is not None and (
+            record.interface is Interface.ATTEMPTS or is_claim_id(newest.processing_id)
+        ):
             return False
         created = newest.created.timestamp() - self._clock_ahead_s
         return created >= record.requested - CLOCK_TOLERANCE_S
@@ -175,15 +200,14 @@ def arrival_of(version: ArchivedVersion) -> Arrival:
     return Arrival(version.product, version.obs_id, version.version, archived=True)
 
 
-def success_of(version: ArchivedVersion) -> Archived | None:
-    """Return what an archived version tells of the processing that imported it, if one has."""
-    if version.processing_id is None:
-        return None
+def success_of(version: ArchivedVersion) -> Archived:
+    """Return what an archived version tells of the processing that imported it."""
     return Archived(
-        processing_id=version.processing_id,
+        processing_id=version.processing_id or "",
         product=version.product,
         obs_id=version.obs_id,
         provider=version.provider,
+        version=version.version,
     )
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from batuta.conductor.archive import Archive
+from batuta.conductor.archive import Archive, arrival_of, success_of
 from batuta.conductor.due_requests import Capacity, DueRequest
 from batuta.conductor.events import (
     Archived,
@@ -144,11 +144,12 @@ class Dispatcher:
                 await self._apply_answers()
                 since = time.time()
                 self._send(await self.write(self.ledger.take_due, self._capacity()))
-                for poll in await self.write(self.ledger.due_for_polling, self._poll_capacity()):
-                    # A pipeline that is slow to answer a request does not know the processing yet.
-                    if poll.record.id not in self._in_flight:
-                        self._unanswered_polls[poll.record.provider] += 1
-                        self._spawn(self._poll(poll), self._polls)
+                due = await self.write(self.ledger.due_for_polling, self._poll_capacity())
+                # A pipeline that is slow to answer a request does not know the processing yet.
+                polls = [poll for poll in due if poll.record.id not in self._in_flight]
+                if polls:
+                    self._unanswered_polls.update(poll.record.provider for poll in polls)
+                    self._spawn(self._poll_unless_archived(polls), self._polls)
                 await self._sleep(since)
         finally:
             under_way = self._requests | self._polls
@@ -166,7 +167,7 @@ class Dispatcher:
 
     def _poll_capacity(self) -> Capacity:
         return Capacity(
-            total=MAX_POLLS - len(self._polls),
+            total=MAX_POLLS - self._unanswered_polls.total(),
             of_provider=lambda name: MAX_POLLS_PER_PROVIDER - self._unanswered_polls[name],
         )
 
@@ -277,6 +278,40 @@ class Dispatcher:
                     error,
                 )
         self._answers.append(event)
+
+    async def _poll_unless_archived(self, polls: Sequence[Poll]) -> None:
+        """Ask pipelines about what the sdb does not hold: what it does hold is made.
+
+        After a burst its announcements come in slower than products are imported, so that pipelines
+        would be asked what is known; and what is overdue may have been imported a moment ago.
+        """
+        waiting = {poll.record.id: poll for poll in polls}
+        try:
+            for processing_id in await self._settle(polls):
+                self._unanswered_polls[waiting.pop(processing_id).record.provider] -= 1
+        finally:
+            for poll in waiting.values():
+                self._spawn(self._poll(poll), self._polls)
+
+    async def _settle(self, polls: Sequence[Poll]) -> list[str]:
+        """Record what the sdb holds of the products that are waited for; return whose they are."""
+        if time.monotonic() < self._archive_asked_at + ARCHIVE_RETRY_S:
+            return []
+        records = [poll.record for poll in polls]
+        try:
+            found = await self._archive.made_unannounced(records)
+        except ServiceError as exc:
+            self._archive_asked_at = time.monotonic()
+            LOG.warning("%s; asked again in %g s", exc, ARCHIVE_RETRY_S)
+            return []
+        if not found:
+            return []
+        await self.on_data(
+            [arrival_of(each) for each in found], [success_of(each) for each in found]
+        )
+        ids = [record.id for record in records]
+        open_ = {record.id for record in await self.write(self.ledger.unsettled, ids)}
+        return [each for each in ids if each not in open_]
 
     async def _poll(self, poll: Poll) -> None:
         if poll.action is PollAction.STOP:

@@ -24,6 +24,11 @@ class Interface(StrEnum):
     """It keeps the id that it is sent, and counts attempts: it can be asked twice, and starts one
     processing."""
 
+    @classmethod
+    def widest(cls, *shown: "Interface | None") -> "Interface | None":
+        """Return the one that includes all that was `shown`; None if nothing was."""
+        return max((each for each in shown if each), key=list(cls).index, default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:

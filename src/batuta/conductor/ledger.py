@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 
+from batuta.conductor.attribution import attribute
 from batuta.conductor.claims import ClaimStore
 from batuta.conductor.dropped import DroppedStore
 from batuta.conductor.due_requests import (
@@ -205,6 +206,15 @@ class Ledger:
 
     def _apply(self, connection: sa.Connection, events: Sequence[Event], now: float) -> list[Row]:
         rows = locked_rows(connection, {event.processing_id for event in events})
+        unnamed = [
+            event
+            for event in events
+            if isinstance(event, Archived) and event.processing_id not in rows
+        ]
+        if unnamed:
+            attributed = list(attribute(connection, unnamed))
+            rows |= locked_rows(connection, {event.processing_id for event in attributed})
+            events = [*events, *attributed]
         before = {processing_id: record_of(row) for processing_id, row in rows.items()}
         after = self._transitions(before, events, now)
         changes = [(before[processing_id], record) for processing_id, record in after.items()]

@@ -2,20 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-<<<<<<< HEAD
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
-from pydantic import ValidationError
 from pydantic_core import to_json
-=======
-from dataclasses import replace
-from typing import Final
 
-import httpx
->>>>>>> 17dd5ad (conductor: understand the answers of any pipeline)
-
-from batuta.conductor.answers import Answer, address, read_answer, reference
+from batuta.conductor.answers import PipelineAnswer, address, read_answer, reference
 from batuta.conductor.due_requests import DueRequest
 from batuta.conductor.events import (
     Busy,
@@ -29,21 +22,9 @@ from batuta.conductor.events import (
     UnknownToPipeline,
 )
 from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
-<<<<<<< HEAD
-from batuta.messaging import Processing
-from batuta.messaging.processings import AT_PIPELINE
-from batuta.service.client import ServiceError, answered_text
-from batuta.service.http_pool import HttpPool, PoolTimeouts, open_pool
-=======
 from batuta.messaging import ProcessingState as State
-from batuta.service.client import (
-    ServiceError,
-    auth_headers,
-    bounded_answer,
-    no_cookies,
-    translate_errors,
-)
->>>>>>> 17dd5ad (conductor: understand the answers of any pipeline)
+from batuta.service.client import ServiceError
+from batuta.service.http_pool import Answer, HttpPool, PoolTimeouts, open_pool
 
 TIMEOUTS: Final = PoolTimeouts(connect_s=3.0, read_s=15.0)
 ANSWER_TIMEOUT_S: Final = 30.0
@@ -136,7 +117,7 @@ class Providers:
     def _processing_url(self, provider: str) -> str:
         return f"{self._url_of(provider)}/processing"
 
-    async def _post(self, request: DueRequest, url: str, sent: str) -> httpx.Response:
+    async def _post(self, request: DueRequest, url: str, sent: str) -> Answer:
         required: dict[str, object] = {"product": request.product, "obs_id": request.obs_id}
         further: dict[str, object] = {"processing_id": sent, "attempt": request.attempt}
         if request.remake:
@@ -154,22 +135,14 @@ class Providers:
 
     async def _call(
         self, method: str, provider: str, url: str, body: dict[str, object] | None = None
-<<<<<<< HEAD
-    ) -> Processing:
-        response = await self._pool.send(
+    ) -> Answer:
+        return await self._pool.send(
             provider,
             method,
             url,
             body=None if body is None else to_json(body),
             max_bytes=MAX_ANSWER_BYTES,
             max_s=ANSWER_TIMEOUT_S,
-=======
-    ) -> httpx.Response:
-        with translate_errors(provider, url):
-            request = self._client.build_request(method, url, json=body)
-        return await bounded_answer(
-            provider, self._client, request, max_bytes=MAX_ANSWER_BYTES, max_s=ANSWER_TIMEOUT_S
->>>>>>> 17dd5ad (conductor: understand the answers of any pipeline)
         )
 
 
@@ -182,14 +155,14 @@ async def open_providers(
         yield Providers(pool, url_of)
 
 
-def _shown(answer: Answer, sent: str, otherwise: Interface | None) -> Interface | None:
+def _shown(answer: PipelineAnswer, sent: str, otherwise: Interface | None) -> Interface | None:
     """Return what an answer shows of the interface that its pipeline has."""
     counts = answer.attempt is not None and sent in answer.ids
     return Interface.ATTEMPTS if counts else otherwise
 
 
 def _told(
-    answer: Answer,
+    answer: PipelineAnswer,
     processing_id: str,
     attempt: int,
     *,
@@ -244,11 +217,7 @@ def _after_failed_request(request: DueRequest, exc: ServiceError) -> Event:
 
 
 def _after_failed_poll(record: ProcessingRecord, exc: ServiceError, *, overdue: bool) -> Event:
-<<<<<<< HEAD
-    if exc.status == HTTPStatus.NOT_FOUND:
-=======
-    if exc.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
->>>>>>> 17dd5ad (conductor: understand the answers of any pipeline)
+    if exc.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         return UnknownToPipeline(
             processing_id=record.id,
             asked_attempt=record.attempt,
@@ -258,6 +227,4 @@ def _after_failed_poll(record: ProcessingRecord, exc: ServiceError, *, overdue: 
         )
     if exc.status in CANNOT:
         return NoStateTold(processing_id=record.id, asked_attempt=record.attempt, overdue=overdue)
-    return replace(
-        _unreachable(record.id, record.attempt, exc), polled=True, overdue=overdue
-    )
+    return replace(_unreachable(record.id, record.attempt, exc), polled=True, overdue=overdue)

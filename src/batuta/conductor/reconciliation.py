@@ -311,13 +311,13 @@ async def mend(dispatcher: Dispatcher, differences: Sequence[Difference]) -> Non
             ],
             [
                 Archived(
-                    processing_id=each.processing_id,
+                    processing_id=each.processing_id or "",
                     product=each.product,
                     obs_id=each.obs_id,
                     provider=each.provider,
+                    version=each.archived or 0,
                 )
                 for each in found
-                if each.processing_id is not None
             ],
         )
     dispatcher.wake()

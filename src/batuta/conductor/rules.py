@@ -70,6 +70,14 @@ def is_newer(new: tuple[bool, int], known: tuple[bool, int]) -> bool:
     return (new[0] and not known[0]) or (new[0] == known[0] and new[1] > known[1])
 
 
+def is_claim_id(processing_id: str) -> bool:
+    """Return whether an id has the form of those that are computed from claims."""
+    try:
+        return uuid.UUID(processing_id).version == 5
+    except ValueError:
+        return False
+
+
 def claims_for(
     graph: Graph, obs_id: str, arrived: Iterable[str], available: Mapping[str, int]
 ) -> Iterator[Claim]:

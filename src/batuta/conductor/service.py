@@ -17,7 +17,7 @@ from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
 from batuta.conductor.api import Components, add_routes
 from batuta.conductor.archive import arrival_of, open_archive, success_of
 from batuta.conductor.dispatcher import Dispatcher
-from batuta.conductor.events import StatusUpdate
+from batuta.conductor.events import Interface, StatusUpdate
 from batuta.conductor.ledger import Ledger
 from batuta.conductor.providers import open_providers
 from batuta.conductor.pruner import Pruner
@@ -45,6 +45,7 @@ from batuta.messaging import (
     decode_data,
     subjects,
 )
+from batuta.messaging.processings import split_attempt_id
 from batuta.sdb.client import SdbClient
 from batuta.sdb.records import StoredProduct
 from batuta.service.app import AppConfig, create_app
@@ -194,7 +195,11 @@ class Conductor:
         archived = [each for each in found if each is not None and each.withdrawn is None]
         await self._dispatcher.on_data(
             [arrival_of(version) for version in archived],
-            [event for version in archived if (event := success_of(version)) is not None],
+            [
+                success_of(version)
+                for version in archived
+                if version.product in self._graph.products
+            ],
         )
         return [
             Rejection(delivery, _not_archived(delivery.event))
@@ -349,10 +354,13 @@ def _not_archived(data: DataEvent) -> str:
 
 def _status_update(processing: Processing, reported_by: str) -> StatusUpdate:
     started = processing.started
+    processing_id, attempt = split_attempt_id(processing.id)
+    counts = attempt is None and "attempt" in processing.model_fields_set
     return StatusUpdate(
-        processing_id=processing.id,
+        processing_id=processing_id,
         state=processing.state,
-        attempt=processing.attempt,
+        attempt=attempt or processing.attempt,
+        interface=Interface.ATTEMPTS if counts else None,
         done=processing.progress.done,
         total=processing.progress.total,
         error=processing.error,

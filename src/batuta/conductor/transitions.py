@@ -374,30 +374,53 @@ def _after_current(
             return _back_to_waiting(record, error, conditions.now + wait_s)
         case Refused(error=error):
             return _after_failure(record, error, conditions, final=True)
-        case NoStateTold() | UnknownToPipeline(counts_attempts=False) if event.overdue:
-            error = f"{_no_end(record)} (timeout), and {record.provider} does not stop it"
-            return _after_failure(record, error, conditions)
-        case NoStateTold():
-            return _after_silence(record, event, conditions)
-        case PipelineUnreachable(polled=True, overdue=False) if not _counts_attempts(record):
-            # It may be at work all the same, and would make the product twice.
-            silence = NoStateTold(processing_id=record.id, error=event.error)
-            return _after_silence(record, silence, conditions)
-        case PipelineUnreachable(error=error, overdue=overdue):
-            suffix = f" ({_no_end(record)})" if overdue else ""
-            return _after_failure(record, error + suffix, conditions)
-        case UnknownToPipeline(counts_attempts=False) if record.interface is not Interface.QUERY:
-            # A web server without that route answers the same.
-            return _after_silence(record, NoStateTold(processing_id=record.id), conditions)
-        case UnknownToPipeline(counts_attempts=True, polled_state=State.REQUESTED):
-            # The request never arrived, or is still on its way. It is sent again as the same
-            # attempt: if the first one arrives after all, the pipeline recognises the second.
-            return _back_to_waiting(record, None, conditions.now)
-        case UnknownToPipeline():
-            lost = f"lost: {record.provider} no longer knows this processing"
-            return _after_failure(record, lost, conditions)
+        case NoStateTold() | PipelineUnreachable() | UnknownToPipeline():
+            return _after_no_answer(record, event, conditions)
         case _:
             raise TypeError(f"unknown event {event!r}")
+
+
+def _after_no_answer(
+    record: ProcessingRecord,
+    event: NoStateTold | PipelineUnreachable | UnknownToPipeline,
+    conditions: Conditions,
+) -> ProcessingRecord:
+    """Return `record` after its pipeline told no state of it, or could not be asked."""
+    if _says_nothing(record, event):
+        if event.overdue:
+            error = f"{_no_end(record)} (timeout), and {record.provider} does not stop it"
+            return _after_failure(record, error, conditions)
+        if not isinstance(event, NoStateTold):
+            cause = event.error if isinstance(event, PipelineUnreachable) else None
+            event = NoStateTold(processing_id=record.id, error=cause)
+        return _after_silence(record, event, conditions)
+    if isinstance(event, PipelineUnreachable):
+        suffix = f" ({_no_end(record)})" if event.overdue else ""
+        return _after_failure(record, event.error + suffix, conditions)
+    if isinstance(event, UnknownToPipeline) and event.polled_state is State.REQUESTED:
+        # The request never arrived, or is still on its way. It is sent again as the same
+        # attempt: if the first one arrives after all, the pipeline recognises the second.
+        return _back_to_waiting(record, None, conditions.now)
+    lost = f"lost: {record.provider} no longer knows this processing"
+    return _after_failure(record, lost, conditions)
+
+
+def _says_nothing(
+    record: ProcessingRecord, event: NoStateTold | PipelineUnreachable | UnknownToPipeline
+) -> bool:
+    """Return whether the processing may be under way all the same, at a pipeline of few words.
+
+    Requested again, it would be made twice there: only a pipeline that counts attempts would
+    recognise the request.
+    """
+    match event:
+        case PipelineUnreachable(polled=polled, overdue=overdue):
+            return polled and not overdue and record.interface is not Interface.ATTEMPTS
+        case UnknownToPipeline(counts_attempts=counts):
+            # A web server that has no such route answers the same.
+            return not counts and record.interface is not Interface.QUERY
+        case _:
+            return True
 
 
 def _after_silence(
@@ -416,20 +439,14 @@ def _after_silence(
     return replace(after, ask_at=_next_poll_at(after, conditions))
 
 
-def _with_interface(record: ProcessingRecord, event: StatusUpdate | NoStateTold) -> ProcessingRecord:
-    shown = [each for each in (record.interface, event.interface) if each is not None]
+def _with_interface(
+    record: ProcessingRecord, event: StatusUpdate | NoStateTold
+) -> ProcessingRecord:
     return replace(
         record,
         pipeline_id=event.pipeline_id or record.pipeline_id,
-        interface=max(shown, key=_INTERFACES.index, default=None),
+        interface=Interface.widest(record.interface, event.interface),
     )
-
-
-_INTERFACES: Final = tuple(Interface)
-
-
-def _counts_attempts(record: ProcessingRecord) -> bool:
-    return record.interface is Interface.ATTEMPTS
 
 
 def _started_at(record: ProcessingRecord, event: StatusUpdate, now: float) -> float | None:
@@ -514,7 +531,7 @@ def _after_unconfirmed_success(
     """
     if event.reported_by is not None:
         return replace(record, ask_at=conditions.now)
-    if record.state is State.REQUESTED and not _counts_attempts(record):
+    if record.state is State.REQUESTED and record.interface is not Interface.ATTEMPTS:
         # "ok", as many answer a request, says that it was accepted.
         return _after_silence(record, NoStateTold(processing_id=record.id), conditions)
     if event.archived is None:

@@ -17,6 +17,7 @@ from streaming_form_data.parser import (  # type: ignore[import-untyped]  # it s
 from streaming_form_data.targets import BaseTarget  # type: ignore[import-untyped]  # as above
 
 from batuta.json_values import json_problem
+from batuta.messaging.processings import split_attempt_id
 from batuta.names import name_problem
 from batuta.sdb.records import MEDIA_TYPE, InputRef
 from batuta.service.problems import ProblemError
@@ -228,6 +229,7 @@ class _FieldReader:
         self._fields = {name: self._text(name, b"".join(p)) for name, p in fields.items()}
 
     def read(self, file: _Part) -> ImportRequest:
+        processing_id, attempt = self._processing()
         return ImportRequest(
             product=self._name("product", required=True) or "",
             obs_id=self._name("obs_id", required=True) or "",
@@ -235,10 +237,8 @@ class _FieldReader:
             filename=self._filename(file.multipart_filename),
             metadata=self._metadata(),
             sha256=self._matching("sha256", _SHA256, "64 hexadecimal digits"),
-            processing_id=self._matching(
-                "processing_id", _PROCESSING_ID, "1 to 200 visible ASCII characters"
-            ),
-            attempt=self._attempt(),
+            processing_id=processing_id,
+            attempt=attempt,
             provider=self._name("provider", required=False),
             inputs=self._inputs(),
         )
@@ -264,6 +264,12 @@ class _FieldReader:
         if value is not None and not pattern.fullmatch(value):
             self._note(f"{name}: {value[:80]!r} (accepted: {rule})")
         return value
+
+    def _processing(self) -> tuple[str | None, int | None]:
+        """Return the processing and its attempt; all attempts of one import its product once."""
+        given = self._matching("processing_id", _PROCESSING_ID, "1 to 200 visible ASCII characters")
+        processing_id, attempt = split_attempt_id(given) if given else (given, None)
+        return processing_id, self._attempt() or attempt
 
     def _attempt(self) -> int | None:
         text = self._matching("attempt", _ATTEMPT, "a whole number from 1 to 999999999")
