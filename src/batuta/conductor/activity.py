@@ -85,7 +85,7 @@ class ConductorActivity:
     async def _update_counts(self) -> None:
         while True:
             try:
-                self._counts = await asyncio.to_thread(self._views.open_counts)
+                self._counts = (await asyncio.to_thread(self._views.counts)).by_state()
             except UNAVAILABLE as exc:
                 LOG.warning("database: %s; counted again later", one_line(exc))
             await asyncio.sleep(COUNT_INTERVAL_S)

@@ -12,10 +12,12 @@ from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.archive import Archive
 from batuta.conductor.bulk_routes import Order, bulk_router
 from batuta.conductor.dispatcher import Dispatcher
+from batuta.conductor.lists import ObservationOrder
 from batuta.conductor.providers import CANNOT, Providers
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.reconciliation_routes import reconciliation_router
+from batuta.conductor.summaries import Summary
 from batuta.conductor.transitions import AT_PROVIDER, ProcessingRecord
 from batuta.conductor.views import (
     MAX_ITEMS,
@@ -78,6 +80,11 @@ def add_routes(app: FastAPI, components: Components) -> None:
             raise _unknown_product(components.graph, product)
         return components.views.why(product, obs_id)
 
+    @app.get("/summary", tags=["service"])
+    def summary() -> Summary:
+        """What is recorded, counted: by state, by product and by provider."""
+        return components.views.counts().summary()
+
     @app.get("/services", tags=["service"])
     def services() -> Page[ServiceStatus]:
         """The services that reported recently on ``activity.*``."""
@@ -86,9 +93,16 @@ def add_routes(app: FastAPI, components: Components) -> None:
 
 def _add_observations(app: FastAPI, components: Components) -> None:
     @app.get("/observations", tags=["observations"])
-    def observations(limit: Limit = 100, cursor: str | None = None) -> Page[ObservationView]:
+    def observations(
+        limit: Limit = 100,
+        cursor: str | None = None,
+        order: ObservationOrder = ObservationOrder.OBS_ID,
+    ) -> Page[ObservationView]:
         """Observations with available products."""
-        return components.views.observations(limit, cursor)
+        try:
+            return components.views.observations(limit, cursor, order)
+        except ValueError as exc:
+            raise _invalid_cursor(cursor) from exc
 
     @app.get("/observations/{obs_id}", tags=["observations"], responses=_UNKNOWN)
     def observation(obs_id: str) -> ObservationDetail:
@@ -127,10 +141,7 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         try:
             return views.processings(filters, limit, cursor)
         except ValueError as exc:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
-            ) from exc
+            raise _invalid_cursor(cursor) from exc
 
     @app.get("/processings/{processing_id}", tags=["processings"], responses=_UNKNOWN)
     def processing(processing_id: str) -> ConductorProcessing:
@@ -244,6 +255,13 @@ def _add_holds(app: FastAPI, components: Components) -> None:
     async def release_provider(provider: str) -> dict[str, Any]:
         """End the hold of one provider."""
         return await apply(dispatcher.ledger.operations.release, provider)
+
+
+def _invalid_cursor(cursor: str | None) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
+    )
 
 
 def _find(views: Views, processing_id: str) -> ConductorProcessing:

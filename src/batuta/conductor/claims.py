@@ -15,18 +15,12 @@ from batuta.conductor.rules import (
     claims_for,
     pending_optional_inputs,
 )
-from batuta.conductor.schema import EVERY_PROVIDER, PENDING
+from batuta.conductor.schema import EVERY_PROVIDER, PENDING, available, holds
 from batuta.conductor.schema import processings as table
-from batuta.conductor.statements import (
-    AVAILABLE_OF,
-    FAILED_AMONG,
-    HELD_PROVIDERS,
-    insert_claims,
-    record_available,
-)
 from batuta.conductor.transitions import retry_with_newer_inputs
 from batuta.graph import Graph, Product
 from batuta.messaging import ProcessingState as State
+from batuta.service.database import insert
 
 MANUAL: Final = "by hand"
 """How the claims that operators make begin: as many as they ask for."""
@@ -45,7 +39,9 @@ class ClaimStore:
         self._graph = graph
 
     def lock_observations(self, connection: sa.Connection, observations: Collection[str]) -> None:
-        """Let no other conductor claim for the same observations until the transaction ends.
+        """Let no other conductor change the same observations until the transaction ends.
+
+        Whoever changes what is available of an observation locks it first.
 
         Two conductors that each receive one of a product's two inputs, and do not see the
         other's uncommitted row, would both find the product not ready, and nobody would claim
@@ -69,8 +65,19 @@ class ClaimStore:
             newest[key] = max((arrival.archived, arrival.version), newest.get(key, (False, 0)))
         if not newest:
             return
+        statement = insert(connection, available)
+        new = statement.excluded
         connection.execute(
-            record_available(connection.dialect.name),
+            statement.on_conflict_do_update(
+                index_elements=["obs_id", "product"],
+                set_={"version": new.version, "archived": new.archived, "heard": new.heard},
+                where=sa.or_(
+                    sa.and_(new.archived, sa.not_(available.c.archived)),
+                    sa.and_(
+                        new.archived == available.c.archived, new.version > available.c.version
+                    ),
+                ),
+            ),
             [
                 {
                     "obs_id": obs_id,
@@ -79,7 +86,8 @@ class ClaimStore:
                     "archived": archived,
                     "heard": now,
                 }
-                for (obs_id, product), (archived, version) in newest.items()
+                # In one order everywhere, as observations are locked.
+                for (obs_id, product), (archived, version) in sorted(newest.items())
             ],
         )
 
@@ -151,7 +159,7 @@ class ClaimStore:
 
     def apply_holds(self, connection: sa.Connection) -> None:
         """Mark as held what is not requested yet and whose provider is held."""
-        held = set(connection.scalars(HELD_PROVIDERS))
+        held = set(connection.scalars(sa.select(holds.c.provider)))
         if held:
             which = sa.true() if EVERY_PROVIDER in held else table.c.provider.in_(held)
             connection.execute(
@@ -164,8 +172,10 @@ class ClaimStore:
         found: dict[str, dict[str, int]] = {obs_id: {} for obs_id in observations}
         names = list(found)
         for start in range(0, len(names), MAX_IN):
-            some = {"observations": names[start : start + MAX_IN]}
-            for obs_id, product, version in connection.execute(AVAILABLE_OF, some):
+            query = sa.select(available.c.obs_id, available.c.product, available.c.version).where(
+                available.c.obs_id.in_(names[start : start + MAX_IN])
+            )
+            for obs_id, product, version in connection.execute(query):
                 found[obs_id][product] = version
         return found
 
@@ -183,7 +193,7 @@ class ClaimStore:
             )
             for claim in claims
         ]
-        return connection.execute(insert_claims(connection.dialect.name), rows).rowcount
+        return connection.execute(insert(connection, table).on_conflict_do_nothing(), rows).rowcount
 
     def _retry_failed(self, connection: sa.Connection, claims: Sequence[Claim], now: float) -> None:
         """Give what has failed for an input its attempts anew, now that a newer one is there.
@@ -194,8 +204,10 @@ class ClaimStore:
         by_id = {each.processing_id: each for each in claims if each.key == CLAIMED_ONCE}
         ids = list(by_id)
         for start in range(0, len(ids), MAX_IN):
-            some = {"ids": ids[start : start + MAX_IN]}
-            rows = locked_rows(connection, list(connection.scalars(FAILED_AMONG, some)))
+            failed = sa.select(table.c.id).where(
+                table.c.id.in_(ids[start : start + MAX_IN]), table.c.state == State.FAILED
+            )
+            rows = locked_rows(connection, list(connection.scalars(failed)))
             for row in rows.values():
                 claim, before = by_id[row.id], record_of(row)
                 after = retry_with_newer_inputs(

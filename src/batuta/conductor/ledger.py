@@ -104,9 +104,13 @@ class Ledger:
 
         What can be made from it is claimed as the ``data`` stream is received again.
         """
-        with self._engine.begin() as connection:
-            for batch in _batches(arrivals, 1000):
+        for batch in _batches(arrivals, 1000):
+            # Each committed by itself: observations are locked until then. What a kill leaves
+            # half done is done again, and recorded again as it is.
+            with self._engine.begin() as connection:
+                self._claims.lock_observations(connection, {each.obs_id for each in batch})
                 self._claims.record_available(connection, batch, self._clock())
+        with self._engine.begin() as connection:
             connection.execute(
                 # Another conductor of the same database may have rebuilt it meanwhile.
                 insert(connection, about)

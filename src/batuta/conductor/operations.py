@@ -8,7 +8,7 @@ from batuta.conductor.claims import UNSENT, ClaimStore
 from batuta.conductor.differences import Difference, DifferenceKind
 from batuta.conductor.dropped import DroppedStore
 from batuta.conductor.records import MAX_IN, Row, locked_rows, record_of, write_changes
-from batuta.conductor.schema import EVERY_PROVIDER, available, holds
+from batuta.conductor.schema import EVERY_PROVIDER, LISTED, available, holds
 from batuta.conductor.schema import processings as table
 from batuta.conductor.transitions import (
     AT_PROVIDER,
@@ -198,7 +198,9 @@ class Operations:
             # All are released, then what remains held is held again: in one transaction, so
             # that none of it can be requested in between.
             connection.execute(
-                sa.update(table).where(table.c.state == State.HELD).values(state=State.WAITING)
+                sa.update(table)
+                .where(sa.text(LISTED), table.c.state == State.HELD)
+                .values(state=State.WAITING)
             )
             self._claims.apply_holds(connection)
 

@@ -18,9 +18,8 @@ from batuta.conductor.dropped import DroppedObservation, read_dropped, read_drop
 from batuta.conductor.events import Archived
 from batuta.conductor.records import Row, record_of
 from batuta.conductor.rules import Arrival
-from batuta.conductor.schema import available
+from batuta.conductor.schema import LISTED, available
 from batuta.conductor.schema import processings as table
-from batuta.conductor.transitions import ProcessingRecord
 from batuta.graph import Graph
 from batuta.messaging import DataAvailable
 from batuta.messaging import ProcessingState as State
@@ -190,9 +189,10 @@ class Reconciler:
         ]
 
     async def _not_made(self, before: float) -> AsyncIterator[list[Difference]]:
-        after = ""
-        while records := await asyncio.to_thread(self._succeeded_after, after, before):
-            after = records[-1].id
+        after = (0.0, "")
+        while rows := await asyncio.to_thread(self._succeeded_after, after, before):
+            after = (rows[-1].created, rows[-1].id)
+            records = [record_of(row) for row in rows]
             held = await self._archive.holds_products_of(records)
             imported = await self._archive.imported_by(
                 [(record.product, record.id) for record in records], withdrawn=True
@@ -268,15 +268,18 @@ class Reconciler:
         with reading(self._engine) as connection:
             return read_dropped_after(connection, after, DROPPED_PAGE)
 
-    def _succeeded_after(self, after: str, before: float) -> list[ProcessingRecord]:
+    def _succeeded_after(self, after: tuple[float, str], before: float) -> Sequence[Row]:
+        # In the order of the index of states, so that a batch is read, and nothing sorted.
+        key = sa.tuple_(table.c.created, table.c.id)
         query = (
             sa.select(table)
-            .where(table.c.state == State.SUCCEEDED, table.c.id > after, table.c.ended < before)
-            .order_by(table.c.id)
+            .where(sa.text(LISTED), table.c.state == State.SUCCEEDED)
+            .where(key > after, table.c.ended < before)
+            .order_by(table.c.created, table.c.id)
             .limit(BATCH)
         )
         with reading(self._engine) as connection:
-            return [record_of(row) for row in connection.execute(query)]
+            return list(connection.execute(query))
 
     def _recorded(self, instances: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
         wanted = set(instances)

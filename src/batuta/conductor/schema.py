@@ -11,6 +11,12 @@ PENDING: Final = "state IN ('waiting', 'retrying')"
 """To be requested at their time."""
 ACTIVE: Final = "state IN ('requested', 'queued', 'running')"
 """At their provider."""
+LISTED: Final = "attempt >= 0"
+"""True of every row. The indexes of lists hold for it, and lists say it: so nothing else uses them.
+
+SQLite, which has no statistics, would take ``product, created, id`` for the best way to find one
+product of one observation, and read all that the product has ever had.
+"""
 
 EVERY_PROVIDER: Final = "*"
 """In `holds`: every provider is held."""
@@ -73,9 +79,20 @@ processings = sa.Table(
     # What its pipeline has shown of the interface in the current attempt.
     sa.Column("interface", sa.String),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
-    sa.Index("conductor_of_observation", "obs_id"),
+    sa.Index("conductor_of_observation", "obs_id", "created", "id"),
     sa.Index("conductor_newest", "created", "id"),
 )
+
+# In the order of lists, so that a page of what one of these selects is read, and not sorted.
+for _name in ("product", "provider", "state"):
+    sa.Index(
+        f"conductor_by_{_name}",
+        processings.c[_name],
+        processings.c.created,
+        processings.c.id,
+        sqlite_where=sa.text(LISTED),
+        postgresql_where=sa.text(LISTED),
+    )
 
 sa.Index(
     "conductor_due",
@@ -116,4 +133,30 @@ dropped = sa.Table(
     sa.Column("live", sa.Boolean, nullable=False, server_default=sa.false()),
     # What decisions depend on, compressed: see `batuta.conductor.dropped`.
     sa.Column("facts", sa.LargeBinary, nullable=False),
+)
+
+# Both are kept by triggers (see the migrations), in the transaction of what they count, and are
+# written by nothing else.
+
+observations = sa.Table(
+    "conductor_observations",
+    metadata,
+    sa.Column("obs_id", sa.String, primary_key=True),
+    # How many products are available, and when one was last heard of.
+    sa.Column("available", sa.Integer, nullable=False),
+    sa.Column("last_news", sa.Float, nullable=False),
+    sa.Index("conductor_latest_news", "last_news", "obs_id"),
+)
+
+counts = sa.Table(
+    "conductor_counts",
+    metadata,
+    # A number is the sum of its parts: each connection to PostgreSQL writes one of its own.
+    sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
+    # "processing", "available" or "observation"; then what does not apply is empty.
+    sa.Column("counted", sa.String, primary_key=True),
+    sa.Column("product", sa.String, primary_key=True),
+    sa.Column("provider", sa.String, primary_key=True),
+    sa.Column("state", sa.String, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
 )

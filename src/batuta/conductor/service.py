@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
 from batuta.conductor.api import Components, add_routes
@@ -19,12 +18,21 @@ from batuta.conductor.archive import arrival_of, open_archive, success_of
 from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.events import Interface, StatusUpdate
 from batuta.conductor.ledger import Ledger
+from batuta.conductor.metrics import (
+    DROPPED_OBSERVATIONS,
+    DROPPED_PROCESSINGS,
+    MALFORMED,
+    NOTIFICATIONS,
+    REQUESTS,
+    ConductorMetrics,
+)
 from batuta.conductor.providers import open_providers
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler, mend
 from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import MIGRATIONS
 from batuta.conductor.settings import ConductorSettings
+from batuta.conductor.summaries import join_parts
 from batuta.conductor.transitions import WaitConfig
 from batuta.conductor.views import Views
 from batuta.errors import ConfigurationError, one_line
@@ -70,6 +78,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
     graph = read_graph(settings.graph)
     url_of = _addresses(graph, settings)
     with open_database(settings.database_url, MIGRATIONS) as engine:
+        join_parts(engine)
         ledger = Ledger(engine, graph, _wait_config(settings))
         async with (
             connect(settings.nats, NAME) as bus,
@@ -124,7 +133,18 @@ class Conductor:
         self._data_consumer = Consumer(bus, self._data_spec(identity))
         self._activity_consumer = Consumer(bus, _activity_spec(identity))
         metrics = CollectorRegistry()
-        metrics.register(_Metrics(self, components))
+        metrics.register(
+            ConductorMetrics(
+                components.views.counts,
+                {
+                    NOTIFICATIONS: lambda: self.notifications,
+                    MALFORMED: lambda: self.malformed,
+                    REQUESTS: lambda: components.dispatcher.requests_sent,
+                    DROPPED_OBSERVATIONS: lambda: components.pruner.observations,
+                    DROPPED_PROCESSINGS: lambda: components.pruner.processings,
+                },
+            )
+        )
         config = AppConfig(
             name=NAME,
             description="Has made what can be made of the products that become available.",
@@ -275,14 +295,14 @@ async def _rebuild(ledger: Ledger, settings: ConductorSettings) -> None:
     deadline = time.monotonic() + SDB_WAIT_S
     while True:
         try:
-            held = await asyncio.to_thread(lambda: list(_held_by_sdb(settings)))
+            # Page by page: what the sdb holds may be more than memory.
+            arrivals = map(_stored_arrival, _held_by_sdb(settings))
+            return await asyncio.to_thread(ledger.rebuild, arrivals)
         except ServiceError as exc:
             if exc.refused or time.monotonic() > deadline:
                 raise
             LOG.warning("%s; retried for up to %g s", exc, SDB_WAIT_S)
             await asyncio.sleep(1)
-        else:
-            return await asyncio.to_thread(ledger.rebuild, map(_stored_arrival, held))
 
 
 def _held_by_sdb(settings: ConductorSettings, *, newest: bool = False) -> Iterator[StoredProduct]:
@@ -376,41 +396,3 @@ def _unknown_product(graph: Graph, data: DataEvent) -> str:
     close = difflib.get_close_matches(data.product, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"product {data.product!r} of {data.obs_id}: not in the graph{hint}"
-
-
-class _Metrics:
-    """The conductor's metrics, read when they are asked for."""
-
-    def __init__(self, conductor: Conductor, components: Components) -> None:
-        self._conductor = conductor
-        self._components = components
-
-    def collect(self) -> Iterator[Metric]:
-        yield CounterMetricFamily(
-            "batuta_notifications", "Notifications understood", self._conductor.notifications
-        )
-        yield CounterMetricFamily(
-            "batuta_malformed",
-            "Dead letters: messages that could not be decoded",
-            self._conductor.malformed,
-        )
-        yield CounterMetricFamily(
-            "batuta_requests",
-            "Requests sent to pipelines",
-            self._components.dispatcher.requests_sent,
-        )
-        pruner = self._components.pruner
-        yield CounterMetricFamily(
-            "batuta_dropped_observations",
-            "Observations whose records were dropped, to the archive or for good",
-            pruner.observations,
-        )
-        yield CounterMetricFamily(
-            "batuta_dropped_processings",
-            "Records of processings that were dropped with them",
-            pruner.processings,
-        )
-        states = GaugeMetricFamily("batuta_processings", "Processings by state", labels=["state"])
-        for state, count in self._components.views.counts().items():
-            states.add_metric([state], count)
-        yield states

@@ -1,7 +1,7 @@
 """Read-only views: observations, processings, and why a product was or was not made."""
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -10,9 +10,18 @@ from pydantic import BaseModel
 
 from batuta.conductor.answers import address
 from batuta.conductor.dropped import DroppedObservation, read_dropped, rows_of
-from batuta.conductor.records import Row
-from batuta.conductor.schema import ACTIVE, PENDING, available
+from batuta.conductor.explanations import answer_of_processing, answer_without_processing, near
+from batuta.conductor.lists import (
+    ObservationOrder,
+    decode_key,
+    encode_key,
+    list_observations,
+    list_processings,
+)
+from batuta.conductor.records import MAX_IN, Row
+from batuta.conductor.schema import available
 from batuta.conductor.schema import processings as table
+from batuta.conductor.summaries import Counts, read_counts
 from batuta.graph import Graph
 from batuta.messaging import Processing, ProcessingState, Progress
 from batuta.messaging.processings import instant_of
@@ -20,11 +29,8 @@ from batuta.service.client import ServiceError
 from batuta.service.database import reading
 from batuta.service.pagination import Page
 from batuta.service.retention import archived_note
-from batuta.spelling import NameSuggester
 
 MAX_ITEMS: Final = 1000
-NEIGHBOURS: Final = 500
-"""Observations that are compared with a misspelt one, before it and after it."""
 
 
 class ConductorProcessing(Processing):
@@ -128,69 +134,53 @@ class Views:
     def processings(
         self, filters: Mapping[str, str | None], limit: int, cursor: str | None
     ) -> Page[ConductorProcessing]:
-        """Return a page of processings, newest first; `filters` by the names of columns."""
-        query = sa.select(table).order_by(table.c.created.desc(), table.c.id.desc())
-        for name, value in filters.items():
-            if value is not None:
-                query = query.where(matches(table.c[name], value))
-        if cursor is not None:
-            created, _, processing_id = cursor.partition("_")
-            before = sa.tuple_(table.c.created, table.c.id)
-            query = query.where(before < sa.tuple_(float(created), processing_id))
-        with reading(self._engine) as connection:
-            rows = connection.execute(query.limit(limit + 1)).all()
-        following = None
-        if len(rows) > limit:
-            last = rows[limit - 1]
-            following = f"{last.created!r}_{last.id}"
-        return Page(items=[self.processing_of(row) for row in rows[:limit]], next=following)
+        """Return a page of processings, newest first; `filters` by the names of columns.
 
-    def counts(self) -> dict[str, int]:
-        """Count the processings in each state."""
-        query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
+        Raises
+        ------
+        ValueError
+            If `cursor` is none that a page had.
+        """
+        given = {name: value for name, value in filters.items() if value is not None}
+        after = decode_key(cursor)
         with reading(self._engine) as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
+            # One filter alone needs no choice.
+            counts = read_counts(connection) if len(given) > 1 else Counts()
+            rows, following = list_processings(given, counts).page(connection, limit, after)
+        return Page(items=[self.processing_of(row) for row in rows], next=encode_key(following))
 
-    def open_counts(self) -> dict[str, int]:
-        """Count what has not ended, by state: the cost does not grow as processings end."""
-        # One query for each index: SQLite would use neither for both at once.
-        query = sa.union_all(
-            *(
-                sa.select(table.c.state, sa.func.count())
-                .where(sa.text(which))
-                .group_by(table.c.state)
-                for which in (PENDING, ACTIVE)
-            )
-        )
+    def counts(self) -> Counts:
+        """Return what is counted."""
         with reading(self._engine) as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
+            return read_counts(connection)
 
-    def observations(self, limit: int, cursor: str | None) -> Page[ObservationView]:
-        """Return a page of observations, by id."""
-        query = (
-            sa.select(
-                available.c.obs_id,
-                sa.func.count().label("products"),
-                sa.func.max(available.c.heard).label("last_news"),
-            )
-            .where(available.c.obs_id > (cursor or ""))
-            .group_by(available.c.obs_id)
-            .order_by(available.c.obs_id)
-            .limit(limit + 1)
-        )
+    def observations(
+        self, limit: int, cursor: str | None, order: ObservationOrder = ObservationOrder.OBS_ID
+    ) -> Page[ObservationView]:
+        """Return a page of observations.
+
+        Raises
+        ------
+        ValueError
+            If `cursor` is none that a page in this order had.
+        """
+        by_name = order is ObservationOrder.OBS_ID
+        after = (cursor or "",) if by_name else decode_key(cursor)
         with reading(self._engine) as connection:
-            rows = connection.execute(query).all()
+            rows, following = list_observations(order).page(connection, limit, after)
             states = _states(connection, [row.obs_id for row in rows])
         items = [
             ObservationView(
                 obs_id=row.obs_id,
-                available=row.products,
+                available=row.available,
                 processings=states.get(row.obs_id, {}),
                 last_news=_time(row.last_news),
             )
-            for row in rows[:limit]
+            for row in rows
         ]
-        return Page(items=items, next=items[-1].obs_id if len(rows) > limit else None)
+        if by_name:
+            return Page(items=items, next=following[0] if following is not None else None)
+        return Page(items=items, next=encode_key(following))
 
     def observation(self, obs_id: str) -> ObservationDetail | None:
         """Return one observation; None if it has no product and no processing."""
@@ -234,15 +224,15 @@ class Views:
         with reading(self._engine) as connection:
             arrived, all_rows, kept = _of_observation(connection, obs_id)
             versions = {row.product: row.version for row in arrived}
-            hint = "" if versions or all_rows else _near(connection, obs_id)
+            hint = "" if versions or all_rows else near(connection, obs_id)
         rows = [row for row in all_rows if row.product == product]
         return Why(
             product=product,
             obs_id=obs_id,
             answer=(
-                _answer_of_processing(product, rows[-1]) + _archived(kept, rows[-1])
+                answer_of_processing(product, rows[-1]) + _archived(kept, rows[-1])
                 if rows
-                else _answer(product, versions, all_rows, self._graph) + hint
+                else answer_without_processing(product, versions, all_rows, self._graph) + hint
             ),
             lacks=self._lacks(product, versions),
             available=versions,
@@ -309,15 +299,6 @@ class Views:
         return list(self._graph.missing_for(product, versions))
 
 
-def matches(column: "sa.Column[str]", pattern: str) -> "sa.ColumnElement[bool]":
-    """Return the condition that a column is like a pattern: ``*`` any text, ``?`` any letter."""
-    if not set(pattern) & set("*?"):
-        return column == pattern
-    # Not LIKE, which ignores case in SQLite, and of which "_" is a wildcard.
-    letters = {"*": ".*", "?": "."}
-    return column.regexp_match("^" + "".join(letters.get(c, re.escape(c)) for c in pattern) + "$")
-
-
 def _of_observation(
     connection: sa.Connection, obs_id: str
 ) -> tuple[list[Row], list[Row], DroppedObservation | None]:
@@ -358,65 +339,17 @@ def _part_of(row: Row, since: float, arrival: tuple[int, float] | None) -> str |
     return "made" if state is ProcessingState.SUCCEEDED else "failed"
 
 
-def _near(connection: sa.Connection, obs_id: str) -> str:
-    """Return a hint to the name of an observation that is nearly `obs_id`; may be empty.
-
-    Only its neighbours in alphabetical order are compared, so that a million cost no more.
-    """
-    column = available.c.obs_id
-    before = sa.select(column).where(column < obs_id).order_by(column.desc()).limit(NEIGHBOURS)
-    after = sa.select(column).where(column > obs_id).order_by(column).limit(NEIGHBOURS)
-    names = dict.fromkeys([*connection.scalars(before), *connection.scalars(after)])
-    return f"; nothing is known of {obs_id}{NameSuggester(list(names)).hint(obs_id)}"
-
-
 def _time(seconds: float | None) -> datetime | None:
     return None if seconds is None else instant_of(seconds)
 
 
-def _states(connection: sa.Connection, observations: list[str]) -> dict[str, dict[str, int]]:
-    query = (
-        sa.select(table.c.obs_id, table.c.state, sa.func.count())
-        .where(table.c.obs_id.in_(observations))
-        .group_by(table.c.obs_id, table.c.state)
-    )
-    found: dict[str, dict[str, int]] = {}
-    for obs_id, state, count in connection.execute(query):
-        found.setdefault(obs_id, {})[state] = count
+def _states(connection: sa.Connection, names: Sequence[str]) -> dict[str, Counter[str]]:
+    """Count the processings of observations by state."""
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for start in range(0, len(names), MAX_IN):
+        query = sa.select(table.c.obs_id, table.c.state).where(
+            table.c.obs_id.in_(names[start : start + MAX_IN])
+        )
+        for obs_id, state in connection.execute(query):
+            found[obs_id][state] += 1
     return found
-
-
-def _answer(product: str, versions: Mapping[str, int], rows: list[Row], graph: Graph) -> str:
-    """Explain why a product has no processing, by what its observation has and lacks."""
-    if product in versions:
-        how = "arrived from outside" if product in graph.inputs else "was announced by hand"
-        return f"{product} is available: it {how}"
-    if product not in graph.products:
-        return f"{product} is an input, and has not arrived"
-    absent = [name for name in graph.products[product].m_input if name not in versions]
-    if absent:
-        missing = "; ".join(_absence(name, rows, graph, versions) for name in absent)
-        return f"{product} was not made: it lacks {missing}"
-    return f"{product} was not made: none of its inputs has been announced since it could be"
-
-
-def _absence(name: str, rows: list[Row], graph: Graph, versions: Mapping[str, int]) -> str:
-    """Explain a missing input: it failed, is being made, lacks inputs itself, or never came."""
-    row = next((row for row in reversed(rows) if row.product == name), None)
-    if row is not None:
-        return f"{name}, which is {row.state}" + (f" ({row.error})" if row.error else "")
-    if name in graph.inputs:
-        return f"{name}, which has not arrived"
-    lacks = ", ".join(graph.missing_for(name, versions))
-    return f"{name}, which lacks {lacks}" if lacks else f"{name}, which is not made yet"
-
-
-def _answer_of_processing(product: str, row: Row) -> str:
-    made_from = ", ".join(
-        f"{name} v{version}" if version else name for name, version in row.inputs.items()
-    )
-    status = (
-        f"{product} is {row.state} at {row.provider}, attempt {row.attempt} of {row.max_attempts}"
-    )
-    error = f": {row.error}" if row.error else ""
-    return f"{status}{error}; claimed from {made_from}"

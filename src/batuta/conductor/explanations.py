@@ -1,0 +1,65 @@
+"""Why a product was, or was not, made: in words."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import sqlalchemy as sa
+
+from batuta.conductor.records import Row
+from batuta.conductor.schema import observations
+from batuta.graph import Graph
+from batuta.spelling import NameSuggester
+
+NEIGHBOURS: Final = 500
+"""Observations that are compared with a misspelt one, before it and after it."""
+
+
+def answer_without_processing(
+    product: str, versions: Mapping[str, int], rows: list[Row], graph: Graph
+) -> str:
+    """Explain why a product has no processing, by what its observation has and lacks."""
+    if product in versions:
+        how = "arrived from outside" if product in graph.inputs else "was announced by hand"
+        return f"{product} is available: it {how}"
+    if product not in graph.products:
+        return f"{product} is an input, and has not arrived"
+    absent = [name for name in graph.products[product].m_input if name not in versions]
+    if absent:
+        missing = "; ".join(_absence(name, rows, graph, versions) for name in absent)
+        return f"{product} was not made: it lacks {missing}"
+    return f"{product} was not made: none of its inputs has been announced since it could be"
+
+
+def _absence(name: str, rows: list[Row], graph: Graph, versions: Mapping[str, int]) -> str:
+    """Explain a missing input: it failed, is being made, lacks inputs itself, or never came."""
+    row = next((row for row in reversed(rows) if row.product == name), None)
+    if row is not None:
+        return f"{name}, which is {row.state}" + (f" ({row.error})" if row.error else "")
+    if name in graph.inputs:
+        return f"{name}, which has not arrived"
+    lacks = ", ".join(graph.missing_for(name, versions))
+    return f"{name}, which lacks {lacks}" if lacks else f"{name}, which is not made yet"
+
+
+def answer_of_processing(product: str, row: Row) -> str:
+    """Explain a product by its processing."""
+    made_from = ", ".join(
+        f"{name} v{version}" if version else name for name, version in row.inputs.items()
+    )
+    status = (
+        f"{product} is {row.state} at {row.provider}, attempt {row.attempt} of {row.max_attempts}"
+    )
+    error = f": {row.error}" if row.error else ""
+    return f"{status}{error}; claimed from {made_from}"
+
+
+def near(connection: sa.Connection, obs_id: str) -> str:
+    """Return a hint to the name of an observation that is nearly `obs_id`; may be empty.
+
+    Only its neighbours in alphabetical order are compared, so that a million cost no more.
+    """
+    column = observations.c.obs_id
+    before = sa.select(column).where(column < obs_id).order_by(column.desc()).limit(NEIGHBOURS)
+    after = sa.select(column).where(column > obs_id).order_by(column).limit(NEIGHBOURS)
+    names = [*connection.scalars(before), *connection.scalars(after)]
+    return f"; nothing is known of {obs_id}{NameSuggester(names).hint(obs_id)}"

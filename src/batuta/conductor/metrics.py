@@ -1,0 +1,77 @@
+"""Metrics of the conductor, read when they are asked for."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from batuta.conductor.summaries import Counts
+
+
+@dataclass(frozen=True)
+class CounterName:
+    """A counter: its name, and what it counts."""
+
+    name: str
+    help: str
+
+
+NOTIFICATIONS: Final = CounterName("batuta_notifications", "Notifications understood")
+MALFORMED: Final = CounterName(
+    "batuta_malformed", "Dead letters: messages that could not be decoded"
+)
+REQUESTS: Final = CounterName("batuta_requests", "Requests sent to pipelines")
+DROPPED_OBSERVATIONS: Final = CounterName(
+    "batuta_dropped_observations",
+    "Observations whose records were dropped, to the archive or for good",
+)
+DROPPED_PROCESSINGS: Final = CounterName(
+    "batuta_dropped_processings", "Records of processings that were dropped with them"
+)
+
+
+class ConductorMetrics(Collector):
+    """What the conductor has done since its start, and what its database holds.
+
+    Parameters
+    ----------
+    read_counts : callable
+        Returns what the database holds.
+    counters : mapping
+        How to read what was done since the start.
+    """
+
+    def __init__(
+        self,
+        read_counts: Callable[[], Counts],
+        counters: Mapping[CounterName, Callable[[], int]],
+    ) -> None:
+        self._read_counts = read_counts
+        self._counters = counters
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of this moment."""
+        for counter, read in self._counters.items():
+            yield CounterMetricFamily(counter.name, counter.help, read())
+        counts = self._read_counts()
+        yield _gauge(
+            "batuta_processings", "Processings by state", "state", sorted(counts.by_state().items())
+        )
+        yield GaugeMetricFamily(
+            "batuta_observations", "Observations with an available product", counts.observations
+        )
+        yield _gauge(
+            "batuta_products_available",
+            "Observations for which a product is available",
+            "product",
+            sorted(counts.available.items()),
+        )
+
+
+def _gauge(name: str, help_: str, label: str, values: list[tuple[str, int]]) -> Metric:
+    family = GaugeMetricFamily(name, help_, labels=[label])
+    for value, number in values:
+        family.add_metric([value], number)
+    return family

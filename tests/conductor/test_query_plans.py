@@ -1,0 +1,130 @@
+"""What the conductor asks of its database costs the same whatever its history."""
+
+from dataclasses import dataclass
+from itertools import product as combinations
+from typing import Any, cast
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from batuta.conductor.api import Components, add_routes
+from batuta.conductor.differences import Difference, DifferenceKind
+from batuta.conductor.events import PipelineUnreachable
+from batuta.conductor.reconciliation import Reconciler
+from batuta.conductor.schema import available, observations, processings
+from tests.conductor.graphs import graph_of
+from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
+from tests.support.query_plans import costly_queries, recorded
+
+BIG = [table.name for table in (available, observations, processings)]
+OF_OPEN = ["conductor_due", "conductor_later", "conductor_followed"]
+"""Indexes of what has not ended: they do not grow with history."""
+GRAPH = graph_of(
+    ["A"],
+    {
+        "B": {"m_input": ["A"], "on_update": "reprocess"},
+        "C": {"m_input": ["A"], "o_input": ["B"], "o_wait": 60},
+    },
+    {"maker": {"max_concurrent": 1000}},
+)
+FILTERS = {
+    "state": [None, "failed"],
+    "product": [None, "B", "B*"],
+    "obs_id": [None, "o1", "o*"],
+    "provider": [None, "maker", "m?ker"],
+}
+QUERIES: dict[str, list[dict[str, Any]]] = {
+    "/observations": [
+        {"order": order, **after}
+        for order, cursor in (("obs_id", "o1"), ("newest", "1.0_o1"))
+        for after in ({}, {"cursor": cursor})
+    ],
+    "/processings": [
+        {**{name: value for name, value in zip(FILTERS, values, strict=True) if value}, **after}
+        for values in combinations(*FILTERS.values())
+        for after in ({}, {"cursor": "9e9_z"})
+    ],
+}
+VALUES = {"obs_id": "o1", "product": "B"}
+WITHOUT = {"/reconciliation", "/retention", "/services"}
+"""The first two look at all records, by the batch; the last reads no database."""
+
+
+@dataclass
+class Played:
+    """An orchestra of one observation that was played a little."""
+
+    harness: Harness
+    processing_id: str
+    engine: sa.Engine
+
+
+@pytest.fixture
+def played(open_ledger: OpenLedger) -> Played:
+    harness = open_ledger(GRAPH)
+    request, *_ = harness.on_data(("A", "o1", 1))
+    return Played(harness, request.processing_id, harness.engine)
+
+
+async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
+    app = FastAPI()
+    reconciler = Reconciler(played.engine, GRAPH, cast("Any", None), list)
+    parts = cast("Any", None)
+    harness = played.harness
+    add_routes(app, Components(GRAPH, harness.views, parts, parts, parts, reconciler, parts, parts))
+    routes = [route for route in app.routes if isinstance(route, APIRoute)]
+    paths = {route.path for route in routes if "GET" in (route.methods or ())}
+    values = {**VALUES, "processing_id": played.processing_id}
+    transport = httpx.ASGITransport(app)
+    with recorded(played.engine) as statements:
+        client = httpx.AsyncClient(transport=transport, base_url="http://conductor")
+        for path in paths - WITHOUT:
+            for query in QUERIES.get(path, [{}]):
+                answer = await client.get(path.format(**values), params=query)
+                assert answer.status_code == 200, (path, query, answer.text)
+        assert (await client.get("/why/B/o2")).status_code == 200
+    assert len(statements) > 50
+    assert costly_queries(played.engine, statements, BIG, OF_OPEN) == {}
+
+
+def test_no_decision_reads_or_sorts_a_whole_table(played: Played) -> None:
+    harness, ledger = played.harness, played.harness.ledger
+    operations = ledger.operations
+    with recorded(played.engine) as statements:
+        harness.on_data(("A", "o1", 2), ("A", "o2", 1))
+        harness.apply(PipelineUnreachable(processing_id=played.processing_id, error="no"))
+        ledger.take_due(UNLIMITED)
+        ledger.due_for_polling(UNLIMITED)
+        ledger.next_due_at(0.0, ["maker"])
+        ledger.unsettled([played.processing_id])
+        operations.make("B", "o1")
+        operations.hold("maker")
+        operations.release("maker")
+        operations.retry(played.processing_id)
+        operations.cancel(played.processing_id, "not wanted")
+        operations.correct(
+            [
+                Difference(kind=kind, product="A", obs_id="o1", recorded=2, archived=None)
+                for kind in (DifferenceKind.NOT_ARCHIVED, DifferenceKind.WITHDRAWN)
+            ]
+        )
+        harness.views.counts()
+    assert costly_queries(played.engine, statements, BIG, OF_OPEN) == {}
+
+
+def test_records_are_compared_with_the_sdb_by_the_batch(played: Played) -> None:
+    reconciler = Reconciler(played.engine, GRAPH, cast("Any", None), list)
+    with recorded(played.engine) as statements:
+        reconciler._available_after(("", ""), 1e12)
+        reconciler._succeeded_after((0.0, ""), 1e12)
+    assert costly_queries(played.engine, statements, BIG, OF_OPEN) == {}
+
+
+def test_what_costs_more_with_history_is_found(played: Played) -> None:
+    with recorded(played.engine) as statements, played.engine.connect() as connection:
+        connection.execute(sa.select(processings).where(processings.c.error == "none"))
+        connection.execute(sa.select(processings.c.id).order_by(processings.c.started).limit(1))
+    assert len(costly_queries(played.engine, statements, BIG)) == 2
