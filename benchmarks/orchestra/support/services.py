@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from batuta.conductor import ConductorSettings
 from batuta.messaging.server import server_answers, server_command
 from batuta.sdb import SdbSettings
@@ -125,3 +127,23 @@ def levels(url: str, depth: int) -> dict[str, Any]:
         for level in range(1, depth + 1)
     }
     return {"inputs": ["L0", "OTHER"], "products": products}
+
+
+_NAMES: Final = {
+    "nats-server": "NATS",
+    "SdbSettings": "sdb",
+    "ConductorSettings": "conductor",
+    "orchestra.support.maker": "makers",
+    "orchestra.support.bare_loop": "bare loop",
+}
+
+
+def processor_s() -> dict[str, float]:
+    """Return the processor time that each process started here has used, with its children."""
+    used: dict[str, float] = {}
+    for process in psutil.Process().children():
+        command = " ".join(process.cmdline())
+        for sign, name in _NAMES.items():
+            if sign in command:
+                used[name] = sum(process.cpu_times()[:4])
+    return used

@@ -15,12 +15,18 @@ from batuta.conductor.rules import (
     claims_for,
     pending_optional_inputs,
 )
-from batuta.conductor.schema import EVERY_PROVIDER, PENDING, available, holds
+from batuta.conductor.schema import EVERY_PROVIDER, PENDING
 from batuta.conductor.schema import processings as table
+from batuta.conductor.statements import (
+    AVAILABLE_OF,
+    FAILED_AMONG,
+    HELD_PROVIDERS,
+    insert_claims,
+    record_available,
+)
 from batuta.conductor.transitions import retry_with_newer_inputs
 from batuta.graph import Graph, Product
 from batuta.messaging import ProcessingState as State
-from batuta.service.database import insert
 
 MANUAL: Final = "by hand"
 """How the claims that operators make begin: as many as they ask for."""
@@ -65,19 +71,8 @@ class ClaimStore:
             newest[key] = max((arrival.archived, arrival.version), newest.get(key, (False, 0)))
         if not newest:
             return
-        statement = insert(connection, available)
-        new = statement.excluded
         connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["obs_id", "product"],
-                set_={"version": new.version, "archived": new.archived, "heard": new.heard},
-                where=sa.or_(
-                    sa.and_(new.archived, sa.not_(available.c.archived)),
-                    sa.and_(
-                        new.archived == available.c.archived, new.version > available.c.version
-                    ),
-                ),
-            ),
+            record_available(connection.dialect.name),
             [
                 {
                     "obs_id": obs_id,
@@ -159,7 +154,7 @@ class ClaimStore:
 
     def apply_holds(self, connection: sa.Connection) -> None:
         """Mark as held what is not requested yet and whose provider is held."""
-        held = set(connection.scalars(sa.select(holds.c.provider)))
+        held = set(connection.scalars(HELD_PROVIDERS))
         if held:
             which = sa.true() if EVERY_PROVIDER in held else table.c.provider.in_(held)
             connection.execute(
@@ -172,10 +167,8 @@ class ClaimStore:
         found: dict[str, dict[str, int]] = {obs_id: {} for obs_id in observations}
         names = list(found)
         for start in range(0, len(names), MAX_IN):
-            query = sa.select(available.c.obs_id, available.c.product, available.c.version).where(
-                available.c.obs_id.in_(names[start : start + MAX_IN])
-            )
-            for obs_id, product, version in connection.execute(query):
+            some = {"observations": names[start : start + MAX_IN]}
+            for obs_id, product, version in connection.execute(AVAILABLE_OF, some):
                 found[obs_id][product] = version
         return found
 
@@ -193,7 +186,7 @@ class ClaimStore:
             )
             for claim in claims
         ]
-        return connection.execute(insert(connection, table).on_conflict_do_nothing(), rows).rowcount
+        return connection.execute(insert_claims(connection.dialect.name), rows).rowcount
 
     def _retry_failed(self, connection: sa.Connection, claims: Sequence[Claim], now: float) -> None:
         """Give what has failed for an input its attempts anew, now that a newer one is there.
@@ -204,10 +197,8 @@ class ClaimStore:
         by_id = {each.processing_id: each for each in claims if each.key == CLAIMED_ONCE}
         ids = list(by_id)
         for start in range(0, len(ids), MAX_IN):
-            failed = sa.select(table.c.id).where(
-                table.c.id.in_(ids[start : start + MAX_IN]), table.c.state == State.FAILED
-            )
-            rows = locked_rows(connection, list(connection.scalars(failed)))
+            some = {"ids": ids[start : start + MAX_IN]}
+            rows = locked_rows(connection, list(connection.scalars(FAILED_AMONG, some)))
             for row in rows.values():
                 claim, before = by_id[row.id], record_of(row)
                 after = retry_with_newer_inputs(

@@ -22,6 +22,7 @@ from batuta.conductor.records import MAX_IN, Row
 from batuta.conductor.rules import Arrival, claims_for, is_newer, processing_id_of
 from batuta.conductor.schema import available, dropped
 from batuta.conductor.schema import processings as table
+from batuta.conductor.statements import DROPPED_OF
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
@@ -185,8 +186,8 @@ def read_dropped(
     ids = list(observations)
     found = {}
     for start in range(0, len(ids), MAX_IN):
-        query = sa.select(dropped).where(dropped.c.obs_id.in_(ids[start : start + MAX_IN]))
-        for row in connection.execute(query):
+        some = {"observations": ids[start : start + MAX_IN]}
+        for row in connection.execute(DROPPED_OF, some):
             if live or not row.live:
                 found[row.obs_id] = _decoded(row)
     return found

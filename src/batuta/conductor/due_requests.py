@@ -1,15 +1,14 @@
 """Choosing the processings to request, or to poll, now, inside a transaction."""
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from batuta.conductor.records import Row, record_of, write_changes
-from batuta.conductor.schema import ACTIVE, PENDING
-from batuta.conductor.schema import processings as table
-from batuta.conductor.transitions import AT_PROVIDER, Conditions, Poll, poll, request
+from batuta.conductor.records import record_of, write_changes
+from batuta.conductor.statements import AT_PROVIDERS, DUE, TO_POLL
+from batuta.conductor.transitions import Conditions, Poll, poll, request
 from batuta.graph import Graph
 
 ConditionsOf = Callable[[str, float], Conditions]
@@ -70,7 +69,8 @@ def take_due_requests(
     closed = {*capacity.busy, *(provider for provider, free in slots.items() if free <= 0)}
     requests: list[DueRequest] = []
     while capacity.total > len(requests):
-        rows = _due_rows(connection, now, capacity.total - len(requests), closed)
+        wanted = {"now": now, "closed": list(closed), "at_most": capacity.total - len(requests)}
+        rows = connection.execute(DUE, wanted).all()
         chosen = [
             record_of(row)
             for row in rows
@@ -112,13 +112,8 @@ def take_due_polls(
     full: set[str] = set()
     polls: list[Poll] = []
     while capacity.total > len(polls):
-        rows = connection.execute(
-            sa.select(table)
-            .where(sa.text(ACTIVE), table.c.ask_at <= now, table.c.provider.not_in(full))
-            .order_by(table.c.ask_at)
-            .limit(capacity.total - len(polls))
-            .with_for_update(skip_locked=True)
-        ).all()
+        wanted = {"now": now, "full": list(full), "at_most": capacity.total - len(polls)}
+        rows = connection.execute(TO_POLL, wanted).all()
         chosen = [
             poll(record_of(row), conditions_of(row.provider, now))
             for row in rows
@@ -152,11 +147,7 @@ def _free_slots(connection: sa.Connection, graph: Graph) -> dict[str, int]:
     }
     if not limits:
         return {}
-    counts = connection.execute(
-        sa.select(table.c.provider, sa.func.count())
-        .where(sa.text(ACTIVE), table.c.provider.in_(limits))
-        .group_by(table.c.provider)
-    ).all()
+    counts = connection.execute(AT_PROVIDERS, {"providers": list(limits)}).all()
     active = {row[0]: row[1] for row in counts}
     return {name: limit - active.get(name, 0) for name, limit in limits.items()}
 
@@ -165,33 +156,3 @@ def _take_slot(slots: dict[str, int], provider: str, capacity: int) -> bool:
     """Take one slot at `provider`, and return whether one was free."""
     slots[provider] = min(slots.get(provider, capacity), capacity) - 1
     return slots[provider] >= 0
-
-
-def _due_rows(
-    connection: sa.Connection, now: float, limit: int, closed: Collection[str]
-) -> Sequence[Row]:
-    sibling = table.alias()
-    # Two at once for one product and observation: the older inputs might be archived last.
-    under_way = (
-        sa.select(sibling.c.id)
-        .where(
-            sibling.c.obs_id == table.c.obs_id,
-            sibling.c.product == table.c.product,
-            sibling.c.state.in_(AT_PROVIDER),
-        )
-        .exists()
-    )
-    return connection.execute(
-        sa.select(table)
-        .where(
-            sa.text(f"conductor_processings.{PENDING}"),
-            table.c.not_before <= now,
-            table.c.provider.not_in(closed),
-            ~under_way,
-        )
-        .order_by(table.c.priority.desc(), table.c.created)
-        .limit(limit)
-        # Rows that another transaction holds are about to change (an operator's command, the
-        # end of a wait): it is quicker to pass over them than to wait, and they come next time.
-        .with_for_update(skip_locked=True, of=table)
-    ).all()

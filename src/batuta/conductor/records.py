@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batuta.conductor.events import Interface
-from batuta.conductor.schema import processings as table
+from batuta.conductor.statements import LOCK, write_values
 from batuta.conductor.transitions import ProcessingRecord
 from batuta.messaging import ProcessingState as State
 
@@ -19,11 +20,12 @@ MAX_IN: Final = 500
 """Values in one ``IN``: databases have a limit."""
 
 _COLUMNS: Final = tuple(field.name for field in fields(ProcessingRecord))
+_values: Final = attrgetter(*_COLUMNS)
 
 
 def record_of(row: Row) -> ProcessingRecord:
     """Return what transitions depend on, of a row of the table of processings."""
-    values = {name: row._mapping[name] for name in _COLUMNS}
+    values = dict(zip(_COLUMNS, _values(row), strict=True))
     interface = None if row.interface is None else Interface(row.interface)
     return ProcessingRecord(**{**values, "state": State(row.state), "interface": interface})
 
@@ -36,7 +38,7 @@ def locked_rows(connection: sa.Connection, ids: Collection[str]) -> dict[str, Ro
     """
     if not ids:
         return {}
-    rows = connection.execute(sa.select(table).where(table.c.id.in_(ids)).with_for_update()).all()
+    rows = connection.execute(LOCK, {"ids": list(ids)}).all()
     return {row.id: row for row in rows}
 
 
@@ -57,6 +59,7 @@ def write_changes(
         if values:
             by_values[values].append(after.id)
     for values, ids in by_values.items():
+        statement = write_values(tuple(name for name, _ in values))
+        new = {f"new_{name}": value for name, value in values}
         for start in range(0, len(ids), MAX_IN):
-            statement = sa.update(table).where(table.c.id.in_(ids[start : start + MAX_IN]))
-            connection.execute(statement.values(**dict(values)))
+            connection.execute(statement, {**new, "ids": ids[start : start + MAX_IN]})

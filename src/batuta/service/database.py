@@ -81,12 +81,14 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
-def insert(engine_or_connection: sa.Engine | sa.Connection, table: sa.Table) -> Any:
+def insert(database: sa.Engine | sa.Connection | str, table: sa.Table) -> Any:
     """Build an ``INSERT`` that supports ``on_conflict_do_nothing`` and ``on_conflict_do_update``.
 
-    SQLite and PostgreSQL have the same clauses, under two names in SQLAlchemy.
+    SQLite and PostgreSQL have the same clauses, under two names in SQLAlchemy; `database` may be
+    the name of a dialect.
     """
-    if engine_or_connection.dialect.name == "postgresql":
+    dialect = database if isinstance(database, str) else database.dialect.name
+    if dialect == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
 

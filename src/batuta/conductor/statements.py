@@ -1,0 +1,131 @@
+"""The statements that every decision executes, built once.
+
+To build a statement takes SQLAlchemy four times as long as to execute a small one, and a decision
+executes ten: what they are about are parameters, lists of values included.
+"""
+
+from functools import cache
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batuta.conductor.schema import ACTIVE, PENDING, available, dropped, holds
+from batuta.conductor.schema import processings as table
+from batuta.conductor.transitions import AT_PROVIDER
+from batuta.messaging import ProcessingState as State
+from batuta.service.database import insert
+
+
+def _any_of(name: str) -> sa.BindParameter[Any]:
+    return sa.bindparam(name, expanding=True)
+
+
+# ---------------------------------------------------------------------- availability and claims
+
+AVAILABLE_OF: Final = sa.select(available.c.obs_id, available.c.product, available.c.version).where(
+    available.c.obs_id.in_(_any_of("observations"))
+)
+"""What is available of `observations`."""
+
+DROPPED_OF: Final = sa.select(dropped).where(dropped.c.obs_id.in_(_any_of("observations")))
+"""What stays of those of `observations` whose records were dropped."""
+
+HELD_PROVIDERS: Final = sa.select(holds.c.provider)
+
+FAILED_AMONG: Final = sa.select(table.c.id).where(
+    table.c.id.in_(_any_of("ids")), table.c.state == State.FAILED
+)
+
+
+@cache
+def record_available(dialect: str) -> Any:
+    """Return the statement that records what is available, newer versions over older ones."""
+    statement = insert(dialect, available)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["obs_id", "product"],
+        set_={"version": new.version, "archived": new.archived, "heard": new.heard},
+        where=sa.or_(
+            sa.and_(new.archived, sa.not_(available.c.archived)),
+            sa.and_(new.archived == available.c.archived, new.version > available.c.version),
+        ),
+    )
+
+
+@cache
+def insert_claims(dialect: str) -> Any:
+    """Return the statement that inserts claims that are new."""
+    return insert(dialect, table).on_conflict_do_nothing()
+
+
+# ---------------------------------------------------------------------- processings
+
+LOCK: Final = sa.select(table).where(table.c.id.in_(_any_of("ids"))).with_for_update()
+"""The processings `ids`, locked until the transaction ends."""
+
+
+@cache
+def write_values(names: tuple[str, ...]) -> sa.Update:
+    """Return the statement that sets columns `names` of processings `ids` to ``new_...``."""
+    values = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+    return sa.update(table).where(table.c.id.in_(_any_of("ids"))).values(values)
+
+
+_sibling: Final = table.alias()
+
+DUE: Final = (
+    sa.select(table)
+    .where(
+        sa.text(f"conductor_processings.{PENDING}"),
+        table.c.not_before <= sa.bindparam("now"),
+        table.c.provider.not_in(_any_of("closed")),
+        # Two at once for one product and observation: the older inputs might be archived last.
+        ~sa.select(_sibling.c.id)
+        .where(
+            _sibling.c.obs_id == table.c.obs_id,
+            _sibling.c.product == table.c.product,
+            _sibling.c.state.in_(AT_PROVIDER),
+        )
+        .exists(),
+    )
+    .order_by(table.c.priority.desc(), table.c.created)
+    .limit(sa.bindparam("at_most"))
+    # Rows that another transaction holds are about to change (an operator's command, the
+    # end of a wait): it is quicker to pass over them than to wait, and they come next time.
+    .with_for_update(skip_locked=True, of=table)
+)
+"""The processings to request `now`, of providers that are not `closed`."""
+
+TO_POLL: Final = (
+    sa.select(table)
+    .where(
+        sa.text(ACTIVE),
+        table.c.ask_at <= sa.bindparam("now"),
+        table.c.provider.not_in(_any_of("full")),
+    )
+    .order_by(table.c.ask_at)
+    .limit(sa.bindparam("at_most"))
+    .with_for_update(skip_locked=True)
+)
+"""The processings whose pipelines are to be asked `now`, but for those of the `full` ones."""
+
+AT_PROVIDERS: Final = (
+    sa.select(table.c.provider, sa.func.count())
+    .where(sa.text(ACTIVE), table.c.provider.in_(_any_of("providers")))
+    .group_by(table.c.provider)
+)
+"""How many processings are at each of `providers`."""
+
+NEXT_TIMES: Final = sa.select(
+    sa.select(sa.func.min(table.c.not_before))
+    .where(
+        sa.text(PENDING),
+        table.c.not_before > sa.bindparam("since"),
+        table.c.provider.not_in(_any_of("busy")),
+    )
+    .scalar_subquery(),
+    sa.select(sa.func.min(table.c.ask_at))
+    .where(sa.text(ACTIVE), table.c.ask_at > sa.bindparam("since"))
+    .scalar_subquery(),
+)
+"""When the first request and the first poll after `since` are due."""
