@@ -7,7 +7,7 @@ from batuta.conductor.events import Archived, Event, StatusUpdate
 from batuta.conductor.ledger import Ledger
 from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import MIGRATIONS
-from batuta.conductor.transitions import WaitConfig
+from batuta.conductor.transitions import Poll, WaitConfig
 from batuta.conductor.views import Views
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
@@ -15,6 +15,7 @@ from batuta.service.database import open_database
 from batuta.testing import FakeClock
 
 UNLIMITED = Capacity(total=1000)
+NOTHING = Capacity(total=0)
 
 
 class Harness:
@@ -55,6 +56,9 @@ class Harness:
 
     def due(self) -> list[str]:
         return [request.product for request in self.ledger.take_due(UNLIMITED)]
+
+    def due_for_polling(self, capacity: Capacity) -> list[Poll]:
+        return self.ledger.advance([], NOTHING, capacity).polls
 
     def report(self, request: DueRequest, state: State, **values: object) -> None:
         """Apply what the pipeline reports of a request."""

@@ -14,7 +14,7 @@ from batuta.conductor.archive import Archive
 from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.due_requests import Capacity, DueRequest
 from batuta.conductor.events import Event, PipelineUnreachable, StatusUpdate
-from batuta.conductor.ledger import Ledger
+from batuta.conductor.ledger import Ledger, Round
 from batuta.conductor.providers import Providers
 from batuta.conductor.records import Row
 from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
@@ -41,16 +41,12 @@ class OneRoundLedger:
         self.applied: list[str] = []
         self.on_apply: Callable[[], object] = lambda: None
 
-    def take_due(self, _capacity: Capacity) -> list[DueRequest]:
-        due, self._requests = self._requests, []
-        return due
-
-    def due_for_polling(self, _capacity: Capacity) -> list[Poll]:
-        due, self._polls = self._polls, []
-        return due
-
-    def next_due_at(self, _since: float, _busy: Sequence[str]) -> None:
-        return None
+    def advance(self, events: Sequence[Event], *_capacities: Capacity) -> Round:
+        if events:
+            self.apply(events)
+        requests, self._requests = self._requests, []
+        polls, self._polls = self._polls, []
+        return Round([], requests, polls, None)
 
     def apply(self, events: Sequence[Event]) -> list[Row]:
         self.applied += [event.processing_id for event in events]
@@ -91,7 +87,7 @@ async def test_an_answer_that_arrives_while_others_are_recorded_is_recorded_next
     ledger = OneRoundLedger(requests, polls)
     providers = GatedProviders()
     loop = asyncio.get_running_loop()
-    # The ledger applies the prompt answer: `_apply_answers` has emptied its list by then.
+    # The ledger applies the prompt answer: the dispatcher has emptied its list by then.
     ledger.on_apply = partial(loop.call_soon_threadsafe, providers.answer_late.set)
 
     async def late_is_recorded() -> bool:

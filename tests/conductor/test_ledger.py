@@ -5,13 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
+import sqlalchemy as sa
 
 from batuta.conductor.due_requests import Capacity, DueRequest
 from batuta.conductor.events import Archived, Busy, Interface, PipelineUnreachable, Refused
 from batuta.conductor.rules import Arrival
 from batuta.messaging import ProcessingState as State
 from tests.conductor.graphs import diamond, graph_of
-from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
+from tests.conductor.harness import NOTHING, UNLIMITED, Harness, OpenLedger
 
 
 def names(requests: list[DueRequest]) -> list[str]:
@@ -212,12 +213,12 @@ def test_what_waits_is_claimed_from_the_inputs_there_when_it_leaves(
 def test_processings_without_reports_are_polled_ever_less_often(open_ledger: OpenLedger) -> None:
     harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
     harness.on_data(("A", "o1", 1))
-    assert harness.ledger.due_for_polling(Capacity(total=64)) == []
+    assert harness.due_for_polling(Capacity(total=64)) == []
     polled_at = []
     start = harness.clock.now
     while harness.clock.now - start < 300:
         harness.clock.advance(0.5)
-        if harness.ledger.due_for_polling(Capacity(total=64)):
+        if harness.due_for_polling(Capacity(total=64)):
             polled_at.append(harness.clock.now - start)
     gaps = [later - earlier for earlier, later in pairwise(polled_at)]
     assert polled_at[0] == pytest.approx(2.0, abs=0.6)
@@ -230,9 +231,9 @@ def test_a_running_processing_is_polled_by_its_deadline(open_ledger: OpenLedger)
     (request,) = harness.on_data(("A", "o1", 1))
     harness.clock.advance(1)
     harness.report(request, State.RUNNING)
-    harness.ledger.due_for_polling(Capacity(total=64))
+    harness.due_for_polling(Capacity(total=64))
     harness.clock.advance(5.1)
-    polls = harness.ledger.due_for_polling(Capacity(total=64))
+    polls = harness.due_for_polling(Capacity(total=64))
     assert [poll.record.product for poll in polls] == ["B"]
 
 
@@ -244,7 +245,7 @@ def test_a_provider_that_answers_slowly_does_not_keep_others_from_being_polled(
     harness.on_data(*(("A", f"o{number}", 1) for number in range(100)))
     harness.clock.advance(10)
     places = {"slow": 3, "maker": 1000}
-    polls = harness.ledger.due_for_polling(Capacity(total=64, of_provider=places.__getitem__))
+    polls = harness.due_for_polling(Capacity(total=64, of_provider=places.__getitem__))
     counts = Counter(poll.record.provider for poll in polls)
     assert counts == {"slow": 3, "maker": 61}
 
@@ -253,8 +254,8 @@ def test_polls_that_wait_for_a_place_do_not_wake_the_dispatcher(open_ledger: Ope
     harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
     harness.on_data(("A", "o1", 1))
     harness.clock.advance(10)
-    assert harness.ledger.due_for_polling(Capacity(total=64, of_provider=lambda _: 0)) == []
-    assert harness.ledger.next_due_at(since=harness.clock.now) is None
+    assert harness.due_for_polling(Capacity(total=64, of_provider=lambda _: 0)) == []
+    assert harness.ledger.advance([], NOTHING, NOTHING).due_at is None
 
 
 def test_what_is_held_is_not_requested_until_released(open_ledger: OpenLedger) -> None:
@@ -505,3 +506,21 @@ def test_an_import_under_another_id_ends_the_processing_that_may_have_made_it(
     found = harness.views.processing(again.id)
     assert found is not None
     assert not found.state.ended
+
+
+def test_a_round_records_answers_and_what_is_sent_next_in_one_commit(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1}}))
+    (first,) = harness.on_data(("A", "o1", 1))
+    harness.take([Arrival("A", "o2", 1)], NOTHING)
+    commits: list[object] = []
+    sa.event.listen(harness.engine, "commit", commits.append)
+    refused = Refused(processing_id=first.processing_id, asked_attempt=1, error="no")
+    done = harness.ledger.advance([refused], UNLIMITED, UNLIMITED)
+    assert len(commits) == 1
+    assert [(row.id, row.state) for row in done.ended] == [(first.processing_id, State.FAILED)]
+    assert [request.obs_id for request in done.requests] == ["o2"]
+    assert done.polls == []
+    assert done.due_at is not None
+    assert done.due_at > harness.clock.now

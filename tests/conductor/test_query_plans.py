@@ -1,6 +1,6 @@
 """What the conductor asks of its database costs the same whatever its history."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product as combinations
 from typing import Any, cast
 
@@ -97,8 +97,7 @@ def test_no_decision_reads_or_sorts_a_whole_table(played: Played) -> None:
         harness.on_data(("A", "o1", 2), ("A", "o2", 1))
         harness.apply(PipelineUnreachable(processing_id=played.processing_id, error="no"))
         ledger.take_due(UNLIMITED)
-        ledger.due_for_polling(UNLIMITED)
-        ledger.next_due_at(0.0, ["maker"])
+        ledger.advance([], replace(UNLIMITED, busy=["maker"]), UNLIMITED)
         ledger.unsettled([played.processing_id])
         operations.make("B", "o1")
         operations.hold("maker")

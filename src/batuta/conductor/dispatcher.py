@@ -45,6 +45,8 @@ ARCHIVE_RETRY_S: Final = 10.0
 """For so long after the sdb did not answer, reports of success are not confirmed in it."""
 IDLE_S: Final = 5.0
 """With nothing to wait for, the database is read this often: other conductors may share it."""
+REQUESTS_FIRST_S: Final = 0.01
+"""How long requests have to leave before the ledger is read again."""
 MIN_SLEEP_S: Final = 0.005
 """Clocks that differ a little must not make the loop spin until a due time has come."""
 
@@ -119,8 +121,9 @@ class Dispatcher:
         self._send(requests)
         for row in ended:
             self._on_report(row)
-        # `run` sends what had to wait for capacity or for a time.
-        self._wakeup.set()
+        # `run` sends what had to wait for capacity or for a time. Its reading of the ledger would
+        # fight with the requests for the interpreter: they leave first.
+        asyncio.get_running_loop().call_later(REQUESTS_FIRST_S if requests else 0, self._wakeup.set)
 
     async def apply(self, reports: Sequence[StatusUpdate]) -> None:
         """Record what reports on ``activity.*`` change, and report it."""
@@ -141,16 +144,22 @@ class Dispatcher:
                 self._wakeup.clear()
                 if self._defect is not None:
                     raise self._defect
-                await self._apply_answers()
-                since = time.time()
-                self._send(await self.write(self.ledger.take_due, self._capacity()))
-                due = await self.write(self.ledger.due_for_polling, self._poll_capacity())
+                # All that have come since the last round. Emptied in place, never replaced: a task
+                # that awaits an answer may hold the list already.
+                answers = self._answers.copy()
+                self._answers.clear()
+                done = await self.write(
+                    self.ledger.advance, answers, self._capacity(), self._poll_capacity()
+                )
+                for row in done.ended:
+                    self._on_report(row)
+                self._send(done.requests)
                 # A pipeline that is slow to answer a request does not know the processing yet.
-                polls = [poll for poll in due if poll.record.id not in self._in_flight]
+                polls = [poll for poll in done.polls if poll.record.id not in self._in_flight]
                 if polls:
                     self._unanswered_polls.update(poll.record.provider for poll in polls)
                     self._spawn(self._poll_unless_archived(polls), self._polls)
-                await self._sleep(since)
+                await self._sleep(done.due_at)
         finally:
             under_way = self._requests | self._polls
             for task in under_way:
@@ -176,12 +185,11 @@ class Dispatcher:
         self._busy_until = {name: end for name, end in self._busy_until.items() if end > now}
         return list(self._busy_until)
 
-    async def _sleep(self, since: float) -> None:
+    async def _sleep(self, due_at: float | None) -> None:
         """Wait until something is due, or `_wakeup` is set."""
         if self._answers:
             return
         times = [IDLE_S]
-        due_at = await self.write(self.ledger.next_due_at, since, self._busy_providers())
         if due_at is not None:
             times.append(due_at - time.time())
         if self._busy_until:
@@ -191,15 +199,6 @@ class Dispatcher:
                 await self._wakeup.wait()
         except TimeoutError:
             return
-
-    async def _apply_answers(self) -> None:
-        # All that have come since the last round, in one transaction.
-        # Emptied in place, never replaced: a task that awaits an answer may hold the list already.
-        answers = self._answers.copy()
-        self._answers.clear()
-        if answers:
-            for row in await self.write(self.ledger.apply, answers):
-                self._on_report(row)
 
     def _send(self, requests: Sequence[DueRequest]) -> None:
         self.requests_sent += len(requests)

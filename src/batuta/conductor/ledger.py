@@ -10,6 +10,7 @@ What an event changes is decided in `batuta.conductor.transitions`; the ledger r
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -27,8 +28,9 @@ from batuta.conductor.operations import Operations
 from batuta.conductor.records import Row, locked_rows, record_of, write_changes
 from batuta.conductor.retention import RetentionStore
 from batuta.conductor.rules import Arrival
-from batuta.conductor.schema import ACTIVE, PENDING, about
+from batuta.conductor.schema import about
 from batuta.conductor.schema import processings as table
+from batuta.conductor.statements import NEXT_TIMES
 from batuta.conductor.transitions import (
     REPORTED,
     Conditions,
@@ -41,6 +43,27 @@ from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
 from batuta.service.retention import RetentionRules
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What `Ledger.advance` has recorded.
+
+    Attributes
+    ----------
+    ended : list of Row
+        The processings that now retry, or have ended.
+    requests, polls : list of DueRequest, list of Poll
+        What is to be sent now.
+    due_at : float or None
+        When the next request or poll is due, in seconds since 1970; None if nothing waits for a
+        time.
+    """
+
+    ended: list[Row]
+    requests: list[DueRequest]
+    polls: list[Poll]
+    due_at: float | None
 
 
 class Ledger:
@@ -155,26 +178,24 @@ class Ledger:
         with self._engine.begin() as connection:
             return self._take_due(connection, capacity, self._clock())
 
-    def next_due_at(self, since: float, busy: Collection[str] = ()) -> float | None:
-        """Return when the next request or poll is due; None if nothing waits for a time.
+    def advance(
+        self, events: Sequence[Event], capacity: Capacity, poll_capacity: Capacity
+    ) -> "Round":
+        """Record what events change, and what is to be sent now: one commit for all of it.
 
-        Parameters
-        ----------
-        since : float
-            When `take_due` and `due_for_polling` were last called: what was due by then and was
-            not taken waits for capacity, and not for a time.
-        busy : collection of str
-            Providers that are to be sent nothing.
+        A processing is not to be polled again before its next time has come, answer or not.
         """
-        with reading(self._engine) as connection:
-            request_at = sa.select(sa.func.min(table.c.not_before)).where(
-                sa.text(PENDING), table.c.not_before > since, table.c.provider.not_in(busy)
-            )
-            poll_at = sa.select(sa.func.min(table.c.ask_at)).where(
-                sa.text(ACTIVE), table.c.ask_at > since
-            )
-            times = [connection.scalar(request_at), connection.scalar(poll_at)]
-        return min((each for each in times if each is not None), default=None)
+        now = self._clock()
+        with self._engine.begin() as connection:
+            # What has ended leaves room for what is due.
+            ended = self._apply(connection, events, now) if events else []
+            requests = self._take_due(connection, capacity, now)
+            polls = take_due_polls(connection, self._conditions, poll_capacity, now)
+            # What is due already, and was not taken, waits for capacity, and not for a time.
+            wanted = {"since": now, "busy": list(capacity.busy)}
+            times = connection.execute(NEXT_TIMES, wanted).one()
+        due_at = min((each for each in times if each is not None), default=None)
+        return Round(ended, requests, polls, due_at)
 
     def _take_due(
         self, connection: sa.Connection, capacity: Capacity, now: float
@@ -199,14 +220,6 @@ class Ledger:
     def retention(self, rules: RetentionRules) -> RetentionStore:
         """Return what drops the records of finished observations by `rules`."""
         return RetentionStore(self._engine, self._claims, rules, self._clock)
-
-    def due_for_polling(self, capacity: Capacity) -> list[Poll]:
-        """Return what pipelines are to be asked now, and record when to ask next.
-
-        A processing is not returned again before its next time has come, answer or not.
-        """
-        with self._engine.begin() as connection:
-            return take_due_polls(connection, self._conditions, capacity, self._clock())
 
     def _apply(self, connection: sa.Connection, events: Sequence[Event], now: float) -> list[Row]:
         rows = locked_rows(connection, {event.processing_id for event in events})
