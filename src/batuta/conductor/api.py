@@ -11,6 +11,7 @@ from fastapi import FastAPI, Query, Response
 from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.archive import Archive
 from batuta.conductor.bulk_routes import Order, bulk_router
+from batuta.conductor.callbacks import CallbackAddresses, callback_router
 from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.lists import ObservationOrder
 from batuta.conductor.providers import CANNOT, Providers
@@ -58,6 +59,7 @@ class Components:
     reconciler: Reconciler
     registry: ServiceRegistry
     pruner: Pruner
+    callback_addresses: CallbackAddresses
 
 
 def add_routes(app: FastAPI, components: Components) -> None:
@@ -66,6 +68,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     _add_processings(app, components)
     _add_holds(app, components)
     app.include_router(reconciliation_router(components.reconciler, components.dispatcher))
+    app.include_router(callback_router(components.callback_addresses, components.dispatcher))
     app.include_router(retention_router(components.pruner))
 
     @app.get("/graph", tags=["graph"])

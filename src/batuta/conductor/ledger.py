@@ -7,6 +7,7 @@ killed after it, the row is there, and due.
 What an event changes is decided in `batuta.conductor.transitions`; the ledger records it.
 """
 
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -108,13 +109,18 @@ class Ledger:
 
     def identity(self) -> str:
         """Return the name of this database: the same for all conductors that share it."""
+        return self._random_text("identity", uuid.uuid4().hex)
+
+    def callback_secret(self) -> str:
+        """Return what the addresses of callbacks are made with; drawn once for this database."""
+        return self._random_text("callback secret", secrets.token_hex(32))
+
+    def _random_text(self, key: str, drawn: str) -> str:
         with self._engine.begin() as connection:
             connection.execute(
-                insert(connection, about)
-                .values(key="identity", value=uuid.uuid4().hex)
-                .on_conflict_do_nothing()
+                insert(connection, about).values(key=key, value=drawn).on_conflict_do_nothing()
             )
-            return str(_about(connection, "identity"))
+            return str(_about(connection, key))
 
     @property
     def rebuilt(self) -> bool:
@@ -259,9 +265,11 @@ class Ledger:
         return after
 
     def _conditions(self, provider: str, now: float) -> Conditions:
-        return Conditions(
-            now=now, waits=self._waits, reports_activity=self.reports_activity(provider)
-        )
+        return Conditions(now=now, waits=self._waits, reports_activity=self._reports(provider))
+
+    def _reports(self, provider: str) -> bool:
+        known = self._graph.providers.get(provider)
+        return self.reports_activity(provider) or (known is not None and known.callback)
 
 
 def _about(connection: sa.Connection, key: str) -> str | None:

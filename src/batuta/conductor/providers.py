@@ -1,6 +1,6 @@
 """The pipelines' REST interface, the same for all: request, query and cancel a processing."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
@@ -40,13 +40,18 @@ _BAD_BODY: Final = frozenset({400, 422})
 _LOST: Final = frozenset({502, 504})
 """How a proxy answers that it has lost the answer."""
 
+SubscriberOf = Callable[[DueRequest], Mapping[str, str] | None]
+
 
 class Providers:
     """The pipelines of a graph, over REST; made by `open_providers`."""
 
-    def __init__(self, pool: HttpPool, url_of: Callable[[str], str]) -> None:
+    def __init__(
+        self, pool: HttpPool, url_of: Callable[[str], str], subscriber_of: SubscriberOf
+    ) -> None:
         self._pool = pool
         self._url_of = url_of
+        self._subscriber_of = subscriber_of
         self._strict: set[str] = set()
 
     async def request(self, request: DueRequest) -> Event:
@@ -122,6 +127,8 @@ class Providers:
         further: dict[str, object] = {"processing_id": sent, "attempt": request.attempt}
         if request.remake:
             further["remake"] = True
+        if (subscriber := self._subscriber_of(request)) is not None:
+            further["subscriber"] = subscriber
         if request.provider not in self._strict:
             try:
                 return await self._call("POST", request.provider, url, required | further)
@@ -148,11 +155,23 @@ class Providers:
 
 @asynccontextmanager
 async def open_providers(
-    url_of: Callable[[str], str], token: str | None
+    url_of: Callable[[str], str],
+    token: str | None,
+    subscriber_of: SubscriberOf = lambda _request: None,
 ) -> AsyncIterator[Providers]:
-    """Open the connections to the pipelines; `url_of` returns a provider's address."""
+    """Open the connections to the pipelines.
+
+    Parameters
+    ----------
+    url_of : callable
+        Returns a provider's address.
+    token : str or None
+        Shown to them.
+    subscriber_of : callable
+        Returns the addresses by which a request is called back; None if it is not.
+    """
     async with open_pool(token, TIMEOUTS) as pool:
-        yield Providers(pool, url_of)
+        yield Providers(pool, url_of, subscriber_of)
 
 
 def _shown(answer: PipelineAnswer, sent: str, otherwise: Interface | None) -> Interface | None:

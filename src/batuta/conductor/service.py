@@ -15,7 +15,9 @@ from prometheus_client import CollectorRegistry
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
 from batuta.conductor.api import Components, add_routes
 from batuta.conductor.archive import arrival_of, open_archive, success_of
+from batuta.conductor.callbacks import PREFIX, CallbackAddresses, Subscriber
 from batuta.conductor.dispatcher import Dispatcher
+from batuta.conductor.due_requests import DueRequest
 from batuta.conductor.events import Interface, StatusUpdate
 from batuta.conductor.ledger import Ledger
 from batuta.conductor.metrics import (
@@ -80,9 +82,15 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
     with open_database(settings.database_url, MIGRATIONS) as engine:
         join_parts(engine)
         ledger = Ledger(engine, graph, _wait_config(settings))
+        addresses = CallbackAddresses(settings.public_url or url, ledger.callback_secret())
+
+        def subscriber_of(request: DueRequest) -> Subscriber | None:
+            known = graph.providers.get(request.provider)
+            return addresses.subscriber(request) if known and known.callback else None
+
         async with (
             connect(settings.nats, NAME) as bus,
-            open_providers(url_of, settings.token_text) as providers,
+            open_providers(url_of, settings.token_text, subscriber_of) as providers,
             open_archive(settings.sdb_url, settings.token_text) as archive,
         ):
             if not ledger.rebuilt:
@@ -104,7 +112,15 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 }
             )
             components = Components(
-                graph, views, dispatcher, providers, archive, reconciler, registry, pruner
+                graph,
+                views,
+                dispatcher,
+                providers,
+                archive,
+                reconciler,
+                registry,
+                pruner,
+                addresses,
             )
             yield Conductor(components, bus, activity, health, settings)
 
@@ -151,6 +167,7 @@ class Conductor:
             token=settings.token_text,
             checks=lambda: {"nats": bus.health, **health.states},
             registry=metrics,
+            open_prefixes=(PREFIX,),
         )
         self.app = create_app(config)
         add_routes(self.app, components)

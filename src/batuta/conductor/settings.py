@@ -23,6 +23,11 @@ class ConductorSettings(ServiceSettings):
         description="The product database, asked for what it holds when the conductor's own "
         "database is new.",
     )
+    public_url: str | None = Field(
+        None,
+        description="The address that pipelines reach this service by, where it is not the one it "
+        "listens on; addresses of callbacks start with it.",
+    )
     provider_urls: dict[str, str] = Field(
         default_factory=dict,
         description="Address that replaces the graph's, as PROVIDER=URL; may be repeated.",

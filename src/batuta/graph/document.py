@@ -77,6 +77,7 @@ class ProviderDocument(_Document):
     max_concurrent: int | None = Field(
         default=None, ge=1, le=1_000_000, description="a whole number from 1 to 1000000, or null"
     )
+    callback: bool = Field(default=False, description="true or false")
 
 
 class GraphDocument(_Document):

@@ -153,7 +153,7 @@ class Graph:
             "inputs": list(self.inputs),
             "products": {name: _entry(product) for name, product in self.products.items()},
             "providers": {
-                name: {"max_concurrent": provider.max_concurrent}
+                name: {"max_concurrent": provider.max_concurrent, "callback": provider.callback}
                 for name, provider in self.providers.items()
             },
         }
@@ -230,8 +230,8 @@ def read_graph(path: str | Path) -> Graph:
 def _build(document: GraphDocument) -> Graph:
     products = {name: _product(name, entry) for name, entry in document.products.items()}
     urls = {product.provider: product.url for product in products.values()}
-    limits = {name: entry.max_concurrent for name, entry in document.providers.items()}
-    providers = {name: Provider(name, url, limits.get(name)) for name, url in urls.items()}
+    given = {name: entry.model_dump() for name, entry in document.providers.items()}
+    providers = {name: Provider(name, url, **given.get(name, {})) for name, url in urls.items()}
     return Graph(tuple(document.inputs), MappingProxyType(products), MappingProxyType(providers))
 
 

@@ -25,11 +25,14 @@ class Provider:
     max_concurrent : int or None
         Processings that it may be asked for at the same time, over all observations; None: as
         many as there are to ask.
+    callback : bool
+        Whether it calls back: requests carry a ``subscriber``, and it is polled later.
     """
 
     name: str
     url: str
     max_concurrent: int | None = None
+    callback: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,13 @@ class AccessRules:
         Required as ``Authorization: Bearer`` if set.
     open_paths : set of str
         Paths that need no token, such as ``/health``.
+    open_prefixes : tuple of str
+        How paths start that need no token, since they hold one of their own.
     """
 
     token: str | None
     open_paths: AbstractSet[str]
+    open_prefixes: tuple[str, ...] = ()
 
 
 class AccessControl:
@@ -66,7 +69,9 @@ class AccessControl:
         host = headers.get("host", "")
         if self._expected is None:
             _check_host(host)
-        elif scope["path"] not in self._rules.open_paths:
+        elif scope["path"] not in self._rules.open_paths and not scope["path"].startswith(
+            self._rules.open_prefixes
+        ):
             _check_token(headers, self._expected)
         if scope["method"] not in _SAFE_METHODS:
             _check_origin(headers.getlist("origin"), host)

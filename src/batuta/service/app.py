@@ -38,6 +38,8 @@ class AppConfig:
         The metrics of ``/metrics``.
     root_path : str
         A prefix under which its paths answer too.
+    open_prefixes : tuple of str
+        How paths start that need no token, since they hold one of their own.
     """
 
     name: str
@@ -46,6 +48,7 @@ class AppConfig:
     checks: Callable[[], Mapping[str, bool | str]] = dict
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     root_path: str = ""
+    open_prefixes: tuple[str, ...] = ()
 
 
 def create_app(config: AppConfig) -> FastAPI:
@@ -60,7 +63,9 @@ def create_app(config: AppConfig) -> FastAPI:
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _on_unavailable_database)
     open_paths = frozenset({HEALTH, config.root_path + HEALTH})
-    rules = AccessRules(token=config.token, open_paths=open_paths)
+    rules = AccessRules(
+        token=config.token, open_paths=open_paths, open_prefixes=config.open_prefixes
+    )
     app.add_middleware(AccessControl, rules=rules)
 
     @app.get(HEALTH, tags=["service"])

@@ -79,7 +79,8 @@ def _provider_row(graph: Graph, provider: Provider) -> tuple[str, str, str]:
     limit = (
         "" if provider.max_concurrent is None else f", at most {provider.max_concurrent} at a time"
     )
-    return provider.name, provider.url, f"{_counted(made, 'product')}{limit}"
+    calls = ", calls back" if provider.callback else ""
+    return provider.name, provider.url, f"{_counted(made, 'product')}{limit}{calls}"
 
 
 def _aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
