@@ -16,6 +16,7 @@ from batuta.conductor.events import (
     Archived,
     Busy,
     Event,
+    NoStateTold,
     PipelineUnreachable,
     Refused,
     StatusUpdate,
@@ -90,6 +91,7 @@ class Dispatcher:
         self._requests: set[asyncio.Task[None]] = set()
         self._polls: set[asyncio.Task[None]] = set()
         self._in_flight: set[str] = set()
+        self._polled: set[str] = set()
         self._unanswered: Counter[str] = Counter()
         self._unanswered_polls: Counter[str] = Counter()
         self._answers: list[Event] = []
@@ -154,11 +156,7 @@ class Dispatcher:
                 for row in done.ended:
                     self._on_report(row)
                 self._send(done.requests)
-                # A pipeline that is slow to answer a request does not know the processing yet.
-                polls = [poll for poll in done.polls if poll.record.id not in self._in_flight]
-                if polls:
-                    self._unanswered_polls.update(poll.record.provider for poll in polls)
-                    self._spawn(self._poll_unless_archived(polls), self._polls)
+                self._begin_polls(done.polls)
                 await self._sleep(done.due_at)
         finally:
             under_way = self._requests | self._polls
@@ -206,6 +204,16 @@ class Dispatcher:
             self._unanswered[request.provider] += 1
             self._in_flight.add(request.processing_id)
             self._spawn(self._request(request), self._requests)
+
+    def _begin_polls(self, due: Sequence[Poll]) -> None:
+        # A pipeline that is slow to answer a request does not know the processing yet; and one
+        # that is slow to answer a poll is not polled twice at once.
+        busy = self._in_flight | self._polled
+        polls = [poll for poll in due if poll.record.id not in busy]
+        if polls:
+            self._unanswered_polls.update(poll.record.provider for poll in polls)
+            self._polled.update(poll.record.id for poll in polls)
+            self._spawn(self._poll_unless_archived(polls), self._polls)
 
     def _spawn(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
@@ -267,6 +275,7 @@ class Dispatcher:
             case (
                 Refused(error=error)
                 | PipelineUnreachable(error=error)
+                | NoStateTold(error=str() as error)
                 | StatusUpdate(state=State.FAILED, error=error)
             ):
                 LOG.warning(
@@ -284,33 +293,35 @@ class Dispatcher:
         After a burst its announcements come in slower than products are imported, so that pipelines
         would be asked what is known; and what is overdue may have been imported a moment ago.
         """
-        waiting = {poll.record.id: poll for poll in polls}
-        try:
-            for processing_id in await self._settle(polls):
-                self._unanswered_polls[waiting.pop(processing_id).record.provider] -= 1
-        finally:
-            for poll in waiting.values():
+        settled = await self._settle(polls)
+        for poll in polls:
+            if poll.record.id in settled:
+                self._end_of_poll(poll)
+            else:
                 self._spawn(self._poll(poll), self._polls)
 
-    async def _settle(self, polls: Sequence[Poll]) -> list[str]:
+    def _end_of_poll(self, poll: Poll) -> None:
+        self._unanswered_polls[poll.record.provider] -= 1
+        self._polled.discard(poll.record.id)
+
+    async def _settle(self, polls: Sequence[Poll]) -> set[str]:
         """Record what the sdb holds of the products that are waited for; return whose they are."""
         if time.monotonic() < self._archive_asked_at + ARCHIVE_RETRY_S:
-            return []
+            return set()
         records = [poll.record for poll in polls]
         try:
             found = await self._archive.made_unannounced(records)
         except ServiceError as exc:
             self._archive_asked_at = time.monotonic()
             LOG.warning("%s; asked again in %g s", exc, ARCHIVE_RETRY_S)
-            return []
+            return set()
         if not found:
-            return []
+            return set()
         await self.on_data(
             [arrival_of(each) for each in found], [success_of(each) for each in found]
         )
-        ids = [record.id for record in records]
-        open_ = {record.id for record in await self.write(self.ledger.unsettled, ids)}
-        return [each for each in ids if each not in open_]
+        ids = {record.id for record in records}
+        return ids - {record.id for record in await self.write(self.ledger.unsettled, ids)}
 
     async def _poll(self, poll: Poll) -> None:
         if poll.action is PollAction.STOP:
@@ -324,5 +335,5 @@ class Dispatcher:
         try:
             event = await self._confirm_answer(await self._providers.poll(poll))
         finally:
-            self._unanswered_polls[poll.record.provider] -= 1
+            self._end_of_poll(poll)
         self._answers.append(event)
