@@ -74,7 +74,9 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
     reconciler = Reconciler(played.engine, GRAPH, cast("Any", None), list)
     parts = cast("Any", None)
     harness = played.harness
-    add_routes(app, Components(GRAPH, harness.views, parts, parts, parts, reconciler, parts, parts))
+    add_routes(
+        app, Components(GRAPH, harness.views, parts, parts, parts, reconciler, parts, parts, parts)
+    )
     routes = [route for route in app.routes if isinstance(route, APIRoute)]
     paths = {route.path for route in routes if "GET" in (route.methods or ())}
     values = {**VALUES, "processing_id": played.processing_id}
