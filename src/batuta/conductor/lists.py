@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from batuta.conductor.schema import LISTED, observations
 from batuta.conductor.schema import processings as table
 from batuta.conductor.summaries import Counts
-from batuta.service.listing import Key, Listing
+from batuta.service.listing import Key, Listing, equals_unindexed
 
 
 class ObservationOrder(StrEnum):
@@ -85,7 +85,7 @@ def _is_pattern(value: str) -> bool:
 def _matches(column: "sa.Column[Any]", pattern: str) -> "sa.ColumnElement[bool]":
     """Return the condition that a column is like a pattern: ``*`` any text, ``?`` any letter."""
     if not _is_pattern(pattern):
-        return column == pattern
+        return equals_unindexed(column, pattern)
     # Not LIKE, which ignores case in SQLite, and of which "_" is a wildcard.
     letters = {"*": ".*", "?": "."}
     return column.regexp_match("^" + "".join(letters.get(c, re.escape(c)) for c in pattern) + "$")

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from batuta.json_values import carriable, json_problem
 from batuta.messaging import DataAvailable, DataEvent, DataWithdrawn, utc_now
 from batuta.messaging.events import DATA_TYPE, WITHDRAWN_TYPE
+from batuta.sdb.lists import ProductQuery, list_products
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
-from batuta.sdb.tables import OUTBOX, PRODUCTS, newer_versions
+from batuta.sdb.tables import OUTBOX, PRODUCTS
 from batuta.service.database import UNAVAILABLE, reading, unavailable_reason
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
@@ -65,21 +66,6 @@ class ImportResult:
 
     stored: StoredProduct
     is_new: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProductQuery:
-    """Which products to list; `after` is the `id` of the last one of the page before.
-
-    `withdrawn` lists versions that were withdrawn, and no others.
-    """
-
-    product: str | None = None
-    obs_id: str | None = None
-    latest: bool = False
-    withdrawn: bool = False
-    limit: int = 100
-    after: int = 0
 
 
 class Catalogue:
@@ -179,10 +165,9 @@ class Catalogue:
     def page(self, query: ProductQuery) -> Page[StoredProduct]:
         """Return one page of products, in the order of their import."""
         with reading(self._engine) as connection:
-            rows = connection.execute(_selection(query)).all()
-        shown = rows[: query.limit]
-        cursor = str(shown[-1].id) if len(rows) > query.limit else None
-        return Page(items=[self._stored(row) for row in shown], next=cursor)
+            rows, following = list_products(query).page(connection, query.limit, (query.after,))
+        cursor = str(following[0]) if following is not None else None
+        return Page(items=[self._stored(row) for row in rows], next=cursor)
 
     def lineage(self, product: str, obs_id: str, version: int | None = None) -> Lineage:
         """Return the inputs of a product, and theirs, to the end; raises as `find`."""
@@ -313,20 +298,6 @@ def _withdrawal(stored: StoredProduct) -> str:
         f"{stored.product} of {stored.obs_id}, version {stored.version}, "
         f"was withdrawn on {when} UTC{reason}"
     )
-
-
-def _selection(query: ProductQuery) -> sa.Select[Any]:
-    table = PRODUCTS.c
-    selection = sa.select(PRODUCTS).where(table.id > query.after)
-    given = table.withdrawn.is_not(None) if query.withdrawn else table.withdrawn.is_(None)
-    selection = selection.where(given)
-    if query.product is not None:
-        selection = selection.where(table.product == query.product)
-    if query.obs_id is not None:
-        selection = selection.where(table.obs_id == query.obs_id)
-    if query.latest:
-        selection = selection.where(~newer_versions().exists())
-    return selection.order_by(table.id).limit(query.limit + 1)
 
 
 def _not_found_detail(

@@ -29,8 +29,14 @@ MAX_AGE_S: Final = 60.0
 """Announcements that wait longer are a matter of health."""
 POLL_INTERVAL_S: Final = 5.0
 """Another sdb on the same database may have died before it published its own announcements."""
+MAX_COUNTED: Final = 20_000
+"""Announcements that are counted: beyond, NATS has been away for so long that their age tells."""
 
 Row = sa.Row[Any]
+
+_COUNT: Final = sa.select(sa.func.count()).select_from(
+    sa.select(OUTBOX.c.id).limit(MAX_COUNTED).subquery()
+)
 
 
 class Announcer:
@@ -85,9 +91,9 @@ class Announcer:
         return True
 
     def length(self) -> int:
-        """Return the number of announcements not published yet."""
+        """Return the number of announcements not published yet; `MAX_COUNTED` if there are more."""
         with reading(self._engine) as connection:
-            return connection.scalar(sa.select(sa.func.count()).select_from(OUTBOX)) or 0
+            return connection.scalar(_COUNT) or 0
 
     def oldest_age_s(self) -> float:
         """Return how long the oldest announcement has waited, in seconds; 0 if none does."""

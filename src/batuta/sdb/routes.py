@@ -9,9 +9,10 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from batuta.names import NAME_PATTERN
-from batuta.sdb.catalogue import Catalogue, ProductQuery
+from batuta.sdb.catalogue import Catalogue
 from batuta.sdb.exports import ExportRequest, export
 from batuta.sdb.imports import CLIENT_CLOSED_REQUEST, Importer, UploadAbortedError
+from batuta.sdb.lists import ProductQuery
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.records import Lineage, StoredProduct
 from batuta.sdb.store import ProductStore

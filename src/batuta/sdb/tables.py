@@ -66,7 +66,36 @@ sa.Index(
     postgresql_where=_IMPORTED_BY_PROCESSING,
 )
 
-sa.Index("products_by_observation", PRODUCTS.c.obs_id, PRODUCTS.c.product)
+# A condition that names the processing alone, withdrawn or not, is not served by the unique index.
+_OF_PROCESSING: Final = PRODUCTS.c.processing_id.is_not(None)
+sa.Index(
+    "products_by_processing",
+    PRODUCTS.c.processing_id,
+    sqlite_where=_OF_PROCESSING,
+    postgresql_where=_OF_PROCESSING,
+)
+
+LISTED: Final = "version >= 1"
+"""True of every row. The index of a list holds for it, and lists say it: nothing else uses it.
+
+SQLite, which has no statistics, would take it to find one version of a product.
+"""
+
+# In the order of lists, so that a page of what one of these selects is read, and not sorted.
+sa.Index("products_of_observation", PRODUCTS.c.obs_id, PRODUCTS.c.id)
+sa.Index(
+    "products_of_product",
+    PRODUCTS.c.product,
+    PRODUCTS.c.id,
+    sqlite_where=sa.text(LISTED),
+    postgresql_where=sa.text(LISTED),
+)
+sa.Index(
+    "products_withdrawn",
+    PRODUCTS.c.id,
+    sqlite_where=PRODUCTS.c.withdrawn.is_not(None),
+    postgresql_where=PRODUCTS.c.withdrawn.is_not(None),
+)
 
 OUTBOX: Final = sa.Table(
     "outbox",

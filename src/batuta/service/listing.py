@@ -93,5 +93,14 @@ class Listing:
         return condition
 
 
+def equals_unindexed(column: "sa.Column[str]", value: str) -> "sa.ColumnElement[bool]":
+    """Return the condition that a text equals `value`, for `Listing.checked`: no index serves it.
+
+    SQLite, which has no statistics, would take an index of it rather than that of the list, and
+    sort all that it finds.
+    """
+    return sa.func.coalesce(column, "") == value
+
+
 _ASCENDING: Final = {"after": operator.gt, "until": operator.le}
 _DESCENDING: Final = {"after": operator.lt, "until": operator.ge}
