@@ -41,9 +41,9 @@ demo: $(INSTALLED)  ## play the whole orchestra on real observations
 	$(BIN)/batuta demo $(DEMO_ARGS)
 
 test: $(INSTALLED)  ## every test, on real services
-	@# Programs that tests start would compile Batuta anew where PYTHONDONTWRITEBYTECODE is set.
+	@# Each process would compile Batuta and its tests anew where PYTHONDONTWRITEBYTECODE is set.
 	@$(BIN)/python -m compileall -q src tests tools examples
-	$(BIN)/python -m pytest -n $(WORKERS) $(TEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) $(TEST_ARGS)
 
 $(FLOORS_INSTALLED): pyproject.toml constraints-floors.txt
 	$(PYTHON) -m venv $(FLOORS)

@@ -1,6 +1,8 @@
 """What every test may ask for."""
 
+import gc
 import logging
+import os
 import signal
 import uuid
 import warnings
@@ -11,9 +13,12 @@ import psycopg
 import pytest
 from hypothesis import settings
 from sqlalchemy.engine import make_url
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from batuta.messaging import Bus, NatsConfig, connect
 from tests.support.dask_clusters import dask_scheduler_address, slurm_environment
+from tests.support.distribution import SharingScheduling, rank
 from tests.support.servers import NatsServer
 from tests.support.slurm import shared_slurm, slurm
 
@@ -26,6 +31,29 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # An example that takes long on a busy machine is not a failure; `timeout` bounds each test.
 settings.register_profile("batuta", deadline=None)
 settings.load_profile("batuta")
+
+# Hundreds of modules are imported, whose objects stay: looking for garbage among them, again and
+# again, was a tenth of all that a process of tests did.
+gc.disable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take long, where several processes share them."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda each: rank(each.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but of what tests make only."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Distribute the tests so that what they share is started once."""
+    config.option.loadscopereorder = False
+    return SharingScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

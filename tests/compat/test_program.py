@@ -5,6 +5,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,26 @@ def play(conf: dict[str, Any], out: Path, *arguments: str) -> str:
     return said
 
 
+@dataclass(frozen=True)
+class Played:
+    """What a run of the program has left, and what it said."""
+
+    out: Path
+    said: str
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Played]:
+    """Run the program once in each mode, for the tests that look at what it leaves."""
+
+    @cache
+    def play_once(mode: str) -> Played:
+        out = tmp_path_factory.mktemp(mode) / "out"
+        return Played(out, play(conf_of(mode), out))
+
+    return play_once
+
+
 def expected_heights() -> npt.NDArray[np.float64]:
     """Merge the tiles one by one, as a loop without any orchestrator does."""
     side = SIDE + REACH
@@ -63,10 +86,10 @@ def expected_heights() -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_overlapping_tiles_are_merged_in_order(mode: str, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    play(conf_of(mode), out)
-    with rasterio.open(out / "height.tif") as raster:
+def test_overlapping_tiles_are_merged_in_order(
+    mode: str, played: Callable[[str], Played]
+) -> None:
+    with rasterio.open(played(mode).out / "height.tif") as raster:
         assert raster.dtypes == ("float64",)
         assert raster.nodata == NODATA
         assert raster.descriptions == ("metres",)
@@ -83,9 +106,8 @@ def test_workers_run_it_however_they_are_started(mp_mode: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_file_of_the_program_is_there(mode: str, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    play(conf_of(mode), out)
+def test_every_file_of_the_program_is_there(mode: str, played: Callable[[str], Played]) -> None:
+    out = played(mode).out
     tiles = {(row, col) for row in range(ROWS) for col in range(COLS)} - {(1, 3)}
     full = {(row, col) for row, col in tiles if row != col}
     clouds = {f"{col}_{row}_by_pair.csv" for row, col in full}
@@ -103,17 +125,17 @@ def test_every_file_of_the_program_is_there(mode: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_progress_is_reported_to_cars(mode: str, tmp_path: Path) -> None:
-    play(conf_of(mode), tmp_path / "out")
-    told = ast.literal_eval((tmp_path / "out" / "progress.txt").read_text())
+def test_progress_is_reported_to_cars(mode: str, played: Callable[[str], Played]) -> None:
+    told = ast.literal_eval((played(mode).out / "progress.txt").read_text())
     # A sequential tile that is None is known before the run, and is not one to compute.
     tiles = 2 * (ROWS * COLS - 1 - (ROWS if mode == "sequential" else 0))
     assert told == [(5, "started", tiles), *[(5, "progressed")] * tiles, (5, "completed")]
 
 
-def test_a_tile_of_a_killed_worker_is_computed_again_and_nothing_changes(tmp_path: Path) -> None:
-    whole, struck = tmp_path / "whole", tmp_path / "struck"
-    play(conf_of("multiprocessing"), whole)
+def test_a_tile_of_a_killed_worker_is_computed_again_and_nothing_changes(
+    tmp_path: Path, played: Callable[[str], Played]
+) -> None:
+    whole, struck = played("multiprocessing").out, tmp_path / "struck"
     tries = tmp_path / "tries"
     said = play(conf_of("multiprocessing"), struck, str(tries))
     assert tries.read_text() == "xx"
@@ -121,12 +143,12 @@ def test_a_tile_of_a_killed_worker_is_computed_again_and_nothing_changes(tmp_pat
     assert "surface[0, 1] is retried: " in said
 
 
-def test_logs_of_tasks_are_those_of_their_worker(tmp_path: Path) -> None:
-    said = play(conf_of("multiprocessing"), tmp_path / "out")
-    logs = (tmp_path / "out" / "workers_log").glob("worker_*.log")
+def test_logs_of_tasks_are_those_of_their_worker(played: Callable[[str], Played]) -> None:
+    run = played("multiprocessing")
+    logs = (run.out / "workers_log").glob("worker_*.log")
     lines = "".join(path.read_text() for path in logs)
     assert "CARS: surface[2, 3]: tile 2, 3" in lines
-    assert "tile 2, 3" not in said
+    assert "tile 2, 3" not in run.said
 
 
 def test_what_is_wrong_in_the_configuration_is_named(tmp_path: Path) -> None:
