@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from batuta.cluster import check_configuration, create_cluster
+from batuta.cluster.dask.engine import worker_loss
 from batuta.cluster.errors import WorkerLostError
 from tests.cluster.conftest import compute
 from tests.cluster.functions import start_programs, started_programs
@@ -29,10 +30,12 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", [*CONFIGURATIONS, *DASK_MODES])
 def test_what_tasks_start_ends_with_their_worker_however_it_ends(
-    name: str, request: pytest.FixtureRequest, tmp_path: Path
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conf = CONFIGURATIONS.get(name) or dask_configuration(name, request)
-    cluster = create_cluster(check_configuration(conf), tmp_path)
+    monkeypatch.setattr(worker_loss, "MAX_DEATHS", 1)  # rather than three workers each time
+    one = {} if name == "dask" else {"nb_workers": 1}
+    cluster = create_cluster(check_configuration({**conf, **one}), tmp_path)
     start = cluster.create_task(start_programs)
     try:
         for how in ("exit", "kill", "kill supervisor"):

@@ -86,9 +86,7 @@ def expected_heights() -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_overlapping_tiles_are_merged_in_order(
-    mode: str, played: Callable[[str], Played]
-) -> None:
+def test_overlapping_tiles_are_merged_in_order(mode: str, played: Callable[[str], Played]) -> None:
     with rasterio.open(played(mode).out / "height.tif") as raster:
         assert raster.dtypes == ("float64",)
         assert raster.nodata == NODATA

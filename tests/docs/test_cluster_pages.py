@@ -36,6 +36,7 @@ def test_the_first_run_of_the_page_works(
 ) -> None:
     main = 'if __name__ == "__main__":'
     ours = configuration.replace("my-queue", PARTITIONS[0])
+    ours = f'{ours}\nCONFIGURATION["nb_workers"] = 1\n'  # the processors are those of others too
     (tmp_path / "first.py").write_text(PROGRAM.replace(main, f"{ours}\n{main}"))
     others = {job.job_id for job in slurm.queue.jobs()}
     subprocess.run([sys.executable, "first.py"], cwd=tmp_path, check=True, timeout=100)

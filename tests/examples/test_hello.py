@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 import examples
+from batuta.sdb import SdbClient
 from tests.support.servers import free_port
 from tests.support.waiting import eventually_sync
 
@@ -63,6 +65,21 @@ class RunningOrchestra:
             (each["product"], each["version"]) for each in self.batuta("ls", "--obs-id", obs_id)
         ]
 
+    def wait_for_products(self, obs_id: str, count: int) -> None:
+        """Wait until the sdb holds so many, without a command for each look."""
+        with SdbClient(self.addresses["sdb"]) as sdb:
+            eventually_sync(lambda: len(list(sdb.list(obs_id=obs_id))) == count, 30)
+
+    def wait_for_failure(self, obs_id: str) -> None:
+        """Wait until a processing of an observation has failed for good."""
+        url = f"{self.addresses['conductor']}/processings"
+
+        def failed() -> bool:
+            found = httpx.get(url, params={"obs_id": obs_id, "state": "failed"})
+            return bool(found.raise_for_status().json()["items"])
+
+        eventually_sync(failed, 30)
+
 
 @pytest.fixture(scope="module")
 def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningOrchestra]:
@@ -108,7 +125,7 @@ def playing(folder: Path) -> Iterator[RunningOrchestra]:
 def test_an_import_has_both_products_made_from_it_once(orchestra: RunningOrchestra) -> None:
     orchestra.bring("run-1", "readings.csv")
 
-    eventually_sync(lambda: len(orchestra.stored("run-1")) == 3, 30)
+    orchestra.wait_for_products("run-1", 3)
 
     assert orchestra.stored("run-1") == [("READINGS", 1), ("STATISTICS", 1), ("OUTLIERS", 1)]
     why = orchestra.batuta("why", "OUTLIERS", "run-1")
@@ -117,7 +134,7 @@ def test_an_import_has_both_products_made_from_it_once(orchestra: RunningOrchest
 
 def test_the_reading_that_stands_out_is_found(orchestra: RunningOrchestra) -> None:
     orchestra.bring("run-2", "readings.csv")
-    eventually_sync(lambda: len(orchestra.stored("run-2")) == 3, 30)
+    orchestra.wait_for_products("run-2", 3)
 
     orchestra.batuta("export", "OUTLIERS", "run-2", "-o", "outliers.csv")
 
@@ -130,11 +147,9 @@ def test_readings_without_values_fail_with_the_reason_and_its_log(
     (orchestra.folder / "bad.csv").write_text("time_s,temperature\n0,20.1\n")
     orchestra.bring("run-3", "bad.csv")
 
-    def failed() -> list[Any]:
-        processings = orchestra.batuta("why", "STATISTICS", "run-3")["processings"]
-        return [each for each in processings if each["state"] == "failed"]
-
-    [processing] = eventually_sync(failed, 30)
+    orchestra.wait_for_failure("run-3")
+    processings = orchestra.batuta("why", "STATISTICS", "run-3")["processings"]
+    [processing] = [each for each in processings if each["state"] == "failed"]
     log = orchestra.run("log", "STATISTICS", "run-3", "--follow", "--tail=200")
 
     assert processing["error"].startswith("KeyError: 'value'")

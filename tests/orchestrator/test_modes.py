@@ -4,6 +4,7 @@ import json
 import pickle
 import signal
 import traceback
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import xarray as xr
 
 from batuta.cluster import ClusterError
+from batuta.cluster.dask.engine import worker_loss
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.orchestrator import (
     Orchestrator,
@@ -19,6 +21,7 @@ from batuta.orchestrator import (
     RunEnded,
     RunStarted,
     TileFailed,
+    TileFailure,
     TileKept,
     TileRetried,
     TilesFailedError,
@@ -26,7 +29,7 @@ from batuta.orchestrator import (
 from tests.cluster import functions
 from tests.orchestrator import resumable_program
 from tests.orchestrator.inspection import PRODUCTS, EventRecorder, manifest, one_tile, raster
-from tests.orchestrator.map_program import fill_maps, image, new_grid, run_program
+from tests.orchestrator.map_program import TILE, fill_maps, image, new_grid, run_program
 from tests.orchestrator.resumable_program import TILES
 from tests.orchestrator.resume_runs import (
     contents,
@@ -34,7 +37,7 @@ from tests.orchestrator.resume_runs import (
     read_and_remove,
     run_in_subprocess,
 )
-from tests.support.dask_clusters import DASK_MODES, dask_configuration
+from tests.support.dask_clusters import DASK_MODES, light_configuration
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "sequential": {"mode": "sequential"},
@@ -60,7 +63,7 @@ def conf(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The configuration of each mode that computes elsewhere."""
     if request.param == "multiprocessing":
         return {"mode": "multiprocessing", "max_tasks_per_worker": 100}
-    return dask_configuration(request.param, request)
+    return light_configuration(request.param, request)
 
 
 @pytest.mark.parametrize("mode", [*CONFIGURATIONS, *DASK_MODES])
@@ -68,7 +71,7 @@ def test_every_mode_gives_the_same_bytes(
     mode: str, reference: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     recorder = EventRecorder()
-    conf = CONFIGURATIONS.get(mode) or dask_configuration(mode, request)
+    conf = CONFIGURATIONS.get(mode) or light_configuration(mode, request)
     run_program(conf, tmp_path, observers=[recorder])
     for name in PRODUCTS:
         assert (tmp_path / name).read_bytes() == (reference / name).read_bytes(), name
@@ -88,73 +91,71 @@ ROOT_CAUSES = {
 """With multiprocessing, and on dask."""
 
 
-@pytest.mark.parametrize("how", ROOT_CAUSES)
-def test_a_failing_tile_is_retried_then_named_and_the_rest_is_saved(
-    how: str, conf: dict[str, Any], tmp_path: Path
+FAILING = {"fail": {(0, 1): "raise", (1, 2): "die"}, "hang": {(1, 2): "hang"}}
+
+
+@pytest.mark.parametrize("kind", FAILING)
+def test_failing_tiles_are_retried_then_named_and_the_rest_is_saved(
+    kind: str, conf: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker_loss, "MAX_DEATHS", 1)  # fewer workers to start
     recorder = EventRecorder()
     on_dask = conf["mode"] in DASK_MODES
-    if conf["mode"] == "dask" and how == "hang":
+    failing = FAILING[kind]
+    if conf["mode"] == "dask" and kind == "hang":
         pytest.skip("the workers of an existing cluster are not killed: one that hangs continues")
-    if how == "hang":  # more than a loaded machine needs for the other tiles
+    if kind == "hang":  # more than a loaded machine needs for the other tiles
         conf = {**conf, ("task_timeout" if on_dask else "per_job_timeout"): 8}
     with pytest.raises(TilesFailedError) as caught:
-        run_program(conf, tmp_path, {(1, 2): how}, [recorder])
-    root_cause = ROOT_CAUSES[how][on_dask]
-    places = [(each.dataset_name, each.row, each.col) for each in caught.value.failures]
-    assert places == [("disparity", 1, 2), ("points", 1, 2)]
-    assert all(root_cause in each.reason for each in caught.value.failures)
-    assert "2 of 48 tiles failed" in str(caught.value)
-    check_cause(caught.value, raised=how == "raise")
-    assert [(event.row, event.col) for event in recorder.of(TileRetried)] == [(1, 2), (1, 2)]
-    assert len(recorder.of(TileFailed)) == 2
-    assert recorder.progress == Progress(46, 48)
+        run_program(conf, tmp_path, failing, [recorder])
+    found = {(each.dataset_name, each.row, each.col): each for each in caught.value.failures}
+    assert set(found) == {(name, *place) for name in ("disparity", "points") for place in failing}
+    assert f"{len(found)} of 48 tiles failed" in str(caught.value)
+    for (_, row, col), failure in found.items():
+        assert ROOT_CAUSES[failing[row, col]][on_dask] in failure.reason
+    first = caught.value.failures[0]
+    assert caught.value.__cause__ is first.cause
+    shown = "".join(traceback.format_exception(caught.value))
+    assert not first.traceback or f"In its worker:\n{first.traceback}" in shown
+    for place, how in failing.items():
+        check_cause(caught.value, found["disparity", *place], raised=how == "raise")
+    retried = Counter((event.row, event.col) for event in recorder.of(TileRetried))
+    assert retried == dict.fromkeys(failing, 2)
+    assert len(recorder.of(TileFailed)) == len(found)
+    assert recorder.progress == Progress(48 - len(found), 48)
     expected = image() * 2
-    expected[128:256, 256:384] = -1
+    for row, col in failing:
+        expected[row * TILE : (row + 1) * TILE, col * TILE : (col + 1) * TILE] = -1
     np.testing.assert_array_equal(raster(tmp_path / "map.tif"), expected)
     account = manifest(tmp_path / "points.csv")
     assert account["tiles"] == {
         "expected": 24,
-        "saved": 23,
+        "saved": 24 - len(failing),
         "kept": 0,
         "empty": 0,
         "without_tag": 0,
-        "failed": 1,
+        "failed": len(failing),
     }
     assert not account["complete"]
-    assert (account["failed"][0]["row"], account["failed"][0]["col"]) == (1, 2)
-    cause = account["failed"][0]["cause"]
-    assert root_cause in cause
-    assert account["tracebacks"].get(cause, "") == caught.value.failures[1].traceback
+    assert {(each["row"], each["col"]) for each in account["failed"]} == set(failing)
+    for each in account["failed"]:
+        failure = found["points", each["row"], each["col"]]
+        assert ROOT_CAUSES[failing[each["row"], each["col"]]][on_dask] in each["cause"]
+        assert account["tracebacks"].get(each["cause"], "") == failure.traceback
 
 
-def check_cause(error: TilesFailedError, *, raised: bool) -> None:
+def check_cause(error: TilesFailedError, failure: TileFailure, *, raised: bool) -> None:
     """Check that a failure has the exception of the task, with the line of its function."""
-    first = error.failures[0]
-    assert error.__cause__ is first.cause
-    shown = "".join(traceback.format_exception(error))
-    assert (f"In its worker:\n{first.traceback}" in shown) is raised
-    assert ("map_program.py" in first.traceback) is raised
-    assert isinstance(first.cause, ValueError if raised else ClusterError)
-    (copy, *_) = pickle.loads(pickle.dumps(error)).failures  # noqa: S301 - made here
-    assert (type(copy.cause), copy) == (type(first.cause), first)
+    assert ("map_program.py" in failure.traceback) is raised
+    assert isinstance(failure.cause, ValueError if raised else ClusterError)
+    copies = {(each.dataset_name, each.row, each.col): each for each in _copied(error).failures}
+    copy = copies[failure.dataset_name, failure.row, failure.col]
+    assert (type(copy.cause), copy) == (type(failure.cause), failure)
 
 
-def test_a_tile_that_fails_once_is_there_in_the_end(conf: dict[str, Any], tmp_path: Path) -> None:
-    recorder = EventRecorder()
-    with Orchestrator(conf, tmp_path, observers=[recorder]) as orchestrator:
-        numbers = one_tile("dict")
-        task = orchestrator.cluster.create_task(_fragile)
-        numbers[0, 0] = task(str(tmp_path / "marker"))
-        orchestrator.add_to_save_lists(tmp_path / "numbers.json", "", numbers)
-    assert json.loads((tmp_path / "numbers.json").read_text())[0]["data"] == {"value": 7}
-    assert recorder.progress == Progress(1, 1)
-    # dask runs again by itself what a worker was running that died.
-    assert len(recorder.of(TileRetried)) == (conf["mode"] not in DASK_MODES)
-
-
-def _fragile(marker: str) -> CarsDict:
-    return CarsDict({"value": functions.fail_first(marker, 7)})
+def _copied(error: TilesFailedError) -> TilesFailedError:
+    copy: TilesFailedError = pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
+    return copy
 
 
 def declare_and_divide_by_zero(conf: dict[str, Any], out_dir: Path) -> None:
@@ -174,22 +175,60 @@ def test_an_exception_in_the_block_computes_nothing_and_propagates(
     assert not list(tmp_path.glob("tmp_save_disk*"))
 
 
-def test_replaced_tiles_are_data_that_later_tasks_take(
+def test_one_run_retries_replaces_logs_and_shares_values_as_any_mode_does(
     conf: dict[str, Any], tmp_path: Path
 ) -> None:
-    with Orchestrator(conf, tmp_path) as orchestrator:
-        maps = new_grid()
+    recorder = EventRecorder()
+    with Orchestrator(conf, tmp_path, observers=[recorder]) as orchestrator:
+        maps, sums = new_grid(), sums_of_one_array(orchestrator)
         fill_maps(orchestrator, maps, {})
         orchestrator.add_to_replace_lists(maps, "maps")
+        orchestrator.add_to_replace_lists(sums)
         orchestrator.breakpoint()
+        # Each changed the same value in place, for no other to see.
+        assert [sums[0, col]["sum"] for col in range(4)] == [1_000_000] * 4
         assert isinstance(maps[0, 0], xr.Dataset)
         assert maps[0, 0]["disparity"].to_numpy().flags.owndata
+        # What was replaced is data that later tasks take.
         orchestrator.add_to_save_lists(tmp_path / "map.tif", "disparity", maps)
         totals = one_tile("dict")
         totals[0, 0] = orchestrator.cluster.create_task(_total)(maps)
         orchestrator.add_to_replace_lists(totals)
+        numbers, warned = one_tile("dict"), one_tile("dict")
+        numbers[0, 0] = orchestrator.cluster.create_task(_fragile)(str(tmp_path / "marker"))
+        orchestrator.add_to_save_lists(tmp_path / "numbers.json", "", numbers)
+        warned[0, 0] = orchestrator.cluster.create_task(functions.warn)()
+        orchestrator.add_to_compute_lists(warned, "warned")
     assert totals[0, 0]["pixels"] == sum(maps[each]["disparity"].size for each in maps.positions())
     np.testing.assert_array_equal(raster(tmp_path / "map.tif"), image() * 2)
+    # A tile whose worker dies once is there in the end.
+    assert json.loads((tmp_path / "numbers.json").read_text())[0]["data"] == {"value": 7}
+    assert recorder.progress.done == recorder.progress.total
+    # dask runs again by itself what a worker was running that died.
+    assert len(recorder.of(TileRetried)) == (conf["mode"] not in DASK_MODES)
+    # What a task logs is in the output folder, with the tile that it is about.
+    logs = "".join(path.read_text() for path in (tmp_path / "workers_log").glob("worker_*.log"))
+    assert "warned[0, 0]: " in logs
+    assert "look at this" in logs
+
+
+def sums_of_one_array(orchestrator: Orchestrator) -> CarsDataset:
+    """Declare tasks that each change the value of the same task in place, and sum it."""
+    sums = CarsDataset("dict", name="sums")
+    sums.create_grid(4, 1, 1, 1)
+    zeros = orchestrator.cluster.create_task(np.zeros)(1_000_000)
+    for _, col in sums.positions():
+        sums[0, col] = orchestrator.cluster.create_task(_add_one_in_place)(zeros)
+    return sums
+
+
+def _add_one_in_place(values: Any) -> CarsDict:
+    values += 1
+    return CarsDict({"sum": int(values.sum())})
+
+
+def _fragile(marker: str) -> CarsDict:
+    return CarsDict({"value": functions.fail_first(marker, 7)})
 
 
 def _total(maps: CarsDataset) -> CarsDict:
@@ -222,37 +261,6 @@ def _hang_once(marker: str) -> None:
     if not Path(marker).exists():
         Path(marker).touch()
         functions.hang()
-
-
-def test_what_tasks_log_is_in_the_output_folder_with_the_tile_that_it_is_about(
-    conf: dict[str, Any], tmp_path: Path
-) -> None:
-    with Orchestrator(conf, tmp_path) as orchestrator:
-        done = one_tile("dict")
-        done[0, 0] = orchestrator.cluster.create_task(functions.warn)()
-        orchestrator.add_to_compute_lists(done, "warned")
-    logs = "".join(path.read_text() for path in (tmp_path / "workers_log").glob("worker_*.log"))
-    assert "warned[0, 0]: " in logs
-    assert "look at this" in logs
-
-
-def test_the_value_of_a_task_may_be_changed_in_place_for_no_other_to_see(
-    conf: dict[str, Any], tmp_path: Path
-) -> None:
-    with Orchestrator(conf, tmp_path) as orchestrator:
-        sums = CarsDataset("dict", name="sums")
-        sums.create_grid(4, 1, 1, 1)
-        zeros = orchestrator.cluster.create_task(np.zeros)(1_000_000)
-        for _, col in sums.positions():
-            sums[0, col] = orchestrator.cluster.create_task(_add_one_in_place)(zeros)
-        orchestrator.add_to_replace_lists(sums)
-        orchestrator.breakpoint()
-        assert [sums[0, col]["sum"] for col in range(4)] == [1_000_000] * 4
-
-
-def _add_one_in_place(values: Any) -> CarsDict:
-    values += 1
-    return CarsDict({"sum": int(values.sum())})
 
 
 def test_after_a_kill_only_tiles_that_were_not_saved_are_computed(

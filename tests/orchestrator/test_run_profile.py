@@ -20,7 +20,7 @@ from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState
 from tests.cluster import functions
 from tests.orchestrator import profiled_program
 from tests.orchestrator.profiled_program import LARGE, LARGE_BYTES, SLOW, SLOW_S, run_program
-from tests.support.dask_clusters import DASK_MODES, dask_configuration
+from tests.support.dask_clusters import DASK_MODES, light_configuration
 from tests.support.waiting import eventually_sync
 
 TILES = {(row, col) for row in range(profiled_program.ROWS) for col in range(profiled_program.COLS)}
@@ -35,7 +35,7 @@ ALONE: dict[str, dict[str, Any]] = {
 @pytest.fixture(params=[*ALONE, *DASK_MODES])
 def any_conf(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The configuration of each mode."""
-    return ALONE.get(request.param) or dask_configuration(request.param, request)
+    return ALONE.get(request.param) or light_configuration(request.param, request)
 
 
 @pytest.fixture(params=[*ALONE, "local_dask"])

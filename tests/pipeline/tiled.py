@@ -17,7 +17,7 @@ from tests.pipeline.scripted import note, stage, wait_for
 pipeline = Pipeline("tiled_pipeline")
 
 CONFIGURATION = {"mode": "multiprocessing", "nb_workers": 2}
-ON_SLURM = {"mode": "slurm_dask", "account": "observatory", "nb_workers": 2}
+ON_SLURM = {"mode": "slurm_dask", "account": "observatory", "nb_workers": 1}
 
 
 def ramp(window: dict[str, int], saving_info: Any) -> xr.Dataset:

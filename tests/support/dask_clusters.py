@@ -49,6 +49,15 @@ def dask_configuration(mode: str, request: pytest.FixtureRequest) -> dict[str, A
     return {"mode": mode}
 
 
+def light_configuration(mode: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """`dask_configuration` with one worker, where each is in a batch job.
+
+    It starts as a program does, in seconds of processor time. `tests/cluster` has several.
+    """
+    conf = dask_configuration(mode, request)
+    return {**conf, "nb_workers": 1} if mode in {"slurm_dask", "pbs_dask"} else conf
+
+
 @pytest.fixture(scope="session")
 def slurm_environment(shared_slurm: LocalSlurm) -> Iterator[LocalSlurm]:
     """Let commands of this process, and programs that it starts, use Slurm."""

@@ -17,16 +17,19 @@ ROOT: Final = Path(__file__).parents[2]
 _SHARED: Final = ('scope="module"', "dask_scheduler_address", "reference: Path")
 """What a module contains whose tests share something."""
 
+_OF_A_SESSION: Final = ("tests/pipeline/test_profile", "tests/pipeline/")
+"""Where services serve all tests of a process: few processes do these tests."""
+
 LONGEST_FIRST: Final = (
     "tests/orchestrator/test_modes.py",
     "tests/cluster/test_conformance.py",
+    "tests/pipeline/",
     "tests/system/",
     "tests/cluster/dask/",
     "tests/cluster/",
     "tests/examples/",
     "tests/orchestrator/",
     "tests/profiling/",
-    "tests/pipeline/",
 )
 """Where tests take long: begun last, a few of them would keep one process busy at the end."""
 
@@ -43,6 +46,9 @@ def unit_of(nodeid: str) -> str:
 
     Tests of one mode of dask share its cluster.
     """
+    for start in _OF_A_SESSION:
+        if nodeid.startswith(start):
+            return start
     path, _, name = nodeid.partition("::")
     if not _shares(path):
         return nodeid

@@ -25,6 +25,8 @@ _MAX_SOCKET_PATH: Final = 107
 _LONGEST_SOCKET: Final = "/spool/node1/node1_1234.4294967291"
 _POLL_S: Final = 0.05
 _DAEMON_S: Final = 20.0
+_RESTORE_S: Final = 60.0
+"""The end of a job that a killed slurmd has not told is asked for again after half a minute."""
 _TAIL_LINES: Final = 8
 
 
@@ -167,7 +169,7 @@ class LocalSlurm:
             if state.startswith("drain"):
                 self.queue.resume(node)
         self.queue.wait_until(
-            lambda: set(self.queue.nodes().values()) == {"idle"}, "all nodes to be idle"
+            lambda: set(self.queue.nodes().values()) == {"idle"}, "all nodes to be idle", _RESTORE_S
         )
 
     def log_tails(self) -> str:

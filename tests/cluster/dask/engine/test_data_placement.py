@@ -13,7 +13,6 @@ from distributed import Client
 from batuta.cluster import check_configuration, create_cluster
 from tests.cluster import functions
 from tests.cluster.conftest import compute
-from tests.support.dask_clusters import manual_cluster
 from tests.support.forked import forked_workers
 from tests.support.waiting import eventually_sync
 
@@ -34,6 +33,17 @@ def local_dask(folder: Path) -> Iterator[Any]:
         cluster.cleanup()
 
 
+@contextlib.contextmanager
+def on_dask(address: str, folder: Path) -> Iterator[Any]:
+    """A cluster on one that is there, which others use before and after."""
+    conf = check_configuration({"mode": "dask", "scheduler_address": address})
+    cluster = create_cluster(conf, folder / "out")
+    try:
+        yield cluster
+    finally:
+        cluster.cleanup()
+
+
 def scheduler_of(cluster: Any) -> Any:
     return (
         cluster._engine._client.cluster.scheduler
@@ -41,7 +51,7 @@ def scheduler_of(cluster: Any) -> Any:
 
 
 def test_dask_never_knows_more_tasks_than_its_workers_need(local: Any) -> None:
-    delayed = [local.create_task(functions.add)(number) for number in range(3000)]
+    delayed = [local.create_task(functions.add)(number) for number in range(1000)]
     largest = 0
     for _ in local.future_iterator(local.start_tasks(delayed)):
         largest = max(largest, len(scheduler_of(local).tasks))
@@ -88,57 +98,46 @@ def test_scattered_data_outlive_the_workers_that_held_them(tmp_path: Path) -> No
 
 
 def test_results_go_from_workers_to_the_main_process_without_passing_through_the_scheduler(
-    tmp_path: Path,
+    dask_scheduler_address: str, tmp_path: Path
 ) -> None:
-    with manual_cluster(tmp_path) as address:
-        scheduler = _process_of(address)
-        before = scheduler.memory_info().rss
-        conf = {"mode": "dask", "scheduler_address": address}
-        cluster = create_cluster(check_configuration(conf), tmp_path / "out")
-        try:
-            delayed = [cluster.create_task(functions.zeros)(4_000_000) for _ in range(30)]
-            peak = 0
-            for value in cluster.future_iterator(cluster.start_tasks(delayed)):
-                assert value.nbytes == 16_000_000
-                peak = max(peak, scheduler.memory_info().rss)
-        finally:
-            cluster.cleanup()
-        assert peak - before < 100e6  # of 480 MB that were made
+    scheduler = _process_of(dask_scheduler_address)
+    before = scheduler.memory_info().rss
+    with on_dask(dask_scheduler_address, tmp_path) as cluster:
+        delayed = [cluster.create_task(functions.zeros)(4_000_000) for _ in range(30)]
+        peak = 0
+        for value in cluster.future_iterator(cluster.start_tasks(delayed)):
+            assert value.nbytes == 16_000_000
+            peak = max(peak, scheduler.memory_info().rss)
+    assert peak - before < 100e6  # of 480 MB that were made
 
 
 def test_results_go_directly_from_one_worker_to_another(
-    tmp_path: Path,
+    dask_scheduler_address: str, tmp_path: Path
 ) -> None:
-    with manual_cluster(tmp_path) as address:
-        scheduler, this = _process_of(address), psutil.Process()
-        conf = {"mode": "dask", "scheduler_address": address}
-        cluster = create_cluster(check_configuration(conf), tmp_path / "out")
-        try:
-            arrays = [cluster.create_task(functions.zeros)(4_000_000) for _ in range(16)]
-            sums = [  # each array is used by two tasks, each task uses two
-                cluster.create_task(functions.sum_of_arrays)(first, second)
-                for first, second in zip(arrays, arrays[1:] + arrays[:1], strict=True)
-            ]
-            before = scheduler.memory_info().rss, this.memory_info().rss
-            assert compute(cluster, sums) == [0] * 16
-            after = scheduler.memory_info().rss, this.memory_info().rss
-        finally:
-            cluster.cleanup()
-        assert after[0] - before[0] < 60e6  # of 256 MB that were made
-        assert after[1] - before[1] < 60e6
+    scheduler, this = _process_of(dask_scheduler_address), psutil.Process()
+    with on_dask(dask_scheduler_address, tmp_path) as cluster:
+        arrays = [cluster.create_task(functions.zeros)(4_000_000) for _ in range(16)]
+        sums = [  # each array is used by two tasks, each task uses two
+            cluster.create_task(functions.sum_of_arrays)(first, second)
+            for first, second in zip(arrays, arrays[1:] + arrays[:1], strict=True)
+        ]
+        before = scheduler.memory_info().rss, this.memory_info().rss
+        assert compute(cluster, sums) == [0] * 16
+        after = scheduler.memory_info().rss, this.memory_info().rss
+    assert after[0] - before[0] < 60e6  # of 256 MB that were made
+    assert after[1] - before[1] < 60e6
 
 
-def test_nothing_is_left_on_an_existing_cluster(tmp_path: Path) -> None:
-    with manual_cluster(tmp_path) as address:
-        conf = {"mode": "dask", "scheduler_address": address}
-        cluster = create_cluster(check_configuration(conf), tmp_path / "out")
+def test_nothing_is_left_on_an_existing_cluster(
+    dask_scheduler_address: str, tmp_path: Path
+) -> None:
+    with on_dask(dask_scheduler_address, tmp_path) as cluster:
         futures = cluster.start_tasks(
             [cluster.create_task(functions.zeros)(1000) for _ in range(20)]
         )
         next(iter(cluster.future_iterator(futures)))
-        cluster.cleanup()
-        with Client(address, set_as_default=False) as client:
-            eventually_sync(lambda: not client.run_on_scheduler(_tasks))
+    with Client(dask_scheduler_address, set_as_default=False) as client:
+        eventually_sync(lambda: not client.run_on_scheduler(_tasks))
 
 
 def _tasks(dask_scheduler: Any) -> list[str]:

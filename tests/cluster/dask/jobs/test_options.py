@@ -54,11 +54,18 @@ DIRECTIVES: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("system", DIRECTIVES)
-def test_the_script_of_a_batch_job_requests_what_the_configuration_says(
-    slurm: LocalSlurm, make_batch_cluster: MakeCluster, gate: Gate, system: str
+def test_a_batch_job_requests_what_the_configuration_says_and_runs_where_the_program_does(
+    slurm: LocalSlurm,
+    make_batch_cluster: MakeCluster,
+    gate: Gate,
+    here: Path,
+    tmp_path: Path,
+    system: str,
 ) -> None:
     keys, directives = DIRECTIVES[system]
-    lines = _script(slurm, make_batch_cluster(**keys, **ASKED), gate)
+    cluster = make_batch_cluster(**keys, **ASKED)
+    lines = _script(slurm, cluster, gate)
+    check_where_workers_run(cluster, here, tmp_path)
     assert _in_order(directives, lines)
     assert _in_order([f"export OMP_NUM_THREADS={2}", "export MOON=full"], lines)
     command = lines[-1]
@@ -80,21 +87,21 @@ def _in_order(expected: list[str], lines: list[str]) -> bool:
     return [line for line in lines if line in expected] == expected
 
 
-@pytest.mark.parametrize("conf", [SLURM, PBS], ids=["slurm", "pbs"])
-def test_workers_run_in_the_folder_of_the_program_and_write_to_the_log_folder(
-    make_batch_cluster: MakeCluster,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    conf: dict[str, Any],
-) -> None:
+@pytest.fixture
+def here(slurm: LocalSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: its name has a space."""
     here = tmp_path / "my program"
     here.mkdir()
     monkeypatch.chdir(here)
-    cluster = make_batch_cluster(**conf, nb_workers=1)
+    return here
+
+
+def check_where_workers_run(cluster: Any, here: Path, out_dir: Path) -> None:
+    """Check that workers run in the folder of the program, and write to that of logs."""
     assert compute(cluster, [cluster.create_task(os.getcwd)()]) == [str(here)]
     assert not list(here.iterdir())
     assert "Start worker at" in "".join(
-        path.read_text() for path in (tmp_path / "workers_log").iterdir()
+        path.read_text() for path in (out_dir / "workers_log").iterdir()
     )
 
 

@@ -66,7 +66,7 @@ def test_running_and_waiting_batch_jobs_are_cancelled_when_the_program_ends(
 def test_after_an_exception_in_the_block_nothing_is_left(
     slurm: LocalSlurm, gate: Gate, tmp_path: Path
 ) -> None:
-    with program(tmp_path, SLURM, "1", "raise") as process:
+    with program(tmp_path, {**SLURM, "nb_workers": 1}, "1", "raise") as process:
         _, output = process.communicate(timeout=60)
     assert output.splitlines()[-1] == "ZeroDivisionError: in the block, 1 started"
     assert len(gate.starts()) == 1

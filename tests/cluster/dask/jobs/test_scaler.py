@@ -48,12 +48,13 @@ def test_work_starts_with_the_first_worker_and_what_the_others_wait_for_is_repor
 def test_a_run_completes_with_the_batch_jobs_that_the_nodes_have_room_for(
     slurm: LocalSlurm, make_batch_cluster: MakeCluster, gate: Gate
 ) -> None:
-    cluster = make_batch_cluster(nb_workers=6, processes_per_job=2, cores_per_job=16)
+    occupy(slurm, "node1", 16)
+    cluster = make_batch_cluster(nb_workers=4, processes_per_job=2, cores_per_job=16)
     counts = record_worker_counts(cluster)
-    found = compute(cluster, tiles(cluster, gate.folder, 12))
-    assert [tile["name"] for tile in found] == [f"tile-{n}" for n in range(12)]
-    assert max(each.present for each in counts) <= 4
-    assert batch_job_states(slurm) == ["PENDING", "RUNNING", "RUNNING"]
+    found = compute(cluster, tiles(cluster, gate.folder, 8))
+    assert [tile["name"] for tile in found] == [f"tile-{n}" for n in range(8)]
+    assert max(each.present for each in counts) <= 2
+    assert batch_job_states(slurm) == ["PENDING", "RUNNING"]
 
 
 def test_a_run_starts_with_the_batch_jobs_that_are_accepted_and_retries_the_others(
@@ -67,15 +68,15 @@ def test_a_run_starts_with_the_batch_jobs_that_are_accepted_and_retries_the_othe
     limit.touch()
     refuse = f"[ -e {limit} ] && ! mkdir {first} 2>/dev/null && {{ echo '{REFUSAL}' >&2; exit 1; }}"
     prepend_to_command("sbatch", refuse, tmp_path, monkeypatch)
-    cluster = make_batch_cluster(nb_workers=3)
+    cluster = make_batch_cluster(nb_workers=2)
     found = compute(cluster, tiles(cluster, gate.folder, 3))
     assert len(found) == 3
-    assert f"only 1 of 3 batch jobs accepted: {REFUSAL}" in caplog.text
+    assert f"only 1 of 2 batch jobs accepted: {REFUSAL}" in caplog.text
     counts = record_worker_counts(cluster)
     compute(cluster, tiles(cluster, gate.folder, 1))
     assert counts[-1].waiting_for == f"others refused: {REFUSAL}"
     limit.unlink()
-    eventually_sync(lambda: _present(cluster, gate, counts) == 3, 60)
+    eventually_sync(lambda: _present(cluster, gate, counts) == 2, 60)
 
 
 def _present(cluster: Any, gate: Gate, counts: list[WorkerCount]) -> int:
