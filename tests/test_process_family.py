@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from batuta import process_family
 from batuta.cluster.family_process import FAMILY_PROCESSES
 from batuta.process_family import FAMILY_VARIABLE, kill_marked
 from tests.cluster.conftest import warm_forkserver
@@ -86,6 +87,25 @@ def test_a_supervisor_ends_as_what_it_supervises_did_once_its_family_is_gone(
     act(process, worker)
     process.join()
     assert process.exitcode == exit_code
+    assert not worker.is_running()
+    assert not started_programs(tmp_path / "pids")
+
+
+def test_a_kill_that_comes_before_the_supervisor_is_ready_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervise = process_family._supervise
+
+    def supervise_late(*arguments: Any) -> None:
+        eventually_sync((tmp_path / "killed").exists)
+        supervise(*arguments)
+
+    monkeypatch.setattr(process_family, "_supervise", supervise_late)
+    process, worker = _started(tmp_path / "pids", "fork")
+    process.kill()
+    (tmp_path / "killed").touch()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not worker.is_running()
     assert not started_programs(tmp_path / "pids")
 

@@ -33,6 +33,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _TERMINAL_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """A terminal sends them to all the processes of a program: the supervisor outlives the others."""
+_HANDLED_SIGNALS: Final = (*_TERMINAL_SIGNALS, signal.SIGTERM, KILL_FAMILY)
+"""Those that a supervisor does not simply end by."""
 
 
 def adopt_orphans() -> None:
@@ -191,9 +193,12 @@ def fork_supervised(wait_for_owner: Callable[[], None], kept_fd: int) -> None:
     """
     supervisor = os.getpid()
     adopt_orphans()
+    # Held back until the supervisor is ready for them: the child may be killed as soon as it runs.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED_SIGNALS)
     child = os.fork()
     if child == 0:
         die_with_parent(supervisor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
     try:
         _supervise(child, wait_for_owner, kept_fd)
@@ -210,6 +215,7 @@ def _supervise(child: int, wait_for_owner: Callable[[], None], kept_fd: int) -> 
     running = _Unreaped(child)
     signal.signal(signal.SIGTERM, lambda *_: running.send(signal.SIGTERM))
     signal.signal(KILL_FAMILY, lambda *_: running.send(signal.SIGKILL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED_SIGNALS)
     last_fd = os.sysconf("SC_OPEN_MAX")
     os.closerange(3, kept_fd)
     os.closerange(max(3, kept_fd + 1), last_fd)

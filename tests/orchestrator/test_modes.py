@@ -236,7 +236,8 @@ def _total(maps: CarsDataset) -> CarsDict:
 
 
 def hang_twice(conf: dict[str, Any], out_dir: Path) -> None:
-    conf = {**conf, "task_timeout": 6, "nb_workers": 1}
+    # More than a worker needs, on a loaded machine, to start and to import what the tasks do.
+    conf = {**conf, "task_timeout": 10, "nb_workers": 1}
     with Orchestrator(conf, out_dir) as orchestrator:
         done = CarsDataset("dict", name="hung")
         done.create_grid(2, 1, 1, 1)
@@ -253,7 +254,7 @@ def test_a_hung_cluster_is_restarted_and_the_remaining_tiles_run_again(
     with pytest.raises(TilesFailedError) as caught:
         hang_twice(conf, tmp_path)
     assert [str(each) for each in caught.value.failures] == [
-        "hung[0, 1]: ClusterStalledError: no task has ended for 6 s (task_timeout)"
+        "hung[0, 1]: ClusterStalledError: no task has ended for 10 s (task_timeout)"
     ]
 
 

@@ -96,7 +96,7 @@ async def test_edited_code_runs_from_the_next_processing_on_and_never_in_one_tha
 ) -> None:
     with serving(tmp_path, shared_nats.url, sdb_url, reload=True) as service:
         slow = service.post("SLOW")
-        assert read(tmp_path / "slow-started") == "first"
+        eventually_sync(lambda: read(tmp_path / "slow-started") == "first")  # once it is written
         first = says(service, "first")
         helper = tmp_path / "reload_helper.py"
         helper.write_text("WORD = 'second'\n")
