@@ -104,8 +104,8 @@ def test_failing_tiles_are_retried_then_named_and_the_rest_is_saved(
     failing = FAILING[kind]
     if conf["mode"] == "dask" and kind == "hang":
         pytest.skip("the workers of an existing cluster are not killed: one that hangs continues")
-    if kind == "hang":  # more than a loaded machine needs for the other tiles
-        conf = {**conf, ("task_timeout" if on_dask else "per_job_timeout"): 8}
+    if kind == "hang":  # more than a loaded machine needs for the other tiles, by another worker
+        conf = {**conf, "nb_workers": 2, ("task_timeout" if on_dask else "per_job_timeout"): 8}
     with pytest.raises(TilesFailedError) as caught:
         run_program(conf, tmp_path, failing, [recorder])
     found = {(each.dataset_name, each.row, each.col): each for each in caught.value.failures}
