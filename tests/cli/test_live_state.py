@@ -5,7 +5,7 @@ from io import StringIO
 from rich.console import Console
 
 from batuta.cli.live.screen import LiveScreen
-from batuta.cli.live.state import LiveState
+from batuta.cli.live.state import MAX_OBSERVATIONS, LiveState
 from batuta.graph import Graph
 from batuta.messaging import (
     Activity,
@@ -136,3 +136,13 @@ def test_the_cause_of_the_latest_failure_is_whole_at_80_columns() -> None:
     assert isinstance(console.file, StringIO)
     assert "THE_END" in console.file.getvalue()
     assert len(console.file.getvalue().splitlines()) <= console.height
+
+
+def test_observations_that_were_not_heard_of_for_longest_are_forgotten() -> None:
+    live_state = LiveState(GRAPH)
+    for number in range(MAX_OBSERVATIONS + 5):
+        live_state.on_data(DataAvailable(product="A", obs_id=f"o{number}"))
+        live_state.on_data(DataAvailable(product="B", obs_id="o0", version=number + 1))
+    assert len(live_state.states) == MAX_OBSERVATIONS
+    assert {"o0", f"o{MAX_OBSERVATIONS + 4}"} <= live_state.states.keys()
+    assert "o1" not in live_state.states

@@ -67,7 +67,7 @@ def test_status_has_the_cause_and_the_id_of_a_failure_in_lines_of_their_own(
         "error": "KeyError: [value] (stereo.py:113 in disparity_error), which is a long cause",
         "id": "9c6b0b88-2b42-4035-97f2-48bfac5ddce8",
     }
-    _print_attention([failed])
+    _print_attention([failed], 1)
     assert isinstance(console.file, StringIO)
     assert console.file.getvalue().splitlines() == [
         " middlebury-1 DISPARITY_ERROR failed, attempt 3 by stereo_pipeline",

@@ -1,6 +1,7 @@
 """The client of the conductor's REST interface."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Self, cast
 from urllib.parse import quote
@@ -17,6 +18,8 @@ from batuta.service.client import (
     translate_errors,
 )
 
+MAX_ITEMS: Final = 1000
+"""In one page, as the conductor has them."""
 MAX_ORDERS: Final = 1000
 """In one request, as the conductor accepts them."""
 
@@ -108,9 +111,21 @@ class ConductorClient:
         """Return what its rules of retention drop, dropped or not; takes as long as it takes."""
         return self._call("POST" if apply else "GET", "/retention", timeout=None)
 
+    def summary(self) -> dict[str, Any]:
+        """Return all that it has recorded, counted."""
+        return self._call("GET", "/summary")
+
     def observations(self) -> Iterator[dict[str, Any]]:
         """Yield a summary of each observation."""
         return self._pages("/observations")
+
+    def latest_observations(self, count: int) -> list[dict[str, Any]]:
+        """Return so many observations at most, those first that were heard of last."""
+        return self._first("/observations", count, order="newest")
+
+    def first_processings(self, count: int, **filters: str) -> list[dict[str, Any]]:
+        """Return so many processings at most, the newest."""
+        return self._first("/processings", count, **filters)
 
     def observation(self, obs_id: str) -> dict[str, Any]:
         """Return one observation, with its products."""
@@ -136,10 +151,14 @@ class ConductorClient:
         """Return why a product was, or was not, made."""
         return self._call("GET", f"/why/{quote(product, safe='')}/{quote(obs_id, safe='')}")
 
+    def _first(self, path: str, count: int, **filters: str) -> list[dict[str, Any]]:
+        pages = self._pages(path, limit=str(min(count, MAX_ITEMS)), **filters)
+        return list(islice(pages, count))
+
     def _pages(self, path: str, **filters: str) -> Iterator[dict[str, Any]]:
         cursor: str | None = None
         while True:
-            params = {**filters, "limit": "1000", **({"cursor": cursor} if cursor else {})}
+            params = {"limit": str(MAX_ITEMS), **filters, **({"cursor": cursor} if cursor else {})}
             page = self._call("GET", path, params=params)
             yield from page["items"]
             cursor = page["next"]

@@ -1,7 +1,6 @@
 """`batuta status`, `watch` and `why`: the state of an orchestra, and its explanation."""
 
 import asyncio
-from collections import Counter
 from typing import Annotated, Any, Final
 
 import typer
@@ -24,6 +23,7 @@ from batuta.errors import printable
 from batuta.formatting import format_count
 
 PANEL: Final = "Watching"
+NEED_ATTENTION: Final = ("retrying", "failed", "held")
 
 
 def register(app: typer.Typer) -> None:
@@ -33,22 +33,36 @@ def register(app: typer.Typer) -> None:
     app.command("why", rich_help_panel=PANEL)(why)
 
 
-def status(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = False) -> None:
+def status(
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    limit: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Observations shown, the latest; and processings, of each state that needs"
+            " attention.",
+        ),
+    ] = 100,
+    *,
+    as_json: AsJson = False,
+) -> None:
     """Show services, observations, and processings that need attention."""
     with conductor_at(conductor_url) as conductor:
         health = conductor.health()
         services = conductor.services()
-        observations = list(conductor.observations())
+        summary = conductor.summary()
+        observations = conductor.latest_observations(limit)
         attention = [
             processing
-            for state in ("retrying", "failed", "held")
-            for processing in conductor.processings(state=state)
+            for state in NEED_ATTENTION
+            for processing in conductor.first_processings(limit, state=state)
         ]
     if as_json:
         print_json(
             {
                 "health": health,
                 "services": services,
+                "summary": summary,
                 "observations": observations,
                 "processings": attention,
             }
@@ -56,9 +70,9 @@ def status(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = Fal
         return
     _print_health(health)
     _print_services(services)
-    _print_observations(observations)
+    _print_observations(observations, summary)
     if attention:
-        _print_attention(attention)
+        _print_attention(attention, sum(summary["processings"].get(s, 0) for s in NEED_ATTENTION))
 
 
 def watch(
@@ -116,11 +130,8 @@ def _print_services(services: list[dict[str, Any]]) -> None:
             echo(f"{service['name']}: {notice}")
 
 
-def _print_observations(observations: list[dict[str, Any]]) -> None:
-    total = Counter[str]()
-    for observation in observations:
-        total.update(observation["processings"])
-    states = sorted(total)
+def _print_observations(observations: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+    states = sorted(summary["processings"])
     rows = [
         [
             observation["obs_id"],
@@ -129,14 +140,18 @@ def _print_observations(observations: list[dict[str, Any]]) -> None:
         ]
         for observation in observations
     ]
-    print_table(
-        format_count(len(observations), "observation"), ["observation", "available", *states], rows
-    )
+    total = format_count(summary["observations"], "observation")
+    if len(observations) < summary["observations"]:
+        total += f"; the latest {len(observations):,}"
+        of_all = [summary["processings"][state] for state in states]
+        rows.append(["all", sum(each["available"] for each in summary["products"]), *of_all])
+    print_table(total, ["observation", "available", *states], rows)
 
 
-def _print_attention(processings: list[dict[str, Any]]) -> None:
+def _print_attention(processings: list[dict[str, Any]], total: int) -> None:
     """Print a paragraph for each: a cause is a sentence, which no column is wide enough for."""
-    echo("Processings that need attention" if processings else "No processing needs attention")
+    more = f" ({len(processings):,} of {total:,})" if len(processings) < total else ""
+    echo(f"Processings that need attention{more}")
     for each in processings:
         state = styled(each["state"])
         what = escape(printable(f"{each['obs_id']} {each['product']}"))

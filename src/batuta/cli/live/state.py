@@ -17,6 +17,9 @@ from batuta.messaging import (
 
 __all__ = ["AVAILABLE", "LiveState", "RunningProcessing"]
 
+MAX_OBSERVATIONS: Final = 1000
+"""More than any screen shows: those heard of last."""
+
 _IN_PROGRESS: Final = (ProcessingState.QUEUED, ProcessingState.RUNNING)
 
 
@@ -39,7 +42,7 @@ class LiveState(EventLines):
     Attributes
     ----------
     states : dict
-        The state of each product, by observation and name.
+        The state of each product, by observation and name, of the latest `MAX_OBSERVATIONS`.
     running : dict
         The processings in progress, by id.
     """
@@ -52,14 +55,14 @@ class LiveState(EventLines):
 
     def load_observation(self, observation: Mapping[str, Any]) -> None:
         """Load an observation as ``GET /observations/{id}`` of the conductor returns it."""
-        states = self.states.setdefault(observation["obs_id"], {})
+        states = self._states_of(observation["obs_id"])
         for view in observation["products"]:
             if view["state"] != "missing":
                 states[view["product"]] = view["state"]
 
     def on_data(self, news: DataEvent) -> None:
         """Record that a product is available, or that none of its versions is any more."""
-        states = self.states.setdefault(news.obs_id, {})
+        states = self._states_of(news.obs_id)
         if not isinstance(news, DataWithdrawn):
             states[news.product] = AVAILABLE
         elif news.newest is None and states.get(news.product) == AVAILABLE:
@@ -90,10 +93,18 @@ class LiveState(EventLines):
             if state == AVAILABLE and name in self.graph.products
         )
 
+    def _states_of(self, obs_id: str) -> dict[str, str]:
+        """Return the states of an observation that there is news of; forget the oldest."""
+        # Last in the dict, so that the first is the one that was not heard of for longest.
+        states = self.states[obs_id] = self.states.pop(obs_id, {})
+        while len(self.states) > MAX_OBSERVATIONS:
+            del self.states[next(iter(self.states))]
+        return states
+
     def _on_processing(self, service: ServiceStatus, processing: Processing) -> None:
         if service.kind == "pipeline":
             self._update_running(service.name, processing)
-        states = self.states.setdefault(processing.obs_id, {})
+        states = self._states_of(processing.obs_id)
         if processing.state is ProcessingState.SUCCEEDED:
             return
         if states.get(processing.product) != AVAILABLE or processing.state.ended:

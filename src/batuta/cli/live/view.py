@@ -24,6 +24,8 @@ from batuta.messaging import (
 )
 
 FRAMES_PER_S = 8
+MAX_LOADED = 100
+"""Observations that are shown as they are at the start, the latest; others as they change."""
 
 
 @asynccontextmanager
@@ -108,7 +110,8 @@ async def watch(nats: NatsConfig, conductor_url: str, console: Console) -> None:
         document = await asyncio.to_thread(conductor.graph)
         live_state = LiveState(Graph.parse(document))
         async with connect(nats, "watch") as bus, updated_by_events(bus, live_state):
-            for observation in await asyncio.to_thread(lambda: list(conductor.observations())):
+            latest = await asyncio.to_thread(conductor.latest_observations, MAX_LOADED)
+            for observation in reversed(latest):
                 found = await asyncio.to_thread(conductor.observation, observation["obs_id"])
                 live_state.load_observation(found)
             async with displayed(live_state, f"conductor at {conductor_url}", console):

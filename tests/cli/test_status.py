@@ -1,0 +1,82 @@
+"""`batuta status`, of an orchestra that has processed much."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from batuta.cli.app import run
+from batuta.conductor.activity import ServiceRegistry
+from batuta.conductor.api import Components, add_routes
+from batuta.conductor.events import Refused
+from batuta.messaging import ProcessingState
+from batuta.service.app import AppConfig, create_app
+from batuta.service.settings import ServiceSettings
+from tests.conductor.graphs import diamond
+from tests.conductor.harness import Harness
+from tests.support.services import serving
+
+MANY = 12
+FAILED = 3
+
+
+@dataclass
+class Served:
+    """A conductor's routes alone."""
+
+    app: FastAPI
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.fixture
+def conductor_url(tmp_path: Path) -> Iterator[str]:
+    """A conductor that has heard of `MANY` observations, of which `FAILED` have failed."""
+    harness = Harness(f"sqlite:///{tmp_path / 'conductor.db'}", diamond())
+    for number in range(MANY):
+        for request in harness.on_data(("A", f"o{number:02}", 1)):
+            if number < FAILED:
+                harness.apply(Refused(processing_id=request.processing_id, error="not here"))
+            else:
+                harness.report(request, ProcessingState.SUCCEEDED)
+        harness.clock.advance(1)
+    parts: dict[str, Any] = {field.name: None for field in fields(Components)}
+    parts |= {"graph": harness.graph, "views": harness.views, "registry": ServiceRegistry()}
+
+    @asynccontextmanager
+    async def open_it(_settings: ServiceSettings, _url: str) -> AsyncIterator[Served]:
+        app = create_app(AppConfig(name="conductor", description=""))
+        add_routes(app, Components(**parts))
+        yield Served(app)
+
+    with serving(open_it, ServiceSettings(port=0)) as url:
+        yield url
+    harness.close()
+
+
+def test_the_latest_are_shown_and_all_are_counted(
+    conductor_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["status", "--conductor-url", conductor_url]
+    assert run([*command, "--limit", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "12 observations; the latest 2" in shown
+    assert "o11" in shown
+    assert "o05" not in shown
+    assert "Processings that need attention (2 of 6)" in shown
+    assert run([*command, "--limit", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["obs_id"] for each in found["observations"]] == ["o11", "o10"]
+    assert found["summary"]["observations"] == MANY
+    assert found["summary"]["processings"] == {"failed": 6, "succeeded": 18}
+    assert run(command) == 0
+    shown = capsys.readouterr().out
+    assert "12 observations" in shown
+    assert "latest" not in shown
