@@ -48,10 +48,12 @@ class DroppedProcessing:
     pipeline_attempt: int
     max_attempts: int
     timeout_s: float
-    error: str | None
+    error: str | None = None
     created: float
     ended: float
     remake: bool
+    pipeline_id: str | None = None
+    interface: str | None = None
     file: str | None = None
 
     def as_row(self) -> dict[str, Any]:
@@ -288,6 +290,8 @@ _KEPT: Final = (
     "created",
     "ended",
     "remake",
+    "pipeline_id",
+    "interface",
 )
 
 
@@ -296,6 +300,7 @@ def _encoded(kept: DroppedObservation) -> bytes:
     processings = []
     for each in kept.processings:
         values = {name: getattr(each, name) for name in _KEPT if name != "obs_id"}
+        values = {name: value for name, value in values.items() if value is not None}
         if each.id == processing_id_of(each.product, each.obs_id, each.claim):
             del values["id"]  # computed again
         if each.file != kept.file:

@@ -30,6 +30,11 @@ class ProcessingMetrics:
             ["product", "state"],
             registry=self.registry,
         )
+        self._dropped = Counter(
+            "batuta_dropped_processings",
+            "Records of processings that were dropped, to the archive or for good.",
+            registry=self.registry,
+        )
         self._duration = Histogram(
             "batuta_processing_duration_seconds",
             "From a processing's start to its end.",
@@ -48,6 +53,10 @@ class ProcessingMetrics:
     def record_start(self, record: PipelineProcessing, waited_s: float) -> None:
         """Record that a processing started."""
         self._wait.labels(record.product).observe(waited_s)
+
+    def record_dropped(self, number: int) -> None:
+        """Record that so many records of processings were dropped."""
+        self._dropped.inc(number)
 
     def record_end(self, record: PipelineProcessing) -> None:
         """Record that a processing ended."""

@@ -95,7 +95,12 @@ class ProcessingRoutes:
         app.include_router(router)
         for route in common:
             if self._root:
-                app.add_api_route(self._root + route.path, route.endpoint, include_in_schema=False)
+                app.add_api_route(
+                    self._root + route.path,
+                    route.endpoint,
+                    methods=sorted(route.methods or ()),
+                    include_in_schema=False,
+                )
 
     async def submit(self, request: Request, response: Response) -> PipelineProcessing:
         """Request a product of an observation.

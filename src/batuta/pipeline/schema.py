@@ -35,6 +35,27 @@ processings = sa.Table(
     sa.Column("profile_kept", sa.Boolean, nullable=False, server_default=sa.false()),
     # The version of the code that it was run with last.
     sa.Column("code", sa.String),
+    # The file of the archive that its record is going to, while it is being dropped.
+    sa.Column("archive_file", sa.String),
     sa.Index("pipeline_by_state", "state", "number"),
     sa.Index("pipeline_by_obs_id", "obs_id", "number"),
+    sa.Index(
+        "pipeline_ended",
+        "ended",
+        sqlite_where=sa.text("ended IS NOT NULL"),
+        postgresql_where=sa.text("ended IS NOT NULL"),
+    ),
+)
+
+# What stays of a processing that succeeded and whose record was dropped: a request that is
+# repeated must not run it again.
+dropped = sa.Table(
+    "pipeline_dropped",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("provider", sa.String, nullable=False),
+    sa.Column("product", sa.String, nullable=False),
+    sa.Column("obs_id", sa.String, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("ended", sa.Float, nullable=False),
 )

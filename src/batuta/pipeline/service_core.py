@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from batuta import __version__
 from batuta.messaging import Bus, ServiceStatus, connect
 from batuta.pipeline.messages import PipelineProcessing
+from batuta.pipeline.pruning import RecordPruner
 from batuta.pipeline.retention import RetentionFolder
 from batuta.pipeline.routes import ProcessingRoutes
 from batuta.pipeline.runner import Runner
@@ -28,6 +29,7 @@ from batuta.service.committer import Committer
 from batuta.service.database import open_database, write_problem
 from batuta.service.folder_lock import lock_folder
 from batuta.service.health import HealthMonitor
+from batuta.service.retention_routes import retention_router
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -139,6 +141,11 @@ class ProcessingService:
             config, store, spec.runner, self._report, spec.retention
         )
         self.app = self._create_app(settings)
+        records = store.records(settings.retention, with_files=spec.retention is not None)
+        self._pruner = RecordPruner(
+            spec.name, records, store.commit, self.scheduler.metrics.record_dropped
+        )
+        self.app.include_router(retention_router(self._pruner))
         self._routes = ProcessingRoutes(self.scheduler, store, settings.root_path, spec.retention)
         self._routes.add_to(self.app)
 
@@ -171,6 +178,7 @@ class ProcessingService:
             group.create_task(self.scheduler.run())
             group.create_task(self._health.run())
             group.create_task(self._remove_expired_files())
+            group.create_task(self._pruner.run())
 
     def _create_app(self, settings: ProcessingSettings) -> FastAPI:
         return create_app(
@@ -178,7 +186,11 @@ class ProcessingService:
                 name=self._spec.name,
                 description=self._spec.description,
                 token=settings.token_text,
-                checks=lambda: {"nats": self._bus.health, **self._health.states},
+                checks=lambda: {
+                    "nats": self._bus.health,
+                    "retention": self._pruner.problem or True,
+                    **self._health.states,
+                },
                 registry=self.scheduler.metrics.registry,
                 root_path=settings.root_path,
             )

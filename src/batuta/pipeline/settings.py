@@ -6,6 +6,7 @@ from typing import Final
 
 from pydantic import Field
 
+from batuta.service.retention import RetentionRules
 from batuta.service.settings import ServiceSettings
 
 ROOT_PATH_PATTERN: Final = r"^(/[A-Za-z0-9._~-]+)*$"
@@ -38,6 +39,11 @@ class ProcessingSettings(ServiceSettings):
     )
     max_queued: int = Field(
         1000, ge=1, description="Processings that wait; further ones are refused (429)."
+    )
+    retention: RetentionRules = Field(
+        default_factory=RetentionRules,
+        description="How long the record of an ended processing stays, and where it goes, as "
+        "KEY=VALUE; may be repeated: finished_days, failed_days, archive.",
     )
 
     def folder(self, name: str) -> Path:

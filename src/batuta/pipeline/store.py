@@ -15,10 +15,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from batuta.messaging import ProcessingState, Progress
 from batuta.messaging.processings import instant_of
 from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
+from batuta.pipeline.pruning import RecordStore
 from batuta.pipeline.runner import ProcessingRun
-from batuta.pipeline.schema import processings
+from batuta.pipeline.schema import dropped, processings
 from batuta.service.committer import Committer
 from batuta.service.database import database_error, reading
+from batuta.service.retention import RetentionRules
 
 MAX_RESTARTS: Final = 3
 """How often a processing is run again after the service died: it may be the cause."""
@@ -37,6 +39,8 @@ class StoredProcessing:
     key: str
     runs: int
     log_kept: bool
+    recorded: bool = True
+    """Whether there is a row of it; False if that was dropped, long after it had succeeded."""
 
     @property
     def current_run(self) -> ProcessingRun:
@@ -150,6 +154,14 @@ class ProcessingStore:
         change = change.values(log_kept=False, profile_kept=False)
         await self._commit(lambda db: db.execute(change) and None)
 
+    def records(self, rules: RetentionRules, *, with_files: bool) -> RecordStore:
+        """Return what drops records by `rules`; `with_files`, once their files are removed."""
+        return RecordStore(self._engine, self._own, rules, with_files=with_files)
+
+    async def commit(self, write: Callable[[sa.Connection], T]) -> T:
+        """Commit `write` with what others write; raise `DatabaseError` if the database refuses."""
+        return await self._commit(write)
+
     async def _commit(self, write: Callable[[sa.Connection], T]) -> T:
         """Commit `write`; raise `DatabaseError` if the database refuses."""
         try:
@@ -212,7 +224,10 @@ class ProcessingStore:
 
 def _find(db: sa.Connection, processing_id: str) -> StoredProcessing | None:
     row = db.execute(sa.select(processings).where(_C.id == processing_id)).one_or_none()
-    return _from_row(row) if row is not None else None
+    if row is not None:
+        return _from_row(row)
+    kept = db.execute(sa.select(dropped).where(dropped.c.id == processing_id)).one_or_none()
+    return _from_dropped(kept) if kept is not None else None
 
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -224,6 +239,9 @@ def _submit(db: sa.Connection, request: ProcessingRequest, provider: str) -> Sub
         return Submission(_add(db, request, provider), to_run=True)
     if not _may_restart(known.record, request):
         return Submission(known, to_run=False)
+    if not known.recorded:
+        db.execute(sa.delete(dropped).where(dropped.c.id == known.record.id))
+        return Submission(_add(db, request, provider), to_run=True)
     again = {**_INITIAL_VALUES, "attempt": request.attempt}
     change = sa.update(processings).where(_C.id == known.record.id).values(**again)
     return Submission(_from_row(db.execute(change.returning(processings)).one()), to_run=True)
@@ -249,6 +267,7 @@ _INITIAL_VALUES: Final[dict[str, Any]] = {
     "code": None,
     "log_kept": True,
     "profile_kept": False,
+    "archive_file": None,
 }
 
 
@@ -300,6 +319,19 @@ def _from_row(row: sa.Row[Any]) -> StoredProcessing:
         code=row.code,
     )
     return StoredProcessing(record, row.key, row.runs, row.log_kept)
+
+
+def _from_dropped(row: sa.Row[Any]) -> StoredProcessing:
+    record = PipelineProcessing(
+        id=row.id,
+        product=row.product,
+        obs_id=row.obs_id,
+        state=ProcessingState.SUCCEEDED,
+        attempt=row.attempt,
+        ended=_utc(row.ended),
+        provider=row.provider,
+    )
+    return StoredProcessing(record, key="", runs=0, log_kept=False, recorded=False)
 
 
 def _utc(seconds: float | None) -> datetime | None:
