@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import cast
 
@@ -13,10 +14,11 @@ from batuta.conductor import dispatcher as dispatcher_module
 from batuta.conductor.archive import Archive
 from batuta.conductor.dispatcher import Dispatcher
 from batuta.conductor.due_requests import Capacity, DueRequest
-from batuta.conductor.events import Event, PipelineUnreachable, StatusUpdate
+from batuta.conductor.events import Archived, Event, PipelineUnreachable, StatusUpdate
 from batuta.conductor.ledger import Ledger, Round
 from batuta.conductor.providers import Providers
 from batuta.conductor.records import Row
+from batuta.conductor.rules import Arrival
 from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
 from batuta.messaging import ProcessingState as State
 from batuta.sdb.lookup import ArchivedVersion
@@ -157,3 +159,71 @@ async def test_a_success_told_while_the_database_is_away_is_recorded_once_it_is_
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
+
+
+class HalfAnnouncedLedger(OneRoundLedger):
+    """A ledger that has not heard yet of what the sdb holds."""
+
+    def __init__(self, polls: Sequence[Poll]) -> None:
+        super().__init__([], polls)
+        self.settled: list[str] = []
+
+    def on_data(
+        self, _arrivals: Sequence[Arrival], made: Sequence[Archived], _capacity: Capacity
+    ) -> tuple[list[DueRequest], list[Row]]:
+        self.settled += [each.processing_id for each in made]
+        return [], []
+
+    def unsettled(self, ids: Collection[str]) -> list[ProcessingRecord]:
+        return [replace(RUNNING, id=each) for each in ids if each not in self.settled]
+
+
+class HalfArchive:
+    """An sdb that holds the product of ``made``; it is asked once."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def made_unannounced(self, records: Sequence[ProcessingRecord]) -> list[ArchivedVersion]:
+        self.asked += 1
+        version = ArchivedVersion(
+            product="B",
+            obs_id="o1",
+            version=1,
+            sha256="0" * 64,
+            created=datetime.now(UTC),
+            processing_id="made",
+        )
+        return [version for record in records if record.id == "made"]
+
+
+class AskedProviders:
+    """Pipelines that record what they are asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def poll(self, poll: Poll) -> Event:
+        self.asked.append(poll.record.id)
+        return StatusUpdate(processing_id=poll.record.id, state=State.RUNNING, attempt=1)
+
+
+async def test_pipelines_are_not_asked_about_what_the_sdb_holds_by_now() -> None:
+    ledger = HalfAnnouncedLedger([polled("made"), polled("under_way")])
+    archive, providers = HalfArchive(), AskedProviders()
+    dispatcher = Dispatcher(
+        cast(Ledger, ledger), cast(Providers, providers), cast(Archive, archive), lambda _row: None
+    )
+
+    async def answered() -> bool:
+        return ledger.applied == ["under_way"]
+
+    work = asyncio.create_task(dispatcher.run())
+    try:
+        await eventually(answered)
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    assert ledger.settled == ["made"]
+    assert providers.asked == ["under_way"]
+    assert archive.asked == 1

@@ -147,6 +147,11 @@ TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
         update(State.FAILED, error="E", profiled=True),
         {**RETRYING, "error": "E", "profiled": True},
     ),
+    "failed, and not said why": (
+        RUNNING,
+        update(State.FAILED),
+        {**RETRYING, "error": "maker does not say why"},
+    ),
     "failed in its last attempt": (
         LAST,
         update(State.FAILED, attempt=3, error="E"),

@@ -498,7 +498,8 @@ def _after_status(
         error = f"{_no_end(record)} (timeout), stopped at {record.provider}"
         return _after_failure(record, error, conditions, profiled=event.profiled)
     if event.state is State.FAILED:
-        return _after_failure(record, event.error, conditions, profiled=event.profiled)
+        error = event.error or f"{record.provider} does not say why"
+        return _after_failure(record, error, conditions, profiled=event.profiled)
     if event.state is State.SUCCEEDED and not event.archived:
         return _after_unconfirmed_success(record, event, conditions)
     after = replace(record, state=event.state, done=event.done, total=event.total)
