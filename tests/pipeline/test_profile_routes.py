@@ -177,6 +177,7 @@ def test_where_the_warden_is_killed_the_service_keeps_the_profile(
     assert len(listed(profiled, ended)["orchestrator"]) == 4
 
 
+@pytest.mark.timeout(300)  # five starts of a service
 def test_what_kills_the_service_each_time_is_given_up_with_the_profile_of_its_last_run(
     start_pipeline: StartPipeline,
 ) -> None:

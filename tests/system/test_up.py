@@ -119,35 +119,34 @@ def ports(addresses: dict[str, str]) -> set[int]:
     return {int(address.split(":")[2].split("/")[0]) for address in addresses.values()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_terminated_it_leaves_no_process(start_orchestra: StartOrchestra, number: int) -> None:
+def test_terminated_it_leaves_no_process(start_orchestra: StartOrchestra) -> None:
     orchestra = start_orchestra(simulated())
-    addresses = orchestra.addresses()
-    family = orchestra.family()
+    orchestra.addresses()
+    check_end(orchestra, signal.SIGTERM)
+
+
+def check_end(orchestra: OrchestraProcess, number: int) -> None:
+    """End an orchestra that has started by a signal; check that nothing of it is left."""
+    addresses, family = orchestra.listed(), orchestra.family()
     assert len(family) >= 4
     assert orchestra.end(number) == 130
     assert left_of(family) == []
     assert not any(answers(port) for port in ports(addresses))
 
 
-def test_killed_it_leaves_no_process_either(start_orchestra: StartOrchestra) -> None:
-    orchestra = start_orchestra(simulated())
-    orchestra.addresses()
-    family = orchestra.family()
-    orchestra.end(signal.SIGKILL)
-    _, alive = psutil.wait_procs(family, timeout=30)
-    assert alive == []
-
-
-def test_products_are_still_there_after_a_restart(start_orchestra: StartOrchestra) -> None:
+def test_killed_it_leaves_no_process_and_its_products_are_there_after_a_restart(
+    start_orchestra: StartOrchestra,
+) -> None:
     first = start_orchestra(simulated())
     addresses = first.addresses()
     announce_all(addresses["nats"], ["sb1"])
     eventually_sync(lambda: made(addresses["sdb"]) == len(GRAPH["products"]), 60)
     # What happens is shown as it happens.
     eventually_sync(lambda: " sb1: REPORT v1 archived by report\n" in first.output)
+    family = first.family()
     first.end(signal.SIGKILL)
-    psutil.wait_procs(first.family() if first.process.poll() is None else [], timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert alive == []
     second = start_orchestra(simulated())
     addresses = second.addresses()
     announce_all(addresses["nats"], ["sb1", "sb2"])
@@ -180,21 +179,19 @@ def test_every_mistake_of_a_configuration_is_named_before_anything_starts(
     assert "Traceback" not in orchestra.output
 
 
-def test_a_port_in_use_is_named(start_orchestra: StartOrchestra) -> None:
+def test_a_second_one_is_refused_the_port_and_the_folder_of_the_first(
+    start_orchestra: StartOrchestra,
+) -> None:
     first = start_orchestra(simulated())
     port = int(first.addresses()["sdb"].rpartition(":")[2])
-    other = {**simulated(), "data_dir": "other", "sdb": {"port": port}}
-    second = start_orchestra(other)
-    assert second.wait() == 2
-    assert f"sdb: --port {port} on 127.0.0.1: Address already in use" in second.output
-    assert "Traceback" not in second.output
-
-
-def test_two_orchestras_do_not_share_a_folder(start_orchestra: StartOrchestra) -> None:
-    start_orchestra(simulated()).addresses()
-    second = start_orchestra(simulated())
-    assert second.wait() == 2
-    assert "another orchestra is running in it" in second.output
+    at_its_port = start_orchestra({**simulated(), "data_dir": "other", "sdb": {"port": port}})
+    assert at_its_port.wait() == 2
+    assert f"sdb: --port {port} on 127.0.0.1: Address already in use" in at_its_port.output
+    assert "Traceback" not in at_its_port.output
+    in_its_folder = start_orchestra(simulated())
+    assert in_its_folder.wait() == 2
+    assert "another orchestra is running in it" in in_its_folder.output
+    assert first.process.poll() is None
 
 
 def test_nats_whose_guard_is_killed_is_started_again_and_not_left_behind(
@@ -210,9 +207,8 @@ def test_nats_whose_guard_is_killed_is_started_again_and_not_left_behind(
     eventually_sync(lambda: nats_servers(orchestra) not in ([], [first]), 30)
     announce_all(addresses["nats"], ["sb1"])
     eventually_sync(lambda: made(addresses["sdb"]) == len(GRAPH["products"]), 60)
-    family = [first, *orchestra.family()]
-    orchestra.end()
-    assert left_of(family) == []
+    check_end(orchestra, signal.SIGINT)
+    assert left_of([first]) == []
 
 
 def nats_servers(orchestra: OrchestraProcess) -> list[psutil.Process]:

@@ -75,6 +75,7 @@ def test_after_an_exception_in_the_block_nothing_is_left(
     assert wait_for_cleanup(slurm, tmp_path)
 
 
+@pytest.mark.timeout(240)
 def test_workers_end_by_themselves_when_both_the_program_and_its_reaper_are_killed(
     slurm: LocalSlurm, gate: Gate, tmp_path: Path, room_for_one: int
 ) -> None:
@@ -87,7 +88,9 @@ def test_workers_end_by_themselves_when_both_the_program_and_its_reaper_are_kill
         _reaper_of(process.pid).kill()
         process.kill()
     gate.open()
-    eventually_sync(lambda: batch_job_states(slurm) == ["PENDING"], 40)
+    # At worst its nanny takes the worker's end for a crash: it waits 10 s for the scheduler, starts
+    # another worker, waits the time of above for it, and as long for its end.
+    eventually_sync(lambda: batch_job_states(slurm) == ["PENDING"], 90)
     slurm.queue.cancel(room_for_one)
     eventually_sync(lambda: not batch_job_states(slurm), 60)
     eventually_sync(lambda: not worker_processes(slurm))
