@@ -254,6 +254,11 @@ TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
         unknown(State.RUNNING, counts_attempts=False),
         {**RETRYING, "error": "lost: maker no longer knows this processing"},
     ),
+    "not found, by who counts attempts": (
+        COUNTING,
+        unknown(State.RUNNING, counts_attempts=False),
+        {**RETRYING, "error": "lost: maker no longer knows this processing"},
+    ),
     "a poll finds no pipeline, of those that count attempts": (
         COUNTING,
         NOT_ASKED,

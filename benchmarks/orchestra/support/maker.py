@@ -83,7 +83,14 @@ class Maker:
 
 
 def _running(processing_id: str, product: str, obs_id: str) -> web.Response:
-    body = {"id": processing_id, "product": product, "obs_id": obs_id, "state": "running"}
+    # With `attempt`, as pipelines of Batuta: connections to those that count them are reused.
+    body = {
+        "id": processing_id,
+        "product": product,
+        "obs_id": obs_id,
+        "state": "running",
+        "attempt": 1,
+    }
     return web.Response(body=json.dumps(body).encode(), content_type="application/json", status=202)
 
 

@@ -38,6 +38,7 @@ class Pipeline:
                 "product": body["product"],
                 "obs_id": body["obs_id"],
                 "state": "running",
+                "attempt": 1,
             }
             task = asyncio.create_task(self._make(self._states[processing_id]))
             self._running.add(task)

@@ -47,12 +47,18 @@ class Providers:
     """The pipelines of a graph, over REST; made by `open_providers`."""
 
     def __init__(
-        self, pool: HttpPool, url_of: Callable[[str], str], subscriber_of: SubscriberOf
+        self,
+        pool: HttpPool,
+        fresh: HttpPool,
+        url_of: Callable[[str], str],
+        subscriber_of: SubscriberOf,
     ) -> None:
         self._pool = pool
+        self._fresh = fresh
         self._url_of = url_of
         self._subscriber_of = subscriber_of
         self._strict: set[str] = set()
+        self._counting: set[str] = set()
 
     async def request(self, request: DueRequest) -> Event:
         """Request a processing; return what became of the request."""
@@ -66,12 +72,15 @@ class Providers:
         except ServiceError as exc:
             return _after_failed_request(request, exc)
         answer = read_answer(response.content)
+        shown = _shown(answer, sent, Interface.REQUEST)
+        if shown is Interface.ATTEMPTS:
+            self._counting.add(request.provider)
         return _told(
             answer,
             request.processing_id,
             request.attempt,
             pipeline_id=reference(answer, response.headers.get("location"), url, sent),
-            interface=_shown(answer, sent, Interface.REQUEST),
+            interface=shown,
         )
 
     async def poll(self, poll: Poll) -> Event:
@@ -143,7 +152,9 @@ class Providers:
     async def _call(
         self, method: str, provider: str, url: str, body: dict[str, object] | None = None
     ) -> Answer:
-        return await self._pool.send(
+        # A request that is lost is recognised when it is repeated, or must not be lost.
+        repeatable = method != "POST" or provider in self._counting
+        return await (self._pool if repeatable else self._fresh).send(
             provider,
             method,
             url,
@@ -170,8 +181,11 @@ async def open_providers(
     subscriber_of : callable
         Returns the addresses by which a request is called back; None if it is not.
     """
-    async with open_pool(token, TIMEOUTS) as pool:
-        yield Providers(pool, url_of, subscriber_of)
+    async with (
+        open_pool(token, TIMEOUTS) as pool,
+        open_pool(token, TIMEOUTS, reuse=False) as fresh,
+    ):
+        yield Providers(pool, fresh, url_of, subscriber_of)
 
 
 def _shown(answer: PipelineAnswer, sent: str, otherwise: Interface | None) -> Interface | None:

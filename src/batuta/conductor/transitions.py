@@ -418,7 +418,7 @@ def _says_nothing(
             return polled and not overdue and record.interface is not Interface.ATTEMPTS
         case UnknownToPipeline(counts_attempts=counts):
             # A web server that has no such route answers the same.
-            return not counts and record.interface is not Interface.QUERY
+            return not counts and record.interface in (None, Interface.REQUEST)
         case _:
             return True
 

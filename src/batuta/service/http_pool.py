@@ -144,9 +144,19 @@ async def _bounded_content(service: str, response: aiohttp.ClientResponse, max_b
 
 
 @asynccontextmanager
-async def open_pool(token: str | None, timeouts: PoolTimeouts) -> AsyncIterator[HttpPool]:
-    """Open a pool whose requests show `token`, and neither keep nor send cookies."""
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_OPEN_S)
+async def open_pool(
+    token: str | None, timeouts: PoolTimeouts, *, reuse: bool = True
+) -> AsyncIterator[HttpPool]:
+    """Open a pool whose requests show `token`, and neither keep nor send cookies.
+
+    Without `reuse`, each request has a connection of its own: over one that is reused, it is lost
+    if the service closes it meanwhile, as some do after each answer without saying so.
+    """
+    connector = (
+        aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_OPEN_S)
+        if reuse
+        else aiohttp.TCPConnector(limit=0, force_close=True)
+    )
     async with aiohttp.ClientSession(
         connector=connector,
         headers={"Accept-Encoding": "identity", **auth_headers(token)},
