@@ -1,7 +1,7 @@
 """Choosing the processings to request, or to poll, now, inside a transaction."""
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -66,15 +66,20 @@ def take_due_requests(
         return []
     _lock_slots(connection)
     slots = _free_slots(connection, graph)
-    closed = {*capacity.busy, *(provider for provider, free in slots.items() if free <= 0)}
+    for name in graph.providers:
+        slots[name] = _free(slots, name, capacity.of_provider(name))
+    closed = {*capacity.busy, *(name for name, free in slots.items() if free <= 0)}
     requests: list[DueRequest] = []
     while capacity.total > len(requests):
-        wanted = {"now": now, "closed": list(closed), "at_most": capacity.total - len(requests)}
-        rows = connection.execute(DUE, wanted).all()
+        # In a long queue, more are due than can be taken: no more are read.
+        free = sum(number for name, number in slots.items() if name not in closed)
+        at_most = min(capacity.total - len(requests), max(free, 1))
+        rows = connection.execute(DUE, {"now": now, "closed": list(closed), "at_most": at_most})
+        due = [record_of(row) for row in rows]
         chosen = [
-            record_of(row)
-            for row in rows
-            if _take_slot(slots, row.provider, capacity.of_provider(row.provider))
+            each
+            for each in due
+            if _take_slot(slots, each.provider, capacity.of_provider(each.provider))
         ]
         changes = [
             (record, request(record, conditions_of(record.provider, now))) for record in chosen
@@ -92,11 +97,11 @@ def take_due_requests(
             )
             for _, after in changes
         ]
-        if len(chosen) == len(rows):
+        if len(chosen) == len(due):
             break
         # The rows of a provider without free slots must not hide what others can do: read again
         # without them.
-        closed |= {row.provider for row in rows if slots[row.provider] <= 0}
+        closed |= {each.provider for each in due if slots[each.provider] <= 0}
     return requests
 
 
@@ -154,5 +159,9 @@ def _free_slots(connection: sa.Connection, graph: Graph) -> dict[str, int]:
 
 def _take_slot(slots: dict[str, int], provider: str, capacity: int) -> bool:
     """Take one slot at `provider`, and return whether one was free."""
-    slots[provider] = min(slots.get(provider, capacity), capacity) - 1
+    slots[provider] = _free(slots, provider, capacity) - 1
     return slots[provider] >= 0
+
+
+def _free(slots: Mapping[str, int], provider: str, capacity: int) -> int:
+    return min(slots.get(provider, capacity), capacity)

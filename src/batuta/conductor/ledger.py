@@ -26,7 +26,7 @@ from batuta.conductor.due_requests import (
 )
 from batuta.conductor.events import Archived, Event
 from batuta.conductor.operations import Operations
-from batuta.conductor.records import Row, locked_rows, record_of, write_changes
+from batuta.conductor.records import Row, locked_records, locked_rows, record_of, write_changes
 from batuta.conductor.retention import RetentionStore
 from batuta.conductor.rules import Arrival
 from batuta.conductor.schema import about
@@ -228,17 +228,16 @@ class Ledger:
         return RetentionStore(self._engine, self._claims, rules, self._clock)
 
     def _apply(self, connection: sa.Connection, events: Sequence[Event], now: float) -> list[Row]:
-        rows = locked_rows(connection, {event.processing_id for event in events})
+        before = locked_records(connection, {event.processing_id for event in events})
         unnamed = [
             event
             for event in events
-            if isinstance(event, Archived) and event.processing_id not in rows
+            if isinstance(event, Archived) and event.processing_id not in before
         ]
         if unnamed:
             attributed = list(attribute(connection, unnamed))
-            rows |= locked_rows(connection, {event.processing_id for event in attributed})
+            before |= locked_records(connection, {event.processing_id for event in attributed})
             events = [*events, *attributed]
-        before = {processing_id: record_of(row) for processing_id, row in rows.items()}
         after = self._transitions(before, events, now)
         changes = [(before[processing_id], record) for processing_id, record in after.items()]
         write_changes(connection, changes)

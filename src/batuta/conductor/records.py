@@ -2,14 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batuta.conductor.events import Interface
-from batuta.conductor.statements import LOCK, write_values
+from batuta.conductor.statements import LOCK_RECORDS, LOCK_ROWS, RECORD_COLUMNS, write_values
 from batuta.conductor.transitions import ProcessingRecord
 from batuta.messaging import ProcessingState as State
 
@@ -19,13 +18,12 @@ Row = sa.Row[Any]
 MAX_IN: Final = 500
 """Values in one ``IN``: databases have a limit."""
 
-_COLUMNS: Final = tuple(field.name for field in fields(ProcessingRecord))
-_values: Final = attrgetter(*_COLUMNS)
+_values: Final = attrgetter(*RECORD_COLUMNS)
 
 
 def record_of(row: Row) -> ProcessingRecord:
     """Return what transitions depend on, of a row of the table of processings."""
-    values = dict(zip(_COLUMNS, _values(row), strict=True))
+    values = dict(zip(RECORD_COLUMNS, _values(row), strict=True))
     interface = None if row.interface is None else Interface(row.interface)
     return ProcessingRecord(**{**values, "state": State(row.state), "interface": interface})
 
@@ -38,8 +36,16 @@ def locked_rows(connection: sa.Connection, ids: Collection[str]) -> dict[str, Ro
     """
     if not ids:
         return {}
-    rows = connection.execute(LOCK, {"ids": list(ids)}).all()
+    rows = connection.execute(LOCK_ROWS, {"ids": list(ids)}).all()
     return {row.id: row for row in rows}
+
+
+def locked_records(connection: sa.Connection, ids: Collection[str]) -> dict[str, ProcessingRecord]:
+    """Read records by id, locked as by `locked_rows`."""
+    if not ids:
+        return {}
+    rows = connection.execute(LOCK_RECORDS, {"ids": list(ids)}).all()
+    return {row.id: record_of(row) for row in rows}
 
 
 def write_changes(
@@ -47,19 +53,18 @@ def write_changes(
 ) -> None:
     """Write the columns in which each record differs from what it was before.
 
-    Records that change alike share a statement: requests leave by the hundred.
+    Records of which the same columns change share a statement: requests leave by the hundred.
     """
-    by_values: defaultdict[tuple[tuple[str, Any], ...], list[str]] = defaultdict(list)
+    by_names: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for before, after in changes:
-        values = tuple(
-            (name, getattr(after, name))
-            for name in _COLUMNS
-            if getattr(after, name) != getattr(before, name)
-        )
-        if values:
-            by_values[values].append(after.id)
-    for values, ids in by_values.items():
-        statement = write_values(tuple(name for name, _ in values))
-        new = {f"new_{name}": value for name, value in values}
-        for start in range(0, len(ids), MAX_IN):
-            connection.execute(statement, {**new, "ids": ids[start : start + MAX_IN]})
+        old, new = _values(before), _values(after)
+        if old != new:
+            values = {
+                name: value
+                for name, former, value in zip(RECORD_COLUMNS, old, new, strict=True)
+                if value != former
+            }
+            named = {f"new_{name}": value for name, value in values.items()}
+            by_names[tuple(values)].append({**named, "of": after.id})
+    for names, rows in by_names.items():
+        connection.execute(write_values(names), rows)

@@ -4,6 +4,7 @@ To build a statement takes SQLAlchemy four times as long as to execute a small o
 executes ten: what they are about are parameters, lists of values included.
 """
 
+from dataclasses import fields
 from functools import cache
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from batuta.conductor.schema import ACTIVE, PENDING, available, dropped, holds
 from batuta.conductor.schema import processings as table
-from batuta.conductor.transitions import AT_PROVIDER
+from batuta.conductor.transitions import AT_PROVIDER, ProcessingRecord
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
 
@@ -60,21 +61,28 @@ def insert_claims(dialect: str) -> Any:
 
 # ---------------------------------------------------------------------- processings
 
-LOCK: Final = sa.select(table).where(table.c.id.in_(_any_of("ids"))).with_for_update()
+RECORD_COLUMNS: Final = tuple(field.name for field in fields(ProcessingRecord))
+_RECORD: Final = tuple(table.c[name] for name in RECORD_COLUMNS)
+"""Without the inputs, whose JSON takes longer to decode than all others to read."""
+
+LOCK_ROWS: Final = sa.select(table).where(table.c.id.in_(_any_of("ids"))).with_for_update()
 """The processings `ids`, locked until the transaction ends."""
+
+LOCK_RECORDS: Final = sa.select(*_RECORD).where(table.c.id.in_(_any_of("ids"))).with_for_update()
+"""The same, as records."""
 
 
 @cache
 def write_values(names: tuple[str, ...]) -> sa.Update:
-    """Return the statement that sets columns `names` of processings `ids` to ``new_...``."""
+    """Return the statement that sets columns `names` of the processing `of` to ``new_...``."""
     values = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
-    return sa.update(table).where(table.c.id.in_(_any_of("ids"))).values(values)
+    return sa.update(table).where(table.c.id == sa.bindparam("of")).values(values)
 
 
 _sibling: Final = table.alias()
 
 DUE: Final = (
-    sa.select(table)
+    sa.select(*_RECORD)
     .where(
         sa.text(f"conductor_processings.{PENDING}"),
         table.c.not_before <= sa.bindparam("now"),
@@ -97,7 +105,7 @@ DUE: Final = (
 """The processings to request `now`, of providers that are not `closed`."""
 
 TO_POLL: Final = (
-    sa.select(table)
+    sa.select(*_RECORD)
     .where(
         sa.text(ACTIVE),
         table.c.ask_at <= sa.bindparam("now"),
