@@ -90,3 +90,18 @@ def test_a_damaged_file_of_the_archive_is_told(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-12])
     with pytest.raises(ArchiveError, match="not readable"):
         list(read_archive(tmp_path, "1970-01/x.jsonl.gz"))
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "expected"),
+    [
+        ("data_days", 0.5, "0.5: at least 1 day, or never, expected"),
+        ("dead_days", "soon", "'soon': a number of days above 0, or never, expected"),
+        ("activity_mb", 0, "'0' given, at least 1 expected"),
+        ("data_messages", "many", "'many' given, a whole number expected"),
+    ],
+)
+def test_a_bound_of_a_stream_is_checked_in_a_line(key: str, given: object, expected: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings(ConductorSettings, {"graph": "g.json", "streams": [f"{key}={given}"]})
+    assert caught.value.problems == (f"streams.{key}: {expected}",)

@@ -56,6 +56,7 @@ from batuta.messaging import (
     subjects,
 )
 from batuta.messaging.processings import split_attempt_id
+from batuta.messaging.stream_bounds import apply_bounds
 from batuta.sdb.client import SdbClient
 from batuta.sdb.records import StoredProduct
 from batuta.service.app import AppConfig, create_app
@@ -93,6 +94,9 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             open_providers(url_of, settings.token_text, subscriber_of) as providers,
             open_archive(settings.sdb_url, settings.token_text) as archive,
         ):
+            bound_streams = partial(apply_bounds, bus, settings.streams.bounds())
+            await bound_streams()
+            bus.on_reconnected(bound_streams)  # NATS may have lost its streams
             if not ledger.rebuilt:
                 await _rebuild(ledger, settings)
             registry = ServiceRegistry()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from batuta.service.retention import RetentionRules
+from batuta.service.retention import RetentionRules, StreamRules
 from batuta.service.settings import ServiceSettings
 
 
@@ -44,6 +44,11 @@ class ConductorSettings(ServiceSettings):
         default_factory=RetentionRules,
         description="How long the records of an observation stay after its last news, and where "
         "they go, as KEY=VALUE; may be repeated: finished_days, failed_days, archive.",
+    )
+    streams: StreamRules = Field(
+        default_factory=StreamRules,
+        description="How much the streams of NATS hold, as KEY=VALUE; may be repeated: data_days, "
+        "data_messages, activity_days, activity_mb, dead_days, dead_mb.",
     )
     ask_after_s: float = Field(
         2.0,

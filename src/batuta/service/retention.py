@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
+
+from batuta.messaging.subjects import ACTIVITY_STREAM, DATA_STREAM, DEAD_STREAM
 
 DAY_S: Final = 86_400.0
 NEVER: Final = "never"
@@ -79,6 +88,54 @@ class RetentionRules(BaseModel):
     def latest_cutoff(self, now: float) -> float:
         """Return the time after which nothing is old enough, whatever became of it."""
         return now - DAY_S * min(self.finished_days, self.failed_days)
+
+
+def _day_at_least(days: float) -> float:
+    if days < 1:
+        raise ValueError(f"{days:g}: at least 1 day, or {NEVER}, expected")
+    return days
+
+
+StreamDays = Annotated[Days, AfterValidator(_day_at_least)]
+"""A duration in days, one at least: NATS recognises repeats by what it has stored lately."""
+
+
+class StreamRules(BaseModel):
+    """How much the streams hold, the oldest going first; what is not given stays as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_days: StreamDays | None = Field(
+        None, description="Days after which announcements go, or never."
+    )
+    data_messages: int | None = Field(None, ge=1, description="Announcements at most.")
+    activity_days: StreamDays | None = Field(
+        None, description="Days after which activity goes, or never."
+    )
+    activity_mb: int | None = Field(None, ge=1, description="Activity at most, in MB of 2**20.")
+    dead_days: StreamDays | None = Field(
+        None, description="Days after which dead letters go, or never."
+    )
+    dead_mb: int | None = Field(None, ge=1, description="Dead letters at most, in MB of 2**20.")
+
+    def bounds(self) -> dict[str, dict[str, float | int]]:
+        """Return the bounds of each stream that are given, by the names of NATS."""
+        found: dict[str, dict[str, float | int]] = {}
+        for stream, prefix in _STREAMS.items():
+            for suffix, name, unit in _BOUNDS:
+                value = getattr(self, f"{prefix}_{suffix}", None)
+                if value is not None:
+                    bound = 0 if math.isinf(value) else value * unit  # 0 is no bound
+                    found.setdefault(stream, {})[name] = bound
+        return found
+
+
+_STREAMS: Final = {DATA_STREAM: "data", ACTIVITY_STREAM: "activity", DEAD_STREAM: "dead"}
+_BOUNDS: Final = (
+    ("days", "max_age", DAY_S),
+    ("messages", "max_msgs", 1),
+    ("mb", "max_bytes", 2**20),
+)
 
 
 class PruneReport(BaseModel):
