@@ -230,6 +230,17 @@ def test_the_progress_of_a_running_processing_is_shown(
     assert service.end_of(record)["state"] == "succeeded"
 
 
+def test_retention_is_shown_and_applied_with_and_without_the_prefix(
+    service: PipelineProcess,
+) -> None:
+    root = str(service.http.base_url).removesuffix("/pipeline/")
+    for prefix in [root, f"{root}/pipeline"]:
+        assert httpx.get(f"{prefix}/retention").json()["applied"] is False
+        applied = httpx.post(f"{prefix}/retention").json()
+        assert (applied["applied"], applied["processings"]) == (True, 0)
+        assert applied["rules"]["finished_days"] == "never"
+
+
 def test_health_and_metrics_answer_with_and_without_the_prefix(
     own_service: PipelineProcess,
 ) -> None:

@@ -34,7 +34,7 @@ from batuta.messaging import ProcessingState, ServiceStatus
 from batuta.service.client import ServiceError
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.retention_routes import retention_router
+from batuta.service.retention_routes import add_retention_routes
 from batuta.spelling import NameSuggester
 
 _UNKNOWN: Final = problem_responses(HTTPStatus.NOT_FOUND)
@@ -69,7 +69,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     _add_holds(app, components)
     app.include_router(reconciliation_router(components.reconciler, components.dispatcher))
     app.include_router(callback_router(components.callback_addresses, components.dispatcher))
-    app.include_router(retention_router(components.pruner))
+    add_retention_routes(app, components.pruner)
 
     @app.get("/graph", tags=["graph"])
     def graph() -> dict[str, object]:

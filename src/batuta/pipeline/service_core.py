@@ -29,7 +29,7 @@ from batuta.service.committer import Committer
 from batuta.service.database import open_database, write_problem
 from batuta.service.folder_lock import lock_folder
 from batuta.service.health import HealthMonitor
-from batuta.service.retention_routes import retention_router
+from batuta.service.retention_routes import add_retention_routes
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ class ProcessingService:
         self._pruner = RecordPruner(
             spec.name, records, store.commit, self.scheduler.metrics.record_dropped
         )
-        self.app.include_router(retention_router(self._pruner))
+        add_retention_routes(self.app, self._pruner)
         self._routes = ProcessingRoutes(self.scheduler, store, settings.root_path, spec.retention)
         self._routes.add_to(self.app)
 

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Protocol
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.service.record_archive import ArchiveError
@@ -20,21 +20,22 @@ class AppliesRules(Protocol):
         """Drop it, and return what was; raises `ArchiveError`."""
 
 
-def retention_router(pruner: AppliesRules) -> APIRouter:
-    """Routes of the retention of a service."""
-    router = APIRouter(tags=["retention"])
+def add_retention_routes(app: FastAPI, pruner: AppliesRules) -> None:
+    """Add the routes of the retention of a service to `app`."""
 
-    @router.get("/retention")
+    @app.get("/retention", tags=["retention"])
     async def preview() -> PruneReport:
         """What would be archived and dropped now, by which rules."""
         return await pruner.preview()
 
-    @router.post("/retention", responses=problem_responses(HTTPStatus.INSUFFICIENT_STORAGE))
+    @app.post(
+        "/retention",
+        tags=["retention"],
+        responses=problem_responses(HTTPStatus.INSUFFICIENT_STORAGE),
+    )
     async def apply() -> PruneReport:
         """Archive and drop what is finished and old now, rather than at the daily sweep."""
         try:
             return await pruner.apply()
         except ArchiveError as exc:
             raise ProblemError(HTTPStatus.INSUFFICIENT_STORAGE, str(exc)) from exc
-
-    return router
