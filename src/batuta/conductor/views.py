@@ -38,7 +38,7 @@ class ConductorProcessing(Processing):
 
     `inputs` are the versions that it was claimed from, 0 where the source has no versions;
     `next_attempt` is when it is requested next, while it waits; `log` and `profile` are addresses
-    at its provider.
+    at its provider. `pipeline_id` is what its provider calls the current attempt, if not its id.
     """
 
     provider: str
@@ -48,6 +48,7 @@ class ConductorProcessing(Processing):
     requested: datetime | None = None
     next_attempt: datetime | None = None
     log: str | None = None
+    pipeline_id: str | None = None
 
 
 class ProductView(BaseModel):
@@ -262,6 +263,7 @@ class Views:
             log=self._address(row, "log") if row.requested is not None else None,
             profile=self._address(row, "profile") if row.profiled else None,
             code=row.code,
+            pipeline_id=row.pipeline_id,
         )
 
     def _address(self, row: Row, part: str) -> str | None:
