@@ -7,6 +7,7 @@ pipeline had not said it.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -22,6 +23,8 @@ MAX_ID_LENGTH: Final = 500
 MAX_ERROR_LENGTH: Final = 2000
 """Characters of an error that are recorded: more would not fit in an event."""
 MAX_CODE_LENGTH: Final = 500
+MAX_WORD_LENGTH: Final = 40
+"""Characters of a key or a state that may be one of those below."""
 MAX_LEVELS: Final = 4
 """How deep inside an answer its processing is looked for."""
 
@@ -152,7 +155,13 @@ def _description(document: object, levels: int) -> Mapping[str, Any]:
 
 
 def _plain(text: str) -> str:
-    return _SEPARATORS.sub("", text).lower()
+    return _plain_word(text) if len(text) <= MAX_WORD_LENGTH else text
+
+
+@lru_cache(maxsize=1024)
+def _plain_word(word: str) -> str:
+    # Cached: every answer of a pipeline has the same keys.
+    return _SEPARATORS.sub("", word).lower()
 
 
 def _ids(fields: Mapping[str, Any]) -> Iterator[str]:
