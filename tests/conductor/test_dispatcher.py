@@ -164,8 +164,8 @@ async def test_a_success_told_while_the_database_is_away_is_recorded_once_it_is_
 class HalfAnnouncedLedger(OneRoundLedger):
     """A ledger that has not heard yet of what the sdb holds."""
 
-    def __init__(self, polls: Sequence[Poll]) -> None:
-        super().__init__([], polls)
+    def __init__(self, requests: Sequence[DueRequest], polls: Sequence[Poll]) -> None:
+        super().__init__(requests, polls)
         self.settled: list[str] = []
 
     def on_data(
@@ -203,13 +203,23 @@ class AskedProviders:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
+    async def request(self, request: DueRequest) -> Event:
+        return self._answer(request.processing_id)
+
     async def poll(self, poll: Poll) -> Event:
-        self.asked.append(poll.record.id)
-        return StatusUpdate(processing_id=poll.record.id, state=State.RUNNING, attempt=1)
+        return self._answer(poll.record.id)
+
+    def _answer(self, processing_id: str) -> Event:
+        self.asked.append(processing_id)
+        return StatusUpdate(processing_id=processing_id, state=State.RUNNING, attempt=1)
 
 
-async def test_pipelines_are_not_asked_about_what_the_sdb_holds_by_now() -> None:
-    ledger = HalfAnnouncedLedger([polled("made"), polled("under_way")])
+@pytest.mark.parametrize("kind", ["polls", "further attempts"])
+async def test_pipelines_are_not_asked_for_what_the_sdb_holds_by_now(kind: str) -> None:
+    ids = ["made", "under_way"]
+    again = [replace(requested(each), attempt=2) for each in ids]
+    polls = [polled(each) for each in ids]
+    ledger = HalfAnnouncedLedger(*(([], polls) if kind == "polls" else (again, [])))
     archive, providers = HalfArchive(), AskedProviders()
     dispatcher = Dispatcher(
         cast(Ledger, ledger), cast(Providers, providers), cast(Archive, archive), lambda _row: None
@@ -226,4 +236,4 @@ async def test_pipelines_are_not_asked_about_what_the_sdb_holds_by_now() -> None
         await asyncio.gather(work, return_exceptions=True)
     assert ledger.settled == ["made"]
     assert providers.asked == ["under_way"]
-    assert archive.asked == 1
+    assert archive.asked == (1 if kind == "polls" else 2)

@@ -25,7 +25,7 @@ from batuta.conductor.ledger import Ledger
 from batuta.conductor.providers import Providers
 from batuta.conductor.records import Row
 from batuta.conductor.rules import Arrival
-from batuta.conductor.transitions import Poll, PollAction
+from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
 from batuta.errors import one_line
 from batuta.messaging import ProcessingState as State
 from batuta.service.client import ServiceError
@@ -265,6 +265,8 @@ class Dispatcher:
 
     async def _request(self, request: DueRequest) -> None:
         try:
+            if request.attempt > 1 and await self._is_archived(request.processing_id):
+                return
             event = await self._confirm_answer(await self._providers.request(request))
         finally:
             self._unanswered[request.provider] -= 1
@@ -287,13 +289,22 @@ class Dispatcher:
                 )
         self._answers.append(event)
 
+    async def _is_archived(self, processing_id: str) -> bool:
+        """Return whether the sdb holds the product that an earlier attempt was to make.
+
+        One that was given up may have imported it since, and its announcement be on its way: most
+        pipelines would make the product a second time.
+        """
+        records = await self.write(self.ledger.unsettled, [processing_id])
+        return not records or processing_id in await self._settle(records)
+
     async def _poll_unless_archived(self, polls: Sequence[Poll]) -> None:
         """Ask pipelines about what the sdb does not hold: what it does hold is made.
 
         After a burst its announcements come in slower than products are imported, so that pipelines
         would be asked what is known; and what is overdue may have been imported a moment ago.
         """
-        settled = await self._settle(polls)
+        settled = await self._settle([poll.record for poll in polls])
         for poll in polls:
             if poll.record.id in settled:
                 self._end_of_poll(poll)
@@ -304,11 +315,10 @@ class Dispatcher:
         self._unanswered_polls[poll.record.provider] -= 1
         self._polled.discard(poll.record.id)
 
-    async def _settle(self, polls: Sequence[Poll]) -> set[str]:
+    async def _settle(self, records: Sequence[ProcessingRecord]) -> set[str]:
         """Record what the sdb holds of the products that are waited for; return whose they are."""
         if time.monotonic() < self._archive_asked_at + ARCHIVE_RETRY_S:
             return set()
-        records = [poll.record for poll in polls]
         try:
             found = await self._archive.made_unannounced(records)
         except ServiceError as exc:
