@@ -38,6 +38,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "notifications": "benchmarks.orchestra.notifications",
         "burst": "benchmarks.orchestra.burst",
         "sustained": "benchmarks.orchestra.sustained",
+        "history": "benchmarks.orchestra.history",
     },
 }
 

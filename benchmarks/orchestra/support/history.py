@@ -73,6 +73,11 @@ _WORDS: Final = {
 }
 
 
+def name_of(number: int) -> str:
+    """Return the name of an observation, as `fill_conductor` gives it."""
+    return f"sb{100_000_000 + number}"
+
+
 def fill_conductor(url: str, observations: int) -> None:
     """Record observations that were heard of long ago, and what was made of them."""
     with open_database(url, CONDUCTOR) as engine:
@@ -101,7 +106,7 @@ def _fill(engine: sa.Engine, statements: tuple[str, ...], observations: int) -> 
         for first in range(0, observations, BATCH):
             end = min(first + BATCH, observations)
             for statement in statements:
-                connection.exec_driver_sql(statement.format(first=first, end=end, **words))
+                connection.execute(sa.text(statement.format(first=first, end=end, **words)))
             connection.commit()
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("ANALYZE")
