@@ -180,7 +180,8 @@ async def test_a_request_whose_answer_is_lost_may_have_arrived(answer: Answer) -
 async def test_a_pipeline_that_closes_connections_without_saying_so_loses_no_request() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
+        length = head.lower().partition(b"content-length:")[2].split()
+        await reader.readexactly(int(length[0]) if length else 0)
         await whole(b"", head=ACCEPTED)(writer)
 
     async with raw_server(handle) as url, open_providers(lambda _name: url, None) as opened:
@@ -188,6 +189,8 @@ async def test_a_pipeline_that_closes_connections_without_saying_so_loses_no_req
             event = await opened.request(DueRequest(f"p{number}", "B", "o1", "maker", 1))
             assert isinstance(event, NoStateTold)
             assert event.error is None
+            polled = await opened.poll(Poll(RUNNING, PollAction.QUERY))
+            assert isinstance(polled, NoStateTold)
 
 
 async def test_a_pipeline_that_refuses_other_keys_is_sent_the_two_that_it_must_know() -> None:

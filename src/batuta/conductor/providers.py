@@ -152,9 +152,9 @@ class Providers:
     async def _call(
         self, method: str, provider: str, url: str, body: dict[str, object] | None = None
     ) -> Answer:
-        # A request that is lost is recognised when it is repeated, or must not be lost.
-        repeatable = method != "POST" or provider in self._counting
-        return await (self._pool if repeatable else self._fresh).send(
+        # A request that is lost must be recognised when it is repeated, or must not be lost.
+        pool = self._pool if provider in self._counting else self._fresh
+        return await pool.send(
             provider,
             method,
             url,
