@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from benchmarks.orchestra.support.driver import Made, connected, notification, start
 from benchmarks.orchestra.support.maker import Maker, serving
 from benchmarks.orchestra.support.services import (
+    KIT,
     conductor,
     levels,
     nats_server,
@@ -32,16 +33,20 @@ BURST_TARGET: Final = Target("at most", 1.5)
 ALONE_TARGET: Final = Target("at most", 15)
 IDLE_S: Final = 0.05
 WARM_UP: Final = 10
-SUBJECTS: Final = {"orchestra": ("data.vhf", "data.sdb"), "bare loop": ("bare.x", "baredone.sdb")}
+SUBJECTS: Final = {
+    "orchestra": ("data.vhf", "data.sdb"),
+    "bare loop": ("bare.x", "baredone.sdb"),
+    "kit": ("data.vhf", "data.sdb"),
+}
 
 
 async def measure(side: str, burst: int, alone: int, folder: Path, nats_url: str) -> dict[str, Any]:
     """Return the time of the burst and the median of those alone, in seconds."""
     async with AsyncExitStack() as stack:
-        if side == "orchestra":
-            await _start_orchestra(stack, folder, nats_url)
-        else:
+        if side == "bare loop":
             await _start_bare_loop(stack, folder, nats_url)
+        else:
+            await _start_orchestra(stack, folder, nats_url, side)
         client = await stack.enter_async_context(connected(nats_url))
         subject, announced = SUBJECTS[side]
         made = Made(f"L{DEPTH}")
@@ -69,11 +74,15 @@ async def _play(client: Client, subject: str, made: Made, observations: list[str
     return time.perf_counter() - began
 
 
-async def _start_orchestra(stack: AsyncExitStack, folder: Path, nats_url: str) -> None:
+async def _start_orchestra(stack: AsyncExitStack, folder: Path, nats_url: str, side: str) -> None:
     sdb_url = await start(stack, sdb(folder, nats_url))
-    makers = [sys.executable, "-m", "benchmarks.orchestra.support.maker", sdb_url]
-    url = await start(stack, program(makers, folder / "makers.log"))
-    await start(stack, conductor(folder, nats_url, sdb_url, levels(url, DEPTH)))
+    support = "benchmarks.orchestra.support"
+    makers = ["-m", f"{support}.maker", sdb_url]
+    if side == KIT:
+        makers = ["-m", f"{support}.kit", nats_url, sdb_url, str(folder)]
+    url = await start(stack, program([sys.executable, *makers], folder / "makers.log"))
+    graph = levels(f"{url}/pipeline", DEPTH, KIT) if side == KIT else levels(url, DEPTH)
+    await start(stack, conductor(folder, nats_url, sdb_url, graph))
 
 
 async def _start_bare_loop(stack: AsyncExitStack, folder: Path, nats_url: str) -> None:

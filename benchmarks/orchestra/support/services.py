@@ -115,14 +115,20 @@ def orchestra(folder: Path, nats_url: str, graph: Mapping[str, Any]) -> Iterator
         )
 
 
-def levels(url: str, depth: int) -> dict[str, Any]:
-    """Return a graph of `depth` products, each made of the one before; the input is ``L0``."""
+KIT: Final = "kit"
+
+
+def levels(url: str, depth: int, provider: str | None = None) -> dict[str, Any]:
+    """Return a graph of `depth` products, each made of the one before; the input is ``L0``.
+
+    Without `provider`, each has one of its own, below `url`.
+    """
     products = {
         f"L{level}": {
             "m_input": [f"L{level - 1}"],
             "o_input": [],
-            "provider": f"maker{level}",
-            "url": f"{url}/maker{level}",
+            "provider": provider or f"maker{level}",
+            "url": url if provider else f"{url}/maker{level}",
         }
         for level in range(1, depth + 1)
     }
@@ -135,6 +141,7 @@ _NAMES: Final = {
     "ConductorSettings": "conductor",
     "orchestra.support.maker": "makers",
     "orchestra.support.bare_loop": "bare loop",
+    "orchestra.support.kit": "pipelines",
 }
 
 
