@@ -219,33 +219,34 @@ def rows_of(kept: DroppedObservation) -> tuple[list[Row], list[Row]]:
     return cast("list[Row]", versions), cast("list[Row]", processings)
 
 
-def write_dropped(connection: sa.Connection, kept: Sequence[DroppedObservation]) -> None:
-    """Record what stays of observations."""
+def encoded(kept: DroppedObservation) -> dict[str, Any]:
+    """Return what stays of an observation as a row: no work that a transaction should wait for."""
+    return {
+        "obs_id": kept.obs_id,
+        "archived": kept.archived,
+        "file": kept.file,
+        "live": False,
+        "facts": _encoded(kept),
+    }
+
+
+def write_dropped(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Record what stays of observations, as `encoded` returns it."""
     statement = insert(connection, dropped)
     new = statement.excluded
-    rows = [
-        {
-            "obs_id": each.obs_id,
-            "archived": each.archived,
-            "file": each.file,
-            "live": False,
-            "facts": _encoded(each),
-        }
-        for each in kept
-    ]
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["obs_id"],
             set_={name: new[name] for name in ("archived", "file", "live", "facts")},
         ),
-        rows,
+        [dict(row) for row in rows],
     )
 
 
 def kept_processing(row: Row, file: str | None) -> DroppedProcessing:
     """Return what stays of a row of the table of processings."""
-    values = {name: row._mapping[name] for name in _KEPT}
-    times = {name: round(row._mapping[name] or 0.0, 3) for name in ("created", "ended")}
+    values = {name: getattr(row, name) for name in _KEPT}
+    times = {name: round(values[name] or 0.0, 3) for name in ("created", "ended")}
     return DroppedProcessing(**{**values, **times, "state": State(row.state), "file": file})
 
 

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from batuta.conductor.claims import ClaimStore
 from batuta.conductor.dropped import (
     DroppedObservation,
+    encoded,
     kept_processing,
     kept_version,
     read_dropped,
@@ -37,7 +38,7 @@ from batuta.service.retention import RetentionRules
 
 PAGE: Final = 500
 """Observations that are looked at together, and written to one file."""
-MAX_ROWS: Final = 400
+MAX_ROWS: Final = 200
 """Rows that one transaction deletes, about: decisions wait for it."""
 
 SERVICE: Final = "conductor"
@@ -238,6 +239,7 @@ class RetentionStore:
         """Drop observations, and return those dropped: what has changed since is left as it is."""
         now = self._clock()
         ids = [each.obs_id for each in snapshots]
+        rows = {each.obs_id: encoded(each.kept(file, now)) for each in snapshots}
         with self._engine.begin() as connection:
             self._claims.lock_observations(connection, ids)
             current = {each.obs_id: each for each in self._snapshots(connection, ids, lock=True)}
@@ -245,7 +247,7 @@ class RetentionStore:
             if not same:
                 return []
             _delete(connection, [each.obs_id for each in same])
-            write_dropped(connection, [each.kept(file, now) for each in same])
+            write_dropped(connection, [rows[each.obs_id] for each in same])
         return same
 
     def free_bytes(self) -> int | None:
