@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +18,9 @@ from batuta.cli.app import run as run_command
 from batuta.conductor.differences import Difference, DifferenceKind
 from batuta.conductor.dropped import DroppedObservation, read_dropped
 from batuta.conductor.due_requests import DueRequest
-from batuta.conductor.events import Archived
+from batuta.conductor.events import Archived, Refused
 from batuta.conductor.pruner import Pruner
+from batuta.conductor.records import locked_rows, record_of
 from batuta.conductor.retention import RetentionStore, may_drop
 from batuta.conductor.rules import Arrival
 from batuta.conductor.service import open_conductor
@@ -166,6 +168,42 @@ def test_a_product_new_to_the_graph_is_made_of_dropped_observations(
     prune(harness)
     larger = open_ledger(CHAIN)
     assert [each.product for each in larger.on_data(("B", "o1", 1))] == ["C"]
+
+
+DISPLAYED = {"done", "total", "started", "profiled", "code"}
+"""What stays of a processing in the archive alone: no decision about what has ended reads it."""
+WAITS = {"not_before", "ask_at"}
+"""When it is to be requested or asked about: what has ended is not."""
+
+
+def test_what_is_put_back_is_all_that_decisions_read(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A", "X"], {"B": {"m_input": ["A"]}, "C": {"m_input": ["X"]}}))
+    first, second = harness.on_data(("A", "o1", 1), ("X", "o1", 1))
+    harness.make(first, "B", 1)
+    harness.apply(
+        Refused(processing_id=second.processing_id, asked_attempt=1, error="unknown product")
+    )
+    ids = {first.processing_id, second.processing_id}
+    before = records(harness, ids)
+    harness.clock.advance(91 * DAY_S)
+    prune(harness)
+    assert records(harness, ids) == {}
+    harness.on_data(("Y", "o1", 1))
+    assert records(harness, ids) == before
+
+
+def records(harness: Harness, ids: set[str]) -> dict[str, dict[str, object]]:
+    """The columns that decisions read, a new one included unless it is told apart above."""
+    with harness.engine.begin() as connection:
+        found = [record_of(row) for row in locked_rows(connection, ids).values()]
+    return {
+        each.id: {
+            field.name: getattr(each, field.name)
+            for field in fields(each)
+            if field.name not in DISPLAYED | WAITS
+        }
+        for each in found
+    }
 
 
 def test_an_operator_makes_a_dropped_product_again(open_ledger: OpenLedger) -> None:

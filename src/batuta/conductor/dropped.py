@@ -50,6 +50,7 @@ class DroppedProcessing:
     timeout_s: float
     error: str | None = None
     created: float
+    requested: float | None = None
     ended: float
     remake: bool
     pipeline_id: str | None = None
@@ -214,7 +215,7 @@ def rows_of(kept: DroppedObservation) -> tuple[list[Row], list[Row]]:
         SimpleNamespace(obs_id=kept.obs_id, product=name, version=each.version, heard=each.heard)
         for name, each in kept.versions.items()
     ]
-    unknown = {"requested": None, "started": None, "profiled": False, "code": None}
+    unknown = {"started": None, "profiled": False, "code": None}
     processings = [SimpleNamespace(**each.as_row(), **unknown) for each in kept.processings]
     return cast("list[Row]", versions), cast("list[Row]", processings)
 
@@ -247,6 +248,8 @@ def kept_processing(row: Row, file: str | None) -> DroppedProcessing:
     """Return what stays of a row of the table of processings."""
     values = {name: getattr(row, name) for name in _KEPT}
     times = {name: round(values[name] or 0.0, 3) for name in ("created", "ended")}
+    if row.requested is not None:
+        times["requested"] = round(row.requested, 3)
     return DroppedProcessing(**{**values, **times, "state": State(row.state), "file": file})
 
 
@@ -289,6 +292,7 @@ _KEPT: Final = (
     "timeout_s",
     "error",
     "created",
+    "requested",
     "ended",
     "remake",
     "pipeline_id",
