@@ -18,6 +18,7 @@ from pydantic import (
     PlainSerializer,
 )
 
+from batuta.errors import describe_value
 from batuta.messaging.subjects import ACTIVITY_STREAM, DATA_STREAM, DEAD_STREAM
 
 DAY_S: Final = 86_400.0
@@ -35,8 +36,8 @@ def _days(value: object) -> float:
     except (TypeError, ValueError):
         days = math.nan
     if not days > 0:
-        shown = "" if isinstance(value, str) else f"{value!r}: "
-        raise ValueError(f"{shown}a number of days above 0, or {NEVER}, expected")
+        given = describe_value(value)
+        raise ValueError(f"{given}: a number of days above 0, or {NEVER}, expected")
     return days
 
 
