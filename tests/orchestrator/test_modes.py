@@ -91,10 +91,26 @@ ROOT_CAUSES = {
 """With multiprocessing, and on dask."""
 
 
-FAILING = {"fail": {(0, 1): "raise", (1, 2): "die"}, "hang": {(1, 2): "hang"}}
+FAILING = {
+    "raises": {(0, 1): "raise"},
+    "raises or dies": {(0, 1): "raise", (1, 2): "die"},
+    "hangs": {(1, 2): "hang"},
+}
+WHERE_FAILING = [
+    ("multiprocessing", "raises or dies"),
+    ("multiprocessing", "hangs"),
+    ("local_dask", "raises or dies"),
+    ("local_dask", "hangs"),
+    ("dask", "raises or dies"),
+    ("slurm_dask", "raises or dies"),
+    ("pbs_dask", "raises"),
+]
+"""All of it where it differs. Batch jobs are alike but for the commands that submit them; where one
+hangs, its cluster is restarted: see below. Workers of an existing cluster are not killed: one that
+hangs continues."""
 
 
-@pytest.mark.parametrize("kind", FAILING)
+@pytest.mark.parametrize(("conf", "kind"), WHERE_FAILING, indirect=["conf"])
 def test_failing_tiles_are_retried_then_named_and_the_rest_is_saved(
     kind: str, conf: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,10 +118,8 @@ def test_failing_tiles_are_retried_then_named_and_the_rest_is_saved(
     recorder = EventRecorder()
     on_dask = conf["mode"] in DASK_MODES
     failing = FAILING[kind]
-    if conf["mode"] == "dask" and kind == "hang":
-        pytest.skip("the workers of an existing cluster are not killed: one that hangs continues")
-    if kind == "hang":  # more than a loaded machine needs for the other tiles, by another worker
-        conf = {**conf, "nb_workers": 2, ("task_timeout" if on_dask else "per_job_timeout"): 8}
+    if kind == "hangs":  # more than a loaded machine needs for the other tiles
+        conf = {**conf, ("task_timeout" if on_dask else "per_job_timeout"): 8}
     with pytest.raises(TilesFailedError) as caught:
         run_program(conf, tmp_path, failing, [recorder])
     found = {(each.dataset_name, each.row, each.col): each for each in caught.value.failures}
@@ -264,6 +278,9 @@ def _hang_once(marker: str) -> None:
         functions.hang()
 
 
+@pytest.mark.parametrize(
+    "conf", ["multiprocessing", "local_dask", "dask", "slurm_dask"], indirect=True
+)
 def test_after_a_kill_only_tiles_that_were_not_saved_are_computed(
     conf: dict[str, Any], tmp_path: Path
 ) -> None:
