@@ -9,7 +9,6 @@ from batuta.cli.clients import conductor_at
 from batuta.cli.commands.products import PANEL
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
 from batuta.formatting import format_bytes
-from batuta.service.retention import NEVER
 
 _UNSUPPORTED: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
@@ -86,4 +85,6 @@ def _row(report: dict[str, Any]) -> list[object]:
 
 
 def _keeps_all(rules: dict[str, Any]) -> bool:
+    from batuta.service.retention import NEVER  # noqa: PLC0415  for --help to be fast
+
     return {rules["finished_days"], rules["failed_days"]} == {NEVER}
