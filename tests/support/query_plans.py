@@ -87,10 +87,11 @@ def _sqlite_steps(
     steps = [row.detail for row in plan]
     names = "|".join([*tables, r"\w+_1", "newer"])  # and their aliases
     scans = [step for step in steps if re.match(rf"SCAN ({names})\b", step)]
-    # Read in the order of an index, and no further than to the limit.
-    in_order = [step for step in scans if "USING" in step and "LIMIT" in statement.sql]
     sorts = [step for step in steps if "TEMP B-TREE" in step]
-    return [step for step in scans if step not in in_order] + sorts
+    # Read in the order of an index, or of the table itself, and no further than to the limit.
+    if "LIMIT" in statement.sql and "ORDER BY" in statement.sql:
+        return sorts
+    return [step for step in scans if "LIMIT" not in statement.sql or "USING" not in step] + sorts
 
 
 def _postgresql_steps(

@@ -7,6 +7,9 @@ import sqlalchemy as sa
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
+WITH_FILES: Final = "log_kept"
+"""Whose log and profile have not been removed."""
+
 metadata = sa.MetaData()
 
 processings = sa.Table(
@@ -39,6 +42,12 @@ processings = sa.Table(
     sa.Column("archive_file", sa.String),
     sa.Index("pipeline_by_state", "state", "number"),
     sa.Index("pipeline_by_obs_id", "obs_id", "number"),
+    sa.Index(
+        "pipeline_with_files",
+        "ended",
+        sqlite_where=sa.text(WITH_FILES),
+        postgresql_where=sa.text(WITH_FILES),
+    ),
     sa.Index(
         "pipeline_ended",
         "ended",

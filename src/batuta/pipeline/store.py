@@ -18,9 +18,10 @@ from batuta.messaging.processings import instant_of
 from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
 from batuta.pipeline.pruning import RecordStore
 from batuta.pipeline.runner import ProcessingRun
-from batuta.pipeline.schema import dropped, processings
+from batuta.pipeline.schema import WITH_FILES, dropped, processings
 from batuta.service.committer import Committer
 from batuta.service.database import database_error, reading
+from batuta.service.listing import Listing, equals_unindexed
 from batuta.service.retention import RetentionRules
 
 MAX_RESTARTS: Final = 3
@@ -29,7 +30,6 @@ MAX_RESTARTS: Final = 3
 T = TypeVar("T")
 
 _C: Final = processings.c
-_ENDED: Final = [state.value for state in ProcessingState if state.ended]
 
 
 @dataclass(frozen=True)
@@ -178,27 +178,14 @@ class ProcessingStore:
             return _find(db, processing_id)
 
     def _list_page(self, selected: ProcessingFilter) -> tuple[list[PipelineProcessing], int | None]:
-        wanted = {
-            _C.state: selected.state and selected.state.value,
-            _C.product: selected.product,
-            _C.obs_id: selected.obs_id,
-        }
-        query = sa.select(processings).order_by(_C.number.desc()).limit(selected.limit + 1)
-        query = query.where(
-            self._own, *(column == value for column, value in wanted.items() if value)
-        )
-        if selected.before is not None:
-            query = query.where(_C.number < selected.before)
+        after = None if selected.before is None else (selected.before,)
         with reading(self._engine) as db:
-            rows = list(db.execute(query))
-        more = len(rows) > selected.limit
-        rows = rows[: selected.limit]
-        return [_from_row(row).record for row in rows], rows[-1].number if more else None
+            rows, following = _list(selected, self._own).page(db, selected.limit, after)
+        return [_from_row(row).record for row in rows], following[0] if following else None
 
     def _expired_keys(self, before: float) -> list[str]:
-        query = sa.select(_C.key).where(
-            self._own, _C.log_kept, _C.state.in_(_ENDED), _C.ended < before
-        )
+        # As the index says it: it does not grow with those whose files are gone.
+        query = sa.select(_C.key).where(sa.text(WITH_FILES), _C.ended < before, self._own)
         with reading(self._engine) as db:
             return list(db.scalars(query))
 
@@ -218,6 +205,22 @@ class ProcessingStore:
         db.execute(again)
         queued = sa.select(processings).where(self._own, _C.state == ProcessingState.QUEUED.value)
         return ended + [_from_row(row) for row in db.execute(queued.order_by(_C.number))]
+
+
+def _list(selected: ProcessingFilter, own: sa.ColumnElement[bool]) -> Listing:
+    """List processings, the newest first, by the filter that selects few."""
+    state = selected.state.value if selected.state is not None else None
+    named = [(_C.obs_id, selected.obs_id), (_C.state, state), (_C.product, selected.product)]
+    given = [(column, value) for column, value in named if value is not None]
+    # The first two have an index in this order.
+    first = next((each for each in given if each[0] is not _C.product), None)
+    return Listing(
+        query=sa.select(processings),
+        key=[_C.number],
+        descending=True,
+        selected=[] if first is None else [first[0] == first[1]],
+        checked=[own, *(equals_unindexed(*each) for each in given if each is not first)],
+    )
 
 
 def _find(db: sa.Connection, processing_id: str) -> StoredProcessing | None:
