@@ -52,6 +52,7 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     """Distribute the tests so that what they share is started once."""
+    gc.enable()  # this process collects no tests
     config.option.loadscopereorder = False
     return SharingScheduling(config, log)
 
