@@ -18,8 +18,7 @@ TASKS_OF_RENEWED_WORKERS = 50
 
 
 @pytest.mark.parametrize("max_tasks_per_worker", [1, 3, 1000])
-@pytest.mark.parametrize("factorize_tasks", [True, False])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("factorize_tasks", "seed"), [(True, 1), (False, 2)])
 def test_whatever_workers_are_killed_all_is_computed(
     tmp_path: Path, max_tasks_per_worker: int, factorize_tasks: bool, seed: int
 ) -> None:

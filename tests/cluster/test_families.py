@@ -15,7 +15,7 @@ from batuta.cluster.dask.engine import worker_loss
 from batuta.cluster.errors import WorkerLostError
 from tests.cluster.conftest import compute
 from tests.cluster.functions import start_programs, started_programs
-from tests.support.dask_clusters import DASK_MODES, dask_configuration
+from tests.support.dask_clusters import dask_configuration
 from tests.support.waiting import eventually_sync
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
@@ -26,9 +26,13 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 
+MODES = [*CONFIGURATIONS, "local_dask", "dask", "slurm_dask"]
+"""Batch jobs of PBS run the same command as those of Slurm."""
+
+
 # Workers that are spawned import everything anew, four times here: slow on a busy machine.
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", [*CONFIGURATIONS, *DASK_MODES])
+@pytest.mark.parametrize("name", MODES)
 def test_what_tasks_start_ends_with_their_worker_however_it_ends(
     name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
