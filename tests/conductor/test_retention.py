@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -317,6 +318,42 @@ def test_a_sweep_that_is_killed_loses_no_record_and_archives_none_twice(
     assert not list(folder.rglob("*.part"))
 
 
+def test_two_conductors_prune_while_news_and_repeats_arrive_and_make_each_product_once(
+    open_ledger: OpenLedger, tmp_path: Path
+) -> None:
+    graph = graph_of(["A"], {"B": {"m_input": ["A"], "on_update": "reprocess"}})
+    rules = RULES.model_copy(update={"archive": tmp_path / "archive"})
+    harnesses = [open_ledger(graph), open_ledger(graph)]
+    observations = [f"o{number}" for number in range(20)]
+    for obs_id in observations:
+        (request,) = harnesses[0].on_data(("A", obs_id, 1))
+        harnesses[0].make(request, "B", 1)
+    first = {each.id for each in harnesses[0].views.processings({}, 100, None).items}
+    for harness in harnesses:
+        harness.clock.advance(31 * DAY_S)
+
+    def receive(harness: Harness) -> list[DueRequest]:
+        return [
+            request
+            for obs_id in observations
+            for version in (1, 2)
+            for request in harness.on_data(("A", obs_id, version))
+        ]
+
+    with ThreadPoolExecutor(4) as pool:
+        pruned = [pool.submit(prune, harness, rules) for harness in harnesses]
+        asked = [pool.submit(receive, harness) for harness in harnesses]
+        requests = [request for each in asked for request in each.result()]
+        assert sum(each.result().processings for each in pruned) <= len(observations)
+    assert sorted(each.obs_id for each in requests) == sorted(observations)
+    for request in requests:
+        harnesses[0].make(request, "B", 2)
+    harnesses[0].clock.advance(31 * DAY_S)
+    prune(harnesses[0], rules)
+    counted = Counter(each["id"] for each in archive_lines(tmp_path / "archive"))
+    assert counted == Counter(first | {each.processing_id for each in requests})
+
+
 def test_a_line_of_the_archive_is_a_processing_as_tools_read_it(
     open_ledger: OpenLedger, tmp_path: Path
 ) -> None:
@@ -478,6 +515,10 @@ def test_a_conductor_prunes_on_request_and_reconciles_what_it_dropped(
         assert run_command(["prune", "--apply", "--conductor-url", url]) == 0
         assert "archived in" in capsys.readouterr().out
         assert states(url) == {}
+        missing = httpx.get(f"{url}/processings/p1").json()["detail"]
+        assert missing.endswith(
+            "not found (or its record was dropped: batuta why PRODUCT OBS_ID tells)"
+        )
         assert {each["product"] for each in archive_lines(tmp_path / "archive")} == {"B", "C"}
         metrics = httpx.get(f"{url}/metrics").text
         assert "batuta_dropped_observations_total 1.0" in metrics

@@ -270,7 +270,9 @@ def _invalid_cursor(cursor: str | None) -> ProblemError:
 def _find(views: Views, processing_id: str) -> ConductorProcessing:
     found = views.processing(processing_id)
     if found is None:
-        raise ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: not found")
+        dropped = views.has_dropped()
+        hint = " (or its record was dropped: batuta why PRODUCT OBS_ID tells)" if dropped else ""
+        raise ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: not found{hint}")
     return found
 
 

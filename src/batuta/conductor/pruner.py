@@ -1,16 +1,19 @@
 """Dropping what is finished and old in the background, while decisions go on."""
 
 import asyncio
+import fcntl
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 
 from batuta.conductor.retention import SERVICE, Batch, Candidate, RetentionStore, in_chunks
 from batuta.errors import one_line
+from batuta.private_files import create_private
 from batuta.service.database import UNAVAILABLE
 from batuta.service.record_archive import ArchiveError
 from batuta.service.retention import PRUNE_INTERVAL_S, PruneReport
@@ -92,6 +95,9 @@ class Pruner:
             If the archive cannot be written: what was not archived is not dropped.
         """
         report = self._new_report(applied=True)
+        under_way = await asyncio.to_thread(self._store.batch_under_way)
+        if under_way is None and not self._store.rules.drops:
+            return await self._with_free_space(report)
         async with self._turn, self._alone() as alone:
             if alone:
                 try:
@@ -151,24 +157,38 @@ class Pruner:
     async def _alone(self) -> AsyncIterator[bool]:
         """Let no other conductor of the database prune meanwhile; False if one does already.
 
-        SQLite has one conductor. The lock goes with its connection: a killed one holds none.
+        The lock goes with its connection, or its open file: a killed conductor holds none.
         """
-        if self._engine.dialect.name != "postgresql":
-            yield True
-            return
-        connection = await asyncio.to_thread(self._engine.connect)
+        if self._engine.dialect.name == "postgresql":
+            lock = await asyncio.to_thread(self._lock_server)
+        else:
+            lock = self._lock_file()
         try:
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            lock = sa.select(sa.func.pg_try_advisory_lock(_LOCK))
-            alone = bool(await asyncio.to_thread(connection.scalar, lock))
-            try:
-                yield alone
-            finally:
-                if alone:
-                    unlock = sa.select(sa.func.pg_advisory_unlock(_LOCK))
-                    await asyncio.to_thread(connection.scalar, unlock)
+            yield lock is not None
         finally:
-            await asyncio.to_thread(connection.close)
+            if lock is not None:
+                await asyncio.to_thread(lock.close)
+
+    def _lock_server(self) -> ExitStack | None:
+        with ExitStack() as stack:
+            connection = stack.enter_context(self._engine.connect())
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))):
+                return None
+            # Before the connection goes back to the pool, where it would keep the lock.
+            stack.callback(connection.scalar, sa.select(sa.func.pg_advisory_unlock(_LOCK)))
+            return stack.pop_all()
+
+    def _lock_file(self) -> ExitStack | None:
+        path = Path(f"{self._engine.url.database}-pruning")
+        create_private(path)
+        with ExitStack() as stack:
+            file = stack.enter_context(path.open())
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return None
+            return stack.pop_all()
 
     def _new_report(self, *, applied: bool) -> PruneReport:
         return PruneReport(

@@ -28,7 +28,7 @@ from batuta.conductor.dropped import (
     write_dropped,
 )
 from batuta.conductor.records import MAX_IN, Row
-from batuta.conductor.schema import about, available, dropped
+from batuta.conductor.schema import about, available
 from batuta.conductor.schema import processings as table
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
@@ -258,12 +258,6 @@ class RetentionStore:
             pages = connection.scalar(sa.text("PRAGMA freelist_count"))
             size = connection.scalar(sa.text("PRAGMA page_size"))
         return int(pages or 0) * int(size or 0)
-
-    def dropped_observations(self) -> int:
-        """Count the observations that are dropped now."""
-        query = sa.select(sa.func.count()).select_from(dropped).where(sa.not_(dropped.c.live))
-        with reading(self._engine) as connection:
-            return connection.scalar(query) or 0
 
     def _snapshots(
         self, connection: sa.Connection, ids: Sequence[str], *, lock: bool = False

@@ -19,7 +19,7 @@ from batuta.conductor.lists import (
     list_processings,
 )
 from batuta.conductor.records import MAX_IN, Row
-from batuta.conductor.schema import available
+from batuta.conductor.schema import available, dropped
 from batuta.conductor.schema import processings as table
 from batuta.conductor.summaries import Counts, read_counts
 from batuta.graph import Graph
@@ -239,6 +239,11 @@ class Views:
             available=versions,
             processings=[self.processing_of(row) for row in rows],
         )
+
+    def has_dropped(self) -> bool:
+        """Return whether records were dropped that may be asked for."""
+        with reading(self._engine) as connection:
+            return connection.scalar(sa.select(dropped.c.obs_id).limit(1)) is not None
 
     def processing_of(self, row: Row) -> ConductorProcessing:
         """Return a row as REST shows it."""
