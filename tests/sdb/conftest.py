@@ -24,7 +24,13 @@ def nats_of_sdb(shared_nats: NatsServer) -> NatsServer:
 
 
 @pytest.fixture
-def make_settings(tmp_path: Path, nats_of_sdb: NatsServer) -> MakeSettings:
+def small_file_bytes() -> int:
+    """Which files are in the database; modules that look into the store have none there."""
+    return 2**16
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path, nats_of_sdb: NatsServer, small_file_bytes: int) -> MakeSettings:
     """Settings of an sdb in a folder of its own; what a test gives goes before."""
 
     def make(**given: object) -> SdbSettings:
@@ -34,6 +40,7 @@ def make_settings(tmp_path: Path, nats_of_sdb: NatsServer) -> MakeSettings:
             "nats_wait_s": 10.0,
             "database_url": f"sqlite:///{tmp_path / 'sdb.db'}",
             "store_url": str(tmp_path / "store"),
+            "small_file_bytes": small_file_bytes,
         }
         return SdbSettings.model_validate({**values, **given})
 

@@ -48,7 +48,9 @@ def new(product: str, obs_id: str, processing_id: str | None) -> NewProduct:
 
 def record(engine: sa.Engine, catalogue: Catalogue, product: NewProduct) -> ImportResult:
     with engine.begin() as connection:
-        return catalogue.record(connection, product)
+        outcome = catalogue.record_all(connection, [product])[0]
+    assert isinstance(outcome, ImportResult)
+    return outcome
 
 
 @settings(max_examples=30, deadline=None)

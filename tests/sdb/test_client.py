@@ -22,6 +22,12 @@ MakeFile = Callable[[bytes], Path]
 TOKEN = "a-token-of-a-test"  # noqa: S105  of no service
 
 
+@pytest.fixture
+def small_file_bytes() -> int:
+    """All bytes are in the store."""
+    return 0
+
+
 @contextmanager
 def disconnecting_server() -> Iterator[tuple[str, list[bytes]]]:
     """A server that reads a little of each request and hangs up; gives what it has read."""

@@ -1,7 +1,7 @@
 """Commits: what waits shares one; what fails of it fails alone."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from functools import partial
 
 import pytest
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from batuta.sdb.catalogue import Catalogue, ImportResult
 from batuta.sdb.service import MIGRATIONS
 from batuta.sdb.tables import OUTBOX, PRODUCTS
-from batuta.service.committer import Committer, Write
+from batuta.service.committer import Committer
 from batuta.service.database import open_database
 from batuta.service.problems import ProblemError
 from tests.sdb.test_catalogue import new
@@ -35,8 +35,11 @@ async def record_at_once(
 ) -> list[ImportResult | BaseException]:
     catalogue = Catalogue(engine, "http://sdb")
     async with Committer(engine) as committer:
-        writes = (partial(catalogue.record, new=new(*one)) for one in asked)
-        return await asyncio.gather(*map(committer.commit, writes), return_exceptions=True)
+        record = partial(committer.commit_item, catalogue.record_all)
+        outcomes: list[ImportResult | BaseException] = await asyncio.gather(
+            *(record(new(*one)) for one in asked), return_exceptions=True
+        )
+        return outcomes
 
 
 def versions(recorded: list[ImportResult | BaseException]) -> list[int]:
@@ -76,20 +79,26 @@ async def test_what_fails_fails_alone_and_leaves_nothing(engine: sa.Engine) -> N
 
     def taken(connection: sa.Connection) -> None:
         """Record, then break a rule of the database."""
-        stored = catalogue.record(connection, new("A", "o1", None)).stored
-        values = connection.execute(
-            sa.select(PRODUCTS).where(PRODUCTS.c.version == stored.version)
-        ).one()
+        catalogue.record_all(connection, [new("A", "o1", None)])
+        values = connection.execute(sa.select(PRODUCTS).limit(1)).one()
         connection.execute(sa.insert(PRODUCTS), {**values._mapping, "id": None})
 
     def surprised(connection: sa.Connection) -> None:
-        catalogue.record(connection, new("A", "o1", None))
+        catalogue.record_all(connection, [new("A", "o1", None)])
         raise ZeroDivisionError
 
-    good: Write = partial(catalogue.record, new=new("A", "o1", None))
     async with Committer(engine) as committer:
+
+        def good() -> Awaitable[ImportResult]:
+            return committer.commit_item(catalogue.record_all, new("A", "o1", None))
+
         outcomes = await asyncio.gather(
-            *map(committer.commit, [good, taken, good, surprised, good]), return_exceptions=True
+            good(),
+            committer.commit(taken),
+            good(),
+            committer.commit(surprised),
+            good(),
+            return_exceptions=True,
         )
     assert [type(outcome) for outcome in outcomes] == [
         ImportResult,
@@ -108,8 +117,8 @@ async def test_a_refusal_is_told_to_the_one_refused(engine: sa.Engine) -> None:
     other = new("A", "o2", None)
     clash = type(first)(**{**vars(other), "processing_id": first.processing_id})
     async with Committer(engine) as committer:
-        writes = [partial(catalogue.record, new=one) for one in (first, clash, other)]
-        outcomes = await asyncio.gather(*map(committer.commit, writes), return_exceptions=True)
+        record = partial(committer.commit_item, catalogue.record_all)
+        outcomes = await asyncio.gather(*map(record, (first, clash, other)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ImportResult, ProblemError, ImportResult]
 
 

@@ -21,6 +21,12 @@ DATA = "/products/IMG/sb1/data"
 
 
 @pytest.fixture
+def small_file_bytes() -> int:
+    """All bytes are in the store."""
+    return 0
+
+
+@pytest.fixture
 def imported(client: SdbClient, make_file: Any) -> None:
     client.import_file(make_file(b"old"), "IMG", "sb1")
     client.import_file(make_file(CONTENT), "IMG", "sb1")

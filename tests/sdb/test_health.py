@@ -33,6 +33,12 @@ from tests.support.services import serving
 from tests.support.waiting import eventually_sync
 
 
+@pytest.fixture
+def small_file_bytes() -> int:
+    """All bytes are in the store."""
+    return 0
+
+
 @pytest.fixture(autouse=True)
 def checked_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Health is checked again at once."""

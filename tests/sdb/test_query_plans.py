@@ -52,6 +52,14 @@ def test_no_list_reads_or_sorts_a_whole_table(engine: sa.Engine) -> None:
     assert costly_queries(engine, statements, BIG) == {}
 
 
+def test_recording_reads_no_whole_table(engine: sa.Engine) -> None:
+    catalogue = Catalogue(engine, "http://sdb")
+    with recorded(engine) as statements, engine.begin() as connection:
+        catalogue.record_all(connection, [NEW, replace(NEW, obs_id="o2", processing_id="p2")])
+    costly = costly_queries(engine, statements, BIG)
+    assert not [step for steps in costly.values() for step in steps if "SCAN" in step.upper()]
+
+
 def test_no_lookup_reads_or_sorts_a_whole_table(engine: sa.Engine) -> None:
     catalogue = Catalogue(engine, "http://sdb")
     with recorded(engine) as statements:

@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 
+from batuta.service.connections import Connections, raise_open_files_limit
 from batuta.service.runner import OpenService
 from batuta.service.settings import ServiceSettings
 from batuta.service.sockets import address_of, listening_socket
@@ -51,6 +52,7 @@ class _ServiceThread(threading.Thread):
         async with self._open_service(self._settings, url) as service:
             config = uvicorn.Config(
                 service.app,
+                http=Connections(raise_open_files_limit()).protocol,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -1,8 +1,9 @@
 """The catalogue: one record per imported version, with its lineage."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -14,8 +15,8 @@ from batuta.messaging import DataAvailable, DataEvent, DataWithdrawn, utc_now
 from batuta.messaging.events import DATA_TYPE, WITHDRAWN_TYPE
 from batuta.sdb.lists import ProductQuery, list_products
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
-from batuta.sdb.tables import OUTBOX, PRODUCTS
-from batuta.service.database import UNAVAILABLE, reading, unavailable_reason
+from batuta.sdb.tables import CONTENTS, OUTBOX, PRODUCTS
+from batuta.service.database import UNAVAILABLE, insert, reading, unavailable_reason
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
 
@@ -25,27 +26,30 @@ MAX_LISTED_NAMES: Final = 20
 # Built once: compiling these statements costs more than executing them.
 _SELECT_BY_PROCESSING: Final = (
     sa.select(PRODUCTS)
-    .where(
-        PRODUCTS.c.processing_id == sa.bindparam("by"),
-        PRODUCTS.c.product == sa.bindparam("of_product"),
-    )
-    .order_by(PRODUCTS.c.version.desc())
-    .limit(1)
+    .where(PRODUCTS.c.processing_id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(PRODUCTS.c.version)
 )
 _NEXT_VERSION: Final = sa.select(sa.func.coalesce(sa.func.max(PRODUCTS.c.version), 0) + 1).where(
     PRODUCTS.c.product == sa.bindparam("of_product"),
     PRODUCTS.c.obs_id == sa.bindparam("of_obs_id"),
 )
-_INSERT_PRODUCT: Final = (
-    sa.insert(PRODUCTS).values(version=_NEXT_VERSION.scalar_subquery()).returning(PRODUCTS)
+_INSERT_PRODUCT: Final = sa.insert(PRODUCTS).values(version=_NEXT_VERSION.scalar_subquery())
+_SELECT_LAST_ID: Final = sa.select(sa.func.coalesce(sa.func.max(PRODUCTS.c.id), 0))
+_SELECT_INSERTED: Final = (
+    sa.select(PRODUCTS.c.version)
+    .where(PRODUCTS.c.id > sa.bindparam("last"))
+    .order_by(PRODUCTS.c.id)
 )
 _INSERT_ANNOUNCEMENT: Final = sa.insert(OUTBOX)
 _INSERT_PROBE: Final = sa.insert(OUTBOX).returning(OUTBOX.c.id)
 
+MAX_RECORDED_TOGETHER: Final = 250
+"""Imports that share a statement: a bound on its parameters."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewProduct:
-    """A product to record, whose bytes are in the store already."""
+    """A product to record, whose bytes are in the store already, unless they are its `content`."""
 
     product: str
     obs_id: str
@@ -58,6 +62,7 @@ class NewProduct:
     processing_id: str | None
     attempt: int | None
     inputs: tuple[InputRef, ...]
+    content: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -83,34 +88,69 @@ class Catalogue:
         self._engine = engine
         self._base_url = base_url.rstrip("/")
 
-    def record(self, connection: sa.Connection, new: NewProduct) -> ImportResult:
-        """Insert the next version of `new` and its announcement; a `Committer` commits both.
+    def record_all(
+        self, connection: sa.Connection, news: Sequence[NewProduct]
+    ) -> list["ImportResult | ProblemError"]:
+        """Insert the next version of each of `news`, and its announcement; return the outcomes.
 
-        A processing imports a product once: a repeat returns the first record. Once that was
-        withdrawn, a later attempt imports another; a repeat must not bring it back.
+        For `Committer.commit_item`. A processing imports a product once: a repeat returns the
+        first record. Once that was withdrawn, a later attempt imports another; a repeat must not
+        bring it back. The problem of one is 409: that processing imported the product for another
+        observation, or for another provider.
+        """
+        outcomes: list[ImportResult | ProblemError] = []
+        for batch in _without_repeats(news):
+            outcomes += self._record_batch(connection, batch)
+        return outcomes
+
+    def _record_batch(
+        self, connection: sa.Connection, news: Sequence[NewProduct]
+    ) -> list["ImportResult | ProblemError"]:
+        known = self._imported(connection, news)
+        unknown = [new for new, outcome in zip(news, known, strict=True) if outcome is None]
+        recorded = iter(self._insert(connection, unknown))
+        return [next(recorded) if outcome is None else outcome for outcome in known]
+
+    def _insert(self, connection: sa.Connection, news: Sequence[NewProduct]) -> list[ImportResult]:
+        if not news:
+            return []
+        # Nobody else inserts meanwhile, as writers take turns (see `Committer`): these are the rows
+        # after the last one, in this order.
+        last = connection.scalar(_SELECT_LAST_ID)
+        created = utc_now()
+        small = [
+            {"sha256": new.sha256, "content": new.content}
+            for new in news
+            if new.content is not None
+        ]
+        if small:
+            connection.execute(insert(connection, CONTENTS).on_conflict_do_nothing(), small)
+        rows = [_row(new, created) for new in news]
+        connection.execute(_INSERT_PRODUCT, rows)
+        versions = connection.scalars(_SELECT_INSERTED, {"last": last})
+        stored = [
+            self._model({**row, "version": version})
+            for row, version in zip(rows, versions, strict=True)
+        ]
+        connection.execute(_INSERT_ANNOUNCEMENT, list(map(_announcement, stored)))
+        return [ImportResult(one, is_new=True) for one in stored]
+
+    def find_repeated(self, new: NewProduct) -> ImportResult | None:
+        """Return the record of an import that `new` repeats, if any.
+
+        Looked for before the bytes are stored, so that a refusal, a repeat or a database that
+        cannot be used leaves none. It blocks.
 
         Raises
         ------
         ProblemError
-            409 if that processing imported the product for another observation, or for another
-            provider.
-        """
-        known = self._imported_by(connection, new)
-        if known is not None:
-            return ImportResult(known, is_new=False)  # since `find_repeated`, by another import
-        stored = self._stored(connection.execute(_INSERT_PRODUCT, _values(new)).one())
-        connection.execute(_INSERT_ANNOUNCEMENT, _announcement(stored))
-        return ImportResult(stored, is_new=True)
-
-    def find_repeated(self, new: NewProduct) -> ImportResult | None:
-        """Return the record of an import that `new` repeats, if any; raises as `record`.
-
-        Looked for before the bytes are stored, so that a refusal, a repeat or a database that
-        cannot be used leaves none. It blocks.
+            409 if that processing imported the product for another observation or provider.
         """
         with reading(self._engine) as connection:
-            known = self._imported_by(connection, new)
-        return ImportResult(known, is_new=False) if known is not None else None
+            known = self._imported(connection, [new])[0]
+        if isinstance(known, ProblemError):
+            raise known
+        return known
 
     def find(self, product: str, obs_id: str, version: int | None = None) -> StoredProduct:
         """Return that version of a product, or the newest that was not withdrawn.
@@ -200,22 +240,30 @@ class Catalogue:
         with reading(self._engine) as connection:
             return connection.scalar(sa.select(PRODUCTS.c.id).limit(1)) is None
 
-    def _imported_by(self, connection: sa.Connection, new: NewProduct) -> StoredProduct | None:
-        if new.processing_id is None:
-            return None
-        asked = {"by": new.processing_id, "of_product": new.product}
-        row = connection.execute(_SELECT_BY_PROCESSING, asked).one_or_none()
+    def _imported(
+        self, connection: sa.Connection, news: Sequence[NewProduct]
+    ) -> list["ImportResult | ProblemError | None"]:
+        """Return, for each of `news`, the import that it repeats, or the problem with that."""
+        ids = [new.processing_id for new in news if new.processing_id is not None]
+        rows = connection.execute(_SELECT_BY_PROCESSING, {"ids": ids}).all() if ids else ()
+        newest = {(row.processing_id, row.product): row for row in rows}
+        found = (newest.get((new.processing_id, new.product)) for new in news)
+        return [self._repeated(new, row) for new, row in zip(news, found, strict=True)]
+
+    def _repeated(
+        self, new: NewProduct, row: sa.Row[Any] | None
+    ) -> "ImportResult | ProblemError | None":
         if row is None or (row.withdrawn is not None and _is_later(new, row)):
             return None
         for key in ("obs_id", "provider"):
             first, given = row._mapping[key], getattr(new, key)
             if given != first:
-                raise ProblemError(
+                return ProblemError(
                     HTTPStatus.CONFLICT,
                     f"processing_id: {new.processing_id!r} has imported {new.product} for {key} "
                     f"{first!r} already, not for {given!r}; nothing was recorded",
                 )
-        return self._stored(row)
+        return ImportResult(self._stored(row), is_new=False)
 
     def _find(
         self, connection: sa.Connection, product: str, obs_id: str, version: int | None
@@ -233,6 +281,9 @@ class Catalogue:
         values = dict(row._mapping)
         if json_problem(values["metadata"], "metadata") is not None:
             values["metadata"] = carriable(values["metadata"])
+        return self._model(values)
+
+    def _model(self, values: Mapping[str, Any]) -> StoredProduct:
         return StoredProduct.model_validate({**values, "uri": self._uri(values)})
 
     def _uri(self, values: Mapping[str, Any]) -> str:
@@ -245,12 +296,36 @@ def _is_later(new: NewProduct, row: sa.Row[Any]) -> bool:
     return new.attempt is None or row.attempt is None or new.attempt > row.attempt
 
 
-def _values(new: NewProduct) -> dict[str, Any]:
+def _without_repeats(news: Sequence[NewProduct]) -> Iterator[list[NewProduct]]:
+    """Split `news` into batches in which no processing imports a product twice."""
+    batch: list[NewProduct] = []
+    imported: set[tuple[str, str]] = set()
+    for new in news:
+        by = (new.processing_id, new.product) if new.processing_id is not None else None
+        if by in imported or len(batch) == MAX_RECORDED_TOGETHER:
+            yield batch
+            batch, imported = [], set()
+        batch.append(new)
+        if by is not None:
+            imported.add(by)
+    if batch:
+        yield batch
+
+
+def _row(new: NewProduct, created: datetime) -> dict[str, Any]:
     return {
-        **vars(new),
+        "product": new.product,
+        "obs_id": new.obs_id,
+        "sha256": new.sha256,
+        "size": new.size,
+        "media_type": new.media_type,
+        "filename": new.filename,
         "metadata": dict(new.metadata),
+        "provider": new.provider,
+        "processing_id": new.processing_id,
+        "attempt": new.attempt,
         "inputs": [ref.model_dump() for ref in new.inputs],
-        "created": utc_now(),
+        "created": created,
         "of_product": new.product,
         "of_obs_id": new.obs_id,
     }

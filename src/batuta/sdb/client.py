@@ -1,10 +1,8 @@
 """The client of the sdb: imports and exports files of any size, verified by their digests."""
 
-import hashlib
 import json
 import logging
 import mimetypes
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +16,8 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from batuta.json_values import json_problem, plain
-from batuta.sdb.multipart import ImportBody
+from batuta.sdb.download import DOWNLOAD_ERRORS, Download
+from batuta.sdb.import_body import ImportBody
 from batuta.sdb.records import InputRef, Lineage, StoredProduct
 from batuta.service.client import (
     ServiceError,
@@ -35,7 +34,6 @@ SERVICE: Final = "sdb"
 RETRY_FOR_S: Final = 60.0
 MIN_WAIT_S: Final = 0.1
 MAX_WAIT_S: Final = 5.0
-CHUNK_BYTES: Final = 2**20
 PAGE_LIMIT: Final = 500
 TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 IMPORT_TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0, read=900.0)
@@ -43,7 +41,12 @@ IMPORT_TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0, read=900.0)
 
 _TRANSIENT_STATUSES: Final = frozenset({502, 503, 504})
 
-_TRANSIENT_ERRORS: Final = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
+_TRANSIENT_ERRORS: Final = (
+    httpx.NetworkError,
+    httpx.TimeoutException,
+    httpx.RemoteProtocolError,
+    *DOWNLOAD_ERRORS,
+)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -73,6 +76,7 @@ class SdbClient:
     ) -> None:
         self.url = _check_address(url).rstrip("/")
         self._retry_for_s = retry_for_s
+        self._download = Download(SERVICE, self.url, auth_headers(token))
         with translate_errors(SERVICE, url):
             self._http = httpx.Client(
                 base_url=self.url,
@@ -257,7 +261,7 @@ class SdbClient:
     def _send_import(self, body: ImportBody) -> StoredProduct:
         with translate_errors(SERVICE, self.url):
             response = self._http.post(
-                "/products", content=body, headers=body.headers, timeout=IMPORT_TIMEOUT
+                body.target, content=body, headers=body.headers, timeout=IMPORT_TIMEOUT
             )
         return self._read(response, StoredProduct)
 
@@ -274,11 +278,7 @@ class SdbClient:
     def _fetch(self, stored: StoredProduct, to: Path) -> None:
         path = f"{_path(stored.product, stored.obs_id, stored.version)}/data"
         with _temporary_sibling(to) as part:
-            with translate_errors(SERVICE, self.url), self._http.stream("GET", path) as response:
-                if not response.is_success:
-                    response.read()
-                check_response(SERVICE, response)
-                digest = _write(response.iter_raw(CHUNK_BYTES), part)
+            digest = self._download.fetch(path, part)
             if digest != stored.sha256:
                 raise ServiceError(
                     f"{SERVICE}: {stored.product} of {stored.obs_id}, version {stored.version}: "
@@ -334,14 +334,3 @@ def _temporary_sibling(to: Path) -> Iterator[Path]:
         yield part
     finally:
         part.unlink(missing_ok=True)
-
-
-def _write(pieces: Iterator[bytes], path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("xb") as file:
-        for piece in pieces:
-            digest.update(piece)
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()

@@ -16,10 +16,11 @@ from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
+from batuta.sdb.contents import Contents
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.ranges import UnsatisfiableRangeError, parse_range
 from batuta.sdb.records import StoredProduct
-from batuta.sdb.store import DamagedObjectError, ProductStore
+from batuta.sdb.store import DamagedObjectError
 from batuta.service.problems import ProblemError
 
 
@@ -32,7 +33,7 @@ class ExportRequest:
     verify: bool
 
 
-async def export(asked: ExportRequest, store: ProductStore, metrics: SdbMetrics) -> Response:
+async def export(asked: ExportRequest, contents: Contents, metrics: SdbMetrics) -> Response:
     """Answer with the bytes of a product.
 
     Raises
@@ -57,9 +58,9 @@ async def export(asked: ExportRequest, store: ProductStore, metrics: SdbMetrics)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=stored.media_type)
     if asked.verify:
-        await _verify(stored, store)
+        await _verify(stored, contents)
     metrics.exports.inc()
-    body = await _with_first_piece(store.read(stored.sha256, sent.start, sent.stop))
+    body = await _with_first_piece(contents.read(stored, sent.start, sent.stop))
     return StreamingResponse(
         _count_bytes(body, metrics),
         status_code=status,
@@ -68,9 +69,9 @@ async def export(asked: ExportRequest, store: ProductStore, metrics: SdbMetrics)
     )
 
 
-async def _verify(stored: StoredProduct, store: ProductStore) -> None:
+async def _verify(stored: StoredProduct, contents: Contents) -> None:
     digest = hashlib.sha256()
-    async for piece in store.read(stored.sha256, 0, stored.size):
+    async for piece in contents.read(stored, 0, stored.size):
         # In a thread: hashing releases Python's lock, and a chunk takes about a millisecond.
         await run_in_threadpool(digest.update, piece)
     if digest.hexdigest() != stored.sha256:

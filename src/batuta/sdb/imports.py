@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,21 +14,24 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from batuta.sdb.catalogue import Catalogue, ImportResult, NewProduct
-from batuta.sdb.form import MAX_FIELDS_BYTES, ImportForm, ImportRequest
+from batuta.sdb.fields import MAX_FIELDS_BYTES, BodyDecoder, ImportRequest
 from batuta.sdb.metrics import SdbMetrics
-from batuta.sdb.store import ProductStore, StoreError, Upload, file_errors
+from batuta.sdb.store import ProductStore, SmallFile, StoreError, Upload, file_errors
+from batuta.service.bodies import BODY_EXTENSION, BUFFER_BYTES, BodyReceiver, Chunk
 from batuta.service.committer import Committer
 from batuta.service.problems import ProblemError
 
 LOG: Final = logging.getLogger(__name__)
 
-WRITE_BYTES: Final = 2**20
-"""The file is written and hashed in chunks of about this size."""
+WRITE_BYTES: Final = BUFFER_BYTES // 2
+"""The file is written and hashed in chunks of at least this size: less than a buffer of a body, so
+that what is in one is written before that is used again."""
 MAX_DRAIN_BYTES: Final = 64 * 2**20
 """How much of a refused body is still read, so that its sender gets to read the answer."""
 CLIENT_CLOSED_REQUEST: Final = 499
 
 T = TypeVar("T")
+Decoding = Callable[[Request], BodyDecoder]
 
 
 class UploadAbortedError(Exception):
@@ -49,6 +52,8 @@ class Importer:
         Counts them.
     max_upload_bytes : int
         The largest file accepted.
+    small_file_bytes : int
+        The largest file that is kept in the database, committed with its record.
     announce : callable
         Called when the outbox has a new row.
     """
@@ -58,10 +63,18 @@ class Importer:
     committer: Committer
     metrics: SdbMetrics
     max_upload_bytes: int
+    small_file_bytes: int
     announce: Callable[[], None]
 
-    async def import_upload(self, request: Request) -> ImportResult:
+    async def import_upload(self, request: Request, decoding: Decoding) -> ImportResult:
         """Import the upload in `request`; nothing is recorded unless all of it is valid.
+
+        Parameters
+        ----------
+        request : Request
+            Whose body was not read yet.
+        decoding : callable
+            Makes the decoder of its body.
 
         Raises
         ------
@@ -75,7 +88,7 @@ class Importer:
         body = _Body(request)
         with self.metrics.receiving.track_inprogress():
             try:
-                return await self._import_upload(request, body)
+                return await self._import_upload(request, body, decoding)
             except ProblemError as exc:
                 self.metrics.refused.labels(exc.status.value).inc()
                 await body.drain()
@@ -88,41 +101,48 @@ class Importer:
                 LOG.warning("a client disconnected during its import: nothing was recorded")
                 raise UploadAbortedError from exc
 
-    async def _import_upload(self, request: Request, body: "_Body") -> ImportResult:
+    async def _import_upload(
+        self, request: Request, body: "_Body", decoding: Decoding
+    ) -> ImportResult:
         self._check_content_length(request)
-        form = ImportForm(request.headers)
+        decoder = decoding(request)
         async with self._receiving() as writer:
             async for chunk in body.chunks():
-                form.feed(chunk)
-                if form.waiting_bytes >= WRITE_BYTES:
-                    await writer.write(form.take())
-            asked = form.finish()
-            new, recorded = await writer.finish(form.take(), partial(self._store, asked))
+                decoder.feed(chunk)
+                if decoder.waiting_bytes >= WRITE_BYTES:
+                    await writer.write(decoder.take())
+            asked = decoder.finish()
+            new, recorded = await writer.finish(decoder.take(), partial(self._store, asked))
         if recorded is None:
-            recorded = await self.committer.commit(partial(self.catalogue.record, new=new))
+            recorded = await self.committer.commit_item(self.catalogue.record_all, new)
         self._count(recorded, new)
         self.announce()
         return recorded
 
     def _store(
-        self, asked: ImportRequest, upload: Upload
+        self, asked: ImportRequest, received: Upload | SmallFile
     ) -> tuple[NewProduct, ImportResult | None]:
-        """Store the bytes of `upload`, unless it repeats an import: then return that one too."""
-        if asked.sha256 is not None and asked.sha256.lower() != upload.sha256:
+        """Store what was received, unless it repeats an import: then return that one too.
+
+        A small file is stored with its record, where a repeat is found as well.
+        """
+        if asked.sha256 is not None and asked.sha256.lower() != received.sha256:
             raise ProblemError(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"file: its SHA-256 is {upload.sha256}, not {asked.sha256} as declared; "
+                f"file: its SHA-256 is {received.sha256}, not {asked.sha256} as declared; "
                 "nothing was recorded",
             )
-        new = _new_product(asked, upload)
+        new = _new_product(asked, received)
+        if isinstance(received, SmallFile):
+            return new, None
         repeated = self.catalogue.find_repeated(new)
         if repeated is None:
-            self.store.put(upload)
+            self.store.put(received)
         return new, repeated
 
     @asynccontextmanager
     async def _receiving(self) -> AsyncIterator["_UploadWriter"]:
-        writer = _UploadWriter(self.store, self.max_upload_bytes)
+        writer = _UploadWriter(self.store, self.max_upload_bytes, self.small_file_bytes)
         try:
             yield writer
         finally:
@@ -160,16 +180,33 @@ class _Body:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._ended = False
+        self._receiver: BodyReceiver | None = None
+        self._started = False
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield chunks; raise `ClientDisconnect` if the client goes away before the end."""
+    async def chunks(self) -> AsyncIterator[Chunk]:
+        """Yield chunks; raise `ClientDisconnect` if the client goes away before the end.
+
+        One may be used until the next but one is received.
+        """
+        if not self._started:
+            self._started = True
+            receive = self._request.scope.get("extensions", {}).get(BODY_EXTENSION)
+            self._receiver = receive() if receive is not None else None
         while not self._ended:
-            message = await self._request.receive()
-            if message["type"] == "http.disconnect":
-                self._ended = True
-                raise ClientDisconnect
-            self._ended = not message.get("more_body", False)
-            yield message.get("body", b"")
+            yield await self._next_chunk()
+
+    async def _next_chunk(self) -> Chunk:
+        if self._receiver is not None:
+            view = await self._receiver.next_chunk()
+            self._ended = not view
+            return view
+        message = await self._request.receive()
+        if message["type"] == "http.disconnect":
+            self._ended = True
+            raise ClientDisconnect
+        self._ended = not message.get("more_body", False)
+        body: bytes = message.get("body", b"")
+        return body
 
     async def drain(self) -> None:
         """Read and discard more of the body: a client still writing may never read the answer."""
@@ -184,26 +221,29 @@ class _Body:
 class _UploadWriter:
     """Writes an upload in a thread, one chunk while the next is received.
 
-    A small file comes in one chunk, and so costs a single call of a thread.
+    A small file needs none: it stays in memory, and hashing it takes less than a thread's start.
     """
 
-    def __init__(self, store: ProductStore, max_bytes: int) -> None:
+    def __init__(self, store: ProductStore, max_bytes: int, small_bytes: int) -> None:
         self._store = store
         self._max_bytes = max_bytes
+        self._small_bytes = small_bytes
         self._total_bytes = 0
         self._upload: Upload | None = None
         self._writing: asyncio.Task[Upload] | None = None
 
-    async def write(self, pieces: list[bytes]) -> None:
+    async def write(self, pieces: Sequence[Chunk]) -> None:
         """Start writing `pieces`, once those before are written."""
         self._count(pieces)
         await self._wait_for_write()
         self._writing = asyncio.create_task(run_in_threadpool(self._write, pieces))
 
-    async def finish(self, last: list[bytes], then: Callable[[Upload], T]) -> T:
-        """Write the `last` pieces, and return what `then` makes of the whole upload."""
+    async def finish(self, last: Sequence[Chunk], then: Callable[[Upload | SmallFile], T]) -> T:
+        """Write the `last` pieces, and return what `then` makes of the whole file."""
         self._count(last)
         await self._wait_for_write()
+        if self._upload is None and self._total_bytes <= self._small_bytes:
+            return then(SmallFile(b"".join(last)))
         return await run_in_threadpool(self._finish, last, then)
 
     async def stop(self) -> None:
@@ -219,31 +259,31 @@ class _UploadWriter:
             writing, self._writing = self._writing, None
             await writing
 
-    def _count(self, pieces: list[bytes]) -> None:
+    def _count(self, pieces: Sequence[Chunk]) -> None:
         self._total_bytes += sum(map(len, pieces))
         if self._total_bytes > self._max_bytes:
             raise _too_large(self._max_bytes)
 
-    def _write(self, pieces: list[bytes]) -> Upload:
+    def _write(self, pieces: Sequence[Chunk]) -> Upload:
         if self._upload is None:
             self._upload = self._store.receive()
         with file_errors():
             self._upload.write(pieces)
         return self._upload
 
-    def _finish(self, last: list[bytes], then: Callable[[Upload], T]) -> T:
+    def _finish(self, last: Sequence[Chunk], then: Callable[[Upload | SmallFile], T]) -> T:
         upload = self._write(last)
         finished = then(upload)
         upload.close()
         return finished
 
 
-def _new_product(asked: ImportRequest, upload: Upload) -> NewProduct:
+def _new_product(asked: ImportRequest, received: Upload | SmallFile) -> NewProduct:
     return NewProduct(
         product=asked.product,
         obs_id=asked.obs_id,
-        sha256=upload.sha256,
-        size=upload.size,
+        sha256=received.sha256,
+        size=received.size,
         media_type=asked.media_type,
         filename=asked.filename,
         metadata=asked.metadata,
@@ -251,6 +291,7 @@ def _new_product(asked: ImportRequest, upload: Upload) -> NewProduct:
         processing_id=asked.processing_id,
         attempt=asked.attempt,
         inputs=asked.inputs,
+        content=received.content if isinstance(received, SmallFile) else None,
     )
 
 

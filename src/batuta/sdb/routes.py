@@ -1,21 +1,24 @@
 """The sdb over REST."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from batuta.names import NAME_PATTERN
+from batuta.sdb.bare_body import BareBody
 from batuta.sdb.catalogue import Catalogue
+from batuta.sdb.contents import Contents
 from batuta.sdb.exports import ExportRequest, export
-from batuta.sdb.imports import CLIENT_CLOSED_REQUEST, Importer, UploadAbortedError
+from batuta.sdb.form import ImportForm
+from batuta.sdb.imports import CLIENT_CLOSED_REQUEST, Decoding, Importer, UploadAbortedError
 from batuta.sdb.lists import ProductQuery
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.records import Lineage, StoredProduct
-from batuta.sdb.store import ProductStore
 from batuta.service.committer import Committer
 from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
@@ -62,6 +65,35 @@ _FORM: Final[dict[str, Any]] = {
         },
     }
 }
+_BARE: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    "parameters": [
+        *(
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "pattern": NAME_PATTERN},
+            }
+            for name in ("product", "obs_id")
+        ),
+        *(
+            {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+            for name in (
+                "filename",
+                "metadata",
+                "sha256",
+                "processing_id",
+                "attempt",
+                "provider",
+                "inputs",
+            )
+        ),
+    ],
+}
 _BYTES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The file"},
     206: {"description": "The range asked for"},
@@ -82,7 +114,7 @@ _REFUSED: Final = problem_responses(
 
 def import_router(importer: Importer) -> APIRouter:
     """Route for imports."""
-    router = APIRouter(tags=["products"])
+    router = APIRouter(tags=["products"], route_class=_RouteOfBodies)
 
     @router.post(
         "/products",
@@ -91,21 +123,52 @@ def import_router(importer: Importer) -> APIRouter:
         openapi_extra=_FORM,
         responses={200: {"model": StoredProduct, "description": "Imported before"}, **_REFUSED},
     )
-    async def import_product(request: Request, response: Response) -> Any:
+    async def import_product(request: Request) -> Response:
         """Import a file as the next version of a product.
 
         With a `processing_id` the import is idempotent: a repeat answers 200 with the first
         record.
         """
-        try:
-            recorded = await importer.import_upload(request)
-        except UploadAbortedError:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
-        response.headers["Location"] = recorded.stored.uri.removesuffix("/data")
-        response.status_code = HTTPStatus.CREATED if recorded.is_new else HTTPStatus.OK
-        return recorded.stored
+        return await _imported(importer, request, _form)
+
+    @router.post(
+        _ONE,
+        status_code=HTTPStatus.CREATED,
+        response_model=StoredProduct,
+        openapi_extra=_BARE,
+        responses={200: {"model": StoredProduct, "description": "Imported before"}, **_REFUSED},
+    )
+    async def import_body(request: Request) -> Response:
+        """Import the body as the next version of a product; as the form, without a form."""
+        return await _imported(importer, request, BareBody)
 
     return router
+
+
+class _RouteOfBodies(APIRoute):
+    """A route whose function reads the request itself, so that FastAPI need not look at it."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # as FastAPI documents
+        """Return the function."""
+        return self.endpoint
+
+
+def _form(request: Request) -> ImportForm:
+    return ImportForm(request.headers)
+
+
+async def _imported(importer: Importer, request: Request, decoding: Decoding) -> Response:
+    """Import, and answer with the record; serialised here, as FastAPI would validate it again."""
+    try:
+        recorded = await importer.import_upload(request, decoding)
+    except UploadAbortedError:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return Response(
+        recorded.stored.model_dump_json(),
+        status_code=HTTPStatus.CREATED if recorded.is_new else HTTPStatus.OK,
+        headers={"Location": recorded.stored.uri.removesuffix("/data")},
+        media_type="application/json",
+    )
 
 
 def record_router(catalogue: Catalogue) -> APIRouter:
@@ -177,7 +240,7 @@ def withdrawal_router(
     return router
 
 
-def data_router(catalogue: Catalogue, store: ProductStore, metrics: SdbMetrics) -> APIRouter:
+def data_router(catalogue: Catalogue, contents: Contents, metrics: SdbMetrics) -> APIRouter:
     """Routes that return bytes."""
     router = APIRouter(tags=["products"])
 
@@ -188,7 +251,7 @@ def data_router(catalogue: Catalogue, store: ProductStore, metrics: SdbMetrics) 
     ) -> Response:
         """Return the newest version's bytes."""
         stored = await run_in_threadpool(catalogue.find, product, obs_id)
-        return await export(ExportRequest(request, stored, verify), store, metrics)
+        return await export(ExportRequest(request, stored, verify), contents, metrics)
 
     @router.get(f"{_VERSION}/data", responses=_BYTES, response_class=Response)
     @router.head(f"{_VERSION}/data", include_in_schema=False)
@@ -202,6 +265,6 @@ def data_router(catalogue: Catalogue, store: ProductStore, metrics: SdbMetrics) 
     ) -> Response:
         """Return one version's bytes."""
         stored = await run_in_threadpool(catalogue.find, product, obs_id, version)
-        return await export(ExportRequest(request, stored, verify), store, metrics)
+        return await export(ExportRequest(request, stored, verify), contents, metrics)
 
     return router

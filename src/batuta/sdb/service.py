@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from batuta import __version__
 from batuta.messaging import Bus, ServiceStatus, connect
 from batuta.sdb.catalogue import Catalogue
+from batuta.sdb.contents import Contents
 from batuta.sdb.imports import Importer
 from batuta.sdb.lookup import lookup_router
 from batuta.sdb.metrics import SdbMetrics
@@ -79,6 +80,7 @@ class Sdb:
             committer=committer,
             metrics=self._metrics,
             max_upload_bytes=settings.max_upload_bytes,
+            small_file_bytes=settings.small_file_bytes,
             announce=self._announcer.wake,
         )
         self.app = self._create_app(settings.token_text)
@@ -86,7 +88,9 @@ class Sdb:
         self.app.include_router(lookup_router(engine))
         self.app.include_router(record_router(self._catalogue))
         self.app.include_router(withdrawal_router(self._catalogue, committer, self._announcer.wake))
-        self.app.include_router(data_router(self._catalogue, store, self._metrics))
+        self.app.include_router(
+            data_router(self._catalogue, Contents(engine, store), self._metrics)
+        )
 
     async def run(self) -> None:
         """Publish announcements and the service's status until cancelled."""

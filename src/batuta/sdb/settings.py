@@ -11,6 +11,8 @@ from batuta.service.settings import ServiceSettings
 
 DEFAULT_FOLDER: Final = Path("batuta-data")
 ONE_TIB_BYTES: Final = 2**40
+MAX_SMALL_FILE_BYTES: Final = 2**20
+"""The largest file that a database may keep: each is read whole."""
 BUCKET_SCHEMES: Final = ("s3", "gs", "az")
 ACCEPTED: Final = "accepted: file:///absolute/path, a plain path, s3://bucket/prefix, gs://, az://"
 
@@ -39,6 +41,13 @@ class SdbSettings(ServiceSettings):
     )
     max_upload_bytes: int = Field(
         ONE_TIB_BYTES, ge=1, description="The largest file accepted, in bytes."
+    )
+    small_file_bytes: int = Field(
+        2**16,
+        ge=0,
+        le=MAX_SMALL_FILE_BYTES,
+        description="Files up to this size, in bytes, are kept in the database, and committed with "
+        "their records; 0 keeps all in the store.",
     )
     public_url: str | None = Field(
         None,

@@ -28,6 +28,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from batuta.errors import BatutaError, ConfigurationError, one_line, shortened
 from batuta.sdb.settings import SdbSettings, store_folder
+from batuta.service.bodies import Chunk
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -86,12 +87,13 @@ class Upload:
         """Digest of what was received so far, in hexadecimal."""
         return self._hash.hexdigest()
 
-    def write(self, pieces: Iterable[bytes]) -> None:
+    def write(self, pieces: Iterable[Chunk]) -> None:
         """Append the next `pieces` of the file."""
         for piece in pieces:
-            self._hash.update(piece)
-            self.size += len(piece)
-            _write_all(self._descriptor, piece)
+            view = memoryview(piece)
+            self._hash.update(view)
+            self.size += len(view)
+            _write_all(self._descriptor, view)
         if self.size - self._writeback_end >= WRITEBACK_BYTES:
             _start_writeback(self._descriptor, self._writeback_end, self.size)
             self._writeback_end = self.size
@@ -105,6 +107,21 @@ class Upload:
         self.closed = True
         self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+
+class SmallFile:
+    """A file that was received in memory, to be kept in the database.
+
+    Parameters
+    ----------
+    content : bytes
+        All of it.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.size = len(content)
+        self.sha256 = hashlib.sha256(content).hexdigest()
 
 
 class ProductStore(Protocol):
@@ -307,8 +324,7 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _write_all(descriptor: int, piece: bytes) -> None:
-    rest = memoryview(piece)
+def _write_all(descriptor: int, rest: memoryview) -> None:
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 

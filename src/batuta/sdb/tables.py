@@ -97,6 +97,14 @@ sa.Index(
     postgresql_where=PRODUCTS.c.withdrawn.is_not(None),
 )
 
+CONTENTS: Final = sa.Table(
+    "contents",
+    METADATA,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)
+"""The bytes of small files, addressed as those in the store are."""
+
 OUTBOX: Final = sa.Table(
     "outbox",
     METADATA,

@@ -1,7 +1,9 @@
 """Group commit: writes that wait share one transaction, and so one sync of the disk."""
 
 import asyncio
-from collections.abc import Callable
+import itertools
+import operator
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -14,6 +16,7 @@ WRITERS_LOCK_ID: Final = 2_718_281_829
 T = TypeVar("T")
 
 Write = Callable[[sa.Connection], Any]
+WriteAll = Callable[[sa.Connection, Sequence[Any]], Sequence[Any]]
 
 
 class Committer:
@@ -30,7 +33,7 @@ class Committer:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._waiting: list[tuple[Write, asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[WriteAll, Any, asyncio.Future[Any]]] = []
         self._committing: asyncio.Task[None] | None = None
 
     async def commit(self, write: Callable[[sa.Connection], T]) -> T:
@@ -44,8 +47,19 @@ class Committer:
         sqlalchemy.exc.OperationalError
             If the database does not answer; whether the write was committed is unknown.
         """
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((write, future))
+        result: T = await self.commit_item(_write_each, write)
+        return result
+
+    async def commit_item(self, write_all: WriteAll, item: Any) -> Any:
+        """Call `write_all` with `item`, and the others that wait for it; return the outcome of it.
+
+        `write_all` takes a list of items, and returns an outcome for each, in their order: one
+        that is an exception is raised where its item was given. So many items cost few statements.
+        If `write_all` itself raises, its changes are rolled back, and it is called again with each
+        item alone. Raises as `commit`.
+        """
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((write_all, item, future))
         # No wake-up is lost: the task checks `_waiting` and finishes without an await in between. A
         # write appended here is seen by that check, or finds the task done.
         if self._committing is None or self._committing.done():
@@ -67,18 +81,22 @@ class Committer:
     async def _commit_waiting(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            writes = [write for write, _ in batch]
+            calls = [(write_all, item) for write_all, item, _ in batch]
             try:
-                outcomes = await run_in_threadpool(self._commit, writes)
+                outcomes = await run_in_threadpool(self._commit, calls)
             except Exception as exc:  # noqa: BLE001  raised again in each caller
                 outcomes = [exc] * len(batch)
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
+            for (_, _, future), outcome in zip(batch, outcomes, strict=True):
                 _settle(future, outcome)
 
-    def _commit(self, writes: list[Write]) -> list[Any]:
+    def _commit(self, calls: list[tuple[WriteAll, Any]]) -> list[Any]:
         with self._engine.begin() as connection:
             _lock_writers(connection)
-            return [_run_write(connection, write) for write in writes]
+            return [
+                outcome
+                for write_all, group in itertools.groupby(calls, key=operator.itemgetter(0))
+                for outcome in _run(connection, write_all, [item for _, item in group])
+            ]
 
 
 def _lock_writers(connection: sa.Connection) -> None:
@@ -90,16 +108,29 @@ def _lock_writers(connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS_LOCK_ID)))
 
 
-def _run_write(connection: sa.Connection, write: Write) -> Any:
-    """Return what `write` returns, or the exception that it raises, its changes rolled back."""
+def _run(connection: sa.Connection, write_all: WriteAll, items: list[Any]) -> Sequence[Any]:
+    """Return the outcomes of `items`: what `write_all` returns, or the exception that it raises."""
+    savepoint = connection.begin_nested()
     try:
-        with connection.begin_nested():
-            return write(connection)
+        outcomes = write_all(connection, items)
     except sa.exc.OperationalError:
-        # The connection failed: the transaction is lost for all the writes that share it.
+        # The connection failed, or the disk is full: the transaction is lost for all the writes
+        # that share it, with its savepoints.
         raise
     except Exception as exc:  # noqa: BLE001  raised again in the caller of this write
-        return exc
+        savepoint.rollback()
+        if len(items) == 1:
+            return [exc]
+    else:
+        savepoint.commit()
+        return outcomes
+    return [outcome for item in items for outcome in _run(connection, write_all, [item])]
+
+
+def _write_each(connection: sa.Connection, writes: Sequence[Write]) -> list[Any]:
+    if len(writes) == 1:
+        return [writes[0](connection)]
+    return [outcome for write in writes for outcome in _run(connection, _write_each, [write])]
 
 
 def _settle(future: asyncio.Future[Any], outcome: Any) -> None:

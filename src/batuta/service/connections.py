@@ -20,21 +20,25 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from batuta.service.bodies import BODY_EXTENSION, MIN_BODY_BYTES, BodyReceiver
 from batuta.service.problems import problem_response
 
 LOG: Final = logging.getLogger(__name__)
 
 MAX_OPEN_FILES: Final = 65_536
 MAX_CONNECTIONS: Final = 2048
-"""More than the clients of an orchestra; each upload takes up to 2 MiB of memory."""
+"""More than the clients of an orchestra; each large upload takes up to 3 MiB of memory."""
 RESERVED_FILES: Final = 256
 """Descriptors for what is not a client: the database (50 connections), NATS, logs, the store."""
 REFUSALS_AT_ONCE: Final = 64
 """Connections beyond the bound that are being told so; the oldest makes room for the next."""
 HEAD_S: Final = 20.0
 """How long a client may take for the head of its request, from the end of the last one."""
+MAX_HEAD_BYTES: Final = 65_536
+"""The longest head of a request."""
 PATIENCE_S: Final = 60.0
 """How long a client may keep a service waiting for its body, or for its reading of the answer."""
 MIN_RATE_BYTES_PER_S: Final = 500
@@ -129,7 +133,7 @@ class _Awaited(Enum):
     CLOSING = auto()
 
 
-class _BoundedProtocol(H11Protocol):
+class _BoundedProtocol(HttpToolsProtocol):
     """A connection of uvicorn's, which ends if its client makes the service wait too long.
 
     Its patience is used up by waiting, second by second, and restored by the bytes that the client
@@ -145,6 +149,10 @@ class _BoundedProtocol(H11Protocol):
         self._awaited_since: tuple[_Awaited, object] = (_Awaited.NOTHING, None)
         self._left_s = 0.0
         self._received_bytes = 0
+        self._head_bytes = 0
+        self._body_is_open = False
+        self._receiver: BodyReceiver | None = None
+        self._kept_alive = True
         self._unread_bytes = 0
         self._acknowledged_bytes = 0
 
@@ -160,9 +168,69 @@ class _BoundedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the client sends, unless it was refused."""
-        if not self._refusing:
-            self._received_bytes += len(data)
-            super().data_received(data)
+        if self._refusing:
+            return
+        self._received_bytes += len(data)
+        before, was_body = self.cycle, self._body_is_open
+        super().data_received(data)
+        if self.cycle is not before or was_body or self._body_is_open:
+            self._head_bytes = 0
+            return
+        # The parser has no bound of its own.
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.refuse(_TOO_LONG)
+
+    def on_headers_complete(self) -> None:
+        """Note that what follows is no head, and offer it to what serves the request."""
+        self._body_is_open = True
+        super().on_headers_complete()
+        extensions = {BODY_EXTENSION: partial(self._receive_body, self.cycle)}
+        self.scope["extensions"] = cast("dict[str, dict[object, object]]", extensions)
+
+    def on_message_complete(self) -> None:
+        """Note that a head follows, also where the answer came before the end of the body."""
+        self._body_is_open = False
+        super().on_message_complete()
+
+    def _receive_body(self, cycle: RequestResponseCycle) -> BodyReceiver | None:
+        """Return what receives the rest of the body of `cycle`; None if it is short or chunked."""
+        length = dict(cycle.scope["headers"]).get(b"content-length", b"")
+        left_bytes = int(length) - len(cycle.body) if length.isdigit() else 0
+        if cycle is not self.cycle or not cycle.more_body or left_bytes < MIN_BODY_BYTES:
+            return None
+        if cycle.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            cycle.waiting_for_100_continue = False
+        self._receiver = BodyReceiver(self, bytes(cycle.body), left_bytes)
+        cycle.body = bytearray()
+        # Where the body is left before its end, no other request can follow on this connection.
+        self._kept_alive, cycle.keep_alive = cycle.keep_alive, False
+        self.transport.set_protocol(self._receiver)
+        self.flow.resume_reading()
+        return self._receiver
+
+    def count_received(self, size_bytes: int) -> None:
+        """Count what the client has sent of a body."""
+        self._received_bytes += size_bytes
+
+    def pause_body(self) -> None:
+        """Stop reading a body."""
+        self.flow.pause_reading()
+
+    def resume_body(self) -> None:
+        """Go on reading a body."""
+        self.flow.resume_reading()
+
+    def body_ended(self) -> None:
+        """Parse requests again: the parser still waits for the body, and a new one does not."""
+        self._receiver = None
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        self._body_is_open = False
+        self.cycle.more_body = False
+        self.cycle.keep_alive = self._kept_alive
+        self.transport.set_protocol(self)
 
     def check(self, elapsed_s: float) -> None:
         """Count `elapsed_s` seconds against the client, if it is the client that is awaited."""
@@ -188,6 +256,9 @@ class _BoundedProtocol(H11Protocol):
             # As if the client had gone: what serves it stops, and what it still sends is dropped.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        if self._receiver is not None:
+            self._receiver.disconnect()
+            self.transport.set_protocol(self)
         self.flow.resume_reading()
         self.transport.write(answer)
         self.transport.write_eof()
@@ -242,7 +313,7 @@ class _BoundedProtocol(H11Protocol):
         return int(struct.unpack_from("=Q", info, _ACKNOWLEDGED_END - 8)[0])
 
     def _end(self, awaited: _Awaited) -> None:
-        if awaited is _Awaited.BODY or (awaited is _Awaited.HEAD and self.conn.trailing_data[0]):
+        if awaited is _Awaited.BODY or (awaited is _Awaited.HEAD and self._head_bytes):
             LOG.warning("a client sent its request too slowly: it was ended with 408")
             self.refuse(_TOO_SLOW)
             return
@@ -268,5 +339,10 @@ _TOO_SLOW: Final = _raw_answer(
     HTTPStatus.REQUEST_TIMEOUT,
     f"the request came too slowly (accepted: its head within {HEAD_S:g} s; its body at "
     f"{MIN_RATE_BYTES_PER_S} bytes/s, with pauses of {PATIENCE_S:g} s)",
+    {},
+)
+_TOO_LONG: Final = _raw_answer(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    f"the head of the request is longer than {MAX_HEAD_BYTES} bytes",
     {},
 )
