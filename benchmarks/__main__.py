@@ -39,6 +39,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "burst": "benchmarks.orchestra.burst",
         "sustained": "benchmarks.orchestra.sustained",
         "history": "benchmarks.orchestra.history",
+        "archive": "benchmarks.orchestra.archive",
     },
 }
 
