@@ -83,10 +83,10 @@ async def measure(
         before = {name: side.rss_mb() for name, side in sides.items()}
         for turn in range(ROUNDS + 1):
             for name, side in sides.items():
-                for number in range(count // ROUNDS if turn else WARM_UP):
+                for _ in range(count // ROUNDS if turn else WARM_UP):
                     # Idle: what follows the last request has been done.
                     await asyncio.sleep(IDLE_S)
-                    obs_id = f"{name}-{turn}-{number}"
+                    obs_id = f"{name}-{time.time_ns()}"  # known to no database
                     began = time.perf_counter()
                     await side.client.publish("data.vhf", notification(obs_id))
                     took_s = await arrivals.wait_for(obs_id) - began
