@@ -40,10 +40,10 @@ ENDS: dict[str, tuple[Callable[[Program], None], int]] = {
 
 
 @pytest.fixture
-def room_for_one(slurm: LocalSlurm) -> int:
-    """Occupy all nodes but for one batch job; return the id of one that may be cancelled."""
+def room_for_one(slurm: LocalSlurm) -> None:
+    """Occupy all nodes but for one batch job."""
     occupy(slurm, "node2", 16)
-    return occupy(slurm, "node1", 15)
+    occupy(slurm, "node1", 15)
 
 
 @pytest.mark.usefixtures("room_for_one")
@@ -76,8 +76,9 @@ def test_after_an_exception_in_the_block_nothing_is_left(
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.usefixtures("room_for_one")
 def test_workers_end_by_themselves_when_both_the_program_and_its_reaper_are_killed(
-    slurm: LocalSlurm, gate: Gate, tmp_path: Path, room_for_one: int
+    slurm: LocalSlurm, gate: Gate, tmp_path: Path
 ) -> None:
     # For workers that start when nothing is left; on a loaded machine, the first need seconds too.
     death_timeout = ["--death-timeout 10"]
@@ -88,10 +89,9 @@ def test_workers_end_by_themselves_when_both_the_program_and_its_reaper_are_kill
         _reaper_of(process.pid).kill()
         process.kill()
     gate.open()
-    # At worst its nanny takes the worker's end for a crash: it waits 10 s for the scheduler, starts
-    # another worker, waits the time of above for it, and as long for its end.
-    eventually_sync(lambda: batch_job_states(slurm) == ["PENDING"], 90)
-    slurm.queue.cancel(room_for_one)
+    # The second starts in the place of the first, when nothing is left that it could reach.
+    logs = tmp_path / "workers_log"
+    eventually_sync(lambda: len(list(logs.glob("*.err"))) == 2, 60)
     eventually_sync(lambda: not batch_job_states(slurm), 60)
     eventually_sync(lambda: not worker_processes(slurm))
 
