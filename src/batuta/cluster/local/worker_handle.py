@@ -43,6 +43,10 @@ PRELOADED: Final = (
 """What every worker needs, with numpy, pandas, xarray and rasterio behind it."""
 
 
+_SUPERVISOR_END_S: Final = 2.0
+"""How long a supervisor may take to end after its worker."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PoolSettings:
     """How workers are started."""
@@ -213,6 +217,10 @@ class WorkerHandle:
         """
         child, self._child = self._child, None
         if child is not None:
+            if child.exitcode is None and not self.family_ends:
+                # The worker has ended, and its supervisor does so just now. Whether somebody killed
+                # that, and left a family to be found, cannot be told once we kill it too.
+                child.join(_SUPERVISOR_END_S)
             if child.exitcode is None:
                 self.kill()
             child.family_ends = self.family_ends
