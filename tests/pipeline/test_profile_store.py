@@ -211,6 +211,8 @@ def test_processings_of_a_conductor_without_profiles_are_read(
             "profiled",
             "remake",
             "code",
+            "interface",
+            "pipeline_id",
         }
         with engine.begin() as connection:
             connection.execute(sa.insert(conductor_table).values(row))

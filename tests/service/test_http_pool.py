@@ -49,7 +49,7 @@ async def test_what_is_no_address_is_named(pool: HttpPool, url: str) -> None:
     with pytest.raises(ServiceError, match=r"^maker: ") as caught:
         await pool.send("maker", "GET", url, max_bytes=1, max_s=1)
     assert f"{url!r} is not a URL (accepted: http" in str(caught.value)
-    assert not caught.value.unreachable
+    assert caught.value.unreachable  # nothing was sent, which it might have acted on
 
 
 async def test_a_service_that_is_not_there_is_unreachable(pool: HttpPool) -> None:
