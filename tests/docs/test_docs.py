@@ -26,6 +26,7 @@ STARTER: Final = ROOT / "examples" / "starter"
 SKIPPED: Final = {
     ".venv",
     ".venv-peers",
+    ".venv-orchestra-peers",
     ".git",
     ".pytest_cache",
     "node_modules",
