@@ -64,7 +64,7 @@ async def test_a_service_that_is_not_there_is_unreachable(pool: HttpPool) -> Non
     ("handle", "reason"),
     [
         pytest.param(answering(b""), "Server disconnected", id="closes"),
-        pytest.param(answering(b"\0\xff\r\n\r\n"), "Bad status line", id="no HTTP"),
+        pytest.param(answering(b"\0\xff\r\n\r\n"), "its answer is not valid HTTP", id="no HTTP"),
         pytest.param(silent, "Timeout on reading data from socket", id="silent"),
     ],
 )

@@ -127,6 +127,8 @@ def _reason(exc: aiohttp.ClientError) -> str:
     """Return what went wrong, without the address and the options that aiohttp repeats."""
     if isinstance(exc, aiohttp.ClientConnectorError) and (exc.errno or 0) > 0:
         return os.strerror(exc.errno or 0)
+    if isinstance(exc, aiohttp.ClientResponseError):  # aiohttp below 3.11 does not say why
+        return ": ".join(filter(None, ("its answer is not valid HTTP", one_line(exc.message))))
     told = getattr(exc, "message", None) or getattr(exc, "strerror", None) or exc
     return one_line(told) or type(exc).__name__
 
