@@ -23,20 +23,13 @@ from batuta.sdb import SdbSettings
 ROOT: Final = Path(__file__).parents[2]
 HELLO: Final = ROOT / "examples" / "hello"
 STARTER: Final = ROOT / "examples" / "starter"
-SKIPPED: Final = {
-    ".venv",
-    ".venv-peers",
-    ".venv-orchestra-peers",
-    ".git",
-    ".pytest_cache",
-    "node_modules",
-    "build",
-    "dist",
-    "demo-out",
-}
+SKIPPED: Final = {"node_modules", "build", "dist", "demo-out"}
 
 PAGES: Final = sorted(
-    path for path in ROOT.rglob("*.md") if not SKIPPED & set(path.relative_to(ROOT).parts)
+    path
+    for path in ROOT.rglob("*.md")
+    # Folders whose names begin with a dot are environments and caches.
+    if not any(part in SKIPPED or part[0] == "." for part in path.relative_to(ROOT).parts)
 )
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK: Final = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
