@@ -22,7 +22,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "forkserver": {"mode": "multiprocessing"},
     "fork": {"mode": "multiprocessing", "mp_mode": "fork"},
     "spawn": {"mode": "multiprocessing", "mp_mode": "spawn"},
-    "local_dask-spawn": {"mode": "local_dask", "mp_mode": "spawn"},
+    "local_dask-spawn": {"mode": "local_dask", "mp_mode": "spawn", "nb_workers": 1},
 }
 
 
