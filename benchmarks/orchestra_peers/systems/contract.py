@@ -46,9 +46,9 @@ class Started:
     """A system that runs."""
 
     announce: Callable[[str], Awaitable[None]]
-    """Tell it of an observation; return once it has acknowledged it: it outlives a crash."""
+    """Announce an observation; return once the system has acknowledged it durably."""
     archived: Callable[[], Awaitable[set[Key]]]
-    """Ask what is archived."""
+    """Return the products that are archived."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ class Pipeline:
         return web.json_response(self._states[processing_id], status=202)
 
     async def state(self, request: web.Request) -> web.Response:
-        """Tell the state of a processing."""
+        """Return the state of a processing."""
         found = self._states.get(request.match_info["id"])
         return web.json_response(found or {}, status=200 if found else 404)
 

@@ -84,7 +84,7 @@ def callback_router(addresses: CallbackAddresses, dispatcher: Dispatcher) -> API
         token: str,
         what: str = Path(description="`success`, `in-progress` or `failed`."),
     ) -> Response:
-        """Tell how a processing is; recorded once this is answered.
+        """Report the state of a processing; it is recorded before the answer is sent.
 
         A success is believed if the sdb holds the product. The body may be a status document.
         """

@@ -189,7 +189,7 @@ class ClaimStore:
         return connection.execute(insert_claims(connection.dialect.name), rows).rowcount
 
     def _retry_failed(self, connection: sa.Connection, claims: Sequence[Claim], now: float) -> None:
-        """Give what has failed for an input its attempts anew, now that a newer one is there.
+        """Reset the attempts of processings that failed for an input which now has a newer version.
 
         A claim whose key has the versions of its inputs is another one with each of them, and
         needs no such thing.

@@ -301,7 +301,7 @@ _KEPT: Final = (
 
 
 def _encoded(kept: DroppedObservation) -> bytes:
-    """Return what stays as compressed JSON: some twenty bytes for each processing."""
+    """Return what stays as compressed JSON: some forty bytes for each processing."""
     processings = []
     for each in kept.processings:
         values = {name: getattr(each, name) for name in _KEPT if name != "obs_id"}

@@ -16,7 +16,7 @@ Bounds = Mapping[str, float | int]
 
 
 async def apply_bounds(bus: Bus, bounds: Mapping[str, Bounds]) -> None:
-    """Give streams these bounds, by their names; bounds that are not named stay as they are.
+    """Set the bounds of streams, by their names; those that are not given are left unchanged.
 
     Where there is more in a stream than its new bounds let it hold, NATS removes the oldest.
 

@@ -135,11 +135,11 @@ class BodyReceiver(asyncio.BufferedProtocol):
         self._source.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Tell the connection."""
+        """Pass it on to the connection, whose answers wait."""
         self._source.pause_writing()
 
     def resume_writing(self) -> None:
-        """Tell the connection."""
+        """Pass it on to the connection, whose answers go on."""
         self._source.resume_writing()
 
     def _new_buffer(self) -> bytearray:

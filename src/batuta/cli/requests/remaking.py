@@ -84,7 +84,7 @@ def _remake_observation(
 def _make(
     conductor: "ConductorClient", product: str, obs_id: str, *, automatic: bool
 ) -> dict[str, Any]:
-    """Have a product made; return its processing once it has ended, and its product is there.
+    """Request a product; return its processing once that has ended and the product is available.
 
     Raises
     ------

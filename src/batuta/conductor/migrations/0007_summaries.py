@@ -62,7 +62,7 @@ def _count_what_is_there() -> None:
 
 
 def _index_lists() -> None:
-    """Give each list an index in its order: a page is read from where the last one ended."""
+    """Create an index in the order of each list, for keyset pagination."""
     op.drop_index("conductor_of_observation", "conductor_processings")
     op.create_index(
         "conductor_of_observation", "conductor_processings", ["obs_id", "created", "id"]
