@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import eventually_sync
+
 
 @contextmanager
 def mounted_disk(folder: Path, size_mb: int) -> Iterator[Path]:
@@ -37,7 +39,9 @@ def unwritable(folder: Path) -> Iterator[str]:
         return
     subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
     try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+        # Busy while a service writes there, as its health check does from time to time.
+        remount = ["mount", "-o", "remount,bind,ro", str(folder)]
+        eventually_sync(lambda: subprocess.run(remount, check=False).returncode == 0)
         yield "Read-only file system"
     finally:
         subprocess.run(["umount", str(folder)], check=True)
