@@ -13,8 +13,8 @@ from fastapi import FastAPI
 
 from batuta.cli.app import run
 from batuta.conductor.activity import ServiceRegistry
-from batuta.conductor.api import Components, add_routes
-from batuta.conductor.events import Refused
+from batuta.conductor.decisions.events import Refused
+from batuta.conductor.routes.api import Components, add_routes
 from batuta.messaging import ProcessingState
 from batuta.service.app import AppConfig, create_app
 from batuta.service.settings import ServiceSettings

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from batuta.conductor.due_requests import Capacity, DueRequest
-from batuta.conductor.events import Archived, Event, StatusUpdate
-from batuta.conductor.ledger import Ledger
-from batuta.conductor.rules import Arrival
-from batuta.conductor.schema import MIGRATIONS
-from batuta.conductor.transitions import Poll, WaitConfig
-from batuta.conductor.views import Views
+from batuta.conductor.database.due_requests import Capacity, DueRequest
+from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.schema import MIGRATIONS
+from batuta.conductor.database.views import Views
+from batuta.conductor.decisions.events import Archived, Event, StatusUpdate
+from batuta.conductor.decisions.processing_record import WaitConfig
+from batuta.conductor.decisions.requests import Poll
+from batuta.conductor.decisions.rules import Arrival
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import open_database

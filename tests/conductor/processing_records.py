@@ -1,6 +1,6 @@
 """The record of a processing, as tests of the conductor's decisions start from it."""
 
-from batuta.conductor.transitions import ProcessingRecord
+from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.messaging import ProcessingState as State
 
 NOW = 1_000_000.0

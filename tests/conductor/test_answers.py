@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batuta.conductor.answers import PipelineAnswer, read_answer, state_of
+from batuta.conductor.decisions.answers import PipelineAnswer, read_answer, state_of
 from batuta.messaging import ProcessingState as State
 
 

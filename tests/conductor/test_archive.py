@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from batuta.conductor import archive
-from batuta.conductor.archive import open_archive
+from batuta.conductor.dispatch import archive
+from batuta.conductor.dispatch.archive import open_archive
 from batuta.messaging import DataAvailable
 from batuta.service.client import ServiceError
 from tests.conductor.processing_records import RUNNING

@@ -10,16 +10,17 @@ from typing import cast
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from batuta.conductor import dispatcher as dispatcher_module
-from batuta.conductor.archive import Archive
-from batuta.conductor.dispatcher import Dispatcher
-from batuta.conductor.due_requests import Capacity, DueRequest
-from batuta.conductor.events import Archived, Event, PipelineUnreachable, StatusUpdate
-from batuta.conductor.ledger import Ledger, Round
-from batuta.conductor.providers import Providers
-from batuta.conductor.records import Row
-from batuta.conductor.rules import Arrival
-from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
+from batuta.conductor.database.due_requests import Capacity, DueRequest
+from batuta.conductor.database.ledger import Ledger, Round
+from batuta.conductor.database.records import Row
+from batuta.conductor.decisions.events import Archived, Event, PipelineUnreachable, StatusUpdate
+from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.requests import Poll, PollAction
+from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.dispatch import dispatcher as dispatcher_module
+from batuta.conductor.dispatch.archive import Archive
+from batuta.conductor.dispatch.dispatcher import Dispatcher
+from batuta.conductor.dispatch.providers import Providers
 from batuta.messaging import ProcessingState as State
 from batuta.sdb.lookup import ArchivedVersion
 from tests.conductor.processing_records import RUNNING

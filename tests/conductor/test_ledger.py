@@ -7,9 +7,15 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 
-from batuta.conductor.due_requests import Capacity, DueRequest
-from batuta.conductor.events import Archived, Busy, Interface, PipelineUnreachable, Refused
-from batuta.conductor.rules import Arrival
+from batuta.conductor.database.due_requests import Capacity, DueRequest
+from batuta.conductor.decisions.events import (
+    Archived,
+    Busy,
+    Interface,
+    PipelineUnreachable,
+    Refused,
+)
+from batuta.conductor.decisions.rules import Arrival
 from batuta.messaging import ProcessingState as State
 from tests.conductor.graphs import diamond, graph_of
 from tests.conductor.harness import NOTHING, UNLIMITED, Harness, OpenLedger

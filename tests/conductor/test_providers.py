@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from batuta.conductor import providers
-from batuta.conductor.due_requests import DueRequest
-from batuta.conductor.events import (
+from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.decisions.events import (
     Event,
     Interface,
     NoStateTold,
     PipelineUnreachable,
     StatusUpdate,
 )
-from batuta.conductor.providers import open_providers
-from batuta.conductor.transitions import Poll, PollAction
+from batuta.conductor.decisions.requests import Poll, PollAction
+from batuta.conductor.dispatch import providers
+from batuta.conductor.dispatch.providers import open_providers
 from batuta.errors import printable
 from batuta.messaging import ProcessingState
 from tests.conductor.processing_records import RUNNING

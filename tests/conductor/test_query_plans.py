@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from batuta.conductor.api import Components, add_routes
-from batuta.conductor.differences import Difference, DifferenceKind
-from batuta.conductor.events import PipelineUnreachable
+from batuta.conductor.database.schema import available, observations, processings
+from batuta.conductor.decisions.differences import Difference, DifferenceKind
+from batuta.conductor.decisions.events import PipelineUnreachable
 from batuta.conductor.reconciliation import Reconciler
-from batuta.conductor.schema import available, observations, processings
+from batuta.conductor.routes.api import Components, add_routes
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
 from tests.support.query_plans import costly_queries, recorded

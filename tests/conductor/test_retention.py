@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batuta.cli.app import run as run_command
-from batuta.conductor.differences import Difference, DifferenceKind
-from batuta.conductor.dropped import DroppedObservation, read_dropped
-from batuta.conductor.due_requests import DueRequest
-from batuta.conductor.events import Archived, Refused
+from batuta.conductor.database.dropped import DroppedObservation, read_dropped
+from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.records import locked_rows, record_of
+from batuta.conductor.database.retention import RetentionStore, may_drop
+from batuta.conductor.decisions.differences import Difference, DifferenceKind
+from batuta.conductor.decisions.events import Archived, Refused
+from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.pruner import Pruner
-from batuta.conductor.records import locked_rows, record_of
-from batuta.conductor.retention import RetentionStore, may_drop
-from batuta.conductor.rules import Arrival
 from batuta.conductor.service import open_conductor
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import reading

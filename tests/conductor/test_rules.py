@@ -1,6 +1,6 @@
 """What can be claimed from what is available."""
 
-from batuta.conductor.rules import claims_for, pending_optional_inputs
+from batuta.conductor.decisions.rules import claims_for, pending_optional_inputs
 from tests.conductor.graphs import diamond, graph_of
 
 

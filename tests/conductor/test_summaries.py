@@ -11,12 +11,18 @@ from alembic.config import Config
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from batuta.conductor.claims import ClaimStore
-from batuta.conductor.differences import Difference, DifferenceKind
-from batuta.conductor.events import PipelineUnreachable, StatusUpdate
-from batuta.conductor.rules import Arrival
-from batuta.conductor.schema import MIGRATIONS, available, counts, observations, processings
-from batuta.conductor.summaries import Counts, join_parts, read_counts
+from batuta.conductor.database.claims import ClaimStore
+from batuta.conductor.database.schema import (
+    MIGRATIONS,
+    available,
+    counts,
+    observations,
+    processings,
+)
+from batuta.conductor.database.summaries import Counts, join_parts, read_counts
+from batuta.conductor.decisions.differences import Difference, DifferenceKind
+from batuta.conductor.decisions.events import PipelineUnreachable, StatusUpdate
+from batuta.conductor.decisions.rules import Arrival
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import ENVIRONMENT, open_database, reading
 from tests.conductor.graphs import diamond

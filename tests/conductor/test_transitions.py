@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batuta.conductor.events import (
+from batuta.conductor.decisions.commands import (
+    cancel,
+    remake,
+    retry,
+    retry_with_newer_inputs,
+    withdraw,
+)
+from batuta.conductor.decisions.events import (
     Archived,
     Busy,
     DeadlinePassed,
@@ -19,26 +26,19 @@ from batuta.conductor.events import (
     StatusUpdate,
     UnknownToPipeline,
 )
-from batuta.conductor.transitions import (
+from batuta.conductor.decisions.processing_record import (
     AFTER_DEADLINE_S,
     AT_PROVIDER,
     MAX_POLL_WAIT_S,
     REPORTING_POLL_S,
     Conditions,
-    PollAction,
     ProcessingRecord,
     WaitConfig,
-    cancel,
-    poll,
     poll_wait_s,
-    remake,
-    request,
-    retry,
     retry_wait_s,
-    retry_with_newer_inputs,
-    transition,
-    withdraw,
 )
+from batuta.conductor.decisions.requests import PollAction, poll, request
+from batuta.conductor.decisions.transitions import transition
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import AT_PIPELINE
 from tests.conductor.graphs import diamond

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from batuta.conductor.due_requests import Capacity, DueRequest
-from batuta.conductor.events import StatusUpdate
-from batuta.conductor.ledger import Ledger
-from batuta.conductor.rules import Arrival
-from batuta.conductor.schema import MIGRATIONS as CONDUCTOR_MIGRATIONS
-from batuta.conductor.schema import processings as conductor_table
-from batuta.conductor.transitions import WaitConfig
-from batuta.conductor.views import Views
+from batuta.conductor.database.due_requests import Capacity, DueRequest
+from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.schema import MIGRATIONS as CONDUCTOR_MIGRATIONS
+from batuta.conductor.database.schema import processings as conductor_table
+from batuta.conductor.database.views import Views
+from batuta.conductor.decisions.events import StatusUpdate
+from batuta.conductor.decisions.processing_record import WaitConfig
+from batuta.conductor.decisions.rules import Arrival
 from batuta.messaging import ProcessingState as State
 from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
 from batuta.pipeline.schema import MIGRATIONS

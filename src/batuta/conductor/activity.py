@@ -7,9 +7,9 @@ import time
 from typing import Final
 
 from batuta import __version__
-from batuta.conductor.records import Row
-from batuta.conductor.transitions import AT_PROVIDER
-from batuta.conductor.views import Views
+from batuta.conductor.database.records import Row
+from batuta.conductor.database.views import Views
+from batuta.conductor.decisions.processing_record import AT_PROVIDER
 from batuta.errors import one_line
 from batuta.messaging import Bus, Processing, ProcessingState, ServiceStatus
 from batuta.service.activity import HEARTBEAT_S, ActivityReporter

@@ -11,15 +11,15 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.archive import Archive
-from batuta.conductor.differences import Difference, DifferenceKind
-from batuta.conductor.dispatcher import Dispatcher
-from batuta.conductor.dropped import DroppedObservation, read_dropped, read_dropped_after
-from batuta.conductor.events import Archived
-from batuta.conductor.records import Row, record_of
-from batuta.conductor.rules import Arrival
-from batuta.conductor.schema import LISTED, available
-from batuta.conductor.schema import processings as table
+from batuta.conductor.database.dropped import DroppedObservation, read_dropped, read_dropped_after
+from batuta.conductor.database.records import Row, record_of
+from batuta.conductor.database.schema import LISTED, available
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.decisions.differences import Difference, DifferenceKind
+from batuta.conductor.decisions.events import Archived
+from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.dispatch.archive import Archive
+from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.graph import Graph
 from batuta.messaging import DataAvailable
 from batuta.messaging import ProcessingState as State

@@ -13,14 +13,22 @@ from typing import Final, TypeVar
 from prometheus_client import CollectorRegistry
 
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
-from batuta.conductor.api import Components, add_routes
-from batuta.conductor.archive import arrival_of, open_archive, success_of
-from batuta.conductor.callbacks import PREFIX, CallbackAddresses, Subscriber
-from batuta.conductor.dispatcher import Dispatcher
-from batuta.conductor.due_requests import DueRequest
-from batuta.conductor.events import Interface, StatusUpdate
-from batuta.conductor.ledger import Ledger
-from batuta.conductor.metrics import (
+from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.schema import MIGRATIONS
+from batuta.conductor.database.summaries import join_parts
+from batuta.conductor.database.views import Views
+from batuta.conductor.decisions.events import Interface, StatusUpdate
+from batuta.conductor.decisions.processing_record import WaitConfig
+from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.dispatch.archive import arrival_of, open_archive, success_of
+from batuta.conductor.dispatch.callbacks import PREFIX, CallbackAddresses, Subscriber
+from batuta.conductor.dispatch.dispatcher import Dispatcher
+from batuta.conductor.dispatch.providers import open_providers
+from batuta.conductor.pruner import Pruner
+from batuta.conductor.reconciliation import Reconciler, mend
+from batuta.conductor.routes.api import Components, add_routes
+from batuta.conductor.routes.metrics import (
     DROPPED_OBSERVATIONS,
     DROPPED_PROCESSINGS,
     MALFORMED,
@@ -28,15 +36,7 @@ from batuta.conductor.metrics import (
     REQUESTS,
     ConductorMetrics,
 )
-from batuta.conductor.providers import open_providers
-from batuta.conductor.pruner import Pruner
-from batuta.conductor.reconciliation import Reconciler, mend
-from batuta.conductor.rules import Arrival
-from batuta.conductor.schema import MIGRATIONS
 from batuta.conductor.settings import ConductorSettings
-from batuta.conductor.summaries import join_parts
-from batuta.conductor.transitions import WaitConfig
-from batuta.conductor.views import Views
 from batuta.errors import ConfigurationError, one_line
 from batuta.graph import Graph, read_graph
 from batuta.messaging import (

@@ -15,13 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from batuta.conductor.due_requests import Capacity, DueRequest
-from batuta.conductor.events import StatusUpdate
-from batuta.conductor.ledger import Ledger
-from batuta.conductor.rules import Arrival
-from batuta.conductor.schema import MIGRATIONS
-from batuta.conductor.transitions import WaitConfig
-from batuta.conductor.views import ConductorProcessing, Views, Why
+from batuta.conductor.database.due_requests import Capacity, DueRequest
+from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.schema import MIGRATIONS
+from batuta.conductor.database.views import ConductorProcessing, Views, Why
+from batuta.conductor.decisions.events import StatusUpdate
+from batuta.conductor.decisions.processing_record import WaitConfig
+from batuta.conductor.decisions.rules import Arrival
 from batuta.errors import ConfigurationError
 from batuta.graph import DeclaredPipeline, DeclaredProduct, Graph, derive_document
 from batuta.messaging import ProcessingState as State

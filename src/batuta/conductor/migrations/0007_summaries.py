@@ -135,7 +135,7 @@ SQLITE_TRIGGERS = (
 # A count that all transactions updated would be locked by each until its commit: they would wait
 # for one another, and two that change counts in another order would end in a deadlock. So each
 # connection has a part of its own, under the number of its process; a count is the sum of its
-# parts, which `batuta.conductor.summaries` joins when a conductor starts.
+# parts, which `batuta.conductor.database.summaries` joins when a conductor starts.
 
 
 def _postgresql_triggers() -> Iterator[str]:

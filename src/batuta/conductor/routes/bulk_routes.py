@@ -6,7 +6,7 @@ from typing import Annotated, Final, TypeVar
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from batuta.conductor.views import ConductorProcessing
+from batuta.conductor.database.views import ConductorProcessing
 from batuta.messaging.events import Name
 from batuta.service.problems import ProblemError
 

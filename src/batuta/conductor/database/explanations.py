@@ -5,8 +5,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.records import Row
-from batuta.conductor.schema import observations
+from batuta.conductor.database.records import Row
+from batuta.conductor.database.schema import observations
 from batuta.graph import Graph
 from batuta.spelling import NameSuggester
 

@@ -9,10 +9,10 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.events import Archived, Interface
-from batuta.conductor.schema import available
-from batuta.conductor.schema import processings as table
-from batuta.conductor.transitions import AT_PROVIDER
+from batuta.conductor.database.schema import available
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.decisions.events import Archived, Interface
+from batuta.conductor.decisions.processing_record import AT_PROVIDER
 from batuta.messaging import ProcessingState as State
 
 _OPEN: Final = AT_PROVIDER | {State.WAITING, State.RETRYING, State.HELD}

@@ -7,10 +7,10 @@ from http import HTTPStatus
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from batuta.conductor.differences import Difference
-from batuta.conductor.dispatcher import Dispatcher
+from batuta.conductor.database.views import MAX_ITEMS
+from batuta.conductor.decisions.differences import Difference
+from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.reconciliation import Reconciler, mend
-from batuta.conductor.views import MAX_ITEMS
 from batuta.messaging.events import Name
 from batuta.service.client import ServiceError
 from batuta.service.problems import ProblemError, problem_responses

@@ -4,7 +4,7 @@ Each method is one transaction, and what it returns has been committed: only the
 acknowledged or a request sent. Killed before the commit, a conductor receives the message again;
 killed after it, the row is there, and due.
 
-What an event changes is decided in `batuta.conductor.transitions`; the ledger records it.
+What an event changes is decided in `batuta.conductor.decisions.transitions`; the ledger records it.
 """
 
 import secrets
@@ -15,31 +15,37 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from batuta.conductor.attribution import attribute
-from batuta.conductor.claims import ClaimStore
-from batuta.conductor.dropped import DroppedStore
-from batuta.conductor.due_requests import (
+from batuta.conductor.database.attribution import attribute
+from batuta.conductor.database.claims import ClaimStore
+from batuta.conductor.database.dropped import DroppedStore
+from batuta.conductor.database.due_requests import (
     Capacity,
     DueRequest,
     take_due_polls,
     take_due_requests,
 )
-from batuta.conductor.events import Archived, Event
-from batuta.conductor.operations import Operations
-from batuta.conductor.records import Row, locked_records, locked_rows, record_of, write_changes
-from batuta.conductor.retention import RetentionStore
-from batuta.conductor.rules import Arrival
-from batuta.conductor.schema import about
-from batuta.conductor.schema import processings as table
-from batuta.conductor.statements import NEXT_TIMES
-from batuta.conductor.transitions import (
+from batuta.conductor.database.operations import Operations
+from batuta.conductor.database.records import (
+    Row,
+    locked_records,
+    locked_rows,
+    record_of,
+    write_changes,
+)
+from batuta.conductor.database.retention import RetentionStore
+from batuta.conductor.database.schema import about
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.statements import NEXT_TIMES
+from batuta.conductor.decisions.events import Archived, Event
+from batuta.conductor.decisions.processing_record import (
     REPORTED,
     Conditions,
-    Poll,
     ProcessingRecord,
     WaitConfig,
-    transition,
 )
+from batuta.conductor.decisions.requests import Poll
+from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.decisions.transitions import transition
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from batuta.conductor.records import record_of, write_changes
-from batuta.conductor.statements import AT_PROVIDERS, DUE, TO_POLL
-from batuta.conductor.transitions import Conditions, Poll, poll, request
+from batuta.conductor.database.records import record_of, write_changes
+from batuta.conductor.database.statements import AT_PROVIDERS, DUE, TO_POLL
+from batuta.conductor.decisions.processing_record import Conditions
+from batuta.conductor.decisions.requests import Poll, poll, request
 from batuta.graph import Graph
 
 ConditionsOf = Callable[[str, float], Conditions]

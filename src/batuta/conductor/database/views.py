@@ -8,20 +8,24 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel
 
-from batuta.conductor.answers import address
-from batuta.conductor.dropped import DroppedObservation, read_dropped, rows_of
-from batuta.conductor.explanations import answer_of_processing, answer_without_processing, near
-from batuta.conductor.lists import (
+from batuta.conductor.database.dropped import DroppedObservation, read_dropped, rows_of
+from batuta.conductor.database.explanations import (
+    answer_of_processing,
+    answer_without_processing,
+    near,
+)
+from batuta.conductor.database.lists import (
     ObservationOrder,
     decode_key,
     encode_key,
     list_observations,
     list_processings,
 )
-from batuta.conductor.records import MAX_IN, Row
-from batuta.conductor.schema import available, dropped
-from batuta.conductor.schema import processings as table
-from batuta.conductor.summaries import Counts, read_counts
+from batuta.conductor.database.records import MAX_IN, Row
+from batuta.conductor.database.schema import available, dropped
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.summaries import Counts, read_counts
+from batuta.conductor.decisions.answers import address
 from batuta.graph import Graph
 from batuta.messaging import Processing, ProcessingState, Progress
 from batuta.messaging.processings import instant_of

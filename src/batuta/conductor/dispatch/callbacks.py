@@ -13,11 +13,11 @@ from typing import Final
 
 from fastapi import APIRouter, Path, Request, Response
 
-from batuta.conductor.answers import PipelineAnswer, read_answer
-from batuta.conductor.dispatcher import Dispatcher
-from batuta.conductor.due_requests import DueRequest
-from batuta.conductor.events import Interface, StatusUpdate
-from batuta.conductor.transitions import ProcessingRecord
+from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.decisions.answers import PipelineAnswer, read_answer
+from batuta.conductor.decisions.events import Interface, StatusUpdate
+from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.messaging import ProcessingState as State
 from batuta.service.problems import ProblemError, problem_responses
 

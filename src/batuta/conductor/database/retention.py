@@ -1,7 +1,7 @@
 """Which observations are finished and old, and dropping them in small transactions.
 
 An observation is dropped as a whole: once each of its processings has ended, and nothing was heard
-of it for as long as the rules say. What stays of it is in `batuta.conductor.dropped`.
+of it for as long as the rules say. What stays of it is in `batuta.conductor.database.dropped`.
 
 Where there is an archive, the order is: the name of a file and the observations are recorded; the
 file is written, whole; the observations are dropped, a few in a transaction, each unless it has
@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.claims import ClaimStore
-from batuta.conductor.dropped import (
+from batuta.conductor.database.claims import ClaimStore
+from batuta.conductor.database.dropped import (
     DroppedObservation,
     encoded,
     kept_processing,
@@ -27,9 +27,9 @@ from batuta.conductor.dropped import (
     read_dropped,
     write_dropped,
 )
-from batuta.conductor.records import MAX_IN, Row
-from batuta.conductor.schema import about, available
-from batuta.conductor.schema import processings as table
+from batuta.conductor.database.records import MAX_IN, Row
+from batuta.conductor.database.schema import about, available
+from batuta.conductor.database.schema import processings as table
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
 from batuta.service.database import reading

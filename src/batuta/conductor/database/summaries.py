@@ -8,7 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel
 
-from batuta.conductor.schema import counts
+from batuta.conductor.database.schema import counts
 from batuta.service.database import insert, reading
 
 _JOINED: Final = 0

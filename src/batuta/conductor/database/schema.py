@@ -5,7 +5,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
+MIGRATIONS: Final = Path(__file__).parents[1] / "migrations"
 
 PENDING: Final = "state IN ('waiting', 'retrying')"
 """To be requested at their time."""
@@ -131,7 +131,7 @@ dropped = sa.Table(
     # The file that its records are in, relative to the folder of the archive.
     sa.Column("file", sa.String),
     sa.Column("live", sa.Boolean, nullable=False, server_default=sa.false()),
-    # What decisions depend on, compressed: see `batuta.conductor.dropped`.
+    # What decisions depend on, compressed: see `batuta.conductor.database.dropped`.
     sa.Column("facts", sa.LargeBinary, nullable=False),
 )
 

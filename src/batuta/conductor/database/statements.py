@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.schema import ACTIVE, PENDING, available, dropped, holds
-from batuta.conductor.schema import processings as table
-from batuta.conductor.transitions import AT_PROVIDER, ProcessingRecord
+from batuta.conductor.database.schema import ACTIVE, PENDING, available, dropped, holds
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
 

@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from batuta.conductor.summaries import Counts
+from batuta.conductor.database.summaries import Counts
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,24 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.records import MAX_IN, Row, locked_rows, record_of, write_changes
-from batuta.conductor.rules import (
-    CLAIMED_ONCE,
-    Arrival,
-    Claim,
-    claims_for,
-    pending_optional_inputs,
-)
-from batuta.conductor.schema import EVERY_PROVIDER, PENDING
-from batuta.conductor.schema import processings as table
-from batuta.conductor.statements import (
+from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
+from batuta.conductor.database.schema import EVERY_PROVIDER, PENDING
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.statements import (
     AVAILABLE_OF,
     FAILED_AMONG,
     HELD_PROVIDERS,
     insert_claims,
     record_available,
 )
-from batuta.conductor.transitions import retry_with_newer_inputs
+from batuta.conductor.decisions.commands import retry_with_newer_inputs
+from batuta.conductor.decisions.rules import (
+    CLAIMED_ONCE,
+    Arrival,
+    Claim,
+    claims_for,
+    pending_optional_inputs,
+)
 from batuta.graph import Graph, Product
 from batuta.messaging import ProcessingState as State
 

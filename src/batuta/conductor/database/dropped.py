@@ -17,12 +17,12 @@ from typing import Any, Final, cast
 
 import sqlalchemy as sa
 
-from batuta.conductor.events import Archived
-from batuta.conductor.records import MAX_IN, Row
-from batuta.conductor.rules import Arrival, claims_for, is_newer, processing_id_of
-from batuta.conductor.schema import available, dropped
-from batuta.conductor.schema import processings as table
-from batuta.conductor.statements import DROPPED_OF
+from batuta.conductor.database.records import MAX_IN, Row
+from batuta.conductor.database.schema import available, dropped
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.statements import DROPPED_OF
+from batuta.conductor.decisions.events import Archived
+from batuta.conductor.decisions.rules import Arrival, claims_for, is_newer, processing_id_of
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert

@@ -8,9 +8,9 @@ from typing import Final
 
 from pydantic_core import to_json
 
-from batuta.conductor.answers import PipelineAnswer, address, read_answer, reference
-from batuta.conductor.due_requests import DueRequest
-from batuta.conductor.events import (
+from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.decisions.answers import PipelineAnswer, address, read_answer, reference
+from batuta.conductor.decisions.events import (
     Busy,
     DeadlinePassed,
     Event,
@@ -21,7 +21,8 @@ from batuta.conductor.events import (
     StatusUpdate,
     UnknownToPipeline,
 )
-from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
+from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.requests import Poll, PollAction
 from batuta.messaging import ProcessingState as State
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import Answer, HttpPool, PoolTimeouts, open_pool

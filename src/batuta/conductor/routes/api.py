@@ -9,18 +9,9 @@ from typing import Annotated, Any, Final
 from fastapi import FastAPI, Query, Response
 
 from batuta.conductor.activity import ServiceRegistry
-from batuta.conductor.archive import Archive
-from batuta.conductor.bulk_routes import Order, bulk_router
-from batuta.conductor.callbacks import CallbackAddresses, callback_router
-from batuta.conductor.dispatcher import Dispatcher
-from batuta.conductor.lists import ObservationOrder
-from batuta.conductor.providers import CANNOT, Providers
-from batuta.conductor.pruner import Pruner
-from batuta.conductor.reconciliation import Reconciler
-from batuta.conductor.reconciliation_routes import reconciliation_router
-from batuta.conductor.summaries import Summary
-from batuta.conductor.transitions import AT_PROVIDER, ProcessingRecord
-from batuta.conductor.views import (
+from batuta.conductor.database.lists import ObservationOrder
+from batuta.conductor.database.summaries import Summary
+from batuta.conductor.database.views import (
     MAX_ITEMS,
     ConductorProcessing,
     Following,
@@ -29,6 +20,15 @@ from batuta.conductor.views import (
     Views,
     Why,
 )
+from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
+from batuta.conductor.dispatch.archive import Archive
+from batuta.conductor.dispatch.callbacks import CallbackAddresses, callback_router
+from batuta.conductor.dispatch.dispatcher import Dispatcher
+from batuta.conductor.dispatch.providers import CANNOT, Providers
+from batuta.conductor.pruner import Pruner
+from batuta.conductor.reconciliation import Reconciler
+from batuta.conductor.routes.bulk_routes import Order, bulk_router
+from batuta.conductor.routes.reconciliation_routes import reconciliation_router
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState, ServiceStatus
 from batuta.service.client import ServiceError

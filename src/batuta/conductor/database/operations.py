@@ -4,20 +4,14 @@ from collections.abc import Callable, Collection, Sequence
 
 import sqlalchemy as sa
 
-from batuta.conductor.claims import UNSENT, ClaimStore
-from batuta.conductor.differences import Difference, DifferenceKind
-from batuta.conductor.dropped import DroppedStore
-from batuta.conductor.records import MAX_IN, Row, locked_rows, record_of, write_changes
-from batuta.conductor.schema import EVERY_PROVIDER, LISTED, available, holds
-from batuta.conductor.schema import processings as table
-from batuta.conductor.transitions import (
-    AT_PROVIDER,
-    ProcessingRecord,
-    cancel,
-    remake,
-    retry,
-    withdraw,
-)
+from batuta.conductor.database.claims import UNSENT, ClaimStore
+from batuta.conductor.database.dropped import DroppedStore
+from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
+from batuta.conductor.database.schema import EVERY_PROVIDER, LISTED, available, holds
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.decisions.commands import cancel, remake, retry, withdraw
+from batuta.conductor.decisions.differences import Difference, DifferenceKind
+from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading

@@ -8,9 +8,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from batuta.conductor.events import Archived, Interface
-from batuta.conductor.rules import Arrival, is_claim_id
-from batuta.conductor.transitions import ProcessingRecord
+from batuta.conductor.decisions.events import Archived, Interface
+from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.rules import Arrival, is_claim_id
 from batuta.messaging import DataEvent
 from batuta.sdb.lookup import (
     MAX_LOOKUPS,

@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from batuta.conductor.archive import Archive, arrival_of, success_of
-from batuta.conductor.due_requests import Capacity, DueRequest
-from batuta.conductor.events import (
+from batuta.conductor.database.due_requests import Capacity, DueRequest
+from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.records import Row
+from batuta.conductor.decisions.events import (
     Archived,
     Busy,
     Event,
@@ -21,11 +22,11 @@ from batuta.conductor.events import (
     Refused,
     StatusUpdate,
 )
-from batuta.conductor.ledger import Ledger
-from batuta.conductor.providers import Providers
-from batuta.conductor.records import Row
-from batuta.conductor.rules import Arrival
-from batuta.conductor.transitions import Poll, PollAction, ProcessingRecord
+from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.requests import Poll, PollAction
+from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.dispatch.archive import Archive, arrival_of, success_of
+from batuta.conductor.dispatch.providers import Providers
 from batuta.errors import one_line
 from batuta.messaging import ProcessingState as State
 from batuta.service.client import ServiceError

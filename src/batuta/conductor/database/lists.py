@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.schema import LISTED, observations
-from batuta.conductor.schema import processings as table
-from batuta.conductor.summaries import Counts
+from batuta.conductor.database.schema import LISTED, observations
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.summaries import Counts
 from batuta.service.listing import Key, Listing, equals_unindexed
 
 

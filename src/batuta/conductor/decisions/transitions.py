@@ -6,12 +6,9 @@ talks to the pipelines and turns their answers into events. So every decision is
 can be tested as a table.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import Final
+from dataclasses import replace
 
-from batuta.conductor.events import (
+from batuta.conductor.decisions.events import (
     Archived,
     Busy,
     DeadlinePassed,
@@ -23,299 +20,15 @@ from batuta.conductor.events import (
     StatusUpdate,
     UnknownToPipeline,
 )
-from batuta.graph import Product
+from batuta.conductor.decisions.processing_record import (
+    AT_PROVIDER,
+    Conditions,
+    ProcessingRecord,
+    is_overdue,
+    next_poll_at,
+    retry_wait_s,
+)
 from batuta.messaging import ProcessingState as State
-from batuta.messaging.processings import attempt_id
-
-REPORTING_POLL_S: Final = 30.0
-"""A pipeline that reports its activity is polled no sooner than this, in seconds."""
-MAX_POLL_WAIT_S: Final = 60.0
-"""Longest time between two polls of one processing, in seconds."""
-AFTER_DEADLINE_S: Final = 0.05
-"""How long after its deadline a processing is polled, so that the poll finds it overdue."""
-
-AT_PROVIDER: Final = frozenset({State.REQUESTED, State.QUEUED, State.RUNNING})
-"""The states in which events about the current attempt count."""
-REPORTED: Final = frozenset({State.RETRYING, State.FAILED, State.CANCELLED, State.SUCCEEDED})
-"""The states that others are told of when a processing enters them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessingRecord:
-    """What decisions depend on and change: the row of a processing, without its claim.
-
-    Fields are named as the columns of the table; times are seconds since 1970.
-
-    Attributes
-    ----------
-    attempt : int
-        Attempts requested so far; the current one while the processing is at its provider.
-    pipeline_attempt : int
-        The current attempt as its pipeline counts; reports of earlier ones are outdated.
-    not_before : float
-        When it may be requested, while it waits.
-    ask_at : float
-        When its pipeline is polled next, while it is at its provider.
-    started : float or None
-        When its pipeline started the current attempt. Its timeout counts from here.
-    profiled : bool
-        Whether its pipeline keeps a profile of the last attempt that ended.
-    remake : bool
-        Whether its pipeline is to run it again although an earlier attempt has succeeded: the
-        sdb does not hold its product.
-    code : str or None
-        The version of the code that the current attempt, or the last one, ran.
-    pipeline_id : str or None
-        Under which its pipeline knows the current attempt: the id that it is sent, then the id or
-        the path that it answers. None: `id`.
-    interface : Interface or None
-        What its pipeline has shown in the current attempt. None: it has not answered.
-    """
-
-    id: str
-    product: str
-    obs_id: str
-    provider: str
-    priority: int
-    state: State
-    attempt: int
-    pipeline_attempt: int
-    max_attempts: int
-    timeout_s: float
-    not_before: float
-    ask_at: float
-    done: int
-    total: int
-    error: str | None
-    requested: float | None
-    started: float | None
-    ended: float | None
-    profiled: bool
-    remake: bool
-    code: str | None = None
-    pipeline_id: str | None = None
-    interface: Interface | None = None
-
-
-# ---------------------------------------------------------------------- conditions
-
-
-@dataclass(frozen=True, kw_only=True)
-class WaitConfig:
-    """How long to wait before a retry and before a poll: see `ConductorSettings`."""
-
-    retry_wait_s: float = 1.0
-    retry_wait_max_s: float = 300.0
-    ask_after_s: float = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
-    """What a decision depends on besides the record.
-
-    Attributes
-    ----------
-    reports_activity : bool
-        Whether the provider reports on ``activity.*``: then it is polled later.
-    """
-
-    now: float
-    waits: WaitConfig
-    reports_activity: bool = False
-
-    @property
-    def first_poll_wait_s(self) -> float:
-        """How long after a request the pipeline is first polled, in seconds."""
-        return max(self.waits.ask_after_s, REPORTING_POLL_S if self.reports_activity else 0.0)
-
-
-def retry_wait_s(attempt: int, first_s: float, max_s: float) -> float:
-    """Return the wait after `attempt` (from 1) failed: doubled each time, up to `max_s`."""
-    return min(max_s, first_s * 2.0 ** min(attempt - 1, 60))
-
-
-def poll_wait_s(requested_since_s: float, first_s: float) -> float:
-    """Return how long to wait before the next poll of a processing.
-
-    It grows with the time since the request, so that a long processing costs few polls.
-    """
-    return min(MAX_POLL_WAIT_S, max(first_s, requested_since_s / 2))
-
-
-# ---------------------------------------------------------------------- what the conductor does
-
-
-class PollAction(Enum):
-    """What the pipeline of a processing is asked."""
-
-    QUERY = "query"
-    STOP = "stop"
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """An instruction to the dispatcher: ask the pipeline of `record`, as it is now."""
-
-    record: ProcessingRecord
-    action: PollAction
-
-
-def poll(record: ProcessingRecord, conditions: Conditions) -> tuple[Poll, ProcessingRecord]:
-    """Decide what to ask the pipeline, and when to ask it next if no answer changes that."""
-    action = PollAction.STOP if is_overdue(record, conditions.now) else PollAction.QUERY
-    return Poll(record, action), replace(record, ask_at=_next_poll_at(record, conditions))
-
-
-def request(record: ProcessingRecord, conditions: Conditions) -> ProcessingRecord:
-    """Return `record` once its next attempt is to be sent."""
-    return replace(
-        record,
-        state=State.REQUESTED,
-        attempt=record.attempt + 1,
-        pipeline_attempt=record.attempt + 1,
-        requested=conditions.now,
-        started=None,
-        done=0,
-        total=0,
-        profiled=False,
-        code=None,
-        pipeline_id=_request_id(record),
-        interface=None,
-        ask_at=conditions.now + conditions.first_poll_wait_s,
-    )
-
-
-def _request_id(record: ProcessingRecord) -> str | None:
-    """Return the id that the next request is sent under; None for that of the processing.
-
-    An id stands for one attempt, so that a pipeline may take it for an idempotency key: a request
-    of which no answer is known is repeated under the id that it had. A pipeline that counts
-    attempts tells them apart by their number, any other by a new id.
-    """
-    if record.interface is None:
-        return record.pipeline_id
-    if record.interface is Interface.ATTEMPTS:
-        return None
-    return attempt_id(record.id, record.attempt + 1)
-
-
-def cancel(record: ProcessingRecord, reason: str, now: float) -> ProcessingRecord | None:
-    """Return `record` cancelled by an operator; None if it has ended."""
-    if record.state.ended:
-        return None
-    return replace(record, state=State.CANCELLED, error=reason, ended=now)
-
-
-def retry(record: ProcessingRecord, product: Product | None, now: float) -> ProcessingRecord | None:
-    """Return `record` with all its attempts again, now; None unless it failed or was cancelled.
-
-    One whose last attempt failed, and that waits for the next one, is tried at once. `product` is
-    what the graph says of it now: the graph may have been corrected since, which may be why it is
-    retried. None if the graph no longer has it.
-    """
-    if record.state not in (State.FAILED, State.CANCELLED, State.RETRYING):
-        return None
-    return _renewed(record, product, now)
-
-
-def remake(
-    record: ProcessingRecord, product: Product | None, now: float
-) -> ProcessingRecord | None:
-    """Return `record`, which succeeded, to be run again; None if it did not succeed.
-
-    Its product was lost: the sdb does not hold it any more.
-    """
-    if record.state is not State.SUCCEEDED:
-        return None
-    return replace(
-        _renewed(record, product, now),
-        remake=True,
-        error=f"made again: the sdb no longer holds {record.product}",
-    )
-
-
-def withdraw(
-    record: ProcessingRecord, version: int, reason: str | None, now: float
-) -> ProcessingRecord | None:
-    """Return `record`, which succeeded, once its product was withdrawn; None if it did not succeed.
-
-    It has failed then: a person may retry it, and a newer version of its inputs makes it again.
-    """
-    if record.state is not State.SUCCEEDED:
-        return None
-    why = f": {reason}" if reason else ""
-    return replace(
-        record,
-        state=State.FAILED,
-        remake=True,
-        error=f"version {version} of {record.product} was withdrawn{why}",
-        ended=now,
-    )
-
-
-def retry_with_newer_inputs(
-    record: ProcessingRecord,
-    product: Product,
-    claimed: Mapping[str, int],
-    available: Mapping[str, int],
-    now: float,
-) -> ProcessingRecord | None:
-    """Return `record`, which has failed, with all its attempts again; None if nothing is newer.
-
-    Its product was never made, so `on_update`, which is about products that were, does not
-    matter: what was wrong may have been the input, and this is the corrected one. What a person
-    cancelled stays cancelled.
-
-    Parameters
-    ----------
-    claimed, available : mapping
-        Versions of its inputs, by name: those that it was claimed from, and those there are now.
-    """
-    if record.state is not State.FAILED:
-        return None
-    newer = [
-        f"{name} v{available[name]}"
-        for name, version in claimed.items()
-        if available.get(name, 0) > version
-    ]
-    if not newer:
-        return None
-    # The suffix of an earlier correction goes: each would make the text longer.
-    cause = (record.error or "").partition(_CORRECTED)[0]
-    return replace(
-        _renewed(record, product, now),
-        error=f"{cause}{_CORRECTED}{', '.join(newer)} has arrived since",
-    )
-
-
-_CORRECTED: Final = "; to be made again: "
-
-
-def _renewed(record: ProcessingRecord, product: Product | None, now: float) -> ProcessingRecord:
-    more = product.max_attempts if product else 1
-    after = replace(
-        record,
-        state=State.WAITING,
-        max_attempts=record.attempt + more,
-        not_before=now,
-        ended=None,
-    )
-    if product is None:
-        return after
-    return replace(
-        after,
-        provider=product.provider,
-        priority=product.priority,
-        timeout_s=product.timeout_s,
-    )
-
-
-def is_overdue(record: ProcessingRecord, now: float) -> bool:
-    """Return whether the current attempt has run for longer than its timeout."""
-    return record.started is not None and now >= record.started + record.timeout_s
-
-
-# ---------------------------------------------------------------------- what events change
 
 
 def transition(
@@ -436,7 +149,7 @@ def _after_silence(
         started=record.started or record.requested or conditions.now,
         error=event.error or record.error,
     )
-    return replace(after, ask_at=_next_poll_at(after, conditions))
+    return replace(after, ask_at=next_poll_at(after, conditions))
 
 
 def _with_interface(
@@ -519,7 +232,7 @@ def _after_status(
     elif event.state is State.RUNNING:
         started = _started_at(record, event, conditions.now)
         after = replace(after, started=started or record.started or conditions.now)
-    return replace(after, ask_at=_next_poll_at(after, conditions))
+    return replace(after, ask_at=next_poll_at(after, conditions))
 
 
 def _after_unconfirmed_success(
@@ -585,14 +298,3 @@ def _after_failure(
     waits = conditions.waits
     wait_s = retry_wait_s(record.attempt, waits.retry_wait_s, waits.retry_wait_max_s)
     return replace(failed, state=State.RETRYING, not_before=conditions.now + wait_s)
-
-
-def _next_poll_at(record: ProcessingRecord, conditions: Conditions) -> float:
-    now = conditions.now
-    since_s = now - record.requested if record.requested is not None else 0.0
-    poll_at = now + poll_wait_s(since_s, conditions.first_poll_wait_s)
-    if record.started is None:
-        return poll_at
-    # Right after its deadline at the latest, so that one that never ends is stopped on time.
-    deadline = record.started + record.timeout_s
-    return min(poll_at, max(now, deadline) + AFTER_DEADLINE_S)

@@ -1,6 +1,6 @@
 """What can be claimed from what is available: functions without database, network or clock.
 
-What becomes of a claim afterwards is decided in `batuta.conductor.transitions`.
+What becomes of a claim afterwards is decided in `batuta.conductor.decisions.transitions`.
 """
 
 import uuid

@@ -7,9 +7,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.events import Interface
-from batuta.conductor.statements import LOCK_RECORDS, LOCK_ROWS, RECORD_COLUMNS, write_values
-from batuta.conductor.transitions import ProcessingRecord
+from batuta.conductor.database.statements import (
+    LOCK_RECORDS,
+    LOCK_ROWS,
+    RECORD_COLUMNS,
+    write_values,
+)
+from batuta.conductor.decisions.events import Interface
+from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.messaging import ProcessingState as State
 
 Row = sa.Row[Any]

@@ -1,7 +1,7 @@
 """What can be found out about a processing at its pipeline, as values.
 
-The dispatcher and the consumer of ``activity.*`` make events, `batuta.conductor.transitions`
-decides what they change.
+The dispatcher and the consumer of ``activity.*`` make events,
+`batuta.conductor.decisions.transitions` decides what they change.
 """
 
 from dataclasses import dataclass

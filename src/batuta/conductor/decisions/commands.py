@@ -1,0 +1,120 @@
+"""What operators' commands and corrected inputs change of a processing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.graph import Product
+from batuta.messaging import ProcessingState as State
+
+
+def cancel(record: ProcessingRecord, reason: str, now: float) -> ProcessingRecord | None:
+    """Return `record` cancelled by an operator; None if it has ended."""
+    if record.state.ended:
+        return None
+    return replace(record, state=State.CANCELLED, error=reason, ended=now)
+
+
+def retry(record: ProcessingRecord, product: Product | None, now: float) -> ProcessingRecord | None:
+    """Return `record` with all its attempts again, now; None unless it failed or was cancelled.
+
+    One whose last attempt failed, and that waits for the next one, is tried at once. `product` is
+    what the graph says of it now: the graph may have been corrected since, which may be why it is
+    retried. None if the graph no longer has it.
+    """
+    if record.state not in (State.FAILED, State.CANCELLED, State.RETRYING):
+        return None
+    return _renewed(record, product, now)
+
+
+def remake(
+    record: ProcessingRecord, product: Product | None, now: float
+) -> ProcessingRecord | None:
+    """Return `record`, which succeeded, to be run again; None if it did not succeed.
+
+    Its product was lost: the sdb does not hold it any more.
+    """
+    if record.state is not State.SUCCEEDED:
+        return None
+    return replace(
+        _renewed(record, product, now),
+        remake=True,
+        error=f"made again: the sdb no longer holds {record.product}",
+    )
+
+
+def withdraw(
+    record: ProcessingRecord, version: int, reason: str | None, now: float
+) -> ProcessingRecord | None:
+    """Return `record`, which succeeded, once its product was withdrawn; None if it did not succeed.
+
+    It has failed then: a person may retry it, and a newer version of its inputs makes it again.
+    """
+    if record.state is not State.SUCCEEDED:
+        return None
+    why = f": {reason}" if reason else ""
+    return replace(
+        record,
+        state=State.FAILED,
+        remake=True,
+        error=f"version {version} of {record.product} was withdrawn{why}",
+        ended=now,
+    )
+
+
+def retry_with_newer_inputs(
+    record: ProcessingRecord,
+    product: Product,
+    claimed: Mapping[str, int],
+    available: Mapping[str, int],
+    now: float,
+) -> ProcessingRecord | None:
+    """Return `record`, which has failed, with all its attempts again; None if nothing is newer.
+
+    Its product was never made, so `on_update`, which is about products that were, does not
+    matter: what was wrong may have been the input, and this is the corrected one. What a person
+    cancelled stays cancelled.
+
+    Parameters
+    ----------
+    claimed, available : mapping
+        Versions of its inputs, by name: those that it was claimed from, and those there are now.
+    """
+    if record.state is not State.FAILED:
+        return None
+    newer = [
+        f"{name} v{available[name]}"
+        for name, version in claimed.items()
+        if available.get(name, 0) > version
+    ]
+    if not newer:
+        return None
+    # The suffix of an earlier correction goes: each would make the text longer.
+    cause = (record.error or "").partition(_CORRECTED)[0]
+    return replace(
+        _renewed(record, product, now),
+        error=f"{cause}{_CORRECTED}{', '.join(newer)} has arrived since",
+    )
+
+
+_CORRECTED: Final = "; to be made again: "
+
+
+def _renewed(record: ProcessingRecord, product: Product | None, now: float) -> ProcessingRecord:
+    more = product.max_attempts if product else 1
+    after = replace(
+        record,
+        state=State.WAITING,
+        max_attempts=record.attempt + more,
+        not_before=now,
+        ended=None,
+    )
+    if product is None:
+        return after
+    return replace(
+        after,
+        provider=product.provider,
+        priority=product.priority,
+        timeout_s=product.timeout_s,
+    )

@@ -1,0 +1,135 @@
+"""A processing as decisions see it, and what they depend on besides."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from batuta.conductor.decisions.events import Interface
+from batuta.messaging import ProcessingState as State
+
+REPORTING_POLL_S: Final = 30.0
+"""A pipeline that reports its activity is polled no sooner than this, in seconds."""
+MAX_POLL_WAIT_S: Final = 60.0
+"""Longest time between two polls of one processing, in seconds."""
+AFTER_DEADLINE_S: Final = 0.05
+"""How long after its deadline a processing is polled, so that the poll finds it overdue."""
+
+AT_PROVIDER: Final = frozenset({State.REQUESTED, State.QUEUED, State.RUNNING})
+"""The states in which events about the current attempt count."""
+REPORTED: Final = frozenset({State.RETRYING, State.FAILED, State.CANCELLED, State.SUCCEEDED})
+"""The states that others are told of when a processing enters them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessingRecord:
+    """What decisions depend on and change: the row of a processing, without its claim.
+
+    Fields are named as the columns of the table; times are seconds since 1970.
+
+    Attributes
+    ----------
+    attempt : int
+        Attempts requested so far; the current one while the processing is at its provider.
+    pipeline_attempt : int
+        The current attempt as its pipeline counts; reports of earlier ones are outdated.
+    not_before : float
+        When it may be requested, while it waits.
+    ask_at : float
+        When its pipeline is polled next, while it is at its provider.
+    started : float or None
+        When its pipeline started the current attempt. Its timeout counts from here.
+    profiled : bool
+        Whether its pipeline keeps a profile of the last attempt that ended.
+    remake : bool
+        Whether its pipeline is to run it again although an earlier attempt has succeeded: the
+        sdb does not hold its product.
+    code : str or None
+        The version of the code that the current attempt, or the last one, ran.
+    pipeline_id : str or None
+        Under which its pipeline knows the current attempt: the id that it is sent, then the id or
+        the path that it answers. None: `id`.
+    interface : Interface or None
+        What its pipeline has shown in the current attempt. None: it has not answered.
+    """
+
+    id: str
+    product: str
+    obs_id: str
+    provider: str
+    priority: int
+    state: State
+    attempt: int
+    pipeline_attempt: int
+    max_attempts: int
+    timeout_s: float
+    not_before: float
+    ask_at: float
+    done: int
+    total: int
+    error: str | None
+    requested: float | None
+    started: float | None
+    ended: float | None
+    profiled: bool
+    remake: bool
+    code: str | None = None
+    pipeline_id: str | None = None
+    interface: Interface | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitConfig:
+    """How long to wait before a retry and before a poll: see `ConductorSettings`."""
+
+    retry_wait_s: float = 1.0
+    retry_wait_max_s: float = 300.0
+    ask_after_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What a decision depends on besides the record.
+
+    Attributes
+    ----------
+    reports_activity : bool
+        Whether the provider reports on ``activity.*``: then it is polled later.
+    """
+
+    now: float
+    waits: WaitConfig
+    reports_activity: bool = False
+
+    @property
+    def first_poll_wait_s(self) -> float:
+        """How long after a request the pipeline is first polled, in seconds."""
+        return max(self.waits.ask_after_s, REPORTING_POLL_S if self.reports_activity else 0.0)
+
+
+def retry_wait_s(attempt: int, first_s: float, max_s: float) -> float:
+    """Return the wait after `attempt` (from 1) failed: doubled each time, up to `max_s`."""
+    return min(max_s, first_s * 2.0 ** min(attempt - 1, 60))
+
+
+def poll_wait_s(requested_since_s: float, first_s: float) -> float:
+    """Return how long to wait before the next poll of a processing.
+
+    It grows with the time since the request, so that a long processing costs few polls.
+    """
+    return min(MAX_POLL_WAIT_S, max(first_s, requested_since_s / 2))
+
+
+def is_overdue(record: ProcessingRecord, now: float) -> bool:
+    """Return whether the current attempt has run for longer than its timeout."""
+    return record.started is not None and now >= record.started + record.timeout_s
+
+
+def next_poll_at(record: ProcessingRecord, conditions: Conditions) -> float:
+    """Return when the pipeline is to be polled next: right after the deadline at the latest."""
+    now = conditions.now
+    since_s = now - record.requested if record.requested is not None else 0.0
+    poll_at = now + poll_wait_s(since_s, conditions.first_poll_wait_s)
+    if record.started is None:
+        return poll_at
+    # Right after its deadline at the latest, so that one that never ends is stopped on time.
+    deadline = record.started + record.timeout_s
+    return min(poll_at, max(now, deadline) + AFTER_DEADLINE_S)

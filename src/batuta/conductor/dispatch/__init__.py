@@ -1,0 +1,1 @@
+"""Talking to pipelines and to the product database: requests, polls, answers, confirmations."""
