@@ -7,6 +7,7 @@ from batuta.conductor.database.ledger import Ledger
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.views import Views
 from batuta.conductor.decisions.events import Archived, Event, StatusUpdate
+from batuta.conductor.decisions.outcomes import HeardEvent
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.requests import Poll
 from batuta.conductor.decisions.rules import Arrival
@@ -36,8 +37,10 @@ class Harness:
     def on_data(self, *arrivals: tuple[str, str, int]) -> list[DueRequest]:
         return self.take([Arrival(*arrival) for arrival in arrivals], UNLIMITED)
 
-    def take(self, arrivals: Sequence[Arrival], capacity: Capacity) -> list[DueRequest]:
-        requests, _ended = self.ledger.on_data(arrivals, [], capacity)
+    def take(
+        self, arrivals: Sequence[Arrival], capacity: Capacity, heard: Sequence[HeardEvent] = ()
+    ) -> list[DueRequest]:
+        requests, _ended = self.ledger.on_data(arrivals, [], capacity, heard)
         return requests
 
     def take_made(self, arrivals: Sequence[Arrival], made: Sequence[Archived]) -> list[DueRequest]:

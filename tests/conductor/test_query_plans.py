@@ -10,16 +10,19 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from batuta.conductor.database.schema import available, observations, processings
+from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.schema import available, events, observations, processings
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import PipelineUnreachable
+from batuta.conductor.decisions.outcomes import HeardEvent
+from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.api import Components, add_routes
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
 from tests.support.query_plans import costly_queries, recorded
 
-BIG = [table.name for table in (available, observations, processings)]
+BIG = [table.name for table in (available, events, observations, processings)]
 OF_OPEN = ["conductor_due", "conductor_later", "conductor_followed"]
 """Indexes of what has not ended: they do not grow with history."""
 GRAPH = graph_of(
@@ -36,6 +39,13 @@ FILTERS = {
     "obs_id": [None, "o1", "o*"],
     "provider": [None, "maker", "m?ker"],
 }
+_OF_EVENTS = {
+    "outcome": [None, "triggered", "waiting", "ignored"],
+    "product": [None, "A"],
+    "obs_id": [None, "o1"],
+    "since": [None, "2026-11-29T08:00Z"],
+    "until": [None, "2026-11-30T08:00Z"],
+}
 QUERIES: dict[str, list[dict[str, Any]]] = {
     "/observations": [
         {"order": order, **after}
@@ -48,7 +58,12 @@ QUERIES: dict[str, list[dict[str, Any]]] = {
         for after in ({}, {"cursor": "9e9_z"})
     ],
 }
-VALUES = {"obs_id": "o1", "product": "B"}
+QUERIES["/events"] = [
+    {**{name: value for name, value in zip(_OF_EVENTS, values, strict=True) if value}, **after}
+    for values in combinations(*_OF_EVENTS.values())
+    for after in ({}, {"cursor": "9e9_7"})
+]
+VALUES = {"obs_id": "o1", "product": "B", "event_id": "e1"}
 WITHOUT = {"/reconciliation", "/retention", "/services"}
 """The first two look at all records, by the batch; the last reads no database."""
 
@@ -65,7 +80,10 @@ class Played:
 @pytest.fixture
 def played(open_ledger: OpenLedger) -> Played:
     harness = open_ledger(GRAPH)
-    request, *_ = harness.on_data(("A", "o1", 1))
+    heard = HeardEvent(
+        id="e1", source="vhf", received=1.0, sequence=1, product="A", obs_id="o1", version=1
+    )
+    request, *_ = harness.take([Arrival("A", "o1", 1)], UNLIMITED, [heard])
     return Played(harness, request.processing_id, harness.engine)
 
 
@@ -75,7 +93,19 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
     parts = cast("Any", None)
     harness = played.harness
     add_routes(
-        app, Components(GRAPH, harness.views, parts, parts, parts, reconciler, parts, parts, parts)
+        app,
+        Components(
+            GRAPH,
+            harness.views,
+            parts,
+            parts,
+            parts,
+            reconciler,
+            parts,
+            parts,
+            parts,
+            EventViews(harness.engine, GRAPH, harness.views),
+        ),
     )
     routes = [route for route in app.routes if isinstance(route, APIRoute)]
     paths = {route.path for route in routes if "GET" in (route.methods or ())}

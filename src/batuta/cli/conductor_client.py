@@ -135,6 +135,14 @@ class ConductorClient:
         """Yield processings, the newest first."""
         return self._pages("/processings", **filters)
 
+    def events(self, **filters: str) -> Iterator[dict[str, Any]]:
+        """Yield what was received, and what became of it, the newest first."""
+        return self._pages("/events", **filters)
+
+    def event(self, event_id: str) -> dict[str, Any]:
+        """Return one event by its id, with what it has caused."""
+        return self._call("GET", f"/events/{quote(event_id)}")
+
     def services(self) -> list[dict[str, Any]]:
         """Return the services that reported recently."""
         return cast("list[dict[str, Any]]", self._call("GET", "/services")["items"])

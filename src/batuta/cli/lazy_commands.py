@@ -82,6 +82,11 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
     ),
     "watch": LazyCommand("watching", "Show the orchestra live until Ctrl-C.", WATCHING),
     "why": LazyCommand("watching", "Explain why a product was, or was not, made.", WATCHING),
+    "events": LazyCommand(
+        "events",
+        "Show what was received on data.*, and what each event has triggered, or why nothing.",
+        WATCHING,
+    ),
     "sdb": LazyCommand("services", "Serve the product database.", SERVICES),
     "conductor": LazyCommand("services", "Serve the conductor.", SERVICES),
     "pipeline": LazyCommand("services", "Serve a pipeline.", SERVICES),

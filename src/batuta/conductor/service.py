@@ -14,11 +14,13 @@ from prometheus_client import CollectorRegistry
 
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
 from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.ledger import Ledger
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.summaries import join_parts
 from batuta.conductor.database.views import Views
 from batuta.conductor.decisions.events import Interface, StatusUpdate
+from batuta.conductor.decisions.outcomes import HeardEvent
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.dispatch.archive import arrival_of, open_archive, success_of
@@ -37,27 +39,30 @@ from batuta.conductor.routes.metrics import (
     ConductorMetrics,
 )
 from batuta.conductor.settings import ConductorSettings
-from batuta.errors import ConfigurationError, one_line
+from batuta.conductor.sweeper import EventSweeper
+from batuta.errors import ConfigurationError, one_line, printable, shortened
 from batuta.graph import Graph, read_graph
 from batuta.messaging import (
     Activity,
     Bus,
     Consumer,
     ConsumerSpec,
+    DataAvailable,
     DataEvent,
     DataWithdrawn,
     Delivery,
-    MalformedEventError,
+    Notification,
     Processing,
     Rejection,
     connect,
     decode_activity,
-    decode_data,
+    read_notification,
     subjects,
 )
 from batuta.messaging.processings import split_attempt_id
 from batuta.messaging.stream_bounds import apply_bounds
 from batuta.sdb.client import SdbClient
+from batuta.sdb.lookup import ArchivedVersion
 from batuta.sdb.records import StoredProduct
 from batuta.service.app import AppConfig, create_app
 from batuta.service.client import ServiceError
@@ -71,6 +76,9 @@ U = TypeVar("U")
 
 SDB_SUBJECT: Final = subjects.data_subject(subjects.SDB_SOURCE)
 ARCHIVE_RETRY_S: Final = 1.0
+MAX_ID_LENGTH: Final = 300
+"""Characters of the id of an event that are recorded."""
+MAX_PROBLEM_LENGTH: Final = 1000
 SDB_WAIT_S: Final = 60.0
 """How long a conductor whose database is new waits for the sdb, in seconds."""
 
@@ -115,6 +123,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                     "sdb": partial(_sdb_problem, settings),
                 }
             )
+            sweeper = EventSweeper(engine, settings.events, dispatcher.write)
             components = Components(
                 graph,
                 views,
@@ -125,8 +134,9 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 registry,
                 pruner,
                 addresses,
+                EventViews(engine, graph, views),
             )
-            yield Conductor(components, bus, activity, health, settings)
+            yield Conductor(components, bus, activity, (health, sweeper), settings)
 
 
 class Conductor:
@@ -137,9 +147,10 @@ class Conductor:
         components: Components,
         bus: Bus,
         activity: ConductorActivity,
-        health: HealthMonitor,
+        background: tuple[HealthMonitor, EventSweeper],
         settings: ConductorSettings,
     ) -> None:
+        health, self._sweeper = background
         self._graph = components.graph
         self._dispatcher = components.dispatcher
         self._archive = components.archive
@@ -188,52 +199,61 @@ class Conductor:
             group.create_task(self._activity_consumer.run(self._on_activity))
             group.create_task(self._dispatcher.run())
             group.create_task(self._pruner.run())
+            group.create_task(self._sweeper.run())
             group.create_task(self._activity.run())
             group.create_task(self._health.run())
 
     # Messages are acknowledged once these two return, and so once what they say is committed.
 
     async def _on_data(
-        self, deliveries: Sequence[Delivery[DataEvent]]
-    ) -> list[Rejection[DataEvent]]:
-        self.notifications += len(deliveries)
-        withdrawals = [each for each in deliveries if isinstance(each.event, DataWithdrawn)]
-        arrivals = [each for each in deliveries if not isinstance(each.event, DataWithdrawn)]
+        self, deliveries: Sequence[Delivery[Notification]]
+    ) -> list[Rejection[Notification]]:
+        news = [_News(delivery, self._graph) for delivery in deliveries]
+        unread = [each for each in news if each.event is None]
+        self.notifications += len(news) - len(unread)
+        withdrawals = [each for each in news if isinstance(each.event, DataWithdrawn)]
+        arrivals = [each for each in news if isinstance(each.event, DataAvailable)]
         of_sdb = [each for each in arrivals if self._is_of_sdb(each)]
-        if len(of_sdb) < len(arrivals):
+        of_others = [each for each in arrivals if not self._is_of_sdb(each)]
+        if of_others or unread:
             # What others announce does not wait for the sdb.
-            of_others = [each.event for each in arrivals if not self._is_of_sdb(each)]
-            await self._dispatcher.on_data([_arrival(event) for event in of_others], [])
-        rejected = await self._on_archived(of_sdb) if of_sdb else []
+            await self._dispatcher.on_data(
+                [each.arrival() for each in of_others],
+                [],
+                [each.heard() for each in (*of_others, *unread)],
+            )
+        refused = list(unread)
+        refused += await self._on_archived(of_sdb) if of_sdb else []
         # After what is available: the sdb, which is asked of both, knows which holds.
-        return rejected + (await self._on_withdrawn(withdrawals) if withdrawals else [])
+        refused += await self._on_withdrawn(withdrawals) if withdrawals else []
+        return [Rejection(each.delivery, each.problem or "") for each in refused]
 
-    async def _on_withdrawn(
-        self, deliveries: Sequence[Delivery[DataEvent]]
-    ) -> list[Rejection[DataEvent]]:
-        """Stop using what was withdrawn in the sdb; refuse what others say is."""
-        believed = [each for each in deliveries if each.subject == SDB_SUBJECT]
-        found = await self._ask(self._archive.find, [each.event for each in believed])
+    async def _on_withdrawn(self, news: Sequence["_News"]) -> list["_News"]:
+        """Stop using what was withdrawn in the sdb; return what others say is."""
+        believed = [each for each in news if each.delivery.subject == SDB_SUBJECT]
+        found = await self._ask(self._archive.find, [each.told for each in believed])
+        for each in news:
+            if each.delivery.subject != SDB_SUBJECT:
+                each.problem = f"{each.delivery.subject}: only the sdb withdraws, on {SDB_SUBJECT}"
+        for each, version in zip(believed, found, strict=True):
+            if version is None or version.withdrawn is None:
+                each.problem = _not_withdrawn(each.told)
         withdrawn = [each for each in found if each is not None and each.withdrawn is not None]
         if withdrawn:
             await mend(self._dispatcher, await self._ask(self._reconciler.withdrawn, withdrawn))
-        return [
-            Rejection(each, _not_withdrawn(each.event))
-            for each, version in zip(believed, found, strict=True)
-            if version is None or version.withdrawn is None
-        ] + [
-            Rejection(each, f"{each.subject}: only the sdb withdraws, on {SDB_SUBJECT}")
-            for each in deliveries
-            if each.subject != SDB_SUBJECT
-        ]
+        # After it is done, which may be repeated: killed in between, both are done again.
+        ledger = self._dispatcher.ledger
+        await self._dispatcher.write(ledger.on_withdrawn, [each.heard() for each in news])
+        return [each for each in news if each.problem is not None]
 
-    async def _on_archived(
-        self, of_sdb: Sequence[Delivery[DataEvent]]
-    ) -> list[Rejection[DataEvent]]:
-        """Record what the sdb holds; refuse what it does not."""
-        found = await self._ask(self._archive.find, [delivery.event for delivery in of_sdb])
+    async def _on_archived(self, of_sdb: Sequence["_News"]) -> list["_News"]:
+        """Record what the sdb holds; return what it does not."""
+        found = await self._ask(self._archive.find, [each.told for each in of_sdb])
         # What was withdrawn meanwhile is announced as such next.
         archived = [each for each in found if each is not None and each.withdrawn is None]
+        for each, version in zip(of_sdb, found, strict=True):
+            if version is None:
+                each.problem = _not_archived(each.told)
         await self._dispatcher.on_data(
             [arrival_of(version) for version in archived],
             [
@@ -241,16 +261,13 @@ class Conductor:
                 for version in archived
                 if version.product in self._graph.products
             ],
+            [each.heard(version) for each, version in zip(of_sdb, found, strict=True)],
         )
-        return [
-            Rejection(delivery, _not_archived(delivery.event))
-            for delivery, version in zip(of_sdb, found, strict=True)
-            if version is None
-        ]
+        return [each for each in of_sdb if each.problem is not None]
 
-    def _is_of_sdb(self, delivery: Delivery[DataEvent]) -> bool:
+    def _is_of_sdb(self, news: "_News") -> bool:
         """Return whether the sdb must hold what is announced: it says so, or the graph makes it."""
-        return delivery.subject == SDB_SUBJECT or delivery.event.product in self._graph.products
+        return news.delivery.subject == SDB_SUBJECT or news.told.product in self._graph.products
 
     async def _ask(self, question: Callable[[list[T]], Awaitable[list[U]]], of: list[T]) -> list[U]:
         """Return the sdb's answer, asking again for as long as it does not answer."""
@@ -281,21 +298,59 @@ class Conductor:
             if not _speaks_for_itself(each)
         ]
 
-    def _data_spec(self, identity: str) -> ConsumerSpec[DataEvent]:
+    def _data_spec(self, identity: str) -> ConsumerSpec[Notification]:
         return ConsumerSpec(
             stream=subjects.DATA_STREAM,
             subject=subjects.DATA_SUBJECTS,
             # A new database has a new consumer, which receives the stream from its start: so
             # what was lost with the old one is found again.
             durable=f"{NAME}_{identity}",
-            decode=self._decode,
+            # What cannot be decoded becomes a dead letter as well, once that is recorded.
+            decode=read_notification,
         )
 
-    def _decode(self, payload: bytes) -> DataEvent:
-        data = decode_data(payload)
-        if not self._graph.knows(data.product):
-            raise MalformedEventError(_unknown_product(self._graph, data))
-        return data
+
+class _News:
+    """A message of ``data.*``, and what is found to be wrong with it."""
+
+    def __init__(self, delivery: Delivery[Notification], graph: Graph) -> None:
+        read = delivery.event
+        known = read.event is not None and graph.knows(read.event.product)
+        self.delivery = delivery
+        self.event = read.event if known else None
+        self.problem = read.problem
+        if read.event is not None and not known:
+            self.problem = _unknown_product(graph, read.event)
+
+    @property
+    def told(self) -> DataEvent:
+        """What it says; only of one that could be read."""
+        if self.event is None:
+            raise LookupError(self.problem)
+        return self.event
+
+    def arrival(self) -> Arrival:
+        return Arrival(self.told.product, self.told.obs_id, self.told.version or 0)
+
+    def heard(self, found: ArchivedVersion | None = None) -> HeardEvent:
+        """Return it as it is recorded, with the version that the sdb has `found`."""
+        problem = self.problem
+        if found is not None and found.withdrawn is not None and problem is None:
+            problem = f"version {found.version} of {found.product} was withdrawn meanwhile"
+        delivery, told = self.delivery, self.delivery.event.event
+        version = told.version if told is not None else None
+        return HeardEvent(
+            # Bounded, and without what databases cannot store: anyone may publish anything.
+            id=printable(delivery.event.id or "")[:MAX_ID_LENGTH]
+            or f"{delivery.subject}#{delivery.sequence}",
+            source=delivery.subject.partition(".")[2],
+            received=delivery.stored,
+            sequence=delivery.sequence,
+            product=told.product if told is not None else None,
+            obs_id=told.obs_id if told is not None else None,
+            version=(found.version if found is not None else version) or 0,
+            problem=None if problem is None else printable(shortened(problem, MAX_PROBLEM_LENGTH)),
+        )
 
 
 def _activity_spec(identity: str) -> ConsumerSpec[Activity]:
@@ -373,10 +428,6 @@ def _addresses(graph: Graph, settings: ConductorSettings) -> Callable[[str], str
 
 def _stored_arrival(stored: StoredProduct) -> Arrival:
     return Arrival(stored.product, stored.obs_id, stored.version, archived=True)
-
-
-def _arrival(data: DataEvent) -> Arrival:
-    return Arrival(data.product, data.obs_id, data.version or 0)
 
 
 def _speaks_for_itself(delivery: Delivery[Activity]) -> bool:

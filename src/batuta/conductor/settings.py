@@ -2,10 +2,19 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from batuta.service.retention import RetentionRules, StreamRules
+from batuta.service.retention import Days, RetentionRules, StreamRules
 from batuta.service.settings import ServiceSettings
+
+
+class EventRules(BaseModel):
+    """How many records of received events are kept, the oldest going first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    days: Days = Field(90.0, description="Days after which they are dropped, or never.")
+    number: int = Field(1_000_000, ge=1, lt=2**63, description="Events at most, about.")
 
 
 class ConductorSettings(ServiceSettings):
@@ -49,6 +58,11 @@ class ConductorSettings(ServiceSettings):
         default_factory=StreamRules,
         description="How much the streams of NATS hold, as KEY=VALUE; may be repeated: data_days, "
         "data_messages, activity_days, activity_mb, dead_days, dead_mb.",
+    )
+    events: EventRules = Field(
+        default_factory=EventRules,
+        description="How long what became of each event is kept, as KEY=VALUE; may be repeated: "
+        "days (90), number (1000000).",
     )
     ask_after_s: float = Field(
         2.0,

@@ -9,9 +9,11 @@ from batuta.messaging.events import (
     DataEvent,
     DataWithdrawn,
     MalformedEventError,
+    Notification,
     ServiceStatus,
     decode_activity,
     decode_data,
+    read_notification,
 )
 from batuta.messaging.processings import Processing, ProcessingState, Progress, utc_now
 
@@ -28,6 +30,7 @@ __all__ = [
     "MalformedEventError",
     "MessagingError",
     "NatsConfig",
+    "Notification",
     "Processing",
     "ProcessingState",
     "Progress",
@@ -36,5 +39,6 @@ __all__ = [
     "connect",
     "decode_activity",
     "decode_data",
+    "read_notification",
     "utc_now",
 ]

@@ -34,11 +34,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Delivery(Generic[T]):
-    """A decoded message: its event, its subject, and its sequence number in its stream."""
+    """A decoded message.
+
+    Attributes
+    ----------
+    event
+        What was decoded.
+    subject : str
+        Its subject.
+    sequence : int
+        Its number in its stream.
+    stored : float
+        When NATS stored it, in seconds since 1970.
+    """
 
     event: T
     subject: str
     sequence: int
+    stored: float
 
 
 @dataclass(frozen=True)
@@ -183,7 +196,8 @@ class Consumer(Generic[T]):
             except MalformedEventError as exc:
                 refused[sequence] = str(exc)
             else:
-                deliveries.append(Delivery(event, message.subject, sequence))
+                stored = message.metadata.timestamp.timestamp()
+                deliveries.append(Delivery(event, message.subject, sequence, stored))
         if deliveries:
             for rejection in await handle(deliveries):
                 refused[rejection.delivery.sequence] = rejection.reason

@@ -6,6 +6,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -88,6 +89,16 @@ class DataWithdrawn(BaseModel):
 
 DataEvent = DataAvailable | DataWithdrawn
 """What ``data.*`` carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A message of ``data.*``: the id of its envelope, if it has one; its event, or a problem."""
+
+    id: str | None
+    event: DataEvent | None
+    problem: str | None = None
+
 
 _DATA_MODELS: "Final[Mapping[str, type[DataEvent]]]" = {
     DATA_TYPE: DataAvailable,
@@ -206,7 +217,19 @@ def decode_data(payload: bytes) -> DataEvent:
     MalformedEventError
         If it is neither.
     """
-    return data_of_type(*_opened(payload, DATA_TYPE))
+    opened = _opened(payload, DATA_TYPE)
+    return data_of_type(opened.kind, opened.data)
+
+
+def read_notification(payload: bytes) -> Notification:
+    """Decode a ``data.*`` message as `decode_data` does; what cannot be decoded has a problem."""
+    event_id = None
+    try:
+        opened = _opened(payload, DATA_TYPE)
+        event_id = opened.id
+        return Notification(event_id, data_of_type(opened.kind, opened.data))
+    except MalformedEventError as exc:
+        return Notification(event_id, None, str(exc))
 
 
 def decode_activity(payload: bytes) -> Activity:
@@ -217,27 +240,34 @@ def decode_activity(payload: bytes) -> Activity:
     MalformedEventError
         If it is not an `Activity` in a CloudEvent.
     """
-    kind, data = _opened(payload, ACTIVITY_TYPE)
-    if kind != ACTIVITY_TYPE:
-        raise _unknown_type(kind, [ACTIVITY_TYPE])
+    opened = _opened(payload, ACTIVITY_TYPE)
+    if opened.kind != ACTIVITY_TYPE:
+        raise _unknown_type(opened.kind, [ACTIVITY_TYPE])
     try:
-        return Activity.model_validate(data)
+        return Activity.model_validate(opened.data)
     except ValidationError as exc:
         raise MalformedEventError(_describe_validation_error(exc)) from exc
 
 
-def _opened(payload: bytes, bare: str) -> tuple[str, Any]:
-    """Return the type and the data of an event; what has no envelope is of the type `bare`."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    kind: str
+    data: Any
+    id: str | None = None
+
+
+def _opened(payload: bytes, bare: str) -> _Opened:
+    """Open the envelope of an event; what has none is of the type `bare`."""
     document = _parse(payload)
     if not (isinstance(document, dict) and "specversion" in document):
-        return bare, document
+        return _Opened(bare, document)
     try:
         envelope = Envelope.model_validate(document)
     except ValidationError as exc:
         raise MalformedEventError(_describe_validation_error(exc)) from exc
     if envelope.data_base64 is not None:
-        return envelope.type, _parse(envelope.data_base64)
-    return envelope.type, envelope.data
+        return _Opened(envelope.type, _parse(envelope.data_base64), envelope.id)
+    return _Opened(envelope.type, envelope.data, envelope.id)
 
 
 def _unknown_type(kind: str, accepted: Iterable[str]) -> MalformedEventError:

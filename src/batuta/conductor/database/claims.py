@@ -12,12 +12,14 @@ from batuta.conductor.database.schema import EVERY_PROVIDER, PENDING
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import (
     AVAILABLE_OF,
+    CLAIMED_AT,
     FAILED_AMONG,
     HELD_PROVIDERS,
     insert_claims,
     record_available,
 )
 from batuta.conductor.decisions.commands import retry_with_newer_inputs
+from batuta.conductor.decisions.outcomes import Decided
 from batuta.conductor.decisions.rules import (
     CLAIMED_ONCE,
     Arrival,
@@ -86,8 +88,8 @@ class ClaimStore:
             ],
         )
 
-    def claim(self, connection: sa.Connection, arrivals: Sequence[Arrival], now: float) -> None:
-        """Claim all that can be made now that `arrivals` are recorded."""
+    def claim(self, connection: sa.Connection, arrivals: Sequence[Arrival], now: float) -> Decided:
+        """Claim all that can be made now that `arrivals` are recorded; return what was decided."""
         arrived: defaultdict[str, set[str]] = defaultdict(set)
         for arrival in arrivals:
             arrived[arrival.obs_id].add(arrival.product)
@@ -97,6 +99,7 @@ class ClaimStore:
             for obs_id, names in arrived.items()
             for claim in claims_for(self._graph, obs_id, sorted(names), versions[obs_id])
         ]
+        started = {claim.processing_id for claim in claims}
         if claims:
             waiting = [claim for claim in claims if claim.product.o_wait_s > 0]
             # Before the claims are inserted: an unsent claim that takes the new inputs makes
@@ -104,9 +107,15 @@ class ClaimStore:
             self._refresh_inputs(connection, waiting)
             # Where all claims are new, none of them has failed: nothing to look for.
             if self._insert(connection, claims, versions, now) != len(claims):
-                self._retry_failed(connection, claims, now)
+                started = self._claimed_at(connection, started, now)
+                started |= self._retry_failed(connection, claims, now)
             self._end_waits(connection, waiting, versions, now)
             self.apply_holds(connection)
+        return Decided(
+            versions=versions,
+            claims={(each.obs_id, each.product.name): each for each in claims},
+            started=frozenset(started),
+        )
 
     def find_retrying(self, connection: sa.Connection, product: Product, obs_id: str) -> str | None:
         """Return the processing of a product, of the inputs of now, that waits to be retried."""
@@ -188,14 +197,28 @@ class ClaimStore:
         ]
         return connection.execute(insert_claims(connection.dialect.name), rows).rowcount
 
-    def _retry_failed(self, connection: sa.Connection, claims: Sequence[Claim], now: float) -> None:
+    def _claimed_at(self, connection: sa.Connection, ids: Collection[str], now: float) -> set[str]:
+        """Return those of the processings `ids` that were claimed `now`, and not before."""
+        wanted = list(ids)
+        found: set[str] = set()
+        for start in range(0, len(wanted), MAX_IN):
+            some = {"ids": wanted[start : start + MAX_IN], "now": now}
+            found.update(connection.scalars(CLAIMED_AT, some))
+        return found
+
+    def _retry_failed(
+        self, connection: sa.Connection, claims: Sequence[Claim], now: float
+    ) -> set[str]:
         """Reset the attempts of processings that failed for an input which now has a newer version.
+
+        Returns their ids.
 
         A claim whose key has the versions of its inputs is another one with each of them, and
         needs no such thing.
         """
         by_id = {each.processing_id: each for each in claims if each.key == CLAIMED_ONCE}
         ids = list(by_id)
+        retried: set[str] = set()
         for start in range(0, len(ids), MAX_IN):
             some = {"ids": ids[start : start + MAX_IN]}
             rows = locked_rows(connection, list(connection.scalars(FAILED_AMONG, some)))
@@ -211,6 +234,8 @@ class ClaimStore:
                         .where(table.c.id == row.id)
                         .values(inputs=dict(claim.inputs))
                     )
+                    retried.add(row.id)
+        return retried
 
     def _refresh_inputs(self, connection: sa.Connection, claims: Iterable[Claim]) -> None:
         """Add to claims that have not been requested yet the inputs that have come since."""

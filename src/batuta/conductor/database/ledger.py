@@ -24,6 +24,7 @@ from batuta.conductor.database.due_requests import (
     take_due_polls,
     take_due_requests,
 )
+from batuta.conductor.database.event_records import record_events, record_outcome
 from batuta.conductor.database.operations import Operations
 from batuta.conductor.database.records import (
     Row,
@@ -37,6 +38,7 @@ from batuta.conductor.database.schema import about
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import NEXT_TIMES
 from batuta.conductor.decisions.events import Archived, Event
+from batuta.conductor.decisions.outcomes import HeardEvent, withdrawal_of
 from batuta.conductor.decisions.processing_record import (
     REPORTED,
     Conditions,
@@ -154,7 +156,11 @@ class Ledger:
             )
 
     def on_data(
-        self, arrivals: Sequence[Arrival], made: Sequence[Archived], capacity: Capacity
+        self,
+        arrivals: Sequence[Arrival],
+        made: Sequence[Archived],
+        capacity: Capacity,
+        heard: Sequence[HeardEvent] = (),
     ) -> tuple[list[DueRequest], list[Row]]:
         """Record arrivals and claim what can be made of them.
 
@@ -166,6 +172,8 @@ class Ledger:
             The processings that made some of them.
         capacity : Capacity
             How many requests may be sent.
+        heard : sequence of HeardEvent
+            The events that told it, and others that tell nothing: what became of each is recorded.
 
         Returns
         -------
@@ -180,8 +188,15 @@ class Ledger:
             arrivals = self._dropped.admit(connection, arrivals, made)
             ended = self._apply(connection, made, now)
             self._claims.record_available(connection, arrivals, now)
-            self._claims.claim(connection, arrivals, now)
+            decided = self._claims.claim(connection, arrivals, now)
+            record_events(connection, self._graph, heard, decided)
             return self._take_due(connection, capacity, now), ended
+
+    def on_withdrawn(self, heard: Sequence[HeardEvent]) -> None:
+        """Record what became of events that withdraw versions, which has been done by now."""
+        with self._engine.begin() as connection:
+            for each in heard:
+                record_outcome(connection, each, withdrawal_of(each))
 
     # ------------------------------------------------------------------ requests
 

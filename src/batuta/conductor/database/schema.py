@@ -135,6 +135,40 @@ dropped = sa.Table(
     sa.Column("facts", sa.LargeBinary, nullable=False),
 )
 
+IGNORED: Final = "outcome = 'ignored'"
+WAITING: Final = "outcome = 'waiting'"
+
+# What became of each message of ``data.*``; received is when NATS stored it.
+events = sa.Table(
+    "conductor_events",
+    metadata,
+    sa.Column("received", sa.Float, primary_key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.String, nullable=False),
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("product", sa.String),
+    sa.Column("obs_id", sa.String),
+    sa.Column("version", sa.Integer),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("reason", sa.String),
+    # JSON: ids of processings, and lists of inputs, by products.
+    sa.Column("triggered", sa.String),
+    sa.Column("waiting", sa.String),
+    sa.Index("conductor_events_by_id", "id"),
+    sa.Index("conductor_events_of", "obs_id", "received", "sequence"),
+    # Events are added in the order of their key, and read in it: the table is its own index.
+    sqlite_with_rowid=False,
+)
+
+for _name, _where in (("ignored", IGNORED), ("waiting", WAITING)):
+    sa.Index(
+        f"conductor_events_{_name}",
+        events.c.received,
+        events.c.sequence,
+        sqlite_where=sa.text(_where),
+        postgresql_where=sa.text(_where),
+    )
+
 # Both are kept by triggers (see the migrations), in the transaction of what they count, and are
 # written by nothing else.
 

@@ -37,6 +37,11 @@ FAILED_AMONG: Final = sa.select(table.c.id).where(
     table.c.id.in_(_any_of("ids")), table.c.state == State.FAILED
 )
 
+CLAIMED_AT: Final = sa.select(table.c.id).where(
+    table.c.id.in_(_any_of("ids")), table.c.created == sa.bindparam("now")
+)
+"""Those of the processings `ids` that were claimed at the time `now`."""
+
 
 @cache
 def record_available(dialect: str) -> Any:

@@ -22,6 +22,7 @@ from batuta.conductor.decisions.events import (
     Refused,
     StatusUpdate,
 )
+from batuta.conductor.decisions.outcomes import HeardEvent
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, PollAction
 from batuta.conductor.decisions.rules import Arrival
@@ -114,13 +115,20 @@ class Dispatcher:
                 LOG.warning("database: %s; retried in %g s", reason, DATABASE_RETRY_S)
             await asyncio.sleep(DATABASE_RETRY_S)
 
-    async def on_data(self, arrivals: Sequence[Arrival], made: Sequence[Archived]) -> None:
+    async def on_data(
+        self,
+        arrivals: Sequence[Arrival],
+        made: Sequence[Archived],
+        heard: Sequence[HeardEvent] = (),
+    ) -> None:
         """Record arrivals, the processings that made them, and claims; send what is due.
 
         Returns once all is committed: the caller then acknowledges the messages. The requests
         are sent meanwhile; if this process is killed before, the rows are polled later.
         """
-        requests, ended = await self.write(self.ledger.on_data, arrivals, made, self._capacity())
+        requests, ended = await self.write(
+            self.ledger.on_data, arrivals, made, self._capacity(), heard
+        )
         self._send(requests)
         for row in ended:
             self._on_report(row)

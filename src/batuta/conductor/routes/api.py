@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import FastAPI, Query, Response
 
 from batuta.conductor.activity import ServiceRegistry
+from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.lists import ObservationOrder
 from batuta.conductor.database.summaries import Summary
 from batuta.conductor.database.views import (
@@ -28,6 +29,7 @@ from batuta.conductor.dispatch.providers import CANNOT, Providers
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.bulk_routes import Order, bulk_router
+from batuta.conductor.routes.event_routes import event_router
 from batuta.conductor.routes.reconciliation_routes import reconciliation_router
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState, ServiceStatus
@@ -60,6 +62,7 @@ class Components:
     registry: ServiceRegistry
     pruner: Pruner
     callback_addresses: CallbackAddresses
+    events: EventViews
 
 
 def add_routes(app: FastAPI, components: Components) -> None:
@@ -69,6 +72,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     _add_holds(app, components)
     app.include_router(reconciliation_router(components.reconciler, components.dispatcher))
     app.include_router(callback_router(components.callback_addresses, components.dispatcher))
+    app.include_router(event_router(components.events))
     add_retention_routes(app, components.pruner)
 
     @app.get("/graph", tags=["graph"])

@@ -1,0 +1,141 @@
+"""What becomes of an event of ``data.*``: triggered, waiting for, or ignored because."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from batuta.conductor.decisions.rules import Claim
+from batuta.graph import Graph, OnUpdate, Product
+
+
+class Outcome(StrEnum):
+    """How an event has ended."""
+
+    TRIGGERED = "triggered"
+    """At least one processing was claimed from it, or begun again."""
+    WAITING = "waiting"
+    """Nothing was, and at least one product that it feeds lacks other inputs."""
+    IGNORED = "ignored"
+    """Nothing follows from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeardEvent:
+    """A message of ``data.*``, as it was received.
+
+    Attributes
+    ----------
+    id : str
+        That of its CloudEvent; of what has none, its subject and its number in the stream.
+    source : str
+        What follows ``data.`` in its subject.
+    received : float
+        When NATS stored it, in seconds since 1970. With `sequence`, the same at each delivery.
+    sequence : int
+        Its number in the stream.
+    product, obs_id, version
+        What it is about, where that could be read; version 0 where it names none.
+    problem : str or None
+        Why it is not believed, or cannot be read.
+    """
+
+    id: str
+    source: str
+    received: float
+    sequence: int
+    product: str | None = None
+    obs_id: str | None = None
+    version: int = 0
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What was decided about a batch of arrivals.
+
+    Attributes
+    ----------
+    versions : mapping
+        What is available of each observation, by its id; without those that are left as they are
+        because their records were dropped.
+    claims : mapping
+        What can be made, by (obs_id, product), claimed now or before.
+    started : frozenset of str
+        The ids of the processings that were claimed now, or begin again.
+    """
+
+    versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    claims: Mapping[tuple[str, str], Claim] = field(default_factory=dict)
+    started: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventOutcome:
+    """How an event has ended, and what it has caused.
+
+    Attributes
+    ----------
+    reason : str or None
+        For what was ignored: why, in one line.
+    triggered : mapping
+        Ids of processings by their products.
+    waiting : mapping
+        The mandatory inputs that were not available, by the products that it feeds besides.
+    """
+
+    outcome: Outcome
+    reason: str | None = None
+    triggered: Mapping[str, str] = field(default_factory=dict)
+    waiting: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+DROPPED: Final = "the records of its observation were dropped, and it tells nothing new"
+
+
+def outcome_of(graph: Graph, heard: HeardEvent, decided: Decided) -> EventOutcome:
+    """Return what became of an event, by what was decided about the batch that it came in."""
+    if heard.problem is not None or heard.product is None or heard.obs_id is None:
+        return _ignored(heard.problem)
+    versions = decided.versions.get(heard.obs_id)
+    if versions is None:
+        return _ignored(DROPPED)
+    fed = graph.fed_by(heard.product)
+    triggered: dict[str, str] = {}
+    waiting: dict[str, tuple[str, ...]] = {}
+    for product in fed:
+        claim = decided.claims.get((heard.obs_id, product.name))
+        if claim is not None and claim.processing_id in decided.started:
+            triggered[product.name] = claim.processing_id
+        elif not product.ready(versions):
+            waiting[product.name] = tuple(n for n in product.m_input if n not in versions)
+    if triggered:
+        return EventOutcome(outcome=Outcome.TRIGGERED, triggered=triggered, waiting=waiting)
+    if waiting:
+        return EventOutcome(outcome=Outcome.WAITING, waiting=waiting)
+    return _ignored(_nothing_follows(heard, fed, versions))
+
+
+def withdrawal_of(heard: HeardEvent) -> EventOutcome:
+    """Return what became of an event that withdraws a version; nothing is claimed from one."""
+    return _ignored(
+        heard.problem or f"version {heard.version} of {heard.product} is withdrawn: used no more"
+    )
+
+
+def _ignored(reason: str | None) -> EventOutcome:
+    return EventOutcome(outcome=Outcome.IGNORED, reason=reason)
+
+
+def _nothing_follows(heard: HeardEvent, fed: Iterable[Product], versions: Mapping[str, int]) -> str:
+    known = versions.get(heard.product or "", 0)
+    if heard.version and known > heard.version:
+        return f"version {known} of {heard.product} is available, which is newer"
+    reasons = [_not_again(product, versions) for product in fed]
+    return "; ".join(reasons) or f"no product of the graph is made from {heard.product}"
+
+
+def _not_again(product: Product, versions: Mapping[str, int]) -> str:
+    if product.name in versions and product.on_update is OnUpdate.IGNORE:
+        return f"{product.name} is available, and made once (on_update: ignore)"
+    return f"{product.name} was claimed before"

@@ -1,0 +1,58 @@
+"""REST routes of what became of events."""
+
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
+
+from batuta.conductor.database.event_views import EventDetail, EventView, EventViews
+from batuta.conductor.decisions.outcomes import Outcome
+from batuta.service.pagination import Page
+from batuta.service.problems import ProblemError, problem_responses
+
+MAX_ITEMS: Final = 1000
+
+Text = Annotated[str | None, Query(max_length=200)]
+
+
+def event_router(views: EventViews) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(prefix="/events", tags=["events"])
+
+    @router.get("")
+    def events(  # noqa: PLR0913, PLR0917  each is a filter
+        outcome: Outcome | None = None,
+        product: Text = None,
+        obs_id: Text = None,
+        source: Annotated[
+            str | None, Query(max_length=200, description="What follows `data.` in its subject.")
+        ] = None,
+        since: AwareDatetime | None = None,
+        until: AwareDatetime | None = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 100,
+        cursor: str | None = None,
+    ) -> Page[EventView]:
+        """What was received on ``data.*``, and how each has ended; the newest first."""
+        filters = {"outcome": outcome, "product": product, "obs_id": obs_id, "source": source}
+        try:
+            return views.page(filters, since, until, limit, cursor)
+        except ValueError as exc:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
+            ) from exc
+
+    @router.get("/{event_id:path}", responses=problem_responses(HTTPStatus.NOT_FOUND))
+    def event(event_id: str) -> EventDetail:
+        """One event by its id, with what it has caused, as that is now."""
+        found = views.find(event_id)
+        if found is None:
+            raise ProblemError(
+                HTTPStatus.NOT_FOUND,
+                f"event {event_id!r:.400}: not found (never received, or dropped since: "
+                "`events` of the conductor says how many are kept)",
+            )
+        return found
+
+    return router
