@@ -43,12 +43,16 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             priority=draw(st.integers(-9, 9)),
             o_wait=draw(st.floats(0, 1e6)),
             on_update=draw(st.sampled_from(["reprocess", "ignore"])),
+            o_wait_from=draw(st.sampled_from(["complete", "first_input", "last_input"])),
+            o_min=draw(st.integers(0, len(chosen) - mandatory)),
+            on_late=draw(st.sampled_from(["improve", "ignore"])),
         )
         names.append(f"P{rank}")
     shuffled = draw(st.permutations(list(products)))
     providers = {"pipeline": {"max_concurrent": draw(st.none() | st.integers(1, 9))}}
     return {
         "inputs": inputs,
+        "expected": draw(st.lists(st.sampled_from(inputs), unique=True)),
         "products": {name: products[name] for name in shuffled},
         "providers": providers if products else {},
     }

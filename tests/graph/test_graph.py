@@ -21,7 +21,11 @@ def naive_reachable(graph: Graph, available: set[str]) -> set[str]:
     made: set[str] = set()
     while True:
         have = available | made
-        now = {name for name, each in graph.products.items() if have.issuperset(each.m_input)}
+        now = {
+            name
+            for name, each in graph.products.items()
+            if have.issuperset(each.m_input) and len(have.intersection(each.o_input)) >= each.o_min
+        }
         if now == made:
             return made
         made = now

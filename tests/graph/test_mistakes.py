@@ -75,6 +75,11 @@ def test_a_graph_error_is_a_configuration_error() -> None:
         (("products", "QPO_ECL", "priority"), 10**9, "a whole number within"),
         (("products", "QPO_ECL", "priority"), "high", "a whole number within"),
         (("products", "QPO_ECL", "o_wait"), -1, "seconds, from 0"),
+        (("products", "QPO_ECL", "o_min"), -1, "a whole number"),
+        (("products", "QPO_ECL", "o_min"), "1", "a whole number"),
+        (("products", "QPO_ECL", "o_wait_from"), "now", "'complete', 'first_input' or"),
+        (("products", "QPO_ECL", "on_late"), "reprocess", "'improve' or 'ignore'"),
+        (("expected",), "A", "a list of names that are among the inputs"),
         (("products", "QPO_ECL", "on_update"), "always", "'reprocess' or 'ignore'"),
         (("products", "QPO_ECL", "on_update"), False, "'reprocess' or 'ignore'"),
         (("providers", "pipeline"), 4, "an object with the keys max_concurrent"),
@@ -423,3 +428,15 @@ def test_aliases_and_merges_of_a_large_graph_are_read() -> None:
     lines.append("  P0: &defaults {m_input: [I], provider: p, url: 'http://h:1/', timeout: 5}")
     lines += [f"  P{rank}: {{<<: *defaults, o_input: [P{rank - 1}]}}" for rank in range(1, 3000)]
     assert len(Graph.parse("\n".join(lines), "graph.yaml").products) == 3000
+
+
+def test_what_is_expected_is_an_input_and_named_once() -> None:
+    problems = problems_of(changed("expected", to=["EclTmVhfAlrt", "QPO_ECL", "QPO_ECL"]))
+    assert problems[0] == "expected: 'QPO_ECL' is given more than once (accepted: once)"
+    assert "'EclTmVhfAlrt' is not among the inputs (did you mean 'EclTmVhfAlert'?)" in problems[1]
+    assert problems[2].startswith("expected: 'QPO_ECL' is not among the inputs")
+
+
+def test_no_more_optional_inputs_are_needed_than_there_are() -> None:
+    problems = problems_of(changed("products", "QPO_ECL", "o_min", to=3))
+    assert list(problems) == ["products.QPO_ECL.o_min: 3 of 0 optional inputs (accepted: at most 0)"]

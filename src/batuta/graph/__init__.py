@@ -8,16 +8,18 @@ from batuta.graph.derivation import (
 )
 from batuta.graph.errors import GraphError
 from batuta.graph.graph import Graph, read_graph
-from batuta.graph.model import OnUpdate, Product, Provider
+from batuta.graph.model import OnLate, OnUpdate, Product, Provider, WaitFrom
 
 __all__ = [
     "DeclaredPipeline",
     "DeclaredProduct",
     "Graph",
     "GraphError",
+    "OnLate",
     "OnUpdate",
     "Product",
     "Provider",
+    "WaitFrom",
     "derive_document",
     "load_override",
     "read_graph",

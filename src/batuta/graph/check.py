@@ -39,6 +39,7 @@ class _Entry:
 
     mandatory: list[str]
     optional: list[str]
+    needed_optional: object
     provider: str | None
     url: str | None
 
@@ -49,6 +50,7 @@ class _Entry:
         return cls(
             _names(entry.get("m_input")),
             _names(entry.get("o_input")),
+            entry.get("o_min"),
             provider if isinstance(provider, str) else None,
             url.rstrip("/") if isinstance(url, str) else None,
         )
@@ -59,6 +61,7 @@ class _Outline:
     """What can be read of a document of which parts may have the wrong form."""
 
     inputs: list[str]
+    expected: list[str]
     products: dict[str, _Entry]
     providers: list[str]
 
@@ -67,7 +70,8 @@ class _Outline:
         whole = document if isinstance(document, dict) else {}
         products = {name: _Entry.of(value) for name, value in _named(whole.get("products"))}
         providers = [name for name, _ in _named(whole.get("providers"))]
-        return cls(_names(whole.get("inputs")), products, providers)
+        inputs, expected = _names(whole.get("inputs")), _names(whole.get("expected"))
+        return cls(inputs, expected, products, providers)
 
 
 def _named(value: object) -> Iterator[tuple[str, object]]:
@@ -89,6 +93,18 @@ def _wrong_inputs(outline: _Outline) -> Iterator[str]:
                 f"{path('products', name)}: is also among the inputs "
                 "(accepted: an input arrives, a product is made)"
             )
+    yield from _wrong_expected(outline)
+
+
+def _wrong_expected(outline: _Outline) -> Iterator[str]:
+    for name in duplicates(outline.expected):
+        yield f"expected: {_GIVEN_TWICE.format(quote(name))}"
+    arriving = set(outline.inputs)
+    suggester = NameSuggester(arriving)
+    for name in outline.expected:
+        if name not in arriving:
+            hint = suggester.hint(name)
+            yield f"expected: {quote(name)} is not among the inputs{hint} (accepted: an input)"
 
 
 def _wrong_sources(outline: _Outline) -> Iterator[str]:
@@ -108,6 +124,10 @@ def _wrong_sources(outline: _Outline) -> Iterator[str]:
         for name in _in_both(entry):
             place = path("products", product, "o_input")
             yield f"{place}: {quote(name)} is in m_input too (accepted: mandatory or optional)"
+        needed, there = entry.needed_optional, len(set(entry.optional))
+        if isinstance(needed, int) and needed > there:
+            place = path("products", product, "o_min")
+            yield f"{place}: {needed} of {there} optional inputs (accepted: at most {there})"
 
 
 def _in_both(entry: _Entry) -> list[str]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from batuta.graph.model import OnUpdate
+from batuta.graph.model import OnLate, OnUpdate, WaitFrom
 from batuta.graph.spelling import NameSuggester, quote
 from batuta.names import NAME_PATTERN, NAME_RULE, SERVICE_PATTERN, SERVICE_RULE
 
@@ -69,6 +69,17 @@ class ProductDocument(_Document):
     on_update: OnUpdate = Field(
         default=OnUpdate.IGNORE, strict=False, description="'reprocess' or 'ignore'"
     )
+    o_wait_from: WaitFrom = Field(
+        default=WaitFrom.COMPLETE,
+        strict=False,
+        description="'complete', 'first_input' or 'last_input'",
+    )
+    o_min: int = Field(
+        default=0, ge=0, description="a whole number, at most that of the optional inputs"
+    )
+    on_late: OnLate | None = Field(
+        default=None, strict=False, description="'improve' or 'ignore', or null: as on_update"
+    )
 
 
 class ProviderDocument(_Document):
@@ -84,6 +95,9 @@ class GraphDocument(_Document):
     """The whole document."""
 
     inputs: list[_Name] = Field(description=f"a list of names: {NAME_RULE}")
+    expected: list[_Name] = Field(
+        default=[], description="a list of names that are among the inputs"
+    )
     products: dict[_Name, ProductDocument] = Field(description="an object: a product per name")
     providers: dict[_ServiceName, ProviderDocument] = Field(
         default={}, description="an object: a provider per name"
@@ -142,7 +156,7 @@ def _describe(detail: ErrorDetails) -> str:
 def _place(detail: ErrorDetails) -> tuple[Any, ...]:
     """Return where a mistake is: key, name of the entry, key of the entry, as far as they apply."""
     place = cast("tuple[Any, ...]", detail["loc"])
-    return place[:1] if place[:1] == ("inputs",) else place[:3]
+    return place[:1] if place[:1] in {("inputs",), ("expected",)} else place[:3]
 
 
 def path(*place: object) -> str:

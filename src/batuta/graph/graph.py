@@ -13,7 +13,7 @@ from batuta.formatting import format_count
 from batuta.graph.check import check
 from batuta.graph.document import GraphDocument, ProductDocument
 from batuta.graph.errors import GraphError
-from batuta.graph.model import Product, Provider
+from batuta.graph.model import Product, Provider, WaitFrom
 from batuta.graph.order import dependents, find_levels
 from batuta.graph.text import load_text
 from batuta.yaml_text import read_text
@@ -33,11 +33,14 @@ class Graph:
         What can be made, by name, in the order of the document.
     providers : mapping of str to Provider
         Who makes it, by name, in the order of first mention.
+    expected : tuple of str
+        The inputs that are taken to be on their way as long as they have not arrived.
     """
 
     inputs: tuple[str, ...]
     products: Mapping[str, Product]
     providers: Mapping[str, Provider]
+    expected: tuple[str, ...] = ()
 
     @classmethod
     def parse(
@@ -100,21 +103,33 @@ class Graph:
             name: sum(source not in have for source in product.m_input)
             for name, product in self.products.items()
         }
-        made = [name for name, count in lacking.items() if count == 0]
+        optional = {
+            name: self.products[name].o_min
+            - sum(source in have for source in self.products[name].o_input)
+            for name in self._needing_optional
+        }
+        made = [
+            name for name, count in lacking.items() if count == 0 and optional.get(name, 0) <= 0
+        ]
         for name in made:  # grows as it goes
             if name in have:
                 continue
             for product_name in self._fed_mandatory.get(name, ()):
                 lacking[product_name] -= 1
-                if lacking[product_name] == 0:
+                if lacking[product_name] == 0 and optional.get(product_name, 0) <= 0:
+                    made.append(product_name)
+            for product_name in self._fed_needed_optional.get(name, ()):
+                optional[product_name] -= 1
+                if lacking[product_name] == 0 and optional[product_name] == 0:
                     made.append(product_name)
         return frozenset(made)
 
     def missing_for(self, product_name: str, available: Iterable[str]) -> tuple[str, ...]:
         """Return the inputs of the graph that lack for `product_name` to be made.
 
-        Mandatory inputs are followed back to what arrives, stopping at what is available. Empty
-        means that it can be made; for an input, the answer is itself unless it is there.
+        Mandatory inputs are followed back to what arrives, stopping at what is available; so are
+        optional ones where fewer are available than are needed: any of them may do. Empty means
+        that it can be made; for an input, the answer is itself unless it is there.
 
         Raises
         ------
@@ -130,8 +145,8 @@ class Graph:
         waiting = [product_name]
         for name in waiting:  # grows as it goes
             product = self.products.get(name)
-            sources = product.m_input if product else ()
-            fresh = [source for source in sources if source not in have and source not in needed]
+            lacks = product.lacks(have) if product else ()
+            fresh = [source for source in lacks if source not in needed]
             needed.update(dict.fromkeys(fresh))
             waiting += fresh
         return tuple(name for name in self.inputs if name in needed)
@@ -151,6 +166,7 @@ class Graph:
         """
         return {
             "inputs": list(self.inputs),
+            "expected": list(self.expected),
             "products": {name: _entry(product) for name, product in self.products.items()},
             "providers": {
                 name: {"max_concurrent": provider.max_concurrent, "callback": provider.callback}
@@ -203,6 +219,23 @@ class Graph:
         return dependents({name: product.m_input for name, product in self.products.items()})
 
     @cached_property
+    def _needing_optional(self) -> tuple[str, ...]:
+        return tuple(name for name, product in self.products.items() if product.o_min)
+
+    @cached_property
+    def _fed_needed_optional(self) -> dict[str, list[str]]:
+        return dependents({name: self.products[name].o_input for name in self._needing_optional})
+
+    @cached_property
+    def waiting_from_last_input(self) -> tuple[Product, ...]:
+        """The products whose wait for optional inputs begins anew with each input."""
+        return tuple(
+            product
+            for product in self.products.values()
+            if product.o_wait_s > 0 and product.o_wait_from is WaitFrom.LAST_INPUT
+        )
+
+    @cached_property
     def _levels(self) -> tuple[tuple[str, ...], ...]:
         found = find_levels({name: product.sources for name, product in self.products.items()})
         levels: list[list[str]] = [[] for _ in range(1 + max(found.values(), default=0))]
@@ -232,7 +265,12 @@ def _build(document: GraphDocument) -> Graph:
     urls = {product.provider: product.url for product in products.values()}
     given = {name: entry.model_dump() for name, entry in document.providers.items()}
     providers = {name: Provider(name, url, **given.get(name, {})) for name, url in urls.items()}
-    return Graph(tuple(document.inputs), MappingProxyType(products), MappingProxyType(providers))
+    return Graph(
+        tuple(document.inputs),
+        MappingProxyType(products),
+        MappingProxyType(providers),
+        tuple(document.expected),
+    )
 
 
 def _product(name: str, entry: ProductDocument) -> Product:
@@ -247,6 +285,9 @@ def _product(name: str, entry: ProductDocument) -> Product:
         priority=entry.priority,
         o_wait_s=entry.o_wait,
         on_update=entry.on_update,
+        o_wait_from=entry.o_wait_from,
+        o_min=entry.o_min,
+        on_late=entry.on_late,
     )
 
 
@@ -261,4 +302,7 @@ def _entry(product: Product) -> dict[str, object]:
         "priority": product.priority,
         "o_wait": product.o_wait_s,
         "on_update": product.on_update.value,
+        "o_wait_from": product.o_wait_from.value,
+        "o_min": product.o_min,
+        "on_late": None if product.on_late is None else product.on_late.value,
     }

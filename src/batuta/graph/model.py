@@ -12,6 +12,24 @@ class OnUpdate(StrEnum):
     IGNORE = "ignore"
 
 
+class OnLate(StrEnum):
+    """What to do when an optional input arrives after a product was asked for without it."""
+
+    IMPROVE = "improve"
+    IGNORE = "ignore"
+
+
+class WaitFrom(StrEnum):
+    """From when the wait for optional inputs is counted, in the clock of the conductor."""
+
+    COMPLETE = "complete"
+    """The mandatory inputs, and as many optional ones as are needed, are available."""
+    FIRST_INPUT = "first_input"
+    """The first input of the graph became available for the observation."""
+    LAST_INPUT = "last_input"
+    """The last one did: each that arrives begins the wait anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """The pipeline service that makes some of the graph's products.
@@ -61,6 +79,12 @@ class Product:
         How long optional inputs on their way are waited for (key ``o_wait``).
     on_update : OnUpdate
         Whether a newer version of an input makes the product anew.
+    o_wait_from : WaitFrom
+        From when `o_wait_s` is counted.
+    o_min : int
+        How many of the optional inputs are needed at least.
+    on_late : OnLate or None
+        What an optional input that arrives late does; None: as `on_update` says (`improves`).
     """
 
     name: str
@@ -73,12 +97,34 @@ class Product:
     priority: int = 0
     o_wait_s: float = 0.0
     on_update: OnUpdate = OnUpdate.IGNORE
+    o_wait_from: WaitFrom = WaitFrom.COMPLETE
+    o_min: int = 0
+    on_late: OnLate | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
         """All that it is made from: mandatory inputs, then optional ones."""
         return self.m_input + self.o_input
 
+    @property
+    def improves(self) -> bool:
+        """Whether an optional input that arrives late makes the product anew."""
+        if self.on_late is None:
+            return self.on_update is OnUpdate.REPROCESS
+        return self.on_late is OnLate.IMPROVE
+
     def ready(self, available: Container[str]) -> bool:
-        """Return whether every mandatory input is among the `available` names."""
-        return all(name in available for name in self.m_input)
+        """Return whether the mandatory inputs are `available`, and enough optional ones."""
+        return all(name in available for name in self.m_input) and (
+            self.o_min == 0 or sum(name in available for name in self.o_input) >= self.o_min
+        )
+
+    def lacks(self, available: Container[str]) -> tuple[str, ...]:
+        """Return the inputs that are not `available` and keep it from being made.
+
+        The optional ones are among them as long as fewer than `o_min` are available.
+        """
+        optional = self.o_input if self.o_min else ()
+        if sum(name in available for name in optional) >= self.o_min:
+            optional = ()
+        return tuple(name for name in self.m_input + optional if name not in available)

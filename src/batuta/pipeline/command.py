@@ -49,7 +49,10 @@ class CommandDocument(BaseModel):
     max_attempts: int | None = None
     priority: int | None = None
     o_wait_s: float | None = None
+    o_wait_from: str | None = None
+    o_min: int | None = None
     on_update: str | None = None
+    on_late: str | None = None
 
 
 class PipelineDocument(BaseModel):
@@ -157,7 +160,10 @@ def _spec(name: str, entry: Mapping[str, Any], beside: Path) -> ProductSpec:
         max_attempts=document.max_attempts,
         priority=document.priority,
         o_wait_s=document.o_wait_s,
+        o_wait_from=document.o_wait_from,
+        o_min=document.o_min,
         on_update=document.on_update,
+        on_late=document.on_late,
     )
     problems = [*spec.problems(), *_command_problems(where, command, spec)]
     if problems:

@@ -67,7 +67,7 @@ class ProductSpec:
         By-products that it may archive besides.
     timeout_s : float
         A processing that lasts longer is stopped, in seconds.
-    max_attempts, priority, o_wait_s, on_update
+    max_attempts, priority, o_wait_s, o_wait_from, o_min, on_update, on_late
         For a graph that is derived from the declaration: its keys of these names (`o_wait_s` is
         ``o_wait``). None: the graph's default.
     """
@@ -81,7 +81,10 @@ class ProductSpec:
     max_attempts: int | None = None
     priority: int | None = None
     o_wait_s: float | None = None
+    o_wait_from: str | None = None
+    o_min: int | None = None
     on_update: str | None = None
+    on_late: str | None = None
 
     @property
     def graph_keys(self) -> dict[str, Any]:
@@ -91,7 +94,10 @@ class ProductSpec:
             "max_attempts": self.max_attempts,
             "priority": self.priority,
             "o_wait": self.o_wait_s,
+            "o_wait_from": self.o_wait_from,
+            "o_min": self.o_min,
             "on_update": self.on_update,
+            "on_late": self.on_late,
         }
         return {key: value for key, value in stated.items() if value is not None}
 
@@ -136,7 +142,10 @@ class GraphKeys(TypedDict, total=False):
     max_attempts: int
     priority: int
     o_wait_s: float
+    o_wait_from: str
+    o_min: int
     on_update: str
+    on_late: str
 
 
 class Pipeline:
@@ -189,7 +198,8 @@ class Pipeline:
             A processing that lasts longer is stopped, in seconds.
         **graph_keys
             What else a graph that is derived from the declaration states of the product:
-            `max_attempts`, `priority`, `o_wait_s` (in seconds) and `on_update`.
+            `max_attempts`, `priority`, `o_wait_s` (in seconds), `o_wait_from`, `o_min`,
+            `on_update` and `on_late`.
 
         Raises
         ------

@@ -15,19 +15,22 @@ from batuta.conductor.database.statements import (
     CLAIMED_AT,
     FAILED_AMONG,
     HELD_PROVIDERS,
+    INPUT_TIMES,
     insert_claims,
     record_available,
 )
 from batuta.conductor.decisions.commands import retry_with_newer_inputs
 from batuta.conductor.decisions.outcomes import Decided
 from batuta.conductor.decisions.rules import (
-    CLAIMED_ONCE,
     Arrival,
     Claim,
+    InputTimes,
     claims_for,
     pending_optional_inputs,
+    takes_inputs_while_it_waits,
+    wait_ends_at,
 )
-from batuta.graph import Graph, Product
+from batuta.graph import Graph, Product, WaitFrom
 from batuta.messaging import ProcessingState as State
 
 MANUAL: Final = "by hand"
@@ -82,6 +85,7 @@ class ClaimStore:
                     "version": version,
                     "archived": archived,
                     "heard": now,
+                    "since": now,
                 }
                 # In one order everywhere, as observations are locked.
                 for (obs_id, product), (archived, version) in sorted(newest.items())
@@ -101,7 +105,7 @@ class ClaimStore:
         ]
         started = {claim.processing_id for claim in claims}
         if claims:
-            waiting = [claim for claim in claims if claim.product.o_wait_s > 0]
+            waiting = [claim for claim in claims if takes_inputs_while_it_waits(claim.product)]
             # Before the claims are inserted: an unsent claim that takes the new inputs makes
             # the new one its equal, which the unique key then drops.
             self._refresh_inputs(connection, waiting)
@@ -111,6 +115,14 @@ class ClaimStore:
                 started |= self._retry_failed(connection, claims, now)
             self._end_waits(connection, waiting, versions, now)
             self.apply_holds(connection)
+        if self._graph.waiting_from_last_input:
+            begun_anew = [
+                Claim(product, obs_id, {})
+                for obs_id, names in arrived.items()
+                if not names.isdisjoint(self._graph.inputs)
+                for product in self._graph.waiting_from_last_input
+            ]
+            self._end_waits(connection, begun_anew, versions, now)
         return Decided(
             versions=versions,
             claims={(each.obs_id, each.product.name): each for each in claims},
@@ -190,9 +202,7 @@ class ClaimStore:
     ) -> int:
         """Insert the claims that are new; return how many are, or -1 if the database cannot say."""
         rows = [
-            _new_row(
-                claim, now, now + self._optional_wait_s(connection, claim, versions[claim.obs_id])
-            )
+            _new_row(claim, now, self._wait_end(connection, claim, versions[claim.obs_id], now))
             for claim in claims
         ]
         return connection.execute(insert_claims(connection.dialect.name), rows).rowcount
@@ -213,10 +223,10 @@ class ClaimStore:
 
         Returns their ids.
 
-        A claim whose key has the versions of its inputs is another one with each of them, and
-        needs no such thing.
+        A claim whose key has the versions of all its inputs is another one with each of them: of
+        these, none is newer.
         """
-        by_id = {each.processing_id: each for each in claims if each.key == CLAIMED_ONCE}
+        by_id = {each.processing_id: each for each in claims}
         ids = list(by_id)
         retried: set[str] = set()
         for start in range(0, len(ids), MAX_IN):
@@ -241,17 +251,19 @@ class ClaimStore:
         """Add to claims that have not been requested yet the inputs that have come since."""
         for claim in claims:
             same = (table.c.obs_id == claim.obs_id, table.c.product == claim.product.name)
-            unsent = connection.execute(
-                sa.select(table.c.id, table.c.claim)
+            found = connection.execute(
+                sa.select(table.c.id, table.c.claim, UNSENT.label("unsent"))
                 .where(*same, table.c.claim.not_like(f"{MANUAL}%"))
                 .where(sa.or_(UNSENT, table.c.claim == claim.key))
                 .order_by(table.c.created.desc())
             ).all()
-            # If the same claim exists already, there is nothing to refresh.
-            if unsent and all(row.claim != claim.key for row in unsent):
+            equal = next((row for row in found if row.claim == claim.key), None)
+            # If an equal claim was sent already, there is nothing to refresh.
+            row = equal or next(iter(found), None)
+            if row is not None and row.unsent:
                 connection.execute(
                     sa.update(table)
-                    .where(table.c.id == unsent[0].id)
+                    .where(table.c.id == row.id)
                     .values(claim=claim.key, inputs=dict(claim.inputs))
                 )
 
@@ -262,9 +274,13 @@ class ClaimStore:
         versions: Mapping[str, Mapping[str, int]],
         now: float,
     ) -> None:
-        """Make due now the claims whose optional inputs are all available, or will not come."""
+        """Make due now the claims whose optional inputs are all available, or will not come.
+
+        A wait that is counted from the last input ends later with each.
+        """
         for claim in claims:
-            if self._optional_wait_s(connection, claim, versions[claim.obs_id]) > 0:
+            end = self._wait_end(connection, claim, versions[claim.obs_id], now)
+            if end > now and claim.product.o_wait_from is not WaitFrom.LAST_INPUT:
                 continue
             connection.execute(
                 sa.update(table)
@@ -274,22 +290,32 @@ class ClaimStore:
                     UNSENT,
                     table.c.not_before > now,
                 )
-                .values(not_before=now)
+                .values(not_before=end)
             )
 
-    def _optional_wait_s(
-        self, connection: sa.Connection, claim: Claim, versions: Mapping[str, int]
+    def _wait_end(
+        self, connection: sa.Connection, claim: Claim, versions: Mapping[str, int], now: float
     ) -> float:
-        """Return how long to wait for the claim's optional inputs that will still be made."""
+        """Return until when to wait for the claim's optional inputs that will still come."""
         if claim.product.o_wait_s <= 0:
-            return 0.0
+            return now
         states = connection.execute(
             sa.select(table.c.product, table.c.state).where(table.c.obs_id == claim.obs_id)
         ).all()
         open_ = {row.product for row in states if not State(row.state).ended}
         failed = frozenset(row.product for row in states if row.state in _UNSUCCESSFUL) - open_
         pending = pending_optional_inputs(self._graph, claim.product, versions, failed)
-        return claim.product.o_wait_s if pending else 0.0
+        if not pending:
+            return now
+        return wait_ends_at(claim.product, self._input_times(connection, claim), now)
+
+    def _input_times(self, connection: sa.Connection, claim: Claim) -> InputTimes | None:
+        """Return when inputs of the observation arrived, where the wait is counted from that."""
+        if claim.product.o_wait_from is WaitFrom.COMPLETE:
+            return None
+        wanted = {"obs_id": claim.obs_id, "inputs": list(self._graph.inputs)}
+        first, last = connection.execute(INPUT_TIMES, wanted).one()
+        return None if first is None else InputTimes(first, last)
 
 
 UNSENT: Final = sa.and_(table.c.state.in_([State.WAITING, State.HELD]), table.c.attempt == 0)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import observations
-from batuta.graph import Graph
+from batuta.graph import Graph, Product
 from batuta.spelling import NameSuggester
 
 NEIGHBOURS: Final = 500
@@ -23,11 +23,26 @@ def answer_without_processing(
         return f"{product} is available: it {how}"
     if product not in graph.products:
         return f"{product} is an input, and has not arrived"
-    absent = [name for name in graph.products[product].m_input if name not in versions]
+    definition = graph.products[product]
+    absent = [
+        _absence(name, rows, graph, versions) for name in definition.m_input if name not in versions
+    ]
+    absent += _too_few(definition, rows, graph, versions)
     if absent:
-        missing = "; ".join(_absence(name, rows, graph, versions) for name in absent)
-        return f"{product} was not made: it lacks {missing}"
+        return f"{product} was not made: it lacks {'; '.join(absent)}"
     return f"{product} was not made: none of its inputs has been announced since it could be"
+
+
+def _too_few(
+    product: Product, rows: list[Row], graph: Graph, versions: Mapping[str, int]
+) -> list[str]:
+    """Explain that there are fewer optional inputs than are needed."""
+    missing = [name for name in product.lacks(versions) if name in product.o_input]
+    if not missing:
+        return []
+    more = product.o_min - (len(product.o_input) - len(missing))
+    which = ", ".join(_absence(name, rows, graph, versions) for name in missing)
+    return [f"{more} more of its optional inputs ({which})"]
 
 
 def _absence(name: str, rows: list[Row], graph: Graph, versions: Mapping[str, int]) -> str:

@@ -39,6 +39,8 @@ available = sa.Table(
     # Whether the sdb holds it: what arrives from outside may be kept elsewhere.
     sa.Column("archived", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("heard", sa.Float, nullable=False),
+    # When it was first heard of; `heard` is when its newest version was. None: at the same time.
+    sa.Column("since", sa.Float),
 )
 
 processings = sa.Table(

@@ -28,6 +28,12 @@ AVAILABLE_OF: Final = sa.select(available.c.obs_id, available.c.product, availab
 )
 """What is available of `observations`."""
 
+INPUT_TIMES: Final = sa.select(
+    sa.func.min(sa.func.coalesce(available.c.since, available.c.heard)),
+    sa.func.max(available.c.heard),
+).where(available.c.obs_id == sa.bindparam("obs_id"), available.c.product.in_(_any_of("inputs")))
+"""When the first of `inputs` became available for an observation, and when the last one did."""
+
 DROPPED_OF: Final = sa.select(dropped).where(dropped.c.obs_id.in_(_any_of("observations")))
 """What stays of those of `observations` whose records were dropped."""
 

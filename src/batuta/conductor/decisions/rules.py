@@ -4,11 +4,11 @@ What becomes of a claim afterwards is decided in `batuta.conductor.decisions.tra
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from batuta.graph import Graph, OnUpdate, Product
+from batuta.graph import Graph, OnUpdate, Product, WaitFrom
 
 NAMESPACE: Final = uuid.UUID("6f1a2a1e-3f0b-5d0c-9a53-0b6f2f6f0c1d")
 CLAIMED_ONCE: Final = "once"
@@ -41,11 +41,15 @@ class Claim:
         """What is unique among the claims for this product and observation.
 
         Under ``on_update: ignore`` a product is claimed once; under ``reprocess``, once for
-        each set of versions of its inputs.
+        each set of versions of its inputs. Under ``on_late: ignore`` optional inputs make no
+        claim another one; under ``improve`` those do that are added.
         """
-        if self.product.on_update is OnUpdate.IGNORE:
-            return CLAIMED_ONCE
-        return ",".join(f"{name}={version}" for name, version in sorted(self.inputs.items()))
+        product, improves = self.product, self.product.improves
+        if product.on_update is OnUpdate.IGNORE:
+            added = sorted(set(self.inputs).intersection(product.o_input)) if improves else []
+            return ",".join([CLAIMED_ONCE, *added])
+        names = self.inputs if improves else set(self.inputs).intersection(product.m_input)
+        return ",".join(f"{name}={self.inputs[name]}" for name in sorted(names))
 
     @property
     def processing_id(self) -> str:
@@ -79,7 +83,7 @@ def is_claim_id(processing_id: str) -> bool:
 
 
 def claims_for(
-    graph: Graph, obs_id: str, arrived: Iterable[str], available: Mapping[str, int]
+    graph: Graph, obs_id: str, arrived: Collection[str], available: Mapping[str, int]
 ) -> Iterator[Claim]:
     """Yield what can be made for `obs_id` now that the products `arrived` are available.
 
@@ -89,7 +93,7 @@ def claims_for(
         The product graph.
     obs_id : str
         The observation.
-    arrived : iterable of str
+    arrived : collection of str
         Names of the products just announced.
     available : mapping
         Version of each product available for `obs_id`, by name, `arrived` included.
@@ -101,18 +105,57 @@ def claims_for(
     """
     fed = {product.name: product for name in arrived for product in graph.fed_by(name)}
     for product in fed.values():
-        made = product.name in available and product.on_update is OnUpdate.IGNORE
-        if product.ready(available) and not made:
+        if product.ready(available) and not _is_settled(product, arrived, available):
             inputs = {name: available[name] for name in product.sources if name in available}
             yield Claim(product, obs_id, inputs)
+
+
+def _is_settled(product: Product, arrived: Collection[str], available: Container[str]) -> bool:
+    """Return whether a product that is available stays as it is."""
+    if product.name not in available or product.on_update is OnUpdate.REPROCESS:
+        return False
+    return not product.improves or not set(product.o_input).intersection(arrived)
+
+
+def takes_inputs_while_it_waits(product: Product) -> bool:
+    """Return whether what arrives before `product` is requested joins the claim that waits."""
+    improves = product.improves and product.on_update is OnUpdate.IGNORE
+    return product.o_wait_s > 0 or improves
+
+
+@dataclass(frozen=True, slots=True)
+class InputTimes:
+    """When the first and the last input became available for an observation.
+
+    Inputs are what arrives from outside; times are seconds since 1970, by the conductor's clock.
+    """
+
+    first: float
+    last: float
+
+
+def wait_ends_at(product: Product, times: InputTimes | None, now: float) -> float:
+    """Return when `product`, claimed `now`, is made without the optional inputs that lack then.
+
+    Parameters
+    ----------
+    times : InputTimes or None
+        None if no input of the graph is known to have arrived: then it counts from now.
+    """
+    if times is None or product.o_wait_from is WaitFrom.COMPLETE:
+        return now + product.o_wait_s
+    start = times.first if product.o_wait_from is WaitFrom.FIRST_INPUT else times.last
+    # A clock that was set back must not make it longer.
+    return max(now, min(start, now) + product.o_wait_s)
 
 
 def pending_optional_inputs(
     graph: Graph, product: Product, available: Mapping[str, int], failed: frozenset[str]
 ) -> tuple[str, ...]:
-    """Return the optional inputs of `product` that are not available yet, but will be made.
+    """Return the optional inputs of `product` that are not available yet, but will be.
 
-    An input that arrives from outside is not among them: nobody knows whether it will come.
+    An input that arrives from outside is not among them, since nobody knows whether it will come,
+    unless the graph says that it is expected.
 
     Parameters
     ----------
@@ -122,19 +165,20 @@ def pending_optional_inputs(
     missing = [name for name in product.o_input if name not in available]
     if not missing:
         return ()
-    coming = _reachable_without(graph, available, failed)
+    coming = _reachable_without(graph, {*available, *graph.expected}, failed)
+    coming |= frozenset(graph.expected)
     return tuple(name for name in missing if name in coming)
 
 
 def _reachable_without(
-    graph: Graph, available: Mapping[str, int], failed: frozenset[str]
+    graph: Graph, available: Collection[str], failed: frozenset[str]
 ) -> frozenset[str]:
     coming = graph.reachable(available) - failed
     if not failed:
         return coming
     # What depends on a failed product cannot be made either: repeat until nothing more drops out.
     while True:
-        sources = coming | available.keys()
+        sources = coming.union(available)
         remaining = frozenset(name for name in coming if graph.products[name].ready(sources))
         if remaining == coming:
             return coming

@@ -284,15 +284,11 @@ def _check_order(components: Components, order: Order) -> None:
     if order.product not in components.graph.products:
         raise _unknown_product(components.graph, order.product)
     why = components.views.why(order.product, order.obs_id)
-    absent = [
-        name
-        for name in components.graph.products[order.product].m_input
-        if name not in why.available
-    ]
+    absent = list(components.graph.products[order.product].lacks(why.available))
     if absent:
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"{order.product} of {order.obs_id}: mandatory inputs are not available: "
+            f"{order.product} of {order.obs_id}: inputs that it needs are not available: "
             f"{', '.join(absent)}",
             lacks=absent,
         )

@@ -13,7 +13,10 @@ _OPTIONS: Final = {
     "max_attempts": "at most {} attempts",
     "priority": "priority {}",
     "o_wait_s": "waits {:g} s for optional inputs",
+    "o_wait_from": "waits from: {}",
+    "o_min": "needs {} optional inputs",
     "on_update": "on update: {}",
+    "on_late": "on late: {}",
 }
 
 
