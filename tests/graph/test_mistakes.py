@@ -439,4 +439,6 @@ def test_what_is_expected_is_an_input_and_named_once() -> None:
 
 def test_no_more_optional_inputs_are_needed_than_there_are() -> None:
     problems = problems_of(changed("products", "QPO_ECL", "o_min", to=3))
-    assert list(problems) == ["products.QPO_ECL.o_min: 3 of 0 optional inputs (accepted: at most 0)"]
+    assert list(problems) == [
+        "products.QPO_ECL.o_min: 3 of 0 optional inputs (accepted: at most 0)"
+    ]
