@@ -64,8 +64,8 @@ QUERIES["/events"] = [
     for after in ({}, {"cursor": "9e9_7"})
 ]
 VALUES = {"obs_id": "o1", "product": "B", "event_id": "e1"}
-WITHOUT = {"/reconciliation", "/retention", "/services"}
-"""The first two look at all records, by the batch; the last reads no database."""
+WITHOUT = {"/reconciliation", "/retention", "/services", "/dead", "/dead/{sequence}"}
+"""The first two look at all records, by the batch; the others read no database."""
 
 
 @dataclass
@@ -105,6 +105,7 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
             parts,
             parts,
             EventViews(harness.engine, GRAPH, harness.views),
+            parts,
         ),
     )
     routes = [route for route in app.routes if isinstance(route, APIRoute)]

@@ -143,6 +143,29 @@ class ConductorClient:
         """Return one event by its id, with what it has caused."""
         return self._call("GET", f"/events/{quote(event_id)}")
 
+    def dead_letters(self, **filters: str) -> Iterator[dict[str, Any]]:
+        """Yield the messages that were put aside, the oldest first."""
+        return self._pages("/dead", **filters)
+
+    def dead_letter(self, number: int) -> dict[str, Any]:
+        """Return one of them, as it was published."""
+        return self._call("GET", f"/dead/{number}")
+
+    def dead_letter_count(self) -> int:
+        """Return how many there are."""
+        return int(self._call("GET", "/dead", params={"limit": "1"})["total"])
+
+    def resend(self, numbers: Sequence[int], confirmation: str) -> list[dict[str, Any]]:
+        """Send dead letters again; return what became of each."""
+        answers: list[dict[str, Any]] = []
+        for start in range(0, len(numbers), MAX_ORDERS):
+            body = {
+                "sequences": list(numbers[start : start + MAX_ORDERS]),
+                "confirmation": confirmation,
+            }
+            answers += self._call("POST", "/dead/resend", json=body, timeout=None)["items"]
+        return answers
+
     def services(self) -> list[dict[str, Any]]:
         """Return the services that reported recently."""
         return cast("list[dict[str, Any]]", self._call("GET", "/services")["items"])

@@ -87,6 +87,11 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "Show what was received on data.*, and what each event has triggered, or why nothing.",
         WATCHING,
     ),
+    "dead": LazyCommand(
+        "dead",
+        "List, show and send again messages that could not be understood, or were refused.",
+        WATCHING,
+    ),
     "sdb": LazyCommand("services", "Serve the product database.", SERVICES),
     "conductor": LazyCommand("services", "Serve the conductor.", SERVICES),
     "pipeline": LazyCommand("services", "Serve a pipeline.", SERVICES),

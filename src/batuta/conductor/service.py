@@ -59,6 +59,7 @@ from batuta.messaging import (
     read_notification,
     subjects,
 )
+from batuta.messaging.dead_letters import DeadLetters
 from batuta.messaging.processings import split_attempt_id
 from batuta.messaging.stream_bounds import apply_bounds
 from batuta.sdb.client import SdbClient
@@ -135,6 +136,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 pruner,
                 addresses,
                 EventViews(engine, graph, views),
+                DeadLetters(bus),
             )
             yield Conductor(components, bus, activity, (health, sweeper), settings)
 

@@ -116,6 +116,16 @@ class Bus:
             subjects.activity_subject(activity.service.name), activity_event(activity)
         )
 
+    async def publish_payload(self, subject: str, payload: bytes, message_id: str) -> int:
+        """Publish a message as it is, and return its number in its stream, once it is stored.
+
+        Raises
+        ------
+        MessagingError
+            If NATS did not confirm that it stored it.
+        """
+        return await self._store(subject, payload, {"Nats-Msg-Id": message_id})
+
     async def publish_dead_letter(
         self, stream: str, payload: bytes, reason: str, origin: str
     ) -> None:
@@ -184,7 +194,7 @@ class Bus:
     def _max_payload_bytes(self) -> int:
         return int(self.client.max_payload) - MAX_HEADERS_BYTES
 
-    async def _store(self, subject: str, payload: bytes, headers: dict[str, str]) -> None:
+    async def _store(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
         if len(payload) > self._max_payload_bytes:
             # The server would close the connection, and nats-py would not reopen it.
             raise MessagingError(
@@ -192,13 +202,14 @@ class Bus:
                 f"(accepted: at most {self._max_payload_bytes})"
             )
         try:
-            await self.jetstream.publish(subject, payload, headers=headers)
+            stored = await self.jetstream.publish(subject, payload, headers=headers)
         except (nats.errors.Error, TimeoutError) as exc:
             self._not_stored[subject] = f"the last message on {subject} was not stored: {exc}"
             raise MessagingError(
                 f"{subject}: NATS at {self.url} did not store the message: {exc}"
             ) from exc
         self._not_stored.pop(subject, None)
+        return int(stored.seq)
 
 
 def without_password(text: str) -> str:

@@ -50,6 +50,7 @@ def status(
     with conductor_at(conductor_url) as conductor:
         health = conductor.health()
         services = conductor.services()
+        dead = conductor.dead_letter_count() if health["checks"].get("nats") else None
         summary = conductor.summary()
         observations = conductor.latest_observations(limit)
         attention = [
@@ -65,11 +66,14 @@ def status(
                 "summary": summary,
                 "observations": observations,
                 "processings": attention,
+                "dead_letters": dead,
             }
         )
         return
     _print_health(health)
     _print_services(services)
+    if dead:
+        echo(f"{format_count(dead, 'dead letter')}: see batuta dead")
     _print_observations(observations, summary)
     if attention:
         _print_attention(attention, sum(summary["processings"].get(s, 0) for s in NEED_ATTENTION))

@@ -29,10 +29,12 @@ from batuta.conductor.dispatch.providers import CANNOT, Providers
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.bulk_routes import Order, bulk_router
+from batuta.conductor.routes.dead_routes import dead_router
 from batuta.conductor.routes.event_routes import event_router
 from batuta.conductor.routes.reconciliation_routes import reconciliation_router
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState, ServiceStatus
+from batuta.messaging.dead_letters import DeadLetters
 from batuta.service.client import ServiceError
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
@@ -63,6 +65,7 @@ class Components:
     pruner: Pruner
     callback_addresses: CallbackAddresses
     events: EventViews
+    dead_letters: DeadLetters
 
 
 def add_routes(app: FastAPI, components: Components) -> None:
@@ -73,6 +76,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(reconciliation_router(components.reconciler, components.dispatcher))
     app.include_router(callback_router(components.callback_addresses, components.dispatcher))
     app.include_router(event_router(components.events))
+    app.include_router(dead_router(components.dead_letters, components.events))
     add_retention_routes(app, components.pruner)
 
     @app.get("/graph", tags=["graph"])
