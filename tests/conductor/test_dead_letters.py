@@ -89,7 +89,7 @@ def test_dead_letters_are_listed_shown_and_sent_again(
         code, shown = command("resend", "--all", "--reason", "not in the graph", "--yes", "--json")
         assert code == 0
         assert [each["event"]["outcome"] for each in json.loads(shown)] == ["triggered"] * 2
-        assert sorted(each[1] for each in stage.asked_for()) == ["o1", "o2", "o3"]
+        eventually_sync(lambda: [each[1] for each in stage.asked_for()] == ["o1", "o2", "o3"])
 
         # What is still not understood is put aside again, under a new number.
         code, shown = command("resend", "--all", "--subject=data.vhf", "--yes")
