@@ -64,7 +64,8 @@ QUERIES["/events"] = [
     for after in ({}, {"cursor": "9e9_7"})
 ]
 VALUES = {"obs_id": "o1", "product": "B", "event_id": "e1"}
-WITHOUT = {"/reconciliation", "/retention", "/services", "/dead", "/dead/{sequence}"}
+LOGS = {"/processings/{processing_id}/log", "/processings/{processing_id}/workers_log"}
+WITHOUT = {"/reconciliation", "/retention", "/services", "/dead", "/dead/{sequence}", *LOGS}
 """The first two look at all records, by the batch; the others read no database."""
 
 
@@ -105,6 +106,7 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
             parts,
             parts,
             EventViews(harness.engine, GRAPH, harness.views),
+            parts,
             parts,
         ),
     )

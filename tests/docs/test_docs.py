@@ -6,7 +6,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from pydantic import BaseModel
@@ -99,10 +99,15 @@ def parse(arguments: list[str]) -> None:
         return
     name, *arguments = arguments
     command = load_command(name)
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and not _runs_alone(command, arguments):
         name, *arguments = arguments
         command = command.commands[name]
     command.make_context(name, arguments)
+
+
+def _runs_alone(group: Any, arguments: list[str]) -> bool:
+    """Return whether a group is called without one of its commands, as it may be."""
+    return group.invoke_without_command and (not arguments or arguments[0].startswith("-"))
 
 
 def test_pages_are_found() -> None:

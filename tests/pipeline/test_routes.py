@@ -118,6 +118,14 @@ def test_what_failed_starts_again_only_for_a_higher_attempt(
     log = service.log(again)
     assert "attempt 1: started" in log
     assert "attempt 3: started" in log
+    path = f"/processing/{processing_id}/log"
+    parts = [service.http.get(path, params={"attempt": each}) for each in (1, 3)]
+    assert "".join(part.text for part in parts) == log
+    assert [part.headers["X-Log-Attempt"] for part in parts] == ["1", "3"]
+    assert parts[1].text.count(": started") == 1
+    missing = service.http.get(path, params={"attempt": 2})
+    assert missing.status_code == 404
+    assert missing.json()["detail"].endswith("no log of attempt 2 (it has: 1, 3)")
 
 
 def test_a_log_is_bounded_and_its_end_can_be_asked_for(start_pipeline: StartPipeline) -> None:

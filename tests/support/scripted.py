@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
 from batuta.service.settings import ServiceSettings
@@ -22,6 +22,8 @@ class ScriptedPipeline:
     outcomes : dict
         States that the next processings of a product end in, ``succeeded`` by default.
         ``unarchived`` is a success that archives nothing.
+    logs : dict
+        The log of each processing that has one.
     answers : deque
         Responses to the next requests, in place of a processing.
     """
@@ -33,6 +35,7 @@ class ScriptedPipeline:
         self.processings: dict[str, dict[str, Any]] = {}
         self.outcomes: defaultdict[str, deque[str]] = defaultdict(deque)
         self.answers: deque[JSONResponse] = deque()
+        self.logs: dict[str, bytes] = {}
         self.asked = 0
         self.cancelled: list[str] = []
         self._add_routes()
@@ -71,6 +74,11 @@ class ScriptedPipeline:
             self.asked += 1
             found = known.get(processing_id)
             return found or JSONResponse({"detail": "not found", "attempt": 0}, 404)
+
+        @app.get("/pipeline/processing/{processing_id}/log", response_model=None)
+        def log(processing_id: str) -> Response:
+            found = self.logs.get(processing_id)
+            return Response("no", 404) if found is None else Response(found)
 
         @app.delete("/pipeline/processing/{processing_id}", response_model=None)
         def cancel(processing_id: str) -> dict[str, Any] | JSONResponse:

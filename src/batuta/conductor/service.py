@@ -69,6 +69,7 @@ from batuta.service.app import AppConfig, create_app
 from batuta.service.client import ServiceError
 from batuta.service.database import open_database, write_problem
 from batuta.service.health import HealthMonitor
+from batuta.service.http_pool import PoolTimeouts, open_pool
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ U = TypeVar("U")
 
 SDB_SUBJECT: Final = subjects.data_subject(subjects.SDB_SOURCE)
 ARCHIVE_RETRY_S: Final = 1.0
+LOG_TIMEOUTS: Final = PoolTimeouts(connect_s=3.0, read_s=15.0)
+"""Of the pipelines, when they are asked for a log."""
 MAX_ID_LENGTH: Final = 300
 """Characters of the id of an event that are recorded."""
 MAX_PROBLEM_LENGTH: Final = 1000
@@ -102,6 +105,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             connect(settings.nats, NAME) as bus,
             open_providers(url_of, settings.token_text, subscriber_of) as providers,
             open_archive(settings.sdb_url, settings.token_text) as archive,
+            open_pool(settings.token_text, LOG_TIMEOUTS, reuse=False) as logs,
         ):
             bound_streams = partial(apply_bounds, bus, settings.streams.bounds())
             await bound_streams()
@@ -137,6 +141,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 addresses,
                 EventViews(engine, graph, views),
                 DeadLetters(bus),
+                logs,
             )
             yield Conductor(components, bus, activity, (health, sweeper), settings)
 

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
 from batuta.messaging import ProcessingState
+from batuta.pipeline.attempt_logs import find_attempts
 from batuta.pipeline.messages import PipelineProcessing, ProcessingRequest
 from batuta.pipeline.profile_routes import ProfileRoutes
 from batuta.pipeline.retention import RetentionFolder
@@ -155,6 +156,9 @@ class ProcessingRoutes:
             int,
             Query(ge=0, lt=2**63, description="Only from this byte on; all, if it has fewer."),
         ] = 0,
+        attempt: Annotated[
+            int | None, Query(ge=1, lt=2**31, description="Only that of this attempt.")
+        ] = None,
     ) -> Response:
         """Return the log of a processing so far, with its standard output and error."""
         stored = await self._find(processing_id)
@@ -170,13 +174,27 @@ class ProcessingRoutes:
             return PlainTextResponse("")
         # To the end that it has now: it may grow while it is sent.
         # A log that is smaller than it was has been cut, or begun again.
-        start = since if since <= size else 0
+        start, end = (since if since <= size else 0), size
+        headers = {"X-Log-Bytes": str(size)}
+        if attempt is not None:
+            record = stored.record
+            parts = await asyncio.to_thread(find_attempts, path, record.product, record.obs_id)
+            if attempt not in parts:
+                known = ", ".join(map(str, parts)) or "none"
+                raise ProblemError(
+                    HTTPStatus.NOT_FOUND,
+                    f"processing {processing_id!r}: no log of attempt {attempt} (it has: {known})",
+                )
+            first, end = parts[attempt]
+            start = max(start, first)
+            headers["X-Log-Attempt"] = str(attempt)
         if tail is not None:
-            start = max(start, size - tail)
+            start = max(start, end - tail)
+        start = min(start, end)
         return StreamingResponse(
-            read_chunks(path, start, size),
+            read_chunks(path, start, end),
             media_type=PlainTextResponse.media_type,
-            headers={"Content-Length": str(size - start), "X-Log-Bytes": str(size)},
+            headers={"Content-Length": str(end - start), **headers},
         )
 
     async def workers_log(self, processing_id: str) -> Response:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from batuta.errors import shortened
+from batuta.pipeline.attempt_logs import started_line
 from batuta.pipeline.code_version import refuse_mixture
 from batuta.pipeline.context import Context, WorkFolder
 from batuta.pipeline.declaration import Output
@@ -101,7 +102,7 @@ def _prepare_process(task: ProcessingTask) -> None:
 def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
     run = task.run
     log = logging.getLogger(f"batuta.pipeline.{run.provider}")
-    log.info("%s of %s, attempt %d: started", run.product, run.obs_id, run.attempt)
+    log.info("%s", started_line(run.product, run.obs_id, run.attempt))
     # While the sdb is down the processing waits for it; the scheduler's timeout ends both.
     retry_for_s = task.spec.timeout_s
     with SdbClient(task.sdb_url, token=task.token, retry_for_s=retry_for_s) as sdb:

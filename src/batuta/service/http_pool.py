@@ -8,8 +8,8 @@ number; with aiohttp it does not.
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,8 @@ KEPT_OPEN_S: Final = 4.0
 leaves while its connection is being closed is lost."""
 MAX_FIELD_BYTES: Final = 65_536
 """The longest line of the head of an answer."""
+
+MAX_REFUSAL_BYTES: Final = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,14 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedAnswer:
+    """A successful answer whose body is read as it comes; `chunks` raises `ServiceError`."""
+
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
 
 
 class HttpPool:
@@ -90,37 +100,74 @@ class HttpPool:
             return answer
         raise refusal(service, answer.status, answer.headers, answer.content)
 
+    @asynccontextmanager
+    async def stream(
+        self, service: str, url: str, params: Mapping[str, int]
+    ) -> AsyncIterator[StreamedAnswer]:
+        """Get an answer of any length, which is open for as long as the block runs.
+
+        Raises
+        ------
+        ServiceError
+            If the service cannot be reached, or refuses.
+        """
+        with _translated(service, url):
+            response = await self._session.get(
+                url, params=dict(params), allow_redirects=False, ssl=self._tls_of(url)
+            )
+        async with response:
+            if not 200 <= response.status < 300:
+                content = await _bounded_content(service, response, MAX_REFUSAL_BYTES)
+                raise refusal(service, response.status, response.headers, content)
+            yield StreamedAnswer(response.headers, _chunks(service, url, response))
+
     async def _exchange(
         self, service: str, method: str, url: str, body: bytes | None, max_bytes: int
     ) -> Answer:
-        try:
+        with _translated(service, url):
             async with self._session.request(
                 method,
                 url,
                 data=body,
                 headers=_JSON if body is not None else None,
                 allow_redirects=False,
-                ssl=self._tls_context() if url.startswith("https") else True,
+                ssl=self._tls_of(url),
             ) as response:
                 content = await _bounded_content(service, response, max_bytes)
                 return Answer(response.status, response.headers, content)
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as exc:
-            error = ServiceError(
-                f"{service}: {url!r} is not a URL (accepted: http://HOST:PORT/..., https://...)"
-            )
-            error.unreachable = True
-            raise error from exc
-        # A timeout of a connection or of a read is one of these as well, and not that of `send`.
-        except aiohttp.ClientError as exc:
-            error = ServiceError(f"{service} at {url} cannot be reached: {_reason(exc)}")
-            error.unreachable = isinstance(exc, _NOT_CONNECTED)
-            raise error from exc
+
+    def _tls_of(self, url: str) -> ssl.SSLContext | bool:
+        return self._tls_context() if url.startswith("https") else True
 
     def _tls_context(self) -> ssl.SSLContext:
         """Return the authorities that all clients trust, read when they are first needed."""
         if self._tls is None:
             self._tls = httpx.create_ssl_context(trust_env=False)
         return self._tls
+
+
+@contextmanager
+def _translated(service: str, url: str) -> Iterator[None]:
+    """Turn what aiohttp raises inside into a `ServiceError` that names `service`."""
+    try:
+        yield
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as exc:
+        error = ServiceError(
+            f"{service}: {url!r} is not a URL (accepted: http://HOST:PORT/..., https://...)"
+        )
+        error.unreachable = True
+        raise error from exc
+    # A timeout of a connection or of a read is one of these as well, and not that of `send`.
+    except aiohttp.ClientError as exc:
+        error = ServiceError(f"{service} at {url} cannot be reached: {_reason(exc)}")
+        error.unreachable = isinstance(exc, _NOT_CONNECTED)
+        raise error from exc
+
+
+async def _chunks(service: str, url: str, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    with _translated(service, url):
+        async for chunk in response.content.iter_any():
+            yield chunk
 
 
 def _reason(exc: aiohttp.ClientError) -> str:

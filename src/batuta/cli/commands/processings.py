@@ -125,6 +125,10 @@ def log(
     tail: Annotated[
         int | None, typer.Option(help="Only so many lines, the last ones.", min=1)
     ] = None,
+    attempt: Annotated[
+        int | None,
+        typer.Option(help="Only this attempt, where its pipeline keeps them apart.", min=1),
+    ] = None,
     workers: Annotated[
         bool, typer.Option("--workers", help="The logs of the workers that computed its tiles.")
     ] = False,
@@ -132,14 +136,16 @@ def log(
     """Print the log of a processing: all attempts, all that its function printed."""
     if not target:
         raise ConfigurationError("no processing given (accepted: ID, or PRODUCT OBS_ID)")
-    if workers and follow:
-        raise ConfigurationError("--workers with --follow (accepted: one of them)")
+    given = {"--workers": workers, "--follow": follow, "--attempt": attempt is not None}
+    together = [option for option, is_given in given.items() if is_given]
+    if len(together) > 1:
+        raise ConfigurationError(f"{' with '.join(together)} (accepted: one of them)")
     from batuta.cli.requests.log_reader import LogReader  # noqa: PLC0415  for --help to be fast
 
     selection = Selection.of(target, failed=False)
     with conductor_at(conductor_url) as conductor:
         (processing,) = selection.processings(conductor)
-        with closing(LogReader(processing)) as reader:
+        with closing(LogReader(conductor_url, processing, attempt)) as reader:
             if workers:
                 reader.print_workers()
                 return
@@ -147,7 +153,8 @@ def log(
             while follow and not _has_ended(conductor, processing):
                 time.sleep(FOLLOW_INTERVAL_S)
                 reader.print_new()
-            reader.print_new()
+            if follow:
+                reader.print_new()
 
 
 def _has_ended(conductor: "ConductorClient", processing: dict[str, Any]) -> bool:

@@ -31,11 +31,13 @@ from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.bulk_routes import Order, bulk_router
 from batuta.conductor.routes.dead_routes import dead_router
 from batuta.conductor.routes.event_routes import event_router
+from batuta.conductor.routes.log_routes import log_router
 from batuta.conductor.routes.reconciliation_routes import reconciliation_router
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState, ServiceStatus
 from batuta.messaging.dead_letters import DeadLetters
 from batuta.service.client import ServiceError
+from batuta.service.http_pool import HttpPool
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.service.retention_routes import add_retention_routes
@@ -66,6 +68,7 @@ class Components:
     callback_addresses: CallbackAddresses
     events: EventViews
     dead_letters: DeadLetters
+    logs: HttpPool
 
 
 def add_routes(app: FastAPI, components: Components) -> None:
@@ -76,6 +79,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(reconciliation_router(components.reconciler, components.dispatcher))
     app.include_router(callback_router(components.callback_addresses, components.dispatcher))
     app.include_router(event_router(components.events))
+    app.include_router(log_router(components.views, components.logs))
     app.include_router(dead_router(components.dead_letters, components.events))
     add_retention_routes(app, components.pruner)
 
