@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.schema import available, events, observations, processings
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import PipelineUnreachable
@@ -108,6 +109,7 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
             EventViews(harness.engine, GRAPH, harness.views),
             parts,
             parts,
+            LateViews(harness.engine),
         ),
     )
     routes = [route for route in app.routes if isinstance(route, APIRoute)]

@@ -45,6 +45,9 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             on_update=draw(st.sampled_from(["reprocess", "ignore"])),
             o_wait_from=draw(st.sampled_from(["complete", "first_input", "last_input"])),
             o_min=draw(st.integers(0, len(chosen) - mandatory)),
+            due=draw(st.none() | st.floats(1, 10)),
+            expires=draw(st.none() | st.floats(10, 1e6)),
+            due_from=draw(st.sampled_from(["first_input", "event_time"])),
             on_late=draw(st.sampled_from(["improve", "ignore"])),
         )
         names.append(f"P{rank}")

@@ -75,6 +75,9 @@ def test_a_graph_error_is_a_configuration_error() -> None:
         (("products", "QPO_ECL", "priority"), 10**9, "a whole number within"),
         (("products", "QPO_ECL", "priority"), "high", "a whole number within"),
         (("products", "QPO_ECL", "o_wait"), -1, "seconds, from 0"),
+        (("products", "QPO_ECL", "due"), 0, "seconds, above 0"),
+        (("products", "QPO_ECL", "expires"), "60", "seconds, above 0"),
+        (("products", "QPO_ECL", "due_from"), "now", "'first_input' or 'event_time'"),
         (("products", "QPO_ECL", "o_min"), -1, "a whole number"),
         (("products", "QPO_ECL", "o_min"), "1", "a whole number"),
         (("products", "QPO_ECL", "o_wait_from"), "now", "'complete', 'first_input' or"),
@@ -442,3 +445,10 @@ def test_no_more_optional_inputs_are_needed_than_there_are() -> None:
     assert list(problems) == [
         "products.QPO_ECL.o_min: 3 of 0 optional inputs (accepted: at most 0)"
     ]
+
+
+def test_nothing_expires_before_it_is_due() -> None:
+    assert list(problems_of(document(["A"], P=product("A", due=60, expires=30.5)))) == [
+        "products.P.expires: 30.5 s, before it is due (accepted: at least 60 s)"
+    ]
+    Graph.parse(document(["A"], P=product("A", due=60, expires=60)))

@@ -14,6 +14,7 @@ from batuta.messaging import (
     decode_activity,
     decode_data,
 )
+from batuta.messaging.events import read_notification
 from batuta.messaging.processings import FIRST_INSTANT, LAST_INSTANT, MAX_ERROR_LENGTH, instant_of
 
 DATA = {"product": "EVT", "obs_id": "sb1"}
@@ -133,3 +134,34 @@ def test_any_number_that_was_recorded_is_shown_as_a_time(seconds: float) -> None
     assert FIRST_INSTANT <= shown < LAST_INSTANT
     if seconds == 1e9:
         assert shown.timestamp() == seconds
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("2026-11-29T12:00:00Z", 1795953600.0),
+        ("2026-11-29T14:00:00.5+02:00", 1795953600.5),
+        ("2016-12-31T23:59:60Z", 1483228799.0),
+        ("2016-12-31T23:59:60.25Z", 1483228799.25),
+        ("2026-11-29T12:00:00", None),
+        ("yesterday", None),
+        ("2026-13-45T99:00:00Z", None),
+        ("0001-01-01T00:00:00+23:59", -62135683140.0),
+        (1795953600, None),
+        ({"year": 2026}, None),
+    ],
+)
+def test_the_time_of_an_event_is_read_where_it_can_be_and_never_has_it_refused(
+    time: object, seconds: float | None
+) -> None:
+    envelope = {
+        "specversion": "1.0",
+        "id": "e1",
+        "source": "/vhf",
+        "type": "batuta.data.available",
+        "time": time,
+        "data": {"product": "A", "obs_id": "o1"},
+    }
+    read = read_notification(json.dumps(envelope).encode())
+    assert read.problem is None
+    assert read.time == seconds

@@ -143,6 +143,14 @@ class ConductorClient:
         """Return one event by its id, with what it has caused."""
         return self._call("GET", f"/events/{quote(event_id)}")
 
+    def late_products(self, **filters: str) -> Iterator[dict[str, Any]]:
+        """Yield the products that were due and are not available, the one due first at first."""
+        return self._pages("/late", **filters)
+
+    def late_count(self) -> int:
+        """Return how many there are."""
+        return int(self._call("GET", "/late", params={"limit": "1"})["total"])
+
     def dead_letters(self, **filters: str) -> Iterator[dict[str, Any]]:
         """Yield the messages that were put aside, the oldest first."""
         return self._pages("/dead", **filters)

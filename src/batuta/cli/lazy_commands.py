@@ -87,6 +87,11 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "Show what was received on data.*, and what each event has triggered, or why nothing.",
         WATCHING,
     ),
+    "late": LazyCommand(
+        "late",
+        "Show the products that were due and are not available, the one due first at the top.",
+        WATCHING,
+    ),
     "dead": LazyCommand(
         "dead",
         "List, show and send again messages that could not be understood, or were refused.",

@@ -11,7 +11,7 @@ from batuta.conductor.database.records import Row
 from batuta.conductor.database.views import Views
 from batuta.conductor.decisions.processing_record import AT_PROVIDER
 from batuta.errors import one_line
-from batuta.messaging import Bus, Processing, ProcessingState, ServiceStatus
+from batuta.messaging import Bus, LateProduct, Processing, ProcessingState, ServiceStatus
 from batuta.service.activity import HEARTBEAT_S, ActivityReporter
 from batuta.service.database import UNAVAILABLE
 
@@ -75,6 +75,10 @@ class ConductorActivity:
         if row.state != ProcessingState.SUCCEEDED:
             processing = self._views.processing_of(row)
             self._reporter.report(Processing(**processing.model_dump(include=_PROCESSING_KEYS)))
+
+    def publish_late(self, late: LateProduct) -> None:
+        """Publish that a product is late."""
+        self._reporter.report_late(late)
 
     async def run(self) -> None:
         """Publish reports and heartbeats until cancelled."""

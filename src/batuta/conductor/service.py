@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -15,10 +16,12 @@ from prometheus_client import CollectorRegistry
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.ledger import Ledger
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.summaries import join_parts
 from batuta.conductor.database.views import Views
+from batuta.conductor.deadline_watch import DeadlineWatch
 from batuta.conductor.decisions.events import Interface, StatusUpdate
 from batuta.conductor.decisions.outcomes import HeardEvent
 from batuta.conductor.decisions.processing_record import WaitConfig
@@ -142,8 +145,12 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 EventViews(engine, graph, views),
                 DeadLetters(bus),
                 logs,
+                LateViews(engine),
             )
-            yield Conductor(components, bus, activity, (health, sweeper), settings)
+            watch = DeadlineWatch(
+                graph, ledger, dispatcher.write, activity.publish_late, activity.publish
+            )
+            yield Conductor(components, bus, activity, (health, sweeper, watch), settings)
 
 
 class Conductor:
@@ -154,10 +161,10 @@ class Conductor:
         components: Components,
         bus: Bus,
         activity: ConductorActivity,
-        background: tuple[HealthMonitor, EventSweeper],
+        background: tuple[HealthMonitor, EventSweeper, DeadlineWatch],
         settings: ConductorSettings,
     ) -> None:
-        health, self._sweeper = background
+        health, self._sweeper, self._deadline_watch = background
         self._graph = components.graph
         self._dispatcher = components.dispatcher
         self._archive = components.archive
@@ -174,6 +181,7 @@ class Conductor:
         metrics.register(
             ConductorMetrics(
                 components.views.counts,
+                components.late.count,
                 {
                     NOTIFICATIONS: lambda: self.notifications,
                     MALFORMED: lambda: self.malformed,
@@ -207,6 +215,7 @@ class Conductor:
             group.create_task(self._dispatcher.run())
             group.create_task(self._pruner.run())
             group.create_task(self._sweeper.run())
+            group.create_task(self._deadline_watch.run())
             group.create_task(self._activity.run())
             group.create_task(self._health.run())
 
@@ -262,7 +271,12 @@ class Conductor:
             if version is None:
                 each.problem = _not_archived(each.told)
         await self._dispatcher.on_data(
-            [arrival_of(version) for version in archived],
+            [
+                # When its event says; an import itself has no other time.
+                replace(arrival_of(version), event_time=each.delivery.event.time)
+                for each, version in zip(of_sdb, found, strict=True)
+                if version is not None and version.withdrawn is None
+            ],
             [
                 success_of(version)
                 for version in archived
@@ -337,7 +351,8 @@ class _News:
         return self.event
 
     def arrival(self) -> Arrival:
-        return Arrival(self.told.product, self.told.obs_id, self.told.version or 0)
+        told, time = self.told, self.delivery.event.time
+        return Arrival(told.product, told.obs_id, told.version or 0, event_time=time)
 
     def heard(self, found: ArchivedVersion | None = None) -> HeardEvent:
         """Return it as it is recorded, with the version that the sdb has `found`."""

@@ -8,11 +8,12 @@ from batuta.graph.derivation import (
 )
 from batuta.graph.errors import GraphError
 from batuta.graph.graph import Graph, read_graph
-from batuta.graph.model import OnLate, OnUpdate, Product, Provider, WaitFrom
+from batuta.graph.model import DueFrom, OnLate, OnUpdate, Product, Provider, WaitFrom
 
 __all__ = [
     "DeclaredPipeline",
     "DeclaredProduct",
+    "DueFrom",
     "Graph",
     "GraphError",
     "OnLate",

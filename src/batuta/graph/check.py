@@ -28,6 +28,7 @@ def check(document: object) -> tuple[GraphDocument | None, list[str]]:
     outline = _Outline.of(document)
     problems += _wrong_inputs(outline)
     problems += _wrong_sources(outline)
+    problems += _wrong_times(outline)
     problems += _wrong_providers(outline)
     problems += _cycles(outline)
     return typed, problems
@@ -40,6 +41,7 @@ class _Entry:
     mandatory: list[str]
     optional: list[str]
     needed_optional: object
+    times: tuple[object, object]
     provider: str | None
     url: str | None
 
@@ -51,6 +53,7 @@ class _Entry:
             _names(entry.get("m_input")),
             _names(entry.get("o_input")),
             entry.get("o_min"),
+            (entry.get("due"), entry.get("expires")),
             provider if isinstance(provider, str) else None,
             url.rstrip("/") if isinstance(url, str) else None,
         )
@@ -128,6 +131,15 @@ def _wrong_sources(outline: _Outline) -> Iterator[str]:
         if isinstance(needed, int) and needed > there:
             place = path("products", product, "o_min")
             yield f"{place}: {needed} of {there} optional inputs (accepted: at most {there})"
+
+
+def _wrong_times(outline: _Outline) -> Iterator[str]:
+    for product, entry in outline.products.items():
+        due, expires = entry.times
+        numbers = isinstance(due, int | float) and isinstance(expires, int | float)
+        if numbers and expires < due:  # type: ignore[operator]  # both are numbers
+            place = path("products", product, "expires")
+            yield f"{place}: {expires} s, before it is due (accepted: at least {due} s)"
 
 
 def _in_both(entry: _Entry) -> list[str]:

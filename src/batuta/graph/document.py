@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from batuta.graph.model import OnLate, OnUpdate, WaitFrom
+from batuta.graph.model import DueFrom, OnLate, OnUpdate, WaitFrom
 from batuta.graph.spelling import NameSuggester, quote
 from batuta.names import NAME_PATTERN, NAME_RULE, SERVICE_PATTERN, SERVICE_RULE
 
@@ -38,6 +38,9 @@ _Url = Annotated[str, AfterValidator(_checked_url)]
 
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+_PERIOD: Final = f"seconds, above 0, at most {MAX_DURATION_S}, or null"
 
 
 class ProductDocument(_Document):
@@ -79,6 +82,11 @@ class ProductDocument(_Document):
     )
     on_late: OnLate | None = Field(
         default=None, strict=False, description="'improve' or 'ignore', or null: as on_update"
+    )
+    due: float | None = Field(default=None, gt=0, le=MAX_DURATION_S, description=_PERIOD)
+    expires: float | None = Field(default=None, gt=0, le=MAX_DURATION_S, description=_PERIOD)
+    due_from: DueFrom = Field(
+        default=DueFrom.FIRST_INPUT, strict=False, description="'first_input' or 'event_time'"
     )
 
 

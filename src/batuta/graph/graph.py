@@ -236,6 +236,27 @@ class Graph:
         )
 
     @cached_property
+    def with_deadlines(self) -> frozenset[str]:
+        """The products that are due, or expire, at a time."""
+        return frozenset(
+            name
+            for name, product in self.products.items()
+            if product.due_s is not None or product.expires_s is not None
+        )
+
+    def with_deadlines_after(self, name: str) -> tuple[Product, ...]:
+        """Return the products with deadlines that are made from `name`, directly or not."""
+        found = self._deadlines_after.get(name)
+        if found is None:
+            names = sorted(self.after(name) & self.with_deadlines) if self.with_deadlines else []
+            found = self._deadlines_after[name] = tuple(self.products[each] for each in names)
+        return found
+
+    @cached_property
+    def _deadlines_after(self) -> dict[str, tuple[Product, ...]]:
+        return {}
+
+    @cached_property
     def _levels(self) -> tuple[tuple[str, ...], ...]:
         found = find_levels({name: product.sources for name, product in self.products.items()})
         levels: list[list[str]] = [[] for _ in range(1 + max(found.values(), default=0))]
@@ -288,6 +309,9 @@ def _product(name: str, entry: ProductDocument) -> Product:
         o_wait_from=entry.o_wait_from,
         o_min=entry.o_min,
         on_late=entry.on_late,
+        due_s=entry.due,
+        expires_s=entry.expires,
+        due_from=entry.due_from,
     )
 
 
@@ -305,4 +329,7 @@ def _entry(product: Product) -> dict[str, object]:
         "o_wait_from": product.o_wait_from.value,
         "o_min": product.o_min,
         "on_late": None if product.on_late is None else product.on_late.value,
+        "due": product.due_s,
+        "expires": product.expires_s,
+        "due_from": product.due_from.value,
     }

@@ -30,6 +30,20 @@ class WaitFrom(StrEnum):
     """The last one did: each that arrives begins the wait anew."""
 
 
+class DueFrom(StrEnum):
+    """From when `due_s` and `expires_s` are counted."""
+
+    FIRST_INPUT = "first_input"
+    """The first of the inputs that lead to it was received, by the clock of the conductor."""
+    EVENT_TIME = "event_time"
+    """The earliest time that the events of these inputs give themselves."""
+
+    @property
+    def words(self) -> str:
+        """How it reads in a sentence."""
+        return "its first input" if self is DueFrom.FIRST_INPUT else "the time of its event"
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """The pipeline service that makes some of the graph's products.
@@ -85,6 +99,12 @@ class Product:
         How many of the optional inputs are needed at least.
     on_late : OnLate or None
         What an optional input that arrives late does; None: as `on_update` says (`improves`).
+    due_s : float or None
+        After so long it is late, in seconds (key ``due``); None: never.
+    expires_s : float or None
+        After so long it is not worth making any more, in seconds (key ``expires``); None: always.
+    due_from : DueFrom
+        From when both are counted.
     """
 
     name: str
@@ -100,6 +120,9 @@ class Product:
     o_wait_from: WaitFrom = WaitFrom.COMPLETE
     o_min: int = 0
     on_late: OnLate | None = None
+    due_s: float | None = None
+    expires_s: float | None = None
+    due_from: DueFrom = DueFrom.FIRST_INPUT
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@
 ``{"product": ..., "obs_id": ...}`` on ``data.*``, as published by hand, is accepted too.
 """
 
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -93,11 +94,15 @@ DataEvent = DataAvailable | DataWithdrawn
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A message of ``data.*``: the id of its envelope, if it has one; its event, or a problem."""
+    """A message of ``data.*``: the id of its envelope, if it has one; its event, or a problem.
+
+    `time` is its own, in seconds since 1970; None if it gives none that can be read.
+    """
 
     id: str | None
     event: DataEvent | None
     problem: str | None = None
+    time: float | None = None
 
 
 _DATA_MODELS: "Final[Mapping[str, type[DataEvent]]]" = {
@@ -124,13 +129,27 @@ class ServiceStatus(BaseModel):
     running: Count = 0
 
 
+class LateProduct(BaseModel):
+    """A product of an observation that is not available although it was `due`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    product: Name
+    obs_id: Name
+    due: Instant
+
+
 class Activity(BaseModel):
-    """The data of ``activity.*``: a service's status, and a processing whose record changed."""
+    """The data of ``activity.*``: a service's status, and what it tells besides.
+
+    That is a processing whose record changed, or a product that is late.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     service: ServiceStatus
     processing: Processing | None = None
+    late: LateProduct | None = None
 
     @model_validator(mode="after")
     def _require_pipeline_state(self) -> Self:
@@ -167,6 +186,7 @@ class Envelope(BaseModel):
     id: Attribute
     source: Attribute
     type: Attribute
+    time: Any = None
     data: Any = None
     data_base64: Base64Bytes | None = None
 
@@ -227,7 +247,8 @@ def read_notification(payload: bytes) -> Notification:
     try:
         opened = _opened(payload, DATA_TYPE)
         event_id = opened.id
-        return Notification(event_id, data_of_type(opened.kind, opened.data))
+        event = data_of_type(opened.kind, opened.data)
+        return Notification(event_id, event, time=_seconds(opened.time))
     except MalformedEventError as exc:
         return Notification(event_id, None, str(exc))
 
@@ -254,6 +275,25 @@ class _Opened:
     kind: str
     data: Any
     id: str | None = None
+    time: Any = None
+
+
+def _seconds(time: Any) -> float | None:
+    """Return the time of an envelope, in seconds since 1970; None if it is none.
+
+    What an event is about does not depend on it: a sender whose clock or spelling is wrong must
+    not have its news refused. A leap second is taken for the one before it.
+    """
+    if not isinstance(time, str):
+        return None
+    try:
+        read = datetime.fromisoformat(_LEAP_SECOND.sub(r"\g<1>59", time))
+    except ValueError:
+        return None
+    return None if read.tzinfo is None else read.timestamp()
+
+
+_LEAP_SECOND: Final = re.compile(r"^([^.]*:\d\d:)60")
 
 
 def _opened(payload: bytes, bare: str) -> _Opened:
@@ -266,8 +306,8 @@ def _opened(payload: bytes, bare: str) -> _Opened:
     except ValidationError as exc:
         raise MalformedEventError(_describe_validation_error(exc)) from exc
     if envelope.data_base64 is not None:
-        return _Opened(envelope.type, _parse(envelope.data_base64), envelope.id)
-    return _Opened(envelope.type, envelope.data, envelope.id)
+        return _Opened(envelope.type, _parse(envelope.data_base64), envelope.id, envelope.time)
+    return _Opened(envelope.type, envelope.data, envelope.id, envelope.time)
 
 
 def _unknown_type(kind: str, accepted: Iterable[str]) -> MalformedEventError:

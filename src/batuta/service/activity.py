@@ -6,7 +6,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from batuta.messaging import Activity, Bus, MessagingError, Processing, ServiceStatus
+from batuta.messaging import (
+    Activity,
+    Bus,
+    LateProduct,
+    MessagingError,
+    Processing,
+    ServiceStatus,
+)
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -31,7 +38,7 @@ class ActivityReporter:
     def __init__(self, bus: Bus, status: Callable[[], ServiceStatus]) -> None:
         self._bus = bus
         self._status = status
-        self._waiting: OrderedDict[tuple[str, int, str], Processing] = OrderedDict()
+        self._waiting: OrderedDict[tuple[str, int, str], Processing | LateProduct] = OrderedDict()
         self._changed = asyncio.Event()
         self._status_changed = False
 
@@ -39,6 +46,11 @@ class ActivityReporter:
         """Publish `processing` as soon as possible; return at once."""
         key = (processing.id, processing.attempt, processing.state.value)
         self._waiting[key] = processing
+        self._changed.set()
+
+    def report_late(self, late: LateProduct) -> None:
+        """Publish that a product is late as soon as possible; return at once."""
+        self._waiting[late.product, 0, late.obs_id] = late
         self._changed.set()
 
     def report_status(self) -> None:
@@ -71,11 +83,12 @@ class ActivityReporter:
             await self._publish(Activity(service=self._status()))
             self._status_changed = False
         while self._waiting:
-            key, processing = next(iter(self._waiting.items()))
-            await self._publish(Activity(service=self._status(), processing=processing))
+            key, told = next(iter(self._waiting.items()))
+            name = "late" if isinstance(told, LateProduct) else "processing"
+            await self._publish(Activity.model_validate({"service": self._status(), name: told}))
             # Progress may have replaced it during the await: then it has yet to be published.
             # Removed only now: if the heartbeat's timeout cancels the publication, it is repeated.
-            if self._waiting.get(key) is processing:
+            if self._waiting.get(key) is told:
                 del self._waiting[key]
 
     async def _publish(self, activity: Activity) -> None:

@@ -52,6 +52,7 @@ def status(
         services = conductor.services()
         dead = conductor.dead_letter_count() if health["checks"].get("nats") else None
         summary = conductor.summary()
+        late = conductor.late_count()
         observations = conductor.latest_observations(limit)
         attention = [
             processing
@@ -67,6 +68,7 @@ def status(
                 "observations": observations,
                 "processings": attention,
                 "dead_letters": dead,
+                "late_products": late,
             }
         )
         return
@@ -74,6 +76,8 @@ def status(
     _print_services(services)
     if dead:
         echo(f"{format_count(dead, 'dead letter')}: see batuta dead")
+    if late:
+        echo(f"{format_count(late, 'product')} late: see batuta late")
     _print_observations(observations, summary)
     if attention:
         _print_attention(attention, sum(summary["processings"].get(s, 0) for s in NEED_ATTENTION))

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.deadlines import DeadlineStore
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import EVERY_PROVIDER, PENDING
 from batuta.conductor.database.schema import processings as table
@@ -48,6 +49,7 @@ class ClaimStore:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self._deadlines = DeadlineStore(graph)
 
     def lock_observations(self, connection: sa.Connection, observations: Collection[str]) -> None:
         """Let no other conductor change the same observations until the transaction ends.
@@ -103,6 +105,9 @@ class ClaimStore:
             for obs_id, names in arrived.items()
             for claim in claims_for(self._graph, obs_id, sorted(names), versions[obs_id])
         ]
+        possible = {(each.obs_id, each.product.name) for each in claims}
+        self._deadlines.record(connection, arrivals, versions, now)
+        claims = self._deadlines.without_expired(connection, claims, now)
         started = {claim.processing_id for claim in claims}
         if claims:
             waiting = [claim for claim in claims if takes_inputs_while_it_waits(claim.product)]
@@ -123,10 +128,12 @@ class ClaimStore:
                 for product in self._graph.waiting_from_last_input
             ]
             self._end_waits(connection, begun_anew, versions, now)
+        worth_making = {(each.obs_id, each.product.name): each for each in claims}
         return Decided(
             versions=versions,
-            claims={(each.obs_id, each.product.name): each for each in claims},
+            claims=worth_making,
             started=frozenset(started),
+            expired=frozenset(possible - worth_making.keys()),
         )
 
     def find_retrying(self, connection: sa.Connection, product: Product, obs_id: str) -> str | None:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.attribution import attribute
 from batuta.conductor.database.claims import ClaimStore
+from batuta.conductor.database.deadlines import DeadlineStore, PassedDeadlines
 from batuta.conductor.database.dropped import DroppedStore
 from batuta.conductor.database.due_requests import (
     Capacity,
@@ -109,6 +110,7 @@ class Ledger:
         self._waits = waits
         self._clock = clock
         self._claims = ClaimStore(graph)
+        self._deadlines = DeadlineStore(graph)
         self._dropped = DroppedStore(graph)
         self.operations = Operations(engine, graph, self._claims, clock)
         self.reports_activity: Callable[[str], bool] = lambda _provider: False
@@ -243,6 +245,14 @@ class Ledger:
         with reading(self._engine) as connection:
             rows = connection.execute(sa.select(table).where(table.c.id.in_(processing_ids))).all()
         return [record_of(row) for row in rows if row.state != State.SUCCEEDED]
+
+    def pass_deadlines(self) -> PassedDeadlines:
+        """Record which products are late by now, and cancel what has expired."""
+        now = self._clock()
+        with self._engine.begin() as connection:
+            passed = self._deadlines.pass_due(connection, now)
+            self._claims.end_futile_waits(connection, passed.cancelled, now)
+        return passed
 
     def retention(self, rules: RetentionRules) -> RetentionStore:
         """Return what drops the records of finished observations by `rules`."""

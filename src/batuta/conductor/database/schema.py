@@ -116,6 +116,36 @@ sa.Index(
     postgresql_where=sa.text(ACTIVE),
 )
 
+NOT_LATE: Final = "due IS NOT NULL AND late_since IS NULL"
+NOT_EXPIRED: Final = "expires IS NOT NULL AND expired IS NULL"
+LATE: Final = "late_since IS NOT NULL AND expired IS NULL"
+
+# A row is removed once its product is available.
+deadlines = sa.Table(
+    "conductor_deadlines",
+    metadata,
+    sa.Column("obs_id", sa.String, primary_key=True),
+    sa.Column("product", sa.String, primary_key=True),
+    sa.Column("due", sa.Float),
+    sa.Column("expires", sa.Float),
+    # When it was told that it is late, and that it has expired.
+    sa.Column("late_since", sa.Float),
+    sa.Column("expired", sa.Float),
+    *(
+        sa.Index(
+            f"conductor_deadlines_{name}",
+            *columns,
+            sqlite_where=sa.text(rows),
+            postgresql_where=sa.text(rows),
+        )
+        for name, columns, rows in (
+            ("due", ["due"], NOT_LATE),
+            ("expires", ["expires"], NOT_EXPIRED),
+            ("late", ["due", "obs_id", "product"], LATE),
+        )
+    ),
+)
+
 holds = sa.Table(
     "conductor_holds",
     metadata,

@@ -1,10 +1,11 @@
 """What becomes of an event of ``data.*``: triggered, waiting for, or ignored because."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from batuta.conductor.decisions.deadlines import expired_text
 from batuta.conductor.decisions.rules import Claim
 from batuta.graph import Graph, OnUpdate, Product
 
@@ -63,11 +64,14 @@ class Decided:
         What can be made, by (obs_id, product), claimed now or before.
     started : frozenset of str
         The ids of the processings that were claimed now, or begin again.
+    expired : frozenset of tuple of str
+        What could be made, and is not worth it any more, as (obs_id, product).
     """
 
     versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     claims: Mapping[tuple[str, str], Claim] = field(default_factory=dict)
     started: frozenset[str] = frozenset()
+    expired: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +85,7 @@ class EventOutcome:
     triggered : mapping
         Ids of processings by their products.
     waiting : mapping
-        The mandatory inputs that were not available, by the products that it feeds besides.
+        The inputs that it needs and that were not available, by the products that it feeds besides.
     """
 
     outcome: Outcome
@@ -108,12 +112,13 @@ def outcome_of(graph: Graph, heard: HeardEvent, decided: Decided) -> EventOutcom
         if claim is not None and claim.processing_id in decided.started:
             triggered[product.name] = claim.processing_id
         elif not product.ready(versions):
-            waiting[product.name] = tuple(n for n in product.m_input if n not in versions)
+            waiting[product.name] = product.lacks(versions)
     if triggered:
         return EventOutcome(outcome=Outcome.TRIGGERED, triggered=triggered, waiting=waiting)
     if waiting:
         return EventOutcome(outcome=Outcome.WAITING, waiting=waiting)
-    return _ignored(_nothing_follows(heard, fed, versions))
+    expired = {name for obs_id, name in decided.expired if obs_id == heard.obs_id}
+    return _ignored(_nothing_follows(heard, fed, versions, expired))
 
 
 def withdrawal_of(heard: HeardEvent) -> EventOutcome:
@@ -127,11 +132,19 @@ def _ignored(reason: str | None) -> EventOutcome:
     return EventOutcome(outcome=Outcome.IGNORED, reason=reason)
 
 
-def _nothing_follows(heard: HeardEvent, fed: Iterable[Product], versions: Mapping[str, int]) -> str:
+def _nothing_follows(
+    heard: HeardEvent,
+    fed: Iterable[Product],
+    versions: Mapping[str, int],
+    expired: Container[str],
+) -> str:
     known = versions.get(heard.product or "", 0)
     if heard.version and known > heard.version:
         return f"version {known} of {heard.product} is available, which is newer"
-    reasons = [_not_again(product, versions) for product in fed]
+    reasons = [
+        expired_text(product) if product.name in expired else _not_again(product, versions)
+        for product in fed
+    ]
     return "; ".join(reasons) or f"no product of the graph is made from {heard.product}"
 
 

@@ -19,13 +19,15 @@ class Arrival:
     """A product instance that is available; version 0 where its source keeps none.
 
     `archived` tells that the sdb holds that version. Once it holds one, its versions count, and
-    not those that others announce.
+    not those that others announce. `event_time` is the own time of the event that told it, in
+    seconds since 1970; None if it gives none.
     """
 
     product: str
     obs_id: str
     version: int = 0
     archived: bool = False
+    event_time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Query, Response
 
 from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.lists import ObservationOrder
 from batuta.conductor.database.summaries import Summary
 from batuta.conductor.database.views import (
@@ -31,6 +32,7 @@ from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.bulk_routes import Order, bulk_router
 from batuta.conductor.routes.dead_routes import dead_router
 from batuta.conductor.routes.event_routes import event_router
+from batuta.conductor.routes.late_routes import late_router
 from batuta.conductor.routes.log_routes import log_router
 from batuta.conductor.routes.reconciliation_routes import reconciliation_router
 from batuta.graph import Graph
@@ -69,6 +71,7 @@ class Components:
     events: EventViews
     dead_letters: DeadLetters
     logs: HttpPool
+    late: LateViews
 
 
 def add_routes(app: FastAPI, components: Components) -> None:
@@ -81,6 +84,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(event_router(components.events))
     app.include_router(log_router(components.views, components.logs))
     app.include_router(dead_router(components.dead_letters, components.events))
+    app.include_router(late_router(components.late))
     add_retention_routes(app, components.pruner)
 
     @app.get("/graph", tags=["graph"])

@@ -39,6 +39,8 @@ class ConductorMetrics(Collector):
     ----------
     read_counts : callable
         Returns what the database holds.
+    read_late : callable
+        Returns how many products are late.
     counters : mapping
         How to read what was done since the start.
     """
@@ -46,9 +48,11 @@ class ConductorMetrics(Collector):
     def __init__(
         self,
         read_counts: Callable[[], Counts],
+        read_late: Callable[[], int],
         counters: Mapping[CounterName, Callable[[], int]],
     ) -> None:
         self._read_counts = read_counts
+        self._read_late = read_late
         self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
@@ -58,6 +62,11 @@ class ConductorMetrics(Collector):
         counts = self._read_counts()
         yield _gauge(
             "batuta_processings", "Processings by state", "state", sorted(counts.by_state().items())
+        )
+        yield GaugeMetricFamily(
+            "batuta_late_products",
+            "Products of observations that were due and are not available",
+            self._read_late(),
         )
         yield GaugeMetricFamily(
             "batuta_observations", "Observations with an available product", counts.observations

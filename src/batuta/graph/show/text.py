@@ -17,6 +17,9 @@ _OPTIONS: Final = {
     "o_min": "needs {} optional inputs",
     "on_update": "on update: {}",
     "on_late": "on late: {}",
+    "due_s": "due after {:g} s",
+    "expires_s": "expires after {:g} s",
+    "due_from": "times from: {}",
 }
 
 

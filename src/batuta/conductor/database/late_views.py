@@ -1,0 +1,82 @@
+"""The products that are late, as REST shows them."""
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import BaseModel
+
+from batuta.conductor.database.lists import decode_key, encode_key
+from batuta.conductor.database.schema import LATE, deadlines
+from batuta.conductor.database.schema import processings as table
+from batuta.messaging.processings import instant_of
+from batuta.service.database import reading
+from batuta.service.listing import Listing, equals_unindexed
+from batuta.service.pagination import Page
+
+
+class LateView(BaseModel):
+    """A product of an observation that was due and is not available.
+
+    `state` is that of its newest processing; None if none was requested. `expires` is when it is
+    not worth making any more.
+    """
+
+    product: str
+    obs_id: str
+    due: datetime
+    expires: datetime | None
+    state: str | None
+
+
+class LateViews:
+    """Reads what is late; never writes."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def count(self) -> int:
+        """Return how many products of observations are late, without those that have expired."""
+        with reading(self._engine) as connection:
+            number = connection.scalar(
+                sa.select(sa.func.count()).select_from(deadlines).where(sa.text(LATE))
+            )
+        return number or 0
+
+    def page(self, product: str | None, limit: int, cursor: str | None) -> Page[LateView]:
+        """Return a page of what is late, that first which was due first.
+
+        Raises
+        ------
+        ValueError
+            If `cursor` is none that a page had.
+        """
+        key = decode_key(cursor)
+        after = None if key is None else (float(key[0]), *key[1:])
+        state = (
+            sa.select(table.c.state)
+            .where(table.c.obs_id == deadlines.c.obs_id, table.c.product == deadlines.c.product)
+            .order_by(table.c.created.desc(), table.c.id.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        listing = Listing(
+            query=sa.select(deadlines, state.label("state")),
+            key=[deadlines.c.due, deadlines.c.obs_id, deadlines.c.product],
+            descending=False,
+            selected=[sa.text(LATE)],
+            checked=[] if product is None else [equals_unindexed(deadlines.c.product, product)],
+        )
+        with reading(self._engine) as connection:
+            rows, following = listing.page(connection, limit, after)
+        return Page(items=[_view(row) for row in rows], next=encode_key(following))
+
+
+def _view(row: sa.Row[Any]) -> LateView:
+    return LateView(
+        product=row.product,
+        obs_id=row.obs_id,
+        due=instant_of(row.due),
+        expires=None if row.expires is None else instant_of(row.expires),
+        state=row.state,
+    )

@@ -1,0 +1,43 @@
+"""REST route of the products that are late."""
+
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from batuta.conductor.database.late_views import LateView, LateViews
+from batuta.service.problems import ProblemError
+
+MAX_ITEMS: Final = 1000
+
+
+class LatePage(BaseModel):
+    """A page of what is late; `total` counts all of it."""
+
+    items: list[LateView]
+    next: str | None
+    total: int
+
+
+def late_router(views: LateViews) -> APIRouter:
+    """Return the route."""
+    router = APIRouter(prefix="/late", tags=["observations"])
+
+    @router.get("")
+    def late(
+        product: Annotated[str | None, Query(max_length=200)] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 100,
+        cursor: str | None = None,
+    ) -> LatePage:
+        """What was due and is not available; that first which was due first."""
+        try:
+            page = views.page(product, limit, cursor)
+        except (ValueError, TypeError) as exc:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
+            ) from exc
+        return LatePage(items=page.items, next=page.next, total=views.count())
+
+    return router
