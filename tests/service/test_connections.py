@@ -7,18 +7,19 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from batuta.service.connections import ConnectionLimits, Connections, raise_open_files_limit
+from batuta.service.server import Server
 from batuta.service.settings import ServiceSettings
 from batuta.service.sockets import address_of, listening_socket
 from tests.support.waiting import eventually, eventually_sync
@@ -60,16 +61,15 @@ def make_app() -> tuple[FastAPI, dict[str, int]]:
 @contextlib.asynccontextmanager
 async def served(app: FastAPI, limits: ConnectionLimits = SHORT) -> AsyncIterator[str]:
     connections = Connections(limits)
-    config = uvicorn.Config(app, http=connections.protocol, lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
     with listening_socket(ServiceSettings(port=0)) as sock:
+        server = Server(app, connections, sock, grace_s=2)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(connections.watch())
-            serving = group.create_task(server.serve(sockets=[sock]))
+            serving = group.create_task(server.serve())
             try:
                 yield address_of(sock)
             finally:
-                server.should_exit = True
+                server.stop()
                 await serving
                 watching.cancel()
 
@@ -201,28 +201,64 @@ async def is_answered(client: httpx.AsyncClient) -> bool:
     return (await client.post("/file", content=b"abc")).status_code == 200
 
 
-async def test_connections_beyond_the_bound_are_told_to_come_later_and_others_served() -> None:
-    limits = ConnectionLimits(max_connections=3, tick_s=0.05)
+FEW = ConnectionLimits(max_connections=3, tick_s=0.05)
+
+
+async def test_connections_beyond_the_bound_wait_and_all_are_served() -> None:
+    async with served(make_app()[0], FEW) as url, contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(httpx.AsyncClient(base_url=url)) for _ in "x" * 20
+        ]
+        for _ in range(2):
+            answers = await asyncio.gather(
+                *(each.post("/file", content=b"abc") for each in clients)
+            )
+            assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_idle_connections_make_room_for_those_that_wait() -> None:
+    """They would be kept for seconds after an answer, and longer before the first request."""
+    limits = ConnectionLimits(max_connections=3, silent_s=0.1, tick_s=0.05)
+    async with served(make_app()[0], limits) as url, contextlib.AsyncExitStack() as stack:
+        opened = [await connect(url)]
+        for _ in range(2):
+            kept = await stack.enter_async_context(httpx.AsyncClient(base_url=url))
+            assert (await kept.post("/file", content=b"abc")).headers.get("connection") != "close"
+        for _ in range(3):
+            opened.append(await connect(url))
+            opened[-1][1].write(HEAD)
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert await opened[0][0].read() == b""
+            opened[1][1].close()
+            answer = await client.post("/file", content=b"abc")
+        assert answer.status_code == 200
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_those_that_wait_are_told_to_come_later_once_no_place_becomes_free_for_long() -> None:
+    limits = ConnectionLimits(max_connections=3, full_s=0.2, tick_s=0.05)
     async with served(make_app()[0], limits) as url, httpx.AsyncClient(base_url=url) as client:
-        slow = [await connect(url) for _ in range(2)]
+        slow = [await connect(url) for _ in range(3)]
         for _, writer in slow:
             writer.write(HEAD)
-        assert (await client.post("/file", content=b"abc")).json() == 3
         more = [await connect(url) for _ in range(5)]
         for reader, _ in more:
             answer = await reader.read()
             assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
             assert b"\r\nretry-after: 2\r\n" in answer
             assert b"too many connections" in answer
-        assert (await client.post("/file", content=b"abc")).json() == 3
+        slow[0][1].close()
+        await eventually(lambda: is_answered(client))
         for _, writer in (*slow, *more):
             writer.close()
 
 
 async def test_a_refusal_reaches_a_client_that_is_sending() -> None:
-    limits = ConnectionLimits(max_connections=1, tick_s=0.05)
+    limits = ConnectionLimits(max_connections=1, full_s=0.1, tick_s=0.05)
     async with served(make_app()[0], limits) as url, httpx.AsyncClient(base_url=url) as client:
         _, writer = await connect(url)
+        writer.write(HEAD)
         answer = await client.post("/file", content=bytes(3_000_000))
         writer.close()
     assert answer.status_code == 503
@@ -241,7 +277,9 @@ def test_the_bound_follows_the_files_that_may_be_open(
 
 
 PROGRAM = """
-import asyncio, contextlib
+import asyncio, contextlib, sys
+from dataclasses import replace
+from batuta.service import runner
 from fastapi import Request
 from batuta.service.app import AppConfig, create_app
 from batuta.service.runner import run_service, set_up_logging
@@ -260,40 +298,64 @@ async def take(request: Request):
 async def open_thing(settings, url):
     yield Thing()
 
+if len(sys.argv) > 1:
+    limits = replace(runner.raise_open_files_limit(), full_s=float(sys.argv[1]))
+    runner.raise_open_files_limit = lambda: limits
 set_up_logging()
 run_service("thing", ServiceSettings(port=0), open_thing)
 """
 
 
-def test_a_crowd_leaves_a_service_answering_and_its_log_short(tmp_path: Path) -> None:
-    """More slow uploads than the process may have files open."""
-    files = 400
-    log = tmp_path / "log"
-    limited = f'ulimit -n {files}; exec "$0" -c "$1"'
+FILES = 400
+"""That the process may have open: fewer than its clients."""
+
+
+@contextlib.contextmanager
+def limited_service(log: Path, *arguments: str) -> Iterator[str]:
+    """Run a service that may have `FILES` open, and yield the address of its file."""
+    limited = f'ulimit -n {FILES}; exec "$0" -c "$@"'
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            ["sh", "-c", limited, sys.executable, PROGRAM],
+            ["sh", "-c", limited, sys.executable, PROGRAM, *arguments],
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
         ) as process,
-        contextlib.ExitStack() as crowd,
     ):
         assert process.stdout is not None
-        address = httpx.URL(process.stdout.readline().split()[-1])
-        slow = [crowd.enter_context(slow_upload(address)) for _ in range(2 * files)]
-        url = str(address.join("/file"))
-        assert {status_of(url) for _ in range(20)} == {503}
-        for one in slow:
-            one.close()
-        assert eventually_sync(lambda: status_of(url) == 200)
+        yield process.stdout.readline().split()[-1] + "/file"
         process.terminate()
         assert process.wait(30) == 0
     lines = log.read_text().splitlines()
     assert len(lines) < 50, lines
     assert not any(re.search("Traceback|out of system resource", line) for line in lines)
-    assert any("as many as accepted: more are refused" in line for line in lines)
+
+
+async def test_a_burst_of_more_clients_than_open_files_is_answered_whole(tmp_path: Path) -> None:
+    raise_open_files_limit()
+    with limited_service(tmp_path / "log") as url:
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session:
+
+            async def send() -> int:
+                async with session.post(url, data=b"abc") as answer:
+                    return answer.status
+
+            assert set(await asyncio.gather(*(send() for _ in range(2 * FILES)))) == {200}
+
+
+def test_a_crowd_leaves_a_service_answering_and_its_log_short(tmp_path: Path) -> None:
+    """More slow uploads than the process may have files open."""
+    log = tmp_path / "log"
+    with limited_service(log, "0.2") as url, contextlib.ExitStack() as crowd:
+        address = httpx.URL(url)
+        slow = [crowd.enter_context(slow_upload(address)) for _ in range(2 * FILES)]
+        assert {status_of(url) for _ in range(20)} == {503}
+        for one in slow:
+            one.close()
+        assert eventually_sync(lambda: status_of(url) == 200)
+    assert "as many as accepted: more are refused" in log.read_text()
 
 
 def slow_upload(address: httpx.URL) -> socket.socket:

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
-
 from batuta.service.connections import Connections, raise_open_files_limit
 from batuta.service.runner import OpenService
+from batuta.service.server import Server
 from batuta.service.settings import ServiceSettings
 from batuta.service.sockets import address_of, listening_socket
 
@@ -36,7 +35,7 @@ class _ServiceThread(threading.Thread):
         self._settings = settings
         self._ready = threading.Event()
         self._url = ""
-        self._server: uvicorn.Server | None = None
+        self._server: Server | None = None
         self._failure: BaseException | None = None
 
     def run(self) -> None:
@@ -50,19 +49,12 @@ class _ServiceThread(threading.Thread):
 
     async def _serve(self, url: str, sock: Any) -> None:
         async with self._open_service(self._settings, url) as service:
-            config = uvicorn.Config(
-                service.app,
-                http=Connections(raise_open_files_limit()).protocol,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=2,
-            )
-            self._server = uvicorn.Server(config)
+            connections = Connections(raise_open_files_limit())
+            self._server = Server(service.app, connections, sock, grace_s=2)
             self._url = url
             working = asyncio.create_task(service.run())
             self._ready.set()
-            await self._server.serve(sockets=[sock])
+            await self._server.serve()
             working.cancel()
             await asyncio.wait([working])
 
@@ -74,7 +66,7 @@ class _ServiceThread(threading.Thread):
 
     def stop(self) -> None:
         if self._server is not None:
-            self._server.should_exit = True
+            self._server.stop()
         self.join()
         if self._failure is not None:
             raise self._failure

@@ -3,17 +3,18 @@
 uvicorn bounds idle connections after an answer, and nothing else: a client that never sends its
 request, trickles its body or never reads its answer would keep a file descriptor for ever. Here
 every wait for a client has an end (as with mod_reqtimeout of Apache, whose figures these are, but
-for a longer pause), and those who come too many are told to come later, while descriptors are left
-to tell them.
+for a longer pause). Those who come too many wait for a place (see `batuta.service.server`), and
+connections that are kept alive make room for them.
 """
 
 import asyncio
 import logging
 import resource
+import select
 import socket
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
@@ -35,6 +36,12 @@ RESERVED_FILES: Final = 256
 """Descriptors for what is not a client: the database (50 connections), NATS, logs, the store."""
 REFUSALS_AT_ONCE: Final = 64
 """Connections beyond the bound that are being told so; the oldest makes room for the next."""
+FULL_S: Final = 10.0
+"""How long others wait while no place becomes free, before they are told to come later."""
+SILENT_S: Final = 2.0
+"""How long a new connection on which nothing came keeps its place while others wait for one."""
+MAX_CLOSED_AT_ONCE: Final = 32
+"""Idle connections that make room at once, as in nginx: their clients must connect again."""
 HEAD_S: Final = 20.0
 """How long a client may take for the head of its request, from the end of the last one."""
 MAX_HEAD_BYTES: Final = 65_536
@@ -60,6 +67,8 @@ class ConnectionLimits:
     head_s: float = HEAD_S
     patience_s: float = PATIENCE_S
     linger_s: float = LINGER_S
+    full_s: float = FULL_S
+    silent_s: float = SILENT_S
     tick_s: float = TICK_S
 
 
@@ -86,10 +95,19 @@ class Connections:
     ----------
     limits : ConnectionLimits
         Their bounds.
+
+    Attributes
+    ----------
+    others_wait : bool
+        Whether connections wait for a place: then none is kept alive after its answer.
+    on_room : callable
+        Called each time a place has become free.
     """
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
+        self.others_wait = False
+        self.on_room: Callable[[], None] = _do_nothing
         self.protocol = cast("type[asyncio.Protocol]", partial(_BoundedProtocol, self))
         self._served: set[_BoundedProtocol] = set()
         # In the order of their refusal.
@@ -101,6 +119,43 @@ class Connections:
             await asyncio.sleep(self.limits.tick_s)
             for connection in (*self._served, *self._refused):
                 connection.check(self.limits.tick_s)
+            if self.places:
+                # Whoever waited has been accepted since.
+                self.nobody_waits()
+            elif self.others_wait:
+                self._close_idle()
+
+    @property
+    def places(self) -> int:
+        """How many more connections can be served."""
+        return self.limits.max_connections - len(self._served)
+
+    def make_room(self) -> None:
+        """Let no connection be kept alive, as others wait for a place; close those that are idle.
+
+        All are examined when others begin to wait, and then at each tick; between these, each
+        connection closes itself at the end of its answer.
+        """
+        if self.others_wait:
+            return
+        self.others_wait = True
+        for connection in self._served:
+            connection.end_after_answer()
+        self._close_idle()
+
+    def nobody_waits(self) -> None:
+        """Keep connections alive again."""
+        self.others_wait = False
+
+    def _close_idle(self) -> None:
+        """Close the connections that have been idle for longest."""
+        now = asyncio.get_running_loop().time()
+        idle = sorted(
+            (connection for connection in self._served if connection.is_idle(now)),
+            key=lambda connection: connection.idle_since_s,
+        )
+        for connection in _silent(idle)[:MAX_CLOSED_AT_ONCE]:
+            connection.transport.close()
 
     def opened(self, connection: "_BoundedProtocol") -> None:
         """Serve a new connection, or refuse it."""
@@ -112,15 +167,37 @@ class Connections:
 
     def refused(self, connection: "_BoundedProtocol") -> None:
         """Count a connection that is only open so that its client reads its last answer."""
-        self._served.discard(connection)
+        self._free_place(connection)
         self._refused[connection] = None
         if len(self._refused) > REFUSALS_AT_ONCE:
             next(iter(self._refused)).abort()
 
     def closed(self, connection: "_BoundedProtocol") -> None:
         """Forget a connection."""
-        self._served.discard(connection)
+        self._free_place(connection)
         self._refused.pop(connection, None)
+
+    def _free_place(self, connection: "_BoundedProtocol") -> None:
+        if connection in self._served:
+            self._served.remove(connection)
+            self.on_room()
+
+
+def _do_nothing() -> None:
+    """Stand for a server that accepts without asking."""
+
+
+def _silent(connections: Sequence["_BoundedProtocol"]) -> list["_BoundedProtocol"]:
+    """Return those on which nothing has arrived that was not read yet.
+
+    A request may have come since the loop looked: it must not be lost.
+    """
+    poll = select.poll()
+    by_descriptor = {each.transport.get_extra_info("socket").fileno(): each for each in connections}
+    for descriptor in by_descriptor:
+        poll.register(descriptor, select.POLLIN)
+    readable = {descriptor for descriptor, _ in poll.poll(0)}
+    return [each for descriptor, each in by_descriptor.items() if descriptor not in readable]
 
 
 class _Awaited(Enum):
@@ -155,10 +232,12 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._kept_alive = True
         self._unread_bytes = 0
         self._acknowledged_bytes = 0
+        self.idle_since_s = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Serve it, or refuse it if there are too many."""
         super().connection_made(transport)
+        self.idle_since_s = self.loop.time()
         self._connections.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -187,11 +266,31 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         extensions = {BODY_EXTENSION: partial(self._receive_body, self.cycle)}
         self.scope["extensions"] = cast("dict[str, dict[object, object]]", extensions)
+        if self._connections.others_wait:
+            self.end_after_answer()
 
     def on_message_complete(self) -> None:
         """Note that a head follows, also where the answer came before the end of the body."""
         self._body_is_open = False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or make room if others wait for a place."""
+        super().on_response_complete()
+        self.idle_since_s = self.loop.time()
+        if self._connections.others_wait and self.is_idle(self.idle_since_s) and _silent([self]):
+            self.transport.close()
+
+    def end_after_answer(self) -> None:
+        """Let the answer that has not begun say that the connection ends with it."""
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = self._kept_alive = False
+
+    def is_idle(self, now_s: float) -> bool:
+        """Whether nothing of a request has come: since an answer, or for some time if it is new."""
+        if self.transport.is_closing() or self._awaited() is not _Awaited.HEAD or self._head_bytes:
+            return False
+        return now_s - self.idle_since_s >= self._limits.silent_s or self.cycle is not None
 
     def _receive_body(self, cycle: RequestResponseCycle) -> BodyReceiver | None:
         """Return what receives the rest of the body of `cycle`; None if it is short or chunked."""

@@ -7,23 +7,22 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol, TypeVar
 
-import uvicorn
 from fastapi import FastAPI
 
 from batuta.errors import printable
 from batuta.service.connections import Connections, raise_open_files_limit
 from batuta.service.lifeline import watch_lifeline
 from batuta.service.repeated_lines import RepeatedLines
+from batuta.service.server import Server
 from batuta.service.settings import ServiceSettings, forget_secrets
-from batuta.service.sockets import BACKLOG, address_of, listening_socket
+from batuta.service.sockets import address_of, listening_socket
 
 LOG: Final = logging.getLogger(__name__)
 
-ACCEPTED_AT_ONCE: Final = 32
 GRACE_S: Final = 10
 """How long pending requests may take once a service is stopping, in seconds."""
 
@@ -78,14 +77,14 @@ async def _serve(
     url = address_of(sock)
     try:
         async with open_service(settings, url) as service:
-            server = _Server(_uvicorn_config(service.app, connections))
+            server = Server(service.app, connections, sock, GRACE_S)
             stopper.stop = server.stop
             working = asyncio.create_task(service.run())
             working.add_done_callback(lambda _: server.stop())
             print(f"{name} listening on {url}", flush=True)  # noqa: T201  its parent waits for this line
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(connections.watch())
-                await server.serve(sockets=[sock])
+                await server.serve()
                 watching.cancel()
             working.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -119,36 +118,6 @@ def _current_task() -> asyncio.Task[None]:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  we are inside one
     return task
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server without signal handlers of its own: `_Stopper` has them."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        # asyncio has made its `backlog`, which is how many connections it accepts before it serves
-        # any of them, that of the socket too: how many may wait to be accepted.
-        for sock in sockets or []:
-            sock.listen(BACKLOG)
-
-    def stop(self) -> None:
-        self.should_exit = True
-
-
-def _uvicorn_config(app: FastAPI, connections: Connections) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http=connections.protocol,
-        backlog=ACCEPTED_AT_ONCE,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=GRACE_S,
-    )
 
 
 def set_up_logging(level: str = "INFO") -> None:
