@@ -115,7 +115,8 @@ def why(
     if as_json:
         print_json(answer)
     else:
-        echo(answer["answer"])
+        for line in answer["words"]:
+            echo(line)
         _print_profiles(answer["processings"][-1:])
 
 

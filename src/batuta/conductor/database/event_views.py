@@ -71,9 +71,9 @@ class EventViews:
     """
 
     def __init__(self, engine: sa.Engine, graph: Graph, views: Views) -> None:
-        self._engine = engine
-        self._graph = graph
-        self._views = views
+        self.engine = engine
+        self.graph = graph
+        self.views = views
 
     def page(
         self,
@@ -94,7 +94,7 @@ class EventViews:
         key = decode_key(cursor)
         after = None if key is None else (key[0], int(key[1]))
         listing = list_events(given, _seconds(since), _seconds(until))
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows, following = listing.page(connection, limit, after)
         return Page(items=[EventView(**_values(row)) for row in rows], next=encode_key(following))
 
@@ -102,7 +102,7 @@ class EventViews:
         """Return the first event of an id that has caused something, else the first of it."""
         query = sa.select(table).where(table.c.id == event_id)
         query = query.order_by(table.c.received, table.c.sequence).limit(MAX_OF_ID)
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(query).all()
             if not rows:
                 return None
@@ -118,7 +118,7 @@ class EventViews:
     def outcome_of_message(self, sequence: int, since: float) -> EventView | None:
         """Return what became of a message of the stream ``DATA``, if it is recorded by now."""
         query = sa.select(table).where(table.c.received >= since, table.c.sequence == sequence)
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             row = connection.execute(query.limit(1)).one_or_none()
         return None if row is None else EventView(**_values(row))
 
@@ -126,7 +126,7 @@ class EventViews:
         self, connection: sa.Connection, ids: Mapping[str, str]
     ) -> list[ConductorProcessing]:
         query = sa.select(processings).where(processings.c.id.in_(list(ids.values())))
-        return [self._views.processing_of(row) for row in connection.execute(query)]
+        return [self.views.processing_of(row) for row in connection.execute(query)]
 
     def _lacking(
         self, connection: sa.Connection, obs_id: str | None, waiting: Mapping[str, object]
@@ -136,10 +136,8 @@ class EventViews:
         now = set(
             connection.scalars(sa.select(available.c.product).where(available.c.obs_id == obs_id))
         )
-        known = [self._graph.products[name] for name in waiting if name in self._graph.products]
-        return {
-            product.name: [name for name in product.m_input if name not in now] for product in known
-        }
+        known = [self.graph.products[name] for name in waiting if name in self.graph.products]
+        return {product.name: list(product.lacks(now)) for product in known}
 
 
 def _seconds(time: datetime | None) -> float | None:

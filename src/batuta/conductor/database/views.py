@@ -8,6 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel
 
+from batuta.conductor.database.claims import MANUAL
 from batuta.conductor.database.dropped import DroppedObservation, read_dropped, rows_of
 from batuta.conductor.database.explanations import (
     answer_of_processing,
@@ -40,6 +41,7 @@ MAX_ITEMS: Final = 1000
 class ConductorProcessing(Processing):
     """A processing as the conductor records it.
 
+    `by_hand` tells that an operator has asked for it, besides what was claimed.
     `inputs` are the versions that it was claimed from, 0 where the source has no versions;
     `next_attempt` is when it is requested next, while it waits; `log` and `profile` are addresses
     at its provider. `pipeline_id` is what its provider calls the current attempt, if not its id.
@@ -53,6 +55,7 @@ class ConductorProcessing(Processing):
     next_attempt: datetime | None = None
     log: str | None = None
     pipeline_id: str | None = None
+    by_hand: bool = False
 
 
 class ProductView(BaseModel):
@@ -244,6 +247,13 @@ class Views:
             processings=[self.processing_of(row) for row in rows],
         )
 
+    def first_heard(self, obs_id: str) -> float | None:
+        """Return when the first of what is available of an observation was heard of."""
+        since = sa.func.min(sa.func.coalesce(available.c.since, available.c.heard))
+        with reading(self._engine) as connection:
+            found = connection.scalar(sa.select(since).where(available.c.obs_id == obs_id))
+        return None if found is None else float(found)
+
     def has_dropped(self) -> bool:
         """Return whether records were dropped that may be asked for."""
         with reading(self._engine) as connection:
@@ -273,6 +283,7 @@ class Views:
             profile=self._address(row, "profile") if row.profiled else None,
             code=row.code,
             pipeline_id=row.pipeline_id,
+            by_hand=row.claim.startswith(MANUAL),
         )
 
     def _address(self, row: Row, part: str) -> str | None:

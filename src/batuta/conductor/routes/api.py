@@ -20,8 +20,8 @@ from batuta.conductor.database.views import (
     ObservationDetail,
     ObservationView,
     Views,
-    Why,
 )
+from batuta.conductor.database.why_views import WhyDetail, WhyViews
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.conductor.dispatch.archive import Archive
 from batuta.conductor.dispatch.callbacks import CallbackAddresses, callback_router
@@ -93,11 +93,11 @@ def add_routes(app: FastAPI, components: Components) -> None:
         return dict(components.graph.as_document())
 
     @app.get("/why/{product}/{obs_id}", tags=["graph"], responses=_UNKNOWN)
-    def why(product: str, obs_id: str) -> Why:
-        """Why a product was, or was not, made."""
+    def why(product: str, obs_id: str) -> WhyDetail:
+        """Why a product was, or was not, made: from the record, as data and in words."""
         if not components.graph.knows(product):
             raise _unknown_product(components.graph, product)
-        return components.views.why(product, obs_id)
+        return WhyViews(components.events).why(product, obs_id)
 
     @app.get("/summary", tags=["service"])
     def summary() -> Summary:

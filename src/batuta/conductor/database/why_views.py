@@ -1,0 +1,227 @@
+"""Why a product of an observation was, or was not, made: from the record, as data and in words."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from pydantic import BaseModel
+
+from batuta.conductor.database.event_views import EventView, EventViews
+from batuta.conductor.database.views import ConductorProcessing, Why
+from batuta.conductor.decisions.causes import (
+    Cause,
+    Facts,
+    KnownProcessing,
+    Situation,
+    cause_of,
+    consequences,
+    in_words,
+    remedies,
+)
+from batuta.conductor.decisions.outcomes import Outcome
+from batuta.messaging import ProcessingState as State
+from batuta.messaging.processings import instant_of
+
+MAX_EVENTS: Final = 200
+"""Events of an observation that are looked at."""
+
+
+class Moment(BaseModel):
+    """Something that happened: when, what, and who or what decided it.
+
+    `by` is ``conductor``, ``operator``, the source of an event, or a provider.
+    """
+
+    time: datetime
+    what: str
+    by: str
+    event: str | None = None
+    processing: str | None = None
+
+
+class CauseView(BaseModel):
+    """How a product is; of one that is not there, what it lacks, back to the causes."""
+
+    product: str
+    situation: Situation
+    maker: str | None
+    since: datetime | None
+    detail: str | None
+    processing: str | None
+    lacks: list["CauseView"]
+
+
+class ConsequenceView(BaseModel):
+    """A product that is made from this one, and what it lacks besides."""
+
+    product: str
+    available: bool
+    lacks: list[str]
+
+
+class WhyDetail(Why):
+    """Why a product of an observation was, or was not, made.
+
+    `history` is what happened to it, the earliest first; `cause` how it is and why; `needs` what
+    would make it, if it is not there; `triggers` what is made from it; `words` all of it, for
+    people, a line each.
+    """
+
+    history: list[Moment]
+    cause: CauseView
+    needs: list[str]
+    triggers: list[ConsequenceView]
+    words: list[str]
+
+
+class WhyViews:
+    """Explains from the record; never writes.
+
+    Parameters
+    ----------
+    events : EventViews
+        What was received.
+    """
+
+    def __init__(self, events: EventViews) -> None:
+        self._events = events
+        self._views = events.views
+        self._graph = events.graph
+
+    def why(self, product: str, obs_id: str) -> WhyDetail:
+        """Explain why `product` of `obs_id` was, or was not, made. The graph has `product`."""
+        why = self._views.why(product, obs_id)
+        facts = self._facts(obs_id, why.available)
+        heard = self._events.page({"obs_id": obs_id}, None, None, MAX_EVENTS, None).items
+        cause = cause_of(self._graph, product, facts)
+        there = product in facts.versions
+        detail = WhyDetail(
+            **why.model_dump(),
+            history=self._history(product, why.processings, heard),
+            cause=_cause_view(cause),
+            needs=[] if cause.situation is Situation.AVAILABLE else [*remedies(cause, obs_id)],
+            triggers=[
+                ConsequenceView(product=each.product, available=each.available, lacks=[*each.lacks])
+                for each in consequences(self._graph, product, facts)
+            ],
+            words=[],
+        )
+        detail.words = [*_words(detail, cause, there=there)]
+        return detail
+
+    def _facts(self, obs_id: str, versions: Mapping[str, int]) -> Facts:
+        observation = self._views.observation(obs_id)
+        products = observation.products if observation is not None else []
+        return Facts(
+            obs_id=obs_id,
+            versions=versions,
+            processings={
+                each.product: _known(each.processing)
+                for each in products
+                if each.processing is not None
+            },
+            since=self._views.first_heard(obs_id),
+        )
+
+    def _history(
+        self,
+        product: str,
+        processings: Iterable[ConductorProcessing],
+        heard: Sequence[EventView],
+    ) -> list[Moment]:
+        definition = self._graph.products.get(product)
+        about = {product, *(definition.sources if definition is not None else ())}
+        moments = [_of_event(each, product) for each in heard if each.product in about]
+        for each in processings:
+            moments += _of_processing(each, heard)
+        return sorted(moments, key=lambda moment: moment.time)
+
+
+def _known(processing: ConductorProcessing) -> KnownProcessing:
+    latest = processing.ended or processing.requested or processing.created
+    return KnownProcessing(
+        id=processing.id,
+        state=State(processing.state),
+        attempt=processing.attempt,
+        max_attempts=processing.max_attempts,
+        error=processing.error,
+        since=latest.timestamp(),
+    )
+
+
+def _of_event(event: EventView, product: str) -> Moment:
+    version = f" version {event.version}" if event.version else ""
+    told = f"{event.product}{version} was announced"
+    if product in event.triggered:
+        told += f": it triggered {product}"
+    elif product in event.waiting:
+        told += f": {product} waited for {', '.join(event.waiting[product])}"
+    elif event.outcome is Outcome.IGNORED:
+        told += f", and ignored: {event.reason}"
+    return Moment(time=event.received, what=told, by=f"data.{event.source}", event=event.id)
+
+
+def _of_processing(processing: ConductorProcessing, heard: Sequence[EventView]) -> Iterator[Moment]:
+    inputs = ", ".join(f"{name} v{n}" if n else name for name, n in processing.inputs.items())
+    caused = any(processing.id in each.triggered.values() for each in heard)
+    operator = processing.by_hand
+    by = "operator" if operator else "conductor"
+    why = "requested by hand" if operator else "claimed" + ("" if caused else " without an event")
+    yield Moment(
+        time=processing.created, what=f"{why}, from {inputs}", by=by, processing=processing.id
+    )
+    attempts = f"attempt {processing.attempt} of {processing.max_attempts}"
+    if processing.requested is not None:
+        yield Moment(
+            time=processing.requested,
+            what=f"requested from {processing.provider}, {attempts}",
+            by="conductor",
+            processing=processing.id,
+        )
+    if processing.started is not None:
+        yield Moment(
+            time=processing.started,
+            what=f"{attempts} started",
+            by=processing.provider,
+            processing=processing.id,
+        )
+    if processing.ended is not None:
+        error = f": {processing.error}" if processing.error else ""
+        yield Moment(
+            time=processing.ended,
+            what=f"{processing.state}{error}",
+            by=processing.provider,
+            processing=processing.id,
+        )
+
+
+def _cause_view(cause: Cause) -> CauseView:
+    return CauseView(
+        product=cause.product,
+        situation=cause.situation,
+        maker=cause.maker,
+        since=None if cause.since is None else instant_of(cause.since),
+        detail=cause.detail,
+        processing=cause.processing_id,
+        lacks=[_cause_view(each) for each in cause.lacks],
+    )
+
+
+def _words(detail: WhyDetail, cause: Cause, *, there: bool) -> Iterator[str]:
+    yield detail.answer
+    if detail.history:
+        yield "what happened:"
+    for moment in detail.history:
+        yield f"  {moment.time:%Y-%m-%d %H:%M:%S} {moment.by}: {moment.what}"
+    if cause.situation is not Situation.AVAILABLE:
+        since = f", since {instant_of(cause.since):%Y-%m-%d %H:%M:%S}" if cause.since else ""
+        yield f"how it is{since}:"
+        for depth, line in in_words(cause):
+            yield f"  {'  ' * depth}{line}"
+        yield "what would make it:"
+        yield from (f"  {each}" for each in detail.needs)
+    if detail.triggers:
+        yield "made from it:" if there else "to be made from it:"
+    for each in detail.triggers:
+        lacks = f", lacks besides {', '.join(each.lacks)}" if each.lacks else ""
+        yield f"  {each.product}" + (": available" if each.available else lacks)

@@ -1,0 +1,192 @@
+"""Why a product is not there, back to the causes, and what would end each: without a database."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from batuta.graph import Graph
+from batuta.messaging import ProcessingState as State
+
+
+class Situation(StrEnum):
+    """How a product of an observation is."""
+
+    AVAILABLE = "available"
+    BEING_MADE = "being made"
+    RETRYING = "retrying"
+    HELD = "held"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LACKS_INPUTS = "lacks inputs"
+    NOT_ARRIVED = "not arrived"
+    NOT_REQUESTED = "not requested"
+    """All that it needs is there, and nothing has been announced since."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownProcessing:
+    """The newest processing of a product; times are seconds since 1970."""
+
+    id: str
+    state: State
+    attempt: int
+    max_attempts: int
+    error: str | None
+    since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of one observation.
+
+    Attributes
+    ----------
+    versions : mapping
+        What is available.
+    processings : mapping
+        The newest of each product.
+    since : float or None
+        When the first of what is available was heard of; None if nothing is.
+    """
+
+    obs_id: str
+    versions: Mapping[str, int]
+    processings: Mapping[str, KnownProcessing]
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """How a product is, and of one that is not there what it waits for, in its turn.
+
+    Attributes
+    ----------
+    maker : str or None
+        The provider that makes it; None of an input.
+    since : float or None
+        Since when it is so, as far as that is known.
+    detail : str or None
+        Its error, and its attempts.
+    lacks : tuple of Cause
+        The inputs that it lacks. Each product is followed once: where it comes up again, this is
+        empty.
+    """
+
+    product: str
+    situation: Situation
+    maker: str | None = None
+    since: float | None = None
+    detail: str | None = None
+    processing_id: str | None = None
+    lacks: "tuple[Cause, ...]" = ()
+
+
+def cause_of(graph: Graph, product: str, facts: Facts, followed: set[str] | None = None) -> Cause:
+    """Return how a product is, and why, recursively."""
+    followed = set() if followed is None else followed
+    definition = graph.products.get(product)
+    maker = definition.provider if definition is not None else None
+    processing = facts.processings.get(product)
+    if processing is not None and not (
+        product in facts.versions and processing.state is State.SUCCEEDED
+    ):
+        return _of_processing(product, maker, processing)
+    if product in facts.versions:
+        return Cause(product=product, situation=Situation.AVAILABLE, maker=maker)
+    if definition is None:
+        situation = Situation.NOT_ARRIVED
+        return Cause(product=product, situation=situation, since=facts.since)
+    missing = definition.lacks(facts.versions)
+    situation = Situation.LACKS_INPUTS if missing else Situation.NOT_REQUESTED
+    first = product not in followed
+    followed.add(product)
+    lacks = [cause_of(graph, name, facts, followed) for name in missing] if first else []
+    return Cause(
+        product=product,
+        situation=situation,
+        maker=maker,
+        since=facts.since,
+        lacks=tuple(lacks),
+    )
+
+
+_SITUATIONS = {
+    State.RETRYING: Situation.RETRYING,
+    State.HELD: Situation.HELD,
+    State.FAILED: Situation.FAILED,
+    State.CANCELLED: Situation.CANCELLED,
+}
+
+
+def _of_processing(product: str, maker: str | None, processing: KnownProcessing) -> Cause:
+    attempts = f"attempt {processing.attempt} of {processing.max_attempts}"
+    detail = f"{processing.state}, {attempts}" + (
+        f": {processing.error}" if processing.error else ""
+    )
+    return Cause(
+        product=product,
+        situation=_SITUATIONS.get(processing.state, Situation.BEING_MADE),
+        maker=maker,
+        since=processing.since,
+        detail=detail,
+        processing_id=processing.id,
+    )
+
+
+def remedies(cause: Cause, obs_id: str) -> tuple[str, ...]:
+    """Return what would make a product that is not there: what to do, or what to wait for."""
+    return tuple(dict.fromkeys(_remedies(cause, obs_id)))
+
+
+def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
+    product = cause.product
+    match cause.situation:
+        case Situation.NOT_ARRIVED:
+            yield (
+                f"the arrival of {product}: batuta import --product {product} --obs-id {obs_id} "
+                "FILE, or its announcement on data.*"
+            )
+        case Situation.FAILED | Situation.CANCELLED:
+            yield f"batuta retry {cause.processing_id}, once its cause is mended: batuta log tells"
+        case Situation.HELD:
+            yield f"the release of {cause.maker}, which is held"
+        case Situation.RETRYING:
+            yield f"the next attempt at {product}, by itself; or batuta retry {cause.processing_id}"
+        case Situation.BEING_MADE:
+            yield f"the end of {product} at {cause.maker}"
+        case Situation.NOT_REQUESTED:
+            yield f"batuta make {product} {obs_id}"
+        case _:
+            for each in cause.lacks:
+                yield from _remedies(each, obs_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consequence:
+    """A product that is made from another, and what it lacks besides that."""
+
+    product: str
+    available: bool
+    lacks: tuple[str, ...]
+
+
+def consequences(graph: Graph, product: str, facts: Facts) -> tuple[Consequence, ...]:
+    """Return the products that have `product` among their inputs."""
+    there = {*facts.versions, product}
+    return tuple(
+        Consequence(
+            product=each.name, available=each.name in facts.versions, lacks=tuple(each.lacks(there))
+        )
+        for each in graph.fed_by(product)
+    )
+
+
+def in_words(cause: Cause) -> Iterator[tuple[int, str]]:
+    """Yield how a product is and what it waits for, a line for each, with its depth."""
+    waiting = [(0, cause)]
+    while waiting:
+        depth, each = waiting.pop()
+        who = f" (made by {each.maker})" if each.maker else " (arrives from outside)"
+        detail = f": {each.detail}" if each.detail else ""
+        yield depth, f"{each.product}{who}: {each.situation}{detail}"
+        waiting += [(depth + 1, lacking) for lacking in reversed(each.lacks)]

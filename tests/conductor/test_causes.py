@@ -1,0 +1,135 @@
+"""Why a product is not there: recursively to the causes, and what would end each."""
+
+import pytest
+
+from batuta.cli.app import run
+from batuta.conductor.decisions.causes import (
+    Facts,
+    KnownProcessing,
+    Situation,
+    cause_of,
+    consequences,
+    in_words,
+    remedies,
+)
+from batuta.conductor.service import open_conductor
+from batuta.messaging import ProcessingState as State
+from tests.conductor.graphs import graph_of
+from tests.conductor.stage import Stage, eventually_in, get
+from tests.support.services import serving
+from tests.support.waiting import eventually_sync
+
+GRAPH = graph_of(
+    ["A", "X"],
+    {
+        "B": {"m_input": ["A"]},
+        "C": {"m_input": ["B", "X"]},
+        "D": {"m_input": ["C", "B"]},
+        "E": {"m_input": ["D", "C"]},
+    },
+)
+
+
+def facts(available: str = "", **states: State) -> Facts:
+    return Facts(
+        obs_id="o1",
+        versions=dict.fromkeys(available, 1),
+        processings={
+            name: KnownProcessing(
+                id=f"id-{name}", state=state, attempt=1, max_attempts=2, error="no", since=5.0
+            )
+            for name, state in states.items()
+        },
+        since=1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "situation", "remedy"),
+    [
+        (facts("AB", B=State.SUCCEEDED), Situation.AVAILABLE, None),
+        (facts("A", B=State.RUNNING), Situation.BEING_MADE, "the end of B at maker"),
+        (facts("A", B=State.RETRYING), Situation.RETRYING, "the next attempt at B"),
+        (facts("A", B=State.HELD), Situation.HELD, "the release of maker"),
+        (facts("A", B=State.FAILED), Situation.FAILED, "batuta retry id-B"),
+        (facts("A", B=State.CANCELLED), Situation.CANCELLED, "batuta retry id-B"),
+        (facts(), Situation.LACKS_INPUTS, "the arrival of A: batuta import --product A"),
+        (facts("A"), Situation.NOT_REQUESTED, "batuta make B o1"),
+    ],
+)
+def test_each_situation_says_what_would_end_it(
+    known: Facts, situation: Situation, remedy: str | None
+) -> None:
+    cause = cause_of(GRAPH, "B", known)
+    assert cause.situation is situation
+    assert [each.startswith(remedy or "") for each in remedies(cause, "o1")] == (
+        [True] if remedy else []
+    )
+
+
+def test_what_lacks_is_followed_to_its_causes_each_once() -> None:
+    cause = cause_of(GRAPH, "E", facts("A", B=State.FAILED))
+    assert list(in_words(cause)) == [
+        (0, "E (made by maker): lacks inputs"),
+        (1, "D (made by maker): lacks inputs"),
+        (2, "C (made by maker): lacks inputs"),
+        (3, "B (made by maker): failed: failed, attempt 1 of 2: no"),
+        (3, "X (arrives from outside): not arrived"),
+        (2, "B (made by maker): failed: failed, attempt 1 of 2: no"),
+        (1, "C (made by maker): lacks inputs"),
+    ]
+    assert [each.split()[:3] for each in remedies(cause, "o1")] == [
+        ["batuta", "retry", "id-B,"],
+        ["the", "arrival", "of"],
+    ]
+
+
+def test_what_follows_says_what_it_lacks_besides() -> None:
+    found = {each.product: each.lacks for each in consequences(GRAPH, "B", facts("A"))}
+    assert found == {"C": ("X",), "D": ("C",)}
+
+
+def test_why_tells_what_happened_what_is_waited_for_and_what_follows(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = graph_of(
+        ["A", "X"],
+        {
+            "B": {"m_input": ["A"]},
+            "C": {"m_input": ["B", "X"], "max_attempts": 1},
+            "D": {"m_input": ["C"]},
+        },
+    )
+    stage.pipeline.outcomes["C"].append("failed")
+    with serving(open_conductor, stage.settings(graph)) as url:
+        monkeypatch.setenv("BATUTA_CONDUCTOR_URL", url)
+
+        def why(product: str, obs_id: str = "o1") -> str:
+            assert run(["why", product, obs_id]) == 0
+            return capsys.readouterr().out
+
+        assert "A (arrives from outside): not arrived" in why("D")
+        stage.announce("A", "o1")
+        eventually_in(url, {"B/o1": "succeeded"})
+        eventually_sync(lambda: get(url, "/events?product=B")["items"])
+        produced = why("B")
+        assert "A was announced: it triggered B" in produced
+        assert "maker: succeeded" in produced
+        assert "C, lacks besides X" in produced
+        assert "data.vhf" in produced
+
+        waiting = get(url, "/why/D/o1")
+        assert waiting["cause"]["situation"] == "lacks inputs"
+        (of_c,) = waiting["cause"]["lacks"]
+        assert [each["product"] for each in of_c["lacks"]] == ["X"]
+        assert waiting["needs"][0].startswith("the arrival of X")
+
+        stage.announce("X", "o1")
+        eventually_in(url, {"B/o1": "succeeded", "C/o1": "failed"})
+        failed = why("D")
+        assert "C (made by maker): failed: failed, attempt 1 of 1: scripted" in failed
+        assert "batuta retry" in failed
+        number = get(url, "/why/C/o1")["processings"][-1]["id"]
+        assert run(["retry", number]) == 0
+        eventually_in(url, {"B/o1": "succeeded", "C/o1": "succeeded", "D/o1": "succeeded"})
+        assert "to be made" not in why("D")
