@@ -73,9 +73,9 @@ def test_what_lacks_is_followed_to_its_causes_each_once() -> None:
         (0, "E (made by maker): lacks inputs"),
         (1, "D (made by maker): lacks inputs"),
         (2, "C (made by maker): lacks inputs"),
-        (3, "B (made by maker): failed: failed, attempt 1 of 2: no"),
+        (3, "B (made by maker): failed: attempt 1 of 2: no"),
         (3, "X (arrives from outside): not arrived"),
-        (2, "B (made by maker): failed: failed, attempt 1 of 2: no"),
+        (2, "B (made by maker): failed: attempt 1 of 2: no"),
         (1, "C (made by maker): lacks inputs"),
     ]
     assert [each.split()[:3] for each in remedies(cause, "o1")] == [
@@ -127,7 +127,7 @@ def test_why_tells_what_happened_what_is_waited_for_and_what_follows(
         stage.announce("X", "o1")
         eventually_in(url, {"B/o1": "succeeded", "C/o1": "failed"})
         failed = why("D")
-        assert "C (made by maker): failed: failed, attempt 1 of 1: scripted" in failed
+        assert "C (made by maker): failed: attempt 1 of 1: scripted" in failed
         assert "batuta retry" in failed
         number = get(url, "/why/C/o1")["processings"][-1]["id"]
         assert run(["retry", number]) == 0

@@ -55,7 +55,8 @@ def test_a_log_is_printed_from_its_pipeline_or_why_there_is_none(
                 " \n", " \N{REPLACEMENT CHARACTER}\n", 1
             )
         )
-        httpx.post(f"{url}/hold").raise_for_status()
+        assert run(["hold", "maker"]) == 0
+        assert capsys.readouterr().out == "held now: maker\n"
         stage.announce("A", "o2")
         eventually_sync(lambda: get(url, "/processings?obs_id=o2")["items"])
         code, shown = log("B", "o2")
@@ -63,6 +64,13 @@ def test_a_log_is_printed_from_its_pipeline_or_why_there_is_none(
             1,
             "batuta: conductor: B of o2: no log: it is held, and was not requested from maker\n",
         )
+        assert run(["release", "maker"]) == 0
+        assert capsys.readouterr().out == "held now: none\n"
+        for wrong, code in ((["hold"], 2), (["hold", "maker", "--all"], 2), (["hold", "m"], 1)):
+            assert run(wrong) == code
+            assert "(accepted: PROVIDER, or --all)" in (shown := capsys.readouterr().err) or (
+                "provider 'm': not in the graph (known: maker)" in shown
+            )
 
 
 def test_a_pipeline_that_cannot_be_reached_is_named(stage: Stage) -> None:

@@ -174,6 +174,11 @@ class ConductorClient:
             answers += self._call("POST", "/dead/resend", json=body, timeout=None)["items"]
         return answers
 
+    def hold(self, provider: str | None, *, held: bool) -> dict[str, Any]:
+        """Hold a provider, or all if it is None, or end that; return what is held then."""
+        of = "" if provider is None else f"/providers/{quote(provider, safe='')}"
+        return self._call("POST" if held else "DELETE", f"{of}/hold")
+
     def services(self) -> list[dict[str, Any]]:
         """Return the services that reported recently."""
         return cast("list[dict[str, Any]]", self._call("GET", "/services")["items"])

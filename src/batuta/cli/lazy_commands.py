@@ -66,6 +66,14 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "processings", "Retry what failed, was cancelled or waits to be retried", PRODUCTS
     ),
     "cancel": LazyCommand("processings", "Stop processings that have not ended.", PRODUCTS),
+    "hold": LazyCommand(
+        "holding",
+        "Request nothing more of a provider until it is released; what runs continues.",
+        PRODUCTS,
+    ),
+    "release": LazyCommand(
+        "holding", "End the hold of a provider, or of all: what waited is requested.", PRODUCTS
+    ),
     "log": LazyCommand("processings", "Print the log of a processing.", PRODUCTS),
     "rm": LazyCommand("withdrawing", "Withdraw a version of a product.", PRODUCTS),
     "reconcile": LazyCommand(

@@ -120,15 +120,15 @@ _SITUATIONS = {
 
 def _of_processing(product: str, maker: str | None, processing: KnownProcessing) -> Cause:
     attempts = f"attempt {processing.attempt} of {processing.max_attempts}"
-    detail = f"{processing.state}, {attempts}" + (
-        f": {processing.error}" if processing.error else ""
-    )
+    situation = _SITUATIONS.get(processing.state, Situation.BEING_MADE)
+    state = f"{processing.state}, " if situation is Situation.BEING_MADE else ""
+    error = f": {processing.error}" if processing.error else ""
     return Cause(
         product=product,
-        situation=_SITUATIONS.get(processing.state, Situation.BEING_MADE),
+        situation=situation,
         maker=maker,
         since=processing.since,
-        detail=detail,
+        detail=f"{state}{attempts}{error}",
         processing_id=processing.id,
     )
 
