@@ -17,17 +17,21 @@ ROOT: Final = Path(__file__).parents[2]
 _SHARED: Final = ('scope="module"', "dask_scheduler_address", "reference: Path", "browser: Browser")
 """What a module contains whose tests share something."""
 
-_OF_A_SESSION: Final = ("tests/pipeline/test_profile", "tests/pipeline/")
-"""Where services serve all tests of a process: few processes do these tests."""
+_OF_A_SESSION: Final = ("tests/pipeline/test_profile", "tests/pipeline/", "tests/examples/")
+"""Where services, or products of the demonstration, serve all tests of a process.
+
+Few processes do these tests: others would start services of their own, or wait half a minute for
+the products that one makes.
+"""
 
 LONGEST_FIRST: Final = (
     "tests/orchestrator/test_modes.py",
     "tests/cluster/test_conformance.py",
     "tests/pipeline/",
+    "tests/examples/",
     "tests/system/",
     "tests/cluster/dask/",
     "tests/cluster/",
-    "tests/examples/",
     "tests/orchestrator/",
     "tests/profiling/",
 )
