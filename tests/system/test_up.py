@@ -119,12 +119,6 @@ def ports(addresses: dict[str, str]) -> set[int]:
     return {int(address.split(":")[2].split("/")[0]) for address in addresses.values()}
 
 
-def test_terminated_it_leaves_no_process(start_orchestra: StartOrchestra) -> None:
-    orchestra = start_orchestra(simulated())
-    orchestra.addresses()
-    check_end(orchestra, signal.SIGTERM)
-
-
 def check_end(orchestra: OrchestraProcess, number: int) -> None:
     """End an orchestra that has started by a signal; check that nothing of it is left."""
     addresses, family = orchestra.listed(), orchestra.family()
@@ -179,7 +173,7 @@ def test_every_mistake_of_a_configuration_is_named_before_anything_starts(
     assert "Traceback" not in orchestra.output
 
 
-def test_a_second_one_is_refused_the_port_and_the_folder_of_the_first(
+def test_a_second_one_is_refused_its_port_and_folder_and_terminated_it_leaves_no_process(
     start_orchestra: StartOrchestra,
 ) -> None:
     first = start_orchestra(simulated())
@@ -192,6 +186,7 @@ def test_a_second_one_is_refused_the_port_and_the_folder_of_the_first(
     assert in_its_folder.wait() == 2
     assert "another orchestra is running in it" in in_its_folder.output
     assert first.process.poll() is None
+    check_end(first, signal.SIGTERM)
 
 
 def test_nats_whose_guard_is_killed_is_started_again_and_not_left_behind(
