@@ -41,11 +41,13 @@ def test_what_no_pipeline_makes_arrives_from_outside() -> None:
 def test_an_override_states_what_the_pipelines_do_not() -> None:
     override = {
         "inputs": ["SPARE"],
+        "expected": ["SITE"],
         "products": {"OUTLIERS": {"on_update": "reprocess", "o_wait": 5}},
         "providers": {"weather": {"max_concurrent": 3}},
     }
     graph = Graph.parse(derive_document([WEATHER, REPORTS], override))
     assert graph.inputs == ("READINGS", "SITE", "SPARE")
+    assert graph.expected == ("SITE",)
     assert graph.products["OUTLIERS"].on_update is OnUpdate.REPROCESS
     assert graph.products["OUTLIERS"].o_input == ("SITE",)
     assert graph.providers["weather"].max_concurrent == 3

@@ -46,7 +46,8 @@ def derive_document(
         Each under a name of its own.
     override : mapping, optional
         What the pipelines do not state, in the form of a graph's document: the keys of each entry
-        of ``products`` and ``providers`` replace those derived; ``inputs`` are added.
+        of ``products`` and ``providers`` replace those derived; ``inputs`` are added, ``expected``
+        is as given.
 
     Raises
     ------
@@ -69,9 +70,9 @@ def derive_document(
                 continue
             hint = NameSuggester(known[key]).hint(str(name))
             problems.append(f"override: {key}: no pipeline here is or makes {name!r}{hint}")
-    unknown = sorted(map(str, override.keys() - {"inputs", *known}))
+    unknown = sorted(map(str, override.keys() - {"inputs", "expected", *known}))
     problems += [
-        f"override: the key {key!r} is unknown (accepted: inputs, products, providers)"
+        f"override: the key {key!r} is unknown (accepted: inputs, expected, products, providers)"
         for key in unknown
     ]
     if problems:
@@ -80,6 +81,8 @@ def derive_document(
         "inputs": list(dict.fromkeys([*_arriving(entries), *override.get("inputs", ())])),
         "products": entries,
     }
+    if "expected" in override:
+        document["expected"] = override["expected"]
     return {**document, "providers": providers} if providers else document
 
 
