@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from batuta.cli.clients import conductor_at
+from batuta.cli.commands.events import short_time
 from batuta.cli.lazy_commands import WATCHING
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
 
@@ -36,14 +37,10 @@ def late(
         [
             each["product"],
             each["obs_id"],
-            _short(each["due"]),
+            short_time(each["due"]),
             each["state"],
-            _short(each["expires"]),
+            short_time(each["expires"] or ""),
         ]
         for each in found
     ]
     print_table("Late", ["product", "observation", "due", "state", "expires"], rows)
-
-
-def _short(time: str | None) -> str:
-    return "" if time is None else time[:19].replace("T", " ")
