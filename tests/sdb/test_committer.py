@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterator
+from dataclasses import astuple
 from functools import partial
 
 import pytest
@@ -58,6 +59,17 @@ async def test_imports_that_wait_together_are_committed_together(
     assert versions(recorded) == list(range(1, 51))
     assert rows(engine, OUTBOX) == 50
     assert len(commits) == 1
+
+
+async def test_each_import_is_handed_the_row_that_announces_it(engine: sa.Engine) -> None:
+    asked = [(product, "o1", None) for product in "ABACB"]
+    recorded = await record_at_once(engine, [("A", "o2", None)]) + await record_at_once(
+        engine, [*asked]
+    )
+    handed = [one.announcement for one in recorded if isinstance(one, ImportResult)]
+    with engine.connect() as connection:
+        outbox = connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id)).all()
+    assert [astuple(one) for one in handed if one is not None] == [tuple(row) for row in outbox]
 
 
 async def test_a_processing_that_imports_twice_in_one_commit_has_one_record(

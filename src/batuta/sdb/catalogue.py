@@ -14,6 +14,7 @@ from batuta.json_values import carriable, json_problem
 from batuta.messaging import DataAvailable, DataEvent, DataWithdrawn, utc_now
 from batuta.messaging.events import DATA_TYPE, WITHDRAWN_TYPE
 from batuta.sdb.lists import ProductQuery, list_products
+from batuta.sdb.outbox import Announcement
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
 from batuta.sdb.tables import CONTENTS, OUTBOX, PRODUCTS
 from batuta.service.database import UNAVAILABLE, insert, reading, unavailable_reason
@@ -41,6 +42,9 @@ _SELECT_INSERTED: Final = (
     .order_by(PRODUCTS.c.id)
 )
 _INSERT_ANNOUNCEMENT: Final = sa.insert(OUTBOX)
+_SELECT_ANNOUNCED: Final = (
+    sa.select(OUTBOX.c.id).order_by(OUTBOX.c.id.desc()).limit(sa.bindparam("count"))
+)
 _INSERT_PROBE: Final = sa.insert(OUTBOX).returning(OUTBOX.c.id)
 
 MAX_RECORDED_TOGETHER: Final = 250
@@ -67,10 +71,15 @@ class NewProduct:
 
 @dataclass(frozen=True)
 class ImportResult:
-    """The record of an import, and whether this import created it."""
+    """The record of an import; `announcement` if it is new, and to be published once committed."""
 
     stored: StoredProduct
-    is_new: bool
+    announcement: Announcement | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this import created the record."""
+        return self.announcement is not None
 
 
 class Catalogue:
@@ -132,8 +141,14 @@ class Catalogue:
             self._model({**row, "version": version})
             for row, version in zip(rows, versions, strict=True)
         ]
-        connection.execute(_INSERT_ANNOUNCEMENT, list(map(_announcement, stored)))
-        return [ImportResult(one, is_new=True) for one in stored]
+        announced = list(map(_announcement, stored))
+        connection.execute(_INSERT_ANNOUNCEMENT, announced)
+        # The last ones, for the same reason; those that `problem` inserts are seen by nobody.
+        ids = connection.scalars(_SELECT_ANNOUNCED, {"count": len(announced)}).all()
+        return [
+            ImportResult(one, Announcement(id=id_, **row))
+            for one, row, id_ in zip(stored, announced, reversed(ids), strict=True)
+        ]
 
     def find_repeated(self, new: NewProduct) -> ImportResult | None:
         """Return the record of an import that `new` repeats, if any.
@@ -263,7 +278,7 @@ class Catalogue:
                     f"processing_id: {new.processing_id!r} has imported {new.product} for {key} "
                     f"{first!r} already, not for {given!r}; nothing was recorded",
                 )
-        return ImportResult(self._stored(row), is_new=False)
+        return ImportResult(self._stored(row))
 
     def _find(
         self, connection: sa.Connection, product: str, obs_id: str, version: int | None

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from batuta.sdb.catalogue import Catalogue, ImportResult, NewProduct
 from batuta.sdb.fields import MAX_FIELDS_BYTES, BodyDecoder, ImportRequest
 from batuta.sdb.metrics import SdbMetrics
+from batuta.sdb.outbox import Announcement
 from batuta.sdb.store import ProductStore, SmallFile, StoreError, Upload, file_errors
 from batuta.service.bodies import BODY_EXTENSION, BUFFER_BYTES, BodyReceiver, Chunk
 from batuta.service.committer import Committer
@@ -55,7 +56,7 @@ class Importer:
     small_file_bytes : int
         The largest file that is kept in the database, committed with its record.
     announce : callable
-        Called when the outbox has a new row.
+        Called with each new row of the outbox, once it is committed.
     """
 
     store: ProductStore
@@ -64,7 +65,7 @@ class Importer:
     metrics: SdbMetrics
     max_upload_bytes: int
     small_file_bytes: int
-    announce: Callable[[], None]
+    announce: Callable[[Announcement], None]
 
     async def import_upload(self, request: Request, decoding: Decoding) -> ImportResult:
         """Import the upload in `request`; nothing is recorded unless all of it is valid.
@@ -115,8 +116,9 @@ class Importer:
             new, recorded = await writer.finish(decoder.take(), partial(self._store, asked))
         if recorded is None:
             recorded = await self.committer.commit_item(self.catalogue.record_all, new)
+        if recorded.announcement is not None:
+            self.announce(recorded.announcement)
         self._count(recorded, new)
-        self.announce()
         return recorded
 
     def _store(

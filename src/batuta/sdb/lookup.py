@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Annotated, Final, Self
+from functools import cache
+from typing import Annotated, Any, Final, Self
 
 import sqlalchemy as sa
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from starlette.concurrency import run_in_threadpool
 
 from batuta.messaging.events import Name
 from batuta.messaging.processings import Instant
@@ -15,6 +17,9 @@ from batuta.service.database import reading
 
 MAX_LOOKUPS: Final = 1000
 """Versions that one request may ask for."""
+
+FEW_LOOKUPS: Final = 16
+"""As many are read in less time than handing them over to a thread takes."""
 
 NEWEST_KEY: Final = ("product", "obs_id")
 
@@ -93,11 +98,19 @@ class LookupResult(BaseModel):
 def lookup_router(engine: sa.Engine) -> APIRouter:
     """Route for lookups."""
     router = APIRouter(tags=["products"])
+    # A server over the network may let a reader wait; SQLite, with its write-ahead log, does not.
+    few = FEW_LOOKUPS if engine.dialect.name == "sqlite" else 0
 
-    @router.post("/products/lookup")
-    def lookup(request: LookupRequest) -> LookupResult:
+    @router.post("/products/lookup", response_model=LookupResult)
+    async def lookup(request: LookupRequest) -> Response:
         """Return which of many versions are archived, in one request."""
-        return LookupResult(items=tuple(find_versions(engine, request.items)))
+        if len(request.items) <= few:
+            found = find_versions(engine, request.items)
+        else:
+            found = await run_in_threadpool(find_versions, engine, request.items)
+        # Serialised here: FastAPI would validate it again.
+        answer = LookupResult(items=tuple(found)).model_dump_json()
+        return Response(answer, media_type="application/json")
 
     return router
 
@@ -117,23 +130,31 @@ def find_versions(engine: sa.Engine, items: Sequence[Lookup]) -> list[ArchivedVe
 _SHOWN: Final = tuple(PRODUCTS.c[name] for name in ArchivedVersion.model_fields)
 
 
+@cache
+def _query(key: tuple[str, ...], *, withdrawn: bool) -> sa.Select[Any]:
+    """Return the statement that finds versions by `key`; to build it takes longer than to run."""
+    query = sa.select(*_SHOWN)
+    for name in key:
+        # By column rather than by row: databases look up rows of values without their indexes.
+        # What this finds besides, of pairs that nobody asked for, is dropped below.
+        query = query.where(PRODUCTS.c[name].in_(sa.bindparam(name, expanding=True)))
+    if not withdrawn:
+        query = query.where(PRODUCTS.c.withdrawn.is_(None))
+    if key == NEWEST_KEY:
+        query = query.where(~newer_versions(withdrawn=withdrawn).exists())
+    # A processing may have imported again what was withdrawn: the last one is the newest.
+    return query.order_by(PRODUCTS.c.version)
+
+
 def _find(
     connection: sa.Connection, key: tuple[str, ...], items: Sequence[Lookup], *, withdrawn: bool
 ) -> dict[Lookup, ArchivedVersion]:
     """Find the versions of items that have the same key."""
     wanted = {tuple(getattr(item, name) for name in key): item for item in items}
-    query = sa.select(*_SHOWN)
-    for column, values in zip(key, zip(*wanted, strict=True), strict=True):
-        # By column rather than by row: databases look up rows of values without their indexes.
-        # What this finds besides, of pairs that nobody asked for, is dropped below.
-        query = query.where(PRODUCTS.c[column].in_(set(values)))
-    if not withdrawn:
-        query = query.where(PRODUCTS.c.withdrawn.is_(None))
-    if key == NEWEST_KEY:
-        query = query.where(~newer_versions(withdrawn=withdrawn).exists())
+    columns = zip(key, zip(*wanted, strict=True), strict=True)
+    values = {name: list(set(of_column)) for name, of_column in columns}
     found = {}
-    # A processing may have imported again what was withdrawn: the last one is the newest.
-    for row in connection.execute(query.order_by(PRODUCTS.c.version)):
+    for row in connection.execute(_query(key, withdrawn=withdrawn), values):
         item = wanted.get(tuple(row._mapping[name] for name in key))
         if item is not None:
             found[item] = ArchivedVersion(**row._mapping)

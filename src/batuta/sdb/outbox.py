@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -32,18 +34,41 @@ POLL_INTERVAL_S: Final = 5.0
 MAX_COUNTED: Final = 20_000
 """Announcements that are counted: beyond, NATS has been away for so long that their age tells."""
 
-Row = sa.Row[Any]
+DELETE_AFTER_S: Final = 0.1
+"""How long rows stay that NATS has acknowledged, so that one commit deletes many.
+
+One at once for each would compete for the disk, and for the interpreter, with what consumers ask
+about the announcement."""
+MAX_FRESH: Final = 4096
+"""Announcements that wait in memory; if there are more, the outbox is read."""
+
+_DELETE: Final = sa.delete(OUTBOX).where(
+    OUTBOX.c.id == sa.bindparam("id"), OUTBOX.c.event_id == sa.bindparam("event_id")
+)
+"""By both: SQLite gives the id of a row that was deleted to the next one."""
 
 _COUNT: Final = sa.select(sa.func.count()).select_from(
     sa.select(OUTBOX.c.id).limit(MAX_COUNTED).subquery()
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A row of the outbox."""
+
+    id: int
+    event_id: str
+    type: str
+    event: Mapping[str, Any]
+
+
 class Announcer:
     """Publishes the outbox on ``data.sdb``, in order, and deletes what NATS has acknowledged.
 
-    A row is deleted only after its acknowledgement: killed between the two, the announcer
-    publishes it again under the same event id, and NATS or its consumers drop the duplicate.
+    Rows are handed over once they are committed. Those that were not, or could not be published,
+    are read from the outbox. A row is deleted only after its acknowledgement: killed between the
+    two, the announcer publishes it again under the same event id, and NATS or its consumers drop
+    the duplicate.
 
     Parameters
     ----------
@@ -60,40 +85,117 @@ class Announcer:
         self._committer = committer
         self._bus = bus
         self._woken = asyncio.Event()
+        self._reads_outbox = True
+        self._fresh: list[Announcement] = []
+        self._published = asyncio.Event()
+        self._acknowledged: dict[str, int] = {}
+        """The ids of rows that are to be deleted, by their event ids."""
 
     def wake(self) -> None:
         """Read the outbox now rather than at the next poll."""
+        self._reads_outbox = True
+        self._woken.set()
+
+    def announce(self, announcement: Announcement) -> None:
+        """Publish a row that has been committed, after those that were handed over before."""
+        if len(self._fresh) < MAX_FRESH:
+            self._fresh.append(announcement)
+        else:
+            self._reads_outbox = True
         self._woken.set()
 
     async def run(self) -> None:
         """Publish until cancelled."""
         self._bus.on_reconnected(self._reconnected)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._publish_until_cancelled())
+                group.create_task(self._delete_until_cancelled())
+        finally:
+            await self._try_to_delete()
+
+    async def _publish_until_cancelled(self) -> None:
+        reads_at = time.monotonic()
         while True:
             self._woken.clear()
-            try:
-                emptied = await self._publish_all()
-            except UNAVAILABLE as exc:
-                LOG.warning("announcements wait until the database answers: %s", one_line(exc))
-                emptied = False
-            await self._wait(POLL_INTERVAL_S if emptied else RETRY_WAIT_S)
+            if self._reads_outbox or time.monotonic() >= reads_at:
+                self._reads_outbox = False
+                reads_at = time.monotonic() + POLL_INTERVAL_S
+                done = await self._try_to_publish_outbox()
+            else:
+                fresh, self._fresh = self._fresh, []
+                done = await self._publish(fresh)
+            if done:
+                await self._wait(reads_at - time.monotonic())
+            else:
+                self._reads_outbox = True
+                await self._wait(RETRY_WAIT_S)
 
-    async def _publish_all(self) -> bool:
+    async def _try_to_publish_outbox(self) -> bool:
+        try:
+            return await self._publish_outbox()
+        except UNAVAILABLE as exc:
+            LOG.warning("announcements wait until the database answers: %s", one_line(exc))
+            return False
+
+    async def _publish_outbox(self) -> bool:
         """Publish all rows; return False if NATS did not acknowledge all of them."""
-        while rows := await run_in_threadpool(self._oldest):
-            published, error = await self._publish(rows)
-            if published:
-                await self._committer.commit(partial(_remove, published))
-            if error is not None:
-                LOG.warning("announcements wait until NATS acknowledges them: %s", error)
+        while True:
+            self._fresh.clear()  # committed before they were handed over: they are read
+            rows = await run_in_threadpool(self._oldest)
+            if not await self._publish(rows):
                 return False
             if len(rows) < BATCH:
-                break  # rows inserted since then have set `_woken`
+                return True  # rows inserted since then are handed over
+            await self._delete_acknowledged()
+
+    async def _publish(self, rows: Sequence[Announcement]) -> bool:
+        """Publish `rows`, in order; return False if NATS did not acknowledge one, and log why."""
+        waiting = [row for row in rows if row.event_id not in self._acknowledged]
+        for batch in _concurrent_batches(waiting):
+            errors = await asyncio.gather(*map(self._publish_one, batch))
+            self._acknowledged |= {
+                row.event_id: row.id
+                for row, error in zip(batch, errors, strict=True)
+                if error is None
+            }
+            self._published.set()
+            failed = next((error for error in errors if error is not None), None)
+            if failed is not None:
+                LOG.warning("announcements wait until NATS acknowledges them: %s", failed)
+                return False
         return True
+
+    async def _delete_until_cancelled(self) -> None:
+        while True:
+            await self._published.wait()
+            await asyncio.sleep(DELETE_AFTER_S)
+            self._published.clear()
+            if not await self._try_to_delete():
+                self._published.set()
+                await asyncio.sleep(RETRY_WAIT_S)
+
+    async def _try_to_delete(self) -> bool:
+        try:
+            await self._delete_acknowledged()
+        except UNAVAILABLE as exc:
+            LOG.warning("announcements cannot be deleted: %s", one_line(exc))
+            return False
+        return True
+
+    async def _delete_acknowledged(self) -> None:
+        rows = [{"id": id_, "event_id": event_id} for event_id, id_ in self._acknowledged.items()]
+        if rows:
+            await self._committer.commit(partial(_delete, rows))
+        # Only then: until they are deleted, they are read, and must be told from the others.
+        for row in rows:
+            self._acknowledged.pop(str(row["event_id"]), None)
 
     def length(self) -> int:
         """Return the number of announcements not published yet; `MAX_COUNTED` if there are more."""
         with reading(self._engine) as connection:
-            return connection.scalar(_COUNT) or 0
+            rows = connection.scalar(_COUNT) or 0
+        return max(rows - len(self._acknowledged), 0)
 
     def oldest_age_s(self) -> float:
         """Return how long the oldest announcement has waited, in seconds; 0 if none does."""
@@ -124,22 +226,12 @@ class Announcer:
         except TimeoutError:
             return
 
-    def _oldest(self) -> Sequence[Row]:
+    def _oldest(self) -> list[Announcement]:
         with reading(self._engine) as connection:
-            return connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id).limit(BATCH)).all()
+            rows = connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id).limit(BATCH))
+            return [Announcement(row.id, row.event_id, row.type, row.event) for row in rows]
 
-    async def _publish(self, rows: Sequence[Row]) -> tuple[list[int], MessagingError | None]:
-        """Publish `rows` up to the first batch with a failure; return the acknowledged ids."""
-        published: list[int] = []
-        for batch in _concurrent_batches(rows):
-            errors = await asyncio.gather(*map(self._publish_one, batch))
-            published += [row.id for row, error in zip(batch, errors, strict=True) if error is None]
-            failed = next((error for error in errors if error is not None), None)
-            if failed is not None:
-                return published, failed
-        return published, None
-
-    async def _publish_one(self, row: Row) -> MessagingError | None:
+    async def _publish_one(self, row: Announcement) -> MessagingError | None:
         try:
             event = data_of_type(row.type, row.event)
         except MalformedEventError as exc:
@@ -150,7 +242,9 @@ class Announcer:
             return exc
         return None
 
-    async def _put_aside(self, row: Row, reason: MalformedEventError) -> MessagingError | None:
+    async def _put_aside(
+        self, row: Announcement, reason: MalformedEventError
+    ) -> MessagingError | None:
         """Make a dead letter of what an earlier version recorded: it must not stop the others."""
         LOG.error(
             "announcement %s: no event, stored as a dead letter: %s", row.event_id, one_line(reason)
@@ -165,13 +259,13 @@ class Announcer:
         return None
 
 
-def _concurrent_batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
+def _concurrent_batches(rows: Sequence[Announcement]) -> Iterator[list[Announcement]]:
     """Split `rows` into batches that may be in flight together.
 
     Two versions of one product are never in one batch: if the first of them failed, the second
     would overtake it.
     """
-    batch: list[Row] = []
+    batch: list[Announcement] = []
     instances: set[tuple[object, object]] = set()
     for row in rows:
         instance = (row.event.get("product"), row.event.get("obs_id"))
@@ -184,5 +278,5 @@ def _concurrent_batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _remove(ids: Sequence[int], connection: sa.Connection) -> None:
-    connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.id.in_(ids)))
+def _delete(rows: Sequence[Mapping[str, Any]], connection: sa.Connection) -> None:
+    connection.execute(_DELETE, rows)

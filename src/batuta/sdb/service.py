@@ -81,7 +81,7 @@ class Sdb:
             metrics=self._metrics,
             max_upload_bytes=settings.max_upload_bytes,
             small_file_bytes=settings.small_file_bytes,
-            announce=self._announcer.wake,
+            announce=self._announcer.announce,
         )
         self.app = self._create_app(settings.token_text)
         self.app.include_router(import_router(importer))

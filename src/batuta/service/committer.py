@@ -4,11 +4,11 @@ import asyncio
 import itertools
 import operator
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import sqlalchemy as sa
-from starlette.concurrency import run_in_threadpool
 
 WRITERS_LOCK_ID: Final = 2_718_281_829
 """Key of the PostgreSQL advisory lock that serialises the writers of a database."""
@@ -33,6 +33,8 @@ class Committer:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        # One of its own: it is free when it is wanted, and handing over to it takes least.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
         self._waiting: list[tuple[WriteAll, Any, asyncio.Future[Any]]] = []
         self._committing: asyncio.Task[None] | None = None
 
@@ -77,13 +79,15 @@ class Committer:
     ) -> None:
         if self._committing is not None:
             await self._committing
+        self._thread.shutdown()
 
     async def _commit_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
             calls = [(write_all, item) for write_all, item, _ in batch]
             try:
-                outcomes = await run_in_threadpool(self._commit, calls)
+                outcomes = await loop.run_in_executor(self._thread, self._commit, calls)
             except Exception as exc:  # noqa: BLE001  raised again in each caller
                 outcomes = [exc] * len(batch)
             for (_, _, future), outcome in zip(batch, outcomes, strict=True):
@@ -92,6 +96,10 @@ class Committer:
     def _commit(self, calls: list[tuple[WriteAll, Any]]) -> list[Any]:
         with self._engine.begin() as connection:
             _lock_writers(connection)
+            if len(calls) == 1:
+                # Alone in its transaction, which is rolled back where it raises.
+                ((write_all, item),) = calls
+                return list(write_all(connection, [item]))
             return [
                 outcome
                 for write_all, group in itertools.groupby(calls, key=operator.itemgetter(0))
