@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from batuta.conductor.database.deadlines import PassedDeadlines
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.late_views import LateViews
+from batuta.conductor.database.why_views import WhyViews
 from batuta.conductor.decisions.deadlines import MAX_EVENT_AGE_S, event_time
 from batuta.conductor.decisions.outcomes import HeardEvent, Outcome
 from batuta.conductor.decisions.rules import Arrival
@@ -157,6 +158,21 @@ def test_what_waited_for_a_product_that_expires_is_made_without_it(
     harness.ledger.pass_deadlines()
     made = {(each.product, each.obs_id) for each in harness.ledger.take_due(UNLIMITED)}
     assert made == {("R", "o1")}
+
+
+def test_why_tells_the_deadline(open_ledger: OpenLedger) -> None:
+    graph = _graph(due=60, expires=90)
+    harness = open_ledger(graph)
+    events = EventViews(harness.engine, graph, harness.views)
+    why = WhyViews(events, LateViews(harness.engine))
+    harness.on_data(("A", "o1", 1))
+    told = []
+    for advance_s in (0, 61, 30):
+        harness.clock.advance(advance_s)
+        harness.ledger.pass_deadlines()
+        told.append(why.why("C", "o1").words[1].split(" at ")[0].strip())
+    assert told == ["due", "late: it was due", "has expired"]
+    assert why.why("B", "o1").deadline is None
 
 
 def test_a_graph_without_deadlines_records_none(open_ledger: OpenLedger) -> None:

@@ -29,6 +29,29 @@ class LateView(BaseModel):
     state: str | None
 
 
+class DeadlineView(BaseModel):
+    """By when a product that is not available was to be there, and what was told of it.
+
+    `late_since` is when it was told that it is late, `expired` when it was no longer worth making.
+    """
+
+    due: datetime | None
+    expires: datetime | None
+    late_since: datetime | None
+    expired: datetime | None
+
+    def words(self) -> str:
+        """Say it in one line, for people."""
+        if self.expired is not None:
+            return f"has expired at {self.expires:%Y-%m-%d %H:%M:%S}: it is not made any more"
+        late = "late: it " if self.late_since is not None else ""
+        due = [] if self.due is None else [f"{late}was due" if late else "due"]
+        parts = [f"{each} at {self.due:%Y-%m-%d %H:%M:%S}" for each in due]
+        if self.expires is not None:
+            parts.append(f"expires at {self.expires:%Y-%m-%d %H:%M:%S}")
+        return ", ".join(parts)
+
+
 class LateViews:
     """Reads what is late; never writes."""
 
@@ -42,6 +65,21 @@ class LateViews:
                 sa.select(sa.func.count()).select_from(deadlines).where(sa.text(LATE))
             )
         return number or 0
+
+    def deadline(self, product: str, obs_id: str) -> DeadlineView | None:
+        """Return the deadline of a product of an observation; None if it has none."""
+        query = sa.select(deadlines).where(
+            deadlines.c.obs_id == obs_id, deadlines.c.product == product
+        )
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        names = DeadlineView.model_fields
+        values = {name: getattr(row, name) for name in names}
+        return DeadlineView(
+            **{name: None if value is None else instant_of(value) for name, value in values.items()}
+        )
 
     def page(self, product: str | None, limit: int, cursor: str | None) -> Page[LateView]:
         """Return a page of what is late, that first which was due first.

@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from batuta.conductor.database.event_views import EventView, EventViews
+from batuta.conductor.database.late_views import DeadlineView, LateViews
 from batuta.conductor.database.views import ConductorProcessing, Why
 from batuta.conductor.decisions.causes import (
     Cause,
@@ -62,11 +63,12 @@ class ConsequenceView(BaseModel):
 class WhyDetail(Why):
     """Why a product of an observation was, or was not, made.
 
-    `history` is what happened to it, the earliest first; `cause` how it is and why; `needs` what
+    `deadline` is by when it was to be there, while it is not; `history` is what happened to it, the earliest first; `cause` how it is and why; `needs` what
     would make it, if it is not there; `triggers` what is made from it; `words` all of it, for
     people, a line each.
     """
 
+    deadline: DeadlineView | None
     history: list[Moment]
     cause: CauseView
     needs: list[str]
@@ -81,9 +83,12 @@ class WhyViews:
     ----------
     events : EventViews
         What was received.
+    late : LateViews
+        What was due.
     """
 
-    def __init__(self, events: EventViews) -> None:
+    def __init__(self, events: EventViews, late: LateViews) -> None:
+        self._late = late
         self._events = events
         self._views = events.views
         self._graph = events.graph
@@ -97,6 +102,7 @@ class WhyViews:
         there = product in facts.versions
         detail = WhyDetail(
             **why.model_dump(),
+            deadline=self._late.deadline(product, obs_id),
             history=self._history(product, why.processings, heard),
             cause=_cause_view(cause),
             needs=[] if cause.situation is Situation.AVAILABLE else [*remedies(cause, obs_id)],
@@ -209,6 +215,8 @@ def _cause_view(cause: Cause) -> CauseView:
 
 def _words(detail: WhyDetail, cause: Cause, *, there: bool) -> Iterator[str]:
     yield detail.answer
+    if detail.deadline is not None:
+        yield f"  {detail.deadline.words()}"
     if detail.history:
         yield "what happened:"
     for moment in detail.history:

@@ -97,7 +97,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
         """Why a product was, or was not, made: from the record, as data and in words."""
         if not components.graph.knows(product):
             raise _unknown_product(components.graph, product)
-        return WhyViews(components.events).why(product, obs_id)
+        return WhyViews(components.events, components.late).why(product, obs_id)
 
     @app.get("/summary", tags=["service"])
     def summary() -> Summary:
