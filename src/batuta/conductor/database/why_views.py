@@ -63,9 +63,9 @@ class ConsequenceView(BaseModel):
 class WhyDetail(Why):
     """Why a product of an observation was, or was not, made.
 
-    `deadline` is by when it was to be there, while it is not; `history` is what happened to it, the earliest first; `cause` how it is and why; `needs` what
-    would make it, if it is not there; `triggers` what is made from it; `words` all of it, for
-    people, a line each.
+    `deadline` is by when it was to be there, while it is not; `history` what happened to it, the
+    earliest first; `cause` how it is and why; `needs` what would make it, if it is not there;
+    `triggers` what is made from it; `words` all of it, for people, a line each.
     """
 
     deadline: DeadlineView | None
