@@ -10,8 +10,9 @@ from typing import cast
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from batuta.conductor.database.due_requests import Capacity, DueRequest
+from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.ledger import Ledger, Round
+from batuta.conductor.database.places import Capacity
 from batuta.conductor.database.records import Row
 from batuta.conductor.decisions.events import Archived, Event, PipelineUnreachable, StatusUpdate
 from batuta.conductor.decisions.processing_record import ProcessingRecord

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 
-from batuta.conductor.database.due_requests import Capacity, DueRequest
+from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.places import Capacity
 from batuta.conductor.decisions.events import (
     Archived,
     Busy,

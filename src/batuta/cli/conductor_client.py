@@ -68,9 +68,12 @@ class ConductorClient:
         """Retry a failed or cancelled processing, and return it."""
         return self._call("POST", f"/processings/{quote(processing_id, safe='')}/retry")
 
-    def make_many(self, orders: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        """Request products, each (product, obs_id); return an answer for each."""
-        items = [{"product": product, "obs_id": obs_id} for product, obs_id in orders]
+    def make_many(
+        self, orders: Sequence[tuple[str, str]], work_class: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Request products, each (product, obs_id), in a class; return an answer for each."""
+        of_class = {} if work_class is None else {"class": work_class}
+        items = [{"product": product, "obs_id": obs_id, **of_class} for product, obs_id in orders]
         return self._many("make", "items", items)
 
     def retry_many(self, ids: Sequence[str]) -> list[dict[str, Any]]:

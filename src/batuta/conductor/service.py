@@ -73,6 +73,7 @@ from batuta.service.client import ServiceError
 from batuta.service.database import open_database, write_problem
 from batuta.service.health import HealthMonitor
 from batuta.service.http_pool import PoolTimeouts, open_pool
+from batuta.work_classes import WorkClass
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -273,7 +274,11 @@ class Conductor:
         await self._dispatcher.on_data(
             [
                 # When its event says; an import itself has no other time.
-                replace(arrival_of(version), event_time=each.delivery.event.time)
+                replace(
+                    arrival_of(version),
+                    event_time=each.delivery.event.time,
+                    told_class=each.told_class,
+                )
                 for each, version in zip(of_sdb, found, strict=True)
                 if version is not None and version.withdrawn is None
             ],
@@ -352,7 +357,18 @@ class _News:
 
     def arrival(self) -> Arrival:
         told, time = self.told, self.delivery.event.time
-        return Arrival(told.product, told.obs_id, told.version or 0, event_time=time)
+        return Arrival(
+            told.product,
+            told.obs_id,
+            told.version or 0,
+            event_time=time,
+            told_class=self.told_class,
+        )
+
+    @property
+    def told_class(self) -> WorkClass | None:
+        """The class of work that it tells."""
+        return self.told.work_class if isinstance(self.told, DataAvailable) else None
 
     def heard(self, found: ArchivedVersion | None = None) -> HeardEvent:
         """Return it as it is recorded, with the version that the sdb has `found`."""

@@ -47,7 +47,7 @@ def derive_document(
     override : mapping, optional
         What the pipelines do not state, in the form of a graph's document: the keys of each entry
         of ``products`` and ``providers`` replace those derived; ``inputs`` are added, ``expected``
-        is as given.
+        and ``classes`` are as given.
 
     Raises
     ------
@@ -70,19 +70,16 @@ def derive_document(
                 continue
             hint = NameSuggester(known[key]).hint(str(name))
             problems.append(f"override: {key}: no pipeline here is or makes {name!r}{hint}")
-    unknown = sorted(map(str, override.keys() - {"inputs", "expected", *known}))
-    problems += [
-        f"override: the key {key!r} is unknown (accepted: inputs, expected, products, providers)"
-        for key in unknown
-    ]
+    unknown = sorted(map(str, override.keys() - {"inputs", "expected", "classes", *known}))
+    accepted = "inputs, expected, classes, products, providers"
+    problems += [f"override: the key {key!r} is unknown (accepted: {accepted})" for key in unknown]
     if problems:
         raise ConfigurationError(problems)
     document: dict[str, Any] = {
         "inputs": list(dict.fromkeys([*_arriving(entries), *override.get("inputs", ())])),
         "products": entries,
     }
-    if "expected" in override:
-        document["expected"] = override["expected"]
+    document |= {key: override[key] for key in ("expected", "classes") if key in override}
     return {**document, "providers": providers} if providers else document
 
 

@@ -9,11 +9,13 @@ from typing import Annotated, Any, Final, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from batuta.graph.model import DueFrom, OnLate, OnUpdate, WaitFrom
 from batuta.graph.spelling import NameSuggester, quote
 from batuta.names import NAME_PATTERN, NAME_RULE, SERVICE_PATTERN, SERVICE_RULE
+from batuta.work_classes import CLASS_RULE, WorkClass
 
 MAX_DURATION_S: Final = 31_536_000
 """One year. A longer duration is a mistake, and would overflow the timers that use it."""
@@ -33,6 +35,9 @@ def _checked_url(url: str) -> str:
 
 _Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 _ServiceName = Annotated[str, Field(pattern=SERVICE_PATTERN)]
+_BY_CLASS: Final = f"an object: a whole number from 1 to 1000000 for any of {CLASS_RULE}"
+_Class = Annotated[WorkClass, Field(strict=False)]
+_Number = Annotated[int, Field(ge=1, le=1_000_000)]
 _Url = Annotated[str, AfterValidator(_checked_url)]
 
 
@@ -88,6 +93,12 @@ class ProductDocument(_Document):
     due_from: DueFrom = Field(
         default=DueFrom.FIRST_INPUT, strict=False, description="'first_input' or 'event_time'"
     )
+    work_class: WorkClass | None = Field(
+        default=None,
+        strict=False,
+        alias="class",
+        description=f"one of {CLASS_RULE}, or null: as what it is made from, else live",
+    )
 
 
 class ProviderDocument(_Document):
@@ -96,6 +107,7 @@ class ProviderDocument(_Document):
     max_concurrent: int | None = Field(
         default=None, ge=1, le=1_000_000, description="a whole number from 1 to 1000000, or null"
     )
+    max_concurrent_by_class: dict[_Class, _Number] = Field(default={}, description=_BY_CLASS)
     callback: bool = Field(default=False, description="true or false")
 
 
@@ -110,6 +122,7 @@ class GraphDocument(_Document):
     providers: dict[_ServiceName, ProviderDocument] = Field(
         default={}, description="an object: a provider per name"
     )
+    classes: dict[_Class, _Number] = Field(default={}, description=_BY_CLASS)
 
 
 _ENTRIES: Final[dict[str, type[_Document]]] = {
@@ -150,7 +163,7 @@ def _describe(detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return f"{path(*holder)}: the key {place[-1]!r} is missing (accepted: {_rule(place)})"
     if detail["type"] == "extra_forbidden":
-        keys = list(_model_at(holder).model_fields)
+        keys = list(_fields(_model_at(holder)))
         hint = NameSuggester(keys).hint(str(place[-1]))
         accepted = ", ".join(keys)
         return (
@@ -164,7 +177,7 @@ def _describe(detail: ErrorDetails) -> str:
 def _place(detail: ErrorDetails) -> tuple[Any, ...]:
     """Return where a mistake is: key, name of the entry, key of the entry, as far as they apply."""
     place = cast("tuple[Any, ...]", detail["loc"])
-    return place[:1] if place[:1] in {("inputs",), ("expected",)} else place[:3]
+    return place[:1] if place[:1] in {("inputs",), ("expected",), ("classes",)} else place[:3]
 
 
 def path(*place: object) -> str:
@@ -178,8 +191,13 @@ def path(*place: object) -> str:
 def _rule(place: tuple[Any, ...]) -> str:
     """Return what is accepted at a place."""
     if len(place) in {0, 2}:
-        return "an object with the keys " + ", ".join(_model_at(place).model_fields)
-    return _model_at(place[:-1]).model_fields[place[-1]].description or ""
+        return "an object with the keys " + ", ".join(_fields(_model_at(place)))
+    return _fields(_model_at(place[:-1]))[place[-1]].description or ""
+
+
+def _fields(model: type[_Document]) -> dict[str, FieldInfo]:
+    """Return the fields of a model by the keys that stand for them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _model_at(place: tuple[Any, ...]) -> type[_Document]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from batuta.graph.errors import GraphError
 from batuta.graph.model import Product, Provider, WaitFrom
 from batuta.graph.order import dependents, find_levels
 from batuta.graph.text import load_text
+from batuta.work_classes import DEFAULT_SHARES, WorkClass, most_urgent
 from batuta.yaml_text import read_text
 
 
@@ -35,12 +36,15 @@ class Graph:
         Who makes it, by name, in the order of first mention.
     expected : tuple of str
         The inputs that are taken to be on their way as long as they have not arrived.
+    shares : mapping of WorkClass to int
+        The weight of each class of work.
     """
 
     inputs: tuple[str, ...]
     products: Mapping[str, Product]
     providers: Mapping[str, Provider]
     expected: tuple[str, ...] = ()
+    shares: Mapping[WorkClass, int] = field(default_factory=lambda: DEFAULT_SHARES)
 
     @classmethod
     def parse(
@@ -169,9 +173,17 @@ class Graph:
             "expected": list(self.expected),
             "products": {name: _entry(product) for name, product in self.products.items()},
             "providers": {
-                name: {"max_concurrent": provider.max_concurrent, "callback": provider.callback}
+                name: {
+                    "max_concurrent": provider.max_concurrent,
+                    "max_concurrent_by_class": {
+                        each.value: limit
+                        for each, limit in provider.max_concurrent_by_class.items()
+                    },
+                    "callback": provider.callback,
+                }
                 for name, provider in self.providers.items()
             },
+            "classes": {each.value: share for each, share in self.shares.items()},
         }
 
     @cached_property
@@ -288,10 +300,26 @@ def _build(document: GraphDocument) -> Graph:
     providers = {name: Provider(name, url, **given.get(name, {})) for name, url in urls.items()}
     return Graph(
         tuple(document.inputs),
-        MappingProxyType(products),
+        MappingProxyType(_with_classes(products)),
         MappingProxyType(providers),
         tuple(document.expected),
+        MappingProxyType({**DEFAULT_SHARES, **document.classes}),
     )
+
+
+def _with_classes(products: dict[str, Product]) -> dict[str, Product]:
+    """Return the products with their classes, which what is made from them inherits."""
+    if all(product.stated_class is None for product in products.values()):
+        return products
+    levels = find_levels({name: product.sources for name, product in products.items()})
+    classes: dict[str, WorkClass | None] = {}
+    for name in sorted(products, key=lambda name: levels[name]):
+        product = products[name]
+        classes[name] = product.stated_class or most_urgent(map(classes.get, product.sources))
+    return {
+        name: replace(product, work_class=classes[name] or WorkClass.LIVE)
+        for name, product in products.items()
+    }
 
 
 def _product(name: str, entry: ProductDocument) -> Product:
@@ -312,6 +340,7 @@ def _product(name: str, entry: ProductDocument) -> Product:
         due_s=entry.due,
         expires_s=entry.expires,
         due_from=entry.due_from,
+        stated_class=entry.work_class,
     )
 
 
@@ -332,4 +361,5 @@ def _entry(product: Product) -> dict[str, object]:
         "due": product.due_s,
         "expires": product.expires_s,
         "due_from": product.due_from.value,
+        "class": None if product.stated_class is None else product.stated_class.value,
     }

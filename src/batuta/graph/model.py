@@ -1,8 +1,10 @@
 """What a product graph is made of, once checked: products and the providers that make them."""
 
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from batuta.work_classes import WorkClass
 
 
 class OnUpdate(StrEnum):
@@ -57,6 +59,8 @@ class Provider:
     max_concurrent : int or None
         Processings that it may be asked for at the same time, over all observations; None: as
         many as there are to ask.
+    max_concurrent_by_class : mapping
+        How many of them may be of a class; a class that is not in it: all.
     callback : bool
         Whether it calls back: requests carry a ``subscriber``, and it is polled later.
     """
@@ -65,6 +69,7 @@ class Provider:
     url: str
     max_concurrent: int | None = None
     callback: bool = False
+    max_concurrent_by_class: Mapping[WorkClass, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,11 @@ class Product:
         After so long it is not worth making any more, in seconds (key ``expires``); None: always.
     due_from : DueFrom
         From when both are counted.
+    stated_class : WorkClass or None
+        Its class as the graph states it (key ``class``).
+    work_class : WorkClass
+        The stated one; else the most urgent that any product that it is made from has by
+        statement; else live.
     """
 
     name: str
@@ -123,6 +133,8 @@ class Product:
     due_s: float | None = None
     expires_s: float | None = None
     due_from: DueFrom = DueFrom.FIRST_INPUT
+    stated_class: WorkClass | None = None
+    work_class: WorkClass = WorkClass.LIVE
 
     @property
     def sources(self) -> tuple[str, ...]:

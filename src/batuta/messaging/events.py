@@ -35,6 +35,7 @@ from batuta.messaging.processings import (
     utc_now,
 )
 from batuta.names import NAME_PATTERN, SERVICE_PATTERN
+from batuta.work_classes import WorkClass
 
 DATA_TYPE: Final = "batuta.data.available"
 WITHDRAWN_TYPE: Final = "batuta.data.withdrawn"
@@ -57,10 +58,11 @@ class DataAvailable(BaseModel):
     """An available product instance, as announced on ``data.*``.
 
     `version` is None if the source keeps no versions. `processing_id` is the id of the
-    processing that made it, if one did.
+    processing that made it, if one did. `work_class` (in JSON ``class``) is that of
+    all that is made of it; None if it is not told.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True)
 
     product: Name
     obs_id: Name
@@ -70,6 +72,7 @@ class DataAvailable(BaseModel):
     size: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     sha256: ShortText | None = None
     uri: LongText | None = None
+    work_class: WorkClass | None = Field(None, alias="class")
 
 
 class DataWithdrawn(BaseModel):
@@ -225,7 +228,7 @@ def _wrap(data: BaseModel, source: str, kind: str, event_id: str | None) -> Clou
         source=f"/batuta/{source}",
         type=kind,
         time=utc_now(),
-        data=data.model_dump(mode="json", exclude_none=True),
+        data=data.model_dump(mode="json", exclude_none=True, by_alias=True),
     )
 
 

@@ -69,7 +69,7 @@ class ProductSpec:
         A processing that lasts longer is stopped, in seconds.
     max_attempts, priority, o_wait_s, o_wait_from, o_min, on_update, on_late
         For a graph that is derived from the declaration: its keys of these names (`o_wait_s` is
-        ``o_wait``). None: the graph's default.
+        ``o_wait``); `work_class` is ``class``. None: the graph's default.
     """
 
     name: str
@@ -85,6 +85,7 @@ class ProductSpec:
     o_min: int | None = None
     on_update: str | None = None
     on_late: str | None = None
+    work_class: str | None = None
 
     @property
     def graph_keys(self) -> dict[str, Any]:
@@ -98,6 +99,7 @@ class ProductSpec:
             "o_min": self.o_min,
             "on_update": self.on_update,
             "on_late": self.on_late,
+            "class": self.work_class,
         }
         return {key: value for key, value in stated.items() if value is not None}
 
@@ -146,6 +148,7 @@ class GraphKeys(TypedDict, total=False):
     o_min: int
     on_update: str
     on_late: str
+    work_class: str
 
 
 class Pipeline:
@@ -199,7 +202,7 @@ class Pipeline:
         **graph_keys
             What else a graph that is derived from the declaration states of the product:
             `max_attempts`, `priority`, `o_wait_s` (in seconds), `o_wait_from`, `o_min`,
-            `on_update` and `on_late`.
+            `on_update`, `on_late` and `work_class` (``class``).
 
         Raises
         ------

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from batuta.conductor.database.due_requests import Capacity, DueRequest
+from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.places import Capacity
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.views import ConductorProcessing, Views, Why
 from batuta.conductor.decisions.events import StatusUpdate

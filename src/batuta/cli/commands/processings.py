@@ -21,6 +21,7 @@ from batuta.cli.requests.selection import (
     confirm,
 )
 from batuta.errors import BatutaError, ConfigurationError
+from batuta.work_classes import WorkClass
 
 if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
@@ -48,6 +49,10 @@ def make(  # noqa: PLR0913  each is an option
     downstream: Annotated[
         bool, typer.Option("--downstream", help="Then all that follows from it, in order.")
     ] = False,
+    work_class: Annotated[
+        WorkClass | None,
+        typer.Option("--class", help="How urgent it is, with all that follows from it."),
+    ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -65,9 +70,9 @@ def make(  # noqa: PLR0913  each is an option
         if downstream:
             from batuta.cli.requests.remaking import remake_downstream  # noqa: PLC0415  for --help to be fast
 
-            remake_downstream(conductor, orders, as_json=as_json)
+            remake_downstream(conductor, orders, work_class, as_json=as_json)
             return
-        answers = conductor.make_many(orders)
+        answers = conductor.make_many(orders, work_class)
     subjects = [f"{product} of {obs_id}" for product, obs_id in orders]
     _report(subjects, answers, _requested, as_json=as_json)
 

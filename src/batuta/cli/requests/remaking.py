@@ -23,7 +23,11 @@ class DownstreamError(BatutaError):
 
 
 def remake_downstream(
-    conductor: "ConductorClient", orders: Sequence[tuple[str, str]], *, as_json: bool
+    conductor: "ConductorClient",
+    orders: Sequence[tuple[str, str]],
+    work_class: str | None = None,
+    *,
+    as_json: bool,
 ) -> None:
     """Make products, and all that follows from each in the graph, each once, in order.
 
@@ -41,7 +45,7 @@ def remake_downstream(
     problems: list[str] = []
     for obs_id in dict.fromkeys(each for _, each in orders):
         roots = [product for product, each in orders if each == obs_id]
-        _remake_observation(conductor, graph, obs_id, roots, made, problems)
+        _remake_observation(conductor, graph, obs_id, roots, work_class, made, problems)
     if as_json:
         print_json(made)
     if problems:
@@ -53,6 +57,7 @@ def _remake_observation(
     graph: Graph,
     obs_id: str,
     roots: Sequence[str],
+    work_class: str | None,
     made: list[dict[str, Any]],
     problems: list[str],
 ) -> None:
@@ -68,7 +73,7 @@ def _remake_observation(
             continue
         automatic = name not in roots and product.on_update is OnUpdate.REPROCESS
         try:
-            ended = _make(conductor, name, obs_id, automatic=automatic)
+            ended = _make(conductor, name, obs_id, work_class, automatic=automatic)
         except DownstreamError as exc:
             # Of what does not follow from this one, nothing is lost: the others are still made.
             lost.add(name)
@@ -82,7 +87,12 @@ def _remake_observation(
 
 
 def _make(
-    conductor: "ConductorClient", product: str, obs_id: str, *, automatic: bool
+    conductor: "ConductorClient",
+    product: str,
+    obs_id: str,
+    work_class: str | None,
+    *,
+    automatic: bool,
 ) -> dict[str, Any]:
     """Request a product; return its processing once that has ended and the product is available.
 
@@ -97,7 +107,7 @@ def _make(
             raise DownstreamError(f"{product} of {obs_id}: {why['answer']}")
         processing_id = why["processings"][-1]["id"]
     else:
-        answer = conductor.make_many([(product, obs_id)])[0]
+        answer = conductor.make_many([(product, obs_id)], work_class)[0]
         if answer["problem"] is not None:
             raise DownstreamError(answer["problem"])
         processing_id = answer["processing"]["id"]

@@ -23,16 +23,19 @@ from batuta.conductor.database.statements import (
 from batuta.conductor.decisions.commands import retry_with_newer_inputs
 from batuta.conductor.decisions.outcomes import Decided
 from batuta.conductor.decisions.rules import (
+    NOTHING_TOLD,
     Arrival,
     Claim,
     InputTimes,
     claims_for,
+    inherited_class,
     pending_optional_inputs,
     takes_inputs_while_it_waits,
     wait_ends_at,
 )
 from batuta.graph import Graph, Product, WaitFrom
 from batuta.messaging import ProcessingState as State
+from batuta.work_classes import WorkClass, most_urgent
 
 MANUAL: Final = "by hand"
 """How the claims that operators make begin: as many as they ask for."""
@@ -73,9 +76,11 @@ class ClaimStore:
     ) -> None:
         """Record that products are available; of several versions, the newest archived one."""
         newest: dict[tuple[str, str], tuple[bool, int]] = {}
+        told: dict[tuple[str, str], WorkClass | None] = {}
         for arrival in arrivals:
             key = (arrival.obs_id, arrival.product)
             newest[key] = max((arrival.archived, arrival.version), newest.get(key, (False, 0)))
+            told[key] = most_urgent((arrival.told_class, told.get(key)))
         if not newest:
             return
         connection.execute(
@@ -88,6 +93,7 @@ class ClaimStore:
                     "archived": archived,
                     "heard": now,
                     "since": now,
+                    "told_class": told[obs_id, product],
                 }
                 # In one order everywhere, as observations are locked.
                 for (obs_id, product), (archived, version) in sorted(newest.items())
@@ -99,11 +105,13 @@ class ClaimStore:
         arrived: defaultdict[str, set[str]] = defaultdict(set)
         for arrival in arrivals:
             arrived[arrival.obs_id].add(arrival.product)
-        versions = self._available(connection, arrived)
+        versions, told = self._available_and_told(connection, arrived)
         claims = [
             claim
             for obs_id, names in arrived.items()
-            for claim in claims_for(self._graph, obs_id, sorted(names), versions[obs_id])
+            for claim in claims_for(
+                self._graph, obs_id, sorted(names), versions[obs_id], told.get(obs_id, NOTHING_TOLD)
+            )
         ]
         possible = {(each.obs_id, each.product.name) for each in claims}
         self._deadlines.record(connection, arrivals, versions, now)
@@ -150,13 +158,20 @@ class ClaimStore:
         return next((row.id for row in rows if row.inputs == inputs), None)
 
     def claim_manually(
-        self, connection: sa.Connection, product: Product, obs_id: str, now: float
+        self,
+        connection: sa.Connection,
+        product: Product,
+        obs_id: str,
+        now: float,
+        work_class: WorkClass | None = None,
     ) -> Row:
         """Record a processing that an operator asked for, whatever was made before."""
-        versions = self._available(connection, [obs_id])[obs_id]
+        found, told = self._available_and_told(connection, [obs_id])
+        versions = found[obs_id]
         inputs = {name: versions[name] for name in product.sources if name in versions}
         processing_id = str(uuid.uuid4())
-        row = _new_row(Claim(product, obs_id, inputs), now, now)
+        told_class = work_class or inherited_class(product, (), told.get(obs_id, NOTHING_TOLD))
+        row = _new_row(Claim(product, obs_id, inputs, told_class), now, now)
         row |= {"id": processing_id, "claim": f"{MANUAL} {processing_id}"}
         connection.execute(sa.insert(table).values(row))
         self.apply_holds(connection)
@@ -192,13 +207,22 @@ class ClaimStore:
     def _available(
         self, connection: sa.Connection, observations: Iterable[str]
     ) -> dict[str, dict[str, int]]:
+        return self._available_and_told(connection, observations)[0]
+
+    def _available_and_told(
+        self, connection: sa.Connection, observations: Iterable[str]
+    ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, WorkClass]]]:
+        """Return the versions that are available, and the classes that were told of them."""
         found: dict[str, dict[str, int]] = {obs_id: {} for obs_id in observations}
+        told: dict[str, dict[str, WorkClass]] = {}
         names = list(found)
         for start in range(0, len(names), MAX_IN):
             some = {"observations": names[start : start + MAX_IN]}
-            for obs_id, product, version in connection.execute(AVAILABLE_OF, some):
+            for obs_id, product, version, told_class in connection.execute(AVAILABLE_OF, some):
                 found[obs_id][product] = version
-        return found
+                if told_class is not None:
+                    told.setdefault(obs_id, {})[product] = WorkClass(told_class)
+        return found, told
 
     def _insert(
         self,
@@ -339,6 +363,8 @@ def _new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
         "inputs": dict(claim.inputs),
         "provider": product.provider,
         "priority": product.priority,
+        "work_class": claim.told_class or product.work_class,
+        "told_class": claim.told_class,
         "max_attempts": product.max_attempts,
         "timeout_s": product.timeout_s,
         "state": State.WAITING,

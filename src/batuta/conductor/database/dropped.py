@@ -26,6 +26,7 @@ from batuta.conductor.decisions.rules import Arrival, claims_for, is_newer, proc
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
+from batuta.work_classes import WorkClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,8 @@ class DroppedProcessing:
     remake: bool
     pipeline_id: str | None = None
     interface: str | None = None
+    work_class: str = WorkClass.LIVE.value
+    told_class: str | None = None
     file: str | None = None
 
     def as_row(self) -> dict[str, Any]:
@@ -297,6 +300,8 @@ _KEPT: Final = (
     "remake",
     "pipeline_id",
     "interface",
+    "work_class",
+    "told_class",
 )
 
 

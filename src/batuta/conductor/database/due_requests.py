@@ -1,14 +1,14 @@
 """Choosing the processings to request, or to poll, now, inside a transaction."""
 
-import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.places import Capacity, Places, Turns
 from batuta.conductor.database.records import record_of, write_changes
-from batuta.conductor.database.statements import AT_PROVIDERS, DUE, TO_POLL
-from batuta.conductor.decisions.processing_record import Conditions
+from batuta.conductor.database.statements import DUE, TO_POLL
+from batuta.conductor.decisions.processing_record import Conditions, ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, poll, request
 from batuta.graph import Graph
 
@@ -32,78 +32,54 @@ class DueRequest:
     request_id: str | None = None
 
 
-def _unlimited(_provider: str) -> int:
-    return sys.maxsize
-
-
-@dataclass(frozen=True, kw_only=True)
-class Capacity:
-    """How many requests may be sent now.
-
-    Attributes
-    ----------
-    total : int
-        To all providers together.
-    of_provider : callable
-        To the provider of that name, at most.
-    busy : collection of str
-        Providers that are to be sent none.
-    """
-
-    total: int
-    of_provider: Callable[[str], int] = _unlimited
-    busy: Collection[str] = ()
-
-
 def take_due_requests(
     connection: sa.Connection,
     graph: Graph,
     conditions_of: ConditionsOf,
     capacity: Capacity,
     now: float,
+    turns: Turns,
 ) -> list[DueRequest]:
-    """Record as requested the processings that are due, the highest priority first."""
+    """Record as requested the processings that are due, the most urgent first.
+
+    The classes that wait for one provider have their shares of its places; within a class, the
+    highest priority goes first.
+    """
     if capacity.total <= 0:
         return []
     _lock_slots(connection)
-    slots = _free_slots(connection, graph)
-    for name in graph.providers:
-        slots[name] = _free(slots, name, capacity.of_provider(name))
-    closed = {*capacity.busy, *(name for name, free in slots.items() if free <= 0)}
+    places = Places(connection, graph, capacity)
     requests: list[DueRequest] = []
+    closed = places.closed()
     while capacity.total > len(requests):
         # In a long queue, more are due than can be taken: no more are read.
-        free = sum(number for name, number in slots.items() if name not in closed)
-        at_most = min(capacity.total - len(requests), max(free, 1))
-        rows = connection.execute(DUE, {"now": now, "closed": list(closed), "at_most": at_most})
+        at_most = min(capacity.total - len(requests), max(places.total, 1))
+        rows = connection.execute(DUE, {"now": now, "at_most": at_most, **closed})
         due = [record_of(row) for row in rows]
-        chosen = [
-            each
-            for each in due
-            if _take_slot(slots, each.provider, capacity.of_provider(each.provider))
-        ]
+        chosen = places.take(due, at_most, capacity.total - len(requests), turns)
         changes = [
             (record, request(record, conditions_of(record.provider, now))) for record in chosen
         ]
         write_changes(connection, changes)
-        requests += [
-            DueRequest(
-                processing_id=after.id,
-                product=after.product,
-                obs_id=after.obs_id,
-                provider=after.provider,
-                attempt=after.attempt,
-                remake=after.remake,
-                request_id=after.pipeline_id,
-            )
-            for _, after in changes
-        ]
-        if len(chosen) == len(due):
-            break
-        # The rows of a provider without free slots must not hide what others can do: read again
+        requests += [_due_request(after) for _, after in changes]
+        # The rows of a provider without free places must not hide what others can do: read again
         # without them.
-        closed |= {each.provider for each in due if slots[each.provider] <= 0}
+        before, closed = closed, places.closed()
+        if len(chosen) == len(due) or (not chosen and closed == before):
+            break
     return requests
+
+
+def _due_request(after: ProcessingRecord) -> DueRequest:
+    return DueRequest(
+        processing_id=after.id,
+        product=after.product,
+        obs_id=after.obs_id,
+        provider=after.provider,
+        attempt=after.attempt,
+        remake=after.remake,
+        request_id=after.pipeline_id,
+    )
 
 
 def take_due_polls(
@@ -142,20 +118,6 @@ def _lock_slots(connection: sa.Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(1618033988)"))
-
-
-def _free_slots(connection: sa.Connection, graph: Graph) -> dict[str, int]:
-    """Count the free slots of each provider with ``max_concurrent``."""
-    limits = {
-        provider.name: provider.max_concurrent
-        for provider in graph.providers.values()
-        if provider.max_concurrent is not None
-    }
-    if not limits:
-        return {}
-    counts = connection.execute(AT_PROVIDERS, {"providers": list(limits)}).all()
-    active = {row[0]: row[1] for row in counts}
-    return {name: limit - active.get(name, 0) for name, limit in limits.items()}
 
 
 def _take_slot(slots: dict[str, int], provider: str, capacity: int) -> bool:

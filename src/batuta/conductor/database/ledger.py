@@ -19,14 +19,10 @@ from batuta.conductor.database.attribution import attribute
 from batuta.conductor.database.claims import ClaimStore
 from batuta.conductor.database.deadlines import DeadlineStore, PassedDeadlines
 from batuta.conductor.database.dropped import DroppedStore
-from batuta.conductor.database.due_requests import (
-    Capacity,
-    DueRequest,
-    take_due_polls,
-    take_due_requests,
-)
+from batuta.conductor.database.due_requests import DueRequest, take_due_polls, take_due_requests
 from batuta.conductor.database.event_records import record_events, record_outcome
 from batuta.conductor.database.operations import Operations
+from batuta.conductor.database.places import Capacity, Turns
 from batuta.conductor.database.records import (
     Row,
     locked_records,
@@ -47,7 +43,7 @@ from batuta.conductor.decisions.processing_record import (
     WaitConfig,
 )
 from batuta.conductor.decisions.requests import Poll
-from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.decisions.rules import Arrival, inherit_classes
 from batuta.conductor.decisions.transitions import transition
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
@@ -112,6 +108,7 @@ class Ledger:
         self._claims = ClaimStore(graph)
         self._deadlines = DeadlineStore(graph)
         self._dropped = DroppedStore(graph)
+        self._turns: Turns = {}
         self.operations = Operations(engine, graph, self._claims, clock)
         self.reports_activity: Callable[[str], bool] = lambda _provider: False
 
@@ -188,7 +185,8 @@ class Ledger:
         with self._engine.begin() as connection:
             self._claims.lock_observations(connection, {arrival.obs_id for arrival in arrivals})
             arrivals = self._dropped.admit(connection, arrivals, made)
-            ended = self._apply(connection, made, now)
+            ended, made_by = self._apply(connection, made, now)
+            arrivals = inherit_classes(arrivals, made_by)
             self._claims.record_available(connection, arrivals, now)
             decided = self._claims.claim(connection, arrivals, now)
             record_events(connection, self._graph, heard, decided)
@@ -217,7 +215,7 @@ class Ledger:
         now = self._clock()
         with self._engine.begin() as connection:
             # What has ended leaves room for what is due.
-            ended = self._apply(connection, events, now) if events else []
+            ended = self._apply(connection, events, now)[0] if events else []
             requests = self._take_due(connection, capacity, now)
             polls = take_due_polls(connection, self._conditions, poll_capacity, now)
             # What is due already, and was not taken, waits for capacity, and not for a time.
@@ -229,7 +227,9 @@ class Ledger:
     def _take_due(
         self, connection: sa.Connection, capacity: Capacity, now: float
     ) -> list[DueRequest]:
-        return take_due_requests(connection, self._graph, self._conditions, capacity, now)
+        return take_due_requests(
+            connection, self._graph, self._conditions, capacity, now, self._turns
+        )
 
     # ------------------------------------------------------------------ following
 
@@ -238,7 +238,7 @@ class Ledger:
         if not events:
             return []
         with self._engine.begin() as connection:
-            return self._apply(connection, events, self._clock())
+            return self._apply(connection, events, self._clock())[0]
 
     def unsettled(self, processing_ids: Collection[str]) -> list[ProcessingRecord]:
         """Return those of the processings that are known and have not succeeded."""
@@ -258,7 +258,10 @@ class Ledger:
         """Return what drops the records of finished observations by `rules`."""
         return RetentionStore(self._engine, self._claims, rules, self._clock)
 
-    def _apply(self, connection: sa.Connection, events: Sequence[Event], now: float) -> list[Row]:
+    def _apply(
+        self, connection: sa.Connection, events: Sequence[Event], now: float
+    ) -> tuple[list[Row], Collection[ProcessingRecord]]:
+        """Record what events change; return what now retries or has ended, and all concerned."""
         before = locked_records(connection, {event.processing_id for event in events})
         unnamed = [
             event
@@ -277,7 +280,7 @@ class Ledger:
         ]
         reported_rows = list(locked_rows(connection, reported).values())
         self._claims.end_futile_waits(connection, reported_rows, now)
-        return reported_rows
+        return reported_rows, before.values()
 
     def _transitions(
         self, before: dict[str, ProcessingRecord], events: Sequence[Event], now: float

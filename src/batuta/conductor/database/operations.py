@@ -1,6 +1,7 @@
 """What an operator may do: make, retry, cancel, hold, release, and correct what was believed."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -15,6 +16,7 @@ from batuta.conductor.decisions.processing_record import AT_PROVIDER, Processing
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
+from batuta.work_classes import WorkClass
 
 
 class Operations:
@@ -32,11 +34,12 @@ class Operations:
         self._dropped = DroppedStore(graph)
         self._clock = clock
 
-    def make(self, product: str, obs_id: str) -> Row:
+    def make(self, product: str, obs_id: str, work_class: WorkClass | None = None) -> Row:
         """Claim a product for an observation, whatever was made before.
 
         One that waits to be retried, of the same inputs, is tried at once instead: both would make
-        the same product.
+        the same product. `work_class` is its class, and that of what follows from it; None for that
+        of its inputs, or of the graph.
 
         Raises
         ------
@@ -46,10 +49,13 @@ class Operations:
         with self._engine.begin() as connection:
             self._restore(connection, [obs_id])
             waiting = self._claims.find_retrying(connection, self._graph.products[product], obs_id)
-            if waiting is not None and (row := self._retry(connection, waiting)) is not None:
+            if (
+                waiting is not None
+                and (row := self._retry(connection, waiting, work_class)) is not None
+            ):
                 return row
             return self._claims.claim_manually(
-                connection, self._graph.products[product], obs_id, self._clock()
+                connection, self._graph.products[product], obs_id, self._clock(), work_class
             )
 
     def retry(self, processing_id: str) -> Row | None:
@@ -57,7 +63,9 @@ class Operations:
         with self._engine.begin() as connection:
             return self._retry(connection, processing_id)
 
-    def _retry(self, connection: sa.Connection, processing_id: str) -> Row | None:
+    def _retry(
+        self, connection: sa.Connection, processing_id: str, work_class: WorkClass | None = None
+    ) -> Row | None:
         row = locked_rows(connection, [processing_id]).get(processing_id)
         if row is None:
             return None
@@ -65,6 +73,8 @@ class Operations:
         after = retry(before, self._graph.products.get(before.product), self._clock())
         if after is None:
             return None
+        if work_class is not None:
+            after = replace(after, work_class=work_class, told_class=work_class)
         write_changes(connection, [(before, after)])
         self._claims.apply_holds(connection)
         return locked_rows(connection, [processing_id])[processing_id]

@@ -16,6 +16,7 @@ from batuta.conductor.database.statements import (
 from batuta.conductor.decisions.events import Interface
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.messaging import ProcessingState as State
+from batuta.work_classes import WorkClass
 
 Row = sa.Row[Any]
 """A row of the table of processings."""
@@ -30,7 +31,14 @@ def record_of(row: Row) -> ProcessingRecord:
     """Return what transitions depend on, of a row of the table of processings."""
     values = dict(zip(RECORD_COLUMNS, _values(row), strict=True))
     interface = None if row.interface is None else Interface(row.interface)
-    return ProcessingRecord(**{**values, "state": State(row.state), "interface": interface})
+    told_class = None if row.told_class is None else WorkClass(row.told_class)
+    typed = {
+        "state": State(row.state),
+        "interface": interface,
+        "work_class": WorkClass(row.work_class),
+        "told_class": told_class,
+    }
+    return ProcessingRecord(**{**values, **typed})
 
 
 def locked_rows(connection: sa.Connection, ids: Collection[str]) -> dict[str, Row]:

@@ -5,6 +5,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from batuta.work_classes import WorkClass
+
 MIGRATIONS: Final = Path(__file__).parents[1] / "migrations"
 
 PENDING: Final = "state IN ('waiting', 'retrying')"
@@ -41,6 +43,8 @@ available = sa.Table(
     sa.Column("heard", sa.Float, nullable=False),
     # When it was first heard of; `heard` is when its newest version was. None: at the same time.
     sa.Column("since", sa.Float),
+    # The class of work that its event told, or that was told for the processing that made it.
+    sa.Column("told_class", sa.String),
 )
 
 processings = sa.Table(
@@ -80,6 +84,9 @@ processings = sa.Table(
     sa.Column("pipeline_id", sa.String),
     # What its pipeline has shown of the interface in the current attempt.
     sa.Column("interface", sa.String),
+    sa.Column("work_class", sa.String, nullable=False, server_default=WorkClass.LIVE.value),
+    # What an event or a command told, if one did.
+    sa.Column("told_class", sa.String),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id", "created", "id"),
     sa.Index("conductor_newest", "created", "id"),
@@ -98,6 +105,7 @@ for _name in ("product", "provider", "state"):
 
 sa.Index(
     "conductor_due",
+    processings.c.work_class,
     processings.c.priority.desc(),
     processings.c.created,
     sqlite_where=sa.text(PENDING),

@@ -15,6 +15,7 @@ from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
+from batuta.work_classes import WorkClass
 
 
 def _any_of(name: str) -> sa.BindParameter[Any]:
@@ -23,9 +24,9 @@ def _any_of(name: str) -> sa.BindParameter[Any]:
 
 # ---------------------------------------------------------------------- availability and claims
 
-AVAILABLE_OF: Final = sa.select(available.c.obs_id, available.c.product, available.c.version).where(
-    available.c.obs_id.in_(_any_of("observations"))
-)
+AVAILABLE_OF: Final = sa.select(
+    available.c.obs_id, available.c.product, available.c.version, available.c.told_class
+).where(available.c.obs_id.in_(_any_of("observations")))
 """What is available of `observations`."""
 
 INPUT_TIMES: Final = sa.select(
@@ -56,7 +57,13 @@ def record_available(dialect: str) -> Any:
     new = statement.excluded
     return statement.on_conflict_do_update(
         index_elements=["obs_id", "product"],
-        set_={"version": new.version, "archived": new.archived, "heard": new.heard},
+        set_={
+            "version": new.version,
+            "archived": new.archived,
+            "heard": new.heard,
+            # An alert stays one when a newer version, or the archived one, says nothing of it.
+            "told_class": sa.func.coalesce(new.told_class, available.c.told_class),
+        },
         where=sa.or_(
             sa.and_(new.archived, sa.not_(available.c.archived)),
             sa.and_(new.archived == available.c.archived, new.version > available.c.version),
@@ -92,28 +99,44 @@ def write_values(names: tuple[str, ...]) -> sa.Update:
 
 _sibling: Final = table.alias()
 
-DUE: Final = (
-    sa.select(*_RECORD)
-    .where(
-        sa.text(f"conductor_processings.{PENDING}"),
-        table.c.not_before <= sa.bindparam("now"),
-        table.c.provider.not_in(_any_of("closed")),
-        # Two at once for one product and observation: the older inputs might be archived last.
-        ~sa.select(_sibling.c.id)
+
+def closed_to(work_class: WorkClass) -> str:
+    """Return the parameter of `DUE` for the providers that are to be sent none of a class."""
+    return f"closed_to_{work_class}"
+
+
+def _due(work_class: WorkClass) -> sa.Select[Any]:
+    chosen = (
+        sa.select(*_RECORD)
         .where(
-            _sibling.c.obs_id == table.c.obs_id,
-            _sibling.c.product == table.c.product,
-            _sibling.c.state.in_(AT_PROVIDER),
+            sa.text(f"conductor_processings.{PENDING}"),
+            table.c.work_class == sa.literal_column(f"'{work_class}'"),
+            table.c.not_before <= sa.bindparam("now"),
+            table.c.provider.not_in(_any_of(closed_to(work_class))),
+            # Two at once for one product and observation: the older inputs might be archived last.
+            ~sa.select(_sibling.c.id)
+            .where(
+                _sibling.c.obs_id == table.c.obs_id,
+                _sibling.c.product == table.c.product,
+                _sibling.c.state.in_(AT_PROVIDER),
+            )
+            .exists(),
         )
-        .exists(),
+        .order_by(table.c.priority.desc(), table.c.created)
+        .limit(sa.bindparam("at_most"))
+        # Rows that another transaction holds are about to change (an operator's command, the
+        # end of a wait): it is quicker to pass over them than to wait, and they come next time.
+        .with_for_update(skip_locked=True, of=table)
+        .subquery(f"due_{work_class}")
     )
-    .order_by(table.c.priority.desc(), table.c.created)
-    .limit(sa.bindparam("at_most"))
-    # Rows that another transaction holds are about to change (an operator's command, the
-    # end of a wait): it is quicker to pass over them than to wait, and they come next time.
-    .with_for_update(skip_locked=True, of=table)
-)
-"""The processings to request `now`, of providers that are not `closed`."""
+    return sa.select(chosen)
+
+
+DUE: Final = sa.union_all(*map(_due, WorkClass))
+"""The processings to request `now`, `at_most` of each class, each a scan of its part of an index.
+
+Those of providers that are `closed_to` the class are left out.
+"""
 
 TO_POLL: Final = (
     sa.select(*_RECORD)
@@ -129,11 +152,14 @@ TO_POLL: Final = (
 """The processings whose pipelines are to be asked `now`, but for those of the `full` ones."""
 
 AT_PROVIDERS: Final = (
-    sa.select(table.c.provider, sa.func.count())
+    sa.select(
+        table.c.provider,
+        *(sa.func.count().filter(table.c.work_class == each.value) for each in WorkClass),
+    )
     .where(sa.text(ACTIVE), table.c.provider.in_(_any_of("providers")))
     .group_by(table.c.provider)
 )
-"""How many processings are at each of `providers`."""
+"""How many processings are at each of `providers`: of each class, in their order."""
 
 NEXT_TIMES: Final = sa.select(
     sa.select(sa.func.min(table.c.not_before))

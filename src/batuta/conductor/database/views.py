@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.claims import MANUAL
 from batuta.conductor.database.dropped import DroppedObservation, read_dropped, rows_of
@@ -34,6 +34,7 @@ from batuta.service.client import ServiceError
 from batuta.service.database import reading
 from batuta.service.pagination import Page
 from batuta.service.retention import archived_note
+from batuta.work_classes import WorkClass
 
 MAX_ITEMS: Final = 1000
 
@@ -47,6 +48,8 @@ class ConductorProcessing(Processing):
     at its provider. `pipeline_id` is what its provider calls the current attempt, if not its id.
     """
 
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
     provider: str
     inputs: dict[str, int]
     max_attempts: int
@@ -56,6 +59,7 @@ class ConductorProcessing(Processing):
     log: str | None = None
     pipeline_id: str | None = None
     by_hand: bool = False
+    work_class: WorkClass = Field(WorkClass.LIVE, alias="class")
 
 
 class ProductView(BaseModel):
@@ -284,6 +288,7 @@ class Views:
             code=row.code,
             pipeline_id=row.pipeline_id,
             by_hand=row.claim.startswith(MANUAL),
+            work_class=WorkClass(row.work_class),
         )
 
     def _address(self, row: Row, part: str) -> str | None:

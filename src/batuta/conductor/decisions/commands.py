@@ -117,4 +117,5 @@ def _renewed(record: ProcessingRecord, product: Product | None, now: float) -> P
         provider=product.provider,
         priority=product.priority,
         timeout_s=product.timeout_s,
+        work_class=after.told_class or product.work_class,
     )

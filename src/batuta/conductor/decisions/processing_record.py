@@ -5,6 +5,7 @@ from typing import Final
 
 from batuta.conductor.decisions.events import Interface
 from batuta.messaging import ProcessingState as State
+from batuta.work_classes import WorkClass
 
 REPORTING_POLL_S: Final = 30.0
 """A pipeline that reports its activity is polled no sooner than this, in seconds."""
@@ -49,6 +50,11 @@ class ProcessingRecord:
         the path that it answers. None: `id`.
     interface : Interface or None
         What its pipeline has shown in the current attempt. None: it has not answered.
+    work_class : WorkClass
+        Its class: what shares out the places of its provider.
+    told_class : WorkClass or None
+        The class that an event or a command told, which what is made of its product inherits.
+        None: `work_class` is that of the graph.
     """
 
     id: str
@@ -74,6 +80,8 @@ class ProcessingRecord:
     code: str | None = None
     pipeline_id: str | None = None
     interface: Interface | None = None
+    work_class: WorkClass = WorkClass.LIVE
+    told_class: WorkClass | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

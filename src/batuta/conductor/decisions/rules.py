@@ -4,19 +4,26 @@ What becomes of a claim afterwards is decided in `batuta.conductor.decisions.tra
 """
 
 import uuid
-from collections.abc import Collection, Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
+from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.graph import Graph, OnUpdate, Product, WaitFrom
+from batuta.work_classes import WorkClass, most_urgent
 
 NAMESPACE: Final = uuid.UUID("6f1a2a1e-3f0b-5d0c-9a53-0b6f2f6f0c1d")
 CLAIMED_ONCE: Final = "once"
+NOTHING_TOLD: Final[Mapping[str, WorkClass]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """A product instance that is available; version 0 where its source keeps none.
+
+    `told_class` is the class of work that its event told, or that was told for the processing
+    that made it; None if none was.
 
     `archived` tells that the sdb holds that version. Once it holds one, its versions count, and
     not those that others announce. `event_time` is the own time of the event that told it, in
@@ -28,15 +35,20 @@ class Arrival:
     version: int = 0
     archived: bool = False
     event_time: float | None = None
+    told_class: WorkClass | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The decision to make `product` for `obs_id` from `inputs` (versions by name)."""
+    """The decision to make `product` for `obs_id` from `inputs` (versions by name).
+
+    `told_class` is the class that it inherits of its inputs; None for that of the graph.
+    """
 
     product: Product
     obs_id: str
     inputs: Mapping[str, int]
+    told_class: WorkClass | None = None
 
     @property
     def key(self) -> str:
@@ -85,7 +97,11 @@ def is_claim_id(processing_id: str) -> bool:
 
 
 def claims_for(
-    graph: Graph, obs_id: str, arrived: Collection[str], available: Mapping[str, int]
+    graph: Graph,
+    obs_id: str,
+    arrived: Collection[str],
+    available: Mapping[str, int],
+    told: Mapping[str, WorkClass] = NOTHING_TOLD,
 ) -> Iterator[Claim]:
     """Yield what can be made for `obs_id` now that the products `arrived` are available.
 
@@ -99,6 +115,8 @@ def claims_for(
         Names of the products just announced.
     available : mapping
         Version of each product available for `obs_id`, by name, `arrived` included.
+    told : mapping
+        The classes that were told of them, by name.
 
     Yields
     ------
@@ -109,7 +127,34 @@ def claims_for(
     for product in fed.values():
         if product.ready(available) and not _is_settled(product, arrived, available):
             inputs = {name: available[name] for name in product.sources if name in available}
-            yield Claim(product, obs_id, inputs)
+            yield Claim(product, obs_id, inputs, inherited_class(product, arrived, told))
+
+
+def inherited_class(
+    product: Product, arrived: Collection[str], told: Mapping[str, WorkClass]
+) -> WorkClass | None:
+    """Return the most urgent class told of what `arrived`, or else of all the inputs.
+
+    What arrives now is why the product is made: one that is remade as backfill makes no alert of
+    what follows because the observation once was one.
+    """
+    if not told:
+        return None
+    now = most_urgent(told.get(name) for name in product.sources if name in arrived)
+    return now or most_urgent(map(told.get, product.sources))
+
+
+def inherit_classes(
+    arrivals: Sequence[Arrival], made_by: Collection[ProcessingRecord]
+) -> Sequence[Arrival]:
+    """Return the arrivals, each with the class told for the processing that made it."""
+    told = {(each.product, each.obs_id): each.told_class for each in made_by if each.told_class}
+    if not told:
+        return arrivals
+    return [
+        replace(each, told_class=each.told_class or told.get((each.product, each.obs_id)))
+        for each in arrivals
+    ]
 
 
 def _is_settled(product: Product, arrived: Collection[str], available: Container[str]) -> bool:

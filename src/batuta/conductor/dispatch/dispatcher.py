@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from batuta.conductor.database.due_requests import Capacity, DueRequest
+from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.places import Capacity
 from batuta.conductor.database.records import Row
 from batuta.conductor.decisions.events import (
     Archived,

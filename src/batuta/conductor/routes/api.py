@@ -214,7 +214,9 @@ class _Work:
     async def make(self, order: Order) -> ConductorProcessing:
         await asyncio.to_thread(_check_order, self._components, order)
         operations = self._dispatcher.ledger.operations
-        row = await self._dispatcher.write(operations.make, order.product, order.obs_id)
+        row = await self._dispatcher.write(
+            operations.make, order.product, order.obs_id, order.work_class
+        )
         self._dispatcher.wake()
         return self._views.processing_of(row)
 

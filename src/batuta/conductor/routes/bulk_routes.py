@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from batuta.conductor.database.views import ConductorProcessing
 from batuta.messaging.events import Name
 from batuta.service.problems import ProblemError
+from batuta.work_classes import WorkClass
 
 MAX_ORDERS: Final = 1000
 
@@ -16,10 +17,13 @@ T = TypeVar("T")
 
 
 class Order(BaseModel):
-    """A product that an operator wants made."""
+    """A product that an operator wants made; `class` is that of what follows from it too."""
+
+    model_config = ConfigDict(extra="forbid")
 
     product: Name
     obs_id: Name
+    work_class: WorkClass | None = Field(None, alias="class")
 
 
 class Orders(BaseModel):

@@ -12,6 +12,7 @@ _OPTIONS: Final = {
     "timeout_s": "timeout {:g} s",
     "max_attempts": "at most {} attempts",
     "priority": "priority {}",
+    "stated_class": "class {}",
     "o_wait_s": "waits {:g} s for optional inputs",
     "o_wait_from": "waits from: {}",
     "o_min": "needs {} optional inputs",
@@ -85,8 +86,12 @@ def _provider_row(graph: Graph, provider: Provider) -> tuple[str, str, str]:
     limit = (
         "" if provider.max_concurrent is None else f", at most {provider.max_concurrent} at a time"
     )
+    of_class = "".join(
+        f", at most {number} of class {each}"
+        for each, number in provider.max_concurrent_by_class.items()
+    )
     calls = ", calls back" if provider.callback else ""
-    return provider.name, provider.url, f"{_counted(made, 'product')}{limit}{calls}"
+    return provider.name, provider.url, f"{_counted(made, 'product')}{limit}{of_class}{calls}"
 
 
 def _aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
