@@ -64,6 +64,7 @@ def test_an_order_of_a_class_makes_what_follows_of_that_class(open_ledger: OpenL
     harness = open_ledger(diamond(on_update="reprocess"))
     for request in harness.take(of_class(ALERT, 0, 1), UNLIMITED):
         harness.make(request, request.product, 1)
+    harness.clock.advance(1)
     harness.ledger.operations.make("B", "o0", BACKFILL)
     (request,) = [each for each in harness.ledger.take_due(UNLIMITED) if each.product == "B"]
     harness.make(request, "B", 2)

@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from batuta.conductor.database.ledger import Ledger
-from batuta.conductor.database.places import Capacity, DueRequest
+from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.places import Capacity
 from batuta.conductor.database.schema import MIGRATIONS as CONDUCTOR_MIGRATIONS
 from batuta.conductor.database.schema import processings as conductor_table
 from batuta.conductor.database.views import Views
