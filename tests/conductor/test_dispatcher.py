@@ -171,7 +171,11 @@ class HalfAnnouncedLedger(OneRoundLedger):
         self.settled: list[str] = []
 
     def on_data(
-        self, _arrivals: Sequence[Arrival], made: Sequence[Archived], _capacity: Capacity
+        self,
+        _arrivals: Sequence[Arrival],
+        made: Sequence[Archived],
+        _capacity: Capacity,
+        _heard: object = (),
     ) -> tuple[list[DueRequest], list[Row]]:
         self.settled += [each.processing_id for each in made]
         return [], []

@@ -214,6 +214,8 @@ def test_processings_of_a_conductor_without_profiles_are_read(
             "code",
             "interface",
             "pipeline_id",
+            "work_class",
+            "told_class",
         }
         with engine.begin() as connection:
             connection.execute(sa.insert(conductor_table).values(row))
