@@ -57,6 +57,10 @@ def test_a_graph_error_is_a_configuration_error() -> None:
         (("inputs",), "EclTmVhfAlert", "a list of names"),
         (("products",), [], "a product per name"),
         (("providers",), [], "a provider per name"),
+        (("classes",), [], "a whole number from 1 to 1000000 for any of alert, live"),
+        (("classes", "alert"), 0, "a whole number from 1 to 1000000 for any of alert, live"),
+        (("providers", "pipeline", "max_concurrent_by_class", "live"), "4", "any of alert, live"),
+        (("products", "QPO_ECL", "class"), "urgent", "one of alert, live, reprocess, backfill"),
         (("products", "QPO_ECL"), 3, "an object with the keys m_input"),
         (("products", "QPO_ECL", "m_input"), "EclTmVhfAlert", "a list of at least one name"),
         (("products", "QPO_ECL", "m_input"), [], "without any, nothing triggers it"),
@@ -96,6 +100,15 @@ def test_a_wrong_value_is_named_with_its_place_and_what_is_accepted(
     problem = problems_of(changed(*place, to=value))[0]
     assert problem.startswith(f"{'.'.join(place)}: {value!r} is refused (accepted: ")
     assert accepted in problem
+
+
+@pytest.mark.parametrize(
+    "place", [("classes",), ("providers", "pipeline", "max_concurrent_by_class")]
+)
+def test_an_unknown_class_is_named_with_the_classes(place: tuple[str, ...]) -> None:
+    problem = problems_of(changed(*place, "urgent", to=1))[0]
+    assert problem.startswith(f"{'.'.join(place)}: 'urgent' is refused (accepted: ")
+    assert problem.endswith("any of alert, live, reprocess, backfill)")
 
 
 @pytest.mark.parametrize(

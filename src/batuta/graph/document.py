@@ -171,7 +171,14 @@ def _describe(detail: ErrorDetails) -> str:
         )
     if place[2:] == _KEY_MARK:
         return f"{place[0]}: {quote(place[1])} is not a name (accepted: {_KEY_RULES[place[0]]})"
-    return f"{path(*place)}: {quote(detail['input'])} is refused (accepted: {_rule(place)})"
+    where = detail["loc"] if _is_of_class(detail) else place
+    return f"{path(*where)}: {quote(detail['input'])} is refused (accepted: {_rule(place)})"
+
+
+def _is_of_class(detail: ErrorDetails) -> bool:
+    """Return whether the value for one class is wrong, and not the name of the class."""
+    by_class = {"classes", "max_concurrent_by_class"}
+    return not by_class.isdisjoint(detail["loc"][-2:-1])
 
 
 def _place(detail: ErrorDetails) -> tuple[Any, ...]:
