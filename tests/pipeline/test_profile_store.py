@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from batuta.conductor.database.ledger import Ledger
 from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.ledger import Ledger
 from batuta.conductor.database.places import Capacity
 from batuta.conductor.database.schema import MIGRATIONS as CONDUCTOR_MIGRATIONS
 from batuta.conductor.database.schema import processings as conductor_table
