@@ -1,7 +1,6 @@
 """The conductor as a service: it receives what becomes available and follows what is made."""
 
 import asyncio
-import difflib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -22,14 +21,19 @@ from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.summaries import join_parts
 from batuta.conductor.database.views import Views
 from batuta.conductor.deadline_watch import DeadlineWatch
-from batuta.conductor.decisions.events import Interface, StatusUpdate
-from batuta.conductor.decisions.outcomes import HeardEvent
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.dispatch.archive import arrival_of, open_archive, success_of
 from batuta.conductor.dispatch.callbacks import PREFIX, CallbackAddresses, Subscriber
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.dispatch.providers import open_providers
+from batuta.conductor.news import (
+    DataNews,
+    not_archived,
+    not_withdrawn,
+    speaks_for_itself,
+    status_update,
+)
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler, mend
 from batuta.conductor.routes.api import Components, add_routes
@@ -43,7 +47,7 @@ from batuta.conductor.routes.metrics import (
 )
 from batuta.conductor.settings import ConductorSettings
 from batuta.conductor.sweeper import EventSweeper
-from batuta.errors import ConfigurationError, one_line, printable, shortened
+from batuta.errors import ConfigurationError, one_line
 from batuta.graph import Graph, read_graph
 from batuta.messaging import (
     Activity,
@@ -51,11 +55,9 @@ from batuta.messaging import (
     Consumer,
     ConsumerSpec,
     DataAvailable,
-    DataEvent,
     DataWithdrawn,
     Delivery,
     Notification,
-    Processing,
     Rejection,
     connect,
     decode_activity,
@@ -63,17 +65,14 @@ from batuta.messaging import (
     subjects,
 )
 from batuta.messaging.dead_letters import DeadLetters
-from batuta.messaging.processings import split_attempt_id
 from batuta.messaging.stream_bounds import apply_bounds
 from batuta.sdb.client import SdbClient
-from batuta.sdb.lookup import ArchivedVersion
 from batuta.sdb.records import StoredProduct
 from batuta.service.app import AppConfig, create_app
 from batuta.service.client import ServiceError
 from batuta.service.database import open_database, write_problem
 from batuta.service.health import HealthMonitor
 from batuta.service.http_pool import PoolTimeouts, open_pool
-from batuta.work_classes import WorkClass
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -84,9 +83,6 @@ SDB_SUBJECT: Final = subjects.data_subject(subjects.SDB_SOURCE)
 ARCHIVE_RETRY_S: Final = 1.0
 LOG_TIMEOUTS: Final = PoolTimeouts(connect_s=3.0, read_s=15.0)
 """Of the pipelines, when they are asked for a log."""
-MAX_ID_LENGTH: Final = 300
-"""Characters of the id of an event that are recorded."""
-MAX_PROBLEM_LENGTH: Final = 1000
 SDB_WAIT_S: Final = 60.0
 """How long a conductor whose database is new waits for the sdb, in seconds."""
 
@@ -225,7 +221,7 @@ class Conductor:
     async def _on_data(
         self, deliveries: Sequence[Delivery[Notification]]
     ) -> list[Rejection[Notification]]:
-        news = [_News(delivery, self._graph) for delivery in deliveries]
+        news = [DataNews(delivery, self._graph) for delivery in deliveries]
         unread = [each for each in news if each.event is None]
         self.notifications += len(news) - len(unread)
         withdrawals = [each for each in news if isinstance(each.event, DataWithdrawn)]
@@ -245,7 +241,7 @@ class Conductor:
         refused += await self._on_withdrawn(withdrawals) if withdrawals else []
         return [Rejection(each.delivery, each.problem or "") for each in refused]
 
-    async def _on_withdrawn(self, news: Sequence["_News"]) -> list["_News"]:
+    async def _on_withdrawn(self, news: Sequence[DataNews]) -> list[DataNews]:
         """Stop using what was withdrawn in the sdb; return what others say is."""
         believed = [each for each in news if each.delivery.subject == SDB_SUBJECT]
         found = await self._ask(self._archive.find, [each.told for each in believed])
@@ -254,7 +250,7 @@ class Conductor:
                 each.problem = f"{each.delivery.subject}: only the sdb withdraws, on {SDB_SUBJECT}"
         for each, version in zip(believed, found, strict=True):
             if version is None or version.withdrawn is None:
-                each.problem = _not_withdrawn(each.told)
+                each.problem = not_withdrawn(each.told)
         withdrawn = [each for each in found if each is not None and each.withdrawn is not None]
         if withdrawn:
             await mend(self._dispatcher, await self._ask(self._reconciler.withdrawn, withdrawn))
@@ -263,14 +259,14 @@ class Conductor:
         await self._dispatcher.write(ledger.on_withdrawn, [each.heard() for each in news])
         return [each for each in news if each.problem is not None]
 
-    async def _on_archived(self, of_sdb: Sequence["_News"]) -> list["_News"]:
+    async def _on_archived(self, of_sdb: Sequence[DataNews]) -> list[DataNews]:
         """Record what the sdb holds; return what it does not."""
         found = await self._ask(self._archive.find, [each.told for each in of_sdb])
         # What was withdrawn meanwhile is announced as such next.
         archived = [each for each in found if each is not None and each.withdrawn is None]
         for each, version in zip(of_sdb, found, strict=True):
             if version is None:
-                each.problem = _not_archived(each.told)
+                each.problem = not_archived(each.told)
         await self._dispatcher.on_data(
             [
                 # When its event says; an import itself has no other time.
@@ -291,7 +287,7 @@ class Conductor:
         )
         return [each for each in of_sdb if each.problem is not None]
 
-    def _is_of_sdb(self, news: "_News") -> bool:
+    def _is_of_sdb(self, news: DataNews) -> bool:
         """Return whether the sdb must hold what is announced: it says so, or the graph makes it."""
         return news.delivery.subject == SDB_SUBJECT or news.told.product in self._graph.products
 
@@ -307,12 +303,12 @@ class Conductor:
     async def _on_activity(
         self, deliveries: Sequence[Delivery[Activity]]
     ) -> list[Rejection[Activity]]:
-        believed = [each for each in deliveries if _speaks_for_itself(each)]
+        believed = [each for each in deliveries if speaks_for_itself(each)]
         reports = [delivery.event for delivery in believed]
         for report in reports:
             self._registry.record(report.service)
         updates = [
-            _status_update(report.processing, report.service.name)
+            status_update(report.processing, report.service.name)
             for report in reports
             if report.processing is not None and report.service.kind == "pipeline"
         ]
@@ -321,7 +317,7 @@ class Conductor:
         return [
             Rejection(each, f"{each.event.service.name} reports on {each.subject}: not its own")
             for each in deliveries
-            if not _speaks_for_itself(each)
+            if not speaks_for_itself(each)
         ]
 
     def _data_spec(self, identity: str) -> ConsumerSpec[Notification]:
@@ -333,61 +329,6 @@ class Conductor:
             durable=f"{NAME}_{identity}",
             # What cannot be decoded becomes a dead letter as well, once that is recorded.
             decode=read_notification,
-        )
-
-
-class _News:
-    """A message of ``data.*``, and what is found to be wrong with it."""
-
-    def __init__(self, delivery: Delivery[Notification], graph: Graph) -> None:
-        read = delivery.event
-        known = read.event is not None and graph.knows(read.event.product)
-        self.delivery = delivery
-        self.event = read.event if known else None
-        self.problem = read.problem
-        if read.event is not None and not known:
-            self.problem = _unknown_product(graph, read.event)
-
-    @property
-    def told(self) -> DataEvent:
-        """What it says; only of one that could be read."""
-        if self.event is None:
-            raise LookupError(self.problem)
-        return self.event
-
-    def arrival(self) -> Arrival:
-        told, time = self.told, self.delivery.event.time
-        return Arrival(
-            told.product,
-            told.obs_id,
-            told.version or 0,
-            event_time=time,
-            told_class=self.told_class,
-        )
-
-    @property
-    def told_class(self) -> WorkClass | None:
-        """The class of work that it tells."""
-        return self.told.work_class if isinstance(self.told, DataAvailable) else None
-
-    def heard(self, found: ArchivedVersion | None = None) -> HeardEvent:
-        """Return it as it is recorded, with the version that the sdb has `found`."""
-        problem = self.problem
-        if found is not None and found.withdrawn is not None and problem is None:
-            problem = f"version {found.version} of {found.product} was withdrawn meanwhile"
-        delivery, told = self.delivery, self.delivery.event.event
-        version = told.version if told is not None else None
-        return HeardEvent(
-            # Bounded, and without what databases cannot store: anyone may publish anything.
-            id=printable(delivery.event.id or "")[:MAX_ID_LENGTH]
-            or f"{delivery.subject}#{delivery.sequence}",
-            source=delivery.subject.partition(".")[2],
-            received=delivery.stored,
-            sequence=delivery.sequence,
-            product=told.product if told is not None else None,
-            obs_id=told.obs_id if told is not None else None,
-            version=(found.version if found is not None else version) or 0,
-            problem=None if problem is None else printable(shortened(problem, MAX_PROBLEM_LENGTH)),
         )
 
 
@@ -466,43 +407,3 @@ def _addresses(graph: Graph, settings: ConductorSettings) -> Callable[[str], str
 
 def _stored_arrival(stored: StoredProduct) -> Arrival:
     return Arrival(stored.product, stored.obs_id, stored.version, archived=True)
-
-
-def _speaks_for_itself(delivery: Delivery[Activity]) -> bool:
-    """Return whether a report is on the subject of its service: others are not believed."""
-    return delivery.subject == subjects.activity_subject(delivery.event.service.name)
-
-
-def _not_withdrawn(data: DataEvent) -> str:
-    return f"{data.product} of {data.obs_id}: the sdb has not withdrawn version {data.version}"
-
-
-def _not_archived(data: DataEvent) -> str:
-    version = f"version {data.version}" if data.version is not None else "a version"
-    return f"{data.product} of {data.obs_id}: the sdb does not hold {version} of it"
-
-
-def _status_update(processing: Processing, reported_by: str) -> StatusUpdate:
-    started = processing.started
-    processing_id, attempt = split_attempt_id(processing.id)
-    counts = attempt is None and "attempt" in processing.model_fields_set
-    return StatusUpdate(
-        processing_id=processing_id,
-        state=processing.state,
-        attempt=attempt or processing.attempt,
-        interface=Interface.ATTEMPTS if counts else None,
-        done=processing.progress.done,
-        total=processing.progress.total,
-        error=processing.error,
-        started=started.timestamp() if started else None,
-        profiled=processing.profile is not None,
-        reported_by=reported_by,
-        code=processing.code,
-    )
-
-
-def _unknown_product(graph: Graph, data: DataEvent) -> str:
-    names = [*graph.inputs, *graph.products]
-    close = difflib.get_close_matches(data.product, names, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"product {data.product!r} of {data.obs_id}: not in the graph{hint}"
