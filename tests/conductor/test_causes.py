@@ -130,6 +130,11 @@ def test_why_tells_what_happened_what_is_waited_for_and_what_follows(
         assert "C (made by maker): failed: attempt 1 of 1: scripted" in failed
         assert "batuta retry" in failed
         number = get(url, "/why/C/o1")["processings"][-1]["id"]
-        assert run(["retry", number]) == 0
+        assert run(["retry", number, "--reason=darks mended"]) == 0
         eventually_in(url, {"B/o1": "succeeded", "C/o1": "succeeded", "D/o1": "succeeded"})
         assert "to be made" not in why("D")
+        history = [(each["by"], each["what"]) for each in get(url, "/why/C/o1")["history"]]
+        assert ("conductor", "attempt 1 failed: failed: scripted") in history
+        assert ("operator", "retried, with all attempts again: darks mended") in history
+        assert run(["retry", number, "--reason", "a\nb"]) == 1
+        assert "reason" in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_one_that_cannot_be_made_does_not_stop_the_others(stage: Stage, conducto
     answer = httpx.post(f"{conductor}/processings/make", json={"items": orders})
     problems = [each["problem"] for each in answer.raise_for_status().json()["items"]]
     assert problems == [
-        "B of o9: mandatory inputs are not available: A",
+        "B of o9: inputs that it needs are not available: A",
         "product 'Z': not in the graph (known: B, C)",
         None,
     ]

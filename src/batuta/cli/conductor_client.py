@@ -76,18 +76,21 @@ class ConductorClient:
         items = [{"product": product, "obs_id": obs_id, **of_class} for product, obs_id in orders]
         return self._many("make", "items", items)
 
-    def retry_many(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+    def retry_many(self, ids: Sequence[str], reason: str | None = None) -> list[dict[str, Any]]:
         """Retry processings; return an answer for each."""
-        return self._many("retry", "ids", ids)
+        return self._many("retry", "ids", ids, reason)
 
-    def cancel_many(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+    def cancel_many(self, ids: Sequence[str], reason: str | None = None) -> list[dict[str, Any]]:
         """Cancel processings; return an answer for each."""
-        return self._many("cancel", "ids", ids)
+        return self._many("cancel", "ids", ids, reason)
 
-    def _many(self, what: str, key: str, items: Sequence[Any]) -> list[dict[str, Any]]:
+    def _many(
+        self, what: str, key: str, items: Sequence[Any], reason: str | None = None
+    ) -> list[dict[str, Any]]:
         answers: list[dict[str, Any]] = []
         for start in range(0, len(items), MAX_ORDERS):
-            body = {key: items[start : start + MAX_ORDERS]}
+            body: dict[str, Any] = {key: items[start : start + MAX_ORDERS]}
+            body |= {} if reason is None else {"reason": reason}
             answers += self._call("POST", f"/processings/{what}", json=body, timeout=None)["items"]
         return answers
 

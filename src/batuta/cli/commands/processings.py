@@ -32,6 +32,11 @@ ENDED: Final = ("succeeded", "failed", "cancelled")
 FOLLOW_INTERVAL_S: Final = 0.3
 
 
+Reason = Annotated[
+    str | None, typer.Option("--reason", help="Why; kept with the record, and told by batuta why.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     for name, command in (("make", make), ("retry", retry), ("cancel", cancel), ("log", log)):
@@ -83,6 +88,7 @@ def retry(  # noqa: PLR0913  each is an option
     provider: ByProvider = None,
     product: ByProduct = None,
     obs_id: ByObsId = None,
+    reason: Reason = None,
     *,
     failed: Failed = False,
     yes: Yes = False,
@@ -95,16 +101,17 @@ def retry(  # noqa: PLR0913  each is an option
     with conductor_at(conductor_url) as conductor:
         found = selection.processings(conductor, RETRIABLE)
         confirm("retry", found, yes=yes)
-        answers = conductor.retry_many([each["id"] for each in found])
+        answers = conductor.retry_many([each["id"] for each in found], reason)
     _report(_subjects(found), answers, lambda _: "retrying", as_json=as_json)
 
 
-def cancel(
+def cancel(  # noqa: PLR0913  each is an option
     target: Target = None,
     conductor_url: ConductorUrl = CONDUCTOR_URL,
     provider: ByProvider = None,
     product: ByProduct = None,
     obs_id: ByObsId = None,
+    reason: Reason = None,
     *,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -116,7 +123,7 @@ def cancel(
     with conductor_at(conductor_url) as conductor:
         found = selection.processings(conductor, CANCELLABLE)
         confirm("cancel", found, yes=yes)
-        answers = conductor.cancel_many([each["id"] for each in found])
+        answers = conductor.cancel_many([each["id"] for each in found], reason)
     _report(_subjects(found), answers, _cancelled, as_json=as_json)
 
 

@@ -34,6 +34,7 @@ from batuta.conductor.database.retention import RetentionStore
 from batuta.conductor.database.schema import about
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import NEXT_TIMES
+from batuta.conductor.database.steps import record_failures
 from batuta.conductor.decisions.events import Archived, Event
 from batuta.conductor.decisions.outcomes import HeardEvent, withdrawal_of
 from batuta.conductor.decisions.processing_record import (
@@ -275,6 +276,7 @@ class Ledger:
         after = self._transitions(before, events, now)
         changes = [(before[processing_id], record) for processing_id, record in after.items()]
         write_changes(connection, changes)
+        record_failures(connection, changes, now)
         reported = [
             new.id for old, new in changes if new.state in REPORTED and new.state != old.state
         ]

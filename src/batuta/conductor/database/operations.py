@@ -10,6 +10,7 @@ from batuta.conductor.database.dropped import DroppedStore
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import EVERY_PROVIDER, LISTED, available, holds
 from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.steps import record_order
 from batuta.conductor.decisions.commands import cancel, remake, retry, withdraw
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
@@ -49,33 +50,40 @@ class Operations:
         with self._engine.begin() as connection:
             self._restore(connection, [obs_id])
             waiting = self._claims.find_retrying(connection, self._graph.products[product], obs_id)
-            if (
-                waiting is not None
-                and (row := self._retry(connection, waiting, work_class)) is not None
-            ):
+            reason = "made by hand, while it waited to be retried"
+            row = None
+            if waiting is not None:
+                row = self._retry(connection, waiting, reason, work_class)
+            if row is not None:
                 return row
             return self._claims.claim_manually(
                 connection, self._graph.products[product], obs_id, self._clock(), work_class
             )
 
-    def retry(self, processing_id: str) -> Row | None:
+    def retry(self, processing_id: str, reason: str | None = None) -> Row | None:
         """Renew the attempts of what failed, was cancelled or is retried; None for any other."""
         with self._engine.begin() as connection:
-            return self._retry(connection, processing_id)
+            return self._retry(connection, processing_id, reason)
 
     def _retry(
-        self, connection: sa.Connection, processing_id: str, work_class: WorkClass | None = None
+        self,
+        connection: sa.Connection,
+        processing_id: str,
+        reason: str | None,
+        work_class: WorkClass | None = None,
     ) -> Row | None:
         row = locked_rows(connection, [processing_id]).get(processing_id)
         if row is None:
             return None
         before = record_of(row)
-        after = retry(before, self._graph.products.get(before.product), self._clock())
+        now = self._clock()
+        after = retry(before, self._graph.products.get(before.product), now)
         if after is None:
             return None
         if work_class is not None:
             after = replace(after, work_class=work_class, told_class=work_class)
         write_changes(connection, [(before, after)])
+        record_order(connection, before, now, "retried, with all attempts again", reason)
         self._claims.apply_holds(connection)
         return locked_rows(connection, [processing_id])[processing_id]
 
@@ -97,6 +105,7 @@ class Operations:
             if after is None:
                 return None
             write_changes(connection, [(before, after)])
+            record_order(connection, before, now, "cancelled", reason)
             rows = locked_rows(connection, [processing_id]).values()
             self._claims.end_futile_waits(connection, rows, now)
             return before

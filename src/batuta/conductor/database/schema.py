@@ -209,6 +209,21 @@ for _name, _where in (("ignored", IGNORED), ("waiting", WAITING)):
         postgresql_where=sa.text(_where),
     )
 
+# Failed attempts of processings, and what operators have ordered for them; never changed.
+steps = sa.Table(
+    "conductor_steps",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("obs_id", sa.String, nullable=False),
+    sa.Column("processing_id", sa.String, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("what", sa.String, nullable=False),
+    sa.Column("reason", sa.String),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Index("conductor_steps_of", "obs_id", "number"),
+)
+
 # Both are kept by triggers (see the migrations), in the transaction of what they count, and are
 # written by nothing else.
 

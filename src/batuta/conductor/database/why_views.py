@@ -1,6 +1,6 @@
 """Why a product of an observation was, or was not, made: from the record, as data and in words."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -8,6 +8,8 @@ from pydantic import BaseModel
 
 from batuta.conductor.database.event_views import EventView, EventViews
 from batuta.conductor.database.late_views import DeadlineView, LateViews
+from batuta.conductor.database.records import Row
+from batuta.conductor.database.steps import read_steps
 from batuta.conductor.database.views import ConductorProcessing, Why
 from batuta.conductor.decisions.causes import (
     Cause,
@@ -22,6 +24,7 @@ from batuta.conductor.decisions.causes import (
 from batuta.conductor.decisions.outcomes import Outcome
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
+from batuta.service.database import reading
 
 MAX_EVENTS: Final = 200
 """Events of an observation that are looked at."""
@@ -129,6 +132,11 @@ class WhyViews:
             since=self._views.first_heard(obs_id),
         )
 
+    def _steps(self, obs_id: str, ids: Collection[str]) -> list[Moment]:
+        with reading(self._events.engine) as connection:
+            rows = read_steps(connection, obs_id)
+        return [_of_step(row) for row in rows if row.processing_id in ids]
+
     def _history(
         self,
         product: str,
@@ -138,9 +146,30 @@ class WhyViews:
         definition = self._graph.products.get(product)
         about = {product, *(definition.sources if definition is not None else ())}
         moments = [_of_event(each, product) for each in heard if each.product in about]
-        for each in processings:
-            moments += _of_processing(each, heard)
+        of_product = list(processings)
+        steps: list[Moment] = []
+        if of_product:
+            steps = self._steps(of_product[0].obs_id, {each.id for each in of_product})
+        for each in of_product:
+            told = {step.time for step in steps if step.processing == each.id}
+            # A failure is a step already, unless its steps were dropped or are of before.
+            moments += [m for m in _of_processing(each, heard) if not _told(m, each, told)]
+        moments += steps
         return sorted(moments, key=lambda moment: moment.time)
+
+
+def _told(moment: Moment, processing: ConductorProcessing, told: Collection[datetime]) -> bool:
+    return moment.time == processing.ended and moment.time in told
+
+
+def _of_step(row: Row) -> Moment:
+    reason = f": {row.reason}" if row.reason else ""
+    return Moment(
+        time=instant_of(row.at),
+        what=f"{row.what}{reason}",
+        by=row.by,
+        processing=row.processing_id,
+    )
 
 
 def _known(processing: ConductorProcessing) -> KnownProcessing:

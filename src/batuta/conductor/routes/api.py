@@ -29,7 +29,7 @@ from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.dispatch.providers import CANNOT, Providers
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
-from batuta.conductor.routes.bulk_routes import Order, bulk_router
+from batuta.conductor.routes.bulk_routes import Order, Reason, bulk_router
 from batuta.conductor.routes.dead_routes import dead_router
 from batuta.conductor.routes.event_routes import event_router
 from batuta.conductor.routes.late_routes import late_router
@@ -186,9 +186,11 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         tags=["processings"],
         responses=_UNKNOWN | problem_responses(HTTPStatus.BAD_GATEWAY),
     )
-    async def cancel(processing_id: str) -> ConductorProcessing:
+    async def cancel(
+        processing_id: str, reason: Annotated[Reason, Query()] = None
+    ) -> ConductorProcessing:
         """Stop a processing that has not ended, here and at its provider."""
-        return await work.cancel(processing_id)
+        return await work.cancel(processing_id, reason)
 
     @app.post(
         "/processings/{processing_id}/retry",
@@ -196,9 +198,11 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         status_code=HTTPStatus.ACCEPTED,
         responses=_UNKNOWN | problem_responses(HTTPStatus.CONFLICT),
     )
-    async def retry(processing_id: str) -> ConductorProcessing:
+    async def retry(
+        processing_id: str, reason: Annotated[Reason, Query()] = None
+    ) -> ConductorProcessing:
         """Retry what failed, was cancelled or waits to be retried: now, with all its attempts."""
-        return await work.retry(processing_id)
+        return await work.retry(processing_id, reason)
 
     app.include_router(bulk_router(work.make, work.retry, work.cancel))
 
@@ -220,18 +224,20 @@ class _Work:
         self._dispatcher.wake()
         return self._views.processing_of(row)
 
-    async def cancel(self, processing_id: str) -> ConductorProcessing:
+    async def cancel(self, processing_id: str, reason: str | None) -> ConductorProcessing:
         operations = self._dispatcher.ledger.operations
         before = await self._dispatcher.write(
-            operations.cancel, processing_id, "cancelled by a person"
+            operations.cancel, processing_id, reason or "cancelled by a person"
         )
         if before is not None:
             await _cancel_at_provider(self._components, before)
         return await asyncio.to_thread(_find, self._views, processing_id)
 
-    async def retry(self, processing_id: str) -> ConductorProcessing:
+    async def retry(self, processing_id: str, reason: str | None) -> ConductorProcessing:
         found = await asyncio.to_thread(_find, self._views, processing_id)
-        row = await self._dispatcher.write(self._dispatcher.ledger.operations.retry, processing_id)
+        row = await self._dispatcher.write(
+            self._dispatcher.ledger.operations.retry, processing_id, reason
+        )
         if row is None:
             raise ProblemError(
                 HTTPStatus.CONFLICT,

@@ -16,6 +16,13 @@ MAX_ORDERS: Final = 1000
 T = TypeVar("T")
 
 
+Reason = Annotated[
+    str | None,
+    Field(min_length=1, max_length=400, pattern=r"^[^\x00-\x1f\x7f]+$", description="Why."),
+]
+"""Why an operator orders something; kept with the record."""
+
+
 class Order(BaseModel):
     """A product that an operator wants made; `class` is that of what follows from it too."""
 
@@ -40,6 +47,7 @@ class Selection(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ids: Annotated[list[str], Field(min_length=1, max_length=MAX_ORDERS)]
+    reason: Reason = None
 
 
 class Answer(BaseModel):
@@ -57,8 +65,8 @@ class Answers(BaseModel):
 
 def bulk_router(
     make: Callable[[Order], Awaitable[ConductorProcessing]],
-    retry: Callable[[str], Awaitable[ConductorProcessing]],
-    cancel: Callable[[str], Awaitable[ConductorProcessing]],
+    retry: Callable[[str, str | None], Awaitable[ConductorProcessing]],
+    cancel: Callable[[str, str | None], Awaitable[ConductorProcessing]],
 ) -> APIRouter:
     """Return the routes; the functions do one each, or raise `ProblemError`."""
     router = APIRouter(prefix="/processings", tags=["processings"])
@@ -71,12 +79,12 @@ def bulk_router(
     @router.post("/retry")
     async def retry_many(selection: Selection) -> Answers:
         """Retry failed or cancelled processings, with all their attempts again."""
-        return await _each(retry, selection.ids)
+        return await _each(lambda each: retry(each, selection.reason), selection.ids)
 
     @router.post("/cancel")
     async def cancel_many(selection: Selection) -> Answers:
         """Stop processings that have not ended; an ended one stays as it is."""
-        return await _each(cancel, selection.ids)
+        return await _each(lambda each: cancel(each, selection.reason), selection.ids)
 
     return router
 

@@ -1,0 +1,62 @@
+"""What happened to processings besides their latest state: failed attempts, operators' orders.
+
+Written only when there is something to tell: an attempt that succeeds adds no statement.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import sqlalchemy as sa
+
+from batuta.conductor.database.records import Row
+from batuta.conductor.database.schema import steps as table
+from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.messaging import ProcessingState as State
+
+CONDUCTOR: Final = "conductor"
+OPERATOR: Final = "operator"
+
+_UNSUCCESSFUL: Final = frozenset({State.RETRYING, State.FAILED, State.CANCELLED})
+_INSERT: Final = sa.insert(table)
+
+
+def record_failures(
+    connection: sa.Connection,
+    changes: Iterable[tuple[ProcessingRecord, ProcessingRecord]],
+    now: float,
+) -> None:
+    """Record the attempts that have failed among the changes of processings."""
+    rows = [
+        _row(new, now, f"attempt {new.attempt} failed: {new.state}", new.error, CONDUCTOR)
+        for old, new in changes
+        if new.state in _UNSUCCESSFUL and new.state != old.state
+    ]
+    if rows:
+        connection.execute(_INSERT, rows)
+
+
+def record_order(
+    connection: sa.Connection, record: ProcessingRecord, now: float, what: str, reason: str | None
+) -> None:
+    """Record what an operator has ordered for a processing, in the transaction that does it."""
+    connection.execute(_INSERT, [_row(record, now, what, reason, OPERATOR)])
+
+
+def read_steps(connection: sa.Connection, obs_id: str) -> Sequence[Row]:
+    """Return what happened to the processings of an observation, the earliest first."""
+    query = sa.select(table).where(table.c.obs_id == obs_id).order_by(table.c.number)
+    return connection.execute(query).all()
+
+
+def _row(
+    record: ProcessingRecord, now: float, what: str, reason: str | None, by: str
+) -> dict[str, object]:
+    return {
+        "obs_id": record.obs_id,
+        "processing_id": record.id,
+        "at": now,
+        "attempt": record.attempt,
+        "what": what,
+        "reason": reason,
+        "by": by,
+    }
