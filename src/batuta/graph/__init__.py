@@ -1,5 +1,6 @@
 """The product graph of the orchestra: reading it, checking it, finding what can be made."""
 
+from batuta.graph.comparison import GraphComparison, compare
 from batuta.graph.derivation import (
     DeclaredPipeline,
     DeclaredProduct,
@@ -15,12 +16,14 @@ __all__ = [
     "DeclaredProduct",
     "DueFrom",
     "Graph",
+    "GraphComparison",
     "GraphError",
     "OnLate",
     "OnUpdate",
     "Product",
     "Provider",
     "WaitFrom",
+    "compare",
     "derive_document",
     "load_override",
     "read_graph",

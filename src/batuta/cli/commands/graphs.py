@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from batuta.cli.commands.graph_changes import diff
 from batuta.cli.output import AsJson, print_json
 from batuta.formatting import format_count
 
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(graphs, name="graph")
     graphs.command("check")(check)
     graphs.command("show")(show_graph)
+    graphs.command("diff")(diff)
     graphs.command("from")(from_pipelines)
 
 
