@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.places import Capacity, Places, Turns
 from batuta.conductor.database.records import record_of, write_changes
-from batuta.conductor.database.statements import DUE, TO_POLL
+from batuta.conductor.database.statements import TO_POLL, due
 from batuta.conductor.decisions.processing_record import Conditions, ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, poll, request
 from batuta.graph import Graph
@@ -54,9 +54,10 @@ def take_due_requests(
     while capacity.total > len(requests):
         # In a long queue, more are due than can be taken: no more are read.
         at_most = min(capacity.total - len(requests), max(places.total, 1))
-        rows = connection.execute(DUE, {"now": now, "at_most": at_most, **closed})
-        due = [record_of(row) for row in rows]
-        chosen = places.take(due, at_most, capacity.total - len(requests), turns)
+        statement = due(some_closed=any(closed.values()))
+        rows = connection.execute(statement, {"now": now, "at_most": at_most, **closed})
+        found = [record_of(row) for row in rows]
+        chosen = places.take(found, at_most, capacity.total - len(requests), turns)
         changes = [
             (record, request(record, conditions_of(record.provider, now))) for record in chosen
         ]
@@ -65,7 +66,7 @@ def take_due_requests(
         # The rows of a provider without free places must not hide what others can do: read again
         # without them.
         before, closed = closed, places.closed()
-        if len(chosen) == len(due) or (not chosen and closed == before):
+        if len(chosen) == len(found) or (not chosen and closed == before):
             break
     return requests
 

@@ -80,7 +80,7 @@ class Places:
         return sum(self._free.values())
 
     def closed(self) -> dict[str, list[str]]:
-        """Return the providers that no class has a place at, as parameters of `DUE`."""
+        """Return the providers that no class has a place at, as parameters of `due`."""
         shut = {name for name, free in self._free.items() if free <= 0} | {*self._capacity.busy}
         return {
             closed_to(each): [

@@ -101,18 +101,20 @@ _sibling: Final = table.alias()
 
 
 def closed_to(work_class: WorkClass) -> str:
-    """Return the parameter of `DUE` for the providers that are to be sent none of a class."""
+    """Return the parameter of `due` for the providers that are to be sent none of a class."""
     return f"closed_to_{work_class}"
 
 
-def _due(work_class: WorkClass) -> sa.Select[Any]:
+def _due_of(work_class: WorkClass, *, some_closed: bool) -> sa.Select[Any]:
+    # A list that is empty costs as much to expand as all else to read.
+    is_open = table.c.provider.not_in(_any_of(closed_to(work_class))) if some_closed else sa.true()
     chosen = (
         sa.select(*_RECORD)
         .where(
             sa.text(f"conductor_processings.{PENDING}"),
             table.c.work_class == sa.literal_column(f"'{work_class}'"),
             table.c.not_before <= sa.bindparam("now"),
-            table.c.provider.not_in(_any_of(closed_to(work_class))),
+            is_open,
             # Two at once for one product and observation: the older inputs might be archived last.
             ~sa.select(_sibling.c.id)
             .where(
@@ -132,11 +134,15 @@ def _due(work_class: WorkClass) -> sa.Select[Any]:
     return sa.select(chosen)
 
 
-DUE: Final = sa.union_all(*map(_due, WorkClass))
-"""The processings to request `now`, `at_most` of each class, each a scan of its part of an index.
+@cache
+def due(*, some_closed: bool) -> sa.CompoundSelect[Any]:
+    """Return the statement that selects the processings to request `now`, `at_most` of each class.
 
-Those of providers that are `closed_to` the class are left out.
-"""
+    Each class is a scan of its part of an index. With `some_closed`, those of providers that are
+    `closed_to` the class are left out.
+    """
+    return sa.union_all(*(_due_of(each, some_closed=some_closed) for each in WorkClass))
+
 
 TO_POLL: Final = (
     sa.select(*_RECORD)
