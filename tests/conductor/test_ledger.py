@@ -248,8 +248,11 @@ def test_a_provider_that_answers_slowly_does_not_keep_others_from_being_polled(
     open_ledger: OpenLedger,
 ) -> None:
     slow: dict[str, object] = {"m_input": ["A"], "provider": "slow"}
-    harness = open_ledger(graph_of(["A"], {"B": slow, "C": {"m_input": ["A"]}}))
+    harness = open_ledger(graph_of(["A", "Z"], {"B": slow, "C": {"m_input": ["Z"]}}))
     harness.on_data(*(("A", f"o{number}", 1) for number in range(100)))
+    # Those of the slow one are due first.
+    harness.clock.advance(1)
+    harness.on_data(*(("Z", f"o{number}", 1) for number in range(100)))
     harness.clock.advance(10)
     places = {"slow": 3, "maker": 1000}
     polls = harness.due_for_polling(Capacity(total=64, of_provider=places.__getitem__))

@@ -7,10 +7,11 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.places import Capacity, Places, Turns
 from batuta.conductor.database.records import record_of, write_changes
-from batuta.conductor.database.statements import TO_POLL, due
+from batuta.conductor.database.statements import DUE, PENDING_AT, TO_POLL
 from batuta.conductor.decisions.processing_record import Conditions, ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, poll, request
 from batuta.graph import Graph
+from batuta.work_classes import WorkClass
 
 ConditionsOf = Callable[[str, float], Conditions]
 """The conditions at a provider, at a time."""
@@ -49,26 +50,23 @@ def take_due_requests(
         return []
     _lock_slots(connection)
     places = Places(connection, graph, capacity)
-    requests: list[DueRequest] = []
-    closed = places.closed()
-    while capacity.total > len(requests):
-        # In a long queue, more are due than can be taken: no more are read.
-        at_most = min(capacity.total - len(requests), max(places.total, 1))
-        statement = due(some_closed=any(closed.values()))
-        rows = connection.execute(statement, {"now": now, "at_most": at_most, **closed})
-        found = [record_of(row) for row in rows]
-        chosen = places.take(found, at_most, capacity.total - len(requests), turns)
-        changes = [
-            (record, request(record, conditions_of(record.provider, now))) for record in chosen
-        ]
-        write_changes(connection, changes)
-        requests += [_due_request(after) for _, after in changes]
-        # The rows of a provider without free places must not hide what others can do: read again
-        # without them.
-        before, closed = closed, places.closed()
-        if len(chosen) == len(found) or (not chosen and closed == before):
-            break
-    return requests
+    found: list[ProcessingRecord] = []
+    for name, provider in connection.execute(PENDING_AT):
+        work_class = WorkClass(name)
+        # In a long queue, more are due than can be taken: no more are read, and nothing of a
+        # provider that is full.
+        free = min(places.free(provider, work_class), capacity.total)
+        if free > 0:
+            wanted = {"work_class": name, "provider": provider, "now": now, "at_most": free}
+            found += [record_of(row) for row in connection.execute(DUE, wanted)]
+    # Each is read in this order; of several providers, they are in that of the providers.
+    found.sort(key=lambda each: -each.priority)
+    changes = [
+        (record, request(record, conditions_of(record.provider, now)))
+        for record in places.take(found, capacity.total, turns)
+    ]
+    write_changes(connection, changes)
+    return [_due_request(after) for _, after in changes]
 
 
 def _due_request(after: ProcessingRecord) -> DueRequest:

@@ -8,7 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.statements import AT_PROVIDERS, closed_to
+from batuta.conductor.database.statements import AT_PROVIDERS
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.shares import Balance, share_out
 from batuta.graph import Graph
@@ -74,33 +74,24 @@ class Places:
                     for each, limit in provider.max_concurrent_by_class.items()
                 }
 
-    @property
-    def total(self) -> int:
-        """How many are free at the providers that are known."""
-        return sum(self._free.values())
-
-    def closed(self) -> dict[str, list[str]]:
-        """Return the providers that no class has a place at, as parameters of `due`."""
-        shut = {name for name, free in self._free.items() if free <= 0} | {*self._capacity.busy}
-        return {
-            closed_to(each): [
-                *shut,
-                *(name for name, limits in self._of_class.items() if limits.get(each) == 0),
-            ]
-            for each in WorkClass
-        }
+    def free(self, provider: str, work_class: WorkClass) -> int:
+        """Return how many places a class could take at a provider now."""
+        if provider in self._capacity.busy:
+            return 0
+        # A processing claimed under an earlier graph may name a provider that it had.
+        free = self._free.setdefault(provider, max(self._capacity.of_provider(provider), 0))
+        return min(free, self._of_class.get(provider, {}).get(work_class, free))
 
     def take(
-        self, due: Sequence[ProcessingRecord], page: int, at_most: int, turns: Turns
+        self, due: Sequence[ProcessingRecord], at_most: int, turns: Turns
     ) -> list[ProcessingRecord]:
         """Take places for some of what is `due`, and return it, the most urgent first.
 
         Parameters
         ----------
         due : sequence of ProcessingRecord
-            In the order in which each class takes its places.
-        page : int
-            Of a class of which so many are due, there may be more, which were not read.
+            In the order in which each class takes its places; of each class at each provider, as
+            many as there are places for, if so many are due.
         at_most : int
             How many may be taken.
         turns : dict
@@ -109,12 +100,9 @@ class Places:
         waiting: defaultdict[str, list[ProcessingRecord]] = defaultdict(list)
         for each in due:
             waiting[each.provider].append(each)
-        visible = [name for name in waiting if self._sees_all(name, due, waiting[name], page)]
         chosen: list[ProcessingRecord] = []
-        # What one provider has too much of may hide what waits for another: that one decides once
-        # the first is full, and is left out of what is read.
-        for name in visible or list(waiting):
-            chosen += self._take_at(name, waiting[name], turns)
+        for name, its in waiting.items():
+            chosen += self._take_at(name, its, turns)
         if len(chosen) > at_most:
             chosen.sort(key=lambda each: (urgency(each.work_class), -each.priority))
             kept, turns[ALL_PROVIDERS] = share_out(
@@ -131,26 +119,12 @@ class Places:
     def _take_at(
         self, provider: str, waiting: Sequence[ProcessingRecord], turns: Turns
     ) -> list[ProcessingRecord]:
-        # A processing claimed under an earlier graph may name a provider that it had.
-        free = self._free.setdefault(provider, max(self._capacity.of_provider(provider), 0))
+        free = self._free[provider]
         limits = self._of_class.get(provider, {})
         chosen, turns[provider] = share_out(
             waiting, free, limits, turns.get(provider, {}), self._graph.shares
         )
         return chosen
-
-    def _sees_all(
-        self,
-        provider: str,
-        due: Sequence[ProcessingRecord],
-        waiting: Sequence[ProcessingRecord],
-        page: int,
-    ) -> bool:
-        """Return whether no class can have more for a provider's free places than was read."""
-        read = Counter(each.work_class for each in due)
-        here = Counter(each.work_class for each in waiting)
-        free = self._free.get(provider, 0)
-        return all(number < page or here[each] >= free for each, number in read.items())
 
 
 def _at_providers(connection: sa.Connection, graph: Graph) -> Mapping[str, Counter[WorkClass]]:

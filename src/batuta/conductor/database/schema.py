@@ -106,6 +106,7 @@ for _name in ("product", "provider", "state"):
 sa.Index(
     "conductor_due",
     processings.c.work_class,
+    processings.c.provider,
     processings.c.priority.desc(),
     processings.c.created,
     sqlite_where=sa.text(PENDING),

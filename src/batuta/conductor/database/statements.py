@@ -100,49 +100,58 @@ def write_values(names: tuple[str, ...]) -> sa.Update:
 _sibling: Final = table.alias()
 
 
-def closed_to(work_class: WorkClass) -> str:
-    """Return the parameter of `due` for the providers that are to be sent none of a class."""
-    return f"closed_to_{work_class}"
-
-
-def _due_of(work_class: WorkClass, *, some_closed: bool) -> sa.Select[Any]:
-    # A list that is empty costs as much to expand as all else to read.
-    is_open = table.c.provider.not_in(_any_of(closed_to(work_class))) if some_closed else sa.true()
-    chosen = (
-        sa.select(*_RECORD)
-        .where(
-            sa.text(f"conductor_processings.{PENDING}"),
-            table.c.work_class == sa.literal_column(f"'{work_class}'"),
-            table.c.not_before <= sa.bindparam("now"),
-            is_open,
-            # Two at once for one product and observation: the older inputs might be archived last.
-            ~sa.select(_sibling.c.id)
-            .where(
-                _sibling.c.obs_id == table.c.obs_id,
-                _sibling.c.product == table.c.product,
-                _sibling.c.state.in_(AT_PROVIDER),
-            )
-            .exists(),
+def _pairs_that_wait() -> sa.Select[Any]:
+    def first_provider(work_class: sa.ColumnElement[str], *after: sa.ColumnElement[bool]) -> Any:
+        same_class = table.c.work_class == work_class
+        selected = sa.select(sa.func.min(table.c.provider)).where(
+            sa.text(PENDING), same_class, *after
         )
-        .order_by(table.c.priority.desc(), table.c.created)
-        .limit(sa.bindparam("at_most"))
-        # Rows that another transaction holds are about to change (an operator's command, the
-        # end of a wait): it is quicker to pass over them than to wait, and they come next time.
-        .with_for_update(skip_locked=True, of=table)
-        .subquery(f"due_{work_class}")
+        return selected.correlate_except(table).scalar_subquery()
+
+    names: list[sa.Select[Any]] = [
+        sa.select(sa.literal_column(f"'{each}'").label("name")) for each in WorkClass
+    ]
+    of_class = sa.union_all(*names).subquery("classes").c.name
+    pairs = sa.select(of_class.label("work_class"), first_provider(of_class).label("provider")).cte(
+        "pairs", recursive=True
     )
-    return sa.select(chosen)
+    work_class, provider = pairs.c
+    following = first_provider(work_class, table.c.provider > provider)
+    pairs = pairs.union_all(sa.select(work_class, following).where(provider.is_not(None)))
+    work_class, provider = pairs.c
+    return sa.select(work_class, provider).where(provider.is_not(None))
 
 
-@cache
-def due(*, some_closed: bool) -> sa.CompoundSelect[Any]:
-    """Return the statement that selects the processings to request `now`, `at_most` of each class.
+PENDING_AT: Final = _pairs_that_wait()
+"""Of which classes, and at which providers, processings are to be requested at their time.
 
-    Each class is a scan of its part of an index. With `some_closed`, those of providers that are
-    `closed_to` the class are left out.
-    """
-    return sa.union_all(*(_due_of(each, some_closed=some_closed) for each in WorkClass))
+It goes from one pair to the next in the index, whatever number there is of each: neither database
+does so for ``SELECT DISTINCT``.
+"""
 
+DUE: Final = (
+    sa.select(*_RECORD)
+    .where(
+        sa.text(f"conductor_processings.{PENDING}"),
+        table.c.work_class == sa.bindparam("work_class"),
+        table.c.provider == sa.bindparam("provider"),
+        table.c.not_before <= sa.bindparam("now"),
+        # Two at once for one product and observation: the older inputs might be archived last.
+        ~sa.select(_sibling.c.id)
+        .where(
+            _sibling.c.obs_id == table.c.obs_id,
+            _sibling.c.product == table.c.product,
+            _sibling.c.state.in_(AT_PROVIDER),
+        )
+        .exists(),
+    )
+    .order_by(table.c.priority.desc(), table.c.created)
+    .limit(sa.bindparam("at_most"))
+    # Rows that another transaction holds are about to change (an operator's command, the
+    # end of a wait): it is quicker to pass over them than to wait, and they come next time.
+    .with_for_update(skip_locked=True, of=table)
+)
+"""The processings of one class to request `now` from one provider, `at_most` so many."""
 
 TO_POLL: Final = (
     sa.select(*_RECORD)
