@@ -160,6 +160,28 @@ def test_what_waited_for_a_product_that_expires_is_made_without_it(
     assert made == {("R", "o1")}
 
 
+def test_what_is_late_is_listed_page_by_page_that_first_which_was_due_first(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(_graph(due=60))
+    for number in range(5):
+        harness.on_data(*(("A", f"o{number}{letter}", 1) for letter in "ab"))
+        harness.clock.advance(1)
+    harness.clock.advance(60)
+    harness.ledger.pass_deadlines()
+    views, cursor = LateViews(harness.engine), None
+    listed: list[str] = []
+    while len(listed) < 10:
+        page = views.page(None, 3, cursor)
+        listed += [each.obs_id for each in page.items]
+        cursor = page.next
+    assert listed == [f"o{number}{letter}" for number in range(5) for letter in "ab"]
+    assert cursor is None
+    for wrong in ("-1", "1.0_x", "1.0_a/b/c", "x_a/b"):
+        with pytest.raises(ValueError, match=r"\w"):
+            views.page(None, 3, wrong)
+
+
 def test_why_tells_the_deadline(open_ledger: OpenLedger) -> None:
     graph = _graph(due=60, expires=90)
     harness = open_ledger(graph)

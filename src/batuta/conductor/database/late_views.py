@@ -1,5 +1,6 @@
 """The products that are late, as REST shows them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -89,8 +90,7 @@ class LateViews:
         ValueError
             If `cursor` is none that a page had.
         """
-        key = decode_key(cursor)
-        after = None if key is None else (float(key[0]), *key[1:])
+        after = _key(cursor)
         state = (
             sa.select(table.c.state)
             .where(table.c.obs_id == deadlines.c.obs_id, table.c.product == deadlines.c.product)
@@ -107,7 +107,20 @@ class LateViews:
         )
         with reading(self._engine) as connection:
             rows, following = listing.page(connection, limit, after)
-        return Page(items=[_view(row) for row in rows], next=encode_key(following))
+        return Page(items=[_view(row) for row in rows], next=_cursor(following))
+
+
+def _key(cursor: str | None) -> tuple[float, str, str] | None:
+    key = decode_key(cursor)
+    if key is None:
+        return None
+    # No name has a slash.
+    obs_id, product = str(key[1]).split("/")
+    return float(key[0]), obs_id, product
+
+
+def _cursor(key: Sequence[Any] | None) -> str | None:
+    return None if key is None else encode_key((key[0], f"{key[1]}/{key[2]}"))
 
 
 def _view(row: sa.Row[Any]) -> LateView:
