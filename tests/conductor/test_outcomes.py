@@ -138,6 +138,7 @@ def test_events_are_listed_by_what_became_of_them_and_found_by_their_id(
 ) -> None:
     with serving(open_conductor, stage.settings(GRAPH)) as url:
         monkeypatch.setenv("BATUTA_CONDUCTOR_URL", url)
+        monkeypatch.setenv("COLUMNS", "250")  # no cell is wrapped
         long_id = "x" * 5000
         envelope = {"specversion": "1.0", "source": "s", "type": "batuta.data.available"}
         stage.publish(

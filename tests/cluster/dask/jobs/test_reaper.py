@@ -110,8 +110,13 @@ def test_a_reaper_that_is_killed_is_replaced(
 
 
 def _reaper_of(pid: int) -> psutil.Process:
-    children = psutil.Process(pid).children()
-    (found,) = [each for each in children if reaper_main.__file__ in each.cmdline()]
+    def reapers() -> list[psutil.Process]:
+        # Just forked, it still has the command line of its program.
+        children = psutil.Process(pid).children()
+        return [each for each in children if reaper_main.__file__ in each.cmdline()]
+
+    eventually_sync(lambda: len(reapers()) == 1)
+    (found,) = reapers()
     return found
 
 
