@@ -247,7 +247,9 @@ def _after_unconfirmed_success(
         return replace(record, ask_at=conditions.now)
     if record.state is State.REQUESTED and record.interface is not Interface.ATTEMPTS:
         # "ok", as many answer a request, says that it was accepted.
-        return _after_silence(record, NoStateTold(processing_id=record.id), conditions)
+        record = _after_silence(record, NoStateTold(processing_id=record.id), conditions)
+        if event.archived is not None:
+            return record
     if event.archived is None:
         return replace(record, ask_at=conditions.now + conditions.first_poll_wait_s)
     error = f"{record.provider} reports success, but the sdb has no {record.product} made by it"
