@@ -1,9 +1,12 @@
 """Why a product is not there: recursively to the causes, and what would end each."""
 
+from itertools import pairwise
+
 import pytest
 
 from batuta.cli.app import run
 from batuta.conductor.decisions.causes import (
+    MAX_DEPTH,
     Facts,
     KnownProcessing,
     Situation,
@@ -41,6 +44,7 @@ def facts(available: str = "", **states: State) -> Facts:
             for name, state in states.items()
         },
         since=1.0,
+        now=10.0,
     )
 
 
@@ -65,6 +69,48 @@ def test_each_situation_says_what_would_end_it(
     assert [each.startswith(remedy or "") for each in remedies(cause, "o1")] == (
         [True] if remedy else []
     )
+
+
+def _waiting_for_optional(now: float) -> Facts:
+    claimed = KnownProcessing(
+        id="id-R",
+        state=State.WAITING,
+        attempt=0,
+        max_attempts=2,
+        error=None,
+        since=5.0,
+        not_before=60.0,
+    )
+    return Facts(obs_id="o1", versions={"A": 1}, processings={"R": claimed}, since=1.0, now=now)
+
+
+def test_a_claim_that_waits_for_optional_inputs_names_them_and_the_end_of_its_wait() -> None:
+    products: dict[str, dict[str, object]] = {
+        "B": {"m_input": ["A"]},
+        "R": {"m_input": ["A"], "o_input": ["B"], "o_wait": 60},
+    }
+    graph = graph_of(["A"], products)
+    cause = cause_of(graph, "R", _waiting_for_optional(now=10.0))
+    assert cause.situation is Situation.WAITS_FOR_OPTIONAL
+    assert list(in_words(cause)) == [
+        (0, "R (made by maker): waits for optional inputs: B, until 1970-01-01 00:01:00"),
+        (1, "B (made by maker): not requested"),
+    ]
+    assert remedies(cause, "o1") == (
+        "the end of its wait, by itself: for B, until 1970-01-01 00:01:00",
+        "batuta make B o1",
+    )
+    late = cause_of(graph, "R", _waiting_for_optional(now=61.0))
+    assert late.situation is Situation.BEING_MADE
+
+
+def test_a_graph_of_any_depth_is_explained() -> None:
+    names = ["A", *(f"P{number}" for number in range(3000))]
+    products: dict[str, dict[str, object]] = {
+        name: {"m_input": [source]} for source, name in pairwise(names)
+    }
+    cause = cause_of(graph_of(["A"], products), names[-1], facts())
+    assert len(list(in_words(cause))) == MAX_DEPTH + 1
 
 
 def test_what_lacks_is_followed_to_its_causes_each_once() -> None:

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final, Self
 import sqlalchemy as sa
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from starlette.concurrency import run_in_threadpool
 
 from batuta.messaging.events import Name
 from batuta.messaging.processings import Instant
@@ -18,8 +17,6 @@ from batuta.service.database import reading
 MAX_LOOKUPS: Final = 1000
 """Versions that one request may ask for."""
 
-FEW_LOOKUPS: Final = 16
-"""As many are read in less time than handing them over to a thread takes."""
 
 NEWEST_KEY: Final = ("product", "obs_id")
 
@@ -98,16 +95,11 @@ class LookupResult(BaseModel):
 def lookup_router(engine: sa.Engine) -> APIRouter:
     """Route for lookups."""
     router = APIRouter(tags=["products"])
-    # A server over the network may let a reader wait; SQLite, with its write-ahead log, does not.
-    few = FEW_LOOKUPS if engine.dialect.name == "sqlite" else 0
 
     @router.post("/products/lookup", response_model=LookupResult)
-    async def lookup(request: LookupRequest) -> Response:
+    def lookup(request: LookupRequest) -> Response:
         """Return which of many versions are archived, in one request."""
-        if len(request.items) <= few:
-            found = find_versions(engine, request.items)
-        else:
-            found = await run_in_threadpool(find_versions, engine, request.items)
+        found = find_versions(engine, request.items)
         # Serialised here: FastAPI would validate it again.
         answer = LookupResult(items=tuple(found)).model_dump_json()
         return Response(answer, media_type="application/json")

@@ -113,7 +113,7 @@ class MemoryOrchestra:
         self._resources.close()
 
     def fail(self, product: str, *, times: int = 1, error: str = "scripted failure") -> None:
-        """Have the next attempts at a product fail, before its function is called.
+        """Make the next attempts at a product fail before its function is called.
 
         Raises
         ------

@@ -133,20 +133,21 @@ _THIS: Final = (
 _now: Final[sa.BindParameter[float]] = sa.bindparam("now")
 
 _SETTLE: Final = sa.delete(deadlines).where(*_THIS)
-_LATE: Final = (
-    sa.select(deadlines)
-    .where(sa.text(NOT_LATE), deadlines.c.due <= _now)
-    .order_by(deadlines.c.due)
-    .limit(BATCH)
-    .with_for_update(skip_locked=True)
-)
-_EXPIRED: Final = (
-    sa.select(deadlines)
-    .where(sa.text(NOT_EXPIRED), deadlines.c.expires <= _now)
-    .order_by(deadlines.c.expires)
-    .limit(BATCH)
-    .with_for_update(skip_locked=True)
-)
+
+
+def _passed(rows: str, time: "sa.Column[float]") -> sa.Select[Any]:
+    """Return the statement that selects those of `rows` whose `time` has passed."""
+    return (
+        sa.select(deadlines)
+        .where(sa.text(rows), time <= _now)
+        .order_by(time)
+        .limit(BATCH)
+        .with_for_update(skip_locked=True)
+    )
+
+
+_LATE: Final = _passed(NOT_LATE, deadlines.c.due)
+_EXPIRED: Final = _passed(NOT_EXPIRED, deadlines.c.expires)
 _TELL_LATE: Final = sa.update(deadlines).where(*_THIS).values(late_since=_now)
 _EXPIRE: Final = sa.update(deadlines).where(*_THIS).values(expired=_now)
 _EXPIRED_OF: Final = sa.select(deadlines.c.obs_id, deadlines.c.product).where(

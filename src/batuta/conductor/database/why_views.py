@@ -1,5 +1,6 @@
 """Why a product of an observation was, or was not, made: from the record, as data and in words."""
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -130,6 +131,7 @@ class WhyViews:
                 if each.processing is not None
             },
             since=self._views.first_heard(obs_id),
+            now=time.time(),
         )
 
     def _steps(self, obs_id: str, ids: Collection[str]) -> list[Moment]:
@@ -174,6 +176,7 @@ def _of_step(row: Row) -> Moment:
 
 def _known(processing: ConductorProcessing) -> KnownProcessing:
     latest = processing.ended or processing.requested or processing.created
+    following = processing.next_attempt
     return KnownProcessing(
         id=processing.id,
         state=State(processing.state),
@@ -181,6 +184,7 @@ def _known(processing: ConductorProcessing) -> KnownProcessing:
         max_attempts=processing.max_attempts,
         error=processing.error,
         since=latest.timestamp(),
+        not_before=None if following is None else following.timestamp(),
     )
 
 

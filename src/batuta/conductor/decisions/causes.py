@@ -1,11 +1,17 @@
 """Why a product is not there, back to the causes, and what would end each: without a database."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
+from batuta.conductor.decisions.rules import pending_optional_inputs
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
+from batuta.messaging.processings import instant_of
+
+MAX_DEPTH: Final = 100
+"""How many levels of a graph are followed back from a product to its causes."""
 
 
 class Situation(StrEnum):
@@ -18,6 +24,7 @@ class Situation(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     LACKS_INPUTS = "lacks inputs"
+    WAITS_FOR_OPTIONAL = "waits for optional inputs"
     NOT_ARRIVED = "not arrived"
     NOT_REQUESTED = "not requested"
     """All that it needs is there, and nothing has been announced since."""
@@ -25,7 +32,10 @@ class Situation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownProcessing:
-    """The newest processing of a product; times are seconds since 1970."""
+    """The newest processing of a product; times are seconds since 1970.
+
+    `not_before` is when it may be requested; None if it does not wait.
+    """
 
     id: str
     state: State
@@ -33,6 +43,7 @@ class KnownProcessing:
     max_attempts: int
     error: str | None
     since: float
+    not_before: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +58,24 @@ class Facts:
         The newest of each product.
     since : float or None
         When the first of what is available was heard of; None if nothing is.
+    now : float
+        What time it is.
     """
 
     obs_id: str
     versions: Mapping[str, int]
     processings: Mapping[str, KnownProcessing]
     since: float | None
+    now: float
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """The products whose newest processing ended without success."""
+        return frozenset(
+            name
+            for name, each in self.processings.items()
+            if each.state in {State.FAILED, State.CANCELLED}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +91,8 @@ class Cause:
     detail : str or None
         Its error, and its attempts.
     lacks : tuple of Cause
-        The inputs that it lacks. Each product is followed once: where it comes up again, this is
-        empty.
+        The inputs that it lacks. Each product is followed once, and no further than `MAX_DEPTH`
+        levels: where it comes up again, or lies deeper, this is empty.
     """
 
     product: str
@@ -81,33 +104,71 @@ class Cause:
     lacks: "tuple[Cause, ...]" = ()
 
 
-def cause_of(graph: Graph, product: str, facts: Facts, followed: set[str] | None = None) -> Cause:
+def cause_of(graph: Graph, product: str, facts: Facts) -> Cause:
     """Return how a product is, and why, recursively."""
-    followed = set() if followed is None else followed
-    definition = graph.products.get(product)
-    maker = definition.provider if definition is not None else None
-    processing = facts.processings.get(product)
-    if processing is not None and not (
-        product in facts.versions and processing.state is State.SUCCEEDED
-    ):
-        return _of_processing(product, maker, processing)
-    if product in facts.versions:
-        return Cause(product=product, situation=Situation.AVAILABLE, maker=maker)
-    if definition is None:
-        situation = Situation.NOT_ARRIVED
-        return Cause(product=product, situation=situation, since=facts.since)
-    missing = definition.lacks(facts.versions)
-    situation = Situation.LACKS_INPUTS if missing else Situation.NOT_REQUESTED
-    first = product not in followed
-    followed.add(product)
-    lacks = [cause_of(graph, name, facts, followed) for name in missing] if first else []
-    return Cause(
-        product=product,
-        situation=situation,
-        maker=maker,
-        since=facts.since,
-        lacks=tuple(lacks),
-    )
+    return _CauseFinder(graph, facts).of(product, 0)
+
+
+class _CauseFinder:
+    """Follows each product once."""
+
+    def __init__(self, graph: Graph, facts: Facts) -> None:
+        self._graph = graph
+        self._facts = facts
+        self._followed: set[str] = set()
+
+    def of(self, product: str, depth: int) -> Cause:
+        graph, facts = self._graph, self._facts
+        definition = graph.products.get(product)
+        maker = definition.provider if definition is not None else None
+        processing = facts.processings.get(product)
+        available = product in facts.versions
+        if processing is not None and not (available and processing.state is State.SUCCEEDED):
+            pending = self._awaited_optional(product, processing)
+            if pending:
+                return self._of_waiting(product, processing, pending, depth)
+            return _of_processing(product, maker, processing)
+        if available:
+            return Cause(product=product, situation=Situation.AVAILABLE, maker=maker)
+        if definition is None:
+            situation = Situation.NOT_ARRIVED
+            return Cause(product=product, situation=situation, since=facts.since)
+        missing = definition.lacks(facts.versions)
+        return Cause(
+            product=product,
+            situation=Situation.LACKS_INPUTS if missing else Situation.NOT_REQUESTED,
+            maker=maker,
+            since=facts.since,
+            lacks=self._followed_once(product, missing, depth),
+        )
+
+    def _followed_once(self, product: str, names: Sequence[str], depth: int) -> tuple[Cause, ...]:
+        if product in self._followed or depth >= MAX_DEPTH:
+            return ()
+        self._followed.add(product)
+        return tuple(self.of(name, depth + 1) for name in names)
+
+    def _awaited_optional(self, product: str, processing: KnownProcessing) -> tuple[str, ...]:
+        """Return the optional inputs that a claim is not requested without yet."""
+        definition, facts = self._graph.products.get(product), self._facts
+        waits = processing.state is State.WAITING and processing.attempt == 0
+        if definition is None or not waits or (processing.not_before or 0.0) <= facts.now:
+            return ()
+        return pending_optional_inputs(self._graph, definition, facts.versions, facts.failed)
+
+    def _of_waiting(
+        self, product: str, processing: KnownProcessing, pending: Sequence[str], depth: int
+    ) -> Cause:
+        until = instant_of(processing.not_before or 0.0)
+        return Cause(
+            product=product,
+            situation=Situation.WAITS_FOR_OPTIONAL,
+            maker=self._graph.products[product].provider,
+            since=processing.since,
+            detail=f"{', '.join(pending)}, until {until:%Y-%m-%d %H:%M:%S}",
+            processing_id=processing.id,
+            lacks=self._followed_once(product, pending, depth),
+        )
 
 
 _SITUATIONS = {
@@ -156,6 +217,10 @@ def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
             yield f"the end of {product} at {cause.maker}"
         case Situation.NOT_REQUESTED:
             yield f"batuta make {product} {obs_id}"
+        case Situation.WAITS_FOR_OPTIONAL:
+            yield f"the end of its wait, by itself: for {cause.detail}"
+            for each in cause.lacks:
+                yield from _remedies(each, obs_id)
         case _:
             for each in cause.lacks:
                 yield from _remedies(each, obs_id)
