@@ -25,7 +25,7 @@ DEFAULT_SHARES: Final[Mapping[WorkClass, int]] = MappingProxyType(
         WorkClass.BACKFILL: 1,
     }
 )
-"""Of the places of a provider that become free while all classes wait for one."""
+"""Of the slots of a provider that become free while all classes wait for one."""
 
 _RANKS: Final = {each: rank for rank, each in enumerate(WorkClass)}
 

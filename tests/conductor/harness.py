@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.ledger import Ledger
-from batuta.conductor.database.places import Capacity
 from batuta.conductor.database.schema import MIGRATIONS
+from batuta.conductor.database.slots import Capacity
 from batuta.conductor.database.views import Views
 from batuta.conductor.decisions.events import Archived, Event, StatusUpdate
 from batuta.conductor.decisions.outcomes import HeardEvent

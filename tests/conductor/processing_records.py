@@ -1,6 +1,8 @@
 """The record of a processing, as tests of the conductor's decisions start from it."""
 
-from batuta.conductor.decisions.processing_record import ProcessingRecord
+from dataclasses import replace
+
+from batuta.conductor.decisions.processing_record import Conditions, ProcessingRecord, WaitConfig
 from batuta.messaging import ProcessingState as State
 
 NOW = 1_000_000.0
@@ -27,3 +29,12 @@ RUNNING = ProcessingRecord(
     profiled=False,
     remake=False,
 )
+
+CONDITIONS = Conditions(now=NOW, waits=WaitConfig())
+
+REQUESTED = replace(RUNNING, state=State.REQUESTED, started=None, done=0, total=0)
+OVERDUE = replace(RUNNING, started=NOW - 61)
+LAST = replace(RUNNING, attempt=3, pipeline_attempt=3)
+FAILED = replace(LAST, state=State.FAILED, ended=NOW - 1, error="no luck")
+CANCELLED = replace(RUNNING, state=State.CANCELLED, ended=NOW - 1, error="by a person")
+SUCCEEDED = replace(RUNNING, state=State.SUCCEEDED, ended=NOW - 1, error=None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batuta.conductor.database.places import Capacity
+from batuta.conductor.database.slots import Capacity
 from batuta.conductor.decisions.rules import Arrival
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
@@ -88,7 +88,7 @@ def test_an_alert_overtakes_a_backlog_that_is_shared_out_by_weight(
 
 
 @pytest.mark.parametrize("waiting", [ALERT, LIVE])
-def test_a_backfill_leaves_places_of_a_provider_free(
+def test_a_backfill_leaves_slots_of_a_provider_free(
     open_ledger: OpenLedger, waiting: WorkClass
 ) -> None:
     harness = open_ledger(backlog(4, max_concurrent_by_class={"backfill": 3}))

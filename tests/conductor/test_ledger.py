@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from batuta.conductor.database.due_requests import DueRequest
-from batuta.conductor.database.places import Capacity
+from batuta.conductor.database.slots import Capacity
 from batuta.conductor.decisions.events import (
     Archived,
     Busy,

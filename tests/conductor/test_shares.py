@@ -18,7 +18,7 @@ SHARES = st.fixed_dictionaries({each: st.integers(1, 200) for each in WorkClass}
 
 @dataclass(frozen=True)
 class Item:
-    """What waits for a place."""
+    """What waits for a slot."""
 
     work_class: WorkClass
     number: int = 0
@@ -65,16 +65,16 @@ def test_while_all_wait_each_has_exactly_its_share(
     st.dictionaries(CLASSES, st.integers(0, 10)),
     SHARES,
 )
-def test_places_are_never_left_free_nor_limits_exceeded(
+def test_slots_are_never_left_free_nor_limits_exceeded(
     waiting: list[Item],
-    places: int,
+    slots: int,
     limits: dict[WorkClass, int],
     shares: dict[WorkClass, int],
 ) -> None:
-    chosen, _ = share_out(waiting, places, limits, {}, shares)
+    chosen, _ = share_out(waiting, slots, limits, {}, shares)
     there, taken = (Counter(each.work_class for each in some) for some in (waiting, chosen))
-    may = {each: min(there[each], limits.get(each, places)) for each in WorkClass}
-    assert len(chosen) == min(places, sum(may.values()))
+    may = {each: min(there[each], limits.get(each, slots)) for each in WorkClass}
+    assert len(chosen) == min(slots, sum(may.values()))
     assert all(taken[each] <= may[each] for each in WorkClass)
     for each in WorkClass:
         in_order = [item for item in waiting if item.work_class is each]

@@ -4,16 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batuta.conductor.decisions.commands import (
-    cancel,
-    remake,
-    retry,
-    retry_with_newer_inputs,
-    withdraw,
-)
 from batuta.conductor.decisions.events import (
     Archived,
     Busy,
@@ -30,28 +23,23 @@ from batuta.conductor.decisions.processing_record import (
     AFTER_DEADLINE_S,
     AT_PROVIDER,
     MAX_POLL_WAIT_S,
-    REPORTING_POLL_S,
-    Conditions,
     ProcessingRecord,
-    WaitConfig,
-    poll_wait_s,
-    retry_wait_s,
 )
-from batuta.conductor.decisions.requests import PollAction, poll, request
+from batuta.conductor.decisions.requests import request
 from batuta.conductor.decisions.transitions import transition
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import AT_PIPELINE
-from tests.conductor.graphs import diamond
-from tests.conductor.processing_records import NOW, RUNNING
-
-CONDITIONS = Conditions(now=NOW, waits=WaitConfig())
-
-REQUESTED = replace(RUNNING, state=State.REQUESTED, started=None, done=0, total=0)
-OVERDUE = replace(RUNNING, started=NOW - 61)
-LAST = replace(RUNNING, attempt=3, pipeline_attempt=3)
-FAILED = replace(LAST, state=State.FAILED, ended=NOW - 1, error="no luck")
-CANCELLED = replace(RUNNING, state=State.CANCELLED, ended=NOW - 1, error="by a person")
-SUCCEEDED = replace(RUNNING, state=State.SUCCEEDED, ended=NOW - 1, error=None)
+from tests.conductor.processing_records import (
+    CANCELLED,
+    CONDITIONS,
+    FAILED,
+    LAST,
+    NOW,
+    OVERDUE,
+    REQUESTED,
+    RUNNING,
+    SUCCEEDED,
+)
 
 
 def values_of(state: State, values: dict[str, Any]) -> dict[str, Any]:
@@ -497,6 +485,10 @@ def test_an_event_about_an_attempt_that_is_over_changes_nothing_but_for_a_succes
         assert transition(record, late_report, CONDITIONS) is None
 
 
+@example(
+    record=replace(REQUESTED, timeout_s=1.0),
+    event=DeadlinePassed(processing_id="p1", state=State.SUCCEEDED, attempt=2),
+)
 @given(record=records(), event=events())
 def test_the_same_event_applied_twice_changes_nothing_more(
     record: ProcessingRecord, event: Event
@@ -547,149 +539,3 @@ def test_the_next_poll_comes_in_bounded_time_and_soon_after_the_deadline(
     if after.started is not None:
         deadline = after.started + after.timeout_s
         assert after.ask_at <= max(NOW, deadline) + AFTER_DEADLINE_S
-
-
-def test_polls_follow_each_other_ever_more_slowly() -> None:
-    record = replace(RUNNING, requested=NOW, started=None)
-    waits = []
-    now = NOW
-    for _ in range(12):
-        _, record = poll(record, replace(CONDITIONS, now=now))
-        waits.append(record.ask_at - now)
-        now = record.ask_at
-    assert waits == sorted(waits)
-    assert (waits[0], waits[-1]) == (2.0, MAX_POLL_WAIT_S)
-
-
-def test_a_poll_past_the_deadline_stops_the_processing() -> None:
-    assert poll(RUNNING, CONDITIONS)[0].action is PollAction.QUERY
-    assert poll(OVERDUE, CONDITIONS)[0].action is PollAction.STOP
-    # Its timeout counts from its start, not from its request.
-    assert poll(replace(OVERDUE, started=None), CONDITIONS)[0].action is PollAction.QUERY
-
-
-def test_a_provider_that_reports_its_activity_is_polled_later() -> None:
-    reporting = replace(CONDITIONS, reports_activity=True)
-    assert request(REQUESTED, CONDITIONS).ask_at == NOW + 2
-    assert request(REQUESTED, reporting).ask_at == NOW + REPORTING_POLL_S
-
-
-def test_a_request_leaves_nothing_of_the_attempt_before() -> None:
-    retrying = replace(RUNNING, state=State.RETRYING, profiled=True)
-    after = request(retrying, CONDITIONS)
-    assert (after.state, after.attempt, after.pipeline_attempt) == (State.REQUESTED, 3, 3)
-    assert (after.started, after.done, after.total, after.profiled) == (None, 0, 0, False)
-
-
-@pytest.mark.parametrize(
-    ("interface", "sent_before", "sent"),
-    [
-        pytest.param(None, None, None, id="not answered: the same request again"),
-        pytest.param(None, "p1.2", "p1.2", id="not answered, a later attempt"),
-        pytest.param(Interface.ATTEMPTS, None, None, id="counts attempts"),
-        pytest.param(Interface.REQUEST, None, "p1.3", id="may take the id for a key"),
-        pytest.param(Interface.QUERY, "17", "p1.3", id="has ids of its own"),
-    ],
-)
-def test_an_id_is_sent_again_only_to_who_counts_attempts_or_has_not_answered(
-    interface: Interface | None, sent_before: str | None, sent: str | None
-) -> None:
-    retrying = replace(RUNNING, state=State.RETRYING, interface=interface, pipeline_id=sent_before)
-    after = request(retrying, CONDITIONS)
-    assert (after.pipeline_id, after.interface) == (sent, None)
-
-
-def test_a_success_that_was_lost_is_made_again_with_all_its_attempts() -> None:
-    product = diamond().products["B"]
-    after = remake(SUCCEEDED, product, NOW)
-    assert after is not None
-    assert (after.state, after.remake, after.not_before) == (State.WAITING, True, NOW)
-    assert after.max_attempts == SUCCEEDED.attempt + product.max_attempts
-    for record in (FAILED, CANCELLED, RUNNING):
-        assert remake(record, product, NOW) is None
-
-
-def test_a_success_whose_product_was_withdrawn_has_failed_and_may_be_made_again() -> None:
-    failed = withdraw(SUCCEEDED, 3, "wrong gain", NOW)
-    assert failed is not None
-    assert (failed.state, failed.remake, failed.ended) == (State.FAILED, True, NOW)
-    assert failed.error == "version 3 of B was withdrawn: wrong gain"
-    again = retry_with_newer_inputs(failed, diamond().products["B"], {"A": 1}, {"A": 2}, NOW)
-    assert again is not None
-    assert (again.state, again.remake) == (State.WAITING, True)
-
-
-@pytest.mark.parametrize("record", [RUNNING, FAILED, CANCELLED])
-def test_a_withdrawal_changes_nothing_but_a_success(record: ProcessingRecord) -> None:
-    assert withdraw(record, 1, None, NOW) is None
-
-
-@pytest.mark.parametrize("record", [FAILED, CANCELLED, SUCCEEDED])
-def test_what_has_ended_cannot_be_cancelled(record: ProcessingRecord) -> None:
-    assert cancel(record, "by a person", NOW) is None
-
-
-@pytest.mark.parametrize(
-    "state", sorted(set(State) - {State.FAILED, State.CANCELLED, State.RETRYING})
-)
-def test_only_what_failed_or_was_cancelled_can_be_retried(state: State) -> None:
-    assert retry(replace(RUNNING, state=state), None, NOW) is None
-
-
-def test_what_waits_to_be_retried_is_tried_at_once() -> None:
-    waiting = replace(FAILED, state=State.RETRYING, ended=None, not_before=NOW + 300)
-    after = retry(waiting, diamond().products["B"], NOW)
-    assert after is not None
-    assert (after.state, after.not_before, after.attempt) == (State.WAITING, NOW, FAILED.attempt)
-
-
-def test_a_retry_takes_its_attempts_and_its_timeout_from_the_graph_of_now() -> None:
-    product = diamond().products["B"]
-    after = retry(FAILED, product, NOW)
-    assert after is not None
-    assert (after.state, after.not_before, after.ended) == (State.WAITING, NOW, None)
-    assert after.max_attempts == FAILED.attempt + product.max_attempts
-    assert (after.provider, after.timeout_s) == (product.provider, product.timeout_s)
-    without = retry(FAILED, None, NOW)
-    assert without is not None
-    assert (without.max_attempts, without.timeout_s) == (FAILED.attempt + 1, FAILED.timeout_s)
-
-
-@given(attempt=st.integers(1, 10_000), first_s=st.floats(0.01, 10), max_s=st.floats(10, 1e4))
-def test_waits_between_attempts_grow_up_to_the_longest(
-    attempt: int, first_s: float, max_s: float
-) -> None:
-    wait, following = (retry_wait_s(n, first_s, max_s) for n in (attempt, attempt + 1))
-    assert first_s <= wait <= following <= max_s
-
-
-@given(since_s=st.floats(0, 1e6), later_s=st.floats(0, 1e6), first_s=st.floats(0.01, 60))
-def test_waits_between_polls_grow_up_to_the_longest(
-    since_s: float, later_s: float, first_s: float
-) -> None:
-    wait, following = (poll_wait_s(each, first_s) for each in (since_s, since_s + later_s))
-    assert first_s <= wait <= following <= MAX_POLL_WAIT_S
-
-
-@pytest.mark.parametrize(
-    ("record", "available", "again"),
-    [
-        (FAILED, {"A": 2}, True),
-        (FAILED, {"A": 1}, False),
-        (FAILED, {}, False),
-        (FAILED, {"A": 1, "other": 5}, False),
-        (CANCELLED, {"A": 2}, False),
-        (SUCCEEDED, {"A": 2}, False),
-        (RUNNING, {"A": 2}, False),
-    ],
-)
-def test_only_what_failed_is_made_again_from_a_newer_version_of_its_input(
-    record: ProcessingRecord, available: dict[str, int], again: bool
-) -> None:
-    product = diamond().products["B"]
-    after = retry_with_newer_inputs(record, product, {"A": 1}, available, NOW)
-    assert (after is not None) == again
-    if after is not None:
-        assert (after.state, after.not_before, after.ended) == (State.WAITING, NOW, None)
-        assert after.max_attempts == record.attempt + product.max_attempts
-        assert after.error == "no luck; to be made again: A v2 has arrived since"

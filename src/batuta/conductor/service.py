@@ -27,8 +27,8 @@ from batuta.conductor.dispatch.archive import arrival_of, open_archive, success_
 from batuta.conductor.dispatch.callbacks import PREFIX, CallbackAddresses, Subscriber
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.dispatch.providers import open_providers
-from batuta.conductor.news import (
-    DataNews,
+from batuta.conductor.messages import (
+    DataMessage,
     not_archived,
     not_withdrawn,
     speaks_for_itself,
@@ -221,7 +221,7 @@ class Conductor:
     async def _on_data(
         self, deliveries: Sequence[Delivery[Notification]]
     ) -> list[Rejection[Notification]]:
-        news = [DataNews(delivery, self._graph) for delivery in deliveries]
+        news = [DataMessage(delivery, self._graph) for delivery in deliveries]
         unread = [each for each in news if each.event is None]
         self.notifications += len(news) - len(unread)
         withdrawals = [each for each in news if isinstance(each.event, DataWithdrawn)]
@@ -241,7 +241,7 @@ class Conductor:
         refused += await self._on_withdrawn(withdrawals) if withdrawals else []
         return [Rejection(each.delivery, each.problem or "") for each in refused]
 
-    async def _on_withdrawn(self, news: Sequence[DataNews]) -> list[DataNews]:
+    async def _on_withdrawn(self, news: Sequence[DataMessage]) -> list[DataMessage]:
         """Stop using what was withdrawn in the sdb; return what others say is."""
         believed = [each for each in news if each.delivery.subject == SDB_SUBJECT]
         found = await self._ask(self._archive.find, [each.told for each in believed])
@@ -259,7 +259,7 @@ class Conductor:
         await self._dispatcher.write(ledger.on_withdrawn, [each.heard() for each in news])
         return [each for each in news if each.problem is not None]
 
-    async def _on_archived(self, of_sdb: Sequence[DataNews]) -> list[DataNews]:
+    async def _on_archived(self, of_sdb: Sequence[DataMessage]) -> list[DataMessage]:
         """Record what the sdb holds; return what it does not."""
         found = await self._ask(self._archive.find, [each.told for each in of_sdb])
         # What was withdrawn meanwhile is announced as such next.
@@ -287,7 +287,7 @@ class Conductor:
         )
         return [each for each in of_sdb if each.problem is not None]
 
-    def _is_of_sdb(self, news: DataNews) -> bool:
+    def _is_of_sdb(self, news: DataMessage) -> bool:
         """Return whether the sdb must hold what is announced: it says so, or the graph makes it."""
         return news.delivery.subject == SDB_SUBJECT or news.told.product in self._graph.products
 

@@ -17,8 +17,8 @@ from typing import Any, Final, Self
 
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.ledger import Ledger
-from batuta.conductor.database.places import Capacity
 from batuta.conductor.database.schema import MIGRATIONS
+from batuta.conductor.database.slots import Capacity
 from batuta.conductor.database.views import ConductorProcessing, Views, Why
 from batuta.conductor.decisions.events import StatusUpdate
 from batuta.conductor.decisions.processing_record import WaitConfig

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.places import Capacity, Places, Turns
 from batuta.conductor.database.records import record_of, write_changes
+from batuta.conductor.database.slots import Capacity, Slots, Turns
 from batuta.conductor.database.statements import DUE, PENDING_AT, TO_POLL
 from batuta.conductor.decisions.processing_record import Conditions, ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, poll, request
@@ -43,19 +43,19 @@ def take_due_requests(
 ) -> list[DueRequest]:
     """Record as requested the processings that are due, the most urgent first.
 
-    The classes that wait for one provider have their shares of its places; within a class, the
+    The classes that wait for one provider have their shares of its slots; within a class, the
     highest priority goes first.
     """
     if capacity.total <= 0:
         return []
     _lock_slots(connection)
-    places = Places(connection, graph, capacity)
+    slots = Slots(connection, graph, capacity)
     found: list[ProcessingRecord] = []
     for name, provider in connection.execute(PENDING_AT):
         work_class = WorkClass(name)
         # In a long queue, more are due than can be taken: no more are read, and nothing of a
         # provider that is full.
-        free = min(places.free(provider, work_class), capacity.total)
+        free = min(slots.free(provider, work_class), capacity.total)
         if free > 0:
             wanted = {"work_class": name, "provider": provider, "now": now, "at_most": free}
             found += [record_of(row) for row in connection.execute(DUE, wanted)]
@@ -63,7 +63,7 @@ def take_due_requests(
     found.sort(key=lambda each: -each.priority)
     changes = [
         (record, request(record, conditions_of(record.provider, now)))
-        for record in places.take(found, capacity.total, turns)
+        for record in slots.take(found, capacity.total, turns)
     ]
     write_changes(connection, changes)
     return [_due_request(after) for _, after in changes]

@@ -21,8 +21,8 @@ from batuta.conductor.database.deadlines import DeadlineStore, PassedDeadlines
 from batuta.conductor.database.dropped import DroppedStore
 from batuta.conductor.database.due_requests import DueRequest, take_due_polls, take_due_requests
 from batuta.conductor.database.event_records import record_events, record_outcome
+from batuta.conductor.database.history import record_failures
 from batuta.conductor.database.operations import Operations
-from batuta.conductor.database.places import Capacity, Turns
 from batuta.conductor.database.records import (
     Row,
     locked_records,
@@ -33,8 +33,8 @@ from batuta.conductor.database.records import (
 from batuta.conductor.database.retention import RetentionStore
 from batuta.conductor.database.schema import about
 from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.slots import Capacity, Turns
 from batuta.conductor.database.statements import NEXT_TIMES
-from batuta.conductor.database.steps import record_failures
 from batuta.conductor.decisions.events import Archived, Event
 from batuta.conductor.decisions.outcomes import HeardEvent, withdrawal_of
 from batuta.conductor.decisions.processing_record import (

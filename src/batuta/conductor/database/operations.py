@@ -7,10 +7,10 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.claims import UNSENT, ClaimStore
 from batuta.conductor.database.dropped import DroppedStore
+from batuta.conductor.database.history import record_order
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import EVERY_PROVIDER, LISTED, available, holds
 from batuta.conductor.database.schema import processings as table
-from batuta.conductor.database.steps import record_order
 from batuta.conductor.decisions.commands import cancel, remake, retry, withdraw
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord

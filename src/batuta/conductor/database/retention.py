@@ -28,7 +28,7 @@ from batuta.conductor.database.dropped import (
     write_dropped,
 )
 from batuta.conductor.database.records import MAX_IN, Row
-from batuta.conductor.database.schema import about, available, deadlines, steps
+from batuta.conductor.database.schema import about, available, deadlines, history
 from batuta.conductor.database.schema import processings as table
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
@@ -339,7 +339,7 @@ def _delete(connection: sa.Connection, ids: Sequence[str]) -> None:
         connection.execute(sa.delete(table).where(table.c.obs_id.in_(part)))
         connection.execute(sa.delete(available).where(available.c.obs_id.in_(part)))
         connection.execute(sa.delete(deadlines).where(deadlines.c.obs_id.in_(part)))
-        connection.execute(sa.delete(steps).where(steps.c.obs_id.in_(part)))
+        connection.execute(sa.delete(history).where(history.c.obs_id.in_(part)))
 
 
 def _write(

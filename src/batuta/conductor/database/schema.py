@@ -211,8 +211,8 @@ for _name, _where in (("ignored", IGNORED), ("waiting", WAITING)):
     )
 
 # Failed attempts of processings, and what operators have ordered for them; never changed.
-steps = sa.Table(
-    "conductor_steps",
+history = sa.Table(
+    "conductor_history",
     metadata,
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("obs_id", sa.String, nullable=False),
@@ -222,7 +222,7 @@ steps = sa.Table(
     sa.Column("what", sa.String, nullable=False),
     sa.Column("reason", sa.String),
     sa.Column("by", sa.String, nullable=False),
-    sa.Index("conductor_steps_of", "obs_id", "number"),
+    sa.Index("conductor_history_of", "obs_id", "number"),
 )
 
 # Both are kept by triggers (see the migrations), in the transaction of what they count, and are

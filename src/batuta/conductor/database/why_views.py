@@ -8,9 +8,9 @@ from typing import Final
 from pydantic import BaseModel
 
 from batuta.conductor.database.event_views import EventView, EventViews
+from batuta.conductor.database.history import read_history
 from batuta.conductor.database.late_views import DeadlineView, LateViews
 from batuta.conductor.database.records import Row
-from batuta.conductor.database.steps import read_steps
 from batuta.conductor.database.views import ConductorProcessing, Why
 from batuta.conductor.decisions.causes import (
     Cause,
@@ -134,10 +134,10 @@ class WhyViews:
             now=time.time(),
         )
 
-    def _steps(self, obs_id: str, ids: Collection[str]) -> list[Moment]:
+    def _recorded(self, obs_id: str, ids: Collection[str]) -> list[Moment]:
         with reading(self._events.engine) as connection:
-            rows = read_steps(connection, obs_id)
-        return [_of_step(row) for row in rows if row.processing_id in ids]
+            rows = read_history(connection, obs_id)
+        return [_of_record(row) for row in rows if row.processing_id in ids]
 
     def _history(
         self,
@@ -149,14 +149,14 @@ class WhyViews:
         about = {product, *(definition.sources if definition is not None else ())}
         moments = [_of_event(each, product) for each in heard if each.product in about]
         of_product = list(processings)
-        steps: list[Moment] = []
+        recorded: list[Moment] = []
         if of_product:
-            steps = self._steps(of_product[0].obs_id, {each.id for each in of_product})
+            recorded = self._recorded(of_product[0].obs_id, {each.id for each in of_product})
         for each in of_product:
-            told = {step.time for step in steps if step.processing == each.id}
-            # A failure is a step already, unless its steps were dropped or are of before.
+            told = {moment.time for moment in recorded if moment.processing == each.id}
+            # A failure is recorded as such, unless that was dropped or is of before.
             moments += [m for m in _of_processing(each, heard) if not _told(m, each, told)]
-        moments += steps
+        moments += recorded
         return sorted(moments, key=lambda moment: moment.time)
 
 
@@ -164,7 +164,7 @@ def _told(moment: Moment, processing: ConductorProcessing, told: Collection[date
     return moment.time == processing.ended and moment.time in told
 
 
-def _of_step(row: Row) -> Moment:
+def _of_record(row: Row) -> Moment:
     reason = f": {row.reason}" if row.reason else ""
     return Moment(
         time=instant_of(row.at),

@@ -51,7 +51,7 @@ class ProcessingRecord:
     interface : Interface or None
         What its pipeline has shown in the current attempt. None: it has not answered.
     work_class : WorkClass
-        Its class: what shares out the places of its provider.
+        Its class: what shares out the slots of its provider.
     told_class : WorkClass or None
         The class that an event or a command told, which what is made of its product inherits.
         None: `work_class` is that of the graph.

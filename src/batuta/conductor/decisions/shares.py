@@ -16,7 +16,7 @@ Balance = Mapping[WorkClass, int]
 
 
 class Waiting(Protocol):
-    """What waits for a place."""
+    """What waits for a slot."""
 
     @property
     def work_class(self) -> WorkClass:
@@ -46,43 +46,43 @@ def next_class(
 
 def share_out(
     waiting: Sequence[T],
-    places: int,
+    slots: int,
     limits: Mapping[WorkClass, int],
     balance: Balance,
     shares: Mapping[WorkClass, int],
 ) -> tuple[list[T], Balance]:
-    """Share `places` out among what waits for them.
+    """Share `slots` out among what waits for them.
 
     Parameters
     ----------
     waiting : sequence
-        In the order in which each class takes its places.
-    places : int
+        In the order in which each class takes its slots.
+    slots : int
         How many there are.
     limits : mapping
         How many of them a class may take at most; a class that is not in it, all.
     balance : mapping
-        As the last call for the same places returned them.
+        As the last call for the same slots returned them.
     shares : mapping
         The weight of each class.
 
     Returns
     -------
     list
-        What takes a place, in the order of the turns.
+        What takes a slot, in the order of the turns.
     mapping
         The balance now.
     """
     queues: dict[WorkClass, list[T]] = {}
     for each in waiting:
         queues.setdefault(each.work_class, []).append(each)
-    queues = {each: queue[: limits.get(each, places)] for each, queue in queues.items()}
-    if sum(map(len, queues.values())) <= places:
+    queues = {each: queue[: limits.get(each, slots)] for each, queue in queues.items()}
+    if sum(map(len, queues.values())) <= slots:
         # Nobody waits for anyone.
         return [each for queue in queues.values() for each in queue], {}
     taken: dict[WorkClass, int] = dict.fromkeys(queues, 0)
     chosen: list[T] = []
-    while len(chosen) < places:
+    while len(chosen) < slots:
         due = [each for each, queue in queues.items() if taken[each] < len(queue)]
         turn, balance = next_class(due, balance, shares)
         chosen.append(queues[turn][taken[turn]])

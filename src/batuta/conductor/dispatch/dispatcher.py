@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.ledger import Ledger
-from batuta.conductor.database.places import Capacity
 from batuta.conductor.database.records import Row
+from batuta.conductor.database.slots import Capacity
 from batuta.conductor.decisions.events import (
     Archived,
     Busy,

@@ -9,7 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from batuta.conductor.database.records import Row
-from batuta.conductor.database.schema import steps as table
+from batuta.conductor.database.schema import history as table
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.messaging import ProcessingState as State
 
@@ -42,7 +42,7 @@ def record_order(
     connection.execute(_INSERT, [_row(record, now, what, reason, OPERATOR)])
 
 
-def read_steps(connection: sa.Connection, obs_id: str) -> Sequence[Row]:
+def read_history(connection: sa.Connection, obs_id: str) -> Sequence[Row]:
     """Return what happened to the processings of an observation, the earliest first."""
     query = sa.select(table).where(table.c.obs_id == obs_id).order_by(table.c.number)
     return connection.execute(query).all()

@@ -26,7 +26,7 @@ MAX_ID_LENGTH: Final = 300
 MAX_PROBLEM_LENGTH: Final = 1000
 
 
-class DataNews:
+class DataMessage:
     """A message of ``data.*``, and what is found to be wrong with it."""
 
     def __init__(self, delivery: Delivery[Notification], graph: Graph) -> None:

@@ -1,4 +1,4 @@
-"""The places at providers that requests may take now, and who takes them."""
+"""The slots at providers that requests may take now, and who takes them."""
 
 import sys
 from collections import Counter, defaultdict
@@ -44,8 +44,8 @@ class Capacity:
     busy: Collection[str] = ()
 
 
-class Places:
-    """The free places of every provider, in all and by class.
+class Slots:
+    """The free slots of every provider, in all and by class.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Places:
                 }
 
     def free(self, provider: str, work_class: WorkClass) -> int:
-        """Return how many places a class could take at a provider now."""
+        """Return how many slots a class could take at a provider now."""
         if provider in self._capacity.busy:
             return 0
         # A processing claimed under an earlier graph may name a provider that it had.
@@ -85,13 +85,13 @@ class Places:
     def take(
         self, due: Sequence[ProcessingRecord], at_most: int, turns: Turns
     ) -> list[ProcessingRecord]:
-        """Take places for some of what is `due`, and return it, the most urgent first.
+        """Take slots for some of what is `due`, and return it, the most urgent first.
 
         Parameters
         ----------
         due : sequence of ProcessingRecord
-            In the order in which each class takes its places; of each class at each provider, as
-            many as there are places for, if so many are due.
+            In the order in which each class takes its slots; of each class at each provider, as
+            many as there are slots for, if so many are due.
         at_most : int
             How many may be taken.
         turns : dict

@@ -9,7 +9,7 @@ down_revision = "0011"
 
 def upgrade() -> None:
     op.create_table(
-        "conductor_steps",
+        "conductor_history",
         sa.Column("number", sa.Integer(), nullable=False, autoincrement=True),
         sa.Column("obs_id", sa.String(), nullable=False),
         sa.Column("processing_id", sa.String(), nullable=False),
@@ -20,4 +20,4 @@ def upgrade() -> None:
         sa.Column("by", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("number"),
     )
-    op.create_index("conductor_steps_of", "conductor_steps", ["obs_id", "number"])
+    op.create_index("conductor_history_of", "conductor_history", ["obs_id", "number"])
