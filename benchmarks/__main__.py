@@ -35,6 +35,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     },
     "orchestra": {
         "decision": "benchmarks.orchestra.decision",
+        "alert": "benchmarks.orchestra.alert",
         "notifications": "benchmarks.orchestra.notifications",
         "burst": "benchmarks.orchestra.burst",
         "sustained": "benchmarks.orchestra.sustained",
