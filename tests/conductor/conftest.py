@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from batuta.graph import Graph
 from batuta.sdb import SdbSettings
@@ -43,3 +44,9 @@ def open_ledger(database_url: str) -> Iterator[OpenLedger]:
     yield open_it
     for harness in opened:
         harness.close()
+
+
+@pytest.fixture
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cell of a table is wrapped: how wide the terminal is was decided by whoever came first."""
+    monkeypatch.setattr("batuta.cli.output.console", Console(width=250))

@@ -35,12 +35,7 @@ def data_messages(nats: NatsServer) -> int:
     return asyncio.run(count())
 
 
-@pytest.fixture(autouse=True)
-def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No cell of a table is wrapped."""
-    monkeypatch.setenv("COLUMNS", "250")
-
-
+@pytest.mark.usefixtures("wide_terminal")
 def test_dead_letters_are_listed_shown_and_sent_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -133,12 +133,12 @@ def test_the_oldest_events_are_dropped_by_age_and_by_number(hearing: Hearing) ->
     assert [each.id for each in left] == ["e5", "e4", "e3"]
 
 
+@pytest.mark.usefixtures("wide_terminal")
 def test_events_are_listed_by_what_became_of_them_and_found_by_their_id(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(open_conductor, stage.settings(GRAPH)) as url:
         monkeypatch.setenv("BATUTA_CONDUCTOR_URL", url)
-        monkeypatch.setenv("COLUMNS", "250")  # no cell is wrapped
         long_id = "x" * 5000
         envelope = {"specversion": "1.0", "source": "s", "type": "batuta.data.available"}
         stage.publish(
