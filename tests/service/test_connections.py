@@ -324,9 +324,11 @@ def limited_service(log: Path, *arguments: str) -> Iterator[str]:
         ) as process,
     ):
         assert process.stdout is not None
-        yield process.stdout.readline().split()[-1] + "/file"
-        process.terminate()
-        assert process.wait(30) == 0
+        try:
+            yield process.stdout.readline().split()[-1] + "/file"
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
     lines = log.read_text().splitlines()
     assert len(lines) < 50, lines
     assert not any(re.search("Traceback|out of system resource", line) for line in lines)

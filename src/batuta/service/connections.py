@@ -38,8 +38,13 @@ REFUSALS_AT_ONCE: Final = 64
 """Connections beyond the bound that are being told so; the oldest makes room for the next."""
 FULL_S: Final = 10.0
 """How long others wait while no place becomes free, before they are told to come later."""
-SILENT_S: Final = 2.0
-"""How long a new connection on which nothing came keeps its place while others wait for one."""
+SILENT_S: Final = 5.0
+"""How long a new connection on which nothing came keeps its place while others wait for one.
+
+Less than `FULL_S`, so that the silent leave before others are refused. A client that opens
+hundreds of connections at once on a busy machine takes seconds from connecting to sending: cut off
+before, it cannot tell whether to send again.
+"""
 MAX_CLOSED_AT_ONCE: Final = 32
 """Idle connections that make room at once, as in nginx: their clients must connect again."""
 HEAD_S: Final = 20.0
