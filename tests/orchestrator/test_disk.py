@@ -65,7 +65,9 @@ def test_a_full_disk_stops_the_run_and_resume_completes_it_when_there_is_space(
     with pytest.raises(DiskFullError, match="no space left in") as caught:
         run_program(out_dir, conf | {"resume": True}, what)
     error = caught.value
-    assert error.folder == str(out_dir / "tmp_save_disk" if what == "results" else out_dir)
+    # Results that wait and the output share the disk: either may find it full first.
+    folders = [out_dir, out_dir / "tmp_save_disk"] if what == "results" else [out_dir]
+    assert error.folder in map(str, folders)
     assert error.total == 2 * TILES
     assert FIRST_DONE <= error.done < 2 * TILES - 10
     assert f"computing stopped with {error.done} of 80 tiles done" in str(error)
