@@ -8,7 +8,6 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.late_views import LateViews
@@ -112,8 +111,8 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
             LateViews(harness.engine),
         ),
     )
-    routes = [route for route in app.routes if isinstance(route, APIRoute)]
-    paths = {route.path for route in routes if "GET" in (route.methods or ())}
+    # Not app.routes: newer versions of FastAPI keep the routes of a router out of it.
+    paths = {path for path, methods in app.openapi()["paths"].items() if "get" in methods}
     values = {**VALUES, "processing_id": played.processing_id}
     transport = httpx.ASGITransport(app)
     with recorded(played.engine) as statements:

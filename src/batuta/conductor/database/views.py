@@ -48,7 +48,7 @@ class ConductorProcessing(Processing):
     at its provider. `pipeline_id` is what its provider calls the current attempt, if not its id.
     """
 
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     provider: str
     inputs: dict[str, int]
