@@ -2,9 +2,7 @@
 
 import json
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,15 +13,15 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 import examples
 from batuta.sdb import SdbClient
-from tests.support.servers import free_port
+from tests.support.orchestras import CommandProcess
 from tests.support.waiting import eventually_sync
 
 HELLO = Path(examples.__file__).parent / "hello"
-START_S = 60.0
+START_S = 120.0
+"""Five services and a fork server, beside other tests, on two cores."""
 
 pytestmark = pytest.mark.system
 
@@ -33,7 +31,6 @@ class RunningOrchestra:
     """An orchestra that `batuta up` runs, and its addresses."""
 
     folder: Path
-    process: subprocess.Popen[str]
     addresses: dict[str, str]
 
     def batuta(self, *arguments: str) -> Any:
@@ -83,15 +80,9 @@ class RunningOrchestra:
 
 @pytest.fixture(scope="module")
 def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningOrchestra]:
-    """Run a copy of the example on free ports, since other tests may run on this machine."""
+    """Run a copy of the example; where its ports are taken, it takes others."""
     folder = tmp_path_factory.mktemp("hello") / "hello"
     shutil.copytree(HELLO, folder, ignore=shutil.ignore_patterns("batuta-data", "__pycache__"))
-    config = yaml.safe_load((folder / "batuta.yaml").read_text())
-    config["nats_port"] = free_port()
-    config["sdb"] = {"port": free_port()}
-    config["conductor"] = {"port": free_port()}
-    config["pipelines"][0]["port"] = free_port()
-    (folder / "batuta.yaml").write_text(yaml.safe_dump(config))
     with playing(folder) as found:
         yield found
 
@@ -99,27 +90,13 @@ def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningOrche
 @contextmanager
 def playing(folder: Path) -> Iterator[RunningOrchestra]:
     """Type `batuta up` in `folder`, then Ctrl-C."""
-    output = folder / "up.log"
-    with (
-        output.open("w") as log,
-        subprocess.Popen(
-            [sys.executable, "-m", "batuta", "up"], cwd=folder, stdout=log, stderr=log, text=True
-        ) as process,
-    ):
-
-        def ready() -> bool:
-            assert process.poll() is None, output.read_text()
-            return re.search(r"^hello_pipeline +http", output.read_text(), re.MULTILINE) is not None
-
-        try:
-            eventually_sync(ready, START_S)
-            lines = [line.split() for line in output.read_text().splitlines()]
-            yield RunningOrchestra(
-                folder, process, {line[0]: line[1] for line in lines if len(line) == 2}
-            )
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(START_S)
+    process = CommandProcess(["up"], folder)
+    try:
+        process.wait_for_line("hello_pipeline  ", START_S)
+        lines = [line.split() for line in list(process.lines)]
+        yield RunningOrchestra(folder, {line[0]: line[1] for line in lines if len(line) == 2})
+    finally:
+        process.close()
 
 
 def test_an_import_has_both_products_made_from_it_once(orchestra: RunningOrchestra) -> None:

@@ -26,6 +26,8 @@ READY_TIMEOUT_S: Final = 60.0
 """How long a program may take to answer its first request."""
 STOP_TIMEOUT_S: Final = 15.0
 """A program that has not exited this long after SIGTERM is killed."""
+GROUP_END_S: Final = 2.0
+"""How long processes that an exited program started may take to notice that it is gone."""
 MIN_RESTART_WAIT_S: Final = 0.5
 MAX_RESTART_WAIT_S: Final = 30.0
 STABLE_AFTER_S: Final = 60.0
@@ -192,6 +194,7 @@ class _ProgramRunner:
             self._report(f"{self.program.name} did not exit within {STOP_TIMEOUT_S:g} s: killed")
             _kill_group(process.pid)
             await process.wait()
+        await _end_group(process.pid)
 
     async def _restart_forever(self) -> None:
         wait_s = MIN_RESTART_WAIT_S
@@ -264,6 +267,24 @@ class _ProgramRunner:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         last = last_line(self._log)
         return f"{self.program.name} {how}" + (f": {last}" if last and code else "")
+
+
+async def _end_group(leader: int) -> None:
+    """Wait for what an exited program started, such as a fork server; kill what stays."""
+    deadline = time.monotonic() + GROUP_END_S
+    while _group_is_there(leader):
+        if time.monotonic() > deadline:
+            _kill_group(leader)
+            return
+        await asyncio.sleep(POLL_S)
+
+
+def _group_is_there(leader: int) -> bool:
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _kill_group(leader: int) -> None:
