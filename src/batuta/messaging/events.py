@@ -35,6 +35,7 @@ from batuta.messaging.processings import (
     utc_now,
 )
 from batuta.names import NAME_PATTERN, SERVICE_PATTERN
+from batuta.stages import Stage
 from batuta.work_classes import WorkClass
 
 DATA_TYPE: Final = "batuta.data.available"
@@ -59,7 +60,8 @@ class DataAvailable(BaseModel):
 
     `version` is None if the source keeps no versions. `processing_id` is the id of the
     processing that made it, if one did. `work_class` (in JSON ``class``) is that of
-    all that is made of it; None if it is not told.
+    all that is made of it; None if it is not told. `stage` is how definitive it is; None if it is
+    not told: final.
     """
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True)
@@ -73,6 +75,7 @@ class DataAvailable(BaseModel):
     sha256: ShortText | None = None
     uri: LongText | None = None
     work_class: WorkClass | None = Field(None, alias="class")
+    stage: Stage | None = None
 
 
 class DataWithdrawn(BaseModel):

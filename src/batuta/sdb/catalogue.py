@@ -16,10 +16,11 @@ from batuta.messaging.events import DATA_TYPE, WITHDRAWN_TYPE
 from batuta.sdb.lists import ProductQuery, list_products
 from batuta.sdb.outbox import Announcement
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
-from batuta.sdb.tables import CONTENTS, OUTBOX, PRODUCTS
+from batuta.sdb.tables import CONTENTS, OUTBOX, PRODUCTS, rank
 from batuta.service.database import UNAVAILABLE, insert, reading, unavailable_reason
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
+from batuta.stages import Stage
 
 MAX_LISTED_NAMES: Final = 20
 """Products listed in a "not found" answer."""
@@ -66,6 +67,7 @@ class NewProduct:
     processing_id: str | None
     attempt: int | None
     inputs: tuple[InputRef, ...]
+    stage: Stage | None = None
     content: bytes | None = None
 
 
@@ -169,6 +171,8 @@ class Catalogue:
 
     def find(self, product: str, obs_id: str, version: int | None = None) -> StoredProduct:
         """Return that version of a product, or the newest that was not withdrawn.
+
+        A version of a higher stage is newer than all of lower ones.
 
         Raises
         ------
@@ -287,9 +291,10 @@ class Catalogue:
         query = sa.select(PRODUCTS).where(table.product == product, table.obs_id == obs_id)
         if version is None:
             query = query.where(table.withdrawn.is_(None))
+            query = query.order_by(rank(table).desc(), table.version.desc()).limit(1)
         else:
             query = query.where(table.version == version)
-        row = connection.execute(query.order_by(table.version.desc()).limit(1)).one_or_none()
+        row = connection.execute(query).one_or_none()
         return self._stored(row) if row is not None else None
 
     def _stored(self, row: sa.Row[Any]) -> StoredProduct:
@@ -340,6 +345,7 @@ def _row(new: NewProduct, created: datetime) -> dict[str, Any]:
         "processing_id": new.processing_id,
         "attempt": new.attempt,
         "inputs": [ref.model_dump() for ref in new.inputs],
+        "stage": new.stage,
         "created": created,
         "of_product": new.product,
         "of_obs_id": new.obs_id,
@@ -356,6 +362,7 @@ def _announcement(stored: StoredProduct) -> dict[str, Any]:
         size=stored.size,
         sha256=stored.sha256,
         uri=stored.uri,
+        stage=stored.stage,
     )
     # The time tells two databases apart: one created again counts its versions from 1 again.
     event_id = f"{stored.product}/{stored.obs_id}/{stored.version}@{stored.created.isoformat()}"

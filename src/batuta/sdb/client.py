@@ -27,6 +27,7 @@ from batuta.service.client import (
     translate_errors,
 )
 from batuta.service.pagination import Page
+from batuta.stages import Stage
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ class SdbClient:
         provider: str | None = None,
         inputs: Sequence[InputRef] = (),
         sha256: str | None = None,
+        stage: Stage | None = None,
     ) -> StoredProduct:
         """Import the file at `path` as the next version of `product` for `obs_id`.
 
@@ -136,6 +138,8 @@ class SdbClient:
             What it was made from.
         sha256 : str, optional
             The expected digest, in hexadecimal; computed from the file by default.
+        stage : {"preliminary", "final"} or int, optional
+            How definitive it is; a number is between the two. What tells none is final.
 
         Raises
         ------
@@ -159,6 +163,8 @@ class SdbClient:
             fields["provider"] = provider
         if inputs:
             fields["inputs"] = json.dumps([ref.model_dump() for ref in inputs])
+        if stage is not None:
+            fields["stage"] = str(stage)
         kind = media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
         body = ImportBody(path, kind, fields, sha256)

@@ -15,6 +15,7 @@ from batuta.names import name_problem
 from batuta.sdb.records import MEDIA_TYPE, InputRef
 from batuta.service.bodies import Chunk
 from batuta.service.problems import ProblemError
+from batuta.stages import Stage, stage_from_text
 
 FILE: Final = "file"
 FIELDS: Final = (
@@ -26,6 +27,7 @@ FIELDS: Final = (
     "attempt",
     "provider",
     "inputs",
+    "stage",
 )
 MAX_FIELDS_BYTES: Final = 2**20
 """All fields but the file together; mostly metadata."""
@@ -54,6 +56,7 @@ class ImportRequest:
     attempt: int | None
     provider: str | None
     inputs: tuple[InputRef, ...]
+    stage: Stage | None = None
 
 
 class BodyDecoder(Protocol):
@@ -94,6 +97,7 @@ class FieldReader:
             attempt=attempt,
             provider=self._name("provider", required=False),
             inputs=self._inputs(),
+            stage=self._stage(),
         )
 
     def text(self, name: str, value: bytes) -> str:
@@ -173,6 +177,16 @@ class FieldReader:
             where = ".".join(map(str, ("inputs", *error["loc"])))
             self._note(f'{where}: {error["msg"]} (accepted: [{{"product": ..., "version": ...}}])')
             return ()
+
+    def _stage(self) -> Stage | None:
+        text = self._fields.get("stage")
+        if text is None:
+            return None
+        try:
+            return stage_from_text(text)
+        except ValueError as exc:
+            self._note(f"stage: {exc}")
+            return None
 
     def _note(self, problem: str | None) -> None:
         if problem is not None:

@@ -293,6 +293,7 @@ def _new_product(asked: ImportRequest, received: Upload | SmallFile) -> NewProdu
         processing_id=asked.processing_id,
         attempt=asked.attempt,
         inputs=asked.inputs,
+        stage=asked.stage,
         content=received.content if isinstance(received, SmallFile) else None,
     )
 

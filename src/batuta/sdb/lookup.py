@@ -13,6 +13,7 @@ from batuta.messaging.events import Name
 from batuta.messaging.processings import Instant
 from batuta.sdb.tables import PRODUCTS, newer_versions
 from batuta.service.database import reading
+from batuta.stages import Stage
 
 MAX_LOOKUPS: Final = 1000
 """Versions that one request may ask for."""
@@ -82,6 +83,7 @@ class ArchivedVersion(BaseModel):
     processing_id: str | None = None
     withdrawn: Instant | None = None
     withdrawn_reason: str | None = None
+    stage: Stage | None = None
 
 
 class LookupResult(BaseModel):

@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.messaging.events import Name
+from batuta.stages import Stage
 
 MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}", re.ASCII)
 
@@ -27,6 +28,7 @@ class StoredProduct(BaseModel):
     REST address of its bytes. `processing_id`, `provider` and `inputs` name the processing that
     made it, its pipeline, and what it was made from; they are None, None and empty for an import
     by hand. `withdrawn` is when it was withdrawn, in UTC, and `withdrawn_reason` why.
+    `stage` is how definitive it is; None where its import told none: final.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +48,7 @@ class StoredProduct(BaseModel):
     inputs: tuple[InputRef, ...] = ()
     withdrawn: datetime | None = None
     withdrawn_reason: str | None = None
+    stage: Stage | None = None
 
 
 class LineageNode(BaseModel):

@@ -22,6 +22,7 @@ from batuta.sdb.records import Lineage, StoredProduct
 from batuta.service.committer import Committer
 from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
+from batuta.stages import STAGE_RULE
 
 MAX_LIMIT: Final = 1000
 
@@ -58,6 +59,7 @@ _FORM: Final[dict[str, Any]] = {
                             "type": "string",
                             "description": 'JSON: [{"product": "...", "version": 1}]',
                         },
+                        "stage": {"type": "string", "description": STAGE_RULE},
                     },
                     "additionalProperties": False,
                 }
@@ -90,6 +92,7 @@ _BARE: Final[dict[str, Any]] = {
                 "attempt",
                 "provider",
                 "inputs",
+                "stage",
             )
         ),
     ],
@@ -198,7 +201,7 @@ def record_router(catalogue: Catalogue) -> APIRouter:
 
     @router.get(_ONE, responses=_NOT_FOUND)
     def newest(product: ProductName, obs_id: ObsId) -> StoredProduct:
-        """Return the newest version's record."""
+        """Return the newest version's record; a version of a higher stage is newer."""
         return catalogue.find(product, obs_id)
 
     @router.get(_VERSION, responses=_NOT_GIVEN)

@@ -6,6 +6,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batuta.messaging.events import DATA_TYPE
+from batuta.stages import FINAL_RANK, Stage, rank_of, stage_of
 
 METADATA: Final = sa.MetaData()
 
@@ -30,6 +31,21 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
+class StageRank(sa.TypeDecorator[Stage]):
+    """A stage, stored as its rank so that databases compare it; NULL where none was told."""
+
+    impl = sa.Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: Stage | None, _dialect: sa.Dialect) -> int | None:
+        """Return the rank of a stage."""
+        return None if value is None else rank_of(value)
+
+    def process_result_value(self, value: Any, _dialect: sa.Dialect) -> Stage | None:
+        """Return the stage of a rank."""
+        return None if value is None else stage_of(value)
+
+
 PRODUCTS: Final = sa.Table(
     "products",
     METADATA,
@@ -49,6 +65,7 @@ PRODUCTS: Final = sa.Table(
     sa.Column("created", UtcDateTime, nullable=False),
     sa.Column("withdrawn", UtcDateTime),
     sa.Column("withdrawn_reason", sa.String(400)),
+    sa.Column("stage", StageRank),
     sa.UniqueConstraint("product", "obs_id", "version", name="one_record_per_version"),
 )
 
@@ -115,15 +132,21 @@ OUTBOX: Final = sa.Table(
 )
 
 
+def rank(columns: Any) -> sa.ColumnElement[int]:
+    """Return the rank of the stage of a version, by the columns of `PRODUCTS` or of an alias."""
+    return sa.func.coalesce(sa.type_coerce(columns.stage, sa.Integer), sa.literal(FINAL_RANK))
+
+
 def newer_versions(*, withdrawn: bool = False) -> sa.Select[Any]:
     """Select the newer versions of a row of `PRODUCTS` that count, to be correlated with it.
 
-    With `withdrawn`, those that were withdrawn count too.
+    A version of a higher stage is newer, whenever it was imported. With `withdrawn`, those that
+    were withdrawn count too.
     """
     newer, table = PRODUCTS.alias("newer"), PRODUCTS.c
     versions = sa.select(newer.c.id).where(
         newer.c.product == table.product,
         newer.c.obs_id == table.obs_id,
-        newer.c.version > table.version,
+        sa.tuple_(rank(newer.c), newer.c.version) > sa.tuple_(rank(table), table.version),
     )
     return versions if withdrawn else versions.where(newer.c.withdrawn.is_(None))

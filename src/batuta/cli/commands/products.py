@@ -25,6 +25,7 @@ from batuta.formatting import format_bytes, format_count
 
 if TYPE_CHECKING:
     from batuta.sdb.records import StoredProduct
+    from batuta.stages import Stage
 
 PANEL: Final = "Products"
 FILE_SUFFIX: Final = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
@@ -53,6 +54,10 @@ def import_product(  # noqa: PLR0913  each is an option
     sdb_url: SdbUrl = SDB_URL,
     conductor_url: ConductorUrl = CONDUCTOR_URL,
     *,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="How definitive it is: preliminary, final or a number between."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a product that the graph does not know.")
     ] = False,
@@ -70,11 +75,12 @@ def import_product(  # noqa: PLR0913  each is an option
     if sha256 is not None and not SHA256.fullmatch(sha256):
         raise ConfigurationError(f"--sha256 {sha256!r}: not 64 hexadecimal digits")
     about = _json_object("--metadata", metadata)
+    told = _stage(stage)
     warning = unknown_product(product, conductor_url, strict=strict)
     if warning is not None:
         typer.echo(f"warning: {warning}", err=True)
     with sdb_at(sdb_url, RETRY_FOR_S) as sdb:
-        stored = sdb.import_file(file, product, obs_id, metadata=about, sha256=sha256)
+        stored = sdb.import_file(file, product, obs_id, metadata=about, sha256=sha256, stage=told)
     if as_json:
         print_json(stored.model_dump(mode="json"))
     else:
@@ -125,12 +131,13 @@ def ls(
         return
     print_table(
         format_count(len(found), "product version"),
-        ["observation", "product", "version", "provider", "size", "created"],
+        ["observation", "product", "version", "stage", "provider", "size", "created"],
         [
             (
                 stored.obs_id,
                 stored.product,
                 stored.version,
+                stored.stage,
                 stored.provider,
                 format_bytes(stored.size),
                 f"{stored.created:%Y-%m-%d %H:%M:%S}",
@@ -140,8 +147,20 @@ def ls(
     )
 
 
+def _stage(text: str | None) -> "Stage | None":
+    from batuta.stages import stage_from_text  # noqa: PLC0415  pydantic takes longer than --help
+
+    if text is None:
+        return None
+    try:
+        return stage_from_text(text)
+    except ValueError as exc:
+        raise ConfigurationError(f"--stage: {exc}") from exc
+
+
 def _name(stored: "StoredProduct") -> str:
-    return f"{stored.product} of {stored.obs_id}, version {stored.version},"
+    stage = "" if stored.stage is None else f" ({stored.stage})"
+    return f"{stored.product} of {stored.obs_id}, version {stored.version}{stage},"
 
 
 def _file_for(stored: "StoredProduct", output: Path | None) -> Path:
