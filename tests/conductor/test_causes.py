@@ -17,6 +17,7 @@ from batuta.conductor.decisions.causes import (
 )
 from batuta.conductor.service import open_conductor
 from batuta.messaging import ProcessingState as State
+from batuta.service.operators import default_operator
 from tests.conductor.graphs import graph_of
 from tests.conductor.stage import Stage, eventually_in, get
 from tests.support.services import serving
@@ -181,6 +182,7 @@ def test_why_tells_what_happened_what_is_waited_for_and_what_follows(
         assert "to be made" not in why("D")
         history = [(each["by"], each["what"]) for each in get(url, "/why/C/o1")["history"]]
         assert ("conductor", "attempt 1 failed: failed: scripted") in history
-        assert ("operator", "retried, with all attempts again: darks mended") in history
+        by = f"operator {default_operator()} (claimed)"
+        assert (by, "retried, with all attempts again: darks mended") in history
         assert run(["retry", number, "--reason", "a\nb"]) == 1
         assert "reason" in capsys.readouterr().err

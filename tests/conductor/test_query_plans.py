@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.late_views import LateViews
-from batuta.conductor.database.schema import available, events, observations, processings
+from batuta.conductor.database.schema import available, events, observations, orders, processings
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import PipelineUnreachable
 from batuta.conductor.decisions.outcomes import HeardEvent
@@ -22,7 +22,7 @@ from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
 from tests.support.query_plans import costly_queries, recorded
 
-BIG = [table.name for table in (available, events, observations, processings)]
+BIG = [table.name for table in (available, events, observations, orders, processings)]
 OF_OPEN = ["conductor_due", "conductor_later", "conductor_followed"]
 """Indexes of what has not ended: they do not grow with history."""
 GRAPH = graph_of(
@@ -63,7 +63,11 @@ QUERIES["/events"] = [
     for values in combinations(*_OF_EVENTS.values())
     for after in ({}, {"cursor": "9e9_7"})
 ]
-VALUES = {"obs_id": "o1", "product": "B", "event_id": "e1"}
+QUERIES["/orders"] = [
+    {},
+    {"command": "make", "operator": "alice", "since": "2026-11-29T08:00Z", "cursor": "9"},
+]
+VALUES = {"obs_id": "o1", "product": "B", "event_id": "e1", "number": 1}
 LOGS = {"/processings/{processing_id}/log", "/processings/{processing_id}/workers_log"}
 WITHOUT = {"/reconciliation", "/retention", "/services", "/dead", "/dead/{sequence}", *LOGS}
 """The first two look at all records, by the batch; the others read no database."""
@@ -85,6 +89,7 @@ def played(open_ledger: OpenLedger) -> Played:
         id="e1", source="vhf", received=1.0, sequence=1, product="A", obs_id="o1", version=1
     )
     request, *_ = harness.take([Arrival("A", "o1", 1)], UNLIMITED, [heard])
+    harness.ledger.operations.make("B", "o1")
     return Played(harness, request.processing_id, harness.engine)
 
 

@@ -7,11 +7,14 @@ if TYPE_CHECKING:
     from batuta.sdb.client import SdbClient
 
 
-def conductor_at(url: str) -> "ConductorClient":
-    """Return a client of the conductor at `url`, to be used in a ``with`` block."""
+def conductor_at(url: str, operator: str | None = None) -> "ConductorClient":
+    """Return a client of the conductor at `url`, to be used in a ``with`` block.
+
+    `operator` is who gives its commands, where that is not the user of this machine.
+    """
     from batuta.cli.conductor_client import ConductorClient  # noqa: PLC0415  see above
 
-    return ConductorClient(url)
+    return ConductorClient(url, operator=operator)
 
 
 def sdb_at(url: str, retry_for_s: float) -> "SdbClient":

@@ -14,6 +14,7 @@ from batuta.service.client import (
     answered_json,
     auth_headers,
     check_response,
+    operator_headers,
     tls_verification,
     translate_errors,
 )
@@ -37,14 +38,22 @@ class ConductorClient:
         The bearer token; ``BATUTA_TOKEN`` by default.
     service : str
         Its name in messages.
+    operator : str, optional
+        Who gives the commands; ``BATUTA_OPERATOR`` by default, else the user of this machine.
     """
 
-    def __init__(self, url: str, token: str | None = None, service: str = "conductor") -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        service: str = "conductor",
+        operator: str | None = None,
+    ) -> None:
         self._service = service
         self._url = url.rstrip("/")
         self._client = httpx.Client(
             timeout=TIMEOUT,
-            headers=auth_headers(token),
+            headers={**auth_headers(token), **operator_headers(operator)},
             trust_env=False,
             verify=tls_verification(url),
         )
@@ -144,6 +153,10 @@ class ConductorClient:
     def events(self, **filters: str) -> Iterator[dict[str, Any]]:
         """Yield what was received, and what became of it, the newest first."""
         return self._pages("/events", **filters)
+
+    def orders(self, **filters: str) -> Iterator[dict[str, Any]]:
+        """Yield what operators have ordered, the newest first."""
+        return self._pages("/orders", **filters)
 
     def event(self, event_id: str) -> dict[str, Any]:
         """Return one event by its id, with what it has caused."""

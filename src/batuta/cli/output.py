@@ -19,6 +19,14 @@ ConductorUrl = Annotated[
     str, typer.Option(envvar="BATUTA_CONDUCTOR_URL", help="URL of the conductor.")
 ]
 SdbUrl = Annotated[str, typer.Option(envvar="BATUTA_SDB_URL", help="URL of the sdb.")]
+Operator = Annotated[
+    str | None,
+    typer.Option(
+        "--operator",
+        envvar="BATUTA_OPERATOR",
+        help="Who gives the command, for the record; by default LOGIN@MACHINE.",
+    ),
+]
 NatsUrl = Annotated[str, typer.Option(envvar="BATUTA_NATS_URL", help="URL of NATS.")]
 
 CONDUCTOR_URL = "http://127.0.0.1:8002"

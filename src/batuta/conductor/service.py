@@ -73,6 +73,7 @@ from batuta.service.client import ServiceError
 from batuta.service.database import open_database, write_problem
 from batuta.service.health import HealthMonitor
 from batuta.service.http_pool import PoolTimeouts, open_pool
+from batuta.service.operator_tokens import read_operator_tokens
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -195,6 +196,7 @@ class Conductor:
             checks=lambda: {"nats": bus.health, **health.states},
             registry=metrics,
             open_prefixes=(PREFIX,),
+            operator_tokens=read_operator_tokens(settings.operator_tokens),
         )
         self.app = create_app(config)
         add_routes(self.app, components)

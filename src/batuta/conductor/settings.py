@@ -64,6 +64,11 @@ class ConductorSettings(ServiceSettings):
         description="How long what became of each event is kept, as KEY=VALUE; may be repeated: "
         "days (90), number (1000000).",
     )
+    operator_tokens: Path | None = Field(
+        None,
+        description="File of operators' own tokens, YAML or JSON, NAME: TOKEN: each opens what the "
+        "token does, and proves who gives a command. Only its owner may read it.",
+    )
     ask_after_s: float = Field(
         2.0,
         gt=0,

@@ -10,8 +10,9 @@ any web page. So every request is checked for what a page cannot forge:
 """
 
 import hmac
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -22,6 +23,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from batuta.service.problems import ProblemError, problem_response
 from batuta.service.settings import is_loopback
 
+PROVED_OPERATOR: Final = "proved_operator"
+"""In the state of a request: the operator whose token came with it."""
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -37,11 +40,15 @@ class AccessRules:
         Paths that need no token, such as ``/health``.
     open_prefixes : tuple of str
         How paths start that need no token, since they hold one of their own.
+    operator_tokens : mapping
+        Tokens of single operators, by their names: each opens what `token` does, and proves who
+        calls.
     """
 
     token: str | None
     open_paths: AbstractSet[str]
     open_prefixes: tuple[str, ...] = ()
+    operator_tokens: Mapping[str, str] = field(default_factory=dict)
 
 
 class AccessControl:
@@ -50,7 +57,8 @@ class AccessControl:
     def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
         self._app = app
         self._rules = rules
-        self._expected = None if rules.token is None else f"Bearer {rules.token}".encode()
+        self._expected = None if rules.token is None else _bearer(rules.token)
+        self._operators = {name: _bearer(each) for name, each in rules.operator_tokens.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -67,14 +75,35 @@ class AccessControl:
         headers = Headers(scope=scope)
         _check_text(scope)
         host = headers.get("host", "")
+        operator = self._operator(headers)
+        if operator is not None:
+            scope.setdefault("state", {})[PROVED_OPERATOR] = operator
         if self._expected is None:
             _check_host(host)
-        elif scope["path"] not in self._rules.open_paths and not scope["path"].startswith(
-            self._rules.open_prefixes
+        elif (
+            operator is None
+            and scope["path"] not in self._rules.open_paths
+            and not scope["path"].startswith(self._rules.open_prefixes)
         ):
             _check_token(headers, self._expected)
         if scope["method"] not in _SAFE_METHODS:
             _check_origin(headers.getlist("origin"), host)
+
+    def _operator(self, headers: Headers) -> str | None:
+        """Return the operator whose own token came with a request."""
+        given = headers.get("authorization", "").encode()
+        # All are compared, each in constant time.
+        found = [name for name, each in self._operators.items() if _same(given, each)]
+        return found[0] if found else None
+
+
+def _bearer(token: str) -> bytes:
+    return f"Bearer {token}".encode()
+
+
+def _same(given: bytes, expected: bytes) -> bool:
+    # In constant time: how long it takes must not reveal how much of a guess is right.
+    return hmac.compare_digest(given, expected)
 
 
 def _check_text(scope: Scope) -> None:
@@ -84,9 +113,8 @@ def _check_text(scope: Scope) -> None:
 
 
 def _check_token(headers: Headers, expected: bytes) -> None:
-    # Compared in constant time: how long it takes must not reveal how much of a guess is right.
     given = headers.get("authorization", "").encode()
-    if not hmac.compare_digest(given, expected):
+    if not _same(given, expected):
         raise ProblemError(
             HTTPStatus.UNAUTHORIZED,
             "missing or wrong token (accepted: Authorization: Bearer TOKEN; see BATUTA_TOKEN)",

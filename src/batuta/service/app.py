@@ -40,6 +40,8 @@ class AppConfig:
         A prefix under which its paths answer too.
     open_prefixes : tuple of str
         How paths start that need no token, since they hold one of their own.
+    operator_tokens : mapping
+        Tokens of single operators, by their names.
     """
 
     name: str
@@ -49,6 +51,7 @@ class AppConfig:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     root_path: str = ""
     open_prefixes: tuple[str, ...] = ()
+    operator_tokens: Mapping[str, str] = field(default_factory=dict)
 
 
 def create_app(config: AppConfig) -> FastAPI:
@@ -64,7 +67,10 @@ def create_app(config: AppConfig) -> FastAPI:
         app.add_exception_handler(unavailable, _on_unavailable_database)
     open_paths = frozenset({HEALTH, config.root_path + HEALTH})
     rules = AccessRules(
-        token=config.token, open_paths=open_paths, open_prefixes=config.open_prefixes
+        token=config.token,
+        open_paths=open_paths,
+        open_prefixes=config.open_prefixes,
+        operator_tokens=config.operator_tokens,
     )
     app.add_middleware(AccessControl, rules=rules)
 

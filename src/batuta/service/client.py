@@ -11,6 +11,7 @@ import httpx
 from pydantic_core import from_json
 
 from batuta.errors import BatutaError, one_line, printable, shortened
+from batuta.service.operators import OPERATOR_HEADER, default_operator
 
 TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 MAX_DETAIL_LENGTH: Final = 2000
@@ -61,6 +62,11 @@ def auth_headers(token: str | None) -> dict[str, str]:
     """Return the headers that send `token`, or that of ``BATUTA_TOKEN``."""
     token = token or os.environ.get("BATUTA_TOKEN")
     return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def operator_headers(operator: str | None = None) -> dict[str, str]:
+    """Return the header that names who gives a command, by default the user of this machine."""
+    return {OPERATOR_HEADER: operator or default_operator()}
 
 
 def tls_verification(url: str) -> ssl.SSLContext | bool:

@@ -13,10 +13,18 @@ LOOPBACK: Final = "127.0.0.1"
 MIN_TOKEN_LENGTH: Final = 16
 
 
+TOKEN_RULE: Final = f"at least {MIN_TOKEN_LENGTH} visible ASCII characters"
+
+
+def is_token(text: str) -> bool:
+    """Return whether a text is long enough for a token, and fits in a header."""
+    visible = text.isascii() and text.isprintable() and " " not in text
+    return visible and len(text) >= MIN_TOKEN_LENGTH
+
+
 def _check_token(token: SecretStr) -> SecretStr:
-    text = token.get_secret_value()
-    if len(text) < MIN_TOKEN_LENGTH or not (text.isascii() and text.isprintable()) or " " in text:
-        raise ValueError(f"at least {MIN_TOKEN_LENGTH} visible ASCII characters expected")
+    if not is_token(token.get_secret_value()):
+        raise ValueError(f"{TOKEN_RULE} expected")
     return token
 
 

@@ -39,6 +39,9 @@ def events(  # noqa: PLR0913, PLR0917  each is an option
     until: Until = None,
     limit: Annotated[int, typer.Option(min=1, help="Events at most, the latest.")] = 100,
     *,
+    orders: Annotated[
+        bool, typer.Option("--orders", help="What operators have ordered, instead.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what was received on data.*, and what each event has triggered, or why nothing."""
@@ -55,7 +58,14 @@ def events(  # noqa: PLR0913, PLR0917  each is an option
         raise ConfigurationError(f"--outcome {outcome!r:.80}: (accepted: {', '.join(OUTCOMES)})")
     if event_id is not None and filters:
         raise ConfigurationError(f"{event_id} and filters given (accepted: ID, or filters)")
+    if orders and (event_id is not None or filters.keys() - {"since", "until"}):
+        raise ConfigurationError(
+            "--orders with ID or filters of events (accepted: --since, --until)"
+        )
     with conductor_at(conductor_url) as conductor:
+        if orders:
+            _print_orders(list(islice(conductor.orders(**filters), limit)), as_json=as_json)
+            return
         if event_id is not None:
             found = conductor.event(event_id)
         else:
@@ -66,6 +76,26 @@ def events(  # noqa: PLR0913, PLR0917  each is an option
         _print_list(listed)
     else:
         _print_event(found)
+
+
+def _print_orders(listed: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(listed)
+        return
+    columns = ["number", "time", "command", "about", "changed", "by", "reason"]
+    rows = [
+        [
+            each["number"],
+            short_time(each["time"]),
+            each["command"],
+            ", ".join(f"{name} {value}" for name, value in each["about"].items()),
+            f"{each['changed']:,}" + ("" if each["ended"] else " so far"),
+            each["by"].removeprefix("operator "),
+            each["reason"],
+        ]
+        for each in listed
+    ]
+    print_table("Orders", columns, rows)
 
 
 def _print_list(listed: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from batuta.cli.clients import conductor_at
 from batuta.cli.lazy_commands import PRODUCTS
-from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json
+from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, Operator, echo, print_json
 from batuta.cli.requests.selection import (
     ByObsId,
     ByProduct,
@@ -58,6 +58,7 @@ def make(  # noqa: PLR0913  each is an option
         WorkClass | None,
         typer.Option("--class", help="How urgent it is, with all that follows from it."),
     ] = None,
+    operator: Operator = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +66,7 @@ def make(  # noqa: PLR0913  each is an option
     selection = Selection.of(
         target, failed=failed, provider=provider, product=product, obs_id=obs_id
     )
-    with conductor_at(conductor_url) as conductor:
+    with conductor_at(conductor_url, operator) as conductor:
         if len(selection.target) == 2:
             orders = [(selection.target[0], selection.target[1])]
         else:
@@ -91,6 +92,7 @@ def retry(  # noqa: PLR0913  each is an option
     reason: Reason = None,
     *,
     failed: Failed = False,
+    operator: Operator = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +100,7 @@ def retry(  # noqa: PLR0913  each is an option
     selection = Selection.of(
         target, failed=failed, provider=provider, product=product, obs_id=obs_id
     )
-    with conductor_at(conductor_url) as conductor:
+    with conductor_at(conductor_url, operator) as conductor:
         found = selection.processings(conductor, RETRIABLE)
         confirm("retry", found, yes=yes)
         answers = conductor.retry_many([each["id"] for each in found], reason)
@@ -113,6 +115,7 @@ def cancel(  # noqa: PLR0913  each is an option
     obs_id: ByObsId = None,
     reason: Reason = None,
     *,
+    operator: Operator = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -120,7 +123,7 @@ def cancel(  # noqa: PLR0913  each is an option
     selection = Selection.of(
         target, failed=False, provider=provider, product=product, obs_id=obs_id
     )
-    with conductor_at(conductor_url) as conductor:
+    with conductor_at(conductor_url, operator) as conductor:
         found = selection.processings(conductor, CANCELLABLE)
         confirm("cancel", found, yes=yes)
         answers = conductor.cancel_many([each["id"] for each in found], reason)

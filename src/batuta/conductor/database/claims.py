@@ -39,6 +39,8 @@ from batuta.work_classes import WorkClass, most_urgent
 
 MANUAL: Final = "by hand"
 """How the claims that operators make begin: as many as they ask for."""
+BY_HAND: Final = "requested by hand"
+"""What an operator has ordered who made such a claim."""
 
 
 class ClaimStore:

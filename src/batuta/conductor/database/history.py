@@ -12,9 +12,9 @@ from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import history as table
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.messaging import ProcessingState as State
+from batuta.service.operators import Operator
 
 CONDUCTOR: Final = "conductor"
-OPERATOR: Final = "operator"
 
 _UNSUCCESSFUL: Final = frozenset({State.RETRYING, State.FAILED, State.CANCELLED})
 _INSERT: Final = sa.insert(table)
@@ -36,10 +36,17 @@ def record_failures(
 
 
 def record_order(
-    connection: sa.Connection, record: ProcessingRecord, now: float, what: str, reason: str | None
+    connection: sa.Connection,
+    records: Iterable[ProcessingRecord],
+    now: float,
+    what: str,
+    reason: str | None,
+    by: Operator,
 ) -> None:
-    """Record what an operator has ordered for a processing, in the transaction that does it."""
-    connection.execute(_INSERT, [_row(record, now, what, reason, OPERATOR)])
+    """Record what an operator has ordered for processings, in the transaction that does it."""
+    rows = [_row(each, now, what, reason, by.label) for each in records]
+    if rows:
+        connection.execute(_INSERT, rows)
 
 
 def read_history(connection: sa.Connection, obs_id: str) -> Sequence[Row]:

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.claims import UNSENT, ClaimStore
+from batuta.conductor.database.claims import BY_HAND, UNSENT, ClaimStore
 from batuta.conductor.database.dropped import DroppedStore
 from batuta.conductor.database.history import record_order
+from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import EVERY_PROVIDER, LISTED, available, holds
 from batuta.conductor.database.schema import processings as table
@@ -17,6 +18,7 @@ from batuta.conductor.decisions.processing_record import AT_PROVIDER, Processing
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
+from batuta.service.operators import UNNAMED, Operator
 from batuta.work_classes import WorkClass
 
 
@@ -35,7 +37,13 @@ class Operations:
         self._dropped = DroppedStore(graph)
         self._clock = clock
 
-    def make(self, product: str, obs_id: str, work_class: WorkClass | None = None) -> Row:
+    def make(
+        self,
+        product: str,
+        obs_id: str,
+        work_class: WorkClass | None = None,
+        by: Operator = UNNAMED,
+    ) -> Row:
         """Claim a product for an observation, whatever was made before.
 
         One that waits to be retried, of the same inputs, is tried at once instead: both would make
@@ -47,29 +55,41 @@ class Operations:
         KeyError
             If the graph has no such product.
         """
+        now = self._clock()
         with self._engine.begin() as connection:
             self._restore(connection, [obs_id])
+            of_class = {} if work_class is None else {"class": work_class}
+            about = {"product": product, "obs_id": obs_id, **of_class}
+            record_command(connection, by, now, "make", about)
             waiting = self._claims.find_retrying(connection, self._graph.products[product], obs_id)
             reason = "made by hand, while it waited to be retried"
             row = None
             if waiting is not None:
-                row = self._retry(connection, waiting, reason, work_class)
+                row = self._retry(connection, waiting, reason, by, work_class)
             if row is not None:
                 return row
-            return self._claims.claim_manually(
-                connection, self._graph.products[product], obs_id, self._clock(), work_class
+            made = self._claims.claim_manually(
+                connection, self._graph.products[product], obs_id, now, work_class
             )
+            record_order(connection, [record_of(made)], now, BY_HAND, None, by)
+            return made
 
-    def retry(self, processing_id: str, reason: str | None = None) -> Row | None:
+    def retry(
+        self, processing_id: str, reason: str | None = None, by: Operator = UNNAMED
+    ) -> Row | None:
         """Renew the attempts of what failed, was cancelled or is retried; None for any other."""
         with self._engine.begin() as connection:
-            return self._retry(connection, processing_id, reason)
+            row = self._retry(connection, processing_id, reason, by)
+            if row is not None:
+                record_command(connection, by, self._clock(), "retry", _about(row), reason)
+            return row
 
     def _retry(
         self,
         connection: sa.Connection,
         processing_id: str,
         reason: str | None,
+        by: Operator,
         work_class: WorkClass | None = None,
     ) -> Row | None:
         row = locked_rows(connection, [processing_id]).get(processing_id)
@@ -83,11 +103,13 @@ class Operations:
         if work_class is not None:
             after = replace(after, work_class=work_class, told_class=work_class)
         write_changes(connection, [(before, after)])
-        record_order(connection, before, now, "retried, with all attempts again", reason)
+        record_order(connection, [before], now, "retried, with all attempts again", reason, by)
         self._claims.apply_holds(connection)
         return locked_rows(connection, [processing_id])[processing_id]
 
-    def cancel(self, processing_id: str, reason: str) -> ProcessingRecord | None:
+    def cancel(
+        self, processing_id: str, reason: str | None, by: Operator = UNNAMED
+    ) -> ProcessingRecord | None:
         """Cancel a processing that has not ended; None where it has.
 
         Returns
@@ -101,11 +123,12 @@ class Operations:
             if row is None:
                 return None
             before = record_of(row)
-            after = cancel(before, reason, now)
+            after = cancel(before, reason or f"cancelled by {by.label}", now)
             if after is None:
                 return None
             write_changes(connection, [(before, after)])
-            record_order(connection, before, now, "cancelled", reason)
+            record_order(connection, [before], now, "cancelled", reason, by)
+            record_command(connection, by, now, "cancel", _about(row), reason)
             rows = locked_rows(connection, [processing_id]).values()
             self._claims.end_futile_waits(connection, rows, now)
             return before
@@ -221,3 +244,7 @@ class Operations:
         """Return the providers that are held; ``*`` for all."""
         with reading(self._engine) as connection:
             return sorted(connection.scalars(sa.select(holds.c.provider)))
+
+
+def _about(row: Row) -> dict[str, str]:
+    return {"product": row.product, "obs_id": row.obs_id, "processing": row.id}

@@ -225,6 +225,35 @@ history = sa.Table(
     sa.Index("conductor_history_of", "obs_id", "number"),
 )
 
+UNDER_WAY: Final = "ended IS NULL"
+
+# Commands that operators have given; never dropped.
+orders = sa.Table(
+    "conductor_orders",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    # None: nobody said. `proved`: by a token of that operator's own.
+    sa.Column("operator", sa.String),
+    sa.Column("proved", sa.Boolean, nullable=False),
+    sa.Column("command", sa.String, nullable=False),
+    # JSON: what it is about.
+    sa.Column("about", sa.String, nullable=False),
+    sa.Column("reason", sa.String),
+    # Of a set: how many processings it selected, how many were changed, and after which one it
+    # goes on.
+    sa.Column("selected", sa.Integer, nullable=False),
+    sa.Column("changed", sa.Integer, nullable=False),
+    sa.Column("position", sa.String),
+    sa.Column("ended", sa.Float),
+    sa.Index(
+        "conductor_orders_under_way",
+        "number",
+        sqlite_where=sa.text(UNDER_WAY),
+        postgresql_where=sa.text(UNDER_WAY),
+    ),
+)
+
 # Both are kept by triggers (see the migrations), in the transaction of what they count, and are
 # written by nothing else.
 

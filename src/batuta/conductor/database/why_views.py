@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from batuta.conductor.database.claims import BY_HAND
 from batuta.conductor.database.event_views import EventView, EventViews
 from batuta.conductor.database.history import read_history
 from batuta.conductor.database.late_views import DeadlineView, LateViews
@@ -26,6 +27,7 @@ from batuta.conductor.decisions.outcomes import Outcome
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
 from batuta.service.database import reading
+from batuta.service.operators import UNNAMED
 
 MAX_EVENTS: Final = 200
 """Events of an observation that are looked at."""
@@ -34,7 +36,8 @@ MAX_EVENTS: Final = 200
 class Moment(BaseModel):
     """Something that happened: when, what, and who or what decided it.
 
-    `by` is ``conductor``, ``operator``, the source of an event, or a provider.
+    `by` is ``conductor``, an operator (``operator NAME``, with ``(claimed)`` where no token proves
+    it), the source of an event, or a provider.
     """
 
     time: datetime
@@ -152,11 +155,13 @@ class WhyViews:
         recorded: list[Moment] = []
         if of_product:
             recorded = self._recorded(of_product[0].obs_id, {each.id for each in of_product})
+        made_by = {each.processing: each.by for each in recorded if each.what == BY_HAND}
         for each in of_product:
             told = {moment.time for moment in recorded if moment.processing == each.id}
             # A failure is recorded as such, unless that was dropped or is of before.
-            moments += [m for m in _of_processing(each, heard) if not _told(m, each, told)]
-        moments += recorded
+            known = _of_processing(each, heard, made_by.get(each.id))
+            moments += [moment for moment in known if not _told(moment, each, told)]
+        moments += [each for each in recorded if each.what != BY_HAND]
         return sorted(moments, key=lambda moment: moment.time)
 
 
@@ -200,12 +205,14 @@ def _of_event(event: EventView, product: str) -> Moment:
     return Moment(time=event.received, what=told, by=f"data.{event.source}", event=event.id)
 
 
-def _of_processing(processing: ConductorProcessing, heard: Sequence[EventView]) -> Iterator[Moment]:
+def _of_processing(
+    processing: ConductorProcessing, heard: Sequence[EventView], made_by: str | None
+) -> Iterator[Moment]:
     inputs = ", ".join(f"{name} v{n}" if n else name for name, n in processing.inputs.items())
     caused = any(processing.id in each.triggered.values() for each in heard)
     operator = processing.by_hand
-    by = "operator" if operator else "conductor"
-    why = "requested by hand" if operator else "claimed" + ("" if caused else " without an event")
+    by = (made_by or UNNAMED.label) if operator else "conductor"
+    why = BY_HAND if operator else "claimed" + ("" if caused else " without an event")
     yield Moment(
         time=processing.created, what=f"{why}, from {inputs}", by=by, processing=processing.id
     )

@@ -12,6 +12,7 @@ from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.lists import ObservationOrder
+from batuta.conductor.database.orders import OrderViews
 from batuta.conductor.database.summaries import Summary
 from batuta.conductor.database.views import (
     MAX_ITEMS,
@@ -34,12 +35,14 @@ from batuta.conductor.routes.dead_routes import dead_router
 from batuta.conductor.routes.event_routes import event_router
 from batuta.conductor.routes.late_routes import late_router
 from batuta.conductor.routes.log_routes import log_router
+from batuta.conductor.routes.order_routes import ByOperator, order_router
 from batuta.conductor.routes.reconciliation_routes import reconciliation_router
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState, ServiceStatus
 from batuta.messaging.dead_letters import DeadLetters
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import HttpPool
+from batuta.service.operators import Operator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.service.retention_routes import add_retention_routes
@@ -85,6 +88,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(log_router(components.views, components.logs))
     app.include_router(dead_router(components.dead_letters, components.events))
     app.include_router(late_router(components.late))
+    app.include_router(order_router(OrderViews(components.events.engine)))
     add_retention_routes(app, components.pruner)
 
     @app.get("/graph", tags=["graph"])
@@ -175,9 +179,9 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         status_code=HTTPStatus.ACCEPTED,
         responses=_UNKNOWN | problem_responses(HTTPStatus.CONFLICT),
     )
-    async def make(order: Order, response: Response) -> ConductorProcessing:
+    async def make(order: Order, response: Response, by: ByOperator) -> ConductorProcessing:
         """Request a product, whether or not it was made before."""
-        made = await work.make(order)
+        made = await work.make(order, by)
         response.headers["Location"] = f"/processings/{made.id}"
         return made
 
@@ -187,10 +191,10 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         responses=_UNKNOWN | problem_responses(HTTPStatus.BAD_GATEWAY),
     )
     async def cancel(
-        processing_id: str, reason: Annotated[Reason, Query()] = None
+        processing_id: str, by: ByOperator, reason: Annotated[Reason, Query()] = None
     ) -> ConductorProcessing:
         """Stop a processing that has not ended, here and at its provider."""
-        return await work.cancel(processing_id, reason)
+        return await work.cancel(processing_id, reason, by)
 
     @app.post(
         "/processings/{processing_id}/retry",
@@ -199,10 +203,10 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         responses=_UNKNOWN | problem_responses(HTTPStatus.CONFLICT),
     )
     async def retry(
-        processing_id: str, reason: Annotated[Reason, Query()] = None
+        processing_id: str, by: ByOperator, reason: Annotated[Reason, Query()] = None
     ) -> ConductorProcessing:
         """Retry what failed, was cancelled or waits to be retried: now, with all its attempts."""
-        return await work.retry(processing_id, reason)
+        return await work.retry(processing_id, reason, by)
 
     app.include_router(bulk_router(work.make, work.retry, work.cancel))
 
@@ -215,28 +219,30 @@ class _Work:
         self._dispatcher = components.dispatcher
         self._views = components.views
 
-    async def make(self, order: Order) -> ConductorProcessing:
+    async def make(self, order: Order, by: Operator) -> ConductorProcessing:
         await asyncio.to_thread(_check_order, self._components, order)
         operations = self._dispatcher.ledger.operations
         row = await self._dispatcher.write(
-            operations.make, order.product, order.obs_id, order.work_class
+            operations.make, order.product, order.obs_id, order.work_class, by
         )
         self._dispatcher.wake()
         return self._views.processing_of(row)
 
-    async def cancel(self, processing_id: str, reason: str | None) -> ConductorProcessing:
+    async def cancel(
+        self, processing_id: str, reason: str | None, by: Operator
+    ) -> ConductorProcessing:
         operations = self._dispatcher.ledger.operations
-        before = await self._dispatcher.write(
-            operations.cancel, processing_id, reason or "cancelled by a person"
-        )
+        before = await self._dispatcher.write(operations.cancel, processing_id, reason, by)
         if before is not None:
             await _cancel_at_provider(self._components, before)
         return await asyncio.to_thread(_find, self._views, processing_id)
 
-    async def retry(self, processing_id: str, reason: str | None) -> ConductorProcessing:
+    async def retry(
+        self, processing_id: str, reason: str | None, by: Operator
+    ) -> ConductorProcessing:
         found = await asyncio.to_thread(_find, self._views, processing_id)
         row = await self._dispatcher.write(
-            self._dispatcher.ledger.operations.retry, processing_id, reason
+            self._dispatcher.ledger.operations.retry, processing_id, reason, by
         )
         if row is None:
             raise ProblemError(

@@ -7,7 +7,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.views import ConductorProcessing
+from batuta.conductor.routes.order_routes import ByOperator
 from batuta.messaging.events import Name
+from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError
 from batuta.work_classes import WorkClass
 
@@ -64,27 +66,27 @@ class Answers(BaseModel):
 
 
 def bulk_router(
-    make: Callable[[Order], Awaitable[ConductorProcessing]],
-    retry: Callable[[str, str | None], Awaitable[ConductorProcessing]],
-    cancel: Callable[[str, str | None], Awaitable[ConductorProcessing]],
+    make: Callable[[Order, Operator], Awaitable[ConductorProcessing]],
+    retry: Callable[[str, str | None, Operator], Awaitable[ConductorProcessing]],
+    cancel: Callable[[str, str | None, Operator], Awaitable[ConductorProcessing]],
 ) -> APIRouter:
     """Return the routes; the functions do one each, or raise `ProblemError`."""
     router = APIRouter(prefix="/processings", tags=["processings"])
 
     @router.post("/make")
-    async def make_many(orders: Orders) -> Answers:
+    async def make_many(orders: Orders, by: ByOperator) -> Answers:
         """Request products, whether or not they were made before."""
-        return await _each(make, orders.items)
+        return await _each(lambda each: make(each, by), orders.items)
 
     @router.post("/retry")
-    async def retry_many(selection: Selection) -> Answers:
+    async def retry_many(selection: Selection, by: ByOperator) -> Answers:
         """Retry failed or cancelled processings, with all their attempts again."""
-        return await _each(lambda each: retry(each, selection.reason), selection.ids)
+        return await _each(lambda each: retry(each, selection.reason, by), selection.ids)
 
     @router.post("/cancel")
-    async def cancel_many(selection: Selection) -> Answers:
+    async def cancel_many(selection: Selection, by: ByOperator) -> Answers:
         """Stop processings that have not ended; an ended one stays as it is."""
-        return await _each(lambda each: cancel(each, selection.reason), selection.ids)
+        return await _each(lambda each: cancel(each, selection.reason, by), selection.ids)
 
     return router
 

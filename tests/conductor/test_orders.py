@@ -1,0 +1,114 @@
+"""What operators have ordered: who, when, what and why."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import httpx
+import pytest
+from fastapi import Depends
+
+from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.late_views import LateViews
+from batuta.conductor.database.orders import OrderView, OrderViews
+from batuta.conductor.database.why_views import WhyViews
+from batuta.conductor.routes.order_routes import operator_of
+from batuta.service.app import AppConfig, create_app
+from batuta.service.operators import OPERATOR_HEADER, UNNAMED, Operator
+from tests.conductor.graphs import graph_of
+from tests.conductor.harness import Harness, OpenLedger
+
+GRAPH = graph_of(["A"], {"B": {"m_input": ["A"]}})
+ALICE, BOB = Operator("alice", proved=True), Operator("bob@lab")
+TOKEN, ALICES = "a-token-of-a-test", "alice-has-this-token"
+
+
+def orders(harness: Harness, **filters: str) -> list[OrderView]:
+    return OrderViews(harness.engine).page(filters, None, None, 10, None).items
+
+
+def test_each_command_names_who_gave_it_in_the_list_and_in_why(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(GRAPH)
+    operations = harness.ledger.operations
+    (request,) = harness.on_data(("A", "o1", 1))
+    operations.cancel(request.processing_id, "bad seeing", BOB)
+    harness.clock.advance(1)
+    operations.retry(request.processing_id, None, ALICE)
+    harness.clock.advance(1)
+    operations.make("B", "o1", None, UNNAMED)
+    about = {"product": "B", "obs_id": "o1"}
+    processing = {**about, "processing": request.processing_id}
+    found = [(each.command, each.about, each.by, each.reason) for each in orders(harness)]
+    assert found == [
+        ("make", about, "operator", None),
+        ("retry", processing, "operator alice", None),
+        ("cancel", processing, "operator bob@lab (claimed)", "bad seeing"),
+    ]
+    assert [each.command for each in orders(harness, operator="alice")] == ["retry"]
+    assert [each.operator for each in orders(harness, command="cancel")] == ["bob@lab"]
+    why = WhyViews(EventViews(harness.engine, GRAPH, harness.views), LateViews(harness.engine)).why(
+        "B", "o1"
+    )
+    told = [(each.by, each.what) for each in why.history if each.by.startswith("operator")]
+    assert told == [
+        ("operator bob@lab (claimed)", "cancelled: bad seeing"),
+        ("operator alice", "retried, with all attempts again"),
+        ("operator", "requested by hand, from A v1"),
+    ]
+
+
+def test_what_changes_nothing_is_no_order(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(GRAPH)
+    (request,) = harness.on_data(("A", "o1", 1))
+    assert harness.ledger.operations.retry(request.processing_id, None, ALICE) is None
+    assert harness.ledger.operations.cancel("nowhere", None, ALICE) is None
+    assert orders(harness) == []
+
+
+def test_orders_outlive_a_restart(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(GRAPH)
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.ledger.operations.cancel(request.processing_id, None, BOB)
+    harness.close()
+    again = open_ledger(GRAPH)
+    (order,) = orders(again)
+    assert (order.operator, order.proved, order.changed) == ("bob@lab", False, 1)
+    assert again.error(request) == "cancelled by operator bob@lab (claimed)"
+
+
+CALLERS: Mapping[str, tuple[dict[str, str], int, str]] = {
+    "nobody": ({}, 200, "operator"),
+    "a claim": ({OPERATOR_HEADER: "bob@lab"}, 200, "operator bob@lab (claimed)"),
+    "a token": ({"Authorization": f"Bearer {ALICES}"}, 200, "operator alice"),
+    "a token and a claim": (
+        {"Authorization": f"Bearer {ALICES}", OPERATOR_HEADER: "bob"},
+        200,
+        "operator alice",
+    ),
+    "no name": ({OPERATOR_HEADER: " "}, 422, "Batuta-Operator"),
+    "a name with a tab": ({OPERATOR_HEADER: "a\tb"}, 422, "Batuta-Operator"),
+}
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_a_token_proves_who_calls_and_a_header_claims_it(
+    token: str | None, caller: str
+) -> None:
+    headers, status, shown = CALLERS[caller]
+    app = create_app(
+        AppConfig(name="x", description="", token=token, operator_tokens={"alice": ALICES})
+    )
+
+    @app.get("/who")
+    def who(operator: Annotated[Operator, Depends(operator_of)]) -> str:
+        return operator.label
+
+    if token is not None:
+        headers = {"Authorization": f"Bearer {token}", **headers}
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.get("/who", headers=headers)
+        wrong = await client.get("/who", headers={"Authorization": f"Bearer {ALICES}x"})
+    assert answer.status_code == status
+    assert shown in answer.text
+    assert wrong.status_code == (200 if token is None else 401)
