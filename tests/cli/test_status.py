@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from batuta.cli.app import run
 from batuta.conductor.activity import ServiceRegistry
+from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.decisions.events import Refused
 from batuta.conductor.routes.api import Components, add_routes
@@ -49,7 +50,11 @@ def conductor_url(tmp_path: Path) -> Iterator[str]:
                 harness.report(request, ProcessingState.SUCCEEDED)
         harness.clock.advance(1)
     parts: dict[str, Any] = {field.name: None for field in fields(Components)}
-    parts |= {"graph": harness.graph, "views": harness.views, "registry": ServiceRegistry()}
+    parts |= {
+        "current_graph": CurrentGraph(harness.graph),
+        "views": harness.views,
+        "registry": ServiceRegistry(),
+    }
     parts["late"] = LateViews(harness.engine)
 
     @asynccontextmanager

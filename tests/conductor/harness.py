@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.graph_versions import GraphVersions, open_current_graph
 from batuta.conductor.database.ledger import Ledger
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.slots import Capacity
@@ -29,8 +30,10 @@ class Harness:
         self.graph = graph
         self._opened = open_database(url, MIGRATIONS)
         self.engine = self._opened.__enter__()
-        self.ledger = Ledger(self.engine, graph, WaitConfig(), self.clock)
-        self.views = Views(self.engine, graph, "http://{}/pipeline".format)
+        self.current, _ = open_current_graph(self.engine, graph, "graph.json", self.clock)
+        self.versions = GraphVersions(self.engine, self.current, self.clock)
+        self.ledger = Ledger(self.engine, self.current, WaitConfig(), self.clock)
+        self.views = Views(self.engine, self.current, "http://{}/pipeline".format)
 
     def close(self) -> None:
         self._opened.__exit__(None, None, None)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 
 from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.graph_versions import GraphVersions
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.schema import available, events, observations, orders, processings
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
@@ -101,7 +102,7 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
     add_routes(
         app,
         Components(
-            GRAPH,
+            harness.current,
             harness.views,
             parts,
             parts,
@@ -114,6 +115,7 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
             parts,
             parts,
             LateViews(harness.engine),
+            GraphVersions(harness.engine, harness.current),
         ),
     )
     # Not app.routes: newer versions of FastAPI keep the routes of a router out of it.

@@ -210,6 +210,14 @@ class ConductorClient:
         """Return the product graph."""
         return self._call("GET", "/graph")
 
+    def graph_versions(self) -> Iterator[dict[str, Any]]:
+        """Yield the graphs that were put in force, the newest first."""
+        return self._pages("/graph/versions")
+
+    def graph_version(self, number: int) -> dict[str, Any]:
+        """Return one of them, with its document."""
+        return self._call("GET", f"/graph/versions/{number}")
+
     def why(self, product: str, obs_id: str) -> dict[str, Any]:
         """Return why a product was, or was not, made."""
         return self._call("GET", f"/why/{quote(product, safe='')}/{quote(obs_id, safe='')}")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.ledger import Ledger
 from batuta.conductor.database.records import Row
 from batuta.conductor.pruner import Write
@@ -15,13 +16,13 @@ CHECK_S: Final = 1.0
 """How often deadlines are compared with the clock, in seconds: one is noticed within this."""
 
 
-class DeadlineWatch:
+class DeadlineWatch(ReadsGraph):
     """Compares the deadlines with the clock, as long as the graph has any.
 
     Parameters
     ----------
-    graph : Graph
-        The product graph.
+    graph : Graph or CurrentGraph
+        The product graph, or what holds the one in force.
     ledger : Ledger
         The database.
     write : callable
@@ -32,13 +33,13 @@ class DeadlineWatch:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph | CurrentGraph,
         ledger: Ledger,
         write: Write,
         on_late: Callable[[LateProduct], None],
         on_cancelled: Callable[[Row], None],
     ) -> None:
-        self._graph = graph
+        super().__init__(graph)
         self._ledger = ledger
         self._write = write
         self._on_late = on_late

@@ -11,6 +11,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.dropped import DroppedObservation, read_dropped, read_dropped_after
 from batuta.conductor.database.records import Row, record_of
 from batuta.conductor.database.schema import LISTED, available
@@ -36,15 +37,15 @@ SECOND_LOOK_S: Final = 2.0
 """After so long most announcements that are on their way have arrived, in seconds."""
 
 
-class Reconciler:
+class Reconciler(ReadsGraph):
     """Compares the conductor's records with the sdb, in batches.
 
     Parameters
     ----------
     engine : sa.Engine
         The conductor's database, which is only read here.
-    graph : Graph
-        The product graph: what it does not know is ignored.
+    graph : Graph or CurrentGraph
+        The product graph, or what holds the one in force: what it does not know is ignored.
     archive : Archive
         The sdb, asked about what is recorded.
     list_newest : callable
@@ -54,12 +55,12 @@ class Reconciler:
     def __init__(
         self,
         engine: sa.Engine,
-        graph: Graph,
+        graph: Graph | CurrentGraph,
         archive: Archive,
         list_newest: Callable[[], Iterable[StoredProduct]],
     ) -> None:
+        super().__init__(graph)
         self._engine = engine
-        self._graph = graph
         self._archive = archive
         self._list_newest = list_newest
 

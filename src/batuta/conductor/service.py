@@ -13,14 +13,17 @@ from typing import Final, TypeVar
 from prometheus_client import CollectorRegistry
 
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
+from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.graph_versions import GraphVersions, open_current_graph
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.ledger import Ledger
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.summaries import join_parts
 from batuta.conductor.database.views import Views
 from batuta.conductor.deadline_watch import DeadlineWatch
+from batuta.conductor.decisions.graph_versions import AtStart
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.dispatch.archive import arrival_of, open_archive, success_of
@@ -91,15 +94,17 @@ SDB_WAIT_S: Final = 60.0
 @asynccontextmanager
 async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator["Conductor"]:
     """Open a conductor that answers at `url`."""
-    graph = read_graph(settings.graph)
-    url_of = _addresses(graph, settings)
+    file = read_graph(settings.graph)
     with open_database(settings.database_url, MIGRATIONS) as engine:
         join_parts(engine)
-        ledger = Ledger(engine, graph, _wait_config(settings))
+        current, at_start = open_current_graph(engine, file, str(settings.graph))
+        _tell_graph_at_start(current, at_start, file)
+        url_of = _addresses(current, file, settings)
+        ledger = Ledger(engine, current, _wait_config(settings))
         addresses = CallbackAddresses(settings.public_url or url, ledger.callback_secret())
 
         def subscriber_of(request: DueRequest) -> Subscriber | None:
-            known = graph.providers.get(request.provider)
+            known = current.graph.providers.get(request.provider)
             return addresses.subscriber(request) if known and known.callback else None
 
         async with (
@@ -115,11 +120,11 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 await _rebuild(ledger, settings)
             registry = ServiceRegistry()
             ledger.reports_activity = registry.reports_activity
-            views = Views(engine, graph, url_of)
+            views = Views(engine, current, url_of)
             activity = ConductorActivity(bus, url, views)
             dispatcher = Dispatcher(ledger, providers, archive, activity.publish)
             reconciler = Reconciler(
-                engine, graph, archive, partial(_held_by_sdb, settings, newest=True)
+                engine, current, archive, partial(_held_by_sdb, settings, newest=True)
             )
             pruner = Pruner(engine, ledger.retention(settings.retention), dispatcher.write)
             health = HealthMonitor(
@@ -131,7 +136,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             )
             sweeper = EventSweeper(engine, settings.events, dispatcher.write)
             components = Components(
-                graph,
+                current,
                 views,
                 dispatcher,
                 providers,
@@ -140,13 +145,14 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 registry,
                 pruner,
                 addresses,
-                EventViews(engine, graph, views),
+                EventViews(engine, current, views),
                 DeadLetters(bus),
                 logs,
                 LateViews(engine),
+                GraphVersions(engine, current),
             )
             watch = DeadlineWatch(
-                graph, ledger, dispatcher.write, activity.publish_late, activity.publish
+                current, ledger, dispatcher.write, activity.publish_late, activity.publish
             )
             yield Conductor(components, bus, activity, (health, sweeper, watch), settings)
 
@@ -163,7 +169,7 @@ class Conductor:
         settings: ConductorSettings,
     ) -> None:
         health, self._sweeper, self._deadline_watch = background
-        self._graph = components.graph
+        self._current_graph = components.current_graph
         self._dispatcher = components.dispatcher
         self._archive = components.archive
         self._reconciler = components.reconciler
@@ -223,7 +229,8 @@ class Conductor:
     async def _on_data(
         self, deliveries: Sequence[Delivery[Notification]]
     ) -> list[Rejection[Notification]]:
-        news = [DataMessage(delivery, self._graph) for delivery in deliveries]
+        graph = self._current_graph.graph
+        news = [DataMessage(delivery, graph) for delivery in deliveries]
         unread = [each for each in news if each.event is None]
         self.notifications += len(news) - len(unread)
         withdrawals = [each for each in news if isinstance(each.event, DataWithdrawn)]
@@ -283,7 +290,7 @@ class Conductor:
             [
                 success_of(version)
                 for version in archived
-                if version.product in self._graph.products
+                if version.product in self._current_graph.graph.products
             ],
             [each.heard(version) for each, version in zip(of_sdb, found, strict=True)],
         )
@@ -291,7 +298,8 @@ class Conductor:
 
     def _is_of_sdb(self, news: DataMessage) -> bool:
         """Return whether the sdb must hold what is announced: it says so, or the graph makes it."""
-        return news.delivery.subject == SDB_SUBJECT or news.told.product in self._graph.products
+        made_here = news.told.product in self._current_graph.graph.products
+        return news.delivery.subject == SDB_SUBJECT or made_here
 
     async def _ask(self, question: Callable[[list[T]], Awaitable[list[U]]], of: list[T]) -> list[U]:
         """Return the sdb's answer, asking again for as long as it does not answer."""
@@ -386,10 +394,30 @@ def _wait_config(settings: ConductorSettings) -> WaitConfig:
     )
 
 
-def _addresses(graph: Graph, settings: ConductorSettings) -> Callable[[str], str]:
-    unknown = sorted(settings.provider_urls.keys() - graph.providers.keys())
+def _tell_graph_at_start(current: CurrentGraph, at_start: AtStart, file: Graph) -> None:
+    if at_start is AtStart.REPLACED:
+        LOG.warning(
+            "the graph file was changed since the last start: it is now version %d of the graph, "
+            "in force in the place of version %d",
+            current.number,
+            current.number - 1,
+        )
+    elif current.graph.digest != file.digest:
+        LOG.warning(
+            "version %d of the graph, which was applied, stays in force; the graph file, which was "
+            "not changed since the last start, differs from it",
+            current.number,
+        )
+
+
+def _addresses(
+    current: CurrentGraph, file: Graph, settings: ConductorSettings
+) -> Callable[[str], str]:
+    # One that was put in force in its place may lack a provider of the file, or have another.
+    providers = file.providers.keys() | current.graph.providers.keys()
+    unknown = sorted(settings.provider_urls.keys() - providers)
     if unknown:
-        known = ", ".join(sorted(graph.providers))
+        known = ", ".join(sorted(providers))
         raise ConfigurationError(
             f"--provider-url {name}: the graph has no such provider (known: {known})"
             for name in unknown
@@ -400,9 +428,10 @@ def _addresses(graph: Graph, settings: ConductorSettings) -> Callable[[str], str
         if provider in overrides:
             return overrides[provider]
         # A processing claimed under an earlier graph may name a provider that it had.
-        if provider not in graph.providers:
+        found = current.graph.providers.get(provider)
+        if found is None:
             raise ServiceError(f"{provider}: the graph no longer has this provider")
-        return graph.providers[provider].url
+        return found.url
 
     return url_of
 

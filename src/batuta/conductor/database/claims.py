@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.deadlines import DeadlineStore
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import EVERY_PROVIDER, PENDING
@@ -43,18 +44,18 @@ BY_HAND: Final = "requested by hand"
 """What an operator has ordered who made such a claim."""
 
 
-class ClaimStore:
+class ClaimStore(ReadsGraph):
     """Records availability and claims; every method works in the transaction of its caller.
 
     Parameters
     ----------
-    graph : Graph
-        The product graph.
+    graph : Graph or CurrentGraph
+        The product graph, or what holds the one in force.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        self._deadlines = DeadlineStore(graph)
+    def __init__(self, graph: Graph | CurrentGraph) -> None:
+        super().__init__(graph)
+        self._deadlines = DeadlineStore(self._current)
 
     def lock_observations(self, connection: sa.Connection, observations: Collection[str]) -> None:
         """Let no other conductor change the same observations until the transaction ends.
@@ -175,6 +176,7 @@ class ClaimStore:
         told_class = work_class or inherited_class(product, (), told.get(obs_id, NOTHING_TOLD))
         row = _new_row(Claim(product, obs_id, inputs, told_class), now, now)
         row |= {"id": processing_id, "claim": f"{MANUAL} {processing_id}"}
+        row["graph_version"] = self._current.number
         connection.execute(sa.insert(table).values(row))
         self.apply_holds(connection)
         return connection.execute(sa.select(table).where(table.c.id == processing_id)).one()
@@ -236,6 +238,7 @@ class ClaimStore:
         """Insert the claims that are new; return how many are, or -1 if the database cannot say."""
         rows = [
             _new_row(claim, now, self._wait_end(connection, claim, versions[claim.obs_id], now))
+            | {"graph_version": self._current.number}
             for claim in claims
         ]
         return connection.execute(insert_claims(connection.dialect.name), rows).rowcount
@@ -271,7 +274,7 @@ class ClaimStore:
                     before, claim.product, row.inputs, claim.inputs, now
                 )
                 if after is not None:
-                    write_changes(connection, [(before, after)])
+                    write_changes(connection, [(before, self._current.decided(after))])
                     connection.execute(
                         sa.update(table)
                         .where(table.c.id == row.id)

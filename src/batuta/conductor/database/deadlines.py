@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.current_graph import ReadsGraph
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import NOT_EXPIRED, NOT_LATE, deadlines
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.deadlines import deadlines_for, expire
 from batuta.conductor.decisions.rules import Arrival, Claim
-from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
 
@@ -39,14 +39,11 @@ class PassedDeadlines:
     more: bool
 
 
-class DeadlineStore:
+class DeadlineStore(ReadsGraph):
     """Deadlines in the database; every method works in the transaction of its caller.
 
     A graph without deadlines costs no statement.
     """
-
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
 
     def record(
         self,

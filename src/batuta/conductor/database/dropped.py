@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.current_graph import ReadsGraph
 from batuta.conductor.database.records import MAX_IN, Row
 from batuta.conductor.database.schema import available, dropped
 from batuta.conductor.database.schema import processings as table
@@ -58,6 +59,8 @@ class DroppedProcessing:
     interface: str | None = None
     work_class: str = WorkClass.LIVE.value
     told_class: str | None = None
+    graph_version: int | None = None
+    set_aside: int | None = None
     file: str | None = None
 
     def as_row(self) -> dict[str, Any]:
@@ -150,17 +153,8 @@ def tells_news(
     return any((each.product.name, each.key) not in claimed for each in claims)
 
 
-class DroppedStore:
-    """Reads what stays, and puts it back; every method works in the transaction of its caller.
-
-    Parameters
-    ----------
-    graph : Graph
-        The product graph.
-    """
-
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+class DroppedStore(ReadsGraph):
+    """Reads what stays, and puts it back; every method works in the transaction of its caller."""
 
     def admit(
         self, connection: sa.Connection, arrivals: Sequence[Arrival], made: Sequence[Archived]
@@ -302,6 +296,8 @@ _KEPT: Final = (
     "interface",
     "work_class",
     "told_class",
+    "graph_version",
+    "set_aside",
 )
 
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from pydantic_core import from_json
 
+from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.event_records import list_events
 from batuta.conductor.database.lists import decode_key, encode_key
 from batuta.conductor.database.records import Row
@@ -64,16 +65,21 @@ class EventViews:
     ----------
     engine : sa.Engine
         Open, with the latest schema.
-    graph : Graph
-        The product graph.
+    graph : Graph or CurrentGraph
+        The product graph, or what holds the one in force.
     views : Views
         Shows processings.
     """
 
-    def __init__(self, engine: sa.Engine, graph: Graph, views: Views) -> None:
+    def __init__(self, engine: sa.Engine, graph: Graph | CurrentGraph, views: Views) -> None:
         self.engine = engine
-        self.graph = graph
         self.views = views
+        self._current = CurrentGraph.of(graph)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph in force."""
+        return self._current.graph
 
     def page(
         self,

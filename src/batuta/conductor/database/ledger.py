@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.attribution import attribute
 from batuta.conductor.database.claims import ClaimStore
+from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.deadlines import DeadlineStore, PassedDeadlines
 from batuta.conductor.database.dropped import DroppedStore
 from batuta.conductor.database.due_requests import DueRequest, take_due_polls, take_due_requests
@@ -73,15 +74,15 @@ class Round:
     due_at: float | None
 
 
-class Ledger:
+class Ledger(ReadsGraph):
     """The conductor's database.
 
     Parameters
     ----------
     engine : sa.Engine
         Open, with the latest schema.
-    graph : Graph
-        The product graph.
+    graph : Graph or CurrentGraph
+        The product graph, or what holds the one in force.
     waits : WaitConfig
         How long to wait before a retry and before a poll.
     clock : callable
@@ -98,19 +99,19 @@ class Ledger:
     def __init__(
         self,
         engine: sa.Engine,
-        graph: Graph,
+        graph: Graph | CurrentGraph,
         waits: WaitConfig,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(graph)
         self._engine = engine
-        self._graph = graph
         self._waits = waits
         self._clock = clock
-        self._claims = ClaimStore(graph)
-        self._deadlines = DeadlineStore(graph)
-        self._dropped = DroppedStore(graph)
+        self._claims = ClaimStore(self._current)
+        self._deadlines = DeadlineStore(self._current)
+        self._dropped = DroppedStore(self._current)
         self._turns: Turns = {}
-        self.operations = Operations(engine, graph, self._claims, clock)
+        self.operations = Operations(engine, self._current, self._claims, clock)
         self.reports_activity: Callable[[str], bool] = lambda _provider: False
 
     # ------------------------------------------------------------------ what is available

@@ -6,6 +6,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from batuta.conductor.database.claims import BY_HAND, UNSENT, ClaimStore
+from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.dropped import DroppedStore
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.orders import record_command
@@ -15,24 +16,27 @@ from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.commands import cancel, remake, retry, withdraw
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
-from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
 from batuta.service.operators import UNNAMED, Operator
 from batuta.work_classes import WorkClass
 
 
-class Operations:
+class Operations(ReadsGraph):
     """The operator's commands; each is one transaction.
 
     Made by the `Ledger`, whose arguments it shares.
     """
 
     def __init__(
-        self, engine: sa.Engine, graph: Graph, claims: ClaimStore, clock: Callable[[], float]
+        self,
+        engine: sa.Engine,
+        graph: CurrentGraph,
+        claims: ClaimStore,
+        clock: Callable[[], float],
     ) -> None:
+        super().__init__(graph)
         self._engine = engine
-        self._graph = graph
         self._claims = claims
         self._dropped = DroppedStore(graph)
         self._clock = clock
@@ -102,6 +106,7 @@ class Operations:
             return None
         if work_class is not None:
             after = replace(after, work_class=work_class, told_class=work_class)
+        after = self._current.decided(after)
         write_changes(connection, [(before, after)])
         record_order(connection, [before], now, "retried, with all attempts again", reason, by)
         self._claims.apply_holds(connection)
@@ -214,7 +219,7 @@ class Operations:
         if after is None:
             return
         if self._claims.inputs_are_available(connection, row):
-            write_changes(connection, [(before, after)])
+            write_changes(connection, [(before, self._current.decided(after))])
         else:
             connection.execute(sa.delete(table).where(table.c.id == processing_id))
 

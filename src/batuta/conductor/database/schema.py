@@ -87,6 +87,10 @@ processings = sa.Table(
     sa.Column("work_class", sa.String, nullable=False, server_default=WorkClass.LIVE.value),
     # What an event or a command told, if one did.
     sa.Column("told_class", sa.String),
+    # The version of the graph by which it was last decided about; None: before there were any.
+    sa.Column("graph_version", sa.Integer),
+    # The version for which it was cancelled, as it does not make it: another one continues it.
+    sa.Column("set_aside", sa.Integer),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id", "created", "id"),
     sa.Index("conductor_newest", "created", "id"),
@@ -174,6 +178,24 @@ dropped = sa.Table(
     sa.Column("live", sa.Boolean, nullable=False, server_default=sa.false()),
     # What decisions depend on, compressed: see `batuta.conductor.database.dropped`.
     sa.Column("facts", sa.LargeBinary, nullable=False),
+)
+
+# Every graph that was put in force; the one of the highest number is. Never changed, but for
+# `settled` and `settled_to`.
+graph_versions = sa.Table(
+    "conductor_graph_versions",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Column("applied", sa.Float, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("note", sa.String),
+    # The class of work of what it starts; None: that of the graph.
+    sa.Column("work_class", sa.String),
+    # When all that it starts was started, or a later version came; until then, how far it is.
+    sa.Column("settled", sa.Float),
+    sa.Column("settled_to", sa.String),
 )
 
 IGNORED: Final = "outcome = 'ignored'"

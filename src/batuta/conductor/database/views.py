@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.claims import MANUAL
+from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.dropped import DroppedObservation, read_dropped, rows_of
 from batuta.conductor.database.explanations import (
     answer_of_processing,
@@ -45,7 +46,9 @@ class ConductorProcessing(Processing):
     `by_hand` tells that an operator has asked for it, besides what was claimed.
     `inputs` are the versions that it was claimed from, 0 where the source has no versions;
     `next_attempt` is when it is requested next, while it waits; `log` and `profile` are addresses
-    at its provider. `pipeline_id` is what its provider calls the current attempt, if not its id.
+    at its provider. `pipeline_id` is what its provider calls the current attempt, if not its id;
+    `graph_version` is that by which it was claimed or last decided about, null if that was before
+    versions were recorded.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -60,6 +63,7 @@ class ConductorProcessing(Processing):
     pipeline_id: str | None = None
     by_hand: bool = False
     work_class: WorkClass = Field(WorkClass.LIVE, alias="class")
+    graph_version: int | None = None
 
 
 class ProductView(BaseModel):
@@ -117,22 +121,27 @@ class Following(BaseModel):
     failed: list[ConductorProcessing]
 
 
-class Views:
+class Views(ReadsGraph):
     """Reads the conductor's database; never writes.
 
     Parameters
     ----------
     engine : sa.Engine
         Open, with the latest schema.
-    graph : Graph
-        The product graph.
+    graph : Graph or CurrentGraph
+        The product graph, or what holds the one in force.
     url_of : callable
         Returns the address of a provider, or raises `ServiceError`.
     """
 
-    def __init__(self, engine: sa.Engine, graph: Graph, url_of: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        graph: Graph | CurrentGraph,
+        url_of: Callable[[str], str],
+    ) -> None:
+        super().__init__(graph)
         self._engine = engine
-        self._graph = graph
         self._url_of = url_of
 
     def processing(self, processing_id: str) -> ConductorProcessing | None:
@@ -289,6 +298,7 @@ class Views:
             pipeline_id=row.pipeline_id,
             by_hand=row.claim.startswith(MANUAL),
             work_class=WorkClass(row.work_class),
+            graph_version=row.graph_version,
         )
 
     def _address(self, row: Row, part: str) -> str | None:

@@ -213,8 +213,13 @@ def _of_processing(
     operator = processing.by_hand
     by = (made_by or UNNAMED.label) if operator else "conductor"
     why = BY_HAND if operator else "claimed" + ("" if caused else " without an event")
+    version = processing.graph_version
+    graph = "" if version is None else f", by version {version} of the graph"
     yield Moment(
-        time=processing.created, what=f"{why}, from {inputs}", by=by, processing=processing.id
+        time=processing.created,
+        what=f"{why}, from {inputs}{graph}",
+        by=by,
+        processing=processing.id,
     )
     attempts = f"attempt {processing.attempt} of {processing.max_attempts}"
     if processing.requested is not None:

@@ -55,6 +55,12 @@ class ProcessingRecord:
     told_class : WorkClass or None
         The class that an event or a command told, which what is made of its product inherits.
         None: `work_class` is that of the graph.
+    graph_version : int or None
+        The version of the graph by which it was claimed, or was last decided about; None if that
+        was before versions were recorded.
+    set_aside : int or None
+        The version of the graph that does not make it from what there is, for which it was
+        cancelled: one that does continues it.
     """
 
     id: str
@@ -82,6 +88,8 @@ class ProcessingRecord:
     interface: Interface | None = None
     work_class: WorkClass = WorkClass.LIVE
     told_class: WorkClass | None = None
+    graph_version: int | None = None
+    set_aside: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Final
 from fastapi import FastAPI, Query, Response
 
 from batuta.conductor.activity import ServiceRegistry
+from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.graph_versions import GraphVersions
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.lists import ObservationOrder
 from batuta.conductor.database.orders import OrderViews
@@ -33,6 +35,7 @@ from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.bulk_routes import Order, Reason, bulk_router
 from batuta.conductor.routes.dead_routes import dead_router
 from batuta.conductor.routes.event_routes import event_router
+from batuta.conductor.routes.graph_routes import graph_router
 from batuta.conductor.routes.late_routes import late_router
 from batuta.conductor.routes.log_routes import log_router
 from batuta.conductor.routes.order_routes import ByOperator, order_router
@@ -62,7 +65,7 @@ Pattern = Annotated[
 class Components:
     """What the REST interface calls."""
 
-    graph: Graph
+    current_graph: CurrentGraph
     views: Views
     dispatcher: Dispatcher
     providers: Providers
@@ -75,6 +78,12 @@ class Components:
     dead_letters: DeadLetters
     logs: HttpPool
     late: LateViews
+    graph_versions: GraphVersions
+
+    @property
+    def graph(self) -> Graph:
+        """The graph in force."""
+        return self.current_graph.graph
 
 
 def add_routes(app: FastAPI, components: Components) -> None:
@@ -89,12 +98,8 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(dead_router(components.dead_letters, components.events))
     app.include_router(late_router(components.late))
     app.include_router(order_router(OrderViews(components.events.engine)))
+    app.include_router(graph_router(components.graph_versions))
     add_retention_routes(app, components.pruner)
-
-    @app.get("/graph", tags=["graph"])
-    def graph() -> dict[str, object]:
-        """The product graph, as read and checked."""
-        return dict(components.graph.as_document())
 
     @app.get("/why/{product}/{obs_id}", tags=["graph"], responses=_UNKNOWN)
     def why(product: str, obs_id: str) -> WhyDetail:
@@ -307,10 +312,11 @@ def _find(views: Views, processing_id: str) -> ConductorProcessing:
 
 
 def _check_order(components: Components, order: Order) -> None:
-    if order.product not in components.graph.products:
-        raise _unknown_product(components.graph, order.product)
+    graph = components.graph
+    if order.product not in graph.products:
+        raise _unknown_product(graph, order.product)
     why = components.views.why(order.product, order.obs_id)
-    absent = list(components.graph.products[order.product].lacks(why.available))
+    absent = list(graph.products[order.product].lacks(why.available))
     if absent:
         raise ProblemError(
             HTTPStatus.CONFLICT,
