@@ -28,6 +28,33 @@ def test_a_product_is_made_of_its_inputs_and_archived(
     assert [(each.product, each.version) for each in stored.inputs] == [("EVENTS", 1)]
 
 
+def test_it_is_made_from_the_versions_that_were_claimed_and_its_lineage_says_by_what(
+    service: PipelineProcess, sdb: SdbClient, obs_id: str, tmp_path: Path
+) -> None:
+    for product, texts in {"EVENTS": ["old ", "new "], "GTI": ["gti"]}.items():
+        for text in texts:
+            (tmp_path / "file").write_text(text)
+            sdb.import_file(tmp_path / "file", product, obs_id)
+    for inputs, text in [
+        ({"EVENTS": 1, "GTI": 1}, "old gti"),
+        ({"EVENTS": 1}, "old "),
+        ({"EVENTS": 0, "GTI": 0}, "new gti"),
+        (None, "new gti"),
+    ]:
+        record = service.make("COPY", obs_id, inputs=inputs, graph_version="g1")
+        assert record["state"] == "succeeded", record["error"]
+        stored = sdb.export("COPY", obs_id, to=tmp_path / "copy.txt")
+        assert (tmp_path / "copy.txt").read_text() == text
+        assert [each.model_dump() for each in stored.inputs] == record["inputs"]
+        assert (stored.processing_id, stored.graph_version) == (record["id"], "g1")
+        assert stored.code == record["code"]
+    sdb.withdraw("EVENTS", obs_id, 1, "noise")
+    for version, problem in [(1, "was withdrawn"), (3, "no version 3")]:
+        record = service.make("COPY", obs_id, inputs={"EVENTS": version})
+        assert record["state"] == "failed"
+        assert problem in record["error"]
+
+
 def test_all_that_a_processing_prints_is_in_its_log(service: PipelineProcess, events: str) -> None:
     log = service.log(service.make("COPY", events))
     assert f"copies {events}" in log

@@ -60,6 +60,12 @@ def test_a_body_that_is_wrong_is_refused_with_every_mistake(service: PipelinePro
             "processing_id": "../x",
         },
         "attempt: ": {"product": "COPY", "obs_id": "sb1", "attempt": 0},
+        "inputs.A: Input should be greater than or equal to 0": {
+            "product": "COPY",
+            "obs_id": "sb1",
+            "inputs": {"A": -1},
+        },
+        "graph_version: ": {"product": "COPY", "obs_id": "sb1", "graph_version": ""},
         "obsid: ": {"product": "COPY", "obs_id": "sb1", "obsid": "sb1"},
     }
     known = service.records()

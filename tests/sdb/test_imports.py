@@ -95,6 +95,8 @@ def test_a_record_holds_all_that_the_import_said(
             processing_id="run-7",
             provider="lc_pipeline",
             inputs=[InputRef(product="EVT", version=3)],
+            code="lc 1.2.0",
+            graph_version="9f2c",
         )
         assert client.get("LC", "sb1") == stored
     assert stored.sha256 == hashlib.sha256(b"light").hexdigest()
@@ -104,6 +106,7 @@ def test_a_record_holds_all_that_the_import_said(
     assert stored.metadata == {"bins": [1, 2.5], "sky": {"ra_deg": 10.7, "name": "M 82 — 🔭"}}
     assert (stored.processing_id, stored.provider) == ("run-7", "lc_pipeline")
     assert stored.inputs == (InputRef(product="EVT", version=3),)
+    assert (stored.code, stored.graph_version) == ("lc 1.2.0", "9f2c")
     assert stored.created.tzinfo is not None
     assert httpx.get(stored.uri).content == b"light"
 
@@ -312,6 +315,8 @@ def test_a_digest_is_right_in_either_case(http: httpx.Client) -> None:
         ((*NAMED, ("sha256", "12"), ("file", b"x")), ["sha256: '12' (accepted: 64 hexadecimal"]),
         ((*NAMED, ("processing_id", ""), ("file", b"x")), ["processing_id: '' (accepted: 1 to"]),
         ((*NAMED, ("provider", "a/b"), ("file", b"x")), ["provider: 'a/b' is not a name"]),
+        ((*NAMED, ("code", ""), ("file", b"x")), ["code: '' (accepted: 1 to 200 printable ASCII"]),
+        ((*NAMED, ("graph_version", "é"), ("file", b"x")), ["graph_version: 'é' (accepted: 1 to"]),
         ((*NAMED, ("inputs", "x"), ("file", b"x")), ["inputs: Invalid JSON"]),
         (
             (*NAMED, ("inputs", '[{"product": "A", "version": 0}]'), ("file", b"x")),

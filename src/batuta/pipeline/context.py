@@ -97,9 +97,10 @@ class Context:
         self._default_folders = _default_folders(work_folder.work_dir)
 
     def input(self, name: str) -> Path:
-        """Return the latest version of the product `name` of this observation, as a file.
+        """Return the product `name` of this observation, as a file.
 
-        It is fetched from the sdb at the first call, its digest checked.
+        It is fetched from the sdb at the first call, its digest checked: the version that the
+        conductor has claimed this from, or the newest where the request names none.
 
         Raises
         ------

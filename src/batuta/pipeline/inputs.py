@@ -3,8 +3,10 @@
 import logging
 import mimetypes
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from batuta.pipeline.messages import ProductVersion
@@ -27,30 +29,51 @@ class InputFetcher:
         Where their files are written.
     log : logging.Logger
         Where fetches are logged.
+    given : mapping, optional
+        The versions to fetch, by name: these and no newer ones. None: not to be used; 0, and what
+        is not named: the newest.
     """
 
-    def __init__(self, sdb: "SdbClient", obs_id: str, folder: Path, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        sdb: "SdbClient",
+        obs_id: str,
+        folder: Path,
+        log: logging.Logger,
+        given: Mapping[str, int | None] = MappingProxyType({}),
+    ) -> None:
         self._sdb = sdb
         self._obs_id = obs_id
         self._folder = folder
         self._log = log
+        self._given = given
         self._fetched: dict[str, Path | None] = {}
         self.used_versions: list[ProductVersion] = []
 
     def fetch(self, name: str) -> Path | None:
-        """Return the latest version of `name` as a file; None if the sdb has none."""
+        """Return an input as a file, in the version given; None if there is none.
+
+        Raises
+        ------
+        ServiceError
+            If the sdb does not give that version: it was withdrawn, or was never there.
+        """
         if name not in self._fetched:
             self._fetched[name] = self._fetch(name)
         return self._fetched[name]
 
     def _fetch(self, name: str) -> Path | None:
+        version = self._given.get(name, 0)
+        if version is None:
+            self._log.info("input %s: none, as this is to be made without it", name)
+            return None
         self._folder.mkdir(exist_ok=True)
         # Numbered, as names come from outside; with the extension, as readers go by it.
         path = self._folder / f"input-{len(self._fetched) + 1}"
         try:
-            found = self._sdb.export(name, self._obs_id, to=path)
+            found = self._sdb.export(name, self._obs_id, version or None, to=path)
         except ServiceError as exc:
-            if exc.status == HTTPStatus.NOT_FOUND:
+            if exc.status == HTTPStatus.NOT_FOUND and not version:
                 return None
             raise
         self.used_versions.append(ProductVersion(product=name, version=found.version))

@@ -1,6 +1,6 @@
 """Messages over REST, and from warden and worker to their service."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
@@ -9,6 +9,7 @@ from batuta.messaging.processings import Count
 from batuta.names import NAME_PATTERN
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+VERSION_PATTERN: Final = r"^[!-~]([ -~]{0,198}[!-~])?$"
 
 
 class ProcessingRequest(BaseModel):
@@ -16,6 +17,9 @@ class ProcessingRequest(BaseModel):
 
     `processing_id` makes repeated requests start one processing only; a higher `attempt`
     restarts a failed one, and with `remake` one that succeeded, whose product was lost.
+
+    `inputs` are the versions to make it from, 0 where their source keeps none; None leaves it to
+    the pipeline. `graph_version` is that of the product graph under which it is asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,6 +29,8 @@ class ProcessingRequest(BaseModel):
     processing_id: Name | None = None
     attempt: int = Field(1, ge=1, le=2**31 - 1)
     remake: bool = False
+    inputs: dict[Name, Annotated[int, Field(ge=0, le=2**31 - 1)]] | None = None
+    graph_version: Annotated[str, StringConstraints(pattern=VERSION_PATTERN)] | None = None
 
 
 class ProductVersion(BaseModel):

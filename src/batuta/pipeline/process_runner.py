@@ -164,6 +164,7 @@ class ProcessRunner:
             log_path=self._config.retention.log(run.key),
             profiles=self._config.retention.profiles(run.run_id),
             code=generation.code if self._config.source.reload else None,
+            code_version=generation.code.version or None,
         )
 
 

@@ -1,6 +1,6 @@
 """The contract between the scheduler of processings and what executes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -29,6 +29,10 @@ class ProcessingRun:
     attempt : int
         The attempt that was requested. One attempt may take several runs: a run that the service's
         death or stop has interrupted is followed by another one of the same attempt.
+    given : mapping or None
+        The versions of inputs that it is to be made from, by name; None: the newest ones.
+    graph_version : str or None
+        That of the product graph under which it was asked for.
     """
 
     id: str
@@ -38,13 +42,16 @@ class ProcessingRun:
     key: str
     run_id: str
     attempt: int
+    given: Mapping[str, int] | None = None
+    graph_version: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessingTask:
     """All that a warden and its worker need to execute one run.
 
-    `code` is the code that it must have run alone, where that may be edited meanwhile.
+    `code` is the code that it must have run alone, where that may be edited meanwhile;
+    `code_version` what it is archived as.
     """
 
     spec: ProductSpec
@@ -55,6 +62,7 @@ class ProcessingTask:
     log_path: Path
     profiles: Path
     code: LoadedCode | None = None
+    code_version: str | None = None
 
 
 class Runner(Protocol):

@@ -31,6 +31,9 @@ processings = sa.Table(
     sa.Column("total", sa.Integer, nullable=False),
     sa.Column("error", sa.String),
     sa.Column("inputs", sa.JSON, nullable=False),
+    # The versions that it was asked to be made from, if it was told, and under which graph.
+    sa.Column("given", sa.JSON(none_as_null=True)),
+    sa.Column("graph_version", sa.String),
     sa.Column("outputs", sa.JSON, nullable=False),
     sa.Column("started", sa.Float),
     sa.Column("ended", sa.Float),

@@ -42,6 +42,9 @@ class StoredProcessing:
     log_kept: bool
     recorded: bool = True
     """Whether there is a row of it; False if that was dropped, long after it had succeeded."""
+    given: Mapping[str, int] | None = None
+    """The versions that it was asked to be made from."""
+    graph_version: str | None = None
 
     @property
     def current_run(self) -> ProcessingRun:
@@ -55,6 +58,8 @@ class StoredProcessing:
             key=self.key,
             run_id=f"{self.key}-{self.runs}",
             attempt=record.attempt,
+            given=self.given,
+            graph_version=self.graph_version,
         )
 
 
@@ -268,7 +273,7 @@ def _submit(db: sa.Connection, request: ProcessingRequest, provider: str) -> Sub
     if not known.recorded:
         db.execute(sa.delete(dropped).where(dropped.c.id == known.record.id))
         return Submission(_add(db, request, provider), to_run=True)
-    again = {**_INITIAL_VALUES, "attempt": request.attempt}
+    again = {**_INITIAL_VALUES, **_asked(request)}
     return Submission(_changed(db, known.record.id, again), to_run=True)
 
 
@@ -296,6 +301,15 @@ _INITIAL_VALUES: Final[dict[str, Any]] = {
 }
 
 
+def _asked(request: ProcessingRequest) -> dict[str, Any]:
+    """Return what each request, of an attempt, says anew."""
+    return {
+        "attempt": request.attempt,
+        "given": request.inputs,
+        "graph_version": request.graph_version,
+    }
+
+
 def _file_key(processing_id: str) -> str:
     """Return what the files of a processing are named by: its id where that is a UUID.
 
@@ -312,9 +326,9 @@ def _add(db: sa.Connection, request: ProcessingRequest, provider: str) -> Stored
         "provider": provider,
         "product": request.product,
         "obs_id": request.obs_id,
-        "attempt": request.attempt,
         "runs": 0,
         **_INITIAL_VALUES,
+        **_asked(request),
     }
     return _from_row(db.execute(_ADD, added).one())
 
@@ -343,7 +357,14 @@ def _from_row(row: sa.Row[Any]) -> StoredProcessing:
         profile=f"/processing/{row.id}/profile" if row.profile_kept else None,
         code=row.code,
     )
-    return StoredProcessing(record, row.key, row.runs, row.log_kept)
+    return StoredProcessing(
+        record,
+        row.key,
+        row.runs,
+        row.log_kept,
+        given=row.given,
+        graph_version=row.graph_version,
+    )
 
 
 def _from_dropped(row: sa.Row[Any]) -> StoredProcessing:

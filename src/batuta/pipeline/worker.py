@@ -106,7 +106,7 @@ def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
     # While the sdb is down the processing waits for it; the scheduler's timeout ends both.
     retry_for_s = task.spec.timeout_s
     with SdbClient(task.sdb_url, token=task.token, retry_for_s=retry_for_s) as sdb:
-        inputs = InputFetcher(sdb, run.obs_id, task.work_dir / "inputs", log)
+        inputs = InputFetcher(sdb, run.obs_id, task.work_dir / "inputs", log, _versions(task))
         work_folder = WorkFolder(
             processing_id=run.id,
             obs_id=run.obs_id,
@@ -118,9 +118,17 @@ def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
         context.flush_progress()
         if task.code is not None:
             refuse_mixture(task.code)
-        archive = _Archive(sdb, run, tuple(inputs.used_versions))
+        archive = _Archive(sdb, run, tuple(inputs.used_versions), task.code_version)
         outputs = tuple(archive.add(output, log) for output in made)
     return Outcome(inputs=tuple(inputs.used_versions), outputs=outputs)
+
+
+def _versions(task: ProcessingTask) -> dict[str, int | None]:
+    """Return the versions to make a product from; None for optional inputs to be left alone."""
+    if task.run.given is None:
+        return {}
+    # What the graph does not list is not given: a mandatory one is for the pipeline to find.
+    return {**dict.fromkeys(task.spec.optional), **task.run.given}
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,7 @@ class _Archive:
     sdb: SdbClient
     run: ProcessingRun
     inputs: tuple[ProductVersion, ...]
+    code: str | None
 
     def add(self, output: Output, log: logging.Logger) -> ProductVersion:
         """Import a file and return its version.
@@ -147,6 +156,8 @@ class _Archive:
             attempt=self.run.attempt,
             provider=self.run.provider,
             inputs=[InputRef(product=item.product, version=item.version) for item in self.inputs],
+            code=self.code,
+            graph_version=self.run.graph_version,
         )
         log.info("%s: archived as version %d, %d bytes", product, record.version, record.size)
         return ProductVersion(product=product, version=record.version)

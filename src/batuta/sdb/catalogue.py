@@ -68,6 +68,8 @@ class NewProduct:
     attempt: int | None
     inputs: tuple[InputRef, ...]
     stage: Stage | None = None
+    code: str | None = None
+    graph_version: str | None = None
     content: bytes | None = None
 
 
@@ -346,6 +348,8 @@ def _row(new: NewProduct, created: datetime) -> dict[str, Any]:
         "attempt": new.attempt,
         "inputs": [ref.model_dump() for ref in new.inputs],
         "stage": new.stage,
+        "code": new.code,
+        "graph_version": new.graph_version,
         "created": created,
         "of_product": new.product,
         "of_obs_id": new.obs_id,

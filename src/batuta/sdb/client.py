@@ -114,6 +114,8 @@ class SdbClient:
         attempt: int | None = None,
         provider: str | None = None,
         inputs: Sequence[InputRef] = (),
+        code: str | None = None,
+        graph_version: str | None = None,
         sha256: str | None = None,
         stage: Stage | None = None,
     ) -> StoredProduct:
@@ -136,6 +138,10 @@ class SdbClient:
             Its attempt: a later one may import again what was withdrawn since.
         inputs : sequence of InputRef
             What it was made from.
+        code : str, optional
+            The version of the code that made it.
+        graph_version : str, optional
+            The version of the product graph under which it was asked for.
         sha256 : str, optional
             The expected digest, in hexadecimal; computed from the file by default.
         stage : {"preliminary", "final"} or int, optional
@@ -155,16 +161,16 @@ class SdbClient:
             if (problem := json_problem(values, "metadata")) is not None:
                 raise ServiceError(f"{SERVICE}: {problem}; nothing was sent")
             fields["metadata"] = json.dumps(values)
-        if processing_id is not None:
-            fields["processing_id"] = processing_id
-        if attempt is not None:
-            fields["attempt"] = str(attempt)
-        if provider is not None:
-            fields["provider"] = provider
-        if inputs:
-            fields["inputs"] = json.dumps([ref.model_dump() for ref in inputs])
-        if stage is not None:
-            fields["stage"] = str(stage)
+        given = {
+            "processing_id": processing_id,
+            "attempt": attempt,
+            "provider": provider,
+            "inputs": json.dumps([ref.model_dump() for ref in inputs]) if inputs else None,
+            "stage": stage,
+            "code": code,
+            "graph_version": graph_version,
+        }
+        fields |= {name: str(value) for name, value in given.items() if value is not None}
         kind = media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
         body = ImportBody(path, kind, fields, sha256)

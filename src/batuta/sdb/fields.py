@@ -28,6 +28,8 @@ FIELDS: Final = (
     "provider",
     "inputs",
     "stage",
+    "code",
+    "graph_version",
 )
 MAX_FIELDS_BYTES: Final = 2**20
 """All fields but the file together; mostly metadata."""
@@ -36,6 +38,8 @@ DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _ATTEMPT: Final = re.compile(r"[1-9][0-9]{0,8}")
+_VERSION_TEXT: Final = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
+_VERSION_RULE: Final = "1 to 200 printable ASCII characters"
 _PROCESSING_ID: Final = re.compile(r"[!-~]{1,200}")
 MAX_INPUTS: Final = 1000
 """Products that one is made from: all of one observation, and listed in its record."""
@@ -56,6 +60,8 @@ class ImportRequest:
     attempt: int | None
     provider: str | None
     inputs: tuple[InputRef, ...]
+    code: str | None
+    graph_version: str | None
     stage: Stage | None = None
 
 
@@ -98,6 +104,8 @@ class FieldReader:
             provider=self._name("provider", required=False),
             inputs=self._inputs(),
             stage=self._stage(),
+            code=self._matching("code", _VERSION_TEXT, _VERSION_RULE),
+            graph_version=self._matching("graph_version", _VERSION_TEXT, _VERSION_RULE),
         )
 
     def text(self, name: str, value: bytes) -> str:

@@ -27,8 +27,10 @@ class StoredProduct(BaseModel):
     `size` is in bytes, `sha256` in lower-case hexadecimal, `created` in UTC. `uri` is the
     REST address of its bytes. `processing_id`, `provider` and `inputs` name the processing that
     made it, its pipeline, and what it was made from; they are None, None and empty for an import
-    by hand. `withdrawn` is when it was withdrawn, in UTC, and `withdrawn_reason` why.
-    `stage` is how definitive it is; None where its import told none: final.
+    by hand. `code` is the version of its pipeline's code, and `graph_version` that of the product
+    graph under which it was asked for, where its pipeline told them. `withdrawn` is when it was
+    withdrawn, in UTC, and `withdrawn_reason` why. `stage` is how definitive it is; None where its
+    import told none: final.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +48,8 @@ class StoredProduct(BaseModel):
     processing_id: str | None = None
     filename: str | None = None
     inputs: tuple[InputRef, ...] = ()
+    code: str | None = None
+    graph_version: str | None = None
     withdrawn: datetime | None = None
     withdrawn_reason: str | None = None
     stage: Stage | None = None

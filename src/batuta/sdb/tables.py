@@ -62,6 +62,9 @@ PRODUCTS: Final = sa.Table(
     sa.Column("processing_id", sa.String(200)),
     sa.Column("attempt", sa.Integer),
     sa.Column("inputs", sa.JSON, nullable=False),
+    # The version of the code that made it, and of the graph under which it was asked for.
+    sa.Column("code", sa.String(200)),
+    sa.Column("graph_version", sa.String(200)),
     sa.Column("created", UtcDateTime, nullable=False),
     sa.Column("withdrawn", UtcDateTime),
     sa.Column("withdrawn_reason", sa.String(400)),

@@ -5,6 +5,7 @@ and waits, on a database in memory, and the functions of the pipelines with thei
 checks of what they return. What is not: NATS, REST, processes, and time.
 """
 
+import json
 import shutil
 import tempfile
 from collections import defaultdict, deque
@@ -216,10 +217,11 @@ class MemoryOrchestra:
             raise ScriptedError(failures.popleft())
         pipeline = self._pipelines[request.provider]
         spec = pipeline.products[request.product]
+        # As a pipeline does: what was claimed, in the versions claimed.
         found = {
-            name: stored
-            for name in (*spec.inputs, *spec.optional)
-            if (stored := self.sdb.find(name, request.obs_id)) is not None
+            name: self.sdb.get(name, request.obs_id, version or None)
+            for name, version in json.loads(request.inputs).items()
+            if name in (*spec.inputs, *spec.optional)
         }
         work_dir = Path(tempfile.mkdtemp(dir=self._folder))
         paths = {name: stored.path for name, stored in found.items()}

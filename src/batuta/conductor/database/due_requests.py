@@ -21,7 +21,8 @@ ConditionsOf = Callable[[str, float], Conditions]
 class DueRequest:
     """A processing whose request is recorded, and is to be sent now.
 
-    `request_id` is what it is sent under; None for the id of the processing.
+    `request_id` is what it is sent under; None for the id of the processing. `inputs` are the
+    versions that it was claimed from, as JSON, and `graph_version` the graph's in force.
     """
 
     processing_id: str
@@ -31,6 +32,8 @@ class DueRequest:
     attempt: int
     remake: bool = False
     request_id: str | None = None
+    inputs: str = "{}"
+    graph_version: str | None = None
 
 
 def take_due_requests(
@@ -51,6 +54,7 @@ def take_due_requests(
     _lock_slots(connection)
     slots = Slots(connection, graph, capacity)
     found: list[ProcessingRecord] = []
+    inputs: dict[str, str] = {}
     for name, provider in connection.execute(PENDING_AT):
         work_class = WorkClass(name)
         # In a long queue, more are due than can be taken: no more are read, and nothing of a
@@ -58,7 +62,9 @@ def take_due_requests(
         free = min(slots.free(provider, work_class), capacity.total)
         if free > 0:
             wanted = {"work_class": name, "provider": provider, "now": now, "at_most": free}
-            found += [record_of(row) for row in connection.execute(DUE, wanted)]
+            rows = connection.execute(DUE, wanted).all()
+            found += map(record_of, rows)
+            inputs |= {row.id: row.claimed_inputs for row in rows}
     # Each is read in this order; of several providers, they are in that of the providers.
     found.sort(key=lambda each: -each.priority)
     changes = [
@@ -66,10 +72,10 @@ def take_due_requests(
         for record in slots.take(found, capacity.total, turns)
     ]
     write_changes(connection, changes)
-    return [_due_request(after) for _, after in changes]
+    return [_due_request(after, inputs[after.id], graph.digest) for _, after in changes]
 
 
-def _due_request(after: ProcessingRecord) -> DueRequest:
+def _due_request(after: ProcessingRecord, inputs: str, graph_version: str) -> DueRequest:
     return DueRequest(
         processing_id=after.id,
         product=after.product,
@@ -78,6 +84,8 @@ def _due_request(after: ProcessingRecord) -> DueRequest:
         attempt=after.attempt,
         remake=after.remake,
         request_id=after.pipeline_id,
+        inputs=inputs,
+        graph_version=graph_version,
     )
 
 

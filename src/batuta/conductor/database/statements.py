@@ -129,8 +129,9 @@ It goes from one pair to the next in the index, whatever number there is of each
 does so for ``SELECT DISTINCT``.
 """
 
-DUE: Final = (
-    sa.select(*_RECORD)
+DUE: Final[sa.Select[Any]] = (
+    # The inputs as text, which goes into the request: decoding it takes longer than reading it.
+    sa.select(*_RECORD, sa.cast(table.c.inputs, sa.Text).label("claimed_inputs"))
     .where(
         sa.text(f"conductor_processings.{PENDING}"),
         table.c.work_class == sa.bindparam("work_class"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.decisions.answers import PipelineAnswer, address, read_answer, reference
@@ -135,6 +135,10 @@ class Providers:
     async def _post(self, request: DueRequest, url: str, sent: str) -> Answer:
         required: dict[str, object] = {"product": request.product, "obs_id": request.obs_id}
         further: dict[str, object] = {"processing_id": sent, "attempt": request.attempt}
+        if inputs := from_json(request.inputs):
+            further["inputs"] = inputs
+        if request.graph_version is not None:
+            further["graph_version"] = request.graph_version
         if request.remake:
             further["remake"] = True
         if (subscriber := self._subscriber_of(request)) is not None:

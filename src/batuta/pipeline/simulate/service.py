@@ -18,6 +18,7 @@ from batuta.pipeline.scheduler import Offer
 from batuta.pipeline.service_core import ProcessingService, ServiceSpec, lock_data_dir, open_service
 from batuta.pipeline.simulate.settings import SimulateSettings
 from batuta.sdb.client import SdbClient
+from batuta.sdb.records import InputRef
 from batuta.service.client import ServiceError
 from batuta.service.runner import run_service
 
@@ -147,6 +148,12 @@ class SimulatedRunner:
                 metadata={"simulated": True},
                 processing_id=run.id,
                 provider=run.provider,
+                inputs=[
+                    InputRef(product=name, version=version)
+                    for name, version in (run.given or {}).items()
+                    if version
+                ],
+                graph_version=run.graph_version,
             )
         finally:
             path.unlink()
