@@ -1,22 +1,30 @@
 """A conductor's ledger on any database, with a clock that the test sets."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.graph_versions import GraphVersions, open_current_graph
+from batuta.conductor.database.hold_store import Wanted
 from batuta.conductor.database.ledger import Ledger
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.slots import Capacity
 from batuta.conductor.database.views import Views
 from batuta.conductor.decisions.events import Archived, Event, StatusUpdate
+from batuta.conductor.decisions.holds import Hold, Scope
 from batuta.conductor.decisions.outcomes import HeardEvent
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.requests import Poll
 from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.hold_watch import HoldWatch
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import open_database
+from batuta.service.operators import Operator
 from batuta.testing import FakeClock
+
+T = TypeVar("T")
 
 UNLIMITED = Capacity(total=1000)
 NOTHING = Capacity(total=0)
@@ -37,6 +45,33 @@ class Harness:
 
     def close(self) -> None:
         self._opened.__exit__(None, None, None)
+
+    def hold(self, provider: str | None = None, **scope: Any) -> Hold:
+        """Hold a provider, or what else is said, or all, as the conductor does."""
+        begins, by = scope.pop("begins", None), Operator(scope.pop("by", "ana"))
+        wanted = Wanted(
+            scope=Scope(provider=provider, **scope), by=by, reason="mended", begins=begins
+        )
+        hold = self.ledger.holds.place(wanted)
+        self.carry_out_holds()
+        return hold
+
+    def release(self, provider: str | None = None, rate: str | None = None, **scope: Any) -> None:
+        """Release the holds of just that, as the conductor does."""
+        named = Scope(provider=provider, **scope)
+        for each in self.ledger.holds.open_holds():
+            if each.scope == named:
+                self.ledger.holds.release(each.number, Operator("bob"), rate)
+        self.carry_out_holds()
+
+    def carry_out_holds(self) -> float:
+        """Do what is to be done for holds by now; return when something is next."""
+
+        async def write(work: Callable[..., T], *args: Any) -> T:
+            return work(*args)
+
+        watch = HoldWatch(self.ledger.holds, write, lambda: None, lambda *_: None)
+        return asyncio.run(watch.carry_out())
 
     def on_data(self, *arrivals: tuple[str, str, int]) -> list[DueRequest]:
         return self.take([Arrival(*arrival) for arrival in arrivals], UNLIMITED)

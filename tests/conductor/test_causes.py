@@ -55,7 +55,7 @@ def facts(available: str = "", **states: State) -> Facts:
         (facts("AB", B=State.SUCCEEDED), Situation.AVAILABLE, None),
         (facts("A", B=State.RUNNING), Situation.BEING_MADE, "the end of B at maker"),
         (facts("A", B=State.RETRYING), Situation.RETRYING, "the next attempt at B"),
-        (facts("A", B=State.HELD), Situation.HELD, "the release of maker"),
+        (facts("A", B=State.HELD), Situation.HELD, "the release of what holds it: batuta holds"),
         (facts("A", B=State.FAILED), Situation.FAILED, "batuta retry id-B"),
         (facts("A", B=State.CANCELLED), Situation.CANCELLED, "batuta retry id-B"),
         (facts(), Situation.LACKS_INPUTS, "the arrival of A: batuta import --product A"),

@@ -105,9 +105,9 @@ def test_what_one_provider_has_too_much_of_hides_nothing_of_another(
         {"maker": {"max_concurrent": 2}, "other": {"max_concurrent": 1}},
     )
     harness = open_ledger(graph)
-    harness.ledger.operations.hold(None)
+    harness.hold(None)
     harness.take(of_class(BACKFILL, 0, 50), UNLIMITED)
     harness.take([Arrival("Z", "o1", 1, told_class=BACKFILL)], UNLIMITED)
-    harness.ledger.operations.release(None)
+    harness.release(None)
     taken = harness.ledger.take_due(Capacity(total=256))
     assert sorted(each.product for each in taken) == ["B", "B", "Y"]

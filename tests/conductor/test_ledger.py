@@ -16,6 +16,7 @@ from batuta.conductor.decisions.events import (
     PipelineUnreachable,
     Refused,
 )
+from batuta.conductor.decisions.holds import Scope
 from batuta.conductor.decisions.rules import Arrival
 from batuta.messaging import ProcessingState as State
 from tests.conductor.graphs import diamond, graph_of
@@ -270,22 +271,23 @@ def test_polls_that_wait_for_a_place_do_not_wake_the_dispatcher(open_ledger: Ope
 
 def test_what_is_held_is_not_requested_until_released(open_ledger: OpenLedger) -> None:
     harness = open_ledger(diamond())
-    harness.ledger.operations.hold(None)
+    harness.hold(None)
     assert harness.on_data(("A", "o1", 1)) == []
     states = {item.state for item in harness.views.processings({}, 10, None).items}
     assert states == {State.HELD}
-    harness.ledger.operations.release(None)
+    harness.release(None)
     assert sorted(harness.due()) == ["B", "C"]
 
 
 def test_releasing_one_provider_leaves_the_hold_of_all(open_ledger: OpenLedger) -> None:
     harness = open_ledger(diamond())
-    harness.ledger.operations.hold(None)
-    harness.ledger.operations.hold("maker")
+    harness.hold(None)
+    harness.hold("maker")
     harness.on_data(("A", "o1", 1))
-    harness.ledger.operations.release("maker")
+    harness.release("maker")
     assert harness.due() == []
-    assert harness.ledger.operations.held() == ["*"]
+    (left,) = harness.ledger.holds.open_holds()
+    assert left.scope == Scope()
 
 
 def test_a_failed_processing_asked_for_again_has_all_its_attempts(
@@ -455,9 +457,9 @@ def test_a_provider_with_no_place_left_does_not_hide_what_others_can_take(
 def test_two_conductors_together_keep_to_a_provider_s_slots(open_ledger: OpenLedger) -> None:
     graph = graph_of(["A"], {"B": {"m_input": ["A"]}}, {"maker": {"max_concurrent": 1}})
     harnesses = [open_ledger(graph), open_ledger(graph)]
-    harnesses[0].ledger.operations.hold(None)
+    harnesses[0].hold(None)
     harnesses[0].on_data(*[("A", f"o{number}", 1) for number in range(10)])
-    harnesses[0].ledger.operations.release(None)
+    harnesses[0].release(None)
     with ThreadPoolExecutor(2) as pool:
         taken = [request for found in pool.map(Harness.due, harnesses) for request in found]
     assert len(taken) == 1
@@ -467,8 +469,8 @@ def test_a_hold_and_its_release_keep_the_waits(open_ledger: OpenLedger) -> None:
     harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
     (request,) = harness.on_data(("A", "o1", 1))
     harness.report(request, State.FAILED, error="no luck")
-    harness.ledger.operations.hold(None)
-    harness.ledger.operations.release(None)
+    harness.hold(None)
+    harness.release(None)
     assert harness.due() == []
     harness.clock.advance(1.1)
     assert harness.due() == ["B"]

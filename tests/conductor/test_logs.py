@@ -68,9 +68,9 @@ def test_a_log_is_printed_from_its_pipeline_or_why_there_is_none(
         assert capsys.readouterr().out == "held now: none\n"
         for wrong, code in ((["hold"], 2), (["hold", "maker", "--all"], 2), (["hold", "m"], 1)):
             assert run(wrong) == code
-            assert "(accepted: PROVIDER, or --all)" in (shown := capsys.readouterr().err) or (
-                "provider 'm': not in the graph (known: maker)" in shown
-            )
+            assert "(accepted: PROVIDER, --product, --obs-id, --class, or --all)" in (
+                shown := capsys.readouterr().err
+            ) or ("provider 'm': not in the graph (known: maker)" in shown)
 
 
 def test_a_pipeline_that_cannot_be_reached_is_named(stage: Stage) -> None:

@@ -1,5 +1,6 @@
 """What the conductor asks of its database costs the same whatever its history."""
 
+import asyncio
 from dataclasses import dataclass, replace
 from itertools import product as combinations
 from typing import Any, cast
@@ -11,8 +12,16 @@ from fastapi import FastAPI
 
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.graph_versions import GraphVersions
+from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
-from batuta.conductor.database.schema import available, events, observations, orders, processings
+from batuta.conductor.database.schema import (
+    available,
+    events,
+    holds,
+    observations,
+    orders,
+    processings,
+)
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import PipelineUnreachable
 from batuta.conductor.decisions.outcomes import HeardEvent
@@ -23,8 +32,14 @@ from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
 from tests.support.query_plans import costly_queries, recorded
 
-BIG = [table.name for table in (available, events, observations, orders, processings)]
-OF_OPEN = ["conductor_due", "conductor_later", "conductor_followed"]
+BIG = [table.name for table in (available, events, holds, observations, orders, processings)]
+OF_OPEN = [
+    "conductor_due",
+    "conductor_later",
+    "conductor_followed",
+    "conductor_held",
+    "conductor_held_by",
+]
 """Indexes of what has not ended: they do not grow with history."""
 GRAPH = graph_of(
     ["A"],
@@ -116,12 +131,16 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
             parts,
             LateViews(harness.engine),
             GraphVersions(harness.engine, harness.current),
+            HoldViews(harness.engine, harness.ledger.holds),
+            parts,
         ),
     )
     # Not app.routes: newer versions of FastAPI keep the routes of a router out of it.
     paths = {path for path, methods in app.openapi()["paths"].items() if "get" in methods}
     values = {**VALUES, "processing_id": played.processing_id}
     transport = httpx.ASGITransport(app)
+    await asyncio.to_thread(harness.hold, "maker")
+    await asyncio.to_thread(harness.hold, obs_id="o1")
     with recorded(played.engine) as statements:
         client = httpx.AsyncClient(transport=transport, base_url="http://conductor")
         for path in paths - WITHOUT:
@@ -143,8 +162,8 @@ def test_no_decision_reads_or_sorts_a_whole_table(played: Played) -> None:
         ledger.advance([], replace(UNLIMITED, busy=["maker"]), UNLIMITED)
         ledger.unsettled([played.processing_id])
         operations.make("B", "o1")
-        operations.hold("maker")
-        operations.release("maker")
+        harness.hold("maker")
+        harness.release("maker")
         operations.retry(played.processing_id)
         operations.cancel(played.processing_id, "not wanted")
         operations.correct(

@@ -119,8 +119,8 @@ STEPS: dict[str, Step] = {
         f"report {state}": report(state) for state in (State.RUNNING, State.SUCCEEDED, State.FAILED)
     },
     "make": lambda harness, _product, obs_id, _number: harness.ledger.operations.make("D", obs_id),
-    "hold": lambda harness, *_: harness.ledger.operations.hold(None),
-    "release": lambda harness, *_: harness.ledger.operations.release(None),
+    "hold": lambda harness, *_: harness.hold(None),
+    "release": lambda harness, *_: harness.release(None),
     "cancel": lambda harness, _product, obs_id, _number: harness.ledger.operations.cancel(
         newest(harness, obs_id), "not wanted"
     ),

@@ -1,6 +1,6 @@
 """The client of the conductor's REST interface."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -193,10 +193,21 @@ class ConductorClient:
             answers += self._call("POST", "/dead/resend", json=body, timeout=None)["items"]
         return answers
 
-    def hold(self, provider: str | None, *, held: bool) -> dict[str, Any]:
-        """Hold a provider, or all if it is None, or end that; return what is held then."""
-        of = "" if provider is None else f"/providers/{quote(provider, safe='')}"
-        return self._call("POST" if held else "DELETE", f"{of}/hold")
+    def holds(self) -> list[dict[str, Any]]:
+        """Return the holds that have not ended."""
+        return cast("list[dict[str, Any]]", self._call("GET", "/holds")["items"])
+
+    def place_hold(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Hold what `order` says, and return the hold."""
+        return self._call("POST", "/holds", json=order)
+
+    def release_hold(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Release a hold, and return it."""
+        return self._call("POST", f"/holds/{number}/release", json=order)
+
+    def preview_release(self, number: int) -> dict[str, Any]:
+        """Return what the release of a hold would start."""
+        return self._call("GET", f"/holds/{number}/preview")
 
     def services(self) -> list[dict[str, Any]]:
         """Return the services that reported recently."""

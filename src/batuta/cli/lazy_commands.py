@@ -68,11 +68,11 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
     "cancel": LazyCommand("processings", "Stop processings that have not ended.", PRODUCTS),
     "hold": LazyCommand(
         "holding",
-        "Request nothing more of a provider until it is released; what runs continues.",
+        "Request nothing more of a provider, a product or other work until it is released",
         PRODUCTS,
     ),
     "release": LazyCommand(
-        "holding", "End the hold of a provider, or of all: what waited is requested.", PRODUCTS
+        "holding", "End a hold, at once or at a rate; --dry-run shows what would start", PRODUCTS
     ),
     "log": LazyCommand("processings", "Print the log of a processing.", PRODUCTS),
     "rm": LazyCommand("withdrawing", "Withdraw a version of a product.", PRODUCTS),
@@ -89,6 +89,9 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "watching", "Show services, observations, and processings that need attention.", WATCHING
     ),
     "watch": LazyCommand("watching", "Show the orchestra live until Ctrl-C.", WATCHING),
+    "holds": LazyCommand(
+        "holding", "List what is held: since when, by whom, why, and how much it is.", WATCHING
+    ),
     "why": LazyCommand("watching", "Explain why a product was, or was not, made.", WATCHING),
     "events": LazyCommand(
         "events",

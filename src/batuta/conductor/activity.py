@@ -9,9 +9,18 @@ from typing import Final
 from batuta import __version__
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.views import Views
+from batuta.conductor.decisions.holds import Hold, HoldState
 from batuta.conductor.decisions.processing_record import AT_PROVIDER
 from batuta.errors import one_line
-from batuta.messaging import Bus, LateProduct, Processing, ProcessingState, ServiceStatus
+from batuta.messaging import (
+    Bus,
+    HoldChange,
+    LateProduct,
+    Processing,
+    ProcessingState,
+    ServiceStatus,
+)
+from batuta.messaging.processings import instant_of
 from batuta.service.activity import HEARTBEAT_S, ActivityReporter
 from batuta.service.database import UNAVAILABLE
 
@@ -79,6 +88,21 @@ class ConductorActivity:
     def publish_late(self, late: LateProduct) -> None:
         """Publish that a product is late."""
         self._reporter.report_late(late)
+
+    def publish_hold(self, hold: Hold, state: HoldState) -> None:
+        """Publish that a hold was placed, has begun, is being released, or has ended."""
+        releasing = hold.released is not None
+        self._reporter.report_hold(
+            HoldChange(
+                number=hold.number,
+                what=hold.scope.words(),
+                state=state.value,
+                since=instant_of(hold.begins),
+                by=(hold.released_by if releasing else None) or hold.by,
+                reason=hold.release_reason if releasing else hold.reason,
+                rate=hold.rate,
+            )
+        )
 
     async def run(self) -> None:
         """Publish reports and heartbeats until cancelled."""

@@ -17,6 +17,7 @@ from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.graph_versions import GraphVersions, open_current_graph
+from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.ledger import Ledger
 from batuta.conductor.database.schema import MIGRATIONS
@@ -30,6 +31,7 @@ from batuta.conductor.dispatch.archive import arrival_of, open_archive, success_
 from batuta.conductor.dispatch.callbacks import PREFIX, CallbackAddresses, Subscriber
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.dispatch.providers import open_providers
+from batuta.conductor.hold_watch import HoldWatch
 from batuta.conductor.messages import (
     DataMessage,
     not_archived,
@@ -150,6 +152,8 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 logs,
                 LateViews(engine),
                 GraphVersions(engine, current),
+                HoldViews(engine, ledger.holds),
+                HoldWatch(ledger.holds, dispatcher.write, dispatcher.wake, activity.publish_hold),
             )
             watch = DeadlineWatch(
                 current, ledger, dispatcher.write, activity.publish_late, activity.publish
@@ -175,6 +179,7 @@ class Conductor:
         self._reconciler = components.reconciler
         self._registry = components.registry
         self._pruner = components.pruner
+        self._hold_watch = components.hold_watch
         self._activity = activity
         self._health = health
         self.notifications = 0
@@ -186,6 +191,7 @@ class Conductor:
             ConductorMetrics(
                 components.views.counts,
                 components.late.count,
+                components.holds.all,
                 {
                     NOTIFICATIONS: lambda: self.notifications,
                     MALFORMED: lambda: self.malformed,
@@ -221,6 +227,7 @@ class Conductor:
             group.create_task(self._pruner.run())
             group.create_task(self._sweeper.run())
             group.create_task(self._deadline_watch.run())
+            group.create_task(self._hold_watch.run())
             group.create_task(self._activity.run())
             group.create_task(self._health.run())
 

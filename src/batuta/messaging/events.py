@@ -145,10 +145,28 @@ class LateProduct(BaseModel):
     due: Instant
 
 
+class HoldChange(BaseModel):
+    """What became of work that an operator holds back.
+
+    `what` is all of it: ``provider maker, class backfill``. `by` and `reason` are those of its
+    release once it is released, at `rate` if it has one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    number: Count
+    what: ShortText
+    state: Literal["scheduled", "in force", "releasing", "released"]
+    since: Instant
+    by: ShortText
+    reason: ShortText | None = None
+    rate: ShortText | None = None
+
+
 class Activity(BaseModel):
     """The data of ``activity.*``: a service's status, and what it tells besides.
 
-    That is a processing whose record changed, or a product that is late.
+    That is a processing whose record changed, a product that is late, or a hold that changed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -156,6 +174,7 @@ class Activity(BaseModel):
     service: ServiceStatus
     processing: Processing | None = None
     late: LateProduct | None = None
+    hold: HoldChange | None = None
 
     @model_validator(mode="after")
     def _require_pipeline_state(self) -> Self:

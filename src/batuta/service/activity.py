@@ -9,6 +9,7 @@ from typing import Final
 from batuta.messaging import (
     Activity,
     Bus,
+    HoldChange,
     LateProduct,
     MessagingError,
     Processing,
@@ -19,6 +20,11 @@ LOG: Final = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 10.0
 RETRY_S: Final = 1.0
+
+
+Told = Processing | LateProduct | HoldChange
+_KEYS: Final = {Processing: "processing", LateProduct: "late", HoldChange: "hold"}
+"""Where the activity has what is told."""
 
 
 class ActivityReporter:
@@ -38,7 +44,7 @@ class ActivityReporter:
     def __init__(self, bus: Bus, status: Callable[[], ServiceStatus]) -> None:
         self._bus = bus
         self._status = status
-        self._waiting: OrderedDict[tuple[str, int, str], Processing | LateProduct] = OrderedDict()
+        self._waiting: OrderedDict[tuple[str, int, str], Told] = OrderedDict()
         self._changed = asyncio.Event()
         self._status_changed = False
 
@@ -51,6 +57,11 @@ class ActivityReporter:
     def report_late(self, late: LateProduct) -> None:
         """Publish that a product is late as soon as possible; return at once."""
         self._waiting[late.product, 0, late.obs_id] = late
+        self._changed.set()
+
+    def report_hold(self, change: HoldChange) -> None:
+        """Publish what became of a hold as soon as possible; return at once."""
+        self._waiting["hold", change.number, change.state] = change
         self._changed.set()
 
     def report_status(self) -> None:
@@ -84,7 +95,7 @@ class ActivityReporter:
             self._status_changed = False
         while self._waiting:
             key, told = next(iter(self._waiting.items()))
-            name = "late" if isinstance(told, LateProduct) else "processing"
+            name = _KEYS[type(told)]
             await self._publish(Activity.model_validate({"service": self._status(), name: told}))
             # Progress may have replaced it during the await: then it has yet to be published.
             # Removed only now: if the heartbeat's timeout cancels the publication, it is repeated.

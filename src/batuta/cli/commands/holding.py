@@ -1,56 +1,260 @@
-"""`batuta hold` and `release`: request nothing more of a provider, or of any, for a while."""
+"""`batuta hold`, `release` and `holds`: keep work back for a while."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from batuta.cli.clients import conductor_at
-from batuta.cli.lazy_commands import PRODUCTS
-from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json
-from batuta.errors import ConfigurationError
+from batuta.cli.commands.events import short_time
+from batuta.cli.lazy_commands import PRODUCTS, WATCHING
+from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
+from batuta.errors import BatutaError, ConfigurationError
+from batuta.formatting import format_count, format_seconds
+from batuta.work_classes import WorkClass
 
-Provider = Annotated[str | None, typer.Argument(help="The provider, as in the graph.")]
-Every = Annotated[bool, typer.Option("--all", help="Every provider.")]
+if TYPE_CHECKING:
+    from batuta.cli.conductor_client import ConductorClient
+
+ACCEPTED: Final = "accepted: PROVIDER, --product, --obs-id, --class, or --all"
+
+Provider = Annotated[
+    str | None, typer.Argument(metavar="[PROVIDER]", help="The provider, as in the graph.")
+]
+Every = Annotated[bool, typer.Option("--all", help="All work.")]
+OfProduct = Annotated[str | None, typer.Option("--product", help="Of this product.")]
+OfObservation = Annotated[str | None, typer.Option("--obs-id", help="Of this observation.")]
+OfClass = Annotated[WorkClass | None, typer.Option("--class", help="Of this class of work.")]
+Reason = Annotated[
+    str | None, typer.Option("--reason", help="Why; kept with the record, and told by batuta why.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     for name, command in (("hold", hold), ("release", release)):
         app.command(name, rich_help_panel=PRODUCTS)(command)
+    app.command("holds", rich_help_panel=WATCHING)(holds)
 
 
-def hold(
+def hold(  # noqa: PLR0913  each is an option
     provider: Provider = None,
     conductor_url: ConductorUrl = CONDUCTOR_URL,
+    product: OfProduct = None,
+    obs_id: OfObservation = None,
+    work_class: OfClass = None,
+    begins: Annotated[
+        str | None,
+        typer.Option("--from", help="From this time on: 2026-11-29T18:00Z. Without it, now."),
+    ] = None,
+    reason: Reason = None,
     *,
     every: Every = False,
     as_json: AsJson = False,
 ) -> None:
-    """Request nothing more of a provider until it is released; what runs continues."""
-    _change(provider, conductor_url, held=True, every=every, as_json=as_json)
+    """Request nothing more of a provider, a product or other work until it is released.
 
-
-def release(
-    provider: Provider = None,
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
-    *,
-    every: Every = False,
-    as_json: AsJson = False,
-) -> None:
-    """End the hold of a provider, or of all: what waited is requested."""
-    _change(provider, conductor_url, held=False, every=every, as_json=as_json)
-
-
-def _change(
-    provider: str | None, conductor_url: str, *, held: bool, every: bool, as_json: bool
-) -> None:
-    if (provider is None) != every:
-        given = f"{provider} and --all" if provider is not None else "no provider"
-        raise ConfigurationError(f"{given} given (accepted: PROVIDER, or --all)")
+    What has all that is given is held, what runs continues, and what arrives meanwhile is kept.
+    """
+    scope = _Scope(provider, product, obs_id, work_class)
+    scope.check(every=every)
+    order = {**scope.given, "from": _instant("--from", begins), "reason": reason}
     with conductor_at(conductor_url) as conductor:
-        answer = conductor.hold(provider, held=held)
+        placed = conductor.place_hold(_without_none(order))
+        _print_held(conductor, placed, as_json=as_json)
+
+
+def release(  # noqa: PLR0913, PLR0917  each is an option
+    provider: Provider = None,
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    number: Annotated[
+        int | None, typer.Option("--hold", min=1, help="The hold, by its number in batuta holds.")
+    ] = None,
+    product: OfProduct = None,
+    obs_id: OfObservation = None,
+    work_class: OfClass = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(help="Let the work go at this rate: 10/min (or /s, /h, /d). Else at once."),
+    ] = None,
+    reason: Reason = None,
+    *,
+    every: Every = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would start, and release nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End a hold, at once or at a rate: what no other hold keeps back is requested.
+
+    Given a rate again, one that is being released goes on at that.
+    """
+    scope = _Scope(provider, product, obs_id, work_class)
+    if number is None or every or scope.given:
+        if number is not None:
+            raise ConfigurationError(f"--hold and {scope.words()} given (accepted: one of them)")
+        scope.check(every=every, accepted=f"{ACCEPTED}, or --hold")
+    with conductor_at(conductor_url) as conductor:
+        which = number if number is not None else _hold_of(conductor, scope)
+        if dry_run:
+            _print_preview(conductor.preview_release(which), as_json=as_json)
+        else:
+            order = _without_none({"rate": rate, "reason": reason})
+            _print_held(conductor, conductor.release_hold(which, order), as_json=as_json)
+
+
+def holds(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = False) -> None:
+    """List what is held: since when, by whom, why, and how much it is."""
+    with conductor_at(conductor_url) as conductor:
+        found = conductor.holds()
     if as_json:
-        print_json(answer)
+        print_json(found)
         return
-    names = ["every provider" if name == "*" else name for name in answer["held"]]
-    echo(f"held now: {', '.join(names) or 'none'}")
+    if not found:
+        echo("nothing is held")
+        return
+    columns = ["hold", "of", "state", "since", "for", "keeps back", "alone", "by", "reason"]
+    print_table(format_count(len(found), "hold"), columns, [_row(each) for each in found])
+
+
+def hold_line(held: Mapping[str, Any]) -> str:
+    """Return a hold in one line: of what, since when, by whom, why, and how much it keeps back."""
+    rate = f" at {held['rate']}" if held["rate"] else ""
+    since = short_time(held["since"])
+    keeps = f"keeps back {held['keeps']:,}"
+    return (
+        f"hold {held['number']} of {held['what']}, {held['state']}{rate}, since {since} "
+        f"{_why(held)}, {keeps}"
+    )
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """What the command line says is to be held."""
+
+    provider: str | None
+    product: str | None
+    obs_id: str | None
+    work_class: WorkClass | None
+
+    @property
+    def given(self) -> dict[str, str]:
+        of_class = None if self.work_class is None else self.work_class.value
+        return _without_none(
+            {
+                "provider": self.provider,
+                "product": self.product,
+                "obs_id": self.obs_id,
+                "class": of_class,
+            }
+        )
+
+    def words(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.given.items()) or "--all"
+
+    def check(self, *, every: bool, accepted: str = ACCEPTED) -> None:
+        if bool(self.given) == every:
+            given = f"{self.words()} and --all" if every else "nothing"
+            raise ConfigurationError(f"{given} given ({accepted})")
+
+
+def _hold_of(conductor: "ConductorClient", scope: _Scope) -> int:
+    """Return the hold of just this.
+
+    Raises
+    ------
+    BatutaError
+        If there is none; or several: each was placed by somebody, for a reason.
+    """
+    given = scope.given
+    all_holds = conductor.holds()
+    found = [
+        each
+        for each in all_holds
+        if all(each[name] == given.get(name) for name in ("provider", "product", "obs_id", "class"))
+    ]
+    if len(found) > 1:
+        listed = "; ".join(f"{each['number']} {_why(each)}" for each in found)
+        raise BatutaError(f"{scope.words()}: {len(found)} holds (release one by --hold): {listed}")
+    if not found:
+        held = "; ".join(f"hold {each['number']} of {each['what']}" for each in all_holds)
+        raise BatutaError(f"{scope.words()}: no hold of just that (held: {held or 'nothing'})")
+    return int(found[0]["number"])
+
+
+def _instant(option: str, given: str | None) -> str | None:
+    if given is None:
+        return None
+    accepted = "accepted: a time with its zone, as 2026-11-29T18:00Z or 2026-11-29T18:00+01:00"
+    try:
+        moment = datetime.fromisoformat(given)
+    except ValueError as exc:
+        raise ConfigurationError(f"{option} {given!r:.80}: no such time ({accepted})") from exc
+    if moment.tzinfo is None:
+        raise ConfigurationError(f"{option} {given!r:.80}: no zone given ({accepted})")
+    return moment.isoformat()
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _print_held(conductor: "ConductorClient", changed: Mapping[str, Any], *, as_json: bool) -> None:
+    found = conductor.holds()
+    if as_json:
+        print_json({"hold": changed, "holds": found})
+        return
+    if changed["state"] == "scheduled":
+        echo(f"hold {changed['number']}: {changed['what']} from {short_time(changed['since'])} on")
+    in_force = [each for each in found if each["state"] == "in force"]
+    echo(f"held now: {', '.join(map(_what, in_force)) or 'none'}")
+    for each in found:
+        if each["state"] == "releasing":
+            rate = f" at {each['rate']}" if each["rate"] else ""
+            echo(f"being released{rate}: {_what(each)}, {each['alone']:,} still to be let go")
+
+
+def _what(hold_: Mapping[str, Any]) -> str:
+    only_provider = hold_["what"] == f"provider {hold_['provider']}"
+    return str(hold_["provider"] if only_provider else hold_["what"])
+
+
+def _why(hold_: Mapping[str, Any]) -> str:
+    reason = f": {hold_['reason']}" if hold_["reason"] else ""
+    return f"({hold_['by']}{reason})"
+
+
+def _print_preview(preview: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(preview)
+        return
+    held = preview["hold"]
+    echo(
+        f"hold {held['number']} of {held['what']}: its release would start "
+        f"{format_count(preview['starts'], 'processing')}"
+    )
+    if preview["remains"]:
+        echo(f"other holds keep back {preview['remains']:,} more that it covers: see batuta holds")
+    for what in ("products", "providers", "classes"):
+        rows = [[name, f"{number:,}"] for name, number in preview[what].items()]
+        if rows:
+            print_table("", [what, "start"], rows)
+
+
+def _row(held: Mapping[str, Any]) -> list[object]:
+    since = datetime.fromisoformat(held["since"])
+    age_s = (datetime.now(UTC) - since).total_seconds()
+    rate = f" at {held['rate']}" if held["state"] == "releasing" and held["rate"] else ""
+    return [
+        held["number"],
+        held["what"],
+        held["state"] + rate,
+        short_time(held["since"]),
+        format_seconds(age_s) if age_s > 0 else f"in {format_seconds(-age_s)}",
+        f"{held['keeps']:,}",
+        f"{held['alone']:,}",
+        held["by"].removeprefix("operator "),
+        held["reason"],
+    ]

@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from batuta.cli.clients import conductor_at
+from batuta.cli.commands.holding import hold_line
 from batuta.cli.output import (
     CONDUCTOR_URL,
     NATS_URL,
@@ -53,6 +54,7 @@ def status(
         dead = conductor.dead_letter_count() if health["checks"].get("nats") else None
         summary = conductor.summary()
         late = conductor.late_count()
+        holds = conductor.holds()
         observations = conductor.latest_observations(limit)
         attention = [
             processing
@@ -69,6 +71,7 @@ def status(
                 "processings": attention,
                 "dead_letters": dead,
                 "late_products": late,
+                "holds": holds,
             }
         )
         return
@@ -78,6 +81,8 @@ def status(
         echo(f"{format_count(dead, 'dead letter')}: see batuta dead")
     if late:
         echo(f"{format_count(late, 'product')} late: see batuta late")
+    for each in holds:
+        echo(f"{hold_line(each)}: see batuta holds")
     _print_observations(observations, summary)
     if attention:
         _print_attention(attention, sum(summary["processings"].get(s, 0) for s in NEED_ATTENTION))

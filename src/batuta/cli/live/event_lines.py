@@ -9,6 +9,7 @@ from batuta.messaging import (
     Activity,
     DataEvent,
     DataWithdrawn,
+    HoldChange,
     Processing,
     ProcessingState,
     ServiceStatus,
@@ -70,10 +71,18 @@ class EventLines:
         self.services[service.name] = service
         if service.notice and (before is None or before.notice != service.notice):
             self.log(f"{service.name}: {service.notice}", "notice")
+        if activity.hold is not None:
+            self._log_hold(activity.hold)
         processing = activity.processing
         # Only the conductor knows whether it was the last attempt.
         if processing is not None and service.kind == "conductor" and processing.error:
             self._log_end(processing, processing.error)
+
+    def _log_hold(self, hold: HoldChange) -> None:
+        rate = f" at {hold.rate}" if hold.state == "releasing" and hold.rate else ""
+        reason = f": {hold.reason}" if hold.reason else ""
+        text = f"hold {hold.number} of {hold.what} {hold.state}{rate}, by {hold.by}{reason}"
+        self.log(text, "held")
 
     def _log_end(self, processing: Processing, error: str) -> None:
         what = f"{processing.obs_id}: {processing.product}"

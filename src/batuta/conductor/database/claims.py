@@ -9,14 +9,13 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.deadlines import DeadlineStore
+from batuta.conductor.database.held_work import hold_again, hold_new
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
-from batuta.conductor.database.schema import EVERY_PROVIDER, PENDING
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import (
     AVAILABLE_OF,
     CLAIMED_AT,
     FAILED_AMONG,
-    HELD_PROVIDERS,
     INPUT_TIMES,
     insert_claims,
     record_available,
@@ -128,9 +127,10 @@ class ClaimStore(ReadsGraph):
             # Where all claims are new, none of them has failed: nothing to look for.
             if self._insert(connection, claims, versions, now) != len(claims):
                 started = self._claimed_at(connection, started, now)
-                started |= self._retry_failed(connection, claims, now)
+                retried = self._retry_failed(connection, claims, now)
+                hold_again(connection, retried, now)
+                started |= retried
             self._end_waits(connection, waiting, versions, now)
-            self.apply_holds(connection)
         if self._graph.waiting_from_last_input:
             begun_anew = [
                 Claim(product, obs_id, {})
@@ -177,8 +177,8 @@ class ClaimStore(ReadsGraph):
         row = _new_row(Claim(product, obs_id, inputs, told_class), now, now)
         row |= {"id": processing_id, "claim": f"{MANUAL} {processing_id}"}
         row["graph_version"] = self._current.number
+        hold_new(connection, [row], now)
         connection.execute(sa.insert(table).values(row))
-        self.apply_holds(connection)
         return connection.execute(sa.select(table).where(table.c.id == processing_id)).one()
 
     def end_futile_waits(self, connection: sa.Connection, ended: Iterable[Row], now: float) -> None:
@@ -198,15 +198,6 @@ class ClaimStore(ReadsGraph):
         """Return whether a processing's inputs are still available in the versions claimed."""
         versions = self._available(connection, [row.obs_id])[row.obs_id]
         return all(versions.get(name, -1) >= version for name, version in row.inputs.items())
-
-    def apply_holds(self, connection: sa.Connection) -> None:
-        """Mark as held what is not requested yet and whose provider is held."""
-        held = set(connection.scalars(HELD_PROVIDERS))
-        if held:
-            which = sa.true() if EVERY_PROVIDER in held else table.c.provider.in_(held)
-            connection.execute(
-                sa.update(table).where(sa.text(PENDING), which).values(state=State.HELD)
-            )
 
     def _available(
         self, connection: sa.Connection, observations: Iterable[str]
@@ -241,6 +232,7 @@ class ClaimStore(ReadsGraph):
             | {"graph_version": self._current.number}
             for claim in claims
         ]
+        hold_new(connection, rows, now)
         return connection.execute(insert_claims(connection.dialect.name), rows).rowcount
 
     def _claimed_at(self, connection: sa.Connection, ids: Collection[str], now: float) -> set[str]:
@@ -373,6 +365,7 @@ def _new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
         "max_attempts": product.max_attempts,
         "timeout_s": product.timeout_s,
         "state": State.WAITING,
+        "held_by": None,
         "attempt": 0,
         "pipeline_attempt": 0,
         "not_before": not_before,

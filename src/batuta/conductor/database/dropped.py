@@ -212,7 +212,7 @@ def rows_of(kept: DroppedObservation) -> tuple[list[Row], list[Row]]:
         SimpleNamespace(obs_id=kept.obs_id, product=name, version=each.version, heard=each.heard)
         for name, each in kept.versions.items()
     ]
-    unknown = {"started": None, "profiled": False, "code": None}
+    unknown = {"started": None, "profiled": False, "code": None, "held_by": None}
     processings = [SimpleNamespace(**each.as_row(), **unknown) for each in kept.processings]
     return cast("list[Row]", versions), cast("list[Row]", processings)
 

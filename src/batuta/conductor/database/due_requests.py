@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.held_work import read_due, read_holds
 from batuta.conductor.database.records import record_of, write_changes
 from batuta.conductor.database.slots import Capacity, Slots, Turns
-from batuta.conductor.database.statements import DUE, PENDING_AT, TO_POLL
+from batuta.conductor.database.statements import PENDING_AT, TO_POLL
+from batuta.conductor.decisions.holds import Hold
 from batuta.conductor.decisions.processing_record import Conditions, ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, poll, request
 from batuta.graph import Graph
@@ -55,14 +57,17 @@ def take_due_requests(
     slots = Slots(connection, graph, capacity)
     found: list[ProcessingRecord] = []
     inputs: dict[str, str] = {}
-    for name, provider in connection.execute(PENDING_AT):
+    holds: list[Hold] | None = None
+    for name, provider, has_holds in connection.execute(PENDING_AT).all():
+        if holds is None:
+            holds = read_holds(connection) if has_holds else []
         work_class = WorkClass(name)
         # In a long queue, more are due than can be taken: no more are read, and nothing of a
         # provider that is full.
         free = min(slots.free(provider, work_class), capacity.total)
         if free > 0:
             wanted = {"work_class": name, "provider": provider, "now": now, "at_most": free}
-            rows = connection.execute(DUE, wanted).all()
+            rows = read_due(connection, wanted, holds)
             found += map(record_of, rows)
             inputs |= {row.id: row.claimed_inputs for row in rows}
     # Each is read in this order; of several providers, they are in that of the providers.

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -22,7 +23,9 @@ from batuta.conductor.database.deadlines import DeadlineStore, PassedDeadlines
 from batuta.conductor.database.dropped import DroppedStore
 from batuta.conductor.database.due_requests import DueRequest, take_due_polls, take_due_requests
 from batuta.conductor.database.event_records import record_events, record_outcome
+from batuta.conductor.database.held_work import hold_again
 from batuta.conductor.database.history import record_failures
+from batuta.conductor.database.hold_store import HoldStore
 from batuta.conductor.database.operations import Operations
 from batuta.conductor.database.records import (
     Row,
@@ -91,7 +94,9 @@ class Ledger(ReadsGraph):
     Attributes
     ----------
     operations : Operations
-        What an operator may do: make, retry, cancel, hold, release.
+        What an operator may do: make, retry, cancel.
+    holds : HoldStore
+        What operators hold back.
     reports_activity : callable
         Whether a provider reports on ``activity.*``: then it is polled later.
     """
@@ -111,6 +116,7 @@ class Ledger(ReadsGraph):
         self._deadlines = DeadlineStore(self._current)
         self._dropped = DroppedStore(self._current)
         self._turns: Turns = {}
+        self.holds = HoldStore(engine, clock)
         self.operations = Operations(engine, self._current, self._claims, clock)
         self.reports_activity: Callable[[str], bool] = lambda _provider: False
 
@@ -278,6 +284,7 @@ class Ledger(ReadsGraph):
         changes = [(before[processing_id], record) for processing_id, record in after.items()]
         write_changes(connection, changes)
         record_failures(connection, changes, now)
+        hold_again(connection, [new.id for _, new in changes if new.state in _AGAIN], now)
         reported = [
             new.id for old, new in changes if new.state in REPORTED and new.state != old.state
         ]
@@ -306,6 +313,10 @@ class Ledger(ReadsGraph):
     def _reports(self, provider: str) -> bool:
         known = self._graph.providers.get(provider)
         return self.reports_activity(provider) or (known is not None and known.callback)
+
+
+_AGAIN: Final = frozenset({State.WAITING, State.RETRYING})
+"""What is at a provider enters these to be requested again."""
 
 
 def _about(connection: sa.Connection, key: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What an operator may do: make, retry, cancel, hold, release, and correct what was believed."""
+"""What an operator may do: make, retry, cancel, and correct what was believed."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -8,16 +8,15 @@ import sqlalchemy as sa
 from batuta.conductor.database.claims import BY_HAND, UNSENT, ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.dropped import DroppedStore
+from batuta.conductor.database.held_work import hold_again
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
-from batuta.conductor.database.schema import EVERY_PROVIDER, LISTED, available, holds
+from batuta.conductor.database.schema import available
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.commands import cancel, remake, retry, withdraw
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
-from batuta.messaging import ProcessingState as State
-from batuta.service.database import insert, reading
 from batuta.service.operators import UNNAMED, Operator
 from batuta.work_classes import WorkClass
 
@@ -109,7 +108,7 @@ class Operations(ReadsGraph):
         after = self._current.decided(after)
         write_changes(connection, [(before, after)])
         record_order(connection, [before], now, "retried, with all attempts again", reason, by)
-        self._claims.apply_holds(connection)
+        hold_again(connection, [processing_id], now)
         return locked_rows(connection, [processing_id])[processing_id]
 
     def cancel(
@@ -154,7 +153,8 @@ class Operations(ReadsGraph):
                     self._remake(connection, each.processing_id)
                 elif each.kind is DifferenceKind.WITHDRAWN:
                     self._withdraw(connection, each)
-            self._claims.apply_holds(connection)
+            remade = [each.processing_id for each in differences if each.processing_id is not None]
+            hold_again(connection, remade, self._clock())
 
     def _restore(self, connection: sa.Connection, observations: Collection[str]) -> None:
         """Put back what was dropped of observations: it is about to change."""
@@ -222,33 +222,6 @@ class Operations(ReadsGraph):
             write_changes(connection, [(before, self._current.decided(after))])
         else:
             connection.execute(sa.delete(table).where(table.c.id == processing_id))
-
-    def hold(self, provider: str | None) -> None:
-        """Hold what is not requested yet, of one provider or of all."""
-        values = {"provider": provider or EVERY_PROVIDER, "since": self._clock()}
-        with self._engine.begin() as connection:
-            connection.execute(insert(connection, holds).values(values).on_conflict_do_nothing())
-            self._claims.apply_holds(connection)
-
-    def release(self, provider: str | None) -> None:
-        """End a hold; a hold of all does not end by releasing one provider."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.delete(holds).where(holds.c.provider == (provider or EVERY_PROVIDER))
-            )
-            # All are released, then what remains held is held again: in one transaction, so
-            # that none of it can be requested in between.
-            connection.execute(
-                sa.update(table)
-                .where(sa.text(LISTED), table.c.state == State.HELD)
-                .values(state=State.WAITING)
-            )
-            self._claims.apply_holds(connection)
-
-    def held(self) -> list[str]:
-        """Return the providers that are held; ``*`` for all."""
-        with reading(self._engine) as connection:
-            return sorted(connection.scalars(sa.select(holds.c.provider)))
 
 
 def _about(row: Row) -> dict[str, str]:

@@ -20,8 +20,8 @@ SQLite, which has no statistics, would take ``product, created, id`` for the bes
 product of one observation, and read all that the product has ever had.
 """
 
-EVERY_PROVIDER: Final = "*"
-"""In `holds`: every provider is held."""
+HELD: Final = "state = 'held'"
+"""Kept back by an operator."""
 
 metadata = sa.MetaData()
 
@@ -91,6 +91,8 @@ processings = sa.Table(
     sa.Column("graph_version", sa.Integer),
     # The version for which it was cancelled, as it does not make it: another one continues it.
     sa.Column("set_aside", sa.Integer),
+    # The number of the hold that keeps it back, or was the last to.
+    sa.Column("held_by", sa.Integer),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id", "created", "id"),
     sa.Index("conductor_newest", "created", "id"),
@@ -129,6 +131,30 @@ sa.Index(
     postgresql_where=sa.text(ACTIVE),
 )
 
+# What is held leaves the indexes above: however much it is, it is not read to find what is due. In
+# the order in which it is let go, and in that in which it is counted.
+for _name, _columns in (
+    (
+        "conductor_held_by",
+        (
+            processings.c.held_by,
+            processings.c.work_class,
+            processings.c.priority.desc(),
+            processings.c.created,
+        ),
+    ),
+    (
+        "conductor_held",
+        (
+            processings.c.work_class,
+            processings.c.provider,
+            processings.c.product,
+            processings.c.obs_id,
+        ),
+    ),
+):
+    sa.Index(_name, *_columns, sqlite_where=sa.text(HELD), postgresql_where=sa.text(HELD))
+
 NOT_LATE: Final = "due IS NOT NULL AND late_since IS NULL"
 NOT_EXPIRED: Final = "expires IS NOT NULL AND expired IS NULL"
 LATE: Final = "late_since IS NOT NULL AND expired IS NULL"
@@ -159,11 +185,28 @@ deadlines = sa.Table(
     ),
 )
 
+# See `batuta.conductor.decisions.holds.Hold`, whose attributes these are; a row stays when its hold
+# has ended.
 holds = sa.Table(
     "conductor_holds",
     metadata,
-    sa.Column("provider", sa.String, primary_key=True),
-    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("provider", sa.String),
+    sa.Column("product", sa.String),
+    sa.Column("obs_id", sa.String),
+    sa.Column("work_class", sa.String),
+    sa.Column("begins", sa.Float, nullable=False),
+    sa.Column("placed", sa.Float, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("reason", sa.String),
+    sa.Column("applied", sa.Boolean, nullable=False),
+    sa.Column("released", sa.Float),
+    sa.Column("released_by", sa.String),
+    sa.Column("release_reason", sa.String),
+    sa.Column("rate", sa.String),
+    sa.Column("next_at", sa.Float),
+    sa.Column("ended", sa.Float),
+    sa.Index("conductor_holds_ended", "ended"),
 )
 
 # An observation whose rows are in neither of the tables above, or were, as `live` tells: they have

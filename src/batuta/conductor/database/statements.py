@@ -38,7 +38,14 @@ INPUT_TIMES: Final = sa.select(
 DROPPED_OF: Final = sa.select(dropped).where(dropped.c.obs_id.in_(_any_of("observations")))
 """What stays of those of `observations` whose records were dropped."""
 
-HELD_PROVIDERS: Final = sa.select(holds.c.provider)
+OPEN_HOLDS: Final = (
+    sa.select(holds)
+    .where(holds.c.ended.is_(None))
+    .order_by(holds.c.number)
+    # What is marked as held by one of them is committed before it can end.
+    .with_for_update(read=True)
+)
+"""The holds that may keep something back."""
 
 FAILED_AMONG: Final = sa.select(table.c.id).where(
     table.c.id.in_(_any_of("ids")), table.c.state == State.FAILED
@@ -119,11 +126,14 @@ def _pairs_that_wait() -> sa.Select[Any]:
     following = first_provider(work_class, table.c.provider > provider)
     pairs = pairs.union_all(sa.select(work_class, following).where(provider.is_not(None)))
     work_class, provider = pairs.c
-    return sa.select(work_class, provider).where(provider.is_not(None))
+    has_holds = sa.select(holds.c.number).where(holds.c.ended.is_(None)).exists()
+    return sa.select(work_class, provider, has_holds).where(provider.is_not(None))
 
 
 PENDING_AT: Final = _pairs_that_wait()
 """Of which classes, and at which providers, processings are to be requested at their time.
+
+The third value is the same in each row: whether something may be held.
 
 It goes from one pair to the next in the index, whatever number there is of each: neither database
 does so for ``SELECT DISTINCT``.

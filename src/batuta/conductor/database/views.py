@@ -49,6 +49,7 @@ class ConductorProcessing(Processing):
     at its provider. `pipeline_id` is what its provider calls the current attempt, if not its id;
     `graph_version` is that by which it was claimed or last decided about, null if that was before
     versions were recorded.
+    `held_by` is the number of the hold that keeps it back, or was the last to.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -64,6 +65,7 @@ class ConductorProcessing(Processing):
     by_hand: bool = False
     work_class: WorkClass = Field(WorkClass.LIVE, alias="class")
     graph_version: int | None = None
+    held_by: int | None = None
 
 
 class ProductView(BaseModel):
@@ -299,6 +301,7 @@ class Views(ReadsGraph):
             by_hand=row.claim.startswith(MANUAL),
             work_class=WorkClass(row.work_class),
             graph_version=row.graph_version,
+            held_by=row.held_by,
         )
 
     def _address(self, row: Row, part: str) -> str | None:

@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
+import sqlalchemy as sa
 from pydantic import BaseModel
 
 from batuta.conductor.database.claims import BY_HAND
 from batuta.conductor.database.event_views import EventView, EventViews
+from batuta.conductor.database.held_work import hold_of
 from batuta.conductor.database.history import read_history
 from batuta.conductor.database.late_views import DeadlineView, LateViews
 from batuta.conductor.database.records import Row
+from batuta.conductor.database.schema import holds as hold_table
 from batuta.conductor.database.views import ConductorProcessing, Why
 from batuta.conductor.decisions.causes import (
     Cause,
@@ -23,6 +27,7 @@ from batuta.conductor.decisions.causes import (
     in_words,
     remedies,
 )
+from batuta.conductor.decisions.holds import Hold
 from batuta.conductor.decisions.outcomes import Outcome
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
@@ -106,6 +111,9 @@ class WhyViews:
         facts = self._facts(obs_id, why.available)
         heard = self._events.page({"obs_id": obs_id}, None, None, MAX_EVENTS, None).items
         cause = cause_of(self._graph, product, facts)
+        held = facts.processings[product].hold if product in facts.processings else None
+        if held is not None:
+            why.answer += f"; kept back by {held.words()}"
         there = product in facts.versions
         detail = WhyDetail(
             **why.model_dump(),
@@ -125,17 +133,29 @@ class WhyViews:
     def _facts(self, obs_id: str, versions: Mapping[str, int]) -> Facts:
         observation = self._views.observation(obs_id)
         products = observation.products if observation is not None else []
+        made = [each.processing for each in products if each.processing is not None]
+        holds = self._holds(made)
         return Facts(
             obs_id=obs_id,
             versions=versions,
             processings={
-                each.product: _known(each.processing)
-                for each in products
-                if each.processing is not None
+                each.product: replace(
+                    _known(each), hold=holds.get(each.held_by) if each.state == State.HELD else None
+                )
+                for each in made
             },
             since=self._views.first_heard(obs_id),
             now=time.time(),
         )
+
+    def _holds(self, processings: Iterable[ConductorProcessing]) -> dict[int | None, Hold]:
+        """Return the holds that keep some of the processings back, or were the last to."""
+        numbers = {each.held_by for each in processings if each.held_by is not None}
+        if not numbers:
+            return {}
+        query = sa.select(hold_table).where(hold_table.c.number.in_(numbers))
+        with reading(self._events.engine) as connection:
+            return {row.number: hold_of(row) for row in connection.execute(query)}
 
     def _recorded(self, obs_id: str, ids: Collection[str]) -> list[Moment]:
         with reading(self._events.engine) as connection:
@@ -162,6 +182,10 @@ class WhyViews:
             known = _of_processing(each, heard, made_by.get(each.id))
             moments += [moment for moment in known if not _told(moment, each, told)]
         moments += [each for each in recorded if each.what != BY_HAND]
+        holds = self._holds(of_product)
+        for each in of_product:
+            if each.held_by in holds:
+                moments += _of_hold(holds[each.held_by], each)
         return sorted(moments, key=lambda moment: moment.time)
 
 
@@ -242,6 +266,23 @@ def _of_processing(
             time=processing.ended,
             what=f"{processing.state}{error}",
             by=processing.provider,
+            processing=processing.id,
+        )
+
+
+def _of_hold(hold: Hold, processing: ConductorProcessing) -> Iterator[Moment]:
+    began = max(instant_of(hold.begins), processing.created)
+    reason = f": {hold.reason}" if hold.reason else ""
+    yield Moment(
+        time=began, what=f"held by {hold.name}{reason}", by=hold.by, processing=processing.id
+    )
+    if hold.released is not None and hold.released_by is not None:
+        rate = f", its work let go at {hold.rate}" if hold.rate else ""
+        reason = f": {hold.release_reason}" if hold.release_reason else ""
+        yield Moment(
+            time=instant_of(hold.released),
+            what=f"hold {hold.number} was released{rate}{reason}",
+            by=hold.released_by,
             processing=processing.id,
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from batuta.conductor.decisions.holds import Hold
 from batuta.conductor.decisions.rules import pending_optional_inputs
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
@@ -34,7 +35,8 @@ class Situation(StrEnum):
 class KnownProcessing:
     """The newest processing of a product; times are seconds since 1970.
 
-    `not_before` is when it may be requested; None if it does not wait.
+    `not_before` is when it may be requested; None if it does not wait. `hold` is what keeps it
+    back; None if nothing does.
     """
 
     id: str
@@ -44,6 +46,7 @@ class KnownProcessing:
     error: str | None
     since: float
     not_before: float | None = None
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,8 @@ class Cause:
         Since when it is so, as far as that is known.
     detail : str or None
         Its error, and its attempts.
+    hold : Hold or None
+        What keeps it back.
     lacks : tuple of Cause
         The inputs that it lacks. Each product is followed once, and no further than `MAX_DEPTH`
         levels: where it comes up again, or lies deeper, this is empty.
@@ -101,6 +106,7 @@ class Cause:
     since: float | None = None
     detail: str | None = None
     processing_id: str | None = None
+    hold: Hold | None = None
     lacks: "tuple[Cause, ...]" = ()
 
 
@@ -189,9 +195,14 @@ def _of_processing(product: str, maker: str | None, processing: KnownProcessing)
         situation=situation,
         maker=maker,
         since=processing.since,
-        detail=f"{state}{attempts}{error}",
+        detail=f"{state}{_kept_back(processing)}{attempts}{error}",
         processing_id=processing.id,
+        hold=processing.hold,
     )
+
+
+def _kept_back(processing: KnownProcessing) -> str:
+    return "" if processing.hold is None else f"by {processing.hold.words()}; "
 
 
 def remedies(cause: Cause, obs_id: str) -> tuple[str, ...]:
@@ -210,7 +221,13 @@ def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
         case Situation.FAILED | Situation.CANCELLED:
             yield f"batuta retry {cause.processing_id}, once its cause is mended: batuta log tells"
         case Situation.HELD:
-            yield f"the release of {cause.maker}, which is held"
+            which = cause.hold
+            name, how = (
+                ("what holds it", "batuta holds")
+                if which is None
+                else (which.name, f"batuta release --hold {which.number}")
+            )
+            yield f"the release of {name}: {how}"
         case Situation.RETRYING:
             yield f"the next attempt at {product}, by itself; or batuta retry {cause.processing_id}"
         case Situation.BEING_MADE:

@@ -61,6 +61,8 @@ class ProcessingRecord:
     set_aside : int or None
         The version of the graph that does not make it from what there is, for which it was
         cancelled: one that does continues it.
+    held_by : int or None
+        The number of the hold that keeps it back, or was the last to; None if none ever did.
     """
 
     id: str
@@ -90,6 +92,7 @@ class ProcessingRecord:
     told_class: WorkClass | None = None
     graph_version: int | None = None
     set_aside: int | None = None
+    held_by: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,9 @@
 """The conductor's REST interface."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import FastAPI, Query, Response
 
@@ -12,6 +11,7 @@ from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.graph_versions import GraphVersions
+from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.lists import ObservationOrder
 from batuta.conductor.database.orders import OrderViews
@@ -30,12 +30,14 @@ from batuta.conductor.dispatch.archive import Archive
 from batuta.conductor.dispatch.callbacks import CallbackAddresses, callback_router
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.dispatch.providers import CANNOT, Providers
+from batuta.conductor.hold_watch import HoldWatch
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.bulk_routes import Order, Reason, bulk_router
 from batuta.conductor.routes.dead_routes import dead_router
 from batuta.conductor.routes.event_routes import event_router
 from batuta.conductor.routes.graph_routes import graph_router
+from batuta.conductor.routes.hold_routes import hold_router
 from batuta.conductor.routes.late_routes import late_router
 from batuta.conductor.routes.log_routes import log_router
 from batuta.conductor.routes.order_routes import ByOperator, order_router
@@ -79,6 +81,8 @@ class Components:
     logs: HttpPool
     late: LateViews
     graph_versions: GraphVersions
+    holds: HoldViews
+    hold_watch: HoldWatch
 
     @property
     def graph(self) -> Graph:
@@ -90,7 +94,6 @@ def add_routes(app: FastAPI, components: Components) -> None:
     """Add all the routes of the conductor to `app`."""
     _add_observations(app, components)
     _add_processings(app, components)
-    _add_holds(app, components)
     app.include_router(reconciliation_router(components.reconciler, components.dispatcher))
     app.include_router(callback_router(components.callback_addresses, components.dispatcher))
     app.include_router(event_router(components.events))
@@ -99,6 +102,11 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(late_router(components.late))
     app.include_router(order_router(OrderViews(components.events.engine)))
     app.include_router(graph_router(components.graph_versions))
+    app.include_router(
+        hold_router(
+            components.current_graph, components.holds, components.hold_watch, components.dispatcher
+        )
+    )
     add_retention_routes(app, components.pruner)
 
     @app.get("/why/{product}/{obs_id}", tags=["graph"], responses=_UNKNOWN)
@@ -257,42 +265,6 @@ class _Work:
             )
         self._dispatcher.wake()
         return self._views.processing_of(row)
-
-
-def _add_holds(app: FastAPI, components: Components) -> None:
-    dispatcher = components.dispatcher
-
-    async def apply(work: Callable[[str | None], None], provider: str | None) -> dict[str, Any]:
-        if provider is not None and provider not in components.graph.providers:
-            known = sorted(components.graph.providers)
-            raise ProblemError(
-                HTTPStatus.NOT_FOUND,
-                f"provider {provider!r}: not in the graph (known: {', '.join(known)})",
-                known=known,
-            )
-        await dispatcher.write(work, provider)
-        dispatcher.wake()
-        return {"held": await dispatcher.write(dispatcher.ledger.operations.held)}
-
-    @app.post("/hold", tags=["holds"])
-    async def hold() -> dict[str, Any]:
-        """Request nothing more, of any provider, until released."""
-        return await apply(dispatcher.ledger.operations.hold, None)
-
-    @app.delete("/hold", tags=["holds"])
-    async def release() -> dict[str, Any]:
-        """End the hold of all providers."""
-        return await apply(dispatcher.ledger.operations.release, None)
-
-    @app.post("/providers/{provider}/hold", tags=["holds"], responses=_UNKNOWN)
-    async def hold_provider(provider: str) -> dict[str, Any]:
-        """Request nothing more of one provider until released."""
-        return await apply(dispatcher.ledger.operations.hold, provider)
-
-    @app.delete("/providers/{provider}/hold", tags=["holds"], responses=_UNKNOWN)
-    async def release_provider(provider: str) -> dict[str, Any]:
-        """End the hold of one provider."""
-        return await apply(dispatcher.ledger.operations.release, provider)
 
 
 def _invalid_cursor(cursor: str | None) -> ProblemError:

@@ -1,12 +1,14 @@
 """Metrics of the conductor, read when they are asked for."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from batuta.conductor.database.hold_views import HoldView
 from batuta.conductor.database.summaries import Counts
 
 
@@ -41,6 +43,8 @@ class ConductorMetrics(Collector):
         Returns what the database holds.
     read_late : callable
         Returns how many products are late.
+    read_holds : callable
+        Returns the holds that have not ended.
     counters : mapping
         How to read what was done since the start.
     """
@@ -49,10 +53,12 @@ class ConductorMetrics(Collector):
         self,
         read_counts: Callable[[], Counts],
         read_late: Callable[[], int],
+        read_holds: Callable[[], Sequence[HoldView]],
         counters: Mapping[CounterName, Callable[[], int]],
     ) -> None:
         self._read_counts = read_counts
         self._read_late = read_late
+        self._read_holds = read_holds
         self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
@@ -67,6 +73,15 @@ class ConductorMetrics(Collector):
             "batuta_late_products",
             "Products of observations that were due and are not available",
             self._read_late(),
+        )
+        holds = self._read_holds()
+        states = Counter(each.state.value for each in holds)
+        yield _gauge("batuta_holds", "Holds by state", "state", sorted(states.items()))
+        yield _gauge(
+            "batuta_kept_back",
+            "Processings that a hold keeps back, by its number",
+            "hold",
+            [(str(each.number), each.keeps) for each in holds],
         )
         yield GaugeMetricFamily(
             "batuta_observations", "Observations with an available product", counts.observations

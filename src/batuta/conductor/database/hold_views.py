@@ -1,0 +1,179 @@
+"""Holds as REST shows them: what they keep back, and what a release would start."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field
+
+from batuta.conductor.database.hold_store import HoldStore
+from batuta.conductor.database.schema import HELD
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.decisions.holds import HeldGroup, Hold, HoldState, kept_back, would_start
+from batuta.messaging.processings import instant_of
+from batuta.service.database import reading
+from batuta.work_classes import WorkClass
+
+
+class HoldView(BaseModel):
+    """What an operator holds: all work that has the values that are not null.
+
+    `state` is ``scheduled``, ``in force``, ``releasing`` or ``released``. `since` is when it
+    begins, or has begun. `keeps` counts the processings that it keeps back, whatever else does;
+    `alone` those of them that nothing else does. `rate` is how fast they are let go.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    number: int
+    provider: str | None
+    product: str | None
+    obs_id: str | None
+    work_class: WorkClass | None = Field(alias="class")
+    what: str
+    state: HoldState
+    since: datetime
+    placed: datetime
+    by: str
+    reason: str | None
+    keeps: int
+    alone: int
+    released: datetime | None
+    released_by: str | None
+    release_reason: str | None
+    rate: str | None
+    ended: datetime | None
+
+
+class ReleasePreview(BaseModel):
+    """What would start if a hold were released: how many processings, and of what.
+
+    `remains` counts what it covers besides: another hold keeps it back.
+    """
+
+    hold: HoldView
+    starts: int
+    products: dict[str, int]
+    providers: dict[str, int]
+    classes: dict[str, int]
+    remains: int
+
+
+class HoldViews:
+    """Reads what is held; never writes.
+
+    Parameters
+    ----------
+    engine : sa.Engine
+        The conductor's database.
+    store : HoldStore
+        The holds.
+    """
+
+    def __init__(self, engine: sa.Engine, store: HoldStore) -> None:
+        self._engine = engine
+        self._store = store
+
+    def all(self) -> list[HoldView]:
+        """Return the holds that have not ended, the earliest first."""
+        holds = self._store.open_holds()
+        groups = self._groups(holds)
+        return [self._view(each, groups, holds) for each in holds]
+
+    def find(self, number: int) -> HoldView | None:
+        """Return one hold, ended or not; None if there is none of that number."""
+        hold = self._store.find(number)
+        if hold is None:
+            return None
+        holds = self._store.open_holds()
+        return self._view(hold, self._groups(holds), holds)
+
+    def preview(self, number: int) -> ReleasePreview | None:
+        """Return what the release of a hold would start; None if none of that number is open."""
+        holds = self._store.open_holds()
+        hold = next((each for each in holds if each.number == number), None)
+        if hold is None:
+            return None
+        groups = self._groups(holds)
+        view = self._view(hold, groups, holds)
+        keeps = hold.state(self._store.now()) in _KEEPING
+        starting = would_start(hold, groups, holds, self._store.now()) if keeps else []
+        return ReleasePreview(
+            hold=view,
+            starts=view.alone,
+            products=_counted(starting, "product"),
+            providers=_counted(starting, "provider"),
+            classes=_counted(starting, "work_class"),
+            remains=view.keeps - view.alone,
+        )
+
+    def _view(self, hold: Hold, groups: Sequence[HeldGroup], holds: Sequence[Hold]) -> HoldView:
+        now = self._store.now()
+        starting = would_start(hold, groups, holds, now)
+        keeps = hold.state(now) in _KEEPING
+        return HoldView(
+            number=hold.number,
+            provider=hold.scope.provider,
+            product=hold.scope.product,
+            obs_id=hold.scope.obs_id,
+            work_class=hold.scope.work_class,
+            what=hold.scope.words(),
+            state=hold.state(now),
+            since=instant_of(hold.begins),
+            placed=instant_of(hold.placed),
+            by=hold.by,
+            reason=hold.reason,
+            keeps=kept_back(hold, groups) if keeps else 0,
+            alone=sum(each.number for each in starting) if keeps else 0,
+            released=_time(hold.released),
+            released_by=hold.released_by,
+            release_reason=hold.release_reason,
+            rate=hold.rate,
+            ended=_time(hold.ended),
+        )
+
+    def _groups(self, holds: Collection[Hold]) -> list[HeldGroup]:
+        """Count what is held, by all that holds can be of; an observation only if one is."""
+        if not holds:
+            return []
+        named = {each.scope.obs_id for each in holds if each.scope.obs_id is not None}
+        with reading(self._engine) as connection:
+            counts: Counter[tuple[str, str, str | None, str]] = Counter()
+            for row in connection.execute(_HELD_BY_KIND):
+                counts[row.provider, row.product, None, row.work_class] = row.number
+            for obs_id in named:
+                for row in connection.execute(_HELD_OF, {"obs_id": obs_id}):
+                    counts[row.provider, row.product, obs_id, row.work_class] += 1
+                    counts[row.provider, row.product, None, row.work_class] -= 1
+        return [
+            HeldGroup(
+                provider=provider,
+                product=product,
+                obs_id=obs_id,
+                work_class=WorkClass(work_class),
+                number=number,
+            )
+            for (provider, product, obs_id, work_class), number in counts.items()
+            if number > 0
+        ]
+
+
+_KEEPING: Final = frozenset({HoldState.IN_FORCE, HoldState.RELEASING})
+_KIND: Final = (table.c.work_class, table.c.provider, table.c.product)
+_HELD_BY_KIND: Final[sa.Select[Any]] = (
+    sa.select(*_KIND, sa.func.count().label("number")).where(sa.text(HELD)).group_by(*_KIND)
+)
+_HELD_OF: Final = sa.select(*_KIND).where(sa.text(HELD), table.c.obs_id == sa.bindparam("obs_id"))
+
+
+def _counted(groups: Sequence[HeldGroup], name: str) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for each in groups:
+        counts[getattr(each, name)] += each.number
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else instant_of(seconds)

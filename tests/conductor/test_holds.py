@@ -1,0 +1,296 @@
+"""Holds: what they keep back, who released them, and how fast it is let go."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.hold_store import Wanted
+from batuta.conductor.database.hold_views import HoldViews
+from batuta.conductor.decisions.events import Busy
+from batuta.conductor.decisions.holds import (
+    Hold,
+    HoldState,
+    Scope,
+    let_go,
+    rate_per_s,
+    release,
+    standing,
+)
+from batuta.conductor.decisions.rules import Arrival
+from batuta.messaging import ProcessingState as State
+from batuta.work_classes import WorkClass
+from tests.conductor.graphs import graph_of
+from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
+from tests.conductor.processing_records import RUNNING
+
+GRAPH = graph_of(
+    ["A"],
+    {
+        "B": {"m_input": ["A"]},
+        "C": {"m_input": ["A"], "provider": "other", "max_attempts": 3},
+    },
+)
+IN_FORCE = Hold(number=3, scope=Scope(product="B"), begins=100.0, placed=90.0, by="operator ana")
+WAITING = replace(RUNNING, state=State.HELD, attempt=0, held_by=3)
+
+# ------------------------------------------------------------------ decisions
+
+
+@pytest.mark.parametrize(
+    ("scope", "covered"),
+    [
+        ({}, True),
+        ({"provider": "maker"}, True),
+        ({"product": "B"}, True),
+        ({"obs_id": "o1"}, True),
+        ({"work_class": WorkClass.LIVE}, True),
+        ({"provider": "maker", "product": "B", "work_class": WorkClass.LIVE}, True),
+        ({"provider": "other"}, False),
+        ({"product": "C"}, False),
+        ({"obs_id": "o2"}, False),
+        ({"work_class": WorkClass.BACKFILL}, False),
+        ({"provider": "maker", "work_class": WorkClass.BACKFILL}, False),
+    ],
+)
+def test_a_hold_covers_what_has_all_that_it_names(scope: dict[str, Any], covered: bool) -> None:
+    work = replace(RUNNING, provider="maker", product="B", obs_id="o1")
+    assert Scope(**scope).covers(work) is covered
+
+
+def test_a_hold_keeps_back_from_its_time_on_until_it_is_released() -> None:
+    assert IN_FORCE.state(99.0) is HoldState.SCHEDULED
+    assert not IN_FORCE.catches(99.0)
+    assert IN_FORCE.state(100.0) is HoldState.IN_FORCE
+    assert IN_FORCE.catches(100.0)
+    released = release(replace(IN_FORCE, applied=True), 200.0, "operator bob", "10/min")
+    assert released.state(200.0) is HoldState.RELEASING
+    assert not released.catches(200.0)
+    never = release(IN_FORCE, 99.0, "operator bob")
+    assert never.state(300.0) is HoldState.RELEASED
+
+
+def test_what_is_not_marked_yet_does_not_escape_a_rate() -> None:
+    assert release(IN_FORCE, 200.0, "bob", "10/min").catches(200.0)
+    assert not release(IN_FORCE, 200.0, "bob").catches(200.0)
+
+
+def test_a_command_that_is_repeated_places_no_second_hold_but_another_person_does() -> None:
+    again = replace(IN_FORCE, number=0, begins=120.0, placed=120.0)
+    assert standing([IN_FORCE], again) is IN_FORCE
+    others: tuple[dict[str, Any], ...] = (
+        {"by": "operator bob"},
+        {"reason": "moon"},
+        {"scope": Scope()},
+        {"begins": 500.0},
+    )
+    for other in others:
+        assert standing([IN_FORCE], replace(again, **other)) is None
+    assert standing([replace(IN_FORCE, released=110.0)], again) is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "per_s"), [("10/min", 1 / 6), ("2/s", 2.0), ("36/h", 0.01), ("864/d", 0.01)]
+)
+def test_rates_are_a_number_and_a_unit(rate: str, per_s: float) -> None:
+    assert rate_per_s(rate) == pytest.approx(per_s)
+
+
+@pytest.mark.parametrize(
+    "rate", ["", "10", "0/min", "-1/s", "1.5/min", "10/week", "10 / min", "٣/s"]
+)
+def test_other_rates_are_refused_with_what_is_accepted(rate: str) -> None:
+    with pytest.raises(ValueError, match="as 10/min"):
+        rate_per_s(rate)
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "gone"),
+    [(0.0, 1), (5.9, 1), (6.0, 2), (3600.0, 2), (-3600.0, 0)],
+    ids=["at once", "too early", "in time", "down for an hour", "clock set back"],
+)
+def test_a_rate_holds_whatever_the_conductor_and_its_clock_did(waited_s: float, gone: int) -> None:
+    released = replace(release(IN_FORCE, 200.0, "bob", "10/min"), applied=True)
+    step = let_go(released, [WAITING] * 10, [], 200.0 + waited_s)
+    assert [after.state for _, after in step.changes] == [State.WAITING] * gone
+    # Another look at the same time lets nothing more go.
+    later = replace(released, next_at=step.next_at)
+    assert let_go(later, [WAITING] * 10, [], 200.0 + waited_s).changes == []
+    assert step.next_at <= 200.0 + waited_s + 6.0
+
+
+def test_without_a_rate_all_is_let_go() -> None:
+    released = release(IN_FORCE, 200.0, "bob")
+    assert len(let_go(released, [WAITING] * 10, [], 200.0).changes) == 10
+
+
+def test_what_another_hold_covers_goes_over_to_it_at_no_cost_to_the_rate() -> None:
+    released = replace(release(IN_FORCE, 200.0, "bob", "10/min"), applied=True)
+    other = replace(IN_FORCE, number=7, scope=Scope(obs_id="kept"))
+    first = [replace(WAITING, obs_id="kept")] * 3 + [WAITING] * 2
+    step = let_go(released, first, [released, other], 200.0)
+    assert [(after.state, after.held_by) for _, after in step.changes] == [
+        (State.HELD, 7),
+        (State.HELD, 7),
+        (State.HELD, 7),
+        (State.WAITING, 3),
+    ]
+
+
+# ------------------------------------------------------------------ recorded
+
+
+def arrive(harness: Harness, *observations: str, **told: Any) -> list[DueRequest]:
+    return harness.take([Arrival("A", each, 1, **told) for each in observations], UNLIMITED)
+
+
+def states(harness: Harness) -> dict[str, str]:
+    return {
+        f"{each.product}/{each.obs_id}": each.state.value
+        for each in harness.views.processings({}, 1000, None).items
+    }
+
+
+@pytest.mark.parametrize(
+    ("scope", "requested"),
+    [
+        ({}, ""),
+        ({"provider": "maker"}, "C/o1 C/o2"),
+        ({"product": "C"}, "B/o1 B/o2"),
+        ({"obs_id": "o1"}, "B/o2 C/o2"),
+        ({"work_class": WorkClass.LIVE}, ""),
+        ({"work_class": WorkClass.ALERT}, "B/o1 B/o2 C/o1 C/o2"),
+        ({"provider": "maker", "obs_id": "o1"}, "B/o2 C/o1 C/o2"),
+    ],
+)
+def test_work_of_any_kind_is_held_whether_it_waits_or_arrives(
+    open_ledger: OpenLedger, scope: dict[str, Any], requested: str
+) -> None:
+    harness = open_ledger(GRAPH)
+    # Claimed, and without a slot, before the hold; and claimed after it.
+    harness.take([Arrival("A", "o1", 1)], replace(UNLIMITED, busy=["maker", "other"]))
+    harness.hold(**scope)
+    arrive(harness, "o2")
+    harness.ledger.take_due(UNLIMITED)
+    found = states(harness)
+    assert sorted(each for each, state in found.items() if state == "requested") == (
+        requested.split()
+    )
+    assert set(found.values()) <= {"requested", "held"}
+    assert len(found) == 4
+    harness.release(**scope)
+    harness.ledger.take_due(UNLIMITED)
+    assert set(states(harness).values()) == {"requested"}
+    assert harness.ledger.holds.open_holds() == []
+
+
+def test_what_several_holds_cover_starts_when_the_last_is_released(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(GRAPH)
+    holds: tuple[dict[str, Any], ...] = ({}, {"product": "B"}, {"obs_id": "o1"})
+    for each in holds:
+        harness.hold(**each)
+    arrive(harness, "o1")
+    views = HoldViews(harness.engine, harness.ledger.holds)
+    assert [(each.keeps, each.alone) for each in views.all()] == [(2, 0), (1, 0), (2, 0)]
+    harness.release()
+    assert harness.due() == []
+    harness.release(product="B")
+    assert harness.due() == []
+    assert [(each.keeps, each.alone) for each in views.all()] == [(2, 2)]
+    harness.release(obs_id="o1")
+    assert sorted(harness.due()) == ["B", "C"]
+
+
+def test_a_hold_from_a_time_on_begins_then(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(GRAPH)
+    begins = harness.clock() + 100
+    harness.hold("maker", begins=begins)
+    assert [each.product for each in arrive(harness, "o1")] == ["B", "C"]
+    assert harness.carry_out_holds() == begins
+    harness.clock.advance(100)
+    # In force though nobody has marked anything yet.
+    assert [each.product for each in arrive(harness, "o2")] == ["C"]
+    assert states(harness)["B/o2"] == "held"
+
+
+@pytest.mark.parametrize("fails", ["failed", "busy"])
+def test_what_runs_continues_and_its_next_attempt_is_held(
+    open_ledger: OpenLedger, fails: str
+) -> None:
+    harness = open_ledger(GRAPH)
+    request = next(each for each in arrive(harness, "o1") if each.product == "C")
+    harness.hold("other")
+    assert harness.state(request) is State.REQUESTED
+    if fails == "busy":
+        harness.apply(
+            Busy(processing_id=request.processing_id, asked_attempt=1, error="full", wait_s=5)
+        )
+    else:
+        harness.report(request, State.FAILED, error="no luck")
+    assert harness.state(request) is State.HELD
+    harness.clock.advance(1000)
+    assert harness.due() == []
+    harness.release("other")
+    assert harness.due() == ["C"]
+
+
+def test_a_preview_tells_what_would_start_and_a_rate_lets_it_go(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(GRAPH)
+    held = harness.hold()
+    harness.hold(obs_id="o3")
+    arrive(harness, "o1", "o3")
+    arrive(harness, "o2", told_class=WorkClass.ALERT)
+    preview = HoldViews(harness.engine, harness.ledger.holds).preview(held.number)
+    assert preview is not None
+    assert (preview.starts, preview.remains) == (4, 2)
+    assert preview.products == {"B": 2, "C": 2}
+    assert preview.providers == {"maker": 2, "other": 2}
+    assert preview.classes == {"alert": 2, "live": 2}
+
+    harness.release(rate="10/min")
+    gone = [harness.ledger.take_due(UNLIMITED)]
+    for _ in range(3):
+        harness.clock.advance(6)
+        # As a conductor that was killed and started again does.
+        harness.carry_out_holds()
+        gone.append(harness.ledger.take_due(UNLIMITED))
+    # The more urgent first; what is kept by another hold takes no turn.
+    assert [[each.obs_id for each in some] for some in gone] == [["o2"], ["o2"], ["o1"], ["o1"]]
+    harness.clock.advance(6)
+    harness.carry_out_holds()
+    assert [each.scope for each in harness.ledger.holds.open_holds()] == [Scope(obs_id="o3")]
+    # What arrives after the release is not held by it.
+    harness.release(obs_id="o3")
+    assert sorted(harness.due()) == ["B", "C"]
+
+
+def test_a_rate_may_be_changed_and_given_up(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(GRAPH)
+    harness.hold("maker")
+    arrive(harness, *(f"o{number}" for number in range(10)))
+    harness.release("maker", rate="1/h")
+    assert harness.due() == ["B"]
+    harness.release("maker", rate="1/s")
+    harness.clock.advance(1)
+    harness.carry_out_holds()
+    assert harness.due() == ["B", "B"]
+    harness.release("maker")
+    assert harness.due() == ["B"] * 7
+
+
+def test_a_hold_that_a_kill_interrupted_is_in_force_and_carried_out_later(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(GRAPH)
+    harness.take([Arrival("A", "o1", 1)], replace(UNLIMITED, busy=["maker", "other"]))
+    hold = harness.ledger.holds.place(Wanted(scope=Scope(provider="maker")))
+    assert states(harness) == {"B/o1": "waiting", "C/o1": "waiting"}
+    # Nothing of it is requested, and what is not held is not behind it.
+    assert harness.due() == ["C"]
+    assert states(harness)["B/o1"] == "held"
+    harness.carry_out_holds()
+    (found,) = harness.ledger.holds.open_holds()
+    assert found == replace(hold, applied=True)
