@@ -4,6 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.graph_versions import GraphVersions, open_current_graph
 from batuta.conductor.database.hold_store import Wanted
@@ -20,7 +24,7 @@ from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.hold_watch import HoldWatch
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
-from batuta.service.database import open_database
+from batuta.service.database import ENVIRONMENT, open_database
 from batuta.service.operators import Operator
 from batuta.testing import FakeClock
 
@@ -123,3 +127,14 @@ class Harness:
 
 
 OpenLedger = Callable[[Graph], Harness]
+
+
+def migrate_to(revision: str, engine: sa.Engine) -> None:
+    """Make the tables of an earlier version of the conductor."""
+    config = Config()
+    config.set_main_option("script_location", str(ENVIRONMENT))
+    config.set_main_option("version_locations", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        config.attributes.update(connection=connection, version_table="alembic_conductor")
+        command.upgrade(config, revision)

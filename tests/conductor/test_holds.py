@@ -4,10 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from batuta.conductor.database.due_requests import DueRequest
-from batuta.conductor.database.hold_store import Wanted
+from batuta.conductor.database.hold_store import HoldStore, Wanted
 from batuta.conductor.database.hold_views import HoldViews
+from batuta.conductor.database.schema import MIGRATIONS, processings
 from batuta.conductor.decisions.events import Busy
 from batuta.conductor.decisions.holds import (
     Hold,
@@ -20,9 +22,10 @@ from batuta.conductor.decisions.holds import (
 )
 from batuta.conductor.decisions.rules import Arrival
 from batuta.messaging import ProcessingState as State
+from batuta.service.database import open_database, reading
 from batuta.work_classes import WorkClass
 from tests.conductor.graphs import graph_of
-from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
+from tests.conductor.harness import UNLIMITED, Harness, OpenLedger, migrate_to
 from tests.conductor.processing_records import RUNNING
 
 GRAPH = graph_of(
@@ -294,3 +297,39 @@ def test_a_hold_that_a_kill_interrupted_is_in_force_and_carried_out_later(
     harness.carry_out_holds()
     (found,) = harness.ledger.holds.open_holds()
     assert found == replace(hold, applied=True)
+
+
+def test_the_holds_of_an_earlier_version_stay_with_what_they_keep_back(database_url: str) -> None:
+    engine = sa.create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+    migrate_to("0015", engine)
+    names = ("id", "product", "obs_id", "claim", "provider", "state")
+    counted = ("priority", "attempt", "pipeline_attempt", "max_attempts", "done", "total")
+    times = ("timeout_s", "not_before", "ask_at", "created")
+    columns = ", ".join((*names, *counted, *times, "inputs"))
+    with engine.begin() as connection:
+        for name in ("*", "maker"):
+            connection.execute(
+                sa.text("INSERT INTO conductor_holds VALUES (:name, :since)"),
+                {"name": name, "since": 100.0 if name == "maker" else 200.0},
+            )
+        for provider in ("maker", "other"):
+            connection.execute(
+                sa.text(
+                    f"INSERT INTO conductor_processings ({columns}) VALUES "  # noqa: S608  constants
+                    "(:provider, 'B', 'o1', :provider, :provider, 'held', "
+                    "0, 0, 0, 1, 0, 0, 9.0, 0.0, 0.0, 50.0, '{}')"
+                ),
+                {"provider": provider},
+            )
+    engine.dispose()
+    with open_database(database_url, MIGRATIONS) as opened:
+        store = HoldStore(opened, lambda: 300.0)
+        found = [(each.number, each.scope.provider) for each in store.open_holds()]
+        assert found == [(1, "maker"), (2, None)]
+        kept = HoldViews(opened, store).all()
+        assert [(each.keeps, each.alone) for each in kept] == [(1, 0), (2, 1)]
+        with reading(opened) as connection:
+            rows = connection.execute(sa.select(processings.c.id, processings.c.held_by))
+            assert {row.id: row.held_by for row in rows} == {"maker": 1, "other": 2}
+        # The next one has a number of its own.
+        assert store.place(Wanted(scope=Scope(product="B"))).number == 3

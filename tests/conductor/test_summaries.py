@@ -6,8 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -24,9 +22,9 @@ from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import PipelineUnreachable, StatusUpdate
 from batuta.conductor.decisions.rules import Arrival
 from batuta.messaging import ProcessingState as State
-from batuta.service.database import ENVIRONMENT, open_database, reading
+from batuta.service.database import open_database, reading
 from tests.conductor.graphs import diamond
-from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
+from tests.conductor.harness import UNLIMITED, Harness, OpenLedger, migrate_to
 
 GRAPH = diamond(on_update="reprocess")
 OBSERVATIONS = ["o1", "o2", "o3"]
@@ -196,7 +194,7 @@ def test_parts_are_joined_into_one(open_ledger: OpenLedger) -> None:
 
 def test_a_database_of_before_summaries_is_counted_once(database_url: str) -> None:
     engine = sa.create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    _migrate_to("0006", engine)
+    migrate_to("0006", engine)
     with engine.begin() as connection:
         for number in range(5):
             row = {"obs_id": f"o{number % 2}", "product": f"P{number}", "version": 1, "heard": 1.0}
@@ -206,16 +204,6 @@ def test_a_database_of_before_summaries_is_counted_once(database_url: str) -> No
         with open_database(database_url, MIGRATIONS) as opened:
             assert_right(opened)
             assert counted(opened).observations == 2
-
-
-def _migrate_to(revision: str, engine: sa.Engine) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(ENVIRONMENT))
-    config.set_main_option("version_locations", str(MIGRATIONS))
-    config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
-        config.attributes.update(connection=connection, version_table="alembic_conductor")
-        command.upgrade(config, revision)
 
 
 @pytest.mark.parametrize("state", ["running", "failed"])
