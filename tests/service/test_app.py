@@ -1,11 +1,12 @@
 """What every service answers: its health, its metrics, its refusals as problem details."""
 
 from http import HTTPStatus
+from typing import Annotated
 
 import httpx
 import pytest
 import sqlalchemy as sa
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel
 
@@ -16,6 +17,11 @@ from tests.support.interfaces import problem_statuses
 TOKEN = "a-token-of-a-test"  # noqa: S105  of no service
 
 
+def at_most(limit: int = 10, cursor: int = 0) -> int:
+    return limit + cursor
+
+
+Limit = Annotated[int, Depends(at_most)]
 UNAVAILABLE_ERRORS: dict[str, Exception] = {
     "locked": sa.exc.OperationalError("SELECT 1", {}, Exception("database is locked")),
     "exhausted": sa.exc.TimeoutError("QueuePool limit of size 5 overflow 45 reached"),
@@ -53,6 +59,14 @@ def make_app(token: str | None = None, *, healthy: bool = True) -> FastAPI:
     @app.get("/database/{kind}")
     def database(kind: str) -> None:
         raise UNAVAILABLE_ERRORS[kind]
+
+    routes = APIRouter(prefix="/lists")
+
+    @routes.get("/{kind:path}")
+    def things(kind: str, state: str | None = None, limit: Limit = 10) -> str:
+        return f"{kind} {state} {limit}"
+
+    app.include_router(routes)
 
     @app.get("/surprise")
     def surprise() -> None:
@@ -118,6 +132,31 @@ async def test_every_error_is_a_problem_detail(
     assert problem["title"] == HTTPStatus(status).phrase
     assert detail in problem["detail"]
     assert "\n" not in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        (
+            "/lists/all?stat=failed&limit=1",
+            "query: unknown: 'stat' (did you mean 'state'?); known: cursor, limit, state",
+        ),
+        ("/lists/all?state=a&state=b", "query.state: given 2 times, at most once expected"),
+        ("/health?x=", "query: unknown: 'x'; none is known here"),
+        ("/health?" + "y" * 1000 + "=1", "query: unknown: '" + "y" * 100 + "'; none is known here"),
+        ("/lists/all?limit=1&cursor=2&state=a%26b", "200"),
+    ],
+)
+async def test_a_query_that_says_what_its_route_does_not_know_is_refused(
+    path: str, detail: str
+) -> None:
+    async with client_of(make_app()) as client:
+        answer = await client.get(path)
+    if detail == "200":
+        assert answer.status_code == 200
+    else:
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == detail
 
 
 @pytest.mark.parametrize(

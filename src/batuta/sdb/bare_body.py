@@ -13,7 +13,6 @@ from batuta.service.problems import ProblemError
 APPENDED: Final = "appended"
 """The value of ``sha256`` by which the digest is the end of the body."""
 DIGEST_LENGTH: Final = 64
-_QUERY: Final = ("filename", *FIELDS[2:])
 _FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
@@ -96,12 +95,9 @@ class BareBody:
 def _query_fields(request: Request) -> dict[str, bytes]:
     query = request.scope["query_string"].decode("latin-1")
     # What is not UTF-8 is told by `FieldReader`, not replaced.
+    # Unknown keys, and keys given twice, are refused for all routes: see `service.query_keys`.
     pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
     fields = {name: request.path_params[name].encode() for name in FIELDS[:2]}
     for name, value in pairs:
-        if name not in _QUERY:
-            refuse(f"{name[:80]!r}: unknown field (accepted: {', '.join(_QUERY)})")
-        if name in fields:
-            refuse(f"{name}: given twice (accepted: once)")
         fields[name] = value.encode(errors="surrogateescape")
     return fields

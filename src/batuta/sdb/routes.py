@@ -23,6 +23,7 @@ from batuta.service.committer import Committer
 from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
 from batuta.stages import STAGE_RULE
+from batuta.service.query_keys import refuse_unknown_keys
 
 MAX_LIMIT: Final = 1000
 
@@ -152,8 +153,14 @@ class _RouteOfBodies(APIRoute):
     """A route whose function reads the request itself, so that FastAPI need not look at it."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # as FastAPI documents
-        """Return the function."""
-        return self.endpoint
+        """Return the function, after the check that is a dependency of other routes."""
+
+        async def handle(request: Request) -> Response:
+            await refuse_unknown_keys(request)
+            answer: Response = await self.endpoint(request)
+            return answer
+
+        return handle
 
 
 def _form(request: Request) -> ImportForm:

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from batuta import __version__
 from batuta.service.access import AccessControl, AccessRules
 from batuta.service.database import UNAVAILABLE, unavailable_reason
 from batuta.service.problems import ANY_PROBLEM, install_problem_handlers, path_of, problem_response
+from batuta.service.query_keys import refuse_unknown_keys
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def create_app(config: AppConfig) -> FastAPI:
         description=config.description,
         version=__version__,
         responses=ANY_PROBLEM,
+        dependencies=[Depends(refuse_unknown_keys)],
     )
     install_problem_handlers(app)
     for unavailable in UNAVAILABLE:

@@ -1,0 +1,58 @@
+"""Refuses what the query of a request says that its route does not know.
+
+FastAPI ignores it: a misspelt filter would select everything, the opposite of what was asked for.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from batuta.service.problems import ProblemError
+from batuta.spelling import NameSuggester
+
+_SHOWN_CHARACTERS: Final = 100
+
+
+async def refuse_unknown_keys(request: Request) -> None:
+    """Refuse a query with keys that the route does not know, or that are given twice.
+
+    Meant as a dependency of all routes of an application.
+
+    Raises
+    ------
+    ProblemError
+        422, one line for all of them.
+    """
+    if not request.scope["query_string"]:
+        return
+    known = _keys_of(request.scope["route"])
+    given = Counter(key for key, _ in request.query_params.multi_items())
+    problems = [
+        f"query.{key}: given {times} times, at most once expected"
+        for key, times in given.items()
+        if key in known and times > 1
+    ]
+    if unknown := [key[:_SHOWN_CHARACTERS] for key in given if key not in known]:
+        accepted = f"known: {', '.join(sorted(known))}" if known else "none is known here"
+        suggester = NameSuggester(known)
+        named = ", ".join(f"{key!r}{suggester.hint(key)}" for key in unknown)
+        problems.append(f"query: unknown: {named}; {accepted}")
+    if problems:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(problems))
+
+
+def _keys_of(route: APIRoute) -> set[str]:
+    declared = (route.openapi_extra or {}).get("parameters", ())
+    read_by_itself = {str(each["name"]) for each in declared if each["in"] == "query"}
+    return read_by_itself.union(_keys(route.dependant))
+
+
+def _keys(dependant: Dependant) -> Iterator[str]:
+    yield from (each.alias for each in dependant.query_params)
+    for each in dependant.dependencies:
+        yield from _keys(each)
