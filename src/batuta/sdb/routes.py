@@ -22,8 +22,8 @@ from batuta.sdb.records import Lineage, StoredProduct
 from batuta.service.committer import Committer
 from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
-from batuta.stages import STAGE_RULE
 from batuta.service.query_keys import refuse_unknown_keys
+from batuta.stages import STAGE_RULE
 
 MAX_LIMIT: Final = 1000
 
