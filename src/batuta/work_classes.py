@@ -15,6 +15,7 @@ class WorkClass(StrEnum):
     BACKFILL = "backfill"
 
 
+CLASSES: Final = frozenset(map(str, WorkClass))
 CLASS_RULE: Final = ", ".join(WorkClass)
 
 DEFAULT_SHARES: Final[Mapping[WorkClass, int]] = MappingProxyType(

@@ -20,6 +20,7 @@ from batuta.sdb.service import MIGRATIONS
 from batuta.service.client import ServiceError
 from batuta.service.database import open_database
 from batuta.stages import Stage
+from batuta.work_classes import WorkClass
 from tests.sdb.test_catalogue import new, record
 from tests.sdb.test_outbox import announced
 from tests.support.servers import NatsServer
@@ -69,9 +70,11 @@ async def test_an_import_tells_its_stage_and_its_announcement_carries_it(
         long = {"metadata": {"x": "y" * 20_000}}
         assert client.import_file(file, "A", "o1", stage=3, **long).stage == 3  # type: ignore[arg-type]
         by_hand = ["import", "--product", "A", "--obs-id", "o1", "--stage", "preliminary"]
+        by_hand += ["--class", "alert"]
         assert run([*by_hand, "--sdb-url", sdb_url, str(file)]) == 0
         assert "version 3 (preliminary), imported" in capsys.readouterr().out
-        assert client.import_file(file, "A", "o1").stage is None
+        stored = client.import_file(file, "A", "o1", work_class=WorkClass.BACKFILL)
+        assert stored.stage is None
         assert client.withdraw("A", "o1", 4).stage is None
         assert client.get("A", "o1").version == 1
     assert run(["ls", "--sdb-url", sdb_url, "--json"]) == 0
@@ -79,11 +82,14 @@ async def test_an_import_tells_its_stage_and_its_announcement_carries_it(
     told = ["final", 3, "preliminary"]
     assert [each["stage"] for each in listed] == told
     events = [data_of_type(each.type, each.data) for each in await announced(nats_of_sdb, 5)]
-    assert [each.stage for each in events if isinstance(each, DataAvailable)] == [*told, None]
+    available = [each for each in events if isinstance(each, DataAvailable)]
+    assert [each.stage for each in available] == [*told, None]
+    # How urgent it is, which a notification tells once, is not kept.
+    assert [each.work_class for each in available] == [None, None, "alert", "backfill"]
     assert [each.newest for each in events if isinstance(each, DataWithdrawn)] == [1]
 
 
-def test_what_is_no_stage_is_refused_and_nothing_is_imported(
+def test_what_is_no_stage_or_class_is_refused_and_nothing_is_imported(
     sdb_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     accepted = "accepted: preliminary, final, or a whole number from 1 to 999999"
@@ -102,6 +108,10 @@ def test_what_is_no_stage_is_refused_and_nothing_is_imported(
             by_hand = ["import", "--product", "A", "--obs-id", "o1", f"--stage={stage}"]
             assert run([*by_hand, "--sdb-url", sdb_url, str(file)]) == 2
             assert accepted in capsys.readouterr().err
+        refused = http.post("/products/A/o1", params={"class": "soon"}, content=b"x")
+        assert refused.json()["detail"] == (
+            "class: 'soon' given (accepted: alert, live, reprocess, backfill)"
+        )
         with pytest.raises(ServiceError, match="stage: 'soon' is no stage"):
             client.import_file(file, "A", "o1", stage="soon")  # type: ignore[arg-type]
         assert http.get("/products").json()["items"] == []

@@ -21,6 +21,7 @@ from batuta.service.database import UNAVAILABLE, insert, reading, unavailable_re
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
 from batuta.stages import Stage
+from batuta.work_classes import WorkClass
 
 MAX_LISTED_NAMES: Final = 20
 """Products listed in a "not found" answer."""
@@ -70,6 +71,7 @@ class NewProduct:
     stage: Stage | None = None
     code: str | None = None
     graph_version: str | None = None
+    work_class: WorkClass | None = None
     content: bytes | None = None
 
 
@@ -145,7 +147,9 @@ class Catalogue:
             self._model({**row, "version": version})
             for row, version in zip(rows, versions, strict=True)
         ]
-        announced = list(map(_announcement, stored))
+        announced = [
+            _announcement(each, new.work_class) for each, new in zip(stored, news, strict=True)
+        ]
         connection.execute(_INSERT_ANNOUNCEMENT, announced)
         # The last ones, for the same reason; those that `problem` inserts are seen by nobody.
         ids = connection.scalars(_SELECT_ANNOUNCED, {"count": len(announced)}).all()
@@ -356,7 +360,7 @@ def _row(new: NewProduct, created: datetime) -> dict[str, Any]:
     }
 
 
-def _announcement(stored: StoredProduct) -> dict[str, Any]:
+def _announcement(stored: StoredProduct, work_class: WorkClass | None) -> dict[str, Any]:
     event = DataAvailable(
         product=stored.product,
         obs_id=stored.obs_id,
@@ -367,6 +371,7 @@ def _announcement(stored: StoredProduct) -> dict[str, Any]:
         sha256=stored.sha256,
         uri=stored.uri,
         stage=stored.stage,
+        work_class=work_class,
     )
     # The time tells two databases apart: one created again counts its versions from 1 again.
     event_id = f"{stored.product}/{stored.obs_id}/{stored.version}@{stored.created.isoformat()}"

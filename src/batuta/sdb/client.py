@@ -28,6 +28,7 @@ from batuta.service.client import (
 )
 from batuta.service.pagination import Page
 from batuta.stages import Stage
+from batuta.work_classes import WorkClass
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -118,6 +119,7 @@ class SdbClient:
         graph_version: str | None = None,
         sha256: str | None = None,
         stage: Stage | None = None,
+        work_class: WorkClass | None = None,
     ) -> StoredProduct:
         """Import the file at `path` as the next version of `product` for `obs_id`.
 
@@ -146,6 +148,8 @@ class SdbClient:
             The expected digest, in hexadecimal; computed from the file by default.
         stage : {"preliminary", "final"} or int, optional
             How definitive it is; a number is between the two. What tells none is final.
+        work_class : WorkClass, optional
+            How urgent all is that is made from it; announced with it, and not kept in its record.
 
         Raises
         ------
@@ -169,6 +173,7 @@ class SdbClient:
             "stage": stage,
             "code": code,
             "graph_version": graph_version,
+            "class": work_class,
         }
         fields |= {name: str(value) for name, value in given.items() if value is not None}
         kind = media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"

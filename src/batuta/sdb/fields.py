@@ -16,6 +16,7 @@ from batuta.sdb.records import MEDIA_TYPE, InputRef
 from batuta.service.bodies import Chunk
 from batuta.service.problems import ProblemError
 from batuta.stages import Stage, stage_from_text
+from batuta.work_classes import CLASS_RULE, CLASSES, WorkClass
 
 FILE: Final = "file"
 FIELDS: Final = (
@@ -30,6 +31,7 @@ FIELDS: Final = (
     "stage",
     "code",
     "graph_version",
+    "class",
 )
 MAX_FIELDS_BYTES: Final = 2**20
 """All fields but the file together; mostly metadata."""
@@ -63,6 +65,7 @@ class ImportRequest:
     code: str | None
     graph_version: str | None
     stage: Stage | None = None
+    work_class: WorkClass | None = None
 
 
 class BodyDecoder(Protocol):
@@ -104,6 +107,7 @@ class FieldReader:
             provider=self._name("provider", required=False),
             inputs=self._inputs(),
             stage=self._stage(),
+            work_class=self._work_class(),
             code=self._matching("code", _VERSION_TEXT, _VERSION_RULE),
             graph_version=self._matching("graph_version", _VERSION_TEXT, _VERSION_RULE),
         )
@@ -185,6 +189,13 @@ class FieldReader:
             where = ".".join(map(str, ("inputs", *error["loc"])))
             self._note(f'{where}: {error["msg"]} (accepted: [{{"product": ..., "version": ...}}])')
             return ()
+
+    def _work_class(self) -> WorkClass | None:
+        text = self._fields.get("class")
+        if text is None or text in CLASSES:
+            return None if text is None else WorkClass(text)
+        self._note(f"class: {text[:80]!r} given (accepted: {CLASS_RULE})")
+        return None
 
     def _stage(self) -> Stage | None:
         text = self._fields.get("stage")

@@ -294,6 +294,7 @@ def _new_product(asked: ImportRequest, received: Upload | SmallFile) -> NewProdu
         attempt=asked.attempt,
         inputs=asked.inputs,
         stage=asked.stage,
+        work_class=asked.work_class,
         code=asked.code,
         graph_version=asked.graph_version,
         content=received.content if isinstance(received, SmallFile) else None,

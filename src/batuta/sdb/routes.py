@@ -24,6 +24,7 @@ from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
 from batuta.service.query_keys import refuse_unknown_keys
 from batuta.stages import STAGE_RULE
+from batuta.work_classes import WorkClass
 
 MAX_LIMIT: Final = 1000
 
@@ -61,6 +62,7 @@ _FORM: Final[dict[str, Any]] = {
                             "description": 'JSON: [{"product": "...", "version": 1}]',
                         },
                         "stage": {"type": "string", "description": STAGE_RULE},
+                        "class": {"type": "string", "enum": [*WorkClass]},
                     },
                     "additionalProperties": False,
                 }
@@ -94,6 +96,7 @@ _BARE: Final[dict[str, Any]] = {
                 "provider",
                 "inputs",
                 "stage",
+                "class",
             )
         ),
     ],

@@ -22,6 +22,7 @@ from batuta.cli.requests.graph_names import unknown_product
 from batuta.cli.requests.waiting import WAIT_TIMEOUT_S, follow
 from batuta.errors import ConfigurationError
 from batuta.formatting import format_bytes, format_count
+from batuta.work_classes import WorkClass
 
 if TYPE_CHECKING:
     from batuta.sdb.records import StoredProduct
@@ -58,6 +59,10 @@ def import_product(  # noqa: PLR0913  each is an option
         str | None,
         typer.Option(help="How definitive it is: preliminary, final or a number between."),
     ] = None,
+    work_class: Annotated[
+        WorkClass | None,
+        typer.Option("--class", help="How urgent all is that is made from it."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a product that the graph does not know.")
     ] = False,
@@ -80,7 +85,15 @@ def import_product(  # noqa: PLR0913  each is an option
     if warning is not None:
         typer.echo(f"warning: {warning}", err=True)
     with sdb_at(sdb_url, RETRY_FOR_S) as sdb:
-        stored = sdb.import_file(file, product, obs_id, metadata=about, sha256=sha256, stage=told)
+        stored = sdb.import_file(
+            file,
+            product,
+            obs_id,
+            metadata=about,
+            sha256=sha256,
+            stage=told,
+            work_class=work_class,
+        )
     if as_json:
         print_json(stored.model_dump(mode="json"))
     else:
