@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import groupby
+from typing import Any, cast
 
 import nats
 import pytest
@@ -12,11 +13,14 @@ from nats.js.api import DeliverPolicy
 from batuta.messaging import (
     Activity,
     Bus,
+    HoldChange,
+    LateProduct,
     Processing,
     ProcessingState,
     Progress,
     ServiceStatus,
     decode_activity,
+    utc_now,
 )
 from batuta.service import activity as module
 from batuta.service.activity import ActivityReporter
@@ -144,3 +148,39 @@ async def test_what_was_reported_while_nats_was_down_is_published_when_it_is_bac
     failed = [each for each in received if each.state is ProcessingState.FAILED]
     # A publication that was cut short, or timed out once it was stored, is repeated.
     assert [each for each, _repeats in groupby(failed)] == last
+
+
+class OfPipeline(Processing):
+    """A processing with what only its pipeline knows, as pipelines report theirs."""
+
+
+class Recorder:
+    """A bus that keeps what is published on it."""
+
+    connected = False
+
+    def __init__(self) -> None:
+        self.published: list[Activity] = []
+        self.all = asyncio.Event()
+
+    async def publish_activity(self, activity: Activity) -> None:
+        self.published.append(activity)
+        if len(self.published) == 4:
+            self.all.set()
+
+
+async def test_all_that_is_told_is_published_under_its_name() -> None:
+    recorder = Recorder()
+    told: dict[str, Any] = {
+        "processing": OfPipeline(id="p", product="LC", obs_id="o", state=ProcessingState.RUNNING),
+        "late": LateProduct(product="LC", obs_id="o", due=utc_now()),
+        "hold": HoldChange(number=1, what="all", state="in force", since=utc_now(), by="operator"),
+    }
+    async with running(cast("Bus", recorder)) as reporter:
+        reporter.report(told["processing"])
+        reporter.report_late(told["late"])
+        reporter.report_hold(told["hold"])
+        await recorder.all.wait()
+    for (name, each), activity in zip(told.items(), recorder.published[1:], strict=True):
+        named = activity.model_dump(include=set(told), exclude_none=True)
+        assert named == {name: each.model_dump(exclude_none=True)}

@@ -23,8 +23,17 @@ RETRY_S: Final = 1.0
 
 
 Told = Processing | LateProduct | HoldChange
-_KEYS: Final = {Processing: "processing", LateProduct: "late", HoldChange: "hold"}
-"""Where the activity has what is told."""
+
+
+def _key_of(told: Told) -> str:
+    """Return where the activity has it; a pipeline's processing is of a class of its own."""
+    match told:
+        case LateProduct():
+            return "late"
+        case HoldChange():
+            return "hold"
+        case _:
+            return "processing"
 
 
 class ActivityReporter:
@@ -95,8 +104,8 @@ class ActivityReporter:
             self._status_changed = False
         while self._waiting:
             key, told = next(iter(self._waiting.items()))
-            name = _KEYS[type(told)]
-            await self._publish(Activity.model_validate({"service": self._status(), name: told}))
+            values = {"service": self._status(), _key_of(told): told}
+            await self._publish(Activity.model_validate(values))
             # Progress may have replaced it during the await: then it has yet to be published.
             # Removed only now: if the heartbeat's timeout cancels the publication, it is repeated.
             if self._waiting.get(key) is told:

@@ -209,7 +209,7 @@ def _print_held(conductor: "ConductorClient", changed: Mapping[str, Any], *, as_
     if changed["state"] == "scheduled":
         echo(f"hold {changed['number']}: {changed['what']} from {short_time(changed['since'])} on")
     in_force = [each for each in found if each["state"] == "in force"]
-    echo(f"held now: {', '.join(map(_what, in_force)) or 'none'}")
+    echo(f"held now: {'; '.join(map(_what, in_force)) or 'none'}")
     for each in found:
         if each["state"] == "releasing":
             rate = f" at {each['rate']}" if each["rate"] else ""
@@ -238,9 +238,9 @@ def _print_preview(preview: dict[str, Any], *, as_json: bool) -> None:
     if preview["remains"]:
         echo(f"other holds keep back {preview['remains']:,} more that it covers: see batuta holds")
     for what in ("products", "providers", "classes"):
-        rows = [[name, f"{number:,}"] for name, number in preview[what].items()]
-        if rows:
-            print_table("", [what, "start"], rows)
+        counts = ", ".join(f"{name} {number:,}" for name, number in preview[what].items())
+        if counts:
+            echo(f"  {what}: {counts}")
 
 
 def _row(held: Mapping[str, Any]) -> list[object]:

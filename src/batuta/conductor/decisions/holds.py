@@ -267,7 +267,7 @@ def _allowance(released: Hold, now: float) -> tuple[int | None, float, float]:
     interval_s = 1 / rate_per_s(released.rate)
     # A clock that was set back must not stop it; a conductor that was down not make it a burst.
     planned = min(released.next_at or now, now + interval_s)
-    start = max(planned, now - max(interval_s, MAX_CATCH_UP_S))
+    start = max(planned, now - MAX_CATCH_UP_S)
     return (0 if start > now else 1 + int((now - start) / interval_s)), start, interval_s
 
 
