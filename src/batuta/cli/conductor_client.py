@@ -162,6 +162,21 @@ class ConductorClient:
         """Return one event by its id, with what it has caused."""
         return self._call("GET", f"/events/{quote(event_id)}")
 
+    def approvals(self, **filters: str) -> Iterator[dict[str, Any]]:
+        """Yield what waits for a person's approval."""
+        return self._pages("/approvals", **filters)
+
+    def answer(
+        self, verdict: str, items: Sequence[dict[str, Any]], reason: str | None
+    ) -> list[dict[str, Any]]:
+        """Approve or refuse (`verdict`) items; return an answer for each."""
+        answers: list[dict[str, Any]] = []
+        for start in range(0, len(items), MAX_ORDERS):
+            body: dict[str, Any] = {"items": items[start : start + MAX_ORDERS]}
+            body |= {} if reason is None else {"reason": reason}
+            answers += self._call("POST", f"/approvals/{verdict}", json=body, timeout=None)["items"]
+        return answers
+
     def late_products(self, **filters: str) -> Iterator[dict[str, Any]]:
         """Yield the products that were due and are not available, the one due first at first."""
         return self._pages("/late", **filters)

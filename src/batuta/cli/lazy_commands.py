@@ -74,6 +74,16 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
     "release": LazyCommand(
         "holding", "End a hold, at once or at a rate; --dry-run shows what would start", PRODUCTS
     ),
+    "approve": LazyCommand(
+        "approving",
+        "Approve what waits, or adopt a late result: what was waited for begins.",
+        PRODUCTS,
+    ),
+    "refuse": LazyCommand(
+        "approving",
+        "Refuse what waits, with a reason: it is not made, or nothing is made from it.",
+        PRODUCTS,
+    ),
     "log": LazyCommand("processings", "Print the log of a processing.", PRODUCTS),
     "rm": LazyCommand("withdrawing", "Withdraw a version of a product.", PRODUCTS),
     "reconcile": LazyCommand(
@@ -102,6 +112,9 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "late",
         "Show the products that were due and are not available, the one due first at the top.",
         WATCHING,
+    ),
+    "approvals": LazyCommand(
+        "approving", "List what waits for a person's approval, the oldest first.", WATCHING
     ),
     "dead": LazyCommand(
         "dead",

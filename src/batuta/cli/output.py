@@ -52,6 +52,7 @@ STATE_STYLES = {
     "waiting": "blue",
     "retrying": "yellow",
     "held": "magenta",
+    "unapproved": "magenta",
     "failed": "bold red",
     "cancelled": "red",
     "withdrawn": "red",

@@ -9,10 +9,12 @@ from typing import Final
 from batuta import __version__
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.views import Views
+from batuta.conductor.decisions.approvals import Question
 from batuta.conductor.decisions.holds import Hold, HoldState
 from batuta.conductor.decisions.processing_record import AT_PROVIDER
 from batuta.errors import one_line
 from batuta.messaging import (
+    ApprovalNews,
     Bus,
     HoldChange,
     LateProduct,
@@ -76,12 +78,24 @@ class ConductorActivity:
         self._url = url
         self._counts: dict[str, int] = {}
 
-    def publish(self, row: Row) -> None:
-        """Publish a processing that now retries, or has ended without success.
+    def publish(self, row: Row | Question) -> None:
+        """Publish a processing that now retries, or has ended without success, or a question.
 
         Success has been published already, by its pipeline.
         """
-        if row.state != ProcessingState.SUCCEEDED:
+        if isinstance(row, Question):
+            self._reporter.report_approval(
+                ApprovalNews(
+                    product=row.product,
+                    obs_id=row.obs_id,
+                    gate=row.gate,
+                    version=row.version,
+                    state=row.state,
+                    by=row.by,
+                    reason=row.reason,
+                )
+            )
+        elif row.state != ProcessingState.SUCCEEDED:
             processing = self._views.processing_of(row)
             self._reporter.report(Processing(**processing.model_dump(include=_PROCESSING_KEYS)))
 

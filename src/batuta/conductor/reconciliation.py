@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.dropped import DroppedObservation, read_dropped, read_dropped_after
 from batuta.conductor.database.records import Row, record_of
-from batuta.conductor.database.schema import LISTED, available
+from batuta.conductor.database.schema import LISTED, approvals, available
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import Archived
@@ -243,11 +243,24 @@ class Reconciler(ReadsGraph):
         instances = [(each.obs_id, each.product) for each in versions]
         recorded = await asyncio.to_thread(self._recorded, instances)
         known = [recorded.get(instance) for instance in instances]
+        asked = await asyncio.to_thread(self._asked, instances)
         return [
             (each, version)
             for each, version in zip(versions, known, strict=True)
-            if version is None or version < each.version
+            if (version is None or version < each.version)
+            and each.version > asked.get((each.obs_id, each.product), 0)
         ]
+
+    def _asked(self, instances: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """Return the newest version about which a person is, or was, asked."""
+        observations = {obs_id for obs_id, product in instances if product in self._graph.asking}
+        if not observations:
+            return {}
+        query = sa.select(approvals.c.obs_id, approvals.c.product, approvals.c.version)
+        query = query.where(approvals.c.obs_id.in_(observations)).order_by(approvals.c.version)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return {(row.obs_id, row.product): row.version for row in rows}
 
     def _available_after(self, after: tuple[str, str], before: float) -> Sequence[Row]:
         key = sa.tuple_(available.c.obs_id, available.c.product)

@@ -9,15 +9,26 @@ from batuta.graph.derivation import (
 )
 from batuta.graph.errors import GraphError
 from batuta.graph.graph import Graph, read_graph
-from batuta.graph.model import DueFrom, OnLate, OnUpdate, Product, Provider, WaitFrom
+from batuta.graph.model import (
+    Approval,
+    DueFrom,
+    LateResult,
+    OnLate,
+    OnUpdate,
+    Product,
+    Provider,
+    WaitFrom,
+)
 
 __all__ = [
+    "Approval",
     "DeclaredPipeline",
     "DeclaredProduct",
     "DueFrom",
     "Graph",
     "GraphComparison",
     "GraphError",
+    "LateResult",
     "OnLate",
     "OnUpdate",
     "Product",

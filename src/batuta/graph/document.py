@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from batuta.graph.model import DueFrom, OnLate, OnUpdate, WaitFrom
+from batuta.graph.model import Approval, DueFrom, LateResult, OnLate, OnUpdate, WaitFrom
 from batuta.graph.spelling import NameSuggester, quote
 from batuta.names import NAME_PATTERN, NAME_RULE, SERVICE_PATTERN, SERVICE_RULE
 from batuta.work_classes import CLASS_RULE, WorkClass
@@ -92,6 +92,12 @@ class ProductDocument(_Document):
     expires: float | None = Field(default=None, gt=0, le=MAX_DURATION_S, description=_PERIOD)
     due_from: DueFrom = Field(
         default=DueFrom.FIRST_INPUT, strict=False, description="'first_input' or 'event_time'"
+    )
+    approval: Approval | None = Field(
+        default=None, strict=False, description="'before', 'after', or null: nobody is asked"
+    )
+    late_result: LateResult = Field(
+        default=LateResult.ADOPT, strict=False, description="'adopt', 'ask' or 'refuse'"
     )
     work_class: WorkClass | None = Field(
         default=None,

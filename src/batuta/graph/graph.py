@@ -13,7 +13,7 @@ from batuta.formatting import format_count
 from batuta.graph.check import check
 from batuta.graph.document import GraphDocument, ProductDocument
 from batuta.graph.errors import GraphError
-from batuta.graph.model import Product, Provider, WaitFrom
+from batuta.graph.model import Approval, Product, Provider, WaitFrom
 from batuta.graph.order import dependents, find_levels
 from batuta.graph.text import load_text
 from batuta.work_classes import DEFAULT_SHARES, WorkClass, most_urgent
@@ -248,6 +248,18 @@ class Graph:
         )
 
     @cached_property
+    def asking(self) -> frozenset[str]:
+        """The products of which versions may wait for a person before they are available."""
+        return frozenset(name for name, product in self.products.items() if product.asks)
+
+    @cached_property
+    def approved_before(self) -> frozenset[str]:
+        """The products that are not requested until a person approves it."""
+        return frozenset(
+            name for name, product in self.products.items() if product.approval is Approval.BEFORE
+        )
+
+    @cached_property
     def with_deadlines(self) -> frozenset[str]:
         """The products that are due, or expire, at a time."""
         return frozenset(
@@ -340,6 +352,8 @@ def _product(name: str, entry: ProductDocument) -> Product:
         due_s=entry.due,
         expires_s=entry.expires,
         due_from=entry.due_from,
+        approval=entry.approval,
+        late_result=entry.late_result,
         stated_class=entry.work_class,
     )
 
@@ -361,5 +375,7 @@ def _entry(product: Product) -> dict[str, object]:
         "due": product.due_s,
         "expires": product.expires_s,
         "due_from": product.due_from.value,
+        "approval": None if product.approval is None else product.approval.value,
+        "late_result": product.late_result.value,
         "class": None if product.stated_class is None else product.stated_class.value,
     }

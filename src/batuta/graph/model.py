@@ -46,6 +46,26 @@ class DueFrom(StrEnum):
         return "its first input" if self is DueFrom.FIRST_INPUT else "the time of its event"
 
 
+class Approval(StrEnum):
+    """What waits until a person approves it."""
+
+    BEFORE = "before"
+    """A product: it is not requested."""
+    AFTER = "after"
+    """What is made from a version of a product: that version is not available."""
+
+
+class LateResult(StrEnum):
+    """What to do with a product of a processing that was given up: that failed or was cancelled."""
+
+    ADOPT = "adopt"
+    """It is made: the processing has succeeded."""
+    ASK = "ask"
+    """A person adopts or refuses it; until then it is not available."""
+    REFUSE = "refuse"
+    """It is not available, unless a person adopts it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """The pipeline service that makes some of the graph's products.
@@ -110,6 +130,10 @@ class Product:
         After so long it is not worth making any more, in seconds (key ``expires``); None: always.
     due_from : DueFrom
         From when both are counted.
+    approval : Approval or None
+        What waits for a person's approval; None: nothing does.
+    late_result : LateResult
+        What becomes of a result of a processing that was given up.
     stated_class : WorkClass or None
         Its class as the graph states it (key ``class``).
     work_class : WorkClass
@@ -133,6 +157,8 @@ class Product:
     due_s: float | None = None
     expires_s: float | None = None
     due_from: DueFrom = DueFrom.FIRST_INPUT
+    approval: Approval | None = None
+    late_result: LateResult = LateResult.ADOPT
     stated_class: WorkClass | None = None
     work_class: WorkClass = WorkClass.LIVE
 
@@ -147,6 +173,11 @@ class Product:
         if self.on_late is None:
             return self.on_update is OnUpdate.REPROCESS
         return self.on_late is OnLate.IMPROVE
+
+    @property
+    def asks(self) -> bool:
+        """Whether some of its versions are not available until a person approves them."""
+        return self.approval is Approval.AFTER or self.late_result is not LateResult.ADOPT
 
     def ready(self, available: Container[str]) -> bool:
         """Return whether the mandatory inputs are `available`, and enough optional ones."""

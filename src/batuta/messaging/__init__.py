@@ -4,6 +4,7 @@ from batuta.messaging.bus import Bus, MessagingError, NatsConfig, connect
 from batuta.messaging.consumer import Consumer, ConsumerSpec, Delivery, Rejection
 from batuta.messaging.events import (
     Activity,
+    ApprovalNews,
     CloudEvent,
     DataAvailable,
     DataEvent,
@@ -21,6 +22,7 @@ from batuta.messaging.processings import Processing, ProcessingState, Progress, 
 
 __all__ = [
     "Activity",
+    "ApprovalNews",
     "Bus",
     "CloudEvent",
     "Consumer",

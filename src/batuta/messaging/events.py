@@ -145,6 +145,25 @@ class LateProduct(BaseModel):
     due: Instant
 
 
+class ApprovalNews(BaseModel):
+    """That something waits for a person's approval, or what became of that.
+
+    `gate` is ``before`` or ``after``, or ``late`` of a late result; `version` of the product, or
+    those of the inputs that it is to be made from; `state` is ``pending``, ``approved`` or
+    ``refused``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    product: Name
+    obs_id: Name
+    gate: ShortText
+    version: LongText
+    state: ShortText
+    by: ShortText | None = None
+    reason: LongText | None = None
+
+
 class HoldChange(BaseModel):
     """What became of work that an operator holds back.
 
@@ -166,7 +185,8 @@ class HoldChange(BaseModel):
 class Activity(BaseModel):
     """The data of ``activity.*``: a service's status, and what it tells besides.
 
-    That is a processing whose record changed, a product that is late, or a hold that changed.
+    That is a processing whose record changed, a product that is late, a hold that changed, or an
+    approval.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -175,6 +195,7 @@ class Activity(BaseModel):
     processing: Processing | None = None
     late: LateProduct | None = None
     hold: HoldChange | None = None
+    approval: ApprovalNews | None = None
 
     @model_validator(mode="after")
     def _require_pipeline_state(self) -> Self:

@@ -14,9 +14,11 @@ class ProcessingState(StrEnum):
     """The state of a processing.
 
     A pipeline uses `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` and `CANCELLED`; only the conductor
-    uses `WAITING`, `REQUESTED`, `RETRYING` and `HELD`.
+    uses `UNAPPROVED`, `WAITING`, `REQUESTED`, `RETRYING` and `HELD`.
     """
 
+    UNAPPROVED = "unapproved"
+    """Claimed; waiting for a person's approval."""
     WAITING = "waiting"
     """Claimed; waiting for its turn, for an optional input, or for capacity at its provider."""
     REQUESTED = "requested"

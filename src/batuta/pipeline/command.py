@@ -53,6 +53,8 @@ class CommandDocument(BaseModel):
     o_min: int | None = None
     on_update: str | None = None
     on_late: str | None = None
+    approval: str | None = None
+    late_result: str | None = None
 
 
 class PipelineDocument(BaseModel):
@@ -164,6 +166,8 @@ def _spec(name: str, entry: Mapping[str, Any], beside: Path) -> ProductSpec:
         o_min=document.o_min,
         on_update=document.on_update,
         on_late=document.on_late,
+        approval=document.approval,
+        late_result=document.late_result,
     )
     problems = [*spec.problems(), *_command_problems(where, command, spec)]
     if problems:

@@ -67,7 +67,8 @@ class ProductSpec:
         By-products that it may archive besides.
     timeout_s : float
         A processing that lasts longer is stopped, in seconds.
-    max_attempts, priority, o_wait_s, o_wait_from, o_min, on_update, on_late
+    max_attempts, priority, o_wait_s, o_wait_from, o_min, on_update, on_late,
+    approval, late_result
         For a graph that is derived from the declaration: its keys of these names (`o_wait_s` is
         ``o_wait``); `work_class` is ``class``. None: the graph's default.
     """
@@ -85,6 +86,8 @@ class ProductSpec:
     o_min: int | None = None
     on_update: str | None = None
     on_late: str | None = None
+    approval: str | None = None
+    late_result: str | None = None
     work_class: str | None = None
 
     @property
@@ -99,6 +102,8 @@ class ProductSpec:
             "o_min": self.o_min,
             "on_update": self.on_update,
             "on_late": self.on_late,
+            "approval": self.approval,
+            "late_result": self.late_result,
             "class": self.work_class,
         }
         return {key: value for key, value in stated.items() if value is not None}
@@ -148,6 +153,8 @@ class GraphKeys(TypedDict, total=False):
     o_min: int
     on_update: str
     on_late: str
+    approval: str
+    late_result: str
     work_class: str
 
 
@@ -202,7 +209,7 @@ class Pipeline:
         **graph_keys
             What else a graph that is derived from the declaration states of the product:
             `max_attempts`, `priority`, `o_wait_s` (in seconds), `o_wait_from`, `o_min`,
-            `on_update`, `on_late` and `work_class` (``class``).
+            `on_update`, `on_late`, `approval`, `late_result` and `work_class` (``class``).
 
         Raises
         ------

@@ -8,6 +8,7 @@ from typing import Final
 
 from batuta.messaging import (
     Activity,
+    ApprovalNews,
     Bus,
     HoldChange,
     LateProduct,
@@ -22,7 +23,7 @@ HEARTBEAT_S: Final = 10.0
 RETRY_S: Final = 1.0
 
 
-Told = Processing | LateProduct | HoldChange
+Told = Processing | LateProduct | HoldChange | ApprovalNews
 
 
 def _key_of(told: Told) -> str:
@@ -32,6 +33,8 @@ def _key_of(told: Told) -> str:
             return "late"
         case HoldChange():
             return "hold"
+        case ApprovalNews():
+            return "approval"
         case _:
             return "processing"
 
@@ -71,6 +74,11 @@ class ActivityReporter:
     def report_hold(self, change: HoldChange) -> None:
         """Publish what became of a hold as soon as possible; return at once."""
         self._waiting["hold", change.number, change.state] = change
+        self._changed.set()
+
+    def report_approval(self, news: ApprovalNews) -> None:
+        """Publish what waits for approval, or was decided, as soon as possible; return at once."""
+        self._waiting[f"{news.product} {news.version} {news.state}", 0, news.obs_id] = news
         self._changed.set()
 
     def report_status(self) -> None:

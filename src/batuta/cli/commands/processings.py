@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
 
 RETRIABLE: Final = ("failed", "cancelled", "retrying")
-CANCELLABLE: Final = ("waiting", "held", "requested", "queued", "running", "retrying")
+CANCELLABLE: Final = ("unapproved", "waiting", "held", "requested", "queued", "running", "retrying")
 ENDED: Final = ("succeeded", "failed", "cancelled")
 FOLLOW_INTERVAL_S: Final = 0.3
 

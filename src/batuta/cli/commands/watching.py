@@ -24,7 +24,7 @@ from batuta.errors import printable
 from batuta.formatting import format_count
 
 PANEL: Final = "Watching"
-NEED_ATTENTION: Final = ("retrying", "failed", "held")
+NEED_ATTENTION: Final = ("retrying", "failed", "held", "unapproved")
 
 
 def register(app: typer.Typer) -> None:

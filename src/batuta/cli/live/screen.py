@@ -22,6 +22,7 @@ MARKS = {
     "waiting": "…",
     "retrying": "↻",
     "held": "‖",
+    "unapproved": "?",
     "failed": "✘",
     "cancelled": "✘",
     WITHDRAWN: "✘",

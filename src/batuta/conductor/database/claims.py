@@ -20,6 +20,7 @@ from batuta.conductor.database.statements import (
     insert_claims,
     record_available,
 )
+from batuta.conductor.decisions.approvals import first_state
 from batuta.conductor.decisions.commands import retry_with_newer_inputs
 from batuta.conductor.decisions.outcomes import Decided
 from batuta.conductor.decisions.rules import (
@@ -33,7 +34,7 @@ from batuta.conductor.decisions.rules import (
     takes_inputs_while_it_waits,
     wait_ends_at,
 )
-from batuta.graph import Graph, Product, WaitFrom
+from batuta.graph import Approval, Graph, Product, WaitFrom
 from batuta.messaging import ProcessingState as State
 from batuta.work_classes import WorkClass, most_urgent
 
@@ -292,7 +293,7 @@ class ClaimStore(ReadsGraph):
                 connection.execute(
                     sa.update(table)
                     .where(table.c.id == row.id)
-                    .values(claim=claim.key, inputs=dict(claim.inputs))
+                    .values(claim=claim.key, inputs=dict(claim.inputs), **_asked_again(claim))
                 )
 
     def _end_waits(
@@ -346,7 +347,18 @@ class ClaimStore(ReadsGraph):
         return None if first is None else InputTimes(first, last)
 
 
-UNSENT: Final = sa.and_(table.c.state.in_([State.WAITING, State.HELD]), table.c.attempt == 0)
+UNSENT: Final = sa.and_(
+    table.c.state.in_([State.UNAPPROVED, State.WAITING, State.HELD]), table.c.attempt == 0
+)
+
+
+def _asked_again(claim: Claim) -> dict[str, Any]:
+    """Return what changes of a claim besides its inputs: what was approved is not these."""
+    if claim.product.approval is not Approval.BEFORE:
+        return {}
+    return {"state": State.UNAPPROVED, "held_by": None, "approved": False}
+
+
 _UNSUCCESSFUL: Final = frozenset({State.FAILED, State.CANCELLED})
 
 
@@ -364,7 +376,7 @@ def _new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
         "told_class": claim.told_class,
         "max_attempts": product.max_attempts,
         "timeout_s": product.timeout_s,
-        "state": State.WAITING,
+        "state": first_state(product, approved=False),
         "held_by": None,
         "attempt": 0,
         "pipeline_attempt": 0,

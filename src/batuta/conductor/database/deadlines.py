@@ -154,7 +154,7 @@ _EXPIRED_OF: Final = sa.select(deadlines.c.obs_id, deadlines.c.product).where(
 _UNSENT: Final = sa.select(table.c.id).where(
     table.c.obs_id == sa.bindparam("of"),
     table.c.product == sa.bindparam("made"),
-    table.c.state.in_([State.WAITING, State.RETRYING, State.HELD]),
+    table.c.state.in_([State.UNAPPROVED, State.WAITING, State.RETRYING, State.HELD]),
 )
 
 

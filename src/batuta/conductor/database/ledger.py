@@ -11,11 +11,13 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.approvals import ApprovalStore, of_processing
+from batuta.conductor.database.approving import Approvals
 from batuta.conductor.database.attribution import attribute
 from batuta.conductor.database.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
@@ -39,8 +41,9 @@ from batuta.conductor.database.schema import about
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.slots import Capacity, Turns
 from batuta.conductor.database.statements import NEXT_TIMES
+from batuta.conductor.decisions.approvals import Question
 from batuta.conductor.decisions.events import Archived, Event
-from batuta.conductor.decisions.outcomes import HeardEvent, withdrawal_of
+from batuta.conductor.decisions.outcomes import Decided, HeardEvent, withdrawal_of
 from batuta.conductor.decisions.processing_record import (
     REPORTED,
     Conditions,
@@ -50,10 +53,13 @@ from batuta.conductor.decisions.processing_record import (
 from batuta.conductor.decisions.requests import Poll
 from batuta.conductor.decisions.rules import Arrival, inherit_classes
 from batuta.conductor.decisions.transitions import transition
-from batuta.graph import Graph
+from batuta.graph import Graph, LateResult
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
 from batuta.service.retention import RetentionRules
+
+Report = Row | Question
+"""What others are told: a processing that has ended, or what is asked of a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,8 @@ class Ledger(ReadsGraph):
         What an operator may do: make, retry, cancel.
     holds : HoldStore
         What operators hold back.
+    approvals : Approvals
+        What an operator may answer: approve, refuse.
     reports_activity : callable
         Whether a provider reports on ``activity.*``: then it is polled later.
     """
@@ -117,7 +125,9 @@ class Ledger(ReadsGraph):
         self._dropped = DroppedStore(self._current)
         self._turns: Turns = {}
         self.holds = HoldStore(engine, clock)
+        self._approvals = ApprovalStore(self._current)
         self.operations = Operations(engine, self._current, self._claims, clock)
+        self.approvals = Approvals(engine, self._current, self._claims, clock)
         self.reports_activity: Callable[[str], bool] = lambda _provider: False
 
     # ------------------------------------------------------------------ what is available
@@ -153,7 +163,9 @@ class Ledger(ReadsGraph):
             # half done is done again, and recorded again as it is.
             with self._engine.begin() as connection:
                 self._claims.lock_observations(connection, {each.obs_id for each in batch})
-                self._claims.record_available(connection, batch, self._clock())
+                # What people had approved was lost too, and is asked again.
+                admitted, _ = self._approvals.admit(connection, batch, (), self._clock())
+                self._claims.record_available(connection, admitted, self._clock())
         with self._engine.begin() as connection:
             connection.execute(
                 # Another conductor of the same database may have rebuilt it meanwhile.
@@ -168,7 +180,7 @@ class Ledger(ReadsGraph):
         made: Sequence[Archived],
         capacity: Capacity,
         heard: Sequence[HeardEvent] = (),
-    ) -> tuple[list[DueRequest], list[Row]]:
+    ) -> tuple[list[DueRequest], list[Report]]:
         """Record arrivals and claim what can be made of them.
 
         Parameters
@@ -186,8 +198,8 @@ class Ledger(ReadsGraph):
         -------
         list of DueRequest
             The requests that are due now.
-        list of Row
-            The processings that have ended.
+        list of Report
+            The processings that have ended, and what is asked of a person now.
         """
         now = self._clock()
         with self._engine.begin() as connection:
@@ -195,10 +207,24 @@ class Ledger(ReadsGraph):
             arrivals = self._dropped.admit(connection, arrivals, made)
             ended, made_by = self._apply(connection, made, now)
             arrivals = inherit_classes(arrivals, made_by)
+            arrivals, asked = self._approvals.admit(connection, arrivals, made, now)
             self._claims.record_available(connection, arrivals, now)
             decided = self._claims.claim(connection, arrivals, now)
+            decided = replace(decided, asked=tuple(asked))
             record_events(connection, self._graph, heard, decided)
-            return self._take_due(connection, capacity, now), ended
+            asked += self._to_approve(connection, decided)
+            return self._take_due(connection, capacity, now), [*ended, *asked]
+
+    def _to_approve(self, connection: sa.Connection, decided: Decided) -> list[Question]:
+        """Return what was claimed now, and waits for approval before it is made."""
+        before = self._graph.approved_before
+        ids = [
+            each.processing_id
+            for each in decided.claims.values()
+            if each.product.name in before and each.processing_id in decided.started
+        ]
+        rows = locked_rows(connection, ids).values()
+        return [of_processing(row) for row in rows if row.state == State.UNAPPROVED]
 
     def on_withdrawn(self, heard: Sequence[HeardEvent]) -> None:
         """Record what became of events that withdraw versions, which has been done by now."""
@@ -302,7 +328,11 @@ class Ledger(ReadsGraph):
             # Events of processings that another conductor's database has are not ours.
             if record is None:
                 continue
-            changed = transition(record, event, self._conditions(record.provider, now))
+            conditions = self._conditions(record.provider, now)
+            if record.product in self._graph.asking:
+                adopts = self._graph.products[record.product].late_result is LateResult.ADOPT
+                conditions = replace(conditions, adopts=adopts)
+            changed = transition(record, event, conditions)
             if changed is not None:
                 after[event.processing_id] = changed
         return after

@@ -47,9 +47,7 @@ def list_processings(filters: Mapping[str, str], counts: Counts) -> Listing:
         key=[table.c.created, table.c.id],
         descending=True,
         selected=[] if first is None else [sa.text(LISTED), table.c[first] == exact[first]],
-        checked=[
-            _matches(table.c[name], value) for name, value in filters.items() if name != first
-        ],
+        checked=[matches(table.c[name], value) for name, value in filters.items() if name != first],
     )
 
 
@@ -82,7 +80,7 @@ def _is_pattern(value: str) -> bool:
     return not _WILDCARDS.isdisjoint(value)
 
 
-def _matches(column: "sa.Column[Any]", pattern: str) -> "sa.ColumnElement[bool]":
+def matches(column: "sa.Column[Any]", pattern: str) -> "sa.ColumnElement[bool]":
     """Return the condition that a column is like a pattern: ``*`` any text, ``?`` any letter."""
     if not _is_pattern(pattern):
         return equals_unindexed(column, pattern)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.approvals import ApprovalStore
 from batuta.conductor.database.claims import BY_HAND, UNSENT, ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.dropped import DroppedStore
@@ -38,6 +39,7 @@ class Operations(ReadsGraph):
         self._engine = engine
         self._claims = claims
         self._dropped = DroppedStore(graph)
+        self._approvals = ApprovalStore(graph)
         self._clock = clock
 
     def make(
@@ -170,6 +172,9 @@ class Operations(ReadsGraph):
 
         Its own processing is made again if a newer version of its inputs arrives, or on request.
         """
+        self._approvals.close_withdrawn(
+            connection, withdrawn.product, withdrawn.obs_id, withdrawn.recorded
+        )
         if self._make_unavailable(connection, withdrawn):
             self._delete_claims_from(connection, withdrawn, UNSENT)
         if withdrawn.processing_id is None or withdrawn.recorded is None:
@@ -191,10 +196,11 @@ class Operations(ReadsGraph):
             available.c.product == lost.product,
             available.c.version == lost.recorded,
         )
-        if lost.archived is None:
+        usable = self._approvals.usable(connection, lost.product, lost.obs_id, lost.archived)
+        if usable is None:
             changed = connection.execute(sa.delete(available).where(row))
         else:
-            values = {"version": lost.archived, "archived": True}
+            values = {"version": usable, "archived": True}
             changed = connection.execute(sa.update(available).where(row).values(values))
         return bool(changed.rowcount)
 

@@ -85,6 +85,8 @@ processings = sa.Table(
     # What its pipeline has shown of the interface in the current attempt.
     sa.Column("interface", sa.String),
     sa.Column("work_class", sa.String, nullable=False, server_default=WorkClass.LIVE.value),
+    # Whether a person has approved that it is made.
+    sa.Column("approved", sa.Boolean, nullable=False, server_default=sa.false()),
     # What an event or a command told, if one did.
     sa.Column("told_class", sa.String),
     # The version of the graph by which it was last decided about; None: before there were any.
@@ -288,6 +290,38 @@ history = sa.Table(
     sa.Column("reason", sa.String),
     sa.Column("by", sa.String, nullable=False),
     sa.Index("conductor_history_of", "obs_id", "number"),
+)
+
+TO_APPROVE: Final = "state = 'pending'"
+
+# Versions of products that are not available until a person approves them; never dropped.
+approvals = sa.Table(
+    "conductor_approvals",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("obs_id", sa.String, nullable=False),
+    sa.Column("product", sa.String, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    # "after": before anything is made from it; "late": a result of a processing that was given up.
+    sa.Column("gate", sa.String, nullable=False),
+    sa.Column("processing_id", sa.String),
+    # Why it is asked, in words.
+    sa.Column("detail", sa.String),
+    sa.Column("archived", sa.Boolean, nullable=False),
+    sa.Column("told_class", sa.String),
+    sa.Column("asked", sa.Float, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    # Who decided it, when and why.
+    sa.Column("by", sa.String),
+    sa.Column("decided", sa.Float),
+    sa.Column("reason", sa.String),
+    sa.UniqueConstraint("obs_id", "product", "version", name="conductor_approved_once"),
+    sa.Index(
+        "conductor_to_approve",
+        "number",
+        sqlite_where=sa.text(TO_APPROVE),
+        postgresql_where=sa.text(TO_APPROVE),
+    ),
 )
 
 UNDER_WAY: Final = "ended IS NULL"

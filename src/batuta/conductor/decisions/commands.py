@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from batuta.conductor.decisions.approvals import first_state
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.graph import Product
 from batuta.messaging import ProcessingState as State
@@ -93,7 +94,8 @@ def retry_with_newer_inputs(
     # The suffix of an earlier correction goes: each would make the text longer.
     cause = (record.error or "").partition(_CORRECTED)[0]
     return replace(
-        _renewed(record, product, now),
+        # What was approved is not this: it is made from other versions.
+        _renewed(replace(record, approved=False), product, now),
         error=f"{cause}{_CORRECTED}{', '.join(newer)} has arrived since",
     )
 
@@ -105,7 +107,7 @@ def _renewed(record: ProcessingRecord, product: Product | None, now: float) -> P
     more = product.max_attempts if product else 1
     after = replace(
         record,
-        state=State.WAITING,
+        state=first_state(product, approved=record.approved),
         max_attempts=record.attempt + more,
         not_before=now,
         ended=None,

@@ -67,7 +67,7 @@ def expire(record: ProcessingRecord, product: Product, now: float) -> Processing
 
     What its pipeline has begun may end.
     """
-    if record.state not in (State.WAITING, State.RETRYING, State.HELD):
+    if record.state not in (State.UNAPPROVED, State.WAITING, State.RETRYING, State.HELD):
         return None
     last = f"; attempt {record.attempt}: {record.error}" if record.error else ""
     return replace(record, state=State.CANCELLED, error=expired_text(product) + last, ended=now)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from batuta.conductor.decisions.approvals import Question, Verdict, decided_text
 from batuta.conductor.decisions.deadlines import expired_text
 from batuta.conductor.decisions.rules import Claim
 from batuta.graph import Graph, OnUpdate, Product
@@ -66,12 +67,15 @@ class Decided:
         The ids of the processings that were claimed now, or begin again.
     expired : frozenset of tuple of str
         What could be made, and is not worth it any more, as (obs_id, product).
+    asked : tuple of Question
+        What waits for a person before it is available, or was refused by rule.
     """
 
     versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     claims: Mapping[tuple[str, str], Claim] = field(default_factory=dict)
     started: frozenset[str] = frozenset()
     expired: frozenset[tuple[str, str]] = frozenset()
+    asked: tuple[Question, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +109,9 @@ def outcome_of(graph: Graph, heard: HeardEvent, decided: Decided) -> EventOutcom
     if versions is None:
         return _ignored(DROPPED)
     fed = graph.fed_by(heard.product)
+    asked = _asked(heard, decided)
+    if asked is not None:
+        return _of_asked(asked, fed)
     triggered: dict[str, str] = {}
     waiting: dict[str, tuple[str, ...]] = {}
     for product in fed:
@@ -119,6 +126,20 @@ def outcome_of(graph: Graph, heard: HeardEvent, decided: Decided) -> EventOutcom
         return EventOutcome(outcome=Outcome.WAITING, waiting=waiting)
     expired = {name for obs_id, name in decided.expired if obs_id == heard.obs_id}
     return _ignored(_nothing_follows(heard, fed, versions, expired))
+
+
+def _asked(heard: HeardEvent, decided: Decided) -> Question | None:
+    about = (heard.obs_id, heard.product, str(heard.version))
+    same = (each for each in decided.asked if (each.obs_id, each.product, each.version) == about)
+    return next(same, None)
+
+
+def _of_asked(asked: Question, fed: Iterable[Product]) -> EventOutcome:
+    """Return what became of a version that waits for a person, or was refused by rule."""
+    if asked.state is not Verdict.PENDING:
+        return _ignored(f"{decided_text(asked)}; {asked.detail}")
+    approval = (f"approval of {asked.product} version {asked.version}",)
+    return EventOutcome(outcome=Outcome.WAITING, waiting={each.name: approval for each in fed})
 
 
 def withdrawal_of(heard: HeardEvent) -> EventOutcome:

@@ -16,6 +16,8 @@ AFTER_DEADLINE_S: Final = 0.05
 
 AT_PROVIDER: Final = frozenset({State.REQUESTED, State.QUEUED, State.RUNNING})
 """The states in which events about the current attempt count."""
+GIVEN_UP: Final = frozenset({State.FAILED, State.CANCELLED})
+"""The states in which a result comes late."""
 REPORTED: Final = frozenset({State.RETRYING, State.FAILED, State.CANCELLED, State.SUCCEEDED})
 """The states that others are told of when a processing enters them."""
 
@@ -50,6 +52,8 @@ class ProcessingRecord:
         the path that it answers. None: `id`.
     interface : Interface or None
         What its pipeline has shown in the current attempt. None: it has not answered.
+    approved : bool
+        Whether a person has approved that it is made, where its product asks for that.
     work_class : WorkClass
         Its class: what shares out the slots of its provider.
     told_class : WorkClass or None
@@ -88,6 +92,7 @@ class ProcessingRecord:
     code: str | None = None
     pipeline_id: str | None = None
     interface: Interface | None = None
+    approved: bool = False
     work_class: WorkClass = WorkClass.LIVE
     told_class: WorkClass | None = None
     graph_version: int | None = None
@@ -112,11 +117,14 @@ class Conditions:
     ----------
     reports_activity : bool
         Whether the provider reports on ``activity.*``: then it is polled later.
+    adopts : bool
+        Whether what is archived is made although its processing was given up.
     """
 
     now: float
     waits: WaitConfig
     reports_activity: bool = False
+    adopts: bool = True
 
     @property
     def first_poll_wait_s(self) -> float:

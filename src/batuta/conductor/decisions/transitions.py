@@ -22,6 +22,7 @@ from batuta.conductor.decisions.events import (
 )
 from batuta.conductor.decisions.processing_record import (
     AT_PROVIDER,
+    GIVEN_UP,
     Conditions,
     ProcessingRecord,
     is_overdue,
@@ -59,7 +60,7 @@ def _concerns(event: Event, record: ProcessingRecord) -> bool:
 def _after(record: ProcessingRecord, event: Event, conditions: Conditions) -> ProcessingRecord:
     # What is archived is made, whatever was believed meanwhile: a pipeline taken for dead, or a
     # processing that was cancelled a moment too late, may still have imported its product.
-    if record.state is not State.SUCCEEDED:
+    if record.state is not State.SUCCEEDED and not _is_refused(record, conditions):
         if isinstance(event, Archived):
             return _succeeded(record, conditions.now)
         if isinstance(event, StatusUpdate) and event.state is State.SUCCEEDED and event.archived:
@@ -67,6 +68,11 @@ def _after(record: ProcessingRecord, event: Event, conditions: Conditions) -> Pr
     if record.state not in AT_PROVIDER or _is_outdated(event, record):
         return _with_late_details(record, event, conditions.now)
     return _after_current(record, event, conditions)
+
+
+def _is_refused(record: ProcessingRecord, conditions: Conditions) -> bool:
+    """Return whether a result of a processing that was given up is not taken by itself."""
+    return record.state in GIVEN_UP and not conditions.adopts
 
 
 def _succeeded(record: ProcessingRecord, now: float) -> ProcessingRecord:

@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from batuta.conductor.database.due_requests import DueRequest
-from batuta.conductor.database.ledger import Ledger
-from batuta.conductor.database.records import Row
+from batuta.conductor.database.ledger import Ledger, Report
 from batuta.conductor.database.slots import Capacity
 from batuta.conductor.decisions.events import (
     Archived,
@@ -83,7 +82,7 @@ class Dispatcher:
         ledger: Ledger,
         providers: Providers,
         archive: Archive,
-        on_report: Callable[[Row], None],
+        on_report: Callable[[Report], None],
     ) -> None:
         self.ledger = ledger
         self._providers = providers
@@ -142,6 +141,10 @@ class Dispatcher:
         for row in await self.write(self.ledger.apply, await self._confirm_reports(reports)):
             self._on_report(row)
         self._wakeup.set()
+
+    def report(self, news: Report) -> None:
+        """Report what an operator has changed."""
+        self._on_report(news)
 
     def wake(self) -> None:
         """Make `run` read the ledger now."""

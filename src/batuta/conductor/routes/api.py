@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from fastapi import FastAPI, Query, Response
 
 from batuta.conductor.activity import ServiceRegistry
+from batuta.conductor.database.approval_views import ApprovalViews
 from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.graph_versions import GraphVersions
@@ -33,6 +34,7 @@ from batuta.conductor.dispatch.providers import CANNOT, Providers
 from batuta.conductor.hold_watch import HoldWatch
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
+from batuta.conductor.routes.approval_routes import approval_router
 from batuta.conductor.routes.bulk_routes import Order, Reason, bulk_router
 from batuta.conductor.routes.dead_routes import dead_router
 from batuta.conductor.routes.event_routes import event_router
@@ -100,6 +102,9 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(log_router(components.views, components.logs))
     app.include_router(dead_router(components.dead_letters, components.events))
     app.include_router(late_router(components.late))
+    app.include_router(
+        approval_router(ApprovalViews(components.events.engine), components.dispatcher)
+    )
     app.include_router(order_router(OrderViews(components.events.engine)))
     app.include_router(graph_router(components.graph_versions))
     app.include_router(
