@@ -15,6 +15,7 @@ from batuta.conductor.database.graph_versions import GraphVersions
 from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.schema import (
+    approvals,
     available,
     events,
     holds,
@@ -22,17 +23,22 @@ from batuta.conductor.database.schema import (
     orders,
     processings,
 )
+from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import PipelineUnreachable
 from batuta.conductor.decisions.outcomes import HeardEvent
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.api import Components, add_routes
+from batuta.service.operators import UNNAMED
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
 from tests.support.query_plans import costly_queries, recorded
 
-BIG = [table.name for table in (available, events, holds, observations, orders, processings)]
+BIG = [
+    table.name
+    for table in (approvals, available, events, holds, observations, orders, processings)
+]
 OF_OPEN = [
     "conductor_due",
     "conductor_later",
@@ -46,6 +52,8 @@ GRAPH = graph_of(
     {
         "B": {"m_input": ["A"], "on_update": "reprocess"},
         "C": {"m_input": ["A"], "o_input": ["B"], "o_wait": 60},
+        "D": {"m_input": ["A"], "approval": "before"},
+        "E": {"m_input": ["A"], "approval": "after", "late_result": "ask"},
     },
     {"maker": {"max_concurrent": 1000}},
 )
@@ -78,6 +86,11 @@ QUERIES["/events"] = [
     {**{name: value for name, value in zip(_OF_EVENTS, values, strict=True) if value}, **after}
     for values in combinations(*_OF_EVENTS.values())
     for after in ({}, {"cursor": "9e9_7"})
+]
+QUERIES["/approvals"] = [
+    {**filters, **after}
+    for filters in ({}, {"product": "D", "obs_id": "o*"})
+    for after in ({}, {"cursor": "processing:9e9_z"}, {"cursor": "version:7"})
 ]
 QUERIES["/orders"] = [
     {},
@@ -157,6 +170,10 @@ def test_no_decision_reads_or_sorts_a_whole_table(played: Played) -> None:
     operations = ledger.operations
     with recorded(played.engine) as statements:
         harness.on_data(("A", "o1", 2), ("A", "o2", 1))
+        harness.take([Arrival("E", "o1", 1, archived=True)], UNLIMITED)
+        for name in ("D", "E"):
+            answered = ledger.approvals.answer(name, "o1", None, Verdict.APPROVED, None, UNNAMED)
+            assert answered.question is not None
         harness.apply(PipelineUnreachable(processing_id=played.processing_id, error="no"))
         ledger.take_due(UNLIMITED)
         ledger.advance([], replace(UNLIMITED, busy=["maker"]), UNLIMITED)

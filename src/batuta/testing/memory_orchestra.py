@@ -21,6 +21,7 @@ from batuta.conductor.database.ledger import Ledger
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.slots import Capacity
 from batuta.conductor.database.views import ConductorProcessing, Views, Why
+from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.decisions.events import StatusUpdate
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival
@@ -30,6 +31,7 @@ from batuta.messaging import ProcessingState as State
 from batuta.pipeline.declaration import Pipeline
 from batuta.pipeline.local_run import LocalRun, run_product
 from batuta.service.database import open_database
+from batuta.service.operators import UNNAMED
 from batuta.spelling import NameSuggester
 from batuta.testing.clock import FakeClock
 from batuta.testing.memory_sdb import MemorySdb, MemoryVersion
@@ -143,6 +145,26 @@ class MemoryOrchestra:
         """Request a product, as an operator does; `run` makes it."""
         self._ledger.operations.make(product, obs_id)
 
+    def approve(self, product: str, obs_id: str, version: str | None = None) -> None:
+        """Approve what waits for a person, as one does; `run` makes what follows.
+
+        Raises
+        ------
+        ConfigurationError
+            If nothing, or another version, waits.
+        """
+        self._answer(product, obs_id, version, Verdict.APPROVED, None)
+
+    def refuse(self, product: str, obs_id: str, reason: str, version: str | None = None) -> None:
+        """Refuse what waits for a person, as one does.
+
+        Raises
+        ------
+        ConfigurationError
+            If nothing, or another version, waits.
+        """
+        self._answer(product, obs_id, version, Verdict.REFUSED, reason)
+
     def run(self, *, advance: bool = True) -> None:
         """Make all that can be made.
 
@@ -172,6 +194,14 @@ class MemoryOrchestra:
     def why(self, product: str, obs_id: str) -> Why:
         """Return why a product was, or was not, made: what ``batuta why`` prints."""
         return self._views.why(product, obs_id)
+
+    def _answer(
+        self, product: str, obs_id: str, version: str | None, verdict: Verdict, reason: str | None
+    ) -> None:
+        approvals = self._ledger.approvals
+        answered = approvals.answer(product, obs_id, version, verdict, reason, UNNAMED)
+        if answered.problem is not None:
+            raise ConfigurationError(answered.problem)
 
     @staticmethod
     def _check(product: str, known: list[str]) -> None:

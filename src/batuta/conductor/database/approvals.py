@@ -24,6 +24,7 @@ from batuta.conductor.decisions.approvals import (
 from batuta.conductor.decisions.events import Archived
 from batuta.conductor.decisions.processing_record import GIVEN_UP
 from batuta.conductor.decisions.rules import Arrival
+from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
 
@@ -40,8 +41,8 @@ class ApprovalStore(ReadsGraph):
         arrivals: Sequence[Arrival],
         made: Iterable[Archived],
         now: float,
-    ) -> tuple[Sequence[Arrival], list[Question]]:
-        """Return the arrivals that are available now, and what is asked of a person besides.
+    ) -> tuple[Sequence[Arrival], list[Question], list[Question]]:
+        """Return what is available now, what is kept back, and what of that is asked for now.
 
         A version is asked about once: one that was announced again is as it was decided. What was
         available before the graph asked stays so.
@@ -55,26 +56,39 @@ class ApprovalStore(ReadsGraph):
         """
         asking = [each for each in arrivals if each.product in self._graph.asking]
         if not asking:
-            return arrivals, []
+            return arrivals, [], []
         observations = {each.obs_id for each in asking}
-        verdicts, known = _verdicts(connection, observations), _available(connection, observations)
+        before, known = _questions(connection, observations), _available(connection, observations)
         makers = _Makers(connection, observations, made)
-        held: set[Arrival] = set()
+        kept: dict[Arrival, Question] = {}
         asked: list[Question] = []
         for arrival in asking:
             instance = (arrival.obs_id, arrival.product)
-            verdict = verdicts.get((*instance, arrival.version))
-            if verdict is Verdict.APPROVED or arrival.version <= known.get(instance, -1):
+            question = before.get((*instance, arrival.version))
+            approved = question is not None and question.state is Verdict.APPROVED
+            if approved or arrival.version <= known.get(instance, -1):
                 continue
-            if verdict is None:
+            if question is None:
                 maker = makers.of(arrival)
                 found = question_of(self._graph.products[arrival.product], maker)
                 if found is None:
                     continue
-                asked.append(_ask(connection, arrival, maker, found, now))
-                verdicts[*instance, arrival.version] = asked[-1].state
-            held.add(arrival)
-        return [each for each in arrivals if each not in held], asked
+                question = _ask(connection, arrival, maker, found, now)
+                before[*instance, arrival.version] = question
+                asked.append(question)
+            kept[arrival] = question
+        return [each for each in arrivals if each not in kept], [*kept.values()], asked
+
+    def unapproved(
+        self, connection: sa.Connection, instances: Collection[tuple[str, str]]
+    ) -> list[Question]:
+        """Return those of the products, (obs_id, product), that wait to be made."""
+        rows = _rows_of(connection, processings, {obs_id for obs_id, _ in instances})
+        return [
+            of_processing(row)
+            for row in rows
+            if row.state == State.UNAPPROVED and (row.obs_id, row.product) in instances
+        ]
 
     def close_withdrawn(
         self, connection: sa.Connection, product: str, obs_id: str, version: int | None
@@ -107,11 +121,11 @@ class ApprovalStore(ReadsGraph):
         return max(usable, default=None)
 
 
-def _verdicts(
+def _questions(
     connection: sa.Connection, observations: Collection[str]
-) -> dict[tuple[str, str, int], Verdict]:
+) -> dict[tuple[str, str, int], Question]:
     return {
-        (row.obs_id, row.product, row.version): Verdict(row.state)
+        (row.obs_id, row.product, row.version): of_version(dict(row._mapping))
         for row in _rows_of(connection, table, observations)
     }
 
@@ -243,6 +257,26 @@ def questions_of(connection: sa.Connection, product: str, obs_id: str) -> list[Q
         if row.state == State.UNAPPROVED or row.id in answers
     ]
     return [*asked, *versions_asked(connection, obs_id, product)]
+
+
+def kept_back(
+    connection: sa.Connection, graph: Graph, obs_id: str, versions: Mapping[str, int]
+) -> dict[str, Question]:
+    """Return what keeps back the newest version of each product, where it is not available.
+
+    Parameters
+    ----------
+    versions : mapping
+        What is available of the observation.
+    """
+    if not graph.asking:
+        return {}
+    return {
+        each.product: each
+        for each in versions_asked(connection, obs_id)
+        if each.state in {Verdict.PENDING, Verdict.REFUSED}
+        and int(each.version) > versions.get(each.product, 0)
+    }
 
 
 def versions_asked(

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import observations
+from batuta.conductor.decisions.approvals import Question, question_text
 from batuta.graph import Graph, Product
 from batuta.spelling import NameSuggester
 
@@ -15,7 +16,11 @@ NEIGHBOURS: Final = 500
 
 
 def answer_without_processing(
-    product: str, versions: Mapping[str, int], rows: list[Row], graph: Graph
+    product: str,
+    versions: Mapping[str, int],
+    rows: list[Row],
+    graph: Graph,
+    kept: Mapping[str, Question],
 ) -> str:
     """Explain why a product has no processing, by what its observation has and lacks."""
     if product in versions:
@@ -25,7 +30,11 @@ def answer_without_processing(
         return f"{product} is an input, and has not arrived"
     definition = graph.products[product]
     absent = [
-        _absence(name, rows, graph, versions) for name in definition.m_input if name not in versions
+        f"{name}, of which {question_text(kept[name])}"
+        if name in kept
+        else _absence(name, rows, graph, versions)
+        for name in definition.m_input
+        if name not in versions
     ]
     absent += _too_few(definition, rows, graph, versions)
     if absent:
@@ -56,8 +65,9 @@ def _absence(name: str, rows: list[Row], graph: Graph, versions: Mapping[str, in
     return f"{name}, which lacks {lacks}" if lacks else f"{name}, which is not made yet"
 
 
-def answer_of_processing(product: str, row: Row) -> str:
-    """Explain a product by its processing."""
+def answer_of_processing(product: str, row: Row, kept: Mapping[str, Question]) -> str:
+    """Explain a product by its processing, and by what keeps its newest version back."""
+    asked = f"; {question_text(kept[product])}" if product in kept else ""
     made_from = ", ".join(
         f"{name} v{version}" if version else name for name, version in row.inputs.items()
     )
@@ -65,7 +75,7 @@ def answer_of_processing(product: str, row: Row) -> str:
         f"{product} is {row.state} at {row.provider}, attempt {row.attempt} of {row.max_attempts}"
     )
     error = f": {row.error}" if row.error else ""
-    return f"{status}{error}; claimed from {made_from}"
+    return f"{status}{error}; claimed from {made_from}{asked}"
 
 
 def near(connection: sa.Connection, obs_id: str) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.approvals import ApprovalStore, of_processing
+from batuta.conductor.database.approvals import ApprovalStore
 from batuta.conductor.database.approving import Approvals
 from batuta.conductor.database.attribution import attribute
 from batuta.conductor.database.claims import ClaimStore
@@ -164,7 +164,7 @@ class Ledger(ReadsGraph):
             with self._engine.begin() as connection:
                 self._claims.lock_observations(connection, {each.obs_id for each in batch})
                 # What people had approved was lost too, and is asked again.
-                admitted, _ = self._approvals.admit(connection, batch, (), self._clock())
+                admitted, *_ = self._approvals.admit(connection, batch, (), self._clock())
                 self._claims.record_available(connection, admitted, self._clock())
         with self._engine.begin() as connection:
             connection.execute(
@@ -207,24 +207,19 @@ class Ledger(ReadsGraph):
             arrivals = self._dropped.admit(connection, arrivals, made)
             ended, made_by = self._apply(connection, made, now)
             arrivals = inherit_classes(arrivals, made_by)
-            arrivals, asked = self._approvals.admit(connection, arrivals, made, now)
+            arrivals, kept, asked = self._approvals.admit(connection, arrivals, made, now)
             self._claims.record_available(connection, arrivals, now)
             decided = self._claims.claim(connection, arrivals, now)
-            decided = replace(decided, asked=tuple(asked))
+            decided = replace(decided, asked=tuple(kept))
             record_events(connection, self._graph, heard, decided)
             asked += self._to_approve(connection, decided)
             return self._take_due(connection, capacity, now), [*ended, *asked]
 
     def _to_approve(self, connection: sa.Connection, decided: Decided) -> list[Question]:
-        """Return what was claimed now, and waits for approval before it is made."""
+        """Return what waits for approval before it is made, of what was claimed or refreshed."""
         before = self._graph.approved_before
-        ids = [
-            each.processing_id
-            for each in decided.claims.values()
-            if each.product.name in before and each.processing_id in decided.started
-        ]
-        rows = locked_rows(connection, ids).values()
-        return [of_processing(row) for row in rows if row.state == State.UNAPPROVED]
+        claimed = {key for key, each in decided.claims.items() if each.product.name in before}
+        return self._approvals.unapproved(connection, claimed) if claimed else []
 
     def on_withdrawn(self, heard: Sequence[HeardEvent]) -> None:
         """Record what became of events that withdraw versions, which has been done by now."""

@@ -8,6 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
+from batuta.conductor.database.approvals import kept_back
 from batuta.conductor.database.claims import MANUAL
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.dropped import DroppedObservation, read_dropped, rows_of
@@ -28,6 +29,7 @@ from batuta.conductor.database.schema import available, dropped
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.summaries import Counts, read_counts
 from batuta.conductor.decisions.answers import address
+from batuta.conductor.decisions.approvals import Question, Verdict
 from batuta.graph import Graph
 from batuta.messaging import Processing, ProcessingState, Progress
 from batuta.messaging.processings import instant_of
@@ -71,7 +73,8 @@ class ConductorProcessing(Processing):
 class ProductView(BaseModel):
     """A product of one observation: available, being made, failed, or missing.
 
-    `state` is ``available``, a processing's state, or ``missing`` with what it lacks.
+    `state` is ``available``, a processing's state, or ``missing`` with what it lacks; of one of
+    which a version is there, but nothing is made of it, ``unapproved`` or ``refused``.
     """
 
     product: str
@@ -209,6 +212,8 @@ class Views(ReadsGraph):
         """Return one observation; None if it has no product and no processing."""
         with reading(self._engine) as connection:
             products, rows, _ = _of_observation(connection, obs_id)
+            known = {row.product: row.version for row in products}
+            kept = kept_back(connection, self._graph, obs_id, known)
         if not products and not rows:
             return None
         versions = {row.product: row.version for row in products}
@@ -218,7 +223,7 @@ class Views(ReadsGraph):
             available=len(products),
             processings={state: states.count(state) for state in dict.fromkeys(states)},
             last_news=_time(max((row.heard for row in products), default=None)),
-            products=self._products(versions, rows),
+            products=self._products(versions, rows, kept),
         )
 
     def following(self, product: str, obs_id: str, version: int) -> Following:
@@ -247,15 +252,19 @@ class Views(ReadsGraph):
         with reading(self._engine) as connection:
             arrived, all_rows, kept = _of_observation(connection, obs_id)
             versions = {row.product: row.version for row in arrived}
+            kept_versions = kept_back(connection, self._graph, obs_id, versions)
             hint = "" if versions or all_rows else near(connection, obs_id)
         rows = [row for row in all_rows if row.product == product]
         return Why(
             product=product,
             obs_id=obs_id,
             answer=(
-                answer_of_processing(product, rows[-1]) + _archived(kept, rows[-1])
+                answer_of_processing(product, rows[-1], kept_versions) + _archived(kept, rows[-1])
                 if rows
-                else answer_without_processing(product, versions, all_rows, self._graph) + hint
+                else answer_without_processing(
+                    product, versions, all_rows, self._graph, kept_versions
+                )
+                + hint
             ),
             lacks=self._lacks(product, versions),
             available=versions,
@@ -311,7 +320,9 @@ class Views(ReadsGraph):
         except ServiceError:  # the graph no longer has this provider
             return None
 
-    def _products(self, versions: Mapping[str, int], rows: Iterable[Row]) -> list[ProductView]:
+    def _products(
+        self, versions: Mapping[str, int], rows: Iterable[Row], kept: Mapping[str, Question]
+    ) -> list[ProductView]:
         latest = {row.product: row for row in rows}
         views = []
         for level in self._graph.levels():
@@ -319,7 +330,8 @@ class Views(ReadsGraph):
                 row = latest.get(name)
                 if name not in versions and name not in self._graph.products:
                     continue
-                views.append(self._product(name, versions, row))
+                view = self._product(name, versions, row)
+                views.append(_kept_back(view, kept[name]) if name in kept else view)
         return views
 
     def _product(self, name: str, versions: Mapping[str, int], row: Row | None) -> ProductView:
@@ -354,6 +366,15 @@ def _of_observation(
         if kept is not None:
             return *rows_of(kept), kept
     return arrived, rows, None
+
+
+def _kept_back(view: ProductView, asked: Question) -> ProductView:
+    """Return the view of a product of which a newer version waits for a person, or was refused."""
+    waits = view.processing is None or view.processing.state.ended
+    if view.state == "available" or not waits:
+        return view
+    state = "unapproved" if asked.state is Verdict.PENDING else "refused"
+    return view.model_copy(update={"state": state, "version": int(asked.version)})
 
 
 def _archived(kept: DroppedObservation | None, row: Row) -> str:

@@ -9,14 +9,16 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel
 
+from batuta.conductor.database.approvals import kept_back, versions_asked
 from batuta.conductor.database.claims import BY_HAND
 from batuta.conductor.database.event_views import EventView, EventViews
 from batuta.conductor.database.held_work import hold_of
-from batuta.conductor.database.history import read_history
+from batuta.conductor.database.history import CONDUCTOR, read_history
 from batuta.conductor.database.late_views import DeadlineView, LateViews
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import holds as hold_table
 from batuta.conductor.database.views import ConductorProcessing, Why
+from batuta.conductor.decisions.approvals import Question, Verdict, question_text
 from batuta.conductor.decisions.causes import (
     Cause,
     Facts,
@@ -118,7 +120,7 @@ class WhyViews:
         detail = WhyDetail(
             **why.model_dump(),
             deadline=self._late.deadline(product, obs_id),
-            history=self._history(product, why.processings, heard),
+            history=self._history(product, obs_id, why.processings, heard),
             cause=_cause_view(cause),
             needs=[] if cause.situation is Situation.AVAILABLE else [*remedies(cause, obs_id)],
             triggers=[
@@ -146,6 +148,7 @@ class WhyViews:
             },
             since=self._views.first_heard(obs_id),
             now=time.time(),
+            asked=self._kept_back(obs_id, versions),
         )
 
     def _holds(self, processings: Iterable[ConductorProcessing]) -> dict[int | None, Hold]:
@@ -157,14 +160,29 @@ class WhyViews:
         with reading(self._events.engine) as connection:
             return {row.number: hold_of(row) for row in connection.execute(query)}
 
+    def _kept_back(self, obs_id: str, versions: Mapping[str, int]) -> dict[str, Question]:
+        with reading(self._events.engine) as connection:
+            return kept_back(connection, self._graph, obs_id, versions)
+
     def _recorded(self, obs_id: str, ids: Collection[str]) -> list[Moment]:
         with reading(self._events.engine) as connection:
             rows = read_history(connection, obs_id)
         return [_of_record(row) for row in rows if row.processing_id in ids]
 
+    def _asked(self, obs_id: str, about: Collection[str]) -> Iterator[Moment]:
+        """Yield what was asked about versions, and decided."""
+        if not self._graph.asking:
+            return
+        with reading(self._events.engine) as connection:
+            asked = versions_asked(connection, obs_id)
+        for each in asked:
+            if each.product in about:
+                yield from _of_question(each)
+
     def _history(
         self,
         product: str,
+        obs_id: str,
         processings: Iterable[ConductorProcessing],
         heard: Sequence[EventView],
     ) -> list[Moment]:
@@ -172,9 +190,10 @@ class WhyViews:
         about = {product, *(definition.sources if definition is not None else ())}
         moments = [_of_event(each, product) for each in heard if each.product in about]
         of_product = list(processings)
+        moments += self._asked(obs_id, about)
         recorded: list[Moment] = []
         if of_product:
-            recorded = self._recorded(of_product[0].obs_id, {each.id for each in of_product})
+            recorded = self._recorded(obs_id, {each.id for each in of_product})
         made_by = {each.processing: each.by for each in recorded if each.what == BY_HAND}
         for each in of_product:
             told = {moment.time for moment in recorded if moment.processing == each.id}
@@ -191,6 +210,26 @@ class WhyViews:
 
 def _told(moment: Moment, processing: ConductorProcessing, told: Collection[datetime]) -> bool:
     return moment.time == processing.ended and moment.time in told
+
+
+def _of_question(asked: Question) -> Iterator[Moment]:
+    pending = replace(asked, state=Verdict.PENDING)
+    detail = f"; {asked.detail}" if asked.detail else ""
+    if asked.by != CONDUCTOR:
+        yield Moment(
+            time=instant_of(asked.since),
+            what=f"{asked.product} {question_text(pending)}{detail}",
+            by=CONDUCTOR,
+            processing=asked.processing_id,
+        )
+    if asked.decided is not None:
+        reason = f": {asked.reason}" if asked.reason else ""
+        yield Moment(
+            time=instant_of(asked.decided),
+            what=f"{asked.product} version {asked.version} {asked.state}{reason}",
+            by=asked.by or CONDUCTOR,
+            processing=asked.processing_id,
+        )
 
 
 def _of_record(row: Row) -> Moment:

@@ -165,6 +165,14 @@ def _decided(questions: Iterable[Question]) -> str:
     return "".join(f": {decided_text(each)}" for each in questions)
 
 
+def question_text(question: Question) -> str:
+    """Say what is asked about a version, or what was decided."""
+    if question.state is not Verdict.PENDING:
+        return decided_text(question)
+    what = "to be adopted" if question.gate is Gate.LATE else "for approval"
+    return f"version {question.version} waits {what}"
+
+
 def decided_text(question: Question) -> str:
     """Say what was decided, by whom and why."""
     if question.state is Verdict.WITHDRAWN:

@@ -1,10 +1,11 @@
 """Why a product is not there, back to the causes, and what would end each: without a database."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from batuta.conductor.decisions.approvals import Question, Verdict, decided_text
 from batuta.conductor.decisions.holds import Hold
 from batuta.conductor.decisions.rules import pending_optional_inputs
 from batuta.graph import Graph
@@ -22,6 +23,9 @@ class Situation(StrEnum):
     BEING_MADE = "being made"
     RETRYING = "retrying"
     HELD = "held"
+    UNAPPROVED = "waits for approval"
+    REFUSED = "refused"
+    """A version is archived, and a person refused it."""
     FAILED = "failed"
     CANCELLED = "cancelled"
     LACKS_INPUTS = "lacks inputs"
@@ -63,6 +67,8 @@ class Facts:
         When the first of what is available was heard of; None if nothing is.
     now : float
         What time it is.
+    asked : mapping
+        The newest version of each product that waits for a person, or was refused.
     """
 
     obs_id: str
@@ -70,6 +76,7 @@ class Facts:
     processings: Mapping[str, KnownProcessing]
     since: float | None
     now: float
+    asked: Mapping[str, Question] = field(default_factory=dict)
 
     @property
     def failed(self) -> frozenset[str]:
@@ -129,6 +136,9 @@ class _CauseFinder:
         maker = definition.provider if definition is not None else None
         processing = facts.processings.get(product)
         available = product in facts.versions
+        asked = facts.asked.get(product)
+        if asked is not None and not available and (processing is None or processing.state.ended):
+            return _of_asked(product, maker, asked)
         if processing is not None and not (available and processing.state is State.SUCCEEDED):
             pending = self._awaited_optional(product, processing)
             if pending:
@@ -177,7 +187,21 @@ class _CauseFinder:
         )
 
 
+def _of_asked(product: str, maker: str | None, asked: Question) -> Cause:
+    pending = asked.state is Verdict.PENDING
+    what = f"version {asked.version}" if pending else decided_text(asked)
+    return Cause(
+        product=product,
+        situation=Situation.UNAPPROVED if pending else Situation.REFUSED,
+        maker=maker,
+        since=asked.since if pending else asked.decided,
+        detail=what + (f"; {asked.detail}" if asked.detail else ""),
+        processing_id=asked.processing_id,
+    )
+
+
 _SITUATIONS = {
+    State.UNAPPROVED: Situation.UNAPPROVED,
     State.RETRYING: Situation.RETRYING,
     State.HELD: Situation.HELD,
     State.FAILED: Situation.FAILED,
@@ -187,6 +211,8 @@ _SITUATIONS = {
 
 def _of_processing(product: str, maker: str | None, processing: KnownProcessing) -> Cause:
     attempts = f"attempt {processing.attempt} of {processing.max_attempts}"
+    if processing.state is State.UNAPPROVED:
+        attempts = "before it is made"
     situation = _SITUATIONS.get(processing.state, Situation.BEING_MADE)
     state = f"{processing.state}, " if situation is Situation.BEING_MADE else ""
     error = f": {processing.error}" if processing.error else ""
@@ -210,8 +236,21 @@ def remedies(cause: Cause, obs_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_remedies(cause, obs_id)))
 
 
+_REMEDIES: Final[Mapping[Situation, str]] = {
+    Situation.UNAPPROVED: "batuta approve {product} {obs_id}: batuta approvals shows what is asked",
+    Situation.REFUSED: "a newer version of {product}; or batuta approve {product} {obs_id} "
+    "--version N, if it may be used after all",
+    Situation.BEING_MADE: "the end of {product} at {maker}",
+    Situation.NOT_REQUESTED: "batuta make {product} {obs_id}",
+}
+
+
 def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
     product = cause.product
+    text = _REMEDIES.get(cause.situation)
+    if text is not None:
+        yield text.format(product=product, obs_id=obs_id, maker=cause.maker)
+        return
     match cause.situation:
         case Situation.NOT_ARRIVED:
             yield (
@@ -230,10 +269,6 @@ def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
             yield f"the release of {name}: {how}"
         case Situation.RETRYING:
             yield f"the next attempt at {product}, by itself; or batuta retry {cause.processing_id}"
-        case Situation.BEING_MADE:
-            yield f"the end of {product} at {cause.maker}"
-        case Situation.NOT_REQUESTED:
-            yield f"batuta make {product} {obs_id}"
         case Situation.WAITS_FOR_OPTIONAL:
             yield f"the end of its wait, by itself: for {cause.detail}"
             for each in cause.lacks:

@@ -68,7 +68,7 @@ class Decided:
     expired : frozenset of tuple of str
         What could be made, and is not worth it any more, as (obs_id, product).
     asked : tuple of Question
-        What waits for a person before it is available, or was refused by rule.
+        What waits for a person before it is available, or was refused.
     """
 
     versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -105,13 +105,13 @@ def outcome_of(graph: Graph, heard: HeardEvent, decided: Decided) -> EventOutcom
     """Return what became of an event, by what was decided about the batch that it came in."""
     if heard.problem is not None or heard.product is None or heard.obs_id is None:
         return _ignored(heard.problem)
-    versions = decided.versions.get(heard.obs_id)
-    if versions is None:
-        return _ignored(DROPPED)
     fed = graph.fed_by(heard.product)
     asked = _asked(heard, decided)
     if asked is not None:
         return _of_asked(asked, fed)
+    versions = decided.versions.get(heard.obs_id)
+    if versions is None:
+        return _ignored(DROPPED)
     triggered: dict[str, str] = {}
     waiting: dict[str, tuple[str, ...]] = {}
     for product in fed:
@@ -135,9 +135,9 @@ def _asked(heard: HeardEvent, decided: Decided) -> Question | None:
 
 
 def _of_asked(asked: Question, fed: Iterable[Product]) -> EventOutcome:
-    """Return what became of a version that waits for a person, or was refused by rule."""
+    """Return what became of a version that waits for a person, or was refused."""
     if asked.state is not Verdict.PENDING:
-        return _ignored(f"{decided_text(asked)}; {asked.detail}")
+        return _ignored(f"{asked.product}: {decided_text(asked)}")
     approval = (f"approval of {asked.product} version {asked.version}",)
     return EventOutcome(outcome=Outcome.WAITING, waiting={each.name: approval for each in fed})
 

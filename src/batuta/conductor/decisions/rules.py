@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from batuta.conductor.decisions.processing_record import ProcessingRecord
-from batuta.graph import Graph, OnUpdate, Product, WaitFrom
+from batuta.graph import Approval, Graph, OnUpdate, Product, WaitFrom
 from batuta.work_classes import WorkClass, most_urgent
 
 NAMESPACE: Final = uuid.UUID("6f1a2a1e-3f0b-5d0c-9a53-0b6f2f6f0c1d")
@@ -165,9 +165,12 @@ def _is_settled(product: Product, arrived: Collection[str], available: Container
 
 
 def takes_inputs_while_it_waits(product: Product) -> bool:
-    """Return whether what arrives before `product` is requested joins the claim that waits."""
+    """Return whether what arrives before `product` is requested joins the claim that waits.
+
+    A person approves what is newest, once.
+    """
     improves = product.improves and product.on_update is OnUpdate.IGNORE
-    return product.o_wait_s > 0 or improves
+    return product.o_wait_s > 0 or improves or product.approval is Approval.BEFORE
 
 
 @dataclass(frozen=True, slots=True)
