@@ -36,8 +36,7 @@ from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
 from tests.support.query_plans import costly_queries, recorded
 
 BIG = [
-    table.name
-    for table in (approvals, available, events, holds, observations, orders, processings)
+    table.name for table in (approvals, available, events, holds, observations, orders, processings)
 ]
 OF_OPEN = [
     "conductor_due",

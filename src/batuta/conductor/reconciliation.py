@@ -257,9 +257,9 @@ class Reconciler(ReadsGraph):
         if not observations:
             return {}
         query = sa.select(approvals.c.obs_id, approvals.c.product, approvals.c.version)
-        query = query.where(approvals.c.obs_id.in_(observations)).order_by(approvals.c.version)
+        query = query.where(approvals.c.obs_id.in_(observations))
         with reading(self._engine) as connection:
-            rows = connection.execute(query).all()
+            rows = sorted(connection.execute(query), key=lambda row: int(row.version))
         return {(row.obs_id, row.product): row.version for row in rows}
 
     def _available_after(self, after: tuple[str, str], before: float) -> Sequence[Row]:
