@@ -150,7 +150,10 @@ def test_the_highest_priority_goes_first_and_full_providers_are_passed_over(
             },
         )
     )
-    taken = harness.take([Arrival("A", "o1", 1)], Capacity(total=1, busy=["other"]))
+    taken = harness.take(
+        [Arrival("A", "o1", 1)],
+        Capacity(total=1, of_provider=lambda name: 0 if name == "other" else 1),
+    )
     assert names(taken) == ["HIGH"]
     assert harness.due() == ["OTHER", "LOW"]
 

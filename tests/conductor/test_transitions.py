@@ -12,9 +12,11 @@ from batuta.conductor.decisions.events import (
     Busy,
     DeadlinePassed,
     Event,
+    InstanceLost,
     Interface,
     NoStateTold,
     PipelineUnreachable,
+    PollPostponed,
     Refused,
     StatusUpdate,
     UnknownToPipeline,
@@ -23,6 +25,7 @@ from batuta.conductor.decisions.processing_record import (
     AFTER_DEADLINE_S,
     AT_PROVIDER,
     MAX_POLL_WAIT_S,
+    Conditions,
     ProcessingRecord,
 )
 from batuta.conductor.decisions.requests import request
@@ -74,10 +77,14 @@ def archived(
 
 
 BUSY = Busy(processing_id="p1", asked_attempt=2, error="full", wait_s=5.0)
+LAST_REQUEST = replace(REQUESTED, max_attempts=2)
 REFUSED = Refused(processing_id="p1", asked_attempt=2, error="no such product")
 UNREACHABLE = PipelineUnreachable(processing_id="p1", asked_attempt=2, error="no answer")
 NOT_STOPPED = replace(UNREACHABLE, overdue=True)
 NOT_ASKED = replace(UNREACHABLE, polled=True)
+LOST_INSTANCE = InstanceLost(
+    processing_id="p1", asked_attempt=2, error="lost: maker", recognised=False
+)
 COUNTING = replace(RUNNING, interface=Interface.ATTEMPTS)
 ASKED_BEFORE = replace(RUNNING, interface=Interface.QUERY)
 SINCE_REQUEST: dict[str, Any] = {"state": State.RUNNING, "started": NOW - 10, "ask_at": NOW + 5}
@@ -250,7 +257,38 @@ TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
     "a poll finds no pipeline, of those that count attempts": (
         COUNTING,
         NOT_ASKED,
-        {**RETRYING, "error": "no answer"},
+        {"ask_at": NOW + 5},
+    ),
+    "a poll finds nobody there at all": (
+        COUNTING,
+        replace(NOT_ASKED, connected=False),
+        {"ask_at": NOW + 2},
+    ),
+    "a poll finds nobody there, of those that would make it twice": (
+        RUNNING,
+        replace(NOT_ASKED, connected=False),
+        {"error": "no answer", "ask_at": NOW + 2},
+    ),
+    "asked not to be polled": (
+        RUNNING,
+        PollPostponed(processing_id="p1", asked_attempt=2, wait_s=90.0),
+        {"ask_at": NOW + 90},
+    ),
+    "its instance is lost, and counts attempts": (
+        COUNTING,
+        LOST_INSTANCE,
+        {**RETRYING, "error": "lost: maker"},
+    ),
+    "its instance is lost, and a second request is recognised": (
+        REQUESTED,
+        replace(LOST_INSTANCE, recognised=True),
+        {**RETRYING, "error": "lost: maker"},
+    ),
+    "its instance is lost, and might make it twice": (RUNNING, LOST_INSTANCE, None),
+    "its instance is lost during the last attempt": (
+        replace(COUNTING, attempt=3, pipeline_attempt=3),
+        replace(LOST_INSTANCE, asked_attempt=3),
+        {"state": State.FAILED, "ended": NOW, "error": "lost: maker"},
     ),
     "a poll finds no pipeline, of those that would make it twice": (
         RUNNING,
@@ -417,8 +455,10 @@ def events(draw: st.DrawFn) -> Event:
                 Archived,
                 Busy,
                 DeadlinePassed,
+                InstanceLost,
                 NoStateTold,
                 PipelineUnreachable,
+                PollPostponed,
                 Refused,
                 StatusUpdate,
                 UnknownToPipeline,
@@ -431,6 +471,10 @@ def events(draw: st.DrawFn) -> Event:
         return draw(unanswered(kind, about))
     if kind is Busy:
         return Busy(**about, error="full", wait_s=draw(st.floats(0, 300)))
+    if kind is PollPostponed:
+        return PollPostponed(**about, wait_s=draw(st.floats(0.5, 50)))
+    if kind is InstanceLost:
+        return InstanceLost(**about, error=draw(errors), recognised=draw(st.booleans()))
     if kind is Refused:
         return Refused(**about, error=draw(errors))
     status = StatusUpdate if kind is StatusUpdate else DeadlinePassed
@@ -453,6 +497,28 @@ def is_success(event: Event) -> bool:
     if isinstance(event, StatusUpdate):
         return event.state is State.SUCCEEDED and event.archived is True
     return isinstance(event, Archived)
+
+
+OPEN_CIRCUIT = replace(CONDITIONS, circuit_open=True, asked_at=NOW + 30)
+ELSEWHERE = replace(CONDITIONS, circuit_open=True, asked_at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("event", "conditions", "due_at"),
+    [
+        (BUSY, OPEN_CIRCUIT, NOW + 30),
+        (BUSY, ELSEWHERE, NOW),
+        (UNREACHABLE, OPEN_CIRCUIT, NOW),
+        (replace(UNREACHABLE, connected=False), ELSEWHERE, NOW),
+    ],
+)
+def test_a_request_to_an_instance_that_is_left_alone_costs_no_attempt(
+    event: Event, conditions: Conditions, due_at: float
+) -> None:
+    after = transition(LAST_REQUEST, event, conditions)
+    assert after is not None
+    assert (after.state, after.attempt) == (State.WAITING, LAST_REQUEST.attempt - 1)
+    assert after.not_before == due_at
 
 
 @given(record=records(), event=events())
@@ -530,6 +596,9 @@ def test_the_next_poll_comes_in_bounded_time_and_soon_after_the_deadline(
     conditions = replace(CONDITIONS, reports_activity=reports)
     after = transition(record, event, conditions)
     if after is None or after.state not in (State.QUEUED, State.RUNNING):
+        return
+    if isinstance(event, PollPostponed):
+        # As its pipeline asks, even at its deadline.
         return
     if isinstance(event, StatusUpdate) and event.state is State.SUCCEEDED:
         # It is over, by what is said: only whether its product is archived is not known yet.

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
 from batuta.conductor.database.current_graph import CurrentGraph
+from batuta.conductor.database.circuits import InstancesOf
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.graph_versions import GraphVersions, open_current_graph
@@ -25,6 +26,7 @@ from batuta.conductor.database.summaries import join_parts
 from batuta.conductor.database.views import Views
 from batuta.conductor.deadline_watch import DeadlineWatch
 from batuta.conductor.decisions.graph_versions import AtStart
+from batuta.conductor.decisions.circuits import CircuitLimits, Signal
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.dispatch.archive import arrival_of, open_archive, success_of
@@ -101,8 +103,16 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
         join_parts(engine)
         current, at_start = open_current_graph(engine, file, str(settings.graph))
         _tell_graph_at_start(current, at_start, file)
-        url_of = _addresses(current, file, settings)
-        ledger = Ledger(engine, current, _wait_config(settings))
+        instances_of = _addresses(current, file, settings)
+        url_of = partial(_first_address, instances_of)
+        ledger = Ledger(
+            engine,
+            current,
+            _wait_config(settings),
+            limits=_circuit_limits(settings),
+            instances_of=instances_of,
+        )
+        signals: list[Signal] = []
         addresses = CallbackAddresses(settings.public_url or url, ledger.callback_secret())
 
         def subscriber_of(request: DueRequest) -> Subscriber | None:
@@ -111,7 +121,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
 
         async with (
             connect(settings.nats, NAME) as bus,
-            open_providers(url_of, settings.token_text, subscriber_of) as providers,
+            open_providers(url_of, settings.token_text, subscriber_of, signals.append) as providers,
             open_archive(settings.sdb_url, settings.token_text) as archive,
             open_pool(settings.token_text, LOG_TIMEOUTS, reuse=False) as logs,
         ):
@@ -124,7 +134,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             ledger.reports_activity = registry.reports_activity
             views = Views(engine, current, url_of)
             activity = ConductorActivity(bus, url, views)
-            dispatcher = Dispatcher(ledger, providers, archive, activity.publish)
+            dispatcher = Dispatcher(ledger, providers, archive, activity.publish, signals)
             reconciler = Reconciler(
                 engine, current, archive, partial(_held_by_sdb, settings, newest=True)
             )
@@ -401,6 +411,15 @@ def _wait_config(settings: ConductorSettings) -> WaitConfig:
     )
 
 
+def _circuit_limits(settings: ConductorSettings) -> CircuitLimits:
+    return CircuitLimits(
+        unanswered=settings.circuit_unanswered,
+        failed=settings.circuit_failed,
+        first_wait_s=settings.retry_wait_s,
+        max_wait_s=settings.retry_wait_max_s,
+    )
+
+
 def _tell_graph_at_start(current: CurrentGraph, at_start: AtStart, file: Graph) -> None:
     if at_start is AtStart.REPLACED:
         LOG.warning(
@@ -417,9 +436,7 @@ def _tell_graph_at_start(current: CurrentGraph, at_start: AtStart, file: Graph) 
         )
 
 
-def _addresses(
-    current: CurrentGraph, file: Graph, settings: ConductorSettings
-) -> Callable[[str], str]:
+def _addresses(current: CurrentGraph, file: Graph, settings: ConductorSettings) -> InstancesOf:
     # One that was put in force in its place may lack a provider of the file, or have another.
     providers = file.providers.keys() | current.graph.providers.keys()
     unknown = sorted(settings.provider_urls.keys() - providers)
@@ -429,18 +446,23 @@ def _addresses(
             f"--provider-url {name}: the graph has no such provider (known: {known})"
             for name in unknown
         )
-    overrides = {name: url.rstrip("/") for name, url in settings.provider_urls.items()}
+    overrides = {name: (url.rstrip("/"),) for name, url in settings.provider_urls.items()}
 
-    def url_of(provider: str) -> str:
+    def instances_of(provider: str) -> tuple[str, ...]:
         if provider in overrides:
             return overrides[provider]
-        # A processing claimed under an earlier graph may name a provider that it had.
         found = current.graph.providers.get(provider)
-        if found is None:
-            raise ServiceError(f"{provider}: the graph no longer has this provider")
-        return found.url
+        return () if found is None else found.urls
 
-    return url_of
+    return instances_of
+
+
+def _first_address(instances_of: InstancesOf, provider: str) -> str:
+    """Return the first address of a provider, which is the only one of most."""
+    for address in instances_of(provider):
+        return address
+    # A processing claimed under an earlier graph may name a provider that it had.
+    raise ServiceError(f"{provider}: the graph no longer has this provider")
 
 
 def _stored_arrival(stored: StoredProduct) -> Arrival:

@@ -49,6 +49,20 @@ class ConductorSettings(ServiceSettings):
     retry_wait_max_s: float = Field(
         300.0, gt=0, description="Longest wait between two attempts, in seconds."
     )
+    circuit_unanswered: int = Field(
+        5,
+        ge=1,
+        le=1_000,
+        description="Requests in a row that a provider does not answer, or by 5xx, before it is "
+        "left alone and only tried now and then; those about one observation count once.",
+    )
+    circuit_failed: int = Field(
+        10,
+        ge=1,
+        le=1_000,
+        description="Observations in a row of which a provider's processings fail before it is "
+        "left alone and only tried now and then.",
+    )
     retention: RetentionRules = Field(
         default_factory=RetentionRules,
         description="How long the records of an observation stay after its last news, and where "

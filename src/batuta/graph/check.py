@@ -43,19 +43,19 @@ class _Entry:
     needed_optional: object
     times: tuple[object, object]
     provider: str | None
-    url: str | None
+    urls: list[str]
 
     @classmethod
     def of(cls, value: object) -> "_Entry":
         entry = value if isinstance(value, dict) else {}
-        provider, url = entry.get("provider"), entry.get("url")
+        provider, urls = entry.get("provider"), entry.get("url")
         return cls(
             _names(entry.get("m_input")),
             _names(entry.get("o_input")),
             entry.get("o_min"),
             (entry.get("due"), entry.get("expires")),
             provider if isinstance(provider, str) else None,
-            url.rstrip("/") if isinstance(url, str) else None,
+            [url.rstrip("/") for url in ([urls] if isinstance(urls, str) else _names(urls))],
         )
 
 
@@ -148,18 +148,24 @@ def _in_both(entry: _Entry) -> list[str]:
 
 
 def _wrong_providers(outline: _Outline) -> Iterator[str]:
-    first: dict[str, tuple[str, str]] = {}
+    first: dict[str, tuple[str, list[str]]] = {}
     for product, entry in outline.products.items():
-        if entry.provider is None or entry.url is None:
+        for url in duplicates(entry.urls):
+            yield f"{path('products', product, 'url')}: {_GIVEN_TWICE.format(quote(url))}"
+        if entry.provider is None or not entry.urls:
             continue
-        other, known_url = first.setdefault(entry.provider, (product, entry.url))
-        if entry.url != known_url:
+        other, known = first.setdefault(entry.provider, (product, entry.urls))
+        if entry.urls != known:
             place = path("products", product, "url")
             yield (
-                f"{place}: {quote(entry.url)} for the provider {quote(entry.provider)}, "
-                f"which {quote(other)} puts at {quote(known_url)} (accepted: one url per provider)"
+                f"{place}: {_several(entry.urls)} for the provider {quote(entry.provider)}, "
+                f"which {quote(other)} puts at {_several(known)} (accepted: one url per provider)"
             )
     yield from _unknown_providers(outline)
+
+
+def _several(urls: list[str]) -> str:
+    return ", ".join(map(quote, urls))
 
 
 def _unknown_providers(outline: _Outline) -> Iterator[str]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Final, cast
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -41,6 +41,13 @@ _Number = Annotated[int, Field(ge=1, le=1_000_000)]
 _Url = Annotated[str, AfterValidator(_checked_url)]
 
 
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+_Urls = Annotated[list[_Url], BeforeValidator(_as_list), Field(min_length=1, max_length=100)]
+
+
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -56,8 +63,9 @@ class ProductDocument(_Document):
     )
     o_input: list[str] = Field(default=[], description="a list of names")
     provider: _ServiceName = Field(description=f"a service's name: {SERVICE_RULE}")
-    url: _Url = Field(
-        description="http:// or https://, a host, no user, query or fragment, ASCII only"
+    url: _Urls = Field(
+        description="http:// or https://, a host, no user, query or fragment, ASCII only; or a "
+        "list of 1 to 100 of them"
     )
     timeout: float = Field(
         default=3600.0,
@@ -114,6 +122,10 @@ class ProviderDocument(_Document):
         default=None, ge=1, le=1_000_000, description="a whole number from 1 to 1000000, or null"
     )
     max_concurrent_by_class: dict[_Class, _Number] = Field(default={}, description=_BY_CLASS)
+    max_concurrent_per_instance: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="a whole number from 1 to 1000000, or null"
+    )
+    lost_after: float | None = Field(default=None, gt=0, le=MAX_DURATION_S, description=_PERIOD)
     callback: bool = Field(default=False, description="true or false")
 
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from batuta.errors import ConfigurationError
 from batuta.formatting import format_count
 from batuta.graph.check import check
-from batuta.graph.document import GraphDocument, ProductDocument
+from batuta.graph.document import GraphDocument, ProductDocument, ProviderDocument
 from batuta.graph.errors import GraphError
 from batuta.graph.model import Approval, Product, Provider, WaitFrom
 from batuta.graph.order import dependents, find_levels
@@ -180,6 +180,8 @@ class Graph:
                         for each, limit in provider.max_concurrent_by_class.items()
                     },
                     "callback": provider.callback,
+                    "max_concurrent_per_instance": provider.max_concurrent_per_instance,
+                    "lost_after": provider.lost_after_s,
                 }
                 for name, provider in self.providers.items()
             },
@@ -307,9 +309,12 @@ def read_graph(path: str | Path) -> Graph:
 
 def _build(document: GraphDocument) -> Graph:
     products = {name: _product(name, entry) for name, entry in document.products.items()}
-    urls = {product.provider: product.url for product in products.values()}
-    given = {name: entry.model_dump() for name, entry in document.providers.items()}
-    providers = {name: Provider(name, url, **given.get(name, {})) for name, url in urls.items()}
+    urls = {product.provider: product.urls for product in products.values()}
+    default = ProviderDocument()
+    providers = {
+        name: _provider(name, its, document.providers.get(name, default))
+        for name, its in urls.items()
+    }
     return Graph(
         tuple(document.inputs),
         MappingProxyType(_with_classes(products)),
@@ -340,7 +345,7 @@ def _product(name: str, entry: ProductDocument) -> Product:
         m_input=tuple(entry.m_input),
         o_input=tuple(entry.o_input),
         provider=entry.provider,
-        url=entry.url,
+        urls=tuple(entry.url),
         timeout_s=entry.timeout,
         max_attempts=entry.max_attempts,
         priority=entry.priority,
@@ -358,12 +363,24 @@ def _product(name: str, entry: ProductDocument) -> Product:
     )
 
 
+def _provider(name: str, urls: tuple[str, ...], entry: ProviderDocument) -> Provider:
+    return Provider(
+        name=name,
+        urls=urls,
+        max_concurrent=entry.max_concurrent,
+        callback=entry.callback,
+        max_concurrent_by_class=entry.max_concurrent_by_class,
+        max_concurrent_per_instance=entry.max_concurrent_per_instance,
+        lost_after_s=entry.lost_after,
+    )
+
+
 def _entry(product: Product) -> dict[str, object]:
     return {
         "m_input": list(product.m_input),
         "o_input": list(product.o_input),
         "provider": product.provider,
-        "url": product.url,
+        "url": product.urls[0] if len(product.urls) == 1 else list(product.urls),
         "timeout": product.timeout_s,
         "max_attempts": product.max_attempts,
         "priority": product.priority,

@@ -74,22 +74,37 @@ class Provider:
     ----------
     name : str
         Also the token of its NATS subject, ``activity.<name>``.
-    url : str
-        Where it answers, without a trailing slash: requests go to ``<url>/processing``.
+    urls : tuple of str
+        Where it answers, without a trailing slash: requests go to ``<url>/processing``. Each is
+        an instance of it: any of them may make any of its products.
     max_concurrent : int or None
-        Processings that it may be asked for at the same time, over all observations; None: as
-        many as there are to ask.
+        Processings that it may be asked for at the same time, over all observations and
+        instances; None: as many as there are to ask.
     max_concurrent_by_class : mapping
         How many of them may be of a class; a class that is not in it: all.
     callback : bool
         Whether it calls back: requests carry a ``subscriber``, and it is polled later.
+    max_concurrent_per_instance : int or None
+        Processings that each instance may be asked for at the same time; None: as many as there
+        are.
+    lost_after_s : float or None
+        After how many seconds without an answer an instance is taken for lost, and what was sent
+        to it is sent to another (key ``lost_after``). None: 60 s for a pipeline that counts
+        attempts, and never for any other, which might make a product twice.
     """
 
     name: str
-    url: str
+    urls: tuple[str, ...]
     max_concurrent: int | None = None
     callback: bool = False
     max_concurrent_by_class: Mapping[WorkClass, int] = field(default_factory=dict)
+    max_concurrent_per_instance: int | None = None
+    lost_after_s: float | None = None
+
+    @property
+    def url(self) -> str:
+        """The first of its addresses."""
+        return self.urls[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +121,8 @@ class Product:
         Optional inputs: used when they are there, not waited for longer than `o_wait_s`.
     provider : str
         The service that makes it.
-    url : str
-        The provider's address, without a trailing slash.
+    urls : tuple of str
+        The provider's addresses, without a trailing slash (key ``url``).
     timeout_s : float
         A processing that lasts longer has failed (key ``timeout``).
     max_attempts : int
@@ -145,7 +160,7 @@ class Product:
     m_input: tuple[str, ...]
     o_input: tuple[str, ...]
     provider: str
-    url: str
+    urls: tuple[str, ...]
     timeout_s: float = 3600.0
     max_attempts: int = 10
     priority: int = 0
@@ -161,6 +176,11 @@ class Product:
     late_result: LateResult = LateResult.ADOPT
     stated_class: WorkClass | None = None
     work_class: WorkClass = WorkClass.LIVE
+
+    @property
+    def url(self) -> str:
+        """The first of the addresses."""
+        return self.urls[0]
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
 import httpx
@@ -28,7 +30,8 @@ class ServiceError(BatutaError):
     status : int or None
         The HTTP status that it answered; None if it did not answer.
     retry_after_s : float or None
-        How long to wait before the next call, in seconds.
+        How long the service asks to wait before the next call, in seconds, whatever number that
+        is; None if it does not say.
     content : bytes
         The body of the answer.
     """
@@ -152,8 +155,26 @@ def _detail(status: int, content: bytes) -> str:
 
 
 def _retry_after_s(headers_: Mapping[str, str]) -> float | None:
-    value = headers_.get("retry-after", "")
-    return float(value) if _SECONDS.fullmatch(value) else None
+    """Return what ``Retry-After`` asks for: seconds, or a date (RFC 9110, 10.2.3).
+
+    A date is compared with that of the answer, if it has one: so the clocks need not agree.
+    """
+    value = headers_.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    until = _http_date(value)
+    if until is None:
+        return None
+    sent = _http_date(headers_.get("date", "")) or datetime.now(UTC)
+    return max((until - sent).total_seconds(), 0.0)
 
 
-_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]*)?")
+def _http_date(value: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
+
+
+_SECONDS: Final = re.compile(r"[0-9]{1,300}(\.[0-9]{0,300})?")

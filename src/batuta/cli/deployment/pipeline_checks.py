@@ -210,7 +210,7 @@ def _absent_provider(
             )
             return Findings(problems=(problem,))
     hint = NameSuggester([each.name for each in pipelines]).hint(provider)
-    url = graph.providers[provider].url
+    url = ", ".join(graph.providers[provider].urls)
     warning = (
         f"{', '.join(made)}: no pipeline here is the provider {provider!r}{hint}; expected at {url}"
     )

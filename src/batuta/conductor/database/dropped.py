@@ -61,6 +61,7 @@ class DroppedProcessing:
     told_class: str | None = None
     graph_version: int | None = None
     set_aside: int | None = None
+    instance: str | None = None
     file: str | None = None
 
     def as_row(self) -> dict[str, Any]:
@@ -298,6 +299,7 @@ _KEPT: Final = (
     "told_class",
     "graph_version",
     "set_aside",
+    "instance",
 )
 
 

@@ -1,22 +1,23 @@
 """Choosing the processings to request, or to poll, now, inside a transaction."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.circuits import CircuitStore
 from batuta.conductor.database.held_work import read_due, read_holds
-from batuta.conductor.database.records import record_of, write_changes
+from batuta.conductor.database.records import Row, record_of, write_changes
 from batuta.conductor.database.slots import Capacity, Slots, Turns
-from batuta.conductor.database.statements import PENDING_AT, TO_POLL
+from batuta.conductor.database.statements import AT_INSTANCE, PENDING_AT, TO_POLL, TO_POLL_BUT
 from batuta.conductor.decisions.holds import Hold
 from batuta.conductor.decisions.processing_record import Conditions, ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, poll, request
 from batuta.graph import Graph
 from batuta.work_classes import WorkClass
 
-ConditionsOf = Callable[[str, float], Conditions]
-"""The conditions at a provider, at a time."""
+ConditionsOf = Callable[[ProcessingRecord, float], Conditions]
+"""The conditions under which a processing is looked at, at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class DueRequest:
     """A processing whose request is recorded, and is to be sent now.
 
     `request_id` is what it is sent under; None for the id of the processing. `inputs` are the
-    versions that it was claimed from, as JSON, and `graph_version` the graph's in force.
+    versions that it was claimed from, as JSON, and `graph_version` the graph's in force. `instance`
+    is the address that it is sent to; None for the only one that its provider has.
     """
 
     processing_id: str
@@ -36,6 +38,7 @@ class DueRequest:
     request_id: str | None = None
     inputs: str = "{}"
     graph_version: str | None = None
+    instance: str | None = None
 
 
 def take_due_requests(
@@ -45,16 +48,17 @@ def take_due_requests(
     capacity: Capacity,
     now: float,
     turns: Turns,
+    circuits: CircuitStore,
 ) -> list[DueRequest]:
     """Record as requested the processings that are due, the most urgent first.
 
     The classes that wait for one provider have their shares of its slots; within a class, the
-    highest priority goes first.
+    highest priority goes first. An instance that fails is sent one as a trial, at its time.
     """
     if capacity.total <= 0:
         return []
     _lock_slots(connection)
-    slots = Slots(connection, graph, capacity)
+    slots = Slots(connection, graph, capacity, circuits, now)
     found: list[ProcessingRecord] = []
     inputs: dict[str, str] = {}
     holds: list[Hold] | None = None
@@ -72,11 +76,16 @@ def take_due_requests(
             inputs |= {row.id: row.claimed_inputs for row in rows}
     # Each is read in this order; of several providers, they are in that of the providers.
     found.sort(key=lambda each: -each.priority)
+    placed = slots.take(found, capacity.total, turns)
     changes = [
-        (record, request(record, conditions_of(record.provider, now)))
-        for record in slots.take(found, capacity.total, turns)
+        (each.record, request(each.record, conditions_of(each.record, now), each.instance))
+        for each in placed
     ]
     write_changes(connection, changes)
+    for each in placed:
+        if each.trial is not None:
+            key = (each.record.provider, each.trial)
+            circuits.begin_trial(connection, key, each.record.id)
     return [_due_request(after, inputs[after.id], graph.digest) for _, after in changes]
 
 
@@ -91,35 +100,73 @@ def _due_request(after: ProcessingRecord, inputs: str, graph_version: str) -> Du
         request_id=after.pipeline_id,
         inputs=inputs,
         graph_version=graph_version,
+        instance=after.instance,
     )
 
 
 def take_due_polls(
-    connection: sa.Connection, conditions_of: ConditionsOf, capacity: Capacity, now: float
+    connection: sa.Connection,
+    conditions_of: ConditionsOf,
+    capacity: Capacity,
+    now: float,
+    circuits: CircuitStore,
 ) -> list[Poll]:
     """Record as polled the processings whose pipelines are to be asked, the longest due first.
 
     Rows that another conductor is about to poll, or that an event is about to change, are locked
-    and are passed over.
+    and are passed over; so are those at instances that are left alone, but for trials.
     """
+    trials = _begin_trial_polls(connection, circuits, now)
+    blocked = circuits.not_polled(now)
+    others = {"blocked": blocked, "trials": circuits.trials()} if blocked else {}
+    statement = TO_POLL_BUT if blocked else TO_POLL
     slots: dict[str, int] = {}
     full: set[str] = set()
-    polls: list[Poll] = []
+    polls = _taken(connection, trials, conditions_of, now)
     while capacity.total > len(polls):
         wanted = {"now": now, "full": list(full), "at_most": capacity.total - len(polls)}
-        rows = connection.execute(TO_POLL, wanted).all()
+        rows = connection.execute(statement, wanted | others).all()
         chosen = [
-            poll(record_of(row), conditions_of(row.provider, now))
+            row
             for row in rows
-            if _take_slot(slots, row.provider, capacity.of_provider(row.provider))
+            if _take_slot(slots, _place_of(row), capacity.of_provider(_place_of(row)))
         ]
-        write_changes(connection, [(each.record, after) for each, after in chosen])
-        polls += [each for each, _ in chosen]
+        polls += _taken(connection, chosen, conditions_of, now)
         if len(chosen) == len(rows):
             break
-        # The rows of a provider that answers slowly must not hide those of the others.
-        full |= {row.provider for row in rows if slots[row.provider] <= 0}
+        # The rows of an instance that answers slowly must not hide those of the others.
+        full |= {_place_of(row) for row in rows if slots[_place_of(row)] <= 0}
     return polls
+
+
+def _place_of(row: Row) -> str:
+    return str(row.instance or row.provider)
+
+
+def _taken(
+    connection: sa.Connection, rows: Sequence[Row], conditions_of: ConditionsOf, now: float
+) -> list[Poll]:
+    """Record rows as polled."""
+    records = [record_of(row) for row in rows]
+    chosen = [poll(record, conditions_of(record, now)) for record in records]
+    write_changes(connection, [(each.record, after) for each, after in chosen])
+    return [each for each, _ in chosen]
+
+
+def _begin_trial_polls(connection: sa.Connection, circuits: CircuitStore, now: float) -> list[Row]:
+    """Begin a trial by a poll at each instance that no request is sent to as one."""
+    found: list[Row] = []
+    for circuit in circuits.to_try_by_poll(now):
+        wanted = {
+            "provider": circuit.provider,
+            "places": circuits.places_of(circuit.key),
+            "at_most": 1,
+        }
+        rows = connection.execute(AT_INSTANCE, wanted).all()
+        for row in rows:
+            circuits.begin_trial(connection, circuit.key, row.id)
+        found += rows
+    return found
 
 
 def _lock_slots(connection: sa.Connection) -> None:

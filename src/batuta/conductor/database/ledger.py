@@ -10,7 +10,8 @@ What an event changes is decided in `batuta.conductor.decisions.transitions`; th
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from batuta.conductor.database.approvals import ApprovalStore
 from batuta.conductor.database.approving import Approvals
 from batuta.conductor.database.attribution import attribute
+from batuta.conductor.database.circuits import CircuitStore, InstancesOf
 from batuta.conductor.database.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.deadlines import DeadlineStore, PassedDeadlines
@@ -28,6 +30,7 @@ from batuta.conductor.database.event_records import record_events, record_outcom
 from batuta.conductor.database.held_work import hold_again
 from batuta.conductor.database.history import record_failures
 from batuta.conductor.database.hold_store import HoldStore
+from batuta.conductor.database.instances import InstanceStore
 from batuta.conductor.database.operations import Operations
 from batuta.conductor.database.records import (
     Row,
@@ -42,6 +45,7 @@ from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.slots import Capacity, Turns
 from batuta.conductor.database.statements import NEXT_TIMES
 from batuta.conductor.decisions.approvals import Question
+from batuta.conductor.decisions.circuits import Circuit, CircuitLimits, Signal, outcome_of
 from batuta.conductor.decisions.events import Archived, Event
 from batuta.conductor.decisions.outcomes import Decided, HeardEvent, withdrawal_of
 from batuta.conductor.decisions.processing_record import (
@@ -60,6 +64,9 @@ from batuta.service.retention import RetentionRules
 
 Report = Row | Question
 """What others are told: a processing that has ended, or what is asked of a person."""
+
+
+DEFAULT_LIMITS: Final = CircuitLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +103,15 @@ class Ledger(ReadsGraph):
         How long to wait before a retry and before a poll.
     clock : callable
         Returns the time, in seconds since 1970; tests pass their own.
+    limits : CircuitLimits
+        When a provider that keeps failing is left alone.
+    instances_of : callable, optional
+        Returns the addresses of a provider; those of the graph by default.
 
     Attributes
     ----------
+    circuits : CircuitStore
+        Which addresses of providers are left alone.
     operations : Operations
         What an operator may do: make, retry, cancel.
     holds : HoldStore
@@ -115,6 +128,8 @@ class Ledger(ReadsGraph):
         graph: Graph | CurrentGraph,
         waits: WaitConfig,
         clock: Callable[[], float] = time.time,
+        limits: CircuitLimits = DEFAULT_LIMITS,
+        instances_of: InstancesOf | None = None,
     ) -> None:
         super().__init__(graph)
         self._engine = engine
@@ -126,6 +141,8 @@ class Ledger(ReadsGraph):
         self._turns: Turns = {}
         self.holds = HoldStore(engine, clock)
         self._approvals = ApprovalStore(self._current)
+        self.circuits = CircuitStore(instances_of or self._addresses, limits)
+        self._instances = InstanceStore(self._current, self.circuits)
         self.operations = Operations(engine, self._current, self._claims, clock)
         self.approvals = Approvals(engine, self._current, self._claims, clock)
         self.reports_activity: Callable[[str], bool] = lambda _provider: False
@@ -201,8 +218,7 @@ class Ledger(ReadsGraph):
         list of Report
             The processings that have ended, and what is asked of a person now.
         """
-        now = self._clock()
-        with self._engine.begin() as connection:
+        with self._deciding() as (connection, now):
             self._claims.lock_observations(connection, {arrival.obs_id for arrival in arrivals})
             arrivals = self._dropped.admit(connection, arrivals, made)
             ended, made_by = self._apply(connection, made, now)
@@ -231,33 +247,56 @@ class Ledger(ReadsGraph):
 
     def take_due(self, capacity: Capacity) -> list[DueRequest]:
         """Record as requested the processings that are due, as many as `capacity` allows."""
-        with self._engine.begin() as connection:
-            return self._take_due(connection, capacity, self._clock())
+        with self._deciding() as (connection, now):
+            return self._take_due(connection, capacity, now)
 
     def advance(
-        self, events: Sequence[Event], capacity: Capacity, poll_capacity: Capacity
+        self,
+        events: Sequence[Event],
+        capacity: Capacity,
+        poll_capacity: Capacity,
+        signals: Sequence[Signal] = (),
     ) -> "Round":
         """Record what events change, and what is to be sent now: one commit for all of it.
 
         A processing is not to be polled again before its next time has come, answer or not.
+        `signals` are what was found out about the instances of providers.
         """
-        now = self._clock()
-        with self._engine.begin() as connection:
+        with self._deciding() as (connection, now):
+            # Before the events: what a request that was not answered costs depends on them.
+            self.circuits.record(connection, signals, now)
+            self.circuits.end_stray_trials(connection, now)
+            events = [*events, *self._instances.lose(connection, now)]
             # What has ended leaves room for what is due.
             ended = self._apply(connection, events, now)[0] if events else []
             requests = self._take_due(connection, capacity, now)
-            polls = take_due_polls(connection, self._conditions, poll_capacity, now)
+            polls = take_due_polls(connection, self._conditions, poll_capacity, now, self.circuits)
             # What is due already, and was not taken, waits for capacity, and not for a time.
-            wanted = {"since": now, "busy": list(capacity.busy)}
-            times = connection.execute(NEXT_TIMES, wanted).one()
+            wanted = {"since": now, "busy": self.circuits.not_asked(now)}
+            times = [*connection.execute(NEXT_TIMES, wanted).one(), self._instances.due_at(now)]
         due_at = min((each for each in times if each is not None), default=None)
         return Round(ended, requests, polls, due_at)
+
+    @contextmanager
+    def _deciding(self) -> Iterator[tuple[sa.Connection, float]]:
+        """Open a transaction in which is decided what is sent; the time is that of all of it."""
+        now = self._clock()
+        with self._engine.begin() as connection:
+            self.circuits.refresh(connection, now)
+            yield connection, now
+        self.circuits.settle()
 
     def _take_due(
         self, connection: sa.Connection, capacity: Capacity, now: float
     ) -> list[DueRequest]:
         return take_due_requests(
-            connection, self._graph, self._conditions, capacity, now, self._turns
+            connection,
+            self._graph,
+            self._conditions,
+            capacity,
+            now,
+            self._turns,
+            self.circuits,
         )
 
     # ------------------------------------------------------------------ following
@@ -266,8 +305,8 @@ class Ledger(ReadsGraph):
         """Record what events change; return the processings that now retry, or have ended."""
         if not events:
             return []
-        with self._engine.begin() as connection:
-            return self._apply(connection, events, self._clock())[0]
+        with self._deciding() as (connection, now):
+            return self._apply(connection, events, now)[0]
 
     def unsettled(self, processing_ids: Collection[str]) -> list[ProcessingRecord]:
         """Return those of the processings that are known and have not succeeded."""
@@ -282,6 +321,11 @@ class Ledger(ReadsGraph):
             passed = self._deadlines.pass_due(connection, now)
             self._claims.end_futile_waits(connection, passed.cancelled, now)
         return passed
+
+    def close_circuits(self, provider: str) -> list[Circuit]:
+        """Close the circuits of a provider, as an operator orders; return those that were open."""
+        with self._deciding() as (connection, _now):
+            return self.circuits.close(connection, provider)
 
     def retention(self, rules: RetentionRules) -> RetentionStore:
         """Return what drops the records of finished observations by `rules`."""
@@ -301,7 +345,8 @@ class Ledger(ReadsGraph):
             attributed = list(attribute(connection, unnamed))
             before |= locked_records(connection, {event.processing_id for event in attributed})
             events = [*events, *attributed]
-        after = self._transitions(before, events, now)
+        after, outcomes = self._transitions(before, events, now)
+        self.circuits.record(connection, outcomes, now)
         changes = [(before[processing_id], record) for processing_id, record in after.items()]
         write_changes(connection, changes)
         record_failures(connection, changes, now)
@@ -315,25 +360,42 @@ class Ledger(ReadsGraph):
 
     def _transitions(
         self, before: dict[str, ProcessingRecord], events: Sequence[Event], now: float
-    ) -> dict[str, ProcessingRecord]:
-        """Apply events in their order; return the records that they change."""
+    ) -> tuple[dict[str, ProcessingRecord], list[Signal]]:
+        """Apply events in their order; return the records that they change, and what they tell."""
         after: dict[str, ProcessingRecord] = {}
+        outcomes: list[Signal] = []
         for event in events:
             record = after.get(event.processing_id, before.get(event.processing_id))
             # Events of processings that another conductor's database has are not ours.
             if record is None:
                 continue
-            conditions = self._conditions(record.provider, now)
+            conditions = self._conditions(record, now)
             if record.product in self._graph.asking:
                 adopts = self._graph.products[record.product].late_result is LateResult.ADOPT
                 conditions = replace(conditions, adopts=adopts)
             changed = transition(record, event, conditions)
             if changed is not None:
                 after[event.processing_id] = changed
-        return after
+                outcome = outcome_of(self.circuits.key_of(record), event, record, changed)
+                outcomes += [] if outcome is None else [outcome]
+        return after, outcomes
 
-    def _conditions(self, provider: str, now: float) -> Conditions:
-        return Conditions(now=now, waits=self._waits, reports_activity=self._reports(provider))
+    def _conditions(self, record: ProcessingRecord, now: float) -> Conditions:
+        reports = self._reports(record.provider)
+        circuit = self.circuits.circuit(self.circuits.key_of(record))
+        if circuit is None:
+            return Conditions(now=now, waits=self._waits, reports_activity=reports)
+        return Conditions(
+            now=now,
+            waits=self._waits,
+            reports_activity=reports,
+            circuit_open=circuit.open,
+            asked_at=self.circuits.asked_at(record.provider, now),
+        )
+
+    def _addresses(self, provider: str) -> Sequence[str]:
+        known = self._graph.providers.get(provider)
+        return () if known is None else known.urls
 
     def _reports(self, provider: str) -> bool:
         known = self._graph.providers.get(provider)

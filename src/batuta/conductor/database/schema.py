@@ -95,6 +95,8 @@ processings = sa.Table(
     sa.Column("set_aside", sa.Integer),
     # The number of the hold that keeps it back, or was the last to.
     sa.Column("held_by", sa.Integer),
+    # The address that the current attempt was sent to, if its provider had several.
+    sa.Column("instance", sa.String),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id", "created", "id"),
     sa.Index("conductor_newest", "created", "id"),
@@ -351,6 +353,29 @@ orders = sa.Table(
         sqlite_where=sa.text(UNDER_WAY),
         postgresql_where=sa.text(UNDER_WAY),
     ),
+)
+
+# How the instances of providers are, that is how their addresses answer; a row goes once there is
+# nothing to say. The columns are the fields of `batuta.conductor.decisions.circuits.Circuit`.
+circuits = sa.Table(
+    "conductor_circuits",
+    metadata,
+    sa.Column("provider", sa.String, primary_key=True),
+    sa.Column("instance", sa.String, primary_key=True),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("opened_by", sa.String),
+    sa.Column("since", sa.Float),
+    sa.Column("retry_at", sa.Float),
+    sa.Column("trials", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String),
+    sa.Column("trial", sa.String),
+    # Observations, as lists in JSON.
+    sa.Column("unanswered", sa.JSON, nullable=False),
+    sa.Column("unanswered_since", sa.Float),
+    sa.Column("failed", sa.JSON, nullable=False),
+    sa.Column("full_until", sa.Float),
+    sa.Column("quiet_until", sa.Float),
+    sa.Column("lost", sa.Float),
 )
 
 # Both are kept by triggers (see the migrations), in the transaction of what they count, and are

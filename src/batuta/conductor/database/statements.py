@@ -164,28 +164,55 @@ DUE: Final[sa.Select[Any]] = (
 )
 """The processings of one class to request `now` from one provider, `at_most` so many."""
 
+_AT: Final = sa.func.coalesce(table.c.instance, table.c.provider)
+"""Where a processing is: its instance, or its provider if that has a single address."""
+
 TO_POLL: Final = (
     sa.select(*_RECORD)
     .where(
         sa.text(ACTIVE),
         table.c.ask_at <= sa.bindparam("now"),
-        table.c.provider.not_in(_any_of("full")),
+        _AT.not_in(_any_of("full")),
     )
     .order_by(table.c.ask_at)
     .limit(sa.bindparam("at_most"))
     .with_for_update(skip_locked=True)
 )
-"""The processings whose pipelines are to be asked `now`, but for those of the `full` ones."""
+"""The processings whose pipelines are to be asked `now`, but for those at the `full` ones."""
+
+TO_POLL_BUT: Final = TO_POLL.where(
+    sa.or_(
+        _AT.not_in(_any_of("blocked")),
+        table.c.id.in_(_any_of("trials")),
+        # A deadline is one even there.
+        table.c.started + table.c.timeout_s <= sa.bindparam("now"),
+    )
+)
+"""The same without those at the `blocked` ones, but for `trials` and what is overdue."""
+
+AT_INSTANCE: Final = (
+    sa.select(*_RECORD)
+    .where(
+        sa.text(ACTIVE),
+        table.c.provider == sa.bindparam("provider"),
+        _AT.in_(_any_of("places")),
+    )
+    .order_by(table.c.ask_at)
+    .limit(sa.bindparam("at_most"))
+    .with_for_update(skip_locked=True)
+)
+"""The processings of one provider at `places`, those first that are to be polled first."""
 
 AT_PROVIDERS: Final = (
     sa.select(
         table.c.provider,
+        table.c.instance,
         *(sa.func.count().filter(table.c.work_class == each.value) for each in WorkClass),
     )
     .where(sa.text(ACTIVE), table.c.provider.in_(_any_of("providers")))
-    .group_by(table.c.provider)
+    .group_by(table.c.provider, table.c.instance)
 )
-"""How many processings are at each of `providers`: of each class, in their order."""
+"""How many processings are at each of `providers` and its instances: of each class, in order."""
 
 NEXT_TIMES: Final = sa.select(
     sa.select(sa.func.min(table.c.not_before))

@@ -49,8 +49,8 @@ class ConductorProcessing(Processing):
     `inputs` are the versions that it was claimed from, 0 where the source has no versions;
     `next_attempt` is when it is requested next, while it waits; `log` and `profile` are addresses
     at its provider. `pipeline_id` is what its provider calls the current attempt, if not its id;
-    `graph_version` is that by which it was claimed or last decided about, null if that was before
-    versions were recorded.
+    `instance` the address that it was sent to, if its provider has several. `graph_version` is that
+    by which it was claimed or last decided about, null if that was before versions were recorded.
     `held_by` is the number of the hold that keeps it back, or was the last to.
     """
 
@@ -64,6 +64,7 @@ class ConductorProcessing(Processing):
     next_attempt: datetime | None = None
     log: str | None = None
     pipeline_id: str | None = None
+    instance: str | None = None
     by_hand: bool = False
     work_class: WorkClass = Field(WorkClass.LIVE, alias="class")
     graph_version: int | None = None
@@ -307,6 +308,7 @@ class Views(ReadsGraph):
             profile=self._address(row, "profile") if row.profiled else None,
             code=row.code,
             pipeline_id=row.pipeline_id,
+            instance=row.instance,
             by_hand=row.claim.startswith(MANUAL),
             work_class=WorkClass(row.work_class),
             graph_version=row.graph_version,
@@ -316,7 +318,8 @@ class Views(ReadsGraph):
     def _address(self, row: Row, part: str) -> str | None:
         """Return the address of its log or profile, at its pipeline."""
         try:
-            return f"{address(self._url_of(row.provider), row.pipeline_id or row.id)}/{part}"
+            instance = row.instance or self._url_of(row.provider)
+            return f"{address(instance, row.pipeline_id or row.id)}/{part}"
         except ServiceError:  # the graph no longer has this provider
             return None
 

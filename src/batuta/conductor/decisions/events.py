@@ -153,11 +153,36 @@ class PipelineUnreachable(Event):
         Whether it was asked about a processing, which may be under way all the same.
     overdue : bool
         Whether it was asked to stop the processing, whose deadline had passed.
+    connected : bool
+        Whether there was a connection.
     """
 
     error: str
     polled: bool = False
     overdue: bool = False
+    connected: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollPostponed(Event):
+    """The pipeline asks not to be polled for `wait_s` seconds; it tells nothing of the state."""
+
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceLost(Event):
+    """The address that the processing is at has not answered for so long that it is given up.
+
+    Attributes
+    ----------
+    recognised : bool
+        Whether a second request would be recognised, or is wanted all the same: if the processing
+        is under way there after all, any other pipeline would make its product twice.
+    """
+
+    error: str
+    recognised: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,9 @@ class ProcessingRecord:
         cancelled: one that does continues it.
     held_by : int or None
         The number of the hold that keeps it back, or was the last to; None if none ever did.
+    instance : str or None
+        The address that the current attempt, or the last one, was sent to, if its provider had
+        several. None: the only one.
     """
 
     id: str
@@ -98,6 +101,7 @@ class ProcessingRecord:
     graph_version: int | None = None
     set_aside: int | None = None
     held_by: int | None = None
+    instance: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,12 +123,18 @@ class Conditions:
         Whether the provider reports on ``activity.*``: then it is polled later.
     adopts : bool
         Whether what is archived is made although its processing was given up.
+    circuit_open : bool
+        Whether the address that the processing was sent to is left alone, because it fails.
+    asked_at : float or None
+        When the provider is sent a request again, at any of its addresses, as far as that is known.
     """
 
     now: float
     waits: WaitConfig
     reports_activity: bool = False
     adopts: bool = True
+    circuit_open: bool = False
+    asked_at: float | None = None
 
     @property
     def first_poll_wait_s(self) -> float:

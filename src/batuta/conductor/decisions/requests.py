@@ -35,8 +35,13 @@ def poll(record: ProcessingRecord, conditions: Conditions) -> tuple[Poll, Proces
     return Poll(record, action), replace(record, ask_at=next_poll_at(record, conditions))
 
 
-def request(record: ProcessingRecord, conditions: Conditions) -> ProcessingRecord:
-    """Return `record` once its next attempt is to be sent."""
+def request(
+    record: ProcessingRecord, conditions: Conditions, instance: str | None = None
+) -> ProcessingRecord:
+    """Return `record` once its next attempt is to be sent.
+
+    `instance` is the address that it is sent to, if its provider has several.
+    """
     return replace(
         record,
         state=State.REQUESTED,
@@ -50,6 +55,7 @@ def request(record: ProcessingRecord, conditions: Conditions) -> ProcessingRecor
         code=None,
         pipeline_id=_request_id(record),
         interface=None,
+        instance=instance,
         ask_at=conditions.now + conditions.first_poll_wait_s,
     )
 

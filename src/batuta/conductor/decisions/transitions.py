@@ -13,9 +13,11 @@ from batuta.conductor.decisions.events import (
     Busy,
     DeadlinePassed,
     Event,
+    InstanceLost,
     Interface,
     NoStateTold,
     PipelineUnreachable,
+    PollPostponed,
     Refused,
     StatusUpdate,
     UnknownToPipeline,
@@ -89,8 +91,16 @@ def _after_current(
         case StatusUpdate():
             return _after_status(record, event, conditions)
         case Busy(error=error, wait_s=wait_s):
-            # The attempt did not take place.
-            return _back_to_waiting(record, error, conditions.now + wait_s)
+            # The attempt did not take place. Another instance may have room.
+            free_at = conditions.asked_at
+            until = conditions.now + wait_s if free_at is None else free_at
+            return _back_to_waiting(record, error, until)
+        case PollPostponed(wait_s=wait_s):
+            return replace(record, ask_at=conditions.now + wait_s)
+        case InstanceLost(error=error, recognised=recognised):
+            if recognised or record.interface is Interface.ATTEMPTS:
+                return _after_failure(record, error, conditions)
+            return record
         case Refused(error=error):
             return _after_failure(record, error, conditions, final=True)
         case NoStateTold() | PipelineUnreachable() | UnknownToPipeline():
@@ -111,8 +121,17 @@ def _after_no_answer(
             return _after_failure(record, error, conditions)
         if not isinstance(event, NoStateTold):
             cause = event.error if isinstance(event, PipelineUnreachable) else None
-            event = NoStateTold(processing_id=record.id, error=cause)
+            told = NoStateTold(processing_id=record.id, error=cause)
+            after = _after_silence(record, told, conditions)
+            return replace(after, ask_at=_after_no_connection(after, event, conditions))
         return _after_silence(record, event, conditions)
+    if isinstance(event, PipelineUnreachable) and event.polled and not event.overdue:
+        # It may be back in a moment, and go on. If it is not, it is taken for lost (`circuits`).
+        return replace(record, ask_at=_after_no_connection(record, event, conditions))
+    if isinstance(event, PipelineUnreachable) and not event.polled and conditions.circuit_open:
+        # What is left alone must not cost processings their attempts. They are due as soon as its
+        # circuit lets them, which an operator may close.
+        return _back_to_waiting(record, event.error, conditions.now)
     if isinstance(event, PipelineUnreachable):
         suffix = f" ({_no_end(record)})" if event.overdue else ""
         return _after_failure(record, event.error + suffix, conditions)
@@ -156,6 +175,19 @@ def _after_silence(
         error=event.error or record.error,
     )
     return replace(after, ask_at=next_poll_at(after, conditions))
+
+
+def _after_no_connection(
+    record: ProcessingRecord, event: PipelineUnreachable | UnknownToPipeline, conditions: Conditions
+) -> float:
+    """Return when a pipeline that was polled is polled again.
+
+    Soon where nobody was there: only several such polls tell a restart from a loss.
+    """
+    poll_at = next_poll_at(record, conditions)
+    if isinstance(event, UnknownToPipeline) or event.connected:
+        return poll_at
+    return min(poll_at, conditions.now + conditions.waits.ask_after_s)
 
 
 def _with_interface(

@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.ledger import Ledger, Report
 from batuta.conductor.database.slots import Capacity
+from batuta.conductor.decisions.circuits import Signal
 from batuta.conductor.decisions.events import (
     Archived,
-    Busy,
     Event,
     NoStateTold,
     PipelineUnreachable,
@@ -38,11 +38,13 @@ LOG: Final = logging.getLogger(__name__)
 MAX_REQUESTS: Final = 256
 """Requests sent and not answered yet."""
 MAX_REQUESTS_PER_PROVIDER: Final = 32
-"""Of them, at one provider: one that hangs must not keep the others from being requested."""
+"""Of them, at one provider, or at each of its addresses: one that hangs must not keep the others
+from being requested."""
 MAX_POLLS: Final = 64
 """Polls sent and not answered yet."""
 MAX_POLLS_PER_PROVIDER: Final = 16
-"""Of them, at one provider: one that answers slowly must not keep the others from being asked."""
+"""Of them, at one provider, or at each of its addresses: one that answers slowly must not keep the
+others from being asked."""
 DATABASE_RETRY_S: Final = 1.0
 ARCHIVE_RETRY_S: Final = 10.0
 """For so long after the sdb did not answer, reports of success are not confirmed in it."""
@@ -75,6 +77,9 @@ class Dispatcher:
         The sdb, in which a product that a pipeline reports as made must be.
     on_report : callable
         Called with each processing that now retries, or has ended.
+    signals : list of Signal, optional
+        To which `providers` appends what its requests show of the instances of providers: it is
+        emptied as it is recorded.
     """
 
     def __init__(
@@ -83,7 +88,9 @@ class Dispatcher:
         providers: Providers,
         archive: Archive,
         on_report: Callable[[Report], None],
+        signals: list[Signal] | None = None,
     ) -> None:
+        self._signals: list[Signal] = [] if signals is None else signals
         self.ledger = ledger
         self._providers = providers
         self._archive = archive
@@ -98,7 +105,6 @@ class Dispatcher:
         self._unanswered_polls: Counter[str] = Counter()
         self._answers: list[Event] = []
         self._wakeup = asyncio.Event()
-        self._busy_until: dict[str, float] = {}
         self._defect: BaseException | None = None
         self.requests_sent = 0
 
@@ -163,8 +169,10 @@ class Dispatcher:
                 # that awaits an answer may hold the list already.
                 answers = self._answers.copy()
                 self._answers.clear()
+                signals = self._signals.copy()
+                self._signals.clear()
                 done = await self.write(
-                    self.ledger.advance, answers, self._capacity(), self._poll_capacity()
+                    self.ledger.advance, answers, self._capacity(), self._poll_capacity(), signals
                 )
                 for row in done.ended:
                     self._on_report(row)
@@ -182,7 +190,6 @@ class Dispatcher:
         return Capacity(
             total=MAX_REQUESTS - len(self._requests),
             of_provider=lambda name: MAX_REQUESTS_PER_PROVIDER - self._unanswered[name],
-            busy=self._busy_providers(),
         )
 
     def _poll_capacity(self) -> Capacity:
@@ -191,11 +198,6 @@ class Dispatcher:
             of_provider=lambda name: MAX_POLLS_PER_PROVIDER - self._unanswered_polls[name],
         )
 
-    def _busy_providers(self) -> list[str]:
-        now = time.monotonic()
-        self._busy_until = {name: end for name, end in self._busy_until.items() if end > now}
-        return list(self._busy_until)
-
     async def _sleep(self, due_at: float | None) -> None:
         """Wait until something is due, or `_wakeup` is set."""
         if self._answers:
@@ -203,8 +205,6 @@ class Dispatcher:
         times = [IDLE_S]
         if due_at is not None:
             times.append(due_at - time.time())
-        if self._busy_until:
-            times.append(min(self._busy_until.values()) - time.monotonic())
         try:
             async with asyncio.timeout(max(MIN_SLEEP_S, min(times))):
                 await self._wakeup.wait()
@@ -214,7 +214,7 @@ class Dispatcher:
     def _send(self, requests: Sequence[DueRequest]) -> None:
         self.requests_sent += len(requests)
         for request in requests:
-            self._unanswered[request.provider] += 1
+            self._unanswered[_place_of(request)] += 1
             self._in_flight.add(request.processing_id)
             self._spawn(self._request(request), self._requests)
 
@@ -224,7 +224,7 @@ class Dispatcher:
         busy = self._in_flight | self._polled
         polls = [poll for poll in due if poll.record.id not in busy]
         if polls:
-            self._unanswered_polls.update(poll.record.provider for poll in polls)
+            self._unanswered_polls.update(_place_of(poll.record) for poll in polls)
             self._polled.update(poll.record.id for poll in polls)
             self._spawn(self._poll_unless_archived(polls), self._polls)
 
@@ -282,11 +282,9 @@ class Dispatcher:
                 return
             event = await self._confirm_answer(await self._providers.request(request))
         finally:
-            self._unanswered[request.provider] -= 1
+            self._unanswered[_place_of(request)] -= 1
             self._in_flight.discard(request.processing_id)
         match event:
-            case Busy(wait_s=wait_s):
-                self._busy_until[request.provider] = time.monotonic() + wait_s
             case (
                 Refused(error=error)
                 | PipelineUnreachable(error=error)
@@ -325,7 +323,7 @@ class Dispatcher:
                 self._spawn(self._poll(poll), self._polls)
 
     def _end_of_poll(self, poll: Poll) -> None:
-        self._unanswered_polls[poll.record.provider] -= 1
+        self._unanswered_polls[_place_of(poll.record)] -= 1
         self._polled.discard(poll.record.id)
 
     async def _settle(self, records: Sequence[ProcessingRecord]) -> set[str]:
@@ -360,3 +358,8 @@ class Dispatcher:
         finally:
             self._end_of_poll(poll)
         self._answers.append(event)
+
+
+def _place_of(work: DueRequest | ProcessingRecord) -> str:
+    """Return what is counted: an address of a provider that has several, or the provider."""
+    return work.instance or work.provider

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
@@ -10,6 +10,7 @@ from pydantic_core import from_json, to_json
 
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.decisions.answers import PipelineAnswer, address, read_answer, reference
+from batuta.conductor.decisions.circuits import Answered, Full, Signal, Unanswered, wait_asked_s
 from batuta.conductor.decisions.events import (
     Busy,
     DeadlinePassed,
@@ -17,6 +18,7 @@ from batuta.conductor.decisions.events import (
     Interface,
     NoStateTold,
     PipelineUnreachable,
+    PollPostponed,
     Refused,
     StatusUpdate,
     UnknownToPipeline,
@@ -31,13 +33,10 @@ TIMEOUTS: Final = PoolTimeouts(connect_s=3.0, read_s=15.0)
 ANSWER_TIMEOUT_S: Final = 30.0
 """How long an answer may take in all, in seconds."""
 MAX_ANSWER_BYTES: Final = 2**20
-BUSY_WAIT_S: Final = 5.0
-"""Wait before the next request to a busy pipeline that does not say when."""
-MAX_BUSY_WAIT_S: Final = 300.0
-"""Longest wait that a busy pipeline may ask for."""
 CANNOT: Final = frozenset({404, 405, 410, 501})
 """How a pipeline answers that it does not know a processing, or cannot tell or stop it."""
 _BAD_BODY: Final = frozenset({400, 422})
+_FULL: Final = frozenset({429, 503})
 _LOST: Final = frozenset({502, 504})
 """How a proxy answers that it has lost the answer."""
 
@@ -53,7 +52,9 @@ class Providers:
         fresh: HttpPool,
         url_of: Callable[[str], str],
         subscriber_of: SubscriberOf,
+        on_signal: Callable[[Signal], None],
     ) -> None:
+        self._on_signal = on_signal
         self._pool = pool
         self._fresh = fresh
         self._url_of = url_of
@@ -65,7 +66,7 @@ class Providers:
         """Request a processing; return what became of the request."""
         sent = request.request_id or request.processing_id
         try:
-            url = self._processing_url(request.provider)
+            url = f"{request.instance or self._url_of(request.provider)}/processing"
         except ServiceError as exc:
             return _unreachable(request.processing_id, request.attempt, exc)
         try:
@@ -90,11 +91,7 @@ class Providers:
         stopping = poll.action is PollAction.STOP
         known_as = record.pipeline_id or record.id
         try:
-            response = await self._call(
-                "DELETE" if stopping else "GET",
-                record.provider,
-                address(self._url_of(record.provider), known_as),
-            )
+            response = await self._ask(record, "DELETE" if stopping else "GET")
         except ServiceError as exc:
             return _after_failed_poll(record, exc, overdue=stopping)
         answer = read_answer(response.content)
@@ -126,11 +123,13 @@ class Providers:
         ServiceError
             If the pipeline cannot be reached, does not know it, or cannot stop it: see `CANNOT`.
         """
-        url = address(self._url_of(record.provider), record.pipeline_id or record.id)
-        await self._call("DELETE", record.provider, url)
+        await self._ask(record, "DELETE")
 
-    def _processing_url(self, provider: str) -> str:
-        return f"{self._url_of(provider)}/processing"
+    async def _ask(self, record: ProcessingRecord, method: str) -> Answer:
+        """Send a request about a processing to where it is."""
+        instance = record.instance or self._url_of(record.provider)
+        about = _About(record.provider, instance, record.id, record.obs_id, polls=True)
+        return await self._call(method, about, address(instance, record.pipeline_id or record.id))
 
     async def _post(self, request: DueRequest, url: str, sent: str) -> Answer:
         required: dict[str, object] = {"product": request.product, "obs_id": request.obs_id}
@@ -143,30 +142,66 @@ class Providers:
             further["remake"] = True
         if (subscriber := self._subscriber_of(request)) is not None:
             further["subscriber"] = subscriber
+        instance = url.removesuffix("/processing")
+        about = _About(request.provider, instance, request.processing_id, request.obs_id)
         if request.provider not in self._strict:
             try:
-                return await self._call("POST", request.provider, url, required | further)
+                return await self._call("POST", about, url, required | further)
             except ServiceError as exc:
                 if exc.status not in _BAD_BODY:
                     raise
         # One that refuses keys that it does not know: nothing was started by that.
-        response = await self._call("POST", request.provider, url, required)
+        response = await self._call("POST", about, url, required)
         self._strict.add(request.provider)
         return response
 
     async def _call(
-        self, method: str, provider: str, url: str, body: dict[str, object] | None = None
+        self, method: str, about: "_About", url: str, body: dict[str, object] | None = None
     ) -> Answer:
+        """Send any request to a provider, and tell what that shows of the instance."""
         # A request that is lost must be recognised when it is repeated, or must not be lost.
-        pool = self._pool if provider in self._counting else self._fresh
-        return await pool.send(
-            provider,
-            method,
-            url,
-            body=None if body is None else to_json(body),
-            max_bytes=MAX_ANSWER_BYTES,
-            max_s=ANSWER_TIMEOUT_S,
-        )
+        pool = self._pool if about.provider in self._counting else self._fresh
+        try:
+            answer = await pool.send(
+                about.provider,
+                method,
+                url,
+                body=None if body is None else to_json(body),
+                max_bytes=MAX_ANSWER_BYTES,
+                max_s=ANSWER_TIMEOUT_S,
+            )
+        except ServiceError as exc:
+            self._on_signal(about.signal(exc))
+            raise
+        self._on_signal(about.signal(None))
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """Whom a request is sent to, and what it is about; `polls` unless it starts a processing."""
+
+    provider: str
+    instance: str
+    processing_id: str
+    obs_id: str
+    polls: bool = False
+
+    def signal(self, exc: ServiceError | None) -> Signal:
+        """Return what the outcome of the request shows of the instance."""
+        whose = {
+            "provider": self.provider,
+            "instance": self.instance,
+            "processing_id": self.processing_id,
+        }
+        if exc is None:
+            return Answered(**whose)
+        if exc.status in _FULL:
+            return Full(**whose, wait_s=wait_asked_s(exc.retry_after_s), polls=self.polls)
+        if exc.status is not None and (exc.status < 500 or exc.status in CANNOT):
+            return Answered(**whose)
+        obs_id = None if exc.status is None and exc.unreachable else self.obs_id
+        return Unanswered(**whose, reason=str(exc), obs_id=obs_id)
 
 
 @asynccontextmanager
@@ -174,23 +209,27 @@ async def open_providers(
     url_of: Callable[[str], str],
     token: str | None,
     subscriber_of: SubscriberOf = lambda _request: None,
+    on_signal: Callable[[Signal], None] = lambda _signal: None,
 ) -> AsyncIterator[Providers]:
     """Open the connections to the pipelines.
 
     Parameters
     ----------
     url_of : callable
-        Returns a provider's address.
+        Returns the address of a provider that has one, or its first.
     token : str or None
         Shown to them.
     subscriber_of : callable
         Returns the addresses by which a request is called back; None if it is not.
+    on_signal : callable
+        Called with what each request shows of the instance that it was sent to, before what it
+        means for the processing is returned.
     """
     async with (
         open_pool(token, TIMEOUTS) as pool,
         open_pool(token, TIMEOUTS, reuse=False) as fresh,
     ):
-        yield Providers(pool, fresh, url_of, subscriber_of)
+        yield Providers(pool, fresh, url_of, subscriber_of, on_signal)
 
 
 def _shown(answer: PipelineAnswer, sent: str, otherwise: Interface | None) -> Interface | None:
@@ -233,19 +272,19 @@ def _told(
 
 
 def _unreachable(processing_id: str, attempt: int, exc: ServiceError) -> PipelineUnreachable:
-    return PipelineUnreachable(processing_id=processing_id, asked_attempt=attempt, error=str(exc))
+    return PipelineUnreachable(
+        processing_id=processing_id,
+        asked_attempt=attempt,
+        error=str(exc),
+        connected=exc.status is not None or not exc.unreachable,
+    )
 
 
 def _after_failed_request(request: DueRequest, exc: ServiceError) -> Event:
     about, attempt = request.processing_id, request.attempt
-    if exc.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        wait_s = BUSY_WAIT_S if exc.retry_after_s is None else exc.retry_after_s
-        return Busy(
-            processing_id=about,
-            asked_attempt=attempt,
-            error=str(exc),
-            wait_s=min(wait_s, MAX_BUSY_WAIT_S),
-        )
+    if exc.status in _FULL:
+        wait_s = wait_asked_s(exc.retry_after_s)
+        return Busy(processing_id=about, asked_attempt=attempt, error=str(exc), wait_s=wait_s)
     if exc.refused:
         return Refused(processing_id=about, asked_attempt=attempt, error=str(exc))
     if exc.status in _LOST or (exc.status is None and not exc.unreachable):
@@ -263,6 +302,9 @@ def _after_failed_poll(record: ProcessingRecord, exc: ServiceError, *, overdue: 
             counts_attempts=read_answer(exc.content).attempt is not None,
             overdue=overdue,
         )
+    if exc.status in _FULL:
+        wait_s = wait_asked_s(exc.retry_after_s)
+        return PollPostponed(processing_id=record.id, asked_attempt=record.attempt, wait_s=wait_s)
     if exc.status in CANNOT:
         return NoStateTold(processing_id=record.id, asked_attempt=record.attempt, overdue=overdue)
     return replace(_unreachable(record.id, record.attempt, exc), polled=True, overdue=overdue)

@@ -90,8 +90,16 @@ def _provider_row(graph: Graph, provider: Provider) -> tuple[str, str, str]:
         f", at most {number} of class {each}"
         for each, number in provider.max_concurrent_by_class.items()
     )
+    limited = provider.max_concurrent_per_instance
+    each = "" if limited is None else f", at most {limited} at a time at each address"
     calls = ", calls back" if provider.callback else ""
-    return provider.name, provider.url, f"{_counted(made, 'product')}{limit}{of_class}{calls}"
+    lost = "" if provider.lost_after_s is None else f", lost after {provider.lost_after_s:g} s"
+    made_here = _counted(made, "product")
+    return (
+        provider.name,
+        ", ".join(provider.urls),
+        f"{made_here}{limit}{each}{of_class}{calls}{lost}",
+    )
 
 
 def _aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
