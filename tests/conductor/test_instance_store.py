@@ -127,8 +127,8 @@ def test_processings_that_fail_for_one_observation_after_the_other_stop_their_pr
 def test_how_long_a_provider_asks_to_wait_outlives_a_restart(open_ledger: OpenLedger) -> None:
     harness = open_ledger(one_address())
     arrive(harness, 1)
-    whose = {"provider": "maker", "instance": URL, "processing_id": "p"}
-    done = advance(harness, [Full(**whose, wait_s=120.0)])
+    full = Full(provider="maker", instance=URL, processing_id="p", wait_s=120.0)
+    done = advance(harness, [full])
     assert done.due_at is not None
     harness.clock.advance(100)
     restarted = open_ledger(one_address())
@@ -235,8 +235,7 @@ def test_an_instance_that_is_back_is_found_by_a_poll_and_takes_work_again(
     advance(harness, [refused(first)[0]] * 5)
     assert {each.instance for each in arrive(harness, 3, 4)} == {B}
     harness.clock.advance(5)
-    (poll,) = harness.due_for_polling(NOTHING) or [None]
-    assert poll is not None
+    (poll,) = harness.due_for_polling(NOTHING)
     assert poll.record.id == first.processing_id
     answer = Answered(provider="maker", instance=A, processing_id=first.processing_id)
     advance(harness, [answer], [running(first)])

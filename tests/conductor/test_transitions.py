@@ -471,12 +471,13 @@ def events(draw: st.DrawFn) -> Event:
         return draw(unanswered(kind, about))
     if kind is Busy:
         return Busy(**about, error="full", wait_s=draw(st.floats(0, 300)))
-    if kind is PollPostponed:
-        return PollPostponed(**about, wait_s=draw(st.floats(0.5, 50)))
-    if kind is InstanceLost:
-        return InstanceLost(**about, error=draw(errors), recognised=draw(st.booleans()))
-    if kind is Refused:
-        return Refused(**about, error=draw(errors))
+    of_kind: dict[type[Event], dict[str, st.SearchStrategy[Any]]] = {
+        InstanceLost: {"error": errors, "recognised": st.booleans()},
+        PollPostponed: {"wait_s": st.floats(0.5, 50)},
+        Refused: {"error": errors},
+    }
+    if kind in of_kind:
+        return kind(**about, **{name: draw(values) for name, values in of_kind[kind].items()})
     status = StatusUpdate if kind is StatusUpdate else DeadlinePassed
     return status(
         **about,

@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 from prometheus_client import CollectorRegistry
 
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
-from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.circuits import InstancesOf
+from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.graph_versions import GraphVersions, open_current_graph
@@ -25,8 +25,8 @@ from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.summaries import join_parts
 from batuta.conductor.database.views import Views
 from batuta.conductor.deadline_watch import DeadlineWatch
-from batuta.conductor.decisions.graph_versions import AtStart
 from batuta.conductor.decisions.circuits import CircuitLimits, Signal
+from batuta.conductor.decisions.graph_versions import AtStart
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.dispatch.archive import arrival_of, open_archive, success_of

@@ -118,18 +118,11 @@ class CircuitStore:
 
     def record(self, connection: sa.Connection, signals: Iterable[Signal], now: float) -> None:
         """Record what signals change."""
-        by_key: dict[Key, list[Signal]] = {}
+        concerned: dict[Key, list[Signal]] = {}
         for signal in signals:
-            by_key.setdefault(signal.key, []).append(signal)
-        # Of one that is not known, only what speaks against it says anything.
-        concerned = {
-            key: its
-            for key, its in by_key.items()
-            if self._after(self._known.get(key) or _new(key), its, now).remarkable
-            or key in self._known
-        }
-        if not concerned:
-            return
+            # Of one of which there is nothing to say, only what speaks against it says anything.
+            if signal.key in concerned or signal.key in self._known or not signal.good:
+                concerned.setdefault(signal.key, []).append(signal)
         self._update(
             connection, concerned, lambda circuit: self._after(circuit, concerned[circuit.key], now)
         )

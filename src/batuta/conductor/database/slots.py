@@ -2,14 +2,14 @@
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
 
 from batuta.conductor.database.circuits import CircuitStore
-from batuta.conductor.database.statements import AT_PROVIDERS
+from batuta.conductor.database.statements import AT_PROVIDERS, at_instances
 from batuta.conductor.decisions.circuits import CircuitState, may_be_asked_at
 from batuta.conductor.decisions.instances import InstanceLoad, places
 from batuta.conductor.decisions.processing_record import ProcessingRecord
@@ -91,32 +91,32 @@ class Slots:
         self._capacity = capacity
         self._circuits = circuits
         self._now = now
-        at = _at_providers(connection, graph, circuits)
+        self._connection = connection
+        at = _at_providers(connection, graph)
         self._free: dict[str, int] = {}
         self._of_class: dict[str, dict[WorkClass, int]] = {}
         self._loads: dict[str, list[InstanceLoad]] = {}
         for provider in graph.providers.values():
-            there = at.get(provider.name, _NONE)
-            free = self._free_at(provider, there)
+            free = self._free_at(provider)
             if provider.max_concurrent is not None:
-                free = min(free, provider.max_concurrent - there.of_class().total())
+                free = min(free, provider.max_concurrent - at[provider.name].total())
             self._free[provider.name] = max(free, 0)
             if provider.max_concurrent_by_class:
-                of_class = there.of_class()
                 self._of_class[provider.name] = {
-                    each: max(limit - of_class[each], 0)
+                    each: max(limit - at[provider.name][each], 0)
                     for each, limit in provider.max_concurrent_by_class.items()
                 }
 
-    def _free_at(self, provider: Provider, at: "_At") -> int:
+    def _free_at(self, provider: Provider) -> int:
         """Return how many requests the instances of a provider may be sent."""
         addresses = self._circuits.instances_of(provider.name)
         several = len(addresses) > 1
         if not several and self._is_plain(provider, addresses):
             return self._capacity.of_provider(provider.name)
+        there = self._at_instances(provider, addresses)
         loads = [
-            self._load(provider, address, address if several else provider.name, at)
-            for address in addresses
+            self._load(provider, address, address if several else provider.name, number)
+            for address, number in zip(addresses, there, strict=True)
         ]
         self._loads[provider.name] = loads
         return sum(each.free for each in loads)
@@ -128,11 +128,19 @@ class Slots:
             self._circuits.circuit((provider.name, address)) for address in addresses
         )
 
-    def _load(self, provider: Provider, address: str, place: str, at: "_At") -> InstanceLoad:
+    def _at_instances(self, provider: Provider, addresses: Sequence[str]) -> Sequence[int]:
+        """Count the processings at each address of a provider."""
+        places = {
+            f"places_{index}": self._circuits.places_of((provider.name, address))
+            for index, address in enumerate(addresses)
+        }
+        wanted = {"provider": provider.name, **places}
+        return self._connection.execute(at_instances(len(addresses)), wanted).one()
+
+    def _load(self, provider: Provider, address: str, place: str, there: int) -> InstanceLoad:
         circuit = self._circuits.circuit((provider.name, address))
         asked_at = may_be_asked_at(circuit, self._now)
         trial = circuit is not None and circuit.state is CircuitState.OPEN
-        there = at.at_instance(address)
         limit = provider.max_concurrent_per_instance
         room = -there if limit is None else limit - there
         free = min(self._capacity.of_provider(place), sys.maxsize if limit is None else room)
@@ -212,45 +220,15 @@ class Slots:
         return chosen
 
 
-class _At:
-    """The processings at a provider, by class and by instance."""
-
-    def __init__(self, first: str) -> None:
-        self._first = first
-        self._by_class: dict[str, Counter[WorkClass]] = {}
-
-    def add(self, instance: str | None, numbers: Sequence[int]) -> None:
-        # What was sent while the provider had a single address was sent to the first one.
-        counted = Counter(dict(zip(WorkClass, numbers, strict=True)))
-        known = self._by_class.get(instance or self._first, Counter())
-        self._by_class[instance or self._first] = known + counted
-
-    def of_class(self) -> Counter[WorkClass]:
-        """Count them by class."""
-        return sum(self._by_class.values(), Counter())
-
-    def at_instance(self, address: str) -> int:
-        """Count those at one address."""
-        return self._by_class.get(address, Counter()).total()
-
-
-_NONE: Final = _At("")
-
-
-def _at_providers(
-    connection: sa.Connection, graph: Graph, circuits: CircuitStore
-) -> dict[str, _At]:
-    """Count the processings at the providers that have limits, or several addresses."""
+def _at_providers(connection: sa.Connection, graph: Graph) -> Mapping[str, Counter[WorkClass]]:
+    """Count the processings at the providers that have limits, by class."""
     limited = [
         provider.name
         for provider in graph.providers.values()
-        if provider.max_concurrent is not None
-        or provider.max_concurrent_by_class
-        or provider.max_concurrent_per_instance is not None
-        or len(circuits.instances_of(provider.name)) > 1
+        if provider.max_concurrent is not None or provider.max_concurrent_by_class
     ]
-    at = {name: _At(circuits.instance_of(name)) for name in limited}
+    at: defaultdict[str, Counter[WorkClass]] = defaultdict(Counter)
     if limited:
-        for name, instance, *numbers in connection.execute(AT_PROVIDERS, {"providers": limited}):
-            at[name].add(instance, numbers)
+        for name, *numbers in connection.execute(AT_PROVIDERS, {"providers": limited}):
+            at[name] = Counter(dict(zip(WorkClass, numbers, strict=True)))
     return at

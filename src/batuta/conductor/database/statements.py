@@ -206,13 +206,25 @@ AT_INSTANCE: Final = (
 AT_PROVIDERS: Final = (
     sa.select(
         table.c.provider,
-        table.c.instance,
         *(sa.func.count().filter(table.c.work_class == each.value) for each in WorkClass),
     )
     .where(sa.text(ACTIVE), table.c.provider.in_(_any_of("providers")))
-    .group_by(table.c.provider, table.c.instance)
+    .group_by(table.c.provider)
 )
-"""How many processings are at each of `providers` and its instances: of each class, in order."""
+"""How many processings are at each of `providers`: of each class, in their order."""
+
+
+@cache
+def at_instances(number: int) -> sa.Select[Any]:
+    """Return the statement that counts the processings of a `provider` at its instances.
+
+    Those of each are named by the parameters ``places_0``, ``places_1`` and so on.
+    """
+    counts: list[Any] = [
+        sa.func.count().filter(_AT.in_(_any_of(f"places_{each}"))) for each in range(number)
+    ]
+    return sa.select(*counts).where(sa.text(ACTIVE), table.c.provider == sa.bindparam("provider"))
+
 
 NEXT_TIMES: Final = sa.select(
     sa.select(sa.func.min(table.c.not_before))

@@ -10,7 +10,7 @@ Functions of values: no database, no network and no clock.
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import ClassVar, Final
 
 from batuta.conductor.decisions.events import (
     Event,
@@ -139,6 +139,9 @@ class Signal:
     `processing_id` is what the request or the poll was about.
     """
 
+    good: ClassVar[bool] = False
+    """Whether it says nothing of an instance that was well before."""
+
     provider: str
     instance: str
     processing_id: str
@@ -152,6 +155,8 @@ class Signal:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered(Signal):
     """It has answered, whatever it was: even a refusal."""
+
+    good: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +195,8 @@ class AttemptFailed(Signal):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptSucceeded(Signal):
     """A processing that it was asked for has succeeded."""
+
+    good: ClassVar[bool] = True
 
 
 def after_signal(circuit: Circuit, signal: Signal, limits: CircuitLimits, now: float) -> Circuit:

@@ -90,23 +90,29 @@ def _after_current(
     match event:
         case StatusUpdate():
             return _after_status(record, event, conditions)
-        case Busy(error=error, wait_s=wait_s):
-            # The attempt did not take place. Another instance may have room.
-            free_at = conditions.asked_at
-            until = conditions.now + wait_s if free_at is None else free_at
-            return _back_to_waiting(record, error, until)
-        case PollPostponed(wait_s=wait_s):
-            return replace(record, ask_at=conditions.now + wait_s)
-        case InstanceLost(error=error, recognised=recognised):
-            if recognised or record.interface is Interface.ATTEMPTS:
-                return _after_failure(record, error, conditions)
-            return record
+        case Busy() | PollPostponed():
+            return _after_postponement(record, event, conditions)
+        case InstanceLost():
+            return _after_loss(record, event, conditions)
         case Refused(error=error):
             return _after_failure(record, error, conditions, final=True)
+        case PipelineUnreachable() if not _says_nothing(record, event):
+            return _after_unreachable(record, event, conditions)
         case NoStateTold() | PipelineUnreachable() | UnknownToPipeline():
             return _after_no_answer(record, event, conditions)
         case _:
             raise TypeError(f"unknown event {event!r}")
+
+
+def _after_postponement(
+    record: ProcessingRecord, event: Busy | PollPostponed, conditions: Conditions
+) -> ProcessingRecord:
+    until = conditions.now + event.wait_s
+    if isinstance(event, PollPostponed):
+        return replace(record, ask_at=until)
+    # The attempt did not take place. Another instance may have room.
+    free_at = until if conditions.asked_at is None else conditions.asked_at
+    return _back_to_waiting(record, event.error, free_at)
 
 
 def _after_no_answer(
@@ -125,22 +131,36 @@ def _after_no_answer(
             after = _after_silence(record, told, conditions)
             return replace(after, ask_at=_after_no_connection(after, event, conditions))
         return _after_silence(record, event, conditions)
-    if isinstance(event, PipelineUnreachable) and event.polled and not event.overdue:
-        # It may be back in a moment, and go on. If it is not, it is taken for lost (`circuits`).
-        return replace(record, ask_at=_after_no_connection(record, event, conditions))
-    if isinstance(event, PipelineUnreachable) and not event.polled and conditions.circuit_open:
-        # What is left alone must not cost processings their attempts. They are due as soon as its
-        # circuit lets them, which an operator may close.
-        return _back_to_waiting(record, event.error, conditions.now)
-    if isinstance(event, PipelineUnreachable):
-        suffix = f" ({_no_end(record)})" if event.overdue else ""
-        return _after_failure(record, event.error + suffix, conditions)
     if isinstance(event, UnknownToPipeline) and event.polled_state is State.REQUESTED:
         # The request never arrived, or is still on its way. It is sent again as the same
         # attempt: if the first one arrives after all, the pipeline recognises the second.
         return _back_to_waiting(record, None, conditions.now)
     lost = f"lost: {record.provider} no longer knows this processing"
     return _after_failure(record, lost, conditions)
+
+
+def _after_unreachable(
+    record: ProcessingRecord, event: PipelineUnreachable, conditions: Conditions
+) -> ProcessingRecord:
+    """Return `record` after its pipeline could not be asked, which would recognise a repeat."""
+    if event.overdue:
+        return _after_failure(record, f"{event.error} ({_no_end(record)})", conditions)
+    if event.polled:
+        # It may be back in a moment, and go on. If it is not, it is taken for lost (`circuits`).
+        return replace(record, ask_at=_after_no_connection(record, event, conditions))
+    if conditions.circuit_open:
+        # What is left alone must not cost processings their attempts. They are due as soon as its
+        # circuit lets them, which an operator may close.
+        return _back_to_waiting(record, event.error, conditions.now)
+    return _after_failure(record, event.error, conditions)
+
+
+def _after_loss(
+    record: ProcessingRecord, event: InstanceLost, conditions: Conditions
+) -> ProcessingRecord:
+    if event.recognised or record.interface is Interface.ATTEMPTS:
+        return _after_failure(record, event.error, conditions)
+    return record
 
 
 def _says_nothing(
