@@ -180,7 +180,7 @@ def test_work_of_any_kind_is_held_whether_it_waits_or_arrives(
 ) -> None:
     harness = open_ledger(GRAPH)
     # Claimed, and without a slot, before the hold; and claimed after it.
-    harness.take([Arrival("A", "o1", 1)], replace(UNLIMITED, busy=["maker", "other"]))
+    harness.take([Arrival("A", "o1", 1)], replace(UNLIMITED, of_provider=lambda _: 0))
     harness.hold(**scope)
     arrive(harness, "o2")
     harness.ledger.take_due(UNLIMITED)
@@ -296,7 +296,7 @@ def test_a_hold_that_a_kill_interrupted_is_in_force_and_carried_out_later(
     open_ledger: OpenLedger,
 ) -> None:
     harness = open_ledger(GRAPH)
-    harness.take([Arrival("A", "o1", 1)], replace(UNLIMITED, busy=["maker", "other"]))
+    harness.take([Arrival("A", "o1", 1)], replace(UNLIMITED, of_provider=lambda _: 0))
     hold = harness.ledger.holds.place(Wanted(scope=Scope(provider="maker")))
     assert states(harness) == {"B/o1": "waiting", "C/o1": "waiting"}
     # Nothing of it is requested, and what is not held is not behind it.
