@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from batuta.conductor.campaign_runner import CampaignDatabase, open_campaigns
+from batuta.conductor.database.claims import ClaimStore
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.graph_versions import GraphVersions, open_current_graph
 from batuta.conductor.database.hold_store import Wanted
@@ -45,7 +47,12 @@ class Harness:
         self.current, _ = open_current_graph(self.engine, graph, "graph.json", self.clock)
         self.versions = GraphVersions(self.engine, self.current, self.clock)
         self.ledger = Ledger(self.engine, self.current, WaitConfig(), self.clock)
+        self.campaigns = self.open_campaigns()
         self.views = Views(self.engine, self.current, "http://{}/pipeline".format)
+
+    def open_campaigns(self) -> CampaignDatabase:
+        """Return the campaigns as a conductor has them that was just started."""
+        return open_campaigns(self.engine, self.current, ClaimStore(self.current), self.clock)
 
     def close(self) -> None:
         self._opened.__exit__(None, None, None)

@@ -10,6 +10,9 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+from batuta.conductor.campaign_runner import CampaignRunner
+from batuta.conductor.database.campaign_schema import campaigns, items
+from batuta.conductor.database.campaign_schema import parts as campaign_parts
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.graph_versions import GraphVersions
 from batuta.conductor.database.hold_views import HoldViews
@@ -24,6 +27,7 @@ from batuta.conductor.database.schema import (
     processings,
 )
 from batuta.conductor.decisions.approvals import Verdict
+from batuta.conductor.decisions.campaigns import CampaignOrder
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import PipelineUnreachable
 from batuta.conductor.decisions.outcomes import HeardEvent
@@ -31,14 +35,28 @@ from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.api import Components, add_routes
 from batuta.service.operators import UNNAMED
+from tests.conductor.campaign_player import CampaignPlayer, target_of
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
 from tests.support.query_plans import costly_queries, recorded
 
 BIG = [
-    table.name for table in (approvals, available, events, holds, observations, orders, processings)
+    table.name
+    for table in (
+        approvals,
+        available,
+        campaign_parts,
+        campaigns,
+        events,
+        holds,
+        items,
+        observations,
+        orders,
+        processings,
+    )
 ]
 OF_OPEN = [
+    "conductor_campaigns_open",
     "conductor_due",
     "conductor_later",
     "conductor_followed",
@@ -95,6 +113,12 @@ QUERIES["/orders"] = [
     {},
     {"command": "make", "operator": "alice", "since": "2026-11-29T08:00Z", "cursor": "9"},
 ]
+QUERIES["/campaigns"] = [
+    {**({"state": state} if state else {}), **after}
+    for state in (None, "done")
+    for after in ({}, {"cursor": "7"})
+]
+QUERIES["/campaigns/{number}/items"] = [{}, {"cursor": "o1/B"}]
 VALUES = {"obs_id": "o1", "product": "B", "event_id": "e1", "number": 1}
 LOGS = {"/processings/{processing_id}/log", "/processings/{processing_id}/workers_log"}
 WITHOUT = {"/reconciliation", "/retention", "/services", "/dead", "/dead/{sequence}", *LOGS}
@@ -118,6 +142,11 @@ def played(open_ledger: OpenLedger) -> Played:
     )
     request, *_ = harness.take([Arrival("A", "o1", 1)], UNLIMITED, [heard])
     harness.ledger.operations.make("B", "o1")
+    player = CampaignPlayer(harness)
+    number = player.plan(target_of("B"))
+    for order in (CampaignOrder.START, CampaignOrder.CANCEL):
+        player.order(number, order)
+        player.rest(number)
     return Played(harness, request.processing_id, harness.engine)
 
 
@@ -126,6 +155,7 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
     reconciler = Reconciler(played.engine, GRAPH, cast("Any", None), list)
     parts = cast("Any", None)
     harness = played.harness
+    runner = CampaignRunner(harness.campaigns, GRAPH, parts, parts, parts, asyncio.Event())
     add_routes(
         app,
         Components(
@@ -145,6 +175,7 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
             GraphVersions(harness.engine, harness.current),
             HoldViews(harness.engine, harness.ledger.holds),
             parts,
+            runner,
         ),
     )
     # Not app.routes: newer versions of FastAPI keep the routes of a router out of it.

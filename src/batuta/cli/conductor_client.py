@@ -224,6 +224,31 @@ class ConductorClient:
         """Return what the release of a hold would start."""
         return self._call("GET", f"/holds/{number}/preview")
 
+    def plan_campaign(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Plan a campaign, and return it; takes as long as it takes."""
+        return self._call("POST", "/campaigns", json=order, timeout=None)
+
+    def order_campaign(self, number: int, order: str, reason: str | None = None) -> dict[str, Any]:
+        """Start, pause, resume or cancel a campaign, and return it."""
+        body = {} if reason is None else {"reason": reason}
+        return self._call("POST", f"/campaigns/{number}/{order}", json=body)
+
+    def campaigns(self, **filters: str) -> Iterator[dict[str, Any]]:
+        """Yield campaigns, the newest first."""
+        return self._pages("/campaigns", **filters)
+
+    def campaign(self, number: int) -> dict[str, Any]:
+        """Return one campaign."""
+        return self._call("GET", f"/campaigns/{number}")
+
+    def campaign_items(self, number: int, state: str) -> Iterator[dict[str, Any]]:
+        """Yield what a campaign has begun and not made, of a state."""
+        return self._pages(f"/campaigns/{number}/items", state=state)
+
+    def campaign_report(self, number: int) -> dict[str, Any]:
+        """Return the report of an ended campaign."""
+        return self._call("GET", f"/campaigns/{number}/report")
+
     def services(self) -> list[dict[str, Any]]:
         """Return the services that reported recently."""
         return cast("list[dict[str, Any]]", self._call("GET", "/services")["items"])

@@ -84,6 +84,11 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "Refuse what waits, with a reason: it is not made, or nothing is made from it.",
         PRODUCTS,
     ),
+    "campaign": LazyCommand(
+        "campaigns",
+        "Make products of many observations again, or those that lack: planned, then started.",
+        PRODUCTS,
+    ),
     "log": LazyCommand("processings", "Print the log of a processing.", PRODUCTS),
     "rm": LazyCommand("withdrawing", "Withdraw a version of a product.", PRODUCTS),
     "reconcile": LazyCommand(

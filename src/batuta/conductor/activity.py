@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from batuta import __version__
+from batuta.conductor.database.campaign_views import Campaign
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.views import Views
 from batuta.conductor.decisions.approvals import Question
@@ -16,6 +17,7 @@ from batuta.errors import one_line
 from batuta.messaging import (
     ApprovalNews,
     Bus,
+    CampaignStatus,
     HoldChange,
     LateProduct,
     Processing,
@@ -115,6 +117,23 @@ class ConductorActivity:
                 by=(hold.released_by if releasing else None) or hold.by,
                 reason=hold.release_reason if releasing else hold.reason,
                 rate=hold.rate,
+            )
+        )
+
+    def publish_campaign(self, campaign: Campaign) -> None:
+        """Publish how a campaign is."""
+        progress = campaign.progress
+        self._reporter.report_campaign(
+            CampaignStatus(
+                number=campaign.number,
+                name=campaign.name,
+                state=campaign.state,
+                total=progress.total,
+                made=progress.made,
+                failed=progress.failed,
+                skipped=progress.skipped,
+                cancelled=progress.cancelled,
+                estimated_end=campaign.estimated_end,
             )
         )
 

@@ -13,7 +13,9 @@ from typing import Final, TypeVar
 from prometheus_client import CollectorRegistry
 
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
+from batuta.conductor.campaign_runner import CampaignRunner, open_campaigns
 from batuta.conductor.database.circuits import InstancesOf
+from batuta.conductor.database.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.event_views import EventViews
@@ -21,6 +23,7 @@ from batuta.conductor.database.graph_versions import GraphVersions, open_current
 from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.summaries import join_parts
 from batuta.conductor.database.views import Views
@@ -135,6 +138,22 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             views = Views(engine, current, url_of)
             activity = ConductorActivity(bus, url, views)
             dispatcher = Dispatcher(ledger, providers, archive, activity.publish, signals)
+            of_campaigns = asyncio.Event()
+
+            def on_report(row: Row) -> None:
+                activity.publish(row)
+                if row.campaign is not None:
+                    of_campaigns.set()
+
+            dispatcher = Dispatcher(ledger, providers, archive, on_report)
+            campaigns = CampaignRunner(
+                open_campaigns(engine, current, ClaimStore(current)),
+                current,
+                dispatcher.write,
+                dispatcher.wake,
+                activity.publish_campaign,
+                of_campaigns,
+            )
             reconciler = Reconciler(
                 engine, current, archive, partial(_held_by_sdb, settings, newest=True)
             )
@@ -164,6 +183,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 GraphVersions(engine, current),
                 HoldViews(engine, ledger.holds),
                 HoldWatch(ledger.holds, dispatcher.write, dispatcher.wake, activity.publish_hold),
+                campaigns,
             )
             watch = DeadlineWatch(
                 current, ledger, dispatcher.write, activity.publish_late, activity.publish
@@ -190,6 +210,7 @@ class Conductor:
         self._registry = components.registry
         self._pruner = components.pruner
         self._hold_watch = components.hold_watch
+        self._campaigns = components.campaigns
         self._activity = activity
         self._health = health
         self.notifications = 0
@@ -202,6 +223,7 @@ class Conductor:
                 components.views.counts,
                 components.late.count,
                 components.holds.all,
+                components.campaigns.views.open_campaigns,
                 {
                     NOTIFICATIONS: lambda: self.notifications,
                     MALFORMED: lambda: self.malformed,
@@ -238,6 +260,7 @@ class Conductor:
             group.create_task(self._sweeper.run())
             group.create_task(self._deadline_watch.run())
             group.create_task(self._hold_watch.run())
+            group.create_task(self._campaigns.run())
             group.create_task(self._activity.run())
             group.create_task(self._health.run())
 

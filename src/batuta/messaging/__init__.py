@@ -5,6 +5,7 @@ from batuta.messaging.consumer import Consumer, ConsumerSpec, Delivery, Rejectio
 from batuta.messaging.events import (
     Activity,
     ApprovalNews,
+    CampaignStatus,
     CloudEvent,
     DataAvailable,
     DataEvent,
@@ -24,6 +25,7 @@ __all__ = [
     "Activity",
     "ApprovalNews",
     "Bus",
+    "CampaignStatus",
     "CloudEvent",
     "Consumer",
     "ConsumerSpec",

@@ -182,11 +182,27 @@ class HoldChange(BaseModel):
     rate: ShortText | None = None
 
 
+class CampaignStatus(BaseModel):
+    """How far a campaign is: of `total` processings, how many have ended, and how."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    name: ShortText | None = None
+    state: ShortText
+    total: Count
+    made: Count
+    failed: Count
+    skipped: Count
+    cancelled: Count
+    estimated_end: Instant | None = None
+
+
 class Activity(BaseModel):
     """The data of ``activity.*``: a service's status, and what it tells besides.
 
-    That is a processing whose record changed, a product that is late, a hold that changed, or an
-    approval.
+    That is a processing whose record changed, a product that is late, a hold that changed, an
+    approval, or how a campaign is.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -196,6 +212,7 @@ class Activity(BaseModel):
     late: LateProduct | None = None
     hold: HoldChange | None = None
     approval: ApprovalNews | None = None
+    campaign: CampaignStatus | None = None
 
     @model_validator(mode="after")
     def _require_pipeline_state(self) -> Self:

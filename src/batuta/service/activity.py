@@ -10,6 +10,7 @@ from batuta.messaging import (
     Activity,
     ApprovalNews,
     Bus,
+    CampaignStatus,
     HoldChange,
     LateProduct,
     MessagingError,
@@ -23,7 +24,7 @@ HEARTBEAT_S: Final = 10.0
 RETRY_S: Final = 1.0
 
 
-Told = Processing | LateProduct | HoldChange | ApprovalNews
+Told = Processing | LateProduct | HoldChange | ApprovalNews | CampaignStatus
 
 
 def _key_of(told: Told) -> str:
@@ -35,6 +36,8 @@ def _key_of(told: Told) -> str:
             return "hold"
         case ApprovalNews():
             return "approval"
+        case CampaignStatus():
+            return "campaign"
         case _:
             return "processing"
 
@@ -74,6 +77,10 @@ class ActivityReporter:
     def report_hold(self, change: HoldChange) -> None:
         """Publish what became of a hold as soon as possible; return at once."""
         self._waiting["hold", change.number, change.state] = change
+
+    def report_campaign(self, campaign: CampaignStatus) -> None:
+        """Publish how a campaign is as soon as possible; return at once."""
+        self._waiting["campaign", campaign.number, campaign.state] = campaign
         self._changed.set()
 
     def report_approval(self, news: ApprovalNews) -> None:

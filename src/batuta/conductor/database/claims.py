@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.campaign_items import planned_by_campaigns
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.deadlines import DeadlineStore
 from batuta.conductor.database.held_work import hold_again, hold_new
@@ -104,11 +105,14 @@ class ClaimStore(ReadsGraph):
         )
 
     def claim(self, connection: sa.Connection, arrivals: Sequence[Arrival], now: float) -> Decided:
-        """Claim all that can be made now that `arrivals` are recorded; return what was decided."""
+        """Claim all that can be made now that `arrivals` are recorded; return what was decided.
+
+        What a campaign makes in its turn is left to it.
+        """
         arrived: defaultdict[str, set[str]] = defaultdict(set)
         for arrival in arrivals:
             arrived[arrival.obs_id].add(arrival.product)
-        versions, told = self._available_and_told(connection, arrived)
+        versions, told, campaigns_run = self._available_and_told(connection, arrived)
         claims = [
             claim
             for obs_id, names in arrived.items()
@@ -116,6 +120,10 @@ class ClaimStore(ReadsGraph):
                 self._graph, obs_id, sorted(names), versions[obs_id], told.get(obs_id, NOTHING_TOLD)
             )
         ]
+        planned: Mapping[tuple[str, str], int] = {}
+        if campaigns_run and claims:
+            planned = planned_by_campaigns(connection, {each.obs_id for each in claims})
+            claims = [each for each in claims if (each.obs_id, each.product.name) not in planned]
         possible = {(each.obs_id, each.product.name) for each in claims}
         self._deadlines.record(connection, arrivals, versions, now)
         claims = self._deadlines.without_expired(connection, claims, now)
@@ -146,6 +154,7 @@ class ClaimStore(ReadsGraph):
             claims=worth_making,
             started=frozenset(started),
             expired=frozenset(possible - worth_making.keys()),
+            planned=planned,
         )
 
     def find_retrying(self, connection: sa.Connection, product: Product, obs_id: str) -> str | None:
@@ -170,12 +179,12 @@ class ClaimStore(ReadsGraph):
         work_class: WorkClass | None = None,
     ) -> Row:
         """Record a processing that an operator asked for, whatever was made before."""
-        found, told = self._available_and_told(connection, [obs_id])
+        found, told, _ = self._available_and_told(connection, [obs_id])
         versions = found[obs_id]
         inputs = {name: versions[name] for name in product.sources if name in versions}
         processing_id = str(uuid.uuid4())
         told_class = work_class or inherited_class(product, (), told.get(obs_id, NOTHING_TOLD))
-        row = _new_row(Claim(product, obs_id, inputs, told_class), now, now)
+        row = new_row(Claim(product, obs_id, inputs, told_class), now, now)
         row |= {"id": processing_id, "claim": f"{MANUAL} {processing_id}"}
         row["graph_version"] = self._current.number
         hold_new(connection, [row], now)
@@ -207,18 +216,20 @@ class ClaimStore(ReadsGraph):
 
     def _available_and_told(
         self, connection: sa.Connection, observations: Iterable[str]
-    ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, WorkClass]]]:
-        """Return the versions that are available, and the classes that were told of them."""
+    ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, WorkClass]], bool]:
+        """Return the available versions, the classes told of them, whether a campaign runs."""
         found: dict[str, dict[str, int]] = {obs_id: {} for obs_id in observations}
         told: dict[str, dict[str, WorkClass]] = {}
+        campaign: int | None = None
         names = list(found)
         for start in range(0, len(names), MAX_IN):
             some = {"observations": names[start : start + MAX_IN]}
-            for obs_id, product, version, told_class in connection.execute(AVAILABLE_OF, some):
+            rows = connection.execute(AVAILABLE_OF, some)
+            for obs_id, product, version, told_class, campaign in rows:  # noqa: B007  of any row
                 found[obs_id][product] = version
                 if told_class is not None:
                     told.setdefault(obs_id, {})[product] = WorkClass(told_class)
-        return found, told
+        return found, told, campaign is not None
 
     def _insert(
         self,
@@ -229,7 +240,7 @@ class ClaimStore(ReadsGraph):
     ) -> int:
         """Insert the claims that are new; return how many are, or -1 if the database cannot say."""
         rows = [
-            _new_row(claim, now, self._wait_end(connection, claim, versions[claim.obs_id], now))
+            new_row(claim, now, self._wait_end(connection, claim, versions[claim.obs_id], now))
             | {"graph_version": self._current.number}
             for claim in claims
         ]
@@ -362,7 +373,8 @@ def _asked_again(claim: Claim) -> dict[str, Any]:
 _UNSUCCESSFUL: Final = frozenset({State.FAILED, State.CANCELLED})
 
 
-def _new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
+def new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
+    """Return the row of a new processing, which is not requested before a time."""
     product = claim.product
     return {
         "id": claim.processing_id,

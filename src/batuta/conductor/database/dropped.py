@@ -62,6 +62,7 @@ class DroppedProcessing:
     graph_version: int | None = None
     set_aside: int | None = None
     instance: str | None = None
+    campaign: int | None = None
     file: str | None = None
 
     def as_row(self) -> dict[str, Any]:
@@ -300,6 +301,7 @@ _KEPT: Final = (
     "graph_version",
     "set_aside",
     "instance",
+    "campaign",
 )
 
 

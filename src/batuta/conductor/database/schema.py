@@ -22,6 +22,7 @@ product of one observation, and read all that the product has ever had.
 
 HELD: Final = "state = 'held'"
 """Kept back by an operator."""
+OF_CAMPAIGN: Final = "campaign IS NOT NULL"
 
 metadata = sa.MetaData()
 
@@ -97,6 +98,8 @@ processings = sa.Table(
     sa.Column("held_by", sa.Integer),
     # The address that the current attempt was sent to, if its provider had several.
     sa.Column("instance", sa.String),
+    # The number of the campaign that makes it.
+    sa.Column("campaign", sa.Integer),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id", "created", "id"),
     sa.Index("conductor_newest", "created", "id"),
@@ -158,6 +161,13 @@ for _name, _columns in (
     ),
 ):
     sa.Index(_name, *_columns, sqlite_where=sa.text(HELD), postgresql_where=sa.text(HELD))
+sa.Index(
+    "conductor_of_campaign",
+    processings.c.campaign,
+    processings.c.state,
+    sqlite_where=sa.text(OF_CAMPAIGN),
+    postgresql_where=sa.text(OF_CAMPAIGN),
+)
 
 NOT_LATE: Final = "due IS NOT NULL AND late_since IS NULL"
 NOT_EXPIRED: Final = "expires IS NOT NULL AND expired IS NULL"

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.campaign_schema import OPEN_CAMPAIGN, campaigns
 from batuta.conductor.database.schema import ACTIVE, PENDING, available, dropped, holds
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
@@ -24,10 +25,22 @@ def _any_of(name: str) -> sa.BindParameter[Any]:
 
 # ---------------------------------------------------------------------- availability and claims
 
+_CAMPAIGN_RUNS: Final = (
+    sa.select(campaigns.c.number)
+    .where(sa.text(OPEN_CAMPAIGN), campaigns.c.started.is_not(None))
+    .limit(1)
+    .scalar_subquery()
+)
+"""Whether to ask what campaigns make: beside another question, so that it is no statement more."""
+
 AVAILABLE_OF: Final = sa.select(
-    available.c.obs_id, available.c.product, available.c.version, available.c.told_class
+    available.c.obs_id,
+    available.c.product,
+    available.c.version,
+    available.c.told_class,
+    _CAMPAIGN_RUNS.label("a_campaign"),
 ).where(available.c.obs_id.in_(_any_of("observations")))
-"""What is available of `observations`."""
+"""What is available of `observations`; and of all campaigns, the number of one that runs."""
 
 INPUT_TIMES: Final = sa.select(
     sa.func.min(sa.func.coalesce(available.c.since, available.c.heard)),

@@ -45,7 +45,8 @@ MAX_ITEMS: Final = 1000
 class ConductorProcessing(Processing):
     """A processing as the conductor records it.
 
-    `by_hand` tells that an operator has asked for it, besides what was claimed.
+    `by_hand` tells that an operator has asked for it, besides what was claimed; `campaign` is the
+    number of the campaign that makes it.
     `inputs` are the versions that it was claimed from, 0 where the source has no versions;
     `next_attempt` is when it is requested next, while it waits; `log` and `profile` are addresses
     at its provider. `pipeline_id` is what its provider calls the current attempt, if not its id;
@@ -69,6 +70,7 @@ class ConductorProcessing(Processing):
     work_class: WorkClass = Field(WorkClass.LIVE, alias="class")
     graph_version: int | None = None
     held_by: int | None = None
+    campaign: int | None = None
 
 
 class ProductView(BaseModel):
@@ -313,6 +315,7 @@ class Views(ReadsGraph):
             work_class=WorkClass(row.work_class),
             graph_version=row.graph_version,
             held_by=row.held_by,
+            campaign=row.campaign,
         )
 
     def _address(self, row: Row, part: str) -> str | None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 
 from batuta.conductor.database.approvals import kept_back, versions_asked
+from batuta.conductor.database.campaign_views import CampaignMention, CampaignViews
 from batuta.conductor.database.claims import BY_HAND
 from batuta.conductor.database.event_views import EventView, EventViews
 from batuta.conductor.database.held_work import hold_of
@@ -77,12 +78,14 @@ class ConsequenceView(BaseModel):
 class WhyDetail(Why):
     """Why a product of an observation was, or was not, made.
 
-    `deadline` is by when it was to be there, while it is not; `history` what happened to it, the
+    `deadline` is by when it was to be there, while it is not; `campaigns` those that are to make it
+    or did not; `history` what happened to it, the
     earliest first; `cause` how it is and why; `needs` what would make it, if it is not there;
     `triggers` what is made from it; `words` all of it, for people, a line each.
     """
 
     deadline: DeadlineView | None
+    campaigns: list[CampaignMention]
     history: list[Moment]
     cause: CauseView
     needs: list[str]
@@ -103,6 +106,7 @@ class WhyViews:
 
     def __init__(self, events: EventViews, late: LateViews) -> None:
         self._late = late
+        self._campaigns = CampaignViews(events.engine)
         self._events = events
         self._views = events.views
         self._graph = events.graph
@@ -121,6 +125,7 @@ class WhyViews:
             **why.model_dump(),
             deadline=self._late.deadline(product, obs_id),
             history=self._history(product, obs_id, why.processings, heard),
+            campaigns=self._campaigns.mentions(product, obs_id),
             cause=_cause_view(cause),
             needs=[] if cause.situation is Situation.AVAILABLE else [*remedies(cause, obs_id)],
             triggers=[
@@ -276,6 +281,8 @@ def _of_processing(
     operator = processing.by_hand
     by = (made_by or UNNAMED.label) if operator else "conductor"
     why = BY_HAND if operator else "claimed" + ("" if caused else " without an event")
+    if processing.campaign is not None:
+        why, by = f"made by campaign {processing.campaign}", f"campaign {processing.campaign}"
     version = processing.graph_version
     graph = "" if version is None else f", by version {version} of the graph"
     yield Moment(
@@ -342,6 +349,8 @@ def _words(detail: WhyDetail, cause: Cause, *, there: bool) -> Iterator[str]:
     yield detail.answer
     if detail.deadline is not None:
         yield f"  {detail.deadline.words()}"
+    for mention in detail.campaigns:
+        yield f"  {mention.words()}"
     if detail.history:
         yield "what happened:"
     for moment in detail.history:

@@ -1,6 +1,6 @@
 """What becomes of an event of ``data.*``: triggered, waiting for, or ignored because."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -69,6 +69,8 @@ class Decided:
         What could be made, and is not worth it any more, as (obs_id, product).
     asked : tuple of Question
         What waits for a person before it is available, or was refused.
+    planned : mapping
+        The number of the campaign that claims it in its turn, by (obs_id, product).
     """
 
     versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -76,6 +78,7 @@ class Decided:
     started: frozenset[str] = frozenset()
     expired: frozenset[tuple[str, str]] = frozenset()
     asked: tuple[Question, ...] = ()
+    planned: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +127,12 @@ def outcome_of(graph: Graph, heard: HeardEvent, decided: Decided) -> EventOutcom
         return EventOutcome(outcome=Outcome.TRIGGERED, triggered=triggered, waiting=waiting)
     if waiting:
         return EventOutcome(outcome=Outcome.WAITING, waiting=waiting)
-    expired = {name for obs_id, name in decided.expired if obs_id == heard.obs_id}
-    return _ignored(_nothing_follows(heard, fed, versions, expired))
+    left = {
+        product.name: text
+        for product in fed
+        if (text := _left_text(product, heard.obs_id, decided)) is not None
+    }
+    return _ignored(_nothing_follows(heard, fed, versions, left))
 
 
 def _asked(heard: HeardEvent, decided: Decided) -> Question | None:
@@ -153,19 +160,24 @@ def _ignored(reason: str | None) -> EventOutcome:
     return EventOutcome(outcome=Outcome.IGNORED, reason=reason)
 
 
+def _left_text(product: Product, obs_id: str, decided: Decided) -> str | None:
+    """Return why a product that could be made was not claimed; None if it could not be."""
+    if (obs_id, product.name) in decided.expired:
+        return expired_text(product)
+    campaign = decided.planned.get((obs_id, product.name))
+    return None if campaign is None else f"campaign {campaign} makes {product.name} in its turn"
+
+
 def _nothing_follows(
     heard: HeardEvent,
     fed: Iterable[Product],
     versions: Mapping[str, int],
-    expired: Container[str],
+    left: Mapping[str, str],
 ) -> str:
     known = versions.get(heard.product or "", 0)
     if heard.version and known > heard.version:
         return f"version {known} of {heard.product} is available, which is newer"
-    reasons = [
-        expired_text(product) if product.name in expired else _not_again(product, versions)
-        for product in fed
-    ]
+    reasons = [left.get(product.name) or _not_again(product, versions) for product in fed]
     return "; ".join(reasons) or f"no product of the graph is made from {heard.product}"
 
 

@@ -70,6 +70,8 @@ class ProcessingRecord:
     instance : str or None
         The address that the current attempt, or the last one, was sent to, if its provider had
         several. None: the only one.
+    campaign : int or None
+        The campaign that it is made by.
     """
 
     id: str
@@ -102,6 +104,7 @@ class ProcessingRecord:
     set_aside: int | None = None
     held_by: int | None = None
     instance: str | None = None
+    campaign: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

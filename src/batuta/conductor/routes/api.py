@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from fastapi import FastAPI, Query, Response
 
 from batuta.conductor.activity import ServiceRegistry
+from batuta.conductor.campaign_runner import CampaignRunner
 from batuta.conductor.database.approval_views import ApprovalViews
 from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.event_views import EventViews
@@ -36,6 +37,7 @@ from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.approval_routes import approval_router
 from batuta.conductor.routes.bulk_routes import Order, Reason, bulk_router
+from batuta.conductor.routes.campaign_routes import campaign_router
 from batuta.conductor.routes.dead_routes import dead_router
 from batuta.conductor.routes.event_routes import event_router
 from batuta.conductor.routes.graph_routes import graph_router
@@ -85,6 +87,7 @@ class Components:
     graph_versions: GraphVersions
     holds: HoldViews
     hold_watch: HoldWatch
+    campaigns: CampaignRunner
 
     @property
     def graph(self) -> Graph:
@@ -112,6 +115,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
             components.current_graph, components.holds, components.hold_watch, components.dispatcher
         )
     )
+    app.include_router(campaign_router(components.campaigns))
     add_retention_routes(app, components.pruner)
 
     @app.get("/why/{product}/{obs_id}", tags=["graph"], responses=_UNKNOWN)

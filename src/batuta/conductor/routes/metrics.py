@@ -8,6 +8,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from batuta.conductor.database.campaign_views import Campaign
 from batuta.conductor.database.hold_views import HoldView
 from batuta.conductor.database.summaries import Counts
 
@@ -45,6 +46,8 @@ class ConductorMetrics(Collector):
         Returns how many products are late.
     read_holds : callable
         Returns the holds that have not ended.
+    read_campaigns : callable
+        Returns the campaigns that have not ended.
     counters : mapping
         How to read what was done since the start.
     """
@@ -54,11 +57,13 @@ class ConductorMetrics(Collector):
         read_counts: Callable[[], Counts],
         read_late: Callable[[], int],
         read_holds: Callable[[], Sequence[HoldView]],
+        read_campaigns: Callable[[], Sequence[Campaign]],
         counters: Mapping[CounterName, Callable[[], int]],
     ) -> None:
         self._read_counts = read_counts
         self._read_late = read_late
         self._read_holds = read_holds
+        self._read_campaigns = read_campaigns
         self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
@@ -92,6 +97,27 @@ class ConductorMetrics(Collector):
             "product",
             sorted(counts.available.items()),
         )
+        yield from _of_campaigns(self._read_campaigns())
+
+
+def _of_campaigns(campaigns: Sequence[Campaign]) -> Iterator[Metric]:
+    """Yield how far the campaigns are that have not ended."""
+    states = Counter(each.state for each in campaigns)
+    yield _gauge(
+        "batuta_campaigns", "Campaigns that have not ended, by state", "state", [*states.items()]
+    )
+    items = GaugeMetricFamily(
+        "batuta_campaign_processings",
+        "Processings of campaigns that have not ended, by what became of them",
+        labels=["campaign", "state"],
+    )
+    for each in campaigns:
+        progress = each.progress
+        numbers = progress.model_dump(include={"made", "failed", "skipped", "cancelled", "open"})
+        numbers["not_begun"] = progress.total - progress.done - progress.open
+        for state, number in numbers.items():
+            items.add_metric([str(each.number), state], number)
+    yield items
 
 
 def _gauge(name: str, help_: str, label: str, values: list[tuple[str, int]]) -> Metric:

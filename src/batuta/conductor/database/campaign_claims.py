@@ -1,0 +1,186 @@
+"""Claiming what a campaign makes, inside a transaction."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batuta.conductor.database.campaign_items import Instance
+from batuta.conductor.database.claims import MANUAL, ClaimStore, new_row
+from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
+from batuta.conductor.database.dropped import DroppedStore
+from batuta.conductor.database.held_work import hold_again, hold_new
+from batuta.conductor.database.records import Row, locked_rows, record_of, write_changes
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.statements import AVAILABLE_OF, insert_claims
+from batuta.conductor.decisions.campaigns import ItemState, Step, adopt
+from batuta.conductor.decisions.rules import Claim, processing_id_of
+from batuta.graph import Graph, Product
+from batuta.messaging import ProcessingState as State
+from batuta.work_classes import WorkClass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a campaign's processings are requested.
+
+    Attributes
+    ----------
+    campaign : int
+        Its number.
+    priority : int or None
+        Of all of them; None for that of each product.
+    """
+
+    campaign: int
+    work_class: WorkClass
+    priority: int | None
+
+    @property
+    def claim(self) -> str:
+        """The key of its claims of what was claimed from the same inputs before."""
+        return f"{MANUAL} campaign {self.campaign}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedItem:
+    """What became of an item: its step, and its processing if it was claimed."""
+
+    instance: Instance
+    step: Step
+    processing_id: str | None = None
+
+
+class CampaignClaims(ReadsGraph):
+    """Claims the products of campaigns; every method works in the transaction of its caller.
+
+    Parameters
+    ----------
+    graph : Graph or CurrentGraph
+        The product graph, or what holds the one in force.
+    claims : ClaimStore
+        Locks observations.
+    """
+
+    def __init__(self, graph: Graph | CurrentGraph, claims: ClaimStore) -> None:
+        super().__init__(graph)
+        self._claims = claims
+        self._dropped = DroppedStore(self._current)
+
+    def claim(
+        self, connection: sa.Connection, instances: Sequence[Instance], terms: Terms, now: float
+    ) -> list[ClaimedItem]:
+        """Claim products from what is available now, whatever was made before.
+
+        What waits already to be made of the same inputs, or has failed, is made by the campaign
+        instead of a second one. What cannot be made any more is skipped.
+
+        What was not claimed from these inputs before is claimed under the key that an arrival would
+        claim it by: one that is announced again then claims nothing.
+        """
+        observations = {obs_id for obs_id, _ in instances}
+        self._claims.lock_observations(connection, observations)
+        self._dropped.restore(connection, observations)
+        versions = _versions(connection, observations)
+        newest, claimed = _earlier(connection, instances)
+        rows: list[dict[str, Any]] = []
+        adopted: dict[str, Product] = {}
+        found: list[ClaimedItem] = []
+        for obs_id, name in instances:
+            product = self._graph.products.get(name)
+            if product is None:
+                reason = f"the graph no longer makes {name}"
+            elif lacks := product.lacks(versions[obs_id]):
+                reason = f"lacks {', '.join(lacks)}"
+            else:
+                inputs = {
+                    each: versions[obs_id][each]
+                    for each in product.sources
+                    if each in versions[obs_id]
+                }
+                earlier = newest.get((obs_id, name))
+                if earlier is not None and earlier.inputs == inputs:
+                    adopted[earlier.id] = product
+                    processing_id = earlier.id
+                else:
+                    claim = Claim(product, obs_id, inputs, terms.work_class)
+                    again = (obs_id, name, claim.key) in claimed
+                    row = _row(claim, terms, now, again=again)
+                    rows.append(row | {"graph_version": self._current.number})
+                    processing_id = row["id"]
+                found.append(ClaimedItem((obs_id, name), Step(ItemState.OPEN), processing_id))
+                continue
+            found.append(ClaimedItem((obs_id, name), Step(ItemState.SKIPPED, reason)))
+        if rows:
+            hold_new(connection, rows, now)
+            connection.execute(insert_claims(connection.dialect.name), rows)
+        self._adopt(connection, adopted, terms, now)
+        hold_again(connection, adopted, now)
+        return found
+
+    def _adopt(
+        self,
+        connection: sa.Connection,
+        adopted: Mapping[str, Product],
+        terms: Terms,
+        now: float,
+    ) -> None:
+        changes = []
+        for row in locked_rows(connection, adopted).values():
+            before = record_of(row)
+            after = adopt(
+                before, adopted[row.id], terms.campaign, terms.work_class, terms.priority, now
+            )
+            if after is not None:
+                changes.append((before, self._current.decided(after)))
+        write_changes(connection, changes)
+
+
+_ADOPTABLE: Final = frozenset({State.WAITING, State.HELD, State.RETRYING, State.FAILED})
+
+
+def _versions(
+    connection: sa.Connection, observations: Collection[str]
+) -> Mapping[str, dict[str, int]]:
+    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for row in connection.execute(AVAILABLE_OF, {"observations": sorted(observations)}):
+        found[row.obs_id][row.product] = row.version
+    return found
+
+
+def _earlier(
+    connection: sa.Connection, instances: Sequence[Instance]
+) -> tuple[dict[Instance, Row], set[tuple[str, str, str]]]:
+    """Return the newest processings that a campaign may make its own, and all keys of claims."""
+    wanted = set(instances)
+    query = sa.select(
+        table.c.id,
+        table.c.obs_id,
+        table.c.product,
+        table.c.claim,
+        table.c.state,
+        table.c.inputs,
+        table.c.campaign,
+        table.c.created,
+    ).where(table.c.obs_id.in_(sorted({obs_id for obs_id, _ in wanted})))
+    found: Any = connection.execute(query)
+    rows: list[Row] = sorted(found, key=lambda row: (row.created, row.id))
+    newest = {(row.obs_id, row.product): row for row in rows}
+    own = {
+        instance: row
+        for instance, row in newest.items()
+        if instance in wanted and row.state in _ADOPTABLE and row.campaign is None
+    }
+    return own, {(row.obs_id, row.product, row.claim) for row in rows}
+
+
+def _row(claim: Claim, terms: Terms, now: float, *, again: bool) -> dict[str, Any]:
+    row = new_row(claim, now, now) | {"campaign": terms.campaign}
+    if again:
+        of_campaign = processing_id_of(claim.product.name, claim.obs_id, terms.claim)
+        row |= {"id": of_campaign, "claim": terms.claim}
+    if terms.priority is not None:
+        row["priority"] = terms.priority
+    return row

@@ -1,0 +1,213 @@
+"""Campaigns in the database: planned, ordered about, and listed as open.
+
+Each method is one small transaction. What a running campaign does next is in
+`batuta.conductor.database.campaign_rounds`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batuta.conductor.database.campaign_parts import Part
+from batuta.conductor.database.campaign_schema import OPEN_CAMPAIGN, campaigns, parts
+from batuta.conductor.database.held_work import hold_again
+from batuta.conductor.database.orders import record_command
+from batuta.conductor.database.records import Row
+from batuta.conductor.database.schema import processings
+from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignState, after_order
+from batuta.errors import BatutaError
+from batuta.messaging import ProcessingState as State
+from batuta.service.database import reading
+from batuta.service.operators import UNNAMED, Operator
+
+PLANNING_TIMEOUT_S: Final = 60.0
+"""A plan of which nothing was heard for so long was interrupted, in seconds."""
+
+
+class CampaignError(BatutaError):
+    """What was ordered for a campaign is not possible; the reason is one line."""
+
+
+class CampaignStore:
+    """Plans and orders of campaigns.
+
+    Parameters
+    ----------
+    engine : sa.Engine
+        The conductor's database.
+    clock : callable
+        Returns the time, in seconds since 1970.
+    """
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    # ------------------------------------------------------------------ planning
+
+    def begin_plan(self, values: Mapping[str, Any], by: Operator = UNNAMED) -> int:
+        """Record a campaign that is going to be planned, and return its number."""
+        now = self._clock()
+        row = {
+            **values,
+            "state": CampaignState.PLANNING,
+            "total": 0,
+            "created": now,
+            "touched": now,
+            "ran_s": 0.0,
+        }
+        with self._engine.begin() as connection:
+            (number,) = connection.execute(
+                sa.insert(campaigns).values(row).returning(campaigns.c.number)
+            ).one()
+            about = {"campaign": number, **values["selection"]}
+            record_command(connection, by, now, "campaign plan", about)
+        return int(number)
+
+    def add_parts(self, number: int, planned: Sequence[Part]) -> bool:
+        """Record some of a plan; return whether it is still wanted."""
+        with self._engine.begin() as connection:
+            wanted = self._touch(connection, number)
+            if wanted and planned:
+                connection.execute(sa.insert(parts), [each.as_row(number) for each in planned])
+        return wanted
+
+    def end_plan(self, number: int, plan: Mapping[str, Any], total: int) -> bool:
+        """Record that a plan is whole; return whether it was still wanted."""
+        with self._engine.begin() as connection:
+            wanted = self._touch(connection, number)
+            if wanted:
+                connection.execute(
+                    _update(number).values(state=CampaignState.PLANNED, plan=plan, total=total)
+                )
+        return wanted
+
+    def abandon_plan(self, number: int, reason: str) -> None:
+        """Record that a plan was not made."""
+        with self._engine.begin() as connection:
+            if self._touch(connection, number):
+                connection.execute(
+                    _update(number).values(
+                        state=CampaignState.CANCELLED, reason=reason, ended=self._clock()
+                    )
+                )
+
+    def _touch(self, connection: sa.Connection, number: int) -> bool:
+        """Note that a plan is being made; return whether it is."""
+        being_planned = _update(number).where(campaigns.c.state == CampaignState.PLANNING)
+        return bool(connection.execute(being_planned.values(touched=self._clock())).rowcount)
+
+    # ------------------------------------------------------------------ orders
+
+    def order(
+        self,
+        number: int,
+        order: CampaignOrder,
+        graph: str,
+        reason: str | None = None,
+        by: Operator = UNNAMED,
+    ) -> Row:
+        """Start, pause, resume or cancel a campaign; return it.
+
+        Parameters
+        ----------
+        graph : str
+            The digest of the graph in force.
+
+        Raises
+        ------
+        KeyError
+            If there is none of that number.
+        CampaignError
+            If it cannot be ordered in its state, or under this graph.
+        """
+        now = self._clock()
+        with self._engine.begin() as connection:
+            row = lock_campaign(connection, number)
+            if row is None:
+                raise KeyError(number)
+            state = CampaignState(row.state)
+            after = after_order(state, order)
+            if after is None:
+                raise CampaignError(_refusal(number, state, order))
+            if order is CampaignOrder.START and row.graph != graph:
+                raise CampaignError(
+                    f"campaign {number} was planned with graph {row.graph[:12]}, and "
+                    f"{graph[:12]} is in force: put that one in force, or plan it again"
+                )
+            changes: dict[str, Any] = {"state": after, **_times(row, after, now)}
+            if reason is not None:
+                changes["reason"] = reason
+            connection.execute(_update(number).values(changes))
+            about = {"campaign": number}
+            record_command(connection, by, now, f"campaign {order}", about, reason)
+            if order is CampaignOrder.RESUME:
+                self._release(connection, number)
+            return connection.execute(_select(number)).one()
+
+    def _release(self, connection: sa.Connection, number: int) -> None:
+        """Let what was held as the campaign paused be requested again."""
+        paused = (
+            processings.c.campaign == number,
+            processings.c.state == State.HELD,
+            # The others are kept back by holds.
+            processings.c.held_by.is_(None),
+        )
+        ids = list(connection.scalars(sa.select(processings.c.id).where(*paused)))
+        connection.execute(sa.update(processings).where(*paused).values(state=State.WAITING))
+        hold_again(connection, ids, self._clock())
+
+    # ------------------------------------------------------------------ reading
+
+    def open_campaigns(self) -> list[Row]:
+        """Return the campaigns that have not ended, the oldest first."""
+        query = sa.select(campaigns).where(sa.text(OPEN_CAMPAIGN)).order_by(campaigns.c.number)
+        with reading(self._engine) as connection:
+            return list(connection.execute(query))
+
+    def is_interrupted(self, row: Row) -> bool:
+        """Return whether the conductor that planned a campaign no longer does."""
+        late: bool = row.touched < self._clock() - PLANNING_TIMEOUT_S
+        return late and row.state == CampaignState.PLANNING
+
+
+def lock_campaign(connection: sa.Connection, number: int) -> Row | None:
+    """Return a campaign, which no other transaction changes until this one ends."""
+    return connection.execute(_select(number).with_for_update()).one_or_none()
+
+
+def _times(row: Row, after: CampaignState, now: float) -> dict[str, Any]:
+    """Return the times that change as a campaign enters a state."""
+    changes: dict[str, Any] = {}
+    if after is CampaignState.RUNNING:
+        changes = {"running_since": now, "started": row.started or now}
+    elif row.running_since is not None:
+        changes = {
+            "running_since": None,
+            "ran_s": row.ran_s + max(0.0, now - row.running_since),
+        }
+    if after.ended:
+        changes["ended"] = now
+    return changes
+
+
+def times_at_end(row: Row, now: float) -> dict[str, Any]:
+    """Return the times of a campaign that ends now."""
+    return _times(row, CampaignState.DONE, now)
+
+
+def _refusal(number: int, state: CampaignState, order: CampaignOrder) -> str:
+    accepted = [each.value for each in CampaignOrder if after_order(state, each) is not None]
+    what = f"accepted: {', '.join(accepted)}" if accepted else "it has ended"
+    if state is CampaignState.CANCELLING:
+        what = "it is being cancelled"
+    return f"campaign {number} is {state}: cannot {order} it ({what})"
+
+
+def _select(number: int) -> "sa.Select[Any]":
+    return sa.select(campaigns).where(campaigns.c.number == number)
+
+
+def _update(number: int) -> sa.Update:
+    return sa.update(campaigns).where(campaigns.c.number == number)

@@ -1,0 +1,161 @@
+"""Campaigns: what is planned is made, each once, in order, whatever happens meanwhile."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batuta.conductor.database.campaign_parts import contents_of
+from batuta.conductor.database.campaign_schema import items, parts
+from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.schema import processings
+from batuta.conductor.database.slots import Capacity
+from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignScope, CampaignState
+from batuta.graph import Graph
+from tests.conductor.campaign_player import CampaignPlayer, target_of
+from tests.conductor.graphs import diamond, graph_of
+from tests.conductor.harness import Harness, OpenLedger
+
+REPROCESS = {"on_update": "reprocess"}
+
+
+@pytest.fixture
+def player(open_ledger: OpenLedger) -> CampaignPlayer:
+    return CampaignPlayer(open_ledger(diamond(**REPROCESS)))
+
+
+def _pairs(requests: list[DueRequest]) -> list[tuple[str, str]]:
+    return [(each.product, each.obs_id) for each in requests]
+
+
+def test_what_is_planned_is_made_once_in_order_though_the_graph_would_remake_it_twice(
+    player: CampaignPlayer,
+) -> None:
+    player.make_all(player.arrive(("A", "o1"), ("A", "o2")))
+    number = player.plan(target_of("B", "C"))
+    player.order(number, CampaignOrder.START)
+    made = _pairs(player.run(number))
+    assert sorted(made) == sorted((product, obs) for product in "BCD" for obs in ("o1", "o2"))
+    for obs_id in ("o1", "o2"):
+        assert made.index(("D", obs_id)) > made.index(("C", obs_id))
+        assert made.index(("D", obs_id)) > made.index(("B", obs_id))
+
+
+# ---------------------------------------------------------------------- random graphs and sets
+
+
+@st.composite
+def random_graphs(draw: st.DrawFn) -> Graph:
+    """A graph of a few products, each made from inputs and products before it."""
+    names = ["A", "Z"]
+    products: dict[str, dict[str, object]] = {}
+    for number in range(draw(st.integers(1, 6))):
+        some = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
+        optional = draw(st.integers(0, len(some) - 1))
+        products[f"P{number}"] = {
+            "m_input": some[optional:],
+            "o_input": some[:optional],
+            "on_update": draw(st.sampled_from(["ignore", "reprocess"])),
+            "on_late": draw(st.sampled_from([None, "improve", "ignore"])),
+        }
+        names.append(f"P{number}")
+    return graph_of(["A", "Z"], products)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("campaigns") / "template.db"
+    Harness(f"sqlite:///{path}", diamond()).close()
+    return path
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_of_any_graph_exactly_the_planned_set_is_made_each_once_in_order(
+    template: Path, data: st.DataObject
+) -> None:
+    graph = data.draw(random_graphs())
+    path = template.with_name("played.db")
+    path.write_bytes(template.read_bytes())
+    harness = Harness(f"sqlite:///{path}", graph)
+    try:
+        _play(CampaignPlayer(harness), data)
+    finally:
+        harness.close()
+
+
+def _play(player: CampaignPlayer, data: st.DataObject) -> None:
+    graph = player.harness.graph
+    observations = [f"o{number}" for number in range(data.draw(st.integers(1, 3)))]
+    for obs_id in observations:
+        arrived = data.draw(st.lists(st.sampled_from(["A", "Z"]), max_size=2, unique=True))
+        player.make_all(player.arrive(*((product, obs_id) for product in arrived)))
+    wanted = data.draw(st.lists(st.sampled_from([*graph.products]), min_size=1, unique=True))
+    scope = data.draw(st.sampled_from([CampaignScope.ALL, CampaignScope.MISSING]))
+    at_most = data.draw(st.integers(1, 4))
+    number = player.plan(target_of(*wanted, scope=scope), max_concurrent=at_most)
+    planned = _planned(player, number)
+    player.order(number, CampaignOrder.START)
+    requested: list[DueRequest] = []
+    waiting: list[DueRequest] = []
+    failed: set[tuple[str, str]] = set()
+    made: set[tuple[str, str]] = set()
+    state = CampaignState.RUNNING
+    while not state.ended:
+        if data.draw(st.integers(0, 3)) == 0:
+            player.restart()
+        state = player.round(number).state
+        some = player.harness.ledger.take_due(Capacity(total=1000))
+        for each in some:
+            sources = set(graph.products[each.product].sources)
+            mine = {(source, each.obs_id) for source in sources} & planned.keys()
+            assert mine <= made | failed | _skipped(player, number), "made before its inputs were"
+        requested += some
+        waiting += some
+        assert len(waiting) <= at_most
+        if waiting:
+            each = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
+            fails = data.draw(st.integers(0, 5)) == 0
+            (failed if fails else made).add((each.product, each.obs_id))
+            later = player.answer(each, failed=fails)
+            requested += later
+            waiting += later
+    counted = Counter(_pairs(requested))
+    assert all(times == 1 for times in counted.values())
+    assert counted.keys() <= planned.keys()
+    left = planned.keys() - counted.keys()
+    assert left == _skipped(player, number), "what was not requested was skipped, and why is told"
+    if not failed:
+        assert left == set()
+    _no_rest(player, number)
+
+
+def _planned(player: CampaignPlayer, number: int) -> dict[tuple[str, str], None]:
+    query = sa.select(parts.c.content).where(parts.c.campaign == number)
+    with player.harness.engine.connect() as connection:
+        found = [contents_of(content) for content in connection.scalars(query)]
+    return {
+        (product, obs_id): None
+        for some in found
+        for obs_id, products in some.items()
+        for product in products
+    }
+
+
+def _skipped(player: CampaignPlayer, number: int) -> set[tuple[str, str]]:
+    query = sa.select(items).where(items.c.campaign == number, items.c.state == "skipped")
+    with player.harness.engine.connect() as connection:
+        rows = connection.execute(query).all()
+    assert all(row.reason for row in rows)
+    return {(row.product, row.obs_id) for row in rows}
+
+
+def _no_rest(player: CampaignPlayer, number: int) -> None:
+    unsettled = sa.select(items).where(items.c.state.in_(["blocked", "ready", "open"]))
+    unended = sa.select(processings).where(processings.c.state.not_in(["succeeded", "failed"]))
+    with player.harness.engine.connect() as connection:
+        assert connection.execute(unsettled).all() == []
+        assert connection.execute(unended).all() == []
