@@ -16,7 +16,6 @@ from batuta.cli.requests.times import read_moment
 from batuta.errors import ConfigurationError
 from batuta.formatting import format_count, format_percent, format_seconds
 from batuta.work_classes import WorkClass
-from batuta.yaml_text import read_text
 
 SCOPES: Final = ("missing", "stale", "failed")
 ENDS: Final = ("failed", "skipped", "cancelled", "blocked", "ready", "open")
@@ -241,6 +240,8 @@ def _names_in(file: Path | None) -> list[str]:
     """Return the names that a file has, one a line; blank lines and ``#`` lines are left out."""
     if file is None:
         return []
+    from batuta.yaml_text import read_text  # noqa: PLC0415  for --help to be fast
+
     text = sys.stdin.read() if str(file) == "-" else read_text(file)
     lines = (line.strip() for line in text.splitlines())
     names = [line for line in lines if line and not line.startswith("#")]
