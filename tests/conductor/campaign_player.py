@@ -7,11 +7,12 @@ from typing import Any
 from batuta.conductor.database.campaign_parts import split
 from batuta.conductor.database.campaign_planning import PlanReader, Target
 from batuta.conductor.database.campaign_rounds import Round
+from batuta.conductor.database.campaign_views import CampaignPlan
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignScope, CampaignState
 from batuta.conductor.decisions.events import Archived, Refused
 from batuta.conductor.decisions.rules import Arrival
-from tests.conductor.harness import UNLIMITED, Harness
+from tests.conductor.harness import NOTHING, UNLIMITED, Harness
 
 
 class CampaignPlayer:
@@ -61,6 +62,13 @@ class CampaignPlayer:
         arrival = Arrival(*key, self.versions[key], archived=True)
         return harness.take_made([arrival], [made])
 
+    def announce_again(self) -> None:
+        """Announce all versions again, as NATS may, and a stream that is read from its start."""
+        for (product, obs_id), version in self.versions.items():
+            archived = product in self.harness.graph.products
+            for each in range(1, version + 1):
+                self.harness.take([Arrival(product, obs_id, each, archived=archived)], NOTHING)
+
     def plan(self, target: Target, **values: Any) -> int:
         """Plan a campaign, and return its number."""
         harness = self.harness
@@ -78,7 +86,16 @@ class CampaignPlayer:
         for page in PlanReader(harness.engine, harness.graph, target).pages():
             self.store.add_parts(number, list(split(page.planned, dropped=page.dropped)))
             total += sum(len(products) for _, products in page.planned)
-        self.store.end_plan(number, {}, total)
+        plan = CampaignPlan(
+            looked_at=total,
+            observations=total,
+            processings=total,
+            products=[],
+            providers=[],
+            estimate_s=None,
+            without_record=[],
+        )
+        self.store.end_plan(number, plan.model_dump(), total)
         return number
 
     def order(self, number: int, order: CampaignOrder) -> CampaignState:

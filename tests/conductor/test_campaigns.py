@@ -105,8 +105,11 @@ def _play(player: CampaignPlayer, data: st.DataObject) -> None:
     made: set[tuple[str, str]] = set()
     state = CampaignState.RUNNING
     while not state.ended:
-        if data.draw(st.integers(0, 3)) == 0:
-            player.restart()
+        match data.draw(st.sampled_from(["killed", "announced again", None, None])):
+            case "killed":
+                player.restart()
+            case "announced again":
+                player.announce_again()
         state = player.round(number).state
         some = player.harness.ledger.take_due(Capacity(total=1000))
         for each in some:

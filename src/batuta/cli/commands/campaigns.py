@@ -292,16 +292,18 @@ def _print_plan(shown: dict[str, Any]) -> None:
         names = ", ".join(plan["unknown_names"])
         more = ", ..." if plan["unknown"] > len(plan["unknown_names"]) else ""
         echo(f"nothing is recorded of {plan['unknown']:,}: {names}{more}")
-    echo(f"takes about {_estimate(plan)}")
+    echo(_estimate(plan))
 
 
 def _estimate(plan: dict[str, Any]) -> str:
     without = ", ".join(plan["without_record"])
+    if not plan["processings"]:
+        return "nothing is to be made"
     if plan["estimate_s"] is None:
-        return f"(no estimate: none of {without} has been made before)" if without else "no time"
+        return f"no estimate: no record of how long {without} takes"
     at_once = ", ".join(f"{each['at_once']} at {each['provider']}" for each in plan["providers"])
     counted = f", without {without}, not made before" if without else ""
-    return f"{format_seconds(plan['estimate_s'])}, with {at_once} at once{counted}"
+    return f"takes about {format_seconds(plan['estimate_s'])}, with {at_once} at once{counted}"
 
 
 def _done(progress: dict[str, Any]) -> str:

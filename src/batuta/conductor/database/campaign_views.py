@@ -237,15 +237,8 @@ class CampaignViews:
             row = connection.execute(_of(number)).one_or_none()
             return None if row is None else self._view(row, _counted(connection, [number]))
 
-    def page(self, state: CampaignState | None, limit: int, cursor: str | None) -> Page[Campaign]:
-        """Return a page of campaigns, the newest first.
-
-        Raises
-        ------
-        ValueError
-            If `cursor` is none that a page had.
-        """
-        after = None if cursor is None else (int(cursor),)
+    def page(self, state: CampaignState | None, limit: int, after: int | None) -> Page[Campaign]:
+        """Return a page of campaigns, the newest first, that begins after a number."""
         listing = Listing(
             query=sa.select(campaigns),
             key=[campaigns.c.number],
@@ -253,7 +246,7 @@ class CampaignViews:
             checked=[] if state is None else [equals_unindexed(campaigns.c.state, state)],
         )
         with reading(self._engine) as connection:
-            rows, following = listing.page(connection, limit, after)
+            rows, following = listing.page(connection, limit, after and (after,))
             counted = _counted(connection, [row.number for row in rows])
         following_cursor = None if following is None else str(following[0])
         return Page(items=[self._view(row, counted) for row in rows], next=following_cursor)

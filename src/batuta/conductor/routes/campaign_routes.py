@@ -4,7 +4,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict
 
 from batuta.conductor.campaign_orders import PlanOrder, read_order
@@ -25,6 +25,7 @@ from batuta.service.problems import ProblemError, problem_responses
 
 MAX_ITEMS: Final = 1000
 
+Number = Annotated[int, Path(ge=1, lt=2**31)]
 Limit = Annotated[int, Query(ge=1, le=MAX_ITEMS)]
 _UNKNOWN: Final = problem_responses(HTTPStatus.NOT_FOUND)
 _REFUSED: Final = _UNKNOWN | problem_responses(HTTPStatus.CONFLICT)
@@ -66,22 +67,21 @@ def campaign_router(runner: CampaignRunner) -> APIRouter:
 def _add_reading(router: APIRouter, views: CampaignViews) -> None:
     @router.get("")
     def campaigns(
-        state: CampaignState | None = None, limit: Limit = 100, cursor: str | None = None
+        state: CampaignState | None = None,
+        limit: Limit = 100,
+        cursor: Annotated[int | None, Query(ge=1, lt=2**31)] = None,
     ) -> Page[Campaign]:
         """Campaigns, the newest first."""
-        try:
-            return views.page(state, limit, cursor)
-        except ValueError as exc:
-            raise _invalid_cursor(cursor) from exc
+        return views.page(state, limit, cursor)
 
     @router.get("/{number}", responses=_UNKNOWN)
-    def campaign(number: int) -> Campaign:
+    def campaign(number: Number) -> Campaign:
         """One campaign: its plan, how far it is, and when it is expected to end."""
         return _found(views.find(number), number)
 
     @router.get("/{number}/items", responses=_UNKNOWN)
     def items(
-        number: int,
+        number: Number,
         state: ItemState = ItemState.FAILED,
         limit: Limit = 100,
         cursor: str | None = None,
@@ -94,7 +94,7 @@ def _add_reading(router: APIRouter, views: CampaignViews) -> None:
             raise _invalid_cursor(cursor) from exc
 
     @router.get("/{number}/report", responses=_REFUSED)
-    def report(number: int) -> CampaignReport:
+    def report(number: Number) -> CampaignReport:
         """What an ended campaign has made, product by product, and why not all."""
         try:
             found = views.report(number)
@@ -112,7 +112,7 @@ def _add_reading(router: APIRouter, views: CampaignViews) -> None:
 def _add_orders(router: APIRouter, runner: CampaignRunner) -> None:
     def add_order(order: CampaignOrder, what: str) -> None:
         async def command(
-            number: int, by: ByOperator, command: CampaignCommand | None = None
+            number: Number, by: ByOperator, command: CampaignCommand | None = None
         ) -> Campaign:
             reason = command.reason if command is not None else None
             try:
@@ -142,13 +142,13 @@ def _add_orders(router: APIRouter, runner: CampaignRunner) -> None:
     )
 
 
-def _found(campaign: Campaign | None, number: int) -> Campaign:
+def _found(campaign: Campaign | None, number: Number) -> Campaign:
     if campaign is None:
         raise _unknown(number)
     return campaign
 
 
-def _unknown(number: int) -> ProblemError:
+def _unknown(number: Number) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, f"campaign {number}: not found")
 
 
