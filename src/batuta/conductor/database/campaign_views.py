@@ -246,7 +246,7 @@ class CampaignViews:
             checked=[] if state is None else [equals_unindexed(campaigns.c.state, state)],
         )
         with reading(self._engine) as connection:
-            rows, following = listing.page(connection, limit, after and (after,))
+            rows, following = listing.page(connection, limit, None if after is None else (after,))
             counted = _counted(connection, [row.number for row in rows])
         following_cursor = None if following is None else str(following[0])
         return Page(items=[self._view(row, counted) for row in rows], next=following_cursor)
