@@ -138,7 +138,9 @@ class CampaignClaims(ReadsGraph):
         write_changes(connection, changes)
 
 
-_ADOPTABLE: Final = frozenset({State.WAITING, State.HELD, State.RETRYING, State.FAILED})
+_ADOPTABLE: Final = frozenset(
+    {State.UNAPPROVED, State.WAITING, State.HELD, State.RETRYING, State.FAILED}
+)
 
 
 def _versions(

@@ -29,8 +29,9 @@ from batuta.conductor.database.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
-from batuta.conductor.database.schema import PENDING, available
+from batuta.conductor.database.schema import PENDING, approvals, available
 from batuta.conductor.database.schema import processings as table
+from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.decisions.campaigns import (
     CampaignScope,
     CampaignState,
@@ -349,6 +350,17 @@ def _ends(
         .where(available.c.obs_id == items.c.obs_id, available.c.product == items.c.product)
         .scalar_subquery()
     )
+    verdict = (
+        sa.select(approvals.c.state)
+        .where(
+            approvals.c.obs_id == items.c.obs_id,
+            approvals.c.product == items.c.product,
+            approvals.c.processing_id == items.c.processing_id,
+        )
+        .order_by(approvals.c.version.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     query = (
         sa.select(
             items.c.obs_id,
@@ -359,6 +371,7 @@ def _ends(
             table.c.requested,
             table.c.ended,
             heard.label("heard"),
+            verdict.label("verdict"),
         )
         .select_from(items.outerjoin(table, table.c.id == items.c.processing_id))
         .where(
@@ -376,6 +389,7 @@ def _ends(
             requested=row.requested,
             ended=row.ended,
             heard=row.heard,
+            verdict=None if row.verdict is None else Verdict(row.verdict),
         )
         for row in connection.execute(query)
         if (row.obs_id, row.product) in wanted
@@ -418,7 +432,7 @@ def _hold(connection: sa.Connection, number: int) -> int:
 
 def _cancel_waiting(connection: sa.Connection, number: int, now: float) -> int:
     """Cancel some of what a campaign has waiting, and has not begun; return how many."""
-    ids = _waiting_ids(connection, number, f"({PENDING} OR state = 'held')")
+    ids = _waiting_ids(connection, number, f"({PENDING} OR state IN ('held', 'unapproved'))")
     changes = []
     for row in locked_rows(connection, ids).values():
         before = record_of(row)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
+from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.decisions.commands import retry
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.graph import Graph, OnUpdate, Product
@@ -284,6 +285,8 @@ class ProcessingEnd:
         When, in seconds since 1970.
     heard : float or None
         When its product was last heard of; None if it is not available.
+    verdict : Verdict or None
+        How far the question has come whether anything is made from it; None if nobody is asked.
     """
 
     state: State
@@ -291,6 +294,7 @@ class ProcessingEnd:
     requested: float | None
     ended: float | None
     heard: float | None
+    verdict: Verdict | None = None
 
 
 def settlement(end: ProcessingEnd | None, now: float) -> Step | None:
@@ -303,6 +307,10 @@ def settlement(end: ProcessingEnd | None, now: float) -> Step | None:
     if end is None:
         return Step(ItemState.READY)
     match end.state:
+        case State.SUCCEEDED if end.verdict is Verdict.PENDING:
+            return None
+        case State.SUCCEEDED if end.verdict in (Verdict.REFUSED, Verdict.WITHDRAWN):
+            return Step(ItemState.FAILED, f"made, and {end.verdict}: nothing is made from it")
         case State.SUCCEEDED:
             announced = end.heard is not None and end.heard >= (end.requested or 0.0)
             if announced or now >= (end.ended or 0.0) + ANNOUNCED_WITHIN_S:
@@ -331,7 +339,7 @@ def adopt(
     """
     if record.state in AT_PROVIDER or record.state in (State.SUCCEEDED, State.CANCELLED):
         return None
-    if record.state in (State.WAITING, State.HELD):
+    if record.state in (State.UNAPPROVED, State.WAITING, State.HELD):
         return replace(record, campaign=campaign)
     renewed = retry(record, product, now)
     if renewed is None:
