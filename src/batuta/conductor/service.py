@@ -29,6 +29,7 @@ from batuta.conductor.database.summaries import join_parts
 from batuta.conductor.database.views import Views
 from batuta.conductor.deadline_watch import DeadlineWatch
 from batuta.conductor.decisions.circuits import CircuitLimits, Signal
+from batuta.conductor.decisions.approvals import Question
 from batuta.conductor.decisions.graph_versions import AtStart
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival
@@ -140,9 +141,9 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             dispatcher = Dispatcher(ledger, providers, archive, activity.publish, signals)
             of_campaigns = asyncio.Event()
 
-            def on_report(row: Row) -> None:
-                activity.publish(row)
-                if row.campaign is not None:
+            def on_report(told: Row | Question) -> None:
+                activity.publish(told)
+                if isinstance(told, Question) or told.campaign is not None:
                     of_campaigns.set()
 
             dispatcher = Dispatcher(ledger, providers, archive, on_report)

@@ -307,21 +307,24 @@ def settlement(end: ProcessingEnd | None, now: float) -> Step | None:
     if end is None:
         return Step(ItemState.READY)
     match end.state:
-        case State.SUCCEEDED if end.verdict is Verdict.PENDING:
-            return None
-        case State.SUCCEEDED if end.verdict in (Verdict.REFUSED, Verdict.WITHDRAWN):
-            return Step(ItemState.FAILED, f"made, and {end.verdict}: nothing is made from it")
         case State.SUCCEEDED:
-            announced = end.heard is not None and end.heard >= (end.requested or 0.0)
-            if announced or now >= (end.ended or 0.0) + ANNOUNCED_WITHIN_S:
-                return Step(ItemState.MADE)
-            return None
+            return _after_success(end, now)
         case State.FAILED:
             return Step(ItemState.FAILED, end.error or "failed")
         case State.CANCELLED:
             return Step(ItemState.CANCELLED, end.error or "cancelled")
         case _:
             return None
+
+
+def _after_success(end: ProcessingEnd, now: float) -> Step | None:
+    if end.verdict in (Verdict.REFUSED, Verdict.WITHDRAWN):
+        return Step(ItemState.FAILED, f"made, and {end.verdict}: nothing is made from it")
+    announced = end.heard is not None and end.heard >= (end.requested or 0.0)
+    overdue = now >= (end.ended or 0.0) + ANNOUNCED_WITHIN_S
+    if announced or (overdue and end.verdict is not Verdict.PENDING):
+        return Step(ItemState.MADE)
+    return None
 
 
 def adopt(
