@@ -28,8 +28,8 @@ from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.summaries import join_parts
 from batuta.conductor.database.views import Views
 from batuta.conductor.deadline_watch import DeadlineWatch
-from batuta.conductor.decisions.circuits import CircuitLimits, Signal
 from batuta.conductor.decisions.approvals import Question
+from batuta.conductor.decisions.circuits import CircuitLimits, Signal
 from batuta.conductor.decisions.graph_versions import AtStart
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival
