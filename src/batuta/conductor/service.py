@@ -138,7 +138,6 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             ledger.reports_activity = registry.reports_activity
             views = Views(engine, current, url_of)
             activity = ConductorActivity(bus, url, views)
-            dispatcher = Dispatcher(ledger, providers, archive, activity.publish, signals)
             of_campaigns = asyncio.Event()
 
             def on_report(told: Row | Question) -> None:
@@ -146,7 +145,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 if isinstance(told, Question) or told.campaign is not None:
                     of_campaigns.set()
 
-            dispatcher = Dispatcher(ledger, providers, archive, on_report)
+            dispatcher = Dispatcher(ledger, providers, archive, on_report, signals)
             campaigns = CampaignRunner(
                 open_campaigns(engine, current, ClaimStore(current)),
                 current,
