@@ -72,7 +72,9 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         PRODUCTS,
     ),
     "release": LazyCommand(
-        "holding", "End a hold, at once or at a rate; --dry-run shows what would start", PRODUCTS
+        "holding",
+        "End a hold, at once or at a rate: what no other hold keeps back is requested.",
+        PRODUCTS,
     ),
     "approve": LazyCommand(
         "approving",
