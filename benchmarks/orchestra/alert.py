@@ -1,8 +1,9 @@
 """An alert in front of a backfill: from its notification to its request.
 
 Run with ``COUNT BACKLOG FOLDER``, it measures in turns a conductor in front of which so many
-backfills wait for one provider, and one that is idle. Those that run at the provider never end, so
-that the backlog stays as it is; the slots that they leave free are for what is more urgent.
+backfills wait for one provider, one by which they are held, and one that is idle. Those that run at
+the provider never end, so that the backlog stays as it is; the slots that they leave free are for
+what is more urgent.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from benchmarks.support.measure import FOLDER, ORCHESTRA, Subject, print_result
 TARGET: Final = Target("at most", 1.2)
 BACKLOG: Final = 100_000
 RUNNING_BACKFILLS: Final = 8
+HELD: Final = "held"
 PUBLISHED_AT_ONCE: Final = 1000
 
 
@@ -36,6 +38,12 @@ def _notification(obs_id: str, work_class: str) -> bytes:
 def _graph(url: str) -> dict[str, Any]:
     limits = {"maker1": {"max_concurrent_by_class": {"backfill": RUNNING_BACKFILLS}}}
     return {**levels(url, 1), "providers": limits}
+
+
+async def _hold(conductor_url: str) -> None:
+    """Keep the backfills back."""
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+        await session.post(f"{conductor_url}/holds", json={"class": "backfill"})
 
 
 async def _fill(client: Client, conductor_url: str, backlog: int) -> None:
@@ -56,7 +64,7 @@ async def _fill(client: Client, conductor_url: str, backlog: int) -> None:
 async def measure(count: int, backlog: int, folder: Path) -> dict[str, list[float]]:
     """Return the times of each side, in seconds."""
     arrivals = Arrivals()
-    sides = {"idle": 0, "backlog": backlog}
+    sides = {"idle": 0, "backlog": backlog, HELD: backlog}
     async with serving(Maker(arrivals.note)) as url, AsyncExitStack() as stack:
         clients = {}
         for name, waiting in sides.items():
@@ -64,6 +72,8 @@ async def measure(count: int, backlog: int, folder: Path) -> dict[str, list[floa
             nats_url = await start(stack, nats_server(folder / name))
             players = await start(stack, orchestra(folder / name, nats_url, _graph(url)))
             clients[name] = await stack.enter_async_context(connected(nats_url))
+            if name == HELD:
+                await _hold(players.conductor_url)
             await _fill(clients[name], players.conductor_url, waiting)
         times: dict[str, list[float]] = {name: [] for name in sides}
         for turn in range(ROUNDS + 1):
@@ -85,16 +95,19 @@ def figures(*, quick: bool) -> list[Figure]:
     backlog = BACKLOG // 10 if quick else BACKLOG
     arguments = (str(200 if quick else 1000), str(backlog), FOLDER)
     result = Subject("alert", arguments, package=ORCHESTRA).run()
-    own, idle = (quantiles_ms(result[name]) for name in ("backlog", "idle"))
+    idle = quantiles_ms(result["idle"])
     return [
         Figure(
-            what=f"an alert in front of {backlog:,} backfills, to its request: {name}",
+            what=f"an alert in front of {backlog:,} backfills{side}, to its request: {name}",
             measured=f"{value:.2f} ms",
             against=f"idle: {base:.2f} ms",
             ratio=value / base,
             target=TARGET,
         )
-        for name, value, base in zip(("median", "99 %"), own, idle, strict=True)
+        for measured, side in (("backlog", ""), (HELD, " that are held"))
+        for name, value, base in zip(
+            ("median", "99 %"), quantiles_ms(result[measured]), idle, strict=True
+        )
     ]
 
 

@@ -3,9 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
+from batuta.cli.app import run
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.hold_store import HoldStore, Wanted
 from batuta.conductor.database.hold_views import HoldViews
@@ -21,12 +23,15 @@ from batuta.conductor.decisions.holds import (
     standing,
 )
 from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.service import open_conductor
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import open_database, reading
 from batuta.work_classes import WorkClass
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger, migrate_to
 from tests.conductor.processing_records import RUNNING
+from tests.conductor.stage import Stage, eventually_in, get
+from tests.support.services import serving
 
 GRAPH = graph_of(
     ["A"],
@@ -305,6 +310,105 @@ def test_a_hold_that_a_kill_interrupted_is_in_force_and_carried_out_later(
     harness.carry_out_holds()
     (found,) = harness.ledger.holds.open_holds()
     assert found == replace(hold, applied=True)
+
+
+# ------------------------------------------------------------------ as operators see it
+
+REFUSED = [
+    ("hold", "nothing given (accepted: PROVIDER, --product, --obs-id, --class, or --all)"),
+    ("hold maker --all", "provider maker and --all given"),
+    (
+        "hold makr",
+        "provider 'makr': not in the graph (did you mean 'maker'?) (known: maker, other)",
+    ),
+    ("hold --product D", "product 'D': not in the graph (known: B, C)"),
+    ("hold makr --product D", "(known: maker, other); product 'D': not in the graph"),
+    ("hold --class urgent", "'urgent' is not one of 'alert', 'live', 'reprocess',"),
+    ("hold maker --from 2026-11-29T18:00", "no zone given (accepted: a time with its zone, as"),
+    ("hold maker --from soon", "--from 'soon': no such time (accepted: a time with its zone, as"),
+    ("release --hold 3 maker", "--hold and provider maker given (accepted: one of them)"),
+    ("release --hold 99", "hold 99: not found"),
+    ("release --product C", "product C: no hold of just that (held: hold 1 of class live)"),
+    ("release --class live --rate 10", "a whole number and a unit, as 10/min"),
+]
+BODIES: list[tuple[str, dict[str, Any], str]] = [
+    ("/holds", {"produkt": "B"}, "produkt: Extra inputs are not permitted"),
+    ("/holds", {"from": "2026-11-29T18:00"}, "from: Value error, a time with its zone expected"),
+    ("/holds", {"class": "x"}, "class: Input should be 'alert', 'live', 'reprocess' or 'back"),
+    ("/holds/1/release", {"rate": "fast"}, "rate: Value error, a whole number and a unit"),
+    ("/holds/1/release", {"rates": "1/s"}, "rates: Extra inputs are not permitted"),
+]
+
+
+def test_an_operator_holds_lists_previews_and_releases(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BATUTA_OPERATOR", "ana")
+    both = dict.fromkeys(("maker", "other"), f"{stage.pipeline_url}/pipeline")
+    with serving(open_conductor, stage.settings(GRAPH, provider_urls=both)) as url:
+        monkeypatch.setenv("BATUTA_CONDUCTOR_URL", url)
+
+        def command(*words: str) -> str:
+            assert run(list(words)) == 0
+            return " ".join(capsys.readouterr().out.split())
+
+        assert command("holds") == "nothing is held"
+        held = command("hold", "--class", "live", "--reason", "new darks")
+        assert held == "held now: class live"
+        # Repeated, because its answer was lost.
+        assert command("hold", "--class", "live", "--reason", "new darks") == held
+        for words, refusal in REFUSED:
+            assert run(words.split()) in (1, 2), words
+            shown = capsys.readouterr().err.replace("\n│", "").replace("│", "")
+            assert refusal in " ".join(shown.split()), words
+        for path, body, refusal in BODIES:
+            answer = httpx.post(f"{url}{path}", json=body)
+            assert (answer.status_code, refusal in answer.json()["detail"]) == (422, True), body
+        assert [each["number"] for each in get(url, "/holds")["items"]] == [1]
+
+        stage.announce("A", "o1", "o2")
+        eventually_in(url, {f"{product}/{o}": "held" for product in "BC" for o in ("o1", "o2")})
+        assert "hold 1 of class live, in force, since" in (status := command("status"))
+        assert "(operator ana (claimed): new darks), keeps back 4: see batuta holds" in status
+        why = command("why", "B", "o1")
+        assert "B is held at maker, attempt 0" in why
+        assert "kept back by hold 1 of class live since" in why
+        assert "operator ana (claimed): held by hold 1 of class live: new darks" in why
+        assert "the release of hold 1 of class live: batuta release --hold 1" in why
+        metrics = httpx.get(f"{url}/metrics").text
+        assert 'batuta_holds{state="in force"} 1.0' in metrics
+        assert 'batuta_kept_back{hold="1"} 4.0' in metrics
+
+        assert command("hold", "--obs-id", "o2") == "held now: class live; observation o2"
+        listed = command("holds")
+        assert "2 holds" in listed
+        assert "4 2 ana (claimed) new darks" in listed
+        preview = command("release", "--class", "live", "--dry-run")
+        assert preview == (
+            "hold 1 of class live: its release would start 2 processings other holds keep back 2 "
+            "more that it covers: see batuta holds products: B 1, C 1 providers: maker 1, other 1 "
+            "classes: live 2"
+        )
+        released = command("release", "--hold", "1", "--rate", "1/h", "--reason", "checked")
+        assert released == (
+            "held now: observation o2 being released at 1/h: class live, 1 still to be let go"
+        )
+        command("release", "--class", "live")
+        eventually_in(
+            url,
+            {"B/o1": "succeeded", "C/o1": "succeeded", **dict.fromkeys(["B/o2", "C/o2"], "held")},
+        )
+        assert "hold 1 was released" in command("why", "B", "o1")
+        again = httpx.post(f"{url}/holds/1/release", json={})
+        assert again.status_code == 409
+        assert "hold 1 of class live was released at 20" in again.json()["detail"]
+        assert get(url, "/holds/1")["state"] == "released"
+        assert command("release", "--hold", "2") == "held now: none"
+        eventually_in(
+            url, {f"{product}/{o}": "succeeded" for product in "BC" for o in ("o1", "o2")}
+        )
+        orders = [each["command"] for each in get(url, "/orders")["items"]]
+        assert orders == ["release", "release", "release", "hold", "hold"]
 
 
 def test_the_holds_of_an_earlier_version_stay_with_what_they_keep_back(database_url: str) -> None:
