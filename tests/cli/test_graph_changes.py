@@ -16,6 +16,11 @@ def _write(path: Path, **products: object) -> str:
     return str(path)
 
 
+@pytest.fixture(autouse=True)
+def no_conductor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATUTA_CONDUCTOR_URL", "http://127.0.0.1:1")
+
+
 def test_the_difference_of_two_graphs_is_told_key_by_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -30,6 +35,14 @@ def test_the_difference_of_two_graphs_is_told_key_by_key(
     ]
     assert run(["graph", "diff", old, old]) == 0
     assert capsys.readouterr().out == "no difference\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["graph.json", "--version", "1"]])
+def test_either_a_file_or_a_version_is_put_in_force(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["graph", "apply", *arguments]) == 2
+    assert "given (accepted: FILE, or --version NUMBER)" in capsys.readouterr().err
 
 
 def test_more_than_two_graphs_are_refused(

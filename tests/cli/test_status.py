@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi import FastAPI
@@ -14,8 +14,11 @@ from fastapi import FastAPI
 from batuta.cli.app import run
 from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.database.current_graph import CurrentGraph
+from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.decisions.events import Refused
+from batuta.conductor.graph_changer import GraphChanger
 from batuta.conductor.routes.api import Components, add_routes
 from batuta.messaging import ProcessingState
 from batuta.service.app import AppConfig, create_app
@@ -56,6 +59,10 @@ def conductor_url(tmp_path: Path) -> Iterator[str]:
         "registry": ServiceRegistry(),
     }
     parts["late"] = LateViews(harness.engine)
+    parts["events"] = EventViews(harness.engine, harness.current, harness.views)
+    parts["holds"] = HoldViews(harness.engine, harness.ledger.holds)
+    none = cast("Any", None)
+    parts["graph_changer"] = GraphChanger(harness.engine, harness.versions, none, none, none, none)
 
     @asynccontextmanager
     async def open_it(_settings: ServiceSettings, _url: str) -> AsyncIterator[Served]:

@@ -6,9 +6,11 @@ import sqlalchemy as sa
 from batuta.conductor.database.graph_versions import open_current_graph
 from batuta.conductor.decisions.graph_versions import AtStart, graph_at_start
 from batuta.graph import Graph
+from batuta.service.operators import Operator
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import Harness, OpenLedger
 
+ANA, BEN = Operator("ana", proved=True), Operator("ben", proved=True)
 ONE = graph_of(["A"], {"B": {"m_input": ["A"]}})
 TWO = graph_of(["A"], {"B": {"m_input": ["A"]}, "C": {"m_input": ["A"]}})
 THREE = graph_of(["A"], {"C": {"m_input": ["A"]}})
@@ -40,7 +42,7 @@ def start(harness: Harness, file: Graph) -> tuple[Graph, int, AtStart]:
 def test_a_conductor_starts_with_the_version_that_is_in_force(open_ledger: OpenLedger) -> None:
     harness = open_ledger(ONE)
     assert (harness.current.graph, harness.current.number) == (ONE, 1)
-    harness.versions.apply(TWO, "ana", "adds C")
+    harness.versions.apply(TWO, ANA, "adds C")
     assert start(harness, ONE) == (TWO, 2, AtStart.KEPT)
     assert start(harness, THREE) == (THREE, 3, AtStart.REPLACED)
     assert start(harness, THREE) == (THREE, 3, AtStart.KEPT)
@@ -48,15 +50,15 @@ def test_a_conductor_starts_with_the_version_that_is_in_force(open_ledger: OpenL
 
 def test_versions_are_kept_with_who_when_and_why(open_ledger: OpenLedger) -> None:
     harness = open_ledger(ONE)
-    assert harness.versions.apply(TWO, "ana", "adds C").number == 2
+    assert harness.versions.apply(TWO, ANA, "adds C").number == 2
     assert harness.current.graph == TWO
     # What is in force already is no new version.
-    assert harness.versions.apply(TWO, "ben").by == "ana"
-    assert harness.versions.apply(ONE, "ben", "back to version 1").number == 3
+    assert harness.versions.apply(TWO, BEN).by == "operator ana"
+    assert harness.versions.apply(ONE, BEN, "back to version 1").number == 3
     page = harness.versions.page(2, None)
     assert [(each.number, each.by, each.note, each.in_force) for each in page.items] == [
-        (3, "ben", "back to version 1", True),
-        (2, "ana", "adds C", False),
+        (3, "operator ben", "back to version 1", True),
+        (2, "operator ana", "adds C", False),
     ]
     assert [each.number for each in harness.versions.page(2, int(page.next or 0)).items] == [1]
     assert [each.settled is None for each in page.items] == [True, True]
@@ -69,7 +71,7 @@ def test_versions_are_kept_with_who_when_and_why(open_ledger: OpenLedger) -> Non
 def test_each_processing_names_the_version_that_decided_it(open_ledger: OpenLedger) -> None:
     harness = open_ledger(ONE)
     (first,) = harness.on_data(("A", "o1", 1))
-    harness.versions.apply(TWO, "ana")
+    harness.versions.apply(TWO, ANA)
     second = [each for each in harness.on_data(("A", "o2", 1)) if each.product == "C"]
     by_hand = harness.ledger.operations.make("B", "o1")
     found = harness.views.processings({}, 100, None).items
@@ -90,7 +92,7 @@ def test_a_graph_that_is_put_in_force_decides_for_all_conductors_of_a_database(
     first, second = open_ledger(ONE), open_ledger(ONE)
     if first.engine.dialect.name == "sqlite":
         pytest.skip("one conductor has an SQLite database")
-    first.versions.apply(TWO, "ana")
+    first.versions.apply(TWO, ANA)
     assert [each.product for each in second.on_data(("A", "o1", 1))] == ["B", "C"]
     assert second.current.number == 2
 
@@ -103,7 +105,7 @@ def test_a_change_that_is_not_committed_changes_nothing(open_ledger: OpenLedger)
 
     sa.event.listen(harness.engine, "commit", fail)
     with pytest.raises(RuntimeError):
-        harness.versions.apply(TWO, "ana")
+        harness.versions.apply(TWO, ANA)
     sa.event.remove(harness.engine, "commit", fail)
     assert harness.current.number == 1
     assert start(harness, ONE) == (ONE, 1, AtStart.KEPT)

@@ -14,7 +14,6 @@ from batuta.conductor.campaign_runner import CampaignRunner
 from batuta.conductor.database.campaign_schema import campaigns, items
 from batuta.conductor.database.campaign_schema import parts as campaign_parts
 from batuta.conductor.database.event_views import EventViews
-from batuta.conductor.database.graph_versions import GraphVersions
 from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.schema import (
@@ -32,6 +31,7 @@ from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import PipelineUnreachable
 from batuta.conductor.decisions.outcomes import HeardEvent
 from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.graph_changer import GraphChanger
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.api import Components, add_routes
 from batuta.service.operators import UNNAMED
@@ -172,7 +172,7 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
             parts,
             parts,
             LateViews(harness.engine),
-            GraphVersions(harness.engine, harness.current),
+            GraphChanger(harness.engine, harness.versions, parts, parts, parts, parts),
             HoldViews(harness.engine, harness.ledger.holds),
             parts,
             runner,

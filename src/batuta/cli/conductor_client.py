@@ -269,6 +269,19 @@ class ConductorClient:
         """Return one of them, with its document."""
         return self._call("GET", f"/graph/versions/{number}")
 
+    def graph_version_in_force(self) -> dict[str, Any]:
+        """Return the version in force, with its document."""
+        (newest,) = self._first("/graph/versions", 1)
+        return self.graph_version(newest["number"])
+
+    def preview_graph(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a graph would change; takes as long as it takes."""
+        return self._call("POST", "/graph/preview", json=order, timeout=None)
+
+    def apply_graph(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a graph in force, and return the version that it is."""
+        return self._call("POST", "/graph/versions", json=order)
+
     def why(self, product: str, obs_id: str) -> dict[str, Any]:
         """Return why a product was, or was not, made."""
         return self._call("GET", f"/why/{quote(product, safe='')}/{quote(obs_id, safe='')}")

@@ -8,6 +8,7 @@ from typing import Final
 
 from batuta import __version__
 from batuta.conductor.database.campaign_views import Campaign
+from batuta.conductor.database.graph_versions import GraphVersion
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.views import Views
 from batuta.conductor.decisions.approvals import Question
@@ -18,6 +19,7 @@ from batuta.messaging import (
     ApprovalNews,
     Bus,
     CampaignStatus,
+    GraphInForce,
     HoldChange,
     LateProduct,
     Processing,
@@ -136,6 +138,13 @@ class ConductorActivity:
                 estimated_end=campaign.estimated_end,
             )
         )
+
+    def publish_graph(self, version: GraphVersion) -> None:
+        """Publish that a version of the graph is in force."""
+        told = GraphInForce(
+            number=version.number, digest=version.digest, by=version.by, note=version.note
+        )
+        self._reporter.report_graph(told)
 
     async def run(self) -> None:
         """Publish reports and heartbeats until cancelled."""

@@ -27,6 +27,7 @@ from batuta.messaging import ProcessingState as State
 from batuta.sdb.lookup import ArchivedVersion
 from batuta.sdb.records import StoredProduct
 from batuta.service.database import reading
+from batuta.work_classes import WorkClass
 
 BATCH: Final = 500
 DROPPED_PAGE: Final = 20
@@ -82,7 +83,7 @@ class Reconciler(ReadsGraph):
             yield batch
         async for batch in self._not_made(before):
             yield batch
-        async for batch in self._not_recorded(before):
+        async for batch in self.not_recorded(await asyncio.to_thread(self._list_newest), before):
             yield batch
 
     async def difference_of(self, product: str, obs_id: str) -> Difference | None:
@@ -215,8 +216,11 @@ class Reconciler(ReadsGraph):
                 if not is_held and record.id not in told
             ]
 
-    async def _not_recorded(self, before: float) -> AsyncIterator[list[Difference]]:
-        stored = iter(await asyncio.to_thread(lambda: iter(self._list_newest())))
+    async def not_recorded(
+        self, newest: Iterable[StoredProduct], before: float
+    ) -> AsyncIterator[list[Difference]]:
+        """Yield which of the versions that the sdb holds are not recorded; `before`: see above."""
+        stored = iter(newest)
         while versions := await asyncio.to_thread(lambda: list(islice(stored, BATCH))):
             known = [each for each in versions if self._graph.knows(each.product)]
             found = await self._newer_than_recorded(known)
@@ -314,8 +318,15 @@ async def wait_for_announcements() -> None:
     await asyncio.sleep(SECOND_LOOK_S)
 
 
-async def mend(dispatcher: Dispatcher, differences: Sequence[Difference]) -> None:
-    """Make the conductor's records agree with the sdb, and make again what was lost."""
+async def mend(
+    dispatcher: Dispatcher,
+    differences: Sequence[Difference],
+    told_class: WorkClass | None = None,
+) -> None:
+    """Make the conductor's records agree with the sdb, and make again what was lost.
+
+    `told_class` is the class of what is made of versions that were not recorded.
+    """
     lost = [each for each in differences if each.kind is not DifferenceKind.NOT_RECORDED]
     if lost:
         await dispatcher.write(dispatcher.ledger.operations.correct, lost)
@@ -323,7 +334,13 @@ async def mend(dispatcher: Dispatcher, differences: Sequence[Difference]) -> Non
     if found:
         await dispatcher.on_data(
             [
-                Arrival(each.product, each.obs_id, each.archived or 0, archived=True)
+                Arrival(
+                    each.product,
+                    each.obs_id,
+                    each.archived or 0,
+                    archived=True,
+                    told_class=told_class,
+                )
                 for each in found
             ],
             [

@@ -37,6 +37,7 @@ from batuta.conductor.dispatch.archive import arrival_of, open_archive, success_
 from batuta.conductor.dispatch.callbacks import PREFIX, CallbackAddresses, Subscriber
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.dispatch.providers import open_providers
+from batuta.conductor.graph_changer import GraphChanger
 from batuta.conductor.hold_watch import HoldWatch
 from batuta.conductor.messages import (
     DataMessage,
@@ -166,6 +167,16 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 }
             )
             sweeper = EventSweeper(engine, settings.events, dispatcher.write)
+            changer = GraphChanger(
+                engine,
+                GraphVersions(engine, current),
+                dispatcher,
+                reconciler,
+                partial(_held_by_sdb, settings, newest=True),
+                activity.publish_graph,
+            )
+            if at_start is AtStart.REPLACED:
+                activity.publish_graph(changer.versions.latest())
             components = Components(
                 current,
                 views,
@@ -180,7 +191,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 DeadLetters(bus),
                 logs,
                 LateViews(engine),
-                GraphVersions(engine, current),
+                changer,
                 HoldViews(engine, ledger.holds),
                 HoldWatch(ledger.holds, dispatcher.write, dispatcher.wake, activity.publish_hold),
                 campaigns,
@@ -211,6 +222,7 @@ class Conductor:
         self._pruner = components.pruner
         self._hold_watch = components.hold_watch
         self._campaigns = components.campaigns
+        self._graph_changer = components.graph_changer
         self._activity = activity
         self._health = health
         self.notifications = 0
@@ -257,6 +269,7 @@ class Conductor:
             group.create_task(self._activity_consumer.run(self._on_activity))
             group.create_task(self._dispatcher.run())
             group.create_task(self._pruner.run())
+            group.create_task(self._graph_changer.run())
             group.create_task(self._sweeper.run())
             group.create_task(self._deadline_watch.run())
             group.create_task(self._hold_watch.run())
@@ -410,9 +423,11 @@ async def _rebuild(ledger: Ledger, settings: ConductorSettings) -> None:
             await asyncio.sleep(1)
 
 
-def _held_by_sdb(settings: ConductorSettings, *, newest: bool = False) -> Iterator[StoredProduct]:
+def _held_by_sdb(
+    settings: ConductorSettings, product: str | None = None, *, newest: bool = False
+) -> Iterator[StoredProduct]:
     with SdbClient(settings.sdb_url, token=settings.token_text, retry_for_s=0) as sdb:
-        yield from sdb.list(latest=newest)
+        yield from sdb.list(product, latest=newest)
 
 
 def _sdb_problem(settings: ConductorSettings) -> str | None:

@@ -198,11 +198,22 @@ class CampaignStatus(BaseModel):
     estimated_end: Instant | None = None
 
 
+class GraphInForce(BaseModel):
+    """A version of the product graph that was put in force."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: Count
+    digest: ShortText
+    by: LongText
+    note: LongText | None = None
+
+
 class Activity(BaseModel):
     """The data of ``activity.*``: a service's status, and what it tells besides.
 
     That is a processing whose record changed, a product that is late, a hold that changed, an
-    approval, or how a campaign is.
+    approval, how a campaign is, or a graph that was put in force.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -213,6 +224,7 @@ class Activity(BaseModel):
     hold: HoldChange | None = None
     approval: ApprovalNews | None = None
     campaign: CampaignStatus | None = None
+    graph: GraphInForce | None = None
 
     @model_validator(mode="after")
     def _require_pipeline_state(self) -> Self:

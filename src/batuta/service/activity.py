@@ -11,6 +11,7 @@ from batuta.messaging import (
     ApprovalNews,
     Bus,
     CampaignStatus,
+    GraphInForce,
     HoldChange,
     LateProduct,
     MessagingError,
@@ -24,7 +25,7 @@ HEARTBEAT_S: Final = 10.0
 RETRY_S: Final = 1.0
 
 
-Told = Processing | LateProduct | HoldChange | ApprovalNews | CampaignStatus
+Told = Processing | LateProduct | HoldChange | ApprovalNews | CampaignStatus | GraphInForce
 
 
 def _key_of(told: Told) -> str:
@@ -38,6 +39,8 @@ def _key_of(told: Told) -> str:
             return "approval"
         case CampaignStatus():
             return "campaign"
+        case GraphInForce():
+            return "graph"
         case _:
             return "processing"
 
@@ -86,6 +89,11 @@ class ActivityReporter:
     def report_approval(self, news: ApprovalNews) -> None:
         """Publish what waits for approval, or was decided, as soon as possible; return at once."""
         self._waiting[f"{news.product} {news.version} {news.state}", 0, news.obs_id] = news
+        self._changed.set()
+
+    def report_graph(self, graph: GraphInForce) -> None:
+        """Publish that a graph is in force as soon as possible; return at once."""
+        self._waiting["graph", graph.number, ""] = graph
         self._changed.set()
 
     def report_status(self) -> None:

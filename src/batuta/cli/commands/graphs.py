@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from batuta.cli.commands.graph_changes import diff
+from batuta.cli.commands.graph_changes import apply, diff
 from batuta.cli.commands.graph_versions import versions
 from batuta.cli.output import AsJson, print_json
 from batuta.formatting import format_count
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     graphs.command("check")(check)
     graphs.command("show")(show_graph)
     graphs.command("diff")(diff)
+    graphs.command("apply")(apply)
     graphs.command("versions")(versions)
     graphs.command("from")(from_pipelines)
 

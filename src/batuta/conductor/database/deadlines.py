@@ -119,6 +119,30 @@ class DeadlineStore(ReadsGraph):
         return list(locked_rows(connection, [after.id for _, after in changes]).values())
 
 
+def drop_deadlines(
+    connection: sa.Connection, changed: Collection[str], gone: Collection[str]
+) -> None:
+    """Forget the deadlines that another graph gave, before those of the new one are set.
+
+    Parameters
+    ----------
+    changed : collection of str
+        Products that have other deadlines now: what has passed stays told.
+    gone : collection of str
+        Products that have none.
+    """
+    if gone:
+        connection.execute(sa.delete(deadlines).where(deadlines.c.product.in_(gone)))
+    if changed:
+        connection.execute(
+            sa.delete(deadlines).where(
+                deadlines.c.product.in_(changed),
+                deadlines.c.late_since.is_(None),
+                deadlines.c.expired.is_(None),
+            )
+        )
+
+
 def _key(row: Row) -> dict[str, Any]:
     return {"of": row.obs_id, "made": row.product}
 

@@ -8,12 +8,12 @@ import sqlalchemy as sa
 from batuta.conductor.database.circuits import CircuitStore
 from batuta.conductor.database.held_work import read_due, read_holds
 from batuta.conductor.database.records import Row, record_of, write_changes
+from batuta.conductor.database.settling import SettlingStore
 from batuta.conductor.database.slots import Capacity, Slots, Turns
 from batuta.conductor.database.statements import AT_INSTANCE, PENDING_AT, TO_POLL, TO_POLL_BUT
 from batuta.conductor.decisions.holds import Hold
 from batuta.conductor.decisions.processing_record import Conditions, ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, poll, request
-from batuta.graph import Graph
 from batuta.work_classes import WorkClass
 
 ConditionsOf = Callable[[ProcessingRecord, float], Conditions]
@@ -43,7 +43,7 @@ class DueRequest:
 
 def take_due_requests(
     connection: sa.Connection,
-    graph: Graph,
+    settling: SettlingStore,
     conditions_of: ConditionsOf,
     capacity: Capacity,
     now: float,
@@ -52,28 +52,20 @@ def take_due_requests(
 ) -> list[DueRequest]:
     """Record as requested the processings that are due, the most urgent first.
 
-    The classes that wait for one provider have their shares of its slots; within a class, the
-    highest priority goes first. An instance that fails is sent one as a trial, at its time.
+    Those that an earlier version of the graph has claimed are settled first. The classes that wait
+    for one provider have their shares of its slots; within a class, the highest priority goes
+    first. An instance that fails is sent one as a trial, at its time.
     """
     if capacity.total <= 0:
         return []
     _lock_slots(connection)
-    slots = Slots(connection, graph, capacity, circuits, now)
-    found: list[ProcessingRecord] = []
-    inputs: dict[str, str] = {}
-    holds: list[Hold] | None = None
-    for name, provider, has_holds in connection.execute(PENDING_AT).all():
-        if holds is None:
-            holds = read_holds(connection) if has_holds else []
-        work_class = WorkClass(name)
-        # In a long queue, more are due than can be taken: no more are read, and nothing of a
-        # provider that is full.
-        free = min(slots.free(provider, work_class), capacity.total)
-        if free > 0:
-            wanted = {"work_class": name, "provider": provider, "now": now, "at_most": free}
-            rows = read_due(connection, wanted, holds)
-            found += map(record_of, rows)
-            inputs |= {row.id: row.claimed_inputs for row in rows}
+    slots = Slots(connection, settling.graph, capacity, circuits, now)
+    rows = _find_due(connection, slots, capacity, now)
+    found = [record_of(row) for row in rows]
+    while settling.settle_due(connection, found, now):
+        rows = _find_due(connection, slots, capacity, now)
+        found = [record_of(row) for row in rows]
+    inputs = {row.id: row.claimed_inputs for row in rows}
     # Each is read in this order; of several providers, they are in that of the providers.
     found.sort(key=lambda each: -each.priority)
     placed = slots.take(found, capacity.total, turns)
@@ -86,7 +78,24 @@ def take_due_requests(
         if each.trial is not None:
             key = (each.record.provider, each.trial)
             circuits.begin_trial(connection, key, each.record.id)
-    return [_due_request(after, inputs[after.id], graph.digest) for _, after in changes]
+    digest = settling.graph.digest
+    return [_due_request(after, inputs[after.id], digest) for _, after in changes]
+
+
+def _find_due(connection: sa.Connection, slots: Slots, capacity: Capacity, now: float) -> list[Row]:
+    found: list[Row] = []
+    holds: list[Hold] | None = None
+    for name, provider, has_holds in connection.execute(PENDING_AT).all():
+        if holds is None:
+            holds = read_holds(connection) if has_holds else []
+        work_class = WorkClass(name)
+        # In a long queue, more are due than can be taken: no more are read, and nothing of a
+        # provider that is full.
+        free = min(slots.free(provider, work_class), capacity.total)
+        if free > 0:
+            wanted = {"work_class": name, "provider": provider, "now": now, "at_most": free}
+            found += read_due(connection, wanted, holds)
+    return found
 
 
 def _due_request(after: ProcessingRecord, inputs: str, graph_version: str) -> DueRequest:

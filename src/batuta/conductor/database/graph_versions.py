@@ -16,13 +16,19 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.current_graph import CurrentGraph
+from batuta.conductor.database.deadlines import drop_deadlines
+from batuta.conductor.database.history import CONDUCTOR
+from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import Row
-from batuta.conductor.database.schema import about
+from batuta.conductor.database.schema import about, processings
 from batuta.conductor.database.schema import graph_versions as table
+from batuta.conductor.decisions.graph_changes import NOT_SENT
 from batuta.conductor.decisions.graph_versions import AtStart, graph_at_start
-from batuta.graph import Graph, GraphError
+from batuta.errors import BatutaError
+from batuta.graph import DueFrom, Graph, GraphError, Product
 from batuta.messaging.processings import instant_of
 from batuta.service.database import READ_ONLY, insert, reading
+from batuta.service.operators import Operator
 from batuta.service.pagination import Page
 from batuta.work_classes import WorkClass
 
@@ -32,6 +38,15 @@ _LOCK: Final = 1_732_050_808
 """Key of the PostgreSQL advisory lock: shared by who decides, exclusive for who changes the graph.
 """
 _CHANGES_GRAPH: Final = "batuta_changes_graph"
+
+
+class NotInForceError(BatutaError):
+    """Another version of the graph is in force than was expected."""
+
+    def __init__(self, expected: int, in_force: int) -> None:
+        super().__init__(
+            f"version {expected} of the graph is not in force: version {in_force} is by now"
+        )
 
 
 class GraphVersion(BaseModel):
@@ -100,20 +115,48 @@ class GraphVersions:
         self.current = current
 
     def apply(
-        self, graph: Graph, by: str, note: str | None = None, work_class: WorkClass | None = None
+        self,
+        graph: Graph,
+        by: Operator,
+        note: str | None = None,
+        work_class: WorkClass | None = None,
+        instead_of: int | None = None,
     ) -> GraphVersion:
         """Put a graph in force; the one that is in force already stays the version that it is.
 
         To be called where the conductor writes: between two of its transactions.
+
+        Parameters
+        ----------
+        work_class : WorkClass or None
+            The class of what it starts; None for that of its products.
+        instead_of : int or None
+            The version that is expected to be in force; None for any.
+
+        Raises
+        ------
+        NotInForceError
+            If another one is.
         """
         with _changing(self._engine) as connection:
-            latest = _latest(connection)
-            if latest is None or _graph_of(latest).digest != graph.digest:
-                number = 1 if latest is None else latest.number + 1
-                _add(connection, number, graph, self._clock(), by, note, work_class)
-                latest = _row(connection, number)
-        self.current.replace(graph, latest.number)
-        return _view(latest, self.current.number)
+            number, now = int(connection.scalar(_NUMBER) or 0), self._clock()
+            if instead_of is not None and instead_of != number:
+                raise NotInForceError(instead_of, number)
+            in_force = _graph_of(_row(connection, number))
+            if in_force.digest != graph.digest:
+                number += 1
+                _add(connection, number, graph, now, by.label, note, work_class)
+                _drop_deadlines(connection, in_force, graph)
+                record_command(connection, by, now, "graph apply", {"version": number}, note)
+            row = _row(connection, number)
+        self.current.replace(graph, number)
+        return _view(row, number)
+
+    def latest(self) -> GraphVersion:
+        """Return the version in force."""
+        with reading(self._engine) as connection:
+            row = connection.execute(_LATEST).one()
+        return _view(row, row.number)
 
     def page(self, limit: int, before: int | None) -> Page[GraphVersion]:
         """Return a page of versions, the newest first, those before a number."""
@@ -171,10 +214,14 @@ def open_current_graph(
         number = 1 if latest is None else latest.number
         if decision is not AtStart.KEPT:
             number += decision is AtStart.REPLACED
-            _add(connection, number, file, now, "conductor", f"read from {source} at the start")
+            _add(connection, number, file, now, CONDUCTOR, f"read from {source} at the start")
+        if in_force is not None and decision is AtStart.REPLACED:
+            _drop_deadlines(connection, in_force, file)
         if decision is AtStart.FIRST:
             # What it makes is claimed as the stream is received; there is nothing else yet.
-            connection.execute(_SETTLE, {"up_to": number, "now": now})
+            mark_settled(connection, number, now)
+            # Claimed before versions were recorded.
+            connection.execute(_BY_THE_FIRST)
         _remember_file(connection, file)
         current = CurrentGraph(_graph_of(_row(connection, number)), number)
     if engine.dialect.name == "postgresql":
@@ -182,12 +229,12 @@ def open_current_graph(
     return current, decision
 
 
-def settle_to(connection: sa.Connection, number: int, obs_id: str) -> None:
+def mark_settled_to(connection: sa.Connection, number: int, obs_id: str) -> None:
     """Record how far a version is settled, in the transaction that settles it."""
     connection.execute(_SETTLE_TO, {"of": number, "obs_id": obs_id})
 
 
-def settle(connection: sa.Connection, number: int, now: float) -> None:
+def mark_settled(connection: sa.Connection, number: int, now: float) -> None:
     """Record that a version is settled, and with it those before."""
     connection.execute(_SETTLE, {"up_to": number, "now": now})
 
@@ -238,6 +285,11 @@ _SETTLE: Final = (
     .where(table.c.number <= sa.bindparam("up_to"), table.c.settled.is_(None))
     .values(settled=sa.bindparam("now"))
 )
+_BY_THE_FIRST: Final = (
+    sa.update(processings)
+    .where(processings.c.graph_version.is_(None), processings.c.state.in_(NOT_SENT))
+    .values(graph_version=1)
+)
 _SETTLE_TO: Final = (
     sa.update(table)
     .where(table.c.number == sa.bindparam("of"))
@@ -272,6 +324,20 @@ def _add(
         "work_class": work_class,
     }
     connection.execute(sa.insert(table).values(row))
+
+
+def _drop_deadlines(connection: sa.Connection, old: Graph, new: Graph) -> None:
+    gone = old.with_deadlines - new.with_deadlines
+    changed = {
+        name
+        for name in old.with_deadlines & new.with_deadlines
+        if _deadlines_of(old.products[name]) != _deadlines_of(new.products[name])
+    }
+    drop_deadlines(connection, changed, gone)
+
+
+def _deadlines_of(product: Product) -> tuple[float | None, float | None, DueFrom]:
+    return product.due_s, product.expires_s, product.due_from
 
 
 def _graph_of(row: Row) -> Graph:

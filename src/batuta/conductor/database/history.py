@@ -49,6 +49,23 @@ def record_order(
         connection.execute(_INSERT, rows)
 
 
+def record_graph_changes(
+    connection: sa.Connection,
+    changes: Iterable[tuple[ProcessingRecord, ProcessingRecord]],
+    now: float,
+) -> None:
+    """Record which processings a graph that was put in force has set aside, or continues."""
+    rows = []
+    for old, new in changes:
+        if new.set_aside is not None and old.set_aside is None:
+            rows.append(_row(new, now, "set aside", new.error, CONDUCTOR))
+        elif new.set_aside is None and old.set_aside is not None:
+            version = f"version {new.graph_version} of the graph makes it"
+            rows.append(_row(new, now, "continued", version, CONDUCTOR))
+    if rows:
+        connection.execute(_INSERT, rows)
+
+
 def read_history(connection: sa.Connection, obs_id: str) -> Sequence[Row]:
     """Return what happened to the processings of an observation, the earliest first."""
     query = sa.select(table).where(table.c.obs_id == obs_id).order_by(table.c.number)

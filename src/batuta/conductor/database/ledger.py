@@ -21,12 +21,12 @@ from batuta.conductor.database.approvals import ApprovalStore
 from batuta.conductor.database.approving import Approvals
 from batuta.conductor.database.attribution import attribute
 from batuta.conductor.database.circuits import CircuitStore, InstancesOf
-from batuta.conductor.database.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.deadlines import DeadlineStore, PassedDeadlines
 from batuta.conductor.database.dropped import DroppedStore
 from batuta.conductor.database.due_requests import DueRequest, take_due_polls, take_due_requests
 from batuta.conductor.database.event_records import record_events, record_outcome
+from batuta.conductor.database.graph_versions import mark_settled, mark_settled_to
 from batuta.conductor.database.held_work import hold_again
 from batuta.conductor.database.history import record_failures
 from batuta.conductor.database.hold_store import HoldStore
@@ -42,6 +42,7 @@ from batuta.conductor.database.records import (
 from batuta.conductor.database.retention import RetentionStore
 from batuta.conductor.database.schema import about
 from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.settling import SettlingStore
 from batuta.conductor.database.slots import Capacity, Turns
 from batuta.conductor.database.statements import NEXT_TIMES
 from batuta.conductor.decisions.approvals import Question
@@ -61,6 +62,7 @@ from batuta.graph import Graph, LateResult
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
 from batuta.service.retention import RetentionRules
+from batuta.work_classes import WorkClass
 
 Report = Row | Question
 """What others are told: a processing that has ended, or what is asked of a person."""
@@ -135,7 +137,7 @@ class Ledger(ReadsGraph):
         self._engine = engine
         self._waits = waits
         self._clock = clock
-        self._claims = ClaimStore(self._current)
+        self._claims = SettlingStore(self._current)
         self._deadlines = DeadlineStore(self._current)
         self._dropped = DroppedStore(self._current)
         self._turns: Turns = {}
@@ -291,13 +293,31 @@ class Ledger(ReadsGraph):
     ) -> list[DueRequest]:
         return take_due_requests(
             connection,
-            self._graph,
+            self._claims,
             self._conditions,
             capacity,
             now,
             self._turns,
             self.circuits,
         )
+
+    # ------------------------------------------------------------------ another graph
+
+    def settle(self, number: int, after: str, work_class: WorkClass | None) -> str | None:
+        """Settle the observations after one by version `number` of the graph, a page of them.
+
+        Returns the last of them; None if there are no more, or that version is not in force.
+        """
+        now = self._clock()
+        with self._engine.begin() as connection:
+            if self._current.number != number:
+                return None
+            last = self._claims.settle_page(connection, after, now, work_class)
+            if last is None:
+                mark_settled(connection, number, now)
+            else:
+                mark_settled_to(connection, number, last)
+        return last
 
     # ------------------------------------------------------------------ following
 

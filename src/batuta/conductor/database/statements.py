@@ -61,8 +61,10 @@ OPEN_HOLDS: Final = (
 """The holds that may keep something back."""
 
 FAILED_AMONG: Final = sa.select(table.c.id).where(
-    table.c.id.in_(_any_of("ids")), table.c.state == State.FAILED
+    table.c.id.in_(_any_of("ids")),
+    sa.or_(table.c.state == State.FAILED, table.c.set_aside.is_not(None)),
 )
+"""Those of the processings `ids` that failed, or that a version of the graph has set aside."""
 
 CLAIMED_AT: Final = sa.select(table.c.id).where(
     table.c.id.in_(_any_of("ids")), table.c.created == sa.bindparam("now")

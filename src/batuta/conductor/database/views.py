@@ -51,8 +51,9 @@ class ConductorProcessing(Processing):
     `next_attempt` is when it is requested next, while it waits; `log` and `profile` are addresses
     at its provider. `pipeline_id` is what its provider calls the current attempt, if not its id;
     `instance` the address that it was sent to, if its provider has several. `graph_version` is that
-    by which it was claimed or last decided about, null if that was before versions were recorded.
-    `held_by` is the number of the hold that keeps it back, or was the last to.
+    by which it was claimed or last decided about, null if that was before versions were recorded;
+    `set_aside` is the one that does not make it from what is available, while it is cancelled for
+    that; `held_by` is the number of the hold that keeps it back, or was the last to.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -71,6 +72,7 @@ class ConductorProcessing(Processing):
     graph_version: int | None = None
     held_by: int | None = None
     campaign: int | None = None
+    set_aside: int | None = None
 
 
 class ProductView(BaseModel):
@@ -274,6 +276,12 @@ class Views(ReadsGraph):
             processings=[self.processing_of(row) for row in rows],
         )
 
+    def was_asked_for(self, product: str, obs_id: str) -> bool:
+        """Return whether there is a processing of a product, which the graph may not have now."""
+        query = sa.select(table.c.id).where(table.c.obs_id == obs_id, table.c.product == product)
+        with reading(self._engine) as connection:
+            return connection.scalar(query.limit(1)) is not None
+
     def first_heard(self, obs_id: str) -> float | None:
         """Return when the first of what is available of an observation was heard of."""
         since = sa.func.min(sa.func.coalesce(available.c.since, available.c.heard))
@@ -316,6 +324,7 @@ class Views(ReadsGraph):
             graph_version=row.graph_version,
             held_by=row.held_by,
             campaign=row.campaign,
+            set_aside=row.set_aside,
         )
 
     def _address(self, row: Row, part: str) -> str | None:

@@ -115,6 +115,9 @@ class WhyViews:
         """Explain why `product` of `obs_id` was, or was not, made. The graph has `product`."""
         why = self._views.why(product, obs_id)
         facts = self._facts(obs_id, why.available)
+        if why.processings:  # also of what the graph does not have any more
+            newest = {product: _known(why.processings[-1])}
+            facts = replace(facts, processings={**newest, **facts.processings})
         heard = self._events.page({"obs_id": obs_id}, None, None, MAX_EVENTS, None).items
         cause = cause_of(self._graph, product, facts)
         held = facts.processings[product].hold if product in facts.processings else None
@@ -258,6 +261,7 @@ def _known(processing: ConductorProcessing) -> KnownProcessing:
         error=processing.error,
         since=latest.timestamp(),
         not_before=None if following is None else following.timestamp(),
+        set_aside=processing.set_aside,
     )
 
 
@@ -284,10 +288,12 @@ def _of_processing(
     if processing.campaign is not None:
         why, by = f"made by campaign {processing.campaign}", f"campaign {processing.campaign}"
     version = processing.graph_version
-    graph = "" if version is None else f", by version {version} of the graph"
+    graph = "" if version is None else f"by version {version} of the graph"
+    # Another version may have been put in force since it was claimed, and none since it was asked.
+    waits = graph and processing.requested is None and processing.set_aside is None
     yield Moment(
         time=processing.created,
-        what=f"{why}, from {inputs}{graph}",
+        what=f"{why}, from {inputs}" + (f", to be made {graph}" if waits else ""),
         by=by,
         processing=processing.id,
     )
@@ -295,7 +301,7 @@ def _of_processing(
     if processing.requested is not None:
         yield Moment(
             time=processing.requested,
-            what=f"requested from {processing.provider}, {attempts}",
+            what=f"requested from {processing.provider}, {attempts}" + (graph and f", {graph}"),
             by="conductor",
             processing=processing.id,
         )

@@ -28,6 +28,8 @@ class Situation(StrEnum):
     """A version is archived, and a person refused it."""
     FAILED = "failed"
     CANCELLED = "cancelled"
+    SET_ASIDE = "set aside"
+    """The graph in force does not make it from what is there; an earlier version did."""
     LACKS_INPUTS = "lacks inputs"
     WAITS_FOR_OPTIONAL = "waits for optional inputs"
     NOT_ARRIVED = "not arrived"
@@ -40,7 +42,8 @@ class KnownProcessing:
     """The newest processing of a product; times are seconds since 1970.
 
     `not_before` is when it may be requested; None if it does not wait. `hold` is what keeps it
-    back; None if nothing does.
+    back; None if nothing does. `set_aside` is the version of the graph that does not make it; None
+    if it was not set aside.
     """
 
     id: str
@@ -51,6 +54,7 @@ class KnownProcessing:
     since: float
     not_before: float | None = None
     hold: Hold | None = None
+    set_aside: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +218,8 @@ def _of_processing(product: str, maker: str | None, processing: KnownProcessing)
     if processing.state is State.UNAPPROVED:
         attempts = "before it is made"
     situation = _SITUATIONS.get(processing.state, Situation.BEING_MADE)
+    if processing.set_aside is not None:
+        situation = Situation.SET_ASIDE
     state = f"{processing.state}, " if situation is Situation.BEING_MADE else ""
     error = f": {processing.error}" if processing.error else ""
     return Cause(
@@ -236,7 +242,13 @@ def remedies(cause: Cause, obs_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_remedies(cause, obs_id)))
 
 
+_MEND: Final = "batuta retry {id}, once its cause is mended: batuta log tells"
 _REMEDIES: Final[Mapping[Situation, str]] = {
+    Situation.FAILED: _MEND,
+    Situation.CANCELLED: _MEND,
+    Situation.SET_ASIDE: "what {product} lacks, or a version of the graph that makes it of what is "
+    "there: batuta graph versions, batuta graph apply",
+    Situation.RETRYING: "the next attempt at {product}, by itself; or batuta retry {id}",
     Situation.UNAPPROVED: "batuta approve {product} {obs_id}: batuta approvals shows what is asked",
     Situation.REFUSED: "a newer version of {product}; or batuta approve {product} {obs_id} "
     "--version N, if it may be used after all",
@@ -249,7 +261,7 @@ def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
     product = cause.product
     text = _REMEDIES.get(cause.situation)
     if text is not None:
-        yield text.format(product=product, obs_id=obs_id, maker=cause.maker)
+        yield text.format(product=product, obs_id=obs_id, maker=cause.maker, id=cause.processing_id)
         return
     match cause.situation:
         case Situation.NOT_ARRIVED:
@@ -257,8 +269,6 @@ def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
                 f"the arrival of {product}: batuta import --product {product} --obs-id {obs_id} "
                 "FILE, or its announcement on data.*"
             )
-        case Situation.FAILED | Situation.CANCELLED:
-            yield f"batuta retry {cause.processing_id}, once its cause is mended: batuta log tells"
         case Situation.HELD:
             which = cause.hold
             name, how = (
@@ -267,8 +277,6 @@ def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
                 else (which.name, f"batuta release --hold {which.number}")
             )
             yield f"the release of {name}: {how}"
-        case Situation.RETRYING:
-            yield f"the next attempt at {product}, by itself; or batuta retry {cause.processing_id}"
         case Situation.WAITS_FOR_OPTIONAL:
             yield f"the end of its wait, by itself: for {cause.detail}"
             for each in cause.lacks:
@@ -298,12 +306,19 @@ def consequences(graph: Graph, product: str, facts: Facts) -> tuple[Consequence,
     )
 
 
+_WITHOUT_MAKER: Final = {
+    Situation.NOT_ARRIVED: " (arrives from outside)",
+    Situation.AVAILABLE: " (arrives from outside)",
+    Situation.SET_ASIDE: " (made by nobody any more)",
+}
+
+
 def in_words(cause: Cause) -> Iterator[tuple[int, str]]:
     """Yield how a product is and what it waits for, a line for each, with its depth."""
     waiting = [(0, cause)]
     while waiting:
         depth, each = waiting.pop()
-        who = f" (made by {each.maker})" if each.maker else " (arrives from outside)"
+        who = f" (made by {each.maker})" if each.maker else _WITHOUT_MAKER.get(each.situation, "")
         detail = f": {each.detail}" if each.detail else ""
         yield depth, f"{each.product}{who}: {each.situation}{detail}"
         waiting += [(depth + 1, lacking) for lacking in reversed(each.lacks)]

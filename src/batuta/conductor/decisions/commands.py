@@ -26,7 +26,7 @@ def retry(record: ProcessingRecord, product: Product | None, now: float) -> Proc
     """
     if record.state not in (State.FAILED, State.CANCELLED, State.RETRYING):
         return None
-    return _renewed(record, product, now)
+    return renew(record, product, now)
 
 
 def remake(
@@ -39,7 +39,7 @@ def remake(
     if record.state is not State.SUCCEEDED:
         return None
     return replace(
-        _renewed(record, product, now),
+        renew(record, product, now),
         remake=True,
         error=f"made again: the sdb no longer holds {record.product}",
     )
@@ -75,13 +75,16 @@ def retry_with_newer_inputs(
 
     Its product was never made, so `on_update`, which is about products that were, does not
     matter: what was wrong may have been the input, and this is the corrected one. What a person
-    cancelled stays cancelled.
+    cancelled stays cancelled; what was set aside because the graph makes it from more is made.
 
     Parameters
     ----------
     claimed, available : mapping
         Versions of its inputs, by name: those that it was claimed from, and those there are now.
     """
+    if record.set_aside is not None:
+        # The graph made it from more than there was: that is there now.
+        return replace(renew(record, product, now), error=None)
     if record.state is not State.FAILED:
         return None
     newer = [
@@ -95,7 +98,7 @@ def retry_with_newer_inputs(
     cause = (record.error or "").partition(_CORRECTED)[0]
     return replace(
         # What was approved is not this: it is made from other versions.
-        _renewed(replace(record, approved=False), product, now),
+        renew(replace(record, approved=False), product, now),
         error=f"{cause}{_CORRECTED}{', '.join(newer)} has arrived since",
     )
 
@@ -103,7 +106,8 @@ def retry_with_newer_inputs(
 _CORRECTED: Final = "; to be made again: "
 
 
-def _renewed(record: ProcessingRecord, product: Product | None, now: float) -> ProcessingRecord:
+def renew(record: ProcessingRecord, product: Product | None, now: float) -> ProcessingRecord:
+    """Return `record` to be requested now, with all attempts again, as the graph has `product`."""
     more = product.max_attempts if product else 1
     after = replace(
         record,

@@ -12,7 +12,6 @@ from batuta.conductor.campaign_runner import CampaignRunner
 from batuta.conductor.database.approval_views import ApprovalViews
 from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.event_views import EventViews
-from batuta.conductor.database.graph_versions import GraphVersions
 from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.lists import ObservationOrder
@@ -32,6 +31,7 @@ from batuta.conductor.dispatch.archive import Archive
 from batuta.conductor.dispatch.callbacks import CallbackAddresses, callback_router
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.dispatch.providers import CANNOT, Providers
+from batuta.conductor.graph_changer import GraphChanger
 from batuta.conductor.hold_watch import HoldWatch
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
@@ -84,7 +84,7 @@ class Components:
     dead_letters: DeadLetters
     logs: HttpPool
     late: LateViews
-    graph_versions: GraphVersions
+    graph_changer: GraphChanger
     holds: HoldViews
     hold_watch: HoldWatch
     campaigns: CampaignRunner
@@ -109,7 +109,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
         approval_router(ApprovalViews(components.events.engine), components.dispatcher)
     )
     app.include_router(order_router(OrderViews(components.events.engine)))
-    app.include_router(graph_router(components.graph_versions))
+    app.include_router(graph_router(components.graph_changer))
     app.include_router(
         hold_router(
             components.current_graph, components.holds, components.hold_watch, components.dispatcher
@@ -121,8 +121,9 @@ def add_routes(app: FastAPI, components: Components) -> None:
     @app.get("/why/{product}/{obs_id}", tags=["graph"], responses=_UNKNOWN)
     def why(product: str, obs_id: str) -> WhyDetail:
         """Why a product was, or was not, made: from the record, as data and in words."""
-        if not components.graph.knows(product):
-            raise _unknown_product(components.graph, product)
+        graph = components.graph
+        if not graph.knows(product) and not components.views.was_asked_for(product, obs_id):
+            raise _unknown_product(graph, product)
         return WhyViews(components.events, components.late).why(product, obs_id)
 
     @app.get("/summary", tags=["service"])
