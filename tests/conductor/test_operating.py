@@ -142,6 +142,10 @@ def test_a_body_that_is_wrong_is_refused(conductor: str, path: str, body: object
         (["retry"], 2, "0 arguments given (accepted: ID, or PRODUCT OBS_ID"),
         (["retry", "a", "b", "c"], 2, "3 arguments given"),
         (["retry", "B", "o1", "--failed"], 2, "B o1 and filters given"),
+        (["retry", "B", "o1", "--since=2h"], 2, "B o1 and filters given"),
+        (["cancel", "--state=succeeded"], 1, "state: succeeded cannot be ordered to cancel"),
+        (["cancel", "--state=asleep"], 1, "state"),
+        (["cancel", "--class=backfill"], 1, "class backfill: no processing to cancel"),
         (["retry", "--failed"], 1, "all: no processing that is failed or retrying"),
         (["retry", "nowhere"], 1, "processing 'nowhere': not found"),
         (["cancel", "BB", "o1"], 1, "product 'BB': not in the graph (did you mean 'B'?)"),
@@ -167,7 +171,7 @@ def test_what_is_cancelled_or_failed_is_retried_by_filters(
     stage.archive("A", "o1")
     eventually_in(conductor, {"B/o1": "running"})
     assert run(["cancel", "--provider=mak*"]) == 0
-    assert "B of o1: cancelled" in capsys.readouterr().out
+    assert capsys.readouterr().out == "cancel: 1 processing changed, of 1 selected\n"
     assert run(["retry", "--obs-id=o?"]) == 0
     eventually_in(conductor, dict.fromkeys(("B/o1", "C/o1"), "succeeded"))
 

@@ -52,7 +52,7 @@ def test_each_command_names_who_gave_it_in_the_list_and_in_why(open_ledger: Open
     assert told == [
         ("operator bob@lab (claimed)", "cancelled: bad seeing"),
         ("operator alice", "retried, with all attempts again"),
-        ("operator", "requested by hand, from A v1"),
+        ("operator", "requested by hand, from A v1, by version 1 of the graph"),
     ]
 
 

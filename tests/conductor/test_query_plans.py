@@ -16,6 +16,7 @@ from batuta.conductor.database.campaign_schema import parts as campaign_parts
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
+from batuta.conductor.database.order_sets import SetFilters, states_of
 from batuta.conductor.database.schema import (
     approvals,
     available,
@@ -29,6 +30,7 @@ from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.decisions.campaigns import CampaignOrder
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import PipelineUnreachable
+from batuta.conductor.decisions.order_sets import SetCommand
 from batuta.conductor.decisions.outcomes import HeardEvent
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.graph_changer import GraphChanger
@@ -176,6 +178,7 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
             HoldViews(harness.engine, harness.ledger.holds),
             parts,
             runner,
+            parts,
         ),
     )
     # Not app.routes: newer versions of FastAPI keep the routes of a router out of it.
@@ -213,6 +216,7 @@ def test_no_decision_reads_or_sorts_a_whole_table(played: Played) -> None:
         harness.release("maker")
         operations.retry(played.processing_id)
         operations.cancel(played.processing_id, "not wanted")
+        carry_out_sets(harness)
         operations.correct(
             [
                 Difference(kind=kind, product="A", obs_id="o1", recorded=2, archived=None)
@@ -221,6 +225,18 @@ def test_no_decision_reads_or_sorts_a_whole_table(played: Played) -> None:
         )
         harness.views.counts()
     assert costly_queries(played.engine, statements, BIG, OF_OPEN) == {}
+
+
+def carry_out_sets(harness: Harness) -> None:
+    """Give each command for a set by each filter, and carry them out."""
+    sets = harness.ledger.order_sets
+    for command in SetCommand:
+        for columns in ({"product": "B"}, {"obs_id": "o*", "work_class": "live"}):
+            filters = SetFilters(columns=columns, states=states_of(command, []), since=1.0)
+            sets.begin(command, filters, sets.select(filters).total, None, UNNAMED)
+    while (order := sets.under_way()) is not None:
+        ids, position = sets.next_batch(order)
+        sets.carry_out(order.number, ids, position)
 
 
 def test_records_are_compared_with_the_sdb_by_the_batch(played: Played) -> None:

@@ -162,6 +162,21 @@ class ConductorClient:
         """Return one event by its id, with what it has caused."""
         return self._call("GET", f"/events/{quote(event_id)}")
 
+    def preview(self, command: str, filters: dict[str, Any]) -> dict[str, Any]:
+        """Return what a command would be carried out for, counted."""
+        body = {"command": command, "filters": filters}
+        return self._call("POST", "/orders/preview", json=body, timeout=None)
+
+    def order(self, command: str, filters: dict[str, Any], reason: str | None) -> dict[str, Any]:
+        """Give a command for all processings that filters select; return its order."""
+        body: dict[str, Any] = {"command": command, "filters": filters}
+        body |= {} if reason is None else {"reason": reason}
+        return self._call("POST", "/orders", json=body, timeout=None)
+
+    def find_order(self, number: int) -> dict[str, Any]:
+        """Return an order by its number: how far it has come."""
+        return self._call("GET", f"/orders/{number}")
+
     def approvals(self, **filters: str) -> Iterator[dict[str, Any]]:
         """Yield what waits for a person's approval."""
         return self._pages("/approvals", **filters)

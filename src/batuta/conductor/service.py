@@ -46,6 +46,7 @@ from batuta.conductor.messages import (
     speaks_for_itself,
     status_update,
 )
+from batuta.conductor.order_worker import OrderWorker
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler, mend
 from batuta.conductor.routes.api import Components, add_routes
@@ -195,6 +196,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 HoldViews(engine, ledger.holds),
                 HoldWatch(ledger.holds, dispatcher.write, dispatcher.wake, activity.publish_hold),
                 campaigns,
+                OrderWorker(ledger.order_sets, dispatcher, providers),
             )
             watch = DeadlineWatch(
                 current, ledger, dispatcher.write, activity.publish_late, activity.publish
@@ -223,6 +225,7 @@ class Conductor:
         self._hold_watch = components.hold_watch
         self._campaigns = components.campaigns
         self._graph_changer = components.graph_changer
+        self._order_worker = components.order_worker
         self._activity = activity
         self._health = health
         self.notifications = 0
@@ -274,6 +277,7 @@ class Conductor:
             group.create_task(self._deadline_watch.run())
             group.create_task(self._hold_watch.run())
             group.create_task(self._campaigns.run())
+            group.create_task(self._order_worker.run())
             group.create_task(self._activity.run())
             group.create_task(self._health.run())
 

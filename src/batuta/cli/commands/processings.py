@@ -10,6 +10,16 @@ import typer
 from batuta.cli.clients import conductor_at
 from batuta.cli.lazy_commands import PRODUCTS
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, Operator, echo, print_json
+from batuta.cli.requests.order_sets import (
+    DryRun,
+    How,
+    OfClass,
+    Since,
+    States,
+    Until,
+    more_filters,
+    order_set,
+)
 from batuta.cli.requests.selection import (
     ByObsId,
     ByProduct,
@@ -26,8 +36,6 @@ from batuta.work_classes import WorkClass
 if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
 
-RETRIABLE: Final = ("failed", "cancelled", "retrying")
-CANCELLABLE: Final = ("unapproved", "waiting", "held", "requested", "queued", "running", "retrying")
 ENDED: Final = ("succeeded", "failed", "cancelled")
 FOLLOW_INTERVAL_S: Final = 0.3
 
@@ -83,49 +91,81 @@ def make(  # noqa: PLR0913  each is an option
     _report(subjects, answers, _requested, as_json=as_json)
 
 
-def retry(  # noqa: PLR0913  each is an option
+def retry(  # noqa: PLR0913, PLR0917  each is an option
     target: Target = None,
     conductor_url: ConductorUrl = CONDUCTOR_URL,
     provider: ByProvider = None,
     product: ByProduct = None,
     obs_id: ByObsId = None,
+    state: States = None,
+    work_class: OfClass = None,
+    since: Since = None,
+    until: Until = None,
     reason: Reason = None,
     *,
     failed: Failed = False,
+    dry_run: DryRun = False,
     operator: Operator = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Retry what failed, was cancelled or waits to be retried: now, with all attempts again."""
+    more = more_filters(state, work_class, since, until)
     selection = Selection.of(
-        target, failed=failed, provider=provider, product=product, obs_id=obs_id
+        target,
+        failed=failed,
+        more=bool(more),
+        provider=provider,
+        product=product,
+        obs_id=obs_id,
     )
     with conductor_at(conductor_url, operator) as conductor:
-        found = selection.processings(conductor, RETRIABLE)
-        confirm("retry", found, yes=yes)
+        if not selection.target:
+            how = How(yes=yes, dry_run=dry_run, as_json=as_json)
+            order_set(conductor, "retry", selection, more, reason, how)
+            return
+        if dry_run:
+            raise ConfigurationError("--dry-run with a processing (accepted: with filters)")
+        found = selection.processings(conductor)
         answers = conductor.retry_many([each["id"] for each in found], reason)
     _report(_subjects(found), answers, lambda _: "retrying", as_json=as_json)
 
 
-def cancel(  # noqa: PLR0913  each is an option
+def cancel(  # noqa: PLR0913, PLR0917  each is an option
     target: Target = None,
     conductor_url: ConductorUrl = CONDUCTOR_URL,
     provider: ByProvider = None,
     product: ByProduct = None,
     obs_id: ByObsId = None,
+    state: States = None,
+    work_class: OfClass = None,
+    since: Since = None,
+    until: Until = None,
     reason: Reason = None,
     *,
+    dry_run: DryRun = False,
     operator: Operator = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Stop processings that have not ended, at their providers too."""
+    more = more_filters(state, work_class, since, until)
     selection = Selection.of(
-        target, failed=False, provider=provider, product=product, obs_id=obs_id
+        target,
+        failed=False,
+        more=bool(more),
+        provider=provider,
+        product=product,
+        obs_id=obs_id,
     )
     with conductor_at(conductor_url, operator) as conductor:
-        found = selection.processings(conductor, CANCELLABLE)
-        confirm("cancel", found, yes=yes)
+        if not selection.target:
+            how = How(yes=yes, dry_run=dry_run, as_json=as_json)
+            order_set(conductor, "cancel", selection, more, reason, how)
+            return
+        if dry_run:
+            raise ConfigurationError("--dry-run with a processing (accepted: with filters)")
+        found = selection.processings(conductor)
         answers = conductor.cancel_many([each["id"] for each in found], reason)
     _report(_subjects(found), answers, _cancelled, as_json=as_json)
 

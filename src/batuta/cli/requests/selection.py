@@ -51,8 +51,10 @@ class Selection:
     failed: bool
 
     @classmethod
-    def of(cls, target: list[str] | None, *, failed: bool, **filters: str | None) -> "Selection":
-        """Check that it selects something.
+    def of(
+        cls, target: list[str] | None, *, failed: bool, more: bool = False, **filters: str | None
+    ) -> "Selection":
+        """Check that it selects something; `more` tells whether there are filters besides.
 
         Raises
         ------
@@ -62,9 +64,9 @@ class Selection:
         given = {name: value for name, value in filters.items() if value is not None}
         words = target or []
         accepted = "accepted: ID, or PRODUCT OBS_ID, or --failed, --provider, --product, --obs-id"
-        if words and (given or failed):
+        if words and (given or failed or more):
             raise ConfigurationError(f"{' '.join(words)} and filters given ({accepted})")
-        if len(words) > 2 or not (words or given or failed):
+        if len(words) > 2 or not (words or given or failed or more):
             raise ConfigurationError(f"{format_count(len(words), 'argument')} given ({accepted})")
         return cls(target=words, filters=given, failed=failed)
 

@@ -32,6 +32,7 @@ from batuta.conductor.database.history import record_failures
 from batuta.conductor.database.hold_store import HoldStore
 from batuta.conductor.database.instances import InstanceStore
 from batuta.conductor.database.operations import Operations
+from batuta.conductor.database.order_sets import OrderSets
 from batuta.conductor.database.records import (
     Row,
     locked_records,
@@ -118,6 +119,8 @@ class Ledger(ReadsGraph):
         What an operator may do: make, retry, cancel.
     holds : HoldStore
         What operators hold back.
+    order_sets : OrderSets
+        Orders for whole sets of processings.
     approvals : Approvals
         What an operator may answer: approve, refuse.
     reports_activity : callable
@@ -146,6 +149,7 @@ class Ledger(ReadsGraph):
         self.circuits = CircuitStore(instances_of or self._addresses, limits)
         self._instances = InstanceStore(self._current, self.circuits)
         self.operations = Operations(engine, self._current, self._claims, clock)
+        self.order_sets = OrderSets(engine, self._current, self._claims, clock)
         self.approvals = Approvals(engine, self._current, self._claims, clock)
         self.reports_activity: Callable[[str], bool] = lambda _provider: False
 

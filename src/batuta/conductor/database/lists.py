@@ -30,7 +30,12 @@ def list_observations(order: ObservationOrder) -> Listing:
     return Listing(query=query, key=key, descending=True)
 
 
-def list_processings(filters: Mapping[str, str], counts: Counts) -> Listing:
+def list_processings(
+    filters: Mapping[str, str],
+    counts: Counts,
+    since: float | None = None,
+    until: float | None = None,
+) -> Listing:
     """List processings, the newest first.
 
     Parameters
@@ -39,16 +44,30 @@ def list_processings(filters: Mapping[str, str], counts: Counts) -> Listing:
         Values, or patterns, by the names of columns.
     counts : Counts
         How many there are: the filter that the fewest pass selects, the others check.
+    since, until : float or None
+        When they were claimed, in seconds since 1970; `until` is excluded.
     """
-    exact = {name: value for name, value in filters.items() if not _is_pattern(value)}
+    exact = {
+        name: value
+        for name, value in filters.items()
+        if name in _INDEXED and not _is_pattern(value)
+    }
     first = _most_selective(exact, counts)
+    times = [] if since is None else [table.c.created >= since]
+    times += [] if until is None else [table.c.created < until]
+    selected: list[sa.ColumnElement[bool] | sa.TextClause] = []
+    if first is not None:
+        selected = [sa.text(LISTED), table.c[first] == exact[first]]
     return Listing(
         query=sa.select(table),
         key=[table.c.created, table.c.id],
         descending=True,
-        selected=[] if first is None else [sa.text(LISTED), table.c[first] == exact[first]],
+        selected=[*selected, *times],
         checked=[matches(table.c[name], value) for name, value in filters.items() if name != first],
     )
+
+
+_INDEXED: Final = frozenset({"state", "product", "obs_id", "provider"})
 
 
 def _most_selective(exact: Mapping[str, str], counts: Counts) -> str | None:

@@ -23,7 +23,8 @@ class OrderView(BaseModel):
     `by` names the operator for people; `proved` tells whether a token of that name came with it.
     `about` is what it was given for: a product and an observation, a provider, or the filters that
     select a set. Of a set, `selected` is how many processings it selected at first, `changed` how
-    many have been changed by now, and `ended` is null while it goes on.
+    many have been changed by now, `ended` is null while it goes on, and `problem` tells which
+    providers could not be told.
     """
 
     number: int
@@ -36,6 +37,7 @@ class OrderView(BaseModel):
     reason: str | None
     selected: int
     changed: int
+    problem: str | None
     ended: datetime | None
 
 
@@ -141,5 +143,6 @@ def order_of(row: Row) -> OrderView:
         reason=row.reason,
         selected=row.selected,
         changed=row.changed,
+        problem=row.problem,
         ended=None if row.ended is None else instant_of(row.ended),
     )

@@ -356,6 +356,8 @@ orders = sa.Table(
     sa.Column("selected", sa.Integer, nullable=False),
     sa.Column("changed", sa.Integer, nullable=False),
     sa.Column("position", sa.String),
+    # Which providers could not be told.
+    sa.Column("problem", sa.String),
     sa.Column("ended", sa.Float),
     sa.Index(
         "conductor_orders_under_way",

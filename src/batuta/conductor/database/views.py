@@ -163,9 +163,16 @@ class Views(ReadsGraph):
         return None if row is None else self.processing_of(row)
 
     def processings(
-        self, filters: Mapping[str, str | None], limit: int, cursor: str | None
+        self,
+        filters: Mapping[str, str | None],
+        limit: int,
+        cursor: str | None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Page[ConductorProcessing]:
         """Return a page of processings, newest first; `filters` by the names of columns.
+
+        `since` and `until`, which is excluded, are about when they were claimed.
 
         Raises
         ------
@@ -177,7 +184,9 @@ class Views(ReadsGraph):
         with reading(self._engine) as connection:
             # One filter alone needs no choice.
             counts = read_counts(connection) if len(given) > 1 else Counts()
-            rows, following = list_processings(given, counts).page(connection, limit, after)
+            times = [None if each is None else each.timestamp() for each in (since, until)]
+            listing = list_processings(given, counts, *times)
+            rows, following = listing.page(connection, limit, after)
         return Page(items=[self.processing_of(row) for row in rows], next=encode_key(following))
 
     def counts(self) -> Counts:

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import FastAPI, Query, Response
+from pydantic import AwareDatetime
 
 from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.campaign_runner import CampaignRunner
@@ -33,6 +34,7 @@ from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.dispatch.providers import CANNOT, Providers
 from batuta.conductor.graph_changer import GraphChanger
 from batuta.conductor.hold_watch import HoldWatch
+from batuta.conductor.order_worker import OrderWorker
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.approval_routes import approval_router
@@ -46,6 +48,7 @@ from batuta.conductor.routes.late_routes import late_router
 from batuta.conductor.routes.log_routes import log_router
 from batuta.conductor.routes.order_routes import ByOperator, order_router
 from batuta.conductor.routes.reconciliation_routes import reconciliation_router
+from batuta.conductor.routes.set_routes import set_router
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState, ServiceStatus
 from batuta.messaging.dead_letters import DeadLetters
@@ -88,6 +91,7 @@ class Components:
     holds: HoldViews
     hold_watch: HoldWatch
     campaigns: CampaignRunner
+    order_worker: OrderWorker
 
     @property
     def graph(self) -> Graph:
@@ -109,6 +113,9 @@ def add_routes(app: FastAPI, components: Components) -> None:
         approval_router(ApprovalViews(components.events.engine), components.dispatcher)
     )
     app.include_router(order_router(OrderViews(components.events.engine)))
+    app.include_router(
+        set_router(components.order_worker, components.views, OrderViews(components.events.engine))
+    )
     app.include_router(graph_router(components.graph_changer))
     app.include_router(
         hold_router(
@@ -174,18 +181,20 @@ def _add_processings(app: FastAPI, components: Components) -> None:
     views = components.views
 
     @app.get("/processings", tags=["processings"])
-    def processings(
+    def processings(  # noqa: PLR0913, PLR0917  each is a filter
         state: ProcessingState | None = None,
         product: Pattern = None,
         obs_id: Pattern = None,
         provider: Pattern = None,
+        since: AwareDatetime | None = None,
+        until: AwareDatetime | None = None,
         limit: Limit = 100,
         cursor: str | None = None,
     ) -> Page[ConductorProcessing]:
-        """Processings, the newest first."""
+        """Processings, the newest first; `since` and `until` are about when they were claimed."""
         filters = {"state": state, "product": product, "obs_id": obs_id, "provider": provider}
         try:
-            return views.processings(filters, limit, cursor)
+            return views.processings(filters, limit, cursor, since, until)
         except ValueError as exc:
             raise _invalid_cursor(cursor) from exc
 

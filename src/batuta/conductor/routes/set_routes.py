@@ -1,0 +1,128 @@
+"""REST routes of orders for whole sets of processings: previewed, recorded, carried out."""
+
+import asyncio
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from batuta.conductor.database.order_sets import SetFilters, states_of
+from batuta.conductor.database.orders import OrderView, OrderViews
+from batuta.conductor.database.views import ConductorProcessing, Views
+from batuta.conductor.decisions.order_sets import STATES, SetCommand
+from batuta.conductor.order_worker import OrderWorker
+from batuta.conductor.routes.bulk_routes import Reason
+from batuta.conductor.routes.order_routes import ByOperator
+from batuta.messaging import ProcessingState as State
+from batuta.messaging.processings import instant_of
+from batuta.service.problems import ProblemError, problem_responses
+from batuta.work_classes import WorkClass
+
+Pattern = Annotated[str | None, Field(min_length=1, max_length=200)]
+
+
+class SetSelection(BaseModel):
+    """What selects processings, as in their list; `state` may name several.
+
+    `*` stands for any text, `?` for any letter. `since` and `until` are about when they were
+    claimed.
+    """
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    product: Pattern = None
+    obs_id: Pattern = None
+    provider: Pattern = None
+    state: Annotated[list[State], Field(max_length=20)] = []
+    work_class: WorkClass | None = Field(None, alias="class")
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+
+    def filters(self, command: SetCommand) -> SetFilters:
+        """Return what selects.
+
+        Raises
+        ------
+        ProblemError
+            If nothing is selected by, or a state is one that the command is not for.
+        """
+        if not self.model_fields_set:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"filters: none given (accepted: {', '.join(_KEYS)})",
+            )
+        wrong = [each.value for each in self.state if each not in STATES[command]]
+        if wrong:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"state: {wrong[0]} cannot be ordered to {command} "
+                f"(accepted: {', '.join(STATES[command])})",
+            )
+        columns = {name: getattr(self, name) for name in ("product", "obs_id", "provider")}
+        columns["work_class"] = self.work_class
+        return SetFilters(
+            columns={name: str(value) for name, value in columns.items() if value is not None},
+            states=states_of(command, self.state),
+            since=None if self.since is None else self.since.timestamp(),
+            until=None if self.until is None else self.until.timestamp(),
+        )
+
+
+_KEYS = ("product", "obs_id", "provider", "state", "class", "since", "until")
+
+
+class SetOrder(BaseModel):
+    """A command for all processings that filters select."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    command: SetCommand
+    filters: SetSelection
+    reason: Reason = None
+
+
+class SetPreview(BaseModel):
+    """What a command would be carried out for at a time, counted; the first of them in `items`.
+
+    An order whose `until` is that time is about no more than this.
+    """
+
+    at: datetime
+    total: int
+    by_state: dict[str, int]
+    by_product: dict[str, int]
+    items: list[ConductorProcessing]
+
+
+def set_router(worker: OrderWorker, views: Views, orders: OrderViews) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(prefix="/orders", tags=["orders"])
+
+    @router.post("/preview")
+    def preview(order: SetOrder) -> SetPreview:
+        """What an order would be carried out for; changes nothing."""
+        at = worker.sets.now()
+        found = worker.sets.select(order.filters.filters(order.command))
+        return SetPreview(
+            at=instant_of(at),
+            total=found.total,
+            by_state=dict(found.by_state),
+            by_product=dict(found.by_product),
+            items=[views.processing_of(row) for row in found.first],
+        )
+
+    @router.post(
+        "", status_code=HTTPStatus.ACCEPTED, responses=problem_responses(HTTPStatus.NOT_FOUND)
+    )
+    async def give(order: SetOrder, by: ByOperator) -> OrderView:
+        """Record an order; it is carried out a batch at a time, killed in between or not."""
+        filters = order.filters.filters(order.command)
+        number = await worker.give(order.command, filters, order.reason, by)
+        recorded = await asyncio.to_thread(orders.find, number)
+        if recorded is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, f"order {number}: not found")
+        return recorded
+
+    return router
