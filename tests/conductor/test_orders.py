@@ -48,11 +48,15 @@ def test_each_command_names_who_gave_it_in_the_list_and_in_why(open_ledger: Open
     why = WhyViews(EventViews(harness.engine, GRAPH, harness.views), LateViews(harness.engine)).why(
         "B", "o1"
     )
-    told = [(each.by, each.what) for each in why.history if each.by.startswith("operator")]
+    told = [
+        (each.by, each.what.partition(", ")[0])
+        for each in why.history
+        if each.by.startswith("operator")
+    ]
     assert told == [
         ("operator bob@lab (claimed)", "cancelled: bad seeing"),
-        ("operator alice", "retried, with all attempts again"),
-        ("operator", "requested by hand, from A v1, by version 1 of the graph"),
+        ("operator alice", "retried"),
+        ("operator", "requested by hand"),
     ]
 
 
