@@ -49,6 +49,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             expires=draw(st.none() | st.floats(10, 1e6)),
             due_from=draw(st.sampled_from(["first_input", "event_time"])),
             on_late=draw(st.sampled_from(["improve", "ignore"])),
+            stages=draw(st.sampled_from(["each", "final", "first_and_final", "first"])),
         )
         names.append(f"P{rank}")
     shuffled = draw(st.permutations(list(products)))

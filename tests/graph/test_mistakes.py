@@ -86,6 +86,7 @@ def test_a_graph_error_is_a_configuration_error() -> None:
         (("products", "QPO_ECL", "o_min"), "1", "a whole number"),
         (("products", "QPO_ECL", "o_wait_from"), "now", "'complete', 'first_input' or"),
         (("products", "QPO_ECL", "on_late"), "reprocess", "'improve' or 'ignore'"),
+        (("products", "QPO_ECL", "stages"), "last", "'each', 'final', 'first_and_final' or"),
         (("expected",), "A", "a list of names that are among the inputs"),
         (("products", "QPO_ECL", "on_update"), "always", "'reprocess' or 'ignore'"),
         (("products", "QPO_ECL", "on_update"), False, "'reprocess' or 'ignore'"),

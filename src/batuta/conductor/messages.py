@@ -12,6 +12,7 @@ from batuta.messaging import (
     Activity,
     DataAvailable,
     DataEvent,
+    DataWithdrawn,
     Delivery,
     Notification,
     Processing,
@@ -19,6 +20,7 @@ from batuta.messaging import (
 )
 from batuta.messaging.processings import split_attempt_id
 from batuta.sdb.lookup import ArchivedVersion
+from batuta.stages import rank_of
 from batuta.work_classes import WorkClass
 
 MAX_ID_LENGTH: Final = 300
@@ -54,6 +56,7 @@ class DataMessage:
             told.version or 0,
             event_time=time,
             told_class=self.told_class,
+            stage=_rank(told),
         )
 
     @property
@@ -78,8 +81,15 @@ class DataMessage:
             product=told.product if told is not None else None,
             obs_id=told.obs_id if told is not None else None,
             version=(found.version if found is not None else version) or 0,
+            stage=_rank(told if found is None else found),
             problem=None if problem is None else printable(shortened(problem, MAX_PROBLEM_LENGTH)),
         )
+
+
+def _rank(told: DataEvent | ArchivedVersion | None) -> int | None:
+    """Return the rank of the stage that is told; None if none is."""
+    stage = None if told is None or isinstance(told, DataWithdrawn) else told.stage
+    return None if stage is None else rank_of(stage)
 
 
 def speaks_for_itself(delivery: Delivery[Activity]) -> bool:

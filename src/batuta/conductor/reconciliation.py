@@ -6,13 +6,19 @@ once announcements were lost with their stream.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
-from batuta.conductor.database.dropped import DroppedObservation, read_dropped, read_dropped_after
+from batuta.conductor.database.dropped import (
+    DroppedObservation,
+    DroppedVersion,
+    read_dropped,
+    read_dropped_after,
+)
 from batuta.conductor.database.records import Row, record_of
 from batuta.conductor.database.schema import LISTED, approvals, available
 from batuta.conductor.database.schema import processings as table
@@ -27,6 +33,7 @@ from batuta.messaging import ProcessingState as State
 from batuta.sdb.lookup import ArchivedVersion
 from batuta.sdb.records import StoredProduct
 from batuta.service.database import reading
+from batuta.stages import FINAL_RANK, rank_of
 from batuta.work_classes import WorkClass
 
 BATCH: Final = 500
@@ -98,47 +105,47 @@ class Reconciler(ReadsGraph):
         """
         recorded = (await asyncio.to_thread(self._recorded, [(obs_id, product)]))[obs_id, product]
         (held,) = await self._archive.newest([(product, obs_id)])
-        if held == recorded:
+        if held is not None and held.version == recorded.version:
             return None
         return Difference(
             kind=DifferenceKind.NOT_ARCHIVED,
             product=product,
             obs_id=obs_id,
-            recorded=recorded,
-            archived=held,
+            recorded=recorded.version,
+            **_held(held),
         )
 
     async def _not_archived(self, before: float) -> AsyncIterator[list[Difference]]:
         after = ("", "")
         while rows := await asyncio.to_thread(self._available_after, after, before):
             after = (rows[-1].obs_id, rows[-1].product)
-            yield await self._lost([(row.product, row.obs_id, row.version) for row in rows])
+            yield await self._lost([_Recorded.of(row.product, row.obs_id, row) for row in rows])
         # What was dropped is believed as much as what is there: the sdb may have lost it, too.
         page = ""
         while kept := await asyncio.to_thread(self._dropped_after, page):
             page = kept[-1].obs_id
             yield await self._lost(
                 [
-                    (name, each.obs_id, known.version)
+                    _Recorded.of(name, each.obs_id, known)
                     for each in kept
                     for name, known in each.versions.items()
                     if known.archived or name in self._graph.products
                 ]
             )
 
-    async def _lost(self, recorded: Sequence[tuple[str, str, int]]) -> list[Difference]:
-        """Return which of the recorded versions, (product, obs_id, version), the sdb lacks."""
-        held = await self._archive.newest([(product, obs_id) for product, obs_id, _ in recorded])
+    async def _lost(self, recorded: Sequence["_Recorded"]) -> list[Difference]:
+        """Return which of the recorded versions the sdb lacks."""
+        held = await self._archive.newest([(each.product, each.obs_id) for each in recorded])
         lost = [
             Difference(
                 kind=DifferenceKind.NOT_ARCHIVED,
-                product=product,
-                obs_id=obs_id,
-                recorded=version,
-                archived=found,
+                product=each.product,
+                obs_id=each.obs_id,
+                recorded=each.version,
+                **_held(found),
             )
-            for (product, obs_id, version), found in zip(recorded, held, strict=True)
-            if found is None or found < version
+            for each, found in zip(recorded, held, strict=True)
+            if found is None or each.is_above(found)
         ]
         return await self._tell_withdrawn(lost)
 
@@ -182,7 +189,7 @@ class Reconciler(ReadsGraph):
                 product=each.product,
                 obs_id=each.obs_id,
                 recorded=each.version,
-                archived=newest,
+                **_held(newest),
                 processing_id=each.processing_id if each in current else None,
                 provider=each.provider,
                 reason=each.withdrawn_reason,
@@ -232,26 +239,26 @@ class Reconciler(ReadsGraph):
                     kind=DifferenceKind.NOT_RECORDED,
                     product=each.product,
                     obs_id=each.obs_id,
-                    recorded=version,
-                    archived=each.version,
+                    recorded=known.version if known is not None else None,
+                    **_held(each),
                     processing_id=each.processing_id,
                     provider=each.provider,
                 )
-                for each, version in found
+                for each, known in found
             ]
 
     async def _newer_than_recorded(
         self, versions: Sequence[StoredProduct]
-    ) -> list[tuple[StoredProduct, int | None]]:
+    ) -> list[tuple[StoredProduct, "_Recorded | None"]]:
         """Return the versions that are newer than the recorded ones, with those."""
         instances = [(each.obs_id, each.product) for each in versions]
         recorded = await asyncio.to_thread(self._recorded, instances)
         known = [recorded.get(instance) for instance in instances]
         asked = await asyncio.to_thread(self._asked, instances)
         return [
-            (each, version)
-            for each, version in zip(versions, known, strict=True)
-            if (version is None or version < each.version)
+            (each, one)
+            for each, one in zip(versions, known, strict=True)
+            if (one is None or one.is_below(each))
             and each.version > asked.get((each.obs_id, each.product), 0)
         ]
 
@@ -269,7 +276,7 @@ class Reconciler(ReadsGraph):
     def _available_after(self, after: tuple[str, str], before: float) -> Sequence[Row]:
         key = sa.tuple_(available.c.obs_id, available.c.product)
         query = (
-            sa.select(available.c.obs_id, available.c.product, available.c.version)
+            sa.select(available)
             .where(
                 # What the graph makes is archived, also where it was recorded without saying so.
                 sa.or_(available.c.archived, available.c.product.in_(self._graph.products)),
@@ -299,18 +306,61 @@ class Reconciler(ReadsGraph):
         with reading(self._engine) as connection:
             return list(connection.execute(query))
 
-    def _recorded(self, instances: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    def _recorded(self, instances: Sequence[tuple[str, str]]) -> "dict[tuple[str, str], _Recorded]":
         wanted = set(instances)
-        query = sa.select(available.c.obs_id, available.c.product, available.c.version).where(
-            available.c.obs_id.in_({obs_id for obs_id, _ in wanted})
-        )
+        query = sa.select(available).where(available.c.obs_id.in_({obs_id for obs_id, _ in wanted}))
         with reading(self._engine) as connection:
             rows = connection.execute(query).all()
             kept = read_dropped(connection, {obs_id for obs_id, _ in wanted})
-        found = {(row.obs_id, row.product): row.version for row in rows}
+        found = {
+            (row.obs_id, row.product): _Recorded.of(row.product, row.obs_id, row) for row in rows
+        }
         for each in kept.values():
-            found |= {(each.obs_id, name): known.version for name, known in each.versions.items()}
-        return {instance: version for instance, version in found.items() if instance in wanted}
+            found |= {
+                (each.obs_id, name): _Recorded.of(name, each.obs_id, known)
+                for name, known in each.versions.items()
+            }
+        return {instance: known for instance, known in found.items() if instance in wanted}
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """A version that the conductor takes for the newest one; `rank` is that of its stage."""
+
+    product: str
+    obs_id: str
+    version: int
+    rank: int
+
+    @classmethod
+    def of(cls, product: str, obs_id: str, known: Row | DroppedVersion) -> "_Recorded":
+        rank = FINAL_RANK if known.stage is None else known.stage
+        return cls(product, obs_id, known.version, rank)
+
+    def is_above(self, held: ArchivedVersion) -> bool:
+        """Return whether the sdb, whose newest version is `held`, must have lost this one."""
+        return self.version != held.version and self._order > _order(held)
+
+    def is_below(self, held: StoredProduct) -> bool:
+        """Return whether `held` is newer.
+
+        The same version may be of a lower stage here: its import told none, but that from which it
+        was made was preliminary.
+        """
+        return self.version != held.version and self._order < _order(held)
+
+    @property
+    def _order(self) -> tuple[int, int]:
+        return (self.rank, self.version)
+
+
+def _order(held: ArchivedVersion | StoredProduct) -> tuple[int, int]:
+    return (rank_of(held.stage), held.version)
+
+
+def _held(found: ArchivedVersion | StoredProduct | None) -> dict[str, Any]:
+    """Return what a difference says of the newest version that the sdb holds."""
+    return {} if found is None else {"archived": found.version, "stage": found.stage}
 
 
 async def wait_for_announcements() -> None:
@@ -340,6 +390,7 @@ async def mend(
                     each.archived or 0,
                     archived=True,
                     told_class=told_class,
+                    stage=None if each.stage is None else rank_of(each.stage),
                 )
                 for each in found
             ],

@@ -87,6 +87,7 @@ from batuta.service.database import open_database, write_problem
 from batuta.service.health import HealthMonitor
 from batuta.service.http_pool import PoolTimeouts, open_pool
 from batuta.service.operator_tokens import read_operator_tokens
+from batuta.stages import rank_of
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -508,4 +509,10 @@ def _first_address(instances_of: InstancesOf, provider: str) -> str:
 
 
 def _stored_arrival(stored: StoredProduct) -> Arrival:
-    return Arrival(stored.product, stored.obs_id, stored.version, archived=True)
+    return Arrival(
+        stored.product,
+        stored.obs_id,
+        stored.version,
+        archived=True,
+        stage=None if stored.stage is None else rank_of(stored.stage),
+    )

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from batuta.graph.model import Approval, DueFrom, LateResult, OnLate, OnUpdate, WaitFrom
+from batuta.graph.model import Approval, DueFrom, LateResult, MadeAt, OnLate, OnUpdate, WaitFrom
 from batuta.graph.spelling import NameSuggester, quote
 from batuta.names import NAME_PATTERN, NAME_RULE, SERVICE_PATTERN, SERVICE_RULE
 from batuta.work_classes import CLASS_RULE, WorkClass
@@ -106,6 +106,11 @@ class ProductDocument(_Document):
     )
     late_result: LateResult = Field(
         default=LateResult.ADOPT, strict=False, description="'adopt', 'ask' or 'refuse'"
+    )
+    stages: MadeAt = Field(
+        default=MadeAt.EACH,
+        strict=False,
+        description="'each', 'final', 'first_and_final' or 'first'",
     )
     work_class: WorkClass | None = Field(
         default=None,

@@ -360,6 +360,7 @@ def _product(name: str, entry: ProductDocument) -> Product:
         approval=entry.approval,
         late_result=entry.late_result,
         stated_class=entry.work_class,
+        stages=entry.stages,
     )
 
 
@@ -394,5 +395,6 @@ def _entry(product: Product) -> dict[str, object]:
         "due_from": product.due_from.value,
         "approval": None if product.approval is None else product.approval.value,
         "late_result": product.late_result.value,
+        "stages": product.stages.value,
         "class": None if product.stated_class is None else product.stated_class.value,
     }

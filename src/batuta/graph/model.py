@@ -21,6 +21,19 @@ class OnLate(StrEnum):
     IGNORE = "ignore"
 
 
+class MadeAt(StrEnum):
+    """At which stages of its inputs a product is made; its own is the lowest of theirs."""
+
+    EACH = "each"
+    """From what there is, and again at each higher stage."""
+    FINAL = "final"
+    """From final inputs alone: what is below is waited for."""
+    FIRST_AND_FINAL = "first_and_final"
+    """From what there is first, and once more from the final; at none between."""
+    FIRST = "first"
+    """From what there is first, and at no higher stage."""
+
+
 class WaitFrom(StrEnum):
     """From when the wait for optional inputs is counted, in the clock of the conductor."""
 
@@ -149,6 +162,8 @@ class Product:
         What waits for a person's approval; None: nothing does.
     late_result : LateResult
         What becomes of a result of a processing that was given up.
+    stages : MadeAt
+        At which stages of its inputs it is made.
     stated_class : WorkClass or None
         Its class as the graph states it (key ``class``).
     work_class : WorkClass
@@ -176,6 +191,7 @@ class Product:
     late_result: LateResult = LateResult.ADOPT
     stated_class: WorkClass | None = None
     work_class: WorkClass = WorkClass.LIVE
+    stages: MadeAt = MadeAt.EACH
 
     @property
     def url(self) -> str:

@@ -55,6 +55,7 @@ class CommandDocument(BaseModel):
     on_late: str | None = None
     approval: str | None = None
     late_result: str | None = None
+    stages: str | None = None
 
 
 class PipelineDocument(BaseModel):
@@ -168,6 +169,7 @@ def _spec(name: str, entry: Mapping[str, Any], beside: Path) -> ProductSpec:
         on_late=document.on_late,
         approval=document.approval,
         late_result=document.late_result,
+        stages=document.stages,
     )
     problems = [*spec.problems(), *_command_problems(where, command, spec)]
     if problems:

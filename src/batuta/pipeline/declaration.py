@@ -68,7 +68,7 @@ class ProductSpec:
     timeout_s : float
         A processing that lasts longer is stopped, in seconds.
     max_attempts, priority, o_wait_s, o_wait_from, o_min, on_update, on_late,
-    approval, late_result
+    approval, late_result, stages
         For a graph that is derived from the declaration: its keys of these names (`o_wait_s` is
         ``o_wait``); `work_class` is ``class``. None: the graph's default.
     """
@@ -89,6 +89,7 @@ class ProductSpec:
     approval: str | None = None
     late_result: str | None = None
     work_class: str | None = None
+    stages: str | None = None
 
     @property
     def graph_keys(self) -> dict[str, Any]:
@@ -105,6 +106,7 @@ class ProductSpec:
             "approval": self.approval,
             "late_result": self.late_result,
             "class": self.work_class,
+            "stages": self.stages,
         }
         return {key: value for key, value in stated.items() if value is not None}
 
@@ -156,6 +158,7 @@ class GraphKeys(TypedDict, total=False):
     approval: str
     late_result: str
     work_class: str
+    stages: str
 
 
 class Pipeline:
@@ -209,7 +212,8 @@ class Pipeline:
         **graph_keys
             What else a graph that is derived from the declaration states of the product:
             `max_attempts`, `priority`, `o_wait_s` (in seconds), `o_wait_from`, `o_min`,
-            `on_update`, `on_late`, `approval`, `late_result` and `work_class` (``class``).
+            `on_update`, `on_late`, `approval`, `late_result`, `stages` and
+            `work_class` (``class``).
 
         Raises
         ------

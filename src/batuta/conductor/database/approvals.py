@@ -195,6 +195,7 @@ def _ask(
         "detail": detail,
         "archived": arrival.archived,
         "told_class": arrival.told_class,
+        "stage": arrival.stage,
         "asked": now,
         "state": verdict,
         "by": "conductor" if by_rule else None,

@@ -137,6 +137,7 @@ class Approvals:
             int(answered.version),
             archived=row.archived,
             told_class=None if row.told_class is None else WorkClass(row.told_class),
+            stage=row.stage,
         )
         # As if it had been announced now.
         self._claims.record_available(connection, [arrival], now)

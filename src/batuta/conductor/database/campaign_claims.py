@@ -19,6 +19,7 @@ from batuta.conductor.decisions.campaigns import ItemState, Step, adopt
 from batuta.conductor.decisions.rules import Claim, processing_id_of
 from batuta.graph import Graph, Product
 from batuta.messaging import ProcessingState as State
+from batuta.stages import lowest
 from batuta.work_classes import WorkClass
 
 
@@ -83,7 +84,7 @@ class CampaignClaims(ReadsGraph):
         observations = {obs_id for obs_id, _ in instances}
         self._claims.lock_observations(connection, observations)
         self._dropped.restore(connection, observations)
-        versions = _versions(connection, observations)
+        versions, ranks = _available(connection, observations)
         newest, claimed = _earlier(connection, instances)
         rows: list[dict[str, Any]] = []
         adopted: dict[str, Product] = {}
@@ -105,7 +106,8 @@ class CampaignClaims(ReadsGraph):
                     adopted[earlier.id] = product
                     processing_id = earlier.id
                 else:
-                    claim = Claim(product, obs_id, inputs, terms.work_class)
+                    stage = lowest(map(ranks[obs_id].get, inputs))
+                    claim = Claim(product, obs_id, inputs, terms.work_class, stage)
                     again = (obs_id, name, claim.key) in claimed
                     row = _row(claim, terms, now, again=again)
                     rows.append(row | {"graph_version": self._current.number})
@@ -143,13 +145,16 @@ _ADOPTABLE: Final = frozenset(
 )
 
 
-def _versions(
+def _available(
     connection: sa.Connection, observations: Collection[str]
-) -> Mapping[str, dict[str, int]]:
-    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+) -> tuple[Mapping[str, dict[str, int]], Mapping[str, dict[str, int | None]]]:
+    """Return the versions that are available, and the ranks of their stages."""
+    versions: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    ranks: defaultdict[str, dict[str, int | None]] = defaultdict(dict)
     for row in connection.execute(AVAILABLE_OF, {"observations": sorted(observations)}):
-        found[row.obs_id][row.product] = row.version
-    return found
+        versions[row.obs_id][row.product] = row.version
+        ranks[row.obs_id][row.product] = row.stage
+    return versions, ranks
 
 
 def _earlier(

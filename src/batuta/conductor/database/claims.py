@@ -3,6 +3,7 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from batuta.conductor.database.deadlines import DeadlineStore
 from batuta.conductor.database.held_work import hold_again, hold_new
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.stage_records import read_staged, supersede_lower
 from batuta.conductor.database.statements import (
     AVAILABLE_OF,
     CLAIMED_AT,
@@ -35,8 +37,10 @@ from batuta.conductor.decisions.rules import (
     takes_inputs_while_it_waits,
     wait_ends_at,
 )
+from batuta.conductor.decisions.stages import Ranks
 from batuta.graph import Approval, Graph, Product, WaitFrom
 from batuta.messaging import ProcessingState as State
+from batuta.stages import lowest
 from batuta.work_classes import WorkClass, most_urgent
 
 MANUAL: Final = "by hand"
@@ -79,11 +83,11 @@ class ClaimStore(ReadsGraph):
         self, connection: sa.Connection, arrivals: Sequence[Arrival], now: float
     ) -> None:
         """Record that products are available; of several versions, the newest archived one."""
-        newest: dict[tuple[str, str], tuple[bool, int]] = {}
+        newest: dict[tuple[str, str], Arrival] = {}
         told: dict[tuple[str, str], WorkClass | None] = {}
         for arrival in arrivals:
             key = (arrival.obs_id, arrival.product)
-            newest[key] = max((arrival.archived, arrival.version), newest.get(key, (False, 0)))
+            newest[key] = max(arrival, newest.get(key, arrival), key=lambda each: each.order)
             told[key] = most_urgent((arrival.told_class, told.get(key)))
         if not newest:
             return
@@ -93,14 +97,15 @@ class ClaimStore(ReadsGraph):
                 {
                     "obs_id": obs_id,
                     "product": product,
-                    "version": version,
-                    "archived": archived,
+                    "version": each.version,
+                    "archived": each.archived,
                     "heard": now,
                     "since": now,
                     "told_class": told[obs_id, product],
+                    "stage": each.stage,
                 }
                 # In one order everywhere, as observations are locked.
-                for (obs_id, product), (archived, version) in sorted(newest.items())
+                for (obs_id, product), each in sorted(newest.items(), key=lambda item: item[0])
             ],
         )
 
@@ -112,22 +117,30 @@ class ClaimStore(ReadsGraph):
         arrived: defaultdict[str, set[str]] = defaultdict(set)
         for arrival in arrivals:
             arrived[arrival.obs_id].add(arrival.product)
-        versions, told, campaigns_run = self._available_and_told(connection, arrived)
+        known = self._known(connection, arrived)
+        versions, told = known.versions, known.told
+        staged = read_staged(connection, known.ranks) if known.ranks else {}
         claims = [
             claim
             for obs_id, names in arrived.items()
             for claim in claims_for(
-                self._graph, obs_id, sorted(names), versions[obs_id], told.get(obs_id, NOTHING_TOLD)
+                self._graph,
+                obs_id,
+                sorted(names),
+                versions[obs_id],
+                told.get(obs_id, NOTHING_TOLD),
+                staged.get(obs_id),
             )
         ]
         planned: Mapping[tuple[str, str], int] = {}
-        if campaigns_run and claims:
+        if known.campaign_runs and claims:
             planned = planned_by_campaigns(connection, {each.obs_id for each in claims})
             claims = [each for each in claims if (each.obs_id, each.product.name) not in planned]
         possible = {(each.obs_id, each.product.name) for each in claims}
         self._deadlines.record(connection, arrivals, versions, now)
         claims = self._deadlines.without_expired(connection, claims, now)
         started = {claim.processing_id for claim in claims}
+        superseded: tuple[str, ...] = ()
         if claims:
             waiting = [claim for claim in claims if takes_inputs_while_it_waits(claim.product)]
             # Before the claims are inserted: an unsent claim that takes the new inputs makes
@@ -140,6 +153,8 @@ class ClaimStore(ReadsGraph):
                 hold_again(connection, retried, now)
                 started |= retried
             self._end_waits(connection, waiting, versions, now)
+            if staged:
+                superseded = supersede_lower(connection, claims, staged, now)
         if self._graph.waiting_from_last_input:
             begun_anew = [
                 Claim(product, obs_id, {})
@@ -155,6 +170,8 @@ class ClaimStore(ReadsGraph):
             started=frozenset(started),
             expired=frozenset(possible - worth_making.keys()),
             planned=planned,
+            staged=staged,
+            superseded=superseded,
         )
 
     def find_retrying(self, connection: sa.Connection, product: Product, obs_id: str) -> str | None:
@@ -179,12 +196,13 @@ class ClaimStore(ReadsGraph):
         work_class: WorkClass | None = None,
     ) -> Row:
         """Record a processing that an operator asked for, whatever was made before."""
-        found, told, _ = self._available_and_told(connection, [obs_id])
-        versions = found[obs_id]
+        known = self._known(connection, [obs_id])
+        versions, told = known.versions[obs_id], known.told.get(obs_id, NOTHING_TOLD)
         inputs = {name: versions[name] for name in product.sources if name in versions}
         processing_id = str(uuid.uuid4())
-        told_class = work_class or inherited_class(product, (), told.get(obs_id, NOTHING_TOLD))
-        row = new_row(Claim(product, obs_id, inputs, told_class), now, now)
+        told_class = work_class or inherited_class(product, (), told)
+        stage = lowest(map(known.ranks.get(obs_id, {}).get, inputs))
+        row = new_row(Claim(product, obs_id, inputs, told_class, stage), now, now)
         row |= {"id": processing_id, "claim": f"{MANUAL} {processing_id}"}
         row["graph_version"] = self._current.number
         hold_new(connection, [row], now)
@@ -212,24 +230,26 @@ class ClaimStore(ReadsGraph):
     def _available(
         self, connection: sa.Connection, observations: Iterable[str]
     ) -> dict[str, dict[str, int]]:
-        return self._available_and_told(connection, observations)[0]
+        return self._known(connection, observations).versions
 
-    def _available_and_told(
-        self, connection: sa.Connection, observations: Iterable[str]
-    ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, WorkClass]], bool]:
-        """Return the available versions, the classes told of them, whether a campaign runs."""
+    def _known(self, connection: sa.Connection, observations: Iterable[str]) -> "Known":
+        """Return what is known of observations: what is available, and what was told of it."""
         found: dict[str, dict[str, int]] = {obs_id: {} for obs_id in observations}
         told: dict[str, dict[str, WorkClass]] = {}
+        ranks: defaultdict[str, dict[str, int]] = defaultdict(dict)
         campaign: int | None = None
         names = list(found)
         for start in range(0, len(names), MAX_IN):
             some = {"observations": names[start : start + MAX_IN]}
             rows = connection.execute(AVAILABLE_OF, some)
-            for obs_id, product, version, told_class, campaign in rows:  # noqa: B007  of any row
+            for row in rows:
+                obs_id, product, version, told_class, stage, campaign = row
                 found[obs_id][product] = version
                 if told_class is not None:
                     told.setdefault(obs_id, {})[product] = WorkClass(told_class)
-        return found, told, campaign is not None
+                if stage is not None:
+                    ranks[obs_id][product] = stage
+        return Known(found, told, dict(ranks), campaign is not None)
 
     def _insert(
         self,
@@ -304,7 +324,12 @@ class ClaimStore(ReadsGraph):
                 connection.execute(
                     sa.update(table)
                     .where(table.c.id == row.id)
-                    .values(claim=claim.key, inputs=dict(claim.inputs), **_asked_again(claim))
+                    .values(
+                        claim=claim.key,
+                        inputs=dict(claim.inputs),
+                        stage=claim.stage,
+                        **_asked_again(claim),
+                    )
                 )
 
     def _end_waits(
@@ -339,6 +364,9 @@ class ClaimStore(ReadsGraph):
         """Return until when to wait for the claim's optional inputs that will still come."""
         if claim.product.o_wait_s <= 0:
             return now
+        if claim.stage is not None:
+            # What is of too low a stage for it is not among its inputs, and may still rise.
+            versions = _without_unused(claim, versions)
         states = connection.execute(
             sa.select(table.c.product, table.c.state).where(table.c.obs_id == claim.obs_id)
         ).all()
@@ -370,6 +398,31 @@ def _asked_again(claim: Claim) -> dict[str, Any]:
     return {"state": State.UNAPPROVED, "held_by": None, "approved": False}
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of observations.
+
+    Attributes
+    ----------
+    versions : dict
+        What is available of each.
+    told, ranks : dict
+        The classes, and the ranks of the stages, that were told of it; of those of which any was.
+    campaign_runs : bool
+        Whether a campaign runs, of whatever observations.
+    """
+
+    versions: dict[str, dict[str, int]]
+    told: dict[str, dict[str, WorkClass]]
+    ranks: dict[str, Ranks]
+    campaign_runs: bool
+
+
+def _without_unused(claim: Claim, versions: Mapping[str, int]) -> dict[str, int]:
+    unused = set(claim.product.o_input).difference(claim.inputs)
+    return {name: version for name, version in versions.items() if name not in unused}
+
+
 _UNSUCCESSFUL: Final = frozenset({State.FAILED, State.CANCELLED})
 
 
@@ -386,6 +439,7 @@ def new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
         "priority": product.priority,
         "work_class": claim.told_class or product.work_class,
         "told_class": claim.told_class,
+        "stage": claim.stage,
         "max_attempts": product.max_attempts,
         "timeout_s": product.timeout_s,
         "state": first_state(product, approved=False),

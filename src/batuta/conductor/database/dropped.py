@@ -10,6 +10,7 @@ been dropped.
 
 import json
 import zlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -23,10 +24,12 @@ from batuta.conductor.database.schema import available, dropped
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import DROPPED_OF
 from batuta.conductor.decisions.events import Archived
-from batuta.conductor.decisions.rules import Arrival, claims_for, is_newer, processing_id_of
+from batuta.conductor.decisions.rules import Arrival, claims_for, order_of, processing_id_of
+from batuta.conductor.decisions.stages import Reached, Staged
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
+from batuta.stages import FINAL_RANK
 from batuta.work_classes import WorkClass
 
 
@@ -63,6 +66,7 @@ class DroppedProcessing:
     set_aside: int | None = None
     instance: str | None = None
     campaign: int | None = None
+    stage: int | None = None
     file: str | None = None
 
     def as_row(self) -> dict[str, Any]:
@@ -85,6 +89,7 @@ class DroppedVersion:
     version: int
     archived: bool
     heard: float
+    stage: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +124,7 @@ class DroppedObservation:
     def is_news(self, arrival: Arrival) -> bool:
         """Return whether an arrival, of this observation, replaces what was available."""
         known = self.versions.get(arrival.product)
-        return known is None or is_newer(
-            (arrival.archived, arrival.version), (known.archived, known.version)
-        )
+        return known is None or arrival.order > order_of(known.archived, known.stage, known.version)
 
 
 def tells_news(
@@ -151,8 +154,21 @@ def tells_news(
         return True
     versions = {name: each.version for name, each in kept.versions.items()}
     claimed = {(each.product, each.claim) for each in kept.processings}
-    claims = claims_for(graph, kept.obs_id, sorted({each.product for each in arrivals}), versions)
+    arrived = sorted({each.product for each in arrivals})
+    claims = claims_for(graph, kept.obs_id, arrived, versions, staged=_staged(kept))
     return any((each.product.name, each.key) not in claimed for each in claims)
+
+
+def _staged(kept: DroppedObservation) -> Staged | None:
+    """Return what is known of the stages of what was dropped; None if none was told."""
+    ranks = {name: each.stage for name, each in kept.versions.items() if each.stage is not None}
+    if not ranks:
+        return None
+    reached: dict[str, list[int]] = defaultdict(list)
+    for each in kept.processings:
+        if each.state not in {State.FAILED, State.CANCELLED}:
+            reached[each.product].append(FINAL_RANK if each.stage is None else each.stage)
+    return Staged(ranks, {name: Reached(min(all_), max(all_)) for name, all_ in reached.items()})
 
 
 class DroppedStore(ReadsGraph):
@@ -211,7 +227,13 @@ def read_dropped_after(
 def rows_of(kept: DroppedObservation) -> tuple[list[Row], list[Row]]:
     """Return what stays as rows of what is available, and of processings, for views of them."""
     versions = [
-        SimpleNamespace(obs_id=kept.obs_id, product=name, version=each.version, heard=each.heard)
+        SimpleNamespace(
+            obs_id=kept.obs_id,
+            product=name,
+            version=each.version,
+            heard=each.heard,
+            stage=each.stage,
+        )
         for name, each in kept.versions.items()
     ]
     unknown = {"started": None, "profiled": False, "code": None, "held_by": None}
@@ -254,7 +276,12 @@ def kept_processing(row: Row, file: str | None) -> DroppedProcessing:
 
 def kept_version(row: Row) -> DroppedVersion:
     """Return what stays of a row of the table of what is available."""
-    return DroppedVersion(version=row.version, archived=row.archived, heard=round(row.heard, 3))
+    return DroppedVersion(
+        version=row.version,
+        archived=row.archived,
+        heard=round(row.heard, 3),
+        stage=row.stage,
+    )
 
 
 def _put_back(connection: sa.Connection, kept: DroppedObservation) -> None:
@@ -265,6 +292,7 @@ def _put_back(connection: sa.Connection, kept: DroppedObservation) -> None:
             "version": each.version,
             "archived": each.archived,
             "heard": each.heard,
+            "stage": each.stage,
         }
         for name, each in kept.versions.items()
     ]
@@ -302,6 +330,7 @@ _KEPT: Final = (
     "set_aside",
     "instance",
     "campaign",
+    "stage",
 )
 
 
@@ -317,7 +346,14 @@ def _encoded(kept: DroppedObservation) -> bytes:
             values["file"] = each.file
         processings.append({**values, "inputs": dict(each.inputs)})
     versions = {
-        name: [each.version, each.archived, each.heard] for name, each in kept.versions.items()
+        # The stage last, where there is one: what was dropped before there were stages has none.
+        name: [
+            each.version,
+            each.archived,
+            each.heard,
+            *([] if each.stage is None else [each.stage]),
+        ]
+        for name, each in kept.versions.items()
     }
     text = json.dumps({"versions": versions, "processings": processings}, separators=(",", ":"))
     return zlib.compress(text.encode(), 9)
@@ -336,8 +372,13 @@ def _decoded(row: Row) -> DroppedObservation:
         file=row.file,
         live=row.live,
         versions={
-            name: DroppedVersion(version=version, archived=archived, heard=heard)
-            for name, (version, archived, heard) in document["versions"].items()
+            name: DroppedVersion(
+                version=version,
+                archived=archived,
+                heard=heard,
+                stage=stage[0] if stage else None,
+            )
+            for name, (version, archived, heard, *stage) in document["versions"].items()
         },
         processings=processings,
     )

@@ -26,7 +26,8 @@ class DueRequest:
 
     `request_id` is what it is sent under; None for the id of the processing. `inputs` are the
     versions that it was claimed from, as JSON, and `graph_version` the graph's in force. `instance`
-    is the address that it is sent to; None for the only one that its provider has.
+    is the address that it is sent to; None for the only one that its provider has. `stage`
+    is the rank of that of what it makes; None if none is told.
     """
 
     processing_id: str
@@ -39,6 +40,7 @@ class DueRequest:
     inputs: str = "{}"
     graph_version: str | None = None
     instance: str | None = None
+    stage: int | None = None
 
 
 def take_due_requests(
@@ -110,6 +112,7 @@ def _due_request(after: ProcessingRecord, inputs: str, graph_version: str) -> Du
         inputs=inputs,
         graph_version=graph_version,
         instance=after.instance,
+        stage=after.stage,
     )
 
 

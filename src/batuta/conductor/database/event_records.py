@@ -53,6 +53,7 @@ def _row(heard: HeardEvent, outcome: EventOutcome) -> dict[str, Any]:
         "product": heard.product,
         "obs_id": heard.obs_id,
         "version": heard.version or None,
+        "stage": heard.stage,
         "outcome": outcome.outcome.value,
         "reason": outcome.reason,
         "triggered": _encoded(outcome.triggered),

@@ -14,12 +14,15 @@ from batuta.conductor.database.lists import decode_key, encode_key
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import available, processings
 from batuta.conductor.database.schema import events as table
+from batuta.conductor.database.stage_records import read_staged_of
 from batuta.conductor.database.views import ConductorProcessing, Views
 from batuta.conductor.decisions.outcomes import Outcome
+from batuta.conductor.decisions.stages import lacking
 from batuta.graph import Graph
 from batuta.messaging.processings import instant_of
 from batuta.service.database import reading
 from batuta.service.pagination import Page
+from batuta.stages import Stage, stage_of
 
 MAX_OF_ID: Final = 100
 """Events of one id that are shown: whoever announces may repeat it."""
@@ -29,8 +32,8 @@ class EventView(BaseModel):
     """A message of ``data.*``, and how it has ended.
 
     `triggered` are the ids of processings by product, `waiting` the inputs that other products
-    lacked at that moment, `reason` why it was ignored. `id` is that of its CloudEvent; of what had
-    none, its subject and its number in the stream.
+    lacked at that moment, `reason` why it was ignored, or which stages were waited for. `id` is
+    that of its CloudEvent; of what had none, its subject and its number in the stream.
     """
 
     id: str
@@ -40,6 +43,7 @@ class EventView(BaseModel):
     product: str | None
     obs_id: str | None
     version: int | None
+    stage: Stage | None
     outcome: Outcome
     reason: str | None
     triggered: dict[str, str]
@@ -139,11 +143,11 @@ class EventViews:
     ) -> dict[str, list[str]]:
         if not waiting:
             return {}
-        now = set(
-            connection.scalars(sa.select(available.c.product).where(available.c.obs_id == obs_id))
-        )
+        rows = connection.execute(sa.select(available).where(available.c.obs_id == obs_id)).all()
+        now = {row.product: row.version for row in rows}
+        staged = read_staged_of(connection, obs_id or "", rows)
         known = [self.graph.products[name] for name in waiting if name in self.graph.products]
-        return {product.name: list(product.lacks(now)) for product in known}
+        return {product.name: list(lacking(product, now, staged)) for product in known}
 
 
 def _seconds(time: datetime | None) -> float | None:
@@ -154,6 +158,7 @@ def _values(row: Row) -> dict[str, Any]:
     values = dict(row._mapping)
     return values | {
         "received": instant_of(row.received),
+        "stage": None if row.stage is None else stage_of(row.stage),
         "triggered": from_json(row.triggered or "{}"),
         "waiting": from_json(row.waiting or "{}"),
     }

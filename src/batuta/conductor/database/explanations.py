@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import observations
 from batuta.conductor.decisions.approvals import Question, question_text
+from batuta.conductor.decisions.stages import Staged, waited_for
 from batuta.graph import Graph, Product
 from batuta.spelling import NameSuggester
 
@@ -21,6 +22,7 @@ def answer_without_processing(
     rows: list[Row],
     graph: Graph,
     kept: Mapping[str, Question],
+    staged: Staged | None = None,
 ) -> str:
     """Explain why a product has no processing, by what its observation has and lacks."""
     if product in versions:
@@ -37,8 +39,11 @@ def answer_without_processing(
         if name not in versions
     ]
     absent += _too_few(definition, rows, graph, versions)
-    if absent:
-        return f"{product} was not made: it lacks {'; '.join(absent)}"
+    waits = waited_for(definition, versions, staged)
+    reasons = [f"it waits for {waits}"] if waits else []
+    reasons += [f"it lacks {'; '.join(absent)}"] if absent else []
+    if reasons:
+        return f"{product} was not made: {', and '.join(reasons)}"
     return f"{product} was not made: none of its inputs has been announced since it could be"
 
 

@@ -35,6 +35,22 @@ def record_failures(
         connection.execute(_INSERT, rows)
 
 
+def record_superseded(
+    connection: sa.Connection,
+    changes: Iterable[tuple[ProcessingRecord, ProcessingRecord]],
+    now: float,
+) -> None:
+    """Record which processings a higher stage has ended, or let come to their end."""
+    rows = [
+        _row(new, now, "cancelled", new.error, CONDUCTOR)
+        if new.state.ended
+        else _row(new, now, f"attempt {new.attempt} is the last: superseded", None, CONDUCTOR)
+        for _, new in changes
+    ]
+    if rows:
+        connection.execute(_INSERT, rows)
+
+
 def record_order(
     connection: sa.Connection,
     records: Iterable[ProcessingRecord],

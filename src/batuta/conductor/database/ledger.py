@@ -57,7 +57,7 @@ from batuta.conductor.decisions.processing_record import (
     WaitConfig,
 )
 from batuta.conductor.decisions.requests import Poll
-from batuta.conductor.decisions.rules import Arrival, inherit_classes
+from batuta.conductor.decisions.rules import Arrival, inherit_classes, inherit_stages
 from batuta.conductor.decisions.transitions import transition
 from batuta.graph import Graph, LateResult
 from batuta.messaging import ProcessingState as State
@@ -229,11 +229,13 @@ class Ledger(ReadsGraph):
             arrivals = self._dropped.admit(connection, arrivals, made)
             ended, made_by = self._apply(connection, made, now)
             arrivals = inherit_classes(arrivals, made_by)
+            arrivals = inherit_stages(arrivals, made, made_by)
             arrivals, kept, asked = self._approvals.admit(connection, arrivals, made, now)
             self._claims.record_available(connection, arrivals, now)
             decided = self._claims.claim(connection, arrivals, now)
             decided = replace(decided, asked=tuple(kept))
             record_events(connection, self._graph, heard, decided)
+            ended += locked_rows(connection, decided.superseded).values()
             asked += self._to_approve(connection, decided)
             return self._take_due(connection, capacity, now), [*ended, *asked]
 

@@ -13,12 +13,13 @@ from batuta.conductor.database.held_work import hold_again
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
-from batuta.conductor.database.schema import available
+from batuta.conductor.database.schema import approvals, available
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.commands import cancel, remake, retry, withdraw
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.service.operators import UNNAMED, Operator
+from batuta.stages import rank_of
 from batuta.work_classes import WorkClass
 
 
@@ -200,7 +201,11 @@ class Operations(ReadsGraph):
         if usable is None:
             changed = connection.execute(sa.delete(available).where(row))
         else:
-            values = {"version": usable, "archived": True}
+            values = {
+                "version": usable,
+                "archived": True,
+                "stage": _stage(connection, lost, usable),
+            }
             changed = connection.execute(sa.update(available).where(row).values(values))
         return bool(changed.rowcount)
 
@@ -211,7 +216,9 @@ class Operations(ReadsGraph):
         claimed = connection.execute(
             sa.select(table.c.id, table.c.inputs).where(table.c.obs_id == lost.obs_id, which)
         )
-        stale = [row.id for row in claimed if row.inputs.get(lost.product, -1) > last_held]
+        versions = [(row.id, row.inputs.get(lost.product, -1)) for row in claimed]
+        # Of a lower stage, what is left may have a higher number than what is lost.
+        stale = [id_ for id_, used in versions if used > last_held or used == lost.recorded]
         for start in range(0, len(stale), MAX_IN):
             ids = stale[start : start + MAX_IN]
             connection.execute(sa.delete(table).where(table.c.id.in_(ids)))
@@ -232,3 +239,17 @@ class Operations(ReadsGraph):
 
 def _about(row: Row) -> dict[str, str]:
     return {"product": row.product, "obs_id": row.obs_id, "processing": row.id}
+
+
+def _stage(connection: sa.Connection, lost: Difference, usable: int) -> int | None:
+    """Return the rank of the stage of the version that is left; None if it tells none."""
+    if usable == lost.archived:
+        return None if lost.stage is None else rank_of(lost.stage)
+    # The sdb holds a newer one, of which a person has not approved.
+    query = sa.select(approvals.c.stage).where(
+        approvals.c.obs_id == lost.obs_id,
+        approvals.c.product == lost.product,
+        approvals.c.version == usable,
+    )
+    rank: int | None = connection.scalar(query)
+    return rank

@@ -46,6 +46,8 @@ available = sa.Table(
     sa.Column("since", sa.Float),
     # The class of work that its event told, or that was told for the processing that made it.
     sa.Column("told_class", sa.String),
+    # The rank of its stage. None: no event of it has told one.
+    sa.Column("stage", sa.Integer),
 )
 
 processings = sa.Table(
@@ -100,6 +102,8 @@ processings = sa.Table(
     sa.Column("instance", sa.String),
     # The number of the campaign that makes it.
     sa.Column("campaign", sa.Integer),
+    # The rank of the lowest stage of its inputs. None: none is told.
+    sa.Column("stage", sa.Integer),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id", "created", "id"),
     sa.Index("conductor_newest", "created", "id"),
@@ -269,6 +273,8 @@ events = sa.Table(
     sa.Column("product", sa.String),
     sa.Column("obs_id", sa.String),
     sa.Column("version", sa.Integer),
+    # The rank of its stage. None: it tells none.
+    sa.Column("stage", sa.Integer),
     sa.Column("outcome", sa.String, nullable=False),
     sa.Column("reason", sa.String),
     # JSON: ids of processings, and lists of inputs, by products.
@@ -321,6 +327,8 @@ approvals = sa.Table(
     sa.Column("detail", sa.String),
     sa.Column("archived", sa.Boolean, nullable=False),
     sa.Column("told_class", sa.String),
+    # The rank of its stage. None: it tells none.
+    sa.Column("stage", sa.Integer),
     sa.Column("asked", sa.Float, nullable=False),
     sa.Column("state", sa.String, nullable=False),
     # Who decided it, when and why.

@@ -12,16 +12,18 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batuta.conductor.database.campaign_items import planned_by_campaigns
-from batuta.conductor.database.claims import MANUAL, ClaimStore
+from batuta.conductor.database.claims import MANUAL, ClaimStore, Known
 from batuta.conductor.database.held_work import hold_again
 from batuta.conductor.database.history import record_graph_changes
 from batuta.conductor.database.records import Row, record_of, write_changes
 from batuta.conductor.database.schema import available, observations
 from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.stage_records import read_staged
 from batuta.conductor.decisions.graph_changes import never_asked_for, under_graph
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.rules import NOTHING_TOLD, Arrival, Claim
 from batuta.graph import Graph
+from batuta.stages import lowest
 from batuta.work_classes import WorkClass
 
 OBSERVATIONS: Final = 100
@@ -67,7 +69,8 @@ class SettlingStore(ClaimStore):
         if not outdated:
             return False
         names = sorted(set(outdated.values()))
-        versions = self._available(connection, names)
+        known = self._known(connection, names)
+        versions = known.versions
         rows = _rows(connection, names, _ROWS_OF)
         changes = [
             (before, self._unless_it_lacks(before, after, versions[before.obs_id], now))
@@ -75,7 +78,7 @@ class SettlingStore(ClaimStore):
             for before, after in self._changes(rows[obs_id], versions[obs_id], now)
             if before.id in outdated
         ]
-        self._write(connection, changes, rows, versions, now)
+        self._write(connection, changes, rows, known, now)
         return True
 
     def _unless_it_lacks(
@@ -95,13 +98,13 @@ class SettlingStore(ClaimStore):
         connection: sa.Connection,
         changes: Sequence[Change],
         rows: Mapping[str, Sequence[Row]],
-        versions: Mapping[str, Mapping[str, int]],
+        known: Known,
         now: float,
     ) -> None:
         write_changes(connection, changes)
         record_graph_changes(connection, changes, now)
         changed = {after.id for _, after in changes}
-        self._claim_anew(connection, rows, versions, changed)
+        self._claim_anew(connection, rows, known, changed)
         hold_again(connection, changed, now)
 
     def _settle(
@@ -112,14 +115,16 @@ class SettlingStore(ClaimStore):
         work_class: WorkClass | None,
     ) -> None:
         self.lock_observations(connection, names)
-        versions, told, campaigns_run = self._available_and_told(connection, names)
+        known = self._known(connection, names)
+        versions, told = known.versions, known.told
+        staged = read_staged(connection, known.ranks) if known.ranks else {}
         rows = _rows(connection, names, _ROWS_OF.with_for_update())
         changes = [
             change
             for obs_id in names
             for change in self._changes(rows[obs_id], versions[obs_id], now)
         ]
-        self._write(connection, changes, rows, versions, now)
+        self._write(connection, changes, rows, known, now)
         self._settle_deadlines(connection, names, versions)
         claims = [
             claim
@@ -131,9 +136,10 @@ class SettlingStore(ClaimStore):
                 {row.product for row in rows[obs_id]},
                 told.get(obs_id, NOTHING_TOLD),
                 work_class,
+                staged.get(obs_id),
             )
         ]
-        if campaigns_run and claims:
+        if known.campaign_runs and claims:
             # What a campaign makes in its turn is left to it.
             planned = planned_by_campaigns(connection, {each.obs_id for each in claims})
             claims = [each for each in claims if (each.obs_id, each.product.name) not in planned]
@@ -163,20 +169,22 @@ class SettlingStore(ClaimStore):
         self,
         connection: sa.Connection,
         rows: Mapping[str, Sequence[Row]],
-        versions: Mapping[str, Mapping[str, int]],
+        known: Known,
         changed: Collection[str],
     ) -> None:
         """Let what was not requested yet be made of what the graph says, when that says."""
+        versions = known.versions
         for obs_id, of_observation in rows.items():
+            ranks = known.ranks.get(obs_id, {})
             for row in of_observation:
                 product = self._graph.products.get(row.product)
                 unsent = row.attempt == 0 and row.id in changed
                 if product is None or not unsent or not product.ready(versions[obs_id]):
                     continue
                 inputs = {n: versions[obs_id][n] for n in product.sources if n in versions[obs_id]}
-                claim = Claim(product, obs_id, inputs)
+                claim = Claim(product, obs_id, inputs, stage=lowest(map(ranks.get, inputs)))
                 end = self._wait_end(connection, claim, versions[obs_id], row.created)
-                values: dict[str, Any] = {"not_before": end, "inputs": inputs}
+                values: dict[str, Any] = {"not_before": end, "inputs": inputs, "stage": claim.stage}
                 taken = {each.claim for each in of_observation if each.product == row.product}
                 if not row.claim.startswith(MANUAL) and claim.key not in taken:
                     values["claim"] = claim.key

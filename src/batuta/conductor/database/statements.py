@@ -16,11 +16,16 @@ from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
+from batuta.stages import FINAL_RANK
 from batuta.work_classes import WorkClass
 
 
 def _any_of(name: str) -> sa.BindParameter[Any]:
     return sa.bindparam(name, expanding=True)
+
+
+def _rank(stage: sa.ColumnElement[int | None]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(stage, sa.literal_column(str(FINAL_RANK)))
 
 
 # ---------------------------------------------------------------------- availability and claims
@@ -38,6 +43,7 @@ AVAILABLE_OF: Final = sa.select(
     available.c.product,
     available.c.version,
     available.c.told_class,
+    available.c.stage,
     _CAMPAIGN_RUNS.label("a_campaign"),
 ).where(available.c.obs_id.in_(_any_of("observations")))
 """What is available of `observations`; and of all campaigns, the number of one that runs."""
@@ -47,6 +53,24 @@ INPUT_TIMES: Final = sa.select(
     sa.func.max(available.c.heard),
 ).where(available.c.obs_id == sa.bindparam("obs_id"), available.c.product.in_(_any_of("inputs")))
 """When the first of `inputs` became available for an observation, and when the last one did."""
+
+REACHED: Final = (
+    sa.select(
+        table.c.obs_id,
+        table.c.product,
+        sa.func.min(_rank(table.c.stage)),
+        sa.func.max(_rank(table.c.stage)),
+    )
+    .where(
+        table.c.obs_id.in_(_any_of("observations")),
+        table.c.state.not_in([State.FAILED, State.CANCELLED]),
+    )
+    .group_by(table.c.obs_id, table.c.product)
+)
+"""The ranks of the lowest and the highest stage at which products of `observations` were claimed.
+
+Only executed where stages are told.
+"""
 
 DROPPED_OF: Final = sa.select(dropped).where(dropped.c.obs_id.in_(_any_of("observations")))
 """What stays of those of `observations` whose records were dropped."""
@@ -85,10 +109,18 @@ def record_available(dialect: str) -> Any:
             "heard": new.heard,
             # An alert stays one when a newer version, or the archived one, says nothing of it.
             "told_class": sa.func.coalesce(new.told_class, available.c.told_class),
+            # Once a stage is told of it, what tells none says that it is final.
+            "stage": sa.func.coalesce(
+                new.stage, sa.case((available.c.stage.is_not(None), FINAL_RANK))
+            ),
         },
         where=sa.or_(
             sa.and_(new.archived, sa.not_(available.c.archived)),
-            sa.and_(new.archived == available.c.archived, new.version > available.c.version),
+            sa.and_(
+                new.archived == available.c.archived,
+                sa.tuple_(_rank(new.stage), new.version)
+                > sa.tuple_(_rank(available.c.stage), available.c.version),
+            ),
         ),
     )
 

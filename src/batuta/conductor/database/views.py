@@ -25,11 +25,13 @@ from batuta.conductor.database.lists import (
     list_processings,
 )
 from batuta.conductor.database.records import MAX_IN, Row
-from batuta.conductor.database.schema import available, dropped
+from batuta.conductor.database.schema import available, dropped, events
 from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.stage_records import read_staged_of
 from batuta.conductor.database.summaries import Counts, read_counts
 from batuta.conductor.decisions.answers import address
 from batuta.conductor.decisions.approvals import Question, Verdict
+from batuta.conductor.decisions.stages import Staged, counted, rises_text
 from batuta.graph import Graph
 from batuta.messaging import Processing, ProcessingState, Progress
 from batuta.messaging.processings import instant_of
@@ -37,6 +39,7 @@ from batuta.service.client import ServiceError
 from batuta.service.database import reading
 from batuta.service.pagination import Page
 from batuta.service.retention import archived_note
+from batuta.stages import Stage, stage_of
 from batuta.work_classes import WorkClass
 
 MAX_ITEMS: Final = 1000
@@ -73,6 +76,7 @@ class ConductorProcessing(Processing):
     held_by: int | None = None
     campaign: int | None = None
     set_aside: int | None = None
+    stage: Stage | None = None
 
 
 class ProductView(BaseModel):
@@ -85,6 +89,7 @@ class ProductView(BaseModel):
     product: str
     state: str
     version: int | None = None
+    stage: Stage | None = None
     processing: ConductorProcessing | None = None
     lacks: list[str] = []
 
@@ -105,13 +110,17 @@ class ObservationDetail(ObservationView):
 
 
 class Why(BaseModel):
-    """Why a product of an observation was, or was not, made."""
+    """Why a product of an observation was, or was not, made.
+
+    `stages` are those that were told of what is available.
+    """
 
     product: str
     obs_id: str
     answer: str
     lacks: list[str] = []
     available: dict[str, int] = {}
+    stages: dict[str, Stage] = {}
     processings: list[ConductorProcessing] = []
 
 
@@ -228,6 +237,7 @@ class Views(ReadsGraph):
             products, rows, _ = _of_observation(connection, obs_id)
             known = {row.product: row.version for row in products}
             kept = kept_back(connection, self._graph, obs_id, known)
+            staged = read_staged_of(connection, obs_id, products)
         if not products and not rows:
             return None
         versions = {row.product: row.version for row in products}
@@ -237,7 +247,7 @@ class Views(ReadsGraph):
             available=len(products),
             processings={state: states.count(state) for state in dict.fromkeys(states)},
             last_news=_time(max((row.heard for row in products), default=None)),
-            products=self._products(versions, rows, kept),
+            products=self._products(versions, rows, kept, staged),
         )
 
     def following(self, product: str, obs_id: str, version: int) -> Following:
@@ -246,7 +256,7 @@ class Views(ReadsGraph):
             arrived, rows, _ = _of_observation(connection, obs_id)
         heard = {row.product: (row.version, row.heard) for row in arrived}
         known, since = heard.get(product, (-1, 0.0))
-        is_heard = known >= version
+        is_heard = known >= version or self._was_heard(product, obs_id, version)
         latest = {row.product: row for row in rows if row.product in self._graph.after(product)}
         parts: dict[str, list[Row]] = {"open": [], "made": [], "failed": []}
         for row in latest.values():
@@ -261,13 +271,24 @@ class Views(ReadsGraph):
             **{part: [self.processing_of(row) for row in found] for part, found in parts.items()},
         )
 
+    def _was_heard(self, product: str, obs_id: str, version: int) -> bool:
+        """Return whether a version was heard of that is not available: of too low a stage."""
+        query = sa.select(events.c.sequence).where(
+            events.c.obs_id == obs_id, events.c.product == product, events.c.version == version
+        )
+        with reading(self._engine) as connection:
+            return connection.scalar(query.limit(1)) is not None
+
     def why(self, product: str, obs_id: str) -> Why:
         """Explain why `product` of `obs_id` was, or was not, made. The graph has `product`."""
         with reading(self._engine) as connection:
             arrived, all_rows, kept = _of_observation(connection, obs_id)
             versions = {row.product: row.version for row in arrived}
             kept_versions = kept_back(connection, self._graph, obs_id, versions)
+            staged = read_staged_of(connection, obs_id, arrived)
             hint = "" if versions or all_rows else near(connection, obs_id)
+        definition = self._graph.products.get(product)
+        rises = None if definition is None else rises_text(definition, versions, staged)
         rows = [row for row in all_rows if row.product == product]
         return Why(
             product=product,
@@ -276,12 +297,14 @@ class Views(ReadsGraph):
                 answer_of_processing(product, rows[-1], kept_versions) + _archived(kept, rows[-1])
                 if rows
                 else answer_without_processing(
-                    product, versions, all_rows, self._graph, kept_versions
+                    product, versions, all_rows, self._graph, kept_versions, staged
                 )
                 + hint
-            ),
-            lacks=self._lacks(product, versions),
+            )
+            + (f"; {rises}" if rises else ""),
+            lacks=self._lacks(product, versions, staged),
             available=versions,
+            stages={row.product: stage_of(row.stage) for row in arrived if row.stage is not None},
             processings=[self.processing_of(row) for row in rows],
         )
 
@@ -297,6 +320,12 @@ class Views(ReadsGraph):
         with reading(self._engine) as connection:
             found = connection.scalar(sa.select(since).where(available.c.obs_id == obs_id))
         return None if found is None else float(found)
+
+    def staged(self, obs_id: str) -> Staged | None:
+        """Return what is known of the stages of an observation; None if none was told."""
+        query = sa.select(available).where(available.c.obs_id == obs_id)
+        with reading(self._engine) as connection:
+            return read_staged_of(connection, obs_id, connection.execute(query).all())
 
     def has_dropped(self) -> bool:
         """Return whether records were dropped that may be asked for."""
@@ -334,6 +363,7 @@ class Views(ReadsGraph):
             held_by=row.held_by,
             campaign=row.campaign,
             set_aside=row.set_aside,
+            stage=None if row.stage is None else stage_of(row.stage),
         )
 
     def _address(self, row: Row, part: str) -> str | None:
@@ -345,7 +375,11 @@ class Views(ReadsGraph):
             return None
 
     def _products(
-        self, versions: Mapping[str, int], rows: Iterable[Row], kept: Mapping[str, Question]
+        self,
+        versions: Mapping[str, int],
+        rows: Iterable[Row],
+        kept: Mapping[str, Question],
+        staged: Staged | None,
     ) -> list[ProductView]:
         latest = {row.product: row for row in rows}
         views = []
@@ -354,25 +388,32 @@ class Views(ReadsGraph):
                 row = latest.get(name)
                 if name not in versions and name not in self._graph.products:
                     continue
-                view = self._product(name, versions, row)
+                view = self._product(name, versions, row, staged)
                 views.append(_kept_back(view, kept[name]) if name in kept else view)
         return views
 
-    def _product(self, name: str, versions: Mapping[str, int], row: Row | None) -> ProductView:
+    def _product(
+        self, name: str, versions: Mapping[str, int], row: Row | None, staged: Staged | None
+    ) -> ProductView:
         processing = None if row is None else self.processing_of(row)
         if name in versions and (processing is None or processing.state.ended):
-            version = versions[name] or None
+            rank = staged.ranks.get(name) if staged is not None else None
             return ProductView(
-                product=name, state="available", version=version, processing=processing
+                product=name,
+                state="available",
+                version=versions[name] or None,
+                stage=None if rank is None else stage_of(rank),
+                processing=processing,
             )
         if processing is not None:
             return ProductView(product=name, state=processing.state, processing=processing)
-        return ProductView(product=name, state="missing", lacks=self._lacks(name, versions))
+        return ProductView(product=name, state="missing", lacks=self._lacks(name, versions, staged))
 
-    def _lacks(self, product: str, versions: Mapping[str, int]) -> list[str]:
-        if product not in self._graph.products:
+    def _lacks(self, product: str, versions: Mapping[str, int], staged: Staged | None) -> list[str]:
+        definition = self._graph.products.get(product)
+        if definition is None:
             return []
-        return list(self._graph.missing_for(product, versions))
+        return list(self._graph.missing_for(product, counted(definition, versions, staged)))
 
 
 def _of_observation(

@@ -157,6 +157,7 @@ class WhyViews:
             since=self._views.first_heard(obs_id),
             now=time.time(),
             asked=self._kept_back(obs_id, versions),
+            staged=self._views.staged(obs_id),
         )
 
     def _holds(self, processings: Iterable[ConductorProcessing]) -> dict[int | None, Hold]:
@@ -267,11 +268,13 @@ def _known(processing: ConductorProcessing) -> KnownProcessing:
 
 def _of_event(event: EventView, product: str) -> Moment:
     version = f" version {event.version}" if event.version else ""
-    told = f"{event.product}{version} was announced"
+    stage = f" ({event.stage})" if event.stage is not None else ""
+    told = f"{event.product}{version}{stage} was announced"
     if product in event.triggered:
         told += f": it triggered {product}"
     elif product in event.waiting:
         told += f": {product} waited for {', '.join(event.waiting[product])}"
+        told += f" ({event.reason})" if event.reason else ""
     elif event.outcome is Outcome.IGNORED:
         told += f", and ignored: {event.reason}"
     return Moment(time=event.received, what=told, by=f"data.{event.source}", event=event.id)
@@ -281,6 +284,7 @@ def _of_processing(
     processing: ConductorProcessing, heard: Sequence[EventView], made_by: str | None
 ) -> Iterator[Moment]:
     inputs = ", ".join(f"{name} v{n}" if n else name for name, n in processing.inputs.items())
+    inputs += f" ({processing.stage})" if processing.stage is not None else ""
     caused = any(processing.id in each.triggered.values() for each in heard)
     operator = processing.by_hand
     by = (made_by or UNNAMED.label) if operator else "conductor"

@@ -8,6 +8,7 @@ from typing import Final
 from batuta.conductor.decisions.approvals import Question, Verdict, decided_text
 from batuta.conductor.decisions.holds import Hold
 from batuta.conductor.decisions.rules import pending_optional_inputs
+from batuta.conductor.decisions.stages import Staged, below_final, lacking, version_text
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
@@ -33,6 +34,8 @@ class Situation(StrEnum):
     LACKS_INPUTS = "lacks inputs"
     WAITS_FOR_OPTIONAL = "waits for optional inputs"
     NOT_ARRIVED = "not arrived"
+    NOT_FINAL = "not final"
+    """It is available, and what is made from it waits until it is final."""
     NOT_REQUESTED = "not requested"
     """All that it needs is there, and nothing has been announced since."""
 
@@ -73,6 +76,8 @@ class Facts:
         What time it is.
     asked : mapping
         The newest version of each product that waits for a person, or was refused.
+    staged : Staged or None
+        What is known of stages; None if none was told.
     """
 
     obs_id: str
@@ -81,6 +86,7 @@ class Facts:
     since: float | None
     now: float
     asked: Mapping[str, Question] = field(default_factory=dict)
+    staged: Staged | None = None
 
     @property
     def failed(self) -> frozenset[str]:
@@ -149,17 +155,32 @@ class _CauseFinder:
                 return self._of_waiting(product, processing, pending, depth)
             return _of_processing(product, maker, processing)
         if available:
-            return Cause(product=product, situation=Situation.AVAILABLE, maker=maker)
+            return self._of_available(product, maker, depth)
         if definition is None:
             situation = Situation.NOT_ARRIVED
             return Cause(product=product, situation=situation, since=facts.since)
-        missing = definition.lacks(facts.versions)
+        missing = lacking(definition, facts.versions, facts.staged)
         return Cause(
             product=product,
             situation=Situation.LACKS_INPUTS if missing else Situation.NOT_REQUESTED,
             maker=maker,
             since=facts.since,
             lacks=self._followed_once(product, missing, depth),
+        )
+
+    def _of_available(self, product: str, maker: str | None, depth: int) -> Cause:
+        staged, versions = self._facts.staged, self._facts.versions
+        # Only what is not final is followed although it is available.
+        if staged is None or depth == 0:
+            return Cause(product=product, situation=Situation.AVAILABLE, maker=maker)
+        definition = self._graph.products.get(product)
+        lower = () if definition is None else below_final(definition, versions, staged)
+        return Cause(
+            product=product,
+            situation=Situation.NOT_FINAL,
+            maker=maker,
+            detail=f"has {version_text(versions[product], staged.rank(product))}",
+            lacks=self._followed_once(product, lower, depth),
         )
 
     def _followed_once(self, product: str, names: Sequence[str], depth: int) -> tuple[Cause, ...]:
@@ -252,6 +273,10 @@ _REMEDIES: Final[Mapping[Situation, str]] = {
     Situation.UNAPPROVED: "batuta approve {product} {obs_id}: batuta approvals shows what is asked",
     Situation.REFUSED: "a newer version of {product}; or batuta approve {product} {obs_id} "
     "--version N, if it may be used after all",
+    Situation.NOT_ARRIVED: "the arrival of {product}: batuta import --product {product} "
+    "--obs-id {obs_id} FILE, or its announcement on data.*",
+    Situation.NOT_FINAL: "the final {product}: batuta import --product {product} "
+    "--obs-id {obs_id} --stage final FILE, or its announcement on data.*",
     Situation.BEING_MADE: "the end of {product} at {maker}",
     Situation.NOT_REQUESTED: "batuta make {product} {obs_id}",
 }
@@ -260,15 +285,10 @@ _REMEDIES: Final[Mapping[Situation, str]] = {
 def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
     product = cause.product
     text = _REMEDIES.get(cause.situation)
-    if text is not None:
+    if text is not None and not cause.lacks:
         yield text.format(product=product, obs_id=obs_id, maker=cause.maker, id=cause.processing_id)
         return
     match cause.situation:
-        case Situation.NOT_ARRIVED:
-            yield (
-                f"the arrival of {product}: batuta import --product {product} --obs-id {obs_id} "
-                "FILE, or its announcement on data.*"
-            )
         case Situation.HELD:
             which = cause.hold
             name, how = (
@@ -297,10 +317,12 @@ class Consequence:
 
 def consequences(graph: Graph, product: str, facts: Facts) -> tuple[Consequence, ...]:
     """Return the products that have `product` among their inputs."""
-    there = {*facts.versions, product}
+    there = {product: 0, **facts.versions}
     return tuple(
         Consequence(
-            product=each.name, available=each.name in facts.versions, lacks=tuple(each.lacks(there))
+            product=each.name,
+            available=each.name in facts.versions,
+            lacks=lacking(each, there, facts.staged),
         )
         for each in graph.fed_by(product)
     )

@@ -90,7 +90,9 @@ def retry_with_newer_inputs(
     newer = [
         f"{name} v{available[name]}"
         for name, version in claimed.items()
+        # Of a higher stage, a version that was imported earlier may have come since.
         if available.get(name, 0) > version
+        or (record.stage is not None and available.get(name, version) != version)
     ]
     if not newer:
         return None

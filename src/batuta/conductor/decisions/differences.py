@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from batuta.stages import Stage
+
 
 class DifferenceKind(StrEnum):
     """How the conductor and the sdb differ about a product of an observation."""
@@ -21,8 +23,9 @@ class DifferenceKind(StrEnum):
 class Difference(BaseModel):
     """One difference; `recorded` and `archived` are the newest versions of each side.
 
-    Of a version that was withdrawn, `recorded` is that version, `archived` the newest that is left,
-    and `processing_id` the processing that has made it and nothing since.
+    `stage` is that of `archived`; None if it tells none. Of a version that was withdrawn,
+    `recorded` is that version, `archived` the newest that is left, and `processing_id` the
+    processing that has made it and nothing since.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,3 +38,4 @@ class Difference(BaseModel):
     processing_id: str | None = None
     provider: str | None = None
     reason: str | None = None
+    stage: Stage | None = None

@@ -8,6 +8,7 @@ from batuta.conductor.decisions.approvals import first_state
 from batuta.conductor.decisions.commands import renew
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.rules import NOTHING_TOLD, Claim, inherited_class
+from batuta.conductor.decisions.stages import Staged
 from batuta.graph import Graph, Product
 from batuta.messaging import ProcessingState as State
 from batuta.work_classes import WorkClass
@@ -79,6 +80,7 @@ def never_asked_for(
     asked_for: Collection[str],
     told: Mapping[str, WorkClass] = NOTHING_TOLD,
     work_class: WorkClass | None = None,
+    staged: Staged | None = None,
 ) -> Iterator[Claim]:
     """Yield what `graph` makes for an observation, that is not there and was never asked for.
 
@@ -92,12 +94,19 @@ def never_asked_for(
         The classes that were told of what is available, by name.
     work_class : WorkClass or None
         The class of what is started; None for that which each inherits.
+    staged : Staged or None
+        What is known of their stages; None if none is told of any.
     """
     for name in startable(graph, frozenset(available), frozenset(asked_for)):
         product = graph.products[name]
-        inputs = {each: available[each] for each in product.sources if each in available}
-        told_class = work_class or inherited_class(product, (), told)
-        yield Claim(product, obs_id, inputs, told_class)
+        usable, stage = available, None
+        if staged is not None:
+            usable = staged.usable(product, available)
+            stage = staged.stage_from(product, usable)
+        if product.ready(usable):
+            inputs = {each: usable[each] for each in product.sources if each in usable}
+            told_class = work_class or inherited_class(product, (), told)
+            yield Claim(product, obs_id, inputs, told_class, stage)
 
 
 def startable(

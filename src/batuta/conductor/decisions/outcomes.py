@@ -8,7 +8,16 @@ from typing import Final
 from batuta.conductor.decisions.approvals import Question, Verdict, decided_text
 from batuta.conductor.decisions.deadlines import expired_text
 from batuta.conductor.decisions.rules import Claim
+from batuta.conductor.decisions.stages import (
+    Staged,
+    lacking,
+    no_claim_text,
+    stage_text,
+    version_text,
+    waited_for,
+)
 from batuta.graph import Graph, OnUpdate, Product
+from batuta.stages import FINAL_RANK
 
 
 class Outcome(StrEnum):
@@ -38,6 +47,8 @@ class HeardEvent:
         Its number in the stream.
     product, obs_id, version
         What it is about, where that could be read; version 0 where it names none.
+    stage : int or None
+        The rank of its stage; None where it tells none.
     problem : str or None
         Why it is not believed, or cannot be read.
     """
@@ -49,6 +60,7 @@ class HeardEvent:
     product: str | None = None
     obs_id: str | None = None
     version: int = 0
+    stage: int | None = None
     problem: str | None = None
 
 
@@ -71,6 +83,10 @@ class Decided:
         What waits for a person before it is available, or was refused.
     planned : mapping
         The number of the campaign that claims it in its turn, by (obs_id, product).
+    staged : mapping
+        What is known of the stages of observations of which any was told.
+    superseded : tuple of str
+        The ids of the processings that were cancelled because a higher stage is made instead.
     """
 
     versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -79,6 +95,8 @@ class Decided:
     expired: frozenset[tuple[str, str]] = frozenset()
     asked: tuple[Question, ...] = ()
     planned: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    staged: Mapping[str, Staged] = field(default_factory=dict)
+    superseded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +106,7 @@ class EventOutcome:
     Attributes
     ----------
     reason : str or None
-        For what was ignored: why, in one line.
+        For what was ignored: why, in one line. For what is waiting: the stages that are waited for.
     triggered : mapping
         Ids of processings by their products.
     waiting : mapping
@@ -115,24 +133,36 @@ def outcome_of(graph: Graph, heard: HeardEvent, decided: Decided) -> EventOutcom
     versions = decided.versions.get(heard.obs_id)
     if versions is None:
         return _ignored(DROPPED)
+    return _of_available(heard, fed, versions, decided)
+
+
+def _of_available(
+    heard: HeardEvent, fed: Iterable[Product], versions: Mapping[str, int], decided: Decided
+) -> EventOutcome:
+    """Return what became of an event about what is available now, or was before."""
+    staged = decided.staged.get(heard.obs_id or "")
+    lower = None if staged is None else _below(heard, versions, staged)
+    if lower is not None:
+        return _ignored(lower)
     triggered: dict[str, str] = {}
     waiting: dict[str, tuple[str, ...]] = {}
     for product in fed:
-        claim = decided.claims.get((heard.obs_id, product.name))
+        claim = decided.claims.get((heard.obs_id or "", product.name))
         if claim is not None and claim.processing_id in decided.started:
             triggered[product.name] = claim.processing_id
-        elif not product.ready(versions):
-            waiting[product.name] = product.lacks(versions)
+        elif lacks := lacking(product, versions, staged):
+            waiting[product.name] = lacks
     if triggered:
         return EventOutcome(outcome=Outcome.TRIGGERED, triggered=triggered, waiting=waiting)
-    if waiting:
-        return EventOutcome(outcome=Outcome.WAITING, waiting=waiting)
-    left = {
-        product.name: text
-        for product in fed
-        if (text := _left_text(product, heard.obs_id, decided)) is not None
-    }
-    return _ignored(_nothing_follows(heard, fed, versions, left))
+    if not waiting:
+        left = {
+            product.name: text
+            for product in fed
+            if (text := _left_text(product, heard.obs_id or "", decided)) is not None
+        }
+        return _ignored(_nothing_follows(heard, fed, versions, left, staged))
+    reason = None if staged is None else _stages_waited_for(fed, versions, staged)
+    return EventOutcome(outcome=Outcome.WAITING, waiting=waiting, reason=reason)
 
 
 def _asked(heard: HeardEvent, decided: Decided) -> Question | None:
@@ -168,20 +198,47 @@ def _left_text(product: Product, obs_id: str, decided: Decided) -> str | None:
     return None if campaign is None else f"campaign {campaign} makes {product.name} in its turn"
 
 
+def _rank(heard: HeardEvent) -> int:
+    return FINAL_RANK if heard.stage is None else heard.stage
+
+
+def _below(heard: HeardEvent, versions: Mapping[str, int], staged: Staged) -> str | None:
+    """Return what is of a higher stage than an event; None if nothing is."""
+    rank, known = staged.rank(heard.product or ""), versions.get(heard.product or "", 0)
+    if _rank(heard) >= rank:
+        return None
+    which = f"version {heard.version}" if heard.version else "this"
+    return (
+        f"{version_text(known, rank)} of {heard.product} is available, and {which} is "
+        f"{stage_text(_rank(heard))}"
+    )
+
+
+def _stages_waited_for(
+    fed: Iterable[Product], versions: Mapping[str, int], staged: Staged
+) -> str | None:
+    waits = {product.name: waited_for(product, versions, staged) for product in fed}
+    return "; ".join(f"{name} waits for {text}" for name, text in waits.items() if text) or None
+
+
 def _nothing_follows(
     heard: HeardEvent,
     fed: Iterable[Product],
     versions: Mapping[str, int],
     left: Mapping[str, str],
+    staged: Staged | None,
 ) -> str:
     known = versions.get(heard.product or "", 0)
     if heard.version and known > heard.version:
         return f"version {known} of {heard.product} is available, which is newer"
-    reasons = [left.get(product.name) or _not_again(product, versions) for product in fed]
+    reasons = [left.get(product.name) or _not_again(product, versions, staged) for product in fed]
     return "; ".join(reasons) or f"no product of the graph is made from {heard.product}"
 
 
-def _not_again(product: Product, versions: Mapping[str, int]) -> str:
+def _not_again(product: Product, versions: Mapping[str, int], staged: Staged | None) -> str:
+    by_stage = None if staged is None else no_claim_text(product, versions, staged)
+    if by_stage is not None:
+        return by_stage
     if product.name in versions and product.on_update is OnUpdate.IGNORE:
         return f"{product.name} is available, and made once (on_update: ignore)"
     return f"{product.name} was claimed before"

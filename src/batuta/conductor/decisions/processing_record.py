@@ -72,6 +72,8 @@ class ProcessingRecord:
         several. None: the only one.
     campaign : int or None
         The campaign that it is made by.
+    stage : int or None
+        The rank of the lowest stage of its inputs, which its product has; None if none is told.
     """
 
     id: str
@@ -105,6 +107,7 @@ class ProcessingRecord:
     held_by: int | None = None
     instance: str | None = None
     campaign: int | None = None
+    stage: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

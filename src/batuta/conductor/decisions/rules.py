@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
+from batuta.conductor.decisions.events import Archived
 from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.stages import Staged
 from batuta.graph import Approval, Graph, OnUpdate, Product, WaitFrom
+from batuta.stages import FINAL_RANK, lowest, stage_of
 from batuta.work_classes import WorkClass, most_urgent
 
 NAMESPACE: Final = uuid.UUID("6f1a2a1e-3f0b-5d0c-9a53-0b6f2f6f0c1d")
@@ -23,7 +26,7 @@ class Arrival:
     """A product instance that is available; version 0 where its source keeps none.
 
     `told_class` is the class of work that its event told, or that was told for the processing
-    that made it; None if none was.
+    that made it; None if none was. `stage` is the rank of its stage, in the same way.
 
     `archived` tells that the sdb holds that version. Once it holds one, its versions count, and
     not those that others announce. `event_time` is the own time of the event that told it, in
@@ -36,19 +39,27 @@ class Arrival:
     archived: bool = False
     event_time: float | None = None
     told_class: WorkClass | None = None
+    stage: int | None = None
+
+    @property
+    def order(self) -> tuple[bool, int, int]:
+        """What the newest version of a product is the greatest of: see `order_of`."""
+        return order_of(self.archived, self.stage, self.version)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The decision to make `product` for `obs_id` from `inputs` (versions by name).
 
-    `told_class` is the class that it inherits of its inputs; None for that of the graph.
+    `told_class` is the class that it inherits of its inputs; None for that of the graph. `stage`
+    is the rank of the lowest stage of its inputs; None if none is told of any.
     """
 
     product: Product
     obs_id: str
     inputs: Mapping[str, int]
     told_class: WorkClass | None = None
+    stage: int | None = None
 
     @property
     def key(self) -> str:
@@ -56,8 +67,14 @@ class Claim:
 
         Under ``on_update: ignore`` a product is claimed once; under ``reprocess``, once for
         each set of versions of its inputs. Under ``on_late: ignore`` optional inputs make no
-        claim another one; under ``improve`` those do that are added.
+        claim another one; under ``improve`` those do that are added. What is claimed at a stage
+        below the final one is claimed at the next one as well.
         """
+        below = self.stage is not None and self.stage < FINAL_RANK
+        return f"{self._made_from}@{stage_of(self.stage or 0)}" if below else self._made_from
+
+    @property
+    def _made_from(self) -> str:
         product, improves = self.product, self.product.improves
         if product.on_update is OnUpdate.IGNORE:
             added = sorted(set(self.inputs).intersection(product.o_input)) if improves else []
@@ -80,12 +97,13 @@ def processing_id_of(product: str, obs_id: str, claim: str) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{product}/{obs_id}/{claim}"))
 
 
-def is_newer(new: tuple[bool, int], known: tuple[bool, int]) -> bool:
-    """Return whether a version replaces the known one, each as (archived, version).
+def order_of(archived: bool, stage: int | None, version: int) -> tuple[bool, int, int]:
+    """Return what the newest version of a product is the greatest of.
 
-    Once the sdb holds one, its versions count, and not those that others announce.
+    Once the sdb holds one, its versions count, and not those that others announce. Of these, one of
+    a higher stage replaces all of lower ones, whatever their numbers.
     """
-    return (new[0] and not known[0]) or (new[0] == known[0] and new[1] > known[1])
+    return (archived, FINAL_RANK if stage is None else stage, version)
 
 
 def is_claim_id(processing_id: str) -> bool:
@@ -102,6 +120,7 @@ def claims_for(
     arrived: Collection[str],
     available: Mapping[str, int],
     told: Mapping[str, WorkClass] = NOTHING_TOLD,
+    staged: Staged | None = None,
 ) -> Iterator[Claim]:
     """Yield what can be made for `obs_id` now that the products `arrived` are available.
 
@@ -117,6 +136,8 @@ def claims_for(
         Version of each product available for `obs_id`, by name, `arrived` included.
     told : mapping
         The classes that were told of them, by name.
+    staged : Staged or None
+        What is known of their stages; None if none is told of any.
 
     Yields
     ------
@@ -125,9 +146,16 @@ def claims_for(
     """
     fed = {product.name: product for name in arrived for product in graph.fed_by(name)}
     for product in fed.values():
-        if product.ready(available) and not _is_settled(product, arrived, available):
-            inputs = {name: available[name] for name in product.sources if name in available}
-            yield Claim(product, obs_id, inputs, inherited_class(product, arrived, told))
+        usable, stage, rises = available, None, False
+        if staged is not None:
+            usable = staged.usable(product, available)
+            stage = staged.stage_from(product, usable)
+            rises = staged.rises(product, stage)
+            if not staged.allows(product, stage):
+                continue
+        if product.ready(usable) and (rises or not _is_settled(product, arrived, available)):
+            inputs = {name: usable[name] for name in product.sources if name in usable}
+            yield Claim(product, obs_id, inputs, inherited_class(product, arrived, told), stage)
 
 
 def inherited_class(
@@ -153,6 +181,36 @@ def inherit_classes(
         return arrivals
     return [
         replace(each, told_class=each.told_class or told.get((each.product, each.obs_id)))
+        for each in arrivals
+    ]
+
+
+def inherit_stages(
+    arrivals: Sequence[Arrival], made: Collection[Archived], made_by: Collection[ProcessingRecord]
+) -> Sequence[Arrival]:
+    """Return the arrivals, none at a higher stage than the processing that made it.
+
+    A pipeline may tell a lower one of what it made; that it tells none does not make it final.
+    """
+    by_id = {each.id: each for each in made_by if each.stage is not None}
+    if not by_id:
+        return arrivals
+    of_version = {
+        (each.product, each.obs_id, each.version): by_id[each.processing_id].stage
+        for each in made
+        if each.processing_id in by_id
+    }
+    # What names no processing was attributed to the one that is at its provider.
+    of_product = {(each.product, each.obs_id): each.stage for each in by_id.values()}
+
+    def stage_of_maker(each: Arrival) -> int | None:
+        instance = (each.product, each.obs_id)
+        return of_version.get((*instance, each.version), of_product.get(instance))
+
+    return [
+        replace(each, stage=lowest([each.stage, maker]))
+        if (maker := stage_of_maker(each)) is not None
+        else each
         for each in arrivals
     ]
 

@@ -21,6 +21,7 @@ from batuta.sdb.lookup import (
 )
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import Answer, HttpPool, PoolTimeouts, open_pool
+from batuta.stages import rank_of
 
 SERVICE: Final = "sdb"
 TIMEOUTS: Final = PoolTimeouts(connect_s=2.0, read_s=5.0)
@@ -61,7 +62,7 @@ class Archive:
             ]
         )
 
-    async def newest(self, instances: Sequence[tuple[str, str]]) -> list[int | None]:
+    async def newest(self, instances: Sequence[tuple[str, str]]) -> list[ArchivedVersion | None]:
         """Return the newest version of each product and observation; None if there is none.
 
         Raises
@@ -69,10 +70,9 @@ class Archive:
         ServiceError
             If the sdb cannot be reached, or refuses.
         """
-        found = await self._lookup(
+        return await self._lookup(
             [Lookup(product=product, obs_id=obs_id) for product, obs_id in instances]
         )
-        return [None if each is None else each.version for each in found]
 
     async def imported_by(
         self, processings: Sequence[tuple[str, str]], *, withdrawn: bool = False
@@ -197,7 +197,13 @@ def _clock_ahead_s(response: Answer, known_s: float) -> float:
 
 def arrival_of(version: ArchivedVersion) -> Arrival:
     """Return the arrival of an archived version."""
-    return Arrival(version.product, version.obs_id, version.version, archived=True)
+    return Arrival(
+        version.product,
+        version.obs_id,
+        version.version,
+        archived=True,
+        stage=None if version.stage is None else rank_of(version.stage),
+    )
 
 
 def success_of(version: ArchivedVersion) -> Archived:

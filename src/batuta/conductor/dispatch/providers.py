@@ -28,6 +28,7 @@ from batuta.conductor.decisions.requests import Poll, PollAction
 from batuta.messaging import ProcessingState as State
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import Answer, HttpPool, PoolTimeouts, open_pool
+from batuta.stages import stage_of
 
 TIMEOUTS: Final = PoolTimeouts(connect_s=3.0, read_s=15.0)
 ANSWER_TIMEOUT_S: Final = 30.0
@@ -138,6 +139,8 @@ class Providers:
             further["inputs"] = inputs
         if request.graph_version is not None:
             further["graph_version"] = request.graph_version
+        if request.stage is not None:
+            further["stage"] = stage_of(request.stage)
         if request.remake:
             further["remake"] = True
         if (subscriber := self._subscriber_of(request)) is not None:
