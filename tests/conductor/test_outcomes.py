@@ -50,7 +50,7 @@ class Hearing:
             version=version,
             **values,
         )
-        arrivals = [] if event.problem else [Arrival(product, "o1", version)]
+        arrivals = [] if event.problem else [Arrival(product, "o1", version, stage=event.stage)]
         self.harness.take(arrivals, UNLIMITED, [event])
         found = self.views.outcome_of_message(event.sequence, 0.0)
         assert found is not None

@@ -11,14 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.why_views import WhyDetail, WhyViews
 from batuta.conductor.decisions.events import Archived
 from batuta.conductor.decisions.processing_record import WaitConfig
-from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.decisions.rules import Arrival, processing_id_of
 from batuta.messaging import ProcessingState as State
+from batuta.service.retention import DAY_S
 from batuta.stages import FINAL_RANK
 from tests.conductor.graphs import graph_of
-from tests.conductor.harness import UNLIMITED, Harness
+from tests.conductor.harness import NOTHING, UNLIMITED, Harness, OpenLedger
+from tests.conductor.test_outcomes import Hearing
+from tests.conductor.test_retention import dropped, prune
+from tests.support.query_plans import recorded
 
 PRELIMINARY = 0
 RULES = ["each", "final", "first_and_final", "first"]
@@ -159,3 +165,158 @@ def test_any_order_of_versions_and_stages_ends_in_the_same_state(
         final = ["final", "first_and_final"] if reached == FINAL_RANK else []
         for product in ("each", *final):
             assert (reached, newest) in world.made[product]
+
+
+GRAPH = graph_of(
+    ["A", "B"],
+    {
+        "Quick": {"m_input": ["A"], "stages": "first"},
+        "Report": {"m_input": ["A", "B"], "stages": "final"},
+        "Map": {"m_input": ["A"], "stages": "first_and_final"},
+        "Sum": {"m_input": ["Map"], "stages": "final"},
+    },
+)
+
+
+@pytest.fixture
+def hearing(open_ledger: OpenLedger) -> Hearing:
+    return Hearing(open_ledger(GRAPH))
+
+
+def _why(hearing: Hearing, product: str) -> WhyDetail:
+    late = LateViews(hearing.harness.engine)
+    return WhyViews(hearing.views, late).why(product, "o1")
+
+
+def test_an_event_tells_which_stages_are_waited_for_and_why_one_changes_nothing(
+    hearing: Hearing,
+) -> None:
+    first = hearing.hear("A", 2, stage=PRELIMINARY)
+    assert (first.outcome, first.stage) == ("triggered", "preliminary")
+    assert set(first.triggered) == {"Quick", "Map"}
+    assert first.waiting == {"Report": ["A", "B"]}
+    waits = hearing.hear("B", 1)
+    assert (waits.outcome, waits.waiting) == ("waiting", {"Report": ["A"]})
+    assert waits.reason == "Report waits for the final A; has preliminary v2"
+    between = hearing.hear("A", 3, stage=2)
+    assert (between.outcome, between.waiting) == ("waiting", {"Report": ["A"]})
+    assert hearing.hear("A", 1).outcome == "triggered"
+    for version, stage, said in ((4, PRELIMINARY, "preliminary"), (5, 7, "stage 7")):
+        late = hearing.hear("A", version, stage=stage)
+        assert late.outcome == "ignored"
+        assert late.reason == f"final v1 of A is available, and version {version} is {said}"
+
+
+def test_why_tells_of_stages_back_to_what_is_not_final(hearing: Hearing) -> None:
+    hearing.hear("A", 2, stage=PRELIMINARY)
+    hearing.hear("B")
+    harness = hearing.harness
+    quick, of_map = (
+        harness.views.processings({"product": each}, 1, None).items[0] for each in ("Quick", "Map")
+    )
+    for each in (quick, of_map):
+        assert each.stage == "preliminary"
+        made = Archived(
+            processing_id=each.id, product=each.product, obs_id="o1", provider="maker", version=1
+        )
+        harness.take_made([Arrival(each.product, "o1", 1, archived=True)], [made])
+    detail = _why(hearing, "Report")
+    assert detail.answer == ("Report was not made: it waits for the final A; has preliminary v2")
+    assert (detail.lacks, detail.stages["A"]) == (["A"], "preliminary")
+    told = "the final A: batuta import --product A --obs-id o1 --stage final FILE"
+    assert detail.needs == [f"{told}, or its announcement on data.*"]
+    assert "    A (arrives from outside): not final: has preliminary v2" in detail.words
+    # A product that is not final is followed back to what it is made from.
+    assert [each.product for each in _why(hearing, "Sum").cause.lacks[0].lacks] == ["A"]
+    assert _why(hearing, "Sum").needs == detail.needs
+    assert _why(hearing, "Map").answer.endswith(
+        "; it is preliminary, and made once more from the final A"
+    )
+    assert _why(hearing, "Quick").answer.endswith(
+        "; it is preliminary, and made at no higher stage (stages: first)"
+    )
+    shown = harness.views.observation("o1")
+    assert shown is not None
+    found = {each.product: (each.state, each.stage, each.lacks) for each in shown.products}
+    assert found["A"] == ("available", "preliminary", [])
+    assert found["Map"] == ("available", "preliminary", [])
+    assert found["Report"] == ("missing", None, ["A"])
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.RETRYING, State.RUNNING, State.HELD])
+def test_what_is_not_made_yet_is_superseded_by_a_higher_stage(
+    open_ledger: OpenLedger, state: State
+) -> None:
+    harness = open_ledger(graph_of(["A"], {"R": {"m_input": ["A"]}}))
+    preliminary = [Arrival("A", "o1", 1, stage=PRELIMINARY)]
+    if state in {State.WAITING, State.HELD}:
+        if state is State.HELD:
+            harness.ledger.operations.hold("maker")
+        harness.take(preliminary, NOTHING)
+        first = harness.views.processings({"product": "R"}, 1, None).items[0].id
+    else:
+        (request,) = harness.take(preliminary, UNLIMITED)
+        first = request.processing_id
+        failed = State.FAILED if state is State.RETRYING else state
+        harness.report(request, failed, error="by chance" if failed is State.FAILED else None)
+    _, ended = harness.ledger.on_data([Arrival("A", "o1", 2)], [], NOTHING)
+    found = harness.views.processing(first)
+    assert found is not None
+    if state is State.RUNNING:
+        assert (found.state, found.max_attempts, ended) == (State.RUNNING, 1, [])
+        # Its failure is not retried: it would come after the final one.
+        harness.report(request, State.FAILED, error="by chance")
+        assert harness.state(request) is State.FAILED
+    else:
+        assert [row.id for row in ended] == [first]
+        assert found.state is State.CANCELLED
+        assert found.error == "superseded: R is made at the final stage"
+    if state is State.HELD:
+        harness.ledger.operations.release("maker")
+    assert harness.due() == ["R"]
+
+
+def test_a_late_input_of_a_lower_stage_is_left_out_until_it_is_final(
+    open_ledger: OpenLedger,
+) -> None:
+    product: dict[str, object] = {"m_input": ["A"], "o_input": ["O"], "on_late": "improve"}
+    harness = open_ledger(graph_of(["A", "O"], {"R": product}))
+    (first,) = harness.take([Arrival("A", "o1", 1)], UNLIMITED)
+    hearing = Hearing(harness)
+    assert hearing.hear("O", 1, stage=PRELIMINARY).reason == (
+        "R uses no O of a lower stage than it has"
+    )
+    harness.report(first, State.SUCCEEDED)
+    harness.on_data(("R", "o1", 1))
+    assert harness.due() == []
+    (second,) = harness.take([Arrival("O", "o1", 2)], UNLIMITED)
+    found = harness.views.processing(second.processing_id)
+    assert found is not None
+    assert found.inputs == {"A": 1, "O": 2}
+
+
+def test_without_stages_no_statement_is_added_and_processings_are_called_as_before(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(GRAPH)
+    with recorded(harness.engine) as statements:
+        (quick, *_) = harness.on_data(("A", "o1", 1))
+    assert quick.processing_id == processing_id_of("Quick", "o1", "once")
+    assert [each for each in statements if "min(coalesce" in str(each)] == []
+    with recorded(harness.engine) as more:
+        harness.take([Arrival("A", "o2", 1, stage=PRELIMINARY)], UNLIMITED)
+    assert len(more) > len(statements)
+
+
+def test_what_was_dropped_keeps_its_stages(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"R": {"m_input": ["A"]}}))
+    (request,) = harness.take([Arrival("A", "o1", 2, stage=PRELIMINARY)], UNLIMITED)
+    harness.make(request, "R", 1)
+    harness.clock.advance(100 * DAY_S)
+    assert prune(harness).observations == 1
+    assert dropped(harness, "o1") is not None
+    # Of the same stage and older, and then of a higher one and older.
+    assert harness.take([Arrival("A", "o1", 1, stage=PRELIMINARY)], UNLIMITED) == []
+    (again,) = harness.take([Arrival("A", "o1", 1)], UNLIMITED)
+    assert again.processing_id == processing_id_of("R", "o1", "once")
+    assert again.processing_id != request.processing_id

@@ -31,7 +31,7 @@ MAX_LAST_WORDS: Final = 300
 """Characters of the last line of a command that failed, in its error."""
 
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
-_PLAIN: Final = ("output", "obs_id", "product", "work_dir")
+_PLAIN: Final = ("output", "obs_id", "product", "work_dir", "stage")
 _ACCEPTED: Final = "{input:NAME}, {optional:NAME}, " + ", ".join(f"{{{name}}}" for name in _PLAIN)
 
 
@@ -93,6 +93,7 @@ class Command:
             "obs_id": context.obs_id,
             "product": context.product,
             "work_dir": str(context.work_dir),
+            "stage": str(context.stage),
         }
         filled = [_fill(word, context, plain) for word in self.words]
         _run([word for word in filled if word is not None], context)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from batuta.errors import BatutaError
 from batuta.messaging.processings import MAX_COUNT
 from batuta.pipeline.retention import register_orchestrator
+from batuta.stages import FINAL, Stage
 
 if TYPE_CHECKING:
     from batuta.orchestrator import Orchestrator
@@ -63,6 +64,7 @@ class WorkFolder:
     obs_id: str
     provider: str
     work_dir: Path
+    stage: Stage = FINAL
 
 
 class Context:
@@ -72,6 +74,9 @@ class Context:
     ----------
     obs_id, product, processing_id : str
         The observation, the product to make, and the request for it.
+    stage : {"preliminary", "final"} or int
+        How definitive the product will be: the lowest stage of its inputs; ``final`` if none is
+        told.
     work_dir : Path
         A folder of its own, also the current one; removed when the processing has ended.
     log : logging.Logger
@@ -90,6 +95,7 @@ class Context:
         self.obs_id = work_folder.obs_id
         self.processing_id = work_folder.processing_id
         self.work_dir = work_folder.work_dir
+        self.stage = work_folder.stage
         self.log = logging.getLogger(f"batuta.pipeline.{work_folder.provider}")
         self._spec = spec
         self._inputs = inputs

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from batuta.messaging import Processing
 from batuta.messaging.processings import Count
 from batuta.names import NAME_PATTERN
+from batuta.stages import Stage
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 VERSION_PATTERN: Final = r"^[!-~]([ -~]{0,198}[!-~])?$"
@@ -19,7 +20,8 @@ class ProcessingRequest(BaseModel):
     restarts a failed one, and with `remake` one that succeeded, whose product was lost.
 
     `inputs` are the versions to make it from, 0 where their source keeps none; None leaves it to
-    the pipeline. `graph_version` is that of the product graph under which it is asked for.
+    the pipeline. `graph_version` is that of the product graph under which it is asked for. `stage`
+    is that of what it makes; None where none is told: final.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +33,7 @@ class ProcessingRequest(BaseModel):
     remake: bool = False
     inputs: dict[Name, Annotated[int, Field(ge=0, le=2**31 - 1)]] | None = None
     graph_version: Annotated[str, StringConstraints(pattern=VERSION_PATTERN)] | None = None
+    stage: Stage | None = None
 
 
 class ProductVersion(BaseModel):

@@ -9,6 +9,7 @@ from batuta.messaging import Progress
 from batuta.pipeline.code_version import LoadedCode
 from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.messages import Outcome
+from batuta.stages import Stage
 
 RUN_VARIABLE: Final = "BATUTA_RUN"
 """Environment variable that holds the run's id, inherited by all that a worker starts."""
@@ -33,6 +34,8 @@ class ProcessingRun:
         The versions of inputs that it is to be made from, by name; None: the newest ones.
     graph_version : str or None
         That of the product graph under which it was asked for.
+    stage : Stage or None
+        That of what it makes; None where none is told.
     """
 
     id: str
@@ -44,6 +47,7 @@ class ProcessingRun:
     attempt: int
     given: Mapping[str, int] | None = None
     graph_version: str | None = None
+    stage: Stage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

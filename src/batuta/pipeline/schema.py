@@ -34,6 +34,8 @@ processings = sa.Table(
     # The versions that it was asked to be made from, if it was told, and under which graph.
     sa.Column("given", sa.JSON(none_as_null=True)),
     sa.Column("graph_version", sa.String),
+    # The rank of the stage of what it makes. None: none is told.
+    sa.Column("stage", sa.Integer),
     sa.Column("outputs", sa.JSON, nullable=False),
     sa.Column("started", sa.Float),
     sa.Column("ended", sa.Float),

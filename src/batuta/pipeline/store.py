@@ -23,6 +23,7 @@ from batuta.service.committer import Committer
 from batuta.service.database import database_error, reading
 from batuta.service.listing import Listing, equals_unindexed
 from batuta.service.retention import RetentionRules
+from batuta.stages import Stage, rank_of, stage_of
 
 MAX_RESTARTS: Final = 3
 """How often a processing is run again after the service died: it may be the cause."""
@@ -45,6 +46,7 @@ class StoredProcessing:
     given: Mapping[str, int] | None = None
     """The versions that it was asked to be made from."""
     graph_version: str | None = None
+    stage: Stage | None = None
 
     @property
     def current_run(self) -> ProcessingRun:
@@ -60,6 +62,7 @@ class StoredProcessing:
             attempt=record.attempt,
             given=self.given,
             graph_version=self.graph_version,
+            stage=self.stage,
         )
 
 
@@ -307,6 +310,7 @@ def _asked(request: ProcessingRequest) -> dict[str, Any]:
         "attempt": request.attempt,
         "given": request.inputs,
         "graph_version": request.graph_version,
+        "stage": None if request.stage is None else rank_of(request.stage),
     }
 
 
@@ -364,6 +368,7 @@ def _from_row(row: sa.Row[Any]) -> StoredProcessing:
         row.log_kept,
         given=row.given,
         graph_version=row.graph_version,
+        stage=None if row.stage is None else stage_of(row.stage),
     )
 
 

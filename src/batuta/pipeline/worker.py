@@ -32,6 +32,7 @@ from batuta.pipeline.outputs import collect_outputs
 from batuta.pipeline.runner import RUN_VARIABLE, ProcessingRun, ProcessingTask
 from batuta.sdb.client import SdbClient
 from batuta.sdb.records import InputRef
+from batuta.stages import FINAL
 from batuta.tracebacks import describe_failure
 
 MAX_ERROR_LENGTH: Final = 2000
@@ -112,6 +113,7 @@ def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
             obs_id=run.obs_id,
             provider=run.provider,
             work_dir=task.work_dir,
+            stage=run.stage or FINAL,
         )
         context = Context(task.spec, work_folder, inputs, channel.progress)
         made = collect_outputs(task.spec.function(context), context, task.spec.makes)
@@ -158,6 +160,7 @@ class _Archive:
             inputs=[InputRef(product=item.product, version=item.version) for item in self.inputs],
             code=self.code,
             graph_version=self.run.graph_version,
+            stage=self.run.stage,
         )
         log.info("%s: archived as version %d, %d bytes", product, record.version, record.size)
         return ProductVersion(product=product, version=record.version)

@@ -33,6 +33,7 @@ from batuta.pipeline.local_run import LocalRun, run_product
 from batuta.service.database import open_database
 from batuta.service.operators import UNNAMED
 from batuta.spelling import NameSuggester
+from batuta.stages import Stage, rank_of, stage_of
 from batuta.testing.clock import FakeClock
 from batuta.testing.memory_sdb import MemorySdb, MemoryVersion
 from batuta.tracebacks import describe_failure
@@ -127,9 +128,17 @@ class MemoryOrchestra:
         self._failures[product].extend([error] * times)
 
     def deliver(
-        self, product: str, obs_id: str, source: Path | str | bytes, **metadata: Any
+        self,
+        product: str,
+        obs_id: str,
+        source: Path | str | bytes,
+        *,
+        stage: Stage | None = None,
+        **metadata: Any,
     ) -> MemoryVersion:
         """Import a file, or bytes, as an input that arrives; `run` makes what follows.
+
+        `stage` is how definitive it is; what tells none is final.
 
         Raises
         ------
@@ -137,7 +146,7 @@ class MemoryOrchestra:
             If the graph does not know it.
         """
         self._check(product, [*self.graph.inputs, *self.graph.products])
-        stored = self.sdb.add(product, obs_id, source, metadata=metadata)
+        stored = self.sdb.add(product, obs_id, source, metadata=metadata, stage=stage)
         self._announce(stored)
         return stored
 
@@ -226,7 +235,13 @@ class MemoryOrchestra:
         self.announcements.append(
             Announcement("data.sdb", stored.product, stored.obs_id, "available", stored.version)
         )
-        arrival = Arrival(stored.product, stored.obs_id, stored.version, archived=True)
+        arrival = Arrival(
+            stored.product,
+            stored.obs_id,
+            stored.version,
+            archived=True,
+            stage=None if stored.stage is None else rank_of(stored.stage),
+        )
         requests, _ended = self._ledger.on_data([arrival], [], _UNLIMITED)
         self._due.extend(requests)
 
@@ -274,6 +289,7 @@ class MemoryOrchestra:
                 provider=request.provider,
                 processing_id=request.processing_id,
                 inputs=inputs,
+                stage=None if request.stage is None else stage_of(request.stage),
             )
 
     def _report(self, request: DueRequest, state: State, error: str | None = None) -> None:

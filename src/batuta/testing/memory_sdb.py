@@ -9,6 +9,7 @@ from typing import Any
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.names import name_problem
 from batuta.pipeline.inputs import extension
+from batuta.stages import Stage, rank_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class MemoryVersion:
         As the sdb keeps them.
     inputs : mapping of str to int
         The versions that it was made from.
+    stage : {"preliminary", "final"}, int or None
+        How definitive it is; None where none is told: final.
     """
 
     product: str
@@ -40,6 +43,7 @@ class MemoryVersion:
     provider: str | None = None
     processing_id: str | None = None
     inputs: Mapping[str, int] = field(default_factory=dict)
+    stage: Stage | None = None
 
 
 class MemorySdb:
@@ -93,7 +97,7 @@ class MemorySdb:
         return stored
 
     def get(self, product: str, obs_id: str, version: int | None = None) -> MemoryVersion:
-        """Return a version of a product, by default the newest.
+        """Return a version of a product, by default the newest: the last of the highest stage.
 
         Raises
         ------
@@ -101,7 +105,8 @@ class MemorySdb:
             If there is none.
         """
         versions = self._versions.get((product, obs_id), [])
-        wanted = len(versions) if version is None else version
+        newest = max(versions, key=_order).version if versions else 0
+        wanted = newest if version is None else version
         if not 1 <= wanted <= len(versions):
             which = "" if version is None else f" version {version}"
             raise BatutaError(f"{product} of {obs_id}{which}: not in the sdb")
@@ -110,9 +115,13 @@ class MemorySdb:
     def find(self, product: str, obs_id: str) -> MemoryVersion | None:
         """Return the newest version of a product; None if there is none."""
         versions = self._versions.get((product, obs_id))
-        return versions[-1] if versions else None
+        return max(versions, key=_order) if versions else None
 
     def __iter__(self) -> Iterator[MemoryVersion]:
         """Iterate over all versions, product by product."""
         for versions in self._versions.values():
             yield from versions
+
+
+def _order(version: MemoryVersion) -> tuple[int, int]:
+    return (rank_of(version.stage), version.version)

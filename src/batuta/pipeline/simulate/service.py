@@ -154,6 +154,7 @@ class SimulatedRunner:
                     if version
                 ],
                 graph_version=run.graph_version,
+                stage=run.stage,
             )
         finally:
             path.unlink()
