@@ -330,6 +330,7 @@ def consequences(graph: Graph, product: str, facts: Facts) -> tuple[Consequence,
 
 _WITHOUT_MAKER: Final = {
     Situation.NOT_ARRIVED: " (arrives from outside)",
+    Situation.NOT_FINAL: " (arrives from outside)",
     Situation.AVAILABLE: " (arrives from outside)",
     Situation.SET_ASIDE: " (made by nobody any more)",
 }
