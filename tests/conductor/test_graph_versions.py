@@ -97,6 +97,19 @@ def test_a_graph_that_is_put_in_force_decides_for_all_conductors_of_a_database(
     assert second.current.number == 2
 
 
+def test_a_provider_that_is_gone_is_known_to_those_that_follow_what_it_was_asked_for(
+    open_ledger: OpenLedger,
+) -> None:
+    other = {"provider": "other", "url": "http://127.0.0.1:2/pipeline"}
+    harness = open_ledger(ONE)
+    harness.versions.apply(graph_of(["A"], {"B": {"m_input": ["A"], **other}}), ANA)
+    again, _ = open_current_graph(harness.engine, ONE, "graph.json", harness.clock)
+    for current in (harness.current, again):
+        assert current.urls_of("maker") == ONE.providers["maker"].urls
+        assert current.urls_of("other") == (other["url"],)
+        assert current.urls_of("nobody") == ()
+
+
 def test_a_change_that_is_not_committed_changes_nothing(open_ledger: OpenLedger) -> None:
     harness = open_ledger(ONE)
 

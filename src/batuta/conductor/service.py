@@ -494,8 +494,7 @@ def _addresses(current: CurrentGraph, file: Graph, settings: ConductorSettings) 
     def instances_of(provider: str) -> tuple[str, ...]:
         if provider in overrides:
             return overrides[provider]
-        found = current.graph.providers.get(provider)
-        return () if found is None else found.urls
+        return current.urls_of(provider)
 
     return instances_of
 

@@ -1,5 +1,6 @@
 """The graph in force: one value, read anew for each decision, and replaced in one place."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from batuta.conductor.decisions.processing_record import ProcessingRecord
@@ -27,10 +28,15 @@ class CurrentGraph:
         The graph in force at first.
     number : int
         The number of its version.
+    former : iterable of Graph
+        Earlier versions, the oldest first: what runs at a provider of theirs is followed there.
     """
 
-    def __init__(self, graph: Graph, number: int = 1) -> None:
+    def __init__(self, graph: Graph, number: int = 1, former: Iterable[Graph] = ()) -> None:
         self.in_force = NumberedGraph(graph, number)
+        self._former_urls: dict[str, tuple[str, ...]] = {}
+        for each in former:
+            self._keep_urls(each)
 
     @classmethod
     def of(cls, graph: "Graph | CurrentGraph") -> "CurrentGraph":
@@ -47,12 +53,22 @@ class CurrentGraph:
         """The number of its version."""
         return self.in_force.number
 
+    def urls_of(self, provider: str) -> tuple[str, ...]:
+        """Return the addresses of a provider of this graph, or else of the last that had it."""
+        known = self.graph.providers.get(provider)
+        return self._former_urls.get(provider, ()) if known is None else known.urls
+
+    def _keep_urls(self, graph: Graph) -> None:
+        kept = {name: provider.urls for name, provider in graph.providers.items()}
+        self._former_urls = self._former_urls | kept
+
     def decided(self, record: ProcessingRecord) -> ProcessingRecord:
         """Return a record of which something was decided by the graph in force."""
         return replace(record, graph_version=self.number, set_aside=None)
 
     def replace(self, graph: Graph, number: int) -> None:
         """Put another version in force."""
+        self._keep_urls(self.graph)
         # One assignment: other threads see the old version or the new one.
         self.in_force = NumberedGraph(graph, number)
 

@@ -34,6 +34,8 @@ from batuta.work_classes import WorkClass
 
 LAST_FILE: Final = "graph file"
 """In `about`: the graph that the file had when a conductor was last started."""
+MAX_FORMER: Final = 100
+"""Versions whose providers are still known: what they were asked for is followed to its end."""
 _LOCK: Final = 1_732_050_808
 """Key of the PostgreSQL advisory lock: shared by who decides, exclusive for who changes the graph.
 """
@@ -223,7 +225,8 @@ def open_current_graph(
             # Claimed before versions were recorded.
             connection.execute(_BY_THE_FIRST)
         _remember_file(connection, file)
-        current = CurrentGraph(_graph_of(_row(connection, number)), number)
+        former = _former(connection, number)
+        current = CurrentGraph(_graph_of(_row(connection, number)), number, former)
     if engine.dialect.name == "postgresql":
         _follow(engine, current)
     return current, decision
@@ -338,6 +341,18 @@ def _drop_deadlines(connection: sa.Connection, old: Graph, new: Graph) -> None:
 
 def _deadlines_of(product: Product) -> tuple[float | None, float | None, DueFrom]:
     return product.due_s, product.expires_s, product.due_from
+
+
+def _former(connection: sa.Connection, number: int) -> list[Graph]:
+    """Return the latest versions before one, the oldest first, that can still be read."""
+    query = sa.select(table).where(table.c.number < number).order_by(table.c.number.desc())
+    found = []
+    for row in connection.execute(query.limit(MAX_FORMER)):
+        try:
+            found.append(_graph_of(row))
+        except GraphError:
+            continue
+    return found[::-1]
 
 
 def _graph_of(row: Row) -> Graph:
