@@ -207,11 +207,12 @@ async def test_a_pipeline_that_refuses_other_keys_is_sent_the_two_that_it_must_k
     async with raw_server(handle) as url, open_providers(lambda _name: url, None) as opened:
         for number in (1, 2):
             request = DueRequest(f"p{number}", "B", "o1", "maker", 1, inputs='{"A": 2, "X": 0}')
-            event = await opened.request(replace(request, graph_version="g1"))
+            event = await opened.request(replace(request, graph_version="g1", stage=0))
             assert isinstance(event, NoStateTold)
-    assert [len(body) for body in bodies] == [6, 2, 2]
+    assert [len(body) for body in bodies] == [7, 2, 2]
     assert bodies[0]["inputs"] == {"A": 2, "X": 0}
     assert bodies[0]["graph_version"] == "g1"
+    assert bodies[0]["stage"] == "preliminary"
 
 
 async def test_cookies_of_one_pipeline_are_not_sent_to_another() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from batuta.pipeline.process_runner import run_to_end
 from batuta.sdb import SdbClient
+from batuta.stages import Stage
 from tests.pipeline.pipeline_process import PipelineProcess, alive, read
 from tests.support.waiting import eventually_sync
 
@@ -53,6 +54,17 @@ def test_it_is_made_from_the_versions_that_were_claimed_and_its_lineage_says_by_
         record = service.make("COPY", obs_id, inputs={"EVENTS": version})
         assert record["state"] == "failed"
         assert problem in record["error"]
+
+
+@pytest.mark.parametrize("stage", ["preliminary", 3, "final", None])
+def test_what_it_makes_is_imported_at_the_stage_that_was_asked_for(
+    service: PipelineProcess, sdb: SdbClient, obs_id: str, tmp_path: Path, stage: Stage | None
+) -> None:
+    (tmp_path / "file").write_text("events")
+    sdb.import_file(tmp_path / "file", "EVENTS", obs_id, stage=stage)
+    record = service.make("COPY", obs_id, stage=stage)
+    assert record["state"] == "succeeded", record["error"]
+    assert sdb.get("COPY", obs_id).stage == stage
 
 
 def test_all_that_a_processing_prints_is_in_its_log(service: PipelineProcess, events: str) -> None:

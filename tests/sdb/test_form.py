@@ -1,8 +1,11 @@
 """The form, however the network cuts it."""
 
+from typing import Any
+
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batuta.sdb.fields import FIELDS, FILE
 from batuta.sdb.form import ImportForm
 
 BOUNDARY = "b-o"
@@ -45,3 +48,10 @@ def test_a_form_means_the_same_however_it_is_cut(content: bytes, sizes: list[int
     received += form.take()
     assert b"".join(received) == content
     assert (asked.product, asked.obs_id, asked.filename) == ("A", "o1", "f")
+
+
+def test_both_ways_to_import_declare_all_fields(interface: dict[str, Any]) -> None:
+    form = interface["paths"]["/products"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert set(form["schema"]["properties"]) == {*FIELDS, FILE}
+    bare = interface["paths"]["/products/{product}/{obs_id}"]["post"]["parameters"]
+    assert {each["name"] for each in bare} == {*FIELDS, "filename"}

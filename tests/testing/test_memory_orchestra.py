@@ -7,6 +7,7 @@ import pytest
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.graph import Graph
 from batuta.pipeline import Context, Output, Pipeline
+from batuta.stages import Stage
 from batuta.testing import FakeClock, MemoryOrchestra, MemorySdb
 
 pipeline = Pipeline("weather")
@@ -128,3 +129,30 @@ def test_a_misspelt_product_is_refused_rather_than_never_made() -> None:
             orchestra.deliver("READING", "o1", b"1")
         with pytest.raises(ConfigurationError, match="'NOPE': not in the graph"):
             orchestra.fail("NOPE")
+
+
+def test_a_product_is_made_once_more_from_the_final_input_and_never_goes_back() -> None:
+    staged = Pipeline("orbits")
+
+    @staged.product("TRACK", inputs=["ORBIT"], stages="first_and_final")
+    def track(context: Context) -> Path:
+        path = context.output_path("track.txt")
+        path.write_text(f"{context.stage} from {context.input('ORBIT').read_text()}")
+        return path
+
+    arrivals: list[tuple[bytes, Stage]] = [
+        (b"predicted", "preliminary"),
+        (b"rapid", 2),
+        (b"precise", "final"),
+        (b"predicted late", "preliminary"),
+    ]
+    with MemoryOrchestra(staged) as orchestra:
+        for text, stage in arrivals:
+            orchestra.deliver("ORBIT", "o1", text, stage=stage)
+            orchestra.run()
+        made = [each for each in orchestra.sdb if each.product == "TRACK"]
+        assert [(each.stage, each.path.read_text()) for each in made] == [
+            ("preliminary", "preliminary from predicted"),
+            ("final", "final from precise"),
+        ]
+        assert orchestra.sdb.get("ORBIT", "o1").version == 3

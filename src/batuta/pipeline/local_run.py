@@ -21,6 +21,7 @@ from batuta.pipeline.declaration import Output, Pipeline, ProductSpec
 from batuta.pipeline.inputs import extension
 from batuta.pipeline.outputs import collect_outputs
 from batuta.spelling import NameSuggester
+from batuta.stages import FINAL, Stage
 
 DEFAULT_OBS_ID: Final = "local-1"
 
@@ -209,6 +210,7 @@ def run_product(
     *,
     obs_id: str = DEFAULT_OBS_ID,
     on_progress: Callable[[int, int], None] | None = None,
+    stage: Stage = FINAL,
 ) -> LocalRun:
     """Call a product's function here, and check what it returns.
 
@@ -224,6 +226,8 @@ def run_product(
         The observation.
     on_progress : callable, optional
         Called with steps done and their total.
+    stage : {"preliminary", "final"} or int
+        How definitive the product will be.
 
     Raises
     ------
@@ -247,6 +251,7 @@ def run_product(
         obs_id=obs_id,
         provider=pipeline.name,
         work_dir=work_dir,
+        stage=stage,
     )
     context = Context(spec, folder, copies, report)
     started = time.monotonic()

@@ -14,6 +14,7 @@ from batuta.sdb.bare_body import BareBody
 from batuta.sdb.catalogue import Catalogue
 from batuta.sdb.contents import Contents
 from batuta.sdb.exports import ExportRequest, export
+from batuta.sdb.fields import FIELDS
 from batuta.sdb.form import ImportForm
 from batuta.sdb.imports import CLIENT_CLOSED_REQUEST, Decoding, Importer, UploadAbortedError
 from batuta.sdb.lists import ProductQuery
@@ -62,6 +63,8 @@ _FORM: Final[dict[str, Any]] = {
                             "description": 'JSON: [{"product": "...", "version": 1}]',
                         },
                         "stage": {"type": "string", "description": STAGE_RULE},
+                        "code": {"type": "string"},
+                        "graph_version": {"type": "string"},
                         "class": {"type": "string", "enum": [*WorkClass]},
                     },
                     "additionalProperties": False,
@@ -87,17 +90,8 @@ _BARE: Final[dict[str, Any]] = {
         ),
         *(
             {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
-            for name in (
-                "filename",
-                "metadata",
-                "sha256",
-                "processing_id",
-                "attempt",
-                "provider",
-                "inputs",
-                "stage",
-                "class",
-            )
+            # What a query says that is not declared is refused before the body is read.
+            for name in ("filename", *FIELDS[2:])
         ),
     ],
 }

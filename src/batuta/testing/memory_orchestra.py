@@ -33,7 +33,7 @@ from batuta.pipeline.local_run import LocalRun, run_product
 from batuta.service.database import open_database
 from batuta.service.operators import UNNAMED
 from batuta.spelling import NameSuggester
-from batuta.stages import Stage, rank_of, stage_of
+from batuta.stages import FINAL, Stage, rank_of, stage_of
 from batuta.testing.clock import FakeClock
 from batuta.testing.memory_sdb import MemorySdb, MemoryVersion
 from batuta.tracebacks import describe_failure
@@ -270,7 +270,8 @@ class MemoryOrchestra:
         }
         work_dir = Path(tempfile.mkdtemp(dir=self._folder))
         paths = {name: stored.path for name, stored in found.items()}
-        made = run_product(pipeline, spec, paths, work_dir, obs_id=request.obs_id)
+        stage = FINAL if request.stage is None else stage_of(request.stage)
+        made = run_product(pipeline, spec, paths, work_dir, obs_id=request.obs_id, stage=stage)
         versions = {name: found[name].version for name in made.inputs}
         archived = [*self._archive(request, made, versions)]
         shutil.rmtree(work_dir)

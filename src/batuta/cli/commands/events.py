@@ -99,7 +99,8 @@ def _print_orders(listed: list[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def _print_list(listed: list[dict[str, Any]]) -> None:
-    columns = ["received", "source", "product", "observation", "version", "outcome", "", "id"]
+    about = ["product", "observation", "version", "stage"]
+    columns = ["received", "source", *about, "outcome", "", "id"]
     rows = [
         [
             short_time(each["received"]),
@@ -107,6 +108,7 @@ def _print_list(listed: list[dict[str, Any]]) -> None:
             each["product"],
             each["obs_id"],
             each["version"],
+            each["stage"],
             each["outcome"],
             what_followed(each),
             each["id"],
@@ -119,6 +121,7 @@ def _print_list(listed: list[dict[str, Any]]) -> None:
 def _print_event(event: dict[str, Any]) -> None:
     about = f"{event['product']} of {event['obs_id']}" if event["product"] else "not read"
     version = f", version {event['version']}" if event["version"] else ""
+    version += f" ({event['stage']})" if event["stage"] else ""
     number = f"data.{event['source']}#{event['sequence']}"
     echo(f"{about}{version}: received at {event['received']} as {number}")
     echo(f"{event['outcome']}: {what_followed(event)}")
@@ -136,7 +139,7 @@ def what_followed(event: dict[str, Any]) -> str:
     """Return what an event has caused, or why nothing, in words."""
     parts = [f"{', '.join(event['triggered'])}"] if event["triggered"] else []
     parts += [f"{name} waits for {', '.join(lacks)}" for name, lacks in event["waiting"].items()]
-    return event["reason"] or "; ".join(parts)
+    return "; ".join([*parts, *([event["reason"]] if event["reason"] else [])])
 
 
 def short_time(time: str) -> str:
