@@ -17,6 +17,7 @@ from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
+from batuta.conductor.database.provider_views import ProviderViews
 from batuta.conductor.decisions.events import Refused
 from batuta.conductor.graph_changer import GraphChanger
 from batuta.conductor.routes.api import Components, add_routes
@@ -63,6 +64,9 @@ def conductor_url(tmp_path: Path) -> Iterator[str]:
     parts["holds"] = HoldViews(harness.engine, harness.ledger.holds)
     none = cast("Any", None)
     parts["graph_changer"] = GraphChanger(harness.engine, harness.versions, none, none, none, none)
+    parts["provider_views"] = ProviderViews(
+        harness.engine, harness.graph, harness.ledger.circuits.instances_of
+    )
 
     @asynccontextmanager
     async def open_it(_settings: ServiceSettings, _url: str) -> AsyncIterator[Served]:

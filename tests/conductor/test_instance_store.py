@@ -6,14 +6,20 @@ from dataclasses import replace
 import pytest
 
 from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.ledger import Round
-from batuta.conductor.decisions.circuits import Answered, Full, Signal, Unanswered
+from batuta.conductor.database.orders import OrderViews
+from batuta.conductor.database.provider_views import ProviderViews
+from batuta.conductor.database.why_views import WhyViews
+from batuta.conductor.decisions.circuits import Answered, Circuit, Full, Signal, Unanswered
 from batuta.conductor.decisions.events import Archived, Event, Interface, StatusUpdate
 from batuta.conductor.decisions.events import PipelineUnreachable as Unreachable
 from batuta.conductor.decisions.rules import Arrival
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
+from batuta.service.operators import Operator
 from tests.conductor.graphs import URL, graph_of
 from tests.conductor.harness import NOTHING, UNLIMITED, Harness, OpenLedger
 
@@ -262,3 +268,37 @@ def test_nothing_is_kept_in_transactions_that_failed(open_ledger: OpenLedger) ->
     with pytest.raises(AttributeError):
         advance(harness, signals, ["no event"])  # type: ignore[list-item]
     assert len(arrive(harness, 7)) == 1
+
+
+def provider_views(harness: Harness) -> ProviderViews:
+    return ProviderViews(harness.engine, harness.graph, harness.ledger.circuits.instances_of)
+
+
+def test_an_open_circuit_is_told_once_listed_and_told_by_why(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(two_addresses())
+    requests = arrive(harness, *range(12))
+    at_a = [each for each in requests if each.instance == A]
+    news = [each for each in fail(harness, at_a).ended if isinstance(each, Circuit)]
+    assert [(each.instance, each.open) for each in news] == [(A, True)]
+    assert not any(isinstance(each, Circuit) for each in advance(harness).ended)
+    (provider,) = provider_views(harness).all()
+    found = {each.address: (each.circuit.value, each.processings) for each in provider.instances}
+    assert found == {A: ("open", 0), B: ("closed", 12)}
+    late, events = (
+        LateViews(harness.engine),
+        EventViews(harness.engine, harness.graph, harness.views),
+    )
+    why = WhyViews(events, late, provider_views(harness)).why("B", "o1")
+    opened, tried = _time(harness.clock()), _time(harness.clock() + 1)
+    line = (
+        f"provider maker at {A}: circuit open since {opened}, tried again at {tried}: "
+        "maker cannot be reached: Connection refused"
+    )
+    assert why.circuits == [line]
+    assert f"  {line}" in why.words
+    harness.ledger.close_circuits("maker", Operator("ana"))
+    (told,) = (each for each in advance(harness).ended if isinstance(each, Circuit))
+    assert not told.open
+    (order,) = OrderViews(harness.engine).page({}, None, None, 10, None).items
+    assert (order.command, order.about) == ("providers --close", {"provider": "maker"})
+    assert provider_views(harness).open() == []

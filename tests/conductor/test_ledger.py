@@ -534,7 +534,9 @@ def test_a_round_records_answers_and_what_is_sent_next_in_one_commit(
     refused = Refused(processing_id=first.processing_id, asked_attempt=1, error="no")
     done = harness.ledger.advance([refused], UNLIMITED, UNLIMITED)
     assert len(commits) == 1
-    assert [(row.id, row.state) for row in done.ended] == [(first.processing_id, State.FAILED)]
+    (ended,) = done.ended
+    assert isinstance(ended, sa.Row)
+    assert (ended.id, ended.state) == (first.processing_id, State.FAILED)
     assert [request.obs_id for request in done.requests] == ["o2"]
     assert done.polls == []
     assert done.due_at is not None

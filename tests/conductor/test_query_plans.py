@@ -17,6 +17,7 @@ from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.order_sets import SetFilters, states_of
+from batuta.conductor.database.provider_views import ProviderViews
 from batuta.conductor.database.schema import (
     approvals,
     available,
@@ -179,6 +180,7 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
             parts,
             runner,
             parts,
+            ProviderViews(harness.engine, harness.current, harness.ledger.circuits.instances_of),
         ),
     )
     # Not app.routes: newer versions of FastAPI keep the routes of a router out of it.

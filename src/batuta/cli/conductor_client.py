@@ -200,6 +200,14 @@ class ConductorClient:
         """Return how many there are."""
         return int(self._call("GET", "/late", params={"limit": "1"})["total"])
 
+    def providers(self) -> list[dict[str, Any]]:
+        """Return the providers, with how each of their addresses answers."""
+        return cast("list[dict[str, Any]]", self._call("GET", "/providers")["items"])
+
+    def close_circuits(self, provider: str) -> dict[str, Any]:
+        """Have it request again from a provider that is left alone because it failed."""
+        return self._call("DELETE", f"/providers/{quote(provider, safe='')}/circuit")
+
     def dead_letters(self, **filters: str) -> Iterator[dict[str, Any]]:
         """Yield the messages that were put aside, the oldest first."""
         return self._pages("/dead", **filters)

@@ -115,6 +115,11 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "Show what was received on data.*, and what each event has triggered, or why nothing.",
         WATCHING,
     ),
+    "providers": LazyCommand(
+        "providers",
+        "Show providers, their addresses, and which are left alone because they keep failing.",
+        WATCHING,
+    ),
     "late": LazyCommand(
         "late",
         "Show the products that were due and are not available, the one due first at the top.",

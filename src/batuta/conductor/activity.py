@@ -9,9 +9,11 @@ from typing import Final
 from batuta import __version__
 from batuta.conductor.database.campaign_views import Campaign
 from batuta.conductor.database.graph_versions import GraphVersion
+from batuta.conductor.database.provider_views import circuit_lines
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.views import Views
 from batuta.conductor.decisions.approvals import Question
+from batuta.conductor.decisions.circuits import Circuit
 from batuta.conductor.decisions.holds import Hold, HoldState
 from batuta.conductor.decisions.processing_record import AT_PROVIDER
 from batuta.errors import one_line
@@ -19,6 +21,7 @@ from batuta.messaging import (
     ApprovalNews,
     Bus,
     CampaignStatus,
+    CircuitChange,
     GraphInForce,
     HoldChange,
     LateProduct,
@@ -82,8 +85,8 @@ class ConductorActivity:
         self._url = url
         self._counts: dict[str, int] = {}
 
-    def publish(self, row: Row | Question) -> None:
-        """Publish a processing that now retries, or has ended without success, or a question.
+    def publish(self, row: Row | Question | Circuit) -> None:
+        """Publish a processing that now retries, or has ended without success, and other news.
 
         Success has been published already, by its pipeline.
         """
@@ -99,9 +102,28 @@ class ConductorActivity:
                     reason=row.reason,
                 )
             )
+        elif isinstance(row, Circuit):
+            self._publish_circuit(row)
         elif row.state != ProcessingState.SUCCEEDED:
             processing = self._views.processing_of(row)
             self._reporter.report(Processing(**processing.model_dump(include=_PROCESSING_KEYS)))
+
+    def _publish_circuit(self, circuit: Circuit) -> None:
+        for line in circuit_lines([circuit] if circuit.open else []):
+            LOG.warning("%s", line)
+        if not circuit.open:
+            LOG.info("provider %s at %s: circuit closed", circuit.provider, circuit.instance)
+        self._reporter.report_circuit(
+            CircuitChange(
+                provider=circuit.provider,
+                instance=circuit.instance,
+                state="open" if circuit.open else "closed",
+                since=None if circuit.since is None else instant_of(circuit.since),
+                retry_at=None if circuit.retry_at is None else instant_of(circuit.retry_at),
+                reason=circuit.reason,
+                lost=circuit.lost is not None,
+            )
+        )
 
     def publish_late(self, late: LateProduct) -> None:
         """Publish that a product is late."""

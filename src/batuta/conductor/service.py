@@ -23,6 +23,7 @@ from batuta.conductor.database.graph_versions import GraphVersions, open_current
 from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.provider_views import ProviderViews
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.summaries import join_parts
@@ -198,6 +199,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 HoldWatch(ledger.holds, dispatcher.write, dispatcher.wake, activity.publish_hold),
                 campaigns,
                 OrderWorker(ledger.order_sets, dispatcher, providers),
+                ProviderViews(engine, current, instances_of),
             )
             watch = DeadlineWatch(
                 current, ledger, dispatcher.write, activity.publish_late, activity.publish
@@ -240,6 +242,7 @@ class Conductor:
                 components.late.count,
                 components.holds.all,
                 components.campaigns.views.open_campaigns,
+                components.provider_views.open,
                 {
                     NOTIFICATIONS: lambda: self.notifications,
                     MALFORMED: lambda: self.malformed,

@@ -209,11 +209,28 @@ class GraphInForce(BaseModel):
     note: LongText | None = None
 
 
+class CircuitChange(BaseModel):
+    """That an address of a provider is left alone because it keeps failing, or is no longer.
+
+    `retry_at` is from when it is tried again; `lost` whether it is taken for lost.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    provider: ServiceName
+    instance: LongText
+    state: Literal["open", "closed"]
+    since: Instant | None = None
+    retry_at: Instant | None = None
+    reason: LongText | None = None
+    lost: bool = False
+
+
 class Activity(BaseModel):
     """The data of ``activity.*``: a service's status, and what it tells besides.
 
     That is a processing whose record changed, a product that is late, a hold that changed, an
-    approval, how a campaign is, or a graph that was put in force.
+    approval, how a campaign is, a graph that was put in force, or a provider that is left alone.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -225,6 +242,7 @@ class Activity(BaseModel):
     approval: ApprovalNews | None = None
     campaign: CampaignStatus | None = None
     graph: GraphInForce | None = None
+    circuit: CircuitChange | None = None
 
     @model_validator(mode="after")
     def _require_pipeline_state(self) -> Self:

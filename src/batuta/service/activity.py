@@ -11,6 +11,7 @@ from batuta.messaging import (
     ApprovalNews,
     Bus,
     CampaignStatus,
+    CircuitChange,
     GraphInForce,
     HoldChange,
     LateProduct,
@@ -25,7 +26,15 @@ HEARTBEAT_S: Final = 10.0
 RETRY_S: Final = 1.0
 
 
-Told = Processing | LateProduct | HoldChange | ApprovalNews | CampaignStatus | GraphInForce
+Told = (
+    Processing
+    | LateProduct
+    | HoldChange
+    | ApprovalNews
+    | CampaignStatus
+    | GraphInForce
+    | CircuitChange
+)
 
 
 def _key_of(told: Told) -> str:
@@ -41,6 +50,8 @@ def _key_of(told: Told) -> str:
             return "campaign"
         case GraphInForce():
             return "graph"
+        case CircuitChange():
+            return "circuit"
         case _:
             return "processing"
 
@@ -94,6 +105,14 @@ class ActivityReporter:
     def report_graph(self, graph: GraphInForce) -> None:
         """Publish that a graph is in force as soon as possible; return at once."""
         self._waiting["graph", graph.number, ""] = graph
+        self._changed.set()
+
+    def report_circuit(self, change: CircuitChange) -> None:
+        """Publish that a provider is left alone, or not, as soon as possible; return at once."""
+        # In the order in which they happen, though the last may not be published yet.
+        key = (f"circuit {change.provider} {change.state} {change.lost}", 0, change.instance)
+        self._waiting.pop(key, None)
+        self._waiting[key] = change
         self._changed.set()
 
     def report_status(self) -> None:

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from batuta.cli.clients import conductor_at
 from batuta.cli.commands.holding import hold_line
+from batuta.cli.commands.providers import circuit_line
 from batuta.cli.output import (
     CONDUCTOR_URL,
     NATS_URL,
@@ -55,6 +56,12 @@ def status(
         summary = conductor.summary()
         late = conductor.late_count()
         holds = conductor.holds()
+        left_alone = [
+            (each["provider"], its)
+            for each in conductor.providers()
+            for its in each["instances"]
+            if its["circuit"] != "closed"
+        ]
         observations = conductor.latest_observations(limit)
         attention = [
             processing
@@ -72,6 +79,7 @@ def status(
                 "dead_letters": dead,
                 "late_products": late,
                 "holds": holds,
+                "circuits": [{"provider": name, **its} for name, its in left_alone],
             }
         )
         return
@@ -81,6 +89,8 @@ def status(
         echo(f"{format_count(dead, 'dead letter')}: see batuta dead")
     if late:
         echo(f"{format_count(late, 'product')} late: see batuta late")
+    for name, its in left_alone:
+        console.print(f"[bold red]{escape(circuit_line(name, its))}[/]: see batuta providers")
     for each in holds:
         echo(f"{hold_line(each)}: see batuta holds")
     _print_observations(observations, summary)

@@ -86,6 +86,7 @@ class CircuitStore:
         self._known: dict[Key, Circuit] = {}
         self._read_at: float | None = None
         self._uncommitted = False
+        self._told: dict[Key, Circuit] = {}
 
     @property
     def known(self) -> Collection[Circuit]:
@@ -105,6 +106,22 @@ class CircuitStore:
     def settle(self) -> None:
         """Note that the transaction is committed."""
         self._uncommitted = False
+
+    def news(self) -> list[Circuit]:
+        """Return the circuits that were opened, taken for lost, or closed since this was called.
+
+        What another conductor of the same database has changed is among them; and after a start,
+        what is open.
+        """
+        now = {each.key: each for each in self.known if each.open}
+        changed = [
+            each
+            for key, each in now.items()
+            if key not in self._told or _told(self._told[key]) != _told(each)
+        ]
+        closed = [close_by_hand(each) for key, each in self._told.items() if key not in now]
+        self._told = now
+        return changed + closed
 
     def key_of(self, record: ProcessingRecord) -> Key:
         """Return whose circuit a processing is under."""
@@ -254,6 +271,11 @@ class CircuitStore:
             if instant is not None and instant > now
         ]
         return min(times, default=None)
+
+
+def _told(circuit: Circuit) -> tuple[bool, bool]:
+    """Return what others are told of: not each trial."""
+    return circuit.open, circuit.lost is not None
 
 
 def _new(key: Key) -> Circuit:

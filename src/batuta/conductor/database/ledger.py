@@ -33,6 +33,7 @@ from batuta.conductor.database.hold_store import HoldStore
 from batuta.conductor.database.instances import InstanceStore
 from batuta.conductor.database.operations import Operations
 from batuta.conductor.database.order_sets import OrderSets
+from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import (
     Row,
     locked_records,
@@ -62,11 +63,13 @@ from batuta.conductor.decisions.transitions import transition
 from batuta.graph import Graph, LateResult
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
+from batuta.service.operators import UNNAMED, Operator
 from batuta.service.retention import RetentionRules
 from batuta.work_classes import WorkClass
 
-Report = Row | Question
-"""What others are told: a processing that has ended, or what is asked of a person."""
+Report = Row | Question | Circuit
+"""What others are told: a processing that has ended, what is asked of a person, or a circuit that
+was opened or closed."""
 
 
 DEFAULT_LIMITS: Final = CircuitLimits()
@@ -78,8 +81,8 @@ class Round:
 
     Attributes
     ----------
-    ended : list of Row
-        The processings that now retry, or have ended.
+    ended : list of Report
+        The processings that now retry, or have ended, and what else is told.
     requests, polls : list of DueRequest, list of Poll
         What is to be sent now.
     due_at : float or None
@@ -87,7 +90,7 @@ class Round:
         time.
     """
 
-    ended: list[Row]
+    ended: list[Report]
     requests: list[DueRequest]
     polls: list[Poll]
     due_at: float | None
@@ -283,7 +286,7 @@ class Ledger(ReadsGraph):
             wanted = {"since": now, "busy": self.circuits.not_asked(now)}
             times = [*connection.execute(NEXT_TIMES, wanted).one(), self._instances.due_at(now)]
         due_at = min((each for each in times if each is not None), default=None)
-        return Round(ended, requests, polls, due_at)
+        return Round([*ended, *self.circuits.news()], requests, polls, due_at)
 
     @contextmanager
     def _deciding(self) -> Iterator[tuple[sa.Connection, float]]:
@@ -348,10 +351,12 @@ class Ledger(ReadsGraph):
             self._claims.end_futile_waits(connection, passed.cancelled, now)
         return passed
 
-    def close_circuits(self, provider: str) -> list[Circuit]:
+    def close_circuits(self, provider: str, by: Operator = UNNAMED) -> list[Circuit]:
         """Close the circuits of a provider, as an operator orders; return those that were open."""
-        with self._deciding() as (connection, _now):
-            return self.circuits.close(connection, provider)
+        with self._deciding() as (connection, now):
+            closed = self.circuits.close(connection, provider)
+            record_command(connection, by, now, "providers --close", {"provider": provider})
+            return closed
 
     def retention(self, rules: RetentionRules) -> RetentionStore:
         """Return what drops the records of finished observations by `rules`."""

@@ -16,6 +16,7 @@ from batuta.conductor.database.event_views import EventView, EventViews
 from batuta.conductor.database.held_work import hold_of
 from batuta.conductor.database.history import CONDUCTOR, read_history
 from batuta.conductor.database.late_views import DeadlineView, LateViews
+from batuta.conductor.database.provider_views import ProviderViews, circuit_lines
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import holds as hold_table
 from batuta.conductor.database.views import ConductorProcessing, Why
@@ -81,7 +82,8 @@ class WhyDetail(Why):
     `deadline` is by when it was to be there, while it is not; `campaigns` those that are to make it
     or did not; `history` what happened to it, the
     earliest first; `cause` how it is and why; `needs` what would make it, if it is not there;
-    `triggers` what is made from it; `words` all of it, for people, a line each.
+    `triggers` what is made from it; `circuits` the providers that keep it waiting since they keep
+    failing, a line each; `words` all of it, for people, a line each.
     """
 
     deadline: DeadlineView | None
@@ -90,6 +92,7 @@ class WhyDetail(Why):
     cause: CauseView
     needs: list[str]
     triggers: list[ConsequenceView]
+    circuits: list[str]
     words: list[str]
 
 
@@ -102,9 +105,14 @@ class WhyViews:
         What was received.
     late : LateViews
         What was due.
+    providers : ProviderViews, optional
+        Which providers are left alone.
     """
 
-    def __init__(self, events: EventViews, late: LateViews) -> None:
+    def __init__(
+        self, events: EventViews, late: LateViews, providers: ProviderViews | None = None
+    ) -> None:
+        self._providers = providers
         self._late = late
         self._campaigns = CampaignViews(events.engine)
         self._events = events
@@ -135,10 +143,22 @@ class WhyViews:
                 ConsequenceView(product=each.product, available=each.available, lacks=[*each.lacks])
                 for each in consequences(self._graph, product, facts)
             ],
+            circuits=self._circuits(cause),
             words=[],
         )
         detail.words = [*_words(detail, cause, there=there)]
         return detail
+
+    def _circuits(self, cause: Cause) -> list[str]:
+        """Say which providers are left alone of those that have something to make, and by when."""
+        makers = {
+            each.maker
+            for each in _all_causes(cause)
+            if each.maker is not None and each.situation in _AT_MAKER
+        }
+        if not makers or self._providers is None:
+            return []
+        return [*circuit_lines(self._providers.open_at(makers))]
 
     def _facts(self, obs_id: str, versions: Mapping[str, int]) -> Facts:
         observation = self._views.observation(obs_id)
@@ -355,6 +375,16 @@ def _cause_view(cause: Cause) -> CauseView:
     )
 
 
+_AT_MAKER: Final = frozenset({Situation.BEING_MADE, Situation.RETRYING})
+
+
+def _all_causes(cause: Cause) -> Iterator[Cause]:
+    waiting = [cause]
+    for each in waiting:  # grows as it goes
+        waiting += each.lacks
+        yield each
+
+
 def _words(detail: WhyDetail, cause: Cause, *, there: bool) -> Iterator[str]:
     yield detail.answer
     if detail.deadline is not None:
@@ -370,6 +400,7 @@ def _words(detail: WhyDetail, cause: Cause, *, there: bool) -> Iterator[str]:
         yield f"how it is{since}:"
         for depth, line in in_words(cause):
             yield f"  {'  ' * depth}{line}"
+        yield from (f"  {each}" for each in detail.circuits)
         yield "what would make it:"
         yield from (f"  {each}" for each in detail.needs)
     if detail.triggers:

@@ -17,6 +17,7 @@ from batuta.conductor.database.hold_views import HoldViews
 from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.lists import ObservationOrder
 from batuta.conductor.database.orders import OrderViews
+from batuta.conductor.database.provider_views import ProviderViews
 from batuta.conductor.database.summaries import Summary
 from batuta.conductor.database.views import (
     MAX_ITEMS,
@@ -47,6 +48,7 @@ from batuta.conductor.routes.hold_routes import hold_router
 from batuta.conductor.routes.late_routes import late_router
 from batuta.conductor.routes.log_routes import log_router
 from batuta.conductor.routes.order_routes import ByOperator, order_router
+from batuta.conductor.routes.provider_routes import provider_router
 from batuta.conductor.routes.reconciliation_routes import reconciliation_router
 from batuta.conductor.routes.set_routes import set_router
 from batuta.graph import Graph
@@ -92,6 +94,7 @@ class Components:
     hold_watch: HoldWatch
     campaigns: CampaignRunner
     order_worker: OrderWorker
+    provider_views: ProviderViews
 
     @property
     def graph(self) -> Graph:
@@ -123,6 +126,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
         )
     )
     app.include_router(campaign_router(components.campaigns))
+    app.include_router(provider_router(components.provider_views, components.dispatcher))
     add_retention_routes(app, components.pruner)
 
     @app.get("/why/{product}/{obs_id}", tags=["graph"], responses=_UNKNOWN)
@@ -131,7 +135,8 @@ def add_routes(app: FastAPI, components: Components) -> None:
         graph = components.graph
         if not graph.knows(product) and not components.views.was_asked_for(product, obs_id):
             raise _unknown_product(graph, product)
-        return WhyViews(components.events, components.late).why(product, obs_id)
+        views = WhyViews(components.events, components.late, components.provider_views)
+        return views.why(product, obs_id)
 
     @app.get("/summary", tags=["service"])
     def summary() -> Summary:

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from batuta.conductor.database.campaign_views import Campaign
 from batuta.conductor.database.hold_views import HoldView
 from batuta.conductor.database.summaries import Counts
+from batuta.conductor.decisions.circuits import Circuit
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class ConductorMetrics(Collector):
         Returns the holds that have not ended.
     read_campaigns : callable
         Returns the campaigns that have not ended.
+    read_circuits : callable
+        Returns the circuits that are not closed.
     counters : mapping
         How to read what was done since the start.
     """
@@ -58,8 +61,10 @@ class ConductorMetrics(Collector):
         read_late: Callable[[], int],
         read_holds: Callable[[], Sequence[HoldView]],
         read_campaigns: Callable[[], Sequence[Campaign]],
+        read_circuits: Callable[[], Sequence[Circuit]],
         counters: Mapping[CounterName, Callable[[], int]],
     ) -> None:
+        self._read_circuits = read_circuits
         self._read_counts = read_counts
         self._read_late = read_late
         self._read_holds = read_holds
@@ -87,6 +92,13 @@ class ConductorMetrics(Collector):
             "Processings that a hold keeps back, by its number",
             "hold",
             [(str(each.number), each.keeps) for each in holds],
+        )
+        circuits = Counter(each.provider for each in self._read_circuits())
+        yield _gauge(
+            "batuta_open_circuits",
+            "Addresses of a provider that are left alone because they keep failing",
+            "provider",
+            sorted(circuits.items()),
         )
         yield GaugeMetricFamily(
             "batuta_observations", "Observations with an available product", counts.observations
