@@ -30,7 +30,7 @@ from batuta.conductor.database.summaries import join_parts
 from batuta.conductor.database.views import Views
 from batuta.conductor.deadline_watch import DeadlineWatch
 from batuta.conductor.decisions.approvals import Question
-from batuta.conductor.decisions.circuits import CircuitLimits, Signal
+from batuta.conductor.decisions.circuits import Circuit, CircuitLimits, Signal
 from batuta.conductor.decisions.graph_versions import AtStart
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival
@@ -144,8 +144,10 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             activity = ConductorActivity(bus, url, views)
             of_campaigns = asyncio.Event()
 
-            def on_report(told: Row | Question) -> None:
+            def on_report(told: Row | Question | Circuit) -> None:
                 activity.publish(told)
+                if isinstance(told, Circuit):
+                    return
                 if isinstance(told, Question) or told.campaign is not None:
                     of_campaigns.set()
 
