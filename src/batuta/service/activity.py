@@ -37,23 +37,20 @@ Told = (
 )
 
 
+_KEYS: Final[dict[type, str]] = {
+    Processing: "processing",
+    LateProduct: "late",
+    HoldChange: "hold",
+    ApprovalNews: "approval",
+    CampaignStatus: "campaign",
+    GraphInForce: "graph",
+    CircuitChange: "circuit",
+}
+
+
 def _key_of(told: Told) -> str:
     """Return where the activity has it; a pipeline's processing is of a class of its own."""
-    match told:
-        case LateProduct():
-            return "late"
-        case HoldChange():
-            return "hold"
-        case ApprovalNews():
-            return "approval"
-        case CampaignStatus():
-            return "campaign"
-        case GraphInForce():
-            return "graph"
-        case CircuitChange():
-            return "circuit"
-        case _:
-            return "processing"
+    return _KEYS.get(type(told), "processing")
 
 
 class ActivityReporter:
