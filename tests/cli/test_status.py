@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -63,6 +64,8 @@ def conductor_url(tmp_path: Path) -> Iterator[str]:
     parts["events"] = EventViews(harness.engine, harness.current, harness.views)
     parts["holds"] = HoldViews(harness.engine, harness.ledger.holds)
     none = cast("Any", None)
+    # Nothing of campaigns is asked: only their routes are added.
+    parts["campaigns"] = SimpleNamespace(views=none)
     parts["graph_changer"] = GraphChanger(harness.engine, harness.versions, none, none, none, none)
     parts["provider_views"] = ProviderViews(
         harness.engine, harness.graph, harness.ledger.circuits.instances_of
