@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from batuta.cli.app import run
 from batuta.conductor.activity import ServiceRegistry
+from batuta.conductor.campaign_runner import CampaignRunner
 from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.event_views import EventViews
 from batuta.conductor.database.hold_views import HoldViews
@@ -67,6 +68,9 @@ def conductor_url(tmp_path: Path) -> Iterator[str]:
     # Nothing of campaigns is asked: only their routes are added.
     parts["campaigns"] = SimpleNamespace(views=none)
     parts["graph_changer"] = GraphChanger(harness.engine, harness.versions, none, none, none, none)
+    parts["campaigns"] = CampaignRunner(
+        harness.campaigns, harness.graph, none, none, none, asyncio.Event()
+    )
     parts["provider_views"] = ProviderViews(
         harness.engine, harness.graph, harness.ledger.circuits.instances_of
     )

@@ -9,11 +9,14 @@ from dataclasses import replace
 import pytest
 
 from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.decisions.circuits import Answered, Full, Signal, Unanswered
 from batuta.conductor.decisions.events import (
+    Busy,
     Event,
     Interface,
     NoStateTold,
     PipelineUnreachable,
+    PollPostponed,
     StatusUpdate,
 )
 from batuta.conductor.decisions.requests import Poll, PollAction
@@ -246,3 +249,46 @@ async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(event, NoStateTold)
     assert event.error is not None
     assert "was not answered within 0.2 s" in event.error
+
+
+@pytest.mark.parametrize(
+    ("status", "signal"),
+    [
+        (b"202 Accepted", Answered),
+        (b"404 Not Found", Answered),
+        (b"501 Not Implemented", Answered),
+        (b"429 Too Many Requests", Full),
+        (b"503 Unavailable", Full),
+        (b"500 Error", Unanswered),
+        (b"502 Bad Gateway", Unanswered),
+    ],
+)
+async def test_each_request_of_any_kind_tells_how_its_instance_answers(
+    status: bytes, signal: type[Signal]
+) -> None:
+    told: list[Signal] = []
+    answer = whole(b"", b"Retry-After: 999999\r\n", b"HTTP/1.1 " + status + b"\r\n")
+    async with (
+        pipeline(answer) as url,
+        open_providers(lambda _name: "http://127.0.0.1:1", None, on_signal=told.append) as opened,
+    ):
+        asked = await opened.request(DueRequest("p1", "B", "o1", "maker", 1, instance=url))
+        polled = await opened.poll(Poll(replace(RUNNING, instance=url), PollAction.QUERY))
+    assert [type(each) for each in told] == [signal, signal]
+    assert {each.instance for each in told} == {url}
+    if signal is Full:
+        assert [each.wait_s for each in told if isinstance(each, Full)] == [300, 300]
+        assert [each.polls for each in told if isinstance(each, Full)] == [False, True]
+        assert isinstance(asked, Busy)
+        assert polled == PollPostponed(processing_id="p1", asked_attempt=2, wait_s=300)
+
+
+async def test_an_instance_where_nobody_listens_is_told_whatever_was_asked() -> None:
+    told: list[Signal] = []
+    async with open_providers(
+        lambda _name: "http://127.0.0.1:1", None, on_signal=told.append
+    ) as opened:
+        await opened.request(DueRequest("p1", "B", "o1", "maker", 1))
+    (signal,) = told
+    assert isinstance(signal, Unanswered)
+    assert (signal.obs_id, signal.instance) == (None, "http://127.0.0.1:1")

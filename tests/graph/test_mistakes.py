@@ -466,3 +466,26 @@ def test_nothing_expires_before_it_is_due() -> None:
         "products.P.expires: 30.5 s, before it is due (accepted: at least 60 s)"
     ]
     Graph.parse(document(["A"], P=product("A", due=60, expires=60)))
+
+
+def test_a_provider_may_have_several_addresses() -> None:
+    graph = Graph.parse(document(["A"], P=product("A", url=["http://a/", "http://b"])))
+    assert graph.providers["pipeline"].urls == ("http://a", "http://b")
+    assert Graph.parse(graph.as_document()) == graph
+
+
+@pytest.mark.parametrize(
+    ("urls", "told"),
+    [
+        (["http://a", "htp://b"], "products.P.url: 'htp://b' is refused"),
+        ([], "products.P.url: [] is refused"),
+        (["http://a", 5], "products.P.url: 5 is refused"),
+        (5, "products.P.url: 5 is refused"),
+        (["http://a", "http://a/"], "products.P.url: 'http://a' is given more than once"),
+    ],
+)
+def test_what_is_wrong_with_several_addresses_is_one_line(urls: object, told: str) -> None:
+    with pytest.raises(GraphError) as caught:
+        Graph.parse(document(["A"], P=product("A", url=urls)))
+    (problem,) = caught.value.problems
+    assert told in problem
