@@ -5,6 +5,7 @@ import contextlib
 import json
 import sqlite3
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,20 @@ class Stage:
         }
         return ConductorSettings(**values)
 
-    def archive(self, product: str, obs_id: str, processing_id: str | None = None) -> None:
-        """Import a product into the sdb."""
+    def archive(
+        self,
+        product: str,
+        obs_id: str,
+        processing_id: str | None = None,
+        content: bytes | None = None,
+    ) -> None:
+        """Import a product into the sdb, of bytes of its own: the same again change nothing."""
         with (
             tempfile.NamedTemporaryFile(dir=self.folder) as file,
             SdbClient(self.sdb_url) as sdb,
         ):
+            file.write(content or uuid.uuid4().bytes)
+            file.flush()
             sdb.import_file(Path(file.name), product, obs_id, processing_id=processing_id)
 
     def archived(self) -> set[tuple[str, str, int]]:

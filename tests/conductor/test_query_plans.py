@@ -63,10 +63,11 @@ OF_OPEN = [
     "conductor_due",
     "conductor_later",
     "conductor_followed",
+    "conductor_stale",
     "conductor_held",
     "conductor_held_by",
 ]
-"""Indexes of what has not ended: they do not grow with history."""
+"""Indexes of what is stale, or has not ended: they do not grow with history."""
 GRAPH = graph_of(
     ["A"],
     {
@@ -82,6 +83,7 @@ FILTERS = {
     "product": [None, "B", "B*"],
     "obs_id": [None, "o1", "o*"],
     "provider": [None, "maker", "m?ker"],
+    "stale": [None, "true"],
 }
 _OF_EVENTS = {
     "outcome": [None, "triggered", "waiting", "ignored"],

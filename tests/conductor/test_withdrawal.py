@@ -158,3 +158,42 @@ def test_a_withdrawal_is_believed_of_the_sdb_only_and_if_it_says_so(
         stage.publish(subject, json.dumps(event).encode())
         assert reason in asyncio.run(first_dead_letter())
         assert recorded(url, "o1") == {"A": 1}
+
+
+def test_what_is_made_from_it_is_stopped_and_a_late_result_is_withdrawn_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(open_conductor, stage.settings(CHAIN)) as url:
+        stage.pipeline.outcomes["B"].append("running")
+        stage.archive("A", "o1")
+        eventually_in(url, {"B/o1": "running"})
+        withdraw(stage, "A", 1)
+        eventually_in(url, {"B/o1": "cancelled"})
+        (late,) = eventually_sync(lambda: stage.pipeline.cancelled)
+        # It has imported its product before it was killed.
+        stage.pipeline.archive(stage.pipeline.processings[late])
+        path = "/products?product=B&withdrawn=true"
+        (refused,) = eventually_sync(lambda: get(stage.sdb_url, path)["items"])
+        reason = "made from version 1 of A, which was withdrawn meanwhile"
+        assert (refused["version"], refused["withdrawn_reason"]) == (1, reason)
+        heard = eventually_sync(lambda: get(url, "/events?product=B")["items"])
+        assert (heard[-1]["outcome"], heard[-1]["reason"]) == ("ignored", reason)
+        stage.archive("A", "o1", content=b"good")
+        eventually_sync(lambda: recorded(url, "o1") == {"A": 2, "B": 2, "C": 1})
+        assert agrees(url)
+        # The same bytes once more.
+        stage.archive("A", "o1", content=b"good")
+        eventually_sync(lambda: get(url, "/observations/o1")["products"][0]["version"] == 3)
+        assert get(url, "/events?product=A")["items"][0]["reason"] == (
+            "version 3 of A has the bytes of version 2"
+        )
+        stage.archive("A", "o1", content=b"better")
+        eventually_sync(lambda: get(url, "/summary")["stale"] == 2)
+        assert "batuta_stale_products 2.0" in httpx.get(f"{url}/metrics").text
+        monkeypatch.setenv("BATUTA_CONDUCTOR_URL", url)
+        assert run(["status", "--stale"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "o1 B stale since" in shown
+        assert "made from A v2, and v4 is available" in shown
+        assert run(["make", "--stale", "--product", "B", "--yes"]) == 0
+        eventually_sync(lambda: recorded(url, "o1") == {"A": 4, "B": 3, "C": 1})

@@ -85,6 +85,7 @@ def test_the_keys_of_the_graph_apply() -> None:
     with MemoryOrchestra(pipeline) as orchestra:
         orchestra.deliver("READINGS", "o1", b"1")
         orchestra.run()
+        orchestra.deliver("READINGS", "o1", b"3")
         orchestra.make("MEAN", "o1")
         orchestra.run()
         assert orchestra.sdb.get("REPORT", "o1").inputs == {"MEAN": 2}

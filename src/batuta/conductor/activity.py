@@ -28,6 +28,7 @@ from batuta.messaging import (
     Processing,
     ProcessingState,
     ServiceStatus,
+    StaleProduct,
 )
 from batuta.messaging.processings import instant_of
 from batuta.service.activity import HEARTBEAT_S, ActivityReporter
@@ -167,6 +168,10 @@ class ConductorActivity:
             number=version.number, digest=version.digest, by=version.by, note=version.note
         )
         self._reporter.report_graph(told)
+
+    def publish_stale(self, stale: StaleProduct) -> None:
+        """Publish that a product is stale."""
+        self._reporter.report_stale(stale)
 
     async def run(self) -> None:
         """Publish reports and heartbeats until cancelled."""

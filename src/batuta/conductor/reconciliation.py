@@ -360,7 +360,13 @@ def _order(held: ArchivedVersion | StoredProduct) -> tuple[int, int]:
 
 def _held(found: ArchivedVersion | StoredProduct | None) -> dict[str, Any]:
     """Return what a difference says of the newest version that the sdb holds."""
-    return {} if found is None else {"archived": found.version, "stage": found.stage}
+    if found is None:
+        return {}
+    return {
+        "archived": found.version,
+        "archived_by": found.processing_id,
+        "stage": found.stage,
+    }
 
 
 async def wait_for_announcements() -> None:
@@ -379,7 +385,7 @@ async def mend(
     """
     lost = [each for each in differences if each.kind is not DifferenceKind.NOT_RECORDED]
     if lost:
-        await dispatcher.write(dispatcher.ledger.operations.correct, lost)
+        dispatcher.stop(await dispatcher.write(dispatcher.ledger.operations.correct, lost))
     found = [each for each in differences if each.kind is DifferenceKind.NOT_RECORDED]
     if found:
         await dispatcher.on_data(

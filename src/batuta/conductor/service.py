@@ -60,6 +60,7 @@ from batuta.conductor.routes.metrics import (
     ConductorMetrics,
 )
 from batuta.conductor.settings import ConductorSettings
+from batuta.conductor.stale_watch import StaleWatch
 from batuta.conductor.sweeper import EventSweeper
 from batuta.errors import ConfigurationError, one_line
 from batuta.graph import Graph, read_graph
@@ -206,7 +207,8 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
             watch = DeadlineWatch(
                 current, ledger, dispatcher.write, activity.publish_late, activity.publish
             )
-            yield Conductor(components, bus, activity, (health, sweeper, watch), settings)
+            stale = StaleWatch(ledger, dispatcher.write, activity.publish_stale)
+            yield Conductor(components, bus, activity, (health, sweeper, watch, stale), settings)
 
 
 class Conductor:
@@ -217,10 +219,10 @@ class Conductor:
         components: Components,
         bus: Bus,
         activity: ConductorActivity,
-        background: tuple[HealthMonitor, EventSweeper, DeadlineWatch],
+        background: tuple[HealthMonitor, EventSweeper, DeadlineWatch, StaleWatch],
         settings: ConductorSettings,
     ) -> None:
-        health, self._sweeper, self._deadline_watch = background
+        health, self._sweeper, self._deadline_watch, self._stale_watch = background
         self._current_graph = components.current_graph
         self._dispatcher = components.dispatcher
         self._archive = components.archive
@@ -242,6 +244,7 @@ class Conductor:
             ConductorMetrics(
                 components.views.counts,
                 components.late.count,
+                components.views.stale_count,
                 components.holds.all,
                 components.campaigns.views.open_campaigns,
                 components.provider_views.open,
@@ -284,6 +287,7 @@ class Conductor:
             group.create_task(self._hold_watch.run())
             group.create_task(self._campaigns.run())
             group.create_task(self._order_worker.run())
+            group.create_task(self._stale_watch.run())
             group.create_task(self._activity.run())
             group.create_task(self._health.run())
 
@@ -519,4 +523,6 @@ def _stored_arrival(stored: StoredProduct) -> Arrival:
         stored.version,
         archived=True,
         stage=None if stored.stage is None else rank_of(stored.stage),
+        made_by=stored.processing_id,
+        sha256=stored.sha256,
     )

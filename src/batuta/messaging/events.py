@@ -226,11 +226,22 @@ class CircuitChange(BaseModel):
     lost: bool = False
 
 
+class StaleProduct(BaseModel):
+    """A product of an observation that is stale `since` then, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    product: Name
+    obs_id: Name
+    since: Instant
+    because: str
+
+
 class Activity(BaseModel):
     """The data of ``activity.*``: a service's status, and what it tells besides.
 
-    That is a processing whose record changed, a product that is late, a hold that changed, an
-    approval, how a campaign is, a graph that was put in force, or a provider that is left alone.
+    That is a processing whose record changed, a product that is late or stale, a hold that changed,
+    an approval, how a campaign is, a graph that was put in force, or a provider that is left alone.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -243,6 +254,7 @@ class Activity(BaseModel):
     campaign: CampaignStatus | None = None
     graph: GraphInForce | None = None
     circuit: CircuitChange | None = None
+    stale: StaleProduct | None = None
 
     @model_validator(mode="after")
     def _require_pipeline_state(self) -> Self:

@@ -18,6 +18,7 @@ from batuta.messaging import (
     MessagingError,
     Processing,
     ServiceStatus,
+    StaleProduct,
 )
 
 LOG: Final = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ RETRY_S: Final = 1.0
 Told = (
     Processing
     | LateProduct
+    | StaleProduct
     | HoldChange
     | ApprovalNews
     | CampaignStatus
@@ -40,6 +42,7 @@ Told = (
 _KEYS: Final[dict[type, str]] = {
     Processing: "processing",
     LateProduct: "late",
+    StaleProduct: "stale",
     HoldChange: "hold",
     ApprovalNews: "approval",
     CampaignStatus: "campaign",
@@ -110,6 +113,11 @@ class ActivityReporter:
         key = (f"circuit {change.provider} {change.state} {change.lost}", 0, change.instance)
         self._waiting.pop(key, None)
         self._waiting[key] = change
+        self._changed.set()
+
+    def report_stale(self, stale: StaleProduct) -> None:
+        """Publish that a product is stale as soon as possible; return at once."""
+        self._waiting[stale.product, -1, stale.obs_id] = stale
         self._changed.set()
 
     def report_status(self) -> None:

@@ -5,6 +5,7 @@ and waits, on a database in memory, and the functions of the pipelines with thei
 checks of what they return. What is not: NATS, REST, processes, and time.
 """
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.slots import Capacity
 from batuta.conductor.database.views import ConductorProcessing, Views, Why
 from batuta.conductor.decisions.approvals import Verdict
-from batuta.conductor.decisions.events import StatusUpdate
+from batuta.conductor.decisions.events import Archived, StatusUpdate
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival
 from batuta.errors import ConfigurationError
@@ -235,14 +236,27 @@ class MemoryOrchestra:
         self.announcements.append(
             Announcement("data.sdb", stored.product, stored.obs_id, "available", stored.version)
         )
+        digest = hashlib.sha256(stored.path.read_bytes()).hexdigest()
         arrival = Arrival(
             stored.product,
             stored.obs_id,
             stored.version,
             archived=True,
+            sha256=digest,
             stage=None if stored.stage is None else rank_of(stored.stage),
         )
-        requests, _ended = self._ledger.on_data([arrival], [], _UNLIMITED)
+        made = [
+            Archived(
+                processing_id=processing_id,
+                product=stored.product,
+                obs_id=stored.obs_id,
+                provider=stored.provider,
+                version=stored.version,
+            )
+            for processing_id in [stored.processing_id]
+            if processing_id is not None
+        ]
+        requests, _ended = self._ledger.on_data([arrival], made, _UNLIMITED)
         self._due.extend(requests)
 
     def _make(self, request: DueRequest) -> None:

@@ -26,6 +26,7 @@ from batuta.cli.requests.selection import (
     ByProvider,
     Failed,
     Selection,
+    Stale,
     Target,
     Yes,
     confirm,
@@ -59,6 +60,7 @@ def make(  # noqa: PLR0913  each is an option
     obs_id: ByObsId = None,
     *,
     failed: Failed = False,
+    stale: Stale = False,
     downstream: Annotated[
         bool, typer.Option("--downstream", help="Then all that follows from it, in order.")
     ] = False,
@@ -72,7 +74,12 @@ def make(  # noqa: PLR0913  each is an option
 ) -> None:
     """Request a product now, whether or not it was made before."""
     selection = Selection.of(
-        target, failed=failed, provider=provider, product=product, obs_id=obs_id
+        target,
+        failed=failed,
+        stale="true" if stale else None,
+        provider=provider,
+        product=product,
+        obs_id=obs_id,
     )
     with conductor_at(conductor_url, operator) as conductor:
         if len(selection.target) == 2:

@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from batuta.cli.clients import conductor_at
+from batuta.cli.commands.events import short_time
 from batuta.cli.commands.holding import hold_line
 from batuta.cli.commands.providers import circuit_line
 from batuta.cli.output import (
@@ -46,10 +47,16 @@ def status(
         ),
     ] = 100,
     *,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Show the products that are stale, and why.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show services, observations, and processings that need attention."""
     with conductor_at(conductor_url) as conductor:
+        if stale:
+            _print_stale(conductor.first_processings(limit, stale="true"), as_json=as_json)
+            return
         health = conductor.health()
         services = conductor.services()
         dead = conductor.dead_letter_count() if health["checks"].get("nats") else None
@@ -93,6 +100,8 @@ def status(
         console.print(f"[bold red]{escape(circuit_line(name, its))}[/]: see batuta providers")
     for each in holds:
         echo(f"{hold_line(each)}: see batuta holds")
+    if summary["stale"]:
+        echo(f"{format_count(summary['stale'], 'product')} stale: see batuta status --stale")
     _print_observations(observations, summary)
     if attention:
         _print_attention(attention, sum(summary["processings"].get(s, 0) for s in NEED_ATTENTION))
@@ -133,6 +142,18 @@ def why(
         for line in answer["words"]:
             echo(line)
         _print_profiles(answer["processings"][-1:])
+
+
+def _print_stale(processings: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(processings)
+        return
+    if not processings:
+        echo("nothing is stale")
+    for each in processings:
+        what = escape(printable(f"{each['obs_id']} {each['product']}"))
+        since = short_time(each["stale_since"])
+        _print_line(f" {what} stale since {since}: {escape(printable(each['stale_because']))}")
 
 
 def _print_health(health: dict[str, Any]) -> None:

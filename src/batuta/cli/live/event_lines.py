@@ -73,6 +73,9 @@ class EventLines:
             self.log(f"{service.name}: {service.notice}", "notice")
         if activity.hold is not None:
             self._log_hold(activity.hold)
+        if activity.stale is not None:
+            told = activity.stale
+            self.log(f"{told.obs_id}: {told.product} is stale: {told.because}", "stale")
         processing = activity.processing
         # Only the conductor knows whether it was the last attempt.
         if processing is not None and service.kind == "conductor" and processing.error:

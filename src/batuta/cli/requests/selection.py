@@ -22,6 +22,7 @@ Target = Annotated[
     typer.Argument(metavar="[ID | PRODUCT OBS_ID]", help="A processing, or by its product."),
 ]
 Failed = Annotated[bool, typer.Option("--failed", help="Those whose last attempt has failed.")]
+Stale = Annotated[bool, typer.Option("--stale", help="Those whose product is stale.")]
 ByProvider = Annotated[
     str | None, typer.Option("--provider", help="Of this provider; * is any text.")
 ]

@@ -138,6 +138,7 @@ class Approvals:
             archived=row.archived,
             told_class=None if row.told_class is None else WorkClass(row.told_class),
             stage=row.stage,
+            made_by=answered.processing_id,
         )
         # As if it had been announced now.
         self._claims.record_available(connection, [arrival], now)

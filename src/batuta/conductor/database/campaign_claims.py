@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batuta.conductor.database.campaign_items import Instance
-from batuta.conductor.database.claims import MANUAL, ClaimStore, new_row
+from batuta.conductor.database.claims import ClaimStore, new_row
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.dropped import DroppedStore
 from batuta.conductor.database.held_work import hold_again, hold_new
@@ -16,7 +16,7 @@ from batuta.conductor.database.records import Row, locked_rows, record_of, write
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import AVAILABLE_OF, insert_claims
 from batuta.conductor.decisions.campaigns import ItemState, Step, adopt
-from batuta.conductor.decisions.rules import Claim, processing_id_of
+from batuta.conductor.decisions.rules import MANUAL, Claim, processing_id_of
 from batuta.graph import Graph, Product
 from batuta.messaging import ProcessingState as State
 from batuta.stages import lowest

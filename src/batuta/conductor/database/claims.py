@@ -3,7 +3,7 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from batuta.conductor.database.held_work import hold_again, hold_new
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.stage_records import read_staged, supersede_lower
+from batuta.conductor.database.stale_marks import mark_stale
 from batuta.conductor.database.statements import (
     AVAILABLE_OF,
     CLAIMED_AT,
@@ -23,10 +24,17 @@ from batuta.conductor.database.statements import (
     insert_claims,
     record_available,
 )
+from batuta.conductor.database.updates import (
+    after_their_inputs,
+    same_bytes,
+    supersede_older,
+    without_outdated,
+)
 from batuta.conductor.decisions.approvals import first_state
 from batuta.conductor.decisions.commands import retry_with_newer_inputs
 from batuta.conductor.decisions.outcomes import Decided
 from batuta.conductor.decisions.rules import (
+    MANUAL,
     NOTHING_TOLD,
     Arrival,
     Claim,
@@ -38,13 +46,16 @@ from batuta.conductor.decisions.rules import (
     wait_ends_at,
 )
 from batuta.conductor.decisions.stages import Ranks
+from batuta.conductor.decisions.staleness import (
+    NOTHING_AWAITED,
+    NOTHING_STALE,
+    Staleness,
+)
 from batuta.graph import Approval, Graph, Product, WaitFrom
 from batuta.messaging import ProcessingState as State
 from batuta.stages import lowest
 from batuta.work_classes import WorkClass, most_urgent
 
-MANUAL: Final = "by hand"
-"""How the claims that operators make begin: as many as they ask for."""
 BY_HAND: Final = "requested by hand"
 """What an operator has ordered who made such a claim."""
 
@@ -103,16 +114,26 @@ class ClaimStore(ReadsGraph):
                     "since": now,
                     "told_class": told[obs_id, product],
                     "stage": each.stage,
+                    "made_by": each.made_by,
+                    "sha256": each.sha256,
                 }
                 # In one order everywhere, as observations are locked.
                 for (obs_id, product), each in sorted(newest.items(), key=lambda item: item[0])
             ],
         )
 
-    def claim(self, connection: sa.Connection, arrivals: Sequence[Arrival], now: float) -> Decided:
+    def claim(
+        self,
+        connection: sa.Connection,
+        arrivals: Sequence[Arrival],
+        now: float,
+        *,
+        withdrawn: bool = False,
+    ) -> Decided:
         """Claim all that can be made now that `arrivals` are recorded; return what was decided.
 
-        What a campaign makes in its turn is left to it.
+        What a campaign makes in its turn is left to it. With `withdrawn`, these are what is left:
+        claims of long ago hold again.
         """
         arrived: defaultdict[str, set[str]] = defaultdict(set)
         for arrival in arrivals:
@@ -120,6 +141,10 @@ class ClaimStore(ReadsGraph):
         known = self._known(connection, arrived)
         versions, told = known.versions, known.told
         staged = read_staged(connection, known.ranks) if known.ranks else {}
+        # Before what is made again is claimed: that waits for what it is made from.
+        stale = (
+            mark_stale(connection, self._graph, known.updated, now, staged) if known.updated else {}
+        )
         claims = [
             claim
             for obs_id, names in arrived.items()
@@ -136,6 +161,15 @@ class ClaimStore(ReadsGraph):
         if known.campaign_runs and claims:
             planned = planned_by_campaigns(connection, {each.obs_id for each in claims})
             claims = [each for each in claims if (each.obs_id, each.product.name) not in planned]
+        repeated = same_bytes(arrivals, versions, known.ranks) if known.updated else frozenset()
+        awaiting = NOTHING_AWAITED
+        current: Mapping[str, Mapping[str, int]] = versions
+        if stale:
+            claims, awaiting = after_their_inputs(claims, stale)
+            current = without_outdated(versions, stale)
+        if withdrawn:
+            claims = [self._anew(connection, each, stale) for each in claims]
+        joined: dict[tuple[str, str], str] = {}
         possible = {(each.obs_id, each.product.name) for each in claims}
         self._deadlines.record(connection, arrivals, versions, now)
         claims = self._deadlines.without_expired(connection, claims, now)
@@ -145,16 +179,19 @@ class ClaimStore(ReadsGraph):
             waiting = [claim for claim in claims if takes_inputs_while_it_waits(claim.product)]
             # Before the claims are inserted: an unsent claim that takes the new inputs makes
             # the new one its equal, which the unique key then drops.
-            self._refresh_inputs(connection, waiting)
+            renewed = [each for each in claims if each.obs_id in known.updated]
+            self._refresh_inputs(connection, [each for each in waiting if each not in renewed])
+            joined = self._refresh_inputs(connection, renewed)
+            superseded = supersede_older(connection, renewed, now)
             # Where all claims are new, none of them has failed: nothing to look for.
-            if self._insert(connection, claims, versions, now) != len(claims):
+            if self._insert(connection, claims, current, now) != len(claims):
                 started = self._claimed_at(connection, started, now)
                 retried = self._retry_failed(connection, claims, now)
                 hold_again(connection, retried, now)
                 started |= retried
-            self._end_waits(connection, waiting, versions, now)
+            self._end_waits(connection, waiting, current, now)
             if staged:
-                superseded = supersede_lower(connection, claims, staged, now)
+                superseded += supersede_lower(connection, claims, staged, now)
         if self._graph.waiting_from_last_input:
             begun_anew = [
                 Claim(product, obs_id, {})
@@ -172,7 +209,43 @@ class ClaimStore(ReadsGraph):
             planned=planned,
             staged=staged,
             superseded=superseded,
+            awaiting=awaiting,
+            joined=joined,
+            same_bytes=repeated,
         )
+
+    def after_withdrawal(
+        self, connection: sa.Connection, obs_id: str, *, left: bool, now: float
+    ) -> None:
+        """Mark what was made from a withdrawn version; claim from an older one, if one is left."""
+        if not left:
+            ranks = self._known(connection, [obs_id]).ranks
+            staged = read_staged(connection, ranks) if ranks else {}
+            mark_stale(connection, self._graph, [obs_id], now, staged)
+        else:
+            # All of it anew: what waited for what was to be made from that version need not.
+            arrivals = [
+                Arrival(name, obs_id, version, archived=True)
+                for name, version in self._available(connection, [obs_id])[obs_id].items()
+            ]
+            self.claim(connection, arrivals, now, withdrawn=True)
+
+    def _anew(
+        self, connection: sa.Connection, claim: Claim, stale: Mapping[str, Staleness]
+    ) -> Claim:
+        """Return a claim as another one, where it has been fulfilled and its product is outdated.
+
+        The processing of the claim may be continued by nobody: the sdb has what it has imported.
+        """
+        outdated = claim.product.name in stale.get(claim.obs_id, NOTHING_STALE).outdated
+        while outdated:
+            row = connection.execute(
+                sa.select(table.c.state).where(table.c.id == claim.processing_id)
+            ).one_or_none()
+            if row is None or row.state != State.SUCCEEDED:
+                break
+            claim = replace(claim, again=claim.again + 1)
+        return claim
 
     def find_retrying(self, connection: sa.Connection, product: Product, obs_id: str) -> str | None:
         """Return the processing of a product, of the inputs of now, that waits to be retried."""
@@ -227,6 +300,14 @@ class ClaimStore(ReadsGraph):
         versions = self._available(connection, [row.obs_id])[row.obs_id]
         return all(versions.get(name, -1) >= version for name, version in row.inputs.items())
 
+    def take_current_inputs(self, connection: sa.Connection, row: Row) -> None:
+        """Make a processing that is to be tried again of what is available now."""
+        versions = self._available(connection, [row.obs_id])[row.obs_id]
+        inputs = {name: versions.get(name, version) for name, version in row.inputs.items()}
+        if inputs != row.inputs:
+            change = sa.update(table).where(table.c.id == row.id).values(inputs=inputs)
+            connection.execute(change)
+
     def _available(
         self, connection: sa.Connection, observations: Iterable[str]
     ) -> dict[str, dict[str, int]]:
@@ -238,18 +319,21 @@ class ClaimStore(ReadsGraph):
         told: dict[str, dict[str, WorkClass]] = {}
         ranks: defaultdict[str, dict[str, int]] = defaultdict(dict)
         campaign: int | None = None
+        updated: set[str] = set()
         names = list(found)
         for start in range(0, len(names), MAX_IN):
             some = {"observations": names[start : start + MAX_IN]}
             rows = connection.execute(AVAILABLE_OF, some)
             for row in rows:
-                obs_id, product, version, told_class, stage, campaign = row
+                obs_id, product, version, told_class, stage, updates, campaign = row
                 found[obs_id][product] = version
+                if updates:
+                    updated.add(obs_id)
                 if told_class is not None:
                     told.setdefault(obs_id, {})[product] = WorkClass(told_class)
                 if stage is not None:
                     ranks[obs_id][product] = stage
-        return Known(found, told, dict(ranks), campaign is not None)
+        return Known(found, told, dict(ranks), campaign is not None, updated)
 
     def _insert(
         self,
@@ -294,6 +378,9 @@ class ClaimStore(ReadsGraph):
             rows = locked_rows(connection, list(connection.scalars(FAILED_AMONG, some)))
             for row in rows.values():
                 claim, before = by_id[row.id], record_of(row)
+                if before.withdrawn_input is not None:
+                    retried |= self._claim_after(connection, claim, now)
+                    continue
                 after = retry_with_newer_inputs(
                     before, claim.product, row.inputs, claim.inputs, now
                 )
@@ -307,20 +394,59 @@ class ClaimStore(ReadsGraph):
                     retried.add(row.id)
         return retried
 
-    def _refresh_inputs(self, connection: sa.Connection, claims: Iterable[Claim]) -> None:
-        """Add to claims that have not been requested yet the inputs that have come since."""
+    def _claim_after(self, connection: sa.Connection, claim: Claim, now: float) -> set[str]:
+        """Claim what was stopped by a withdrawal once more; return the id, if it is new.
+
+        Under an id of its own: what was stopped may still import its product.
+        """
+        ids: dict[str, Claim] = {}
+        while True:
+            claim = replace(claim, again=claim.again + 1)
+            ids[claim.processing_id] = claim
+            rows = locked_rows(connection, [claim.processing_id])
+            if not rows or record_of(rows[claim.processing_id]).withdrawn_input is None:
+                break
+        if not rows:
+            row = new_row(claim, now, now) | {"graph_version": self._current.number}
+            connection.execute(insert_claims(connection.dialect.name), [row])
+            return {claim.processing_id}
+        return self._retry_failed(connection, [claim], now)
+
+    @staticmethod
+    def _joins(claim: Claim) -> sa.ColumnElement[bool]:
+        """Return which claims that wait a new one may join: of another stage, it is another."""
+        if takes_inputs_while_it_waits(claim.product):
+            return sa.true()
+        return table.c.stage.is_not_distinct_from(claim.stage)
+
+    def _refresh_inputs(
+        self, connection: sa.Connection, claims: Iterable[Claim]
+    ) -> dict[tuple[str, str], str]:
+        """Add to claims that have not been requested yet the inputs that have come since.
+
+        Returns the ids of the processings that this has changed, by (obs_id, product).
+        """
+        joined: dict[tuple[str, str], str] = {}
         for claim in claims:
             same = (table.c.obs_id == claim.obs_id, table.c.product == claim.product.name)
             found = connection.execute(
-                sa.select(table.c.id, table.c.claim, UNSENT.label("unsent"))
+                sa.select(
+                    table.c.id,
+                    table.c.claim,
+                    table.c.inputs,
+                    table.c.state,
+                    UNSENT.label("unsent"),
+                )
                 .where(*same, table.c.claim.not_like(f"{MANUAL}%"))
-                .where(sa.or_(UNSENT, table.c.claim == claim.key))
+                .where(sa.or_(UNSENT, table.c.claim == claim.key), self._joins(claim))
                 .order_by(table.c.created.desc())
             ).all()
             equal = next((row for row in found if row.claim == claim.key), None)
             # If an equal claim was sent already, there is nothing to refresh.
             row = equal or next(iter(found), None)
-            if row is not None and row.unsent:
+            if row is None or not (row.unsent or row.state == State.RETRYING):
+                continue
+            if (row.claim, row.inputs) != (claim.key, claim.inputs):
                 connection.execute(
                     sa.update(table)
                     .where(table.c.id == row.id)
@@ -331,6 +457,8 @@ class ClaimStore(ReadsGraph):
                         **_asked_again(claim),
                     )
                 )
+                joined[claim.obs_id, claim.product.name] = row.id
+        return joined
 
     def _end_waits(
         self,
@@ -410,12 +538,15 @@ class Known:
         The classes, and the ranks of the stages, that were told of it; of those of which any was.
     campaign_runs : bool
         Whether a campaign runs, of whatever observations.
+    updated : set of str
+        The observations of which a version was replaced.
     """
 
     versions: dict[str, dict[str, int]]
     told: dict[str, dict[str, WorkClass]]
     ranks: dict[str, Ranks]
     campaign_runs: bool
+    updated: set[str]
 
 
 def _without_unused(claim: Claim, versions: Mapping[str, int]) -> dict[str, int]:

@@ -67,6 +67,10 @@ class DroppedProcessing:
     instance: str | None = None
     campaign: int | None = None
     stage: int | None = None
+    stale_since: float | None = None
+    stale_because: str | None = None
+    stale_told: float | None = None
+    withdrawn_input: str | None = None
     file: str | None = None
 
     def as_row(self) -> dict[str, Any]:
@@ -90,6 +94,10 @@ class DroppedVersion:
     archived: bool
     heard: float
     stage: int | None = None
+    made_by: str | None = None
+    sha256: str | None = None
+    content: int | None = None
+    updates: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +241,8 @@ def rows_of(kept: DroppedObservation) -> tuple[list[Row], list[Row]]:
             version=each.version,
             heard=each.heard,
             stage=each.stage,
+            content=each.content,
+            made_by=each.made_by,
         )
         for name, each in kept.versions.items()
     ]
@@ -276,11 +286,9 @@ def kept_processing(row: Row, file: str | None) -> DroppedProcessing:
 
 def kept_version(row: Row) -> DroppedVersion:
     """Return what stays of a row of the table of what is available."""
+    origin = {name: getattr(row, name) for name in _ORIGIN}
     return DroppedVersion(
-        version=row.version,
-        archived=row.archived,
-        heard=round(row.heard, 3),
-        stage=row.stage,
+        version=row.version, archived=row.archived, heard=round(row.heard, 3), **origin
     )
 
 
@@ -292,7 +300,7 @@ def _put_back(connection: sa.Connection, kept: DroppedObservation) -> None:
             "version": each.version,
             "archived": each.archived,
             "heard": each.heard,
-            "stage": each.stage,
+            **{column: getattr(each, column) for column in _ORIGIN},
         }
         for name, each in kept.versions.items()
     ]
@@ -303,6 +311,9 @@ def _put_back(connection: sa.Connection, kept: DroppedObservation) -> None:
     # What stays is not deleted: it tells which records are in a file of the archive already.
     connection.execute(sa.update(dropped).where(dropped.c.obs_id == kept.obs_id).values(live=True))
 
+
+# In this order in what is kept: what was dropped before there was one of them has none.
+_ORIGIN: Final = ("stage", "made_by", "sha256", "content", "updates")
 
 _KEPT: Final = (
     "id",
@@ -331,6 +342,10 @@ _KEPT: Final = (
     "instance",
     "campaign",
     "stage",
+    "stale_since",
+    "stale_because",
+    "stale_told",
+    "withdrawn_input",
 )
 
 
@@ -346,17 +361,20 @@ def _encoded(kept: DroppedObservation) -> bytes:
             values["file"] = each.file
         processings.append({**values, "inputs": dict(each.inputs)})
     versions = {
-        # The stage last, where there is one: what was dropped before there were stages has none.
-        name: [
-            each.version,
-            each.archived,
-            each.heard,
-            *([] if each.stage is None else [each.stage]),
-        ]
+        name: [each.version, each.archived, each.heard, *_origin(each)]
         for name, each in kept.versions.items()
     }
     text = json.dumps({"versions": versions, "processings": processings}, separators=(",", ":"))
     return zlib.compress(text.encode(), 9)
+
+
+def _origin(version: DroppedVersion) -> list[Any]:
+    """Return the stage of a version, who made it, and its bytes, up to the last that is told."""
+    values = [getattr(version, name) for name in _ORIGIN]
+    values[-1] = values[-1] or None
+    while values and values[-1] is None:
+        values.pop()
+    return values
 
 
 def _decoded(row: Row) -> DroppedObservation:
@@ -376,9 +394,9 @@ def _decoded(row: Row) -> DroppedObservation:
                 version=version,
                 archived=archived,
                 heard=heard,
-                stage=stage[0] if stage else None,
+                **dict(zip(_ORIGIN, origin, strict=False)),
             )
-            for name, (version, archived, heard, *stage) in document["versions"].items()
+            for name, (version, archived, heard, *origin) in document["versions"].items()
         },
         processings=processings,
     )

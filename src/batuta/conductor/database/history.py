@@ -40,7 +40,7 @@ def record_superseded(
     changes: Iterable[tuple[ProcessingRecord, ProcessingRecord]],
     now: float,
 ) -> None:
-    """Record which processings a higher stage has ended, or let come to their end."""
+    """Record which processings news of their inputs has ended, or let come to their end."""
     rows = [
         _row(new, now, "cancelled", new.error, CONDUCTOR)
         if new.state.ended

@@ -46,6 +46,7 @@ from batuta.conductor.database.schema import about
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.settling import SettlingStore
 from batuta.conductor.database.slots import Capacity, Turns
+from batuta.conductor.database.stale_marks import any_untold, take_untold
 from batuta.conductor.database.statements import NEXT_TIMES
 from batuta.conductor.decisions.approvals import Question
 from batuta.conductor.decisions.circuits import Circuit, CircuitLimits, Signal, outcome_of
@@ -59,6 +60,7 @@ from batuta.conductor.decisions.processing_record import (
 )
 from batuta.conductor.decisions.requests import Poll
 from batuta.conductor.decisions.rules import Arrival, inherit_classes, inherit_stages
+from batuta.conductor.decisions.staleness import RefusedVersion, tell_makers
 from batuta.conductor.decisions.transitions import transition
 from batuta.graph import Graph, LateResult
 from batuta.messaging import ProcessingState as State
@@ -151,6 +153,7 @@ class Ledger(ReadsGraph):
         self._approvals = ApprovalStore(self._current)
         self.circuits = CircuitStore(instances_of or self._addresses, limits)
         self._instances = InstanceStore(self._current, self.circuits)
+        self._refused: list[RefusedVersion] = []
         self.operations = Operations(engine, self._current, self._claims, clock)
         self.order_sets = OrderSets(engine, self._current, self._claims, clock)
         self.approvals = Approvals(engine, self._current, self._claims, clock)
@@ -231,22 +234,40 @@ class Ledger(ReadsGraph):
             self._claims.lock_observations(connection, {arrival.obs_id for arrival in arrivals})
             arrivals = self._dropped.admit(connection, arrivals, made)
             ended, made_by = self._apply(connection, made, now)
-            arrivals = inherit_classes(arrivals, made_by)
-            arrivals = inherit_stages(arrivals, made, made_by)
+            refused: list[RefusedVersion] = []
+            if made_by:
+                arrivals = inherit_classes(arrivals, made_by)
+                arrivals = inherit_stages(arrivals, made, made_by)
+                arrivals, refused = tell_makers(arrivals, made, made_by)
             arrivals, kept, asked = self._approvals.admit(connection, arrivals, made, now)
             self._claims.record_available(connection, arrivals, now)
             decided = self._claims.claim(connection, arrivals, now)
             decided = replace(decided, asked=tuple(kept))
-            record_events(connection, self._graph, heard, decided)
+            record_events(connection, self._graph, _without_refused(heard, refused), decided)
             ended += locked_rows(connection, decided.superseded).values()
             asked += self._to_approve(connection, decided)
-            return self._take_due(connection, capacity, now), [*ended, *asked]
+            requests = self._take_due(connection, capacity, now)
+        self._refused += refused
+        return requests, [*ended, *asked]
 
     def _to_approve(self, connection: sa.Connection, decided: Decided) -> list[Question]:
         """Return what waits for approval before it is made, of what was claimed or refreshed."""
         before = self._graph.approved_before
         claimed = {key for key, each in decided.claims.items() if each.product.name in before}
         return self._approvals.unapproved(connection, claimed) if claimed else []
+
+    def take_refused(self) -> list[RefusedVersion]:
+        """Return the versions that were refused since the last call: to be withdrawn in the sdb."""
+        refused, self._refused = self._refused, []
+        return refused
+
+    def take_stale(self) -> list[Row]:
+        """Return what has become stale and was not told yet, as told from now on."""
+        with reading(self._engine) as connection:
+            if not any_untold(connection):
+                return []
+        with self._engine.begin() as connection:
+            return take_untold(connection, self._clock())
 
     def on_withdrawn(self, heard: Sequence[HeardEvent]) -> None:
         """Record what became of events that withdraw versions, which has been done by now."""
@@ -435,6 +456,23 @@ class Ledger(ReadsGraph):
 
 _AGAIN: Final = frozenset({State.WAITING, State.RETRYING})
 """What is at a provider enters these to be requested again."""
+
+
+def _without_refused(
+    heard: Sequence[HeardEvent], refused: Sequence[RefusedVersion]
+) -> Sequence[HeardEvent]:
+    """Return events, those that announce what is refused with the reason."""
+    if not refused:
+        return heard
+    reasons = {(each.product, each.obs_id, each.version): each.reason for each in refused}
+    return [
+        replace(
+            each, problem=each.problem or reasons.get((each.product, each.obs_id, each.version))
+        )
+        if each.product is not None and each.obs_id is not None
+        else each
+        for each in heard
+    ]
 
 
 def _about(connection: sa.Connection, key: str) -> str | None:

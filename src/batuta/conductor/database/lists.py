@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.schema import LISTED, observations
+from batuta.conductor.database.schema import LISTED, STALE, observations
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.summaries import Counts
 from batuta.service.listing import Key, Listing, equals_unindexed
@@ -35,6 +35,8 @@ def list_processings(
     counts: Counts,
     since: float | None = None,
     until: float | None = None,
+    *,
+    stale: bool = False,
 ) -> Listing:
     """List processings, the newest first.
 
@@ -46,6 +48,8 @@ def list_processings(
         How many there are: the filter that the fewest pass selects, the others check.
     since, until : float or None
         When they were claimed, in seconds since 1970; `until` is excluded.
+    stale : bool
+        Whether only those are listed whose product is available, and stale.
     """
     exact = {
         name: value
@@ -58,6 +62,9 @@ def list_processings(
     selected: list[sa.ColumnElement[bool] | sa.TextClause] = []
     if first is not None:
         selected = [sa.text(LISTED), table.c[first] == exact[first]]
+    if stale:
+        # The index of what is stale holds no more than that, in this order.
+        first, selected = None, [sa.text(STALE)]
     return Listing(
         query=sa.select(table),
         key=[table.c.created, table.c.id],

@@ -6,20 +6,26 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from batuta.conductor.database.approvals import ApprovalStore
-from batuta.conductor.database.claims import BY_HAND, UNSENT, ClaimStore
+from batuta.conductor.database.claims import BY_HAND, ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.dropped import DroppedStore
 from batuta.conductor.database.held_work import hold_again
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.orders import record_command
-from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
-from batuta.conductor.database.schema import approvals, available
+from batuta.conductor.database.records import Row, locked_rows, record_of, write_changes
+from batuta.conductor.database.schema import approvals
 from batuta.conductor.database.schema import processings as table
-from batuta.conductor.decisions.commands import cancel, remake, retry, withdraw
+from batuta.conductor.database.withdrawals import (
+    Stopped,
+    delete_claims_from,
+    make_unavailable,
+    withdraw_version,
+)
+from batuta.conductor.decisions.commands import cancel, remake, retry
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.service.operators import UNNAMED, Operator
-from batuta.stages import rank_of
+from batuta.stages import Stage, stage_of
 from batuta.work_classes import WorkClass
 
 
@@ -109,6 +115,7 @@ class Operations(ReadsGraph):
         if work_class is not None:
             after = replace(after, work_class=work_class, told_class=work_class)
         after = self._current.decided(after)
+        self._claims.take_current_inputs(connection, row)
         write_changes(connection, [(before, after)])
         record_order(connection, [before], now, "retried, with all attempts again", reason, by)
         hold_again(connection, [processing_id], now)
@@ -140,13 +147,19 @@ class Operations(ReadsGraph):
             self._claims.end_futile_waits(connection, rows, now)
             return before
 
-    def correct(self, differences: Sequence[Difference]) -> None:
+    def correct(self, differences: Sequence[Difference]) -> list[Stopped]:
         """Stop believing what the sdb does not hold, and make again what was made and lost.
 
         What was claimed from a version that is lost is forgotten with it, so that it is claimed
         again once its inputs have arrived again. What has changed since the differences were
         found is left as it is.
+
+        Returns
+        -------
+        list of Stopped
+            What was being made from a withdrawn version: its providers are to be told next.
         """
+        stopped: list[Stopped] = []
         with self._engine.begin() as connection:
             self._restore(connection, {each.obs_id for each in differences})
             for each in differences:
@@ -155,9 +168,10 @@ class Operations(ReadsGraph):
                 elif each.kind is DifferenceKind.NOT_MADE and each.processing_id is not None:
                     self._remake(connection, each.processing_id)
                 elif each.kind is DifferenceKind.WITHDRAWN:
-                    self._withdraw(connection, each)
+                    stopped += self._withdraw(connection, each)
             remade = [each.processing_id for each in differences if each.processing_id is not None]
             hold_again(connection, remade, self._clock())
+        return stopped
 
     def _restore(self, connection: sa.Connection, observations: Collection[str]) -> None:
         """Put back what was dropped of observations: it is about to change."""
@@ -165,63 +179,25 @@ class Operations(ReadsGraph):
         self._dropped.restore(connection, observations)
 
     def _forget_version(self, connection: sa.Connection, lost: Difference) -> None:
-        if self._make_unavailable(connection, lost):
-            self._delete_claims_from(connection, lost, table.c.state.not_in(AT_PROVIDER))
+        lost = self._with_usable(connection, lost)
+        if make_unavailable(connection, lost):
+            delete_claims_from(connection, lost, table.c.state.not_in(AT_PROVIDER))
 
-    def _withdraw(self, connection: sa.Connection, withdrawn: Difference) -> None:
-        """Stop using a version; what was made from it, and the record of that, stays.
-
-        Its own processing is made again if a newer version of its inputs arrives, or on request.
-        """
+    def _withdraw(self, connection: sa.Connection, withdrawn: Difference) -> list[Stopped]:
         self._approvals.close_withdrawn(
             connection, withdrawn.product, withdrawn.obs_id, withdrawn.recorded
         )
-        if self._make_unavailable(connection, withdrawn):
-            self._delete_claims_from(connection, withdrawn, UNSENT)
-        if withdrawn.processing_id is None or withdrawn.recorded is None:
-            return
-        rows = locked_rows(connection, [withdrawn.processing_id])
-        for row in rows.values():
-            now = self._clock()
-            before = record_of(row)
-            after = withdraw(before, withdrawn.recorded, withdrawn.reason, now)
-            if after is not None and before.product == withdrawn.product:
-                write_changes(connection, [(before, after)])
-                ended = locked_rows(connection, [row.id]).values()
-                self._claims.end_futile_waits(connection, ended, now)
+        left = self._with_usable(connection, withdrawn)
+        return withdraw_version(connection, self._claims, left, self._clock())
 
-    def _make_unavailable(self, connection: sa.Connection, lost: Difference) -> bool:
-        """Record the newest version that is left; return whether the lost one was recorded."""
-        row = sa.and_(
-            available.c.obs_id == lost.obs_id,
-            available.c.product == lost.product,
-            available.c.version == lost.recorded,
-        )
+    def _with_usable(self, connection: sa.Connection, lost: Difference) -> Difference:
+        """Return what is lost, with the newest version left that may be used."""
         usable = self._approvals.usable(connection, lost.product, lost.obs_id, lost.archived)
-        if usable is None:
-            changed = connection.execute(sa.delete(available).where(row))
-        else:
-            values = {
-                "version": usable,
-                "archived": True,
-                "stage": _stage(connection, lost, usable),
-            }
-            changed = connection.execute(sa.update(available).where(row).values(values))
-        return bool(changed.rowcount)
-
-    def _delete_claims_from(
-        self, connection: sa.Connection, lost: Difference, which: sa.ColumnElement[bool]
-    ) -> None:
-        last_held = -1 if lost.archived is None else lost.archived
-        claimed = connection.execute(
-            sa.select(table.c.id, table.c.inputs).where(table.c.obs_id == lost.obs_id, which)
-        )
-        versions = [(row.id, row.inputs.get(lost.product, -1)) for row in claimed]
-        # Of a lower stage, what is left may have a higher number than what is lost.
-        stale = [id_ for id_, used in versions if used > last_held or used == lost.recorded]
-        for start in range(0, len(stale), MAX_IN):
-            ids = stale[start : start + MAX_IN]
-            connection.execute(sa.delete(table).where(table.c.id.in_(ids)))
+        if usable == lost.archived:
+            return lost
+        stage = None if usable is None else _stage(connection, lost, usable)
+        change = {"archived": usable, "archived_by": None, "stage": stage}
+        return lost.model_copy(update=change)
 
     def _remake(self, connection: sa.Connection, processing_id: str) -> None:
         row = locked_rows(connection, [processing_id]).get(processing_id)
@@ -241,15 +217,12 @@ def _about(row: Row) -> dict[str, str]:
     return {"product": row.product, "obs_id": row.obs_id, "processing": row.id}
 
 
-def _stage(connection: sa.Connection, lost: Difference, usable: int) -> int | None:
-    """Return the rank of the stage of the version that is left; None if it tells none."""
-    if usable == lost.archived:
-        return None if lost.stage is None else rank_of(lost.stage)
-    # The sdb holds a newer one, of which a person has not approved.
+def _stage(connection: sa.Connection, lost: Difference, usable: int) -> Stage | None:
+    """Return the stage of a version that was approved, while the sdb holds a newer one."""
     query = sa.select(approvals.c.stage).where(
         approvals.c.obs_id == lost.obs_id,
         approvals.c.product == lost.product,
         approvals.c.version == usable,
     )
     rank: int | None = connection.scalar(query)
-    return rank
+    return None if rank is None else stage_of(rank)

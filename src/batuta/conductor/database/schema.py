@@ -23,6 +23,10 @@ product of one observation, and read all that the product has ever had.
 HELD: Final = "state = 'held'"
 """Kept back by an operator."""
 OF_CAMPAIGN: Final = "campaign IS NOT NULL"
+STALE: Final = "stale_since IS NOT NULL"
+"""Whose product is available, and stale."""
+STALE_UNTOLD: Final = "stale_since IS NOT NULL AND stale_told IS NULL"
+
 
 metadata = sa.MetaData()
 
@@ -48,6 +52,14 @@ available = sa.Table(
     sa.Column("told_class", sa.String),
     # The rank of its stage. None: no event of it has told one.
     sa.Column("stage", sa.Integer),
+    # The processing that made it; None of what arrived, or was imported by hand.
+    sa.Column("made_by", sa.String),
+    # The digest of its bytes, where it is told; and the first version that had these bytes, where
+    # that is not this one.
+    sa.Column("sha256", sa.String),
+    sa.Column("content", sa.Integer),
+    # How often its version was replaced by another.
+    sa.Column("updates", sa.Integer, nullable=False, server_default="0"),
 )
 
 processings = sa.Table(
@@ -104,6 +116,12 @@ processings = sa.Table(
     sa.Column("campaign", sa.Integer),
     # The rank of the lowest stage of its inputs. None: none is told.
     sa.Column("stage", sa.Integer),
+    # Since when, and why, what it made and is available is stale; and when that was told.
+    sa.Column("stale_since", sa.Float),
+    sa.Column("stale_because", sa.String),
+    sa.Column("stale_told", sa.Float),
+    # What was withdrawn of what it was being made from, for which it was stopped.
+    sa.Column("withdrawn_input", sa.String),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id", "created", "id"),
     sa.Index("conductor_newest", "created", "id"),
@@ -118,6 +136,17 @@ for _name in ("product", "provider", "state"):
         processings.c.id,
         sqlite_where=sa.text(LISTED),
         postgresql_where=sa.text(LISTED),
+    )
+
+for _name, _where, _keys in (
+    ("conductor_stale", STALE, ("created", "id")),
+    ("conductor_stale_untold", STALE_UNTOLD, ("stale_since",)),
+):
+    sa.Index(
+        _name,
+        *(processings.c[key] for key in _keys),
+        sqlite_where=sa.text(_where),
+        postgresql_where=sa.text(_where),
     )
 
 sa.Index(

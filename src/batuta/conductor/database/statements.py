@@ -41,9 +41,11 @@ _CAMPAIGN_RUNS: Final = (
 AVAILABLE_OF: Final = sa.select(
     available.c.obs_id,
     available.c.product,
-    available.c.version,
+    # Of versions with the same bytes, the first: those that follow change nothing.
+    sa.func.coalesce(available.c.content, available.c.version).label("version"),
     available.c.told_class,
     available.c.stage,
+    available.c.updates,
     _CAMPAIGN_RUNS.label("a_campaign"),
 ).where(available.c.obs_id.in_(_any_of("observations")))
 """What is available of `observations`; and of all campaigns, the number of one that runs."""
@@ -86,9 +88,14 @@ OPEN_HOLDS: Final = (
 
 FAILED_AMONG: Final = sa.select(table.c.id).where(
     table.c.id.in_(_any_of("ids")),
-    sa.or_(table.c.state == State.FAILED, table.c.set_aside.is_not(None)),
+    sa.or_(
+        table.c.state == State.FAILED,
+        table.c.set_aside.is_not(None),
+        table.c.withdrawn_input.is_not(None),
+    ),
 )
-"""Those of the processings `ids` that failed, or that a version of the graph has set aside."""
+"""Those of the processings `ids` that failed, that a version of the graph has set aside, or that
+were stopped by a withdrawal."""
 
 CLAIMED_AT: Final = sa.select(table.c.id).where(
     table.c.id.in_(_any_of("ids")), table.c.created == sa.bindparam("now")
@@ -107,6 +114,19 @@ def record_available(dialect: str) -> Any:
             "version": new.version,
             "archived": new.archived,
             "heard": new.heard,
+            "made_by": new.made_by,
+            "sha256": new.sha256,
+            "content": sa.case(
+                (
+                    # Of another stage, the same bytes say more.
+                    sa.and_(
+                        new.sha256 == available.c.sha256,
+                        _rank(new.stage) == _rank(available.c.stage),
+                    ),
+                    sa.func.coalesce(available.c.content, available.c.version),
+                ),
+            ),
+            "updates": available.c.updates + 1,
             # An alert stays one when a newer version, or the archived one, says nothing of it.
             "told_class": sa.func.coalesce(new.told_class, available.c.told_class),
             # Once a stage is told of it, what tells none says that it is final.

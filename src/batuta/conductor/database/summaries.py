@@ -33,12 +33,13 @@ class ProviderSummary(BaseModel):
 
 
 class Summary(BaseModel):
-    """All that the conductor has recorded, counted."""
+    """All that the conductor has recorded, counted; `stale`, the products that are stale."""
 
     observations: int
     processings: dict[str, int]
     products: list[ProductSummary]
     providers: list[ProviderSummary]
+    stale: int = 0
 
 
 @dataclass

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.approvals import kept_back
-from batuta.conductor.database.claims import MANUAL
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.dropped import DroppedObservation, read_dropped, rows_of
 from batuta.conductor.database.explanations import (
@@ -25,13 +24,20 @@ from batuta.conductor.database.lists import (
     list_processings,
 )
 from batuta.conductor.database.records import MAX_IN, Row
-from batuta.conductor.database.schema import available, dropped, events
+from batuta.conductor.database.schema import STALE, available, dropped, events
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.stage_records import read_staged_of
 from batuta.conductor.database.summaries import Counts, read_counts
 from batuta.conductor.decisions.answers import address
 from batuta.conductor.decisions.approvals import Question, Verdict
+from batuta.conductor.decisions.rules import MANUAL
 from batuta.conductor.decisions.stages import Staged, counted, rises_text
+from batuta.conductor.decisions.staleness import (
+    Available,
+    Staleness,
+    awaited_inputs,
+    staleness_of,
+)
 from batuta.graph import Graph
 from batuta.messaging import Processing, ProcessingState, Progress
 from batuta.messaging.processings import instant_of
@@ -50,6 +56,8 @@ class ConductorProcessing(Processing):
 
     `by_hand` tells that an operator has asked for it, besides what was claimed; `campaign` is the
     number of the campaign that makes it.
+    `stale_since` and `stale_because` tell that its product is available, and since when and why it
+    is stale.
     `inputs` are the versions that it was claimed from, 0 where the source has no versions;
     `next_attempt` is when it is requested next, while it waits; `log` and `profile` are addresses
     at its provider. `pipeline_id` is what its provider calls the current attempt, if not its id;
@@ -71,6 +79,8 @@ class ConductorProcessing(Processing):
     pipeline_id: str | None = None
     instance: str | None = None
     by_hand: bool = False
+    stale_since: datetime | None = None
+    stale_because: str | None = None
     work_class: WorkClass = Field(WorkClass.LIVE, alias="class")
     graph_version: int | None = None
     held_by: int | None = None
@@ -84,6 +94,7 @@ class ProductView(BaseModel):
 
     `state` is ``available``, a processing's state, or ``missing`` with what it lacks; of one of
     which a version is there, but nothing is made of it, ``unapproved`` or ``refused``.
+    `stale` tells why what is available is stale; None if it is not.
     """
 
     product: str
@@ -92,6 +103,7 @@ class ProductView(BaseModel):
     stage: Stage | None = None
     processing: ConductorProcessing | None = None
     lacks: list[str] = []
+    stale: str | None = None
 
 
 class ObservationView(BaseModel):
@@ -112,13 +124,16 @@ class ObservationDetail(ObservationView):
 class Why(BaseModel):
     """Why a product of an observation was, or was not, made.
 
-    `stages` are those that were told of what is available.
+    `stages` are those that were told of what is available; `stale` tells why what is available is
+    stale, and `awaits` names the inputs that are made again before it is made from them.
     """
 
     product: str
     obs_id: str
     answer: str
     lacks: list[str] = []
+    stale: str | None = None
+    awaits: list[str] = []
     available: dict[str, int] = {}
     stages: dict[str, Stage] = {}
     processings: list[ConductorProcessing] = []
@@ -178,10 +193,13 @@ class Views(ReadsGraph):
         cursor: str | None,
         since: datetime | None = None,
         until: datetime | None = None,
+        *,
+        stale: bool = False,
     ) -> Page[ConductorProcessing]:
         """Return a page of processings, newest first; `filters` by the names of columns.
 
-        `since` and `until`, which is excluded, are about when they were claimed.
+        `since` and `until`, which is excluded, are about when they were claimed. With `stale`, only
+        those that made what is available and stale.
 
         Raises
         ------
@@ -194,7 +212,7 @@ class Views(ReadsGraph):
             # One filter alone needs no choice.
             counts = read_counts(connection) if len(given) > 1 else Counts()
             times = [None if each is None else each.timestamp() for each in (since, until)]
-            listing = list_processings(given, counts, *times)
+            listing = list_processings(given, counts, *times, stale=stale)
             rows, following = listing.page(connection, limit, after)
         return Page(items=[self.processing_of(row) for row in rows], next=encode_key(following))
 
@@ -202,6 +220,12 @@ class Views(ReadsGraph):
         """Return what is counted."""
         with reading(self._engine) as connection:
             return read_counts(connection)
+
+    def stale_count(self) -> int:
+        """Return how many products of observations are stale."""
+        query = sa.select(sa.func.count()).select_from(table).where(sa.text(STALE))
+        with reading(self._engine) as connection:
+            return connection.scalar(query) or 0
 
     def observations(
         self, limit: int, cursor: str | None, order: ObservationOrder = ObservationOrder.OBS_ID
@@ -290,9 +314,14 @@ class Views(ReadsGraph):
         definition = self._graph.products.get(product)
         rises = None if definition is None else rises_text(definition, versions, staged)
         rows = [row for row in all_rows if row.product == product]
+        staleness = self._staleness(arrived, all_rows, staged)
+        awaits = () if definition is None else awaited_inputs(definition, staleness)
+        stale = staleness.because.get(product)
         return Why(
             product=product,
             obs_id=obs_id,
+            stale=stale,
+            awaits=list(awaits),
             answer=(
                 answer_of_processing(product, rows[-1], kept_versions) + _archived(kept, rows[-1])
                 if rows
@@ -301,7 +330,9 @@ class Views(ReadsGraph):
                 )
                 + hint
             )
-            + (f"; {rises}" if rises else ""),
+            + (f"; {rises}" if rises else "")
+            + (f"; it is stale: {stale}" if stale else "")
+            + (f"; it waits for {', '.join(awaits)}, made again first" if awaits else ""),
             lacks=self._lacks(product, versions, staged),
             available=versions,
             stages={row.product: stage_of(row.stage) for row in arrived if row.stage is not None},
@@ -313,6 +344,22 @@ class Views(ReadsGraph):
         query = sa.select(table.c.id).where(table.c.obs_id == obs_id, table.c.product == product)
         with reading(self._engine) as connection:
             return connection.scalar(query.limit(1)) is not None
+
+    def _staleness(
+        self, arrived: Iterable[Row], rows: Iterable[Row], staged: Staged | None
+    ) -> Staleness:
+        inputs = {row.id: row.inputs for row in rows}
+        return staleness_of(
+            self._graph,
+            {
+                each.product: Available(
+                    each.version if each.content is None else each.content,
+                    inputs.get(each.made_by, {}),
+                )
+                for each in arrived
+            },
+            staged,
+        )
 
     def first_heard(self, obs_id: str) -> float | None:
         """Return when the first of what is available of an observation was heard of."""
@@ -358,6 +405,8 @@ class Views(ReadsGraph):
             pipeline_id=row.pipeline_id,
             instance=row.instance,
             by_hand=row.claim.startswith(MANUAL),
+            stale_since=_time(row.stale_since),
+            stale_because=row.stale_because,
             work_class=WorkClass(row.work_class),
             graph_version=row.graph_version,
             held_by=row.held_by,
@@ -381,7 +430,9 @@ class Views(ReadsGraph):
         kept: Mapping[str, Question],
         staged: Staged | None,
     ) -> list[ProductView]:
+        rows = list(rows)
         latest = {row.product: row for row in rows}
+        stale = {row.product: row.stale_because for row in rows if row.stale_because}
         views = []
         for level in self._graph.levels():
             for name in level:
@@ -389,6 +440,7 @@ class Views(ReadsGraph):
                 if name not in versions and name not in self._graph.products:
                     continue
                 view = self._product(name, versions, row, staged)
+                view = view.model_copy(update={"stale": stale.get(name)})
                 views.append(_kept_back(view, kept[name]) if name in kept else view)
         return views
 

@@ -138,7 +138,7 @@ class WhyViews:
             history=self._history(product, obs_id, why.processings, heard),
             campaigns=self._campaigns.mentions(product, obs_id),
             cause=_cause_view(cause),
-            needs=[] if cause.situation is Situation.AVAILABLE else [*remedies(cause, obs_id)],
+            needs=_needs(why, cause),
             triggers=[
                 ConsequenceView(product=each.product, available=each.available, lacks=[*each.lacks])
                 for each in consequences(self._graph, product, facts)
@@ -235,6 +235,15 @@ class WhyViews:
             if each.held_by in holds:
                 moments += _of_hold(holds[each.held_by], each)
         return sorted(moments, key=lambda moment: moment.time)
+
+
+def _needs(why: Why, cause: Cause) -> list[str]:
+    if cause.situation is not Situation.AVAILABLE:
+        return [*remedies(cause, why.obs_id)]
+    if why.stale is None:
+        return []
+    after = f", once {', '.join(why.awaits)} is made again" if why.awaits else ""
+    return [f"batuta make {why.product} {why.obs_id}: again, from what is available{after}"]
 
 
 def _told(moment: Moment, processing: ConductorProcessing, told: Collection[datetime]) -> bool:
@@ -402,6 +411,9 @@ def _words(detail: WhyDetail, cause: Cause, *, there: bool) -> Iterator[str]:
             yield f"  {'  ' * depth}{line}"
         yield from (f"  {each}" for each in detail.circuits)
         yield "what would make it:"
+        yield from (f"  {each}" for each in detail.needs)
+    elif detail.needs:
+        yield "what would make it anew:"
         yield from (f"  {each}" for each in detail.needs)
     if detail.triggers:
         yield "made from it:" if there else "to be made from it:"

@@ -64,6 +64,36 @@ def withdraw(
     )
 
 
+def stop_withdrawn(
+    record: ProcessingRecord, product: str, version: int, reason: str | None, now: float
+) -> ProcessingRecord | None:
+    """Return `record` stopped because a version that it is made from was withdrawn.
+
+    None if it has ended: what it made is stale. A late answer changes nothing any more.
+    """
+    if record.state.ended:
+        return None
+    why = f": {reason}" if reason else ""
+    return replace(
+        record,
+        state=State.CANCELLED,
+        withdrawn_input=f"version {version} of {product}",
+        error=f"stopped: version {version} of {product}, which it is made from, was withdrawn{why}",
+        ended=now,
+    )
+
+
+def supersede(record: ProcessingRecord, by: str, now: float) -> ProcessingRecord | None:
+    """Return `record`, which waits to be retried, cancelled in favour of newer inputs; else None.
+
+    Retried later, the older inputs would be archived last.
+    """
+    if record.state is not State.RETRYING:
+        return None
+    error = f"superseded: {record.product} is to be made from {by}"
+    return replace(record, state=State.CANCELLED, error=error, ended=now)
+
+
 def retry_with_newer_inputs(
     record: ProcessingRecord,
     product: Product,
@@ -90,9 +120,8 @@ def retry_with_newer_inputs(
     newer = [
         f"{name} v{available[name]}"
         for name, version in claimed.items()
-        # Of a higher stage, a version that was imported earlier may have come since.
-        if available.get(name, 0) > version
-        or (record.stage is not None and available.get(name, version) != version)
+        # Of a higher stage, or once the newest was withdrawn, an earlier one may have come since.
+        if available.get(name, version) != version
     ]
     if not newer:
         return None
@@ -117,6 +146,7 @@ def renew(record: ProcessingRecord, product: Product | None, now: float) -> Proc
         max_attempts=record.attempt + more,
         not_before=now,
         ended=None,
+        withdrawn_input=None,
     )
     if product is None:
         return after

@@ -23,9 +23,9 @@ class DifferenceKind(StrEnum):
 class Difference(BaseModel):
     """One difference; `recorded` and `archived` are the newest versions of each side.
 
-    `stage` is that of `archived`; None if it tells none. Of a version that was withdrawn,
-    `recorded` is that version, `archived` the newest that is left, and `processing_id` the
-    processing that has made it and nothing since.
+    `stage` is that of `archived`, and `archived_by` the processing that made it; None if it tells
+    none. Of a version that was withdrawn, `recorded` is that version, `archived` the newest that is
+    left, and `processing_id` the processing that has made the withdrawn one and nothing since.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,6 +35,7 @@ class Difference(BaseModel):
     obs_id: str
     recorded: int | None = None
     archived: int | None = None
+    archived_by: str | None = None
     processing_id: str | None = None
     provider: str | None = None
     reason: str | None = None

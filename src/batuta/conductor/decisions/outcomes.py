@@ -87,6 +87,12 @@ class Decided:
         What is known of the stages of observations of which any was told.
     superseded : tuple of str
         The ids of the processings that were cancelled because a higher stage is made instead.
+    awaiting : mapping
+        What is to be made after inputs that are made again first, by (obs_id, product).
+    joined : mapping
+        The processings that were claimed before, and take the new versions, by (obs_id, product).
+    same_bytes : frozenset of tuple
+        The versions that have the bytes of the one before, as (obs_id, product, version).
     """
 
     versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -97,6 +103,16 @@ class Decided:
     planned: Mapping[tuple[str, str], int] = field(default_factory=dict)
     staged: Mapping[str, Staged] = field(default_factory=dict)
     superseded: tuple[str, ...] = ()
+    awaiting: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    joined: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    same_bytes: frozenset[tuple[str, str, int]] = frozenset()
+
+    def started_of(self, instance: tuple[str, str]) -> str | None:
+        """Return the processing that follows for (obs_id, product); None if none does."""
+        claim = self.claims.get(instance)
+        if claim is not None and claim.processing_id in self.started:
+            return claim.processing_id
+        return self.joined.get(instance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,16 +157,18 @@ def _of_available(
 ) -> EventOutcome:
     """Return what became of an event about what is available now, or was before."""
     staged = decided.staged.get(heard.obs_id or "")
-    lower = None if staged is None else _below(heard, versions, staged)
-    if lower is not None:
-        return _ignored(lower)
+    old = _nothing_new(heard, versions, staged, decided)
+    if old is not None:
+        return _ignored(old)
     triggered: dict[str, str] = {}
     waiting: dict[str, tuple[str, ...]] = {}
     for product in fed:
-        claim = decided.claims.get((heard.obs_id or "", product.name))
-        if claim is not None and claim.processing_id in decided.started:
-            triggered[product.name] = claim.processing_id
-        elif lacks := lacking(product, versions, staged):
+        instance = heard.obs_id or "", product.name
+        begun = decided.started_of(instance)
+        lacks = decided.awaiting.get(instance) or lacking(product, versions, staged)
+        if begun is not None:
+            triggered[product.name] = begun
+        elif lacks:
             waiting[product.name] = lacks
     if triggered:
         return EventOutcome(outcome=Outcome.TRIGGERED, triggered=triggered, waiting=waiting)
@@ -163,6 +181,16 @@ def _of_available(
         return _ignored(_nothing_follows(heard, fed, versions, left, staged))
     reason = None if staged is None else _stages_waited_for(fed, versions, staged)
     return EventOutcome(outcome=Outcome.WAITING, waiting=waiting, reason=reason)
+
+
+def _nothing_new(
+    heard: HeardEvent, versions: Mapping[str, int], staged: Staged | None, decided: Decided
+) -> str | None:
+    """Return why a version replaces none: it has the same bytes, or a lower stage; None if not."""
+    name = heard.product or ""
+    if (heard.obs_id, name, heard.version) in decided.same_bytes:
+        return f"version {heard.version} of {name} has the bytes of version {versions[name]}"
+    return None if staged is None else _below(heard, versions, staged)
 
 
 def _asked(heard: HeardEvent, decided: Decided) -> Question | None:

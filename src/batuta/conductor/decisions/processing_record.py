@@ -74,6 +74,9 @@ class ProcessingRecord:
         The campaign that it is made by.
     stage : int or None
         The rank of the lowest stage of its inputs, which its product has; None if none is told.
+    withdrawn_input : str or None
+        The input, and its version, that was withdrawn while it was made from that: it was stopped,
+        and what it makes all the same is refused. None: none was.
     """
 
     id: str
@@ -108,6 +111,7 @@ class ProcessingRecord:
     instance: str | None = None
     campaign: int | None = None
     stage: int | None = None
+    withdrawn_input: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,8 @@ from batuta.work_classes import WorkClass, most_urgent
 
 NAMESPACE: Final = uuid.UUID("6f1a2a1e-3f0b-5d0c-9a53-0b6f2f6f0c1d")
 CLAIMED_ONCE: Final = "once"
+MANUAL: Final = "by hand"
+"""How the claims that operators make begin: as many as they ask for."""
 NOTHING_TOLD: Final[Mapping[str, WorkClass]] = MappingProxyType({})
 
 
@@ -27,6 +29,9 @@ class Arrival:
 
     `told_class` is the class of work that its event told, or that was told for the processing
     that made it; None if none was. `stage` is the rank of its stage, in the same way.
+
+    `made_by` is the processing that made it, where one did; `sha256` the digest of its bytes, where
+    that is told.
 
     `archived` tells that the sdb holds that version. Once it holds one, its versions count, and
     not those that others announce. `event_time` is the own time of the event that told it, in
@@ -40,6 +45,8 @@ class Arrival:
     event_time: float | None = None
     told_class: WorkClass | None = None
     stage: int | None = None
+    made_by: str | None = None
+    sha256: str | None = None
 
     @property
     def order(self) -> tuple[bool, int, int]:
@@ -52,7 +59,9 @@ class Claim:
     """The decision to make `product` for `obs_id` from `inputs` (versions by name).
 
     `told_class` is the class that it inherits of its inputs; None for that of the graph. `stage`
-    is the rank of the lowest stage of its inputs; None if none is told of any.
+    is the rank of the lowest stage of its inputs; None if none is told of any. `again` counts the
+    processings that it had before and that are not to be continued: they were stopped, or made it
+    from what is withdrawn by now.
     """
 
     product: Product
@@ -60,6 +69,7 @@ class Claim:
     inputs: Mapping[str, int]
     told_class: WorkClass | None = None
     stage: int | None = None
+    again: int = 0
 
     @property
     def key(self) -> str:
@@ -71,7 +81,8 @@ class Claim:
         below the final one is claimed at the next one as well.
         """
         below = self.stage is not None and self.stage < FINAL_RANK
-        return f"{self._made_from}@{stage_of(self.stage or 0)}" if below else self._made_from
+        at = f"@{stage_of(self.stage or 0)}" if below else ""
+        return self._made_from + at + (f"~{self.again}" if self.again else "")
 
     @property
     def _made_from(self) -> str:
@@ -81,6 +92,11 @@ class Claim:
             return ",".join([CLAIMED_ONCE, *added])
         names = self.inputs if improves else set(self.inputs).intersection(product.m_input)
         return ",".join(f"{name}={self.inputs[name]}" for name in sorted(names))
+
+    @property
+    def inputs_text(self) -> str:
+        """Its inputs and their versions, for people."""
+        return ", ".join(f"{name} v{n}" if n else name for name, n in self.inputs.items())
 
     @property
     def processing_id(self) -> str:

@@ -61,8 +61,10 @@ def _concerns(event: Event, record: ProcessingRecord) -> bool:
 
 def _after(record: ProcessingRecord, event: Event, conditions: Conditions) -> ProcessingRecord:
     # What is archived is made, whatever was believed meanwhile: a pipeline taken for dead, or a
-    # processing that was cancelled a moment too late, may still have imported its product.
-    if record.state is not State.SUCCEEDED and not _is_refused(record, conditions):
+    # processing that was cancelled a moment too late, may still have imported its product. What
+    # was stopped because its input was withdrawn is not wanted any more.
+    unwanted = record.withdrawn_input is not None or _is_refused(record, conditions)
+    if record.state is not State.SUCCEEDED and not unwanted:
         if isinstance(event, Archived):
             return _succeeded(record, conditions.now)
         if isinstance(event, StatusUpdate) and event.state is State.SUCCEEDED and event.archived:

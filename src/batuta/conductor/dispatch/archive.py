@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
 
@@ -27,6 +28,8 @@ SERVICE: Final = "sdb"
 TIMEOUTS: Final = PoolTimeouts(connect_s=2.0, read_s=5.0)
 ANSWER_TIMEOUT_S: Final = 15.0
 """How long an answer may take in all, in seconds."""
+MAX_REASON: Final = 400
+"""Characters that the sdb takes."""
 MAX_ANSWER_BYTES: Final = 4 * 2**20
 """More than a thousand versions with the longest names."""
 CLOCK_TOLERANCE_S: Final = 60.0
@@ -72,6 +75,23 @@ class Archive:
         """
         return await self._lookup(
             [Lookup(product=product, obs_id=obs_id) for product, obs_id in instances]
+        )
+
+    async def withdraw(self, product: str, obs_id: str, version: int, reason: str) -> None:
+        """Withdraw a version; one that was withdrawn before stays so.
+
+        Raises
+        ------
+        ServiceError
+            If the sdb cannot be reached, or refuses.
+        """
+        path = f"products/{quote(product, safe='')}/{quote(obs_id, safe='')}/versions/{version}"
+        await self._pool.send(
+            SERVICE,
+            "DELETE",
+            f"{self._url}/{path}?{urlencode({'reason': reason[:MAX_REASON]})}",
+            max_bytes=MAX_ANSWER_BYTES,
+            max_s=ANSWER_TIMEOUT_S,
         )
 
     async def imported_by(
@@ -203,6 +223,7 @@ def arrival_of(version: ArchivedVersion) -> Arrival:
         version.version,
         archived=True,
         stage=None if version.stage is None else rank_of(version.stage),
+        sha256=version.sha256,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.ledger import Ledger, Report
 from batuta.conductor.database.slots import Capacity
+from batuta.conductor.database.withdrawals import Stopped
 from batuta.conductor.decisions.circuits import Signal
 from batuta.conductor.decisions.events import (
     Archived,
@@ -23,9 +24,10 @@ from batuta.conductor.decisions.events import (
     StatusUpdate,
 )
 from batuta.conductor.decisions.outcomes import HeardEvent
-from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, PollAction
 from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.decisions.staleness import RefusedVersion
 from batuta.conductor.dispatch.archive import Archive, arrival_of, success_of
 from batuta.conductor.dispatch.providers import Providers
 from batuta.errors import one_line
@@ -138,6 +140,8 @@ class Dispatcher:
         self._send(requests)
         for row in ended:
             self._on_report(row)
+        for refused in self.ledger.take_refused():
+            self._spawn(self._withdraw(refused), self._polls)
         # `run` sends what had to wait for capacity or for a time. Its reading of the ledger would
         # fight with the requests for the interpreter: they leave first.
         asyncio.get_running_loop().call_later(REQUESTS_FIRST_S if requests else 0, self._wakeup.set)
@@ -155,6 +159,49 @@ class Dispatcher:
     def wake(self) -> None:
         """Make `run` read the ledger now."""
         self._wakeup.set()
+
+    def stop(self, stopped: Sequence[Stopped]) -> None:
+        """Report processings that were stopped, and have their providers stop them."""
+        for each in stopped:
+            self._on_report(each.row)
+            if each.before.state in AT_PROVIDER:
+                self._spawn(self._stop(each.before), self._polls)
+
+    async def _stop(self, record: ProcessingRecord) -> None:
+        try:
+            await self._providers.cancel(record)
+        except ServiceError as exc:
+            # What it makes all the same is refused.
+            LOG.warning(
+                "%s of %s: stopped here, and not at its provider: %s",
+                record.product,
+                record.obs_id,
+                exc,
+            )
+
+    async def _withdraw(self, refused: RefusedVersion) -> None:
+        """Withdraw what came too late, so that nobody takes it for the newest version.
+
+        If this process is killed before, the reconciliation finds it.
+        """
+        while True:
+            try:
+                return await self._archive.withdraw(
+                    refused.product, refused.obs_id, refused.version, refused.reason
+                )
+            except ServiceError as exc:
+                if exc.refused:
+                    # A person may: until then, the reconciliation tells that it is not used.
+                    return LOG.warning(
+                        "version %d of %s of %s, %s, is not withdrawn: %s",
+                        refused.version,
+                        refused.product,
+                        refused.obs_id,
+                        refused.reason,
+                        exc,
+                    )
+                LOG.warning("%s; asked again in %g s", exc, ARCHIVE_RETRY_S)
+            await asyncio.sleep(ARCHIVE_RETRY_S)
 
     async def run(self) -> None:
         """Send requests and polls as they become due, until cancelled."""

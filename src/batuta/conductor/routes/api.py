@@ -141,7 +141,8 @@ def add_routes(app: FastAPI, components: Components) -> None:
     @app.get("/summary", tags=["service"])
     def summary() -> Summary:
         """What is recorded, counted: by state, by product and by provider."""
-        return components.views.counts().summary()
+        found = components.views.counts().summary()
+        return found.model_copy(update={"stale": components.views.stale_count()})
 
     @app.get("/services", tags=["service"])
     def services() -> Page[ServiceStatus]:
@@ -193,13 +194,16 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         provider: Pattern = None,
         since: AwareDatetime | None = None,
         until: AwareDatetime | None = None,
+        stale: Annotated[
+            bool, Query(description="Only those whose product is available, and stale.")
+        ] = False,
         limit: Limit = 100,
         cursor: str | None = None,
     ) -> Page[ConductorProcessing]:
         """Processings, the newest first; `since` and `until` are about when they were claimed."""
         filters = {"state": state, "product": product, "obs_id": obs_id, "provider": provider}
         try:
-            return views.processings(filters, limit, cursor, since, until)
+            return views.processings(filters, limit, cursor, since, until, stale=stale)
         except ValueError as exc:
             raise _invalid_cursor(cursor) from exc
 

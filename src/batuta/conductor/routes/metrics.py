@@ -43,8 +43,8 @@ class ConductorMetrics(Collector):
     ----------
     read_counts : callable
         Returns what the database holds.
-    read_late : callable
-        Returns how many products are late.
+    read_late, read_stale : callable
+        Returns how many products are late, and stale.
     read_holds : callable
         Returns the holds that have not ended.
     read_campaigns : callable
@@ -59,6 +59,7 @@ class ConductorMetrics(Collector):
         self,
         read_counts: Callable[[], Counts],
         read_late: Callable[[], int],
+        read_stale: Callable[[], int],
         read_holds: Callable[[], Sequence[HoldView]],
         read_campaigns: Callable[[], Sequence[Campaign]],
         read_circuits: Callable[[], Sequence[Circuit]],
@@ -69,6 +70,7 @@ class ConductorMetrics(Collector):
         self._read_late = read_late
         self._read_holds = read_holds
         self._read_campaigns = read_campaigns
+        self._read_stale = read_stale
         self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
@@ -99,6 +101,11 @@ class ConductorMetrics(Collector):
             "Addresses of a provider that are left alone because they keep failing",
             "provider",
             sorted(circuits.items()),
+        )
+        yield GaugeMetricFamily(
+            "batuta_stale_products",
+            "Products of observations that are available, and made from what is no longer",
+            self._read_stale(),
         )
         yield GaugeMetricFamily(
             "batuta_observations", "Observations with an available product", counts.observations

@@ -1,0 +1,98 @@
+"""Claims from versions that replace others: after their inputs, and in the place of older claims.
+
+Of observations of which no version was replaced, none of it is executed.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import sqlalchemy as sa
+
+from batuta.conductor.database.history import record_superseded
+from batuta.conductor.database.records import locked_rows, record_of, write_changes
+from batuta.conductor.database.schema import processings as table
+from batuta.conductor.decisions.commands import supersede
+from batuta.conductor.decisions.rules import MANUAL, Arrival, Claim
+from batuta.conductor.decisions.stages import Ranks
+from batuta.conductor.decisions.staleness import NOTHING_STALE, Staleness, awaited_inputs
+from batuta.graph import OnUpdate
+from batuta.messaging import ProcessingState as State
+from batuta.stages import FINAL_RANK
+
+
+def supersede_older(
+    connection: sa.Connection, claims: Iterable[Claim], now: float
+) -> tuple[str, ...]:
+    """Cancel what waits to be retried from older inputs than those of claims; return the ids.
+
+    What is of a lower stage is superseded by that.
+    """
+    changes = []
+    for claim in claims:
+        if claim.product.on_update is OnUpdate.IGNORE:
+            continue
+        found = connection.scalars(
+            sa.select(table.c.id).where(
+                table.c.obs_id == claim.obs_id,
+                table.c.product == claim.product.name,
+                table.c.state == State.RETRYING,
+                table.c.claim != claim.key,
+                table.c.claim.not_like(f"{MANUAL}%"),
+                table.c.stage.is_not_distinct_from(claim.stage),
+            )
+        )
+        for row in locked_rows(connection, list(found)).values():
+            before = record_of(row)
+            after = supersede(before, claim.inputs_text, now)
+            if after is not None:
+                changes.append((before, after))
+    write_changes(connection, changes)
+    record_superseded(connection, changes, now)
+    return tuple(after.id for _, after in changes)
+
+
+def same_bytes(
+    arrivals: Iterable[Arrival],
+    versions: Mapping[str, Mapping[str, int]],
+    ranks: Mapping[str, Ranks],
+) -> frozenset[tuple[str, str, int]]:
+    """Return which of the arrivals are versions whose bytes an earlier one, used for them, has."""
+    return frozenset(
+        (each.obs_id, each.product, each.version)
+        for each in arrivals
+        if each.archived
+        and each.version > versions[each.obs_id].get(each.product, each.version)
+        and _rank(each.stage) == _rank(ranks.get(each.obs_id, {}).get(each.product))
+    )
+
+
+def _rank(told: int | None) -> int:
+    return FINAL_RANK if told is None else told
+
+
+def after_their_inputs(
+    claims: Iterable[Claim], stale: Mapping[str, Staleness]
+) -> tuple[list[Claim], dict[tuple[str, str], tuple[str, ...]]]:
+    """Return the claims whose inputs are as they will be, and what the others wait for."""
+    kept: list[Claim] = []
+    awaiting: dict[tuple[str, str], tuple[str, ...]] = {}
+    for claim in claims:
+        names = awaited_inputs(claim.product, stale.get(claim.obs_id, NOTHING_STALE))
+        if names:
+            awaiting[claim.obs_id, claim.product.name] = names
+        else:
+            kept.append(claim)
+    return kept, awaiting
+
+
+def without_outdated(
+    versions: Mapping[str, Mapping[str, int]], stale: Mapping[str, Staleness]
+) -> dict[str, Mapping[str, int]]:
+    """Return what is available, but for what is made again: it is waited for as if it lacked."""
+    return {
+        obs_id: {
+            name: version
+            for name, version in available.items()
+            if name not in stale.get(obs_id, NOTHING_STALE).outdated
+        }
+        for obs_id, available in versions.items()
+    }
