@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from batuta.conductor.database.campaign_parts import contents_of
 from batuta.conductor.database.campaign_schema import items, parts
+from batuta.conductor.database.campaign_views import Campaign
+from batuta.conductor.database.campaigns import CampaignError
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.schema import processings
 from batuta.conductor.database.slots import Capacity
@@ -17,7 +19,7 @@ from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignScope, C
 from batuta.graph import Graph
 from tests.conductor.campaign_player import CampaignPlayer, target_of
 from tests.conductor.graphs import diamond, graph_of
-from tests.conductor.harness import Harness, OpenLedger
+from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
 
 REPROCESS = {"on_update": "reprocess"}
 
@@ -42,6 +44,60 @@ def test_what_is_planned_is_made_once_in_order_though_the_graph_would_remake_it_
     for obs_id in ("o1", "o2"):
         assert made.index(("D", obs_id)) > made.index(("C", obs_id))
         assert made.index(("D", obs_id)) > made.index(("B", obs_id))
+
+
+def test_a_paused_campaign_begins_nothing_until_it_is_resumed_and_a_cancelled_one_ends(
+    player: CampaignPlayer,
+) -> None:
+    player.make_all(player.arrive(("A", "o1"), ("A", "o2"), ("A", "o3")))
+    number = player.plan(target_of("C"), max_concurrent=1)
+    graph = player.harness.graph.digest
+    player.order(number, CampaignOrder.START)
+    player.rest(number)
+    (first,) = player.harness.ledger.take_due(UNLIMITED)
+    player.store.order(number, CampaignOrder.PAUSE, graph, "the disk is full")
+    player.make_all([first])
+    player.restart()
+    assert player.rest(number) is CampaignState.PAUSED
+    assert player.harness.ledger.take_due(UNLIMITED) == []
+    assert _campaign(player, number).reason == "the disk is full"
+
+    player.order(number, CampaignOrder.RESUME)
+    assert _campaign(player, number).reason is None
+    player.rest(number)
+    (second,) = player.harness.ledger.take_due(UNLIMITED)
+    player.store.order(number, CampaignOrder.CANCEL, graph, "not needed")
+    player.make_all([second])
+    assert player.rest(number) is CampaignState.CANCELLED
+    assert player.harness.ledger.take_due(UNLIMITED) == []
+    assert _campaign(player, number).reason == "not needed"
+    progress = _campaign(player, number).progress
+    # D follows from C: of three observations both were planned.
+    assert (progress.total, progress.made, progress.failed) == (6, 2, 0)
+    with pytest.raises(CampaignError, match="it has ended"):
+        player.order(number, CampaignOrder.RESUME)
+
+
+@pytest.mark.parametrize(
+    ("scope", "planned"),
+    [
+        (CampaignScope.ALL, {"made", "stale", "failed", "new"}),
+        (CampaignScope.MISSING, {"failed", "new"}),
+        (CampaignScope.STALE, {"stale"}),
+        (CampaignScope.FAILED, {"failed"}),
+    ],
+)
+def test_a_campaign_plans_what_is_missing_stale_or_failed(
+    open_ledger: OpenLedger, scope: CampaignScope, planned: set[str]
+) -> None:
+    player = CampaignPlayer(open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}})))
+    player.make_all(player.arrive(("A", "made"), ("A", "stale")))
+    player.make_all(player.arrive(("A", "stale")))
+    for request in player.arrive(("A", "failed")):
+        player.answer(request, failed=True)
+    player.arrive(("A", "new"))
+    number = player.plan(target_of("B", scope=scope))
+    assert {obs_id for _, obs_id in _planned(player, number)} == planned
 
 
 # ---------------------------------------------------------------------- random graphs and sets
@@ -162,3 +218,9 @@ def _no_rest(player: CampaignPlayer, number: int) -> None:
     with player.harness.engine.connect() as connection:
         assert connection.execute(unsettled).all() == []
         assert connection.execute(unended).all() == []
+
+
+def _campaign(player: CampaignPlayer, number: int) -> Campaign:
+    found = player.views.find(number)
+    assert found is not None
+    return found

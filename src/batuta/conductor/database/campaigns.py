@@ -136,9 +136,8 @@ class CampaignStore:
                     f"campaign {number} was planned with graph {row.graph[:12]}, and "
                     f"{graph[:12]} is in force: put that one in force, or plan it again"
                 )
-            changes: dict[str, Any] = {"state": after, **_times(row, after, now)}
-            if reason is not None:
-                changes["reason"] = reason
+            # The reason is that of the state: why it was paused ends when it is resumed.
+            changes = {"state": after, "reason": reason, **_times(row, after, now)}
             connection.execute(_update(number).values(changes))
             about = {"campaign": number}
             record_command(connection, by, now, f"campaign {order}", about, reason)
