@@ -305,5 +305,13 @@ def test_no_request_gets_a_server_error_or_harms_the_next(
                 assert answer.status_code < 500, (request.method, request.url, answer.text[:300])
                 require_declared(document, answer)
                 answers[answer.status_code] += 1
+        if name == "conductor":
+            release_all(client)
     assert answers.total() > 100
     assert answers[422] > 20
+
+
+def release_all(conductor: httpx.Client) -> None:
+    """Release what some of the requests have rightly held: the next is to be made."""
+    for hold in conductor.get("/holds").raise_for_status().json()["items"]:
+        conductor.post(f"/holds/{hold['number']}/release", json={}).raise_for_status()

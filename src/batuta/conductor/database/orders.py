@@ -90,7 +90,7 @@ class OrderViews:
         since: datetime | None,
         until: datetime | None,
         limit: int,
-        cursor: str | None,
+        cursor: int | None,
     ) -> Page[OrderView]:
         """Return a page of commands, the newest first; `until` is excluded.
 
@@ -98,11 +98,6 @@ class OrderViews:
         ----------
         filters : mapping
             Values of ``command`` and ``operator``.
-
-        Raises
-        ------
-        ValueError
-            If `cursor` is none that a page had.
         """
         checked = [
             equals_unindexed(table.c[name], value)
@@ -116,7 +111,7 @@ class OrderViews:
         listing = Listing(
             query=sa.select(table), key=[table.c.number], descending=True, checked=checked
         )
-        after = None if cursor is None else (int(cursor),)
+        after = None if cursor is None else (cursor,)
         with reading(self._engine) as connection:
             rows, following = listing.page(connection, limit, after)
         next_ = None if following is None else str(following[0])

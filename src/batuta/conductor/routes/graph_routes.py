@@ -4,7 +4,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Self
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batuta.conductor.database.graph_preview import GraphPreview
@@ -86,7 +86,7 @@ def _add_versions(router: APIRouter, versions: GraphVersions) -> None:
         return versions.page(limit, cursor)
 
     @router.get("/versions/{number}", responses=_UNKNOWN)
-    def version(number: int) -> GraphVersionDetail:
+    def version(number: Annotated[int, Path(ge=1, lt=2**31)]) -> GraphVersionDetail:
         """One version of the graph, with its document."""
         return _find(versions, number)
 
