@@ -23,7 +23,8 @@ def test_what_waits_is_found_by_class_and_provider_without_reading_all_of_it(
     harness.on_data(*(("A", f"o{number}", 1) for number in range(20)))
     values = {"work_class": "backfill", "provider": "full", "now": 1e12, "at_most": 5}
     with recorded(harness.engine) as statements, harness.engine.connect() as connection:
-        assert connection.execute(PENDING_AT).all() == [("backfill", "full")]
+        found = connection.execute(PENDING_AT).all()
+        assert [tuple(row)[:2] for row in found] == [("backfill", "full")]
         assert len(connection.execute(DUE, values).all()) == 5
     if harness.engine.dialect.name != "sqlite":
         return
