@@ -18,6 +18,7 @@ from batuta.conductor.decisions.events import Archived, Event, PipelineUnreachab
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, PollAction
 from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.decisions.staleness import RefusedVersion
 from batuta.conductor.dispatch import dispatcher as dispatcher_module
 from batuta.conductor.dispatch.archive import Archive
 from batuta.conductor.dispatch.dispatcher import Dispatcher
@@ -55,6 +56,9 @@ class OneRoundLedger:
     def apply(self, events: Sequence[Event]) -> list[Row]:
         self.applied += [event.processing_id for event in events]
         self.on_apply()
+        return []
+
+    def take_refused(self) -> list[RefusedVersion]:
         return []
 
 
