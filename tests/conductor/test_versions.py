@@ -1,9 +1,13 @@
 """What follows from a new version of an input, from the same bytes, and from a withdrawal."""
 
+from pathlib import Path
+
 import pytest
+import sqlalchemy as sa
 
 from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.schema import MIGRATIONS, available, processings
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import Archived
 from batuta.conductor.decisions.outcomes import HeardEvent
@@ -14,6 +18,7 @@ from batuta.messaging import ProcessingState as State
 from batuta.stages import FINAL_RANK
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
+from tests.pipeline.test_profile_store import first_revision_database
 
 REMADE = {"on_update": "reprocess"}
 DIAMOND = graph_of(
@@ -374,3 +379,34 @@ def test_bytes_that_were_withdrawn_are_not_used_under_another_number(
     player.arrives("A", "same")
     player.withdraws("A", 1, left=2)
     assert player.stale()["B"] == "made from A v1, and v2 is available"
+
+
+def test_what_was_made_before_marks_were_kept_is_known_by_its_processing(
+    database_url: str, tmp_path: Path
+) -> None:
+    numbers = ("priority", "attempt", "pipeline_attempt", "max_attempts", "done", "total")
+    times = ("timeout_s", "not_before", "ask_at", "created", "ended")
+    made = {
+        "id": "p1",
+        "product": "B",
+        "obs_id": "o1",
+        "claim": "once",
+        "inputs": {"A": 1},
+        "provider": "maker",
+        "state": State.SUCCEEDED.value,
+        **dict.fromkeys(numbers, 1),
+        **dict.fromkeys(times, 1e6),
+    }
+    version = {"obs_id": "o1", "version": 1, "heard": 1e6}
+    with (
+        first_revision_database(database_url, MIGRATIONS, tmp_path) as engine,
+        engine.begin() as connection,
+    ):
+        connection.execute(sa.insert(processings).values(made))
+        for name in ("A", "B"):
+            connection.execute(sa.insert(available).values({**version, "product": name}))
+    player = Player(Harness(database_url, KEPT))
+    player.versions["A"] = 1
+    player.arrives("A")
+    assert player.stale() == {"B": "made from A v1, and v2 is available"}
+    player.harness.close()
