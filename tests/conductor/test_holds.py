@@ -340,6 +340,7 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.usefixtures("wide_terminal")
 def test_an_operator_holds_lists_previews_and_releases(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
