@@ -22,6 +22,9 @@ from tests.support.servers import NatsServer
 from tests.support.services import ServiceProcess
 from tests.support.waiting import eventually_sync
 
+ANSWER_S = 30.0
+"""For an answer, beside other tests on a small machine."""
+
 
 class Stage:
     """A conductor's surroundings: NATS, sdb, and the pipeline ``maker``."""
@@ -112,7 +115,7 @@ class Stage:
 
 
 def get(url: str, path: str) -> Any:
-    return httpx.get(f"{url}{path}").raise_for_status().json()
+    return httpx.get(f"{url}{path}", timeout=ANSWER_S).raise_for_status().json()
 
 
 def states(url: str) -> dict[str, str]:

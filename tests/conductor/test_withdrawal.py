@@ -11,7 +11,7 @@ from batuta.cli.app import run
 from batuta.conductor.service import open_conductor
 from batuta.sdb import SdbClient
 from tests.conductor.graphs import graph_of
-from tests.conductor.stage import Stage, eventually_in, get
+from tests.conductor.stage import ANSWER_S, Stage, eventually_in, get
 from tests.conductor.test_reconciliation import CHAIN, MADE, differences, recorded
 from tests.support.services import serving
 from tests.support.waiting import eventually_sync
@@ -50,7 +50,9 @@ def test_the_version_before_it_counts_again(stage: Stage) -> None:
         withdraw(stage, "A", 2)
         eventually_sync(lambda: recorded(url, "o1") == {"A": 1})
         withdraw(stage, "A", 1)
-        eventually_sync(lambda: httpx.get(f"{url}/observations/o1").status_code == 404)
+        eventually_sync(
+            lambda: httpx.get(f"{url}/observations/o1", timeout=ANSWER_S).status_code == 404
+        )
         assert agrees(url)
 
 
@@ -66,7 +68,9 @@ def test_what_was_withdrawn_is_made_again_once_corrected_input_arrives_and_not_b
         assert "version 1 of B was withdrawn: wrong gain" in get(url, "/why/B/o1")["answer"]
         assert agrees(url)
         withdraw(stage, "A", 1)
-        eventually_sync(lambda: httpx.get(f"{url}/observations/o1").json()["available"] == 0)
+        eventually_sync(
+            lambda: httpx.get(f"{url}/observations/o1", timeout=ANSWER_S).json()["available"] == 0
+        )
         assert len(stage.asked_for()) == 2
         stage.archive("A", "o1")
         eventually_sync(lambda: recorded(url, "o1") == {"A": 2, "B": 2, "C": 2})
@@ -98,7 +102,7 @@ def test_what_was_withdrawn_while_the_conductor_was_down_is_not_used(stage: Stag
         eventually_in(url, {"B/o1": "succeeded", "C/o1": "failed"})
         assert recorded(url, "o1") == {"A": 1, "B": 1}
         assert agrees(url)
-        assert httpx.get(f"{url}/observations/o2").status_code == 404
+        assert httpx.get(f"{url}/observations/o2", timeout=ANSWER_S).status_code == 404
         assert "batuta_malformed_total 0.0" in httpx.get(f"{url}/metrics").text
 
 
