@@ -232,7 +232,7 @@ def test_no_decision_reads_or_sorts_a_whole_table(played: Played) -> None:
 
 
 def carry_out_sets(harness: Harness) -> None:
-    """Give each command for a set by each filter, and carry them out."""
+    """Order each command with each filter, and carry the orders out."""
     sets = harness.ledger.order_sets
     for command in SetCommand:
         for columns in ({"product": "B"}, {"obs_id": "o*", "work_class": "live"}):

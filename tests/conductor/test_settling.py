@@ -46,7 +46,7 @@ def states(harness: Harness) -> dict[str, str]:
 
 
 def wait(harness: Harness, *observations: str) -> None:
-    """Have B of observations claimed, and not requested."""
+    """Let B be claimed for observations without being requested."""
     harness.take([Arrival("A", obs_id, 1) for obs_id in observations], NOTHING)
 
 

@@ -59,7 +59,7 @@ class World:
         harness.ledger = Ledger(harness.engine, harness.graph, WaitConfig(), harness.clock)
 
     def work(self, state: State) -> None:
-        """Have the oldest request end so, if there is one."""
+        """End the oldest request in a given state, if there is one."""
         self._harness.clock.advance(1)
         self._due.extend(self._harness.ledger.take_due(UNLIMITED))
         if not self._due:

@@ -314,4 +314,4 @@ def test_no_request_gets_a_server_error_or_harms_the_next(
 def release_all(conductor: httpx.Client) -> None:
     """Release what some of the requests have rightly held: the next is to be made."""
     for hold in conductor.get("/holds").raise_for_status().json()["items"]:
-        conductor.post(f"/holds/{hold['number']}/release", json={}).raise_for_status()
+        conductor.post(f"/holds/{hold['number']}/release").raise_for_status()

@@ -168,7 +168,7 @@ class ConductorClient:
         return self._call("POST", "/orders/preview", json=body, timeout=None)
 
     def order(self, command: str, filters: dict[str, Any], reason: str | None) -> dict[str, Any]:
-        """Give a command for all processings that filters select; return its order."""
+        """Order a command for every processing that the filters select; return the order."""
         body: dict[str, Any] = {"command": command, "filters": filters}
         body |= {} if reason is None else {"reason": reason}
         return self._call("POST", "/orders", json=body, timeout=None)
@@ -205,7 +205,7 @@ class ConductorClient:
         return cast("list[dict[str, Any]]", self._call("GET", "/providers")["items"])
 
     def close_circuits(self, provider: str) -> dict[str, Any]:
-        """Have it request again from a provider that is left alone because it failed."""
+        """Close the open circuits of a provider, so that it is requested from again at once."""
         return self._call("DELETE", f"/providers/{quote(provider, safe='')}/circuit")
 
     def dead_letters(self, **filters: str) -> Iterator[dict[str, Any]]:

@@ -279,7 +279,10 @@ class CampaignRunner(ReadsGraph):
         return done.changed
 
     async def _tell(self, number: int, *, now_and_then: bool = False) -> Campaign:
-        """Tell how a campaign is; `now_and_then` if that was told long enough ago, or changes."""
+        """Publish the status of a campaign and return it.
+
+        With `now_and_then`, only if its state has changed or `TOLD_EACH_S` have passed since.
+        """
         state, _, told_at = self._told.get(number, (None, 0, 0.0))
         campaign = await asyncio.to_thread(self._find, number)
         recent = time.monotonic() < told_at + TOLD_EACH_S

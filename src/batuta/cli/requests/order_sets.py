@@ -63,7 +63,7 @@ def order_set(
     reason: str | None,
     how: How,
 ) -> None:
-    """Give a command for a set: shown first, confirmed, and followed to its end.
+    """Show what a command would act on, have it confirmed, order it and follow it to its end.
 
     Raises
     ------

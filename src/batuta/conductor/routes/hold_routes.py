@@ -196,8 +196,11 @@ def _add_holds(router: APIRouter, holds: _Holds, views: HoldViews) -> None:
     @router.post(
         "/holds/{number}/release", responses=_UNKNOWN | problem_responses(HTTPStatus.CONFLICT)
     )
-    async def release(number: Number, order: ReleaseOrder, by: ByOperator) -> HoldView:
+    async def release(
+        number: Number, by: ByOperator, order: ReleaseOrder | None = None
+    ) -> HoldView:
         """End a hold: what no other one keeps back is let go, at once or at a rate."""
+        order = order or ReleaseOrder()
         await holds.release(number, by, order.rate, order.reason)
         return await asyncio.to_thread(view, number)
 
