@@ -64,7 +64,7 @@ class DataAvailable(BaseModel):
     not told: final.
     """
 
-    model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     product: Name
     obs_id: Name
