@@ -437,6 +437,8 @@ def _of(number: int) -> "sa.Select[Any]":
 
 def _counted(connection: sa.Connection, numbers: Sequence[int]) -> Counted:
     found: dict[int, dict[tuple[str, str], int]] = {number: {} for number in numbers}
+    if not numbers:
+        return found
     for row in connection.execute(sa.select(counts).where(counts.c.campaign.in_(numbers))):
         found[row.campaign][row.product, row.state] = row.number
     # What is open is counted as it is: few, and it changes.
