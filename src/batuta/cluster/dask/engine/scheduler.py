@@ -219,7 +219,7 @@ class DaskScheduler:
             self._on_lost(address, set(keys), expected=expected)
 
     def _on_lost(self, address: str, keys: set[str], *, expected: bool) -> None:
-        loss = self._losses.on_lost(address)
+        loss = self._losses.on_lost(address, expected=expected)
         lost = [self._submitted[key] for key in self._submitted if key in keys]
         if lost or loss.held_bytes is not None:
             jobs = [each.job for each in lost]
@@ -234,6 +234,7 @@ class DaskScheduler:
         if decision is Decision.RETRY:
             self._task_metrics.on_rerun(ran.job)  # dask does it
         else:
+            self._losses.on_given_up()
             self._drop(ran)
             self._apply(decision, ran.job, error)
 

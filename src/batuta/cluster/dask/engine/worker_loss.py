@@ -40,6 +40,8 @@ class WorkerLoss:
     address: str
     held_bytes: float | None
     """The memory that it held, where it was killed for that."""
+    explained: bool = False
+    """Whether a job that was given up may have ended it: none of those that it had is blamed."""
 
 
 class WorkerLossTracker:
@@ -55,12 +57,16 @@ class WorkerLossTracker:
         self._ram_mb = ram_mb
         self._over_memory: dict[str, float] = {}
         """What workers held that are being killed for it, by their address."""
+        self._leftovers = 0
+        """Jobs that were given up when dask had already moved them to another worker. It may start
+        them before it hears that they are released, and die of them as the first one did."""
         self._deaths: Counter[Job] = Counter()
         self._departures: Counter[Job] = Counter()
         self._cancellations: Counter[Job] = Counter()
 
     def reset(self) -> None:
         """Forget the jobs of the previous computation."""
+        self._leftovers = 0
         self._deaths.clear()
         self._departures.clear()
         self._cancellations.clear()
@@ -69,9 +75,18 @@ class WorkerLossTracker:
         """Record that a worker exceeded its memory limit, and is being killed for that."""
         self._over_memory[address] = held_bytes
 
-    def on_lost(self, address: str) -> WorkerLoss:
+    def on_given_up(self) -> None:
+        """Record that a job was taken from dask, which had moved it from a lost worker to another.
+
+        Each explains one later loss at most: a job that is to blame is tried once more for it.
+        """
+        self._leftovers += 1
+
+    def on_lost(self, address: str, *, expected: bool) -> WorkerLoss:
         """Return what is known of a worker that is gone."""
-        return WorkerLoss(address, self._over_memory.pop(address, None))
+        explained = not expected and self._leftovers > 0
+        self._leftovers -= explained
+        return WorkerLoss(address, self._over_memory.pop(address, None), explained)
 
     def describe(self, loss: WorkerLoss, jobs: Sequence[Job], *, expected: bool) -> str:
         """Return one line that says what is lost and which jobs run again."""
@@ -93,6 +108,10 @@ class WorkerLossTracker:
             return decision, WorkerLostError(
                 f"workers left {departures} times before it was done: it may take longer than"
                 " their walltime"
+            )
+        if loss.explained:
+            return Decision.RETRY, WorkerLostError(
+                f"worker {loss.address} died, perhaps of a job that was given up"
             )
         self._deaths[job] += 1
         deaths = self._deaths[job]
