@@ -16,10 +16,10 @@ from batuta.cli.app import run
 from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.campaign_runner import CampaignRunner
 from batuta.conductor.database.current_graph import CurrentGraph
-from batuta.conductor.database.event_views import EventViews
-from batuta.conductor.database.hold_views import HoldViews
-from batuta.conductor.database.late_views import LateViews
-from batuta.conductor.database.provider_views import ProviderViews
+from batuta.conductor.database.views.event_views import EventViews
+from batuta.conductor.database.views.hold_views import HoldViews
+from batuta.conductor.database.views.late_views import LateViews
+from batuta.conductor.database.views.provider_views import ProviderViews
 from batuta.conductor.decisions.events import Refused
 from batuta.conductor.graph_changer import GraphChanger
 from batuta.conductor.routes.api import Components, add_routes

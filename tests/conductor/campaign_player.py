@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from batuta.conductor.database.campaign_parts import split
-from batuta.conductor.database.campaign_planning import PlanReader, Target
-from batuta.conductor.database.campaign_rounds import Round
-from batuta.conductor.database.campaign_views import CampaignPlan
-from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.campaigns.campaign_parts import split
+from batuta.conductor.database.campaigns.campaign_planning import PlanReader, Target
+from batuta.conductor.database.campaigns.campaign_rounds import Round
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.views.campaign_views import CampaignPlan
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignScope, CampaignState
 from batuta.conductor.decisions.events import Archived, Refused
 from batuta.conductor.decisions.rules import Arrival

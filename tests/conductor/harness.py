@@ -9,14 +9,14 @@ from alembic import command
 from alembic.config import Config
 
 from batuta.conductor.campaign_runner import CampaignDatabase, open_campaigns
-from batuta.conductor.database.claims import ClaimStore
-from batuta.conductor.database.due_requests import DueRequest
-from batuta.conductor.database.graph_versions import GraphVersions, open_current_graph
-from batuta.conductor.database.hold_store import Wanted
+from batuta.conductor.database.claiming.claims import ClaimStore
+from batuta.conductor.database.graphs.graph_versions import GraphVersions, open_current_graph
+from batuta.conductor.database.holds.hold_store import Wanted
 from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.database.schema import MIGRATIONS
-from batuta.conductor.database.slots import Capacity
-from batuta.conductor.database.views import Views
+from batuta.conductor.database.views.observations import Views
 from batuta.conductor.decisions.events import Archived, Event, StatusUpdate
 from batuta.conductor.decisions.holds import Hold, Scope
 from batuta.conductor.decisions.outcomes import HeardEvent

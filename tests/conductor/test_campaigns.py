@@ -8,13 +8,13 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batuta.conductor.database.campaign_parts import contents_of
 from batuta.conductor.database.campaign_schema import items, parts
-from batuta.conductor.database.campaign_views import Campaign
-from batuta.conductor.database.campaigns import CampaignError
-from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.campaigns.campaign_parts import contents_of
+from batuta.conductor.database.campaigns.campaign_store import CampaignError
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.database.schema import processings
-from batuta.conductor.database.slots import Capacity
+from batuta.conductor.database.views.campaign_views import Campaign
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignScope, CampaignState
 from batuta.graph import Graph
 from tests.conductor.campaign_player import CampaignPlayer, target_of

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batuta.conductor.database.slots import Capacity
+from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.decisions.rules import Arrival
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batuta.conductor.database.deadlines import PassedDeadlines
-from batuta.conductor.database.event_views import EventViews
-from batuta.conductor.database.late_views import LateViews
-from batuta.conductor.database.why_views import WhyViews
+from batuta.conductor.database.claiming.deadlines import PassedDeadlines
+from batuta.conductor.database.views.event_views import EventViews
+from batuta.conductor.database.views.late_views import LateViews
+from batuta.conductor.database.views.why_views import WhyViews
 from batuta.conductor.decisions.deadlines import MAX_EVENT_AGE_S, event_time
 from batuta.conductor.decisions.outcomes import HeardEvent, Outcome
 from batuta.conductor.decisions.rules import Arrival

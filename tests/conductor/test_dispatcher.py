@@ -10,10 +10,10 @@ from typing import cast
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.ledger import Ledger, Round
 from batuta.conductor.database.records import Row
-from batuta.conductor.database.slots import Capacity
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.decisions.events import Archived, Event, PipelineUnreachable, StatusUpdate
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, PollAction

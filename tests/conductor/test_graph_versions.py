@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy as sa
 
-from batuta.conductor.database.graph_versions import open_current_graph
+from batuta.conductor.database.graphs.graph_versions import open_current_graph
 from batuta.conductor.decisions.graph_versions import AtStart, graph_at_start
 from batuta.graph import Graph
 from batuta.service.operators import Operator

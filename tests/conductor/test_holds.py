@@ -8,10 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from batuta.cli.app import run
-from batuta.conductor.database.due_requests import DueRequest
-from batuta.conductor.database.hold_store import HoldStore, Wanted
-from batuta.conductor.database.hold_views import HoldViews
+from batuta.conductor.database.holds.hold_store import HoldStore, Wanted
+from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.database.schema import MIGRATIONS, processings
+from batuta.conductor.database.views.hold_views import HoldViews
 from batuta.conductor.decisions.events import Busy
 from batuta.conductor.decisions.holds import (
     Hold,

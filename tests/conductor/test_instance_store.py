@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from batuta.conductor.database.due_requests import DueRequest
-from batuta.conductor.database.event_views import EventViews
-from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.ledger import Round
 from batuta.conductor.database.orders import OrderViews
-from batuta.conductor.database.provider_views import ProviderViews
-from batuta.conductor.database.why_views import WhyViews
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.views.event_views import EventViews
+from batuta.conductor.database.views.late_views import LateViews
+from batuta.conductor.database.views.provider_views import ProviderViews
+from batuta.conductor.database.views.why_views import WhyViews
 from batuta.conductor.decisions.circuits import Answered, Circuit, Full, Signal, Unanswered
 from batuta.conductor.decisions.events import Archived, Event, Interface, StatusUpdate
 from batuta.conductor.decisions.events import PipelineUnreachable as Unreachable

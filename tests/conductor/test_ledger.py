@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 
-from batuta.conductor.database.due_requests import DueRequest
-from batuta.conductor.database.slots import Capacity
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.decisions.events import (
     Archived,
     Busy,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from tests.conductor.graphs import graph_of

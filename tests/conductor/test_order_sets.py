@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from batuta.conductor.database import order_sets
-from batuta.conductor.database.order_sets import OrderSets, SetFilters, states_of
+from batuta.conductor.database.operations import order_sets
+from batuta.conductor.database.operations.order_sets import OrderSets, SetFilters, states_of
 from batuta.conductor.database.orders import OrderView, OrderViews
-from batuta.conductor.database.slots import Capacity
+from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.decisions.order_sets import (
     STATES,
     Ordered,

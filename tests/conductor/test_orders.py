@@ -7,10 +7,10 @@ import httpx
 import pytest
 from fastapi import Depends
 
-from batuta.conductor.database.event_views import EventViews
-from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.orders import OrderView, OrderViews
-from batuta.conductor.database.why_views import WhyViews
+from batuta.conductor.database.views.event_views import EventViews
+from batuta.conductor.database.views.late_views import LateViews
+from batuta.conductor.database.views.why_views import WhyViews
 from batuta.conductor.routes.order_routes import operator_of
 from batuta.service.app import AppConfig, create_app
 from batuta.service.operators import OPERATOR_HEADER, UNNAMED, Operator

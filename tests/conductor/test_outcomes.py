@@ -7,7 +7,7 @@ import pytest
 
 from batuta.cli.app import run
 from batuta.conductor.database.event_records import drop_events, last_to_drop
-from batuta.conductor.database.event_views import EventView, EventViews
+from batuta.conductor.database.views.event_views import EventView, EventViews
 from batuta.conductor.decisions.events import Refused
 from batuta.conductor.decisions.outcomes import HeardEvent, Outcome
 from batuta.conductor.decisions.rules import Arrival

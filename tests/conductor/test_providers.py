@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.decisions.circuits import Answered, Full, Signal, Unanswered
 from batuta.conductor.decisions.events import (
     Busy,

@@ -13,11 +13,7 @@ from fastapi import FastAPI
 from batuta.conductor.campaign_runner import CampaignRunner
 from batuta.conductor.database.campaign_schema import campaigns, items
 from batuta.conductor.database.campaign_schema import parts as campaign_parts
-from batuta.conductor.database.event_views import EventViews
-from batuta.conductor.database.hold_views import HoldViews
-from batuta.conductor.database.late_views import LateViews
-from batuta.conductor.database.order_sets import SetFilters, states_of
-from batuta.conductor.database.provider_views import ProviderViews
+from batuta.conductor.database.operations.order_sets import SetFilters, states_of
 from batuta.conductor.database.schema import (
     approvals,
     available,
@@ -27,6 +23,10 @@ from batuta.conductor.database.schema import (
     orders,
     processings,
 )
+from batuta.conductor.database.views.event_views import EventViews
+from batuta.conductor.database.views.hold_views import HoldViews
+from batuta.conductor.database.views.late_views import LateViews
+from batuta.conductor.database.views.provider_views import ProviderViews
 from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.decisions.campaigns import CampaignOrder
 from batuta.conductor.decisions.differences import Difference, DifferenceKind

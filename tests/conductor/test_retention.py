@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batuta.cli.app import run as run_command
-from batuta.conductor.database.dropped import DroppedObservation, read_dropped
-from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.records import locked_rows, record_of
-from batuta.conductor.database.retention import RetentionStore, may_drop
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.retention.dropped import DroppedObservation, read_dropped
+from batuta.conductor.database.retention.dropping import RetentionStore, may_drop
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import Archived, Refused
 from batuta.conductor.decisions.rules import Arrival

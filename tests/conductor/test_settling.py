@@ -2,12 +2,12 @@
 
 import pytest
 
-from batuta.conductor.database import settling
-from batuta.conductor.database.due_requests import DueRequest
-from batuta.conductor.database.event_views import EventViews
-from batuta.conductor.database.graph_preview import GraphPreview, PreviewCounter
-from batuta.conductor.database.late_views import LateViews
-from batuta.conductor.database.why_views import WhyViews
+from batuta.conductor.database.graphs import settling
+from batuta.conductor.database.graphs.graph_preview import GraphPreview, PreviewCounter
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.views.event_views import EventViews
+from batuta.conductor.database.views.late_views import LateViews
+from batuta.conductor.database.views.why_views import WhyViews
 from batuta.conductor.decisions.causes import Situation
 from batuta.conductor.decisions.rules import Arrival
 from batuta.graph import Graph

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batuta.conductor.database.due_requests import DueRequest
-from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.ledger import Ledger
-from batuta.conductor.database.why_views import WhyDetail, WhyViews
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.views.late_views import LateViews
+from batuta.conductor.database.views.why_views import WhyDetail, WhyViews
 from batuta.conductor.decisions.events import Archived
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival, processing_id_of

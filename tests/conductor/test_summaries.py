@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from batuta.conductor.database.claims import ClaimStore
+from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.schema import (
     MIGRATIONS,
     available,

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from batuta.conductor.database.due_requests import DueRequest
-from batuta.conductor.database.event_views import EventViews
+from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.database.schema import MIGRATIONS, available, processings
+from batuta.conductor.database.views.event_views import EventViews
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import Archived
 from batuta.conductor.decisions.outcomes import HeardEvent

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.database.schema import MIGRATIONS as CONDUCTOR_MIGRATIONS
 from batuta.conductor.database.schema import processings as conductor_table
-from batuta.conductor.database.slots import Capacity
-from batuta.conductor.database.views import Views
+from batuta.conductor.database.views.observations import Views
 from batuta.conductor.decisions.events import StatusUpdate
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.rules import Arrival

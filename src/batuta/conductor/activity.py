@@ -7,11 +7,11 @@ import time
 from typing import Final
 
 from batuta import __version__
-from batuta.conductor.database.campaign_views import Campaign
-from batuta.conductor.database.graph_versions import GraphVersion
-from batuta.conductor.database.provider_views import circuit_lines
+from batuta.conductor.database.graphs.graph_versions import GraphVersion
 from batuta.conductor.database.records import Row
-from batuta.conductor.database.views import Views
+from batuta.conductor.database.views.campaign_views import Campaign
+from batuta.conductor.database.views.observations import Views
+from batuta.conductor.database.views.provider_views import circuit_lines
 from batuta.conductor.decisions.approvals import Question
 from batuta.conductor.decisions.circuits import Circuit
 from batuta.conductor.decisions.holds import Hold, HoldState

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from batuta.conductor.database.campaign_planning import Target
-from batuta.conductor.database.campaign_views import Selection
+from batuta.conductor.database.campaigns.campaign_planning import Target
+from batuta.conductor.database.views.campaign_views import Selection
 from batuta.conductor.decisions.campaigns import CampaignScope, NamePatterns, is_pattern
 from batuta.errors import ConfigurationError
 from batuta.graph import Graph, GraphError, compare

@@ -11,19 +11,19 @@ from typing import Final
 import sqlalchemy as sa
 
 from batuta.conductor.campaign_orders import ReadOrder
-from batuta.conductor.database.campaign_parts import split
-from batuta.conductor.database.campaign_planning import PlannedPage, PlanReader
-from batuta.conductor.database.campaign_rounds import CampaignRounds, Round
-from batuta.conductor.database.campaign_views import (
+from batuta.conductor.database.campaigns.campaign_parts import split
+from batuta.conductor.database.campaigns.campaign_planning import PlannedPage, PlanReader
+from batuta.conductor.database.campaigns.campaign_rounds import CampaignRounds, Round
+from batuta.conductor.database.campaigns.campaign_store import CampaignError, CampaignStore
+from batuta.conductor.database.claiming.claims import ClaimStore
+from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
+from batuta.conductor.database.views.campaign_views import (
     Campaign,
     CampaignPlan,
     CampaignViews,
     PlannedProduct,
     PlannedProvider,
 )
-from batuta.conductor.database.campaigns import CampaignError, CampaignStore
-from batuta.conductor.database.claims import ClaimStore
-from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.decisions.campaign_estimates import estimate, mean_s
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignState
 from batuta.conductor.pruner import Write

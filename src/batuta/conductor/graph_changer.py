@@ -9,8 +9,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.graph_preview import GraphPreview, PreviewCounter
-from batuta.conductor.database.graph_versions import GraphVersion, GraphVersions, Unsettled
+from batuta.conductor.database.graphs.graph_preview import GraphPreview, PreviewCounter
+from batuta.conductor.database.graphs.graph_versions import GraphVersion, GraphVersions, Unsettled
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.reconciliation import Reconciler, mend
 from batuta.graph import Graph

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from batuta.conductor.database.hold_store import MAX_AT_ONCE, HoldStore
+from batuta.conductor.database.holds.hold_store import MAX_AT_ONCE, HoldStore
 from batuta.conductor.decisions.holds import Hold, HoldState
 from batuta.conductor.pruner import Write
 from batuta.errors import one_line

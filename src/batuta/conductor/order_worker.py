@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from batuta.conductor.database.order_sets import OrderSets, SetFilters
+from batuta.conductor.database.operations.order_sets import OrderSets, SetFilters
 from batuta.conductor.decisions.order_sets import SetCommand
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.dispatch.dispatcher import Dispatcher

@@ -11,7 +11,13 @@ from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.retention import SERVICE, Batch, Candidate, RetentionStore, in_chunks
+from batuta.conductor.database.retention.dropping import (
+    SERVICE,
+    Batch,
+    Candidate,
+    RetentionStore,
+    in_chunks,
+)
 from batuta.errors import one_line
 from batuta.private_files import create_private
 from batuta.service.database import UNAVAILABLE

@@ -13,13 +13,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
-from batuta.conductor.database.dropped import (
+from batuta.conductor.database.records import Row, record_of
+from batuta.conductor.database.retention.dropped import (
     DroppedObservation,
     DroppedVersion,
     read_dropped,
     read_dropped_after,
 )
-from batuta.conductor.database.records import Row, record_of
 from batuta.conductor.database.schema import LISTED, approvals, available
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.differences import Difference, DifferenceKind

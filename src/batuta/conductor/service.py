@@ -14,20 +14,20 @@ from prometheus_client import CollectorRegistry
 
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
 from batuta.conductor.campaign_runner import CampaignRunner, open_campaigns
-from batuta.conductor.database.circuits import InstancesOf
-from batuta.conductor.database.claims import ClaimStore
+from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph
-from batuta.conductor.database.due_requests import DueRequest
-from batuta.conductor.database.event_views import EventViews
-from batuta.conductor.database.graph_versions import GraphVersions, open_current_graph
-from batuta.conductor.database.hold_views import HoldViews
-from batuta.conductor.database.late_views import LateViews
+from batuta.conductor.database.graphs.graph_versions import GraphVersions, open_current_graph
 from batuta.conductor.database.ledger import Ledger
-from batuta.conductor.database.provider_views import ProviderViews
 from batuta.conductor.database.records import Row
+from batuta.conductor.database.requests.circuit_store import InstancesOf
+from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.summaries import join_parts
-from batuta.conductor.database.views import Views
+from batuta.conductor.database.views.event_views import EventViews
+from batuta.conductor.database.views.hold_views import HoldViews
+from batuta.conductor.database.views.late_views import LateViews
+from batuta.conductor.database.views.observations import Views
+from batuta.conductor.database.views.provider_views import ProviderViews
 from batuta.conductor.deadline_watch import DeadlineWatch
 from batuta.conductor.decisions.approvals import Question
 from batuta.conductor.decisions.circuits import Circuit, CircuitLimits, Signal

@@ -17,11 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from batuta.conductor.database.due_requests import DueRequest
 from batuta.conductor.database.ledger import Ledger
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.database.schema import MIGRATIONS
-from batuta.conductor.database.slots import Capacity
-from batuta.conductor.database.views import ConductorProcessing, Views, Why
+from batuta.conductor.database.views.observations import ConductorProcessing, Views, Why
 from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.decisions.events import Archived, StatusUpdate
 from batuta.conductor.decisions.processing_record import WaitConfig

@@ -55,7 +55,7 @@ parts = sa.Table(
     # The first and the last observation.
     sa.Column("first", sa.String, primary_key=True),
     sa.Column("last", sa.String, nullable=False),
-    # Compressed: see `batuta.conductor.database.campaign_parts`.
+    # Compressed: see `batuta.conductor.database.campaigns.campaign_parts`.
     sa.Column("content", sa.LargeBinary, nullable=False),
 )
 

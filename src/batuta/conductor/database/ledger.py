@@ -17,22 +17,20 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.approvals import ApprovalStore
-from batuta.conductor.database.approving import Approvals
+from batuta.conductor.database.approvals.approval_answers import Approvals
+from batuta.conductor.database.approvals.awaiting_versions import ApprovalStore
 from batuta.conductor.database.attribution import attribute
-from batuta.conductor.database.circuits import CircuitStore, InstancesOf
+from batuta.conductor.database.claiming.deadlines import DeadlineStore, PassedDeadlines
+from batuta.conductor.database.claiming.stale_marks import any_untold, take_untold
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
-from batuta.conductor.database.deadlines import DeadlineStore, PassedDeadlines
-from batuta.conductor.database.dropped import DroppedStore
-from batuta.conductor.database.due_requests import DueRequest, take_due_polls, take_due_requests
 from batuta.conductor.database.event_records import record_events, record_outcome
-from batuta.conductor.database.graph_versions import mark_settled, mark_settled_to
-from batuta.conductor.database.held_work import hold_again
+from batuta.conductor.database.graphs.graph_versions import mark_settled, mark_settled_to
+from batuta.conductor.database.graphs.settling import SettlingStore
 from batuta.conductor.database.history import record_failures
-from batuta.conductor.database.hold_store import HoldStore
-from batuta.conductor.database.instances import InstanceStore
-from batuta.conductor.database.operations import Operations
-from batuta.conductor.database.order_sets import OrderSets
+from batuta.conductor.database.holds.held_work import hold_again
+from batuta.conductor.database.holds.hold_store import HoldStore
+from batuta.conductor.database.operations.operator_actions import Operations
+from batuta.conductor.database.operations.order_sets import OrderSets
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import (
     Row,
@@ -41,12 +39,18 @@ from batuta.conductor.database.records import (
     record_of,
     write_changes,
 )
-from batuta.conductor.database.retention import RetentionStore
+from batuta.conductor.database.requests.circuit_store import CircuitStore, InstancesOf
+from batuta.conductor.database.requests.due_requests import (
+    DueRequest,
+    take_due_polls,
+    take_due_requests,
+)
+from batuta.conductor.database.requests.lost_instances import InstanceStore
+from batuta.conductor.database.requests.slots import Capacity, Turns
+from batuta.conductor.database.retention.dropped import DroppedStore
+from batuta.conductor.database.retention.dropping import RetentionStore
 from batuta.conductor.database.schema import about
 from batuta.conductor.database.schema import processings as table
-from batuta.conductor.database.settling import SettlingStore
-from batuta.conductor.database.slots import Capacity, Turns
-from batuta.conductor.database.stale_marks import any_untold, take_untold
 from batuta.conductor.database.statements import NEXT_TIMES
 from batuta.conductor.decisions.approvals import Question
 from batuta.conductor.decisions.circuits import Circuit, CircuitLimits, Signal, outcome_of

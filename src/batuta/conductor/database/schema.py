@@ -266,7 +266,7 @@ dropped = sa.Table(
     # The file that its records are in, relative to the folder of the archive.
     sa.Column("file", sa.String),
     sa.Column("live", sa.Boolean, nullable=False, server_default=sa.false()),
-    # What decisions depend on, compressed: see `batuta.conductor.database.dropped`.
+    # What decisions depend on, compressed: see `batuta.conductor.database.retention.dropped`.
     sa.Column("facts", sa.LargeBinary, nullable=False),
 )
 

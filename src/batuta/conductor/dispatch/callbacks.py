@@ -13,7 +13,7 @@ from typing import Final
 
 from fastapi import APIRouter, Path, Request, Response
 
-from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.decisions.answers import PipelineAnswer, read_answer
 from batuta.conductor.decisions.events import Interface, StatusUpdate
 from batuta.conductor.decisions.processing_record import ProcessingRecord

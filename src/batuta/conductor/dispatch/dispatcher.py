@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.claiming.withdrawals import Stopped
 from batuta.conductor.database.ledger import Ledger, Report
-from batuta.conductor.database.slots import Capacity
-from batuta.conductor.database.withdrawals import Stopped
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.decisions.circuits import Signal
 from batuta.conductor.decisions.events import (
     Archived,

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic_core import from_json, to_json
 
-from batuta.conductor.database.due_requests import DueRequest
+from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.decisions.answers import PipelineAnswer, address, read_answer, reference
 from batuta.conductor.decisions.circuits import Answered, Full, Signal, Unanswered, wait_asked_s
 from batuta.conductor.decisions.events import (

@@ -10,16 +10,15 @@ from pydantic import AwareDatetime
 
 from batuta.conductor.activity import ServiceRegistry
 from batuta.conductor.campaign_runner import CampaignRunner
-from batuta.conductor.database.approval_views import ApprovalViews
 from batuta.conductor.database.current_graph import CurrentGraph
-from batuta.conductor.database.event_views import EventViews
-from batuta.conductor.database.hold_views import HoldViews
-from batuta.conductor.database.late_views import LateViews
 from batuta.conductor.database.lists import ObservationOrder
 from batuta.conductor.database.orders import OrderViews
-from batuta.conductor.database.provider_views import ProviderViews
 from batuta.conductor.database.summaries import Summary
-from batuta.conductor.database.views import (
+from batuta.conductor.database.views.approval_views import ApprovalViews
+from batuta.conductor.database.views.event_views import EventViews
+from batuta.conductor.database.views.hold_views import HoldViews
+from batuta.conductor.database.views.late_views import LateViews
+from batuta.conductor.database.views.observations import (
     MAX_ITEMS,
     ConductorProcessing,
     Following,
@@ -27,7 +26,8 @@ from batuta.conductor.database.views import (
     ObservationView,
     Views,
 )
-from batuta.conductor.database.why_views import WhyDetail, WhyViews
+from batuta.conductor.database.views.provider_views import ProviderViews
+from batuta.conductor.database.views.why_views import WhyDetail, WhyViews
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.conductor.dispatch.archive import Archive
 from batuta.conductor.dispatch.callbacks import CallbackAddresses, callback_router

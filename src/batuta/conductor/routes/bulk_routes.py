@@ -6,7 +6,7 @@ from typing import Annotated, Final, TypeVar
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from batuta.conductor.database.views import ConductorProcessing
+from batuta.conductor.database.views.observations import ConductorProcessing
 from batuta.conductor.routes.order_routes import ByOperator
 from batuta.messaging.events import Name
 from batuta.service.operators import Operator

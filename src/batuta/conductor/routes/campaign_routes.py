@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict
 
 from batuta.conductor.campaign_orders import PlanOrder, read_order
 from batuta.conductor.campaign_runner import CampaignRunner
-from batuta.conductor.database.campaign_views import (
+from batuta.conductor.database.campaigns.campaign_store import CampaignError
+from batuta.conductor.database.views.campaign_views import (
     Campaign,
     CampaignItem,
     CampaignReport,
     CampaignViews,
 )
-from batuta.conductor.database.campaigns import CampaignError
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignState, ItemState
 from batuta.conductor.routes.bulk_routes import Reason
 from batuta.conductor.routes.order_routes import ByOperator

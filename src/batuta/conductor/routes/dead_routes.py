@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from batuta.conductor.database.event_views import EventView, EventViews
+from batuta.conductor.database.views.event_views import EventView, EventViews
 from batuta.errors import printable
 from batuta.messaging import MessagingError, subjects
 from batuta.messaging.dead_letters import DeadLetter, DeadLetters

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
-from batuta.conductor.database.event_views import EventDetail, EventView, EventViews
+from batuta.conductor.database.views.event_views import EventDetail, EventView, EventViews
 from batuta.conductor.decisions.outcomes import Outcome
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Self
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from batuta.conductor.database.graph_preview import GraphPreview
-from batuta.conductor.database.graph_versions import (
+from batuta.conductor.database.graphs.graph_preview import GraphPreview
+from batuta.conductor.database.graphs.graph_versions import (
     GraphVersion,
     GraphVersionDetail,
     GraphVersions,

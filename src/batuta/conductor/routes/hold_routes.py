@@ -9,8 +9,8 @@ from fastapi import APIRouter, Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.current_graph import CurrentGraph
-from batuta.conductor.database.hold_store import Wanted
-from batuta.conductor.database.hold_views import HoldView, HoldViews, ReleasePreview
+from batuta.conductor.database.holds.hold_store import Wanted
+from batuta.conductor.database.views.hold_views import HoldView, HoldViews, ReleasePreview
 from batuta.conductor.decisions.holds import Hold, HoldState, Scope, rate_per_s
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.hold_watch import HoldWatch

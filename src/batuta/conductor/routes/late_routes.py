@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from batuta.conductor.database.late_views import LateView, LateViews
+from batuta.conductor.database.views.late_views import LateView, LateViews
 from batuta.service.problems import ProblemError
 
 MAX_ITEMS: Final = 1000

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
-from batuta.conductor.database.views import ConductorProcessing, Views
+from batuta.conductor.database.views.observations import ConductorProcessing, Views
 from batuta.errors import printable
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import HttpPool, StreamedAnswer

@@ -8,9 +8,9 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from batuta.conductor.database.campaign_views import Campaign
-from batuta.conductor.database.hold_views import HoldView
 from batuta.conductor.database.summaries import Counts
+from batuta.conductor.database.views.campaign_views import Campaign
+from batuta.conductor.database.views.hold_views import HoldView
 from batuta.conductor.decisions.circuits import Circuit
 
 

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from batuta.conductor.database.provider_views import ProviderView, ProviderViews
+from batuta.conductor.database.views.provider_views import ProviderView, ProviderViews
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.routes.order_routes import ByOperator
 from batuta.service.pagination import Page

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from batuta.conductor.database.views import MAX_ITEMS
+from batuta.conductor.database.views.observations import MAX_ITEMS
 from batuta.conductor.decisions.differences import Difference
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.reconciliation import Reconciler, mend

@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from batuta.conductor.database.order_sets import SetFilters, states_of
+from batuta.conductor.database.operations.order_sets import SetFilters, states_of
 from batuta.conductor.database.orders import OrderView, OrderViews
-from batuta.conductor.database.views import ConductorProcessing, Views
+from batuta.conductor.database.views.observations import ConductorProcessing, Views
 from batuta.conductor.decisions.order_sets import STATES, SetCommand
 from batuta.conductor.order_worker import OrderWorker
 from batuta.conductor.routes.bulk_routes import Reason

@@ -1,7 +1,7 @@
 """Campaigns in the database: planned, ordered about, and listed as open.
 
 Each method is one small transaction. What a running campaign does next is in
-`batuta.conductor.database.campaign_rounds`.
+`batuta.conductor.database.campaigns.campaign_rounds`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.campaign_parts import Part
 from batuta.conductor.database.campaign_schema import OPEN_CAMPAIGN, campaigns, parts
-from batuta.conductor.database.held_work import hold_again
+from batuta.conductor.database.campaigns.campaign_parts import Part
+from batuta.conductor.database.holds.held_work import hold_again
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import processings

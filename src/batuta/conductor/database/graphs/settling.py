@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.campaign_items import planned_by_campaigns
-from batuta.conductor.database.claims import ClaimStore, Known
-from batuta.conductor.database.held_work import hold_again
+from batuta.conductor.database.claiming.campaign_items import planned_by_campaigns
+from batuta.conductor.database.claiming.claims import ClaimStore, Known
+from batuta.conductor.database.claiming.stage_records import read_staged
 from batuta.conductor.database.history import record_graph_changes
+from batuta.conductor.database.holds.held_work import hold_again
 from batuta.conductor.database.records import Row, record_of, write_changes
 from batuta.conductor.database.schema import available, observations
 from batuta.conductor.database.schema import processings as table
-from batuta.conductor.database.stage_records import read_staged
 from batuta.conductor.decisions.graph_changes import never_asked_for, under_graph
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.rules import MANUAL, NOTHING_TOLD, Arrival, Claim

@@ -8,7 +8,6 @@ from typing import Any, Final
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
-from batuta.conductor.database.campaign_parts import contents_of
 from batuta.conductor.database.campaign_schema import (
     OPEN_CAMPAIGN,
     campaigns,
@@ -16,6 +15,7 @@ from batuta.conductor.database.campaign_schema import (
     items,
     parts,
 )
+from batuta.conductor.database.campaigns.campaign_parts import contents_of
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import LISTED
 from batuta.conductor.database.schema import processings as table

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.circuits import CircuitStore
-from batuta.conductor.database.held_work import read_due, read_holds
+from batuta.conductor.database.graphs.settling import SettlingStore
+from batuta.conductor.database.holds.held_work import read_due, read_holds
 from batuta.conductor.database.records import Row, record_of, write_changes
-from batuta.conductor.database.settling import SettlingStore
-from batuta.conductor.database.slots import Capacity, Slots, Turns
+from batuta.conductor.database.requests.circuit_store import CircuitStore
+from batuta.conductor.database.requests.slots import Capacity, Slots, Turns
 from batuta.conductor.database.statements import AT_INSTANCE, PENDING_AT, TO_POLL, TO_POLL_BUT
 from batuta.conductor.decisions.holds import Hold
 from batuta.conductor.decisions.processing_record import Conditions, ProcessingRecord

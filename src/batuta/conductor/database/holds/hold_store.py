@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.held_work import hold_again, hold_of, read_holds
+from batuta.conductor.database.holds.held_work import hold_again, hold_of, read_holds
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import record_of, write_changes
 from batuta.conductor.database.schema import HELD, PENDING, holds

@@ -1,7 +1,8 @@
 """Which observations are finished and old, and dropping them in small transactions.
 
 An observation is dropped as a whole: once each of its processings has ended, and nothing was heard
-of it for as long as the rules say. What stays of it is in `batuta.conductor.database.dropped`.
+of it for as long as the rules say. What stays of it is in
+`batuta.conductor.database.retention.dropped`.
 
 Where there is an archive, the order is: the name of a file and the observations are recorded; the
 file is written, whole; the observations are dropped, a few in a transaction, each unless it has
@@ -18,8 +19,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.claims import ClaimStore
-from batuta.conductor.database.dropped import (
+from batuta.conductor.database.claiming.claims import ClaimStore
+from batuta.conductor.database.records import MAX_IN, Row
+from batuta.conductor.database.retention.dropped import (
     DroppedObservation,
     encoded,
     kept_processing,
@@ -27,7 +29,6 @@ from batuta.conductor.database.dropped import (
     read_dropped,
     write_dropped,
 )
-from batuta.conductor.database.records import MAX_IN, Row
 from batuta.conductor.database.schema import about, available, deadlines, history
 from batuta.conductor.database.schema import processings as table
 from batuta.messaging import ProcessingState as State

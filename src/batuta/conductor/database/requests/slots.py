@@ -8,7 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.circuits import CircuitStore
+from batuta.conductor.database.requests.circuit_store import CircuitStore
 from batuta.conductor.database.statements import AT_PROVIDERS, at_instances
 from batuta.conductor.decisions.circuits import CircuitState, may_be_asked_at
 from batuta.conductor.decisions.instances import InstanceLoad, places

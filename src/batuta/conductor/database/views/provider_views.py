@@ -6,8 +6,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from pydantic import BaseModel
 
-from batuta.conductor.database.circuits import READ, InstancesOf, circuit_of
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
+from batuta.conductor.database.requests.circuit_store import READ, InstancesOf, circuit_of
 from batuta.conductor.database.statements import at_instances
 from batuta.conductor.decisions.circuits import Circuit, CircuitState, OpenedBy
 from batuta.graph import Graph

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.campaign_items import Instance
-from batuta.conductor.database.claims import ClaimStore, new_row
+from batuta.conductor.database.claiming.campaign_items import Instance
+from batuta.conductor.database.claiming.claims import ClaimStore, new_row
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
-from batuta.conductor.database.dropped import DroppedStore
-from batuta.conductor.database.held_work import hold_again, hold_new
+from batuta.conductor.database.holds.held_work import hold_again, hold_new
 from batuta.conductor.database.records import Row, locked_rows, record_of, write_changes
+from batuta.conductor.database.retention.dropped import DroppedStore
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import AVAILABLE_OF, insert_claims
 from batuta.conductor.decisions.campaigns import ItemState, Step, adopt

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.campaign_parts import Planned
-from batuta.conductor.database.dropped import (
+from batuta.conductor.database.campaigns.campaign_parts import Planned
+from batuta.conductor.database.records import MAX_IN
+from batuta.conductor.database.retention.dropped import (
     DroppedObservation,
     read_dropped,
     read_dropped_after,
 )
-from batuta.conductor.database.records import MAX_IN
 from batuta.conductor.database.schema import LISTED, available
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.campaigns import (

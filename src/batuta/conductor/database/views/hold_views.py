@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
-from batuta.conductor.database.hold_store import HoldStore
+from batuta.conductor.database.holds.hold_store import HoldStore
 from batuta.conductor.database.schema import HELD
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.holds import HeldGroup, Hold, HoldState, kept_back, would_start

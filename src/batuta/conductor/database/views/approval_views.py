@@ -7,7 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel
 
-from batuta.conductor.database.approvals import of_processing, of_version
+from batuta.conductor.database.approvals.awaiting_versions import of_processing, of_version
 from batuta.conductor.database.lists import decode_key, encode_key, matches
 from batuta.conductor.database.schema import LISTED, TO_APPROVE
 from batuta.conductor.database.schema import approvals as versions

@@ -8,14 +8,14 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from pydantic_core import from_json
 
+from batuta.conductor.database.claiming.stage_records import read_staged_of
 from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.event_records import list_events
 from batuta.conductor.database.lists import decode_key, encode_key
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import available, processings
 from batuta.conductor.database.schema import events as table
-from batuta.conductor.database.stage_records import read_staged_of
-from batuta.conductor.database.views import ConductorProcessing, Views
+from batuta.conductor.database.views.observations import ConductorProcessing, Views
 from batuta.conductor.decisions.outcomes import Outcome
 from batuta.conductor.decisions.stages import lacking
 from batuta.graph import Graph

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.claims import UNSENT, ClaimStore
+from batuta.conductor.database.claiming.claims import UNSENT, ClaimStore
 from batuta.conductor.database.history import record_superseded
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import available

@@ -9,17 +9,17 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel
 
-from batuta.conductor.database.approvals import kept_back, versions_asked
-from batuta.conductor.database.campaign_views import CampaignMention, CampaignViews
-from batuta.conductor.database.claims import BY_HAND
-from batuta.conductor.database.event_views import EventView, EventViews
-from batuta.conductor.database.held_work import hold_of
+from batuta.conductor.database.approvals.awaiting_versions import kept_back, versions_asked
+from batuta.conductor.database.claiming.claims import BY_HAND
 from batuta.conductor.database.history import CONDUCTOR, read_history
-from batuta.conductor.database.late_views import DeadlineView, LateViews
-from batuta.conductor.database.provider_views import ProviderViews, circuit_lines
+from batuta.conductor.database.holds.held_work import hold_of
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import holds as hold_table
-from batuta.conductor.database.views import ConductorProcessing, Why
+from batuta.conductor.database.views.campaign_views import CampaignMention, CampaignViews
+from batuta.conductor.database.views.event_views import EventView, EventViews
+from batuta.conductor.database.views.late_views import DeadlineView, LateViews
+from batuta.conductor.database.views.observations import ConductorProcessing, Why
+from batuta.conductor.database.views.provider_views import ProviderViews, circuit_lines
 from batuta.conductor.decisions.approvals import Question, Verdict, question_text
 from batuta.conductor.decisions.causes import (
     Cause,

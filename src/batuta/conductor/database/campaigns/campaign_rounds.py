@@ -13,10 +13,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.campaign_claims import CampaignClaims, Terms
-from batuta.conductor.database.campaign_items import Instance
-from batuta.conductor.database.campaign_parts import contents_of
-from batuta.conductor.database.campaign_planning import PlanReader, Target
 from batuta.conductor.database.campaign_schema import (
     UNSETTLED_ITEM,
     campaigns,
@@ -24,8 +20,12 @@ from batuta.conductor.database.campaign_schema import (
     items,
     parts,
 )
-from batuta.conductor.database.campaigns import lock_campaign, times_at_end
-from batuta.conductor.database.claims import ClaimStore
+from batuta.conductor.database.campaigns.campaign_claims import CampaignClaims, Terms
+from batuta.conductor.database.campaigns.campaign_parts import contents_of
+from batuta.conductor.database.campaigns.campaign_planning import PlanReader, Target
+from batuta.conductor.database.campaigns.campaign_store import lock_campaign, times_at_end
+from batuta.conductor.database.claiming.campaign_items import Instance
+from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes

@@ -4,8 +4,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.circuits import CircuitStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
+from batuta.conductor.database.requests.circuit_store import CircuitStore
 from batuta.conductor.database.schema import LISTED
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import AT_INSTANCE

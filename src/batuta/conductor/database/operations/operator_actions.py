@@ -5,22 +5,22 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.approvals import ApprovalStore
-from batuta.conductor.database.claims import BY_HAND, ClaimStore
-from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
-from batuta.conductor.database.dropped import DroppedStore
-from batuta.conductor.database.held_work import hold_again
-from batuta.conductor.database.history import record_order
-from batuta.conductor.database.orders import record_command
-from batuta.conductor.database.records import Row, locked_rows, record_of, write_changes
-from batuta.conductor.database.schema import approvals
-from batuta.conductor.database.schema import processings as table
-from batuta.conductor.database.withdrawals import (
+from batuta.conductor.database.approvals.awaiting_versions import ApprovalStore
+from batuta.conductor.database.claiming.claims import BY_HAND, ClaimStore
+from batuta.conductor.database.claiming.withdrawals import (
     Stopped,
     delete_claims_from,
     make_unavailable,
     withdraw_version,
 )
+from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
+from batuta.conductor.database.history import record_order
+from batuta.conductor.database.holds.held_work import hold_again
+from batuta.conductor.database.orders import record_command
+from batuta.conductor.database.records import Row, locked_rows, record_of, write_changes
+from batuta.conductor.database.retention.dropped import DroppedStore
+from batuta.conductor.database.schema import approvals
+from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.commands import cancel, remake, retry
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord

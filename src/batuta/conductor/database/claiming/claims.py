@@ -8,14 +8,20 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.campaign_items import planned_by_campaigns
+from batuta.conductor.database.claiming.campaign_items import planned_by_campaigns
+from batuta.conductor.database.claiming.deadlines import DeadlineStore
+from batuta.conductor.database.claiming.stage_records import read_staged, supersede_lower
+from batuta.conductor.database.claiming.stale_marks import mark_stale
+from batuta.conductor.database.claiming.updates import (
+    after_their_inputs,
+    same_bytes,
+    supersede_older,
+    without_outdated,
+)
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
-from batuta.conductor.database.deadlines import DeadlineStore
-from batuta.conductor.database.held_work import hold_again, hold_new
+from batuta.conductor.database.holds.held_work import hold_again, hold_new
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import processings as table
-from batuta.conductor.database.stage_records import read_staged, supersede_lower
-from batuta.conductor.database.stale_marks import mark_stale
 from batuta.conductor.database.statements import (
     AVAILABLE_OF,
     CLAIMED_AT,
@@ -23,12 +29,6 @@ from batuta.conductor.database.statements import (
     INPUT_TIMES,
     insert_claims,
     record_available,
-)
-from batuta.conductor.database.updates import (
-    after_their_inputs,
-    same_bytes,
-    supersede_older,
-    without_outdated,
 )
 from batuta.conductor.decisions.approvals import first_state
 from batuta.conductor.decisions.commands import retry_with_newer_inputs

@@ -6,14 +6,14 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.approvals import questions_of
-from batuta.conductor.database.claims import ClaimStore
+from batuta.conductor.database.approvals.awaiting_versions import questions_of
+from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph
-from batuta.conductor.database.dropped import DroppedStore
-from batuta.conductor.database.held_work import hold_again
 from batuta.conductor.database.history import record_order
+from batuta.conductor.database.holds.held_work import hold_again
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import locked_records, locked_rows, write_changes
+from batuta.conductor.database.retention.dropped import DroppedStore
 from batuta.conductor.database.schema import approvals as table
 from batuta.conductor.decisions.approvals import (
     Gate,

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.claims import ClaimStore
+from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
-from batuta.conductor.database.held_work import hold_again
 from batuta.conductor.database.history import record_order
+from batuta.conductor.database.holds.held_work import hold_again
 from batuta.conductor.database.lists import list_processings
 from batuta.conductor.database.orders import order_values
 from batuta.conductor.database.records import Row, locked_rows, record_of, write_changes

@@ -15,8 +15,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
+from batuta.conductor.database.claiming.deadlines import drop_deadlines
 from batuta.conductor.database.current_graph import CurrentGraph
-from batuta.conductor.database.deadlines import drop_deadlines
 from batuta.conductor.database.history import CONDUCTOR
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import Row

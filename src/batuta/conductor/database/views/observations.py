@@ -8,14 +8,9 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
-from batuta.conductor.database.approvals import kept_back
+from batuta.conductor.database.approvals.awaiting_versions import kept_back
+from batuta.conductor.database.claiming.stage_records import read_staged_of
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
-from batuta.conductor.database.dropped import DroppedObservation, read_dropped, rows_of
-from batuta.conductor.database.explanations import (
-    answer_of_processing,
-    answer_without_processing,
-    near,
-)
 from batuta.conductor.database.lists import (
     ObservationOrder,
     decode_key,
@@ -24,10 +19,15 @@ from batuta.conductor.database.lists import (
     list_processings,
 )
 from batuta.conductor.database.records import MAX_IN, Row
+from batuta.conductor.database.retention.dropped import DroppedObservation, read_dropped, rows_of
 from batuta.conductor.database.schema import STALE, available, dropped, events
 from batuta.conductor.database.schema import processings as table
-from batuta.conductor.database.stage_records import read_staged_of
 from batuta.conductor.database.summaries import Counts, read_counts
+from batuta.conductor.database.views.explanations import (
+    answer_of_processing,
+    answer_without_processing,
+    near,
+)
 from batuta.conductor.decisions.answers import address
 from batuta.conductor.decisions.approvals import Question, Verdict
 from batuta.conductor.decisions.rules import MANUAL

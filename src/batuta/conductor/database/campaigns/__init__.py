@@ -1,0 +1,1 @@
+"""Campaigns: planned, claimed in rounds."""

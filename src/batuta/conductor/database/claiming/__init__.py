@@ -1,0 +1,1 @@
+"""What new data, deadlines and stages change: claims, and what they replace."""

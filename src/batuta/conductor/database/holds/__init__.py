@@ -1,0 +1,1 @@
+"""Holds, and the work that they keep back."""

@@ -1,0 +1,1 @@
+"""Operators' orders: one processing or product, or sets of them."""

@@ -1,0 +1,1 @@
+"""Which processings are requested or polled now, and at which instance."""

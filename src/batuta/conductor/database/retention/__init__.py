@@ -1,0 +1,1 @@
+"""Old observations: dropped, and what stays of each."""

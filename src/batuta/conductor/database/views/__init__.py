@@ -1,0 +1,1 @@
+"""What REST shows: each module reads, and none writes."""
