@@ -16,10 +16,12 @@ from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.database.schema import processings
 from batuta.conductor.database.views.campaign_views import Campaign
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignScope, CampaignState
+from batuta.conductor.decisions.differences import Difference, DifferenceKind
+from batuta.conductor.decisions.rules import Arrival
 from batuta.graph import Graph
 from tests.conductor.campaign_player import CampaignPlayer, target_of
 from tests.conductor.graphs import diamond, graph_of
-from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
+from tests.conductor.harness import NOTHING, UNLIMITED, Harness, OpenLedger
 
 REPROCESS = {"on_update": "reprocess"}
 
@@ -98,6 +100,45 @@ def test_a_campaign_plans_what_is_missing_stale_or_failed(
     player.arrive(("A", "new"))
     number = player.plan(target_of("B", scope=scope))
     assert {obs_id for _, obs_id in _planned(player, number)} == planned
+
+
+def test_a_campaign_of_what_is_stale_plans_what_lists_of_stale_products_have(
+    open_ledger: OpenLedger,
+) -> None:
+    graph = graph_of(
+        ["A", "X"],
+        {
+            "B": {"m_input": ["A"], "o_input": ["X"], "on_late": "improve"},
+            "C": {"m_input": ["B"]},
+        },
+    )
+    player = CampaignPlayer(open_ledger(graph))
+    harness = player.harness
+    everyone = ("newer", "late", "same bytes", "by hand", "withdrawn", "fresh")
+    for obs_id in everyone[:3] + everyone[4:]:
+        player.make_all(player.arrive(("A", obs_id)))
+    player.arrive(("A", "newer"))
+    # The conductor holds what is improved: C was made before.
+    player.make_all(player.arrive(("X", "late")))
+    harness.take([Arrival("A", "same bytes", 2, archived=True, sha256="a")], NOTHING)
+    harness.take([Arrival("A", "same bytes", 3, archived=True, sha256="a")], NOTHING)
+    harness.take([Arrival("B", "by hand", 1, archived=True)], NOTHING)
+    player.arrive(("A", "by hand"))
+    lost = Difference(
+        kind=DifferenceKind.WITHDRAWN, product="A", obs_id="withdrawn", recorded=1, reason="noise"
+    )
+    harness.ledger.operations.correct([lost])
+
+    listed = {
+        (each.product, each.obs_id)
+        for each in harness.views.processings({}, 100, None, stale=True).items
+    }
+    number = player.plan(target_of("B", "C", scope=CampaignScope.STALE))
+    # What lacks its input cannot be made, whether or not it is stale.
+    assert _planned(player, number).keys() == listed - {("B", "withdrawn")}
+    assert {obs_id for _, obs_id in listed} == {"newer", "late", "same bytes", "withdrawn"}
+    named = player.plan(target_of("B", "C", scope=CampaignScope.STALE, names=everyone))
+    assert _planned(player, named) == _planned(player, number)
 
 
 # ---------------------------------------------------------------------- random graphs and sets

@@ -30,7 +30,7 @@ class CampaignScope(StrEnum):
     MISSING = "missing"
     """Those that are not available."""
     STALE = "stale"
-    """Those that were made from versions of inputs that are not the newest any more."""
+    """Those that are marked as stale: see `batuta.conductor.decisions.staleness`."""
     FAILED = "failed"
     """Those whose newest processing has failed."""
 
@@ -86,45 +86,6 @@ def states_for(order: CampaignOrder) -> tuple[CampaignState, ...]:
 
 
 # ---------------------------------------------------------------------- which products
-
-
-@dataclass(frozen=True, slots=True)
-class KnownProcessing:
-    """The newest processing of a product: its state, and the versions that it was made from."""
-
-    state: State
-    inputs: Mapping[str, int]
-
-
-def stale_products(
-    graph: Graph, versions: Mapping[str, int], made: Mapping[str, KnownProcessing]
-) -> frozenset[str]:
-    """Return the available products that newer inputs, or stale ones, make out of date.
-
-    Parameters
-    ----------
-    versions : mapping
-        What is available of an observation.
-    made : mapping
-        The newest processing of each product that has succeeded.
-    """
-    stale: set[str] = set()
-    for name in _in_order(graph):
-        if name not in versions or name not in made:
-            continue
-        product, inputs = graph.products[name], made[name].inputs
-        if not stale.isdisjoint(product.sources) or _has_newer(product, inputs, versions):
-            stale.add(name)
-    return frozenset(stale)
-
-
-def _has_newer(product: Product, inputs: Mapping[str, int], versions: Mapping[str, int]) -> bool:
-    return any(
-        versions.get(source, -1) > inputs.get(source, -1)
-        for source in product.sources
-        # An optional input that came later makes nothing stale unless the graph says so.
-        if source in inputs or source in product.m_input or product.improves
-    )
 
 
 @dataclass(frozen=True, slots=True)

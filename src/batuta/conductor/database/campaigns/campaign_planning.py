@@ -14,16 +14,14 @@ from batuta.conductor.database.retention.dropped import (
     read_dropped,
     read_dropped_after,
 )
-from batuta.conductor.database.schema import LISTED, available
+from batuta.conductor.database.schema import LISTED, STALE, available
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.campaigns import (
     EVERY_NAME,
     CampaignScope,
-    KnownProcessing,
     NamePatterns,
     ObservationPlan,
     plan_observation,
-    stale_products,
 )
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
@@ -79,21 +77,15 @@ class Target:
 class Known:
     """What is known of an observation.
 
-    `names` are the available products, joined by commas. `versions` and `newest` are read where
-    the scope asks for them.
+    `names` are the available products, joined by commas. The others are read where the scope asks
+    for them: `stale` are the products that are marked, `newest` has the state of the newest
+    processing of each.
     """
 
     names: str
     first: float | None = None
-    versions: dict[str, int] = field(default_factory=dict)
-    newest: dict[str, KnownProcessing] = field(default_factory=dict)
-    succeeded: dict[str, KnownProcessing] = field(default_factory=dict)
-
-    def note(self, product: str, processing: KnownProcessing) -> None:
-        """Note a processing that is newer than those noted before."""
-        self.newest[product] = processing
-        if processing.state is State.SUCCEEDED:
-            self.succeeded[product] = processing
+    stale: set[str] = field(default_factory=set)
+    newest: dict[str, State] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +135,10 @@ class PlanReader:
         target = self._target
         names: Collection[str] | None = target.names
         if names is None and target.scope is CampaignScope.FAILED:
-            names = self._with_failures()
+            names = self._with_any(sa.text(LISTED), table.c.state == State.FAILED)
+        elif names is None and target.scope is CampaignScope.STALE:
+            # As lists of what is stale: of what was dropped, it is not known without being asked.
+            names = self._with_any(sa.text(STALE))
         if names is not None:
             yield from self._of_names(sorted(set(names)))
         else:
@@ -204,18 +199,15 @@ class PlanReader:
             yield self._page({each.obs_id: _of_kept(each) for each in kept}, dropped=True)
             after = kept[-1].obs_id
 
-    def _with_failures(self) -> set[str]:
-        """Return the observations that have a processing which has failed."""
+    def _with_any(self, *selected: Any) -> set[str]:
+        """Return the observations that have a processing of those selected."""
         found: set[str] = set()
         key = (table.c.created, table.c.id)
         after: tuple[float, str] | None = None
         while True:
             begin = [] if after is None else [sa.tuple_(*key) > sa.tuple_(*after)]
             query = (
-                sa.select(table.c.obs_id, *key)
-                .where(sa.text(LISTED), table.c.state == State.FAILED, *begin)
-                .order_by(*key)
-                .limit(PAGE)
+                sa.select(table.c.obs_id, *key).where(*selected, *begin).order_by(*key).limit(PAGE)
             )
             with reading(self._engine) as connection:
                 rows = connection.execute(query).all()
@@ -256,21 +248,21 @@ class PlanReader:
         among: "_Within | _OneOf",
     ) -> None:
         """Add the versions and processings of observations, where the scope asks for them."""
-        if self._target.scope not in (CampaignScope.STALE, CampaignScope.FAILED) or not known:
+        scope = self._target.scope
+        if scope not in (CampaignScope.STALE, CampaignScope.FAILED) or not known:
             return
-        versions = sa.select(available.c.obs_id, available.c.product, available.c.version)
-        for obs_id, product, version in connection.execute(
-            versions.where(among(available.c.obs_id))
-        ):
-            known[obs_id].versions[product] = version
+        marked: Any = table.c.stale_since.is_not(None)
+        of_scope = [marked] if scope is CampaignScope.STALE else []
         processings = (
-            sa.select(table.c.obs_id, table.c.product, table.c.state, table.c.inputs)
-            .where(among(table.c.obs_id))
+            sa.select(table.c.obs_id, table.c.product, table.c.state, marked)
+            .where(among(table.c.obs_id), *of_scope)
             .order_by(table.c.obs_id, table.c.created, table.c.id)
         )
-        for obs_id, product, state, inputs in connection.execute(processings):
+        for obs_id, product, state, stale in connection.execute(processings):
             if obs_id in known:
-                known[obs_id].note(product, KnownProcessing(State(state), inputs))
+                known[obs_id].newest[product] = State(state)
+                if stale:
+                    known[obs_id].stale.add(product)
 
     # ------------------------------------------------------------------ what is decided
 
@@ -306,11 +298,10 @@ class PlanReader:
     def _wanted(self, known: Known) -> frozenset[str]:
         match self._target.scope:
             case CampaignScope.STALE:
-                stale = stale_products(self._graph, known.versions, known.succeeded)
-                return self._products & stale
+                return self._products & known.stale
             case CampaignScope.FAILED:
                 return self._products.intersection(
-                    name for name, each in known.newest.items() if each.state is State.FAILED
+                    name for name, state in known.newest.items() if state is State.FAILED
                 )
             case _:
                 return self._products
@@ -339,11 +330,9 @@ class _OneOf:
 
 def _of_kept(kept: DroppedObservation) -> Known:
     """Return what is known of an observation whose records were dropped."""
-    known = Known(
+    return Known(
         names=",".join(sorted(kept.versions)),
         first=min((each.heard for each in kept.versions.values()), default=None),
-        versions={name: each.version for name, each in kept.versions.items()},
+        stale={each.product for each in kept.processings if each.stale_since is not None},
+        newest={each.product: each.state for each in kept.processings},
     )
-    for each in kept.processings:
-        known.note(each.product, KnownProcessing(each.state, each.inputs))
-    return known
