@@ -1,7 +1,7 @@
 """`batuta approvals`, `approve` and `refuse`: what waits for a person."""
 
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,40 +10,54 @@ import typer
 from batuta.cli.clients import conductor_at
 from batuta.cli.commands.events import short_time
 from batuta.cli.lazy_commands import PRODUCTS, WATCHING
+from batuta.cli.option_groups import grouped
 from batuta.cli.output import (
     CONDUCTOR_URL,
     AsJson,
     ConductorUrl,
-    Operator,
     echo,
     print_json,
     print_table,
 )
-from batuta.cli.requests.selection import MAX_SHOWN, ByObsId, ByProduct, Yes
+from batuta.cli.requests.confirmation import confirm
+from batuta.cli.requests.filter_options import (
+    AskingCommand,
+    ByObsId,
+    ByProduct,
+    Reason,
+    without_none,
+)
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.formatting import format_count
 
 if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
 
-Target = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[PRODUCT OBS_ID]", help="What waits, by its product."),
-]
-Version = Annotated[
-    str | None,
-    typer.Option(
-        "--version",
-        help="What was looked at, as batuta approvals shows it; refused if it has changed.",
-    ),
-]
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is answered about: one, or all that filters select."""
+
+    target: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PRODUCT OBS_ID]", help="What waits, by its product."),
+    ] = None
+    product: ByProduct = None
+    obs_id: ByObsId = None
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--version",
+            help="What was looked at, as batuta approvals shows it; refused if it has changed.",
+        ),
+    ] = None
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("approvals", rich_help_panel=WATCHING)(approvals)
-    app.command("approve", rich_help_panel=PRODUCTS)(approve)
-    app.command("refuse", rich_help_panel=PRODUCTS)(refuse)
+    app.command("approve", rich_help_panel=PRODUCTS)(grouped(approve))
+    app.command("refuse", rich_help_panel=PRODUCTS)(grouped(refuse))
 
 
 def approvals(
@@ -78,64 +92,37 @@ def approvals(
     print_table("To approve", columns, rows)
 
 
-def approve(  # noqa: PLR0913  each is an option
-    target: Target = None,
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
-    product: ByProduct = None,
-    obs_id: ByObsId = None,
-    version: Version = None,
-    reason: Annotated[
-        str | None, typer.Option("--reason", help="Why; kept, and told by batuta why.")
-    ] = None,
-    *,
-    operator: Operator = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
+def approve(asked: Asked, given: AskingCommand, reason: Reason = None) -> None:
     """Approve what waits, or adopt a late result: what was waited for begins."""
-    filters = _filters(product, obs_id)
-    with conductor_at(conductor_url, operator) as conductor:
-        items = _items(conductor, target, filters, version, "approve", yes=yes)
-        answers = conductor.answer("approve", items, reason)
-    _report(answers, as_json=as_json)
+    _answer("approve", asked, given, reason)
 
 
-def refuse(  # noqa: PLR0913  each is an option
+def refuse(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept, and told by batuta why.")],
-    target: Target = None,
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
-    product: ByProduct = None,
-    obs_id: ByObsId = None,
-    version: Version = None,
-    *,
-    operator: Operator = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
+    asked: Asked,
+    given: AskingCommand,
 ) -> None:
     """Refuse what waits, with a reason: it is not made, or nothing is made from it."""
-    filters = _filters(product, obs_id)
-    with conductor_at(conductor_url, operator) as conductor:
-        items = _items(conductor, target, filters, version, "refuse", yes=yes)
-        answers = conductor.answer("refuse", items, reason)
-    _report(answers, as_json=as_json)
+    _answer("refuse", asked, given, reason)
+
+
+def _answer(verdict: str, asked: Asked, given: AskingCommand, reason: str | None) -> None:
+    with given.conductor() as conductor:
+        items = _items(conductor, asked, verdict, yes=given.yes)
+        answers = conductor.answer(verdict, items, reason)
+    _report(answers, as_json=given.as_json)
 
 
 def _filters(product: str | None, obs_id: str | None) -> dict[str, str]:
-    given = {"product": product, "obs_id": obs_id}
-    return {name: value for name, value in given.items() if value is not None}
+    return without_none({"product": product, "obs_id": obs_id})
 
 
 def _items(
-    conductor: "ConductorClient",
-    target: list[str] | None,
-    filters: dict[str, str],
-    version: str | None,
-    what: str,
-    *,
-    yes: bool,
+    conductor: "ConductorClient", asked: Asked, verdict: str, *, yes: bool
 ) -> list[dict[str, Any]]:
     """Return what is answered about, each with the version that was looked at."""
-    words = target or []
+    words, version = asked.target or [], asked.version
+    filters = _filters(asked.product, asked.obs_id)
     if len(words) not in {0, 2} or bool(words) == bool(filters) or (filters and version):
         given = [*words, *(f"--{name.replace('_', '-')}" for name in filters)]
         given += ["--version"] if version else []
@@ -147,22 +134,11 @@ def _items(
     if not found:
         shown = ", ".join(f"{name} {value}" for name, value in filters.items())
         raise BatutaError(f"{shown}: nothing waits for approval")
-    _confirm(what, found, yes=yes)
+    if not yes:
+        count = format_count(len(found), "approval")
+        confirm(f"{verdict} {{}}", count, map(_subject, found), len(found))
     keys = ("product", "obs_id", "version")
     return [{key: each[key] for key in keys} for each in found]
-
-
-def _confirm(what: str, found: Sequence[dict[str, Any]], *, yes: bool) -> None:
-    if yes:
-        return
-    count = format_count(len(found), "approval")
-    for each in found[:MAX_SHOWN]:
-        echo(f"  {_subject(each)}")
-    if len(found) > MAX_SHOWN:
-        echo(f"  and {len(found) - MAX_SHOWN:,} more")
-    if not sys.stdin.isatty():
-        raise ConfigurationError(f"{count} selected: give --yes to {what} them all")
-    typer.confirm(f"{what} {count}?", abort=True)
 
 
 def _subject(approval: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """`batuta dead`: messages that were put aside; list them, show one, send them again."""
 
-import sys
 import uuid
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,8 @@ import typer
 from batuta.cli.clients import conductor_at
 from batuta.cli.commands.events import Since, Until, short_time, what_followed
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
-from batuta.cli.requests.selection import MAX_SHOWN, Yes
+from batuta.cli.requests.confirmation import confirm
+from batuta.cli.requests.filter_options import Yes, without_none
 from batuta.cli.requests.times import read_moment
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.formatting import format_count
@@ -129,13 +129,8 @@ def _select(conductor: "ConductorClient", filters: dict[str, str], *, yes: bool)
         raise BatutaError("no dead letter selected")
     count = format_count(len(found), "dead letter")
     if not yes:
-        for each in found[:MAX_SHOWN]:
-            echo(f"  {each['sequence']}: {each['subject']}: {each['reason']}")
-        if len(found) > MAX_SHOWN:
-            echo(f"  and {len(found) - MAX_SHOWN:,} more")
-        if not sys.stdin.isatty():
-            raise ConfigurationError(f"{count} selected: give --yes to send them all again")
-        typer.confirm(f"send {count} again?", abort=True)
+        lines = (f"{each['sequence']}: {each['subject']}: {each['reason']}" for each in found)
+        confirm("send {} again", count, lines, len(found))
     return [each["sequence"] for each in found]
 
 
@@ -158,4 +153,4 @@ def _filters(
         "since": read_moment("--since", since),
         "until": read_moment("--until", until),
     }
-    return {name: value for name, value in given.items() if value is not None}
+    return without_none(given)

@@ -10,99 +10,117 @@ import typer
 from batuta.cli.clients import conductor_at
 from batuta.cli.commands.events import short_time
 from batuta.cli.lazy_commands import PRODUCTS, WATCHING
+from batuta.cli.option_groups import grouped
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
+from batuta.cli.requests.filter_options import ByClass, Command, Reason, without_none
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.formatting import format_count, format_seconds
-from batuta.work_classes import WorkClass
 
 if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
 
 ACCEPTED: Final = "accepted: PROVIDER, --product, --obs-id, --class, or --all"
 
-Provider = Annotated[
-    str | None, typer.Argument(metavar="[PROVIDER]", help="The provider, as in the graph.")
-]
-Every = Annotated[bool, typer.Option("--all", help="All work.")]
-OfProduct = Annotated[str | None, typer.Option("--product", help="Of this product.")]
-OfObservation = Annotated[str | None, typer.Option("--obs-id", help="Of this observation.")]
-OfClass = Annotated[WorkClass | None, typer.Option("--class", help="Of this class of work.")]
-Reason = Annotated[
-    str | None, typer.Option("--reason", help="Why; kept with the record, and told by batuta why.")
-]
+
+@dataclass(frozen=True, kw_only=True)
+class HeldWork:
+    """What is held, or released: what has all that is given."""
+
+    provider: Annotated[
+        str | None, typer.Argument(metavar="[PROVIDER]", help="The provider, as in the graph.")
+    ] = None
+    product: Annotated[str | None, typer.Option("--product", help="Of this product.")] = None
+    obs_id: Annotated[str | None, typer.Option("--obs-id", help="Of this observation.")] = None
+    work_class: ByClass = None
+    every: Annotated[bool, typer.Option("--all", help="All work.")] = False
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is given, by its names in REST."""
+        return without_none(
+            {
+                "provider": self.provider,
+                "product": self.product,
+                "obs_id": self.obs_id,
+                "class": None if self.work_class is None else self.work_class.value,
+            }
+        )
+
+    def words(self) -> str:
+        """Say it for people."""
+        return ", ".join(f"{name} {value}" for name, value in self.given.items()) or "--all"
+
+    def check(self, accepted: str = ACCEPTED) -> None:
+        """Refuse nothing, and all together with some.
+
+        Raises
+        ------
+        ConfigurationError
+            Says what is accepted.
+        """
+        if bool(self.given) == self.every:
+            given = f"{self.words()} and --all" if self.every else "nothing"
+            raise ConfigurationError(f"{given} given ({accepted})")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     for name, command in (("hold", hold), ("release", release)):
-        app.command(name, rich_help_panel=PRODUCTS)(command)
+        app.command(name, rich_help_panel=PRODUCTS)(grouped(command))
     app.command("holds", rich_help_panel=WATCHING)(holds)
 
 
-def hold(  # noqa: PLR0913  each is an option
-    provider: Provider = None,
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
-    product: OfProduct = None,
-    obs_id: OfObservation = None,
-    work_class: OfClass = None,
+def hold(
+    work: HeldWork,
+    given: Command,
     begins: Annotated[
         str | None,
         typer.Option("--from", help="From this time on: 2026-11-29T18:00Z. Without it, now."),
     ] = None,
     reason: Reason = None,
-    *,
-    every: Every = False,
-    as_json: AsJson = False,
 ) -> None:
     """Request nothing more of a provider, a product or other work until it is released.
 
     What has all that is given is held, what runs continues, and what arrives meanwhile is kept.
     """
-    scope = _Scope(provider, product, obs_id, work_class)
-    scope.check(every=every)
-    order = {**scope.given, "from": _instant("--from", begins), "reason": reason}
-    with conductor_at(conductor_url) as conductor:
-        placed = conductor.place_hold(_without_none(order))
-        _print_held(conductor, placed, as_json=as_json)
+    work.check()
+    order = without_none({**work.given, "from": _instant("--from", begins), "reason": reason})
+    with given.conductor() as conductor:
+        placed = conductor.place_hold(order)
+        _print_held(conductor, placed, as_json=given.as_json)
 
 
-def release(  # noqa: PLR0913, PLR0917  each is an option
-    provider: Provider = None,
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
+def release(
+    work: HeldWork,
+    given: Command,
     number: Annotated[
         int | None, typer.Option("--hold", min=1, help="The hold, by its number in batuta holds.")
     ] = None,
-    product: OfProduct = None,
-    obs_id: OfObservation = None,
-    work_class: OfClass = None,
     rate: Annotated[
         str | None,
         typer.Option(help="Let the work go at this rate: 10/min (or /s, /h, /d). Else at once."),
     ] = None,
     reason: Reason = None,
     *,
-    every: Every = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would start, and release nothing.")
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """End a hold, at once or at a rate: what no other hold keeps back is requested.
 
     Given a rate again, one that is being released goes on at that.
     """
-    scope = _Scope(provider, product, obs_id, work_class)
-    if number is None or every or scope.given:
+    if number is None or work.every or work.given:
         if number is not None:
-            raise ConfigurationError(f"--hold and {scope.words()} given (accepted: one of them)")
-        scope.check(every=every, accepted=f"{ACCEPTED}, or --hold")
-    with conductor_at(conductor_url) as conductor:
-        which = number if number is not None else _hold_of(conductor, scope)
+            raise ConfigurationError(f"--hold and {work.words()} given (accepted: one of them)")
+        work.check(accepted=f"{ACCEPTED}, or --hold")
+    with given.conductor() as conductor:
+        which = number if number is not None else _hold_of(conductor, work)
         if dry_run:
-            _print_preview(conductor.preview_release(which), as_json=as_json)
+            _print_preview(conductor.preview_release(which), as_json=given.as_json)
         else:
-            order = _without_none({"rate": rate, "reason": reason})
-            _print_held(conductor, conductor.release_hold(which, order), as_json=as_json)
+            order = without_none({"rate": rate, "reason": reason})
+            _print_held(conductor, conductor.release_hold(which, order), as_json=given.as_json)
 
 
 def holds(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = False) -> None:
@@ -130,37 +148,7 @@ def hold_line(held: Mapping[str, Any]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Scope:
-    """What the command line says is to be held."""
-
-    provider: str | None
-    product: str | None
-    obs_id: str | None
-    work_class: WorkClass | None
-
-    @property
-    def given(self) -> dict[str, str]:
-        of_class = None if self.work_class is None else self.work_class.value
-        return _without_none(
-            {
-                "provider": self.provider,
-                "product": self.product,
-                "obs_id": self.obs_id,
-                "class": of_class,
-            }
-        )
-
-    def words(self) -> str:
-        return ", ".join(f"{name} {value}" for name, value in self.given.items()) or "--all"
-
-    def check(self, *, every: bool, accepted: str = ACCEPTED) -> None:
-        if bool(self.given) == every:
-            given = f"{self.words()} and --all" if every else "nothing"
-            raise ConfigurationError(f"{given} given ({accepted})")
-
-
-def _hold_of(conductor: "ConductorClient", scope: _Scope) -> int:
+def _hold_of(conductor: "ConductorClient", work: HeldWork) -> int:
     """Return the hold of just this.
 
     Raises
@@ -168,7 +156,7 @@ def _hold_of(conductor: "ConductorClient", scope: _Scope) -> int:
     BatutaError
         If there is none; or several: each was placed by somebody, for a reason.
     """
-    given = scope.given
+    given = work.given
     all_holds = conductor.holds()
     found = [
         each
@@ -177,10 +165,10 @@ def _hold_of(conductor: "ConductorClient", scope: _Scope) -> int:
     ]
     if len(found) > 1:
         listed = "; ".join(f"{each['number']} {_why(each)}" for each in found)
-        raise BatutaError(f"{scope.words()}: {len(found)} holds (release one by --hold): {listed}")
+        raise BatutaError(f"{work.words()}: {len(found)} holds (release one by --hold): {listed}")
     if not found:
         held = "; ".join(f"hold {each['number']} of {each['what']}" for each in all_holds)
-        raise BatutaError(f"{scope.words()}: no hold of just that (held: {held or 'nothing'})")
+        raise BatutaError(f"{work.words()}: no hold of just that (held: {held or 'nothing'})")
     return int(found[0]["number"])
 
 
@@ -195,10 +183,6 @@ def _instant(option: str, given: str | None) -> str | None:
     if moment.tzinfo is None:
         raise ConfigurationError(f"{option} {given!r:.80}: no zone given ({accepted})")
     return moment.isoformat()
-
-
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _print_held(conductor: "ConductorClient", changed: Mapping[str, Any], *, as_json: bool) -> None:

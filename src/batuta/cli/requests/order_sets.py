@@ -1,67 +1,78 @@
 """Commands for whole sets of processings: previewed, confirmed, followed to their end."""
 
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
-
-import typer
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from batuta.cli.output import echo, print_json
-from batuta.cli.requests.selection import LAST_ATTEMPT_FAILED, Selection
-from batuta.cli.requests.times import read_moment
+from batuta.cli.requests.confirmation import confirm, show_first
+from batuta.cli.requests.filter_options import SetCommand
+from batuta.cli.requests.selection import Selection, processing_line
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.formatting import format_count
-from batuta.work_classes import WorkClass
 
 if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
 
 POLL_INTERVAL_S: Final = 0.2
 
-States = Annotated[
-    list[str] | None, typer.Option("--state", help="In this state; may be repeated.")
-]
-OfClass = Annotated[WorkClass | None, typer.Option("--class", help="Of this class of work.")]
-Since = Annotated[
-    str | None, typer.Option(help="Claimed from this time on: 2h (ago), or 2026-11-29T08:00.")
-]
-Until = Annotated[str | None, typer.Option(help="Claimed before this time.")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only show how many are selected, and which.")
-]
+
+def carry_out(
+    name: str,
+    selection: Selection,
+    given: SetCommand,
+    by_id: Callable[["ConductorClient", Sequence[str]], list[dict[str, Any]]],
+    describe: Callable[[dict[str, Any]], str],
+) -> None:
+    """Carry out a command for one processing, or for the set that filters select.
+
+    Parameters
+    ----------
+    by_id : callable
+        Carries it out for processings by their ids; returns an answer for each.
+    describe : callable
+        Says what became of a processing.
+
+    Raises
+    ------
+    BatutaError
+        If nothing is selected, or something is refused.
+    """
+    with given.conductor() as conductor:
+        if not selection.target:
+            order_set(conductor, name, selection, given)
+            return
+        if given.dry_run:
+            raise ConfigurationError("--dry-run with a processing (accepted: with filters)")
+        found = selection.processings(conductor)
+        answers = by_id(conductor, [each["id"] for each in found])
+    subjects = [f"{each['product']} of {each['obs_id']}" for each in found]
+    report(subjects, answers, describe, as_json=given.as_json)
 
 
-@dataclass(frozen=True, kw_only=True)
-class How:
-    """Whether a command asks first, only shows, and prints JSON."""
-
-    yes: bool
-    dry_run: bool
-    as_json: bool
-
-
-def more_filters(
-    states: list[str] | None, work_class: WorkClass | None, since: str | None, until: str | None
-) -> dict[str, Any]:
-    """Return filters of sets as REST takes them, besides those of a `Selection`."""
-    given = {
-        "state": states or None,
-        "class": None if work_class is None else work_class.value,
-        "since": read_moment("--since", since),
-        "until": read_moment("--until", until),
-    }
-    return {name: value for name, value in given.items() if value is not None}
+def report(
+    subjects: Sequence[str],
+    answers: Sequence[dict[str, Any]],
+    describe: Callable[[dict[str, Any]], str],
+    *,
+    as_json: bool,
+) -> None:
+    """Print what became of each; raise what is wrong with some."""
+    if as_json:
+        single = len(answers) == 1 and answers[0]["problem"] is None
+        print_json(answers[0]["processing"] if single else answers)
+    problems = []
+    for subject, answer in zip(subjects, answers, strict=True):
+        if answer["problem"] is not None:
+            problems.append(BatutaError(f"{answer['problem']}"))
+        elif not as_json:
+            echo(f"{subject}: {describe(answer['processing'])}")
+    if problems:
+        raise BaseExceptionGroup("some were refused", problems)
 
 
 def order_set(
-    conductor: "ConductorClient",
-    command: str,
-    selection: Selection,
-    more: Mapping[str, Any],
-    reason: str | None,
-    how: How,
+    conductor: "ConductorClient", command: str, selection: Selection, given: SetCommand
 ) -> None:
     """Show what a command would act on, have it confirmed, order it and follow it to its end.
 
@@ -70,24 +81,25 @@ def order_set(
     BatutaError
         If nothing is selected, or a provider could not be told.
     """
-    filters: dict[str, Any] = {**selection.filters, **more}
-    if selection.failed:
-        filters.setdefault("state", list(LAST_ATTEMPT_FAILED))
+    filters: dict[str, Any] = {**selection.filters}
     preview = conductor.preview(command, filters)
-    if how.dry_run:
-        _show(preview, as_json=how.as_json)
+    if given.dry_run:
+        _show(preview, as_json=given.as_json)
         return
-    if not preview["total"]:
-        raise BatutaError(_nothing(command, selection, filters))
-    if preview["total"] > 1 and not how.yes:
-        _confirm(command, preview)
+    total = preview["total"]
+    if not total:
+        which = selection.state_words() or f" to {command}"
+        raise BatutaError(f"{selection.words()}: no processing{which}")
+    if total > 1 and not given.yes:
+        lines = map(processing_line, preview["items"])
+        confirm(f"{command} {{}}", format_count(total, "processing"), lines, total)
     # What is claimed after the preview is not meant.
     filters.setdefault("until", preview["at"])
-    order = conductor.order(command, filters, reason)
+    order = conductor.order(command, filters, given.reason)
     while order["ended"] is None:
         time.sleep(POLL_INTERVAL_S)
         order = conductor.find_order(order["number"])
-    if how.as_json:
+    if given.as_json:
         print_json(order)
     else:
         changed = format_count(order["changed"], "processing")
@@ -104,29 +116,4 @@ def _show(preview: Mapping[str, Any], *, as_json: bool) -> None:
     for name in ("by_state", "by_product"):
         if preview[name]:
             echo("  " + ", ".join(f"{key} {count:,}" for key, count in preview[name].items()))
-    _show_first(preview)
-
-
-def _show_first(preview: Mapping[str, Any]) -> None:
-    items: Sequence[Mapping[str, Any]] = preview["items"]
-    for each in items:
-        echo(f"  {each['product']} of {each['obs_id']}: {each['state']} ({each['id']})")
-    if preview["total"] > len(items):
-        echo(f"  and {preview['total'] - len(items):,} more")
-
-
-def _confirm(command: str, preview: Mapping[str, Any]) -> None:
-    count = format_count(preview["total"], "processing")
-    _show_first(preview)
-    if not sys.stdin.isatty():
-        raise ConfigurationError(f"{count} selected: give --yes to {command} them all")
-    typer.confirm(f"{command} {count}?", abort=True)
-
-
-def _nothing(command: str, selection: Selection, filters: Mapping[str, Any]) -> str:
-    named = {**selection.filters, **filters}
-    named.pop("until", None)
-    states = named.pop("state", None)
-    shown = ", ".join(f"{name} {value}" for name, value in named.items()) or "all"
-    which = f" that is {' or '.join(states)}" if states else f" to {command}"
-    return f"{shown}: no processing{which}"
+    show_first(map(processing_line, preview["items"]), preview["total"])

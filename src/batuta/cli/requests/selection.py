@@ -1,36 +1,16 @@
 """Which processings a command is about: by id, by product and observation, or by filters."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
-
-from batuta.cli.output import echo
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.formatting import format_count
 
 if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
 
-MAX_SHOWN: Final = 20
 LAST_ATTEMPT_FAILED: Final = ("failed", "retrying")
-
-Target = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[ID | PRODUCT OBS_ID]", help="A processing, or by its product."),
-]
-Failed = Annotated[bool, typer.Option("--failed", help="Those whose last attempt has failed.")]
-Stale = Annotated[bool, typer.Option("--stale", help="Those whose product is stale.")]
-ByProvider = Annotated[
-    str | None, typer.Option("--provider", help="Of this provider; * is any text.")
-]
-ByProduct = Annotated[str | None, typer.Option("--product", help="Of this product; * is any text.")]
-ByObsId = Annotated[
-    str | None, typer.Option("--obs-id", help="Of this observation; 'sb25*' is all of 2025.")
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,41 +22,46 @@ class Selection:
     target : sequence of str
         An id, or a product and an observation; empty with filters.
     filters : mapping
-        As ``GET /processings`` takes them.
-    failed : bool
-        Whether only those whose last attempt has failed are meant.
+        As REST takes them; ``state`` is a list.
     """
 
     target: Sequence[str]
-    filters: Mapping[str, str]
-    failed: bool
+    filters: Mapping[str, Any]
 
     @classmethod
     def of(
-        cls, target: list[str] | None, *, failed: bool, more: bool = False, **filters: str | None
+        cls,
+        target: list[str] | None,
+        filters: Mapping[str, Any] | None = None,
+        *,
+        failed: bool = False,
     ) -> "Selection":
-        """Check that it selects something; `more` tells whether there are filters besides.
+        """Check that it selects something.
+
+        Parameters
+        ----------
+        failed : bool
+            Whether those are meant whose last attempt has failed, unless a state is given.
 
         Raises
         ------
         ConfigurationError
             If it has neither a target nor a filter, or both.
         """
-        given = {name: value for name, value in filters.items() if value is not None}
+        given = {**({"state": list(LAST_ATTEMPT_FAILED)} if failed else {}), **(filters or {})}
         words = target or []
-        accepted = "accepted: ID, or PRODUCT OBS_ID, or --failed, --provider, --product, --obs-id"
-        if words and (given or failed or more):
+        accepted = (
+            "accepted: ID, or PRODUCT OBS_ID, or filters, as --provider, --product, --obs-id: "
+            "see --help"
+        )
+        if words and given:
             raise ConfigurationError(f"{' '.join(words)} and filters given ({accepted})")
-        if len(words) > 2 or not (words or given or failed or more):
+        if len(words) > 2 or not (words or given):
             raise ConfigurationError(f"{format_count(len(words), 'argument')} given ({accepted})")
-        return cls(target=words, filters=given, failed=failed)
+        return cls(target=words, filters=given)
 
-    def processings(
-        self, conductor: "ConductorClient", states: Sequence[str] = ()
-    ) -> list[dict[str, Any]]:
-        """Return the processings that it selects, of these states; of any, if none is given.
-
-        A product of an observation is its newest processing.
+    def processings(self, conductor: "ConductorClient") -> list[dict[str, Any]]:
+        """Return the processings that it selects; of a product of an observation, the newest.
 
         Raises
         ------
@@ -87,21 +72,32 @@ class Selection:
             return [conductor.processing(self.target[0])]
         if self.target:
             return [newest_processing(conductor, *self.target)]
-        asked = LAST_ATTEMPT_FAILED if self.failed else states
-        wanted = [{"state": state} for state in asked] or [{}]
+        states = self.filters.get("state") or [None]
         found = [
-            each for state in wanted for each in conductor.processings(**self.filters, **state)
+            each
+            for state in states
+            for each in conductor.processings(**self._filters_of_list(state))
         ]
         if not found:
-            shown = "".join(f"{name} {value}, " for name, value in self.filters.items())
-            what = f" that is {_listed(asked)}" if asked else ""
-            raise BatutaError(f"{shown.removesuffix(', ') or 'all'}: no processing{what}")
+            raise BatutaError(f"{self.words()}: no processing{self.state_words()}")
         return found
 
+    def _filters_of_list(self, state: str | None) -> dict[str, str]:
+        filters = {name: str(value) for name, value in self.filters.items() if name != "state"}
+        return filters if state is None else {**filters, "state": state}
 
-def _listed(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last
+    def words(self) -> str:
+        """Say by what it selects, but for the states and the times: ``product B, obs_id o*``."""
+        named = {k: v for k, v in self.filters.items() if k not in {"state", "until"}}
+        return ", ".join(f"{name} {value}" for name, value in named.items()) or "all"
+
+    def state_words(self) -> str:
+        """Say which states it selects: `` that is failed or retrying``; "" if it selects any."""
+        states = self.filters.get("state")
+        if not states:
+            return ""
+        *first, last = states
+        return f" that is {', '.join(first)} or {last}" if first else f" that is {last}"
 
 
 def newest_processing(conductor: "ConductorClient", product: str, obs_id: str) -> dict[str, Any]:
@@ -119,21 +115,9 @@ def newest_processing(conductor: "ConductorClient", product: str, obs_id: str) -
     raise BatutaError(f"{product} of {obs_id}: no processing: {why['answer']}")
 
 
-def confirm(what: str, processings: Sequence[Mapping[str, Any]], *, yes: bool) -> None:
-    """Ask whether to do something to several processings; one alone needs no question.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is nobody to ask.
-    """
-    if len(processings) == 1 or yes:
-        return
-    count = format_count(len(processings), "processing")
-    for each in processings[:MAX_SHOWN]:
-        echo(f"  {each['product']} of {each['obs_id']}: {each['state']} ({each['id']})")
-    if len(processings) > MAX_SHOWN:
-        echo(f"  and {len(processings) - MAX_SHOWN:,} more")
-    if not sys.stdin.isatty():
-        raise ConfigurationError(f"{count} selected: give --yes to {what} them all")
-    typer.confirm(f"{what} {count}?", abort=True)
+def processing_line(processing: Mapping[str, Any]) -> str:
+    """Return a processing in one line, with its state and its id."""
+    return (
+        f"{processing['product']} of {processing['obs_id']}: "
+        f"{processing['state']} ({processing['id']})"
+    )
