@@ -18,7 +18,7 @@ from batuta.formatting import format_count, format_percent, format_seconds
 from batuta.work_classes import WorkClass
 
 SCOPES: Final = ("missing", "stale", "failed")
-ENDS: Final = ("failed", "skipped", "cancelled", "blocked", "ready", "open")
+ENDS: Final = ("failed", "skipped", "cancelled", "blocked", "ready", "awaiting", "open")
 MAX_REASONS: Final = 10
 
 campaign = typer.Typer(
@@ -318,7 +318,7 @@ def _print_progress(shown: dict[str, Any]) -> None:
         return
     numbers = ", ".join(
         f"{progress[name]:,} {name}"
-        for name in ("made", "failed", "skipped", "cancelled", "open")
+        for name in ("made", "failed", "skipped", "cancelled", "open", "awaiting")
         if progress[name]
     )
     echo(f"{_done(progress)} done{f': {numbers}' if numbers else ''}")

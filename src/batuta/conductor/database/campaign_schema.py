@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from batuta.conductor.database.schema import metadata
 
 OPEN_CAMPAIGN: Final = "ended IS NULL"
-UNSETTLED_ITEM: Final = "state IN ('blocked', 'ready', 'open')"
+UNSETTLED_ITEM: Final = "state IN ('blocked', 'ready', 'awaiting', 'open')"
 
 campaigns = sa.Table(
     "conductor_campaigns",

@@ -14,12 +14,10 @@ from typing import Final
 from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.decisions.commands import retry
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
-from batuta.graph import Graph, OnUpdate, Product
+from batuta.conductor.decisions.remaking import ProcessingEnd, follows, in_order, is_under_way
+from batuta.graph import Graph, Product
 from batuta.messaging import ProcessingState as State
 from batuta.work_classes import WorkClass, most_urgent
-
-ANNOUNCED_WITHIN_S: Final = 60.0
-"""How long the announcement of what has succeeded is waited for, in seconds."""
 
 
 class CampaignScope(StrEnum):
@@ -115,39 +113,18 @@ def plan_observation(
     planned: list[str] = []
     lacking: list[str] = []
     before, there, remade = set(available), set(available), set[str]()
-    for name in _in_order(graph):
+    for name in in_order(graph):
         product = graph.products[name]
         if name in wanted:
             if not product.ready(there):
                 lacking.append(name)
                 continue
-        elif not _follows(product, remade, there, before):
+        elif not follows(product, remade, there, before):
             continue
         planned.append(name)
         remade.add(name)
         there.add(name)
     return ObservationPlan(tuple(planned), tuple(lacking))
-
-
-def _follows(
-    product: Product, remade: Collection[str], there: Collection[str], before: Collection[str]
-) -> bool:
-    """Return whether the graph has a product made because others were remade.
-
-    It is what `batuta.conductor.decisions.rules.claims_for` would claim, once for all of them.
-    """
-    renewed = [name for name in product.sources if name in remade]
-    if not renewed or not product.ready(there):
-        return False
-    if product.name not in before:
-        return True
-    if product.on_update is OnUpdate.REPROCESS:
-        return product.improves or any(name in product.m_input for name in renewed)
-    return product.improves and any(name not in before for name in renewed)
-
-
-def _in_order(graph: Graph) -> Iterable[str]:
-    return (name for level in graph.levels() for name in level if name in graph.products)
 
 
 # ---------------------------------------------------------------------- step by step
@@ -160,6 +137,8 @@ class ItemState(StrEnum):
     """Something that it is made from is made by the same campaign first."""
     READY = "ready"
     """Next, once the campaign has a place."""
+    AWAITING = "awaiting"
+    """Something that it is made from is being made by others: then it is ready again."""
     OPEN = "open"
     """Its processing has been claimed, and has not ended."""
     MADE = "made"
@@ -176,7 +155,8 @@ class ItemState(StrEnum):
 SETTLED: Final = frozenset(
     {ItemState.MADE, ItemState.FAILED, ItemState.SKIPPED, ItemState.CANCELLED}
 )
-UNSETTLED: Final = (ItemState.BLOCKED, ItemState.READY, ItemState.OPEN)
+NOT_CLAIMED: Final = (ItemState.BLOCKED, ItemState.READY, ItemState.AWAITING)
+"""Begun, and without a processing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +177,7 @@ def next_steps(graph: Graph, items: Mapping[str, ItemState]) -> dict[str, Step]:
     """
     now = dict(items)
     steps: dict[str, Step] = {}
-    for name in [each for each in _in_order(graph) if items.get(each) is ItemState.BLOCKED]:
+    for name in [each for each in in_order(graph) if items.get(each) is ItemState.BLOCKED]:
         product = graph.products[name]
         states = {source: now[source] for source in product.sources if source in now}
         if not all(state.settled for state in states.values()):
@@ -236,28 +216,6 @@ def first_states(graph: Graph, products: Collection[str]) -> dict[str, Step]:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessingEnd:
-    """How the processing of an item is.
-
-    Attributes
-    ----------
-    requested, ended : float or None
-        When, in seconds since 1970.
-    heard : float or None
-        When its product was last heard of; None if it is not available.
-    verdict : Verdict or None
-        How far the question has come whether anything is made from it; None if nobody is asked.
-    """
-
-    state: State
-    error: str | None
-    requested: float | None
-    ended: float | None
-    heard: float | None
-    verdict: Verdict | None = None
-
-
 def settlement(end: ProcessingEnd | None, now: float) -> Step | None:
     """Return how an item ends with its processing; None if it goes on.
 
@@ -281,11 +239,17 @@ def settlement(end: ProcessingEnd | None, now: float) -> Step | None:
 def _after_success(end: ProcessingEnd, now: float) -> Step | None:
     if end.verdict in (Verdict.REFUSED, Verdict.WITHDRAWN):
         return Step(ItemState.FAILED, f"made, and {end.verdict}: nothing is made from it")
-    announced = end.heard is not None and end.heard >= (end.requested or 0.0)
-    overdue = now >= (end.ended or 0.0) + ANNOUNCED_WITHIN_S
-    if announced or (overdue and end.verdict is not Verdict.PENDING):
-        return Step(ItemState.MADE)
-    return None
+    overdue = end.is_overdue(now) and end.verdict is not Verdict.PENDING
+    return Step(ItemState.MADE) if end.announced or overdue else None
+
+
+def after_wait(awaited: ProcessingEnd | None, now: float) -> Step | None:
+    """Return what becomes of an item that awaits a processing; None if it goes on waiting.
+
+    However that has ended: what is available then is what it is made from.
+    """
+    under_way = awaited is not None and is_under_way(awaited, now)
+    return None if under_way else Step(ItemState.READY)
 
 
 def adopt(

@@ -132,8 +132,8 @@ def _of_campaigns(campaigns: Sequence[Campaign]) -> Iterator[Metric]:
     )
     for each in campaigns:
         progress = each.progress
-        numbers = progress.model_dump(include={"made", "failed", "skipped", "cancelled", "open"})
-        numbers["not_begun"] = progress.total - progress.done - progress.open
+        numbers = progress.model_dump(exclude={"total", "done"})
+        numbers["not_begun"] = progress.total - progress.done - progress.open - progress.awaiting
         for state, number in numbers.items():
             items.add_metric([str(each.number), state], number)
     yield items

@@ -33,16 +33,18 @@ from batuta.conductor.database.schema import PENDING, approvals, available
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.decisions.campaigns import (
+    NOT_CLAIMED,
     CampaignScope,
     CampaignState,
     ItemState,
-    ProcessingEnd,
     Step,
+    after_wait,
     first_states,
     next_steps,
     settlement,
 )
 from batuta.conductor.decisions.commands import cancel
+from batuta.conductor.decisions.remaking import ProcessingEnd
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
@@ -51,6 +53,8 @@ from batuta.work_classes import WorkClass
 
 BATCH: Final = 100
 """Items that one transaction settles, or claims: decisions wait for no more."""
+_FOLLOWING: Final = (ItemState.OPEN, ItemState.AWAITING)
+"""States of items that go on once a processing has ended: their own, or one that they await."""
 _ENDED: Final = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
@@ -104,13 +108,16 @@ class CampaignRounds(ReadsGraph):
         self._clock = clock
 
     def ended_items(self, number: int) -> list[Instance]:
-        """Return items whose processings have ended, `BATCH` at most: read beside decisions."""
+        """Return items whose processings have ended, or those that they await, `BATCH` at most.
+
+        They are read beside decisions.
+        """
         query = (
             sa.select(items.c.obs_id, items.c.product)
             .select_from(items.outerjoin(table, table.c.id == items.c.processing_id))
             .where(
                 items.c.campaign == number,
-                items.c.state == ItemState.OPEN,
+                items.c.state.in_(_FOLLOWING),
                 sa.or_(table.c.id.is_(None), table.c.state.in_(_ENDED)),
             )
             .limit(BATCH)
@@ -184,7 +191,7 @@ class CampaignRounds(ReadsGraph):
         steps = {each.instance: each.step for each in claimed}
         ids = {each.instance: each.processing_id for each in claimed}
         self._record(connection, number, steps, now, ids)
-        requested = sum(each.processing_id is not None for each in claimed)
+        requested = sum(each.step.state is ItemState.OPEN for each in claimed)
         return Round(CampaignState.RUNNING, requested, changed=True)
 
     # ------------------------------------------------------------------ ends
@@ -197,8 +204,8 @@ class CampaignRounds(ReadsGraph):
             return False
         steps = {
             instance: step
-            for instance, end in _ends(connection, number, ended).items()
-            if (step := settlement(end, now)) is not None
+            for instance, (state, end) in _ends(connection, number, ended).items()
+            if (step := _GOES_ON[state](end, now)) is not None
         }
         if steps:
             self._record(connection, number, steps, now)
@@ -334,7 +341,16 @@ def _no_longer(graph: Graph, row: Row, product: str) -> str:
 
 
 def _terms(row: Row) -> Terms:
-    return Terms(campaign=row.number, work_class=WorkClass(row.work_class), priority=row.priority)
+    return Terms(
+        campaign=row.number,
+        work_class=WorkClass(row.work_class),
+        priority=row.priority,
+        remakes=CampaignScope(row.selection["scope"]) is CampaignScope.ALL,
+    )
+
+
+_GOES_ON: Final = {ItemState.OPEN: settlement, ItemState.AWAITING: after_wait}
+"""What becomes of an item in a state, by how the processing is that it follows."""
 
 
 # ---------------------------------------------------------------------- what is read
@@ -342,12 +358,13 @@ def _terms(row: Row) -> Terms:
 
 def _ends(
     connection: sa.Connection, number: int, ended: Sequence[Instance]
-) -> dict[Instance, ProcessingEnd | None]:
-    """Return how the processings of items are that are open still; None for what is gone."""
+) -> dict[Instance, tuple[ItemState, ProcessingEnd | None]]:
+    """Return the states of items that follow a processing still, and how that is; None: gone."""
     wanted = set(ended)
+    # Of the product of the processing: what is awaited makes another one than the item.
     heard = (
         sa.select(available.c.heard)
-        .where(available.c.obs_id == items.c.obs_id, available.c.product == items.c.product)
+        .where(available.c.obs_id == table.c.obs_id, available.c.product == table.c.product)
         .scalar_subquery()
     )
     verdict = (
@@ -361,10 +378,11 @@ def _ends(
         .limit(1)
         .scalar_subquery()
     )
-    query = (
+    query: sa.Select[Any] = (
         sa.select(
             items.c.obs_id,
             items.c.product,
+            items.c.state.label("item_state"),
             table.c.id,
             table.c.state,
             table.c.error,
@@ -377,23 +395,27 @@ def _ends(
         .where(
             items.c.campaign == number,
             items.c.obs_id.in_(sorted({obs_id for obs_id, _ in wanted})),
-            items.c.state == ItemState.OPEN,
+            items.c.state.in_(_FOLLOWING),
         )
     )
     return {
-        (row.obs_id, row.product): None
-        if row.id is None
-        else ProcessingEnd(
-            state=State(row.state),
-            error=row.error,
-            requested=row.requested,
-            ended=row.ended,
-            heard=row.heard,
-            verdict=None if row.verdict is None else Verdict(row.verdict),
-        )
+        (row.obs_id, row.product): (ItemState(row.item_state), _end_of(row))
         for row in connection.execute(query)
         if (row.obs_id, row.product) in wanted
     }
+
+
+def _end_of(row: Row) -> ProcessingEnd | None:
+    if row.id is None:
+        return None
+    return ProcessingEnd(
+        state=State(row.state),
+        error=row.error,
+        requested=row.requested,
+        ended=row.ended,
+        heard=row.heard,
+        verdict=None if row.verdict is None else Verdict(row.verdict),
+    )
 
 
 def _count(connection: sa.Connection, number: int, state: ItemState) -> int:
@@ -442,9 +464,7 @@ def _cancel_waiting(connection: sa.Connection, number: int, now: float) -> int:
             changes.append((before, after))
             record_order(connection, [before], now, "cancelled", reason, UNNAMED)
     write_changes(connection, changes)
-    begun = sa.delete(items).where(
-        items.c.campaign == number, items.c.state.in_([ItemState.BLOCKED, ItemState.READY])
-    )
+    begun = sa.delete(items).where(items.c.campaign == number, items.c.state.in_(NOT_CLAIMED))
     dropped = connection.execute(begun).rowcount
     keys = connection.execute(
         sa.select(parts.c.campaign, parts.c.dropped, parts.c.first)
@@ -486,10 +506,12 @@ _CHANGE: Final = (
     sa.update(items)
     .where(*_THIS)
     .values(
-        state=sa.bindparam("new_state"),
+        state=sa.bindparam("new_state", type_=sa.String),
         reason=sa.bindparam("new_reason"),
-        processing_id=sa.func.coalesce(
-            sa.bindparam("new_id", type_=sa.String), items.c.processing_id
+        # What is ready has none, whatever it had awaited.
+        processing_id=sa.case(
+            (sa.bindparam("new_state", type_=sa.String) == ItemState.READY, None),
+            else_=sa.func.coalesce(sa.bindparam("new_id", type_=sa.String), items.c.processing_id),
         ),
         at=sa.bindparam("new_at"),
     )

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.campaign_schema import items
 from batuta.conductor.database.records import MAX_IN
-from batuta.conductor.decisions.campaigns import ItemState
+from batuta.conductor.decisions.campaigns import NOT_CLAIMED
 
 Instance = tuple[str, str]
 """An observation and a product."""
@@ -31,5 +31,5 @@ def planned_by_campaigns(
 
 _PLANNED: Final = sa.select(items.c.campaign, items.c.obs_id, items.c.product).where(
     items.c.obs_id.in_(sa.bindparam("observations", expanding=True)),
-    items.c.state.in_([ItemState.BLOCKED, ItemState.READY]),
+    items.c.state.in_(NOT_CLAIMED),
 )

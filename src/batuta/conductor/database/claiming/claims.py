@@ -13,7 +13,10 @@ from batuta.conductor.database.claiming.deadlines import DeadlineStore
 from batuta.conductor.database.claiming.stage_records import read_staged, supersede_lower
 from batuta.conductor.database.claiming.stale_marks import mark_stale
 from batuta.conductor.database.claiming.updates import (
+    UNSENT,
     after_their_inputs,
+    asked_again,
+    renew_unsent_of_campaigns,
     same_bytes,
     supersede_older,
     without_outdated,
@@ -51,7 +54,7 @@ from batuta.conductor.decisions.staleness import (
     NOTHING_STALE,
     Staleness,
 )
-from batuta.graph import Approval, Graph, Product, WaitFrom
+from batuta.graph import Graph, Product, WaitFrom
 from batuta.messaging import ProcessingState as State
 from batuta.stages import lowest
 from batuta.work_classes import WorkClass, most_urgent
@@ -158,6 +161,8 @@ class ClaimStore(ReadsGraph):
             )
         ]
         planned: Mapping[tuple[str, str], int] = {}
+        if known.campaign_runs:
+            renew_unsent_of_campaigns(connection, self._graph, arrived, versions, staged)
         if known.campaign_runs and claims:
             planned = planned_by_campaigns(connection, {each.obs_id for each in claims})
             claims = [each for each in claims if (each.obs_id, each.product.name) not in planned]
@@ -284,7 +289,7 @@ class ClaimStore(ReadsGraph):
 
     def end_futile_waits(self, connection: sa.Connection, ended: Iterable[Row], now: float) -> None:
         """Make due what waited for optional inputs that, as `ended` shows, will not come."""
-        failed = [row for row in ended if row.state in _UNSUCCESSFUL]
+        failed = [row for row in ended if row.state in UNSUCCESSFUL]
         claims = [
             Claim(product, row.obs_id, {})
             for row in failed
@@ -454,7 +459,7 @@ class ClaimStore(ReadsGraph):
                         claim=claim.key,
                         inputs=dict(claim.inputs),
                         stage=claim.stage,
-                        **_asked_again(claim),
+                        **asked_again(claim),
                     )
                 )
                 joined[claim.obs_id, claim.product.name] = row.id
@@ -499,7 +504,7 @@ class ClaimStore(ReadsGraph):
             sa.select(table.c.product, table.c.state).where(table.c.obs_id == claim.obs_id)
         ).all()
         open_ = {row.product for row in states if not State(row.state).ended}
-        failed = frozenset(row.product for row in states if row.state in _UNSUCCESSFUL) - open_
+        failed = frozenset(row.product for row in states if row.state in UNSUCCESSFUL) - open_
         pending = pending_optional_inputs(self._graph, claim.product, versions, failed)
         if not pending:
             return now
@@ -512,18 +517,6 @@ class ClaimStore(ReadsGraph):
         wanted = {"obs_id": claim.obs_id, "inputs": list(self._graph.inputs)}
         first, last = connection.execute(INPUT_TIMES, wanted).one()
         return None if first is None else InputTimes(first, last)
-
-
-UNSENT: Final = sa.and_(
-    table.c.state.in_([State.UNAPPROVED, State.WAITING, State.HELD]), table.c.attempt == 0
-)
-
-
-def _asked_again(claim: Claim) -> dict[str, Any]:
-    """Return what changes of a claim besides its inputs: what was approved is not these."""
-    if claim.product.approval is not Approval.BEFORE:
-        return {}
-    return {"state": State.UNAPPROVED, "held_by": None, "approved": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,7 +547,7 @@ def _without_unused(claim: Claim, versions: Mapping[str, int]) -> dict[str, int]
     return {name: version for name, version in versions.items() if name not in unused}
 
 
-_UNSUCCESSFUL: Final = frozenset({State.FAILED, State.CANCELLED})
+UNSUCCESSFUL: Final = frozenset({State.FAILED, State.CANCELLED})
 
 
 def new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:

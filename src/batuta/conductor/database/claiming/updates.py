@@ -4,6 +4,8 @@ Of observations of which no version was replaced, none of it is executed.
 """
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -12,11 +14,57 @@ from batuta.conductor.database.records import locked_rows, record_of, write_chan
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.commands import supersede
 from batuta.conductor.decisions.rules import MANUAL, Arrival, Claim
-from batuta.conductor.decisions.stages import Ranks
+from batuta.conductor.decisions.stages import Ranks, Staged
 from batuta.conductor.decisions.staleness import NOTHING_STALE, Staleness, awaited_inputs
-from batuta.graph import OnUpdate
+from batuta.graph import Approval, Graph, OnUpdate
 from batuta.messaging import ProcessingState as State
 from batuta.stages import FINAL_RANK
+
+UNSENT: Final = sa.and_(
+    table.c.state.in_([State.UNAPPROVED, State.WAITING, State.HELD]), table.c.attempt == 0
+)
+
+
+def asked_again(claim: Claim) -> dict[str, Any]:
+    """Return what changes of a claim besides its inputs: what was approved is not these."""
+    if claim.product.approval is not Approval.BEFORE:
+        return {}
+    return {"state": State.UNAPPROVED, "held_by": None, "approved": False}
+
+
+def renew_unsent_of_campaigns(
+    connection: sa.Connection,
+    graph: Graph,
+    arrived: Mapping[str, AbstractSet[str]],
+    versions: Mapping[str, Mapping[str, int]],
+    staged: Mapping[str, Staged],
+) -> None:
+    """Have campaigns make what they have claimed, and not requested, from what has arrived since.
+
+    It takes the key of the claim from the new versions, where that is free: an arrival that is
+    announced again claims nothing then, and neither does what follows from it.
+    """
+    query = sa.select(table.c.id, table.c.obs_id, table.c.product, table.c.inputs).where(
+        table.c.obs_id.in_(sorted(arrived)), table.c.campaign.is_not(None), UNSENT
+    )
+    for row in connection.execute(query).all():
+        product = graph.products.get(row.product)
+        if product is None or arrived[row.obs_id].isdisjoint(product.sources):
+            continue
+        usable, stage = versions[row.obs_id], None
+        if (known := staged.get(row.obs_id)) is not None:
+            usable = known.usable(product, usable)
+            stage = known.stage_from(product, usable)
+        inputs = {name: usable[name] for name in product.sources if name in usable}
+        if inputs == row.inputs or not product.ready(usable):
+            continue
+        claim = Claim(product, row.obs_id, inputs, stage=stage)
+        values = {"inputs": inputs, "stage": stage, **asked_again(claim)}
+        same = (table.c.obs_id == row.obs_id, table.c.product == row.product)
+        taken = sa.select(table.c.id).where(*same, table.c.claim == claim.key, table.c.id != row.id)
+        if connection.execute(taken).first() is None:
+            values["claim"] = claim.key
+        connection.execute(sa.update(table).where(table.c.id == row.id).values(values))
 
 
 def supersede_older(

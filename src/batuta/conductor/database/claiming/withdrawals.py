@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.claiming.claims import UNSENT, ClaimStore
+from batuta.conductor.database.claiming.claims import ClaimStore
+from batuta.conductor.database.claiming.updates import UNSENT
 from batuta.conductor.database.history import record_superseded
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import available

@@ -5,15 +5,17 @@ What they find that was claimed by another version, they settle before it is req
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batuta.conductor.database.claiming.campaign_items import planned_by_campaigns
-from batuta.conductor.database.claiming.claims import ClaimStore, Known
+from batuta.conductor.database.claiming.claims import UNSUCCESSFUL, ClaimStore, Known
 from batuta.conductor.database.claiming.stage_records import read_staged
+from batuta.conductor.database.claiming.stale_marks import mark_stale
+from batuta.conductor.database.claiming.under_way import NOTHING_CHANGED, read_under_way
 from batuta.conductor.database.history import record_graph_changes
 from batuta.conductor.database.holds.held_work import hold_again
 from batuta.conductor.database.records import Row, record_of, write_changes
@@ -21,8 +23,11 @@ from batuta.conductor.database.schema import available, observations
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.graph_changes import never_asked_for, under_graph
 from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.remaking import coming
 from batuta.conductor.decisions.rules import MANUAL, NOTHING_TOLD, Arrival, Claim
+from batuta.conductor.decisions.staleness import NOTHING_STALE, Staleness, awaited_inputs
 from batuta.graph import Graph
+from batuta.messaging import ProcessingState as State
 from batuta.stages import lowest
 from batuta.work_classes import WorkClass
 
@@ -116,8 +121,7 @@ class SettlingStore(ClaimStore):
     ) -> None:
         self.lock_observations(connection, names)
         known = self._known(connection, names)
-        versions, told = known.versions, known.told
-        staged = read_staged(connection, known.ranks) if known.ranks else {}
+        versions = known.versions
         rows = _rows(connection, names, _ROWS_OF.with_for_update())
         changes = [
             change
@@ -126,9 +130,69 @@ class SettlingStore(ClaimStore):
         ]
         self._write(connection, changes, rows, known, now)
         self._settle_deadlines(connection, names, versions)
+        states = {after.id: after.state for _, after in changes}
+        self._start(connection, known, rows, now, work_class, states)
+
+    def end_futile_waits(self, connection: sa.Connection, ended: Iterable[Row], now: float) -> None:
+        """Also start what waited for a product to be made again, which has not succeeded.
+
+        It is made from the version that is there: nothing else would start it.
+        """
+        rows = list(ended)
+        super().end_futile_waits(connection, rows, now)
+        failed: defaultdict[str, set[str]] = defaultdict(set)
+        for row in rows:
+            if row.state in UNSUCCESSFUL and row.set_aside is None:
+                failed[row.obs_id].add(row.product)
+        known = self._known(connection, failed)
+        stale: Mapping[str, Staleness] = {}
+        if known.updated:
+            staged = read_staged(connection, known.ranks) if known.ranks else {}
+            stale = mark_stale(connection, self._graph, known.updated, now, staged)
+        waited = {
+            obs_id: {
+                product.name
+                for name in names & known.versions[obs_id].keys()
+                for product in self._graph.fed_by(name)
+                if product.name not in known.versions[obs_id]
+                # It goes on waiting for what is to be made again, until that is retried.
+                and not awaited_inputs(product, stale.get(obs_id, NOTHING_STALE))
+            }
+            for obs_id, names in failed.items()
+        }
+        names = sorted(obs_id for obs_id, products in waited.items() if products)
+        if not names:
+            return
+        rows_of = _rows(connection, names, _ROWS_OF)
+        self._start(connection, known, rows_of, now, None, NOTHING_CHANGED, waited)
+
+    def _start(
+        self,
+        connection: sa.Connection,
+        known: Known,
+        rows: Mapping[str, Sequence[Row]],
+        now: float,
+        work_class: WorkClass | None,
+        states: Mapping[str, State],
+        among: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """Claim what can be made and was never asked for.
+
+        What is made from something that is being made is left to that: its version, once announced,
+        claims it. What a campaign makes in its turn is left to it.
+
+        Parameters
+        ----------
+        states : mapping
+            Those of rows that have changed since they were read.
+        among : mapping
+            The products of each observation that are looked at; None for all.
+        """
+        versions, told = known.versions, known.told
+        staged = read_staged(connection, known.ranks) if known.ranks else {}
         claims = [
             claim
-            for obs_id in names
+            for obs_id in rows
             for claim in never_asked_for(
                 self._graph,
                 obs_id,
@@ -138,14 +202,32 @@ class SettlingStore(ClaimStore):
                 work_class,
                 staged.get(obs_id),
             )
+            if among is None or claim.product.name in among[obs_id]
         ]
         if known.campaign_runs and claims:
-            # What a campaign makes in its turn is left to it.
             planned = planned_by_campaigns(connection, {each.obs_id for each in claims})
             claims = [each for each in claims if (each.obs_id, each.product.name) not in planned]
+        if not claims:
+            return
+        of_claims = {each.obs_id for each in claims}
+        under_way = read_under_way(
+            connection, (row for obs_id in of_claims for row in rows[obs_id]), now, states
+        )
+        origins = {
+            obs_id: coming(self._graph, under_way.get(obs_id, ()), versions[obs_id])
+            for obs_id in of_claims
+        }
+        claims = [
+            each for each in claims if origins[each.obs_id].keys().isdisjoint(each.product.m_input)
+        ]
         claims = self._deadlines.without_expired(connection, claims, now)
         if claims:
-            self._insert(connection, claims, versions, now)
+            # Optional inputs that are made again are waited for as those that lack.
+            current = {
+                obs_id: {name: n for name, n in versions[obs_id].items() if name not in coming_}
+                for obs_id, coming_ in origins.items()
+            }
+            self._insert(connection, claims, current, now)
 
     def _changes(
         self, rows: Sequence[Row], versions: Mapping[str, int], now: float

@@ -96,7 +96,8 @@ class CampaignPlan(BaseModel):
 class Progress(BaseModel):
     """How far a campaign is: of `total` processings, how many have ended, and how.
 
-    `open` are requested, or wait to be.
+    `open` are requested, or wait to be; `awaiting` wait until what they are made from, and others
+    are making, is there.
     """
 
     total: int
@@ -106,6 +107,7 @@ class Progress(BaseModel):
     skipped: int
     cancelled: int
     open: int
+    awaiting: int = 0
 
 
 class Campaign(BaseModel):
@@ -208,6 +210,7 @@ class CampaignMention(BaseModel):
 _ITEM_WORDS: Final = {
     ItemState.BLOCKED: "makes it after what it is made from, which it makes first",
     ItemState.READY: "makes it next, once it has a place",
+    ItemState.AWAITING: "makes it after what it is made from, which others are making",
     ItemState.OPEN: "is making it",
     ItemState.MADE: "made it",
     ItemState.FAILED: "failed to make it",
@@ -443,12 +446,15 @@ def _counted(connection: sa.Connection, numbers: Sequence[int]) -> Counted:
         found[row.campaign][row.product, row.state] = row.number
     # What is open is counted as it is: few, and it changes.
     open_ = (
-        sa.select(items.c.campaign, sa.func.count().label("number"))
-        .where(items.c.campaign.in_(numbers), items.c.state == ItemState.OPEN)
-        .group_by(items.c.campaign)
+        sa.select(items.c.campaign, items.c.state, sa.func.count().label("number"))
+        .where(
+            items.c.campaign.in_(numbers),
+            items.c.state.in_([ItemState.OPEN, ItemState.AWAITING]),
+        )
+        .group_by(items.c.campaign, items.c.state)
     )
     for row in connection.execute(open_):
-        found[row.campaign]["", ItemState.OPEN] = row.number
+        found[row.campaign]["", row.state] = row.number
     return found
 
 
@@ -457,7 +463,13 @@ def _progress(row: Row, counted: Counted) -> Progress:
     for (_, state), number in counted.get(row.number, {}).items():
         numbers[ItemState(state)] += number
     ends = {each.value: numbers[each] for each in ItemState if each.settled}
-    return Progress(total=row.total, done=sum(ends.values()), open=numbers[ItemState.OPEN], **ends)
+    return Progress(
+        total=row.total,
+        done=sum(ends.values()),
+        open=numbers[ItemState.OPEN],
+        awaiting=numbers[ItemState.AWAITING],
+        **ends,
+    )
 
 
 def _product_reports(

@@ -1,7 +1,8 @@
 """Read-only views: observations, processings, and why a product was or was not made."""
 
+import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -30,6 +31,7 @@ from batuta.conductor.database.views.explanations import (
 )
 from batuta.conductor.decisions.answers import address
 from batuta.conductor.decisions.approvals import Question, Verdict
+from batuta.conductor.decisions.remaking import ProcessingEnd, coming, is_under_way
 from batuta.conductor.decisions.rules import MANUAL
 from batuta.conductor.decisions.stages import Staged, counted, rises_text
 from batuta.conductor.decisions.staleness import (
@@ -316,6 +318,13 @@ class Views(ReadsGraph):
         rows = [row for row in all_rows if row.product == product]
         staleness = self._staleness(arrived, all_rows, staged)
         awaits = () if definition is None else awaited_inputs(definition, staleness)
+        if definition is not None and not rows:
+            made_first = self._being_made(arrived, all_rows)
+            awaits = tuple(
+                name
+                for name in definition.m_input
+                if name in awaits or (name in made_first and name in versions)
+            )
         stale = staleness.because.get(product)
         return Why(
             product=product,
@@ -360,6 +369,24 @@ class Views(ReadsGraph):
             },
             staged,
         )
+
+    def _being_made(self, arrived: Iterable[Row], rows: Iterable[Row]) -> Collection[str]:
+        """Return the products of which a version is to come, by what is under way."""
+        heard, now = {row.product: row.heard for row in arrived}, time.time()
+        under_way = {
+            row.product
+            for row in rows
+            if is_under_way(
+                ProcessingEnd(
+                    state=ProcessingState(row.state),
+                    requested=row.requested,
+                    ended=row.ended,
+                    heard=heard.get(row.product),
+                ),
+                now,
+            )
+        }
+        return coming(self._graph, under_way, heard)
 
     def first_heard(self, obs_id: str) -> float | None:
         """Return when the first of what is available of an observation was heard of."""

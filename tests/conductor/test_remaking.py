@@ -1,0 +1,245 @@
+"""Campaigns and new graphs wait for what is being made: each product once, from what is new."""
+
+import pytest
+
+from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignScope, CampaignState
+from batuta.conductor.decisions.remaking import ProcessingEnd, coming, is_under_way
+from batuta.graph import Graph
+from batuta.messaging import ProcessingState as State
+from tests.conductor.campaign_player import CampaignPlayer, target_of
+from tests.conductor.graphs import graph_of
+from tests.conductor.harness import UNLIMITED, OpenLedger
+from tests.conductor.test_settling import apply
+
+AGAIN = {"on_update": "reprocess"}
+
+
+def chain(**keys: object) -> Graph:
+    """Three levels: ``A`` feeds ``B``, that feeds ``C``, that feeds ``D``."""
+    return graph_of(
+        ["A"],
+        {
+            "B": {"m_input": ["A"], **keys},
+            "C": {"m_input": ["B"], **keys},
+            "D": {"m_input": ["C"], **keys},
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("graph", "under_way", "available", "expected"),
+    [
+        (chain(), "", "ABCD", {}),
+        (chain(), "B", "A", {"B": "B", "C": "B", "D": "B"}),
+        # What is there, and is not made again, is not waited for.
+        (chain(), "B", "ABCD", {"B": "B"}),
+        (chain(), "B", "ABC", {"B": "B"}),
+        (chain(**AGAIN), "B", "ABCD", {"B": "B", "C": "B", "D": "B"}),
+        (chain(**AGAIN), "C", "ABCD", {"C": "C", "D": "C"}),
+        (chain(**AGAIN), "BD", "ABCD", {"B": "B", "C": "B", "D": "D"}),
+        (chain(), "X", "A", {}),
+    ],
+)
+def test_what_is_under_way_and_what_follows_from_it_is_coming(
+    graph: Graph, under_way: str, available: str, expected: dict[str, str]
+) -> None:
+    assert coming(graph, set(under_way), set(available)) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "heard", "expected"),
+    [
+        (State.UNAPPROVED, None, True),
+        (State.HELD, None, True),
+        (State.RUNNING, 5.0, True),
+        (State.RETRYING, None, True),
+        (State.FAILED, None, False),
+        (State.CANCELLED, None, False),
+        # Made, and its announcement is on its way; or will not come.
+        (State.SUCCEEDED, 5.0, True),
+        (State.SUCCEEDED, 11.0, False),
+    ],
+)
+def test_a_version_is_to_come_until_what_has_succeeded_is_announced(
+    state: State, heard: float | None, expected: bool
+) -> None:
+    end = ProcessingEnd(state=state, requested=10.0, ended=20.0, heard=heard)
+    assert is_under_way(end, 30.0) is expected
+    if state.ended:
+        assert not is_under_way(end, 80.0)
+
+
+# ---------------------------------------------------------------------- campaigns
+
+
+@pytest.fixture(params=[{}, AGAIN], ids=["ignore", "reprocess"])
+def player(request: pytest.FixtureRequest, open_ledger: OpenLedger) -> CampaignPlayer:
+    """Three levels, all of them made once."""
+    player = CampaignPlayer(open_ledger(chain(**request.param)))
+    player.make_all(player.arrive(("A", "o1")))
+    return player
+
+
+def remake(player: CampaignPlayer, product: str) -> DueRequest:
+    """Have a product made again by hand; return its request, which is under way."""
+    player.harness.ledger.operations.make(product, "o1")
+    (request,) = player.harness.ledger.take_due(UNLIMITED)
+    return request
+
+
+def inputs(requests: list[DueRequest]) -> list[str]:
+    return [f"{each.product}: {each.inputs}" for each in requests]
+
+
+def start(player: CampaignPlayer, *products: str, **target: CampaignScope) -> int:
+    number = player.plan(target_of(*products, **target))
+    player.order(number, CampaignOrder.START)
+    player.rest(number)
+    return number
+
+
+def test_what_is_made_from_something_that_is_being_made_waits_for_it_and_is_made_once(
+    player: CampaignPlayer,
+) -> None:
+    again = remake(player, "B")
+    number = start(player, "C", "D")
+    assert player.harness.ledger.take_due(UNLIMITED) == []
+    (item,) = player.views.items(number, "awaiting", 10, None).items  # type: ignore[arg-type]  # a value
+    assert (item.product, item.reason) == ("C", "B is being made")
+    found = player.views.find(number)
+    assert found is not None
+    assert (found.progress.awaiting, found.progress.open) == (1, 0)
+    player.restart()
+    assert player.answer(again) == []
+    assert inputs(player.run(number)) == ['C: {"B": 2}', 'D: {"C": 2}']
+    assert player.harness.views.processings({}, 100, None, stale=True).items == []
+
+
+def test_what_ends_without_a_version_is_not_waited_for_any_more(player: CampaignPlayer) -> None:
+    again = remake(player, "B")
+    number = start(player, "C")
+    player.answer(again, failed=True)
+    assert 'C: {"B": 1}' in inputs(player.run(number))
+
+
+def test_the_announcement_of_what_has_succeeded_is_waited_for(player: CampaignPlayer) -> None:
+    again = remake(player, "B")
+    player.harness.clock.advance(1)
+    player.harness.report(again, State.SUCCEEDED)
+    number = start(player, "C")
+    assert player.rest(number) is CampaignState.RUNNING
+    assert player.harness.ledger.take_due(UNLIMITED) == []
+    assert player.answer(again) == []
+    assert inputs(player.run(number))[0] == 'C: {"B": 2}'
+
+
+def test_a_level_that_will_follow_from_what_is_being_made_is_waited_for(
+    open_ledger: OpenLedger,
+) -> None:
+    player = CampaignPlayer(open_ledger(chain(**AGAIN)))
+    player.make_all(player.arrive(("A", "o1")))
+    again = remake(player, "B")
+    number = start(player, "D")
+    # C is made by the graph, of its own; D by the campaign, after it.
+    (second,) = player.answer(again)
+    assert second.product == "C"
+    player.rest(number)
+    assert player.answer(second) == []
+    assert inputs(player.run(number)) == ['D: {"C": 2}']
+
+
+def test_a_cancelled_campaign_forgets_what_awaits(player: CampaignPlayer) -> None:
+    again = remake(player, "B")
+    number = start(player, "C")
+    player.order(number, CampaignOrder.CANCEL)
+    assert player.rest(number) is CampaignState.CANCELLED
+    followed = player.answer(again)
+    assert {each.product for each in followed} <= {"C"}, "the graph may make it, once"
+
+
+def test_what_waits_in_a_campaign_takes_what_has_arrived_before_it_is_requested(
+    player: CampaignPlayer,
+) -> None:
+    player.harness.hold(product="C")
+    number = start(player, "C")
+    player.harness.on_data()
+    again = remake(player, "B")
+    assert player.answer(again) == []
+    # Announced again, it claims nothing.
+    player.announce_again()
+    player.harness.release(product="C")
+    assert inputs(player.run(number)).count('C: {"B": 2}') == 1
+    times = player.harness.views.processings({"product": "C"}, 10, None).items
+    assert len(times) == 2, "once before, and once by the campaign"
+
+
+@pytest.mark.parametrize("scope", [CampaignScope.MISSING, CampaignScope.STALE])
+def test_a_campaign_follows_what_is_being_made_already(
+    open_ledger: OpenLedger, scope: CampaignScope
+) -> None:
+    player = CampaignPlayer(open_ledger(chain(**AGAIN)))
+    if scope is CampaignScope.STALE:
+        player.make_all(player.arrive(("A", "o1")))
+    (first,) = player.arrive(("A", "o1"))
+    number = start(player, "B", "C", "D", scope=scope)
+    assert player.harness.ledger.take_due(UNLIMITED) == [], "B is under way"
+    player.restart()
+    player.answer(first)
+    version = player.versions["B", "o1"]
+    made = inputs(player.run(number))
+    if scope is CampaignScope.STALE:
+        assert made == [f'C: {{"B": {version}}}', 'D: {"C": 2}']
+    found = player.views.find(number)
+    assert found is not None
+    assert found.progress.failed == 0
+
+
+# ---------------------------------------------------------------------- another graph
+
+TWO = graph_of(["A", "X"], {"B": {"m_input": ["A"]}})
+MORE = graph_of(
+    ["A", "X"],
+    {
+        "B": {"m_input": ["A"]},
+        "C": {"m_input": ["B"]},
+        "D": {"m_input": ["C"]},
+        "E": {"m_input": ["A"], "o_input": ["B"], "o_wait": 60},
+    },
+)
+
+
+@pytest.fixture
+def grown(open_ledger: OpenLedger) -> tuple[CampaignPlayer, DueRequest]:
+    """A graph of three levels in force, while the first of them is being made again."""
+    player = CampaignPlayer(open_ledger(TWO))
+    player.make_all(player.arrive(("A", "o1")))
+    again = remake(player, "B")
+    apply(player.harness, MORE)
+    return player, again
+
+
+def test_a_new_graph_makes_what_it_adds_once_from_what_is_being_made(
+    grown: tuple[CampaignPlayer, DueRequest],
+) -> None:
+    player, again = grown
+    assert player.harness.ledger.take_due(UNLIMITED) == []
+    why = player.harness.views.why("C", "o1")
+    assert why.awaits == ["B"]
+    requested = player.make_all(player.answer(again))
+    assert sorted(inputs(requested)) == ['C: {"B": 2}', 'D: {"C": 1}', 'E: {"A": 1, "B": 2}']
+    counted = player.harness.views.processings({}, 100, None).items
+    assert len(counted) == 5, "B twice, and each of the others once"
+
+
+@pytest.mark.parametrize("ending", ["failed", "cancelled"])
+def test_a_new_graph_makes_what_it_adds_from_what_is_there_if_that_is_not_made_again(
+    grown: tuple[CampaignPlayer, DueRequest], ending: str
+) -> None:
+    player, again = grown
+    if ending == "failed":
+        player.answer(again, failed=True)
+    else:
+        player.harness.ledger.operations.cancel(again.processing_id, "not needed")
+    requested = player.make_all(player.harness.ledger.take_due(UNLIMITED))
+    assert sorted(inputs(requested)) == ['C: {"B": 1}', 'D: {"C": 1}', 'E: {"A": 1, "B": 1}']
