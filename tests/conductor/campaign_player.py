@@ -100,7 +100,9 @@ class CampaignPlayer:
 
     def order(self, number: int, order: CampaignOrder) -> CampaignState:
         """Start, pause, resume or cancel it."""
-        return CampaignState(self.store.order(number, order, self.harness.graph.digest).state)
+        state = CampaignState(self.store.order(number, order, self.harness.graph.digest).state)
+        self.harness.carry_out_holds()
+        return state
 
     def round(self, number: int) -> Round:
         """Do one round."""

@@ -71,7 +71,7 @@ class Harness:
         """Release the holds of just that, as the conductor does."""
         named = Scope(provider=provider, **scope)
         for each in self.ledger.holds.open_holds():
-            if each.scope == named:
+            if each.scope == named and not each.pause:
                 self.ledger.holds.release(each.number, Operator("bob"), rate)
         self.carry_out_holds()
 

@@ -1,5 +1,6 @@
 """Holds: what they keep back, who released them, and how fast it is let go."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,16 +9,18 @@ import pytest
 import sqlalchemy as sa
 
 from batuta.cli.app import run
-from batuta.conductor.database.holds.hold_store import HoldStore, Wanted
+from batuta.conductor.database.holds.hold_store import HoldStore, PauseError, Wanted
 from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.database.schema import MIGRATIONS, processings
 from batuta.conductor.database.views.hold_views import HoldViews
+from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignState
 from batuta.conductor.decisions.events import Busy
 from batuta.conductor.decisions.holds import (
     Hold,
     HoldState,
     Scope,
     let_go,
+    pause_of,
     rate_per_s,
     release,
     standing,
@@ -26,9 +29,11 @@ from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.service import open_conductor
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import open_database, reading
+from batuta.service.operators import Operator
 from batuta.work_classes import WorkClass
+from tests.conductor.campaign_player import CampaignPlayer, target_of
 from tests.conductor.graphs import graph_of
-from tests.conductor.harness import UNLIMITED, Harness, OpenLedger, migrate_to
+from tests.conductor.harness import NOTHING, UNLIMITED, Harness, OpenLedger, migrate_to
 from tests.conductor.processing_records import RUNNING
 from tests.conductor.stage import Stage, eventually_in, get
 from tests.support.services import serving
@@ -54,7 +59,10 @@ WAITING = replace(RUNNING, state=State.HELD, attempt=0, held_by=3)
         ({"product": "B"}, True),
         ({"obs_id": "o1"}, True),
         ({"work_class": WorkClass.LIVE}, True),
+        ({"campaign": 7}, True),
         ({"provider": "maker", "product": "B", "work_class": WorkClass.LIVE}, True),
+        ({"campaign": 8}, False),
+        ({"provider": "maker", "campaign": 8}, False),
         ({"provider": "other"}, False),
         ({"product": "C"}, False),
         ({"obs_id": "o2"}, False),
@@ -63,7 +71,7 @@ WAITING = replace(RUNNING, state=State.HELD, attempt=0, held_by=3)
     ],
 )
 def test_a_hold_covers_what_has_all_that_it_names(scope: dict[str, Any], covered: bool) -> None:
-    work = replace(RUNNING, provider="maker", product="B", obs_id="o1")
+    work = replace(RUNNING, provider="maker", product="B", obs_id="o1", campaign=7)
     assert Scope(**scope).covers(work) is covered
 
 
@@ -96,6 +104,15 @@ def test_a_command_that_is_repeated_places_no_second_hold_but_another_person_doe
     for other in others:
         assert standing([IN_FORCE], replace(again, **other)) is None
     assert standing([replace(IN_FORCE, released=110.0)], again) is None
+
+
+def test_an_operators_hold_of_a_paused_campaign_is_another_one_than_its_pause() -> None:
+    pause = pause_of(7, "operator ana", None, 100.0)
+    wanted = replace(IN_FORCE, number=0, scope=Scope(campaign=7), reason=None)
+    assert standing([replace(pause, number=3)], wanted) is None
+    assert (pause.what, pause.remedy) == ("campaign 7 (paused)", "batuta campaign resume 7")
+    named = replace(wanted, number=4)
+    assert (named.what, named.remedy) == ("campaign 7", "batuta release --hold 4")
 
 
 @pytest.mark.parametrize(
@@ -312,10 +329,113 @@ def test_a_hold_that_a_kill_interrupted_is_in_force_and_carried_out_later(
     assert found == replace(hold, applied=True)
 
 
+# ------------------------------------------------------------------ of campaigns
+
+
+@pytest.fixture
+def player(open_ledger: OpenLedger) -> CampaignPlayer:
+    """A campaign that has two processings waiting, beside one that is not its own."""
+    player = CampaignPlayer(open_ledger(GRAPH))
+    player.make_all(player.arrive(("A", "o1"), ("A", "o2")))
+    number = player.plan(target_of("C"))
+    player.order(number, CampaignOrder.START)
+    player.rest(number)
+    player.harness.take([Arrival("A", "o3", 1)], NOTHING)
+    return player
+
+
+def held_by(player: CampaignPlayer) -> dict[str, int | None]:
+    found = player.harness.views.processings({"state": "held"}, 100, None).items
+    return {f"{each.product}/{each.obs_id}": each.held_by for each in found}
+
+
+def test_a_campaign_is_held_and_released_and_nothing_else_is(player: CampaignPlayer) -> None:
+    held = player.harness.hold(campaign=1)
+    assert held_by(player) == {"C/o1": held.number, "C/o2": held.number}
+    # What it begins after that is held too, and the rest goes on.
+    assert sorted(player.harness.due()) == ["B", "C"]
+    views = HoldViews(player.harness.engine, player.harness.ledger.holds)
+    preview = views.preview(held.number)
+    assert preview is not None
+    assert (preview.starts, preview.products, preview.hold.what) == (2, {"C": 2}, "campaign 1")
+    player.harness.release(campaign=1)
+    assert player.harness.due() == ["C", "C"]
+
+
+@pytest.mark.parametrize("first", ["pause", "hold"])
+@pytest.mark.parametrize("ends_first", ["pause", "hold"])
+@pytest.mark.parametrize("scope", [{"campaign": 1}, {"product": "C", "work_class": "reprocess"}])
+def test_neither_the_end_of_a_pause_nor_of_a_hold_lets_go_what_the_other_keeps_back(
+    player: CampaignPlayer, first: str, ends_first: str, scope: dict[str, Any]
+) -> None:
+    harness = player.harness
+    views = HoldViews(harness.engine, harness.ledger.holds)
+    begin: dict[str, Callable[[], object]] = {
+        "pause": lambda: player.order(1, CampaignOrder.PAUSE),
+        "hold": lambda: harness.hold(**scope),
+    }
+    end: dict[str, Callable[[], object]] = {
+        "pause": lambda: player.order(1, CampaignOrder.RESUME),
+        "hold": lambda: harness.release(**scope),
+    }
+    begin[first]()
+    begin[{"pause": "hold", "hold": "pause"}[first]]()
+    player.rest(1)
+    assert [(each.keeps, each.alone) for each in views.all()] == [(2, 0), (2, 0)]
+    end[ends_first]()
+    player.rest(1)
+    assert sorted(harness.due()) == ["B", "C"]  # of o3 alone
+    (left,) = views.all()
+    assert (left.keeps, left.alone, left.pause) == (2, 2, ends_first == "hold")
+    assert set(held_by(player)) == {"C/o1", "C/o2"}
+    end[{"pause": "hold", "hold": "pause"}[ends_first]]()
+    player.rest(1)
+    assert harness.due() == ["C", "C"]
+    assert views.all() == []
+
+
+def test_what_a_hold_had_kept_back_before_is_requested_once_its_campaign_is_resumed(
+    player: CampaignPlayer,
+) -> None:
+    player.harness.hold("other")
+    player.harness.release("other")
+    player.order(1, CampaignOrder.PAUSE)
+    player.rest(1)
+    assert sorted(player.harness.due()) == ["B", "C"]
+    player.order(1, CampaignOrder.RESUME)
+    assert player.harness.due() == ["C", "C"]
+
+
+def test_what_is_to_be_tried_again_of_a_paused_campaign_is_not(player: CampaignPlayer) -> None:
+    requests = [each for each in player.harness.ledger.take_due(UNLIMITED) if each.obs_id != "o3"]
+    player.order(1, CampaignOrder.PAUSE)
+    player.harness.report(requests[0], State.FAILED, error="no luck")
+    assert player.harness.state(requests[0]) is State.HELD
+    player.harness.clock.advance(1000)
+    assert player.harness.due() == []
+    player.order(1, CampaignOrder.RESUME)
+    assert player.harness.due() == ["C"]
+
+
+def test_the_pause_of_a_campaign_ends_with_it_and_not_by_a_release(player: CampaignPlayer) -> None:
+    player.order(1, CampaignOrder.PAUSE)
+    (pause,) = player.harness.ledger.holds.open_holds()
+    with pytest.raises(PauseError, match=r"campaign 1 \(paused\): batuta campaign resume 1"):
+        player.harness.ledger.holds.release(pause.number, Operator("bob"))
+    player.order(1, CampaignOrder.CANCEL)
+    assert player.rest(1) is CampaignState.CANCELLED
+    player.harness.carry_out_holds()
+    assert player.harness.ledger.holds.open_holds() == []
+    assert sorted(player.harness.due()) == ["B", "C"]
+
+
 # ------------------------------------------------------------------ as operators see it
 
 REFUSED = [
-    ("hold", "nothing given (accepted: PROVIDER, --product, --obs-id, --class, or --all)"),
+    (
+        "hold",
+        "nothing given (accepted: PROVIDER, --product, --obs-id, --class, --campaign, or --all)",
+    ),
     ("hold maker --all", "provider maker and --all given"),
     (
         "hold makr",
@@ -323,6 +443,8 @@ REFUSED = [
     ),
     ("hold --product D", "product 'D': not in the graph (known: B, C)"),
     ("hold makr --product D", "(known: maker, other); product 'D': not in the graph"),
+    ("hold --campaign 9", "campaign 9: not found"),
+    ("hold --campaign none", "unable to parse string as an integer"),
     ("hold --class urgent", "'urgent' is not one of 'alert', 'live', 'reprocess',"),
     ("hold maker --from 2026-11-29T18:00", "no zone given (accepted: a time with its zone, as"),
     ("hold maker --from soon", "--from 'soon': no such time (accepted: a time with its zone, as"),
@@ -334,6 +456,8 @@ REFUSED = [
 BODIES: list[tuple[str, dict[str, Any], str]] = [
     ("/holds", {"produkt": "B"}, "produkt: Extra inputs are not permitted"),
     ("/holds", {"from": "2026-11-29T18:00"}, "from: Value error, a time with its zone expected"),
+    ("/holds", {"campaign": 0}, "campaign: Input should be greater than or equal to 1"),
+    ("/holds", {"campaign": "last"}, "campaign: Input should be a valid integer"),
     ("/holds", {"class": "x"}, "class: Input should be 'alert', 'live', 'reprocess' or 'back"),
     ("/holds/1/release", {"rate": "fast"}, "rate: Value error, a whole number and a unit"),
     ("/holds/1/release", {"rates": "1/s"}, "rates: Extra inputs are not permitted"),
@@ -446,3 +570,50 @@ def test_the_holds_of_an_earlier_version_stay_with_what_they_keep_back(database_
             assert {row.id: row.held_by for row in rows} == {"maker": 1, "other": 2}
         # The next one has a number of its own.
         assert store.place(Wanted(scope=Scope(product="B"))).number == 3
+
+
+def test_the_pauses_of_an_earlier_version_become_holds_that_end_as_campaigns_are_resumed(
+    database_url: str,
+) -> None:
+    engine = sa.create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+    migrate_to("0022", engine)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO conductor_holds (provider, begins, placed, by, applied, ended)"
+                " VALUES ('other', 1.0, 1.0, 'operator', :applied, 2.0)"
+            ),
+            {"applied": True},
+        )
+        for number, state in ((1, "paused"), (2, "running")):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO conductor_campaigns (number, state, reason, selection, graph,"
+                    " work_class, max_concurrent, total, created, touched, started, ran_s) VALUES"
+                    " (:number, :state, 'full', '{}', 'x', 'reprocess', 9, 1, 1.0, 1.0, 5.0, 0.0)"
+                ),
+                {"number": number, "state": state},
+            )
+            for held_by in (None, 1):
+                connection.execute(
+                    sa.text(
+                        "INSERT INTO conductor_processings (id, product, obs_id, claim, provider,"
+                        " state, campaign, held_by, priority, attempt, pipeline_attempt,"
+                        " max_attempts, done, total, timeout_s, not_before, ask_at, created,"
+                        " inputs) VALUES"
+                        " (:id, 'B', :id, 'once', 'maker', 'held', :campaign, :held_by,"
+                        " 0, 0, 0, 1, 0, 0, 9.0, 0.0, 0.0, 50.0, '{}')"
+                    ),
+                    {"id": f"{state} {held_by}", "campaign": number, "held_by": held_by},
+                )
+    engine.dispose()
+    with open_database(database_url, MIGRATIONS) as opened:
+        (pause,) = HoldStore(opened, lambda: 300.0).open_holds()
+        assert (pause.number, pause.pause, pause.scope) == (2, True, Scope(campaign=1))
+        assert (pause.reason, pause.begins) == ("full", 5.0)
+        with reading(opened) as connection:
+            columns = sa.select(processings.c.id, processings.c.state, processings.c.held_by)
+            found = {row.id: (row.state, row.held_by) for row in connection.execute(columns)}
+        assert {found["paused None"], found["paused 1"]} == {("held", 2)}
+        # These had been forgotten as the campaign was resumed.
+        assert {found["running None"][0], found["running 1"][0]} == {"waiting"}

@@ -136,7 +136,7 @@ class ConductorActivity:
         self._reporter.report_hold(
             HoldChange(
                 number=hold.number,
-                what=hold.scope.words(),
+                what=hold.what,
                 state=state.value,
                 since=instant_of(hold.begins),
                 by=(hold.released_by if releasing else None) or hold.by,

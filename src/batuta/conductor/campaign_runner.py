@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -131,6 +131,8 @@ class CampaignRunner(ReadsGraph):
         self._on_news = on_news
         self._wakeup = news
         self._told: dict[int, tuple[CampaignState, int, float]] = {}
+        self.settle_holds: Callable[[], Awaitable[None]] = _nothing
+        """Waits until what pauses keep back, or let go, is."""
 
     def wake(self) -> None:
         """Look after the open campaigns now."""
@@ -180,6 +182,8 @@ class CampaignRunner(ReadsGraph):
             If it cannot be ordered now.
         """
         await self._write(self._store.order, number, order, self.graph.digest, reason, by)
+        if order in (CampaignOrder.PAUSE, CampaignOrder.RESUME):
+            await self.settle_holds()
         await self._advance(number)
         self.wake()
         if order is CampaignOrder.RESUME:
@@ -298,6 +302,10 @@ class CampaignRunner(ReadsGraph):
         if found is None:
             raise KeyError(number)
         return found
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _next(pages: Iterator[PlannedPage]) -> PlannedPage | None:

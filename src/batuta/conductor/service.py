@@ -161,6 +161,10 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 activity.publish_campaign,
                 of_campaigns,
             )
+            hold_watch = HoldWatch(
+                ledger.holds, dispatcher.write, dispatcher.wake, activity.publish_hold
+            )
+            campaigns.settle_holds = hold_watch.settle
             reconciler = Reconciler(
                 engine, current, archive, partial(_held_by_sdb, settings, newest=True)
             )
@@ -199,7 +203,7 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 LateViews(engine),
                 changer,
                 HoldViews(engine, ledger.holds),
-                HoldWatch(ledger.holds, dispatcher.write, dispatcher.wake, activity.publish_hold),
+                hold_watch,
                 campaigns,
                 OrderWorker(ledger.order_sets, dispatcher, providers),
                 ProviderViews(engine, current, instances_of),

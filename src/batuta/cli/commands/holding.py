@@ -12,14 +12,15 @@ from batuta.cli.commands.events import short_time
 from batuta.cli.lazy_commands import PRODUCTS, WATCHING
 from batuta.cli.option_groups import grouped
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
-from batuta.cli.requests.filter_options import ByClass, Command, Reason, without_none
+from batuta.cli.requests.filter_options import ByCampaign, ByClass, Command, Reason, without_none
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.formatting import format_count, format_seconds
 
 if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
 
-ACCEPTED: Final = "accepted: PROVIDER, --product, --obs-id, --class, or --all"
+ACCEPTED: Final = "accepted: PROVIDER, --product, --obs-id, --class, --campaign, or --all"
+HELD_BY: Final = ("provider", "product", "obs_id", "class", "campaign")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class HeldWork:
     product: Annotated[str | None, typer.Option("--product", help="Of this product.")] = None
     obs_id: Annotated[str | None, typer.Option("--obs-id", help="Of this observation.")] = None
     work_class: ByClass = None
+    campaign: ByCampaign = None
     every: Annotated[bool, typer.Option("--all", help="All work.")] = False
 
     @property
@@ -43,6 +45,7 @@ class HeldWork:
                 "product": self.product,
                 "obs_id": self.obs_id,
                 "class": None if self.work_class is None else self.work_class.value,
+                "campaign": self.campaign,
             }
         )
 
@@ -158,14 +161,18 @@ def _hold_of(conductor: "ConductorClient", work: HeldWork) -> int:
     """
     given = work.given
     all_holds = conductor.holds()
-    found = [
-        each
-        for each in all_holds
-        if all(each[name] == given.get(name) for name in ("provider", "product", "obs_id", "class"))
+    of_just_this = [
+        each for each in all_holds if all(each[name] == given.get(name) for name in HELD_BY)
     ]
+    found = [each for each in of_just_this if not each["pause"]]
     if len(found) > 1:
         listed = "; ".join(f"{each['number']} {_why(each)}" for each in found)
         raise BatutaError(f"{work.words()}: {len(found)} holds (release one by --hold): {listed}")
+    if of_just_this and not found:
+        raise BatutaError(
+            f"{work.words()}: no hold but its pause "
+            f"(batuta campaign resume {work.campaign} ends it)"
+        )
     if not found:
         held = "; ".join(f"hold {each['number']} of {each['what']}" for each in all_holds)
         raise BatutaError(f"{work.words()}: no hold of just that (held: {held or 'nothing'})")

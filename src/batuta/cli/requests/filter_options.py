@@ -35,6 +35,9 @@ ByState = Annotated[
     list[str] | None, typer.Option("--state", help="In this state; may be repeated.")
 ]
 ByClass = Annotated[WorkClass | None, typer.Option("--class", help="Of this class of work.")]
+ByCampaign = Annotated[
+    int | None, typer.Option("--campaign", min=1, help="Of this campaign, by its number.")
+]
 ClaimedSince = Annotated[
     str | None,
     typer.Option("--since", help="Claimed from this time on: 2h (ago), or 2026-11-29T08:00."),

@@ -189,6 +189,7 @@ for _name, _columns in (
             processings.c.work_class,
             processings.c.provider,
             processings.c.product,
+            processings.c.campaign,
             processings.c.obs_id,
         ),
     ),
@@ -253,6 +254,9 @@ holds = sa.Table(
     sa.Column("rate", sa.String),
     sa.Column("next_at", sa.Float),
     sa.Column("ended", sa.Float),
+    sa.Column("campaign", sa.Integer),
+    # Whether it is the pause of that campaign.
+    sa.Column("pause", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("conductor_holds_ended", "ended"),
 )
 

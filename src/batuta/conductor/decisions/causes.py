@@ -292,9 +292,7 @@ def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
         case Situation.HELD:
             which = cause.hold
             name, how = (
-                ("what holds it", "batuta holds")
-                if which is None
-                else (which.name, f"batuta release --hold {which.number}")
+                ("what holds it", "batuta holds") if which is None else (which.name, which.remedy)
             )
             yield f"the release of {name}: {how}"
         case Situation.WAITS_FOR_OPTIONAL:

@@ -38,6 +38,10 @@ class Work(Protocol):
     def work_class(self) -> WorkClass:
         """Its class."""
 
+    @property
+    def campaign(self) -> int | None:
+        """The campaign that makes it, if one does."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
@@ -50,9 +54,10 @@ class Scope:
     product: str | None = None
     obs_id: str | None = None
     work_class: WorkClass | None = None
+    campaign: int | None = None
 
     @property
-    def given(self) -> Mapping[str, str]:
+    def given(self) -> Mapping[str, str | int]:
         """The values that are given, by name."""
         values = {name: getattr(self, name) for name in SCOPE_NAMES}
         return {name: value for name, value in values.items() if value is not None}
@@ -72,6 +77,7 @@ SCOPE_NAMES: Final[Mapping[str, str]] = {
     "product": "product",
     "obs_id": "observation",
     "work_class": "class",
+    "campaign": "campaign",
 }
 """What a hold may be of, and what it is called for people."""
 
@@ -108,6 +114,8 @@ class Hold:
         When the next may be let go, at that rate.
     ended : float or None
         When it kept nothing back any more.
+    pause : bool
+        Whether it is the pause of its campaign: it ends as that is resumed, and not otherwise.
     """
 
     number: int
@@ -123,6 +131,7 @@ class Hold:
     rate: str | None = None
     next_at: float | None = None
     ended: float | None = None
+    pause: bool = False
 
     def state(self, now: float) -> HoldState:
         """Return how it is at the time `now`."""
@@ -145,7 +154,19 @@ class Hold:
     @property
     def name(self) -> str:
         """Which hold it is, for people."""
-        return f"hold {self.number} of {self.scope.words()}"
+        return f"hold {self.number} of {self.what}"
+
+    @property
+    def what(self) -> str:
+        """What is held, for people."""
+        return f"{self.scope.words()} (paused)" if self.pause else self.scope.words()
+
+    @property
+    def remedy(self) -> str:
+        """The command that ends it."""
+        if self.pause:
+            return f"batuta campaign resume {self.scope.campaign}"
+        return f"batuta release --hold {self.number}"
 
     def words(self) -> str:
         """Say which hold it is, since when, by whom and why, in one line."""
@@ -192,11 +213,25 @@ def standing(open_: Iterable[Hold], wanted: Hold) -> Hold | None:
         both_begun = max(each.begins, wanted.begins) <= wanted.placed
         return (
             each.released is None
+            and not each.pause
             and (each.scope, each.by, each.reason) == (wanted.scope, wanted.by, wanted.reason)
             and (each.begins == wanted.begins or both_begun)
         )
 
     return next(filter(same, open_), None)
+
+
+def pause_of(campaign: int, by: str, reason: str | None, now: float) -> Hold:
+    """Return the hold, not numbered yet, that keeps back what a paused campaign has waiting."""
+    return Hold(
+        number=0,
+        scope=Scope(campaign=campaign),
+        begins=now,
+        placed=now,
+        by=by,
+        reason=reason,
+        pause=True,
+    )
 
 
 def release(
@@ -279,6 +314,7 @@ class HeldGroup:
     product: str
     obs_id: str | None
     work_class: WorkClass
+    campaign: int | None
     number: int
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.current_graph import CurrentGraph
-from batuta.conductor.database.holds.hold_store import Wanted
+from batuta.conductor.database.holds.hold_store import PauseError, Wanted
 from batuta.conductor.database.views.hold_views import HoldView, HoldViews, ReleasePreview
 from batuta.conductor.decisions.holds import Hold, HoldState, Scope, rate_per_s
 from batuta.conductor.dispatch.dispatcher import Dispatcher
@@ -51,6 +51,7 @@ class HoldOrder(BaseModel):
     product: Name | None = None
     obs_id: Name | None = None
     work_class: WorkClass | None = Field(None, alias="class")
+    campaign: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     begins: Instant | None = Field(None, alias="from")
     reason: Reason = None
 
@@ -83,6 +84,8 @@ class _Holds:
 
     async def place(self, scope: Scope, by: Operator, **given: Any) -> Hold:
         self._check(scope)
+        if scope.campaign is not None:
+            await asyncio.to_thread(self._check_campaign, scope.campaign)
         hold = await self._dispatcher.write(
             self._watch.store.place, Wanted(scope=scope, by=by, **given)
         )
@@ -92,7 +95,10 @@ class _Holds:
     async def release(
         self, number: int, by: Operator, rate: str | None = None, reason: str | None = None
     ) -> Hold:
-        hold = await self._dispatcher.write(self._watch.store.release, number, by, rate, reason)
+        try:
+            hold = await self._dispatcher.write(self._watch.store.release, number, by, rate, reason)
+        except PauseError as exc:
+            raise ProblemError(HTTPStatus.CONFLICT, str(exc)) from exc
         if hold is None:
             raise self.unknown(number)
         await self._watch.settle()
@@ -133,13 +139,22 @@ class _Holds:
             "product": sorted(graph.products),
         }
         problems = [
-            f"{name} {scope.given[name]!r}: not in the graph"
-            f"{NameSuggester(names).hint(scope.given[name])} (known: {', '.join(names)})"
+            f"{name} {given!r}: not in the graph"
+            f"{NameSuggester(names).hint(given)} (known: {', '.join(names)})"
             for name, names in known.items()
-            if name in scope.given and scope.given[name] not in names
+            if (given := getattr(scope, name)) is not None and given not in names
         ]
         if problems:
             raise ProblemError(HTTPStatus.NOT_FOUND, "; ".join(problems), known=known)
+
+    def _check_campaign(self, number: int) -> None:
+        state = self._views.campaign_state(number)
+        if state is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, f"campaign {number}: not found")
+        if state.ended:
+            raise ProblemError(
+                HTTPStatus.CONFLICT, f"campaign {number} is {state}: nothing of it waits"
+            )
 
 
 def hold_router(
@@ -165,7 +180,11 @@ def _add_holds(router: APIRouter, holds: _Holds, views: HoldViews) -> None:
         """The holds that have not ended, the earliest first, and how much each keeps back."""
         return Page(items=views.all())
 
-    @router.post("/holds", status_code=HTTPStatus.CREATED, responses=_UNKNOWN)
+    @router.post(
+        "/holds",
+        status_code=HTTPStatus.CREATED,
+        responses=_UNKNOWN | problem_responses(HTTPStatus.CONFLICT),
+    )
     async def place(order: HoldOrder, by: ByOperator) -> HoldView:
         """Hold work, from now or from a time on, until it is released; what runs continues."""
         scope = Scope(
@@ -173,6 +192,7 @@ def _add_holds(router: APIRouter, holds: _Holds, views: HoldViews) -> None:
             product=order.product,
             obs_id=order.obs_id,
             work_class=order.work_class,
+            campaign=order.campaign,
         )
         begins = None if order.begins is None else order.begins.timestamp()
         placed = await holds.place(scope, by, begins=begins, reason=order.reason)

@@ -28,6 +28,7 @@ from batuta.conductor.database.claiming.campaign_items import Instance
 from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.history import record_order
+from batuta.conductor.database.holds.hold_store import end_pause
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import PENDING, approvals, available
 from batuta.conductor.database.schema import processings as table
@@ -144,8 +145,8 @@ class CampaignRounds(ReadsGraph):
                 case CampaignState.RUNNING:
                     return self._go_on(connection, row, now, settled=settled)
                 case CampaignState.PAUSED:
-                    held = _hold(connection, number)
-                    return Round(state, changed=held > 0 or settled)
+                    # What it has waiting is kept back by its hold.
+                    return Round(state, changed=settled)
                 case CampaignState.CANCELLING:
                     changed = _cancel_waiting(connection, number, now) > 0 or settled
                     left = changed or _is_open(connection, number, UNSETTLED_ITEM)
@@ -172,6 +173,8 @@ class CampaignRounds(ReadsGraph):
                 .where(campaigns.c.number == number)
                 .values(state=state, report=report, **times_at_end(row, now))
             )
+            # One that was cancelled may have been paused.
+            end_pause(connection, number, UNNAMED, now)
             return state
 
     def _go_on(self, connection: sa.Connection, row: Row, now: float, *, settled: bool) -> Round:
@@ -440,16 +443,6 @@ def _is_open(connection: sa.Connection, number: int, rows: str) -> bool:
 
 
 # ---------------------------------------------------------------------- what is written
-
-
-def _hold(connection: sa.Connection, number: int) -> int:
-    """Hold some of what a campaign has waiting; return how many."""
-    held = connection.execute(
-        sa.update(table)
-        .where(table.c.id.in_(_waiting_ids(connection, number, PENDING)))
-        .values(state=State.HELD)
-    )
-    return held.rowcount
 
 
 def _cancel_waiting(connection: sa.Connection, number: int, now: float) -> int:

@@ -11,13 +11,11 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.campaign_schema import OPEN_CAMPAIGN, campaigns, parts
 from batuta.conductor.database.campaigns.campaign_parts import Part
-from batuta.conductor.database.holds.held_work import hold_again
+from batuta.conductor.database.holds.hold_store import end_pause, place_pause
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import Row
-from batuta.conductor.database.schema import processings
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignState, after_order
 from batuta.errors import BatutaError
-from batuta.messaging import ProcessingState as State
 from batuta.service.database import reading
 from batuta.service.operators import UNNAMED, Operator
 
@@ -141,21 +139,11 @@ class CampaignStore:
             connection.execute(_update(number).values(changes))
             about = {"campaign": number}
             record_command(connection, by, now, f"campaign {order}", about, reason)
-            if order is CampaignOrder.RESUME:
-                self._release(connection, number)
+            if order is CampaignOrder.PAUSE:
+                place_pause(connection, number, by, reason, now)
+            elif order is CampaignOrder.RESUME:
+                end_pause(connection, number, by, now)
             return connection.execute(_select(number)).one()
-
-    def _release(self, connection: sa.Connection, number: int) -> None:
-        """Let what was held as the campaign paused be requested again."""
-        paused = (
-            processings.c.campaign == number,
-            processings.c.state == State.HELD,
-            # The others are kept back by holds.
-            processings.c.held_by.is_(None),
-        )
-        ids = list(connection.scalars(sa.select(processings.c.id).where(*paused)))
-        connection.execute(sa.update(processings).where(*paused).values(state=State.WAITING))
-        hold_again(connection, ids, self._clock())
 
     # ------------------------------------------------------------------ reading
 

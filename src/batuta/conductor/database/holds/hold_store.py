@@ -17,8 +17,17 @@ from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import record_of, write_changes
 from batuta.conductor.database.schema import HELD, PENDING, holds
 from batuta.conductor.database.schema import processings as table
-from batuta.conductor.decisions.holds import SCOPE_NAMES, Hold, Scope, let_go, release, standing
+from batuta.conductor.decisions.holds import (
+    SCOPE_NAMES,
+    Hold,
+    Scope,
+    let_go,
+    pause_of,
+    release,
+    standing,
+)
 from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.errors import BatutaError
 from batuta.messaging.processings import instant_of
 from batuta.service.database import reading
 from batuta.service.operators import UNNAMED, Operator
@@ -93,8 +102,7 @@ class HoldStore:
                 **({} if wanted.begins is None else {"from": instant_of(begins).isoformat()}),
             }
             record_command(connection, wanted.by, now, "hold", about, wanted.reason)
-            added = sa.insert(holds).values(_values(hold)).returning(holds.c.number)
-            return replace(hold, number=connection.execute(added).scalar_one())
+            return _insert(connection, hold)
 
     def release(
         self, number: int, by: Operator, rate: str | None = None, reason: str | None = None
@@ -102,18 +110,23 @@ class HoldStore:
         """Record that a hold is released; None if there is none that has not ended.
 
         What it keeps back is let go by `let_go`.
+
+        Raises
+        ------
+        PauseError
+            If it is the pause of a campaign.
         """
         with self._engine.begin() as connection:
             before = next((each for each in _locked(connection) if each.number == number), None)
             if before is None:
                 return None
+            if before.pause:
+                raise PauseError(before)
             now = self._clock()
             after = release(before, now, by.label, rate, reason)
             about = {"hold": number, **_about(before.scope), **({"rate": rate} if rate else {})}
             record_command(connection, by, now, "release", about, reason)
-            connection.execute(
-                sa.update(holds).where(holds.c.number == number).values(_values(after))
-            )
+            _write(connection, after)
             return after
 
     def unmarked(self, hold: Hold) -> list[str]:
@@ -155,13 +168,48 @@ class HoldStore:
             return None if "ended" in values else step.next_at
 
 
+class PauseError(BatutaError):
+    """A pause cannot be released as holds are: its campaign is resumed, or cancelled."""
+
+    def __init__(self, pause: Hold) -> None:
+        super().__init__(f"{pause.name}: {pause.remedy} ends it")
+
+
+def place_pause(
+    connection: sa.Connection, campaign: int, by: Operator, reason: str | None, now: float
+) -> None:
+    """Keep back what a campaign has waiting, in the transaction that pauses it."""
+    _insert(connection, pause_of(campaign, by.label, reason, now))
+
+
+def end_pause(connection: sa.Connection, campaign: int, by: Operator, now: float) -> None:
+    """Release what the pause of a campaign keeps back, in the transaction that resumes it."""
+    query = sa.select(holds).where(
+        holds.c.ended.is_(None),
+        holds.c.released.is_(None),
+        holds.c.pause,
+        holds.c.campaign == campaign,
+    )
+    for row in connection.execute(query.with_for_update()):
+        _write(connection, release(hold_of(row), now, by.label))
+
+
+def _insert(connection: sa.Connection, hold: Hold) -> Hold:
+    added = sa.insert(holds).values(_values(hold)).returning(holds.c.number)
+    return replace(hold, number=connection.execute(added).scalar_one())
+
+
+def _write(connection: sa.Connection, hold: Hold) -> None:
+    connection.execute(sa.update(holds).where(holds.c.number == hold.number).values(_values(hold)))
+
+
 def _locked(connection: sa.Connection) -> list[Hold]:
     """Read the holds that have not ended, locked in one order: one may become that of the other."""
     query = sa.select(holds).where(holds.c.ended.is_(None)).order_by(holds.c.number)
     return [hold_of(row) for row in connection.execute(query.with_for_update())]
 
 
-def _about(scope: Scope) -> dict[str, str]:
+def _about(scope: Scope) -> dict[str, str | int]:
     """Return what a hold is of, by the names that its command has."""
     return {"class" if name == "work_class" else name: value for name, value in scope.given.items()}
 

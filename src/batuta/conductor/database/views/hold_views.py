@@ -3,14 +3,17 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
+from batuta.conductor.database.campaign_schema import campaigns
 from batuta.conductor.database.holds.hold_store import HoldStore
+from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import HELD
 from batuta.conductor.database.schema import processings as table
+from batuta.conductor.decisions.campaigns import CampaignState
 from batuta.conductor.decisions.holds import HeldGroup, Hold, HoldState, kept_back, would_start
 from batuta.messaging.processings import instant_of
 from batuta.service.database import reading
@@ -19,6 +22,8 @@ from batuta.work_classes import WorkClass
 
 class HoldView(BaseModel):
     """What an operator holds: all work that has the values that are not null.
+
+    `pause` tells that it is the pause of its campaign: it ends as that is resumed.
 
     `state` is ``scheduled``, ``in force``, ``releasing`` or ``released``. `since` is when it
     begins, or has begun. `keeps` counts the processings that it keeps back, whatever else does;
@@ -32,6 +37,8 @@ class HoldView(BaseModel):
     product: str | None
     obs_id: str | None
     work_class: WorkClass | None = Field(alias="class")
+    campaign: int | None
+    pause: bool
     what: str
     state: HoldState
     since: datetime
@@ -119,7 +126,9 @@ class HoldViews:
             product=hold.scope.product,
             obs_id=hold.scope.obs_id,
             work_class=hold.scope.work_class,
-            what=hold.scope.words(),
+            campaign=hold.scope.campaign,
+            pause=hold.pause,
+            what=hold.what,
             state=hold.state(now),
             since=instant_of(hold.begins),
             placed=instant_of(hold.placed),
@@ -139,29 +148,45 @@ class HoldViews:
         if not holds:
             return []
         named = {each.scope.obs_id for each in holds if each.scope.obs_id is not None}
+        counts: Counter[_Kind] = Counter()
         with reading(self._engine) as connection:
-            counts: Counter[tuple[str, str, str | None, str]] = Counter()
             for row in connection.execute(_HELD_BY_KIND):
-                counts[row.provider, row.product, None, row.work_class] = row.number
+                counts[_kind_of(row)] = row.number
             for obs_id in named:
                 for row in connection.execute(_HELD_OF, {"obs_id": obs_id}):
-                    counts[row.provider, row.product, obs_id, row.work_class] += 1
-                    counts[row.provider, row.product, None, row.work_class] -= 1
+                    kind = _kind_of(row)
+                    counts[kind._replace(obs_id=obs_id)] += 1
+                    counts[kind] -= 1
         return [
-            HeldGroup(
-                provider=provider,
-                product=product,
-                obs_id=obs_id,
-                work_class=WorkClass(work_class),
-                number=number,
-            )
-            for (provider, product, obs_id, work_class), number in counts.items()
+            HeldGroup(**kind._asdict(), number=number)
+            for kind, number in counts.items()
             if number > 0
         ]
 
+    def campaign_state(self, number: int) -> CampaignState | None:
+        """Return how a campaign is, of which work may be held; None if there is none."""
+        query = sa.select(campaigns.c.state).where(campaigns.c.number == number)
+        with reading(self._engine) as connection:
+            state = connection.scalar(query)
+        return None if state is None else CampaignState(state)
+
+
+class _Kind(NamedTuple):
+    """What is counted together."""
+
+    provider: str
+    product: str
+    obs_id: str | None
+    work_class: WorkClass
+    campaign: int | None
+
+
+def _kind_of(row: Row) -> _Kind:
+    return _Kind(row.provider, row.product, None, WorkClass(row.work_class), row.campaign)
+
 
 _KEEPING: Final = frozenset({HoldState.IN_FORCE, HoldState.RELEASING})
-_KIND: Final = (table.c.work_class, table.c.provider, table.c.product)
+_KIND: Final = (table.c.work_class, table.c.provider, table.c.product, table.c.campaign)
 _HELD_BY_KIND: Final[sa.Select[Any]] = (
     sa.select(*_KIND, sa.func.count().label("number")).where(sa.text(HELD)).group_by(*_KIND)
 )
