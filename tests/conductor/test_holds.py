@@ -536,8 +536,10 @@ def test_an_operator_holds_lists_previews_and_releases(
         assert orders == ["release", "release", "release", "hold", "hold"]
 
 
-def test_the_holds_of_an_earlier_version_stay_with_what_they_keep_back(database_url: str) -> None:
-    engine = sa.create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+def test_the_holds_of_an_earlier_version_stay_with_what_they_keep_back(
+    empty_database_url: str,
+) -> None:
+    engine = sa.create_engine(empty_database_url.replace("postgresql:", "postgresql+psycopg:"))
     migrate_to("0015", engine)
     names = ("id", "product", "obs_id", "claim", "provider", "state")
     counted = ("priority", "attempt", "pipeline_attempt", "max_attempts", "done", "total")
@@ -559,7 +561,7 @@ def test_the_holds_of_an_earlier_version_stay_with_what_they_keep_back(database_
                 {"provider": provider},
             )
     engine.dispose()
-    with open_database(database_url, MIGRATIONS) as opened:
+    with open_database(empty_database_url, MIGRATIONS) as opened:
         store = HoldStore(opened, lambda: 300.0)
         found = [(each.number, each.scope.provider) for each in store.open_holds()]
         assert found == [(1, "maker"), (2, None)]

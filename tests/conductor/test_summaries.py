@@ -192,8 +192,8 @@ def test_parts_are_joined_into_one(open_ledger: OpenLedger) -> None:
     assert harness.views.counts() == before == counted(harness.engine)
 
 
-def test_a_database_of_before_summaries_is_counted_once(database_url: str) -> None:
-    engine = sa.create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+def test_a_database_of_before_summaries_is_counted_once(empty_database_url: str) -> None:
+    engine = sa.create_engine(empty_database_url.replace("postgresql:", "postgresql+psycopg:"))
     migrate_to("0006", engine)
     with engine.begin() as connection:
         for number in range(5):
@@ -201,7 +201,7 @@ def test_a_database_of_before_summaries_is_counted_once(database_url: str) -> No
             connection.execute(sa.insert(available).values(row))
     engine.dispose()
     for _ in range(2):
-        with open_database(database_url, MIGRATIONS) as opened:
+        with open_database(empty_database_url, MIGRATIONS) as opened:
             assert_right(opened)
             assert counted(opened).observations == 2
 

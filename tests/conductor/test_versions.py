@@ -382,7 +382,7 @@ def test_bytes_that_were_withdrawn_are_not_used_under_another_number(
 
 
 def test_what_was_made_before_marks_were_kept_is_known_by_its_processing(
-    database_url: str, tmp_path: Path
+    empty_database_url: str, tmp_path: Path
 ) -> None:
     numbers = ("priority", "attempt", "pipeline_attempt", "max_attempts", "done", "total")
     times = ("timeout_s", "not_before", "ask_at", "created", "ended")
@@ -399,13 +399,13 @@ def test_what_was_made_before_marks_were_kept_is_known_by_its_processing(
     }
     version = {"obs_id": "o1", "version": 1, "heard": 1e6}
     with (
-        first_revision_database(database_url, MIGRATIONS, tmp_path) as engine,
+        first_revision_database(empty_database_url, MIGRATIONS, tmp_path) as engine,
         engine.begin() as connection,
     ):
         connection.execute(sa.insert(processings).values(made))
         for name in ("A", "B"):
             connection.execute(sa.insert(available).values({**version, "product": name}))
-    player = Player(Harness(database_url, KEPT))
+    player = Player(Harness(empty_database_url, KEPT))
     player.versions["A"] = 1
     player.arrives("A")
     assert player.stale() == {"B": "made from A v1, and v2 is available"}

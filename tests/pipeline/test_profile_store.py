@@ -40,9 +40,9 @@ async def found(store: ProcessingStore) -> PipelineProcessing:
 
 
 async def test_a_record_links_the_profile_of_its_last_attempt_until_it_is_removed(
-    database_url: str,
+    empty_database_url: str,
 ) -> None:
-    with open_database(database_url, MIGRATIONS) as engine:
+    with open_database(empty_database_url, MIGRATIONS) as engine:
         async with Committer(engine) as committer:
             store = ProcessingStore(engine, committer, ["maker"])
             submitted = (await store.submit(REQUEST, "maker")).stored
@@ -74,7 +74,7 @@ def first_revision_database(url: str, migrations: Path, folder: Path) -> Iterato
 
 
 async def test_processings_recorded_before_profiles_existed_are_read(
-    database_url: str, tmp_path: Path
+    empty_database_url: str, tmp_path: Path
 ) -> None:
     row = {
         "id": "p1",
@@ -89,11 +89,11 @@ async def test_processings_recorded_before_profiles_existed_are_read(
         "log_kept": True,
     }
     with (
-        first_revision_database(database_url, MIGRATIONS, tmp_path) as engine,
+        first_revision_database(empty_database_url, MIGRATIONS, tmp_path) as engine,
         engine.begin() as connection,
     ):
         connection.execute(sa.insert(pipeline_table).values(row))
-    with open_database(database_url, MIGRATIONS) as engine:
+    with open_database(empty_database_url, MIGRATIONS) as engine:
         async with Committer(engine) as committer:
             record = await found(ProcessingStore(engine, committer, ["maker"]))
     assert (record.state, record.profile) == (State.FAILED, None)
@@ -146,8 +146,8 @@ class ClaimedProcessing:
 
 
 @pytest.fixture
-def claimed(database_url: str) -> Iterator[ClaimedProcessing]:
-    with open_database(database_url, CONDUCTOR_MIGRATIONS) as engine:
+def claimed(empty_database_url: str) -> Iterator[ClaimedProcessing]:
+    with open_database(empty_database_url, CONDUCTOR_MIGRATIONS) as engine:
         yield ClaimedProcessing(engine)
 
 
@@ -192,7 +192,7 @@ def test_what_was_stopped_at_its_deadline_has_its_link(claimed: ClaimedProcessin
 
 
 def test_processings_of_a_conductor_without_profiles_are_read(
-    database_url: str, tmp_path: Path
+    empty_database_url: str, tmp_path: Path
 ) -> None:
     numbers = ("priority", "attempt", "pipeline_attempt", "max_attempts", "done", "total")
     row = {
@@ -206,13 +206,13 @@ def test_processings_of_a_conductor_without_profiles_are_read(
         **dict.fromkeys(numbers, 1),
         **dict.fromkeys(("timeout_s", "not_before", "ask_at", "created"), 1_000_000.0),
     }
-    with first_revision_database(database_url, CONDUCTOR_MIGRATIONS, tmp_path) as engine:
+    with first_revision_database(empty_database_url, CONDUCTOR_MIGRATIONS, tmp_path) as engine:
         names = {each["name"] for each in sa.inspect(engine).get_columns(conductor_table.name)}
         assert "profiled" not in names
         assert names < {column.name for column in conductor_table.c}
         with engine.begin() as connection:
             connection.execute(sa.insert(conductor_table).values(row))
-    with open_database(database_url, CONDUCTOR_MIGRATIONS) as engine:
+    with open_database(empty_database_url, CONDUCTOR_MIGRATIONS) as engine:
         views = Views(engine, graph_of(["A"], {"B": {"m_input": ["A"]}}), lambda _: URL)
         shown = views.processing("p1")
     assert shown is not None
