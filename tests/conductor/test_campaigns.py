@@ -141,6 +141,24 @@ def test_a_campaign_of_what_is_stale_plans_what_lists_of_stale_products_have(
     assert _planned(player, named) == _planned(player, number)
 
 
+def test_a_plan_that_makes_nothing_has_ended_with_its_report_and_cannot_be_started(
+    player: CampaignPlayer,
+) -> None:
+    player.make_all(player.arrive(("A", "o1")))
+    number = player.plan(target_of("B", scope=CampaignScope.MISSING))
+    found = _campaign(player, number)
+    assert (found.state, found.reason) == (CampaignState.DONE, "nothing is to be made")
+    report = player.views.report(number)
+    assert report is not None
+    assert (report.started, report.progress.total) == (None, 0)
+    with pytest.raises(CampaignError) as refused:
+        player.order(number, CampaignOrder.START)
+    assert str(refused.value) == (
+        f"campaign {number} is done: cannot start it (it has ended: nothing is to be made)"
+    )
+    assert player.store.open_campaigns() == []
+
+
 # ---------------------------------------------------------------------- random graphs and sets
 
 
@@ -195,6 +213,9 @@ def _play(player: CampaignPlayer, data: st.DataObject) -> None:
     at_most = data.draw(st.integers(1, 4))
     number = player.plan(target_of(*wanted, scope=scope), max_concurrent=at_most)
     planned = _planned(player, number)
+    if not planned:
+        assert _campaign(player, number).state is CampaignState.DONE
+        return
     player.order(number, CampaignOrder.START)
     requested: list[DueRequest] = []
     waiting: list[DueRequest] = []

@@ -100,7 +100,8 @@ def plan(  # noqa: PLR0913, PLR0917  each is an option
         print_json(planned)
         return
     _print_plan(planned)
-    echo(f"start it: batuta campaign start {planned['number']}")
+    if planned["state"] == "planned":
+        echo(f"start it: batuta campaign start {planned['number']}")
 
 
 @campaign.command()
@@ -298,7 +299,7 @@ def _print_plan(shown: dict[str, Any]) -> None:
 def _estimate(plan: dict[str, Any]) -> str:
     without = ", ".join(plan["without_record"])
     if not plan["processings"]:
-        return "nothing is to be made"
+        return "nothing is to be made: there is nothing to start"
     if plan["estimate_s"] is None:
         return f"no estimate: no record of how long {without} takes"
     at_once = ", ".join(f"{each['at_once']} at {each['provider']}" for each in plan["providers"])

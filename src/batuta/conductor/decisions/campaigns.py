@@ -83,6 +83,19 @@ def states_for(order: CampaignOrder) -> tuple[CampaignState, ...]:
     return tuple(_ORDERS[order])
 
 
+NOTHING_TO_MAKE: Final = "nothing is to be made"
+
+
+def after_planning(processings: int) -> tuple[CampaignState, str | None]:
+    """Return the state of a campaign that is planned, and why, if it has ended.
+
+    One that makes nothing ends at once: there is nothing to start, and nothing to be cancelled.
+    """
+    if processings:
+        return CampaignState.PLANNED, None
+    return CampaignState.DONE, NOTHING_TO_MAKE
+
+
 # ---------------------------------------------------------------------- which products
 
 

@@ -14,13 +14,22 @@ from batuta.conductor.database.campaigns.campaign_parts import Part
 from batuta.conductor.database.holds.hold_store import end_pause, place_pause
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import Row
-from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignState, after_order
+from batuta.conductor.decisions.campaigns import (
+    CampaignOrder,
+    CampaignState,
+    after_order,
+    after_planning,
+)
 from batuta.errors import BatutaError
 from batuta.service.database import reading
 from batuta.service.operators import UNNAMED, Operator
 
 PLANNING_TIMEOUT_S: Final = 60.0
 """A plan of which nothing was heard for so long was interrupted, in seconds."""
+
+
+NO_REASONS: Final[Mapping[str, Any]] = {"reasons": []}
+"""The report of a campaign of which nothing was left unmade."""
 
 
 class CampaignError(BatutaError):
@@ -72,13 +81,18 @@ class CampaignStore:
         return wanted
 
     def end_plan(self, number: int, plan: Mapping[str, Any], total: int) -> bool:
-        """Record that a plan is whole; return whether it was still wanted."""
+        """Record that a plan is whole; return whether it was still wanted.
+
+        One that makes nothing has ended then, with an empty report.
+        """
+        state, reason = after_planning(total)
+        values: dict[str, Any] = {"state": state, "reason": reason, "plan": plan, "total": total}
+        if state.ended:
+            values |= {"ended": self._clock(), "report": NO_REASONS}
         with self._engine.begin() as connection:
             wanted = self._touch(connection, number)
             if wanted:
-                connection.execute(
-                    _update(number).values(state=CampaignState.PLANNED, plan=plan, total=total)
-                )
+                connection.execute(_update(number).values(values))
         return wanted
 
     def abandon_plan(self, number: int, reason: str) -> None:
@@ -128,7 +142,7 @@ class CampaignStore:
             state = CampaignState(row.state)
             after = after_order(state, order)
             if after is None:
-                raise CampaignError(_refusal(number, state, order))
+                raise CampaignError(_refusal(row, state, order))
             if order is CampaignOrder.START and row.graph != graph:
                 raise CampaignError(
                     f"campaign {number} was planned with graph {row.graph[:12]}, and "
@@ -184,12 +198,13 @@ def times_at_end(row: Row, now: float) -> dict[str, Any]:
     return _times(row, CampaignState.DONE, now)
 
 
-def _refusal(number: int, state: CampaignState, order: CampaignOrder) -> str:
+def _refusal(row: Row, state: CampaignState, order: CampaignOrder) -> str:
     accepted = [each.value for each in CampaignOrder if after_order(state, each) is not None]
-    what = f"accepted: {', '.join(accepted)}" if accepted else "it has ended"
+    ended = f"it has ended: {row.reason}" if row.reason else "it has ended"
+    what = f"accepted: {', '.join(accepted)}" if accepted else ended
     if state is CampaignState.CANCELLING:
         what = "it is being cancelled"
-    return f"campaign {number} is {state}: cannot {order} it ({what})"
+    return f"campaign {row.number} is {state}: cannot {order} it ({what})"
 
 
 def _select(number: int) -> "sa.Select[Any]":
