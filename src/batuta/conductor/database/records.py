@@ -12,6 +12,7 @@ from batuta.conductor.database.statements import (
     LOCK_ROWS,
     RECORD_COLUMNS,
     write_values,
+    write_values_alike,
 )
 from batuta.conductor.decisions.events import Interface
 from batuta.conductor.decisions.processing_record import ProcessingRecord
@@ -23,8 +24,22 @@ Row = sa.Row[Any]
 
 MAX_IN: Final = 500
 """Values in one ``IN``: databases have a limit."""
+MIN_ALIKE: Final = 4
+"""Records that change alike from which on one statement for all of them costs less."""
 
 _values: Final = attrgetter(*RECORD_COLUMNS)
+
+
+_READERS: Final = tuple(
+    # From a dictionary: calling an enumeration takes five times as long.
+    (RECORD_COLUMNS.index(name), {each.value: each for each in kind}.__getitem__)
+    for name, kind in (
+        ("state", State),
+        ("interface", Interface),
+        ("work_class", WorkClass),
+        ("told_class", WorkClass),
+    )
+)
 
 
 def record_of(row: Row) -> ProcessingRecord:
@@ -39,6 +54,15 @@ def record_of(row: Row) -> ProcessingRecord:
         "told_class": told_class,
     }
     return ProcessingRecord(**{**values, **typed})
+
+
+def record_of_columns(row: Row) -> ProcessingRecord:
+    """Return the same of a row that begins with `RECORD_COLUMNS`, in half of the time."""
+    values = list(row)[: len(RECORD_COLUMNS)]
+    for index, read in _READERS:
+        if values[index] is not None:
+            values[index] = read(values[index])
+    return ProcessingRecord(**dict(zip(RECORD_COLUMNS, values, strict=True)))
 
 
 def locked_rows(connection: sa.Connection, ids: Collection[str]) -> dict[str, Row]:
@@ -58,7 +82,7 @@ def locked_records(connection: sa.Connection, ids: Collection[str]) -> dict[str,
     if not ids:
         return {}
     rows = connection.execute(LOCK_RECORDS, {"ids": list(ids)}).all()
-    return {row.id: record_of(row) for row in rows}
+    return {record.id: record for record in map(record_of_columns, rows)}
 
 
 def write_changes(
@@ -66,18 +90,28 @@ def write_changes(
 ) -> None:
     """Write the columns in which each record differs from what it was before.
 
-    Records of which the same columns change share a statement: requests leave by the hundred.
+    Records that change to the same values share a statement, and so do, if not so well, those of
+    which the same columns change: requests leave, and orders cancel, by the hundred.
     """
-    by_names: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    by_values: defaultdict[tuple[tuple[str, Any], ...], list[str]] = defaultdict(list)
     for before, after in changes:
         old, new = _values(before), _values(after)
         if old != new:
-            values = {
-                name: value
+            changed = tuple(
+                (name, value)
                 for name, former, value in zip(RECORD_COLUMNS, old, new, strict=True)
                 if value != former
-            }
-            named = {f"new_{name}": value for name, value in values.items()}
-            by_names[tuple(values)].append({**named, "of": after.id})
+            )
+            by_values[changed].append(after.id)
+    by_names: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for changed, ids in by_values.items():
+        names = tuple(name for name, _ in changed)
+        values = {f"new_{name}": value for name, value in changed}
+        if len(ids) < MIN_ALIKE:
+            by_names[names] += [{**values, "of": each} for each in ids]
+            continue
+        for start in range(0, len(ids), MAX_IN):
+            wanted = {**values, "ids": ids[start : start + MAX_IN]}
+            connection.execute(write_values_alike(names), wanted)
     for names, rows in by_names.items():
         connection.execute(write_values(names), rows)

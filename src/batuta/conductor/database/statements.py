@@ -167,8 +167,17 @@ LOCK_RECORDS: Final = sa.select(*_RECORD).where(table.c.id.in_(_any_of("ids"))).
 @cache
 def write_values(names: tuple[str, ...]) -> sa.Update:
     """Return the statement that sets columns `names` of the processing `of` to ``new_...``."""
-    values = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
-    return sa.update(table).where(table.c.id == sa.bindparam("of")).values(values)
+    return sa.update(table).where(table.c.id == sa.bindparam("of")).values(_new_values(names))
+
+
+@cache
+def write_values_alike(names: tuple[str, ...]) -> sa.Update:
+    """Return the statement that sets columns `names` of the processings `ids` to ``new_...``."""
+    return sa.update(table).where(table.c.id.in_(_any_of("ids"))).values(_new_values(names))
+
+
+def _new_values(names: tuple[str, ...]) -> dict[str, sa.BindParameter[Any]]:
+    return {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
 
 
 _sibling: Final = table.alias()

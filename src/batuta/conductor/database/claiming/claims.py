@@ -36,6 +36,7 @@ from batuta.conductor.database.statements import (
 from batuta.conductor.decisions.approvals import first_state
 from batuta.conductor.decisions.commands import retry_with_newer_inputs
 from batuta.conductor.decisions.outcomes import Decided
+from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.rules import (
     MANUAL,
     NOTHING_TOLD,
@@ -287,7 +288,9 @@ class ClaimStore(ReadsGraph):
         connection.execute(sa.insert(table).values(row))
         return connection.execute(sa.select(table).where(table.c.id == processing_id)).one()
 
-    def end_futile_waits(self, connection: sa.Connection, ended: Iterable[Row], now: float) -> None:
+    def end_futile_waits(
+        self, connection: sa.Connection, ended: Iterable[Row | ProcessingRecord], now: float
+    ) -> None:
         """Make due what waited for optional inputs that, as `ended` shows, will not come."""
         failed = [row for row in ended if row.state in UNSUCCESSFUL]
         claims = [

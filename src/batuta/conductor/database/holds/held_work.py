@@ -5,13 +5,19 @@ So all is marked as held as soon as a hold covers it, and what was not reached y
 comes.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
+from batuta.conductor.database.records import (
+    MAX_IN,
+    Row,
+    locked_records,
+    record_of_columns,
+    write_changes,
+)
 from batuta.conductor.database.statements import DUE, OPEN_HOLDS
 from batuta.conductor.decisions.holds import SCOPE_NAMES, Hold, Scope, Work, hold, holding
 from batuta.conductor.decisions.processing_record import ProcessingRecord
@@ -65,13 +71,13 @@ def hold_again(connection: sa.Connection, ids: Collection[str], now: float) -> N
 def _mark(
     connection: sa.Connection, ids: Collection[str], holds: Sequence[Hold], now: float
 ) -> None:
-    records = [record_of(row) for row in locked_rows(connection, ids).values()]
+    records = locked_records(connection, ids).values()
     waiting = [each for each in records if each.state in _TO_BE_REQUESTED]
     write_changes(connection, _held_among(waiting, holds, now))
 
 
 def _held_among(
-    records: Sequence[ProcessingRecord], holds: Sequence[Hold], now: float
+    records: Iterable[ProcessingRecord], holds: Sequence[Hold], now: float
 ) -> list[tuple[ProcessingRecord, ProcessingRecord]]:
     return [
         (each, hold(each, by)) for each in records if (by := holding(holds, each, now)) is not None
@@ -93,7 +99,11 @@ def read_due(
     passed_over = 0
     while True:
         rows = list(connection.execute(DUE, wanted))
-        held = _held_among([record_of(row) for row in rows], holds, wanted["now"]) if holds else []
+        held = (
+            _held_among([record_of_columns(row) for row in rows], holds, wanted["now"])
+            if holds
+            else []
+        )
         if not held:
             return rows
         write_changes(connection, held)

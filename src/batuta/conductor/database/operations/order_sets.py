@@ -15,7 +15,7 @@ from batuta.conductor.database.history import record_order
 from batuta.conductor.database.holds.held_work import hold_again
 from batuta.conductor.database.lists import list_processings
 from batuta.conductor.database.orders import order_values
-from batuta.conductor.database.records import Row, locked_rows, record_of, write_changes
+from batuta.conductor.database.records import Row, locked_records, write_changes
 from batuta.conductor.database.schema import UNDER_WAY, processings
 from batuta.conductor.database.schema import orders as table
 from batuta.conductor.database.summaries import read_counts
@@ -33,7 +33,7 @@ from batuta.service.database import reading
 from batuta.service.listing import Key
 from batuta.service.operators import Operator
 
-BATCH: Final = 100
+BATCH: Final = 200
 """Processings that one transaction changes: decisions wait for no more."""
 PAGE: Final = 1000
 SHOWN: Final = 20
@@ -250,8 +250,7 @@ class OrderSets(ReadsGraph):
             command=SetCommand(order.command), at=order.at, by=by.label, reason=order.reason
         )
         changes = []
-        for row in locked_rows(connection, ids).values():
-            before = record_of(row)
+        for before in locked_records(connection, ids).values():
             after = carry_out(ordered, before, self._graph.products.get(before.product), now)
             if after is not None:
                 changes.append((before, self._current.decided(after)))
@@ -261,9 +260,7 @@ class OrderSets(ReadsGraph):
         changed = [each.id for each in befores]
         if ordered.command is SetCommand.RETRY:
             hold_again(connection, changed, now)
-        elif changed:
-            ended = locked_rows(connection, changed).values()
-            self._claims.end_futile_waits(connection, ended, now)
+        self._claims.end_futile_waits(connection, (after for _, after in changes), now)
         return befores
 
     def record_problem(self, number: int, problem: str) -> None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.graphs.settling import SettlingStore
 from batuta.conductor.database.holds.held_work import read_due, read_holds
-from batuta.conductor.database.records import Row, record_of, write_changes
+from batuta.conductor.database.records import Row, record_of_columns, write_changes
 from batuta.conductor.database.requests.circuit_store import CircuitStore
 from batuta.conductor.database.requests.slots import Capacity, Slots, Turns
 from batuta.conductor.database.statements import AT_INSTANCE, PENDING_AT, TO_POLL, TO_POLL_BUT
@@ -63,10 +63,10 @@ def take_due_requests(
     _lock_slots(connection)
     slots = Slots(connection, settling.graph, capacity, circuits, now)
     rows = _find_due(connection, slots, capacity, now)
-    found = [record_of(row) for row in rows]
+    found = [record_of_columns(row) for row in rows]
     while settling.settle_due(connection, found, now):
         rows = _find_due(connection, slots, capacity, now)
-        found = [record_of(row) for row in rows]
+        found = [record_of_columns(row) for row in rows]
     inputs = {row.id: row.claimed_inputs for row in rows}
     # Each is read in this order; of several providers, they are in that of the providers.
     found.sort(key=lambda each: -each.priority)
@@ -159,7 +159,7 @@ def _taken(
     connection: sa.Connection, rows: Sequence[Row], conditions_of: ConditionsOf, now: float
 ) -> list[Poll]:
     """Record rows as polled."""
-    records = [record_of(row) for row in rows]
+    records = [record_of_columns(row) for row in rows]
     chosen = [poll(record, conditions_of(record, now)) for record in records]
     write_changes(connection, [(each.record, after) for each, after in chosen])
     return [each for each, _ in chosen]
