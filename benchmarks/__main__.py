@@ -36,6 +36,9 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     "orchestra": {
         "decision": "benchmarks.orchestra.decision",
         "alert": "benchmarks.orchestra.alert",
+        "backlog": "benchmarks.orchestra.backlog",
+        "campaign": "benchmarks.orchestra.campaign",
+        "graph-apply": "benchmarks.orchestra.graph_apply",
         "notifications": "benchmarks.orchestra.notifications",
         "burst": "benchmarks.orchestra.burst",
         "sustained": "benchmarks.orchestra.sustained",

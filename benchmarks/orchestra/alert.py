@@ -7,58 +7,36 @@ what is more urgent.
 """
 
 import asyncio
-import json
 import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from nats.aio.client import Client
 
 from benchmarks.orchestra.decision import IDLE_S, ROUNDS, WARM_UP, quantiles_ms
+from benchmarks.orchestra.support.backlog import Operator, announce, classed, limited
 from benchmarks.orchestra.support.driver import connected, start
 from benchmarks.orchestra.support.maker import Arrivals, Maker, serving
-from benchmarks.orchestra.support.services import levels, nats_server, orchestra
+from benchmarks.orchestra.support.services import nats_server, orchestra
 from benchmarks.support.figures import Figure, Target
 from benchmarks.support.measure import FOLDER, ORCHESTRA, Subject, print_result
 
 TARGET: Final = Target("at most", 1.2)
 BACKLOG: Final = 100_000
-RUNNING_BACKFILLS: Final = 8
 HELD: Final = "held"
-PUBLISHED_AT_ONCE: Final = 1000
 
 
-def _notification(obs_id: str, work_class: str) -> bytes:
-    return json.dumps({"product": "L0", "obs_id": obs_id, "class": work_class}).encode()
-
-
-def _graph(url: str) -> dict[str, Any]:
-    limits = {"maker1": {"max_concurrent_by_class": {"backfill": RUNNING_BACKFILLS}}}
-    return {**levels(url, 1), "providers": limits}
-
-
-async def _hold(conductor_url: str) -> None:
-    """Keep the backfills back."""
-    async with aiohttp.ClientSession(raise_for_status=True) as session:
-        await session.post(f"{conductor_url}/holds", json={"class": "backfill"})
-
-
-async def _fill(client: Client, conductor_url: str, backlog: int) -> None:
-    """Announce the backfills, and return once all of them are claimed."""
-    stream = client.jetstream(publish_async_max_pending=PUBLISHED_AT_ONCE)
-    for first in range(0, backlog, PUBLISHED_AT_ONCE):
-        numbers = range(first, min(first + PUBLISHED_AT_ONCE, backlog))
-        payloads = (_notification(f"backfill-{number}", "backfill") for number in numbers)
-        await asyncio.gather(*(stream.publish("data.vhf", payload) for payload in payloads))
+async def _fill(name: str, client: Client, conductor_url: str, backlog: int) -> None:
+    """Announce the backfills, held or not, and return once all of them are claimed."""
     async with aiohttp.ClientSession() as session:
-        claimed = 0
-        while claimed < backlog:
-            async with session.get(f"{conductor_url}/summary") as answer:
-                claimed = sum((await answer.json())["processings"].values())
-            await asyncio.sleep(0.2)
+        operator = Operator(session, conductor_url)
+        if name == HELD:
+            await operator.post("/holds", {"class": "backfill"})
+        await announce(client, backlog)
+        await operator.wait_for_processings(backlog)
 
 
 async def measure(count: int, backlog: int, folder: Path) -> dict[str, list[float]]:
@@ -70,11 +48,9 @@ async def measure(count: int, backlog: int, folder: Path) -> dict[str, list[floa
         for name, waiting in sides.items():
             (folder / name).mkdir()
             nats_url = await start(stack, nats_server(folder / name))
-            players = await start(stack, orchestra(folder / name, nats_url, _graph(url)))
+            players = await start(stack, orchestra(folder / name, nats_url, limited(url)))
             clients[name] = await stack.enter_async_context(connected(nats_url))
-            if name == HELD:
-                await _hold(players.conductor_url)
-            await _fill(clients[name], players.conductor_url, waiting)
+            await _fill(name, clients[name], players.conductor_url, waiting)
         times: dict[str, list[float]] = {name: [] for name in sides}
         for turn in range(ROUNDS + 1):
             for name, client in clients.items():
@@ -83,7 +59,7 @@ async def measure(count: int, backlog: int, folder: Path) -> dict[str, list[floa
                     await asyncio.sleep(IDLE_S)
                     obs_id = f"{name}-{turn}-{number}"
                     began = time.perf_counter()
-                    await client.publish("data.vhf", _notification(obs_id, "alert"))
+                    await client.publish("data.vhf", classed(obs_id, "alert"))
                     took_s = await arrivals.wait_for(obs_id) - began
                     if turn:
                         times[name].append(took_s)

@@ -193,12 +193,16 @@ class CampaignRunner(ReadsGraph):
     async def _read_plan(self, number: int, order: ReadOrder) -> CampaignPlan:
         tally = _Tally()
         pages = self._reader(order).pages()
+        began = time.monotonic()
         while (page := await asyncio.to_thread(_next, pages)) is not None:
             tally.add(page)
             parts = await asyncio.to_thread(
                 lambda some: list(split(some.planned, dropped=some.dropped)), page
             )
             await self._still_wanted(number, self._store.add_parts, parts)
+            # What arrives meanwhile needs the interpreter, too.
+            await asyncio.sleep((time.monotonic() - began) / 2)
+            began = time.monotonic()
         past = await asyncio.to_thread(self.views.past, list(tally.made))
         expected = estimate(
             order.graph,

@@ -1,6 +1,6 @@
 """Reading what a campaign would make, by the page: it writes nothing, and blocks nobody."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,7 +27,7 @@ from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import reading
 
-PAGE: Final = 5_000
+PAGE: Final = 2_000
 """Observations that are read together."""
 DROPPED_PAGE: Final = 500
 
@@ -273,26 +273,26 @@ class PlanReader:
         names: Collection[str] = known
         if target.names is None and target.patterns.patterns:
             names = target.patterns.matching(known)
-        counted: defaultdict[ObservationPlan, int] = defaultdict(int)
-        planned: list[Planned] = []
-        for obs_id, each in known.items():
-            if obs_id not in names or not target.is_in_time(each.first):
-                continue
-            plan = self._plan(each)
-            counted[plan] += 1
-            if plan.products:
-                planned.append((obs_id, plan.products))
-        return PlannedPage(dropped, planned, counted, list(unknown))
+        wanted = known.items()
+        if target.timed or names is not known:
+            wanted = {
+                obs_id: each
+                for obs_id, each in known.items()
+                if obs_id in names and target.is_in_time(each.first)
+            }.items()
+        plans = [(obs_id, self._plan(each)) for obs_id, each in wanted]
+        planned = [(obs_id, plan.products) for obs_id, plan in plans if plan.products]
+        return PlannedPage(dropped, planned, Counter(plan for _, plan in plans), list(unknown))
 
     def _plan(self, known: Known) -> ObservationPlan:
-        wanted = self._wanted(known)
-        plan = self._plans.get((known.names, wanted))
+        key = known.names, self._wanted(known)
+        plan = self._plans.get(key)
         if plan is None:
-            there = known.names.split(",") if known.names else ()
+            names, wanted = key
+            there = names.split(",") if names else ()
             if self._target.scope is CampaignScope.MISSING:
                 wanted = wanted.difference(there)
-            plan = plan_observation(self._graph, wanted, there)
-            self._plans[known.names, self._wanted(known)] = plan
+            plan = self._plans[key] = plan_observation(self._graph, wanted, there)
         return plan
 
     def _wanted(self, known: Known) -> frozenset[str]:

@@ -133,7 +133,9 @@ class SettlingStore(ClaimStore):
         states = {after.id: after.state for _, after in changes}
         self._start(connection, known, rows, now, work_class, states)
 
-    def end_futile_waits(self, connection: sa.Connection, ended: Iterable[Row], now: float) -> None:
+    def end_futile_waits(
+        self, connection: sa.Connection, ended: Iterable[Row | ProcessingRecord], now: float
+    ) -> None:
         """Also start what waited for a product to be made again, which has not succeeded.
 
         It is made from the version that is there: nothing else would start it.
