@@ -1,6 +1,7 @@
 """An operator's commands: one bad item does not stop the others, several are asked for."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,6 +147,13 @@ def test_a_body_that_is_wrong_is_refused(conductor: str, path: str, body: object
         (["cancel", "--state=succeeded"], 1, "state: succeeded cannot be ordered to cancel"),
         (["cancel", "--state=asleep"], 1, "state"),
         (["cancel", "--class=backfill"], 1, "class backfill: no processing to cancel"),
+        (["cancel", "--campaign=7"], 1, "campaign 7: no processing to cancel"),
+        (["retry", "--stage=early"], 2, "--stage: 'early' is no stage (accepted: preliminary,"),
+        (["retry", "B", "o1", "--stage=final"], 2, "B o1 and filters given"),
+        (["processings", "--stage=0"], 2, "--stage: 0 is no stage (accepted: preliminary, final"),
+        (["processings", "--state=asleep"], 1, "state: Input should be 'unapproved', 'waiting'"),
+        (["processings", "--since=soon"], 2, "--since 'soon': no such time"),
+        (["status", "--stage=early"], 2, "--stage: 'early' is no stage (accepted: preliminary,"),
         (["retry", "--failed"], 1, "all: no processing that is failed or retrying"),
         (["retry", "nowhere"], 1, "processing 'nowhere': not found"),
         (["cancel", "BB", "o1"], 1, "product 'BB': not in the graph (did you mean 'B'?)"),
@@ -162,6 +170,42 @@ def test_what_selects_nothing_is_told_in_one_line(
     assert run(arguments) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert problem in line
+
+
+@pytest.mark.usefixtures("wide_terminal")
+def test_processings_are_listed_by_filters(
+    stage: Stage, conductor: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.archive("A", "o1")
+    stage.archive("A", "o2")
+    eventually_in(conductor, {f"{p}/{o}": "succeeded" for p in "BC" for o in ("o1", "o2")})
+    assert run(["processings", "--product=B", "--class=live", "--state=succeeded"]) == 0
+    shown = capsys.readouterr().out
+    assert [shown.count(f" {word} ") for word in ("o1", "o2", "B", "C", "live")] == [1, 1, 2, 0, 2]
+    listed = ["processings", "--state=succeeded", "--state=failed", "--json"]
+    assert run([*listed, "--limit=3"]) == 0
+    newest = json.loads(capsys.readouterr().out)
+    assert len(newest) == 3
+    assert newest == sorted(newest, key=lambda each: each["created"], reverse=True)
+    assert run(["processings", "--campaign=1"]) == 0
+    assert "succeeded" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("class=urgent", "class: Input should be 'alert', 'live', 'reprocess' or 'backfill'"),
+        ("stage=early", "stage: 'early' is no stage (accepted: preliminary, final, or a whole"),
+        ("stage=0", "stage: 0 is no stage"),
+        ("campaign=0", "campaign: Input should be greater than or equal to 1"),
+        ("campaign=x", "campaign: Input should be a valid integer"),
+        ("work_class=live", "work_class"),
+    ],
+)
+def test_a_filter_that_is_wrong_is_refused(conductor: str, query: str, problem: str) -> None:
+    answer = httpx.get(f"{conductor}/processings?{query}")
+    assert answer.status_code == 422
+    assert problem in answer.json()["detail"]
 
 
 def test_what_is_cancelled_or_failed_is_retried_by_filters(

@@ -92,23 +92,36 @@ _OF_EVENTS = {
     "since": [None, "2026-11-29T08:00Z"],
     "until": [None, "2026-11-30T08:00Z"],
 }
+_RARE = {
+    "class": [None, "alert"],
+    "stage": [None, "preliminary"],
+    "campaign": [None, "1"],
+    "state": [None, "failed"],
+    "product": [None, "B"],
+    "obs_id": [None, "o*"],
+    "stale": [None, "true"],
+}
+
+
+def queries(filters: dict[str, list[str | None]], cursor: str) -> list[dict[str, str]]:
+    """Combine all filters, each on its first page and a later one."""
+    return [
+        {**{name: value for name, value in zip(filters, values, strict=True) if value}, **after}
+        for values in combinations(*filters.values())
+        for after in ({}, {"cursor": cursor})
+    ]
+
+
 QUERIES: dict[str, list[dict[str, Any]]] = {
     "/observations": [
-        {"order": order, **after}
+        {"order": order, **stage, **after}
         for order, cursor in (("obs_id", "o1"), ("newest", "1.0_o1"))
+        for stage in ({}, {"stage": "preliminary"})
         for after in ({}, {"cursor": cursor})
     ],
-    "/processings": [
-        {**{name: value for name, value in zip(FILTERS, values, strict=True) if value}, **after}
-        for values in combinations(*FILTERS.values())
-        for after in ({}, {"cursor": "9e9_z"})
-    ],
+    "/processings": queries(FILTERS, "9e9_z") + queries(_RARE, "9e9_z"),
+    "/events": queries(_OF_EVENTS, "9e9_7"),
 }
-QUERIES["/events"] = [
-    {**{name: value for name, value in zip(_OF_EVENTS, values, strict=True) if value}, **after}
-    for values in combinations(*_OF_EVENTS.values())
-    for after in ({}, {"cursor": "9e9_7"})
-]
 QUERIES["/approvals"] = [
     {**filters, **after}
     for filters in ({}, {"product": "D", "obs_id": "o*"})
@@ -235,7 +248,12 @@ def carry_out_sets(harness: Harness) -> None:
     """Order each command with each filter, and carry the orders out."""
     sets = harness.ledger.order_sets
     for command in SetCommand:
-        for columns in ({"product": "B"}, {"obs_id": "o*", "work_class": "live"}):
+        for columns in (
+            {"product": "B"},
+            {"obs_id": "o*", "work_class": "live"},
+            {"campaign": 1},
+            {"stage": "preliminary"},
+        ):
             filters = SetFilters(columns=columns, states=states_of(command, []), since=1.0)
             sets.begin(command, filters, sets.select(filters).total, None, UNNAMED)
     while (order := sets.under_way()) is not None:

@@ -134,9 +134,9 @@ class ConductorClient:
         """Yield a summary of each observation."""
         return self._pages("/observations")
 
-    def latest_observations(self, count: int) -> list[dict[str, Any]]:
+    def latest_observations(self, count: int, **filters: str) -> list[dict[str, Any]]:
         """Return so many observations at most, those first that were heard of last."""
-        return self._first("/observations", count, order="newest")
+        return self._first("/observations", count, order="newest", **filters)
 
     def first_processings(self, count: int, **filters: str) -> list[dict[str, Any]]:
         """Return so many processings at most, the newest."""

@@ -106,6 +106,11 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "watching", "Show services, observations, and processings that need attention.", WATCHING
     ),
     "watch": LazyCommand("watching", "Show the orchestra live until Ctrl-C.", WATCHING),
+    "processings": LazyCommand(
+        "processings",
+        "List processings, the newest first; all, or those that filters select.",
+        WATCHING,
+    ),
     "holds": LazyCommand(
         "holding", "List what is held: since when, by whom, why, and how much it is.", WATCHING
     ),

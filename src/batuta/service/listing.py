@@ -93,13 +93,15 @@ class Listing:
         return condition
 
 
-def equals_unindexed(column: "sa.Column[str]", value: str) -> "sa.ColumnElement[bool]":
-    """Return the condition that a text equals `value`, for `Listing.checked`: no index serves it.
+def equals_unindexed(column: "sa.Column[Any]", value: str | int) -> "sa.ColumnElement[bool]":
+    """Return the condition that a column is `value`, for `Listing.checked`: no index serves it.
 
     SQLite, which has no statistics, would take an index of it rather than that of the list, and
     sort all that it finds.
     """
-    return sa.func.coalesce(column, "") == value
+    nothing = "" if isinstance(value, str) else -1
+    condition: sa.ColumnElement[bool] = sa.func.coalesce(column, nothing) == value
+    return condition
 
 
 _ASCENDING: Final = {"after": operator.gt, "until": operator.le}

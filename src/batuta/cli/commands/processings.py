@@ -1,15 +1,17 @@
-"""`batuta make`, `retry`, `cancel` and `log`: processings, by whom they concern."""
+"""`batuta processings`, `make`, `retry`, `cancel` and `log`: processings, one or many."""
 
 import time
 from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from batuta.cli.clients import conductor_at
-from batuta.cli.lazy_commands import PRODUCTS
+from batuta.cli.commands.events import short_time
+from batuta.cli.lazy_commands import PRODUCTS, WATCHING
 from batuta.cli.option_groups import grouped
-from batuta.cli.output import CONDUCTOR_URL, ConductorUrl
+from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, print_json, print_table
 from batuta.cli.requests.confirmation import confirm
 from batuta.cli.requests.filter_options import (
     AskingCommand,
@@ -37,6 +39,45 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     for name, command in (("make", make), ("retry", retry), ("cancel", cancel), ("log", log)):
         app.command(name, rich_help_panel=PRODUCTS)(grouped(command))
+    app.command("processings", rich_help_panel=WATCHING)(grouped(list_all))
+
+
+def list_all(
+    filters: Filters,
+    limit: Annotated[int, typer.Option(min=1, help="Processings at most, the newest.")] = 100,
+    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    *,
+    failed: Failed = False,
+    stale: Stale = False,
+    as_json: AsJson = False,
+) -> None:
+    """List processings, the newest first; all, or those that filters select."""
+    given = filters.given | ({"stale": "true"} if stale else {})
+    selection = Selection.listed(given, failed=failed)
+    with conductor_at(conductor_url) as conductor:
+        found = list(islice(selection.newest(conductor), limit))
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [*(each[key] for key in _COLUMNS), short_time(each["created"]), each["error"]]
+        for each in found
+    ]
+    print_table("Processings", [*_COLUMNS.values(), "claimed", "error"], rows)
+
+
+_COLUMNS: Final = {
+    "id": "id",
+    "product": "product",
+    "obs_id": "observation",
+    "state": "state",
+    "class": "class",
+    "priority": "priority",
+    "stage": "stage",
+    "campaign": "campaign",
+    "provider": "provider",
+    "attempt": "attempt",
+}
 
 
 def make(

@@ -18,6 +18,7 @@ from batuta.cli.output import (
     print_json,
     print_table,
 )
+from batuta.cli.requests.filter_options import read_stage
 from batuta.cli.requests.graph_names import unknown_product
 from batuta.cli.requests.waiting import WAIT_TIMEOUT_S, follow
 from batuta.errors import ConfigurationError
@@ -26,7 +27,6 @@ from batuta.work_classes import WorkClass
 
 if TYPE_CHECKING:
     from batuta.sdb.records import StoredProduct
-    from batuta.stages import Stage
 
 PANEL: Final = "Products"
 FILE_SUFFIX: Final = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
@@ -80,7 +80,7 @@ def import_product(  # noqa: PLR0913  each is an option
     if sha256 is not None and not SHA256.fullmatch(sha256):
         raise ConfigurationError(f"--sha256 {sha256!r}: not 64 hexadecimal digits")
     about = _json_object("--metadata", metadata)
-    told = _stage(stage)
+    told = read_stage(stage)
     warning = unknown_product(product, conductor_url, strict=strict)
     if warning is not None:
         typer.echo(f"warning: {warning}", err=True)
@@ -158,17 +158,6 @@ def ls(
             for stored in found
         ],
     )
-
-
-def _stage(text: str | None) -> "Stage | None":
-    from batuta.stages import stage_from_text  # noqa: PLC0415  pydantic takes longer than --help
-
-    if text is None:
-        return None
-    try:
-        return stage_from_text(text)
-    except ValueError as exc:
-        raise ConfigurationError(f"--stage: {exc}") from exc
 
 
 def _name(stored: "StoredProduct") -> str:

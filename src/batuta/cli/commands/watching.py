@@ -1,7 +1,7 @@
 """`batuta status`, `watch` and `why`: the state of an orchestra, and its explanation."""
 
 import asyncio
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.markup import escape
@@ -22,8 +22,12 @@ from batuta.cli.output import (
     print_table,
     styled,
 )
+from batuta.cli.requests.filter_options import read_stage
 from batuta.errors import printable
 from batuta.formatting import format_count
+
+if TYPE_CHECKING:
+    from batuta.stages import Stage
 
 PANEL: Final = "Watching"
 NEED_ATTENTION: Final = ("retrying", "failed", "held", "unapproved")
@@ -46,6 +50,13 @@ def status(
             " attention.",
         ),
     ] = 100,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            help="Only observations of which a product is of this stage: preliminary, final, or"
+            " a number."
+        ),
+    ] = None,
     *,
     stale: Annotated[
         bool, typer.Option("--stale", help="Show the products that are stale, and why.")
@@ -53,6 +64,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show services, observations, and processings that need attention."""
+    of_stage = {} if (told := read_stage(stage)) is None else {"stage": str(told)}
     with conductor_at(conductor_url) as conductor:
         if stale:
             _print_stale(conductor.first_processings(limit, stale="true"), as_json=as_json)
@@ -69,7 +81,7 @@ def status(
             for its in each["instances"]
             if its["circuit"] != "closed"
         ]
-        observations = conductor.latest_observations(limit)
+        observations = conductor.latest_observations(limit, **of_stage)
         attention = [
             processing
             for state in NEED_ATTENTION
@@ -102,7 +114,7 @@ def status(
         echo(f"{hold_line(each)}: see batuta holds")
     if summary["stale"]:
         echo(f"{format_count(summary['stale'], 'product')} stale: see batuta status --stale")
-    _print_observations(observations, summary)
+    _print_observations(observations, summary, told)
     if attention:
         _print_attention(attention, sum(summary["processings"].get(s, 0) for s in NEED_ATTENTION))
 
@@ -175,7 +187,9 @@ def _print_services(services: list[dict[str, Any]]) -> None:
             echo(f"{service['name']}: {notice}")
 
 
-def _print_observations(observations: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+def _print_observations(
+    observations: list[dict[str, Any]], summary: dict[str, Any], stage: "Stage | None"
+) -> None:
     states = sorted(summary["processings"])
     rows = [
         [
@@ -187,7 +201,8 @@ def _print_observations(observations: list[dict[str, Any]], summary: dict[str, A
     ]
     total = format_count(summary["observations"], "observation")
     if len(observations) < summary["observations"]:
-        total += f"; the latest {len(observations):,}"
+        which = "" if stage is None else f" with a product of stage {stage}"
+        total += f"; the latest {len(observations):,}{which}"
         of_all = [summary["processings"][state] for state in states]
         rows.append(["all", sum(each["available"] for each in summary["products"]), *of_all])
     print_table(total, ["observation", "available", *states], rows)

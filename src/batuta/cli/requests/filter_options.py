@@ -11,10 +11,12 @@ import typer
 from batuta.cli.clients import conductor_at
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, Operator
 from batuta.cli.requests.times import read_moment
+from batuta.errors import ConfigurationError
 from batuta.work_classes import WorkClass
 
 if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
+    from batuta.stages import Stage
 
 # ---------------------------------------------------------------------- what is selected
 
@@ -35,6 +37,9 @@ ByState = Annotated[
     list[str] | None, typer.Option("--state", help="In this state; may be repeated.")
 ]
 ByClass = Annotated[WorkClass | None, typer.Option("--class", help="Of this class of work.")]
+ByStage = Annotated[
+    str | None, typer.Option("--stage", help="Of this stage: preliminary, final, or a number.")
+]
 ByCampaign = Annotated[
     int | None, typer.Option("--campaign", min=1, help="Of this campaign, by its number.")
 ]
@@ -77,6 +82,8 @@ class Filters(ByName):
 
     state: ByState = None
     work_class: ByClass = None
+    stage: ByStage = None
+    campaign: ByCampaign = None
     since: ClaimedSince = None
     until: ClaimedUntil = None
 
@@ -86,6 +93,8 @@ class Filters(ByName):
         more = {
             "state": self.state or None,
             "class": None if self.work_class is None else self.work_class.value,
+            "stage": read_stage(self.stage),
+            "campaign": self.campaign,
             "since": read_moment("--since", self.since),
             "until": read_moment("--until", self.until),
         }
@@ -118,6 +127,22 @@ class SetCommand(AskingCommand):
 
     reason: Reason = None
     dry_run: DryRun = False
+
+
+def read_stage(text: str | None) -> "Stage | None":
+    """Return the stage that an option names.
+
+    Raises
+    ------
+    ConfigurationError
+        If it names none.
+    """
+    from batuta.stages import stage_from_text  # noqa: PLC0415  pydantic takes longer than --help
+
+    try:
+        return None if text is None else stage_from_text(text)
+    except ValueError as exc:
+        raise ConfigurationError(f"--stage: {exc}") from exc
 
 
 def without_none(values: dict[str, Any]) -> dict[str, Any]:

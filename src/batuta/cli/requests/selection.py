@@ -1,7 +1,8 @@
 """Which processings a command is about: by id, by product and observation, or by filters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from typing import TYPE_CHECKING, Any, Final
 
 from batuta.errors import BatutaError, ConfigurationError
@@ -48,7 +49,7 @@ class Selection:
         ConfigurationError
             If it has neither a target nor a filter, or both.
         """
-        given = {**({"state": list(LAST_ATTEMPT_FAILED)} if failed else {}), **(filters or {})}
+        given = cls.listed(filters or {}, failed=failed).filters
         words = target or []
         accepted = (
             "accepted: ID, or PRODUCT OBS_ID, or filters, as --provider, --product, --obs-id: "
@@ -59,6 +60,18 @@ class Selection:
         if len(words) > 2 or not (words or given):
             raise ConfigurationError(f"{format_count(len(words), 'argument')} given ({accepted})")
         return cls(target=words, filters=given)
+
+    @classmethod
+    def listed(cls, filters: Mapping[str, Any], *, failed: bool = False) -> "Selection":
+        """Return what filters select: all, without any."""
+        of_state = {"state": list(LAST_ATTEMPT_FAILED)} if failed else {}
+        return cls(target=(), filters={**of_state, **filters})
+
+    def newest(self, conductor: "ConductorClient") -> Iterator[dict[str, Any]]:
+        """Yield what filters select, the newest first."""
+        states = dict.fromkeys(self.filters.get("state") or [None])
+        lists = [conductor.processings(**self._filters_of_list(state)) for state in states]
+        return merge(*lists, key=lambda each: (each["created"], each["id"]), reverse=True)
 
     def processings(self, conductor: "ConductorClient") -> list[dict[str, Any]]:
         """Return the processings that it selects; of a product of an observation, the newest.
@@ -72,12 +85,7 @@ class Selection:
             return [conductor.processing(self.target[0])]
         if self.target:
             return [newest_processing(conductor, *self.target)]
-        states = self.filters.get("state") or [None]
-        found = [
-            each
-            for state in states
-            for each in conductor.processings(**self._filters_of_list(state))
-        ]
+        found = list(self.newest(conductor))
         if not found:
             raise BatutaError(f"{self.words()}: no processing{self.state_words()}")
         return found

@@ -128,14 +128,23 @@ processings = sa.Table(
 )
 
 # In the order of lists, so that a page of what one of these selects is read, and not sorted.
-for _name in ("product", "provider", "state"):
+LISTED_BY: Final = {
+    "product": LISTED,
+    "provider": LISTED,
+    "state": LISTED,
+    "work_class": LISTED,
+    "stage": "stage IS NOT NULL",
+    "campaign": OF_CAMPAIGN,
+}
+"""What lists select by, and the rows that the index of each has."""
+for _name, _where in LISTED_BY.items():
     sa.Index(
         f"conductor_by_{_name}",
         processings.c[_name],
         processings.c.created,
         processings.c.id,
-        sqlite_where=sa.text(LISTED),
-        postgresql_where=sa.text(LISTED),
+        sqlite_where=sa.text(_where),
+        postgresql_where=sa.text(_where),
     )
 
 for _name, _where, _keys in (

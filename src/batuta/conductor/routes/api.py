@@ -61,6 +61,8 @@ from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.service.retention_routes import add_retention_routes
 from batuta.spelling import NameSuggester
+from batuta.stages import STAGE_RULE, Stage, stage_from_text
+from batuta.work_classes import WorkClass
 
 _UNKNOWN: Final = problem_responses(HTTPStatus.NOT_FOUND)
 
@@ -69,6 +71,11 @@ Limit = Annotated[int, Query(ge=1, le=MAX_ITEMS)]
 
 Pattern = Annotated[
     str | None, Query(max_length=200, description="`*` stands for any text, `?` for any letter.")
+]
+
+
+StageFilter = Annotated[
+    str | None, Query(max_length=20, description=f"As it was told: {STAGE_RULE}.")
 ]
 
 
@@ -156,10 +163,11 @@ def _add_observations(app: FastAPI, components: Components) -> None:
         limit: Limit = 100,
         cursor: str | None = None,
         order: ObservationOrder = ObservationOrder.OBS_ID,
+        stage: StageFilter = None,
     ) -> Page[ObservationView]:
-        """Observations with available products."""
+        """Observations with available products; with `stage`, any of which was told to be so."""
         try:
-            return components.views.observations(limit, cursor, order)
+            return components.views.observations(limit, cursor, order, _stage_of(stage))
         except ValueError as exc:
             raise _invalid_cursor(cursor) from exc
 
@@ -192,6 +200,9 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         product: Pattern = None,
         obs_id: Pattern = None,
         provider: Pattern = None,
+        work_class: Annotated[WorkClass | None, Query(alias="class")] = None,
+        stage: StageFilter = None,
+        campaign: Annotated[int | None, Query(ge=1, lt=2**31)] = None,
         since: AwareDatetime | None = None,
         until: AwareDatetime | None = None,
         stale: Annotated[
@@ -201,7 +212,15 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         cursor: str | None = None,
     ) -> Page[ConductorProcessing]:
         """Processings, the newest first; `since` and `until` are about when they were claimed."""
-        filters = {"state": state, "product": product, "obs_id": obs_id, "provider": provider}
+        filters = {
+            "state": state,
+            "product": product,
+            "obs_id": obs_id,
+            "provider": provider,
+            "work_class": work_class,
+            "stage": _stage_of(stage),
+            "campaign": campaign,
+        }
         try:
             return views.processings(filters, limit, cursor, since, until, stale=stale)
         except ValueError as exc:
@@ -293,6 +312,13 @@ class _Work:
             )
         self._dispatcher.wake()
         return self._views.processing_of(row)
+
+
+def _stage_of(text: str | None) -> Stage | None:
+    try:
+        return None if text is None else stage_from_text(text)
+    except ValueError as exc:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"stage: {exc}") from exc
 
 
 def _invalid_cursor(cursor: str | None) -> ProblemError:

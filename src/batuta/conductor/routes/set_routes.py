@@ -3,7 +3,7 @@
 import asyncio
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -18,6 +18,7 @@ from batuta.conductor.routes.order_routes import ByOperator
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.stages import Stage
 from batuta.work_classes import WorkClass
 
 Pattern = Annotated[str | None, Field(min_length=1, max_length=200)]
@@ -37,6 +38,8 @@ class SetSelection(BaseModel):
     provider: Pattern = None
     state: Annotated[list[State], Field(max_length=20)] = []
     work_class: WorkClass | None = Field(None, alias="class")
+    stage: Stage | None = None
+    campaign: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
 
@@ -60,17 +63,27 @@ class SetSelection(BaseModel):
                 f"state: {wrong[0]} cannot be ordered to {command} "
                 f"(accepted: {', '.join(STATES[command])})",
             )
-        columns = {name: getattr(self, name) for name in ("product", "obs_id", "provider")}
-        columns["work_class"] = self.work_class
+        columns = {name: getattr(self, name) for name in _COLUMNS}
         return SetFilters(
-            columns={name: str(value) for name, value in columns.items() if value is not None},
+            columns={name: value for name, value in columns.items() if value is not None},
             states=states_of(command, self.state),
             since=None if self.since is None else self.since.timestamp(),
             until=None if self.until is None else self.until.timestamp(),
         )
 
 
-_KEYS = ("product", "obs_id", "provider", "state", "class", "since", "until")
+_COLUMNS: Final = ("product", "obs_id", "provider", "work_class", "stage", "campaign")
+_KEYS: Final = (
+    "product",
+    "obs_id",
+    "provider",
+    "state",
+    "class",
+    "stage",
+    "campaign",
+    "since",
+    "until",
+)
 
 
 class SetOrder(BaseModel):

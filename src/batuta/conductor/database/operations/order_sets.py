@@ -13,7 +13,7 @@ from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.holds.held_work import hold_again
-from batuta.conductor.database.lists import list_processings
+from batuta.conductor.database.lists import Filter, list_processings
 from batuta.conductor.database.orders import order_values
 from batuta.conductor.database.records import Row, locked_records, write_changes
 from batuta.conductor.database.schema import UNDER_WAY, processings
@@ -48,14 +48,14 @@ class SetFilters:
     Attributes
     ----------
     columns : mapping
-        Of ``product``, ``obs_id``, ``provider`` and ``work_class``.
+        Of ``product``, ``obs_id``, ``provider``, ``work_class``, ``stage`` and ``campaign``.
     states : sequence of State
         Of these only.
     since, until : float or None
         When they were claimed, in seconds since 1970; `until` is excluded.
     """
 
-    columns: Mapping[str, str]
+    columns: Mapping[str, Filter]
     states: Sequence[State]
     since: float | None = None
     until: float | None = None

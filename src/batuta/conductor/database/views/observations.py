@@ -13,6 +13,7 @@ from batuta.conductor.database.approvals.awaiting_versions import kept_back
 from batuta.conductor.database.claiming.stage_records import read_staged_of
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.lists import (
+    Filter,
     ObservationOrder,
     decode_key,
     encode_key,
@@ -84,6 +85,7 @@ class ConductorProcessing(Processing):
     stale_since: datetime | None = None
     stale_because: str | None = None
     work_class: WorkClass = Field(WorkClass.LIVE, alias="class")
+    priority: int = 0
     graph_version: int | None = None
     held_by: int | None = None
     campaign: int | None = None
@@ -190,7 +192,7 @@ class Views(ReadsGraph):
 
     def processings(
         self,
-        filters: Mapping[str, str | None],
+        filters: Mapping[str, Filter | None],
         limit: int,
         cursor: str | None,
         since: datetime | None = None,
@@ -230,9 +232,13 @@ class Views(ReadsGraph):
             return connection.scalar(query) or 0
 
     def observations(
-        self, limit: int, cursor: str | None, order: ObservationOrder = ObservationOrder.OBS_ID
+        self,
+        limit: int,
+        cursor: str | None,
+        order: ObservationOrder = ObservationOrder.OBS_ID,
+        stage: Stage | None = None,
     ) -> Page[ObservationView]:
-        """Return a page of observations.
+        """Return a page of observations; with `stage`, of which a product is available so.
 
         Raises
         ------
@@ -242,7 +248,7 @@ class Views(ReadsGraph):
         by_name = order is ObservationOrder.OBS_ID
         after = (cursor or "",) if by_name else decode_key(cursor)
         with reading(self._engine) as connection:
-            rows, following = list_observations(order).page(connection, limit, after)
+            rows, following = list_observations(order, stage).page(connection, limit, after)
             states = _states(connection, [row.obs_id for row in rows])
         items = [
             ObservationView(
@@ -435,6 +441,7 @@ class Views(ReadsGraph):
             stale_since=_time(row.stale_since),
             stale_because=row.stale_because,
             work_class=WorkClass(row.work_class),
+            priority=row.priority,
             graph_version=row.graph_version,
             held_by=row.held_by,
             campaign=row.campaign,
