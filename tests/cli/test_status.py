@@ -75,6 +75,8 @@ def conductor_url(tmp_path: Path) -> Iterator[str]:
         harness.engine, harness.graph, harness.ledger.circuits.instances_of
     )
 
+    parts["stops"] = harness.ledger.stops
+
     @asynccontextmanager
     async def open_it(_settings: ServiceSettings, _url: str) -> AsyncIterator[Served]:
         app = create_app(AppConfig(name="conductor", description=""))

@@ -196,6 +196,7 @@ async def test_no_route_reads_or_sorts_a_whole_table(played: Played) -> None:
             runner,
             parts,
             ProviderViews(harness.engine, harness.current, harness.ledger.circuits.instances_of),
+            harness.ledger.stops,
         ),
     )
     # Not app.routes: newer versions of FastAPI keep the routes of a router out of it.

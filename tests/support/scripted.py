@@ -26,6 +26,8 @@ class ScriptedPipeline:
         The log of each processing that has one.
     answers : deque
         Responses to the next requests, in place of a processing.
+    cancel_answers : deque
+        Responses to the next cancellations, which cancel nothing.
     """
 
     def __init__(self) -> None:
@@ -38,6 +40,7 @@ class ScriptedPipeline:
         self.logs: dict[str, bytes] = {}
         self.asked = 0
         self.cancelled: list[str] = []
+        self.cancel_answers: deque[JSONResponse] = deque()
         self._add_routes()
 
     @asynccontextmanager
@@ -82,6 +85,8 @@ class ScriptedPipeline:
 
         @app.delete("/pipeline/processing/{processing_id}", response_model=None)
         def cancel(processing_id: str) -> dict[str, Any] | JSONResponse:
+            if self.cancel_answers:
+                return self.cancel_answers.popleft()
             self.cancelled.append(processing_id)
             if processing_id not in known:
                 return JSONResponse({"detail": "not found", "attempt": 0}, 404)

@@ -200,6 +200,10 @@ class ConductorClient:
         """Return how many there are."""
         return int(self._call("GET", "/late", params={"limit": "1"})["total"])
 
+    def stops(self) -> list[dict[str, Any]]:
+        """Return what was stopped, and whose provider could not be told yet."""
+        return cast("list[dict[str, Any]]", self._call("GET", "/stops")["items"])
+
     def providers(self) -> list[dict[str, Any]]:
         """Return the providers, with how each of their addresses answers."""
         return cast("list[dict[str, Any]]", self._call("GET", "/providers")["items"])

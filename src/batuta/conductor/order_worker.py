@@ -94,5 +94,7 @@ class OrderWorker:
             await self._providers.cancel(record)
         except ServiceError as exc:
             if exc.status not in CANNOT:
+                stops = self._dispatcher.ledger.stops
+                await self._dispatcher.write(stops.add, record, one_line(exc))
                 return f"its provider could not be notified of {record.id}: {one_line(exc)}"
         return None

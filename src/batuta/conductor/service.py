@@ -54,13 +54,17 @@ from batuta.conductor.routes.api import Components, add_routes
 from batuta.conductor.routes.metrics import (
     DROPPED_OBSERVATIONS,
     DROPPED_PROCESSINGS,
+    LATE,
     MALFORMED,
     NOTIFICATIONS,
     REQUESTS,
+    STALE,
+    UNSTOPPED,
     ConductorMetrics,
 )
 from batuta.conductor.settings import ConductorSettings
 from batuta.conductor.stale_watch import StaleWatch
+from batuta.conductor.stop_watch import StopWatch
 from batuta.conductor.sweeper import EventSweeper
 from batuta.errors import ConfigurationError, one_line
 from batuta.graph import Graph, read_graph
@@ -207,12 +211,16 @@ async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator
                 campaigns,
                 OrderWorker(ledger.order_sets, dispatcher, providers),
                 ProviderViews(engine, current, instances_of),
+                ledger.stops,
             )
             watch = DeadlineWatch(
                 current, ledger, dispatcher.write, activity.publish_late, activity.publish
             )
             stale = StaleWatch(ledger, dispatcher.write, activity.publish_stale)
-            yield Conductor(components, bus, activity, (health, sweeper, watch, stale), settings)
+            stop_watch = StopWatch(ledger.stops, providers, dispatcher.write)
+            dispatcher.on_stopped = stop_watch.wake
+            watches = (watch, stale, stop_watch)
+            yield Conductor(components, bus, activity, (health, sweeper, watches), settings)
 
 
 class Conductor:
@@ -223,10 +231,10 @@ class Conductor:
         components: Components,
         bus: Bus,
         activity: ConductorActivity,
-        background: tuple[HealthMonitor, EventSweeper, DeadlineWatch, StaleWatch],
+        background: tuple[HealthMonitor, EventSweeper, tuple[DeadlineWatch, StaleWatch, StopWatch]],
         settings: ConductorSettings,
     ) -> None:
-        health, self._sweeper, self._deadline_watch, self._stale_watch = background
+        health, self._sweeper, self._watches = background
         self._current_graph = components.current_graph
         self._dispatcher = components.dispatcher
         self._archive = components.archive
@@ -247,11 +255,14 @@ class Conductor:
         metrics.register(
             ConductorMetrics(
                 components.views.counts,
-                components.late.count,
-                components.views.stale_count,
                 components.holds.all,
                 components.campaigns.views.open_campaigns,
                 components.provider_views.open,
+                {
+                    LATE: components.late.count,
+                    STALE: components.views.stale_count,
+                    UNSTOPPED: lambda: len(components.stops.all()),
+                },
                 {
                     NOTIFICATIONS: lambda: self.notifications,
                     MALFORMED: lambda: self.malformed,
@@ -287,11 +298,11 @@ class Conductor:
             group.create_task(self._pruner.run())
             group.create_task(self._graph_changer.run())
             group.create_task(self._sweeper.run())
-            group.create_task(self._deadline_watch.run())
             group.create_task(self._hold_watch.run())
             group.create_task(self._campaigns.run())
             group.create_task(self._order_worker.run())
-            group.create_task(self._stale_watch.run())
+            for watch in self._watches:
+                group.create_task(watch.run())
             group.create_task(self._activity.run())
             group.create_task(self._health.run())
 

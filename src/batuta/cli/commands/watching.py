@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from batuta.stages import Stage
 
 PANEL: Final = "Watching"
+MAX_STOPS: Final = 10
 NEED_ATTENTION: Final = ("retrying", "failed", "held", "unapproved")
 
 
@@ -75,6 +76,7 @@ def status(
         summary = conductor.summary()
         late = conductor.late_count()
         holds = conductor.holds()
+        stops = conductor.stops()
         left_alone = [
             (each["provider"], its)
             for each in conductor.providers()
@@ -98,6 +100,7 @@ def status(
                 "dead_letters": dead,
                 "late_products": late,
                 "holds": holds,
+                "stops": stops,
                 "circuits": [{"provider": name, **its} for name, its in left_alone],
             }
         )
@@ -112,6 +115,7 @@ def status(
         console.print(f"[bold red]{escape(circuit_line(name, its))}[/]: see batuta providers")
     for each in holds:
         echo(f"{hold_line(each)}: see batuta holds")
+    _print_stops(stops)
     if summary["stale"]:
         echo(f"{format_count(summary['stale'], 'product')} stale: see batuta status --stale")
     _print_observations(observations, summary, told)
@@ -166,6 +170,26 @@ def _print_stale(processings: list[dict[str, Any]], *, as_json: bool) -> None:
         what = escape(printable(f"{each['obs_id']} {each['product']}"))
         since = short_time(each["stale_since"])
         _print_line(f" {what} stale since {since}: {escape(printable(each['stale_because']))}")
+
+
+def _print_stops(stops: list[dict[str, Any]]) -> None:
+    for each in stops[:MAX_STOPS]:
+        _print_line(_stop_line(each))
+    if len(stops) > MAX_STOPS:
+        echo(f"{len(stops) - MAX_STOPS:,} more were stopped, and not at their providers yet")
+
+
+def _stop_line(stop: dict[str, Any]) -> str:
+    what = escape(printable(f"{stop['obs_id']} {stop['product']}"))
+    since = short_time(stop["since"])
+    if stop["problem"] is None:
+        return f"[bold]{what}[/] stopped at {since}; {stop['provider']} is being told"
+    problem = escape(printable(stop["problem"]))
+    again = short_time(stop["next_try"])
+    return (
+        f"[bold red]{what}[/] stopped at {since}, and not at {escape(stop['provider'])}: {problem};"
+        f" told again at {again}"
+    )
 
 
 def _print_health(health: dict[str, Any]) -> None:

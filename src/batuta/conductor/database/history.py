@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import history as table
 from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.stops import Stop
 from batuta.messaging import ProcessingState as State
 from batuta.service.operators import Operator
 
@@ -82,6 +83,13 @@ def record_graph_changes(
         connection.execute(_INSERT, rows)
 
 
+def record_stop(
+    connection: sa.Connection, stop: Stop, now: float, what: str, reason: str | None
+) -> None:
+    """Record what came of telling a provider to stop a processing."""
+    connection.execute(_INSERT, _row(stop, now, what, reason, CONDUCTOR))
+
+
 def read_history(connection: sa.Connection, obs_id: str) -> Sequence[Row]:
     """Return what happened to the processings of an observation, the earliest first."""
     query = sa.select(table).where(table.c.obs_id == obs_id).order_by(table.c.number)
@@ -89,7 +97,7 @@ def read_history(connection: sa.Connection, obs_id: str) -> Sequence[Row]:
 
 
 def _row(
-    record: ProcessingRecord, now: float, what: str, reason: str | None, by: str
+    record: ProcessingRecord | Stop, now: float, what: str, reason: str | None, by: str
 ) -> dict[str, object]:
     return {
         "obs_id": record.obs_id,

@@ -52,6 +52,7 @@ from batuta.conductor.database.retention.dropping import RetentionStore
 from batuta.conductor.database.schema import about
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import NEXT_TIMES
+from batuta.conductor.database.stops import StopStore
 from batuta.conductor.decisions.approvals import Question
 from batuta.conductor.decisions.circuits import Circuit, CircuitLimits, Signal, outcome_of
 from batuta.conductor.decisions.events import Archived, Event
@@ -132,6 +133,8 @@ class Ledger(ReadsGraph):
         Orders for whole sets of processings.
     approvals : Approvals
         What an operator may answer: approve, refuse.
+    stops : StopStore
+        What providers are still to be told to stop.
     reports_activity : callable
         Whether a provider reports on ``activity.*``: then it is polled later.
     """
@@ -161,6 +164,7 @@ class Ledger(ReadsGraph):
         self.operations = Operations(engine, self._current, self._claims, clock)
         self.order_sets = OrderSets(engine, self._current, self._claims, clock)
         self.approvals = Approvals(engine, self._current, self._claims, clock)
+        self.stops = StopStore(engine, waits, clock)
         self.reports_activity: Callable[[str], bool] = lambda _provider: False
 
     # ------------------------------------------------------------------ what is available

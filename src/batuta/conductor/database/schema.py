@@ -440,6 +440,25 @@ circuits = sa.Table(
     sa.Column("lost", sa.Float),
 )
 
+# What was stopped, and its provider was not told yet; a row goes once that has answered. The
+# columns are the fields of `batuta.conductor.decisions.stops.Stop`.
+stops = sa.Table(
+    "conductor_stops",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("product", sa.String, nullable=False),
+    sa.Column("obs_id", sa.String, nullable=False),
+    sa.Column("provider", sa.String, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("instance", sa.String),
+    sa.Column("pipeline_id", sa.String),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("next_at", sa.Float, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("problem", sa.String),
+    sa.Index("conductor_stops_due", "next_at"),
+)
+
 # Both are kept by triggers (see the migrations), in the transaction of what they count, and are
 # written by nothing else.
 

@@ -24,7 +24,7 @@ from batuta.conductor.decisions.events import (
     StatusUpdate,
 )
 from batuta.conductor.decisions.outcomes import HeardEvent
-from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
+from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, PollAction
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.decisions.staleness import RefusedVersion
@@ -109,6 +109,8 @@ class Dispatcher:
         self._wakeup = asyncio.Event()
         self._defect: BaseException | None = None
         self.requests_sent = 0
+        self.on_stopped: Callable[[], None] = lambda: None
+        """Called once there is something that providers are to be told to stop."""
 
     async def write(self, work: Callable[..., T], *args: Any) -> T:
         """Run a method of the ledger in its thread, again and again while the database is away.
@@ -161,23 +163,11 @@ class Dispatcher:
         self._wakeup.set()
 
     def stop(self, stopped: Sequence[Stopped]) -> None:
-        """Report processings that were stopped, and have their providers stop them."""
+        """Report processings that were stopped; what their providers are told is recorded."""
         for each in stopped:
             self._on_report(each.row)
-            if each.before.state in AT_PROVIDER:
-                self._spawn(self._stop(each.before), self._polls)
-
-    async def _stop(self, record: ProcessingRecord) -> None:
-        try:
-            await self._providers.cancel(record)
-        except ServiceError as exc:
-            # What it makes all the same is refused.
-            LOG.warning(
-                "%s of %s: stopped here, and not at its provider: %s",
-                record.product,
-                record.obs_id,
-                exc,
-            )
+        if stopped:
+            self.on_stopped()
 
     async def _withdraw(self, refused: RefusedVersion) -> None:
         """Withdraw what came too late, so that nobody takes it for the newest version.

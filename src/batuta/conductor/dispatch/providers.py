@@ -25,6 +25,7 @@ from batuta.conductor.decisions.events import (
 )
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, PollAction
+from batuta.conductor.decisions.stops import Stop
 from batuta.messaging import ProcessingState as State
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import Answer, HttpPool, PoolTimeouts, open_pool
@@ -116,7 +117,7 @@ class Providers:
         shown = _shown(answer, known_as, Interface.QUERY if answer.state else None)
         return _told(answer, record.id, record.attempt, interface=shown)
 
-    async def cancel(self, record: ProcessingRecord) -> None:
+    async def cancel(self, record: ProcessingRecord | Stop) -> None:
         """Stop a processing.
 
         Raises
@@ -126,7 +127,7 @@ class Providers:
         """
         await self._ask(record, "DELETE")
 
-    async def _ask(self, record: ProcessingRecord, method: str) -> Answer:
+    async def _ask(self, record: ProcessingRecord | Stop, method: str) -> Answer:
         """Send a request about a processing to where it is."""
         instance = record.instance or self._url_of(record.provider)
         about = _About(record.provider, instance, record.id, record.obs_id, polls=True)

@@ -13,6 +13,7 @@ from batuta.conductor.campaign_runner import CampaignRunner
 from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.lists import ObservationOrder
 from batuta.conductor.database.orders import OrderViews
+from batuta.conductor.database.stops import StopStore
 from batuta.conductor.database.summaries import Summary
 from batuta.conductor.database.views.approval_views import ApprovalViews
 from batuta.conductor.database.views.event_views import EventViews
@@ -51,6 +52,8 @@ from batuta.conductor.routes.order_routes import ByOperator, order_router
 from batuta.conductor.routes.provider_routes import provider_router
 from batuta.conductor.routes.reconciliation_routes import reconciliation_router
 from batuta.conductor.routes.set_routes import set_router
+from batuta.conductor.routes.stop_routes import stop_router
+from batuta.errors import one_line
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState, ServiceStatus
 from batuta.messaging.dead_letters import DeadLetters
@@ -102,6 +105,7 @@ class Components:
     campaigns: CampaignRunner
     order_worker: OrderWorker
     provider_views: ProviderViews
+    stops: StopStore
 
     @property
     def graph(self) -> Graph:
@@ -119,6 +123,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(log_router(components.views, components.logs))
     app.include_router(dead_router(components.dead_letters, components.events))
     app.include_router(late_router(components.late))
+    app.include_router(stop_router(components.stops))
     app.include_router(
         approval_router(ApprovalViews(components.events.engine), components.dispatcher)
     )
@@ -371,7 +376,10 @@ async def _cancel_at_provider(components: Components, before: ProcessingRecord) 
         await components.providers.cancel(before)
     except ServiceError as exc:
         if exc.status not in CANNOT:
+            stops = components.stops
+            await components.dispatcher.write(stops.add, before, one_line(exc))
             raise ProblemError(
                 HTTPStatus.BAD_GATEWAY,
-                f"cancelled in the conductor, but its provider could not be notified: {exc}",
+                f"cancelled in the conductor, but its provider could not be notified: {exc}; it is "
+                "told again",
             ) from exc

@@ -15,23 +15,34 @@ from batuta.conductor.decisions.circuits import Circuit
 
 
 @dataclass(frozen=True)
-class CounterName:
-    """A counter: its name, and what it counts."""
+class MetricName:
+    """What is counted: its name, and what it says."""
 
     name: str
     help: str
 
 
-NOTIFICATIONS: Final = CounterName("batuta_notifications", "Notifications understood")
-MALFORMED: Final = CounterName(
+LATE: Final = MetricName(
+    "batuta_late_products", "Products of observations that were due and are not available"
+)
+STALE: Final = MetricName(
+    "batuta_stale_products",
+    "Products of observations that are available, and made from what is no longer",
+)
+UNSTOPPED: Final = MetricName(
+    "batuta_unstopped_processings",
+    "Processings that were stopped, and whose provider could not be told yet",
+)
+NOTIFICATIONS: Final = MetricName("batuta_notifications", "Notifications understood")
+MALFORMED: Final = MetricName(
     "batuta_malformed", "Dead letters: messages that could not be decoded"
 )
-REQUESTS: Final = CounterName("batuta_requests", "Requests sent to pipelines")
-DROPPED_OBSERVATIONS: Final = CounterName(
+REQUESTS: Final = MetricName("batuta_requests", "Requests sent to pipelines")
+DROPPED_OBSERVATIONS: Final = MetricName(
     "batuta_dropped_observations",
     "Observations whose records were dropped, to the archive or for good",
 )
-DROPPED_PROCESSINGS: Final = CounterName(
+DROPPED_PROCESSINGS: Final = MetricName(
     "batuta_dropped_processings", "Records of processings that were dropped with them"
 )
 
@@ -43,14 +54,14 @@ class ConductorMetrics(Collector):
     ----------
     read_counts : callable
         Returns what the database holds.
-    read_late, read_stale : callable
-        Returns how many products are late, and stale.
     read_holds : callable
         Returns the holds that have not ended.
     read_campaigns : callable
         Returns the campaigns that have not ended.
     read_circuits : callable
         Returns the circuits that are not closed.
+    gauges : mapping
+        How to read what is so at this moment.
     counters : mapping
         How to read what was done since the start.
     """
@@ -58,19 +69,17 @@ class ConductorMetrics(Collector):
     def __init__(
         self,
         read_counts: Callable[[], Counts],
-        read_late: Callable[[], int],
-        read_stale: Callable[[], int],
         read_holds: Callable[[], Sequence[HoldView]],
         read_campaigns: Callable[[], Sequence[Campaign]],
         read_circuits: Callable[[], Sequence[Circuit]],
-        counters: Mapping[CounterName, Callable[[], int]],
+        gauges: Mapping[MetricName, Callable[[], int]],
+        counters: Mapping[MetricName, Callable[[], int]],
     ) -> None:
         self._read_circuits = read_circuits
         self._read_counts = read_counts
-        self._read_late = read_late
         self._read_holds = read_holds
         self._read_campaigns = read_campaigns
-        self._read_stale = read_stale
+        self._gauges = gauges
         self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
@@ -81,11 +90,8 @@ class ConductorMetrics(Collector):
         yield _gauge(
             "batuta_processings", "Processings by state", "state", sorted(counts.by_state().items())
         )
-        yield GaugeMetricFamily(
-            "batuta_late_products",
-            "Products of observations that were due and are not available",
-            self._read_late(),
-        )
+        for gauge, read in self._gauges.items():
+            yield GaugeMetricFamily(gauge.name, gauge.help, read())
         holds = self._read_holds()
         states = Counter(each.state.value for each in holds)
         yield _gauge("batuta_holds", "Holds by state", "state", sorted(states.items()))
@@ -101,11 +107,6 @@ class ConductorMetrics(Collector):
             "Addresses of a provider that are left alone because they keep failing",
             "provider",
             sorted(circuits.items()),
-        )
-        yield GaugeMetricFamily(
-            "batuta_stale_products",
-            "Products of observations that are available, and made from what is no longer",
-            self._read_stale(),
         )
         yield GaugeMetricFamily(
             "batuta_observations", "Observations with an available product", counts.observations

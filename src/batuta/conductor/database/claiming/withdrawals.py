@@ -11,9 +11,11 @@ from batuta.conductor.database.history import record_superseded
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import available
 from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.stops import record_stops
 from batuta.conductor.decisions.commands import stop_withdrawn, withdraw
 from batuta.conductor.decisions.differences import Difference
 from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.stops import stop_of
 from batuta.messaging import ProcessingState as State
 from batuta.stages import rank_of
 
@@ -120,6 +122,8 @@ def _stop(
         return []
     write_changes(connection, changes)
     record_superseded(connection, changes, now)
+    told = (stop_of(before, now) for before, _ in changes)
+    record_stops(connection, [each for each in told if each is not None])
     rows = locked_rows(connection, ids)
     claims.end_futile_waits(connection, rows.values(), now)
     return [Stopped(before, rows[before.id]) for before, _ in changes]
