@@ -2,6 +2,7 @@
 
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from batuta.cli.live.screen import LiveScreen
@@ -9,8 +10,10 @@ from batuta.cli.live.state import MAX_OBSERVATIONS, LiveState
 from batuta.graph import Graph
 from batuta.messaging import (
     Activity,
+    ApprovalNews,
     DataAvailable,
     DataWithdrawn,
+    GraphInForce,
     Processing,
     ProcessingState,
     Progress,
@@ -43,6 +46,65 @@ def drawn(live_state: LiveState, height: int = 40) -> str:
     console.print(LiveScreen(live_state, "title"))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
+
+
+def told(**news: object) -> Activity:
+    return Activity(
+        service=ServiceStatus.model_validate({"name": "conductor", "kind": "conductor"}),
+        **news,
+    )
+
+
+def test_a_new_graph_in_force_is_told_and_asked_for() -> None:
+    live_state = LiveState(GRAPH)
+    asked: list[str] = []
+    live_state.on_new_graph = lambda: asked.append("graph")
+    graph = GraphInForce(number=2, digest="d", by="operator ana (claimed)", note="adds C")
+    live_state.on_activity(told(graph=graph))
+    assert asked == ["graph"]
+    expected = "version 2 of the graph is in force, by operator ana (claimed): adds C"
+    assert live_state.lines[-1].text == expected
+
+
+def asked(gate: str, state: str, **answer: str) -> Activity:
+    news = {"product": "B", "obs_id": "o1", "gate": gate, "version": "1", "state": state}
+    return told(approval=ApprovalNews.model_validate({**news, **answer}))
+
+
+@pytest.mark.parametrize(
+    ("gate", "answer", "state"),
+    [
+        ("before", "approved", "waiting"),
+        ("after", "approved", "available"),
+        ("late", "approved", "available"),
+        ("after", "refused", "refused"),
+    ],
+)
+def test_what_waits_for_approval_is_shown_until_that_is_answered(
+    gate: str, answer: str, state: str
+) -> None:
+    live_state = LiveState(GRAPH)
+    # The sdb announces a version; the conductor tells then that nothing is made from it yet.
+    live_state.on_data(DataAvailable(product="B", obs_id="o1", version=1))
+    live_state.on_activity(asked(gate, "pending"))
+    assert live_state.states["o1"]["B"] == "unapproved"
+    assert "o1: B (1) waits for approval" in drawn(live_state)
+    live_state.on_activity(asked(gate, answer, by="operator ana", reason="good seeing"))
+    assert live_state.states["o1"]["B"] == state
+    assert live_state.lines[-1].text == f"o1: B (1) {answer} by operator ana: good seeing"
+
+
+def test_many_observations_are_counted_by_state_also_what_waits_for_approval() -> None:
+    live_state = LiveState(GRAPH)
+    for number in range(8):
+        live_state.on_data(DataAvailable(product="A", obs_id=f"o{number}"))
+        live_state.states[f"o{number}"]["B"] = "unapproved"
+    shown = drawn(live_state)
+    header = next(line for line in shown.splitlines() if "observation" in line)
+    columns = [each.strip() for each in header.strip("┃").split("┃")]
+    assert columns[-4:] == ["retrying", "held", "unapproved", "failed"]
+    (row,) = [line for line in shown.splitlines() if "o3 " in line and "│" in line]
+    assert [each.strip() for each in row.strip("│").split("│")][-4:] == ["", "", "1", ""]
 
 
 def test_a_product_goes_from_running_with_its_tiles_to_available() -> None:

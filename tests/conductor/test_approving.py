@@ -32,6 +32,13 @@ def test_what_waits_is_listed_approved_and_refused(
         for obs_id in ("o1", "o2", "o3"):
             stage.archive("A", obs_id)
         eventually_sync(lambda: len(get(url, "/approvals")["items"]) == 3)
+        assert run(["status"]) == 0
+        shown = capsys.readouterr().out
+        assert "3 waiting for approval: see batuta approvals" in shown
+        assert "unapproved" in shown
+        metrics = httpx.get(f"{url}/metrics").text
+        assert 'batuta_to_approve{gate="before"} 3.0' in metrics
+        assert 'batuta_to_approve{gate="after"} 0.0' in metrics
         assert run(["approvals", "--obs-id=o1"]) == 0
         assert "A=1" in capsys.readouterr().out
 

@@ -1,20 +1,25 @@
 """A graph that is put in force in a running conductor: by commands and by REST, killed half-way."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from rich.console import Console
 
 from batuta.cli.app import run
+from batuta.cli.live.view import watch
 from batuta.conductor.service import open_conductor
 from batuta.graph import Graph
+from batuta.messaging import NatsConfig
 from tests.conductor.graphs import graph_of
 from tests.conductor.stage import Stage, eventually_in, get
 from tests.support.services import ServiceProcess, serving
-from tests.support.waiting import eventually_sync
+from tests.support.waiting import eventually, eventually_sync
 
 OLD = graph_of(["A"], {"B": {"m_input": ["A"]}})
 NEW = graph_of(["A", "X"], {"B": {"m_input": ["A"], "due": 6000}, "C": {"m_input": ["X"]}})
@@ -88,6 +93,30 @@ def test_a_new_graph_is_previewed_put_in_force_and_taken_back(
     assert json.loads(capsys.readouterr().out) == NEW.as_document()
     orders = get(conductor, "/orders")["items"]
     assert [each["command"] for each in orders] == ["graph apply"] * 2
+
+
+async def test_a_new_graph_is_shown_by_watch(
+    stage: Stage, conductor: str, write: Callable[[Graph], str]
+) -> None:
+    shown = StringIO()
+    console = Console(file=shown, width=200)
+
+    async def follows() -> bool:
+        await asyncio.to_thread(stage.archive, "A", "o1")
+        return "A v" in shown.getvalue()
+
+    async def tells() -> bool:
+        expected = "version 2 of the graph is in force, by operator ana (claimed): adds C"
+        return expected in shown.getvalue()
+
+    watching = asyncio.create_task(watch(NatsConfig(url=stage.nats.url), conductor, console))
+    try:
+        await eventually(follows)
+        await asyncio.to_thread(run, ["graph", "apply", write(NEW), "--note", "adds C"])
+        await eventually(tells)
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
 
 
 WRONG = {"inputs": ["A"], "products": {"B": {"m_input": ["Z"]}, "C": {"m_input": []}}}

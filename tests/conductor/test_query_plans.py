@@ -64,6 +64,7 @@ OF_OPEN = [
     "conductor_later",
     "conductor_followed",
     "conductor_stale",
+    "conductor_to_approve",
     "conductor_held",
     "conductor_held_by",
 ]

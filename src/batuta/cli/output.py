@@ -53,6 +53,7 @@ STATE_STYLES = {
     "retrying": "yellow",
     "held": "magenta",
     "unapproved": "magenta",
+    "refused": "red",
     "failed": "bold red",
     "cancelled": "red",
     "withdrawn": "red",

@@ -23,6 +23,7 @@ from batuta.conductor.database.requests.circuit_store import InstancesOf
 from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.database.schema import MIGRATIONS
 from batuta.conductor.database.summaries import join_parts
+from batuta.conductor.database.views.approval_views import ApprovalViews
 from batuta.conductor.database.views.event_views import EventViews
 from batuta.conductor.database.views.hold_views import HoldViews
 from batuta.conductor.database.views.late_views import LateViews
@@ -59,6 +60,7 @@ from batuta.conductor.routes.metrics import (
     NOTIFICATIONS,
     REQUESTS,
     STALE,
+    TO_APPROVE,
     UNSTOPPED,
     ConductorMetrics,
 )
@@ -260,6 +262,7 @@ class Conductor:
                 components.provider_views.open,
                 {
                     LATE: components.late.count,
+                    TO_APPROVE: ApprovalViews(components.events.engine).count,
                     STALE: components.views.stale_count,
                     UNSTOPPED: lambda: len(components.stops.all()),
                 },

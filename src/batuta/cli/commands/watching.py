@@ -116,6 +116,8 @@ def status(
     for each in holds:
         echo(f"{hold_line(each)}: see batuta holds")
     _print_stops(stops)
+    if summary["to_approve"]:
+        echo(f"{summary['to_approve']:,} waiting for approval: see batuta approvals")
     if summary["stale"]:
         echo(f"{format_count(summary['stale'], 'product')} stale: see batuta status --stale")
     _print_observations(observations, summary, told)

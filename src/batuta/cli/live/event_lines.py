@@ -7,8 +7,10 @@ from typing import Final
 
 from batuta.messaging import (
     Activity,
+    ApprovalNews,
     DataEvent,
     DataWithdrawn,
+    GraphInForce,
     HoldChange,
     Processing,
     ProcessingState,
@@ -19,6 +21,8 @@ from batuta.messaging import (
 MAX_LINES: Final = 200
 AVAILABLE: Final = "available"
 WITHDRAWN: Final = "withdrawn"
+UNAPPROVED: Final = ProcessingState.UNAPPROVED.value
+REFUSED: Final = "refused"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,10 @@ class EventLines:
         if activity.stale is not None:
             told = activity.stale
             self.log(f"{told.obs_id}: {told.product} is stale: {told.because}", "stale")
+        if activity.graph is not None:
+            self._log_graph(activity.graph)
+        if activity.approval is not None:
+            self._log_approval(activity.approval)
         processing = activity.processing
         # Only the conductor knows whether it was the last attempt.
         if processing is not None and service.kind == "conductor" and processing.error:
@@ -86,6 +94,19 @@ class EventLines:
         reason = f": {hold.reason}" if hold.reason else ""
         text = f"hold {hold.number} of {hold.what} {hold.state}{rate}, by {hold.by}{reason}"
         self.log(text, "held")
+
+    def _log_graph(self, graph: GraphInForce) -> None:
+        note = f": {graph.note}" if graph.note else ""
+        self.log(f"version {graph.number} of the graph is in force, by {graph.by}{note}", "notice")
+
+    def _log_approval(self, asked: ApprovalNews) -> None:
+        what = f"{asked.obs_id}: {asked.product} ({asked.version})"
+        if asked.state == "pending":
+            self.log(f"{what} waits for approval", UNAPPROVED)
+            return
+        by = f" by {asked.by}" if asked.by else ""
+        reason = f": {asked.reason}" if asked.reason else ""
+        self.log(f"{what} {asked.state}{by}{reason}", "notice")
 
     def _log_end(self, processing: Processing, error: str) -> None:
         what = f"{processing.obs_id}: {processing.product}"

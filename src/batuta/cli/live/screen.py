@@ -23,12 +23,15 @@ MARKS = {
     "retrying": "↻",
     "held": "‖",
     "unapproved": "?",
+    "refused": "✘",
     "failed": "✘",
     "cancelled": "✘",
     WITHDRAWN: "✘",
 }
 MAX_COLUMNS = 6
 """With more observations than this, each has a row instead of a column."""
+COUNTED = ("retrying", "held", "unapproved", "failed")
+"""States that are counted, where observations are many."""
 MAX_RUNNING = 8
 MIN_EVENTS = 5
 """Lines of events that stay visible on a small terminal: the tables give way."""
@@ -110,7 +113,7 @@ class LiveScreen:
 
     def _list(self, max_rows: int) -> Table:
         table = Table(title=self._title, title_justify="left", header_style="bold", expand=True)
-        for column in ("observation", "made", "", "moving", "retrying", "failed"):
+        for column in ("observation", "made", "", "moving", *COUNTED):
             table.add_column(column)
         unfinished = sorted(
             self._live_state.states, key=lambda obs_id: (self._complete(obs_id), obs_id)
@@ -123,7 +126,7 @@ class LiveScreen:
                 obs_id,
                 f"{made}/{total}",
                 ProgressBar(total or 1, made, width=30),
-                *(str(n or "") for n in (moving, states.count("retrying"), states.count("failed"))),
+                *(str(n or "") for n in (moving, *map(states.count, COUNTED))),
             )
         return table
 

@@ -1,13 +1,14 @@
 """The live state of an orchestra, kept up to date by its events."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from batuta.cli.live.event_lines import AVAILABLE, WITHDRAWN, EventLines
+from batuta.cli.live.event_lines import AVAILABLE, REFUSED, UNAPPROVED, WITHDRAWN, EventLines
 from batuta.graph import Graph
 from batuta.messaging import (
     Activity,
+    ApprovalNews,
     DataEvent,
     DataWithdrawn,
     Processing,
@@ -45,6 +46,8 @@ class LiveState(EventLines):
         The state of each product, by observation and name, of the latest `MAX_OBSERVATIONS`.
     running : dict
         The processings in progress, by id.
+    on_new_graph : callable
+        Called once another graph is in force, which `graph` is to be.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -52,6 +55,7 @@ class LiveState(EventLines):
         self.graph = graph
         self.states: dict[str, dict[str, str]] = {}
         self.running: dict[str, RunningProcessing] = {}
+        self.on_new_graph: Callable[[], None] = lambda: None
 
     def load_observation(self, observation: Mapping[str, Any]) -> None:
         """Load an observation as ``GET /observations/{id}`` of the conductor returns it."""
@@ -74,6 +78,10 @@ class LiveState(EventLines):
         super().on_activity(activity)
         if activity.processing is not None:
             self._on_processing(activity.service, activity.processing)
+        if activity.approval is not None:
+            self._on_approval(activity.approval)
+        if activity.graph is not None:
+            self.on_new_graph()
 
     def expected(self, obs_id: str) -> frozenset[str]:
         """Return all products that the graph can make from what has arrived for `obs_id`."""
@@ -109,6 +117,14 @@ class LiveState(EventLines):
             return
         if states.get(processing.product) != AVAILABLE or processing.state.ended:
             states[processing.product] = processing.state.value
+
+    def _on_approval(self, asked: ApprovalNews) -> None:
+        states = self._states_of(asked.obs_id)
+        if asked.state == "pending":
+            states[asked.product] = UNAPPROVED
+        elif states.get(asked.product) == UNAPPROVED:
+            approved = "waiting" if asked.gate == "before" else AVAILABLE
+            states[asked.product] = approved if asked.state == "approved" else REFUSED
 
     def _update_running(self, provider: str, processing: Processing) -> None:
         if processing.state in _IN_PROGRESS:

@@ -22,8 +22,10 @@ from batuta.messaging import (
     decode_data,
     subjects,
 )
+from batuta.service.client import ServiceError
 
 FRAMES_PER_S = 8
+GRAPH_RETRY_S = 2.0
 MAX_LOADED = 100
 """Observations that are shown as they are at the start, the latest; others as they change."""
 
@@ -98,6 +100,18 @@ def _print_new(live_state: EventLines, console: Console, last: object) -> object
     return lines[-1] if lines else last
 
 
+async def _load_graph(conductor: ConductorClient, live_state: LiveState) -> None:
+    """Show the products of the graph that is in force now."""
+    while True:
+        try:
+            live_state.graph = Graph.parse(await asyncio.to_thread(conductor.graph))
+        except ServiceError as exc:
+            live_state.log(f"{exc}; asked again in {GRAPH_RETRY_S:g} s", "failed")
+            await asyncio.sleep(GRAPH_RETRY_S)
+        else:
+            return
+
+
 async def watch(nats: NatsConfig, conductor_url: str, console: Console) -> None:
     """Display the live state until cancelled.
 
@@ -114,5 +128,10 @@ async def watch(nats: NatsConfig, conductor_url: str, console: Console) -> None:
             for observation in reversed(latest):
                 found = await asyncio.to_thread(conductor.observation, observation["obs_id"])
                 live_state.load_observation(found)
+            changed = asyncio.Event()
+            live_state.on_new_graph = changed.set
             async with displayed(live_state, f"conductor at {conductor_url}", console):
-                await asyncio.Event().wait()
+                while True:
+                    await changed.wait()
+                    changed.clear()
+                    await _load_graph(conductor, live_state)

@@ -33,13 +33,17 @@ class ProviderSummary(BaseModel):
 
 
 class Summary(BaseModel):
-    """All that the conductor has recorded, counted; `stale`, the products that are stale."""
+    """All that the conductor has recorded, counted.
+
+    `stale` are the products that are stale, `to_approve` what waits for a person.
+    """
 
     observations: int
     processings: dict[str, int]
     products: list[ProductSummary]
     providers: list[ProviderSummary]
     stale: int = 0
+    to_approve: int = 0
 
 
 @dataclass

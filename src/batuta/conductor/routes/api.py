@@ -150,11 +150,17 @@ def add_routes(app: FastAPI, components: Components) -> None:
         views = WhyViews(components.events, components.late, components.provider_views)
         return views.why(product, obs_id)
 
+    approvals = ApprovalViews(components.events.engine)
+
     @app.get("/summary", tags=["service"])
     def summary() -> Summary:
         """What is recorded, counted: by state, by product and by provider."""
         found = components.views.counts().summary()
-        return found.model_copy(update={"stale": components.views.stale_count()})
+        more = {
+            "stale": components.views.stale_count(),
+            "to_approve": sum(approvals.count().values()),
+        }
+        return found.model_copy(update=more)
 
     @app.get("/services", tags=["service"])
     def services() -> Page[ServiceStatus]:

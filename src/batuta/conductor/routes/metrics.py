@@ -16,12 +16,16 @@ from batuta.conductor.decisions.circuits import Circuit
 
 @dataclass(frozen=True)
 class MetricName:
-    """What is counted: its name, and what it says."""
+    """What is counted: its name, what it says, and its label, if it has one."""
 
     name: str
     help: str
+    label: str | None = None
 
 
+TO_APPROVE: Final = MetricName(
+    "batuta_to_approve", "What waits for the approval of a person, by what it waits before", "gate"
+)
 LATE: Final = MetricName(
     "batuta_late_products", "Products of observations that were due and are not available"
 )
@@ -72,7 +76,7 @@ class ConductorMetrics(Collector):
         read_holds: Callable[[], Sequence[HoldView]],
         read_campaigns: Callable[[], Sequence[Campaign]],
         read_circuits: Callable[[], Sequence[Circuit]],
-        gauges: Mapping[MetricName, Callable[[], int]],
+        gauges: Mapping[MetricName, Callable[[], int | Mapping[str, int]]],
         counters: Mapping[MetricName, Callable[[], int]],
     ) -> None:
         self._read_circuits = read_circuits
@@ -90,8 +94,12 @@ class ConductorMetrics(Collector):
         yield _gauge(
             "batuta_processings", "Processings by state", "state", sorted(counts.by_state().items())
         )
-        for gauge, read in self._gauges.items():
-            yield GaugeMetricFamily(gauge.name, gauge.help, read())
+        for gauge, read_gauge in self._gauges.items():
+            value = read_gauge()
+            if isinstance(value, int):
+                yield GaugeMetricFamily(gauge.name, gauge.help, value)
+            else:
+                yield _gauge(gauge.name, gauge.help, gauge.label or "", [*value.items()])
         holds = self._read_holds()
         states = Counter(each.state.value for each in holds)
         yield _gauge("batuta_holds", "Holds by state", "state", sorted(states.items()))

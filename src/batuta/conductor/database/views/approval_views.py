@@ -12,6 +12,7 @@ from batuta.conductor.database.lists import decode_key, encode_key, matches
 from batuta.conductor.database.schema import LISTED, TO_APPROVE
 from batuta.conductor.database.schema import approvals as versions
 from batuta.conductor.database.schema import processings as table
+from batuta.conductor.database.summaries import read_counts
 from batuta.conductor.decisions.approvals import Gate, Question, Verdict
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
@@ -113,6 +114,16 @@ class ApprovalViews:
             rows, following = listing.page(connection, limit - len(found), key)
         found += [of_version(dict(row._mapping)) for row in rows]
         return _page(found, None if following is None else f"{_VERSIONS}:{following[0]}")
+
+    def count(self) -> dict[str, int]:
+        """Return how much waits for approval, by gate; every gate is there."""
+        gates = (Gate.AFTER, Gate.LATE)
+        numbers = [sa.func.count().filter(versions.c.gate == gate.value) for gate in gates]
+        with reading(self._engine) as connection:
+            unapproved = read_counts(connection).passing({"state": State.UNAPPROVED})
+            found = connection.execute(sa.select(*numbers).where(sa.text(TO_APPROVE))).one()
+        waiting = dict(zip((gate.value for gate in gates), map(int, found), strict=True))
+        return {Gate.BEFORE.value: unapproved, **waiting}
 
 
 def _page(found: list[Question], cursor: str | None) -> Page[ApprovalView]:
