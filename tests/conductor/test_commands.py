@@ -1,21 +1,22 @@
 """What operators' commands and corrected inputs change."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from batuta.conductor.decisions.commands import (
+    Urgency,
     cancel,
     remake,
+    reprioritize,
     retry,
     retry_with_newer_inputs,
     withdraw,
 )
-from batuta.conductor.decisions.processing_record import (
-    ProcessingRecord,
-)
+from batuta.conductor.decisions.processing_record import TO_BE_MADE, ProcessingRecord
 from batuta.messaging import ProcessingState as State
-from tests.conductor.graphs import diamond
+from batuta.work_classes import WorkClass
+from tests.conductor.graphs import diamond, graph_of
 from tests.conductor.processing_records import (
     CANCELLED,
     FAILED,
@@ -103,3 +104,46 @@ def test_only_what_failed_is_made_again_from_a_newer_version_of_its_input(
         assert (after.state, after.not_before, after.ended) == (State.WAITING, NOW, None)
         assert after.max_attempts == record.attempt + product.max_attempts
         assert after.error == "no luck; to be made again: A v2 has arrived since"
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_only_what_is_to_be_made_gets_another_urgency(state: State) -> None:
+    urgency = Urgency(work_class=WorkClass.ALERT, priority=5)
+    after = reprioritize(replace(RUNNING, state=state), urgency)
+    if state not in TO_BE_MADE:
+        assert after is None
+        return
+    assert after is not None
+    assert (after.work_class, after.told_class) == (WorkClass.ALERT, WorkClass.ALERT)
+    assert (after.priority, after.told_priority, after.state) == (5, 5, state)
+    # Repeated, it changes nothing.
+    assert reprioritize(after, urgency) is None
+
+
+@pytest.mark.parametrize(
+    ("urgency", "changed"),
+    [
+        (Urgency(work_class=WorkClass.BACKFILL), {"work_class", "told_class"}),
+        (Urgency(priority=-7), {"priority", "told_priority"}),
+        # Of that class by its graph: now what follows from it is, too.
+        (Urgency(work_class=WorkClass.LIVE), {"told_class"}),
+    ],
+)
+def test_what_is_not_given_stays_as_it_is(urgency: Urgency, changed: set[str]) -> None:
+    before = replace(RUNNING, state=State.WAITING)
+    after = reprioritize(before, urgency)
+    assert after is not None
+    now, was = asdict(after), asdict(before)
+    assert {name for name, value in now.items() if value != was[name]} == changed
+
+
+def test_what_was_told_of_its_urgency_outlives_a_retry() -> None:
+    product = graph_of(["A"], {"B": {"m_input": ["A"], "priority": 3}}).products["B"]
+    failed = replace(RUNNING, product="B", state=State.FAILED, ended=1.0)
+    plain = retry(failed, product, NOW)
+    told = replace(failed, told_class=WorkClass.ALERT, told_priority=9)
+    urgent = retry(told, product, NOW)
+    assert plain is not None
+    assert urgent is not None
+    assert (plain.priority, plain.work_class) == (3, WorkClass.LIVE)
+    assert (urgent.priority, urgent.work_class) == (9, WorkClass.ALERT)

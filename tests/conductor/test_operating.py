@@ -131,6 +131,10 @@ def test_one_that_cannot_be_made_does_not_stop_the_others(stage: Stage, conducto
         ("retry", {"ids": []}),
         ("retry", {"ids": ["a"] * 1001}),
         ("cancel", {"id": "a"}),
+        ("reprioritize", {"ids": ["a"]}),
+        ("reprioritize", {"ids": ["a"], "class": "urgent"}),
+        ("reprioritize", {"ids": ["a"], "priority": 1.5}),
+        ("reprioritize", {"ids": ["a"], "to_priority": 1}),
     ],
 )
 def test_a_body_that_is_wrong_is_refused(conductor: str, path: str, body: object) -> None:
@@ -148,6 +152,19 @@ def test_a_body_that_is_wrong_is_refused(conductor: str, path: str, body: object
         (["cancel", "--state=asleep"], 1, "state"),
         (["cancel", "--class=backfill"], 1, "class backfill: no processing to cancel"),
         (["cancel", "--campaign=7"], 1, "campaign 7: no processing to cancel"),
+        (["reprioritize", "B", "o1"], 2, "nothing to change given (accepted: --to-class, --to-pr"),
+        (["reprioritize", "--to-priority=1"], 2, "0 arguments given (accepted: ID, or PRODUCT"),
+        (["reprioritize", "x", "--to-priority=1"], 1, "processing 'x': not found"),
+        (
+            ["reprioritize", "--product=B", "--to-priority=9999999"],
+            1,
+            "priority: Input should be less than or equal to 1000000",
+        ),
+        (
+            ["reprioritize", "--state=running", "--to-class=alert"],
+            1,
+            "state: running cannot be ordered to reprioritize (accepted: unapproved, waiting,",
+        ),
         (["retry", "--stage=early"], 2, "--stage: 'early' is no stage (accepted: preliminary,"),
         (["retry", "B", "o1", "--stage=final"], 2, "B o1 and filters given"),
         (["processings", "--stage=0"], 2, "--stage: 0 is no stage (accepted: preliminary, final"),
@@ -206,6 +223,65 @@ def test_a_filter_that_is_wrong_is_refused(conductor: str, query: str, problem: 
     answer = httpx.get(f"{conductor}/processings?{query}")
     assert answer.status_code == 422
     assert problem in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({"command": "reprioritize"}, "nothing to change given (accepted: class, priority)"),
+        ({"command": "cancel", "class": "alert"}, "class: cancel takes none (accepted: with repri"),
+        ({"command": "retry", "priority": 1}, "priority: retry takes none (accepted: with repri"),
+        ({"command": "promote"}, "command: Input should be 'cancel', 'retry' or 'reprioritize'"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/orders", "/orders/preview"])
+def test_an_order_that_is_wrong_is_refused(
+    conductor: str, path: str, body: dict[str, object], problem: str
+) -> None:
+    answer = httpx.post(f"{conductor}{path}", json={"filters": {"product": "B"}, **body})
+    assert answer.status_code == 422
+    assert problem in answer.json()["detail"]
+    assert get(conductor, "/orders")["items"] == []
+
+
+def test_what_waits_is_given_another_class_and_priority(
+    stage: Stage, conductor: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["hold", "--all"]) == 0
+    stage.archive("A", "o1")
+    stage.archive("A", "o2")
+    eventually_in(conductor, {"B/o1": "held", "B/o2": "held"})
+    capsys.readouterr()
+    alert = ["reprioritize", "B", "o1", "--to-class=alert"]
+    assert run([*alert, "--to-priority=-3", "--operator=ana", "--reason=flare"]) == 0
+    assert capsys.readouterr().out == "B of o1: class alert, priority -3\n"
+    assert run([*alert, "--dry-run"]) == 2
+    capsys.readouterr()
+    of_o2 = ["reprioritize", "--obs-id=o2", "--class=live", "--to-class=backfill"]
+    assert run([*of_o2, "--dry-run"]) == 0
+    assert "1 processing selected" in capsys.readouterr().out
+    assert run([*of_o2, "--yes"]) == 0
+    assert capsys.readouterr().out == "reprioritize: 1 processing changed, of 1 selected\n"
+    assert run(["events", "--orders"]) == 0
+    assert "to class alert, priority -3" in " ".join(capsys.readouterr().out.split())
+    assert run(["why", "B", "o1"]) == 0
+    told = "operator ana (claimed): given class alert and priority -3: flare"
+    assert told in capsys.readouterr().out
+    assert run(["release", "--all"]) == 0
+    eventually_in(conductor, {f"{p}/{o}": "succeeded" for p in "BC" for o in ("o1", "o2")})
+    listed = {
+        f"{each['product']}/{each['obs_id']}": (each["class"], each["priority"])
+        for each in get(conductor, "/processings")["items"]
+    }
+    # What follows inherits the class.
+    assert listed == {
+        "B/o1": ("alert", -3),
+        "C/o1": ("alert", 0),
+        "B/o2": ("backfill", 0),
+        "C/o2": ("backfill", 0),
+    }
+    assert run(alert) == 1
+    assert "is succeeded (only what is to be requested can be" in capsys.readouterr().err
 
 
 def test_what_is_cancelled_or_failed_is_retried_by_filters(

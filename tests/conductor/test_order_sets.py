@@ -4,10 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from batuta.conductor.database.history import read_history
 from batuta.conductor.database.operations import order_sets
-from batuta.conductor.database.operations.order_sets import OrderSets, SetFilters, states_of
+from batuta.conductor.database.operations.order_sets import (
+    OrderSets,
+    SetFilters,
+    SetOrder,
+    states_of,
+)
 from batuta.conductor.database.orders import OrderView, OrderViews
 from batuta.conductor.database.requests.slots import Capacity
+from batuta.conductor.decisions.commands import NO_OTHER_URGENCY, Urgency
 from batuta.conductor.decisions.order_sets import (
     STATES,
     Ordered,
@@ -17,9 +24,11 @@ from batuta.conductor.decisions.order_sets import (
 )
 from batuta.conductor.decisions.rules import Arrival
 from batuta.messaging import ProcessingState as State
+from batuta.service.database import reading
 from batuta.service.operators import Operator
+from batuta.work_classes import WorkClass
 from tests.conductor.graphs import graph_of
-from tests.conductor.harness import NOTHING, Harness, OpenLedger
+from tests.conductor.harness import NOTHING, UNLIMITED, Harness, OpenLedger
 from tests.conductor.processing_records import NOW, RUNNING
 
 GRAPH = graph_of(
@@ -28,15 +37,19 @@ GRAPH = graph_of(
 )
 ALICE = Operator("alice", proved=True)
 CANCEL, RETRY = SetCommand.CANCEL, SetCommand.RETRY
+AS_ALERT = Urgency(work_class=WorkClass.ALERT, priority=5)
 
 
 def filters(command: SetCommand, *states: State, **columns: str) -> SetFilters:
     return SetFilters(columns=columns, states=states_of(command, states))
 
 
-def give(harness: Harness, command: SetCommand, wanted: SetFilters) -> int:
+def give(
+    harness: Harness, command: SetCommand, wanted: SetFilters, urgency: Urgency = NO_OTHER_URGENCY
+) -> int:
     sets = harness.ledger.order_sets
-    return sets.begin(command, wanted, sets.select(wanted).total, "bad night", ALICE)
+    order = SetOrder(command=command, filters=wanted, by=ALICE, reason="bad night", urgency=urgency)
+    return sets.begin(order, sets.select(wanted).total)
 
 
 def batch(sets: OrderSets) -> list[str] | None:
@@ -128,7 +141,7 @@ def test_an_order_changes_what_is_in_a_state_that_it_is_for(
 ) -> None:
     ended = NOW - 5 if state.ended else None
     record = replace(RUNNING, state=state, ended=ended)
-    ordered = Ordered(command=command, at=NOW - 1, by="operator alice", reason=None)
+    ordered = Ordered(command=command, at=NOW - 1, by="operator alice", urgency=AS_ALERT)
     after = carry_out(ordered, record, None, NOW)
     assert (after is not None) == (state in STATES[command])
     if after is not None and command is CANCEL:
@@ -137,5 +150,102 @@ def test_an_order_changes_what_is_in_a_state_that_it_is_for(
 
 def test_states_are_looked_through_again_only_where_that_ends() -> None:
     assert looks_again(CANCEL, 3)
+    assert looks_again(SetCommand.REPRIORITIZE, 3)
     assert not looks_again(CANCEL, 0)
     assert not looks_again(RETRY, 3)
+
+
+REPRIORITIZE = SetCommand.REPRIORITIZE
+
+
+def test_a_set_is_given_another_urgency_and_goes_first(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(GRAPH)
+    harness.take([Arrival("A", each, 1) for each in ("o1", "o2", "x1")], NOTHING)
+    number = give(harness, REPRIORITIZE, filters(REPRIORITIZE, product="C", obs_id="o*"), AS_ALERT)
+    assert carry_all_out(harness.ledger.order_sets) == []
+    done = order(harness, number)
+    assert (done.changed, done.about["to"]) == (2, {"class": "alert", "priority": 5})
+    requests = harness.ledger.take_due(Capacity(total=2))
+    assert [(each.product, each.obs_id) for each in requests] == [("C", "o1"), ("C", "o2")]
+    told = harness.views.processings({"product": "C"}, 10, None).items
+    urgency = {each.obs_id: (each.work_class.value, each.priority) for each in told}
+    assert urgency == {"o1": ("alert", 5), "o2": ("alert", 5), "x1": ("backfill", 0)}
+    # What is at its provider by now stays as it is.
+    again = give(harness, REPRIORITIZE, filters(REPRIORITIZE, product="C"), Urgency(priority=1))
+    carry_all_out(harness.ledger.order_sets)
+    assert (order(harness, again).selected, order(harness, again).changed) == (1, 1)
+
+
+def test_an_order_of_urgency_that_is_interrupted_goes_on_with_what_it_gives(
+    open_ledger: OpenLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_sets, "BATCH", 2)
+    harness = open_ledger(GRAPH)
+    harness.take([Arrival("A", f"o{number}", 1) for number in range(3)], NOTHING)
+    number = give(harness, REPRIORITIZE, filters(REPRIORITIZE, product="B"), AS_ALERT)
+    batch(harness.ledger.order_sets)
+    harness.close()
+    harness = open_ledger(GRAPH)
+    carry_all_out(harness.ledger.order_sets)
+    assert order(harness, number).changed == 3
+    listed = harness.views.processings({"work_class": "alert"}, 10, None).items
+    assert [each.priority for each in listed] == [5, 5, 5]
+
+
+def test_what_follows_inherits_the_class_that_was_given(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}, "C": {"m_input": ["B"]}}))
+    harness.take([Arrival("A", "o1", 1)], NOTHING)
+    (waiting,) = harness.views.processings({}, 10, None).items
+    row = harness.ledger.operations.reprioritize(waiting.id, AS_ALERT, "a transient", ALICE)
+    assert row is not None
+    assert harness.ledger.operations.reprioritize(waiting.id, AS_ALERT, None, ALICE) is None
+    (request,) = harness.ledger.take_due(UNLIMITED)
+    harness.make(request, "B", 1)
+    (following,) = harness.views.processings({"product": "C"}, 10, None).items
+    assert (following.work_class, following.priority) == (WorkClass.ALERT, 0)
+    (recorded,) = OrderViews(harness.engine).page({}, None, None, 10, None).items
+    assert (recorded.command, recorded.by, recorded.reason) == (
+        "reprioritize",
+        "operator alice",
+        "a transient",
+    )
+    assert recorded.about == {
+        "product": "B",
+        "obs_id": "o1",
+        "processing": waiting.id,
+        "to": {"class": "alert", "priority": 5},
+    }
+    with reading(harness.engine) as connection:
+        history = read_history(connection, "o1")
+    assert [each.what for each in history] == ["given class alert and priority 5"]
+
+
+def test_a_hold_of_a_class_follows_what_is_given_that_class(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(GRAPH)
+    held = harness.hold(work_class=WorkClass.ALERT)
+    harness.hold(product="C")
+    harness.take([Arrival("A", "o1", 1)], NOTHING)
+    give(harness, REPRIORITIZE, filters(REPRIORITIZE, obs_id="o1"), AS_ALERT)
+    carry_all_out(harness.ledger.order_sets)
+    assert harness.due() == []
+    listed = harness.views.processings({"state": "held"}, 10, None).items
+    # C stays with the hold that kept it back before.
+    assert {each.product: each.held_by for each in listed} == {"B": held.number, "C": 2}
+    give(
+        harness,
+        REPRIORITIZE,
+        filters(REPRIORITIZE, obs_id="o1"),
+        Urgency(work_class=WorkClass.LIVE),
+    )
+    carry_all_out(harness.ledger.order_sets)
+    assert harness.due() == ["B"]
+
+
+def test_what_waits_for_a_person_waits_on_in_its_new_class(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "approval": "before"}}))
+    harness.take([Arrival("A", "o1", 1)], NOTHING)
+    give(harness, REPRIORITIZE, filters(REPRIORITIZE, product="B"), AS_ALERT)
+    carry_all_out(harness.ledger.order_sets)
+    (found,) = harness.views.processings({}, 10, None).items
+    assert (found.state, found.work_class) == (State.UNAPPROVED, WorkClass.ALERT)
+    assert harness.due() == []

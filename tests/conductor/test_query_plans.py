@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from batuta.conductor.campaign_runner import CampaignRunner
 from batuta.conductor.database.campaign_schema import campaigns, items
 from batuta.conductor.database.campaign_schema import parts as campaign_parts
-from batuta.conductor.database.operations.order_sets import SetFilters, states_of
+from batuta.conductor.database.operations.order_sets import SetFilters, SetOrder, states_of
 from batuta.conductor.database.schema import (
     approvals,
     available,
@@ -29,6 +29,7 @@ from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.provider_views import ProviderViews
 from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.decisions.campaigns import CampaignOrder
+from batuta.conductor.decisions.commands import Urgency
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import PipelineUnreachable
 from batuta.conductor.decisions.order_sets import SetCommand
@@ -38,6 +39,7 @@ from batuta.conductor.graph_changer import GraphChanger
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.api import Components, add_routes
 from batuta.service.operators import UNNAMED
+from batuta.work_classes import WorkClass
 from tests.conductor.campaign_player import CampaignPlayer, target_of
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
@@ -234,6 +236,7 @@ def test_no_decision_reads_or_sorts_a_whole_table(played: Played) -> None:
         harness.hold("maker")
         harness.release("maker")
         operations.retry(played.processing_id)
+        operations.reprioritize(played.processing_id, Urgency(work_class=WorkClass.ALERT))
         operations.cancel(played.processing_id, "not wanted")
         carry_out_sets(harness)
         operations.correct(
@@ -257,7 +260,7 @@ def carry_out_sets(harness: Harness) -> None:
             {"stage": "preliminary"},
         ):
             filters = SetFilters(columns=columns, states=states_of(command, []), since=1.0)
-            sets.begin(command, filters, sets.select(filters).total, None, UNNAMED)
+            sets.begin(SetOrder(command=command, filters=filters), sets.select(filters).total)
     while (order := sets.under_way()) is not None:
         ids, position = sets.next_batch(order)
         sets.carry_out(order.number, ids, position)

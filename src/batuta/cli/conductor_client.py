@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, cast
 from urllib.parse import quote
 
@@ -93,12 +93,23 @@ class ConductorClient:
         """Cancel processings; return an answer for each."""
         return self._many("cancel", "ids", ids, reason)
 
+    def reprioritize_many(
+        self, ids: Sequence[str], urgency: Mapping[str, Any], reason: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Give processings another class or priority; return an answer for each."""
+        return self._many("reprioritize", "ids", ids, reason, urgency)
+
     def _many(
-        self, what: str, key: str, items: Sequence[Any], reason: str | None = None
+        self,
+        what: str,
+        key: str,
+        items: Sequence[Any],
+        reason: str | None = None,
+        more: Mapping[str, Any] = MappingProxyType({}),
     ) -> list[dict[str, Any]]:
         answers: list[dict[str, Any]] = []
         for start in range(0, len(items), MAX_ORDERS):
-            body: dict[str, Any] = {key: items[start : start + MAX_ORDERS]}
+            body: dict[str, Any] = {key: items[start : start + MAX_ORDERS], **more}
             body |= {} if reason is None else {"reason": reason}
             answers += self._call("POST", f"/processings/{what}", json=body, timeout=None)["items"]
         return answers
@@ -162,14 +173,22 @@ class ConductorClient:
         """Return one event by its id, with what it has caused."""
         return self._call("GET", f"/events/{quote(event_id)}")
 
-    def preview(self, command: str, filters: dict[str, Any]) -> dict[str, Any]:
+    def preview(
+        self, command: str, filters: dict[str, Any], urgency: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Return what a command would be carried out for, counted."""
-        body = {"command": command, "filters": filters}
+        body = {"command": command, "filters": filters, **urgency}
         return self._call("POST", "/orders/preview", json=body, timeout=None)
 
-    def order(self, command: str, filters: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    def order(
+        self,
+        command: str,
+        filters: dict[str, Any],
+        reason: str | None,
+        urgency: Mapping[str, Any],
+    ) -> dict[str, Any]:
         """Order a command for every processing that the filters select; return the order."""
-        body: dict[str, Any] = {"command": command, "filters": filters}
+        body: dict[str, Any] = {"command": command, "filters": filters, **urgency}
         body |= {} if reason is None else {"reason": reason}
         return self._call("POST", "/orders", json=body, timeout=None)
 

@@ -66,6 +66,11 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "processings", "Retry what failed, was cancelled or waits to be retried", PRODUCTS
     ),
     "cancel": LazyCommand("processings", "Stop processings that have not ended.", PRODUCTS),
+    "reprioritize": LazyCommand(
+        "processings",
+        "Change the class or the priority of what is to be made; what runs stays as it is.",
+        PRODUCTS,
+    ),
     "hold": LazyCommand(
         "holding",
         "Request nothing more of a provider, a product or other work until it is released",

@@ -5,15 +5,13 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from batuta.conductor.database.operations.order_sets import OrderSets, SetFilters
-from batuta.conductor.decisions.order_sets import SetCommand
+from batuta.conductor.database.operations.order_sets import OrderSets, SetOrder
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.dispatch.providers import CANNOT, Providers
 from batuta.errors import one_line
 from batuta.service.client import ServiceError
 from batuta.service.database import UNAVAILABLE
-from batuta.service.operators import Operator
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -42,14 +40,10 @@ class OrderWorker:
         self._providers = providers
         self._wakeup = asyncio.Event()
 
-    async def give(
-        self, command: SetCommand, filters: SetFilters, reason: str | None, by: Operator
-    ) -> int:
+    async def give(self, given: SetOrder) -> int:
         """Record an order, and begin with it; return its number."""
-        found = await asyncio.to_thread(self.sets.select, filters)
-        number = await self._dispatcher.write(
-            self.sets.begin, command, filters, found.total, reason, by
-        )
+        found = await asyncio.to_thread(self.sets.select, given.filters)
+        number = await self._dispatcher.write(self.sets.begin, given, found.total)
         self._wakeup.set()
         return number
 

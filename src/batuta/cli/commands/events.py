@@ -88,7 +88,7 @@ def _print_orders(listed: list[dict[str, Any]], *, as_json: bool) -> None:
             each["number"],
             short_time(each["time"]),
             each["command"],
-            ", ".join(f"{name} {value}" for name, value in each["about"].items()),
+            _words(each["about"]),
             f"{each['changed']:,}" + ("" if each["ended"] else " so far"),
             each["by"].removeprefix("operator "),
             each["reason"],
@@ -96,6 +96,13 @@ def _print_orders(listed: list[dict[str, Any]], *, as_json: bool) -> None:
         for each in listed
     ]
     print_table("Orders", columns, rows)
+
+
+def _words(value: Any) -> str:
+    """Return what an order is about, for people: ``product B, state waiting or held``."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(each)}" for name, each in value.items())
+    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _print_list(listed: list[dict[str, Any]]) -> None:

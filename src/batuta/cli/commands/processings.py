@@ -21,6 +21,7 @@ from batuta.cli.requests.filter_options import (
     SetCommand,
     Stale,
     Target,
+    without_none,
 )
 from batuta.cli.requests.order_sets import carry_out, report
 from batuta.cli.requests.selection import Selection, processing_line
@@ -37,8 +38,8 @@ FOLLOW_INTERVAL_S: Final = 0.3
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for name, command in (("make", make), ("retry", retry), ("cancel", cancel), ("log", log)):
-        app.command(name, rich_help_panel=PRODUCTS)(grouped(command))
+    for command in (make, retry, cancel, reprioritize, log):
+        app.command(rich_help_panel=PRODUCTS)(grouped(command))
     app.command("processings", rich_help_panel=WATCHING)(grouped(list_all))
 
 
@@ -131,6 +132,34 @@ def cancel(filters: Filters, given: SetCommand, target: Target = None) -> None:
         given,
         lambda conductor, ids: conductor.cancel_many(ids, given.reason),
         _cancelled,
+    )
+
+
+def reprioritize(
+    filters: Filters,
+    given: SetCommand,
+    target: Target = None,
+    to_class: Annotated[
+        WorkClass | None,
+        typer.Option("--to-class", help="Its new class, and that of all that follows from it."),
+    ] = None,
+    to_priority: Annotated[
+        int | None,
+        typer.Option("--to-priority", help="Its new priority: the highest of a class goes first."),
+    ] = None,
+) -> None:
+    """Change the class or the priority of what is to be made; what runs stays as it is."""
+    of_class = None if to_class is None else to_class.value
+    urgency = without_none({"class": of_class, "priority": to_priority})
+    if not urgency:
+        raise ConfigurationError("nothing to change given (accepted: --to-class, --to-priority)")
+    carry_out(
+        "reprioritize",
+        Selection.of(target, filters.given),
+        given,
+        lambda conductor, ids: conductor.reprioritize_many(ids, urgency, given.reason),
+        lambda each: f"class {each['class']}, priority {each['priority']}",
+        urgency,
     )
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from batuta.cli.output import echo, print_json
@@ -23,6 +24,7 @@ def carry_out(
     given: SetCommand,
     by_id: Callable[["ConductorClient", Sequence[str]], list[dict[str, Any]]],
     describe: Callable[[dict[str, Any]], str],
+    urgency: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Carry out a command for one processing, or for the set that filters select.
 
@@ -32,6 +34,8 @@ def carry_out(
         Carries it out for processings by their ids; returns an answer for each.
     describe : callable
         Says what became of a processing.
+    urgency : mapping
+        What a set is given, by its names in REST.
 
     Raises
     ------
@@ -40,7 +44,7 @@ def carry_out(
     """
     with given.conductor() as conductor:
         if not selection.target:
-            order_set(conductor, name, selection, given)
+            order_set(conductor, name, selection, given, urgency)
             return
         if given.dry_run:
             raise ConfigurationError("--dry-run with a processing (accepted: with filters)")
@@ -72,7 +76,11 @@ def report(
 
 
 def order_set(
-    conductor: "ConductorClient", command: str, selection: Selection, given: SetCommand
+    conductor: "ConductorClient",
+    command: str,
+    selection: Selection,
+    given: SetCommand,
+    urgency: Mapping[str, Any],
 ) -> None:
     """Show what a command would act on, have it confirmed, order it and follow it to its end.
 
@@ -82,7 +90,7 @@ def order_set(
         If nothing is selected, or a provider could not be told.
     """
     filters: dict[str, Any] = {**selection.filters}
-    preview = conductor.preview(command, filters)
+    preview = conductor.preview(command, filters, urgency)
     if given.dry_run:
         _show(preview, as_json=given.as_json)
         return
@@ -95,7 +103,7 @@ def order_set(
         confirm(f"{command} {{}}", format_count(total, "processing"), lines, total)
     # What is claimed after the preview is not meant.
     filters.setdefault("until", preview["at"])
-    order = conductor.order(command, filters, given.reason)
+    order = conductor.order(command, filters, given.reason, urgency)
     while order["ended"] is None:
         time.sleep(POLL_INTERVAL_S)
         order = conductor.find_order(order["number"])

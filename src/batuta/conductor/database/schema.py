@@ -104,6 +104,8 @@ processings = sa.Table(
     sa.Column("approved", sa.Boolean, nullable=False, server_default=sa.false()),
     # What an event or a command told, if one did.
     sa.Column("told_class", sa.String),
+    # What a command or a campaign told, if one did.
+    sa.Column("told_priority", sa.Integer),
     # The version of the graph by which it was last decided about; None: before there were any.
     sa.Column("graph_version", sa.Integer),
     # The version for which it was cancelled, as it does not make it: another one continues it.

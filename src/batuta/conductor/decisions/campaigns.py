@@ -291,7 +291,8 @@ def adopt(
         campaign=campaign,
         work_class=of_class,
         told_class=of_class,
-        priority=product.priority if priority is None else priority,
+        priority=renewed.priority if priority is None else priority,
+        told_priority=renewed.told_priority if priority is None else priority,
     )
 
 

@@ -1,13 +1,14 @@
 """What operators' commands and corrected inputs change of a processing."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from batuta.conductor.decisions.approvals import first_state
-from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.processing_record import TO_BE_MADE, ProcessingRecord
 from batuta.graph import Product
 from batuta.messaging import ProcessingState as State
+from batuta.work_classes import WorkClass
 
 
 def cancel(record: ProcessingRecord, reason: str, now: float) -> ProcessingRecord | None:
@@ -27,6 +28,45 @@ def retry(record: ProcessingRecord, product: Product | None, now: float) -> Proc
     if record.state not in (State.FAILED, State.CANCELLED, State.RETRYING):
         return None
     return renew(record, product, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Urgency:
+    """How urgent an operator wants something: its class, and its priority within; None: as it is.
+
+    What follows from it inherits the class.
+    """
+
+    work_class: WorkClass | None = None
+    priority: int | None = None
+
+    @property
+    def given(self) -> Mapping[str, str | int]:
+        """What is given, by the names that REST has."""
+        values = {"class": self.work_class, "priority": self.priority}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def words(self) -> str:
+        """Say it for people: ``class alert and priority 5``."""
+        return " and ".join(f"{name} {value}" for name, value in self.given.items())
+
+
+NO_OTHER_URGENCY: Final = Urgency()
+
+
+def reprioritize(record: ProcessingRecord, urgency: Urgency) -> ProcessingRecord | None:
+    """Return `record`, which is to be made, of another urgency; None if it has that, or ended.
+
+    It keeps that when it is retried, and whatever graph is put in force.
+    """
+    if record.state not in TO_BE_MADE:
+        return None
+    after = record
+    if urgency.work_class is not None:
+        after = replace(after, work_class=urgency.work_class, told_class=urgency.work_class)
+    if urgency.priority is not None:
+        after = replace(after, priority=urgency.priority, told_priority=urgency.priority)
+    return None if after == record else after
 
 
 def remake(
@@ -134,6 +174,11 @@ def retry_with_newer_inputs(
     )
 
 
+def priority_of(record: ProcessingRecord, product: Product) -> int:
+    """Return the priority of a processing: that which was told, else that of the graph."""
+    return product.priority if record.told_priority is None else record.told_priority
+
+
 _CORRECTED: Final = "; to be made again: "
 
 
@@ -153,7 +198,7 @@ def renew(record: ProcessingRecord, product: Product | None, now: float) -> Proc
     return replace(
         after,
         provider=product.provider,
-        priority=product.priority,
+        priority=priority_of(after, product),
         timeout_s=product.timeout_s,
         work_class=after.told_class or product.work_class,
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from batuta.conductor.decisions.approvals import first_state
-from batuta.conductor.decisions.commands import renew
+from batuta.conductor.decisions.commands import priority_of, renew
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.rules import NOTHING_TOLD, Claim, inherited_class
 from batuta.conductor.decisions.stages import Staged
@@ -148,7 +148,7 @@ def _made_by(record: ProcessingRecord, product: Product, number: int) -> Process
         record,
         state=_state_of(record, product),
         provider=product.provider,
-        priority=product.priority,
+        priority=priority_of(record, product),
         timeout_s=product.timeout_s,
         work_class=record.told_class or product.work_class,
         # Of those that were begun, the attempts that are left.

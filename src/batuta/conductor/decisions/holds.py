@@ -202,6 +202,26 @@ def hold(record: ProcessingRecord, by: Hold) -> ProcessingRecord:
     return replace(record, state=State.HELD, held_by=by.number)
 
 
+def keep_back(record: ProcessingRecord, holds: Sequence[Hold], now: float) -> ProcessingRecord:
+    """Return `record`, which was changed by a command, kept back by the hold that covers it now.
+
+    Parameters
+    ----------
+    holds : sequence of Hold
+        Those that have not ended. What one of them keeps back, and does not cover any more because
+        its class is another, is let go.
+    """
+    if record.state is State.HELD:
+        own = next((each for each in holds if each.number == record.held_by), None)
+        if own is not None and own.scope.covers(record):
+            return record
+        record = replace(record, state=State.WAITING)
+    if record.state not in (State.WAITING, State.RETRYING):
+        return record
+    other = holding(holds, record, now)
+    return record if other is None else hold(record, other)
+
+
 def standing(open_: Iterable[Hold], wanted: Hold) -> Hold | None:
     """Return the hold that stands already for what is `wanted`; None if there is none.
 

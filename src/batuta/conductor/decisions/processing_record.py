@@ -16,6 +16,8 @@ AFTER_DEADLINE_S: Final = 0.05
 
 AT_PROVIDER: Final = frozenset({State.REQUESTED, State.QUEUED, State.RUNNING})
 """The states in which events about the current attempt count."""
+TO_BE_MADE: Final = (State.UNAPPROVED, State.WAITING, State.HELD, State.RETRYING)
+"""The states in which a processing is to be requested, in the order in which it enters them."""
 GIVEN_UP: Final = frozenset({State.FAILED, State.CANCELLED})
 """The states in which a result comes late."""
 REPORTED: Final = frozenset({State.RETRYING, State.FAILED, State.CANCELLED, State.SUCCEEDED})
@@ -59,6 +61,8 @@ class ProcessingRecord:
     told_class : WorkClass or None
         The class that an event or a command told, which what is made of its product inherits.
         None: `work_class` is that of the graph.
+    told_priority : int or None
+        The priority that a command or a campaign told. None: `priority` is that of the graph.
     graph_version : int or None
         The version of the graph by which it was claimed, or was last decided about; None if that
         was before versions were recorded.
@@ -112,6 +116,7 @@ class ProcessingRecord:
     campaign: int | None = None
     stage: int | None = None
     withdrawn_input: str | None = None
+    told_priority: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

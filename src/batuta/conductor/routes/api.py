@@ -29,7 +29,7 @@ from batuta.conductor.database.views.observations import (
 )
 from batuta.conductor.database.views.provider_views import ProviderViews
 from batuta.conductor.database.views.why_views import WhyDetail, WhyViews
-from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
+from batuta.conductor.decisions.processing_record import AT_PROVIDER, TO_BE_MADE, ProcessingRecord
 from batuta.conductor.dispatch.archive import Archive
 from batuta.conductor.dispatch.callbacks import CallbackAddresses, callback_router
 from batuta.conductor.dispatch.dispatcher import Dispatcher
@@ -40,7 +40,7 @@ from batuta.conductor.order_worker import OrderWorker
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler
 from batuta.conductor.routes.approval_routes import approval_router
-from batuta.conductor.routes.bulk_routes import Order, Reason, bulk_router
+from batuta.conductor.routes.bulk_routes import Order, Reason, UrgencyBody, bulk_router
 from batuta.conductor.routes.campaign_routes import campaign_router
 from batuta.conductor.routes.dead_routes import dead_router
 from batuta.conductor.routes.event_routes import event_router
@@ -279,7 +279,19 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         """Retry what failed, was cancelled or waits to be retried: now, with all its attempts."""
         return await work.retry(processing_id, reason, by)
 
-    app.include_router(bulk_router(work.make, work.retry, work.cancel))
+    @app.post(
+        "/processings/{processing_id}/reprioritize",
+        tags=["processings"],
+        responses=_UNKNOWN | problem_responses(HTTPStatus.CONFLICT),
+    )
+    async def reprioritize(
+        processing_id: str, body: UrgencyBody, by: ByOperator
+    ) -> ConductorProcessing:
+        """Change the class or the priority of what is to be made."""
+        body.check_given()
+        return await work.reprioritize(processing_id, body, by)
+
+    app.include_router(bulk_router(work.make, work.retry, work.cancel, work.reprioritize))
 
 
 class _Work:
@@ -323,6 +335,23 @@ class _Work:
             )
         self._dispatcher.wake()
         return self._views.processing_of(row)
+
+    async def reprioritize(
+        self, processing_id: str, body: UrgencyBody, by: Operator
+    ) -> ConductorProcessing:
+        operations = self._dispatcher.ledger.operations
+        row = await self._dispatcher.write(
+            operations.reprioritize, processing_id, body.urgency(), body.reason, by
+        )
+        found = await asyncio.to_thread(_find, self._views, processing_id)
+        if row is None and found.state not in TO_BE_MADE:
+            raise ProblemError(
+                HTTPStatus.CONFLICT,
+                f"processing {processing_id} is {found.state} "
+                "(only what is to be requested can be reprioritized)",
+            )
+        self._dispatcher.wake()
+        return found
 
 
 def _stage_of(text: str | None) -> Stage | None:

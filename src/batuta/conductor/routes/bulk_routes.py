@@ -1,12 +1,14 @@
 """REST routes that act on many processings at once: an answer for each, whatever the others do."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from typing import Annotated, Final, TypeVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.views.observations import ConductorProcessing
+from batuta.conductor.decisions.commands import Urgency
 from batuta.conductor.routes.order_routes import ByOperator
 from batuta.messaging.events import Name
 from batuta.service.operators import Operator
@@ -14,6 +16,7 @@ from batuta.service.problems import ProblemError
 from batuta.work_classes import WorkClass
 
 MAX_ORDERS: Final = 1000
+MAX_PRIORITY: Final = 1_000_000
 
 T = TypeVar("T")
 
@@ -52,6 +55,40 @@ class Selection(BaseModel):
     reason: Reason = None
 
 
+class UrgencyBody(BaseModel):
+    """How urgent something is to be: its class, that of what follows from it too; its priority."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    work_class: WorkClass | None = Field(None, alias="class")
+    priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | None = None
+    reason: Reason = None
+
+    def urgency(self) -> Urgency:
+        """Return it as decisions see it."""
+        return Urgency(work_class=self.work_class, priority=self.priority)
+
+    def check_given(self) -> None:
+        """Refuse nothing.
+
+        Raises
+        ------
+        ProblemError
+            If neither is given.
+        """
+        if not self.urgency().given:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "nothing to change given (accepted: class, priority)",
+            )
+
+
+class UrgencyOfSome(UrgencyBody):
+    """Processings, by id, and how urgent they are to be."""
+
+    ids: Annotated[list[str], Field(min_length=1, max_length=MAX_ORDERS)]
+
+
 class Answer(BaseModel):
     """What became of one of many: its processing, or what is wrong."""
 
@@ -69,6 +106,7 @@ def bulk_router(
     make: Callable[[Order, Operator], Awaitable[ConductorProcessing]],
     retry: Callable[[str, str | None, Operator], Awaitable[ConductorProcessing]],
     cancel: Callable[[str, str | None, Operator], Awaitable[ConductorProcessing]],
+    reprioritize: Callable[[str, UrgencyBody, Operator], Awaitable[ConductorProcessing]],
 ) -> APIRouter:
     """Return the routes; the functions do one each, or raise `ProblemError`."""
     router = APIRouter(prefix="/processings", tags=["processings"])
@@ -87,6 +125,12 @@ def bulk_router(
     async def cancel_many(selection: Selection, by: ByOperator) -> Answers:
         """Stop processings that have not ended; an ended one stays as it is."""
         return await _each(lambda each: cancel(each, selection.reason, by), selection.ids)
+
+    @router.post("/reprioritize")
+    async def reprioritize_many(body: UrgencyOfSome, by: ByOperator) -> Answers:
+        """Change the class or the priority of processings that are to be made."""
+        body.check_given()
+        return await _each(lambda each: reprioritize(each, body, by), body.ids)
 
     return router
 

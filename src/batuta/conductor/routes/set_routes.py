@@ -8,15 +8,16 @@ from typing import Annotated, Final
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from batuta.conductor.database.operations.order_sets import SetFilters, states_of
+from batuta.conductor.database.operations.order_sets import SetFilters, SetOrder, states_of
 from batuta.conductor.database.orders import OrderView, OrderViews
 from batuta.conductor.database.views.observations import ConductorProcessing, Views
 from batuta.conductor.decisions.order_sets import STATES, SetCommand
 from batuta.conductor.order_worker import OrderWorker
-from batuta.conductor.routes.bulk_routes import Reason
+from batuta.conductor.routes.bulk_routes import UrgencyBody
 from batuta.conductor.routes.order_routes import ByOperator
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
+from batuta.service.operators import UNNAMED, Operator
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.stages import Stage
 from batuta.work_classes import WorkClass
@@ -86,14 +87,36 @@ _KEYS: Final = (
 )
 
 
-class SetOrder(BaseModel):
-    """A command for all processings that filters select."""
+class SetOrderBody(UrgencyBody):
+    """A command for all processings that filters select.
 
-    model_config = ConfigDict(extra="forbid")
+    `class` and `priority` are what ``reprioritize`` gives; no other command takes them.
+    """
 
     command: SetCommand
     filters: SetSelection
-    reason: Reason = None
+
+    def order(self, by: Operator) -> SetOrder:
+        """Return the order that an operator gives.
+
+        Raises
+        ------
+        ProblemError
+            If it selects nothing, or what it gives is not for its command.
+        """
+        filters = self.filters.filters(self.command)
+        urgency = self.urgency()
+        if self.command is not SetCommand.REPRIORITIZE and urgency.given:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"{', '.join(urgency.given)}: {self.command} takes none (accepted: with "
+                f"{SetCommand.REPRIORITIZE}, or in filters)",
+            )
+        if self.command is SetCommand.REPRIORITIZE:
+            self.check_given()
+        return SetOrder(
+            command=self.command, filters=filters, by=by, reason=self.reason, urgency=urgency
+        )
 
 
 class SetPreview(BaseModel):
@@ -114,10 +137,10 @@ def set_router(worker: OrderWorker, views: Views, orders: OrderViews) -> APIRout
     router = APIRouter(prefix="/orders", tags=["orders"])
 
     @router.post("/preview")
-    def preview(order: SetOrder) -> SetPreview:
+    def preview(body: SetOrderBody) -> SetPreview:
         """What an order would be carried out for; changes nothing."""
         at = worker.sets.now()
-        found = worker.sets.select(order.filters.filters(order.command))
+        found = worker.sets.select(body.order(UNNAMED).filters)
         return SetPreview(
             at=instant_of(at),
             total=found.total,
@@ -129,10 +152,9 @@ def set_router(worker: OrderWorker, views: Views, orders: OrderViews) -> APIRout
     @router.post(
         "", status_code=HTTPStatus.ACCEPTED, responses=problem_responses(HTTPStatus.NOT_FOUND)
     )
-    async def give(order: SetOrder, by: ByOperator) -> OrderView:
+    async def give(body: SetOrderBody, by: ByOperator) -> OrderView:
         """Record an order; it is carried out a batch at a time, killed in between or not."""
-        filters = order.filters.filters(order.command)
-        number = await worker.give(order.command, filters, order.reason, by)
+        number = await worker.give(body.order(by))
         recorded = await asyncio.to_thread(orders.find, number)
         if recorded is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, f"order {number}: not found")

@@ -244,5 +244,5 @@ def _row(claim: Claim, terms: Terms, now: float, *, again: bool) -> dict[str, An
         of_campaign = processing_id_of(claim.product.name, claim.obs_id, terms.claim)
         row |= {"id": of_campaign, "claim": terms.claim}
     if terms.priority is not None:
-        row["priority"] = terms.priority
+        row |= {"priority": terms.priority, "told_priority": terms.priority}
     return row

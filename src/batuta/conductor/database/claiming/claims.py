@@ -566,6 +566,7 @@ def new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
         "priority": product.priority,
         "work_class": claim.told_class or product.work_class,
         "told_class": claim.told_class,
+        "told_priority": None,
         "stage": claim.stage,
         "max_attempts": product.max_attempts,
         "timeout_s": product.timeout_s,

@@ -1,7 +1,6 @@
-"""What an operator may do: make, retry, cancel, and correct what was believed."""
+"""What an operator may do: make, retry, cancel, reprioritize, correct what was believed."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -16,13 +15,15 @@ from batuta.conductor.database.claiming.withdrawals import (
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.holds.held_work import hold_again
+from batuta.conductor.database.operations.orders_executed import OrderExecution
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.retention.dropped import DroppedStore
 from batuta.conductor.database.schema import approvals
 from batuta.conductor.database.schema import processings as table
-from batuta.conductor.decisions.commands import cancel, remake, retry
+from batuta.conductor.decisions.commands import NO_OTHER_URGENCY, Urgency, remake
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
+from batuta.conductor.decisions.order_sets import Ordered, SetCommand
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.service.operators import UNNAMED, Operator
 from batuta.stages import Stage, stage_of
@@ -45,6 +46,7 @@ class Operations(ReadsGraph):
         super().__init__(graph)
         self._engine = engine
         self._claims = claims
+        self._execution = OrderExecution(graph, claims)
         self._dropped = DroppedStore(graph)
         self._approvals = ApprovalStore(graph)
         self._clock = clock
@@ -77,7 +79,9 @@ class Operations(ReadsGraph):
             reason = "made by hand, while it waited to be retried"
             row = None
             if waiting is not None:
-                row = self._retry(connection, waiting, reason, by, work_class)
+                urgency = Urgency(work_class=work_class)
+                ordered = self._ordered(SetCommand.RETRY, by, reason, urgency)
+                row = self._carry_out(connection, ordered, by, waiting)
             if row is not None:
                 return row
             made = self._claims.claim_manually(
@@ -90,36 +94,28 @@ class Operations(ReadsGraph):
         self, processing_id: str, reason: str | None = None, by: Operator = UNNAMED
     ) -> Row | None:
         """Renew the attempts of what failed, was cancelled or is retried; None for any other."""
+        ordered = self._ordered(SetCommand.RETRY, by, reason)
         with self._engine.begin() as connection:
-            row = self._retry(connection, processing_id, reason, by)
+            row = self._carry_out(connection, ordered, by, processing_id)
             if row is not None:
-                record_command(connection, by, self._clock(), "retry", _about(row), reason)
+                record_command(connection, by, ordered.at, "retry", _about(row), reason)
             return row
 
-    def _retry(
+    def reprioritize(
         self,
-        connection: sa.Connection,
         processing_id: str,
-        reason: str | None,
-        by: Operator,
-        work_class: WorkClass | None = None,
+        urgency: Urgency,
+        reason: str | None = None,
+        by: Operator = UNNAMED,
     ) -> Row | None:
-        row = locked_rows(connection, [processing_id]).get(processing_id)
-        if row is None:
-            return None
-        before = record_of(row)
-        now = self._clock()
-        after = retry(before, self._graph.products.get(before.product), now)
-        if after is None:
-            return None
-        if work_class is not None:
-            after = replace(after, work_class=work_class, told_class=work_class)
-        after = self._current.decided(after)
-        self._claims.take_current_inputs(connection, row)
-        write_changes(connection, [(before, after)])
-        record_order(connection, [before], now, "retried, with all attempts again", reason, by)
-        hold_again(connection, [processing_id], now)
-        return locked_rows(connection, [processing_id])[processing_id]
+        """Give what is to be made another class or priority; None if it is of that, or other."""
+        ordered = self._ordered(SetCommand.REPRIORITIZE, by, reason, urgency)
+        with self._engine.begin() as connection:
+            row = self._carry_out(connection, ordered, by, processing_id)
+            if row is not None:
+                about = {**_about(row), "to": urgency.given}
+                record_command(connection, by, ordered.at, "reprioritize", about, reason)
+            return row
 
     def cancel(
         self, processing_id: str, reason: str | None, by: Operator = UNNAMED
@@ -131,21 +127,34 @@ class Operations(ReadsGraph):
         ProcessingRecord or None
             As it was before: where it was at its provider, that is to be told next.
         """
-        now = self._clock()
+        ordered = self._ordered(SetCommand.CANCEL, by, reason)
         with self._engine.begin() as connection:
-            row = locked_rows(connection, [processing_id]).get(processing_id)
-            if row is None:
-                return None
-            before = record_of(row)
-            after = cancel(before, reason or f"cancelled by {by.label}", now)
-            if after is None:
-                return None
-            write_changes(connection, [(before, after)])
-            record_order(connection, [before], now, "cancelled", reason, by)
-            record_command(connection, by, now, "cancel", _about(row), reason)
-            rows = locked_rows(connection, [processing_id]).values()
-            self._claims.end_futile_waits(connection, rows, now)
-            return before
+            changed = self._execution.carry_out(
+                connection, ordered, by, [processing_id], ordered.at
+            )
+            for before in changed:
+                record_command(connection, by, ordered.at, "cancel", _about(before), reason)
+        return changed[0] if changed else None
+
+    def _ordered(
+        self,
+        command: SetCommand,
+        by: Operator,
+        reason: str | None,
+        urgency: Urgency = NO_OTHER_URGENCY,
+    ) -> Ordered:
+        return Ordered(
+            command=command, at=self._clock(), by=by.label, reason=reason, urgency=urgency
+        )
+
+    def _carry_out(
+        self, connection: sa.Connection, ordered: Ordered, by: Operator, processing_id: str
+    ) -> Row | None:
+        """Carry an order out for one; return it as it is then, None if it was not changed."""
+        ids = [processing_id]
+        if not self._execution.carry_out(connection, ordered, by, ids, ordered.at):
+            return None
+        return locked_rows(connection, ids)[processing_id]
 
     def correct(self, differences: Sequence[Difference]) -> list[Stopped]:
         """Stop believing what the sdb does not hold, and make again what was made and lost.
@@ -213,7 +222,7 @@ class Operations(ReadsGraph):
             connection.execute(sa.delete(table).where(table.c.id == processing_id))
 
 
-def _about(row: Row) -> dict[str, str]:
+def _about(row: Row | ProcessingRecord) -> dict[str, str]:
     return {"product": row.product, "obs_id": row.obs_id, "processing": row.id}
 
 

@@ -11,27 +11,21 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
-from batuta.conductor.database.history import record_order
-from batuta.conductor.database.holds.held_work import hold_again
 from batuta.conductor.database.lists import Filter, list_processings
+from batuta.conductor.database.operations.orders_executed import OrderExecution
 from batuta.conductor.database.orders import order_values
-from batuta.conductor.database.records import Row, locked_records, write_changes
+from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import UNDER_WAY, processings
 from batuta.conductor.database.schema import orders as table
 from batuta.conductor.database.summaries import read_counts
-from batuta.conductor.decisions.order_sets import (
-    STATES,
-    TOLD,
-    Ordered,
-    SetCommand,
-    carry_out,
-    looks_again,
-)
+from batuta.conductor.decisions.commands import NO_OTHER_URGENCY, Urgency
+from batuta.conductor.decisions.order_sets import STATES, Ordered, SetCommand, looks_again
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import reading
 from batuta.service.listing import Key
-from batuta.service.operators import Operator
+from batuta.service.operators import UNNAMED, Operator
+from batuta.work_classes import WorkClass
 
 BATCH: Final = 200
 """Processings that one transaction changes: decisions wait for no more."""
@@ -69,10 +63,34 @@ class SetFilters:
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> "SetFilters":
         """Return what was recorded."""
-        columns = dict(recorded)
+        columns = {name: value for name, value in recorded.items() if name != "to"}
         states = [State(each) for each in columns.pop("state")]
         since, until = columns.pop("since", None), columns.pop("until", None)
         return cls(columns=columns, states=states, since=since, until=until)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetOrder:
+    """A command that an operator gives for a set: by whom, why; `urgency` is what it gives."""
+
+    command: SetCommand
+    filters: SetFilters
+    by: Operator = UNNAMED
+    reason: str | None = None
+    urgency: Urgency = NO_OTHER_URGENCY
+
+
+def ordered_of(order: Row, by: Operator) -> Ordered:
+    """Return a recorded order, as decisions see it."""
+    to = json.loads(order.about).get("to", {})
+    work_class = None if "class" not in to else WorkClass(to["class"])
+    return Ordered(
+        command=SetCommand(order.command),
+        at=order.at,
+        by=by.label,
+        reason=order.reason,
+        urgency=Urgency(work_class=work_class, priority=to.get("priority")),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +137,7 @@ class OrderSets(ReadsGraph):
     ) -> None:
         super().__init__(graph)
         self._engine = engine
-        self._claims = claims
+        self._execution = OrderExecution(graph, claims)
         self._clock = clock
 
     def now(self) -> float:
@@ -167,12 +185,13 @@ class OrderSets(ReadsGraph):
             brief = replace(listing, query=sa.select(*listing.key, processings.c.product))
             return brief.page(connection, limit, after)
 
-    def begin(
-        self, command: SetCommand, filters: SetFilters, total: int, reason: str | None, by: Operator
-    ) -> int:
+    def begin(self, given: SetOrder, total: int) -> int:
         """Record an order; return its number. It is about what is claimed by now."""
         now = self._clock()
-        values = order_values(by, now, command.value, filters.as_json(), reason)
+        about = given.filters.as_json()
+        if given.urgency.given:
+            about["to"] = given.urgency.given
+        values = order_values(given.by, now, given.command.value, about, given.reason)
         with self._engine.begin() as connection:
             statement = sa.insert(table).values({**values, "selected": total})
             return int(connection.scalar(statement.returning(table.c.number)) or 0)
@@ -228,7 +247,9 @@ class OrderSets(ReadsGraph):
             order = connection.execute(lock).one()
             if order.ended is not None:
                 return []
-            changes = self._change(connection, order, ids, now)
+            by = Operator(order.operator, order.proved)
+            ordered = ordered_of(order, by)
+            changes = self._execution.carry_out(connection, ordered, by, ids, now)
             values: dict[str, Any] = {"changed": order.changed + len(changes)}
             if position is None:
                 values |= {"ended": now}
@@ -241,27 +262,6 @@ class OrderSets(ReadsGraph):
                 values |= {"position": far.encoded()}
             connection.execute(sa.update(table).where(table.c.number == number).values(values))
         return [before for before in changes if before.state in AT_PROVIDER]
-
-    def _change(
-        self, connection: sa.Connection, order: Row, ids: Sequence[str], now: float
-    ) -> list[ProcessingRecord]:
-        by = Operator(order.operator, order.proved)
-        ordered = Ordered(
-            command=SetCommand(order.command), at=order.at, by=by.label, reason=order.reason
-        )
-        changes = []
-        for before in locked_records(connection, ids).values():
-            after = carry_out(ordered, before, self._graph.products.get(before.product), now)
-            if after is not None:
-                changes.append((before, self._current.decided(after)))
-        write_changes(connection, changes)
-        befores = [before for before, _ in changes]
-        record_order(connection, befores, now, TOLD[ordered.command], ordered.reason, by)
-        changed = [each.id for each in befores]
-        if ordered.command is SetCommand.RETRY:
-            hold_again(connection, changed, now)
-        self._claims.end_futile_waits(connection, (after for _, after in changes), now)
-        return befores
 
     def record_problem(self, number: int, problem: str) -> None:
         """Record that a provider could not be told."""

@@ -62,6 +62,7 @@ class DroppedProcessing:
     interface: str | None = None
     work_class: str = WorkClass.LIVE.value
     told_class: str | None = None
+    told_priority: int | None = None
     graph_version: int | None = None
     set_aside: int | None = None
     instance: str | None = None
@@ -337,6 +338,7 @@ _KEPT: Final = (
     "interface",
     "work_class",
     "told_class",
+    "told_priority",
     "graph_version",
     "set_aside",
     "instance",
