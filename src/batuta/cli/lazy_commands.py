@@ -144,6 +144,9 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         WATCHING,
     ),
     "sdb": LazyCommand("services", "Serve the product database.", SERVICES),
+    "dashboard": LazyCommand(
+        "services", "Serve the dashboard: what the orchestra does, live, on a web page.", SERVICES
+    ),
     "conductor": LazyCommand("services", "Serve the conductor.", SERVICES),
     "pipeline": LazyCommand("services", "Serve a pipeline.", SERVICES),
     "simulate": LazyCommand("services", "Simulate every provider of a graph.", SERVICES),

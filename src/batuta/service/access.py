@@ -10,7 +10,7 @@ any web page. So every request is checked for what a page cannot forge:
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -43,12 +43,27 @@ class AccessRules:
     operator_tokens : mapping
         Tokens of single operators, by their names: each opens what `token` does, and proves who
         calls.
+    protected_prefixes : tuple of str
+        How the paths start that need a token, if not all do: the others are for everybody to read.
+    admits : callable, optional
+        Tells by its headers whether a request may come without a token.
     """
 
     token: str | None
     open_paths: AbstractSet[str]
     open_prefixes: tuple[str, ...] = ()
     operator_tokens: Mapping[str, str] = field(default_factory=dict)
+    protected_prefixes: tuple[str, ...] = ()
+    admits: Callable[[Headers], bool] | None = None
+
+    def need_token(self, scope: Scope) -> bool:
+        """Return whether a request needs a token, by its path and method."""
+        path = scope["path"]
+        if path in self.open_paths or path.startswith(self.open_prefixes):
+            return False
+        if not self.protected_prefixes:
+            return True
+        return path.startswith(self.protected_prefixes) or scope["method"] not in _SAFE_METHODS
 
 
 class AccessControl:
@@ -80,14 +95,13 @@ class AccessControl:
             scope.setdefault("state", {})[PROVED_OPERATOR] = operator
         if self._expected is None:
             _check_host(host)
-        elif (
-            operator is None
-            and scope["path"] not in self._rules.open_paths
-            and not scope["path"].startswith(self._rules.open_prefixes)
-        ):
+        elif operator is None and self._rules.need_token(scope) and not self._is_admitted(headers):
             _check_token(headers, self._expected)
         if scope["method"] not in _SAFE_METHODS:
             _check_origin(headers.getlist("origin"), host)
+
+    def _is_admitted(self, headers: Headers) -> bool:
+        return self._rules.admits is not None and self._rules.admits(headers)
 
     def _operator(self, headers: Headers) -> str | None:
         """Return the operator whose own token came with a request."""

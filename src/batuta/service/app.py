@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.datastructures import Headers
 
 from batuta import __version__
 from batuta.service.access import AccessControl, AccessRules
@@ -43,6 +44,13 @@ class AppConfig:
         How paths start that need no token, since they hold one of their own.
     operator_tokens : mapping
         Tokens of single operators, by their names.
+    open_paths : set of str
+        Paths that need no token, besides ``/health``.
+    protected_prefixes : tuple of str
+        How the paths start that need a token; all, if empty.
+    admits : callable, optional
+        Tells by its headers whether a request may come without a token, as that of a browser which
+        has signed in.
     """
 
     name: str
@@ -53,6 +61,9 @@ class AppConfig:
     root_path: str = ""
     open_prefixes: tuple[str, ...] = ()
     operator_tokens: Mapping[str, str] = field(default_factory=dict)
+    open_paths: frozenset[str] = frozenset()
+    protected_prefixes: tuple[str, ...] = ()
+    admits: Callable[[Headers], bool] | None = None
 
 
 def create_app(config: AppConfig) -> FastAPI:
@@ -67,12 +78,14 @@ def create_app(config: AppConfig) -> FastAPI:
     install_problem_handlers(app)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _on_unavailable_database)
-    open_paths = frozenset({HEALTH, config.root_path + HEALTH})
+    open_paths = frozenset({HEALTH, config.root_path + HEALTH}) | config.open_paths
     rules = AccessRules(
         token=config.token,
         open_paths=open_paths,
         open_prefixes=config.open_prefixes,
         operator_tokens=config.operator_tokens,
+        protected_prefixes=config.protected_prefixes,
+        admits=config.admits,
     )
     app.add_middleware(AccessControl, rules=rules)
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import aiohttp
 import httpx
+from yarl import URL
 
 from batuta.errors import one_line
 from batuta.service.client import ServiceError, auth_headers, refusal
@@ -51,6 +52,17 @@ class StreamedAnswer:
 
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardedRequest:
+    """A request of another client, to be sent on as it came; `token` is shown in its name."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+    token: str | None = None
 
 
 class HttpPool:
@@ -120,6 +132,33 @@ class HttpPool:
                 content = await _bounded_content(service, response, MAX_REFUSAL_BYTES)
                 raise refusal(service, response.status, response.headers, content)
             yield StreamedAnswer(response.headers, _chunks(service, url, response))
+
+    @asynccontextmanager
+    async def forward(
+        self, service: str, request: ForwardedRequest
+    ) -> AsyncIterator[tuple[int, StreamedAnswer]]:
+        """Send a request of another client, and give its answer, whatever its status.
+
+        Raises
+        ------
+        ServiceError
+            If the service cannot be reached.
+        """
+        shown = (
+            {**auth_headers(request.token), **request.headers} if request.token else request.headers
+        )
+        with _translated(service, request.url):
+            response = await self._session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                data=request.body,
+                headers=shown,
+                allow_redirects=False,
+                ssl=self._tls_of(request.url),
+            )
+        async with response:
+            answer = StreamedAnswer(response.headers, _chunks(service, request.url, response))
+            yield response.status, answer
 
     async def _exchange(
         self, service: str, method: str, url: str, body: bytes | None, max_bytes: int

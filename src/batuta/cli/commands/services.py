@@ -7,6 +7,7 @@ import typer
 
 from batuta.cli.options import settings_command
 from batuta.conductor.settings import ConductorSettings
+from batuta.dashboard.settings import DashboardSettings
 from batuta.pipeline.settings import PipelineSettings
 from batuta.pipeline.simulate.settings import SimulateSettings
 from batuta.sdb.settings import SdbSettings
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     add("sdb", rich_help_panel=PANEL)(settings_command(SdbSettings, _sdb))
     add("conductor", rich_help_panel=PANEL)(settings_command(ConductorSettings, _conductor))
     add("pipeline", rich_help_panel=PANEL)(settings_command(PipelineSettings, _pipeline, _PIPELINE))
+    add("dashboard", rich_help_panel=PANEL)(settings_command(DashboardSettings, _dashboard))
     add("simulate", rich_help_panel=PANEL)(settings_command(SimulateSettings, _simulate))
 
 
@@ -56,6 +58,14 @@ def _pipeline(pipeline: str, settings: PipelineSettings) -> None:
 
     _log()
     run(settings, load(pipeline), pipeline)
+
+
+def _dashboard(settings: DashboardSettings) -> None:
+    """Serve the dashboard: what the orchestra does, live, on a web page."""
+    from batuta.dashboard.service import run  # noqa: PLC0415  see above
+
+    _log()
+    run(settings)
 
 
 def _simulate(settings: SimulateSettings) -> None:

@@ -19,6 +19,7 @@ from batuta.conductor.database.views.approval_views import ApprovalViews
 from batuta.conductor.database.views.event_views import EventViews
 from batuta.conductor.database.views.hold_views import HoldViews
 from batuta.conductor.database.views.late_views import LateViews
+from batuta.conductor.database.views.matrix_views import MatrixViews
 from batuta.conductor.database.views.observations import (
     MAX_ITEMS,
     ConductorProcessing,
@@ -48,6 +49,7 @@ from batuta.conductor.routes.graph_routes import graph_router
 from batuta.conductor.routes.hold_routes import hold_router
 from batuta.conductor.routes.late_routes import late_router
 from batuta.conductor.routes.log_routes import log_router
+from batuta.conductor.routes.matrix_routes import matrix_router
 from batuta.conductor.routes.order_routes import ByOperator, order_router
 from batuta.conductor.routes.provider_routes import provider_router
 from batuta.conductor.routes.reconciliation_routes import reconciliation_router
@@ -138,6 +140,8 @@ def add_routes(app: FastAPI, components: Components) -> None:
         )
     )
     app.include_router(campaign_router(components.campaigns))
+    matrix = MatrixViews(components.events.engine, components.current_graph)
+    app.include_router(matrix_router(matrix))
     app.include_router(provider_router(components.provider_views, components.dispatcher))
     add_retention_routes(app, components.pruner)
 

@@ -1,0 +1,32 @@
+"""Observations by products, over HTTP."""
+
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+
+from batuta.conductor.database.views.matrix_views import MatrixRow, MatrixViews
+from batuta.service.pagination import Page
+from batuta.service.problems import ProblemError
+
+MAX_ITEMS: Final = 1000
+
+
+def matrix_router(views: MatrixViews) -> APIRouter:
+    """Return the route of the matrix of observations and products."""
+    router = APIRouter(tags=["observations"])
+
+    @router.get("/matrix")
+    def matrix(
+        limit: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 100, cursor: str | None = None
+    ) -> Page[MatrixRow]:
+        """Observations, those first that were heard of last, with the state of each product."""
+        try:
+            return views.page(limit, cursor)
+        except ValueError as exc:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
+            ) from exc
+
+    return router

@@ -1,0 +1,1 @@
+"""The dashboard: what an orchestra does, live, on one web page."""

@@ -1,0 +1,280 @@
+"""What the dashboard shows live, kept up to date by the events of an orchestra.
+
+It is a `LiveTable` with these keys:
+
+``graph``
+    The product graph in force: its version and document, its inputs and products level by level
+    (in the order of the states of observations), and where a picture has each.
+``obs/OBS_ID``
+    ``{"s": "A.R", "t": 1764400000.1}``: the state of each product, a letter each (see
+    `LETTERS`), and when the last one changed, in seconds since 1970.
+``run/ID``
+    A processing in progress at its provider.
+``service/NAME``
+    The status of a service, and when it was last heard of.
+``lines``
+    The latest news, a line each.
+
+Others are what the conductor is asked for every few seconds: see `batuta.dashboard.poller`.
+"""
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from batuta.dashboard.live_table import LiveTable
+from batuta.graph import Graph
+from batuta.graph.show.layout import lay_out
+from batuta.messaging import (
+    Activity,
+    DataEvent,
+    DataWithdrawn,
+    Processing,
+    ProcessingState,
+    ServiceStatus,
+)
+
+MAX_OBSERVATIONS: Final = 5000
+"""Shown live: those heard of last. The conductor has the others."""
+MAX_RUNNING: Final = 5000
+MAX_SERVICES: Final = 500
+MAX_LINES: Final = 50
+
+MISSING: Final = "."
+LETTERS: Final[Mapping[str, str]] = {
+    "missing": MISSING,
+    "available": "A",
+    "stale": "S",
+    "waiting": "w",
+    "requested": "r",
+    "queued": "q",
+    "running": "R",
+    "retrying": "t",
+    "failed": "F",
+    "cancelled": "c",
+    "held": "h",
+    "unapproved": "u",
+    "refused": "x",
+    "withdrawn": "W",
+}
+"""The states of a product, as they are sent."""
+
+_IN_PROGRESS: Final = frozenset({ProcessingState.QUEUED, ProcessingState.RUNNING})
+
+
+class LiveModel:
+    """The live state of an orchestra, in a table; its size has a bound.
+
+    Parameters
+    ----------
+    clock : callable
+        Returns seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.table = LiveTable()
+        self._clock = clock
+        self._observations: OrderedDict[str, list[str]] = OrderedDict()
+        """The letters of each observation; the one that was heard of last is the last."""
+        self._running: OrderedDict[str, str] = OrderedDict()
+        """The observation of each processing in progress."""
+        self._services: OrderedDict[str, None] = OrderedDict()
+        self._lines: deque[dict[str, Any]] = deque(maxlen=MAX_LINES)
+        self._places: dict[str, int] = {}
+        """The place of each input and product among the letters of an observation."""
+
+    def replace_graph(self, graph: Graph, number: int) -> None:
+        """Show another graph, of that version; observations are to be loaded again."""
+        self._places = _places(graph)
+        self.table.set("graph", _shown_graph(graph, number))
+        for obs_id in self._observations:
+            self.table.remove(f"obs/{obs_id}")
+        self._observations.clear()
+
+    # What is recorded
+
+    def load(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take over rows of the conductor's ``/matrix``, those that were heard of last first."""
+        for row in reversed(list(rows)):
+            letters = [MISSING] * len(self._places)
+            for product, state in row["states"].items():
+                self._put(letters, product, state)
+            for product in row["stale"]:
+                if row["states"].get(product) == "available":
+                    self._put(letters, product, "stale")
+            self._observations[row["obs_id"]] = letters
+            self._show(row["obs_id"])
+        self._forget_oldest()
+
+    # What is heard
+
+    def on_data(self, news: DataEvent) -> None:
+        """Record that a product is available, or that none of its versions is any more."""
+        letters = self._letters_of(news.obs_id)
+        if not isinstance(news, DataWithdrawn):
+            self._put(letters, news.product, "available")
+        elif news.newest is None:
+            self._put(letters, news.product, "withdrawn")
+        self._show(news.obs_id)
+        version = f" v{news.version}" if news.version else ""
+        if isinstance(news, DataWithdrawn):
+            reason = f": {news.reason}" if news.reason else ""
+            self._log(f"{news.obs_id}: {news.product}{version} withdrawn{reason}", "withdrawn")
+        else:
+            maker = f" by {news.provider}" if news.provider else ""
+            self._log(f"{news.obs_id}: {news.product}{version} archived{maker}", "available")
+
+    def on_activity(self, activity: Activity) -> None:
+        """Record the status of a service, and what it tells besides."""
+        service = activity.service
+        self._on_service(service)
+        processing = activity.processing
+        if processing is not None:
+            self._on_processing(service, processing)
+        if activity.stale is not None:
+            told = activity.stale
+            letters = self._letters_of(told.obs_id)
+            self._put(letters, told.product, "stale")
+            self._show(told.obs_id)
+            self._log(f"{told.obs_id}: {told.product} is stale: {told.because}", "stale")
+        if activity.late is not None:
+            late = activity.late
+            self._log(f"{late.obs_id}: {late.product} is late", "late")
+        if activity.hold is not None:
+            hold = activity.hold
+            self._log(f"hold {hold.number} of {hold.what} {hold.state}, by {hold.by}", "held")
+        if activity.approval is not None:
+            asked = activity.approval
+            by = f" by {asked.by}" if asked.by else ""
+            text = f"{asked.obs_id}: {asked.product} {asked.gate} approval: {asked.state}{by}"
+            self._log(text, "unapproved" if asked.state == "pending" else asked.state)
+        if activity.campaign is not None:
+            told_of = activity.campaign
+            name = f" {told_of.name}" if told_of.name else ""
+            done = told_of.made + told_of.failed + told_of.skipped + told_of.cancelled
+            text = f"campaign {told_of.number}{name} {told_of.state}: {done} of {told_of.total}"
+            self._log(text, "campaign")
+        if activity.graph is not None:
+            self._log(f"graph {activity.graph.number} in force, by {activity.graph.by}", "graph")
+        if activity.circuit is not None:
+            circuit = activity.circuit
+            reason = f": {circuit.reason}" if circuit.reason else ""
+            text = f"{circuit.provider} at {circuit.instance}: circuit {circuit.state}{reason}"
+            self._log(text, "failed" if circuit.state == "open" else "available")
+
+    def note(self, text: str) -> None:
+        """Show a line about the dashboard itself, such as what it could not understand."""
+        self._log(text, "notice")
+
+    def _on_service(self, service: ServiceStatus) -> None:
+        before = self.table.get(f"service/{service.name}")
+        self._services[service.name] = None
+        self._services.move_to_end(service.name)
+        if len(self._services) > MAX_SERVICES:
+            self.table.remove(f"service/{self._services.popitem(last=False)[0]}")
+        value = service.model_dump(mode="json") | {"heard": round(self._clock(), 1)}
+        self.table.set(f"service/{service.name}", value)
+        if before is not None and before["state"] != service.state:
+            self._log(f"{service.name} is {service.state}", service.state)
+        if service.notice and (before is None or before["notice"] != service.notice):
+            self._log(f"{service.name}: {service.notice}", "notice")
+
+    def _on_processing(self, service: ServiceStatus, processing: Processing) -> None:
+        if service.kind == "pipeline":
+            self._on_progress(service.name, processing)
+            state = processing.state
+            if state.ended:
+                return  # whether it is retried, and what is available, others tell
+        else:
+            state = processing.state
+            if state.ended:
+                self._stop_running(processing.id)
+            if processing.error and state is not ProcessingState.SUCCEEDED:
+                text = f"{processing.obs_id}: {processing.product} {state.value}: "
+                self._log(text + processing.error[:300], state.value)
+        if state is ProcessingState.SUCCEEDED:
+            return  # its product is announced
+        self._put(self._letters_of(processing.obs_id), processing.product, state.value)
+        self._show(processing.obs_id)
+
+    def _on_progress(self, provider: str, processing: Processing) -> None:
+        if processing.state not in _IN_PROGRESS:
+            self._stop_running(processing.id)
+            return
+        self._running[processing.id] = processing.obs_id
+        self._running.move_to_end(processing.id)
+        self.table.set(
+            f"run/{processing.id}",
+            {
+                "product": processing.product,
+                "obs_id": processing.obs_id,
+                "provider": provider,
+                "state": processing.state.value,
+                "attempt": processing.attempt,
+                "done": processing.progress.done,
+                "total": processing.progress.total,
+                "started": processing.started.timestamp() if processing.started else None,
+            },
+        )
+        if len(self._running) > MAX_RUNNING:
+            self._stop_running(next(iter(self._running)))
+
+    def _stop_running(self, processing_id: str) -> None:
+        if self._running.pop(processing_id, None) is not None:
+            self.table.remove(f"run/{processing_id}")
+
+    # The table
+
+    def _letters_of(self, obs_id: str) -> list[str]:
+        letters = self._observations.get(obs_id)
+        if letters is None:
+            letters = self._observations[obs_id] = [MISSING] * len(self._places)
+        self._observations.move_to_end(obs_id)
+        return letters
+
+    def _put(self, letters: list[str], product: str, state: str) -> None:
+        place = self._places.get(product)
+        if place is not None:
+            letters[place] = LETTERS.get(state, MISSING)
+
+    def _show(self, obs_id: str) -> None:
+        key = f"obs/{obs_id}"
+        states = "".join(self._observations[obs_id])
+        shown = self.table.get(key)
+        if shown is None or shown["s"] != states:
+            self.table.set(key, {"s": states, "t": round(self._clock(), 2)})
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        while len(self._observations) > MAX_OBSERVATIONS:
+            oldest, _ = self._observations.popitem(last=False)
+            self.table.remove(f"obs/{oldest}")
+
+    def _log(self, text: str, state: str) -> None:
+        self._lines.append({"t": round(self._clock(), 2), "text": text, "state": state})
+        self.table.set("lines", list(self._lines))
+
+
+def _places(graph: Graph) -> dict[str, int]:
+    names = (name for level in graph.levels() for name in level)
+    return {name: place for place, name in enumerate(names)}
+
+
+def _shown_graph(graph: Graph, number: int) -> dict[str, Any]:
+    layout = lay_out(graph)
+    return {
+        "number": number,
+        "levels": [list(level) for level in graph.levels()],
+        "document": graph.as_document(),
+        "places": {name: [each.column, each.row] for name, each in layout.places.items()},
+        "edges": [
+            [
+                each.source,
+                each.product,
+                each.mandatory,
+                [[bend.column, bend.row] for bend in each.bends],
+            ]
+            for each in layout.edges
+        ],
+    }

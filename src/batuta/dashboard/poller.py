@@ -1,0 +1,164 @@
+"""What the conductor and the sdb are asked for every few seconds: what no event tells whole."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from batuta.dashboard.live_model import LiveModel
+from batuta.graph import Graph
+from batuta.messaging import Bus
+from batuta.service.client import ServiceError, answered_json
+from batuta.service.http_pool import HttpPool
+
+WATCHED_S: Final = 1.5
+"""How often they are asked while somebody watches, in seconds."""
+UNWATCHED_S: Final = 15.0
+RELOADED_S: Final = 120.0
+"""How often observations are compared with the conductor's records, besides after each cut."""
+MAX_ANSWER_BYTES: Final = 64 * 2**20
+MAX_WAIT_S: Final = 10.0
+PAGE_ITEMS: Final = 1000
+MAX_PAGES: Final = 5
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the services are."""
+
+    conductor: str
+    sdb: str
+
+
+_ASKED: Final[Mapping[str, str]] = {
+    "health/conductor": "/health",
+    "summary": "/summary",
+    "late": "/late?limit=100",
+    "holds": "/holds",
+    "providers": "/providers",
+    "approvals": "/approvals?limit=100",
+    "campaigns": "/campaigns?limit=20",
+    "dead": "/dead?limit=1",
+}
+"""What the conductor is asked for, by the key of the table that has the answer."""
+
+
+def _nobody() -> bool:
+    return False
+
+
+class Poller:
+    """Keeps the parts of a table up to date that are asked for.
+
+    ``asked/NAME`` of the table is when a service last answered, and what was wrong since:
+    ``{"t": seconds since 1970, "problem": text or null}``.
+
+    Parameters
+    ----------
+    model : LiveModel
+        What is kept up to date.
+    pool : HttpPool
+        By which services are called.
+    addresses : Addresses
+        Where they are.
+    bus : Bus
+        The connection to NATS.
+    """
+
+    def __init__(self, model: LiveModel, pool: HttpPool, addresses: Addresses, bus: Bus) -> None:
+        self._model = model
+        self._table = model.table
+        self._pool = pool
+        self._addresses = addresses
+        self._bus = bus
+        self._graph_number: int | None = None
+        self._reload_at = 0.0
+        self._was_connected = False
+        self.wanted = asyncio.Event()
+        """Set when somebody begins to watch: nobody is to wait for the next time."""
+        self.is_watched: Callable[[], bool] = _nobody
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            await asyncio.gather(self._ask_conductor(), self._ask_sdb())
+            self._note_nats()
+            pause_s = WATCHED_S if self.is_watched() else UNWATCHED_S
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self.wanted.wait()
+                self.wanted.clear()
+                await asyncio.sleep(0.2)
+            except TimeoutError:
+                continue
+
+    async def _ask_conductor(self) -> None:
+        try:
+            for key, path in _ASKED.items():
+                self._table.set(key, await self._get("conductor", path))
+            await self._follow_graph()
+            await self._load_observations()
+        except ServiceError as exc:
+            self._failed("conductor", str(exc))
+        else:
+            self._answered("conductor")
+
+    async def _ask_sdb(self) -> None:
+        try:
+            self._table.set("health/sdb", await self._get("sdb", "/health"))
+        except ServiceError as exc:
+            self._failed("sdb", str(exc))
+        else:
+            self._answered("sdb")
+
+    def _note_nats(self) -> None:
+        connected = self._bus.connected
+        if connected and not self._was_connected:
+            self._reload_at = 0.0  # what happened meanwhile was not heard
+        self._was_connected = connected
+        if connected:
+            self._answered("nats")
+        else:
+            self._failed("nats", "not connected")
+
+    async def _follow_graph(self) -> None:
+        versions = await self._get("conductor", "/graph/versions?limit=1")
+        newest = versions["items"][0] if versions["items"] else {"number": 0}
+        if newest["number"] == self._graph_number:
+            return
+        document = await self._get("conductor", "/graph")
+        self._model.replace_graph(Graph.parse(document), newest["number"])
+        self._graph_number = newest["number"]
+        self._reload_at = 0.0
+
+    async def _load_observations(self) -> None:
+        if time.monotonic() < self._reload_at:
+            return
+        rows: list[dict[str, Any]] = []
+        cursor = ""
+        for _ in range(MAX_PAGES):
+            page = await self._get("conductor", f"/matrix?limit={PAGE_ITEMS}{cursor}")
+            rows += page["items"]
+            if page["next"] is None:
+                break
+            cursor = f"&cursor={page['next']}"
+        self._model.load(rows)
+        self._reload_at = time.monotonic() + RELOADED_S
+
+    async def _get(self, service: str, path: str) -> Any:
+        base = self._addresses.conductor if service == "conductor" else self._addresses.sdb
+        answer = await self._pool.send(
+            service, "GET", base + path, max_bytes=MAX_ANSWER_BYTES, max_s=MAX_WAIT_S
+        )
+        try:
+            return answered_json(answer)
+        except ValueError as exc:
+            raise ServiceError(f"{service}: the answer of {path} is not JSON: {exc}") from exc
+
+    def _answered(self, service: str) -> None:
+        self._table.set(f"asked/{service}", {"t": round(time.time(), 1), "problem": None})
+
+    def _failed(self, service: str, problem: str) -> None:
+        before = self._table.get(f"asked/{service}") or {"t": None}
+        self._table.set(f"asked/{service}", {"t": before["t"], "problem": problem})

@@ -1,0 +1,107 @@
+"""What the dashboard answers over HTTP, besides its page: signing in, and the live stream."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from batuta.dashboard.sessions import Sessions, session_cookie
+from batuta.dashboard.stream import FrameStream
+from batuta.service.problems import ProblemError, problem_responses
+
+SESSION: Final = "/session"
+STREAM: Final = "/stream"
+
+
+class SignIn(BaseModel):
+    """A token that is shown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: str = Field(min_length=1, max_length=4096)
+
+
+class SessionState(BaseModel):
+    """Whether a token is needed, and whether one was shown."""
+
+    needed: bool
+    signed_in: bool
+
+
+class SessionRoutes:
+    """Signing in and out.
+
+    Parameters
+    ----------
+    sessions : Sessions
+        Who has signed in.
+    needed : bool
+        Whether callers must.
+    is_right : callable
+        Tells whether a token opens the services.
+    """
+
+    def __init__(
+        self, sessions: Sessions, *, needed: bool, is_right: Callable[[str], Awaitable[bool]]
+    ) -> None:
+        self._sessions = sessions
+        self._needed = needed
+        self._is_right = is_right
+
+    def router(self) -> APIRouter:
+        """Return the routes."""
+        router = APIRouter(tags=["session"])
+
+        @router.get(SESSION)
+        def state(request: Request) -> SessionState:
+            """Whether signing in is needed, and done."""
+            found = self._sessions.find(request.headers.get("cookie", ""))
+            return SessionState(
+                needed=self._needed, signed_in=not self._needed or found is not None
+            )
+
+        @router.post(SESSION, responses=problem_responses(HTTPStatus.UNAUTHORIZED))
+        async def sign_in(shown: SignIn, request: Request, response: Response) -> SessionState:
+            """Sign in with the token of the orchestra, or of an operator."""
+            if self._needed:
+                if not await self._is_right(shown.token):
+                    raise ProblemError(
+                        HTTPStatus.UNAUTHORIZED,
+                        "wrong token (accepted: that of the orchestra, or an operator's own)",
+                    )
+                key = self._sessions.open(shown.token)
+                secure = request.url.scheme == "https"
+                response.headers["Set-Cookie"] = session_cookie(key, secure=secure)
+            return SessionState(needed=self._needed, signed_in=True)
+
+        @router.delete(SESSION)
+        def sign_out(request: Request, response: Response) -> SessionState:
+            """Sign out."""
+            self._sessions.close(request.headers.get("cookie", ""))
+            secure = request.url.scheme == "https"
+            response.headers["Set-Cookie"] = session_cookie("", secure=secure)
+            return SessionState(needed=self._needed, signed_in=not self._needed)
+
+        return router
+
+
+def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> APIRouter:
+    """Return the route of the live stream; `on_viewer` is called when somebody begins to watch."""
+    router = APIRouter(tags=["live"])
+
+    @router.get(STREAM)
+    def live(
+        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+    ) -> StreamingResponse:
+        """What is live: a snapshot, then what changes, as server-sent events."""
+        on_viewer()
+        return StreamingResponse(
+            stream.events(last_event_id),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    return router
