@@ -11,7 +11,7 @@ from batuta.cli.app import run
 from batuta.cli.lazy_commands import COMMANDS, load_command
 from tests.support.checkout import PYTHON_PATH
 
-LOADED_BY_SETTINGS = {"sdb", "conductor", "pipeline", "simulate", "up"}
+LOADED_BY_SETTINGS = {"dashboard", "sdb", "conductor", "pipeline", "simulate", "up"}
 """Their options are made of settings, which are models of pydantic with their defaults."""
 
 HEAVY = (

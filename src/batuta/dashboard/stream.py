@@ -7,7 +7,7 @@ each second, so that a viewer notices by itself when nothing comes any more. The
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from batuta.dashboard.live_table import Frame, LiveTable
@@ -41,7 +41,7 @@ class FrameStream:
                 self._ended.notify_all()
             await asyncio.sleep(FRAME_S)
 
-    async def events(self, last_event_id: str | None) -> AsyncIterator[bytes]:
+    async def events(self, last_event_id: str | None) -> AsyncGenerator[bytes, None]:
         """Yield what a viewer is sent, from what it has seen last, until it is closed.
 
         Parameters

@@ -1,0 +1,176 @@
+// The page of the dashboard.
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { ApiError, call, mustSignIn } from "./api";
+import { formatAge, formatTime } from "./format";
+import { connection, follow, heardAt, isStale, now, reconnect } from "./live/store";
+import { Help } from "./pages/help";
+import { ObservationPage } from "./pages/observation";
+import { Observations } from "./pages/observations";
+import { ProcessingPage } from "./pages/processing";
+import { Wall } from "./pages/wall";
+import { go, path, startRouter } from "./router";
+import { startSettings, theme } from "./settings";
+import "./style.css";
+
+const PLACES: readonly [string, string][] = [
+  ["/observations", "Observations"],
+  ["/wall", "Wall"],
+];
+
+function Current() {
+  const [, place, first] = path.value.split("/").map(decodeURIComponent);
+  switch (place) {
+    case "":
+    case "observations":
+      return first ? <ObservationPage key={first} obsId={first} /> : <Observations />;
+    case "processings":
+      if (first) return <ProcessingPage key={first} id={first} />;
+      break;
+    case "help":
+      return <Help />;
+  }
+  return (
+    <div class="page">
+      <h1>No such page</h1>
+      <p>
+        {path.value} is not an address of the dashboard. <a href="/observations">Observations</a>
+      </p>
+    </div>
+  );
+}
+
+function Bar() {
+  return (
+    <header class="bar">
+      <a class="brand" href="/observations">
+        <img src="/icon.svg" alt="" width="22" height="22" /> Batuta
+      </a>
+      <nav aria-label="Pages">
+        {PLACES.map(([target, label]) => (
+          <a
+            key={target}
+            href={target}
+            {...(path.value.startsWith(target) ? { "aria-current": "page" as const } : {})}
+          >
+            {label}
+          </a>
+        ))}
+      </nav>
+      <div class="right">
+        <time title={`${new Date(now.value).toLocaleTimeString()} local time`}>
+          {formatTime(now.value / 1000)} UTC
+        </time>
+        <select
+          aria-label="Colours"
+          value={theme.value}
+          onChange={(event) => {
+            theme.value = event.currentTarget.value as typeof theme.value;
+          }}
+        >
+          <option value="system">as the system</option>
+          <option value="light">light</option>
+          <option value="dark">dark</option>
+        </select>
+        <a href="/help">Help</a>
+      </div>
+    </header>
+  );
+}
+
+function Staleness() {
+  if (!isStale.value || connection.value === "connecting") return null;
+  const since = heardAt.value ? `, for ${formatAge((now.value - heardAt.value) / 1000)}` : "";
+  return (
+    <div class="banner" role="alert">
+      Nothing comes from the dashboard{since}: what is shown is of the past.
+    </div>
+  );
+}
+
+function SignIn() {
+  const [problem, setProblem] = useState<string>();
+  const submit = async (event: SubmitEvent) => {
+    event.preventDefault();
+    const token = new FormData(event.currentTarget as HTMLFormElement).get("token");
+    try {
+      await call("POST", "/session", { token });
+      mustSignIn.value = false;
+      reconnect();
+    } catch (error) {
+      setProblem(error instanceof ApiError ? error.message : String(error));
+    }
+  };
+  return (
+    <main class="page" style={{ maxWidth: "480px" }}>
+      <form class="card stack" onSubmit={submit}>
+        <h1>Batuta</h1>
+        <label>
+          Token of the orchestra, or your own{" "}
+          <input name="token" type="password" autocomplete="current-password" required />
+        </label>
+        {problem && (
+          <p class="problem" role="alert">
+            {problem}
+          </p>
+        )}
+        <button type="submit" class="main">
+          Sign in
+        </button>
+      </form>
+    </main>
+  );
+}
+
+function App() {
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      const target = event.target as HTMLElement;
+      if (/^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName) || event.ctrlKey || event.metaKey)
+        return;
+      if (event.key === "/") {
+        event.preventDefault();
+        const found = document.getElementById("search");
+        if (found) found.focus();
+        else go("/observations");
+      } else if (event.key === "?") {
+        go("/help");
+      }
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, []);
+  useEffect(() => {
+    if (connection.value !== "refused") return;
+    call<{ needed: boolean; signed_in: boolean }>("GET", "/session").then(
+      (state) => {
+        if (state.needed && !state.signed_in) mustSignIn.value = true;
+        else setTimeout(reconnect, 2000);
+      },
+      () => setTimeout(reconnect, 2000),
+    );
+  }, [connection.value]);
+  if (mustSignIn.value) return <SignIn />;
+  if (path.value === "/wall") {
+    return (
+      <>
+        <Staleness />
+        <Wall />
+      </>
+    );
+  }
+  return (
+    <>
+      <Bar />
+      <Staleness />
+      <main class={isStale.value && connection.value !== "connecting" ? "aged" : ""}>
+        <Current />
+      </main>
+    </>
+  );
+}
+
+startSettings();
+startRouter();
+follow();
+render(<App />, document.body);

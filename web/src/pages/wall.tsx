@@ -1,0 +1,160 @@
+// The wall: no controls, readable from eight metres.
+
+import { formatAge, formatCount, formatTime } from "../format";
+import {
+  graph,
+  isStale,
+  live,
+  names,
+  now,
+  observations,
+  services,
+  servicesChanged,
+} from "../live/store";
+import type { Asked, Line, Summary } from "../live/types";
+import { Mark } from "../parts/mark";
+import { Matrix } from "../parts/matrix";
+import { stateNamed } from "../states";
+
+const UNSETTLED = /[RqrwthuF]/;
+const LATE_HEARD_S = 25;
+
+/** Observations in flight first, the newest first; then the others. */
+function wallRows(): string[] {
+  const all = [...observations.keys()].reverse();
+  const inFlight = all.filter((name) => UNSETTLED.test(observations.get(name)?.s ?? ""));
+  const rest = all.filter((name) => !UNSETTLED.test(observations.get(name)?.s ?? ""));
+  return [...inFlight, ...rest].slice(0, 200);
+}
+
+export function Wall() {
+  const summary = live<Summary>("summary").value;
+  const late = live<{ total: number }>("late").value;
+  const held = summary?.processings.held ?? 0;
+  const failed = summary?.processings.failed ?? 0;
+  const lines = live<Line[]>("lines").value ?? [];
+  const columns = names.value.map((name, place) => ({ name, place }));
+  return (
+    <main class={`wall${isStale.value ? " aged" : ""}`} aria-label="Wall">
+      <div class="top">
+        <span class="clock">
+          {formatTime(now.value / 1000)}
+          <small class="quiet" style={{ fontSize: ".35em" }}>
+            {" "}
+            UTC
+          </small>
+        </span>
+        <Figure label="late" value={late?.total ?? 0} colour="--warning" />
+        <Figure label="failed" value={failed} colour="--failed" />
+        <Figure label="held" value={held} colour="--held" />
+        <Figure label="running" value={atWork(summary)} colour="--running" />
+        <Figure label="observations" value={summary?.observations ?? 0} colour="--ink" />
+      </div>
+      <section class="card">
+        <h2>Observations by products{graph.value ? `, graph ${graph.value.number}` : ""}</h2>
+        {observations.size > 0 ? (
+          <Matrix rows={wallRows} columns={columns} cell={24} height="calc(100vh - 17em)" />
+        ) : (
+          <p class="empty">
+            Nothing has arrived yet. Import a first file: batuta import --product P --obs-id O FILE
+          </p>
+        )}
+      </section>
+      <div class="stack" style={{ alignContent: "start" }}>
+        <Services />
+        <section class="card">
+          <h2>News</h2>
+          {lines
+            .slice(-14)
+            .reverse()
+            .map((line) => (
+              <div key={`${line.t} ${line.text}`} style={{ overflowWrap: "anywhere" }}>
+                <span class="quiet mono">{formatTime(line.t)}</span> {line.text}
+              </div>
+            ))}
+        </section>
+      </div>
+    </main>
+  );
+}
+
+function atWork(summary: Summary | undefined): number {
+  const counts = summary?.processings ?? {};
+  return (counts.running ?? 0) + (counts.queued ?? 0) + (counts.requested ?? 0);
+}
+
+function Figure({ label, value, colour }: { label: string; value: number; colour: string }) {
+  return (
+    <span style={{ order: -value }}>
+      <span class="big" style={{ color: value > 0 ? `var(${colour})` : "var(--quiet)" }}>
+        {formatCount(value)}
+      </span>{" "}
+      {label}
+    </span>
+  );
+}
+
+export function Services() {
+  servicesChanged.value;
+  const seconds = now.value / 1000;
+  const found = [...services.values()].sort((a, b) => a.name.localeCompare(b.name));
+  return (
+    <section class="card">
+      <h2>Services</h2>
+      <table>
+        <tbody>
+          {["conductor", "sdb", "nats"].map((name) => (
+            <AskedRow key={name} name={name} />
+          ))}
+          {found
+            .filter((service) => service.kind === "pipeline")
+            .map((service) => {
+              const age = seconds - service.heard;
+              const isOld = age > LATE_HEARD_S;
+              return (
+                <tr key={service.name} class={isOld ? "aged" : ""}>
+                  <td>{service.name}</td>
+                  <td>
+                    <Sign
+                      isUp={service.state === "up" && !isOld}
+                      word={isOld ? "silent" : service.state}
+                    />
+                  </td>
+                  <td class="number">
+                    {service.running} running, {service.queued} queued
+                  </td>
+                  <td class="number quiet">{formatAge(age)}</td>
+                </tr>
+              );
+            })}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
+function Sign({ isUp, word }: { isUp: boolean; word: string }) {
+  return (
+    <span class="state">
+      <Mark state={stateNamed(isUp ? "available" : "failed")} />
+      {word}
+    </span>
+  );
+}
+
+function AskedRow({ name }: { name: string }) {
+  const asked = live<Asked>(`asked/${name}`).value;
+  const age = asked?.t ? now.value / 1000 - asked.t : undefined;
+  return (
+    <tr>
+      <td>{name}</td>
+      <td>
+        <Sign isUp={asked?.problem === null} word={asked?.problem === null ? "up" : "down"} />
+      </td>
+      <td class="number" title={asked?.problem ?? ""}>
+        {asked?.problem ? asked.problem.slice(0, 80) : ""}
+      </td>
+      <td class="number quiet">{age === undefined ? "never" : formatAge(age)}</td>
+    </tr>
+  );
+}

@@ -1,0 +1,254 @@
+// Observations by products, on a canvas that draws only what is seen.
+import { effect } from "@preact/signals";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { observations, observationsChanged, runs, runsChanged } from "../live/store";
+import { go } from "../router";
+import { theme } from "../settings";
+import { drawMark, STATES, stateOfLetter } from "../states";
+
+export interface MatrixColumn {
+  name: string;
+  /** Its place among the letters of an observation. */
+  place: number;
+}
+
+interface Hover {
+  x: number;
+  y: number;
+  text: string;
+}
+
+const HEADER = 96;
+const FONT = '"DejaVu Sans Mono", ui-monospace, Menlo, monospace';
+
+interface Props {
+  /** The observations, as they are listed: called whenever some have changed. */
+  rows: () => string[];
+  columns: MatrixColumn[];
+  /** The size of a cell, px. */
+  cell?: number;
+  height?: string;
+  label?: string;
+}
+
+export function Matrix({
+  rows,
+  columns,
+  cell = 20,
+  height,
+  label = "Observations by products",
+}: Props) {
+  const box = useRef<HTMLDivElement>(null);
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const space = useRef<HTMLDivElement>(null);
+  const [hover, setHover] = useState<Hover | null>(null);
+  const shown = useRef<string[]>([]);
+  const current = useRef({ rows, columns });
+  current.current = { rows, columns };
+  const nameWidth = useRef(120);
+
+  useEffect(() => {
+    const element = box.current;
+    const surface = canvas.current;
+    const context = surface?.getContext("2d");
+    if (!element || !surface || !context) return;
+    let isDue = false;
+    let isListDue = true;
+    const draw = () => {
+      isDue = false;
+      if (isListDue) {
+        shown.current = current.current.rows();
+        isListDue = false;
+        if (space.current) {
+          space.current.style.height = `${HEADER + shown.current.length * cell}px`;
+          const longest = shown.current.reduce((most, name) => Math.max(most, name.length), 8);
+          nameWidth.current = Math.min(260, longest * 7.3 + 14);
+          space.current.style.width = `${nameWidth.current + current.current.columns.length * cell + 8}px`;
+        }
+      }
+      paint(
+        context,
+        surface,
+        element,
+        shown.current,
+        current.current.columns,
+        cell,
+        nameWidth.current,
+      );
+    };
+    const schedule = () => {
+      if (!isDue) {
+        isDue = true;
+        requestAnimationFrame(draw);
+      }
+    };
+    const stop = effect(() => {
+      observationsChanged.value;
+      runsChanged.value;
+      theme.value;
+      isListDue = true;
+      schedule();
+    });
+    element.addEventListener("scroll", schedule, { passive: true });
+    const observer = new ResizeObserver(schedule);
+    observer.observe(element);
+    return () => {
+      stop();
+      observer.disconnect();
+      element.removeEventListener("scroll", schedule);
+    };
+  }, [cell]);
+
+  const at = (event: MouseEvent) => {
+    const element = box.current;
+    if (!element) return null;
+    const area = element.getBoundingClientRect();
+    const x = event.clientX - area.left;
+    const y = event.clientY - area.top;
+    if (y < HEADER) return null;
+    const row = shown.current[Math.floor((y - HEADER + element.scrollTop) / cell)];
+    if (row === undefined) return null;
+    const column =
+      x < nameWidth.current
+        ? undefined
+        : columns[Math.floor((x - nameWidth.current + element.scrollLeft) / cell)];
+    return { row, column, x: event.clientX, y: event.clientY };
+  };
+  return (
+    <>
+      <section
+        class="matrix"
+        ref={box}
+        tabIndex={0}
+        aria-label={label}
+        style={height ? { height } : {}}
+        onMouseMove={(event) => {
+          const found = at(event);
+          if (!found) return setHover(null);
+          const letters = observations.get(found.row)?.s ?? "";
+          const text = found.column
+            ? `${found.row}: ${found.column.name} ${stateOfLetter(letters[found.column.place] ?? ".").name}`
+            : found.row;
+          setHover({ x: found.x, y: found.y, text });
+        }}
+        onMouseLeave={() => setHover(null)}
+        onClick={(event) => {
+          const found = at(event);
+          if (found) {
+            const product = found.column ? `?product=${encodeURIComponent(found.column.name)}` : "";
+            go(`/observations/${encodeURIComponent(found.row)}${product}`);
+          }
+        }}
+        onKeyDown={(event) => {
+          if (event.key === "Enter" && shown.current[0]) {
+            const first = Math.floor((box.current?.scrollTop ?? 0) / cell);
+            go(`/observations/${encodeURIComponent(shown.current[first] ?? shown.current[0])}`);
+          }
+        }}
+      >
+        <canvas ref={canvas} />
+        <div ref={space} style={{ position: "absolute", top: 0, left: 0, pointerEvents: "none" }} />
+      </section>
+      {hover && (
+        <div class="hover" style={{ left: `${hover.x + 14}px`, top: `${hover.y + 12}px` }}>
+          {hover.text}
+        </div>
+      )}
+    </>
+  );
+}
+
+function paint(
+  context: CanvasRenderingContext2D,
+  surface: HTMLCanvasElement,
+  box: HTMLElement,
+  rows: string[],
+  columns: MatrixColumn[],
+  cell: number,
+  nameWidth: number,
+): void {
+  const ratio = devicePixelRatio || 1;
+  const width = box.clientWidth;
+  const height = box.clientHeight;
+  if (
+    surface.width !== Math.round(width * ratio) ||
+    surface.height !== Math.round(height * ratio)
+  ) {
+    surface.width = Math.round(width * ratio);
+    surface.height = Math.round(height * ratio);
+    surface.style.width = `${width}px`;
+    surface.style.height = `${height}px`;
+  }
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name: string) => style.getPropertyValue(name).trim();
+  const marks = new Map(
+    STATES.map((state) => [state.letter, { state, colour: colour(state.colour) }]),
+  );
+  const ink = colour("--ink");
+  const quiet = colour("--quiet");
+  const card = colour("--card");
+  const running = colour("--running");
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, width, height);
+  const left = box.scrollLeft;
+  const top = box.scrollTop;
+  const firstRow = Math.max(0, Math.floor(top / cell));
+  const lastRow = Math.min(rows.length, Math.ceil((top + height) / cell));
+  const firstColumn = Math.max(0, Math.floor(left / cell));
+  const lastColumn = Math.min(columns.length, Math.ceil((left + width) / cell));
+  const progress = new Map<string, number>();
+  for (const run of runs.values()) {
+    if (run.total > 0) progress.set(`${run.obs_id}\n${run.product}`, run.done / run.total);
+  }
+  for (let rank = firstRow; rank < lastRow; rank += 1) {
+    const row = rows[rank];
+    if (row === undefined) continue;
+    const letters = observations.get(row)?.s ?? "";
+    const y = HEADER + rank * cell - top;
+    for (let place = firstColumn; place < lastColumn; place += 1) {
+      const column = columns[place];
+      if (column === undefined) continue;
+      const found = marks.get(letters[column.place] ?? ".");
+      if (found === undefined) continue;
+      const x = nameWidth + place * cell - left;
+      const done = found.state.letter === "R" ? progress.get(`${row}\n${column.name}`) : undefined;
+      if (done !== undefined) {
+        context.fillStyle = running;
+        context.globalAlpha = 0.25;
+        context.fillRect(x + 2, y + 2, cell - 4, cell - 4);
+        context.globalAlpha = 1;
+        context.fillRect(x + 2, y + 2 + (cell - 4) * (1 - done), cell - 4, (cell - 4) * done);
+      } else {
+        drawMark(context, found.state, found.colour, x, y, cell);
+      }
+    }
+  }
+  // The names, over what has been scrolled under them.
+  context.fillStyle = card;
+  context.fillRect(0, 0, nameWidth - 2, height);
+  context.fillRect(0, 0, width, HEADER);
+  context.fillStyle = ink;
+  context.font = `12px ${FONT}`;
+  context.textBaseline = "middle";
+  context.save();
+  context.beginPath();
+  context.rect(0, HEADER, nameWidth - 6, height);
+  context.clip();
+  for (let rank = firstRow; rank < lastRow; rank += 1) {
+    context.fillText(rows[rank] ?? "", 6, HEADER + rank * cell - top + cell / 2);
+  }
+  context.restore();
+  context.save();
+  context.beginPath();
+  context.rect(nameWidth - 2, 0, width, HEADER);
+  context.clip();
+  context.fillStyle = quiet;
+  for (let place = firstColumn; place < lastColumn; place += 1) {
+    context.save();
+    context.translate(nameWidth + place * cell - left + cell / 2, HEADER - 6);
+    context.rotate(-1.15);
+    context.fillText((columns[place]?.name ?? "").slice(0, 16), 0, 0);
+    context.restore();
+  }
+  context.restore();
+}

@@ -1,0 +1,85 @@
+// The processings of an observation along time: waited (thin), asked for, computed (thick).
+import { formatDuration, formatTime, secondsOf } from "../format";
+import { now } from "../live/store";
+import type { Processing } from "../records";
+import { hasEnded } from "../records";
+import { address } from "../router";
+import { stateNamed } from "../states";
+
+const NAME_WIDTH = 190;
+const ROW = 22;
+
+export function Timeline({ processings }: { processings: Processing[] }) {
+  if (processings.length === 0) return <p class="empty">Nothing was asked for yet.</p>;
+  const begin = Math.min(...processings.map((each) => secondsOf(each.created)));
+  const present = now.value / 1000;
+  const endOf = (each: Processing) =>
+    each.ended ? secondsOf(each.ended) : hasEnded(each) ? secondsOf(each.created) : present;
+  const end = Math.max(...processings.map(endOf), begin + 1);
+  const width = 640;
+  const x = (seconds: number) =>
+    NAME_WIDTH + ((seconds - begin) / (end - begin)) * (width - NAME_WIDTH - 60);
+  const ordered = [...processings].sort((a, b) => secondsOf(a.created) - secondsOf(b.created));
+  const height = ordered.length * ROW + 26;
+  return (
+    <div class="scroll">
+      <svg
+        class="graph"
+        width={width}
+        height={height}
+        viewBox={`0 0 ${width} ${height}`}
+        role="img"
+        aria-label="Timeline of processings"
+      >
+        {ordered.map((each, rank) => {
+          const y = 10 + rank * ROW;
+          const colour = `var(${stateNamed(each.state).colour})`;
+          const started = each.started ? secondsOf(each.started) : undefined;
+          const last = endOf(each);
+          return (
+            <a key={each.id} href={address("processings", each.id)}>
+              <text x="0" y={y + 4}>
+                {`${each.product} ${each.attempt > 1 ? `(attempt ${each.attempt})` : ""}`.slice(
+                  0,
+                  26,
+                )}
+              </text>
+              <line
+                x1={x(secondsOf(each.created))}
+                x2={x(started ?? last)}
+                y1={y}
+                y2={y}
+                stroke="var(--grid)"
+                stroke-width="3"
+              />
+              {started !== undefined && (
+                <rect
+                  x={x(started)}
+                  y={y - 6}
+                  width={Math.max(2, x(last) - x(started))}
+                  height="12"
+                  rx="2"
+                  fill={colour}
+                />
+              )}
+              {started !== undefined && (
+                <text x={x(last) + 5} y={y + 4}>
+                  {formatDuration(Math.max(0, last - started))}
+                </text>
+              )}
+              <title>
+                {`${each.product}: ${each.state}, waited ${formatDuration(Math.max(0, (started ?? last) - secondsOf(each.created)))}`}
+              </title>
+            </a>
+          );
+        })}
+        <text x={NAME_WIDTH} y={height - 4}>
+          {formatTime(begin)}
+        </text>
+        <text x={width - 62} y={height - 4} text-anchor="end">
+          {formatTime(end)}
+        </text>
+      </svg>
+    </div>
+  );
+}
