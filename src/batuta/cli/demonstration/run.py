@@ -73,6 +73,7 @@ class DemoRun:
             async with displayed(self._live_state, TITLE, console):
                 self._live_state.log("starting NATS, the sdb, five pipelines and the conductor")
                 orchestra = await services.enter_async_context(self._services())
+                self._live_state.log(f"the dashboard shows all of it: {orchestra.dashboard_url}")
                 self._live_state.log(
                     f"in another terminal, try: batuta watch"
                     f" --conductor-url {orchestra.conductor_url} --nats-url {orchestra.nats_url}"

@@ -28,6 +28,8 @@ class Orchestra:
     nats_url: str
     sdb_url: str
     conductor_url: str = ""
+    dashboard_url: str = ""
+    """Empty if there is none."""
     providers: dict[str, str] = field(default_factory=dict)
 
     def addresses(self) -> dict[str, str]:
@@ -37,6 +39,7 @@ class Orchestra:
             "sdb": self.sdb_url,
             "conductor": self.conductor_url,
             **self.providers,
+            **({"dashboard": self.dashboard_url} if self.dashboard_url else {}),
         }
 
 
@@ -85,6 +88,10 @@ async def _start_all(plan: DeploymentPlan, supervisor: Supervisor) -> Orchestra:
         group.create_task(supervisor.start(plan.service("sdb", plan.sdb)))
         for use, part in plan.pipelines:
             group.create_task(_start_pipeline(plan, orchestra, use, part))
+        if plan.dashboard is not None:
+            # It does not wait for the others: it shows which of them do not answer yet.
+            group.create_task(supervisor.start(plan.service("dashboard", plan.dashboard)))
+            orchestra.dashboard_url = plan.dashboard.url
         if plan.simulate is not None:
             group.create_task(_start_simulation(plan, orchestra, plan.simulate))
     # Last: it needs the URLs of the pipelines, and reads the sdb when it starts.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar, cast
+from typing import Any, Final, Generic, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,7 @@ from batuta.cli.deployment.pipeline_checks import compare, load_declarations
 from batuta.cli.deployment.supervisor import Program, answers_health, python_program
 from batuta.cli.options import arguments_of, read_document, secrets_of
 from batuta.conductor.settings import ConductorSettings
+from batuta.dashboard.settings import DashboardSettings
 from batuta.errors import ConfigurationError
 from batuta.graph import DeclaredPipeline, Graph, derive_document, load_override, read_graph
 from batuta.messaging import NatsConfig
@@ -69,6 +70,9 @@ class OrchestraConfig(BaseModel):
         description="For each pipeline `use`, MODULE:NAME or a file, and its options.",
     )
     reload: bool = Field(False, description="Whether pipelines load edited code again.")
+    dashboard: dict[str, Any] | Literal[False] = Field(
+        default_factory=dict, description="Options of the dashboard; false for none."
+    )
     simulate: dict[str, Any] | None = Field(
         None, description="Options of the simulated pipeline, for providers that have no other."
     )
@@ -176,6 +180,7 @@ class DeploymentPlan:
         ]
         self.simulate = self._simulate()
         self._conductor = self._conductor_part()
+        self.dashboard = self._dashboard()
         declared = self._load_pipelines() if load_pipelines else None
         self._graph = self._read_graph(declared)
         if declared is not None and self._graph is not None:
@@ -295,6 +300,16 @@ class DeploymentPlan:
             # That the graph is missing may only follow from what is told already.
             values.setdefault("graph", self.data_dir / DERIVED_GRAPH)
         return self._part(ConductorSettings, values, "conductor")
+
+    def _dashboard(self) -> BoundService[DashboardSettings] | None:
+        if self._config.dashboard is False:
+            return None
+        values = {
+            "sdb_url": self.sdb.url,
+            "conductor_url": self._conductor.url,
+            **self._config.dashboard,
+        }
+        return self._part(DashboardSettings, values, "dashboard")
 
     def _pipeline(self, number: int, given: object) -> tuple[str, BoundService[PipelineSettings]]:
         where = f"pipelines[{number}]"
