@@ -1,5 +1,6 @@
 """Format durations, sizes, shares and counts for people."""
 
+from collections.abc import Iterable
 from typing import Final
 
 _SIZES: Final = ("B", "kB", "MB", "GB", "TB")
@@ -52,3 +53,14 @@ def _three_digits(value: float) -> str:
     if value >= 99.95:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def format_numbers(numbers: Iterable[int]) -> str:
+    """Format whole numbers, those that follow one another as a range: ``1-3, 7``."""
+    ranges: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ", ".join("-".join(map(str, each)) for each in ranges)

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from batuta.cli.app import run
 from batuta.conductor.service import open_conductor
 from batuta.messaging import NatsConfig, connect, subjects
 from batuta.messaging.dead_letters import DeadLetters
+from batuta.service.operators import default_operator
 from tests.conductor.graphs import graph_of
 from tests.conductor.stage import Stage, get
 from tests.support.servers import NatsServer
@@ -67,12 +69,10 @@ def test_dead_letters_are_listed_shown_and_sent_again(
         assert len(get(url, "/dead?reason=not+in+the+GRAPH")["items"]) == 3
         assert get(url, "/dead?until=2020-01-01T00:00Z")["items"] == []
 
-        code, shown = command()
-        assert (code, shown.count("not in the graph")) == (0, 3)
+        assert command()[1].count("not in the graph") == 3
         assert run(["status"]) == 0
         assert "5 dead letters: see batuta dead" in capsys.readouterr().out
-        code, shown = command("show", str(of_o1))
-        assert '{"product": "A", "obs_id": "o1"}' in shown
+        assert '{"product": "A", "obs_id": "o1"}' in command("show", str(of_o1))[1]
         assert "base64: /w==" in command("show", str(number["\N{REPLACEMENT CHARACTER}"]))[1]
 
         # One by its number: it is understood now, and is no dead letter any more.
@@ -87,7 +87,8 @@ def test_dead_letters_are_listed_shown_and_sent_again(
         code, shown = command("resend", "--all", "--reason", "not in the graph")
         assert code == 2
         assert "2 dead letters selected: give --yes to send them all again" in shown
-        code, shown = command("resend", "--all", "--reason", "not in the graph", "--yes", "--json")
+        selected = ["--all", "--reason", "not in the graph", "--yes", "--json"]
+        code, shown = command("resend", *selected, "--operator=ana")
         assert code == 0
         assert [each["event"]["outcome"] for each in json.loads(shown)] == ["triggered"] * 2
         eventually_sync(lambda: [each[1] for each in stage.asked_for()] == ["o1", "o2", "o3"])
@@ -97,12 +98,21 @@ def test_dead_letters_are_listed_shown_and_sent_again(
         assert code == 0
         assert "ignored: Invalid JSON" in shown
         eventually_sync(lambda: get(url, "/dead")["total"] == 2)
-        for wrong in ([], ["1", "--all"], ["1", "--reason=x"]):
-            code, shown = command("resend", *wrong)
-            assert code == 2
-            assert "accepted: numbers, or --all" in shown
-        assert httpx.post(f"{url}/dead/resend", json={"sequences": [0]}).status_code == 422
-        assert httpx.post(f"{url}/dead/resend", json={"numbers": [1]}).status_code == 422
+        orders = [(each["operator"], each["changed"]) for each in get(url, "/orders")["items"]]
+        me = default_operator()
+        # The third one is of what is no dead letter any more.
+        assert orders == [(me, 1), ("ana", 2), (me, 0), (me, 1)]
+        assert get(url, "/orders/1")["about"] == {"letters": str(of_o1)}
+        _check_refusals(url, command)
+
+
+def _check_refusals(url: str, command: Callable[..., tuple[int, str]]) -> None:
+    for wrong in ([], ["1", "--all"], ["1", "--reason=x"]):
+        code, shown = command("resend", *wrong)
+        assert code == 2
+        assert "accepted: numbers, or --all" in shown
+    assert httpx.post(f"{url}/dead/resend", json={"sequences": [0]}).status_code == 422
+    assert httpx.post(f"{url}/dead/resend", json={"numbers": [1]}).status_code == 422
 
 
 def test_one_confirmation_sends_a_letter_once_whatever_is_killed(own_nats: NatsServer) -> None:

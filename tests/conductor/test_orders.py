@@ -11,8 +11,9 @@ from batuta.conductor.database.orders import OrderView, OrderViews
 from batuta.conductor.database.views.event_views import EventViews
 from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.why_views import WhyViews
-from batuta.conductor.routes.order_routes import operator_of
+from batuta.messaging.processings import instant_of
 from batuta.service.app import AppConfig, create_app
+from batuta.service.operator_requests import operator_of
 from batuta.service.operators import OPERATOR_HEADER, UNNAMED, Operator
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import Harness, OpenLedger
@@ -66,6 +67,22 @@ def test_what_changes_nothing_is_no_order(open_ledger: OpenLedger) -> None:
     assert harness.ledger.operations.retry(request.processing_id, None, ALICE) is None
     assert harness.ledger.operations.cancel("nowhere", None, ALICE) is None
     assert orders(harness) == []
+
+
+def test_what_takes_longer_than_a_transaction_is_recorded_before_and_tells_how_far_it_came(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(GRAPH)
+    number = harness.ledger.commands.begin(ALICE, "reconcile --apply", {})
+    (order,) = orders(harness)
+    assert (order.number, order.changed, order.by) == (number, 0, "operator alice")
+    # It is not one that the conductor continues.
+    assert harness.ledger.order_sets.under_way() is None
+    for changed in (100, 7):
+        harness.clock.advance(1)
+        harness.ledger.commands.add(number, changed)
+    (order,) = orders(harness)
+    assert (order.changed, order.ended) == (107, instant_of(harness.clock()))
 
 
 def test_orders_outlive_a_restart(open_ledger: OpenLedger) -> None:

@@ -31,6 +31,11 @@ def differences(answer: httpx.Response) -> list[tuple[Any, ...]]:
     return [(each["kind"], each["product"], each["recorded"], each["archived"]) for each in items]
 
 
+def all_orders(url: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = get(url, "/orders")["items"]
+    return items
+
+
 def test_where_both_agree_there_is_nothing_to_mend(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,9 +63,18 @@ def test_what_a_restored_sdb_has_lost_is_shown_then_made_again(
         assert sorted(differences(httpx.get(f"{url}/reconciliation"))) == expected
         assert run_command(["reconcile", "--conductor-url", url]) == 0
         assert "mend them with batuta reconcile --apply" in capsys.readouterr().out
-        assert run_command(["reconcile", "--apply", "--conductor-url", url]) == 0
+        assert get(url, "/orders")["items"] == []
+        ordered = ["reconcile", "--apply", "--operator=ana", "--conductor-url", url]
+        assert run_command(ordered) == 0
+        (order,) = get(url, "/orders")["items"]
+        assert (order["command"], order["by"]) == ("reconcile --apply", "operator ana (claimed)")
+        # What C was made from is mended first, and C is claimed again with that.
+        assert order["changed"] >= 3
         eventually_sync(lambda: recorded(url, "o1") == {"A": 1, "B": 1, "C": 1})
         assert get(url, "/reconciliation")["items"] == []
+        # What has nothing to mend is no order.
+        assert run_command(ordered) == 0
+        assert len(get(url, "/orders")["items"]) == 1
         assert stage.archived() == {("A", "o1", 1), ("B", "o1", 1), ("C", "o1", 1)}
     assert sorted(stage.asked_for()) == [("B", "o1"), ("B", "o1"), ("C", "o1"), ("C", "o1")]
 
@@ -128,14 +142,18 @@ def test_an_announcement_that_was_wrong_can_be_forgotten(
             # What the sdb holds counts, whatever others announced.
             stage.archive("A", "o1")
             eventually_sync(lambda: recorded(url, "o1") == {"A": 1})
-        code = run_command(["forget", "A", "o1", "--conductor-url", url])
+        code = run_command(["forget", "A", "o1", "--operator=ana", "--conductor-url", url])
+        orders = [(each["command"], each["by"], each["about"]) for each in all_orders(url)]
         printed = capsys.readouterr()
         if archived:
             assert code == 1
             assert "the sdb holds what is recorded" in printed.err
             assert recorded(url, "o1") == {"A": 1}
+            assert orders == []
         else:
             assert code == 0
+            about = {"product": "A", "obs_id": "o1", "version": 2147483647}
+            assert orders == [("forget", "operator ana (claimed)", about)]
             assert "v2147483647 forgotten; not available any more" in printed.out
             assert httpx.get(f"{url}/observations/o1").status_code == 404
             again = httpx.delete(f"{url}/observations/o1/products/A")

@@ -512,7 +512,15 @@ def test_a_conductor_prunes_on_request_and_reconciles_what_it_dropped(
         assert run_command(["prune", "--conductor-url", url]) == 0
         assert "batuta prune --apply" in capsys.readouterr().out
         assert states(url) != {}
-        assert run_command(["prune", "--apply", "--conductor-url", url]) == 0
+        assert run_command(["prune", "--apply", "--operator=ana", "--conductor-url", url]) == 0
+        (order,) = get(url, "/orders")["items"]
+        assert (order["command"], order["by"]) == ("prune --apply", "operator ana (claimed)")
+        assert order["about"] == {
+            "finished_days": 1e-9,
+            "failed_days": "never",
+            "archive": str(tmp_path / "archive"),
+        }
+        assert (order["changed"], order["ended"] is not None) == (2, True)
         assert "archived in" in capsys.readouterr().out
         assert states(url) == {}
         missing = httpx.get(f"{url}/processings/p1").json()["detail"]

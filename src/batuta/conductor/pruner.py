@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.orders import CommandLog
 from batuta.conductor.database.retention.dropping import (
     SERVICE,
     Batch,
@@ -21,6 +22,7 @@ from batuta.conductor.database.retention.dropping import (
 from batuta.errors import one_line
 from batuta.private_files import create_private
 from batuta.service.database import UNAVAILABLE
+from batuta.service.operators import Operator
 from batuta.service.record_archive import ArchiveError
 from batuta.service.retention import PRUNE_INTERVAL_S, PruneReport
 
@@ -63,6 +65,7 @@ class Pruner:
         self._engine = engine
         self._store = store
         self._write = write
+        self._commands = CommandLog(engine)
         self._turn = asyncio.Lock()
         self._problem: str | None = None
         self.observations = 0
@@ -90,8 +93,8 @@ class Pruner:
             _count(report, candidates)
         return await self._with_free_space(report)
 
-    async def apply(self) -> PruneReport:
-        """Archive and drop what is finished and old, and return that.
+    async def apply(self, by: Operator | None = None) -> PruneReport:
+        """Archive and drop what is finished and old, and return that; `by` has ordered it.
 
         Nothing is dropped if another conductor of the same database does it at this moment.
 
@@ -106,13 +109,21 @@ class Pruner:
             return await self._with_free_space(report)
         async with self._turn, self._alone() as alone:
             if alone:
+                number = None if by is None else await self._write(self._record, by)
                 try:
                     await self._sweep(report)
                 except ArchiveError as exc:
                     self._problem = str(exc)
                     raise
+                finally:
+                    if number is not None:
+                        await self._write(self._commands.add, number, report.processings)
                 self._problem = None
         return await self._with_free_space(report)
+
+    def _record(self, by: Operator) -> int:
+        rules = self._store.rules.model_dump(mode="json", exclude_none=True)
+        return self._commands.begin(by, "prune --apply", rules)
 
     async def _sweep(self, report: PruneReport) -> None:
         if (left := await asyncio.to_thread(self._store.batch_under_way)) is not None:

@@ -23,6 +23,7 @@ from batuta.messaging import ProcessingState
 from batuta.messaging.processings import instant_of
 from batuta.pipeline.schema import dropped, processings
 from batuta.service.database import UNAVAILABLE, DatabaseError, insert, reading
+from batuta.service.operators import Operator
 from batuta.service.record_archive import ArchiveError, new_file_name, write_archive
 from batuta.service.retention import PRUNE_INTERVAL_S, PruneReport, RetentionRules
 
@@ -196,8 +197,8 @@ class RecordPruner:
             report.processings = await asyncio.to_thread(self._store.count, time.time())
         return await self._with_free_space(report)
 
-    async def apply(self) -> PruneReport:
-        """Archive and drop what is old, and return that.
+    async def apply(self, by: Operator | None = None) -> PruneReport:
+        """Archive and drop what is old, and return that; `by` has ordered it.
 
         Raises
         ------
@@ -213,7 +214,8 @@ class RecordPruner:
                 raise
             self.problem = None
         if report.processings:
-            LOG.info("retention: %d records of processings dropped", report.processings)
+            ordered = "" if by is None else f", ordered by {by.label}"
+            LOG.info("retention: %d records of processings dropped%s", report.processings, ordered)
         return await self._with_free_space(report)
 
     async def _sweep(self, report: PruneReport) -> None:

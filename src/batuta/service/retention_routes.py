@@ -5,6 +5,8 @@ from typing import Protocol
 
 from fastapi import FastAPI
 
+from batuta.service.operator_requests import ByOperator
+from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.service.record_archive import ArchiveError
 from batuta.service.retention import PruneReport
@@ -16,8 +18,8 @@ class AppliesRules(Protocol):
     async def preview(self) -> PruneReport:
         """Return what would be dropped now."""
 
-    async def apply(self) -> PruneReport:
-        """Drop it, and return what was; raises `ArchiveError`."""
+    async def apply(self, by: Operator | None = None) -> PruneReport:
+        """Drop it, and return what was; raises `ArchiveError`. `by` is None for the daily sweep."""
 
 
 def add_retention_routes(app: FastAPI, pruner: AppliesRules) -> None:
@@ -33,9 +35,9 @@ def add_retention_routes(app: FastAPI, pruner: AppliesRules) -> None:
         tags=["retention"],
         responses=problem_responses(HTTPStatus.INSUFFICIENT_STORAGE),
     )
-    async def apply() -> PruneReport:
+    async def apply(by: ByOperator) -> PruneReport:
         """Archive and drop what is finished and old now, rather than at the daily sweep."""
         try:
-            return await pruner.apply()
+            return await pruner.apply(by)
         except ArchiveError as exc:
             raise ProblemError(HTTPStatus.INSUFFICIENT_STORAGE, str(exc)) from exc

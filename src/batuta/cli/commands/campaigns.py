@@ -11,7 +11,9 @@ import typer
 from batuta.cli.clients import conductor_at
 from batuta.cli.commands.events import short_time
 from batuta.cli.lazy_commands import PRODUCTS
+from batuta.cli.option_groups import grouped
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
+from batuta.cli.requests.filter_options import Command
 from batuta.cli.requests.times import read_moment
 from batuta.errors import ConfigurationError
 from batuta.formatting import format_count, format_percent, format_seconds
@@ -36,7 +38,9 @@ def register(app: typer.Typer) -> None:
 
 
 @campaign.command()
+@grouped
 def plan(  # noqa: PLR0913, PLR0917  each is an option
+    given: Command,
     product: Annotated[
         list[str] | None, typer.Option(help="A product; * is any text. May be repeated.")
     ] = None,
@@ -70,17 +74,15 @@ def plan(  # noqa: PLR0913, PLR0917  each is an option
     max_concurrent: Annotated[
         int | None, typer.Option(help="Processings at a time; by default 1000.")
     ] = None,
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
     *,
     downstream: Annotated[
         bool, typer.Option("--downstream", help="And all that follows from them, in order.")
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Plan a campaign: what it would make, and how long that takes. Nothing is changed."""
     if only is not None and only not in SCOPES:
         raise ConfigurationError(f"--only {only!r:.80}: (accepted: {', '.join(SCOPES)})")
-    given = {
+    values = {
         "products": product,
         "scope": only,
         "obs_ids": [*(obs_id or []), *_names_in(obs_file)],
@@ -93,10 +95,10 @@ def plan(  # noqa: PLR0913, PLR0917  each is an option
         "max_concurrent": max_concurrent,
         "downstream": downstream or None,
     }
-    order = {key: value for key, value in given.items() if value not in (None, [])}
-    with conductor_at(conductor_url) as conductor:
+    order = {key: value for key, value in values.items() if value not in (None, [])}
+    with given.conductor() as conductor:
         planned = conductor.plan_campaign(order)
-    if as_json:
+    if given.as_json:
         print_json(planned)
         return
     _print_plan(planned)
@@ -105,43 +107,31 @@ def plan(  # noqa: PLR0913, PLR0917  each is an option
 
 
 @campaign.command()
-def start(
-    number: Number, conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = False
-) -> None:
+@grouped
+def start(number: Number, given: Command) -> None:
     """Start a planned campaign."""
-    _order(number, "start", None, conductor_url, as_json=as_json)
+    _order(number, "start", given)
 
 
 @campaign.command()
-def pause(
-    number: Number,
-    reason: Why = None,
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
-    *,
-    as_json: AsJson = False,
-) -> None:
+@grouped
+def pause(number: Number, given: Command, reason: Why = None) -> None:
     """Request nothing more of a campaign until it is resumed; what runs goes on."""
-    _order(number, "pause", reason, conductor_url, as_json=as_json)
+    _order(number, "pause", given, reason)
 
 
 @campaign.command()
-def resume(
-    number: Number, conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = False
-) -> None:
+@grouped
+def resume(number: Number, given: Command) -> None:
     """Go on with a paused campaign."""
-    _order(number, "resume", None, conductor_url, as_json=as_json)
+    _order(number, "resume", given)
 
 
 @campaign.command()
-def cancel(
-    number: Number,
-    reason: Why = None,
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
-    *,
-    as_json: AsJson = False,
-) -> None:
+@grouped
+def cancel(number: Number, given: Command, reason: Why = None) -> None:
     """Request nothing more of a campaign, for good; what runs goes on to its end."""
-    _order(number, "cancel", reason, conductor_url, as_json=as_json)
+    _order(number, "cancel", given, reason)
 
 
 @campaign.command("list")
@@ -225,12 +215,10 @@ def report(
 # ---------------------------------------------------------------------- what is sent
 
 
-def _order(
-    number: int, order: str, reason: str | None, conductor_url: str, *, as_json: bool
-) -> None:
-    with conductor_at(conductor_url) as conductor:
+def _order(number: int, order: str, given: Command, reason: str | None = None) -> None:
+    with given.conductor() as conductor:
         now = conductor.order_campaign(number, order, reason)
-    if as_json:
+    if given.as_json:
         print_json(now)
         return
     echo(f"{_title(now)}: {now['state']}")

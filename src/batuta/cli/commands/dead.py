@@ -1,6 +1,7 @@
 """`batuta dead`: messages that were put aside; list them, show one, send them again."""
 
 import uuid
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,22 +9,16 @@ import typer
 
 from batuta.cli.clients import conductor_at
 from batuta.cli.commands.events import Since, Until, short_time, what_followed
+from batuta.cli.option_groups import grouped
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
 from batuta.cli.requests.confirmation import confirm
-from batuta.cli.requests.filter_options import Yes, without_none
+from batuta.cli.requests.filter_options import AskingCommand, without_none
 from batuta.cli.requests.times import read_moment
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.formatting import format_count
 
 if TYPE_CHECKING:
     from batuta.cli.conductor_client import ConductorClient
-
-BySubject = Annotated[
-    str | None, typer.Option("--subject", help="Only from this subject, such as data.vhf.")
-]
-ByReason = Annotated[
-    str | None, typer.Option("--reason", help="Only with this text in their reason.")
-]
 
 dead = typer.Typer(
     help="List, show and send again messages that could not be understood, or were refused.",
@@ -36,14 +31,38 @@ def register(app: typer.Typer) -> None:
     app.add_typer(dead, name="dead", rich_help_panel="Watching")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Which dead letters are meant."""
+
+    subject: Annotated[
+        str | None, typer.Option("--subject", help="Only from this subject, such as data.vhf.")
+    ] = None
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Only with this text in their reason.")
+    ] = None
+    since: Since = None
+    until: Until = None
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The filters that are given, as REST takes them."""
+        return without_none(
+            {
+                "subject": self.subject,
+                "reason": self.reason,
+                "since": read_moment("--since", self.since),
+                "until": read_moment("--until", self.until),
+            }
+        )
+
+
 @dead.callback()
-def list_all(  # noqa: PLR0913  each is an option
+@grouped
+def list_all(
     context: typer.Context,
+    chosen: Chosen,
     conductor_url: ConductorUrl = CONDUCTOR_URL,
-    subject: BySubject = None,
-    reason: ByReason = None,
-    since: Since = None,
-    until: Until = None,
     limit: Annotated[int, typer.Option(min=1, help="Letters at most, the oldest.")] = 100,
     *,
     as_json: AsJson = False,
@@ -51,7 +70,7 @@ def list_all(  # noqa: PLR0913  each is an option
     """List messages that were put aside, the oldest first."""
     if context.invoked_subcommand is not None:
         return
-    filters = _filters(subject, reason, since, until)
+    filters = chosen.given
     with conductor_at(conductor_url) as conductor:
         found = list(islice(conductor.dead_letters(**filters), limit))
     if as_json:
@@ -85,38 +104,34 @@ def show(
 
 
 @dead.command()
-def resend(  # noqa: PLR0913  each is an option
+@grouped
+def resend(
+    chosen: Chosen,
+    given: AskingCommand,
     numbers: Annotated[
         list[int] | None, typer.Argument(metavar="[N...]", min=1, help="Their numbers.")
     ] = None,
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
-    subject: BySubject = None,
-    reason: ByReason = None,
-    since: Since = None,
-    until: Until = None,
     *,
     all_: Annotated[bool, typer.Option("--all", help="All that the filters select.")] = False,
-    yes: Yes = False,
-    as_json: AsJson = False,
 ) -> None:
     """Send messages again, each to the subject that it came from, and tell what became of them."""
-    filters = _filters(subject, reason, since, until)
+    filters = chosen.given
     if bool(numbers) == all_ or (numbers and filters):
         raise ConfigurationError(
             f"{format_count(len(numbers or []), 'number')}"
             f"{', --all' if all_ else ''}{', filters' if filters else ''} given "
             "(accepted: numbers, or --all with or without --subject, --reason, --since, --until)"
         )
-    with conductor_at(conductor_url) as conductor:
-        chosen = list(dict.fromkeys(numbers or [])) or _select(conductor, filters, yes=yes)
-        answers = conductor.resend(chosen, str(uuid.uuid4()))
-    if as_json:
+    with given.conductor() as conductor:
+        sent = list(dict.fromkeys(numbers or [])) or _select(conductor, filters, yes=given.yes)
+        answers = conductor.resend(sent, str(uuid.uuid4()))
+    if given.as_json:
         print_json(answers)
     problems = []
     for each in answers:
         if each["problem"] is not None:
             problems.append(BatutaError(each["problem"]))
-        elif not as_json:
+        elif not given.as_json:
             echo(_told(each))
     if problems:
         raise BaseExceptionGroup("some were not sent", problems)
@@ -142,15 +157,3 @@ def _told(answer: dict[str, Any]) -> str:
     if answer["subject"].startswith("data."):
         return f"{sent}; not decided yet: batuta events --source {answer['subject'][5:]}"
     return sent
-
-
-def _filters(
-    subject: str | None, reason: str | None, since: str | None, until: str | None
-) -> dict[str, str]:
-    given = {
-        "subject": subject,
-        "reason": reason,
-        "since": read_moment("--since", since),
-        "until": read_moment("--until", until),
-    }
-    return without_none(given)

@@ -4,19 +4,20 @@ from typing import Annotated, Any
 
 import typer
 
-from batuta.cli.clients import conductor_at
 from batuta.cli.commands.events import short_time
 from batuta.cli.lazy_commands import WATCHING
-from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
+from batuta.cli.option_groups import grouped
+from batuta.cli.output import echo, print_json, print_table
+from batuta.cli.requests.filter_options import Command
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("providers", rich_help_panel=WATCHING)(providers)
+    app.command("providers", rich_help_panel=WATCHING)(grouped(providers))
 
 
 def providers(
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    given: Command,
     close: Annotated[
         str | None,
         typer.Option(
@@ -24,20 +25,18 @@ def providers(
             help="Request from this provider again, which is left alone because it failed.",
         ),
     ] = None,
-    *,
-    as_json: AsJson = False,
 ) -> None:
     """Show providers, their addresses, and which are left alone because they keep failing."""
-    with conductor_at(conductor_url) as conductor:
+    with given.conductor() as conductor:
         if close is not None:
             closed = conductor.close_circuits(close)
-            if as_json:
+            if given.as_json:
                 print_json(closed)
                 return
             echo(f"{close}: requested from again at {', '.join(closed['closed']) or 'no address'}")
             return
         found = conductor.providers()
-    if as_json:
+    if given.as_json:
         print_json(found)
         return
     rows = [

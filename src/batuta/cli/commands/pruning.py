@@ -5,9 +5,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from batuta.cli.clients import conductor_at
 from batuta.cli.commands.products import PANEL
-from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
+from batuta.cli.option_groups import grouped
+from batuta.cli.output import echo, print_json, print_table
+from batuta.cli.requests.filter_options import Command
 from batuta.formatting import format_bytes
 
 _UNSUPPORTED: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
@@ -15,21 +16,20 @@ _UNSUPPORTED: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("prune", rich_help_panel=PANEL)(prune)
+    app.command("prune", rich_help_panel=PANEL)(grouped(prune))
 
 
 def prune(
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    given: Command,
     *,
     apply: Annotated[
         bool,
         typer.Option("--apply", help="Archive and drop it now, rather than only show it."),
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Show which old records the retention rules drop; with --apply, drop them now."""
-    reports, lacking = _reports(conductor_url, apply=apply)
-    if as_json:
+    reports, lacking = _reports(given, apply=apply)
+    if given.as_json:
         print_json(reports)
         return
     print_table(
@@ -48,13 +48,13 @@ def prune(
         echo("drop them now with batuta prune --apply; the services do so once a day")
 
 
-def _reports(conductor_url: str, *, apply: bool) -> tuple[list[dict[str, Any]], list[str]]:
+def _reports(given: Command, *, apply: bool) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the reports of the services, and the names of those that have none."""
     from batuta.cli.conductor_client import ConductorClient  # noqa: PLC0415  for --help to be fast
     from batuta.service.client import ServiceError  # noqa: PLC0415
 
     lacking = []
-    with conductor_at(conductor_url) as conductor:
+    with given.conductor() as conductor:
         reports = [conductor.retention(apply=apply)]
         pipelines = {
             each["url"]: each["name"]
@@ -62,7 +62,7 @@ def _reports(conductor_url: str, *, apply: bool) -> tuple[list[dict[str, Any]], 
             if each["kind"] == "pipeline" and each["state"] == "up"
         }
     for url, name in pipelines.items():
-        with ConductorClient(url, service=name) as pipeline:
+        with ConductorClient(url, service=name, operator=given.operator) as pipeline:
             try:
                 reports.append(pipeline.retention(apply=apply))
             except ServiceError as exc:

@@ -4,30 +4,30 @@ from typing import Annotated, Any
 
 import typer
 
-from batuta.cli.clients import conductor_at
 from batuta.cli.commands.products import PANEL, ObsId, Product
-from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
+from batuta.cli.option_groups import grouped
+from batuta.cli.output import echo, print_json, print_table
+from batuta.cli.requests.filter_options import Command
 from batuta.formatting import format_count
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    app.command("reconcile", rich_help_panel=PANEL)(reconcile)
-    app.command("forget", rich_help_panel=PANEL)(forget)
+    app.command("reconcile", rich_help_panel=PANEL)(grouped(reconcile))
+    app.command("forget", rich_help_panel=PANEL)(grouped(forget))
 
 
 def reconcile(
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
+    given: Command,
     *,
     apply: Annotated[
         bool, typer.Option("--apply", help="Mend what differs, rather than only show it.")
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Compare the conductor's records with the sdb; with --apply, make what was lost again."""
-    with conductor_at(conductor_url) as conductor:
+    with given.conductor() as conductor:
         result = conductor.reconciliation(mend=apply)
-    if as_json:
+    if given.as_json:
         print_json(result)
         return
     total = sum(result["counts"].values())
@@ -54,17 +54,11 @@ def reconcile(
     echo(f"{counts}: " + ("mended" if apply else "mend them with batuta reconcile --apply"))
 
 
-def forget(
-    product: Product,
-    obs_id: ObsId,
-    conductor_url: ConductorUrl = CONDUCTOR_URL,
-    *,
-    as_json: AsJson = False,
-) -> None:
+def forget(product: Product, obs_id: ObsId, given: Command) -> None:
     """Make the conductor forget a version that was announced, but that the sdb does not hold."""
-    with conductor_at(conductor_url) as conductor:
+    with given.conductor() as conductor:
         forgotten = conductor.forget(product, obs_id)
-    if as_json:
+    if given.as_json:
         print_json(forgotten)
     else:
         now = forgotten["archived"]

@@ -31,7 +31,7 @@ from batuta.conductor.database.holds.held_work import hold_again
 from batuta.conductor.database.holds.hold_store import HoldStore
 from batuta.conductor.database.operations.operator_actions import Operations
 from batuta.conductor.database.operations.order_sets import OrderSets
-from batuta.conductor.database.orders import record_command
+from batuta.conductor.database.orders import CommandLog, record_command
 from batuta.conductor.database.records import (
     Row,
     locked_records,
@@ -129,6 +129,8 @@ class Ledger(ReadsGraph):
         What an operator may do: make, retry, cancel.
     holds : HoldStore
         What operators hold back.
+    commands : CommandLog
+        Operators' commands that take longer than a transaction.
     order_sets : OrderSets
         Orders for whole sets of processings.
     approvals : Approvals
@@ -162,6 +164,7 @@ class Ledger(ReadsGraph):
         self._instances = InstanceStore(self._current, self.circuits)
         self._refused: list[RefusedVersion] = []
         self.operations = Operations(engine, self._current, self._claims, clock)
+        self.commands = CommandLog(engine, clock)
         self.order_sets = OrderSets(engine, self._current, self._claims, clock)
         self.approvals = Approvals(engine, self._current, self._claims, clock)
         self.stops = StopStore(engine, waits, clock)

@@ -1,6 +1,7 @@
 """What operators have ordered: who, when, what and why, kept for as long as the database."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -60,6 +61,42 @@ def record_command(
     """
     values = order_values(by, now, command, about, reason) | {"changed": 1, "ended": now}
     return int(connection.scalar(sa.insert(table).values(values).returning(table.c.number)) or 0)
+
+
+class CommandLog:
+    """Records commands that take longer than a transaction: first that, then what they change.
+
+    One that is interrupted is not continued: its record tells how far it came.
+
+    Parameters
+    ----------
+    engine : sa.Engine
+        The conductor's database.
+    clock : callable
+        Returns the time, in seconds since 1970.
+    """
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def begin(self, by: Operator, command: str, about: Mapping[str, Any]) -> int:
+        """Record a command before it is carried out; return its number."""
+        now = self._clock()
+        values = {**order_values(by, now, command, about, None), "selected": 0, "ended": now}
+        with self._engine.begin() as connection:
+            added = sa.insert(table).values(values).returning(table.c.number)
+            return int(connection.scalar(added) or 0)
+
+    def add(self, number: int, changed: int) -> None:
+        """Record that a command has changed so many more."""
+        more = {
+            "selected": table.c.selected + changed,
+            "changed": table.c.changed + changed,
+            "ended": self._clock(),
+        }
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(table).where(table.c.number == number).values(more))
 
 
 def order_values(

@@ -50,7 +50,7 @@ from batuta.conductor.routes.hold_routes import hold_router
 from batuta.conductor.routes.late_routes import late_router
 from batuta.conductor.routes.log_routes import log_router
 from batuta.conductor.routes.matrix_routes import matrix_router
-from batuta.conductor.routes.order_routes import ByOperator, order_router
+from batuta.conductor.routes.order_routes import order_router
 from batuta.conductor.routes.provider_routes import provider_router
 from batuta.conductor.routes.reconciliation_routes import reconciliation_router
 from batuta.conductor.routes.set_routes import set_router
@@ -61,6 +61,7 @@ from batuta.messaging import ProcessingState, ServiceStatus
 from batuta.messaging.dead_letters import DeadLetters
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import HttpPool
+from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
@@ -123,7 +124,9 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(callback_router(components.callback_addresses, components.dispatcher))
     app.include_router(event_router(components.events))
     app.include_router(log_router(components.views, components.logs))
-    app.include_router(dead_router(components.dead_letters, components.events))
+    app.include_router(
+        dead_router(components.dead_letters, components.events, components.dispatcher)
+    )
     app.include_router(late_router(components.late))
     app.include_router(stop_router(components.stops))
     app.include_router(

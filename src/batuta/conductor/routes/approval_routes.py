@@ -12,8 +12,8 @@ from batuta.conductor.database.views.approval_views import ApprovalView, Approva
 from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.routes.bulk_routes import MAX_ORDERS, Reason
-from batuta.conductor.routes.order_routes import ByOperator
 from batuta.messaging.events import Name
+from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.views.observations import ConductorProcessing
 from batuta.conductor.decisions.commands import Urgency
-from batuta.conductor.routes.order_routes import ByOperator
 from batuta.messaging.events import Name
+from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError
 from batuta.work_classes import WorkClass

@@ -18,8 +18,8 @@ from batuta.conductor.database.views.campaign_views import (
 )
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignState, ItemState
 from batuta.conductor.routes.bulk_routes import Reason
-from batuta.conductor.routes.order_routes import ByOperator
 from batuta.errors import ConfigurationError
+from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 

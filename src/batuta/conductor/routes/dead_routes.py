@@ -14,9 +14,12 @@ from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.views.event_views import EventView, EventViews
+from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.errors import printable
+from batuta.formatting import format_numbers
 from batuta.messaging import MessagingError, subjects
 from batuta.messaging.dead_letters import DeadLetter, DeadLetters
+from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 
@@ -92,7 +95,7 @@ class ResentAll(BaseModel):
     items: list[Resent]
 
 
-def dead_router(letters: DeadLetters, events: EventViews) -> APIRouter:
+def dead_router(letters: DeadLetters, events: EventViews, dispatcher: Dispatcher) -> APIRouter:
     """Return the routes."""
     router = APIRouter(
         prefix="/dead",
@@ -142,13 +145,17 @@ def dead_router(letters: DeadLetters, events: EventViews) -> APIRouter:
         return DeadLetterDetail(**_brief(found), **_content(found.payload))
 
     @router.post("/resend")
-    async def resend(order: Resend) -> ResentAll:
+    async def resend(order: Resend, by: ByOperator) -> ResentAll:
         """Send some again, each to the subject that it came from, and tell what became of them."""
         began = time.time()
-        answers = [
-            await _resend(letters, number, str(order.confirmation))
-            for number in dict.fromkeys(order.sequences)
-        ]
+        numbers = list(dict.fromkeys(order.sequences))
+        # Recorded, then done.
+        commands = dispatcher.ledger.commands
+        about = {"letters": format_numbers(numbers)}
+        recorded = await dispatcher.write(commands.begin, by, "dead resend", about)
+        answers = [await _resend(letters, number, str(order.confirmation)) for number in numbers]
+        sent = sum(each.problem is None for each in answers)
+        await dispatcher.write(commands.add, recorded, sent)
         await _add_outcomes(events, answers, began)
         return ResentAll(items=answers)
 

@@ -16,9 +16,9 @@ from batuta.conductor.database.graphs.graph_versions import (
 )
 from batuta.conductor.graph_changer import GraphChanger
 from batuta.conductor.routes.bulk_routes import Reason
-from batuta.conductor.routes.order_routes import ByOperator
 from batuta.graph import Graph, GraphError
 from batuta.service.client import ServiceError
+from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.work_classes import WorkClass

@@ -15,9 +15,9 @@ from batuta.conductor.decisions.holds import Hold, HoldState, Scope, rate_per_s
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.hold_watch import HoldWatch
 from batuta.conductor.routes.bulk_routes import Reason
-from batuta.conductor.routes.order_routes import ByOperator
 from batuta.messaging.events import Name
 from batuta.messaging.processings import Instant
+from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses

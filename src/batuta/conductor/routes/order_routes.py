@@ -1,44 +1,18 @@
-"""REST routes of what operators have ordered, and who an operator is."""
+"""REST routes of what operators have ordered."""
 
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime
 
 from batuta.conductor.database.orders import OrderView, OrderViews
-from batuta.service.access import PROVED_OPERATOR
-from batuta.service.operators import OPERATOR_HEADER, OPERATOR_RULE, Operator, is_operator_name
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 
 MAX_ITEMS: Final = 1000
 
 Text = Annotated[str | None, Query(max_length=200)]
-
-
-def operator_of(request: Request) -> Operator:
-    """Return who gives a command: the owner of the token that came with it, else who is claimed.
-
-    Raises
-    ------
-    ProblemError
-        If the header is no name.
-    """
-    proved: str | None = getattr(request.state, PROVED_OPERATOR, None)
-    if proved is not None:
-        return Operator(proved, proved=True)
-    claimed = request.headers.get(OPERATOR_HEADER)
-    if claimed is not None and not is_operator_name(claimed):
-        raise ProblemError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"{OPERATOR_HEADER}: {claimed!r:.80} is refused (accepted: {OPERATOR_RULE})",
-        )
-    return Operator(claimed)
-
-
-ByOperator = Annotated[Operator, Depends(operator_of)]
-"""Who gives a command: a parameter of every route that carries one out."""
 
 
 def order_router(views: OrderViews) -> APIRouter:

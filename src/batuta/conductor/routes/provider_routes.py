@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from batuta.conductor.database.views.provider_views import ProviderView, ProviderViews
 from batuta.conductor.dispatch.dispatcher import Dispatcher
-from batuta.conductor.routes.order_routes import ByOperator
+from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 

@@ -1,8 +1,10 @@
 """Routes that compare the conductor's records with the sdb, and mend them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel
@@ -13,6 +15,8 @@ from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.reconciliation import Reconciler, mend
 from batuta.messaging.events import Name
 from batuta.service.client import ServiceError
+from batuta.service.operator_requests import ByOperator
+from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError, problem_responses
 
 
@@ -41,12 +45,12 @@ def reconciliation_router(reconciler: Reconciler, dispatcher: Dispatcher) -> API
     @router.get("/reconciliation", responses=problem_responses(HTTPStatus.BAD_GATEWAY))
     async def differences() -> Reconciliation:
         """How the conductor's records differ from what the sdb holds."""
-        return await _compare(reconciler, dispatcher, mended=False)
+        return await _compare(reconciler, None)
 
     @router.post("/reconciliation", responses=problem_responses(HTTPStatus.BAD_GATEWAY))
-    async def reconcile() -> Reconciliation:
+    async def reconcile(by: ByOperator) -> Reconciliation:
         """Make the conductor's records agree with the sdb, and make again what was lost."""
-        return await _compare(reconciler, dispatcher, mended=True)
+        return await _compare(reconciler, _Mending(dispatcher, by, "reconcile --apply"))
 
     @router.delete(
         "/observations/{obs_id}/products/{product}",
@@ -54,23 +58,46 @@ def reconciliation_router(reconciler: Reconciler, dispatcher: Dispatcher) -> API
             HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.BAD_GATEWAY
         ),
     )
-    async def forget(obs_id: Name, product: Name) -> Difference:
+    async def forget(obs_id: Name, product: Name, by: ByOperator) -> Difference:
         """Stop believing that a version which the sdb does not hold is available."""
         difference = await _difference_of(reconciler, product, obs_id)
-        await mend(dispatcher, [difference])
+        about = {"product": product, "obs_id": obs_id, "version": difference.recorded}
+        await _Mending(dispatcher, by, "forget", about).mend([difference])
         return difference
 
     return router
 
 
-async def _compare(
-    reconciler: Reconciler, dispatcher: Dispatcher, *, mended: bool
-) -> Reconciliation:
-    result = Reconciliation(mended=mended)
+class _Mending:
+    """Mends differences as an operator has ordered, which is recorded once there is one."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        by: Operator,
+        command: str,
+        about: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._order = by, command, dict(about)
+        self._number: int | None = None
+
+    async def mend(self, differences: Sequence[Difference]) -> None:
+        if not differences:
+            return
+        write, commands = self._dispatcher.write, self._dispatcher.ledger.commands
+        if self._number is None:
+            self._number = await write(commands.begin, *self._order)
+        await mend(self._dispatcher, differences)
+        await write(commands.add, self._number, len(differences))
+
+
+async def _compare(reconciler: Reconciler, mending: _Mending | None) -> Reconciliation:
+    result = Reconciliation(mended=mending is not None)
     try:
         async for differences in reconciler.differences(time.time()):
-            if mended:
-                await mend(dispatcher, differences)
+            if mending is not None:
+                await mending.mend(differences)
             result.add(differences)
     except ServiceError as exc:
         raise _sdb_unavailable(exc) from exc

@@ -14,9 +14,9 @@ from batuta.conductor.database.views.observations import ConductorProcessing, Vi
 from batuta.conductor.decisions.order_sets import STATES, SetCommand
 from batuta.conductor.order_worker import OrderWorker
 from batuta.conductor.routes.bulk_routes import UrgencyBody
-from batuta.conductor.routes.order_routes import ByOperator
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
+from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import UNNAMED, Operator
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.stages import Stage
