@@ -44,7 +44,11 @@ class Harness:
         self.graph = graph
         self._opened = open_database(url, MIGRATIONS)
         self.engine = self._opened.__enter__()
-        self.current, _ = open_current_graph(self.engine, graph, "graph.json", self.clock)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all that is not in the database, as a conductor that was killed does."""
+        self.current, _ = open_current_graph(self.engine, self.graph, "graph.json", self.clock)
         self.versions = GraphVersions(self.engine, self.current, self.clock)
         self.ledger = Ledger(self.engine, self.current, WaitConfig(), self.clock)
         self.campaigns = self.open_campaigns()
