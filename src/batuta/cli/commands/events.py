@@ -1,5 +1,6 @@
 """`batuta events`: what was received, and how each has ended."""
 
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, Final
 
@@ -101,8 +102,16 @@ def _print_orders(listed: list[dict[str, Any]], *, as_json: bool) -> None:
 def _words(value: Any) -> str:
     """Return what an order is about, for people: ``product B, state waiting or held``."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_words(each)}" for name, each in value.items())
+        said = {name: each for name, each in value.items() if each not in (None, [], False, "")}
+        return ", ".join(f"{name} {_words(_moment(name, each))}" for name, each in said.items())
     return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _moment(name: str, value: Any) -> Any:
+    """Return the times of a set, which are recorded as numbers, as they are shown."""
+    if name in {"since", "until"} and isinstance(value, float):
+        return short_time(datetime.fromtimestamp(value, UTC).isoformat())
+    return value
 
 
 def _print_list(listed: list[dict[str, Any]]) -> None:

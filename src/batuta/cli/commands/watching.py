@@ -227,7 +227,7 @@ def _print_observations(
     ]
     total = format_count(summary["observations"], "observation")
     if len(observations) < summary["observations"]:
-        which = "" if stage is None else f" with a product of stage {stage}"
+        which = "" if stage is None else f" of stage {stage}"
         total += f"; the latest {len(observations):,}{which}"
         of_all = [summary["processings"][state] for state in states]
         rows.append(["all", sum(each["available"] for each in summary["products"]), *of_all])
