@@ -575,9 +575,9 @@ def test_the_holds_of_an_earlier_version_stay_with_what_they_keep_back(
 
 
 def test_the_pauses_of_an_earlier_version_become_holds_that_end_as_campaigns_are_resumed(
-    database_url: str,
+    empty_database_url: str,
 ) -> None:
-    engine = sa.create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+    engine = sa.create_engine(empty_database_url.replace("postgresql:", "postgresql+psycopg:"))
     migrate_to("0022", engine)
     with engine.begin() as connection:
         connection.execute(
@@ -609,7 +609,7 @@ def test_the_pauses_of_an_earlier_version_become_holds_that_end_as_campaigns_are
                     {"id": f"{state} {held_by}", "campaign": number, "held_by": held_by},
                 )
     engine.dispose()
-    with open_database(database_url, MIGRATIONS) as opened:
+    with open_database(empty_database_url, MIGRATIONS) as opened:
         (pause,) = HoldStore(opened, lambda: 300.0).open_holds()
         assert (pause.number, pause.pause, pause.scope) == (2, True, Scope(campaign=1))
         assert (pause.reason, pause.begins) == ("full", 5.0)

@@ -68,7 +68,7 @@ def test_a_log_is_printed_from_its_pipeline_or_why_there_is_none(
         assert capsys.readouterr().out == "held now: none\n"
         for wrong, code in ((["hold"], 2), (["hold", "maker", "--all"], 2), (["hold", "m"], 1)):
             assert run(wrong) == code
-            assert "(accepted: PROVIDER, --product, --obs-id, --class, or --all)" in (
+            assert "(accepted: PROVIDER, --product, --obs-id, --class, --campaign, or --all)" in (
                 shown := capsys.readouterr().err
             ) or ("provider 'm': not in the graph (known: maker)" in shown)
 

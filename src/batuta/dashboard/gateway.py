@@ -73,6 +73,8 @@ class Gateway:
             return problem_response(
                 HTTPStatus.NOT_FOUND, f"service {service!r:.80}: unknown (accepted: {accepted})"
             )
+        if not {".", ".."}.isdisjoint(request.path_params["path"].split("/")):
+            return problem_response(HTTPStatus.NOT_FOUND, "no address has '.' or '..' in it")
         body = await _bounded_body(request)
         if body is None:
             return problem_response(
@@ -93,9 +95,8 @@ class Gateway:
         return StreamingResponse(_read(answer, stack), status_code=status, headers=headers)
 
     def _request(self, request: Request, base: str, body: bytes) -> ForwardedRequest:
-        # Quoted again from what was decoded: "..", "?" and "#" of a name stay in that name.
-        parts = request.path_params["path"].split("/")
-        path = "/".join(quote(part, safe="") for part in parts if part not in {".", ".."})
+        # Quoted again from what was decoded: "?" and "#" of a name stay in that name.
+        path = quote(request.path_params["path"], safe="/")
         query = request.url.query
         headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
         given = request.headers.get(OPERATOR_HEADER, "")
