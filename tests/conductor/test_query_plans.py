@@ -24,6 +24,7 @@ from batuta.conductor.database.schema import (
     processings,
 )
 from batuta.conductor.database.views.event_views import EventViews
+from batuta.conductor.database.views.failure_views import FailureViews
 from batuta.conductor.database.views.hold_views import HoldViews
 from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.provider_views import ProviderViews
@@ -134,6 +135,12 @@ QUERIES["/orders"] = [
     {},
     {"command": "make", "operator": "alice", "since": "2026-11-29T08:00Z", "cursor": "9"},
 ]
+QUERIES["/failures"] = [
+    {**provider, **after}
+    for provider in ({}, {"provider": "maker"})
+    for after in ({}, {"cursor": '["maker", "no luck"]'})
+]
+QUERIES["/processings"] += [{"error_kind": "no luck", "provider": "maker", "state": "failed"}]
 QUERIES["/campaigns"] = [
     {**({"state": state} if state else {}), **after}
     for state in (None, "done")
@@ -258,12 +265,21 @@ def carry_out_sets(harness: Harness) -> None:
             {"obs_id": "o*", "work_class": "live"},
             {"campaign": 1},
             {"stage": "preliminary"},
+            {"provider": "maker", "error_kind": "no luck"},
         ):
             filters = SetFilters(columns=columns, states=states_of(command, []), since=1.0)
             sets.begin(SetOrder(command=command, filters=filters), sets.select(filters).total)
     while (order := sets.under_way()) is not None:
         ids, position = sets.next_batch(order)
         sets.carry_out(order.number, ids, position)
+
+
+def test_failures_are_counted_from_their_index(played: Played) -> None:
+    played.harness.apply(PipelineUnreachable(processing_id=played.processing_id, error="no"))
+    with recorded(played.engine) as statements:
+        assert len(FailureViews(played.engine).page(None, 10).items) == 1
+    assert len(statements) == 3
+    assert costly_queries(played.engine, statements, BIG) == {}
 
 
 def test_records_are_compared_with_the_sdb_by_the_batch(played: Played) -> None:

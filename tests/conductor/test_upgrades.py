@@ -18,6 +18,7 @@ from batuta.conductor.database.retention.dropped import (
 )
 from batuta.conductor.database.schema import metadata
 from batuta.conductor.database.views.event_views import EventViews
+from batuta.conductor.database.views.failure_views import FailureViews
 from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.why_views import WhyViews
 from batuta.conductor.decisions.rules import Arrival, processing_id_of
@@ -245,6 +246,14 @@ def upgraded(revision: str, empty_database_url: str) -> Iterator[Harness]:
 def states(harness: Harness) -> dict[str, str]:
     items = harness.views.processings({}, 1000, None).items
     return {f"{each.product}/{each.obs_id}": each.state.value for each in items}
+
+
+def test_failures_of_earlier_versions_are_grouped(upgraded: Harness) -> None:
+    groups = FailureViews(upgraded.engine).page(None, 10).items
+    assert [(each.kind, each.failed, each.retrying) for each in groups] == [
+        ("no luck", 1, 0),
+        ("noise", 0, 1),
+    ]
 
 
 def test_rows_of_earlier_versions_mean_the_same(upgraded: Harness, revision: str) -> None:

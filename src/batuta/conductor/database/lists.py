@@ -84,8 +84,14 @@ def list_processings(
         key=[table.c.created, table.c.id],
         descending=True,
         selected=[*selected, *times],
-        checked=[matches(table.c[name], value) for name, value in filters.items() if name != first],
+        checked=[_check(name, value) for name, value in filters.items() if name != first],
     )
+
+
+def _check(name: str, value: Filter) -> "sa.ColumnElement[bool]":
+    # The text of an error may have a `*` or a `?` of its own.
+    exact = name == "error_kind"
+    return equals_unindexed(table.c[name], value) if exact else matches(table.c[name], value)
 
 
 _INDEXED: Final = frozenset({"obs_id", *LISTED_BY})

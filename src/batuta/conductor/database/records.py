@@ -15,6 +15,7 @@ from batuta.conductor.database.statements import (
     write_values_alike,
 )
 from batuta.conductor.decisions.events import Interface
+from batuta.conductor.decisions.failures import kind_of_error
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.messaging import ProcessingState as State
 from batuta.work_classes import WorkClass
@@ -97,12 +98,15 @@ def write_changes(
     for before, after in changes:
         old, new = _values(before), _values(after)
         if old != new:
-            changed = tuple(
+            differing = [
                 (name, value)
                 for name, former, value in zip(RECORD_COLUMNS, old, new, strict=True)
                 if value != former
-            )
-            by_values[changed].append(after.id)
+            ]
+            if after.error != before.error:
+                kind = kind_of_error(after.error, (after.id, after.obs_id))
+                differing.append(("error_kind", kind))
+            by_values[tuple(differing)].append(after.id)
     by_names: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for changed, ids in by_values.items():
         names = tuple(name for name, _ in changed)

@@ -20,6 +20,8 @@ SQLite, which has no statistics, would take ``product, created, id`` for the bes
 product of one observation, and read all that the product has ever had.
 """
 
+FAILING: Final = "state IN ('failed', 'retrying')"
+"""Whose last attempt has failed."""
 HELD: Final = "state = 'held'"
 """Kept back by an operator."""
 OF_CAMPAIGN: Final = "campaign IS NOT NULL"
@@ -124,6 +126,8 @@ processings = sa.Table(
     sa.Column("stale_told", sa.Float),
     # What was withdrawn of what it was being made from, for which it was stopped.
     sa.Column("withdrawn_input", sa.String),
+    # What `error` has in common with like ones: see `batuta.conductor.decisions.failures`.
+    sa.Column("error_kind", sa.String, nullable=False, server_default=""),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
     sa.Index("conductor_of_observation", "obs_id", "created", "id"),
     sa.Index("conductor_newest", "created", "id"),
@@ -159,6 +163,17 @@ for _name, _where, _keys in (
         sqlite_where=sa.text(_where),
         postgresql_where=sa.text(_where),
     )
+
+# All that is told of failures by provider and kind is in it.
+sa.Index(
+    "conductor_failing",
+    *(
+        processings.c[key]
+        for key in ("provider", "error_kind", "product", "state", "ended", "requested")
+    ),
+    sqlite_where=sa.text(FAILING),
+    postgresql_where=sa.text(FAILING),
+)
 
 sa.Index(
     "conductor_due",

@@ -17,6 +17,7 @@ from batuta.conductor.database.stops import StopStore
 from batuta.conductor.database.summaries import Summary
 from batuta.conductor.database.views.approval_views import ApprovalViews
 from batuta.conductor.database.views.event_views import EventViews
+from batuta.conductor.database.views.failure_views import FailureViews
 from batuta.conductor.database.views.hold_views import HoldViews
 from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.matrix_views import MatrixViews
@@ -30,6 +31,7 @@ from batuta.conductor.database.views.observations import (
 )
 from batuta.conductor.database.views.provider_views import ProviderViews
 from batuta.conductor.database.views.why_views import WhyDetail, WhyViews
+from batuta.conductor.decisions.failures import MAX_LENGTH
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, TO_BE_MADE, ProcessingRecord
 from batuta.conductor.dispatch.archive import Archive
 from batuta.conductor.dispatch.callbacks import CallbackAddresses, callback_router
@@ -45,6 +47,7 @@ from batuta.conductor.routes.bulk_routes import Order, Reason, UrgencyBody, bulk
 from batuta.conductor.routes.campaign_routes import campaign_router
 from batuta.conductor.routes.dead_routes import dead_router
 from batuta.conductor.routes.event_routes import event_router
+from batuta.conductor.routes.failure_routes import failure_router
 from batuta.conductor.routes.graph_routes import graph_router
 from batuta.conductor.routes.hold_routes import hold_router
 from batuta.conductor.routes.late_routes import late_router
@@ -128,6 +131,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
         dead_router(components.dead_letters, components.events, components.dispatcher)
     )
     app.include_router(late_router(components.late))
+    app.include_router(failure_router(FailureViews(components.events.engine)))
     app.include_router(stop_router(components.stops))
     app.include_router(
         approval_router(ApprovalViews(components.events.engine), components.dispatcher)
@@ -221,6 +225,9 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         work_class: Annotated[WorkClass | None, Query(alias="class")] = None,
         stage: StageFilter = None,
         campaign: Annotated[int | None, Query(ge=1, lt=2**31)] = None,
+        error_kind: Annotated[
+            str | None, Query(max_length=MAX_LENGTH, description="That of a group of failures.")
+        ] = None,
         since: AwareDatetime | None = None,
         until: AwareDatetime | None = None,
         stale: Annotated[
@@ -238,6 +245,7 @@ def _add_processings(app: FastAPI, components: Components) -> None:
             "work_class": work_class,
             "stage": _stage_of(stage),
             "campaign": campaign,
+            "error_kind": error_kind,
         }
         try:
             return views.processings(filters, limit, cursor, since, until, stale=stale)

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from batuta.conductor.database.operations.order_sets import SetFilters, SetOrder, states_of
 from batuta.conductor.database.orders import OrderView, OrderViews
 from batuta.conductor.database.views.observations import ConductorProcessing, Views
+from batuta.conductor.decisions.failures import MAX_LENGTH
 from batuta.conductor.decisions.order_sets import STATES, SetCommand
 from batuta.conductor.order_worker import OrderWorker
 from batuta.conductor.routes.bulk_routes import UrgencyBody
@@ -28,7 +29,8 @@ Pattern = Annotated[str | None, Field(min_length=1, max_length=200)]
 class SetSelection(BaseModel):
     """What selects processings, as in their list; `state` may name several.
 
-    `*` stands for any text, `?` for any letter. `since` and `until` are about when they were
+    `*` stands for any text, `?` for any letter, but not in `error_kind`, which is that of a group
+    of failures. `since` and `until` are about when they were
     claimed.
     """
 
@@ -40,6 +42,7 @@ class SetSelection(BaseModel):
     state: Annotated[list[State], Field(max_length=20)] = []
     work_class: WorkClass | None = Field(None, alias="class")
     stage: Stage | None = None
+    error_kind: Annotated[str | None, Field(max_length=MAX_LENGTH)] = None
     campaign: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
@@ -73,7 +76,15 @@ class SetSelection(BaseModel):
         )
 
 
-_COLUMNS: Final = ("product", "obs_id", "provider", "work_class", "stage", "campaign")
+_COLUMNS: Final = (
+    "product",
+    "obs_id",
+    "provider",
+    "work_class",
+    "stage",
+    "error_kind",
+    "campaign",
+)
 _KEYS: Final = (
     "product",
     "obs_id",
@@ -81,6 +92,7 @@ _KEYS: Final = (
     "state",
     "class",
     "stage",
+    "error_kind",
     "campaign",
     "since",
     "until",

@@ -42,7 +42,8 @@ class SetFilters:
     Attributes
     ----------
     columns : mapping
-        Of ``product``, ``obs_id``, ``provider``, ``work_class``, ``stage`` and ``campaign``.
+        Of ``product``, ``obs_id``, ``provider``, ``work_class``, ``stage``, ``error_kind`` and
+        ``campaign``.
     states : sequence of State
         Of these only.
     since, until : float or None

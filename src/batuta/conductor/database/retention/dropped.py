@@ -24,6 +24,7 @@ from batuta.conductor.database.schema import available, dropped
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import DROPPED_OF
 from batuta.conductor.decisions.events import Archived
+from batuta.conductor.decisions.failures import kind_of_error
 from batuta.conductor.decisions.rules import Arrival, claims_for, order_of, processing_id_of
 from batuta.conductor.decisions.stages import Reached, Staged
 from batuta.graph import Graph
@@ -79,6 +80,7 @@ class DroppedProcessing:
         values = {name: getattr(self, name) for name in _KEPT}
         return {
             **values,
+            "error_kind": kind_of_error(self.error, (self.id, self.obs_id)),
             "inputs": dict(self.inputs),
             "not_before": self.created,
             "ask_at": self.created,

@@ -1,0 +1,34 @@
+"""REST route of what fails, grouped."""
+
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+
+from batuta.conductor.database.views.failure_views import FailureGroup, FailureViews
+from batuta.service.pagination import Page
+from batuta.service.problems import ProblemError
+
+MAX_ITEMS: Final = 1000
+
+
+def failure_router(views: FailureViews) -> APIRouter:
+    """Return the route."""
+    router = APIRouter(tags=["processings"])
+
+    @router.get("/failures")
+    def failures(
+        provider: Annotated[str | None, Query(max_length=200)] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 100,
+        cursor: Annotated[str | None, Query(max_length=2000)] = None,
+    ) -> Page[FailureGroup]:
+        """What has failed, or is tried again, grouped by provider and by what errors share."""
+        try:
+            return views.page(provider, limit, cursor)
+        except ValueError as exc:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
+            ) from exc
+
+    return router
