@@ -10,7 +10,7 @@ from batuta.messaging import ProcessingState as State
 from tests.conductor.campaign_player import CampaignPlayer, target_of
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, OpenLedger
-from tests.conductor.test_settling import apply
+from tests.conductor.test_settling import apply, preview
 
 AGAIN = {"on_update": "reprocess"}
 
@@ -215,6 +215,9 @@ def grown(open_ledger: OpenLedger) -> tuple[CampaignPlayer, DueRequest]:
     player = CampaignPlayer(open_ledger(TWO))
     player.make_all(player.arrive(("A", "o1")))
     again = remake(player, "B")
+    counts = preview(player.harness, MORE).counts
+    # E is claimed at once, and waits for its optional input.
+    assert (counts.starts, counts.follows) == ({"E": 1}, {"C": 1, "D": 1})
     apply(player.harness, MORE)
     return player, again
 

@@ -155,7 +155,7 @@ def _count_lines(counts: Mapping[str, Any]) -> Iterator[str]:
     for words, numbers in (
         ("to be recorded from the sdb", counts["recorded"]),
         ("to be started at once", counts["starts"]),
-        ("to follow from that", counts["follows"]),
+        ("to follow from that, or from what is being made", counts["follows"]),
         ("to go on, set aside before", counts["continues"]),
         ("to be set aside, lacking inputs", counts["set_aside"]),
         ("to be set aside, made by nobody", _of_orphans(orphans, "set_aside")),

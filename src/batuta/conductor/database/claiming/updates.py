@@ -10,7 +10,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batuta.conductor.database.history import record_superseded
-from batuta.conductor.database.records import locked_rows, record_of, write_changes
+from batuta.conductor.database.records import (
+    MAX_IN,
+    Row,
+    locked_rows,
+    record_of,
+    write_changes,
+)
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.commands import supersede
 from batuta.conductor.decisions.rules import MANUAL, Arrival, Claim
@@ -22,6 +28,15 @@ from batuta.stages import FINAL_RANK
 
 UNSENT: Final = sa.and_(
     table.c.state.in_([State.UNAPPROVED, State.WAITING, State.HELD]), table.c.attempt == 0
+)
+
+
+_UNSENT_OF_CAMPAIGNS: Final[sa.Select[Any]] = sa.select(
+    table.c.id, table.c.obs_id, table.c.product, table.c.inputs
+).where(
+    table.c.obs_id.in_(sa.bindparam("observations", expanding=True)),
+    table.c.campaign.is_not(None),
+    UNSENT,
 )
 
 
@@ -44,10 +59,12 @@ def renew_unsent_of_campaigns(
     It takes the key of the claim from the new versions, where that is free: an arrival that is
     announced again claims nothing then, and neither does what follows from it.
     """
-    query = sa.select(table.c.id, table.c.obs_id, table.c.product, table.c.inputs).where(
-        table.c.obs_id.in_(sorted(arrived)), table.c.campaign.is_not(None), UNSENT
-    )
-    for row in connection.execute(query).all():
+    rows: list[Row] = []
+    names = sorted(arrived)
+    for start in range(0, len(names), MAX_IN):
+        some = {"observations": names[start : start + MAX_IN]}
+        rows += connection.execute(_UNSENT_OF_CAMPAIGNS, some)
+    for row in rows:
         product = graph.products.get(row.product)
         if product is None or arrived[row.obs_id].isdisjoint(product.sources):
             continue

@@ -13,8 +13,10 @@ from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.summaries import Counts, read_counts
 from batuta.conductor.decisions.graph_changes import NOT_SENT, following, startable
 from batuta.conductor.decisions.processing_record import AT_PROVIDER
+from batuta.conductor.decisions.remaking import coming
 from batuta.graph import Graph, GraphComparison, compare
 from batuta.graph.comparison import ChangeKind
+from batuta.messaging import ProcessingState as State
 from batuta.service.database import reading
 
 OBSERVATIONS: Final = 500
@@ -48,9 +50,9 @@ class GraphCounts(BaseModel):
     """What a graph would change now, by product, in observations.
 
     `recorded` are versions in the sdb of what only the new graph knows; `starts` is what would be
-    requested at once, `follows` what is made of that in the end; `continues` was set aside by an
-    earlier version, and is made again; `set_aside` waits, and lacks an input of the new graph;
-    `stale` is available, as made by the old graph, and stays so.
+    requested at once, `follows` what is made of that in the end, or of what is being made now;
+    `continues` was set aside by an earlier version, and is made again; `set_aside` waits, and lacks
+    an input of the new graph; `stale` is available, as made by the old graph, and stays so.
     """
 
     observations: int
@@ -131,6 +133,7 @@ class PreviewCounter:
 
     def _count(self, there: frozenset[str], rows: Sequence[tuple[str, str, bool]]) -> None:
         continued: set[str] = set()
+        under_way: set[str] = set()
         for product, state, is_set_aside in rows:
             definition = self._new.products.get(product)
             if definition is None:
@@ -140,16 +143,24 @@ class PreviewCounter:
                 continued.add(product)
             elif state in NOT_SENT and not ready:
                 self._set_aside[product] += 1
+            elif not State(state).ended:
+                under_way.add(product)
         self._continues.update(continued)
-        starts, follows = self._outcome(there, frozenset(product for product, _, _ in rows))
+        asked_for = frozenset(product for product, _, _ in rows)
+        starts, follows = self._outcome(there, asked_for, frozenset(under_way | continued))
         self._starts.update(starts)
         self._follows.update(follows)
 
     def _outcome_of(
-        self, there: frozenset[str], asked_for: frozenset[str]
-    ) -> tuple[tuple[str, ...], frozenset[str]]:
-        starts = startable(self._new, there, asked_for)
-        return starts, following(self._new, there, asked_for, starts)
+        self, there: frozenset[str], asked_for: frozenset[str], under_way: frozenset[str]
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        starts = frozenset(startable(self._new, there, asked_for))
+        follows = following(self._new, there, asked_for, starts)
+        first = coming(self._new, under_way, there).keys()
+        later = frozenset(
+            name for name in starts if not first.isdisjoint(self._new.products[name].m_input)
+        )
+        return starts - later, follows | later
 
     def _counts(self, counts: Counts) -> GraphCounts:
         return GraphCounts(
