@@ -51,7 +51,7 @@ from batuta.conductor.database.retention.dropped import DroppedStore
 from batuta.conductor.database.retention.dropping import RetentionStore
 from batuta.conductor.database.schema import about
 from batuta.conductor.database.schema import processings as table
-from batuta.conductor.database.statements import NEXT_TIMES
+from batuta.conductor.database.statements import NEXT_TIMES, NEXT_TIMES_BUT
 from batuta.conductor.database.stops import StopStore
 from batuta.conductor.decisions.approvals import Question
 from batuta.conductor.decisions.circuits import Circuit, CircuitLimits, Signal, outcome_of
@@ -315,10 +315,15 @@ class Ledger(ReadsGraph):
             requests = self._take_due(connection, capacity, now)
             polls = take_due_polls(connection, self._conditions, poll_capacity, now, self.circuits)
             # What is due already, and was not taken, waits for capacity, and not for a time.
-            wanted = {"since": now, "busy": self.circuits.not_asked(now)}
-            times = [*connection.execute(NEXT_TIMES, wanted).one(), self._instances.due_at(now)]
+            times = [*self._next_times(connection, now), self._instances.due_at(now)]
         due_at = min((each for each in times if each is not None), default=None)
         return Round([*ended, *self.circuits.news()], requests, polls, due_at)
+
+    def _next_times(self, connection: sa.Connection, now: float) -> Sequence[float | None]:
+        busy = self.circuits.not_asked(now)
+        if busy:
+            return connection.execute(NEXT_TIMES_BUT, {"since": now, "busy": busy}).one()
+        return connection.execute(NEXT_TIMES, {"since": now}).one()
 
     @contextmanager
     def _deciding(self) -> Iterator[tuple[sa.Connection, float]]:

@@ -74,7 +74,7 @@ def locked_rows(connection: sa.Connection, ids: Collection[str]) -> dict[str, Ro
     """
     if not ids:
         return {}
-    rows = connection.execute(LOCK_ROWS, {"ids": list(ids)}).all()
+    rows = LOCK_ROWS.execute(connection, ids).all()
     return {row.id: row for row in rows}
 
 
@@ -82,7 +82,7 @@ def locked_records(connection: sa.Connection, ids: Collection[str]) -> dict[str,
     """Read records by id, locked as by `locked_rows`."""
     if not ids:
         return {}
-    rows = connection.execute(LOCK_RECORDS, {"ids": list(ids)}).all()
+    rows = LOCK_RECORDS.execute(connection, ids).all()
     return {record.id: record for record in map(record_of_columns, rows)}
 
 

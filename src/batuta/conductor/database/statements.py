@@ -4,6 +4,7 @@ To build a statement takes SQLAlchemy four times as long as to execute a small o
 executes ten: what they are about are parameters, lists of values included.
 """
 
+from collections.abc import Collection
 from dataclasses import fields
 from functools import cache
 from typing import Any, Final
@@ -28,6 +29,25 @@ def _rank(stage: sa.ColumnElement[int | None]) -> sa.ColumnElement[int]:
     return sa.func.coalesce(stage, sa.literal_column(str(FINAL_RANK)))
 
 
+class OneOrMany:
+    """A statement about the rows of which a column has one of some values.
+
+    Of one value, as of an observation on its own, it asks for equality: with ``IN``, the text is
+    rendered at each use, which takes as long as all the rest.
+    """
+
+    def __init__(self, statement: sa.Select[Any], column: sa.ColumnElement[Any]) -> None:
+        self._one = statement.where(column == sa.bindparam("only"))
+        self._many = statement.where(column.in_(_any_of("several")))
+
+    def execute(self, connection: sa.Connection, values: Collection[str]) -> "sa.CursorResult[Any]":
+        """Execute it; databases have a limit of how many values there may be."""
+        if len(values) == 1:
+            (only,) = values
+            return connection.execute(self._one, {"only": only})
+        return connection.execute(self._many, {"several": list(values)})
+
+
 # ---------------------------------------------------------------------- availability and claims
 
 _CAMPAIGN_RUNS: Final = (
@@ -38,17 +58,25 @@ _CAMPAIGN_RUNS: Final = (
 )
 """Whether to ask what campaigns make: beside another question, so that it is no statement more."""
 
-AVAILABLE_OF: Final = sa.select(
+_HAS_HOLDS: Final = sa.select(holds.c.number).where(holds.c.ended.is_(None)).exists()
+"""Whether something may be held, beside other questions too."""
+
+AVAILABLE_OF: Final = OneOrMany(
+    sa.select(
+        available.c.obs_id,
+        available.c.product,
+        # Of versions with the same bytes, the first: those that follow change nothing.
+        sa.func.coalesce(available.c.content, available.c.version).label("version"),
+        available.c.told_class,
+        available.c.stage,
+        available.c.updates,
+        _CAMPAIGN_RUNS.label("a_campaign"),
+        _HAS_HOLDS.label("has_holds"),
+    ),
     available.c.obs_id,
-    available.c.product,
-    # Of versions with the same bytes, the first: those that follow change nothing.
-    sa.func.coalesce(available.c.content, available.c.version).label("version"),
-    available.c.told_class,
-    available.c.stage,
-    available.c.updates,
-    _CAMPAIGN_RUNS.label("a_campaign"),
-).where(available.c.obs_id.in_(_any_of("observations")))
-"""What is available of `observations`; and of all campaigns, the number of one that runs."""
+)
+"""What is available of observations; of all campaigns, the number of one that runs; and whether
+there are holds."""
 
 INPUT_TIMES: Final = sa.select(
     sa.func.min(sa.func.coalesce(available.c.since, available.c.heard)),
@@ -74,8 +102,8 @@ REACHED: Final = (
 Only executed where stages are told.
 """
 
-DROPPED_OF: Final = sa.select(dropped).where(dropped.c.obs_id.in_(_any_of("observations")))
-"""What stays of those of `observations` whose records were dropped."""
+DROPPED_OF: Final = OneOrMany(sa.select(dropped), dropped.c.obs_id)
+"""What stays of those of observations whose records were dropped."""
 
 OPEN_HOLDS: Final = (
     sa.select(holds)
@@ -157,10 +185,10 @@ RECORD_COLUMNS: Final = tuple(field.name for field in fields(ProcessingRecord))
 _RECORD: Final = tuple(table.c[name] for name in RECORD_COLUMNS)
 """Without the inputs, whose JSON takes longer to decode than all others to read."""
 
-LOCK_ROWS: Final = sa.select(table).where(table.c.id.in_(_any_of("ids"))).with_for_update()
-"""The processings `ids`, locked until the transaction ends."""
+LOCK_ROWS: Final = OneOrMany(sa.select(table).with_for_update(), table.c.id)
+"""Processings by id, locked until the transaction ends."""
 
-LOCK_RECORDS: Final = sa.select(*_RECORD).where(table.c.id.in_(_any_of("ids"))).with_for_update()
+LOCK_RECORDS: Final = OneOrMany(sa.select(*_RECORD).with_for_update(), table.c.id)
 """The same, as records."""
 
 
@@ -202,8 +230,7 @@ def _pairs_that_wait() -> sa.Select[Any]:
     following = first_provider(work_class, table.c.provider > provider)
     pairs = pairs.union_all(sa.select(work_class, following).where(provider.is_not(None)))
     work_class, provider = pairs.c
-    has_holds = sa.select(holds.c.number).where(holds.c.ended.is_(None)).exists()
-    return sa.select(work_class, provider, has_holds).where(provider.is_not(None))
+    return sa.select(work_class, provider, _HAS_HOLDS).where(provider.is_not(None))
 
 
 PENDING_AT: Final = _pairs_that_wait()
@@ -245,26 +272,24 @@ _AT: Final = sa.func.coalesce(table.c.instance, table.c.provider)
 
 TO_POLL: Final = (
     sa.select(*_RECORD)
-    .where(
-        sa.text(ACTIVE),
-        table.c.ask_at <= sa.bindparam("now"),
-        _AT.not_in(_any_of("full")),
-    )
+    .where(sa.text(ACTIVE), table.c.ask_at <= sa.bindparam("now"))
     .order_by(table.c.ask_at)
     .limit(sa.bindparam("at_most"))
     .with_for_update(skip_locked=True)
 )
-"""The processings whose pipelines are to be asked `now`, but for those at the `full` ones."""
+"""The processings whose pipelines are to be asked `now`."""
 
 TO_POLL_BUT: Final = TO_POLL.where(
+    _AT.not_in(_any_of("full")),
     sa.or_(
         _AT.not_in(_any_of("blocked")),
         table.c.id.in_(_any_of("trials")),
         # A deadline is one even there.
         table.c.started + table.c.timeout_s <= sa.bindparam("now"),
-    )
+    ),
 )
-"""The same without those at the `blocked` ones, but for `trials` and what is overdue."""
+"""The same without those at the `full` ones; and without those at the `blocked` ones, but for
+`trials` and what is overdue."""
 
 AT_INSTANCE: Final = (
     sa.select(*_RECORD)
@@ -302,16 +327,18 @@ def at_instances(number: int) -> sa.Select[Any]:
     return sa.select(*counts).where(sa.text(ACTIVE), table.c.provider == sa.bindparam("provider"))
 
 
-NEXT_TIMES: Final = sa.select(
-    sa.select(sa.func.min(table.c.not_before))
-    .where(
-        sa.text(PENDING),
-        table.c.not_before > sa.bindparam("since"),
-        table.c.provider.not_in(_any_of("busy")),
+def _next_times(*of_requests: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    requests = sa.select(sa.func.min(table.c.not_before)).where(
+        sa.text(PENDING), table.c.not_before > sa.bindparam("since"), *of_requests
     )
-    .scalar_subquery(),
-    sa.select(sa.func.min(table.c.ask_at))
-    .where(sa.text(ACTIVE), table.c.ask_at > sa.bindparam("since"))
-    .scalar_subquery(),
-)
+    polls = sa.select(sa.func.min(table.c.ask_at)).where(
+        sa.text(ACTIVE), table.c.ask_at > sa.bindparam("since")
+    )
+    return sa.select(requests.scalar_subquery(), polls.scalar_subquery())
+
+
+NEXT_TIMES: Final = _next_times()
 """When the first request and the first poll after `since` are due."""
+
+NEXT_TIMES_BUT: Final = _next_times(table.c.provider.not_in(_any_of("busy")))
+"""The same, but for requests to the `busy` providers."""

@@ -193,7 +193,7 @@ def _available(
     """Return the versions that are available, and the ranks of their stages."""
     versions: defaultdict[str, dict[str, int]] = defaultdict(dict)
     ranks: defaultdict[str, dict[str, int | None]] = defaultdict(dict)
-    for row in connection.execute(AVAILABLE_OF, {"observations": sorted(observations)}):
+    for row in AVAILABLE_OF.execute(connection, sorted(observations)):
         versions[row.obs_id][row.product] = row.version
         ranks[row.obs_id][row.product] = row.stage
     return versions, ranks

@@ -190,7 +190,7 @@ class ClaimStore(ReadsGraph):
             joined = self._refresh_inputs(connection, renewed)
             superseded = supersede_older(connection, renewed, now)
             # Where all claims are new, none of them has failed: nothing to look for.
-            if self._insert(connection, claims, current, now) != len(claims):
+            if self._insert(connection, claims, current, now, known) != len(claims):
                 started = self._claimed_at(connection, started, now)
                 retried = self._retry_failed(connection, claims, now)
                 hold_again(connection, retried, now)
@@ -327,13 +327,13 @@ class ClaimStore(ReadsGraph):
         told: dict[str, dict[str, WorkClass]] = {}
         ranks: defaultdict[str, dict[str, int]] = defaultdict(dict)
         campaign: int | None = None
+        # Of nothing that is available, it is not told.
+        holds = True
         updated: set[str] = set()
         names = list(found)
         for start in range(0, len(names), MAX_IN):
-            some = {"observations": names[start : start + MAX_IN]}
-            rows = connection.execute(AVAILABLE_OF, some)
-            for row in rows:
-                obs_id, product, version, told_class, stage, updates, campaign = row
+            for row in AVAILABLE_OF.execute(connection, names[start : start + MAX_IN]):
+                obs_id, product, version, told_class, stage, updates, campaign, holds = tuple(row)
                 found[obs_id][product] = version
                 if updates:
                     updated.add(obs_id)
@@ -341,7 +341,7 @@ class ClaimStore(ReadsGraph):
                     told.setdefault(obs_id, {})[product] = WorkClass(told_class)
                 if stage is not None:
                     ranks[obs_id][product] = stage
-        return Known(found, told, dict(ranks), campaign is not None, updated)
+        return Known(found, told, dict(ranks), campaign is not None, bool(holds), updated)
 
     def _insert(
         self,
@@ -349,6 +349,7 @@ class ClaimStore(ReadsGraph):
         claims: Sequence[Claim],
         versions: Mapping[str, Mapping[str, int]],
         now: float,
+        known: "Known",
     ) -> int:
         """Insert the claims that are new; return how many are, or -1 if the database cannot say."""
         rows = [
@@ -356,7 +357,8 @@ class ClaimStore(ReadsGraph):
             | {"graph_version": self._current.number}
             for claim in claims
         ]
-        hold_new(connection, rows, now)
+        if known.has_holds:
+            hold_new(connection, rows, now)
         return connection.execute(insert_claims(connection.dialect.name), rows).rowcount
 
     def _claimed_at(self, connection: sa.Connection, ids: Collection[str], now: float) -> set[str]:
@@ -534,6 +536,8 @@ class Known:
         The classes, and the ranks of the stages, that were told of it; of those of which any was.
     campaign_runs : bool
         Whether a campaign runs, of whatever observations.
+    has_holds : bool
+        Whether something may be held.
     updated : set of str
         The observations of which a version was replaced.
     """
@@ -542,6 +546,7 @@ class Known:
     told: dict[str, dict[str, WorkClass]]
     ranks: dict[str, Ranks]
     campaign_runs: bool
+    has_holds: bool
     updated: set[str]
 
 

@@ -229,7 +229,7 @@ class SettlingStore(ClaimStore):
                 obs_id: {name: n for name, n in versions[obs_id].items() if name not in coming_}
                 for obs_id, coming_ in origins.items()
             }
-            self._insert(connection, claims, current, now)
+            self._insert(connection, claims, current, now, known)
 
     def _changes(
         self, rows: Sequence[Row], versions: Mapping[str, int], now: float

@@ -8,7 +8,7 @@ from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.holds.held_work import read_holds
-from batuta.conductor.database.records import locked_rows, record_of, write_changes
+from batuta.conductor.database.records import locked_records, locked_rows, write_changes
 from batuta.conductor.decisions.holds import keep_back
 from batuta.conductor.decisions.order_sets import Ordered, SetCommand, carry_out
 from batuta.conductor.decisions.processing_record import ProcessingRecord
@@ -39,23 +39,23 @@ class OrderExecution(ReadsGraph):
         now: float,
     ) -> list[ProcessingRecord]:
         """Change the processings that an order is for; return those, as they were before."""
-        rows = locked_rows(connection, ids)
-        holds = [] if ordered.command is SetCommand.CANCEL or not rows else read_holds(connection)
+        found = locked_records(connection, ids)
+        holds = [] if ordered.command is SetCommand.CANCEL or not found else read_holds(connection)
+        # With their inputs, whose JSON takes longer to decode than all others to read.
+        rows = locked_rows(connection, ids if ordered.command is SetCommand.RETRY else ())
         changes: list[tuple[ProcessingRecord, ProcessingRecord]] = []
-        for row in rows.values():
-            before = record_of(row)
+        for before in found.values():
             after = carry_out(ordered, before, self._graph.products.get(before.product), now)
             if after is None:
                 continue
             if ordered.command is not SetCommand.REPRIORITIZE:
                 after = self._current.decided(after)
             if ordered.command is SetCommand.RETRY:
-                self._claims.take_current_inputs(connection, row)
+                self._claims.take_current_inputs(connection, rows[before.id])
             changes.append((before, keep_back(after, holds, now)))
         write_changes(connection, changes)
         befores = [before for before, _ in changes]
         record_order(connection, befores, now, ordered.told(), ordered.reason, by)
         if ordered.command is SetCommand.CANCEL and befores:
-            ended = locked_rows(connection, [each.id for each in befores]).values()
-            self._claims.end_futile_waits(connection, ended, now)
+            self._claims.end_futile_waits(connection, [after for _, after in changes], now)
         return befores

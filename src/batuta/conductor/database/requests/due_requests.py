@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -130,14 +131,17 @@ def take_due_polls(
     """
     trials = _begin_trial_polls(connection, circuits, now)
     blocked = circuits.not_polled(now)
-    others = {"blocked": blocked, "trials": circuits.trials()} if blocked else {}
-    statement = TO_POLL_BUT if blocked else TO_POLL
+    trial_ids = circuits.trials() if blocked else []
     slots: dict[str, int] = {}
     full: set[str] = set()
     polls = _taken(connection, trials, conditions_of, now)
     while capacity.total > len(polls):
-        wanted = {"now": now, "full": list(full), "at_most": capacity.total - len(polls)}
-        rows = connection.execute(statement, wanted | others).all()
+        wanted: dict[str, Any] = {"now": now, "at_most": capacity.total - len(polls)}
+        statement = TO_POLL
+        if blocked or full:
+            statement = TO_POLL_BUT
+            wanted |= {"full": list(full), "blocked": blocked, "trials": trial_ids}
+        rows = connection.execute(statement, wanted).all()
         chosen = [
             row
             for row in rows

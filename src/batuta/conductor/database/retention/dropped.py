@@ -215,8 +215,7 @@ def read_dropped(
     ids = list(observations)
     found = {}
     for start in range(0, len(ids), MAX_IN):
-        some = {"observations": ids[start : start + MAX_IN]}
-        for row in connection.execute(DROPPED_OF, some):
+        for row in DROPPED_OF.execute(connection, ids[start : start + MAX_IN]):
             if live or not row.live:
                 found[row.obs_id] = _decoded(row)
     return found
