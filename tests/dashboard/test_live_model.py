@@ -84,6 +84,29 @@ def test_what_fails_at_a_pipeline_is_failed_when_the_conductor_says_so(model: Li
     assert "no light" in model.table["lines"][-1]["text"]
 
 
+def test_what_is_heard_late_of_the_past_changes_nothing(model: LiveModel) -> None:
+    model.on_activity(Activity(service=MAKER, processing=processing("running")))
+    model.on_activity(Activity(service=CONDUCTOR, processing=processing("requested")))
+    assert letters(model) == ".R."
+    made = DataAvailable(product="B", obs_id="o1", version=1, processing_id="p1")
+    model.on_data(made)
+    for service, state in ((MAKER, "running"), (CONDUCTOR, "requested"), (CONDUCTOR, "running")):
+        model.on_activity(Activity(service=service, processing=processing(state)))
+    assert letters(model) == ".A."
+    assert "run/p1" not in model.table
+
+
+def test_a_further_attempt_is_shown_though_the_one_before_had_come_further(
+    model: LiveModel,
+) -> None:
+    model.on_activity(Activity(service=MAKER, processing=processing("running")))
+    failed = processing("retrying", error="no light")
+    model.on_activity(Activity(service=CONDUCTOR, processing=failed))
+    again = processing("requested", attempt=2)
+    model.on_activity(Activity(service=CONDUCTOR, processing=again))
+    assert letters(model) == ".r."
+
+
 def test_a_withdrawn_version_leaves_the_product_if_there_is_another(model: LiveModel) -> None:
     withdrawn = {"product": "A", "obs_id": "o1", "version": 2, "withdrawn": utc_now()}
     model.on_data(DataAvailable(product="A", obs_id="o1", version=2))
@@ -96,9 +119,19 @@ def test_a_withdrawn_version_leaves_the_product_if_there_is_another(model: LiveM
 def test_the_records_of_the_conductor_replace_what_was_heard(model: LiveModel) -> None:
     model.on_activity(Activity(service=CONDUCTOR, processing=processing("failed")))
     row = {"obs_id": "o1", "states": {"A": "available", "B": "available"}, "stale": ["B"]}
-    model.load([row, {"obs_id": "o0", "states": {"A": "available"}, "stale": []}])
+    older = {"obs_id": "o0", "states": {"A": "available"}, "stale": []}
+    assert model.load([row, older], model.heard) == 0
     assert letters(model) == "AS."
     assert letters(model, "o0") == "A.."
+
+
+def test_records_that_are_older_than_what_was_heard_meanwhile_are_left(model: LiveModel) -> None:
+    asked_at = model.heard
+    model.on_data(DataAvailable(product="A", obs_id="o1"))
+    model.on_data(DataAvailable(product="B", obs_id="o1", version=1))
+    row = {"obs_id": "o1", "states": {"A": "available", "B": "running"}, "stale": []}
+    assert model.load([row], asked_at) == 1
+    assert letters(model) == "AA."
 
 
 def test_a_product_that_the_graph_does_not_have_changes_nothing(model: LiveModel) -> None:

@@ -60,6 +60,16 @@ LETTERS: Final[Mapping[str, str]] = {
 }
 """The states of a product, as they are sent."""
 
+_RANKS: Final[Mapping[ProcessingState, int]] = {
+    ProcessingState.REQUESTED: 1,
+    ProcessingState.QUEUED: 2,
+    ProcessingState.RUNNING: 3,
+    ProcessingState.SUCCEEDED: 4,
+}
+"""How far an attempt is. The conductor and the pipeline tell of it, each in its own time: what is
+heard of an earlier state after a later one is of the past."""
+MAX_ATTEMPTS: Final = 20_000
+"""Attempts of which it is known how far they are: those heard of last."""
 _IN_PROGRESS: Final = frozenset({ProcessingState.QUEUED, ProcessingState.RUNNING})
 
 
@@ -77,8 +87,14 @@ class LiveModel:
         self._clock = clock
         self._observations: OrderedDict[str, list[str]] = OrderedDict()
         """The letters of each observation; the one that was heard of last is the last."""
+        self._heard: dict[str, int] = {}
+        """Which of all that was heard was the last of each observation."""
+        self.heard = 0
+        """How much was heard about observations."""
         self._running: OrderedDict[str, str] = OrderedDict()
         """The observation of each processing in progress."""
+        self._attempts: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        """The number and the rank of the latest attempt, by the processing's id."""
         self._services: OrderedDict[str, None] = OrderedDict()
         self._lines: deque[dict[str, Any]] = deque(maxlen=MAX_LINES)
         self._places: dict[str, int] = {}
@@ -91,12 +107,28 @@ class LiveModel:
         for obs_id in self._observations:
             self.table.remove(f"obs/{obs_id}")
         self._observations.clear()
+        self._heard.clear()
 
     # What is recorded
 
-    def load(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take over rows of the conductor's ``/matrix``, those that were heard of last first."""
+    def load(self, rows: Iterable[Mapping[str, Any]], asked_at: int) -> int:
+        """Take over rows of the conductor's ``/matrix``, those that were heard of last first.
+
+        Parameters
+        ----------
+        asked_at : int
+            What `heard` was when the conductor was asked.
+
+        Returns
+        -------
+        int
+            How many observations were left as they are, since more was heard of them meanwhile.
+        """
+        left = 0
         for row in reversed(list(rows)):
+            if self._heard.get(row["obs_id"], 0) > asked_at:
+                left += 1
+                continue
             letters = [MISSING] * len(self._places)
             for product, state in row["states"].items():
                 self._put(letters, product, state)
@@ -106,6 +138,7 @@ class LiveModel:
             self._observations[row["obs_id"]] = letters
             self._show(row["obs_id"])
         self._forget_oldest()
+        return left
 
     # What is heard
 
@@ -114,6 +147,8 @@ class LiveModel:
         letters = self._letters_of(news.obs_id)
         if not isinstance(news, DataWithdrawn):
             self._put(letters, news.product, "available")
+            if news.processing_id is not None:
+                self._end_attempt(news.processing_id)
         elif news.newest is None:
             self._put(letters, news.product, "withdrawn")
         self._show(news.obs_id)
@@ -180,7 +215,32 @@ class LiveModel:
         if service.notice and (before is None or before["notice"] != service.notice):
             self._log(f"{service.name}: {service.notice}", "notice")
 
+    def _end_attempt(self, processing_id: str) -> None:
+        """Record that a processing has made what is available."""
+        attempt, _ = self._attempts.get(processing_id, (1, 0))
+        self._remember(processing_id, (attempt, _RANKS[ProcessingState.SUCCEEDED]))
+        self._stop_running(processing_id)
+
+    def _is_past(self, processing: Processing) -> bool:
+        """Return whether a later state of its attempt, or a later attempt, was heard of before."""
+        rank = _RANKS.get(processing.state)
+        if rank is None:
+            return False
+        told = (processing.attempt, rank)
+        if told < self._attempts.get(processing.id, (0, 0)):
+            return True
+        self._remember(processing.id, told)
+        return False
+
+    def _remember(self, processing_id: str, attempt: tuple[int, int]) -> None:
+        self._attempts[processing_id] = attempt
+        self._attempts.move_to_end(processing_id)
+        if len(self._attempts) > MAX_ATTEMPTS:
+            self._attempts.popitem(last=False)
+
     def _on_processing(self, service: ServiceStatus, processing: Processing) -> None:
+        if self._is_past(processing):
+            return
         if service.kind == "pipeline":
             self._on_progress(service.name, processing)
             state = processing.state
@@ -231,6 +291,8 @@ class LiveModel:
         if letters is None:
             letters = self._observations[obs_id] = [MISSING] * len(self._places)
         self._observations.move_to_end(obs_id)
+        self.heard += 1
+        self._heard[obs_id] = self.heard
         return letters
 
     def _put(self, letters: list[str], product: str, state: str) -> None:
@@ -249,6 +311,7 @@ class LiveModel:
     def _forget_oldest(self) -> None:
         while len(self._observations) > MAX_OBSERVATIONS:
             oldest, _ = self._observations.popitem(last=False)
+            self._heard.pop(oldest, None)
             self.table.remove(f"obs/{oldest}")
 
     def _log(self, text: str, state: str) -> None:

@@ -17,6 +17,8 @@ WATCHED_S: Final = 1.5
 UNWATCHED_S: Final = 15.0
 RELOADED_S: Final = 120.0
 """How often observations are compared with the conductor's records, besides after each cut."""
+LEFT_S: Final = 3.0
+"""When those are compared again of which more was heard meanwhile, in seconds."""
 MAX_ANSWER_BYTES: Final = 64 * 2**20
 MAX_WAIT_S: Final = 10.0
 PAGE_ITEMS: Final = 1000
@@ -135,6 +137,7 @@ class Poller:
     async def _load_observations(self) -> None:
         if time.monotonic() < self._reload_at:
             return
+        asked_at = self._model.heard
         rows: list[dict[str, Any]] = []
         cursor = ""
         for _ in range(MAX_PAGES):
@@ -143,8 +146,8 @@ class Poller:
             if page["next"] is None:
                 break
             cursor = f"&cursor={page['next']}"
-        self._model.load(rows)
-        self._reload_at = time.monotonic() + RELOADED_S
+        left = self._model.load(rows, asked_at)
+        self._reload_at = time.monotonic() + (LEFT_S if left else RELOADED_S)
 
     async def _get(self, service: str, path: str) -> Any:
         base = self._addresses.conductor if service == "conductor" else self._addresses.sdb
