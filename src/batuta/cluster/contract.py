@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_ch
 if TYPE_CHECKING:
     from batuta.cluster.config import CommonConfig
     from batuta.cluster.task_metrics import TaskMetrics
+    from batuta.cluster.tile_activity import TileStart
 
 CreateTask: TypeAlias = Callable[..., Any]
 """Called with a task's arguments; returns its delayed object, or a tuple of `nout` of them."""
@@ -113,3 +114,14 @@ class ReportsWorkerCount(Protocol):
 
     on_workers: Callable[[WorkerCount], None] | None
     """Called when workers come or go, in the thread that iterates over futures."""
+
+
+@runtime_checkable
+class ReportsTileStarts(Protocol):
+    """A cluster that reports which workers have begun which tiles.
+
+    What is short may begin and end unreported: workers are looked at from time to time.
+    """
+
+    on_tile_start: "Callable[[TileStart], None] | None"
+    """Called in the thread that iterates over futures."""

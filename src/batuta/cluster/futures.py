@@ -10,6 +10,7 @@ from batuta.cluster.contract import Future, WorkerCount
 from batuta.cluster.errors import ClusterError, ClusterStalledError
 from batuta.cluster.remote_error import failed_here
 from batuta.cluster.tasks import Delayed
+from batuta.cluster.tile_activity import TileStart
 
 
 class TaskFuture:
@@ -95,8 +96,9 @@ class Computation:
         self.futures = {delayed: TaskFuture(delayed, self) for delayed in wanted}
         """Those whose tasks have not ended. The others belong to the caller alone, so that a value
         goes as soon as the caller drops its future."""
-        self.finished: queue.SimpleQueue[TaskFuture | WorkerCount] = queue.SimpleQueue()
-        """Futures in order of completion, and changes in the number of workers between them."""
+        self.finished: queue.SimpleQueue[TaskFuture | WorkerCount | TileStart] = queue.SimpleQueue()
+        """Futures in order of completion; between them, changes in the number of workers, and the
+        tiles that workers have begun."""
         self.set_aside: list[TaskFuture] = []
         """Taken out of the queue by an iterator over other futures, for a later one."""
         self.iterated = False

@@ -12,6 +12,7 @@ from batuta.cluster.errors import ClusterError, ClusterStalledError
 from batuta.cluster.futures import Computation, TaskFuture, iterate_values
 from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare
+from batuta.cluster.tile_activity import TileStart
 from batuta.cluster.unsendable import check_function
 
 _STALL_GRACE_S: Final = 1.0
@@ -61,6 +62,9 @@ class GraphCluster:
         self.on_workers: Callable[[WorkerCount], None] | None = None
         """Called in the iterating thread when workers come or go, by the modes whose number of
         workers changes."""
+        self.on_tile_start: Callable[[TileStart], None] | None = None
+        """Called in the iterating thread when a worker was found to have begun a tile, by the modes
+        that look at what their workers run."""
         self.task_metrics = TaskMetrics()
         """Receives what workers measure of the tasks that they run."""
         self._task_timeout_s = config.task_timeout
@@ -188,7 +192,10 @@ class GraphCluster:
                 continue
             if isinstance(event, TaskFuture):
                 return event
-            if self.on_workers is not None:
+            if isinstance(event, TileStart):
+                if self.on_tile_start is not None:
+                    self.on_tile_start(event)
+            elif self.on_workers is not None:
                 self.on_workers(event)
 
     def _require_engine(self) -> Engine:

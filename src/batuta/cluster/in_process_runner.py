@@ -47,6 +47,11 @@ class InProcessRunner:
         self._producers: dict[int, tuple[weakref.ref[Any], int]] = {}
         """By the identity of a value that is alive, the number of the task that returned it."""
 
+    @property
+    def worker_name(self) -> str:
+        """The name of this process in profiles."""
+        return self._worker.name
+
     def begin(self, plan: ExecutionPlan) -> None:
         """Number the tasks of a plan, which run next."""
         self._task_metrics.number_tasks(plan)
@@ -62,7 +67,9 @@ class InProcessRunner:
             label = Label(new_number(), 1, None, tuple(self._producers_of((args, kwargs))))
         open_call = self._open_call(function, args, kwargs)
         name = name_of(function)
-        values = self._run(label, name, lambda: self._call_profiled(label, name, open_call, nout))
+        values = self._run(
+            label, name, None, lambda: self._call_profiled(label, name, open_call, nout)
+        )
         if self._task_metrics.detailed:
             self._record_producer(values, label.number)
         return values
@@ -73,7 +80,10 @@ class InProcessRunner:
         label = self._task_metrics.label(job, 0)
         open_call = self._open_call(task.function, args, kwargs)
         return self._run(
-            label, task.name, lambda: self._call_profiled(label, task.name, open_call, task.nout)
+            label,
+            task.name,
+            job.tile,
+            lambda: self._call_profiled(label, task.name, open_call, task.nout),
         )
 
     def _open_call(
@@ -90,7 +100,9 @@ class InProcessRunner:
             self._caller.call(CallLabel(label.number, name, label.attempt), open_call), nout
         )
 
-    def _run(self, label: Label, name: str, call: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+    def _run(
+        self, label: Label, name: str, tile: object, call: Callable[[], Sequence[Any]]
+    ) -> Sequence[Any]:
         if self._probe is None:
             self._probe = Probe(private=True)
         begun = self._probe.begin()
@@ -101,7 +113,10 @@ class InProcessRunner:
             error = raised
             raise
         finally:
-            self._report(label, self._probe.end(name, begun), error)
+            measure = self._probe.end(name, begun)
+            if self._task_metrics.tile_costs is not None:
+                self._task_metrics.tile_costs.add(tile, [measure], self._worker.name)
+            self._report(label, measure, error)
 
     def _report(self, label: Label, measure: Measure, error: BaseException | None) -> None:
         if self._task_metrics.sink is not None:

@@ -17,6 +17,7 @@ from batuta.cluster.in_process_runner import InProcessRunner
 from batuta.cluster.remote_error import failed_here
 from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare, find_delayed
+from batuta.cluster.tile_activity import TileStart
 from batuta.datasets import CarsDataset, CarsDict
 from batuta.profiling.capture.layout import PROFILE_FOLDER
 
@@ -41,6 +42,8 @@ class SequentialCluster:
         """One for each call of `start_tasks` that has tasks to run, in their order."""
         self.task_metrics = TaskMetrics()
         """Receives the measurements of tasks."""
+        self.on_tile_start: Callable[[TileStart], None] | None = None
+        """Called when a task of a tile begins; with ``resume``, where tasks are declared."""
         profiled = config.profiling if out_dir is not None else None
         self._runner = InProcessRunner(
             self.task_metrics,
@@ -79,7 +82,7 @@ class SequentialCluster:
             raise ClusterError("the cluster was made with launch_worker=False: it computes nothing")
         if self._declares:
             by_delayed = {delayed: TaskFuture(delayed) for delayed in task_list}
-            self._computations.append(compute_tasks(by_delayed, self._runner))
+            self._computations.append(compute_tasks(by_delayed, self._runner, self._on_job))
             return [by_delayed[delayed] for delayed in task_list]
         futures = [TaskFuture(data) for data in task_list]
         for future in futures:
@@ -108,6 +111,10 @@ class SequentialCluster:
                 ended.popleft()
             else:
                 yield ended.popleft()
+
+    def _on_job(self, job: Job) -> None:
+        if self.on_tile_start is not None and job.tile is not None:
+            self.on_tile_start(TileStart(job.tile, self._runner.worker_name))
 
     def _compute_next(self) -> list[TaskFuture] | None:
         """Run one task; return the futures that it ends, or None where there is no task left."""
@@ -141,11 +148,13 @@ class Outcome:
 
 
 def compute_tasks(
-    wanted: Mapping[Delayed, TaskFuture], runner: InProcessRunner
+    wanted: Mapping[Delayed, TaskFuture],
+    runner: InProcessRunner,
+    on_job: Callable[[Job], None] = lambda _: None,
 ) -> Iterator[list[TaskFuture]]:
     """Run tasks in the order of the plan, each result held until its last use.
 
-    Yields, after each task, the futures of `wanted` that it ended.
+    Yields, after each task, the futures of `wanted` that it ended; calls `on_job` before each.
     """
     futures = dict(wanted)
     del wanted  # the caller's mapping may go, and each future once it was yielded
@@ -154,6 +163,7 @@ def compute_tasks(
     runner.begin(plan)
     for job in plan.jobs:
         (task,) = job.steps
+        on_job(job)
         outcomes.update(_outcomes_of(job, outcomes, runner))
         for delayed in task.dependencies:
             _release_use(delayed, outcomes)

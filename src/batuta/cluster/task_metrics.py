@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from batuta.cluster.graph import ExecutionPlan, Job
 from batuta.cluster.tasks import Task
+from batuta.cluster.tile_activity import TileCosts
 from batuta.profiling.capture.labels import AT_ONCE_S, Label, LostAttempt, lost_row, task_rows
 from batuta.profiling.capture.records import Measure, Repeats, TaskRow, WorkerId
 
@@ -34,6 +35,8 @@ class TaskMetrics:
 
     def __init__(self) -> None:
         self.sink: TaskSink | None = None
+        self.tile_costs: TileCosts | None = None
+        """What tiles took, where somebody asks."""
         self._reruns: Counter[int] = Counter()
         """By the number of a task, how often dask ran it again since it was labelled."""
 
@@ -70,6 +73,8 @@ class TaskMetrics:
         self, job: Job, measures: Sequence[Measure], worker: WorkerId, error: str | None = None
     ) -> None:
         """Record the measures of the steps of a job; with an error, the last of them failed."""
+        if self.tile_costs is not None:
+            self.tile_costs.add(job.tile, measures, worker.name)
         if self.sink is not None:
             labels = [self.label(job, rank) for rank in range(len(measures))]
             self.sink.record_tasks(task_rows(labels, measures, worker, error))

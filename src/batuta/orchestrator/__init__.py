@@ -15,8 +15,10 @@ from batuta.orchestrator.events import (
     TileDone,
     TileFailed,
     TileKept,
+    TileLayout,
     TileOutcome,
     TileRetried,
+    TileStarted,
     WorkersPresent,
 )
 from batuta.orchestrator.orchestrator import Orchestrator, flatten_object, update_saving_infos
@@ -38,8 +40,10 @@ __all__ = [
     "TileFailed",
     "TileFailure",
     "TileKept",
+    "TileLayout",
     "TileOutcome",
     "TileRetried",
+    "TileStarted",
     "TilesFailedError",
     "WorkersPresent",
     "flatten_object",

@@ -6,7 +6,7 @@ saved meanwhile: an observer should return quickly. An exception that it raises 
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 
 class TileOutcome(StrEnum):
@@ -19,21 +19,62 @@ class TileOutcome(StrEnum):
     """Its task returned None."""
 
 
+@dataclass(frozen=True, eq=False)
+class TileLayout:
+    """Where the tiles of a dataset lie."""
+
+    dataset_name: str
+    rows: int
+    cols: int
+    present: bytes
+    """For each cell, row by row: 1 where it has a tile, 0 where it is empty."""
+    windows: Any
+    """The dataset's `tiling_grid`: of shape (rows, columns, 4), the first row of pixels of each
+    tile, the end of its rows, its first column and the end of its columns. None without one."""
+
+
 @dataclass(frozen=True)
 class RunStarted:
     """A run starts: one for each `breakpoint`, and one at the end of the block."""
 
     total: int
+    layouts: tuple[TileLayout, ...] = ()
+    """Of each dataset, in the order of their registration."""
+
+
+@dataclass(frozen=True)
+class TileStarted:
+    """A worker computes a tile.
+
+    Workers are looked at twenty times a second: what takes less may be done without having been
+    seen to start. A tile of several tasks that run on several workers starts on each. The modes on
+    dask do not report it.
+    """
+
+    dataset_name: str
+    row: int
+    col: int
+    worker: str
 
 
 @dataclass(frozen=True)
 class TileDone:
-    """A tile was computed, and saved or replaced where requested."""
+    """A tile was computed, and saved or replaced where requested.
+
+    What it took is None where it is not known: in the modes on dask, which measure tasks later,
+    and in the sequential mode without `resume`.
+    """
 
     dataset_name: str
     row: int
     col: int
     outcome: TileOutcome
+    worker: str | None = None
+    """The one that ran its last task."""
+    wall_s: float | None = None
+    """The time of all its tasks."""
+    peak_bytes: int | None = None
+    """The highest memory of a worker during one of its tasks."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +128,14 @@ class RunEnded:
 
 
 Event: TypeAlias = (
-    RunStarted | TileDone | TileKept | TileRetried | TileFailed | WorkersPresent | RunEnded
+    RunStarted
+    | TileStarted
+    | TileDone
+    | TileKept
+    | TileRetried
+    | TileFailed
+    | WorkersPresent
+    | RunEnded
 )
 
 

@@ -12,8 +12,14 @@ from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
 from batuta.cluster import AbstractCluster, check_configuration, create_cluster
-from batuta.cluster.contract import ReportsWorkerCount, WorkerCount
+from batuta.cluster.contract import (
+    ReportsTaskMetrics,
+    ReportsTileStarts,
+    ReportsWorkerCount,
+    WorkerCount,
+)
 from batuta.cluster.main_script import leave_if_imported_by_worker
+from batuta.cluster.tile_activity import TileCosts, TileStart
 from batuta.datasets import CarsDataset, SaveOptions
 from batuta.datasets.tiles import SAVING_INFO
 from batuta.errors import ConfigurationError
@@ -130,6 +136,8 @@ class Orchestrator:
         self._record: RunRecord | NullRecord = NullRecord()
         self._run_count = 0
         self._waiting_for = ""
+        self._costs = TileCosts()
+        self._tells_costs = bool(own_observers)
         with ExitStack() as stack:
             self._resume_folder: ResumeFolder | None = None
             if launch_worker:
@@ -153,6 +161,10 @@ class Orchestrator:
         cluster = create_cluster(self._config, self._folder, launch_worker=self.launch_worker)
         if isinstance(cluster, ReportsWorkerCount):
             cluster.on_workers = self._on_workers
+        if isinstance(cluster, ReportsTileStarts):
+            cluster.on_tile_start = self._on_tile_start
+        if self._tells_costs and isinstance(cluster, ReportsTaskMetrics):
+            cluster.task_metrics.tile_costs = self._costs
         self._profile.attach(cluster)
         return cluster
 
@@ -163,6 +175,10 @@ class Orchestrator:
                 message = f"{count.present} of {count.asked} workers: {count.waiting_for}"
                 LOG.info(message, extra=ON_SCREEN)
         self._notify(WorkersPresent(count.present, count.asked, count.waiting_for))
+
+    def _on_tile_start(self, start: TileStart) -> None:
+        if self._tile_run is not None:
+            self._tile_run.on_tile_start(start)
 
     def __repr__(self) -> str:
         where = "" if self.out_dir is None else f", out_dir={self.out_dir!r}"
@@ -440,6 +456,7 @@ class Orchestrator:
             self._notify,
             self._finalize_tile,
             self._record,
+            self._costs,
         )
         self._tile_run = run
         self._profile.record_tile_places(self.cluster, self._registry)

@@ -16,6 +16,7 @@ from batuta.cluster import (
 )
 from batuta.cluster.remote_error import detach
 from batuta.cluster.tasks import Delayed
+from batuta.cluster.tile_activity import TileCosts, TileStart
 from batuta.errors import describe_error
 from batuta.orchestrator.disk import find_no_space, own_writes
 from batuta.orchestrator.errors import MAX_LISTED, RootCause, TileFailure, TilesFailedError
@@ -26,8 +27,10 @@ from batuta.orchestrator.events import (
     TileDone,
     TileFailed,
     TileKept,
+    TileLayout,
     TileOutcome,
     TileRetried,
+    TileStarted,
 )
 from batuta.orchestrator.ordered_delivery import OrderedDelivery
 from batuta.orchestrator.registry import RegisteredDataset
@@ -85,6 +88,8 @@ class TileRun:
         Called with a dataset and each computed tile; returns what to save or replace.
     record : RunRecord or NullRecord
         What earlier runs did, and what this one does.
+    costs : TileCosts
+        What tiles took, as far as the cluster measures it.
     """
 
     def __init__(
@@ -94,11 +99,14 @@ class TileRun:
         notify: Callable[[Event], None],
         finalize_tile: Callable[[RegisteredDataset, Any], Any],
         record: RunRecord | NullRecord,
+        costs: TileCosts,
     ) -> None:
         self._delayed_type = delayed_type
         self._notify = notify
         self._finalize_tile = finalize_tile
         self._record = record
+        self._costs = costs
+        self._layouts: list[TileLayout] = []
         self._keys: dict[int, list[TileKey]] = {}
         """By id of a delayed object, the tiles that it computes."""
         self.failures: list[TileFailure] = []
@@ -116,6 +124,7 @@ class TileRun:
         """Sort the cells: empty, finished by an earlier run, computed already, or delayed."""
         rows, cols = entry.dataset.shape
         finished = self._record.finished_tiles(entry)
+        present = bytearray(rows * cols)
         for row, col in itertools.product(range(rows), range(cols)):
             cell, key = entry.dataset[row, col], TileKey(entry, row, col)
             if cell is None:
@@ -123,6 +132,7 @@ class TileRun:
                     entry.saver.record_empty()
                 continue
             self.total += 1
+            present[row * cols + col] = 1
             if (tile_record := finished.get((row, col))) is not None:
                 self._finished_before.append((tile_record, key))
                 continue
@@ -136,10 +146,12 @@ class TileRun:
                 if isinstance(cell, Delayed):
                     cell.tile = key  # named in the log of the worker
             self._keys.setdefault(id(cell), []).append(key)
+        windows = getattr(entry.dataset, "tiling_grid", None)
+        self._layouts.append(TileLayout(entry.name, rows, cols, bytes(present), windows))
 
     def start(self) -> None:
         """Report the start, and deliver the tiles that need no computing."""
-        self._notify(RunStarted(self.total))
+        self._notify(RunStarted(self.total, tuple(self._layouts)))
         for tile_record, key in self._finished_before:
             self._restore(tile_record, key)
         self._finished_before.clear()
@@ -158,6 +170,11 @@ class TileRun:
             )
         self.done += 1
         self._notify(TileKept(entry.name, row, col, outcome))
+
+    def on_tile_start(self, start: TileStart) -> None:
+        """Report that a worker computes a tile; of what else the cluster computes, nothing."""
+        if isinstance(key := start.tile, TileKey):
+            self._notify(TileStarted(key.entry.name, key.row, key.col, start.worker))
 
     def compute(self, cluster: AbstractCluster, delayed: Sequence[Any]) -> UnfinishedTasks:
         """Compute and deliver; return what failed."""
@@ -212,7 +229,8 @@ class TileRun:
         # may trigger flushes the files before it writes the line.
         self.done += 1
         self._record.record_tile(key.entry, TileRecord(key.row, key.col, outcome.value, without))
-        self._notify(TileDone(key.entry.name, key.row, key.col, outcome))
+        cost = self._costs.take(key) or (None, None, None)
+        self._notify(TileDone(key.entry.name, key.row, key.col, outcome, *cost))
 
     def _store(self, tile: Any, key: TileKey) -> tuple[TileOutcome, tuple[int, ...]]:
         """Save or replace a tile; return its outcome and the ranks of the files without it."""
@@ -254,6 +272,7 @@ class TileRun:
         retried = self._keys_and_causes(unfinished.retryable)
         _log_by_cause(logging.WARNING, ("is retried", "are retried"), retried)
         for key, cause in retried:
+            self._costs.take(key)  # of the first try
             self._notify(TileRetried(key.entry.name, key.row, key.col, cause.reason))
 
     def fail(self, causes: Iterable[tuple[Any, RootCause]]) -> None:
@@ -262,6 +281,7 @@ class TileRun:
         _log_by_cause(logging.ERROR, ("failed", "failed"), failed)
         for key, cause in failed:
             self._clear(key)
+            self._costs.take(key)
             if key.entry.saver is not None:
                 key.entry.saver.record_failure(key.row, key.col, cause.reason, cause.traceback)
             self._record_failure(key, cause)

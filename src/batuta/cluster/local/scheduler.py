@@ -38,6 +38,7 @@ from batuta.cluster.remote_error import failed_task
 from batuta.cluster.store import StoredResult, put
 from batuta.cluster.task_metrics import TaskMetrics, with_tree_peak
 from batuta.cluster.tasks import Delayed, Task
+from batuta.cluster.tile_activity import TileStart
 from batuta.cluster.unsendable import unsendable
 from batuta.errors import describe_error
 from batuta.profiling.capture.contract import CallLabel
@@ -301,6 +302,11 @@ class LocalScheduler(threading.Thread):
     def on_progress(self) -> None:
         """Record that a task ended, inside a job."""
         self.last_progress_s = time.monotonic()
+
+    def on_begun(self, worker: WorkerHandle, job: Job) -> None:
+        """Report the tile that a worker has begun, before the future that it will end."""
+        if job.tile is not None and not self._state.idle:
+            self._state.current.finished.put(TileStart(job.tile, worker.who.name))
 
     def on_loss(self, worker: WorkerHandle, assigned: Sequence[Assignment]) -> None:
         """Reassign the jobs of a worker that was lost; fail, or run alone, the one that ran.

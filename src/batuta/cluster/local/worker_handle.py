@@ -170,6 +170,8 @@ class WorkerHandle:
         self.sentinel = -1
         self._last_progress = (-1, IDLE)
         """The request and the step at the last call of `made_progress`."""
+        self._reported_number = -1
+        """Of the last request that `begun_job` has told of."""
         self._next_number = 0
         self._withdrawn_end = 0
         self._withdrawn_bytes = 0
@@ -315,6 +317,16 @@ class WorkerHandle:
         before = self._last_progress
         self._last_progress = self.heartbeat_state()[:2]
         return self._last_progress != before
+
+    def begun_job(self) -> Job | None:
+        """Return the job that `made_progress` has found it to run, once for each job."""
+        number = self._last_progress[0]
+        if number == self._reported_number or not self.assigned:
+            return None
+        if self.assigned[0].number != number:
+            return None
+        self._reported_number = number
+        return self.assigned[0].job
 
     def read_held_bytes(self) -> int:
         """Return the private memory of its processes beyond `base_bytes`; 0 if it has ended."""

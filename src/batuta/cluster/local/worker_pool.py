@@ -75,6 +75,9 @@ class PoolListener(Protocol):
     def on_progress(self) -> None:
         """Record that a task ended, inside a job."""
 
+    def on_begun(self, worker: WorkerHandle, job: Job) -> None:
+        """Record that a worker was found to run a job: no job that ends between two checks."""
+
     def on_loss(self, worker: WorkerHandle, assigned: Sequence[Assignment]) -> None:
         """Record that a worker has exited and been reaped, and what it had been assigned."""
 
@@ -362,6 +365,8 @@ class WorkerPool:
         for worker in self.busy:
             if worker.made_progress():
                 self._listener.on_progress()
+                if (job := worker.begun_job()) is not None:
+                    self._listener.on_begun(worker, job)
             if worker.kill_reason is None:
                 # Before the check, which takes a while: if the worker begins another request
                 # meanwhile, this one is killed for, and the other one runs again elsewhere.
