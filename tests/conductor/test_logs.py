@@ -85,5 +85,25 @@ def test_a_pipeline_that_cannot_be_reached_is_named(stage: Stage) -> None:
         assert "maker at http://127.0.0.1:1" in answer.json()["detail"]
 
 
+def test_the_tiles_of_a_processing_are_told_as_its_pipeline_tells_them(stage: Stage) -> None:
+    graph = graph_of(["A"], {"B": {"m_input": ["A"]}})
+    stage.pipeline.outcomes["B"].append("running")
+    with serving(open_conductor, stage.settings(graph)) as url:
+        stage.announce("A", "o1")
+        number = eventually_sync(one_processing(url))["id"]
+        eventually_sync(stage.asked_for)
+        path = f"{url}/processings/{number}/tiles"
+        answer = httpx.get(path)
+        assert answer.status_code == 404
+        assert answer.json()["detail"].startswith("maker: keeps no tiles (http://")
+        stage.pipeline.tiles[number] = {"seq": 7, "full": True}
+        answer = httpx.get(path, params={"since": 5})
+        assert answer.json() == {"seq": 7, "full": True, "since": 5}
+        assert answer.headers["Content-Type"] == "application/json"
+        assert httpx.get(path).json()["since"] is None
+        assert httpx.get(path, params={"since": -1}).status_code == 422
+        assert httpx.get(f"{url}/processings/nothing/tiles").status_code == 404
+
+
 def _at(stage: Stage, number: str) -> str:
     return f"{stage.pipeline_url}/pipeline/processing/{number}/log"

@@ -148,7 +148,7 @@ QUERIES["/campaigns"] = [
 ]
 QUERIES["/campaigns/{number}/items"] = [{}, {"cursor": "o1/B"}]
 VALUES = {"obs_id": "o1", "product": "B", "event_id": "e1", "number": 1}
-LOGS = {"/processings/{processing_id}/log", "/processings/{processing_id}/workers_log"}
+LOGS = {f"/processings/{{processing_id}}/{part}" for part in ("log", "workers_log", "tiles")}
 WITHOUT = {"/reconciliation", "/retention", "/services", "/dead", "/dead/{sequence}", *LOGS}
 """The first two look at all records, by the batch; the others read no database."""
 

@@ -1,4 +1,4 @@
-"""REST routes of the logs of processings, wherever their pipelines keep them."""
+"""REST routes of what pipelines keep of processings: their logs, and the states of their tiles."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -53,6 +53,18 @@ def log_router(views: Views, pool: HttpPool) -> APIRouter:
         """Return the logs of the workers that computed its tiles, from its pipeline."""
         return await _relay(views, pool, processing_id, "workers_log", {})
 
+    @router.get("/tiles", responses=_PROBLEMS)
+    async def tiles(
+        processing_id: str,
+        since: Annotated[
+            int | None,
+            Query(ge=0, lt=2**63, description="`seq` of an earlier answer: only what changed."),
+        ] = None,
+    ) -> StreamingResponse:
+        """Return what is known of each of its tiles, from its pipeline."""
+        params = {} if since is None else {"since": since}
+        return await _relay(views, pool, processing_id, "tiles", params)
+
     return router
 
 
@@ -62,21 +74,22 @@ async def _relay(
     processing = await asyncio.to_thread(views.processing, processing_id)
     if processing is None:
         raise ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r:.80}: not found")
-    url = f"{_address(processing).removesuffix('/log')}/{part}"
+    noun = "tiles" if part == "tiles" else "log"
+    url = f"{_address(processing, noun).removesuffix('/log')}/{part}"
     stack = AsyncExitStack()
     try:
         answer = await stack.enter_async_context(pool.stream(processing.provider, url, params))
         _check_attempt(processing.provider, params, answer)
     except ServiceError as exc:
         await stack.aclose()
-        raise _problem(processing.provider, url, exc) from exc
+        raise _problem(processing.provider, url, exc, noun) from exc
     except BaseException:
         await stack.aclose()
         raise
     headers = {name: answer.headers[name] for name in _PASSED if name in answer.headers}
     return StreamingResponse(
         _bounded(answer, stack),
-        media_type=PlainTextResponse.media_type,
+        media_type="application/json" if part == "tiles" else PlainTextResponse.media_type,
         headers=headers,
         # Besides the end of the iterator: one that was never begun has no end.
         background=BackgroundTask(stack.aclose),
@@ -92,6 +105,7 @@ def _check_attempt(provider: str, params: Mapping[str, int], answer: StreamedAns
         )
 
 
+_PLURALS: Final = {"log": "logs", "tiles": "tiles"}
 _PASSED: Final = (BYTES_HEADER, ATTEMPT_HEADER)
 
 
@@ -111,8 +125,8 @@ async def _bounded(answer: StreamedAnswer, stack: AsyncExitStack) -> AsyncIterat
         await stack.aclose()
 
 
-def _address(processing: ConductorProcessing) -> str:
-    about = f"{processing.product} of {processing.obs_id}: no log: it is {processing.state}"
+def _address(processing: ConductorProcessing, noun: str) -> str:
+    about = f"{processing.product} of {processing.obs_id}: no {noun}: it is {processing.state}"
     if processing.requested is None:
         detail = f"{about}, and was not requested from {processing.provider}"
     elif processing.log is None:
@@ -122,9 +136,9 @@ def _address(processing: ConductorProcessing) -> str:
     raise ProblemError(HTTPStatus.NOT_FOUND, detail)
 
 
-def _problem(provider: str, url: str, exc: ServiceError) -> ProblemError:
+def _problem(provider: str, url: str, exc: ServiceError, noun: str) -> ProblemError:
     if exc.status in _KEEPS_NONE and not _explained(exc):
-        return ProblemError(HTTPStatus.NOT_FOUND, f"{provider}: keeps no logs ({url})")
+        return ProblemError(HTTPStatus.NOT_FOUND, f"{provider}: keeps no {_PLURALS[noun]} ({url})")
     if exc.status == HTTPStatus.NOT_FOUND:
         return ProblemError(HTTPStatus.NOT_FOUND, str(exc))
     return ProblemError(HTTPStatus.BAD_GATEWAY, str(exc))
