@@ -24,6 +24,8 @@ class ScriptedPipeline:
         ``unarchived`` is a success that archives nothing.
     logs : dict
         The log of each processing that has one.
+    tiles : dict
+        What is told of the tiles of each processing that has some.
     answers : deque
         Responses to the next requests, in place of a processing.
     cancel_answers : deque
@@ -38,6 +40,7 @@ class ScriptedPipeline:
         self.outcomes: defaultdict[str, deque[str]] = defaultdict(deque)
         self.answers: deque[JSONResponse] = deque()
         self.logs: dict[str, bytes] = {}
+        self.tiles: dict[str, dict[str, Any]] = {}
         self.asked = 0
         self.cancelled: list[str] = []
         self.cancel_answers: deque[JSONResponse] = deque()
@@ -82,6 +85,11 @@ class ScriptedPipeline:
         def log(processing_id: str) -> Response:
             found = self.logs.get(processing_id)
             return Response("no", 404) if found is None else Response(found)
+
+        @app.get("/pipeline/processing/{processing_id}/tiles", response_model=None)
+        def tiles(processing_id: str, since: int | None = None) -> Response:
+            told = self.tiles.get(processing_id)
+            return Response("no", 404) if told is None else JSONResponse(told | {"since": since})
 
         @app.delete("/pipeline/processing/{processing_id}", response_model=None)
         def cancel(processing_id: str) -> dict[str, Any] | JSONResponse:

@@ -17,6 +17,7 @@ from batuta.stages import FINAL, Stage
 
 if TYPE_CHECKING:
     from batuta.orchestrator import Orchestrator
+    from batuta.pipeline.tile_progress import TileSender, TileSink
 
 OUTPUTS_FOLDER: Final = "outputs"
 """In a work folder: where `Context.output_path` leads."""
@@ -90,6 +91,7 @@ class Context:
         work_folder: WorkFolder,
         inputs: Inputs,
         on_progress: Callable[[int, int], None],
+        tiles: "TileSink | None" = None,
     ) -> None:
         self.product = spec.name
         self.obs_id = work_folder.obs_id
@@ -100,6 +102,8 @@ class Context:
         self._spec = spec
         self._inputs = inputs
         self._progress = _ProgressThrottle(on_progress)
+        self._tile_sink = tiles
+        self._tile_sender: TileSender | None = None
         self._default_folders = _default_folders(work_folder.work_dir)
 
     def input(self, name: str) -> Path:
@@ -165,6 +169,11 @@ class Context:
         """Report the last progress, if it was withheld."""
         self._progress.flush()
 
+    def close(self) -> None:
+        """Tell what was not told yet of tiles."""
+        if self._tile_sender is not None:
+            self._tile_sender.close()
+
     def orchestrator(
         self,
         orchestrator_conf: Mapping[str, Any] | None = None,
@@ -188,11 +197,18 @@ class Context:
         # A pipeline that computes without tiles must not pay for loading what they need.
         from batuta.cluster.debugging import in_this_process  # noqa: PLC0415
         from batuta.orchestrator import Orchestrator  # noqa: PLC0415
-        from batuta.pipeline.tile_progress import TileProgress  # noqa: PLC0415
+        from batuta.pipeline.tile_progress import (  # noqa: PLC0415
+            TileProgress,
+            TileSender,
+            TileStates,
+        )
 
         folder = Path(out_dir) if out_dir is not None else next(self._default_folders)
         register_orchestrator(self.work_dir, folder)
-        observers = (*options.pop("observers", ()), TileProgress(self.progress))
+        observers = [*options.pop("observers", ()), TileProgress(self.progress)]
+        if self._tile_sink is not None:
+            self._tile_sender = self._tile_sender or TileSender(self._tile_sink)
+            observers.append(TileStates(self._tile_sender))
         return Orchestrator(
             in_this_process(orchestrator_conf), out_dir=folder, observers=observers, **options
         )

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from batuta.messaging import Processing
 from batuta.messaging.processings import Count
 from batuta.names import NAME_PATTERN
+from batuta.pipeline.tile_codes import TileGridRecord
 from batuta.stages import Stage
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -85,6 +86,22 @@ class ProgressUpdate(BaseModel):
     total: Count
 
 
+class TilesPlanned(BaseModel):
+    """Where the tiles of a dataset lie, after those before; `present`: which cells have one."""
+
+    kind: Literal["tiles_planned"] = "tiles_planned"
+    grid: TileGridRecord
+    present: str | None = None
+
+
+class TilesChanged(BaseModel):
+    """What became of tiles, and the workers that were not named before."""
+
+    kind: Literal["tiles_changed"] = "tiles_changed"
+    workers: tuple[Annotated[str, StringConstraints(max_length=200)], ...] = ()
+    changes: str
+
+
 class WorkerExited(BaseModel):
     """The worker process has exited, and none of its descendants is left."""
 
@@ -93,7 +110,8 @@ class WorkerExited(BaseModel):
 
 
 Message = Annotated[
-    Outcome | WorkerStarted | ProgressUpdate | WorkerExited, Field(discriminator="kind")
+    Outcome | WorkerStarted | ProgressUpdate | TilesPlanned | TilesChanged | WorkerExited,
+    Field(discriminator="kind"),
 ]
 
 MESSAGE_ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)

@@ -24,11 +24,14 @@ from batuta.pipeline.messages import (
     Message,
     Outcome,
     ProgressUpdate,
+    TilesChanged,
+    TilesPlanned,
     WorkerStarted,
 )
 from batuta.pipeline.process_starter import CodeSource, Generation, ProcessStarter
 from batuta.pipeline.retention import RetentionFolder, clean_up_work_dir
 from batuta.pipeline.runner import RUN_VARIABLE, ProcessingRun, ProcessingTask
+from batuta.pipeline.tile_board import TileBoard, TileBoards
 from batuta.pipeline.warden import run_warden
 from batuta.process_family import all_processes
 from batuta.service.log_files import MB, bounded_log
@@ -87,6 +90,8 @@ class ProcessRunner:
     """Executes each run in a process of its own; created by `open_process_runner`."""
 
     def __init__(self, config: RunnerConfig, starter: ProcessStarter) -> None:
+        self.tiles = TileBoards(config.retention)
+        """What is known of the tiles of its runs."""
         self._config = config
         self._starter = starter
 
@@ -113,9 +118,10 @@ class ProcessRunner:
     async def run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
         """Execute `run`; when cancelled, kill all the processes that it has started."""
         work_dir = self._config.work_dir(run)
+        board = self.tiles.begin(run)
         try:
             work_dir.mkdir(mode=0o700)
-            return await self._run(run, on_progress)
+            return await self._run(run, on_progress, board)
         except (OSError, EOFError) as exc:
             return Outcome(error=f"its process could not be started: {one_line(exc)}")
         except MalformedMessageError as exc:
@@ -124,13 +130,22 @@ class ProcessRunner:
             # The warden removes it, unless it was killed or failed to.
             if work_dir.exists():
                 await run_to_end(asyncio.to_thread(_clean_up, work_dir, self._config.retention))
+            await run_to_end(asyncio.to_thread(self._record_tiles, run))
 
-    async def _run(self, run: ProcessingRun, on_progress: Callable[[Progress], None]) -> Outcome:
+    def _record_tiles(self, run: ProcessingRun) -> None:
+        try:
+            self.tiles.end(run)
+        except OSError as exc:
+            LOG.warning("run %s: its tiles could not be recorded: %s", run.run_id, exc)
+
+    async def _run(
+        self, run: ProcessingRun, on_progress: Callable[[Progress], None], board: TileBoard
+    ) -> Outcome:
         log = self._config.retention.log(run.key)
         async with bounded_log(log, self._config.max_log_bytes):
             handle, generation = await self._start(run)
             try:
-                await handle.follow(on_progress)
+                await handle.follow(on_progress, board)
             finally:
                 await run_to_end(handle.close())
         return handle.outcome().model_copy(update={"code": generation.code.version})
@@ -234,9 +249,9 @@ class _ProcessHandle:
         self._exited = asyncio.Event()
         asyncio.get_running_loop().add_reader(process.sentinel, self._on_exit)
 
-    async def follow(self, on_progress: Callable[[Progress], None]) -> None:
+    async def follow(self, on_progress: Callable[[Progress], None], board: TileBoard) -> None:
         """Process their messages until both have exited."""
-        reading = asyncio.create_task(self._read(on_progress))
+        reading = asyncio.create_task(self._read(on_progress, board))
         exited = asyncio.create_task(self._exited.wait())
         try:
             await asyncio.wait({reading, exited}, return_when=asyncio.FIRST_COMPLETED)
@@ -273,11 +288,13 @@ class _ProcessHandle:
             return Outcome(error=f"lost: warden process {describe_exit(self._process.exitcode)}")
         return Outcome(error=f"{describe_exit(self._exit_code)} before its product was made")
 
-    async def _read(self, on_progress: Callable[[Progress], None]) -> None:
+    async def _read(self, on_progress: Callable[[Progress], None], board: TileBoard) -> None:
         while line := await self._next_line():
             message = _parse(line)
             if isinstance(message, ProgressUpdate):
                 on_progress(Progress(done=message.done, total=message.total))
+            elif isinstance(message, TilesPlanned | TilesChanged):
+                _record(message, board)
             elif isinstance(message, Outcome):
                 self._outcome = message
             elif isinstance(message, WorkerStarted):
@@ -307,6 +324,16 @@ def _parse(line: bytes) -> Message:
         raise MalformedMessageError(
             f"its process sent what is not a message: {line[:80]!r}"
         ) from exc
+
+
+def _record(message: TilesPlanned | TilesChanged, board: TileBoard) -> None:
+    try:
+        if isinstance(message, TilesPlanned):
+            board.plan(message)
+        else:
+            board.change(message)
+    except ValueError as exc:
+        raise MalformedMessageError(f"its process sent what is no message: {exc}") from exc
 
 
 def _kill_leftovers(runs: Container[str], leader: int | None = None) -> None:

@@ -58,6 +58,10 @@ class RetentionFolder:
         """Return the work folder of a run; absent once it has ended."""
         return self.folder / "work" / run
 
+    def tiles(self, key: str) -> Path:
+        """Return the path of what is recorded of a processing's tiles; absent without any."""
+        return self.folder / "tiles" / f"{key}.json.gz"
+
     def worker_logs(self, run: str) -> list[tuple[str, Path]]:
         """Return the logs of a run's workers so far: ``<orchestrator>/<file>``, and where it is."""
         folders = [(each.name, each) for each in _subfolders(self.profiles(run))] or [
@@ -75,7 +79,7 @@ class RetentionFolder:
         return self.profiles(run).is_dir()
 
     def remove(self, key: str) -> None:
-        """Remove the log and the profiles of a processing.
+        """Remove the log, the profiles and what is recorded of the tiles of a processing.
 
         Raises
         ------
@@ -83,6 +87,7 @@ class RetentionFolder:
             If something cannot be removed.
         """
         self.log(key).unlink(missing_ok=True)
+        self.tiles(key).unlink(missing_ok=True)
         folder = self.folder / "profiles" / key
         removing = folder.with_name(f".{key}")
         if removing.exists():  # a removal that was interrupted

@@ -17,6 +17,7 @@ from batuta.pipeline.profile_routes import ProfileRoutes
 from batuta.pipeline.retention import RetentionFolder
 from batuta.pipeline.scheduler import ProcessingScheduler
 from batuta.pipeline.store import ProcessingFilter, ProcessingStore, StoredProcessing
+from batuta.pipeline.tile_board import TileBoards, TilesReport
 from batuta.pipeline.worker_logs import WorkerLog, joined, open_worker_logs
 from batuta.service.database import DatabaseError
 from batuta.service.log_files import read_chunks
@@ -38,6 +39,8 @@ class ProcessingRoutes:
         What the paths start with.
     retention : RetentionFolder or None
         Where logs and profiles are; None where none are retained.
+    tiles : TileBoards or None
+        What is known of tiles; None where processings have none.
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class ProcessingRoutes:
         store: ProcessingStore,
         root_path: str,
         retention: RetentionFolder | None,
+        tiles: TileBoards | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._store = store
         self._root = root_path
         self._retention = retention
+        self._tiles = tiles
 
     def add_to(self, app: FastAPI) -> None:
         """Serve under the root path, and health and metrics there too."""
@@ -88,6 +93,13 @@ class ProcessingRoutes:
             self.workers_log,
             methods=["GET"],
             response_class=PlainTextResponse,
+            responses=_NOT_FOUND,
+        )
+        router.add_api_route(
+            "/{processing_id}/tiles",
+            self.tiles,
+            methods=["GET"],
+            response_model=TilesReport,
             responses=_NOT_FOUND,
         )
         ProfileRoutes(self._find, self._retention).add_to(router)
@@ -211,6 +223,30 @@ class ProcessingRoutes:
                 "with workers, or they were removed)",
             )
         return StreamingResponse(joined(logs), media_type=PlainTextResponse.media_type)
+
+    async def tiles(
+        self,
+        processing_id: str,
+        since: Annotated[
+            int | None,
+            Query(ge=0, lt=2**63, description="`seq` of an earlier answer: only what changed."),
+        ] = None,
+    ) -> Response:
+        """Return what is known of each tile: where it lies, its state, worker, time and memory."""
+        stored = await self._find(processing_id)
+        report = None
+        if self._tiles is not None:
+            report = self._tiles.live_report(stored.key, since)
+            if report is None:
+                report = await asyncio.to_thread(self._tiles.recorded_report, stored.key, since)
+        if report is None:
+            raise ProblemError(
+                HTTPStatus.NOT_FOUND,
+                f"processing {processing_id!r}: no tiles (it has opened no orchestrator, or what "
+                "was recorded of them was removed)",
+            )
+        content = report.model_dump_json(exclude_none=True)
+        return Response(content, media_type="application/json")
 
     def with_links(self, record: PipelineProcessing) -> PipelineProcessing:
         """Return a record with the paths of its log and profile."""

@@ -69,6 +69,7 @@ async def open_pipeline(
             runner=runner,
             retention=config.retention,
             keep_s=settings.keep_s,
+            tiles=runner.tiles,
         )
         async with open_service(settings, url, spec) as service:
             watcher = CodeWatcher(

@@ -23,6 +23,7 @@ from batuta.pipeline.scheduler import Offer, ProcessingScheduler, SchedulerConfi
 from batuta.pipeline.schema import MIGRATIONS
 from batuta.pipeline.settings import WEEK_S, ProcessingSettings
 from batuta.pipeline.store import ProcessingStore
+from batuta.pipeline.tile_board import TileBoards
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
@@ -52,6 +53,8 @@ class ServiceSpec:
         Where logs and profiles are; None where none are retained.
     keep_s : float
         How long logs and profiles are retained after the end, in seconds.
+    tiles : TileBoards or None
+        What is known of the tiles of processings; None where they have none.
     """
 
     name: str
@@ -60,6 +63,7 @@ class ServiceSpec:
     runner: Runner
     retention: RetentionFolder | None = None
     keep_s: float = WEEK_S
+    tiles: TileBoards | None = None
 
     @property
     def providers(self) -> frozenset[str]:
@@ -146,7 +150,9 @@ class ProcessingService:
             spec.name, records, store.commit, self.scheduler.metrics.record_dropped
         )
         add_retention_routes(self.app, self._pruner)
-        self._routes = ProcessingRoutes(self.scheduler, store, settings.root_path, spec.retention)
+        self._routes = ProcessingRoutes(
+            self.scheduler, store, settings.root_path, spec.retention, spec.tiles
+        )
         self._routes.add_to(self.app)
 
     def status(self, provider: str) -> ServiceStatus:

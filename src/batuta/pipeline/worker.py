@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import logging
 import os
+import select
 import socket
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from batuta.pipeline.messages import (
     Outcome,
     ProductVersion,
     ProgressUpdate,
+    TilesChanged,
+    TilesPlanned,
     WorkerStarted,
     encode,
 )
@@ -77,6 +80,16 @@ class _ServiceChannel:
     def progress(self, done: int, total: int) -> None:
         self.send(ProgressUpdate(done=done, total=total))
 
+    def send_tiles(self, message: TilesPlanned | TilesChanged) -> None:
+        """Send a message once the socket has room, without the lock until then.
+
+        Nobody who reports progress then waits for a service that is slow to read.
+        """
+        room = select.poll()  # `select` refuses descriptors from 1024 on
+        room.register(self._service, select.POLLOUT)
+        room.poll()
+        self.send(message)
+
 
 def _prepare_process(task: ProcessingTask) -> None:
     """Set up this process for its run: standard streams, logging, environment, work folder."""
@@ -115,8 +128,9 @@ def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
             work_dir=task.work_dir,
             stage=run.stage or FINAL,
         )
-        context = Context(task.spec, work_folder, inputs, channel.progress)
-        made = collect_outputs(task.spec.function(context), context, task.spec.makes)
+        context = Context(task.spec, work_folder, inputs, channel.progress, channel)
+        with contextlib.closing(context):
+            made = collect_outputs(task.spec.function(context), context, task.spec.makes)
         context.flush_progress()
         if task.code is not None:
             refuse_mixture(task.code)
