@@ -41,6 +41,8 @@ OPEN_S: Final = 0.5
 """How often an open campaign is looked after that nothing was heard of, in seconds."""
 TOLD_EACH_S: Final = 5.0
 """How often the progress of a campaign is told, in seconds."""
+PAUSE_S: Final = 0.01
+"""Between two pages of a plan: what arrives meanwhile needs the interpreter, too, in seconds."""
 MAX_UNKNOWN: Final = 20
 """Unknown observations that a plan names."""
 
@@ -193,16 +195,13 @@ class CampaignRunner(ReadsGraph):
     async def _read_plan(self, number: int, order: ReadOrder) -> CampaignPlan:
         tally = _Tally()
         pages = self._reader(order).pages()
-        began = time.monotonic()
         while (page := await asyncio.to_thread(_next, pages)) is not None:
             tally.add(page)
             parts = await asyncio.to_thread(
                 lambda some: list(split(some.planned, dropped=some.dropped)), page
             )
             await self._still_wanted(number, self._store.add_parts, parts)
-            # What arrives meanwhile needs the interpreter, too.
-            await asyncio.sleep((time.monotonic() - began) / 2)
-            began = time.monotonic()
+            await asyncio.sleep(PAUSE_S)
         past = await asyncio.to_thread(self.views.past, list(tally.made))
         expected = estimate(
             order.graph,
