@@ -1,6 +1,10 @@
 """Campaigns and new graphs wait for what is being made: each product once, from what is new."""
 
+from pathlib import Path
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignScope, CampaignState
@@ -9,7 +13,8 @@ from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from tests.conductor.campaign_player import CampaignPlayer, target_of
 from tests.conductor.graphs import graph_of
-from tests.conductor.harness import UNLIMITED, OpenLedger
+from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
+from tests.conductor.test_campaigns import random_graphs
 from tests.conductor.test_settling import apply, preview
 
 AGAIN = {"on_update": "reprocess"}
@@ -246,3 +251,54 @@ def test_a_new_graph_makes_what_it_adds_from_what_is_there_if_that_is_not_made_a
         player.harness.ledger.operations.cancel(again.processing_id, "not needed")
     requested = player.make_all(player.harness.ledger.take_due(UNLIMITED))
     assert sorted(inputs(requested)) == ['C: {"B": 1}', 'D: {"C": 1}', 'E: {"A": 1, "B": 1}']
+
+
+# ---------------------------------------------------------------------- random graphs
+
+
+@pytest.fixture(scope="module")
+def database_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("remaking") / "empty.db"
+    Harness(f"sqlite:///{path}", chain()).close()
+    return path
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_of_any_graph_a_campaign_makes_nothing_while_an_input_is_being_made_and_ends(
+    database_file: Path, data: st.DataObject
+) -> None:
+    graph = data.draw(random_graphs())
+    path = database_file.with_name("played.db")
+    path.write_bytes(database_file.read_bytes())
+    harness = Harness(f"sqlite:///{path}", graph)
+    try:
+        _play(CampaignPlayer(harness), data)
+    finally:
+        harness.close()
+
+
+def _play(player: CampaignPlayer, data: st.DataObject) -> None:
+    graph, harness = player.harness.graph, player.harness
+    player.make_all(player.arrive(("A", "o1"), ("Z", "o1")))
+    names = st.lists(st.sampled_from([*graph.products]), max_size=3, unique=True)
+    waiting = [remake(player, name) for name in data.draw(names)]
+    number = player.plan(target_of(*data.draw(names)), max_concurrent=data.draw(st.integers(1, 4)))
+    if player.views.report(number) is not None:
+        return
+    player.order(number, CampaignOrder.START)
+    made: list[str] = []
+    state = CampaignState.RUNNING
+    while not state.ended or waiting:
+        state = player.round(number).state
+        for each in harness.ledger.take_due(UNLIMITED):
+            found = harness.views.processing(each.processing_id)
+            if found is not None and found.campaign == number:
+                made.append(each.product)
+                under_way = {other.product for other in waiting}
+                assert under_way.isdisjoint(graph.products[each.product].sources)
+            waiting.append(each)
+        if waiting:
+            each = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
+            waiting += player.answer(each, failed=data.draw(st.integers(0, 6)) == 0)
+    assert len(made) == len(set(made))

@@ -1,6 +1,7 @@
 """Claims from versions that replace others: after their inputs, and in the place of older claims.
 
-Of observations of which no version was replaced, none of it is executed.
+Of observations of which no version was replaced, none of it is executed; but for what a campaign
+that runs has claimed and not requested.
 """
 
 from collections.abc import Iterable, Mapping
