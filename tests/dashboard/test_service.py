@@ -37,7 +37,7 @@ def until(stream: dict[str, Any], key: str, wanted: Any) -> dict[str, Any]:
         if not line.startswith("data: "):
             continue
         values |= json.loads(line.removeprefix("data: "))
-        if key in values and wanted(values[key]):
+        if values.get(key) is not None and wanted(values[key]):
             return dict(values)
     raise AssertionError("the stream has ended")
 
