@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from batuta.cli.deployment.plan import OrchestraConfig
 from batuta.cli.lazy_commands import load_command
 from batuta.conductor import ConductorSettings
+from batuta.dashboard.settings import DashboardSettings
 from batuta.graph import Graph
 from batuta.messaging import decode_activity, decode_data
 from batuta.pipeline import PipelineSettings
@@ -197,6 +198,7 @@ def test_every_option_of_a_service_is_in_the_reference_of_commands(command: str)
         ("conductor", ConductorSettings),
         ("sdb", SdbSettings),
         ("pipeline", PipelineSettings),
+        ("dashboard", DashboardSettings),
         ("pipeline", SimulateSettings),
     ],
 )
