@@ -101,7 +101,11 @@ export function drawMark(
   top: number,
   size: number,
 ): void {
-  if (state.shape === "none") return;
+  if (state.shape === "none") {
+    context.fillStyle = colour;
+    context.fillRect(left + size / 2 - 1, top + size / 2 - 1, 2, 2);
+    return;
+  }
   const pad = Math.max(1, size * 0.16);
   const x = left + pad;
   const y = top + pad;

@@ -53,7 +53,7 @@ export function Wall() {
       <section class="card">
         <h2>Observations by products{graph.value ? `, graph ${graph.value.number}` : ""}</h2>
         {observations.size > 0 ? (
-          <Matrix rows={wallRows} columns={columns} cell={24} height="calc(100vh - 17em)" />
+          <Matrix rows={wallRows} columns={columns} isFitted height="calc(100vh - 11em)" />
         ) : (
           <p class="empty">
             Nothing has arrived yet. Import a first file: batuta import --product P --obs-id O FILE
@@ -85,7 +85,7 @@ function atWork(summary: Summary | undefined): number {
 
 function Figure({ label, value, colour }: { label: string; value: number; colour: string }) {
   return (
-    <span style={{ order: -value }}>
+    <span style={{ order: value > 0 ? 1 : 2 }}>
       <span class="big" style={{ color: value > 0 ? `var(${colour})` : "var(--quiet)" }}>
         {formatCount(value)}
       </span>{" "}

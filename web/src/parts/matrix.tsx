@@ -18,15 +18,28 @@ interface Hover {
   text: string;
 }
 
-const HEADER = 96;
+const MAX_NAME = 18;
+/** How names of columns are turned, radians. */
+const TURN = -1.15;
+
+const CELL = 20;
+const MAX_CELL = 44;
+
+/** Where things are, px. */
+interface Geometry {
+  cell: number;
+  header: number;
+  names: number;
+}
+
 const FONT = '"DejaVu Sans Mono", ui-monospace, Menlo, monospace';
 
 interface Props {
   /** The observations, as they are listed: called whenever some have changed. */
   rows: () => string[];
   columns: MatrixColumn[];
-  /** The size of a cell, px. */
-  cell?: number;
+  /** Whether cells grow with the width that there is, as on a wall. */
+  isFitted?: boolean;
   height?: string;
   label?: string;
 }
@@ -34,7 +47,7 @@ interface Props {
 export function Matrix({
   rows,
   columns,
-  cell = 20,
+  isFitted = false,
   height,
   label = "Observations by products",
 }: Props) {
@@ -45,7 +58,7 @@ export function Matrix({
   const shown = useRef<string[]>([]);
   const current = useRef({ rows, columns });
   current.current = { rows, columns };
-  const nameWidth = useRef(120);
+  const geometry = useRef<Geometry>({ cell: CELL, header: 96, names: 120 });
 
   useEffect(() => {
     const element = box.current;
@@ -59,22 +72,14 @@ export function Matrix({
       if (isListDue) {
         shown.current = current.current.rows();
         isListDue = false;
-        if (space.current) {
-          space.current.style.height = `${HEADER + shown.current.length * cell}px`;
-          const longest = shown.current.reduce((most, name) => Math.max(most, name.length), 8);
-          nameWidth.current = Math.min(260, longest * 7.3 + 14);
-          space.current.style.width = `${nameWidth.current + current.current.columns.length * cell + 8}px`;
-        }
       }
-      paint(
-        context,
-        surface,
-        element,
-        shown.current,
-        current.current.columns,
-        cell,
-        nameWidth.current,
-      );
+      geometry.current = measured(element, shown.current, current.current.columns, isFitted);
+      const { cell, header, names } = geometry.current;
+      if (space.current) {
+        space.current.style.height = `${header + shown.current.length * cell}px`;
+        space.current.style.width = `${names + current.current.columns.length * cell + 8}px`;
+      }
+      paint(context, surface, element, shown.current, current.current.columns, geometry.current);
     };
     const schedule = () => {
       if (!isDue) {
@@ -97,7 +102,7 @@ export function Matrix({
       observer.disconnect();
       element.removeEventListener("scroll", schedule);
     };
-  }, [cell]);
+  }, [isFitted]);
 
   const at = (event: MouseEvent) => {
     const element = box.current;
@@ -105,13 +110,12 @@ export function Matrix({
     const area = element.getBoundingClientRect();
     const x = event.clientX - area.left;
     const y = event.clientY - area.top;
-    if (y < HEADER) return null;
-    const row = shown.current[Math.floor((y - HEADER + element.scrollTop) / cell)];
+    const { cell, header, names } = geometry.current;
+    if (y < header) return null;
+    const row = shown.current[Math.floor((y - header + element.scrollTop) / cell)];
     if (row === undefined) return null;
     const column =
-      x < nameWidth.current
-        ? undefined
-        : columns[Math.floor((x - nameWidth.current + element.scrollLeft) / cell)];
+      x < names ? undefined : columns[Math.floor((x - names + element.scrollLeft) / cell)];
     return { row, column, x: event.clientX, y: event.clientY };
   };
   return (
@@ -141,7 +145,7 @@ export function Matrix({
         }}
         onKeyDown={(event) => {
           if (event.key === "Enter" && shown.current[0]) {
-            const first = Math.floor((box.current?.scrollTop ?? 0) / cell);
+            const first = Math.floor((box.current?.scrollTop ?? 0) / geometry.current.cell);
             go(`/observations/${encodeURIComponent(shown.current[first] ?? shown.current[0])}`);
           }
         }}
@@ -158,16 +162,39 @@ export function Matrix({
   );
 }
 
+function fontOf(cell: number): number {
+  return Math.max(12, Math.round(cell * 0.5));
+}
+
+/** Lay the matrix out in the box that there is. */
+function measured(
+  box: HTMLElement,
+  rows: string[],
+  columns: MatrixColumn[],
+  isFitted: boolean,
+): Geometry {
+  const longest = rows.reduce((most, name) => Math.max(most, name.length), 8);
+  const namesOf = (cell: number) => Math.min(longest, 34) * fontOf(cell) * 0.61 + 16;
+  let cell = CELL;
+  if (isFitted && columns.length > 0) {
+    const fits = (size: number) => namesOf(size) + columns.length * size < box.clientWidth - 20;
+    while (cell < MAX_CELL && fits(cell + 1)) cell += 1;
+  }
+  const widest = columns.reduce((most, each) => Math.max(most, each.name.length), 4);
+  const slanted = Math.min(MAX_NAME, widest) * fontOf(cell) * 0.61 * Math.sin(-TURN);
+  return { cell, header: Math.ceil(slanted) + 18, names: Math.ceil(namesOf(cell)) };
+}
+
 function paint(
   context: CanvasRenderingContext2D,
   surface: HTMLCanvasElement,
   box: HTMLElement,
   rows: string[],
   columns: MatrixColumn[],
-  cell: number,
-  nameWidth: number,
+  { cell, header, names }: Geometry,
 ): void {
   const ratio = devicePixelRatio || 1;
+  const fontSize = fontOf(cell);
   const width = box.clientWidth;
   const height = box.clientHeight;
   if (
@@ -204,13 +231,13 @@ function paint(
     const row = rows[rank];
     if (row === undefined) continue;
     const letters = observations.get(row)?.s ?? "";
-    const y = HEADER + rank * cell - top;
+    const y = header + rank * cell - top;
     for (let place = firstColumn; place < lastColumn; place += 1) {
       const column = columns[place];
       if (column === undefined) continue;
       const found = marks.get(letters[column.place] ?? ".");
       if (found === undefined) continue;
-      const x = nameWidth + place * cell - left;
+      const x = names + place * cell - left;
       const done = found.state.letter === "R" ? progress.get(`${row}\n${column.name}`) : undefined;
       if (done !== undefined) {
         context.fillStyle = running;
@@ -225,29 +252,29 @@ function paint(
   }
   // The names, over what has been scrolled under them.
   context.fillStyle = card;
-  context.fillRect(0, 0, nameWidth - 2, height);
-  context.fillRect(0, 0, width, HEADER);
+  context.fillRect(0, 0, names - 2, height);
+  context.fillRect(0, 0, width, header);
   context.fillStyle = ink;
-  context.font = `12px ${FONT}`;
+  context.font = `${fontSize}px ${FONT}`;
   context.textBaseline = "middle";
   context.save();
   context.beginPath();
-  context.rect(0, HEADER, nameWidth - 6, height);
+  context.rect(0, header, names - 6, height);
   context.clip();
   for (let rank = firstRow; rank < lastRow; rank += 1) {
-    context.fillText(rows[rank] ?? "", 6, HEADER + rank * cell - top + cell / 2);
+    context.fillText(rows[rank] ?? "", 6, header + rank * cell - top + cell / 2);
   }
   context.restore();
   context.save();
   context.beginPath();
-  context.rect(nameWidth - 2, 0, width, HEADER);
+  context.rect(names - 2, 0, width, header);
   context.clip();
   context.fillStyle = quiet;
   for (let place = firstColumn; place < lastColumn; place += 1) {
     context.save();
-    context.translate(nameWidth + place * cell - left + cell / 2, HEADER - 6);
-    context.rotate(-1.15);
-    context.fillText((columns[place]?.name ?? "").slice(0, 16), 0, 0);
+    context.translate(names + place * cell - left + cell / 2, header - 6);
+    context.rotate(TURN);
+    context.fillText((columns[place]?.name ?? "").slice(0, MAX_NAME), 0, 0);
     context.restore();
   }
   context.restore();
