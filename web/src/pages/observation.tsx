@@ -6,6 +6,7 @@ import { Action } from "../parts/actions";
 import { GraphView } from "../parts/graph_view";
 import { Show, useLoaded } from "../parts/loaded";
 import { StateLabel } from "../parts/mark";
+import { SmallTiles } from "../parts/tile_grid";
 import { Time } from "../parts/time";
 import { Timeline } from "../parts/timeline";
 import { Why } from "../parts/why";
@@ -134,6 +135,9 @@ function ProductRow({
         {product.stale ??
           processing?.error ??
           (product.lacks.length > 0 ? `lacks ${product.lacks.join(", ")}` : "")}
+        {processing?.state === "running" && processing.progress.total > 1 && (
+          <SmallTiles id={processing.id} height={36} />
+        )}
       </td>
       <td class="noprint">
         <ProductActions obsId={obsId} product={product} done={done} />

@@ -5,6 +5,7 @@ import { formatDuration, secondsOf } from "../format";
 import { runs, runsChanged } from "../live/store";
 import { Show, useLoaded } from "../parts/loaded";
 import { StateLabel } from "../parts/mark";
+import { TileView } from "../parts/tile_grid";
 import { Time } from "../parts/time";
 import type { Processing } from "../records";
 import { canBeRetried, hasEnded } from "../records";
@@ -41,6 +42,7 @@ export function ProcessingPage({ id }: { id: string }) {
             </div>
             <Facts processing={processing} />
             <Tiles
+              processing={processing}
               done={run?.done ?? processing.progress.done}
               total={run?.total ?? processing.progress.total}
             />
@@ -129,7 +131,15 @@ function Facts({ processing }: { processing: Processing }) {
   );
 }
 
-function Tiles({ done, total }: { done: number; total: number }) {
+function Tiles({
+  processing,
+  done,
+  total,
+}: {
+  processing: Processing;
+  done: number;
+  total: number;
+}) {
   if (total === 0) return null;
   return (
     <section class="card">
@@ -150,6 +160,13 @@ function Tiles({ done, total }: { done: number; total: number }) {
           {done} of {total}
         </span>
       </div>
+      {processing.requested !== null && (
+        <TileView
+          key={`${processing.id} ${processing.attempt}`}
+          id={processing.id}
+          isOver={hasEnded(processing)}
+        />
+      )}
     </section>
   );
 }

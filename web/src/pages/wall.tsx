@@ -8,12 +8,15 @@ import {
   names,
   now,
   observations,
+  runs,
+  runsChanged,
   services,
   servicesChanged,
 } from "../live/store";
 import type { Asked, Line, Summary } from "../live/types";
 import { Mark } from "../parts/mark";
 import { Matrix } from "../parts/matrix";
+import { SmallTiles } from "../parts/tile_grid";
 import { stateNamed } from "../states";
 
 const UNSETTLED = /[RqrwthuF]/;
@@ -62,6 +65,7 @@ export function Wall() {
       </section>
       <div class="stack" style={{ alignContent: "start" }}>
         <Services />
+        <Computed />
         <section class="card">
           <h2>News</h2>
           {lines
@@ -75,6 +79,36 @@ export function Wall() {
         </section>
       </div>
     </main>
+  );
+}
+
+const MAX_COMPUTED = 4;
+
+/** What is computed tile by tile, each with its tiles as they fill: those with most left first. */
+function Computed() {
+  runsChanged.value;
+  const found = [...runs]
+    .filter(([, run]) => run.state === "running" && run.total > 1 && run.done < run.total)
+    .sort(([, one], [, other]) => other.total - other.done - (one.total - one.done))
+    .slice(0, MAX_COMPUTED);
+  if (found.length === 0) return null;
+  return (
+    <section class="card">
+      <h2>Tiles</h2>
+      {found.map(([id, run]) => (
+        <div key={id} class="small-tiles">
+          <div class="spread">
+            <span>
+              {run.obs_id} {run.product}
+            </span>
+            <span class="quiet">
+              {formatCount(run.done)} of {formatCount(run.total)}
+            </span>
+          </div>
+          <SmallTiles id={id} />
+        </div>
+      ))}
+    </section>
   );
 }
 
