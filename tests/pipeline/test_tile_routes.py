@@ -75,6 +75,33 @@ def test_tiles_that_run_are_told_while_they_do_and_as_running_when_it_is_cancell
     assert states(ended) == states(reader)
 
 
+def test_tiles_of_a_run_that_was_stopped_are_told_as_kept_by_the_one_that_resumes_it(
+    tiled: PipelineProcess, obs_id: str
+) -> None:
+    record = tiled.post("RESUMED_HEIGHT", obs_id)
+
+    def half() -> bool:
+        reader = Reader()
+        answer = tiled.http.get(f"/processing/{record['id']}/tiles")
+        if answer.is_success:
+            reader.read(TilesReport.model_validate_json(answer.content))
+        return states(reader)[:8] == [TileState.DONE] * 8
+
+    eventually_sync(half, timeout_s=60)
+    tiled.http.delete(f"/processing/{record['id']}").raise_for_status()
+    (tiled.stage / "go on").touch()
+    again = tiled.make("RESUMED_HEIGHT", obs_id, processing_id=record["id"], attempt=2)
+    assert (again["state"], again["error"]) == ("succeeded", None)
+    report = tiles(tiled, record)
+    reader = Reader()
+    reader.read(report)
+    assert report.attempt == 2
+    # The journal may lack the last tiles before the kill: these are computed again.
+    assert TileState.KEPT in states(reader)[:8]
+    assert set(states(reader)[:8]) <= {TileState.KEPT, TileState.DONE}
+    assert states(reader)[8:] == [TileState.DONE] * 8
+
+
 def test_a_processing_without_an_orchestrator_has_no_tiles(
     service: PipelineProcess, events: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,16 @@ def broken_ramp(window: dict[str, int], saving_info: Any) -> xr.Dataset:
     return ramp(window, saving_info)
 
 
-def play(context: Context, orchestrator: Orchestrator, function: Any) -> Path:
-    path = context.output_path("height.tif")
+def half_slow_ramp(window: dict[str, int], saving_info: Any) -> xr.Dataset:
+    if window["row_min"] >= 32 and not (stage() / "go on").exists():
+        time.sleep(600)
+    return ramp(window, saving_info)
+
+
+def play(
+    context: Context, orchestrator: Orchestrator, function: Any, path: Path | None = None
+) -> Path:
+    path = path or context.output_path("height.tif")
     grid = CarsDataset("arrays", name="height")
     grid.create_grid(64, 64, 16, 16, 0, 0)
     (info,) = orchestrator.get_saving_infos([grid])
@@ -71,6 +80,15 @@ def slow_height(context: Context) -> Path:
     note("leader", str(os.getpid()))
     with context.orchestrator(CONFIGURATION) as orchestrator:
         return play(context, orchestrator, slow_ramp)
+
+
+@pipeline.product("RESUMED_HEIGHT")
+def resumed_height(context: Context) -> Path:
+    kept = stage() / "kept"
+    kept.mkdir(exist_ok=True)
+    with context.orchestrator(CONFIGURATION | {"resume": True}, kept) as orchestrator:
+        path = play(context, orchestrator, half_slow_ramp, kept / "height.tif")
+    return Path(shutil.copy(path, context.output_path("height.tif")))
 
 
 @pipeline.product("HEIGHT_ON_DASK")
