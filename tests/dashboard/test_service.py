@@ -173,3 +173,15 @@ def test_without_its_page_it_says_how_to_build_it(tmp_path: Path) -> None:
     assert not Pages(tmp_path).built
     (tmp_path / "index.html").write_text("<html>")
     assert Pages(tmp_path).built
+
+
+def test_a_graph_in_yaml_is_read_and_its_mistakes_are_told_one_by_one(watched: Watched) -> None:
+    def read(text: str) -> httpx.Response:
+        return httpx.post(f"{watched.url}/documents/graph", json={"text": text}, timeout=NO_LIMIT)
+
+    product = "{m_input: [%s], o_input: [], provider: maker, url: 'http://127.0.0.1:1'}"
+    good = read(f"inputs: [A]\nproducts:\n  B: {product % 'A'}\n")
+    assert good.json()["products"]["B"]["m_input"] == ["A"]
+    bad = read(f"inputs: [A]\nproducts:\n  B: {product % 'X'}\n  C: {product % 'Y'}\n")
+    assert bad.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert len(bad.json()["problems"]) == 2

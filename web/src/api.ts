@@ -6,6 +6,8 @@ export class ApiError extends Error {
   constructor(
     message: string,
     readonly status: number,
+    /** Each mistake of what was given, where there may be several. */
+    readonly problems: readonly string[] = [],
   ) {
     super(message);
   }
@@ -31,13 +33,14 @@ export async function call<T>(method: string, url: string, body?: unknown): Prom
   const text = await response.text();
   if (response.ok) return (text ? JSON.parse(text) : null) as T;
   if (response.status === 401) mustSignIn.value = true;
-  let detail = `${response.status} ${response.statusText}`;
+  let problem: { detail?: string; problems?: string[] } = {};
   try {
-    detail = (JSON.parse(text) as { detail?: string }).detail ?? detail;
+    problem = JSON.parse(text) as typeof problem;
   } catch {
     // Not a problem in JSON: its status says what there is to say.
   }
-  throw new ApiError(detail, response.status);
+  const detail = problem.detail ?? `${response.status} ${response.statusText}`;
+  throw new ApiError(detail, response.status, problem.problems ?? []);
 }
 
 export const conductor = <T>(path: string) => call<T>("GET", `/api/conductor${path}`);

@@ -2,21 +2,27 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, call, mustSignIn } from "./api";
-import { formatAge, formatTime } from "./format";
+import { formatAge } from "./format";
 import { connection, follow, heardAt, isStale, now, reconnect } from "./live/store";
+import { Approvals } from "./pages/approvals";
+import { CampaignPage } from "./pages/campaign";
+import { Campaigns } from "./pages/campaigns";
+import { DeadLetters } from "./pages/dead_letters";
+import { EventPage, Events } from "./pages/events";
+import { GraphPage } from "./pages/graph";
 import { Help } from "./pages/help";
+import { Holds } from "./pages/holds";
+import { Inbox } from "./pages/inbox";
 import { ObservationPage } from "./pages/observation";
 import { Observations } from "./pages/observations";
+import { Orders } from "./pages/orders";
 import { ProcessingPage } from "./pages/processing";
+import { Providers } from "./pages/providers";
 import { Wall } from "./pages/wall";
+import { Bar } from "./parts/bar";
 import { go, path, startRouter } from "./router";
-import { startSettings, theme } from "./settings";
+import { startSettings } from "./settings";
 import "./style.css";
-
-const PLACES: readonly [string, string][] = [
-  ["/observations", "Observations"],
-  ["/wall", "Wall"],
-];
 
 function Current() {
   const [, place, first] = path.value.split("/").map(decodeURIComponent);
@@ -27,6 +33,24 @@ function Current() {
     case "processings":
       if (first) return <ProcessingPage key={first} id={first} />;
       break;
+    case "inbox":
+      return <Inbox />;
+    case "approvals":
+      return <Approvals />;
+    case "holds":
+      return <Holds />;
+    case "campaigns":
+      return first ? <CampaignPage key={first} number={first} /> : <Campaigns />;
+    case "events":
+      return first ? <EventPage key={first} id={first} /> : <Events />;
+    case "dead":
+      return <DeadLetters />;
+    case "orders":
+      return <Orders />;
+    case "providers":
+      return <Providers />;
+    case "graph":
+      return <GraphPage />;
     case "help":
       return <Help />;
   }
@@ -37,44 +61,6 @@ function Current() {
         {path.value} is not an address of the dashboard. <a href="/observations">Observations</a>
       </p>
     </div>
-  );
-}
-
-function Bar() {
-  return (
-    <header class="bar">
-      <a class="brand" href="/observations">
-        <img src="/icon.svg" alt="" width="22" height="22" /> Batuta
-      </a>
-      <nav aria-label="Pages">
-        {PLACES.map(([target, label]) => (
-          <a
-            key={target}
-            href={target}
-            {...(path.value.startsWith(target) ? { "aria-current": "page" as const } : {})}
-          >
-            {label}
-          </a>
-        ))}
-      </nav>
-      <div class="right">
-        <time title={`${new Date(now.value).toLocaleTimeString()} local time`}>
-          {formatTime(now.value / 1000)} UTC
-        </time>
-        <select
-          aria-label="Colours"
-          value={theme.value}
-          onChange={(event) => {
-            theme.value = event.currentTarget.value as typeof theme.value;
-          }}
-        >
-          <option value="system">as the system</option>
-          <option value="light">light</option>
-          <option value="dark">dark</option>
-        </select>
-        <a href="/help">Help</a>
-      </div>
-    </header>
   );
 }
 

@@ -54,3 +54,241 @@ export function hasEnded(processing: Processing): boolean {
 export function canBeRetried(processing: Processing): boolean {
   return ["failed", "cancelled", "retrying"].includes(processing.state);
 }
+
+export interface FailureGroup {
+  provider: string;
+  kind: string;
+  failed: number;
+  retrying: number;
+  products: Record<string, number>;
+  since: string;
+  latest: string;
+  example: string;
+  error: string | null;
+}
+
+export interface OrderRecord {
+  number: number;
+  time: string;
+  command: string;
+  about: Record<string, unknown>;
+  by: string;
+  proved: boolean;
+  reason: string | null;
+  selected: number;
+  changed: number;
+  problem: string | null;
+  ended: string | null;
+}
+
+export interface Approval {
+  product: string;
+  obs_id: string;
+  gate: "before" | "after" | "late";
+  version: string;
+  since: string;
+  processing: string | null;
+  detail: string | null;
+}
+
+export interface Hold {
+  number: number;
+  provider: string | null;
+  product: string | null;
+  obs_id: string | null;
+  class: string | null;
+  campaign: number | null;
+  pause: boolean;
+  what: string;
+  state: "scheduled" | "in force" | "releasing" | "released";
+  since: string;
+  by: string;
+  reason: string | null;
+  keeps: number;
+  alone: number;
+  rate: string | null;
+}
+
+export interface Instance {
+  address: string;
+  in_use: boolean;
+  processings: number;
+  circuit: "closed" | "open" | "half-open";
+  since: string | null;
+  retry_at: string | null;
+  reason: string | null;
+  full_until: string | null;
+  lost: string | null;
+}
+
+export interface Provider {
+  provider: string;
+  max_concurrent: number | null;
+  max_concurrent_per_instance: number | null;
+  instances: Instance[];
+}
+
+export interface Late {
+  product: string;
+  obs_id: string;
+  due: string;
+  expires: string | null;
+  state: string | null;
+}
+
+export const WORK_CLASSES = ["alert", "live", "reprocess", "backfill"] as const;
+
+export interface CampaignPlan {
+  looked_at: number;
+  observations: number;
+  processings: number;
+  products: {
+    product: string;
+    provider: string;
+    processings: number;
+    lacking: number;
+    mean_s: number | null;
+  }[];
+  providers: { provider: string; processings: number; at_once: number }[];
+  estimate_s: number | null;
+  without_record: string[];
+  unknown: number;
+  unknown_names: string[];
+}
+
+export interface Campaign {
+  number: number;
+  name: string | null;
+  state: "planning" | "planned" | "running" | "paused" | "cancelling" | "cancelled" | "done";
+  reason: string | null;
+  selection: {
+    products: string[];
+    scope: string;
+    downstream: boolean;
+    new_graph: boolean;
+    patterns: string[];
+    names: number | null;
+    since: string | null;
+    until: string | null;
+  };
+  class: string;
+  priority: number | null;
+  max_concurrent: number;
+  plan: CampaignPlan | null;
+  progress: {
+    total: number;
+    done: number;
+    made: number;
+    failed: number;
+    skipped: number;
+    cancelled: number;
+    open: number;
+    awaiting: number;
+  };
+  created: string;
+  started: string | null;
+  ended: string | null;
+  ran_s: number;
+  estimated_end: string | null;
+}
+
+export interface CampaignReport {
+  ended: string;
+  ran_s: number;
+  products: {
+    product: string;
+    provider: string;
+    planned: number;
+    made: number;
+    failed: number;
+    skipped: number;
+    cancelled: number;
+    not_begun: number;
+    reasons: { state: string; reason: string; number: number; example: string }[];
+  }[];
+}
+
+export interface CampaignItem {
+  obs_id: string;
+  product: string;
+  state: string;
+  reason: string | null;
+  processing: string | null;
+  at: string;
+}
+
+export interface EventRecord {
+  id: string;
+  source: string;
+  sequence: number;
+  received: string;
+  product: string | null;
+  obs_id: string | null;
+  version: number | null;
+  stage: string | number | null;
+  outcome: "triggered" | "waiting" | "ignored";
+  reason: string | null;
+  triggered: Record<string, string>;
+  waiting: Record<string, string[]>;
+}
+
+export interface EventDetail extends EventRecord {
+  processings: Processing[];
+  lacking: Record<string, string[]>;
+  repeats: EventRecord[];
+}
+
+export interface DeadLetter {
+  sequence: number;
+  stored: string;
+  subject: string;
+  origin: number | null;
+  reason: string;
+  size: number;
+  whole: boolean;
+  excerpt: string;
+}
+
+export interface Resent {
+  dead: number;
+  subject: string | null;
+  sequence: number | null;
+  event: EventRecord | null;
+  problem: string | null;
+}
+
+export interface GraphVersion {
+  number: number;
+  digest: string;
+  applied: string;
+  by: string;
+  note: string | null;
+  class: string | null;
+  in_force: boolean;
+  settled: string | null;
+}
+
+export interface GraphPreview {
+  in_force: number;
+  changes: {
+    part: string;
+    name: string;
+    kind: string;
+    key: string | null;
+    old: unknown;
+    new: unknown;
+  }[];
+  startable: string[];
+  stale: string[];
+  orphans: string[];
+  counts: {
+    observations: number;
+    recorded: Record<string, number>;
+    starts: Record<string, number>;
+    follows: Record<string, number>;
+    continues: Record<string, number>;
+    set_aside: Record<string, number>;
+    stale: Record<string, number>;
+    orphans: Record<string, { available: number; set_aside: number; followed: number }>;
+  };
+}

@@ -10,10 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.dashboard.sessions import Sessions, session_cookie
 from batuta.dashboard.stream import FrameStream
+from batuta.graph import Graph, GraphError
 from batuta.service.problems import ProblemError, problem_responses
 
 SESSION: Final = "/session"
 STREAM: Final = "/stream"
+DOCUMENTS: Final = "/documents"
+MAX_DOCUMENT: Final = 2**20
+"""Of a document that is read, in characters."""
 
 
 class SignIn(BaseModel):
@@ -29,6 +33,14 @@ class SessionState(BaseModel):
 
     needed: bool
     signed_in: bool
+
+
+class GraphText(BaseModel):
+    """The document of a graph, as it was written: YAML or JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1, max_length=MAX_DOCUMENT)
 
 
 class SessionRoutes:
@@ -103,5 +115,25 @@ def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> APIRout
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
+
+    return router
+
+
+def document_router() -> APIRouter:
+    """Return the route that reads documents: browsers read no YAML."""
+    router = APIRouter(prefix=DOCUMENTS, tags=["documents"])
+
+    @router.post("/graph", responses=problem_responses(HTTPStatus.UNPROCESSABLE_ENTITY))
+    def read_graph(given: GraphText) -> dict[str, object]:
+        """A graph as the conductor takes it, every key written out; nothing is changed."""
+        is_json = given.text.lstrip().startswith("{")
+        try:
+            graph = Graph.parse(given.text, "document.json" if is_json else "document.yaml")
+        except GraphError as exc:
+            problems = list(exc.problems)
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(problems), problems=problems
+            ) from exc
+        return dict(graph.as_document())
 
     return router

@@ -17,7 +17,13 @@ from batuta.dashboard.gateway import Gateway
 from batuta.dashboard.live_model import LiveModel
 from batuta.dashboard.pages import Pages
 from batuta.dashboard.poller import Addresses, Poller
-from batuta.dashboard.routes import SESSION, SessionRoutes, stream_router
+from batuta.dashboard.routes import (
+    DOCUMENTS,
+    SESSION,
+    SessionRoutes,
+    document_router,
+    stream_router,
+)
 from batuta.dashboard.sessions import Sessions
 from batuta.dashboard.settings import DashboardSettings
 from batuta.dashboard.stream import FrameStream
@@ -131,13 +137,21 @@ async def open_dashboard(settings: DashboardSettings, _url: str) -> AsyncIterato
                 token=settings.token_text,
                 checks=partial(_checks, bus, model, pages),
                 open_paths=frozenset({SESSION}),
-                protected_prefixes=("/api/", "/stream", "/metrics", "/docs", "/openapi.json"),
+                protected_prefixes=(
+                    "/api/",
+                    DOCUMENTS,
+                    "/stream",
+                    "/metrics",
+                    "/docs",
+                    "/openapi.json",
+                ),
                 admits=tokens.admits,
             )
         )
         needed = settings.token is not None
         routes = SessionRoutes(sessions, needed=needed, is_right=tokens.is_right)
         dashboard.app.include_router(routes.router())
+        dashboard.app.include_router(document_router())
         dashboard.app.include_router(stream_router(stream, poller.wanted.set))
         services = {"conductor": addresses.conductor, "sdb": addresses.sdb}
         dashboard.app.router.routes.append(Gateway(visitors, services, tokens.of_request).route())

@@ -1,22 +1,58 @@
 // What an operator orders: confirmed by what it will do, and what became of it.
+import type { ComponentChildren } from "preact";
 import { useRef, useState } from "preact/hooks";
+import { Problem } from "./loaded";
 
-interface Asked {
+/** Of a reason, in characters, as the conductor accepts it. */
+const MAX_REASON = 400;
+
+export interface Asked {
   title: string;
   /** What it will do, in words. */
-  effect: string;
-  /** Whether a reason may be given. */
-  withReason?: boolean;
+  effect: ComponentChildren;
+  /** Asks what it would do now, when the question is opened; nothing is confirmed before. */
+  preview?: () => Promise<ComponentChildren>;
+  /** More that is to be given. */
+  fields?: ComponentChildren;
+  /** Whether a reason may be given, or must be. */
+  withReason?: boolean | "needed";
   isDangerous?: boolean;
   run: (reason: string) => Promise<unknown>;
 }
 
+interface ActionProps {
+  label: string;
+  asked: Asked;
+  done?: () => void;
+  isDisabled?: boolean;
+  /** What is said of the button where its label alone says too little. */
+  name?: string;
+}
+
 /** A button that asks before it does something. */
-export function Action({ label, asked, done }: { label: string; asked: Asked; done?: () => void }) {
+export function Action({ label, asked, done, isDisabled, name }: ActionProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [problem, setProblem] = useState<string>();
   const [isBusy, setBusy] = useState(false);
   const [reason, setReason] = useState("");
+  const [seen, setSeen] = useState<ComponentChildren>();
+  const [isUnseen, setUnseen] = useState(false);
+  const [isOpen, setOpen] = useState(false);
+  const open = () => {
+    setProblem(undefined);
+    setOpen(true);
+    dialog.current?.showModal();
+    if (!asked.preview) return;
+    setSeen(undefined);
+    setUnseen(true);
+    asked.preview().then(
+      (found) => {
+        setSeen(found);
+        setUnseen(false);
+      },
+      (error: Error) => setProblem(error.message),
+    );
+  };
   const confirm = async (event: Event) => {
     event.preventDefault();
     setBusy(true);
@@ -24,6 +60,7 @@ export function Action({ label, asked, done }: { label: string; asked: Asked; do
     try {
       await asked.run(reason.trim());
       dialog.current?.close();
+      setReason("");
       done?.();
     } catch (error) {
       setProblem((error as Error).message);
@@ -36,41 +73,46 @@ export function Action({ label, asked, done }: { label: string; asked: Asked; do
       <button
         type="button"
         class={asked.isDangerous ? "danger" : ""}
-        onClick={() => {
-          setProblem(undefined);
-          dialog.current?.showModal();
-        }}
+        disabled={isDisabled}
+        {...(name ? { "aria-label": name } : {})}
+        onClick={open}
       >
         {label}
       </button>
-      <dialog ref={dialog} aria-label={asked.title}>
-        <form class="stack" onSubmit={confirm}>
-          <h2>{asked.title}</h2>
-          <p>{asked.effect}</p>
-          {asked.withReason && (
-            <label>
-              Reason (it is recorded){" "}
-              <input
-                value={reason}
-                maxLength={500}
-                onInput={(event) => setReason(event.currentTarget.value)}
-              />
-            </label>
-          )}
-          {problem && (
-            <p class="problem" role="alert">
-              {problem}
-            </p>
-          )}
-          <div class="row">
-            <button type="submit" class={asked.isDangerous ? "danger" : "main"} disabled={isBusy}>
-              {label}
-            </button>
-            <button type="button" onClick={() => dialog.current?.close()}>
-              Leave it
-            </button>
-          </div>
-        </form>
+      <dialog ref={dialog} aria-label={asked.title} onClose={() => setOpen(false)}>
+        {isOpen && (
+          <form class="stack" onSubmit={confirm}>
+            <h2>{asked.title}</h2>
+            <div>{asked.effect}</div>
+            {isUnseen && !problem && <p class="quiet">Counting what it is about…</p>}
+            {seen}
+            {asked.fields}
+            {asked.withReason && (
+              <label>
+                Reason (it is recorded){" "}
+                <input
+                  value={reason}
+                  maxLength={MAX_REASON}
+                  required={asked.withReason === "needed"}
+                  onInput={(event) => setReason(event.currentTarget.value)}
+                />
+              </label>
+            )}
+            <Problem text={problem} />
+            <div class="row">
+              <button
+                type="submit"
+                class={asked.isDangerous ? "danger" : "main"}
+                disabled={isBusy || isUnseen}
+              >
+                {label}
+              </button>
+              <button type="button" onClick={() => dialog.current?.close()}>
+                Leave it
+              </button>
+            </div>
+          </form>
+        )}
       </dialog>
     </>
   );
