@@ -76,7 +76,13 @@ def test_every_mode_gives_the_same_bytes(
     for name in PRODUCTS:
         assert (tmp_path / name).read_bytes() == (reference / name).read_bytes(), name
         assert manifest(tmp_path / name)["complete"]
-    assert recorder.events[0] == RunStarted(48)
+    started = recorder.events[0]
+    assert isinstance(started, RunStarted)
+    assert started.total == 48
+    assert [(each.dataset_name, each.rows, each.cols) for each in started.layouts] == [
+        ("disparity", 4, 6),
+        ("points", 4, 6),
+    ]
     assert recorder.events[-1] == RunEnded(48, 0, 48)
     assert recorder.progress == Progress(48, 48)
     assert not list(tmp_path.glob("tmp_save_disk*"))
