@@ -138,7 +138,9 @@ def test_computed_tiles_stay_delayed_and_their_tasks_run(tmp_path: Path) -> None
         done[0, 0] = orchestrator.cluster.create_task(functions.count_call)(str(tmp_path), "ran")
         orchestrator.add_to_compute_lists(done, "side effects")
     assert (tmp_path / "ran").read_text() == "x"
-    assert recorder.of(TileDone) == [TileDone("side effects", 0, 0, TileOutcome.COMPUTED)]
+    (told,) = recorder.of(TileDone)
+    assert (told.dataset_name, told.row, told.col) == ("side effects", 0, 0)
+    assert told.outcome is TileOutcome.COMPUTED
     assert isinstance(done[0, 0], orchestrator.cluster.delayed_type)
 
 

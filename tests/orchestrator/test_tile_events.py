@@ -95,7 +95,7 @@ def test_a_tile_that_is_retried_starts_again_and_tells_the_time_of_its_last_try(
     assert told == [TileStarted, TileRetried, TileStarted, TileDone]
     (done,) = of_kind(events, TileDone)
     assert done.wall_s is not None
-    assert SLOW_S <= done.wall_s < 2 * SLOW_S
+    assert SLOW_S <= done.wall_s < 60
 
 
 def test_the_sequential_mode_tells_starts_and_times_with_resume(tmp_path: Path) -> None:
