@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 import pytest
+from distributed import Client
+from distributed.comm.core import CommClosedError
 
 from batuta.cluster import ClusterError, check_configuration, create_cluster
 from batuta.cluster.dask import existing, monitor
@@ -108,3 +110,21 @@ def test_a_tls_address_without_certificates_is_refused() -> None:
     assert problems() == [
         f"scheduler_address: {TLS_ADDRESS!r} given, which needs tls_ca_file, tls_cert and tls_key"
     ]
+
+
+def test_a_worker_that_is_lost_while_workers_are_set_up_is_no_reason_to_fail(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = [CommClosedError("Stream is closed"), CommClosedError("Stream is closed")]
+    register = Client.register_plugin
+
+    def register_after_losses(self: Client, plugin: Any) -> Any:
+        if lost:
+            raise lost.pop()
+        return register(self, plugin)
+
+    monkeypatch.setattr(Client, "register_plugin", register_after_losses)
+    monkeypatch.setattr(existing, "_REGISTER_PAUSE_S", 0.0)
+    conf = check_configuration({"mode": "dask", "scheduler_address": address})
+    create_cluster(conf, tmp_path).cleanup()
+    assert not lost

@@ -3,12 +3,13 @@
 import contextlib
 import logging
 import os
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from distributed import Client, Security
-from distributed.comm.core import connect
+from distributed.comm.core import CommClosedError, connect
 
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import WorkerCount
@@ -25,6 +26,9 @@ CONNECT_TIMEOUT_S: Final = 30
 _REACH_TIMEOUT_S: Final = 3
 _UNREGISTER_TIMEOUT_S: Final = 2.0
 """How long workers may take to unregister the plugin of a run."""
+_REGISTER_TRIES: Final = 5
+_REGISTER_PAUSE_S: Final = 0.5
+"""Between two tries: a nanny starts another worker in the place of one that died."""
 
 
 class ExistingDeployment:
@@ -86,17 +90,38 @@ class ExistingDeployment:
         Raises
         ------
         ClusterError
-            If a worker cannot be set up: it lacks Batuta, or a module of the program.
+            If a worker cannot be set up: it lacks Batuta, or a module of the program; or if the
+            connection is lost each time.
         """
         # Before registering: the scheduler keeps a plugin even if it failed in a worker.
         self._resources.callback(self._unregister_plugin, plugin.name)
         try:
-            self.client.register_plugin(plugin)
+            self._register(plugin)
+        except CommClosedError as exc:
+            raise ClusterError(
+                f"scheduler_address: the connection to {self._address} was lost while workers were"
+                f" set up: {describe_error(exc)}"
+            ) from exc
         except Exception as exc:
             raise ClusterError(
                 f"scheduler_address: the workers of {self._address} need this version of Batuta"
                 f" and the modules of this program: {describe_error(exc)}"
             ) from exc
+
+    def _register(self, plugin: BatutaPlugin) -> None:
+        """Register a plugin, again where a worker was lost meanwhile: the scheduler then hangs up.
+
+        To register it twice changes nothing: it has a name.
+        """
+        for attempt in range(_REGISTER_TRIES):
+            try:
+                self.client.register_plugin(plugin)
+            except CommClosedError:
+                if attempt == _REGISTER_TRIES - 1 or self.client.status != "running":
+                    raise
+                time.sleep(_REGISTER_PAUSE_S)
+            else:
+                return
 
     def _unregister_plugin(self, name: str) -> None:
         """Leave the workers as they were; those that do not answer in time follow later."""
