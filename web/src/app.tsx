@@ -17,6 +17,7 @@ import { ObservationPage } from "./pages/observation";
 import { Observations } from "./pages/observations";
 import { Orders } from "./pages/orders";
 import { ProcessingPage } from "./pages/processing";
+import { ProductPage } from "./pages/product";
 import { Providers } from "./pages/providers";
 import { Wall } from "./pages/wall";
 import { Bar } from "./parts/bar";
@@ -25,7 +26,7 @@ import { startSettings } from "./settings";
 import "./style.css";
 
 function Current() {
-  const [, place, first] = path.value.split("/").map(decodeURIComponent);
+  const [, place, first, second] = path.value.split("/").map(decodeURIComponent);
   switch (place) {
     case "":
     case "observations":
@@ -51,6 +52,11 @@ function Current() {
       return <Providers />;
     case "graph":
       return <GraphPage />;
+    case "products":
+      if (first && second) {
+        return <ProductPage key={`${first} ${second}`} product={first} obsId={second} />;
+      }
+      break;
     case "help":
       return <Help />;
   }

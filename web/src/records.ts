@@ -292,3 +292,24 @@ export interface GraphPreview {
     orphans: Record<string, { available: number; set_aside: number; followed: number }>;
   };
 }
+
+/** One version of a product, as the sdb records it. */
+export interface StoredProduct {
+  product: string;
+  obs_id: string;
+  version: number;
+  size: number;
+  sha256: string;
+  media_type: string;
+  metadata: Record<string, unknown>;
+  created: string;
+  provider: string | null;
+  processing_id: string | null;
+  filename: string | null;
+  inputs: { product: string; version: number }[];
+  code: string | null;
+  graph_version: string | null;
+  withdrawn: string | null;
+  withdrawn_reason: string | null;
+  stage: string | number | null;
+}

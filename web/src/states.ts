@@ -79,8 +79,14 @@ export const STATES: readonly State[] = [
   { letter: ".", name: "missing", colour: "--grid", shape: "none", help: "not asked for yet" },
 ];
 
+/** What versions are besides: of no product of the matrix. */
+const VERSION_STATES: readonly State[] = [
+  { letter: "", name: "current", colour: "--made", shape: "square", help: "the one that counts" },
+  { letter: "", name: "earlier", colour: "--quiet", shape: "ring", help: "a newer one counts" },
+];
+
 const BY_LETTER = new Map(STATES.map((each) => [each.letter, each]));
-const BY_NAME = new Map(STATES.map((each) => [each.name, each]));
+const BY_NAME = new Map([...STATES, ...VERSION_STATES].map((each) => [each.name, each]));
 const MISSING = BY_LETTER.get(".") as State;
 
 export function stateOfLetter(letter: string): State {

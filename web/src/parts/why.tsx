@@ -97,7 +97,7 @@ export function Why({
 }
 
 /** The history is told below, as a table. */
-function beforeHistory(words: string[]): string[] {
+export function beforeHistory(words: string[]): string[] {
   const end = words.findIndex((line) => line.startsWith("what happened"));
   return end < 0 ? words : words.slice(0, end);
 }
