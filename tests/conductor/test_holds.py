@@ -444,7 +444,7 @@ REFUSED = [
     ("hold --product D", "product 'D': not in the graph (known: B, C)"),
     ("hold makr --product D", "(known: maker, other); product 'D': not in the graph"),
     ("hold --campaign 9", "campaign 9: not found"),
-    ("hold --campaign none", "unable to parse string as an integer"),
+    ("hold --campaign none", "--campaign"),
     ("hold --class urgent", "'urgent' is not one of 'alert', 'live', 'reprocess',"),
     ("hold maker --from 2026-11-29T18:00", "no zone given (accepted: a time with its zone, as"),
     ("hold maker --from soon", "--from 'soon': no such time (accepted: a time with its zone, as"),

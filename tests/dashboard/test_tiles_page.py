@@ -1,36 +1,20 @@
 """The page of a processing shows its tiles, in a real browser, as they fill."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from batuta.dashboard.pages import FOLDER
 from batuta.pipeline.messages import TilesChanged, TilesPlanned
 from batuta.pipeline.tile_board import TileBoard
 from batuta.pipeline.tile_codes import TileChange, TileGridRecord, TileState, encode_changes
 from tests.conductor.stage import one_processing
 from tests.dashboard.conftest import Watched
-from tests.support.browser import skip_without_chromium
+from tests.dashboard.page import opened
 from tests.support.waiting import eventually_sync
 
 BOUNDS = (0, 16, 16, 32, 32, 48, 48, 64)
 GRID = TileGridRecord(dataset="height", rows=4, cols=4, row_bounds=BOUNDS, col_bounds=BOUNDS)
-
-
-@contextmanager
-def opened() -> Iterator[Page]:
-    """Open a page; it runs an event loop in this thread, so nothing else may start one there."""
-    program = skip_without_chromium()
-    if not (FOLDER / "app.js").exists():
-        pytest.skip("the page is not built: python3 web/build_page.py")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser.new_page()
-        browser.close()
 
 
 def changed(state: TileState, *tiles: int) -> TilesChanged:

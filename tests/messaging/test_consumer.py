@@ -296,14 +296,14 @@ async def test_a_malformed_message_becomes_a_dead_letter_with_the_reason_and_is_
 
 async def test_a_message_that_two_services_refuse_becomes_one_dead_letter(bus: Bus) -> None:
     one, two = spec(), spec()
-    async with (
-        consuming(Consumer(bus, one), Received()),
-        consuming(Consumer(bus, two), Received()),
-    ):
+    first, second = Received(), Received()
+    async with consuming(Consumer(bus, one), first), consuming(Consumer(bus, two), second):
         await eventually(lambda: exists(bus, one.durable))
         await eventually(lambda: exists(bus, two.durable))
         await bus.client.publish("data.vhf", b"?")
         await announce(bus, "sb1")
+        await first.until("sb1")
+        await second.until("sb1")
         await all_acknowledged(bus, one.durable)
         await all_acknowledged(bus, two.durable)
     assert (await bus.jetstream.stream_info("DEAD")).state.messages == 1

@@ -86,7 +86,9 @@ export function Approvals() {
                       <th>Version</th>
                       <th>Since (UTC)</th>
                       <th>Why it is asked</th>
-                      <th />
+                      <th>
+                        <span class="visually-hidden">Orders</span>
+                      </th>
                     </tr>
                   </thead>
                   <tbody>

@@ -46,7 +46,9 @@ export function Campaigns() {
                   <th>Done</th>
                   <th>Started (UTC)</th>
                   <th>Ended, or expected (UTC)</th>
-                  <th />
+                  <th>
+                    <span class="visually-hidden">Orders</span>
+                  </th>
                 </tr>
               </thead>
               <tbody>

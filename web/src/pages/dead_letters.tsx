@@ -80,7 +80,9 @@ export function DeadLetters() {
                       <th>Why</th>
                       <th>Begins with</th>
                       <th class="number">Size</th>
-                      <th />
+                      <th>
+                        <span class="visually-hidden">Orders</span>
+                      </th>
                     </tr>
                   </thead>
                   <tbody>

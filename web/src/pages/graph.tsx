@@ -75,7 +75,9 @@ function Versions({ done }: { done: () => void }) {
                   <th>By</th>
                   <th>Note</th>
                   <th>What it starts</th>
-                  <th />
+                  <th>
+                    <span class="visually-hidden">Orders</span>
+                  </th>
                 </tr>
               </thead>
               <tbody>

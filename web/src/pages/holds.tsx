@@ -35,7 +35,9 @@ export function Holds() {
                     <th class="number">Keeps back</th>
                     <th class="number">It alone</th>
                     <th>By, and why</th>
-                    <th />
+                    <th>
+                      <span class="visually-hidden">Orders</span>
+                    </th>
                   </tr>
                 </thead>
                 <tbody>

@@ -65,7 +65,9 @@ function Failures({ paged }: { paged: Paged<FailureGroup> }) {
                 <th>Products</th>
                 <th>Since (UTC)</th>
                 <th>Last</th>
-                <th />
+                <th>
+                  <span class="visually-hidden">Orders</span>
+                </th>
               </tr>
             </thead>
             <tbody>

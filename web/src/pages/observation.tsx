@@ -80,7 +80,9 @@ export function ObservationPage({ obsId }: { obsId: string }) {
                     <th>Ended (UTC)</th>
                     <th class="number">Took</th>
                     <th>Lacks, or what went wrong</th>
-                    <th />
+                    <th>
+                      <span class="visually-hidden">Orders</span>
+                    </th>
                   </tr>
                 </thead>
                 <tbody>

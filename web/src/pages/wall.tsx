@@ -39,6 +39,7 @@ export function Wall() {
   const columns = names.value.map((name, place) => ({ name, place }));
   return (
     <main class={`wall${isStale.value ? " aged" : ""}`} aria-label="Wall">
+      <h1 class="visually-hidden">Wall</h1>
       <div class="top">
         <span class="clock">
           {formatTime(now.value / 1000)}

@@ -28,7 +28,7 @@ export function Timeline({ processings }: { processings: Processing[] }) {
         width={width}
         height={height}
         viewBox={`0 0 ${width} ${height}`}
-        role="img"
+        role="group"
         aria-label="Timeline of processings"
       >
         {ordered.map((each, rank) => {

@@ -54,7 +54,7 @@ export function Why({
               ))}
             </div>
             {why.triggers.length > 0 && (
-              <div>
+              <div class="prose">
                 <span class="quiet">What is made from it: </span>
                 {why.triggers.map((each, rank) => (
                   <span key={each.product}>

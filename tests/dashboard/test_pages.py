@@ -1,0 +1,123 @@
+"""Each page as people see it: without an error, usable by all, and loaded from nowhere else."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from batuta.dashboard.service import open_dashboard
+from tests.conductor.stage import one_processing, states
+from tests.dashboard.conftest import Watched, dashboard_settings
+from tests.dashboard.page import opened
+from tests.support.services import serving
+from tests.support.waiting import eventually_sync
+
+AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+PAGES = [
+    "/observations",
+    "/observations/o1?product=B",
+    "/products/B/o1",
+    "/inbox",
+    "/approvals",
+    "/holds",
+    "/campaigns",
+    "/events",
+    "/dead",
+    "/orders",
+    "/providers",
+    "/graph",
+    "/help",
+    "/wall",
+]
+
+
+def seen(page: Page) -> tuple[list[str], list[str]]:
+    """Collect what goes wrong in a page, and the hosts that it asks."""
+    wrong: list[str] = []
+    asked: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "console",
+        lambda message: wrong.append(message.text) if message.type == "error" else None,
+    )
+    page.on("request", lambda request: asked.append(request.url))
+    return wrong, asked
+
+
+def violations(page: Page) -> list[str]:
+    """Return what axe-core finds, a line each."""
+    # By the debugger: the policy of the page lets no script of others in.
+    page.evaluate(AXE.read_text())
+    found: dict[str, Any] = page.evaluate("axe.run()")
+    return [
+        f"{each['id']}: {node['html'][:200]}"
+        for each in found["violations"]
+        for node in each["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_opens_without_an_error_for_everybody_and_asks_no_other_host(
+    watched: Watched, theme: str
+) -> None:
+    watched.stage.archive("A", "o1")
+    made = {"B/o1": "succeeded", "C/o1": "succeeded"}
+    eventually_sync(lambda: states(watched.conductor_url) == made, 30)
+    with opened(theme=theme) as page:
+        wrong, asked = seen(page)
+        problems = []
+        for address in PAGES:
+            page.goto(watched.url + address)
+            expect(page.locator("main").first).to_be_visible()
+            page.wait_for_load_state("load")
+            expect(page.get_by_text("Asking…")).to_have_count(0)
+            problems += [f"{address} {each}" for each in violations(page)]
+        assert not problems, "\n".join(problems)
+        assert wrong == []
+        assert {
+            url for url in asked if not url.startswith((watched.url, "data:", "blob:"))
+        } == set()
+
+
+def test_a_product_is_made_again_by_a_click_that_is_confirmed(watched: Watched) -> None:
+    watched.stage.archive("A", "o1")
+    made = {"B/o1": "succeeded", "C/o1": "succeeded"}
+    eventually_sync(lambda: states(watched.conductor_url) == made, 30)
+    with opened() as page:
+        page.goto(f"{watched.url}/observations/o1")
+        row = page.get_by_role("row", name=re.compile("^B "))
+        row.get_by_role("button", name="Make again").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("A new version is asked of its pipeline")
+        dialog.get_by_role("button", name="Make again").click()
+        expect(dialog).to_have_count(0)
+        expect(row.get_by_role("cell", name="2", exact=True)).to_be_visible(timeout=30_000)
+
+
+def test_what_is_shown_turns_grey_and_says_so_when_the_dashboard_is_gone(
+    watched: Watched,
+) -> None:
+    settings = dashboard_settings(watched.stage, watched.conductor_url)
+    with opened() as page:
+        with serving(open_dashboard, settings) as url:
+            page.goto(f"{url}/help")
+            expect(page.get_by_text("Marks")).to_be_visible()
+            expect(page.get_by_role("alert")).to_have_count(0)
+        told = "Nothing comes from the dashboard"
+        expect(page.get_by_role("alert")).to_contain_text(told, timeout=30_000)
+        expect(page.locator("main.aged")).to_have_count(1)
+
+
+def test_a_phone_scrolls_in_one_direction_only(watched: Watched) -> None:
+    watched.stage.archive("A", "o1")
+    eventually_sync(one_processing(watched.conductor_url), 30)
+    too_wide: list[str] = []
+    with opened(width=390) as page:
+        for address in PAGES:
+            page.goto(watched.url + address)
+            expect(page.locator("main").first).to_be_visible()
+            wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            too_wide += [f"{address} by {wide} px"] if wide > 0 else []
+        assert not too_wide
