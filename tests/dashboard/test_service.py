@@ -26,7 +26,7 @@ NO_LIMIT = httpx.Timeout(30.0)
 def followed(url: str, **arguments: Any) -> Iterator[dict[str, Any]]:
     """Follow the stream until a value is what a test waits for: see `until`."""
     with httpx.stream("GET", f"{url}/stream", timeout=NO_LIMIT, **arguments) as response:
-        assert response.status_code == HTTPStatus.OK
+        assert response.status_code == HTTPStatus.OK, response.read()
         yield {"lines": response.iter_lines()}
 
 
@@ -109,7 +109,7 @@ def test_what_is_no_service_is_refused_with_those_that_are(watched: Watched) -> 
 
 def test_a_long_order_is_refused(watched: Watched) -> None:
     answer = httpx.post(f"{watched.url}/api/conductor/processings", content=b"x" * (2**20 + 1))
-    assert answer.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    assert answer.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE, answer.text
 
 
 def test_a_conductor_that_is_away_is_told_and_others_are_shown(watched: Watched) -> None:
