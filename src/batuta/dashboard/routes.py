@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -105,13 +105,11 @@ def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> APIRout
     router = APIRouter(tags=["live"])
 
     @router.get(STREAM)
-    def live(
-        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
-    ) -> StreamingResponse:
+    def live(request: Request) -> StreamingResponse:
         """What is live: a snapshot, then what changes, as server-sent events."""
         on_viewer()
         return StreamingResponse(
-            stream.events(last_event_id),
+            stream.events(request.headers.get("last-event-id", "")[:64]),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
