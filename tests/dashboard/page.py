@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from batuta.dashboard.pages import FOLDER
 from tests.support.browser import REQUIRED_VARIABLE, skip_without_chromium
+
+# Beside other tests on a small machine.
+expect.set_options(timeout=30_000)
 
 
 @contextmanager

@@ -96,6 +96,12 @@ def test_what_is_heard_late_of_the_past_changes_nothing(model: LiveModel) -> Non
     assert "run/p1" not in model.table
 
 
+def test_what_the_conductor_says_has_succeeded_is_available(model: LiveModel) -> None:
+    model.on_activity(Activity(service=CONDUCTOR, processing=processing("running")))
+    model.on_activity(Activity(service=CONDUCTOR, processing=processing("succeeded")))
+    assert letters(model) == ".A."
+
+
 def test_a_further_attempt_is_shown_though_the_one_before_had_come_further(
     model: LiveModel,
 ) -> None:

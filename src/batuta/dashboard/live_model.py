@@ -253,9 +253,9 @@ class LiveModel:
             if processing.error and state is not ProcessingState.SUCCEEDED:
                 text = f"{processing.obs_id}: {processing.product} {state.value}: "
                 self._log(text + processing.error[:300], state.value)
-        if state is ProcessingState.SUCCEEDED:
-            return  # its product is announced
-        self._put(self._letters_of(processing.obs_id), processing.product, state.value)
+        # The conductor says so once the archive has it.
+        shown = "available" if state is ProcessingState.SUCCEEDED else state.value
+        self._put(self._letters_of(processing.obs_id), processing.product, shown)
         self._show(processing.obs_id)
 
     def _on_progress(self, provider: str, processing: Processing) -> None:

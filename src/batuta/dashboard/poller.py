@@ -15,8 +15,10 @@ from batuta.service.http_pool import HttpPool
 WATCHED_S: Final = 1.5
 """How often they are asked while somebody watches, in seconds."""
 UNWATCHED_S: Final = 15.0
+FIRST_RELOADED_S: Final = 4.0
+"""When observations are compared with the conductor's records again, after a start or a cut: what
+was announced just before may not have been recorded yet. Then twice as late each time, up to"""
 RELOADED_S: Final = 120.0
-"""How often observations are compared with the conductor's records, besides after each cut."""
 LEFT_S: Final = 3.0
 """When those are compared again of which more was heard meanwhile, in seconds."""
 MAX_ANSWER_BYTES: Final = 64 * 2**20
@@ -76,6 +78,7 @@ class Poller:
         self._bus = bus
         self._graph_number: int | None = None
         self._reload_at = 0.0
+        self._reload_after_s = FIRST_RELOADED_S
         self._was_connected = False
         self.wanted = asyncio.Event()
         """Set when somebody begins to watch: nobody is to wait for the next time."""
@@ -117,7 +120,7 @@ class Poller:
     def _note_nats(self) -> None:
         connected = self._bus.connected
         if connected and not self._was_connected:
-            self._reload_at = 0.0  # what happened meanwhile was not heard
+            self._reload_soon()  # what happened meanwhile was not heard
         self._was_connected = connected
         if connected:
             self._answered("nats")
@@ -132,7 +135,11 @@ class Poller:
         document = await self._get("conductor", "/graph")
         self._model.replace_graph(Graph.parse(document), newest["number"])
         self._graph_number = newest["number"]
+        self._reload_soon()
+
+    def _reload_soon(self) -> None:
         self._reload_at = 0.0
+        self._reload_after_s = FIRST_RELOADED_S
 
     async def _load_observations(self) -> None:
         if time.monotonic() < self._reload_at:
@@ -147,7 +154,8 @@ class Poller:
                 break
             cursor = f"&cursor={page['next']}"
         left = self._model.load(rows, asked_at)
-        self._reload_at = time.monotonic() + (LEFT_S if left else RELOADED_S)
+        self._reload_at = time.monotonic() + (LEFT_S if left else self._reload_after_s)
+        self._reload_after_s = min(2 * self._reload_after_s, RELOADED_S)
 
     async def _get(self, service: str, path: str) -> Any:
         base = self._addresses.conductor if service == "conductor" else self._addresses.sdb
