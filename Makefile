@@ -43,6 +43,8 @@ demo: $(INSTALLED)  ## play the whole orchestra on real observations
 test: $(INSTALLED)  ## every test, on real services
 	@# Each process would compile Batuta and its tests anew where PYTHONDONTWRITEBYTECODE is set.
 	@$(BIN)/python -m compileall -q src tests tools examples
+	@# Nothing to do unless web/ has changed. Where it cannot be built, the tests of it say so.
+	-@$(BIN)/python web/build_page.py
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) $(TEST_ARGS)
 
 $(FLOORS_INSTALLED): pyproject.toml constraints-floors.txt
