@@ -151,7 +151,7 @@ class LiveModel:
                 self._end_attempt(news.processing_id)
         elif news.newest is None:
             self._put(letters, news.product, "withdrawn")
-        self._show(news.obs_id)
+        self._show(news.obs_id, is_news=True)
         version = f" v{news.version}" if news.version else ""
         if isinstance(news, DataWithdrawn):
             reason = f": {news.reason}" if news.reason else ""
@@ -300,11 +300,12 @@ class LiveModel:
         if place is not None:
             letters[place] = LETTERS.get(state, MISSING)
 
-    def _show(self, obs_id: str) -> None:
+    def _show(self, obs_id: str, *, is_news: bool = False) -> None:
+        """Show an observation; with `is_news`, as changed even if each state is what it was."""
         key = f"obs/{obs_id}"
         states = "".join(self._observations[obs_id])
         shown = self.table.get(key)
-        if shown is None or shown["s"] != states:
+        if shown is None or shown["s"] != states or is_news:
             self.table.set(key, {"s": states, "t": round(self._clock(), 2)})
         self._forget_oldest()
 

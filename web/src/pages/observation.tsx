@@ -17,16 +17,14 @@ import { stateOfLetter } from "../states";
 
 export function ObservationPage({ obsId }: { obsId: string }) {
   observationsChanged.value;
-  const letters = observations.get(obsId)?.s ?? "";
+  const seen = observations.get(obsId);
+  const letters = seen?.s ?? "";
+  const changes = `${letters} ${seen?.t ?? ""}`;
   const selected = query.value.get("product") ?? undefined;
   const path = address("observations", obsId);
-  const detail = useLoaded(`${path} ${letters}`, () => conductor<ObservationDetail>(path), 10_000);
+  const detail = useLoaded(path, () => conductor<ObservationDetail>(path), 10_000, changes);
   const listed = withQuery("/processings", { obs_id: obsId, limit: 200 });
-  const processings = useLoaded(
-    `${listed} ${letters}`,
-    () => conductor<Page<Processing>>(listed),
-    10_000,
-  );
+  const processings = useLoaded(listed, () => conductor<Page<Processing>>(listed), 10_000, changes);
   const place = new Map(names.value.map((name, rank) => [name, rank]));
   const reload = () => {
     detail.reload();
@@ -59,7 +57,7 @@ export function ObservationPage({ obsId }: { obsId: string }) {
         )}
       </section>
       <div class="columns">
-        {selected !== undefined && <Why product={selected} obsId={obsId} changes={letters} />}
+        {selected !== undefined && <Why product={selected} obsId={obsId} changes={changes} />}
         <section class="card">
           <h2>Processings along time</h2>
           <Show loaded={processings}>{(page) => <Timeline processings={page.items} />}</Show>

@@ -8,8 +8,13 @@ export interface Loaded<T> {
   reload: () => void;
 }
 
-/** Ask now, whenever `key` changes, and every `everyMs`; what is there stays while it is asked for. */
-export function useLoaded<T>(key: string, ask: () => Promise<T>, everyMs = 0): Loaded<T> {
+/** Ask now, whenever `key` or `changes` change, and every `everyMs`; of the same `key` what is there stays while it is asked for. */
+export function useLoaded<T>(
+  key: string,
+  ask: () => Promise<T>,
+  everyMs = 0,
+  changes = "",
+): Loaded<T> {
   const [found, setFound] = useState<{ key: string; value?: T; problem?: string }>({ key });
   const [turn, setTurn] = useState(0);
   const reload = useCallback(() => setTurn((before) => before + 1), []);
@@ -23,7 +28,7 @@ export function useLoaded<T>(key: string, ask: () => Promise<T>, everyMs = 0): L
     return () => {
       isCurrent = false;
     };
-  }, [key, turn]);
+  }, [key, turn, changes]);
   useEffect(() => {
     if (everyMs <= 0) return;
     const timer = setInterval(() => document.hidden || reload(), everyMs);
