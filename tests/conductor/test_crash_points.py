@@ -60,7 +60,7 @@ class World:
     announced: list[tuple[Arrival, Archived | None]] = field(default_factory=list)
 
     def arrive(self, *names: tuple[str, str]) -> None:
-        """Have inputs arrive."""
+        """Announce inputs."""
         for product, obs_id in names:
             self.announced.append((self._next(product, obs_id, archived=False), None))
 
@@ -219,7 +219,7 @@ def graph(orchestra: Orchestra) -> Callable[[], None]:
 
 
 def of_sets(orchestra: Orchestra, command: SetCommand) -> Callable[[], OrderView]:
-    """Give an order for all of B, which is carried out as the orchestra is played."""
+    """Order something for all of B; it is carried out as the orchestra is played."""
 
     def sets() -> OrderSets:
         return orchestra.harness.ledger.order_sets
@@ -326,7 +326,7 @@ SCENARIOS: dict[str, tuple[Graph, Scenario]] = {
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have all that is done by the batch done in several."""
+    """Split all work into several batches."""
     monkeypatch.setattr(campaign_rounds, "BATCH", 2)
     monkeypatch.setattr(campaign_parts, "MAX_ITEMS", 4)
     monkeypatch.setattr(order_sets, "BATCH", 2)

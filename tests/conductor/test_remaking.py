@@ -87,7 +87,7 @@ def player(request: pytest.FixtureRequest, open_ledger: OpenLedger) -> CampaignP
 
 
 def remake(player: CampaignPlayer, product: str) -> DueRequest:
-    """Have a product made again by hand; return its request, which is under way."""
+    """Request a product again by hand; return the request, which is under way."""
     player.harness.ledger.operations.make(product, "o1")
     (request,) = player.harness.ledger.take_due(UNLIMITED)
     return request

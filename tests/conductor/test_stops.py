@@ -90,7 +90,7 @@ def test_of_many_tries_the_first_and_the_end_are_told() -> None:
 
 
 def withdraw_input(harness: Harness) -> DueRequest:
-    """Have B at its provider, and withdraw what it is made from."""
+    """Withdraw the input of B while its provider makes it."""
     (request,) = harness.on_data(("A", "o1", 1))
     harness.report(request, State.RUNNING)
     lost = Difference(

@@ -30,7 +30,7 @@ class Pair:
     urls: tuple[str, str]
 
     def command(self, conductor: int, *words: str) -> None:
-        """Give a command to one of them."""
+        """Run a command against one of them."""
         assert run([*words, "--conductor-url", self.urls[conductor]]) == 0
 
     def told_by_both(self, path: str, holds: Callable[[Any], bool]) -> None:

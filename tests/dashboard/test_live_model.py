@@ -6,6 +6,7 @@ import pytest
 
 from batuta.dashboard import live_model
 from batuta.dashboard.live_model import LiveModel
+from batuta.dashboard.records import MatrixRow
 from batuta.graph import Graph
 from batuta.messaging import (
     Activity,
@@ -124,8 +125,9 @@ def test_a_withdrawn_version_leaves_the_product_if_there_is_another(model: LiveM
 
 def test_the_records_of_the_conductor_replace_what_was_heard(model: LiveModel) -> None:
     model.on_activity(Activity(service=CONDUCTOR, processing=processing("failed")))
-    row = {"obs_id": "o1", "states": {"A": "available", "B": "available"}, "stale": ["B"]}
-    older = {"obs_id": "o0", "states": {"A": "available"}, "stale": []}
+    states = {"A": "available", "B": "available"}
+    row = MatrixRow(obs_id="o1", states=states, stale=["B"])
+    older = MatrixRow(obs_id="o0", states={"A": "available"})
     assert model.load([row, older], model.heard) == 0
     assert letters(model) == "AS."
     assert letters(model, "o0") == "A.."
@@ -135,7 +137,7 @@ def test_records_that_are_older_than_what_was_heard_meanwhile_are_left(model: Li
     asked_at = model.heard
     model.on_data(DataAvailable(product="A", obs_id="o1"))
     model.on_data(DataAvailable(product="B", obs_id="o1", version=1))
-    row = {"obs_id": "o1", "states": {"A": "available", "B": "running"}, "stale": []}
+    row = MatrixRow(obs_id="o1", states={"A": "available", "B": "running"})
     assert model.load([row], asked_at) == 1
     assert letters(model) == "AA."
 

@@ -1,9 +1,11 @@
 """The dashboard as a service: what it shows, passes on, and refuses."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from batuta.dashboard.pages import Pages
 from batuta.dashboard.service import open_dashboard
 from batuta.dashboard.sessions import SESSION_S, Sessions, session_cookie
+from tests.conductor.stage import Stage
 from tests.dashboard.conftest import Watched, dashboard_settings, playing
 from tests.support.servers import NatsServer
 from tests.support.services import serving
@@ -122,6 +125,64 @@ def test_a_conductor_that_is_away_is_told_and_others_are_shown(watched: Watched)
         health = httpx.get(f"{url}/health").json()
         assert health["status"] == "degraded"
         assert "conductor" in health["problems"]
+
+
+ODD_ANSWERS = {
+    "no JSON": "<html>",
+    "NaN": '{"number": NaN}',
+    "another shape": "[1]",
+    "a graph that is none": '{"items": [{"number": 1}], "next": null, "products": {"B": 7}}',
+}
+
+
+@pytest.mark.parametrize("answer", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+def test_an_odd_answer_of_the_conductor_is_told_and_ends_nothing(
+    own_nats: NatsServer, tmp_path: Path, answer: str
+) -> None:
+    stage = Stage(tmp_path, own_nats, "http://127.0.0.1:9")
+    with answering(answer) as conductor_url:
+        settings = dashboard_settings(stage, conductor_url)
+        with serving(open_dashboard, settings) as url, followed(url) as stream:
+            until(stream, "asked/conductor", lambda each: each["problem"] is not None)
+            # And once more: it still asks.
+            until(stream, "asked/sdb", lambda each: each["problem"] is not None)
+            assert httpx.get(f"{url}/health").json()["status"] == "degraded"
+
+
+@contextmanager
+def answering(text: str) -> Iterator[str]:
+    """Answer every request by the same text."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *args: object) -> None:
+            """Keep the output of tests clean."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_nobody_signs_in_while_the_conductor_cannot_be_asked(
+    own_nats: NatsServer, tmp_path: Path
+) -> None:
+    stage = Stage(tmp_path, own_nats, "http://127.0.0.1:9")
+    settings = dashboard_settings(stage, "http://127.0.0.1:9", token=TOKEN)
+    with serving(open_dashboard, settings) as url:
+        other = httpx.post(f"{url}/session", json={"token": "another-token-of-length"})
+        assert other.status_code == HTTPStatus.BAD_GATEWAY
+        assert "cannot be reached" in other.json()["detail"]
+        assert "set-cookie" not in other.headers
+        own = httpx.post(f"{url}/session", json={"token": TOKEN})
+        assert own.json() == {"needed": True, "signed_in": True}
 
 
 def test_with_a_token_nothing_is_shown_before_somebody_has_signed_in(

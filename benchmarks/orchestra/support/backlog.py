@@ -46,7 +46,7 @@ class Operator:
         return await self._ask("GET", path)
 
     async def post(self, path: str, body: Any = None) -> Any:
-        """Give an order; return its answer."""
+        """Send a body, and return the answer."""
         return await self._ask("POST", path, json=body)
 
     async def counts(self) -> dict[str, int]:

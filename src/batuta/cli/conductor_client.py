@@ -96,7 +96,7 @@ class ConductorClient:
     def reprioritize_many(
         self, ids: Sequence[str], urgency: Mapping[str, Any], reason: str | None = None
     ) -> list[dict[str, Any]]:
-        """Give processings another class or priority; return an answer for each."""
+        """Change the class or the priority of processings; return an answer for each."""
         return self._many("reprioritize", "ids", ids, reason, urgency)
 
     def _many(

@@ -43,7 +43,7 @@ class StopWatch:
         self._wakeup.set()
 
     async def run(self) -> None:
-        """Tell what is due until cancelled."""
+        """Send the stops that are due to their providers, until cancelled."""
         while True:
             self._wakeup.clear()
             due: Sequence[Stop] = await self._write(self.stops.take_due)

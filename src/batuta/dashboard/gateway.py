@@ -100,13 +100,18 @@ class Gateway:
         query = request.url.query
         headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
         given = request.headers.get(OPERATOR_HEADER, "")
-        headers[OPERATOR_HEADER] = given if is_operator_name(given) else default_operator()
+        token = self._token_of(request)
+        if is_operator_name(given):
+            headers[OPERATOR_HEADER] = given
+        elif token is None:
+            # Then only who uses this machine can reach it: whoever has a token may sit elsewhere.
+            headers[OPERATOR_HEADER] = default_operator()
         return ForwardedRequest(
             method=request.method,
             url=f"{base}/{path}" + (f"?{query}" if query else ""),
             headers=headers,
             body=body or None,
-            token=self._token_of(request),
+            token=token,
         )
 
 

@@ -20,10 +20,12 @@ Others are what the conductor is asked for every few seconds: see `batuta.dashbo
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from batuta.dashboard.live_table import LiveTable
+from batuta.dashboard.records import MatrixRow
+from batuta.errors import shortened
 from batuta.graph import Graph
 from batuta.graph.show.layout import lay_out
 from batuta.messaging import (
@@ -34,12 +36,14 @@ from batuta.messaging import (
     ProcessingState,
     ServiceStatus,
 )
+from batuta.messaging.news_lines import NOTICE, NewsLine, line_of_data, lines_of_activity
 
 MAX_OBSERVATIONS: Final = 5000
 """Shown live: those heard of last. The conductor has the others."""
 MAX_RUNNING: Final = 5000
 MAX_SERVICES: Final = 500
 MAX_LINES: Final = 50
+MAX_LINE_LENGTH: Final = 400
 
 MISSING: Final = "."
 LETTERS: Final[Mapping[str, str]] = {
@@ -111,7 +115,7 @@ class LiveModel:
 
     # What is recorded
 
-    def load(self, rows: Iterable[Mapping[str, Any]], asked_at: int) -> int:
+    def load(self, rows: Sequence[MatrixRow], asked_at: int) -> int:
         """Take over rows of the conductor's ``/matrix``, those that were heard of last first.
 
         Parameters
@@ -125,18 +129,18 @@ class LiveModel:
             How many observations were left as they are, since more was heard of them meanwhile.
         """
         left = 0
-        for row in reversed(list(rows)):
-            if self._heard.get(row["obs_id"], 0) > asked_at:
+        for row in reversed(rows):
+            if self._heard.get(row.obs_id, 0) > asked_at:
                 left += 1
                 continue
             letters = [MISSING] * len(self._places)
-            for product, state in row["states"].items():
+            for product, state in row.states.items():
                 self._put(letters, product, state)
-            for product in row["stale"]:
-                if row["states"].get(product) == "available":
+            for product in row.stale:
+                if row.states.get(product) == "available":
                     self._put(letters, product, "stale")
-            self._observations[row["obs_id"]] = letters
-            self._show(row["obs_id"])
+            self._observations[row.obs_id] = letters
+            self._show(row.obs_id)
         self._forget_oldest()
         return left
 
@@ -152,55 +156,23 @@ class LiveModel:
         elif news.newest is None:
             self._put(letters, news.product, "withdrawn")
         self._show(news.obs_id, is_news=True)
-        version = f" v{news.version}" if news.version else ""
-        if isinstance(news, DataWithdrawn):
-            reason = f": {news.reason}" if news.reason else ""
-            self._log(f"{news.obs_id}: {news.product}{version} withdrawn{reason}", "withdrawn")
-        else:
-            maker = f" by {news.provider}" if news.provider else ""
-            self._log(f"{news.obs_id}: {news.product}{version} archived{maker}", "available")
+        self._log(line_of_data(news))
 
     def on_activity(self, activity: Activity) -> None:
         """Record the status of a service, and what it tells besides."""
-        service = activity.service
-        self._on_service(service)
-        processing = activity.processing
-        if processing is not None:
-            self._on_processing(service, processing)
+        self._on_service(activity.service)
+        if activity.processing is not None:
+            self._on_processing(activity.service, activity.processing)
         if activity.stale is not None:
-            told = activity.stale
-            letters = self._letters_of(told.obs_id)
-            self._put(letters, told.product, "stale")
-            self._show(told.obs_id)
-            self._log(f"{told.obs_id}: {told.product} is stale: {told.because}", "stale")
-        if activity.late is not None:
-            late = activity.late
-            self._log(f"{late.obs_id}: {late.product} is late", "late")
-        if activity.hold is not None:
-            hold = activity.hold
-            self._log(f"hold {hold.number} of {hold.what} {hold.state}, by {hold.by}", "held")
-        if activity.approval is not None:
-            asked = activity.approval
-            by = f" by {asked.by}" if asked.by else ""
-            text = f"{asked.obs_id}: {asked.product} {asked.gate} approval: {asked.state}{by}"
-            self._log(text, "unapproved" if asked.state == "pending" else asked.state)
-        if activity.campaign is not None:
-            told_of = activity.campaign
-            name = f" {told_of.name}" if told_of.name else ""
-            done = told_of.made + told_of.failed + told_of.skipped + told_of.cancelled
-            text = f"campaign {told_of.number}{name} {told_of.state}: {done} of {told_of.total}"
-            self._log(text, "campaign")
-        if activity.graph is not None:
-            self._log(f"graph {activity.graph.number} in force, by {activity.graph.by}", "graph")
-        if activity.circuit is not None:
-            circuit = activity.circuit
-            reason = f": {circuit.reason}" if circuit.reason else ""
-            text = f"{circuit.provider} at {circuit.instance}: circuit {circuit.state}{reason}"
-            self._log(text, "failed" if circuit.state == "open" else "available")
+            letters = self._letters_of(activity.stale.obs_id)
+            self._put(letters, activity.stale.product, "stale")
+            self._show(activity.stale.obs_id)
+        for line in lines_of_activity(activity):
+            self._log(line)
 
     def note(self, text: str) -> None:
         """Show a line about the dashboard itself, such as what it could not understand."""
-        self._log(text, "notice")
+        self._log(NewsLine(text, NOTICE))
 
     def _on_service(self, service: ServiceStatus) -> None:
         before = self.table.get(f"service/{service.name}")
@@ -211,9 +183,9 @@ class LiveModel:
         value = service.model_dump(mode="json") | {"heard": round(self._clock(), 1)}
         self.table.set(f"service/{service.name}", value)
         if before is not None and before["state"] != service.state:
-            self._log(f"{service.name} is {service.state}", service.state)
+            self._log(NewsLine(f"{service.name} is {service.state}", service.state))
         if service.notice and (before is None or before["notice"] != service.notice):
-            self._log(f"{service.name}: {service.notice}", "notice")
+            self._log(NewsLine(f"{service.name}: {service.notice}", NOTICE))
 
     def _end_attempt(self, processing_id: str) -> None:
         """Record that a processing has made what is available."""
@@ -250,9 +222,6 @@ class LiveModel:
             state = processing.state
             if state.ended:
                 self._stop_running(processing.id)
-            if processing.error and state is not ProcessingState.SUCCEEDED:
-                text = f"{processing.obs_id}: {processing.product} {state.value}: "
-                self._log(text + processing.error[:300], state.value)
         # The conductor says so once the archive has it.
         shown = "available" if state is ProcessingState.SUCCEEDED else state.value
         self._put(self._letters_of(processing.obs_id), processing.product, shown)
@@ -315,8 +284,9 @@ class LiveModel:
             self._heard.pop(oldest, None)
             self.table.remove(f"obs/{oldest}")
 
-    def _log(self, text: str, state: str) -> None:
-        self._lines.append({"t": round(self._clock(), 2), "text": text, "state": state})
+    def _log(self, line: NewsLine) -> None:
+        text = shortened(line.text, MAX_LINE_LENGTH)
+        self._lines.append({"t": round(self._clock(), 2), "text": text, "state": line.state})
         self.table.set("lines", list(self._lines))
 
 

@@ -4,13 +4,20 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from batuta.dashboard.live_model import LiveModel
-from batuta.graph import Graph
+from batuta.dashboard.records import GraphVersionsPage, MatrixPage, MatrixRow
+from batuta.graph import Graph, GraphError
 from batuta.messaging import Bus
-from batuta.service.client import ServiceError, answered_json
+from batuta.service.client import ServiceError
 from batuta.service.http_pool import HttpPool
+
+M = TypeVar("M", bound=BaseModel)
 
 WATCHED_S: Final = 1.5
 """How often they are asked while somebody watches, in seconds."""
@@ -128,13 +135,17 @@ class Poller:
             self._failed("nats", "not connected")
 
     async def _follow_graph(self) -> None:
-        versions = await self._get("conductor", "/graph/versions?limit=1")
-        newest = versions["items"][0] if versions["items"] else {"number": 0}
-        if newest["number"] == self._graph_number:
+        newest = await self._read(GraphVersionsPage, "/graph/versions?limit=1")
+        number = newest.items[0].number if newest.items else 0
+        if number == self._graph_number:
             return
         document = await self._get("conductor", "/graph")
-        self._model.replace_graph(Graph.parse(document), newest["number"])
-        self._graph_number = newest["number"]
+        try:
+            graph = Graph.parse(document, "the conductor's graph")
+        except GraphError as exc:
+            raise ServiceError(f"conductor: its graph is not understood here: {exc}") from exc
+        self._model.replace_graph(graph, number)
+        self._graph_number = number
         self._reload_soon()
 
     def _reload_soon(self) -> None:
@@ -145,17 +156,29 @@ class Poller:
         if time.monotonic() < self._reload_at:
             return
         asked_at = self._model.heard
-        rows: list[dict[str, Any]] = []
+        rows: list[MatrixRow] = []
         cursor = ""
         for _ in range(MAX_PAGES):
-            page = await self._get("conductor", f"/matrix?limit={PAGE_ITEMS}{cursor}")
-            rows += page["items"]
-            if page["next"] is None:
+            page = await self._read(MatrixPage, f"/matrix?limit={PAGE_ITEMS}{cursor}")
+            rows += page.items
+            if page.next is None:
                 break
-            cursor = f"&cursor={page['next']}"
+            cursor = f"&cursor={quote(page.next, safe='')}"
         left = self._model.load(rows, asked_at)
         self._reload_at = time.monotonic() + (LEFT_S if left else self._reload_after_s)
         self._reload_after_s = min(2 * self._reload_after_s, RELOADED_S)
+
+    async def _read(self, model: type[M], path: str) -> M:
+        """Ask the conductor; return its answer as `model`."""
+        answer = await self._get("conductor", path)
+        try:
+            return model.model_validate(answer)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ServiceError(
+                f"conductor: the answer of {path} is not understood: {place}: {first['msg']}"
+            ) from exc
 
     async def _get(self, service: str, path: str) -> Any:
         base = self._addresses.conductor if service == "conductor" else self._addresses.sdb
@@ -163,7 +186,8 @@ class Poller:
             service, "GET", base + path, max_bytes=MAX_ANSWER_BYTES, max_s=MAX_WAIT_S
         )
         try:
-            return answered_json(answer)
+            # Viewers are sent what is answered, and browsers know no NaN in JSON.
+            return from_json(answer.content, allow_inf_nan=False)
         except ValueError as exc:
             raise ServiceError(f"{service}: the answer of {path} is not JSON: {exc}") from exc
 

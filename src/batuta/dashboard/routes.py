@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from batuta.dashboard.sessions import Sessions, session_cookie
 from batuta.dashboard.stream import FrameStream
 from batuta.graph import Graph, GraphError
+from batuta.service.client import ServiceError
 from batuta.service.problems import ProblemError, problem_responses
 
 SESSION: Final = "/session"
@@ -75,11 +76,18 @@ class SessionRoutes:
                 needed=self._needed, signed_in=not self._needed or found is not None
             )
 
-        @router.post(SESSION, responses=problem_responses(HTTPStatus.UNAUTHORIZED))
+        @router.post(
+            SESSION,
+            responses=problem_responses(HTTPStatus.UNAUTHORIZED, HTTPStatus.BAD_GATEWAY),
+        )
         async def sign_in(shown: SignIn, request: Request, response: Response) -> SessionState:
             """Sign in with the token of the orchestra, or of an operator."""
             if self._needed:
-                if not await self._is_right(shown.token):
+                try:
+                    is_right = await self._is_right(shown.token)
+                except ServiceError as exc:
+                    raise ProblemError(HTTPStatus.BAD_GATEWAY, str(exc)) from exc
+                if not is_right:
                     raise ProblemError(
                         HTTPStatus.UNAUTHORIZED,
                         "wrong token (accepted: that of the orchestra, or an operator's own)",

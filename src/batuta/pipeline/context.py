@@ -170,7 +170,7 @@ class Context:
         self._progress.flush()
 
     def close(self) -> None:
-        """Tell what was not told yet of tiles."""
+        """Send the states of tiles that have not been sent yet."""
         if self._tile_sender is not None:
             self._tile_sender.close()
 

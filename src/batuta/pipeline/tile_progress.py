@@ -118,7 +118,7 @@ class TileSender:
         self._new_workers: list[str] = []
 
     def plan(self, layout: TileLayout) -> _Place | None:
-        """Tell where the tiles of a dataset lie; return their place, None if they are too many."""
+        """Send where the tiles of a dataset lie; return their place, None if they are too many."""
         cells = layout.rows * layout.cols
         with self._lock:
             first = len(self._states)
@@ -233,7 +233,7 @@ class TileStates:
         """Of the datasets of the current run."""
 
     def on_event(self, event: Event) -> None:
-        """Tell what became of a tile."""
+        """Record the new state of a tile, to be sent."""
         if isinstance(event, TileDone):
             state = TileState.EMPTY if event.outcome is TileOutcome.EMPTY else TileState.DONE
             self._change(

@@ -12,8 +12,6 @@ export const services = new Map<string, Service>();
 export const observationsChanged = signal(0);
 export const runsChanged = signal(0);
 export const servicesChanged = signal(0);
-/** Observations that changed since somebody last looked; null: all may have. */
-export const recentlyChanged = new Set<string>();
 
 const others = new Map<string, Signal<unknown>>();
 
@@ -35,7 +33,7 @@ export type Connection = "connecting" | "live" | "down" | "refused";
 export const connection = signal<Connection>("connecting");
 /** The time of this browser, in ms since 1970, when something last came. */
 export const heardAt = signal(0);
-/** Seconds by which the clock of this browser differs from that of the services. */
+/** The time of this browser, in ms since 1970, read twice a second. */
 export const now = signal(Date.now());
 
 export const isStale = computed(
@@ -60,7 +58,6 @@ function applyChanges(changes: Changes): void {
       // The one that changed last is the last.
       observations.delete(name);
       if (value !== null) observations.set(name, value as Observation);
-      recentlyChanged.add(name);
       changed += 1;
     } else if (key.startsWith("run/")) {
       if (value === null) runs.delete(key.slice(4));

@@ -16,7 +16,7 @@ export function ProcessingPage({ id }: { id: string }) {
   runsChanged.value;
   const run = runs.get(id);
   const path = address("processings", id);
-  const loaded = useLoaded(`${path} ${run?.state ?? ""}`, () => conductor<Processing>(path), 5000);
+  const loaded = useLoaded(path, () => conductor<Processing>(path), 5000, run?.state);
   return (
     <div class="page stack">
       <Show loaded={loaded}>

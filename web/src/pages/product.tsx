@@ -72,7 +72,7 @@ function stateIn(archive: Archived, stored: StoredProduct | undefined): string {
 export function ProductPage({ product, obsId }: { product: string; obsId: string }) {
   observationsChanged.value;
   const letters = observations.get(obsId)?.s ?? "";
-  const archive = useLoaded(`${product} ${obsId} ${letters}`, () => archived(obsId), 10_000);
+  const archive = useLoaded(`${product} ${obsId}`, () => archived(obsId), 10_000, letters);
   return (
     <div class="page stack">
       <h1>
@@ -352,7 +352,7 @@ function NotMadeYet({
   archive: Archived;
 }) {
   const path = `/why/${encodeURIComponent(product)}/${encodeURIComponent(obsId)}`;
-  const loaded = useLoaded(`${path} ${changes}`, () => conductor<WhyAnswer>(path));
+  const loaded = useLoaded(path, () => conductor<WhyAnswer>(path), 0, changes);
   const isArchived = archive.newest.has(product);
   return (
     <Show loaded={loaded}>

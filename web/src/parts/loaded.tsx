@@ -8,7 +8,11 @@ export interface Loaded<T> {
   reload: () => void;
 }
 
-/** Ask now, whenever `key` or `changes` change, and every `everyMs`; of the same `key` what is there stays while it is asked for. */
+/**
+ * Ask now, whenever `key` or `changes` change, and every `everyMs`.
+ *
+ * While it is asked for again, what is there of the same `key` stays: a dialog in it stays open.
+ */
 export function useLoaded<T>(
   key: string,
   ask: () => Promise<T>,
@@ -23,7 +27,11 @@ export function useLoaded<T>(
     ask().then(
       (value) => isCurrent && setFound({ key, value }),
       (error: Error) =>
-        isCurrent && setFound((before) => ({ ...before, key, problem: error.message })),
+        isCurrent &&
+        setFound((before) => ({
+          ...(before.key === key ? before : { key }),
+          problem: error.message,
+        })),
     );
     return () => {
       isCurrent = false;

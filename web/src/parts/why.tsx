@@ -39,7 +39,7 @@ export function Why({
   changes: string;
 }) {
   const path = `/why/${encodeURIComponent(product)}/${encodeURIComponent(obsId)}`;
-  const loaded = useLoaded(`${path} ${changes}`, () => conductor<WhyAnswer>(path));
+  const loaded = useLoaded(path, () => conductor<WhyAnswer>(path), 0, changes);
   return (
     <section class="card" aria-label={`Why ${product}`}>
       <h2>Why {product}</h2>

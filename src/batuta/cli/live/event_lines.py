@@ -5,22 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from batuta.messaging import (
-    Activity,
-    ApprovalNews,
-    DataEvent,
-    DataWithdrawn,
-    GraphInForce,
-    HoldChange,
-    Processing,
-    ProcessingState,
-    ServiceStatus,
-    utc_now,
+from batuta.messaging import Activity, DataEvent, ProcessingState, ServiceStatus, utc_now
+from batuta.messaging.news_lines import (
+    AVAILABLE,
+    NOTICE,
+    WITHDRAWN,
+    NewsLine,
+    line_of_data,
+    lines_of_activity,
 )
 
+__all__ = ["AVAILABLE", "REFUSED", "UNAPPROVED", "WITHDRAWN", "EventLines", "LogLine"]
+
 MAX_LINES: Final = 200
-AVAILABLE: Final = "available"
-WITHDRAWN: Final = "withdrawn"
 UNAPPROVED: Final = ProcessingState.UNAPPROVED.value
 REFUSED: Final = "refused"
 
@@ -60,60 +57,18 @@ class EventLines:
 
     def on_data(self, news: DataEvent) -> None:
         """Record that a product is available, or was withdrawn."""
-        if isinstance(news, DataWithdrawn):
-            reason = f": {news.reason}" if news.reason else ""
-            self.log(f"{news.obs_id}: {news.product} v{news.version} withdrawn{reason}", WITHDRAWN)
-            return
-        version = f" v{news.version}" if news.version else ""
-        maker = f" by {news.provider}" if news.provider else ""
-        self.log(f"{news.obs_id}: {news.product}{version} archived{maker}", AVAILABLE)
+        self._log(line_of_data(news))
 
     def on_activity(self, activity: Activity) -> None:
-        """Record the status of a service, and the processing that it reports, if any."""
+        """Record the status of a service, and what it reports besides."""
         service = activity.service
         before = self.services.get(service.name)
         self.services[service.name] = service
         if service.notice and (before is None or before.notice != service.notice):
-            self.log(f"{service.name}: {service.notice}", "notice")
-        if activity.hold is not None:
-            self._log_hold(activity.hold)
-        if activity.stale is not None:
-            told = activity.stale
-            self.log(f"{told.obs_id}: {told.product} is stale: {told.because}", "stale")
-        if activity.graph is not None:
-            self._log_graph(activity.graph)
-        if activity.approval is not None:
-            self._log_approval(activity.approval)
-        processing = activity.processing
-        # Only the conductor knows whether it was the last attempt.
-        if processing is not None and service.kind == "conductor" and processing.error:
-            self._log_end(processing, processing.error)
+            self.log(f"{service.name}: {service.notice}", NOTICE)
+        for line in lines_of_activity(activity):
+            self._log(line)
+            self.retries += line.state == ProcessingState.RETRYING.value
 
-    def _log_hold(self, hold: HoldChange) -> None:
-        rate = f" at {hold.rate}" if hold.state == "releasing" and hold.rate else ""
-        reason = f": {hold.reason}" if hold.reason else ""
-        text = f"hold {hold.number} of {hold.what} {hold.state}{rate}, by {hold.by}{reason}"
-        self.log(text, "held")
-
-    def _log_graph(self, graph: GraphInForce) -> None:
-        note = f": {graph.note}" if graph.note else ""
-        self.log(f"version {graph.number} of the graph is in force, by {graph.by}{note}", "notice")
-
-    def _log_approval(self, asked: ApprovalNews) -> None:
-        what = f"{asked.obs_id}: {asked.product} ({asked.version})"
-        if asked.state == "pending":
-            self.log(f"{what} waits for approval", UNAPPROVED)
-            return
-        by = f" by {asked.by}" if asked.by else ""
-        reason = f": {asked.reason}" if asked.reason else ""
-        self.log(f"{what} {asked.state}{by}{reason}", "notice")
-
-    def _log_end(self, processing: Processing, error: str) -> None:
-        what = f"{processing.obs_id}: {processing.product}"
-        if processing.state is ProcessingState.CANCELLED:
-            self.log(f"{what} cancelled: {error}", processing.state.value)
-            return
-        retrying = processing.state is ProcessingState.RETRYING
-        self.retries += retrying
-        attempt = f"attempt {processing.attempt}, {'to be retried' if retrying else 'the last'}"
-        self.log(f"{what} failed ({attempt}): {error}", processing.state.value)
+    def _log(self, line: NewsLine) -> None:
+        self.log(line.text, line.state)

@@ -55,7 +55,7 @@ def renew_unsent_of_campaigns(
     versions: Mapping[str, Mapping[str, int]],
     staged: Mapping[str, Staged],
 ) -> None:
-    """Have campaigns make what they have claimed, and not requested, from what has arrived since.
+    """Replace the inputs of unsent claims of campaigns by what has arrived since.
 
     It takes the key of the claim from the new versions, where that is free: an arrival that is
     announced again claims nothing then, and neither does what follows from it.

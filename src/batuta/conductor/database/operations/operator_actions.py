@@ -108,7 +108,7 @@ class Operations(ReadsGraph):
         reason: str | None = None,
         by: Operator = UNNAMED,
     ) -> Row | None:
-        """Give what is to be made another class or priority; None if it is of that, or other."""
+        """Change the class or the priority of a processing; return None if that changes nothing."""
         ordered = self._ordered(SetCommand.REPRIORITIZE, by, reason, urgency)
         with self._engine.begin() as connection:
             row = self._carry_out(connection, ordered, by, processing_id)
