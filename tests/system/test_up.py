@@ -1,6 +1,7 @@
 """Whole orchestras in their own processes: started, killed, stopped."""
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 
 from batuta.sdb import SdbClient
 from tests.support.orchestras import CommandProcess, OrchestraProcess, left_of
-from tests.support.servers import NatsServer, answers
+from tests.support.servers import NatsServer
 from tests.support.waiting import eventually_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -123,9 +124,27 @@ def check_end(orchestra: OrchestraProcess, number: int) -> None:
     """End an orchestra that has started by a signal; check that nothing of it is left."""
     addresses, family = orchestra.listed(), orchestra.family()
     assert len(family) >= 4
+    assert len(listeners_of(orchestra, ports(addresses))) >= 4
     assert orchestra.end(number) == 130
     assert left_of(family) == []
-    assert not any(answers(port) for port in ports(addresses))
+    assert listeners_of(orchestra, ports(addresses)) == []
+
+
+def listeners_of(orchestra: OrchestraProcess, wanted: set[int]) -> list[str]:
+    """Return the commands of an orchestra that listen at some ports, whoever their parent is.
+
+    Once it has ended, another orchestra, of a test beside this one, may listen there.
+    """
+    found = []
+    for connection in psutil.net_connections("tcp"):
+        port = getattr(connection.laddr, "port", None)  # an empty tuple if it is not bound
+        if connection.status != psutil.CONN_LISTEN or port not in wanted:
+            continue
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(connection.pid)
+            if process.environ().get("TMPDIR") == str(orchestra.temporary):
+                found.append(" ".join(process.cmdline()))
+    return found
 
 
 def test_killed_it_leaves_no_process_and_its_products_are_there_after_a_restart(
