@@ -77,11 +77,26 @@ class DeadLetters:
             info = await self._bus.jetstream.stream_info(subjects.DEAD_STREAM)
         return int(info.state.messages)
 
+    async def count_between(self, begin: datetime, end: datetime) -> int:
+        """Return how many of them were put aside from a time on, and before another."""
+        with _translated(self._bus):
+            counts = []
+            for since in (begin, end):
+                start = ConsumerConfig(
+                    deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=since
+                )
+                async with self._reading(start) as subscription:
+                    counts.append((await subscription.consumer_info()).num_pending or 0)
+        return max(0, counts[0] - counts[1])
+
     async def after(self, sequence: int, at_most: int) -> list[DeadLetter]:
         """Return the letters that follow a number, the oldest first, `at_most` so many."""
         letters: list[DeadLetter] = []
         with _translated(self._bus):
-            async with self._reading(sequence + 1) as subscription:
+            start = ConsumerConfig(
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=sequence + 1
+            )
+            async with self._reading(start) as subscription:
                 pending = (await subscription.consumer_info()).num_pending or 0
                 left = min(at_most, pending)
                 while left > 0:
@@ -139,13 +154,13 @@ class DeadLetters:
         return sequence
 
     @asynccontextmanager
-    async def _reading(self, start: int) -> AsyncIterator[JetStreamContext.PullSubscription]:
+    async def _reading(
+        self, start: ConsumerConfig
+    ) -> AsyncIterator[JetStreamContext.PullSubscription]:
         subscription = await self._bus.jetstream.pull_subscribe(
             subjects.DEAD_SUBJECTS,
             stream=subjects.DEAD_STREAM,
-            config=ConsumerConfig(
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                opt_start_seq=start,
+            config=start.evolve(
                 ack_policy=AckPolicy.NONE,
                 inactive_threshold=UNUSED_S,
                 mem_storage=True,

@@ -4,7 +4,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.schema import metadata
+from batuta.conductor.database.schema import HAS_ENDED, metadata
 
 OPEN_CAMPAIGN: Final = "ended IS NULL"
 UNSETTLED_ITEM: Final = "state IN ('blocked', 'ready', 'awaiting', 'open')"
@@ -41,6 +41,12 @@ campaigns = sa.Table(
         "number",
         sqlite_where=sa.text(OPEN_CAMPAIGN),
         postgresql_where=sa.text(OPEN_CAMPAIGN),
+    ),
+    sa.Index(
+        "conductor_campaigns_ended",
+        "ended",
+        sqlite_where=sa.text(HAS_ENDED),
+        postgresql_where=sa.text(HAS_ENDED),
     ),
 )
 

@@ -25,6 +25,7 @@ FAILING: Final = "state IN ('failed', 'retrying')"
 HELD: Final = "state = 'held'"
 """Kept back by an operator."""
 OF_CAMPAIGN: Final = "campaign IS NOT NULL"
+HAS_ENDED: Final = "ended IS NOT NULL"
 STALE: Final = "stale_since IS NOT NULL"
 """Whose product is available, and stale."""
 STALE_UNTOLD: Final = "stale_since IS NOT NULL AND stale_told IS NULL"
@@ -175,6 +176,14 @@ sa.Index(
     postgresql_where=sa.text(FAILING),
 )
 
+# In the order of time: each end is added at its last page, and no decision reads it.
+sa.Index(
+    "conductor_ended",
+    processings.c.ended,
+    processings.c.created,
+    sqlite_where=sa.text(HAS_ENDED),
+    postgresql_where=sa.text(HAS_ENDED),
+)
 sa.Index(
     "conductor_due",
     processings.c.work_class,
@@ -284,6 +293,8 @@ holds = sa.Table(
     # Whether it is the pause of that campaign.
     sa.Column("pause", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("conductor_holds_ended", "ended"),
+    sa.Index("conductor_holds_placed", "placed"),
+    sa.Index("conductor_holds_released", "released"),
 )
 
 # An observation whose rows are in neither of the tables above, or were, as `live` tells: they have
@@ -298,6 +309,9 @@ dropped = sa.Table(
     sa.Column("live", sa.Boolean, nullable=False, server_default=sa.false()),
     # What decisions depend on, compressed: see `batuta.conductor.database.retention.dropped`.
     sa.Column("facts", sa.LargeBinary, nullable=False),
+    # When anything was last heard of it before it was dropped.
+    sa.Column("last_news", sa.Float, nullable=False, server_default="0"),
+    sa.Index("conductor_dropped_last_news", "last_news"),
 )
 
 # Every graph that was put in force; the one of the highest number is. Never changed, but for
@@ -367,6 +381,25 @@ history = sa.Table(
     sa.Column("reason", sa.String),
     sa.Column("by", sa.String, nullable=False),
     sa.Index("conductor_history_of", "obs_id", "number"),
+    sa.Index("conductor_history_at", "at"),
+)
+
+# What no other table keeps the time of: what was late or has expired (a deadline goes once its
+# product is there), and which addresses of providers were left alone.
+incidents = sa.Table(
+    "conductor_incidents",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    # One of `batuta.conductor.decisions.reports.Incident`.
+    sa.Column("what", sa.String, nullable=False),
+    sa.Column("obs_id", sa.String),
+    sa.Column("product", sa.String),
+    sa.Column("provider", sa.String),
+    sa.Column("instance", sa.String),
+    sa.Column("reason", sa.String),
+    sa.Index("conductor_incidents_at", "at"),
+    sa.Index("conductor_incidents_of", "obs_id"),
 )
 
 TO_APPROVE: Final = "state = 'pending'"
@@ -426,6 +459,7 @@ orders = sa.Table(
     # Which providers could not be told.
     sa.Column("problem", sa.String),
     sa.Column("ended", sa.Float),
+    sa.Index("conductor_orders_at", "at"),
     sa.Index(
         "conductor_orders_under_way",
         "number",

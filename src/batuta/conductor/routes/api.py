@@ -30,6 +30,8 @@ from batuta.conductor.database.views.observations import (
     Views,
 )
 from batuta.conductor.database.views.provider_views import ProviderViews
+from batuta.conductor.database.views.rate_views import RateViews
+from batuta.conductor.database.views.report_views import ReportViews
 from batuta.conductor.database.views.why_views import WhyDetail, WhyViews
 from batuta.conductor.decisions.failures import MAX_LENGTH
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, TO_BE_MADE, ProcessingRecord
@@ -56,6 +58,7 @@ from batuta.conductor.routes.matrix_routes import matrix_router
 from batuta.conductor.routes.order_routes import order_router
 from batuta.conductor.routes.provider_routes import provider_router
 from batuta.conductor.routes.reconciliation_routes import reconciliation_router
+from batuta.conductor.routes.report_routes import report_router
 from batuta.conductor.routes.set_routes import set_router
 from batuta.conductor.routes.stop_routes import stop_router
 from batuta.errors import one_line
@@ -149,6 +152,9 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(campaign_router(components.campaigns))
     matrix = MatrixViews(components.events.engine, components.current_graph)
     app.include_router(matrix_router(matrix))
+    reports = ReportViews(components.events.engine, components.current_graph)
+    rates = RateViews(components.events.engine)
+    app.include_router(report_router(reports, rates, components.dead_letters))
     app.include_router(provider_router(components.provider_views, components.dispatcher))
     add_retention_routes(app, components.pruner)
 

@@ -8,10 +8,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batuta.conductor.database.current_graph import ReadsGraph
+from batuta.conductor.database.incidents import record_missed
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import NOT_EXPIRED, NOT_LATE, deadlines
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.deadlines import deadlines_for, expire
+from batuta.conductor.decisions.reports import Incident
 from batuta.conductor.decisions.rules import Arrival, Claim
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert
@@ -94,10 +96,12 @@ class DeadlineStore(ReadsGraph):
         late = connection.execute(_LATE, {"now": now}).all()
         if late:
             connection.execute(_TELL_LATE, [{**_key(row), "now": now} for row in late])
+            record_missed(connection, late, now, Incident.LATE)
         expired = connection.execute(_EXPIRED, {"now": now}).all()
         cancelled = self._cancel(connection, expired, now)
         if expired:
             connection.execute(_EXPIRE, [{**_key(row), "now": now} for row in expired])
+            record_missed(connection, expired, now, Incident.EXPIRED)
         return PassedDeadlines(
             late=list(late),
             cancelled=cancelled,

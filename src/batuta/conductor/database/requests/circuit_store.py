@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batuta.conductor.database.incidents import record_circuit
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import ACTIVE, circuits
 from batuta.conductor.database.schema import processings as table
@@ -24,6 +25,7 @@ from batuta.conductor.decisions.circuits import (
     trial_without_outcome,
 )
 from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.reports import incident_of
 from batuta.service.database import insert
 
 READ_AGAIN_S: Final = 1.0
@@ -210,6 +212,8 @@ class CircuitStore:
             if after != before:
                 self._uncommitted = True
                 _write(connection, after)
+                if (incident := incident_of(before, after)) is not None:
+                    record_circuit(connection, after, incident)
 
     # ---------------------------------------------------------------- what may be sent
 

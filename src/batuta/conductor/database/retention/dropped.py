@@ -261,6 +261,11 @@ def encoded(kept: DroppedObservation) -> dict[str, Any]:
         "file": kept.file,
         "live": False,
         "facts": _encoded(kept),
+        "last_news": max(
+            [each.heard for each in kept.versions.values()]
+            + [each.ended for each in kept.processings],
+            default=kept.archived,
+        ),
     }
 
 
@@ -271,7 +276,7 @@ def write_dropped(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) 
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["obs_id"],
-            set_={name: new[name] for name in ("archived", "file", "live", "facts")},
+            set_={name: new[name] for name in ("archived", "file", "live", "facts", "last_news")},
         ),
         [dict(row) for row in rows],
     )

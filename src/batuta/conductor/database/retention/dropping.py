@@ -29,7 +29,7 @@ from batuta.conductor.database.retention.dropped import (
     read_dropped,
     write_dropped,
 )
-from batuta.conductor.database.schema import about, available, deadlines, history
+from batuta.conductor.database.schema import about, available, deadlines, history, incidents
 from batuta.conductor.database.schema import processings as table
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
@@ -341,6 +341,7 @@ def _delete(connection: sa.Connection, ids: Sequence[str]) -> None:
         connection.execute(sa.delete(available).where(available.c.obs_id.in_(part)))
         connection.execute(sa.delete(deadlines).where(deadlines.c.obs_id.in_(part)))
         connection.execute(sa.delete(history).where(history.c.obs_id.in_(part)))
+        connection.execute(sa.delete(incidents).where(incidents.c.obs_id.in_(part)))
 
 
 def _write(
