@@ -112,8 +112,11 @@ class Harness:
         arrival = Arrival(product, request.obs_id, version, archived=True)
         return self.take_made([arrival], [made])
 
+    def take_due(self) -> list[DueRequest]:
+        return self.ledger.take_due(UNLIMITED)
+
     def due(self) -> list[str]:
-        return [request.product for request in self.ledger.take_due(UNLIMITED)]
+        return [request.product for request in self.take_due()]
 
     def due_for_polling(self, capacity: Capacity) -> list[Poll]:
         return self.ledger.advance([], NOTHING, capacity).polls

@@ -399,6 +399,38 @@ def test_what_waits_is_listed_by_filters_and_in_pages(open_ledger: OpenLedger) -
         views.page({}, 10, "nowhere:1")
 
 
+def test_what_waits_at_one_gate_is_listed_alone_however_much_waits_at_others(
+    open_ledger: OpenLedger,
+) -> None:
+    graph = graph_of(
+        ["A"],
+        {
+            "B": {"m_input": ["A"], "late_result": "ask", "max_attempts": 1},
+            "D": {"m_input": ["A"], "approval": "after"},
+            "E": {"m_input": ["A"], "approval": "before"},
+        },
+    )
+    harness = open_ledger(graph)
+    for number in range(3):
+        harness.on_data(("A", f"other{number}", 1))
+        harness.take([Arrival("D", f"other{number}", 1, archived=True)], UNLIMITED)
+    (request,) = [each for each in harness.on_data(("A", "o1", 1)) if each.product == "B"]
+    harness.report(request, State.FAILED)
+    import_late(harness, request)
+    views = ApprovalViews(harness.engine)
+    first = views.page({}, 1, None, Gate.LATE)
+    assert [(each.product, each.obs_id) for each in first.items] == [("B", "o1")]
+    assert first.next is None
+    for gate, expected in ((Gate.BEFORE, ["E"] * 4), (Gate.AFTER, ["D"] * 3)):
+        found: list[str] = []
+        cursor = None
+        while not found or cursor is not None:
+            page = views.page({}, 2, cursor, gate)
+            found += [each.product for each in page.items]
+            cursor = page.next
+        assert found == expected
+
+
 DONE_TEXT = "version 1 was approved by operator bob@lab (claimed)"
 PENDING = Question(gate=Gate.AFTER, product="B", obs_id="o1", version="2", since=1.0)
 DONE = Question(

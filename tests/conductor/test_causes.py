@@ -34,6 +34,9 @@ GRAPH = graph_of(
 )
 
 
+RUNNING = "being made: running, attempt 1 of 2: no"
+
+
 def facts(available: str = "", **states: State) -> Facts:
     return Facts(
         obs_id="o1",
@@ -129,6 +132,44 @@ def test_what_lacks_is_followed_to_its_causes_each_once() -> None:
         ["batuta", "retry", "id-B,"],
         ["the", "arrival", "of"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("approval", "states", "words", "remedy"),
+    [
+        (
+            "after",
+            {"B": State.RUNNING},
+            f"B (made by maker): {RUNNING}; will wait for approval once it is made",
+            ["the end of B at maker", "then the approval of B, once it is made: batuta approve"],
+        ),
+        (
+            "before",
+            {},
+            "B (made by maker): not requested; will wait for approval before it is made",
+            ["batuta make B o1", "then the approval of B, before it is made: batuta approve B o1"],
+        ),
+    ],
+)
+def test_an_input_that_will_wait_for_approval_says_so_before_it_does(
+    approval: str, states: dict[str, State], words: str, remedy: list[str]
+) -> None:
+    products: dict[str, dict[str, object]] = {
+        "B": {"m_input": ["A"], "approval": approval},
+        "C": {"m_input": ["B"]},
+    }
+    graph = graph_of(["A"], products)
+    cause = cause_of(graph, "C", facts("A", **states))
+    assert list(in_words(cause)) == [(0, "C (made by maker): lacks inputs"), (1, words)]
+    found = remedies(cause, "o1")
+    assert [each.startswith(start) for each, start in zip(found, remedy, strict=True)] == [
+        True,
+        True,
+    ]
+    (of_b,) = consequences(graph, "A", facts())
+    assert of_b.approval == approval
+    made = cause_of(graph, "B", facts("AB", B=State.SUCCEEDED))
+    assert made.approval is None
 
 
 def test_what_follows_says_what_it_lacks_besides() -> None:

@@ -68,8 +68,10 @@ OF_OPEN = [
     "conductor_followed",
     "conductor_stale",
     "conductor_to_approve",
+    "conductor_to_approve_by_gate",
     "conductor_held",
     "conductor_held_by",
+    "conductor_unapproved",
 ]
 """Indexes of what is stale, or has not ended: they do not grow with history."""
 GRAPH = graph_of(

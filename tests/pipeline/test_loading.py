@@ -1,9 +1,12 @@
 """Naming a pipeline to serve: each mistake is answered by what is available."""
 
+import json
 import re
+import site
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,6 +19,14 @@ one = Pipeline("one")
 two = Pipeline("two")
 number = 3
 """
+
+
+def own(module: ModuleType) -> str:
+    """What is told of a module of Python's own, of which there is none in the folder or another."""
+    return (
+        f"module {module.__name__!r} was found in Python's own library ({module.__file__}), and "
+        "has no Pipeline: give the module of yours another name"
+    )
 
 
 @pytest.fixture
@@ -31,6 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "from batuta.pipeline import Pipeline\nPipeline('a.b')\n"
     )
     (tmp_path / "loading_folder").mkdir()
+    (tmp_path / "loading_empty.py").write_text("")
+    (tmp_path / "site.py").write_text(MODULE)
     return tmp_path
 
 
@@ -53,7 +66,9 @@ def test_a_module_of_the_current_folder_is_found(folder: Path) -> None:
         ("loading_bad:one", "cannot be imported: ZeroDivisionError: division by zero ("),
         ("loading_needs:one", "cannot be imported: ModuleNotFoundError: No module named 'not_ins"),
         ("loading_wrong:one", "pipeline: 'a.b' is not a service's name"),
-        ("json:loads", "module 'json' has no Pipeline"),
+        ("json:loads", f"'loads' is of type function, not a Pipeline; {own(json)}"),
+        ("site:pipeline", f"module 'site' has no 'pipeline'; {own(site)}"),
+        ("loading_empty:one", "loading_empty.py) has no Pipeline"),
         ("none.yaml", "none.yaml: not found"),
     ],
 )

@@ -164,6 +164,33 @@ async def test_each_provider_has_an_activity_of_its_own(http: httpx.Client, list
         await eventually(lambda: _is_published(listener, provider, record["id"]))  # noqa: B023  awaited here
 
 
+def test_what_runs_elsewhere_is_not_simulated_and_not_reported_for(
+    settings: SimulateSettings,
+) -> None:
+    other = settings.model_copy(update={"elsewhere": ["qpo_pipeline"]})
+    with (
+        serving(open_simulate, other) as url,
+        httpx.Client(base_url=f"{url}/pipeline", timeout=30) as http,
+    ):
+        asked = {
+            product: http.post("/processing", json={"product": product, "obs_id": "sb1"})
+            for product in ("LC", "QPO")
+        }
+    assert {product: answer.status_code for product, answer in asked.items()} == {
+        "LC": 202,
+        "QPO": 404,
+    }
+
+
+def test_a_provider_elsewhere_that_the_graph_does_not_have_is_refused(
+    settings: SimulateSettings,
+) -> None:
+    wrong = settings.model_copy(update={"elsewhere": ["qpo_pipelin"]})
+    told = r"elsewhere: provider 'qpo_pipelin' is not in the graph \(did you mean 'qpo_pipeline'"
+    with pytest.raises(ConfigurationError, match=told), serving(open_simulate, wrong):
+        pass
+
+
 async def _is_published(bus: Bus, provider: str, processing_id: str) -> bool:
     subject = subjects.activity_subject(provider)
     last = await bus.jetstream.get_last_msg(subjects.ACTIVITY_STREAM, subject)

@@ -94,7 +94,9 @@ def read_settings(
     """
     values = read_document(config) if config else {}
     options = {
-        name: _pairs_to_dict(value, _option_name(name), _form_of_pairs(model.model_fields[name]))
+        name: value
+        if _is_list(model.model_fields[name])
+        else _pairs_to_dict(value, _option_name(name), _form_of_pairs(model.model_fields[name]))
         for name, value in given.items()
         if value not in (None, [])
     }
@@ -153,6 +155,8 @@ def arguments_of(settings: BaseModel) -> list[str]:
             continue
         if isinstance(value, bool):
             arguments.append(option if value else f"--no-{_option_name(name)}")
+        elif isinstance(value, list):
+            arguments += [part for each in value for part in (option, str(each))]
         elif isinstance(value, dict | BaseModel):
             pairs = value if isinstance(value, dict) else _given_keys(value)
             arguments += [part for key in pairs for part in (option, f"{key}={pairs[key]}")]
@@ -218,9 +222,13 @@ def _simple_type(annotation: Any) -> Any:
     """Return the type that the command line parses for a field."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
-    if get_origin(annotation) is dict or _is_model(annotation):
+    if get_origin(annotation) in (dict, list) or _is_model(annotation):
         return list[str]
     return annotation if annotation in (int, float, bool, Path) else str
+
+
+def _is_list(info: FieldInfo) -> bool:
+    return get_origin(info.annotation) is list
 
 
 def _is_model(annotation: Any) -> bool:
@@ -233,7 +241,9 @@ def _given_keys(value: BaseModel) -> dict[str, Any]:
 
 
 def _form_of_pairs(info: FieldInfo) -> str:
-    """Return how the items of an option are written that is a mapping."""
+    """Return how the items of an option are written that is repeated."""
+    if _is_list(info):
+        return "PROVIDER"
     return "KEY=VALUE" if _is_model(info.annotation) else "PROVIDER=URL"
 
 

@@ -91,5 +91,18 @@ def _describe_available(module_name: str, known: dict[str, Pipeline]) -> str:
             f"{module_name!r} is the folder {next(iter(module.__path__))}, without an __init__.py"
         )
     if not known:
-        return f"module {module_name!r} has no Pipeline"
+        return _without_pipelines(module_name, module)
     return "found " + ", ".join(f"{module_name}:{name}" for name in known)
+
+
+def _without_pipelines(module_name: str, module: ModuleType) -> str:
+    """Say that a module has no Pipeline, and which file it is, which may not be the one meant."""
+    file = getattr(module, "__file__", None)
+    place = f" ({file})" if file else ""
+    is_ours = file is not None and Path(file).is_relative_to(Path.cwd())
+    if module_name.partition(".")[0] in sys.stdlib_module_names and not is_ours:
+        return (
+            f"module {module_name!r} was found in Python's own library{place}, and has no "
+            "Pipeline: give the module of yours another name"
+        )
+    return f"module {module_name!r}{place} has no Pipeline"

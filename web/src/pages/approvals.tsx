@@ -19,7 +19,7 @@ const keyOf = (each: Approval) => `${each.gate} ${each.product} ${each.obs_id} $
 
 export function Approvals() {
   const gate = given("gate");
-  const query = { product: given("product"), obs_id: given("obs_id"), limit: 200 };
+  const query = { product: given("product"), obs_id: given("obs_id"), gate, limit: 200 };
   const count = live<{ to_approve?: number }>("summary").value?.to_approve;
   const paged = usePaged<Approval>("/approvals", query, 5000);
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
@@ -48,8 +48,7 @@ export function Approvals() {
           </>
         }
       >
-        {(all) => {
-          const items = all.filter((each) => !gate || each.gate === gate);
+        {(items) => {
           const selected = items.filter((each) => chosen.has(keyOf(each)));
           return (
             <>

@@ -20,8 +20,7 @@ const REFRESH_MS = 5000;
 export function Inbox() {
   const provider = given("provider");
   const failures = usePaged<FailureGroup>("/failures", { provider, limit: 500 }, REFRESH_MS);
-  const approvals = usePaged<Approval>("/approvals", { limit: 1000 }, REFRESH_MS);
-  const results = (approvals.items ?? []).filter((each) => each.gate === "late");
+  const results = usePaged<Approval>("/approvals", { gate: "late", limit: 200 }, REFRESH_MS);
   const late = live<{ items: Late[]; total: number }>("late").value;
   return (
     <div class="page stack">
@@ -33,7 +32,7 @@ export function Inbox() {
         <h2>Failures, by provider and error</h2>
         <Failures paged={failures} />
       </section>
-      {results.length > 0 && <Results results={results} done={approvals.reload} />}
+      {(results.problem || (results.items ?? []).length > 0) && <Results paged={results} />}
       {late !== undefined && late.total > 0 && (
         <LateProducts items={late.items} total={late.total} />
       )}
@@ -223,49 +222,69 @@ function MemberTable({ paged, done }: { paged: Paged<Processing>; done: () => vo
   );
 }
 
-function Results({ results, done }: { results: Approval[]; done: () => void }) {
+function byProduct(results: Approval[]): Map<string, Approval[]> {
   const products = new Map<string, Approval[]>();
   for (const each of results) {
     products.set(each.product, [...(products.get(each.product) ?? []), each]);
   }
+  return products;
+}
+
+function Results({ paged }: { paged: Paged<Approval> }) {
   return (
     <section class="card" aria-label="Late results">
       <h2>Late results of what was given up</h2>
-      {[...products].map(([product, items]) => (
-        <details key={product} open={items.length < 6}>
-          <summary>
-            {product}: {plural(items.length, "result")}
-          </summary>
-          {items.length > 1 && (
-            <div class="row noprint">
-              <AnswerAction items={items} verdict="approve" label="Adopt all" done={done} />
-              <AnswerAction items={items} verdict="refuse" label="Refuse all" done={done} />
-            </div>
-          )}
-          <table>
-            <tbody>
-              {items.map((each) => (
-                <tr key={`${each.obs_id} ${each.version}`}>
-                  <td>
-                    <ApprovalName approval={each} />
-                  </td>
-                  <td class="error-text">{each.detail}</td>
-                  <td class="mono">
-                    <Time at={each.since} />
-                  </td>
-                  <td class="noprint">
-                    <div class="row">
-                      <AnswerAction items={[each]} verdict="approve" done={done} />
-                      <AnswerAction items={[each]} verdict="refuse" done={done} />
-                    </div>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </details>
-      ))}
+      <List paged={paged} empty="No late result waits for an answer.">
+        {(items) =>
+          [...byProduct(items)].map(([product, results]) => (
+            <ResultsOf key={product} product={product} items={results} done={paged.reload} />
+          ))
+        }
+      </List>
     </section>
+  );
+}
+
+interface ResultsOfProps {
+  product: string;
+  items: Approval[];
+  done: () => void;
+}
+
+function ResultsOf({ product, items, done }: ResultsOfProps) {
+  return (
+    <details open={items.length < 6}>
+      <summary>
+        {product}: {plural(items.length, "result")}
+      </summary>
+      {items.length > 1 && (
+        <div class="row noprint">
+          <AnswerAction items={items} verdict="approve" label="Adopt all" done={done} />
+          <AnswerAction items={items} verdict="refuse" label="Refuse all" done={done} />
+        </div>
+      )}
+      <table>
+        <tbody>
+          {items.map((each) => (
+            <tr key={`${each.obs_id} ${each.version}`}>
+              <td>
+                <ApprovalName approval={each} />
+              </td>
+              <td class="error-text">{each.detail}</td>
+              <td class="mono">
+                <Time at={each.since} />
+              </td>
+              <td class="noprint">
+                <div class="row">
+                  <AnswerAction items={[each]} verdict="approve" done={done} />
+                  <AnswerAction items={[each]} verdict="refuse" done={done} />
+                </div>
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </details>
   );
 }
 

@@ -27,6 +27,7 @@ from batuta.cli.requests.filter_options import (
     Reason,
     without_none,
 )
+from batuta.conductor.decisions.approvals import Gate
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.formatting import format_count
 
@@ -64,13 +65,17 @@ def approvals(
     conductor_url: ConductorUrl = CONDUCTOR_URL,
     product: ByProduct = None,
     obs_id: ByObsId = None,
+    gate: Annotated[
+        Gate | None, typer.Option(help="Only what is asked before or after it is made, or late.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="So many at most, the oldest.")] = 100,
     *,
     as_json: AsJson = False,
 ) -> None:
     """List what waits for a person's approval, the oldest first."""
     with conductor_at(conductor_url) as conductor:
-        found = list(islice(conductor.approvals(**_filters(product, obs_id)), limit))
+        filters = _filters(product, obs_id) | ({} if gate is None else {"gate": gate.value})
+        found = list(islice(conductor.approvals(**filters), limit))
     if as_json:
         print_json(found)
         return

@@ -136,7 +136,18 @@ def holds(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = Fals
     if not found:
         echo("nothing is held")
         return
-    columns = ["hold", "of", "state", "since", "for", "keeps back", "alone", "by", "reason"]
+    columns = [
+        "hold",
+        "of",
+        "state",
+        "since",
+        "for",
+        "keeps back",
+        "alone",
+        "unapproved",
+        "by",
+        "reason",
+    ]
     print_table(format_count(len(found), "hold"), columns, [_row(each) for each in found])
 
 
@@ -144,11 +155,16 @@ def hold_line(held: Mapping[str, Any]) -> str:
     """Return a hold in one line: of what, since when, by whom, why, and how much it keeps back."""
     rate = f" at {held['rate']}" if held["rate"] else ""
     since = short_time(held["since"])
-    keeps = f"keeps back {held['keeps']:,}"
+    keeps = f"keeps back {_kept_back(held)}"
     return (
         f"hold {held['number']} of {held['what']}, {held['state']}{rate}, since {since} "
         f"{_why(held)}, {keeps}"
     )
+
+
+def _kept_back(held: Mapping[str, Any]) -> str:
+    unapproved = f" ({held['unapproved']:,} unapproved)" if held["unapproved"] else ""
+    return f"{held['keeps']:,}{unapproved}"
 
 
 def _hold_of(conductor: "ConductorClient", work: HeldWork) -> int:
@@ -228,6 +244,8 @@ def _print_preview(preview: dict[str, Any], *, as_json: bool) -> None:
     )
     if preview["remains"]:
         echo(f"other holds keep back {preview['remains']:,} more that it covers: see batuta holds")
+    if preview["unapproved"]:
+        echo(f"{preview['unapproved']:,} more wait for a person: see batuta approvals")
     for what in ("products", "providers", "classes"):
         counts = ", ".join(f"{name} {number:,}" for name, number in preview[what].items())
         if counts:
@@ -244,7 +262,7 @@ def _row(held: Mapping[str, Any]) -> list[object]:
         held["state"] + rate,
         short_time(held["since"]),
         format_seconds(age_s) if age_s > 0 else f"in {format_seconds(-age_s)}",
-        f"{held['keeps']:,}",
+        _kept_back(held),
         f"{held['alone']:,}",
         held["by"].removeprefix("operator "),
         held["reason"],

@@ -126,8 +126,8 @@ async def _start_simulation(
 ) -> None:
     await orchestra.supervisor.start(plan.service("simulate", part))
     for provider in read_graph(part.settings.graph).providers:
-        # A provider with a real pipeline is not simulated.
-        orchestra.providers.setdefault(provider, f"{part.url}{part.settings.root_path}")
+        if provider not in part.settings.elsewhere:
+            orchestra.providers[provider] = f"{part.url}{part.settings.root_path}"
 
 
 async def _name_at(url: str) -> str:

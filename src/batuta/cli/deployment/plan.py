@@ -185,6 +185,7 @@ class DeploymentPlan:
         self._graph = self._read_graph(declared)
         if declared is not None and self._graph is not None:
             self._check_pipelines(self._graph, declared)
+            self.simulate = self._without_others(self.simulate, self._graph, declared)
         if self._problems:
             self.close()
             raise ConfigurationError(self._problems)
@@ -335,6 +336,20 @@ class DeploymentPlan:
             **self._with_graph_path({**self._conductor_graph(), **self._config.simulate}),
         }
         return self._part(SimulateSettings, values, "simulate")
+
+    def _without_others(
+        self,
+        part: BoundService[SimulateSettings] | None,
+        graph: Graph,
+        declared: Sequence[DeclaredPipeline],
+    ) -> BoundService[SimulateSettings] | None:
+        """Return the simulated pipeline without the providers that others are: they report too."""
+        if part is None:
+            return None
+        others = {each.name for each in declared} | self._conductor.settings.provider_urls.keys()
+        elsewhere = sorted({*part.settings.elsewhere, *(others & graph.providers.keys())})
+        settings = part.settings.model_copy(update={"elsewhere": elsewhere})
+        return BoundService(settings, part.sock)
 
     def _conductor_graph(self) -> dict[str, Any]:
         return {

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import history as table
-from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
 from batuta.conductor.decisions.stops import Stop
 from batuta.messaging import ProcessingState as State
 from batuta.service.operators import Operator
@@ -29,11 +29,20 @@ def record_failures(
     """Record the attempts that have failed among the changes of processings."""
     rows = [
         _row(new, now, f"attempt {new.attempt} failed: {new.state}", new.error, CONDUCTOR)
+        | _times(old, new)
         for old, new in changes
         if new.state in _UNSUCCESSFUL and new.state != old.state
     ]
     if rows:
         connection.execute(_INSERT, rows)
+
+
+def _times(old: ProcessingRecord, new: ProcessingRecord) -> dict[str, float | None]:
+    """Return when the attempt that has failed was requested and started; nothing of what waited."""
+    if old.state not in AT_PROVIDER:
+        return {"requested": None, "started": None}
+    started = old.started if new.started is None else new.started
+    return {"requested": old.requested, "started": started}
 
 
 def record_superseded(

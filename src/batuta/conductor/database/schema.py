@@ -24,6 +24,8 @@ FAILING: Final = "state IN ('failed', 'retrying')"
 """Whose last attempt has failed."""
 HELD: Final = "state = 'held'"
 """Kept back by an operator."""
+UNAPPROVED: Final = "state = 'unapproved'"
+"""Waits for a person before it is requested."""
 OF_CAMPAIGN: Final = "campaign IS NOT NULL"
 HAS_ENDED: Final = "ended IS NOT NULL"
 STALE: Final = "stale_since IS NOT NULL"
@@ -231,6 +233,16 @@ for _name, _columns in (
 ):
     sa.Index(_name, *_columns, sqlite_where=sa.text(HELD), postgresql_where=sa.text(HELD))
 sa.Index(
+    "conductor_unapproved",
+    processings.c.work_class,
+    processings.c.provider,
+    processings.c.product,
+    processings.c.campaign,
+    processings.c.obs_id,
+    sqlite_where=sa.text(UNAPPROVED),
+    postgresql_where=sa.text(UNAPPROVED),
+)
+sa.Index(
     "conductor_of_campaign",
     processings.c.campaign,
     processings.c.state,
@@ -380,6 +392,9 @@ history = sa.Table(
     sa.Column("what", sa.String, nullable=False),
     sa.Column("reason", sa.String),
     sa.Column("by", sa.String, nullable=False),
+    # Of an attempt that has failed at its provider: when it was requested, and started there.
+    sa.Column("requested", sa.Float),
+    sa.Column("started", sa.Float),
     sa.Index("conductor_history_of", "obs_id", "number"),
     sa.Index("conductor_history_at", "at"),
 )
@@ -428,11 +443,14 @@ approvals = sa.Table(
     sa.Column("decided", sa.Float),
     sa.Column("reason", sa.String),
     sa.UniqueConstraint("obs_id", "product", "version", name="conductor_approved_once"),
-    sa.Index(
-        "conductor_to_approve",
-        "number",
-        sqlite_where=sa.text(TO_APPROVE),
-        postgresql_where=sa.text(TO_APPROVE),
+    *(
+        sa.Index(
+            name, *columns, sqlite_where=sa.text(TO_APPROVE), postgresql_where=sa.text(TO_APPROVE)
+        )
+        for name, columns in (
+            ("conductor_to_approve", ["number"]),
+            ("conductor_to_approve_by_gate", ["gate", "number"]),
+        )
     ),
 )
 

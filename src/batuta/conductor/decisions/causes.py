@@ -1,7 +1,7 @@
 """Why a product is not there, back to the causes, and what would end each: without a database."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -9,7 +9,7 @@ from batuta.conductor.decisions.approvals import Question, Verdict, decided_text
 from batuta.conductor.decisions.holds import Hold
 from batuta.conductor.decisions.rules import pending_optional_inputs
 from batuta.conductor.decisions.stages import Staged, below_final, lacking, version_text
-from batuta.graph import Graph
+from batuta.graph import Approval, Graph
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
 
@@ -45,8 +45,8 @@ class KnownProcessing:
     """The newest processing of a product; times are seconds since 1970.
 
     `not_before` is when it may be requested; None if it does not wait. `hold` is what keeps it
-    back; None if nothing does. `set_aside` is the version of the graph that does not make it; None
-    if it was not set aside.
+    back, or would once it is approved; None if nothing does. `set_aside` is the version of the
+    graph that does not make it; None if it was not set aside.
     """
 
     id: str
@@ -111,7 +111,9 @@ class Cause:
     detail : str or None
         Its error, and its attempts.
     hold : Hold or None
-        What keeps it back.
+        What keeps it back, or would once it is approved.
+    approval : Approval or None
+        Which approval it has yet to wait for: before it is made, or after.
     lacks : tuple of Cause
         The inputs that it lacks. Each product is followed once, and no further than `MAX_DEPTH`
         levels: where it comes up again, or lies deeper, this is empty.
@@ -124,6 +126,7 @@ class Cause:
     detail: str | None = None
     processing_id: str | None = None
     hold: Hold | None = None
+    approval: Approval | None = None
     lacks: "tuple[Cause, ...]" = ()
 
 
@@ -141,6 +144,18 @@ class _CauseFinder:
         self._followed: set[str] = set()
 
     def of(self, product: str, depth: int) -> Cause:
+        cause = self._of(product, depth)
+        return replace(cause, approval=self._approval_to_come(cause))
+
+    def _approval_to_come(self, cause: Cause) -> Approval | None:
+        """Return the approval that a product will wait for, and does not yet."""
+        definition = self._graph.products.get(cause.product)
+        approval = None if definition is None else definition.approval
+        if approval is Approval.BEFORE:
+            return approval if cause.situation in _NOT_CLAIMED else None
+        return None if cause.situation in _THERE else approval
+
+    def _of(self, product: str, depth: int) -> Cause:
         graph, facts = self._graph, self._facts
         definition = graph.products.get(product)
         maker = definition.provider if definition is not None else None
@@ -212,6 +227,13 @@ class _CauseFinder:
         )
 
 
+_NOT_CLAIMED: Final = frozenset({Situation.LACKS_INPUTS, Situation.NOT_REQUESTED})
+_THERE: Final = frozenset(
+    {Situation.AVAILABLE, Situation.NOT_FINAL, Situation.UNAPPROVED, Situation.REFUSED}
+)
+"""A version is there: what was to be asked about it was asked."""
+
+
 def _of_asked(product: str, maker: str | None, asked: Question) -> Cause:
     pending = asked.state is Verdict.PENDING
     what = f"version {asked.version}" if pending else decided_text(asked)
@@ -236,8 +258,10 @@ _SITUATIONS = {
 
 def _of_processing(product: str, maker: str | None, processing: KnownProcessing) -> Cause:
     attempts = f"attempt {processing.attempt} of {processing.max_attempts}"
+    kept_back = _kept_back(processing)
     if processing.state is State.UNAPPROVED:
-        attempts = "before it is made"
+        then = "" if processing.hold is None else f"; then held by {processing.hold.words()}"
+        attempts, kept_back = f"before it is made{then}", ""
     situation = _SITUATIONS.get(processing.state, Situation.BEING_MADE)
     if processing.set_aside is not None:
         situation = Situation.SET_ASIDE
@@ -248,7 +272,7 @@ def _of_processing(product: str, maker: str | None, processing: KnownProcessing)
         situation=situation,
         maker=maker,
         since=processing.since,
-        detail=f"{state}{_kept_back(processing)}{attempts}{error}",
+        detail=f"{state}{kept_back}{attempts}{error}",
         processing_id=processing.id,
         hold=processing.hold,
     )
@@ -282,19 +306,32 @@ _REMEDIES: Final[Mapping[Situation, str]] = {
 }
 
 
+_APPROVALS: Final[Mapping[Approval, str]] = {
+    Approval.BEFORE: "then the approval of {product}, before it is made: batuta approve {product} "
+    "{obs_id}",
+    Approval.AFTER: "then the approval of {product}, once it is made: batuta approve {product} "
+    "{obs_id}",
+}
+
+
 def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
+    yield from _present_remedies(cause, obs_id)
+    if cause.approval is not None:
+        yield _APPROVALS[cause.approval].format(product=cause.product, obs_id=obs_id)
+
+
+def _present_remedies(cause: Cause, obs_id: str) -> Iterator[str]:
+    """Yield what would end what a product waits for at this moment."""
     product = cause.product
     text = _REMEDIES.get(cause.situation)
     if text is not None and not cause.lacks:
         yield text.format(product=product, obs_id=obs_id, maker=cause.maker, id=cause.processing_id)
+        if cause.hold is not None:
+            yield f"then {_release_of(cause.hold)}"
         return
     match cause.situation:
         case Situation.HELD:
-            which = cause.hold
-            name, how = (
-                ("what holds it", "batuta holds") if which is None else (which.name, which.remedy)
-            )
-            yield f"the release of {name}: {how}"
+            yield _release_of(cause.hold)
         case Situation.WAITS_FOR_OPTIONAL:
             yield f"the end of its wait, by itself: for {cause.detail}"
             for each in cause.lacks:
@@ -304,13 +341,23 @@ def _remedies(cause: Cause, obs_id: str) -> Iterator[str]:
                 yield from _remedies(each, obs_id)
 
 
+def _release_of(hold: Hold | None) -> str:
+    if hold is None:
+        return "the release of what holds it: batuta holds"
+    return f"the release of {hold.name}: {hold.remedy}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consequence:
-    """A product that is made from another, and what it lacks besides that."""
+    """A product that is made from another, and what it lacks besides that.
+
+    `approval` is what of it waits for a person, before or after it is made; None: nothing does.
+    """
 
     product: str
     available: bool
     lacks: tuple[str, ...]
+    approval: Approval | None = None
 
 
 def consequences(graph: Graph, product: str, facts: Facts) -> tuple[Consequence, ...]:
@@ -321,10 +368,17 @@ def consequences(graph: Graph, product: str, facts: Facts) -> tuple[Consequence,
             product=each.name,
             available=each.name in facts.versions,
             lacks=lacking(each, there, facts.staged),
+            approval=each.approval,
         )
         for each in graph.fed_by(product)
     )
 
+
+APPROVAL_WORDS: Final[Mapping[Approval, str]] = {
+    Approval.BEFORE: "will wait for approval before it is made",
+    Approval.AFTER: "will wait for approval once it is made",
+}
+"""What a product will wait for that needs a person."""
 
 _WITHOUT_MAKER: Final = {
     Situation.NOT_ARRIVED: " (arrives from outside)",
@@ -341,5 +395,6 @@ def in_words(cause: Cause) -> Iterator[tuple[int, str]]:
         depth, each = waiting.pop()
         who = f" (made by {each.maker})" if each.maker else _WITHOUT_MAKER.get(each.situation, "")
         detail = f": {each.detail}" if each.detail else ""
+        detail += "" if each.approval is None else f"; {APPROVAL_WORDS[each.approval]}"
         yield depth, f"{each.product}{who}: {each.situation}{detail}"
         waiting += [(depth + 1, lacking) for lacking in reversed(each.lacks)]

@@ -328,7 +328,10 @@ def _allowance(released: Hold, now: float) -> tuple[int | None, float, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldGroup:
-    """How much is held that has these values; `obs_id` is None if no hold names it."""
+    """How much is held that has these values; `obs_id` is None if no hold names it.
+
+    What is not `approved` waits for a person besides: it would be held once it is approved.
+    """
 
     provider: str
     product: str
@@ -336,17 +339,28 @@ class HeldGroup:
     work_class: WorkClass
     campaign: int | None
     number: int
+    approved: bool = True
 
 
-def kept_back(held: Hold, groups: Iterable[HeldGroup]) -> int:
-    """Return how much of what is held a hold covers, whatever else covers it."""
-    return sum(each.number for each in groups if held.scope.covers(each))
+def kept_back(held: Hold, groups: Iterable[HeldGroup], now: float) -> list[HeldGroup]:
+    """Return what a hold keeps back, whatever else does.
+
+    What a person has not approved yet is kept back as long as the hold is in force: none of it is
+    let go by a release.
+    """
+    begun = held.state(now) in {HoldState.IN_FORCE, HoldState.RELEASING}
+    in_force = held.state(now) is HoldState.IN_FORCE
+    return [
+        each
+        for each in groups
+        if (begun if each.approved else in_force) and held.scope.covers(each)
+    ]
 
 
 def would_start(
     held: Hold, groups: Iterable[HeldGroup], holds: Sequence[Hold], now: float
 ) -> list[HeldGroup]:
-    """Return what a release would let go: what it covers, and no other hold in force."""
+    """Return what a release would let go: what nothing else keeps back, no other hold in force."""
     others = [
         each.scope
         for each in holds
@@ -354,6 +368,6 @@ def would_start(
     ]
     return [
         each
-        for each in groups
-        if held.scope.covers(each) and not any(other.covers(each) for other in others)
+        for each in kept_back(held, groups, now)
+        if each.approved and not any(other.covers(each) for other in others)
     ]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.approvals.approval_answers import Approvals
 from batuta.conductor.database.views.approval_views import ApprovalView, ApprovalViews, approval_of
-from batuta.conductor.decisions.approvals import Verdict
+from batuta.conductor.decisions.approvals import Gate, Verdict
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.routes.bulk_routes import MAX_ORDERS, Reason
 from batuta.messaging.events import Name
@@ -86,12 +86,13 @@ def approval_router(views: ApprovalViews, dispatcher: Dispatcher) -> APIRouter:
     def approvals(
         product: Pattern = None,
         obs_id: Pattern = None,
+        gate: Gate | None = None,
         limit: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 100,
         cursor: str | None = None,
     ) -> Page[ApprovalView]:
         """What waits for a person's approval: what is to be made, then versions of products."""
         try:
-            return views.page({"product": product, "obs_id": obs_id}, limit, cursor)
+            return views.page({"product": product, "obs_id": obs_id}, limit, cursor, gate)
         except ValueError as exc:
             raise ProblemError(
                 HTTPStatus.UNPROCESSABLE_ENTITY,

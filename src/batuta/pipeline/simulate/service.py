@@ -10,7 +10,8 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from batuta.graph import read_graph
+from batuta.errors import ConfigurationError
+from batuta.graph import Graph, Product, read_graph
 from batuta.messaging import Progress
 from batuta.pipeline.messages import Outcome, ProductVersion
 from batuta.pipeline.runner import ProcessingRun
@@ -21,6 +22,7 @@ from batuta.sdb.client import SdbClient
 from batuta.sdb.records import InputRef
 from batuta.service.client import ServiceError
 from batuta.service.runner import run_service
+from batuta.spelling import NameSuggester
 
 NAME: Final = "simulate"
 PARALLEL_IMPORTS: Final = 8
@@ -29,16 +31,18 @@ MAX_RETRY_S: Final = 5.0
 
 
 def run_simulate(settings: SimulateSettings) -> None:
-    """Serve every provider of ``settings.graph`` until SIGINT or SIGTERM."""
+    """Serve the providers of ``settings.graph`` until SIGINT or SIGTERM."""
     run_service(NAME, settings, open_simulate)
 
 
 @asynccontextmanager
 async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[ProcessingService]:
     """Open the simulated pipeline; `url` is the address that it listens on."""
-    graph = read_graph(settings.graph)
+    providers = _simulated(read_graph(settings.graph), settings)
     offers = {
-        name: Offer(product.provider, product.timeout_s) for name, product in graph.products.items()
+        product.name: Offer(product.provider, product.timeout_s)
+        for products in providers.values()
+        for product in products
     }
     with ExitStack() as stack:
         folder = settings.folder(NAME)
@@ -53,12 +57,35 @@ async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[P
         stack.callback(runner.close)
         spec = ServiceSpec(
             name=NAME,
-            description=f"Simulates {', '.join(graph.providers)}.",
+            description=f"Simulates {', '.join(providers) or 'nothing'}.",
             offers=offers,
             runner=runner,
         )
         async with open_service(settings, url, spec) as service:
             yield service
+
+
+def _simulated(graph: Graph, settings: SimulateSettings) -> dict[str, list[Product]]:
+    """Return the products of the providers that are simulated, by provider.
+
+    Raises
+    ------
+    ConfigurationError
+        If one that is said to run elsewhere is not in the graph.
+    """
+    unknown = [name for name in settings.elsewhere if name not in graph.providers]
+    if unknown:
+        suggest = NameSuggester(list(graph.providers)).hint
+        known = ", ".join(graph.providers)
+        raise ConfigurationError(
+            f"elsewhere: provider {name!r} is not in the graph{suggest(name)} (known: {known})"
+            for name in unknown
+        )
+    made: dict[str, list[Product]] = {}
+    for product in graph.products.values():
+        if product.provider not in settings.elsewhere:
+            made.setdefault(product.provider, []).append(product)
+    return made
 
 
 class SimulatedRunner:

@@ -14,6 +14,9 @@ class SimulateSettings(ProcessingSettings):
     graph: Path = Field(
         description="The product graph whose providers are simulated, JSON or YAML."
     )
+    elsewhere: list[str] = Field(
+        [], description="Providers of it that are not simulated, since their own pipelines run."
+    )
     wait_min_s: float = Field(1.0, ge=0, description="Shortest time of a processing, in seconds.")
     wait_max_s: float = Field(5.0, ge=0, description="Longest time of a processing, in seconds.")
     failure: float = Field(0.2, ge=0, le=1, description="Probability that a processing fails.")

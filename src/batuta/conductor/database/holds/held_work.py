@@ -18,6 +18,7 @@ from batuta.conductor.database.records import (
     record_of_columns,
     write_changes,
 )
+from batuta.conductor.database.schema import holds as hold_table
 from batuta.conductor.database.statements import DUE, OPEN_HOLDS
 from batuta.conductor.decisions.holds import SCOPE_NAMES, Hold, Scope, Work, hold, holding
 from batuta.conductor.decisions.processing_record import ProcessingRecord
@@ -36,6 +37,12 @@ _TO_BE_REQUESTED: Final = frozenset({State.WAITING, State.RETRYING})
 def read_holds(connection: sa.Connection) -> list[Hold]:
     """Read the holds that may keep something back; none of them ends before the caller has."""
     return [hold_of(row) for row in connection.execute(OPEN_HOLDS)]
+
+
+def open_holds(connection: sa.Connection) -> list[Hold]:
+    """Read the holds that have not ended, the earliest first."""
+    query = sa.select(hold_table).where(hold_table.c.ended.is_(None)).order_by(hold_table.c.number)
+    return [hold_of(row) for row in connection.execute(query)]
 
 
 def hold_of(row: Row) -> Hold:

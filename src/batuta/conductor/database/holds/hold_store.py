@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.conductor.database.holds.held_work import hold_again, hold_of, read_holds
+from batuta.conductor.database.holds.held_work import hold_again, hold_of, open_holds, read_holds
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import record_of, write_changes
 from batuta.conductor.database.schema import HELD, PENDING, holds
@@ -68,9 +68,8 @@ class HoldStore:
 
     def open_holds(self) -> list[Hold]:
         """Return the holds that have not ended, the earliest first."""
-        query = sa.select(holds).where(holds.c.ended.is_(None)).order_by(holds.c.number)
         with reading(self._engine) as connection:
-            return [hold_of(row) for row in connection.execute(query)]
+            return open_holds(connection)
 
     def find(self, number: int) -> Hold | None:
         """Return one hold, ended or not; None if there is none of that number."""

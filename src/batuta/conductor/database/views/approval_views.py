@@ -20,8 +20,9 @@ from batuta.service.database import reading
 from batuta.service.listing import Listing
 from batuta.service.pagination import Page
 
+_PROCESSING: Final = "processing"
 _VERSIONS: Final = "version"
-"""How a cursor begins that is in the second part of the list."""
+"""How a cursor begins that is in the first, or in the second part of the list."""
 
 
 class ApprovalView(BaseModel):
@@ -70,7 +71,11 @@ class ApprovalViews:
         self._engine = engine
 
     def page(
-        self, filters: Mapping[str, str | None], limit: int, cursor: str | None
+        self,
+        filters: Mapping[str, str | None],
+        limit: int,
+        cursor: str | None,
+        gate: Gate | None = None,
     ) -> Page[ApprovalView]:
         """Return a page of what waits: what is to be made, then versions; each the oldest first.
 
@@ -78,6 +83,8 @@ class ApprovalViews:
         ----------
         filters : mapping
             Values, or patterns, of ``product`` and ``obs_id``.
+        gate : Gate, optional
+            Only what is asked there.
 
         Raises
         ------
@@ -86,32 +93,24 @@ class ApprovalViews:
         """
         given = {name: value for name, value in filters.items() if value is not None}
         part, _, after = (cursor or "").partition(":")
-        if part not in {"", "processing", _VERSIONS}:
+        if part not in {"", _PROCESSING, _VERSIONS}:
             raise ValueError(cursor)
         found: list[Question] = []
         with reading(self._engine) as connection:
-            if part != _VERSIONS:
-                listing = Listing(
-                    query=sa.select(table),
-                    key=[table.c.created, table.c.id],
-                    selected=[sa.text(LISTED), table.c.state == State.UNAPPROVED],
-                    checked=[*_conditions(table, given)],
+            if part != _VERSIONS and gate in {None, Gate.BEFORE}:
+                rows, following = _unapproved(given).page(
+                    connection, limit, decode_key(after or None)
                 )
-                rows, following = listing.page(connection, limit, decode_key(after or None))
                 found = [of_processing(row) for row in rows]
                 if following is not None:
-                    return _page(found, f"processing:{encode_key(following)}")
+                    return _page(found, f"{_PROCESSING}:{encode_key(following)}")
                 after = ""
+            if gate is Gate.BEFORE:
+                return _page(found, None)
             if len(found) == limit:
                 return _page(found, f"{_VERSIONS}:0")
-            listing = Listing(
-                query=sa.select(versions),
-                key=[versions.c.number],
-                selected=[sa.text(TO_APPROVE)],
-                checked=[*_conditions(versions, given)],
-            )
             key = (int(after),) if after else None
-            rows, following = listing.page(connection, limit - len(found), key)
+            rows, following = _pending(given, gate).page(connection, limit - len(found), key)
         found += [of_version(dict(row._mapping)) for row in rows]
         return _page(found, None if following is None else f"{_VERSIONS}:{following[0]}")
 
@@ -124,6 +123,26 @@ class ApprovalViews:
             found = connection.execute(sa.select(*numbers).where(sa.text(TO_APPROVE))).one()
         waiting = dict(zip((gate.value for gate in gates), map(int, found), strict=True))
         return {Gate.BEFORE.value: unapproved, **waiting}
+
+
+def _unapproved(given: Mapping[str, str]) -> Listing:
+    """Return what waits before it is made."""
+    return Listing(
+        query=sa.select(table),
+        key=[table.c.created, table.c.id],
+        selected=[sa.text(LISTED), table.c.state == State.UNAPPROVED],
+        checked=[*_conditions(table, given)],
+    )
+
+
+def _pending(given: Mapping[str, str], gate: Gate | None) -> Listing:
+    """Return the versions that wait, at one gate or at any."""
+    return Listing(
+        query=sa.select(versions),
+        key=[versions.c.number],
+        selected=[sa.text(TO_APPROVE), *([] if gate is None else [versions.c.gate == gate.value])],
+        checked=[*_conditions(versions, given)],
+    )
 
 
 def _page(found: list[Question], cursor: str | None) -> Page[ApprovalView]:

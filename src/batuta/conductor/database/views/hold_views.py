@@ -1,7 +1,7 @@
 """Holds as REST shows them: what they keep back, and what a release would start."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from batuta.conductor.database.campaign_schema import campaigns
 from batuta.conductor.database.holds.hold_store import HoldStore
 from batuta.conductor.database.records import Row
-from batuta.conductor.database.schema import HELD
+from batuta.conductor.database.schema import HELD, UNAPPROVED
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.campaigns import CampaignState
 from batuta.conductor.decisions.holds import HeldGroup, Hold, HoldState, kept_back, would_start
@@ -27,7 +27,8 @@ class HoldView(BaseModel):
 
     `state` is ``scheduled``, ``in force``, ``releasing`` or ``released``. `since` is when it
     begins, or has begun. `keeps` counts the processings that it keeps back, whatever else does;
-    `alone` those of them that nothing else does. `rate` is how fast they are let go.
+    `alone` those of them that nothing else does, `unapproved` those that a person has not approved
+    yet. `rate` is how fast they are let go.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -47,6 +48,7 @@ class HoldView(BaseModel):
     reason: str | None
     keeps: int
     alone: int
+    unapproved: int
     released: datetime | None
     released_by: str | None
     release_reason: str | None
@@ -57,7 +59,8 @@ class HoldView(BaseModel):
 class ReleasePreview(BaseModel):
     """What would start if a hold were released: how many processings, and of what.
 
-    `remains` counts what it covers besides: another hold keeps it back.
+    `remains` counts what it covers besides and another hold keeps back, `unapproved` what waits for
+    a person's approval.
     """
 
     hold: HoldView
@@ -66,6 +69,7 @@ class ReleasePreview(BaseModel):
     providers: dict[str, int]
     classes: dict[str, int]
     remains: int
+    unapproved: int
 
 
 class HoldViews:
@@ -105,21 +109,20 @@ class HoldViews:
             return None
         groups = self._groups(holds)
         view = self._view(hold, groups, holds)
-        keeps = hold.state(self._store.now()) in _KEEPING
-        starting = would_start(hold, groups, holds, self._store.now()) if keeps else []
+        starting = would_start(hold, groups, holds, self._store.now())
         return ReleasePreview(
             hold=view,
             starts=view.alone,
             products=_counted(starting, "product"),
             providers=_counted(starting, "provider"),
             classes=_counted(starting, "work_class"),
-            remains=view.keeps - view.alone,
+            remains=view.keeps - view.alone - view.unapproved,
+            unapproved=view.unapproved,
         )
 
     def _view(self, hold: Hold, groups: Sequence[HeldGroup], holds: Sequence[Hold]) -> HoldView:
         now = self._store.now()
-        starting = would_start(hold, groups, holds, now)
-        keeps = hold.state(now) in _KEEPING
+        kept = kept_back(hold, groups, now)
         return HoldView(
             number=hold.number,
             provider=hold.scope.provider,
@@ -134,8 +137,9 @@ class HoldViews:
             placed=instant_of(hold.placed),
             by=hold.by,
             reason=hold.reason,
-            keeps=kept_back(hold, groups) if keeps else 0,
-            alone=sum(each.number for each in starting) if keeps else 0,
+            keeps=_number(kept),
+            alone=_number(would_start(hold, groups, holds, now)),
+            unapproved=_number(each for each in kept if not each.approved),
             released=_time(hold.released),
             released_by=hold.released_by,
             release_reason=hold.release_reason,
@@ -150,13 +154,14 @@ class HoldViews:
         named = {each.scope.obs_id for each in holds if each.scope.obs_id is not None}
         counts: Counter[_Kind] = Counter()
         with reading(self._engine) as connection:
-            for row in connection.execute(_HELD_BY_KIND):
-                counts[_kind_of(row)] = row.number
-            for obs_id in named:
-                for row in connection.execute(_HELD_OF, {"obs_id": obs_id}):
-                    kind = _kind_of(row)
-                    counts[kind._replace(obs_id=obs_id)] += 1
-                    counts[kind] -= 1
+            for approved, (by_kind, of_observation) in _COVERED.items():
+                for row in connection.execute(by_kind):
+                    counts[_kind_of(row, approved=approved)] = row.number
+                for obs_id in named:
+                    for row in connection.execute(of_observation, {"obs_id": obs_id}):
+                        kind = _kind_of(row, approved=approved)
+                        counts[kind._replace(obs_id=obs_id)] += 1
+                        counts[kind] -= 1
         return [
             HeldGroup(**kind._asdict(), number=number)
             for kind, number in counts.items()
@@ -179,18 +184,32 @@ class _Kind(NamedTuple):
     obs_id: str | None
     work_class: WorkClass
     campaign: int | None
+    approved: bool
 
 
-def _kind_of(row: Row) -> _Kind:
-    return _Kind(row.provider, row.product, None, WorkClass(row.work_class), row.campaign)
+def _kind_of(row: Row, *, approved: bool) -> _Kind:
+    return _Kind(row.provider, row.product, None, WorkClass(row.work_class), row.campaign, approved)
 
 
-_KEEPING: Final = frozenset({HoldState.IN_FORCE, HoldState.RELEASING})
 _KIND: Final = (table.c.work_class, table.c.provider, table.c.product, table.c.campaign)
-_HELD_BY_KIND: Final[sa.Select[Any]] = (
-    sa.select(*_KIND, sa.func.count().label("number")).where(sa.text(HELD)).group_by(*_KIND)
-)
-_HELD_OF: Final = sa.select(*_KIND).where(sa.text(HELD), table.c.obs_id == sa.bindparam("obs_id"))
+
+
+def _covered(rows: str) -> tuple[sa.Select[Any], sa.Select[Any]]:
+    """Return what counts such rows by kind, and what reads those of an observation."""
+    of_kind = sa.select(*_KIND).where(sa.text(rows))
+    by_kind = of_kind.add_columns(sa.func.count().label("number")).group_by(*_KIND)
+    return by_kind, of_kind.where(table.c.obs_id == sa.bindparam("obs_id"))
+
+
+_COVERED: Final = {
+    True: _covered(HELD),
+    False: _covered(UNAPPROVED),
+}
+"""By whether they are approved: what is held, and what would be once a person has approved it."""
+
+
+def _number(groups: Iterable[HeldGroup]) -> int:
+    return sum(each.number for each in groups)
 
 
 def _counted(groups: Sequence[HeldGroup], name: str) -> dict[str, int]:

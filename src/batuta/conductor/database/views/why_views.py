@@ -10,9 +10,8 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 
 from batuta.conductor.database.approvals.awaiting_versions import kept_back, versions_asked
-from batuta.conductor.database.claiming.claims import BY_HAND
-from batuta.conductor.database.history import CONDUCTOR, read_history
-from batuta.conductor.database.holds.held_work import hold_of
+from batuta.conductor.database.history import read_history
+from batuta.conductor.database.holds.held_work import hold_of, open_holds
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import holds as hold_table
 from batuta.conductor.database.views.campaign_views import CampaignMention, CampaignViews
@@ -20,8 +19,16 @@ from batuta.conductor.database.views.event_views import EventView, EventViews
 from batuta.conductor.database.views.late_views import DeadlineView, LateViews
 from batuta.conductor.database.views.observations import ConductorProcessing, Why
 from batuta.conductor.database.views.provider_views import ProviderViews, circuit_lines
-from batuta.conductor.decisions.approvals import Question, Verdict, question_text
+from batuta.conductor.database.views.why_history import (
+    Moment,
+    moment_of_event,
+    moments_of_hold,
+    moments_of_processing,
+    moments_of_question,
+)
+from batuta.conductor.decisions.approvals import Question
 from batuta.conductor.decisions.causes import (
+    APPROVAL_WORDS,
     Cause,
     Facts,
     KnownProcessing,
@@ -31,33 +38,22 @@ from batuta.conductor.decisions.causes import (
     in_words,
     remedies,
 )
-from batuta.conductor.decisions.holds import Hold
-from batuta.conductor.decisions.outcomes import Outcome
+from batuta.conductor.decisions.holds import Hold, holding
+from batuta.graph import Approval
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
 from batuta.service.database import reading
-from batuta.service.operators import UNNAMED
 
 MAX_EVENTS: Final = 200
 """Events of an observation that are looked at."""
 
 
-class Moment(BaseModel):
-    """Something that happened: when, what, and who or what decided it.
-
-    `by` is ``conductor``, an operator (``operator NAME``, with ``(claimed)`` where no token proves
-    it), the source of an event, or a provider.
-    """
-
-    time: datetime
-    what: str
-    by: str
-    event: str | None = None
-    processing: str | None = None
-
-
 class CauseView(BaseModel):
-    """How a product is; of one that is not there, what it lacks, back to the causes."""
+    """How a product is; of one that is not there, what it lacks, back to the causes.
+
+    `approval` is ``before`` or ``after`` of one that will wait for a person before or after it is
+    made, and does not yet.
+    """
 
     product: str
     situation: Situation
@@ -65,15 +61,20 @@ class CauseView(BaseModel):
     since: datetime | None
     detail: str | None
     processing: str | None
+    approval: Approval | None
     lacks: list["CauseView"]
 
 
 class ConsequenceView(BaseModel):
-    """A product that is made from this one, and what it lacks besides."""
+    """A product that is made from this one, and what it lacks besides.
+
+    `approval` is ``before`` or ``after`` where it waits for a person.
+    """
 
     product: str
     available: bool
     lacks: list[str]
+    approval: Approval | None
 
 
 class WhyDetail(Why):
@@ -128,9 +129,10 @@ class WhyViews:
             facts = replace(facts, processings={**newest, **facts.processings})
         heard = self._events.page({"obs_id": obs_id}, None, None, MAX_EVENTS, None).items
         cause = cause_of(self._graph, product, facts)
-        held = facts.processings[product].hold if product in facts.processings else None
-        if held is not None:
-            why.answer += f"; kept back by {held.words()}"
+        processing = facts.processings.get(product)
+        if processing is not None and processing.hold is not None:
+            kept = "kept back by" if processing.state is State.HELD else "once approved, held by"
+            why.answer += f"; {kept} {processing.hold.words()}"
         there = product in facts.versions
         detail = WhyDetail(
             **why.model_dump(),
@@ -140,7 +142,12 @@ class WhyViews:
             cause=_cause_view(cause),
             needs=_needs(why, cause),
             triggers=[
-                ConsequenceView(product=each.product, available=each.available, lacks=[*each.lacks])
+                ConsequenceView(
+                    product=each.product,
+                    available=each.available,
+                    lacks=[*each.lacks],
+                    approval=each.approval,
+                )
                 for each in consequences(self._graph, product, facts)
             ],
             circuits=self._circuits(cause),
@@ -164,21 +171,34 @@ class WhyViews:
         observation = self._views.observation(obs_id)
         products = observation.products if observation is not None else []
         made = [each.processing for each in products if each.processing is not None]
-        holds = self._holds(made)
+        now = time.time()
+        kept_back_by = self._kept_back_by(made, now)
         return Facts(
             obs_id=obs_id,
             versions=versions,
             processings={
-                each.product: replace(
-                    _known(each), hold=holds.get(each.held_by) if each.state == State.HELD else None
-                )
-                for each in made
+                each.product: replace(_known(each), hold=kept_back_by.get(each.id)) for each in made
             },
             since=self._views.first_heard(obs_id),
-            now=time.time(),
+            now=now,
             asked=self._kept_back(obs_id, versions),
             staged=self._views.staged(obs_id),
         )
+
+    def _kept_back_by(
+        self, processings: Sequence[ConductorProcessing], now: float
+    ) -> dict[str, Hold]:
+        """Return, by processings, what holds them, or would once a person has approved them."""
+        holds = self._holds(processings)
+        found = {
+            each.id: holds.get(each.held_by) for each in processings if each.state == State.HELD
+        }
+        unapproved = [each for each in processings if each.state == State.UNAPPROVED]
+        if unapproved:
+            with reading(self._events.engine) as connection:
+                not_ended = open_holds(connection)
+            found |= {each.id: holding(not_ended, each, now) for each in unapproved}
+        return {name: hold for name, hold in found.items() if hold is not None}
 
     def _holds(self, processings: Iterable[ConductorProcessing]) -> dict[int | None, Hold]:
         """Return the holds that keep some of the processings back, or were the last to."""
@@ -193,10 +213,10 @@ class WhyViews:
         with reading(self._events.engine) as connection:
             return kept_back(connection, self._graph, obs_id, versions)
 
-    def _recorded(self, obs_id: str, ids: Collection[str]) -> list[Moment]:
+    def _recorded(self, obs_id: str, ids: Collection[str]) -> list[Row]:
         with reading(self._events.engine) as connection:
             rows = read_history(connection, obs_id)
-        return [_of_record(row) for row in rows if row.processing_id in ids]
+        return [row for row in rows if row.processing_id in ids]
 
     def _asked(self, obs_id: str, about: Collection[str]) -> Iterator[Moment]:
         """Yield what was asked about versions, and decided."""
@@ -206,7 +226,7 @@ class WhyViews:
             asked = versions_asked(connection, obs_id)
         for each in asked:
             if each.product in about:
-                yield from _of_question(each)
+                yield from moments_of_question(each)
 
     def _history(
         self,
@@ -217,23 +237,19 @@ class WhyViews:
     ) -> list[Moment]:
         definition = self._graph.products.get(product)
         about = {product, *(definition.sources if definition is not None else ())}
-        moments = [_of_event(each, product) for each in heard if each.product in about]
+        moments = [moment_of_event(each, product) for each in heard if each.product in about]
         of_product = list(processings)
         moments += self._asked(obs_id, about)
-        recorded: list[Moment] = []
+        recorded: list[Row] = []
         if of_product:
             recorded = self._recorded(obs_id, {each.id for each in of_product})
-        made_by = {each.processing: each.by for each in recorded if each.what == BY_HAND}
         for each in of_product:
-            told = {moment.time for moment in recorded if moment.processing == each.id}
-            # A failure is recorded as such, unless that was dropped or is of before.
-            known = _of_processing(each, heard, made_by.get(each.id))
-            moments += [moment for moment in known if not _told(moment, each, told)]
-        moments += [each for each in recorded if each.what != BY_HAND]
+            rows = [row for row in recorded if row.processing_id == each.id]
+            moments += moments_of_processing(each, heard, rows)
         holds = self._holds(of_product)
         for each in of_product:
             if each.held_by in holds:
-                moments += _of_hold(holds[each.held_by], each)
+                moments += moments_of_hold(holds[each.held_by], each)
         return sorted(moments, key=lambda moment: moment.time)
 
 
@@ -244,40 +260,6 @@ def _needs(why: Why, cause: Cause) -> list[str]:
         return []
     after = f", once {', '.join(why.awaits)} is made again" if why.awaits else ""
     return [f"batuta make {why.product} {why.obs_id}: again, from what is available{after}"]
-
-
-def _told(moment: Moment, processing: ConductorProcessing, told: Collection[datetime]) -> bool:
-    return moment.time == processing.ended and moment.time in told
-
-
-def _of_question(asked: Question) -> Iterator[Moment]:
-    pending = replace(asked, state=Verdict.PENDING)
-    detail = f"; {asked.detail}" if asked.detail else ""
-    if asked.by != CONDUCTOR:
-        yield Moment(
-            time=instant_of(asked.since),
-            what=f"{asked.product} {question_text(pending)}{detail}",
-            by=CONDUCTOR,
-            processing=asked.processing_id,
-        )
-    if asked.decided is not None:
-        reason = f": {asked.reason}" if asked.reason else ""
-        yield Moment(
-            time=instant_of(asked.decided),
-            what=f"{asked.product} version {asked.version} {asked.state}{reason}",
-            by=asked.by or CONDUCTOR,
-            processing=asked.processing_id,
-        )
-
-
-def _of_record(row: Row) -> Moment:
-    reason = f": {row.reason}" if row.reason else ""
-    return Moment(
-        time=instant_of(row.at),
-        what=f"{row.what}{reason}",
-        by=row.by,
-        processing=row.processing_id,
-    )
 
 
 def _known(processing: ConductorProcessing) -> KnownProcessing:
@@ -295,83 +277,6 @@ def _known(processing: ConductorProcessing) -> KnownProcessing:
     )
 
 
-def _of_event(event: EventView, product: str) -> Moment:
-    version = f" version {event.version}" if event.version else ""
-    stage = f" ({event.stage})" if event.stage is not None else ""
-    told = f"{event.product}{version}{stage} was announced"
-    if product in event.triggered:
-        told += f": it triggered {product}"
-    elif product in event.waiting:
-        told += f": {product} waited for {', '.join(event.waiting[product])}"
-        told += f" ({event.reason})" if event.reason else ""
-    elif event.outcome is Outcome.IGNORED:
-        told += f", and ignored: {event.reason}"
-    return Moment(time=event.received, what=told, by=f"data.{event.source}", event=event.id)
-
-
-def _of_processing(
-    processing: ConductorProcessing, heard: Sequence[EventView], made_by: str | None
-) -> Iterator[Moment]:
-    inputs = ", ".join(f"{name} v{n}" if n else name for name, n in processing.inputs.items())
-    inputs += f" ({processing.stage})" if processing.stage is not None else ""
-    caused = any(processing.id in each.triggered.values() for each in heard)
-    operator = processing.by_hand
-    by = (made_by or UNNAMED.label) if operator else "conductor"
-    why = BY_HAND if operator else "claimed" + ("" if caused else " without an event")
-    if processing.campaign is not None:
-        why, by = f"made by campaign {processing.campaign}", f"campaign {processing.campaign}"
-    version = processing.graph_version
-    graph = "" if version is None else f"by version {version} of the graph"
-    # Another version may have been put in force since it was claimed, and none since it was asked.
-    waits = graph and processing.requested is None and processing.set_aside is None
-    yield Moment(
-        time=processing.created,
-        what=f"{why}, from {inputs}" + (f", to be made {graph}" if waits else ""),
-        by=by,
-        processing=processing.id,
-    )
-    attempts = f"attempt {processing.attempt} of {processing.max_attempts}"
-    if processing.requested is not None:
-        yield Moment(
-            time=processing.requested,
-            what=f"requested from {processing.provider}, {attempts}" + (graph and f", {graph}"),
-            by="conductor",
-            processing=processing.id,
-        )
-    if processing.started is not None:
-        yield Moment(
-            time=processing.started,
-            what=f"{attempts} started",
-            by=processing.provider,
-            processing=processing.id,
-        )
-    if processing.ended is not None:
-        error = f": {processing.error}" if processing.error else ""
-        yield Moment(
-            time=processing.ended,
-            what=f"{processing.state}{error}",
-            by=processing.provider,
-            processing=processing.id,
-        )
-
-
-def _of_hold(hold: Hold, processing: ConductorProcessing) -> Iterator[Moment]:
-    began = max(instant_of(hold.begins), processing.created)
-    reason = f": {hold.reason}" if hold.reason else ""
-    yield Moment(
-        time=began, what=f"held by {hold.name}{reason}", by=hold.by, processing=processing.id
-    )
-    if hold.released is not None and hold.released_by is not None:
-        rate = f", its work let go at {hold.rate}" if hold.rate else ""
-        reason = f": {hold.release_reason}" if hold.release_reason else ""
-        yield Moment(
-            time=instant_of(hold.released),
-            what=f"hold {hold.number} was released{rate}{reason}",
-            by=hold.released_by,
-            processing=processing.id,
-        )
-
-
 def _cause_view(cause: Cause) -> CauseView:
     return CauseView(
         product=cause.product,
@@ -380,6 +285,7 @@ def _cause_view(cause: Cause) -> CauseView:
         since=None if cause.since is None else instant_of(cause.since),
         detail=cause.detail,
         processing=cause.processing_id,
+        approval=cause.approval,
         lacks=[_cause_view(each) for each in cause.lacks],
     )
 
@@ -419,4 +325,5 @@ def _words(detail: WhyDetail, cause: Cause, *, there: bool) -> Iterator[str]:
         yield "made from it:" if there else "to be made from it:"
     for each in detail.triggers:
         lacks = f", lacks besides {', '.join(each.lacks)}" if each.lacks else ""
+        lacks += "" if each.approval is None else f", {APPROVAL_WORDS[each.approval]}"
         yield f"  {each.product}" + (": available" if each.available else lacks)
