@@ -29,6 +29,9 @@ __all__ = ["dask_scheduler_address", "shared_slurm", "slurm", "slurm_environment
 # programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A process of tests is told that its terminal has 80 columns; it has none.
+os.environ.pop("COLUMNS", None)
+
 # An example that takes long on a busy machine is not a failure; `timeout` bounds each test.
 settings.register_profile("batuta", deadline=None)
 settings.load_profile("batuta")

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from batuta.cli.app import run
-from batuta.cli.lazy_commands import COMMANDS, load_command
+from batuta.cli.command_list import COMMANDS
+from batuta.cli.lazy_commands import load_command
 from tests.support.checkout import PYTHON_PATH
 
 LOADED_BY_SETTINGS = {"dashboard", "sdb", "conductor", "pipeline", "simulate", "up"}

@@ -31,7 +31,7 @@ def unreachable() -> str:
     ],
     ids=["sdb", "status", "why", "make"],
 )
-def test_a_service_that_does_not_run_is_asked_about(
+def test_a_service_that_does_not_run_is_asked_about_and_how_another_address_is_given(
     command: Callable[[], list[str]],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -40,7 +40,10 @@ def test_a_service_that_does_not_run_is_asked_about(
     assert run(command()) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be reached: Connection refused" in line
-    assert line.endswith(': is "batuta up" running?')
+    asked, given = line.split(': is "batuta up" running? ')
+    service = asked.split()[1]
+    options = f"--{service}-url, BATUTA_{service.upper()}_URL"
+    assert given == f"(at another address: {options})"
 
 
 def test_a_store_that_cannot_be_opened_is_told_without_a_number(tmp_path: Path) -> None:
@@ -58,6 +61,7 @@ def test_status_has_the_cause_and_the_id_of_a_failure_in_lines_of_their_own(
 ) -> None:
     console = Console(file=StringIO(), width=width)
     monkeypatch.setattr("batuta.cli.commands.watching.console", console)
+    monkeypatch.delenv("COLUMNS", raising=False)
     failed = {
         "obs_id": "middlebury-1",
         "product": "DISPARITY_ERROR",

@@ -1,6 +1,7 @@
 """Reports of a span of time, and the rates of the last minutes: what they count, and from when."""
 
 import asyncio
+import json
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
+from batuta.cli.app import run
 from batuta.conductor.database.views.rate_views import OPEN_MINUTES, RateViews
 from batuta.conductor.database.views.report_counts import ReportCounts
 from batuta.conductor.database.views.report_views import Report, ReportViews
@@ -424,7 +426,9 @@ def test_what_is_older_than_the_hours_that_are_shown_is_forgotten(open_ledger: O
 # ---------------------------------------------------------------------- REST
 
 
-def test_a_report_is_asked_for_over_rest_with_the_dead_letters_of_its_span(stage: Stage) -> None:
+def test_a_report_is_asked_for_with_the_dead_letters_of_its_span(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     graph = graph_of(["A"], {"B": {"m_input": ["A"]}})
     with serving(open_conductor, stage.settings(graph)) as url:
         began = datetime.now(UTC)
@@ -447,6 +451,20 @@ def test_a_report_is_asked_for_over_rest_with_the_dead_letters_of_its_span(stage
         assert (found["products"], found["dead_letters"]) == ([], 0)
         assert get(url, "/report")["total"]["made"] == 1
         assert sum(get(url, "/rates?minutes=5")["archived"]) == 1
+
+        monkeypatch.setenv("BATUTA_CONDUCTOR_URL", url)
+        assert run(["report", "--hours=1"]) == 0
+        shown = capsys.readouterr().out
+        assert "(60 min 00 s)" in shown
+        (line,) = [each.split() for each in shown.splitlines() if each.startswith(" B ")]
+        assert line[:3] == ["B", "maker", "1"]
+        assert "1 dead letter: see batuta dead" in shown
+        assert run(["report", "--from=2020-01-01", "--to=2020-01-02", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["products"] == []
+        assert run(["report", "--from=2020-01-01", "--to=2020-01-02"]) == 0
+        assert "nothing was made, failed, late or waiting" in capsys.readouterr().out
+        assert run(["report", "--from=2020-01-01"]) == 1
+        assert "at most 31 days: ask for one part after the other" in capsys.readouterr().err
 
         answer = httpx.get(f"{url}/report", params={"from": "2020-01-01T00:00Z"})
         assert answer.status_code == 422

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
 
 import sys
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Final
 
 import typer
@@ -56,11 +57,29 @@ def _report(exc: BaseException) -> int:
         # Not an error of ours, but a defect: a developer needs its traceback.
         raise exc
     for error in errors:
-        hint = ': is "batuta up" running?' if getattr(error, "unreachable", False) else ""
-        for line in printable(f"{error}{hint}").splitlines():
+        for line in printable(f"{error}{_way_out(error)}").splitlines():
             print(f"batuta: {line}", file=sys.stderr)  # noqa: T201  the command's own message
     wrong_use = all(isinstance(error, ConfigurationError) for error in errors)
     return USAGE_ERROR if wrong_use else FAILED
+
+
+_ADDRESSES: Final = {
+    "conductor": "--conductor-url, BATUTA_CONDUCTOR_URL",
+    "sdb": "--sdb-url, BATUTA_SDB_URL",
+    "NATS": "--nats-url, BATUTA_NATS_URL",
+}
+"""How the address of a service is given, by the first word of what is said of it."""
+
+
+def _way_out(error: BaseException) -> str:
+    """Return what to do about an error of a service, to be added to its line."""
+    if getattr(error, "unreachable", False):
+        given = _ADDRESSES.get(str(error).split(maxsplit=1)[0].rstrip(":"))
+        elsewhere = f" (at another address: {given})" if given else ""
+        return f': is "batuta up" running?{elsewhere}'
+    if getattr(error, "status", None) == HTTPStatus.UNAUTHORIZED:
+        return ": give the token of the orchestra, or your own, in BATUTA_TOKEN"
+    return ""
 
 
 def _translate_os_error(error: BaseException) -> BaseException:

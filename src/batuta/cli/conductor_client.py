@@ -211,6 +211,10 @@ class ConductorClient:
             answers += self._call("POST", f"/approvals/{verdict}", json=body, timeout=None)["items"]
         return answers
 
+    def report(self, **span: str) -> dict[str, Any]:
+        """Return what happened in a span of time, its ends by ``from`` and ``to``."""
+        return self._call("GET", "/report", params=span, timeout=None)
+
     def late_products(self, **filters: str) -> Iterator[dict[str, Any]]:
         """Yield the products that were due and are not available, the one due first at first."""
         return self._pages("/late", **filters)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from batuta.cli.clients import conductor_at
+from batuta.cli.command_list import PRODUCTS, WATCHING
 from batuta.cli.commands.events import short_time
-from batuta.cli.lazy_commands import PRODUCTS, WATCHING
 from batuta.cli.option_groups import grouped
 from batuta.cli.output import (
     CONDUCTOR_URL,

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from batuta.cli.clients import conductor_at
+from batuta.cli.command_list import PRODUCTS
 from batuta.cli.commands.events import short_time
-from batuta.cli.lazy_commands import PRODUCTS
 from batuta.cli.option_groups import grouped
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
 from batuta.cli.requests.filter_options import Command

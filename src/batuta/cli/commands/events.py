@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from batuta.cli.clients import conductor_at
-from batuta.cli.lazy_commands import WATCHING
+from batuta.cli.command_list import WATCHING
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
 from batuta.cli.requests.times import read_moment
 from batuta.errors import ConfigurationError

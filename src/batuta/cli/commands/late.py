@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from batuta.cli.clients import conductor_at
+from batuta.cli.command_list import WATCHING
 from batuta.cli.commands.events import short_time
-from batuta.cli.lazy_commands import WATCHING
 from batuta.cli.output import CONDUCTOR_URL, AsJson, ConductorUrl, echo, print_json, print_table
 
 

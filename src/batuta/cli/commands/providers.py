@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
+from batuta.cli.command_list import WATCHING
 from batuta.cli.commands.events import short_time
-from batuta.cli.lazy_commands import WATCHING
 from batuta.cli.option_groups import grouped
 from batuta.cli.output import echo, print_json, print_table
 from batuta.cli.requests.filter_options import Command

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
 from batuta.cli.clients import conductor_at
 from batuta.cli.commands.events import short_time
@@ -18,6 +19,8 @@ from batuta.cli.output import (
     NatsUrl,
     console,
     echo,
+    echo_wrapped,
+    line_width,
     print_json,
     print_table,
     styled,
@@ -112,9 +115,9 @@ def status(
     if late:
         echo(f"{format_count(late, 'product')} late: see batuta late")
     for name, its in left_alone:
-        console.print(f"[bold red]{escape(circuit_line(name, its))}[/]: see batuta providers")
+        _print_line(f"[bold red]{escape(circuit_line(name, its))}[/]: see batuta providers")
     for each in holds:
-        echo(f"{hold_line(each)}: see batuta holds")
+        echo_wrapped(f"{hold_line(each)}: see batuta holds")
     _print_stops(stops)
     if summary["to_approve"]:
         echo(f"{summary['to_approve']:,} waiting for approval: see batuta approvals")
@@ -135,12 +138,20 @@ def watch(
             help="Token for NATS, where it asks for one: that of batuta up is the orchestra's.",
         ),
     ] = None,
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what is published as JSON, an object a line.")
+    ] = False,
 ) -> None:
     """Show the orchestra live until Ctrl-C."""
-    from batuta.cli.live.view import watch as watch_live  # noqa: PLC0415  for --help to be fast
+    from batuta.cli.live.view import print_events  # noqa: PLC0415  for --help to be fast
+    from batuta.cli.live.view import watch as watch_live  # noqa: PLC0415
     from batuta.messaging import NatsConfig  # noqa: PLC0415
 
     config = NatsConfig(url=nats_url, token=nats_token)
+    if as_json:
+        asyncio.run(print_events(config))
+        return
     asyncio.run(watch_live(config, conductor_url, console))
 
 
@@ -158,7 +169,7 @@ def why(
         print_json(answer)
     else:
         for line in answer["words"]:
-            echo(line)
+            echo_wrapped(line)
         _print_profiles(answer["processings"][-1:])
 
 
@@ -250,7 +261,17 @@ def _print_attention(processings: list[dict[str, Any]], total: int) -> None:
 
 
 def _print_line(markup: str) -> None:
-    console.print(markup, highlight=False, soft_wrap=True)
+    text, width = Text.from_markup(markup), line_width()
+    if width is None:
+        console.print(text, soft_wrap=True)
+        return
+    first, *rest = text.wrap(console, width - len(_INDENT))
+    console.print(first, soft_wrap=True)
+    for line in rest:
+        console.print(Text.assemble(_INDENT, line), soft_wrap=True)
+
+
+_INDENT: Final = "     "
 
 
 def _print_profiles(processings: list[dict[str, Any]]) -> None:

@@ -39,6 +39,9 @@ MAX_EVENTS = 14
 MATRIX_FRAME = 7
 """Lines of the matrix that are no product: its title and header, and what it leaves out."""
 PANEL_FRAME = 2
+CELL_WIDTH = 12
+"""Characters of a state, with its mark."""
+CELL_FRAME = 3
 
 
 class LiveScreen:
@@ -61,11 +64,18 @@ class LiveScreen:
         height = options.max_height or console.height
         left = height - len(self._shown_running()) - 2 * PANEL_FRAME - 1
         rows = max(1, left - MATRIX_FRAME - MIN_EVENTS)
-        few = len(self._live_state.states) <= MAX_COLUMNS
-        table = self._matrix(rows) if few else self._list(rows)
+        table = self._matrix(rows) if self._fits(options.max_width) else self._list(rows)
         # The space below the tables shows the latest events.
         events = max(MIN_EVENTS, min(left - MATRIX_FRAME - table.row_count, MAX_EVENTS))
         yield Group(table, self._running(), self._recent_events(events, console, options.max_width))
+
+    def _fits(self, width: int) -> bool:
+        """Return whether observations are few, and have room for a column each."""
+        observations = self._live_state.states
+        products = [name for level in self._live_state.graph.levels()[1:] for name in level]
+        least = max(map(len, products), default=0) + CELL_FRAME
+        least += sum(max(len(each), CELL_WIDTH) + CELL_FRAME for each in observations)
+        return len(observations) <= MAX_COLUMNS and least <= width
 
     def _matrix(self, max_rows: int) -> Table:
         table = Table(title=self._title, title_justify="left", header_style="bold", expand=True)
@@ -113,20 +123,24 @@ class LiveScreen:
 
     def _list(self, max_rows: int) -> Table:
         table = Table(title=self._title, title_justify="left", header_style="bold", expand=True)
-        for column in ("observation", "made", "", "moving", *COUNTED):
-            table.add_column(column)
-        unfinished = sorted(
-            self._live_state.states, key=lambda obs_id: (self._complete(obs_id), obs_id)
-        )
+        states = {obs_id: list(found.values()) for obs_id, found in self._live_state.states.items()}
+        # On a narrow terminal each column counts: those that have nothing to tell are left out.
+        counted = [name for name in COUNTED if any(name in each for each in states.values())]
+        table.add_column("observation", no_wrap=True)
+        table.add_column("made", no_wrap=True)
+        table.add_column("", ratio=1)
+        for column in ("moving", *counted):
+            table.add_column(column, no_wrap=True)
+        unfinished = sorted(states, key=lambda obs_id: (self._complete(obs_id), obs_id))
         for obs_id in unfinished[:max_rows]:
-            states = list(self._live_state.states[obs_id].values())
             made, total = self._live_state.made(obs_id), len(self._live_state.expected(obs_id))
-            moving = sum(states.count(state) for state in ("queued", "running", "requested"))
+            of_one = states[obs_id]
+            moving = sum(of_one.count(state) for state in ("queued", "running", "requested"))
             table.add_row(
                 obs_id,
                 f"{made}/{total}",
-                ProgressBar(total or 1, made, width=30),
-                *(str(n or "") for n in (moving, *map(states.count, COUNTED))),
+                ProgressBar(total or 1, made),
+                *(str(n or "") for n in (moving, *map(of_one.count, counted))),
             )
         return table
 
@@ -140,6 +154,8 @@ class LiveScreen:
 
     def _running(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
+        grid.add_column(overflow="fold")
+        grid.add_column(overflow="fold")
         for one in self._shown_running():
             processing = one.processing
             done, total = processing.progress.done, processing.progress.total

@@ -1,6 +1,7 @@
 """Following a whole orchestra on NATS, and displaying it live."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,13 +15,16 @@ from batuta.cli.live.screen import LiveScreen
 from batuta.cli.live.state import LiveState
 from batuta.graph import Graph
 from batuta.messaging import (
+    Activity,
     Bus,
+    DataEvent,
     MalformedEventError,
     NatsConfig,
     connect,
     decode_activity,
     decode_data,
     subjects,
+    utc_now,
 )
 from batuta.service.client import ServiceError
 
@@ -31,7 +35,9 @@ MAX_LOADED = 100
 
 
 @asynccontextmanager
-async def updated_by_events(bus: Bus, live_state: EventLines) -> AsyncIterator[None]:
+async def updated_by_events(
+    bus: Bus, live_state: "EventLines | EventPrinter"
+) -> AsyncIterator[None]:
     """Keep `live` up to date with all that is published, as it is published from now on."""
 
     async def on_data(message: Msg) -> None:
@@ -110,6 +116,38 @@ async def _load_graph(conductor: ConductorClient, live_state: LiveState) -> None
             await asyncio.sleep(GRAPH_RETRY_S)
         else:
             return
+
+
+class EventPrinter:
+    """Prints what is published as JSON, an object a line: as ``data``, or as ``activity``."""
+
+    def on_data(self, news: DataEvent) -> None:
+        """Print an event of ``data.*``."""
+        self._print(data=news.model_dump(mode="json"))
+
+    def on_activity(self, activity: Activity) -> None:
+        """Print an event of ``activity.*``."""
+        self._print(activity=activity.model_dump(mode="json", exclude_none=True))
+
+    def log(self, text: str, _state: str = "") -> None:
+        """Print what could not be understood."""
+        self._print(problem=text)
+
+    def _print(self, **told: object) -> None:
+        # Flushed: whoever reads it acts on it now.
+        print(json.dumps({"at": utc_now().isoformat(), **told}), flush=True)  # noqa: T201  the output
+
+
+async def print_events(nats: NatsConfig) -> None:
+    """Print what is published as JSON until cancelled.
+
+    Raises
+    ------
+    MessagingError
+        If NATS cannot be reached.
+    """
+    async with connect(nats, "watch") as bus, updated_by_events(bus, EventPrinter()):
+        await asyncio.Event().wait()
 
 
 async def watch(nats: NatsConfig, conductor_url: str, console: Console) -> None:
