@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batuta.sdb.fields import FIELDS, FILE
+from batuta.sdb.fields import FIELDS, FILE, QUICKLOOK
 from batuta.sdb.form import ImportForm
 
 BOUNDARY = "b-o"
@@ -52,6 +52,6 @@ def test_a_form_means_the_same_however_it_is_cut(content: bytes, sizes: list[int
 
 def test_both_ways_to_import_declare_all_fields(interface: dict[str, Any]) -> None:
     form = interface["paths"]["/products"]["post"]["requestBody"]["content"]["multipart/form-data"]
-    assert set(form["schema"]["properties"]) == {*FIELDS, FILE}
+    assert set(form["schema"]["properties"]) == {*FIELDS, FILE, QUICKLOOK}
     bare = interface["paths"]["/products/{product}/{obs_id}"]["post"]["parameters"]
     assert {each["name"] for each in bare} == {*FIELDS, "filename"}

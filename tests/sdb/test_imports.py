@@ -387,7 +387,7 @@ def test_a_file_over_the_limit_is_refused(
 def test_fields_too_long_are_refused(http: httpx.Client) -> None:
     answer = post(http, *NAMED, ("metadata", json.dumps({"a": "x" * 3 * MIB})), ("file", b"x"))
     assert answer.status_code == 413
-    assert "all fields but file together" in answer.json()["detail"]
+    assert "all fields but file and quicklook together" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("token", [None, "a-token-of-a-test"])

@@ -35,12 +35,17 @@ class Output:
         Stored with the product: names and JSON values. Values of NumPy, dates and paths are
         converted; what cannot be stored is replaced (by None, or its text) with a warning in the
         log.
+    quicklook : str or Path, optional
+        A picture of it inside `work_dir`: PNG, JPEG or WebP, of at most 2 MiB. Without one, the
+        sdb draws files of the kinds that it knows. One that cannot be used is left out, with a
+        warning in the log.
     """
 
     path: str | Path
     product: str | None = None
     media_type: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    quicklook: str | Path | None = None
 
 
 FunctionResult = Output | str | Path | Iterable[Output | str | Path]

@@ -43,12 +43,15 @@ class MadeFile:
         Such as ``text/csv``.
     metadata : mapping
         As an archive would store it.
+    quicklook : Path or None
+        The picture that was given with it.
     """
 
     product: str
     path: Path
     media_type: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    quicklook: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,4 +281,5 @@ def _made_file(output: Output) -> MadeFile:
         path=Path(output.path),
         media_type=output.media_type or "",
         metadata=output.metadata,
+        quicklook=Path(output.quicklook) if output.quicklook is not None else None,
     )

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from batuta.errors import describe_value
+from batuta.errors import describe_value, one_line
 from batuta.json_values import carriable, json_problems, plain, text_problem
 from batuta.pipeline.context import OUTPUTS_FOLDER, Context, PipelineError
 from batuta.pipeline.declaration import FunctionResult, Output
 from batuta.pipeline.inputs import media_type_of
+from batuta.quicklook import MAX_GIVEN_BYTES, CannotDrawError, check_image
 from batuta.sdb.records import MEDIA_TYPE
 
 MAX_METADATA_BYTES: Final = 900_000
@@ -23,7 +24,8 @@ def collect_outputs(
     """Validate all that a function returned, running a generator to its end.
 
     Nothing is archived before all of it is there and valid: a processing that fails archives
-    nothing. A mistake in metadata costs no product: see `checked_metadata`.
+    nothing. A mistake in metadata costs no product: see `checked_metadata`. Neither does one in a
+    quicklook, which is left out.
 
     Raises
     ------
@@ -72,9 +74,34 @@ def _validate(item: Output | str | Path, context: Context, declared: tuple[str, 
     if not MEDIA_TYPE.fullmatch(media_type):
         problems.append(f"media_type: {media_type!r:.80} is not one (accepted: type/subtype)")
         media_type = media_type_of(path)
+    quicklook = None
+    if output.quicklook is not None:
+        quicklook = context.work_dir / output.quicklook
+        if (problem := _quicklook_problem(output.quicklook, quicklook, context)) is not None:
+            problems.append(f"quicklook: {problem}; left out")
+            quicklook = None
     for problem in problems:
         context.log.warning("output %s: %s", product, problem)
-    return replace(output, path=path, product=product, media_type=media_type, metadata=metadata)
+    return replace(
+        output,
+        path=path,
+        product=product,
+        media_type=media_type,
+        metadata=metadata,
+        quicklook=quicklook,
+    )
+
+
+def _quicklook_problem(given: str | Path, path: Path, context: Context) -> str | None:
+    """Return why a picture cannot be archived with its product, or None if it can."""
+    if (problem := _file_problem(given, path, context.work_dir)) is not None:
+        return problem
+    try:
+        with path.open("rb") as file:
+            check_image(file.read(MAX_GIVEN_BYTES + 1))
+    except (CannotDrawError, OSError) as exc:
+        return f"{_shown(path, context.work_dir)}: {one_line(exc)}"
+    return None
 
 
 def _file_problem(given: str | Path, path: Path, work_dir: Path) -> str | None:

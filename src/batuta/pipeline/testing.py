@@ -47,6 +47,8 @@ class MadeProduct:
         As an archive would store it.
     media_type : str
         Such as ``text/csv``.
+    quicklook : Path or None
+        The picture that was given with it, if that can be used.
     by_products : mapping of str to MadeFile
         What was made besides, by product.
     inputs : tuple of str
@@ -62,6 +64,7 @@ class MadeProduct:
         self.path = main.path
         self.metadata: Mapping[str, Any] = main.metadata
         self.media_type = main.media_type
+        self.quicklook = main.quicklook
         self.by_products = {each.product: each for each in others}
         self.inputs = run.inputs
         self.progress = run.progress

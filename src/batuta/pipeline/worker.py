@@ -175,6 +175,7 @@ class _Archive:
             code=self.code,
             graph_version=self.run.graph_version,
             stage=self.run.stage,
+            quicklook=Path(output.quicklook) if output.quicklook is not None else None,
         )
         log.info("%s: archived as version %d, %d bytes", product, record.version, record.size)
         return ProductVersion(product=product, version=record.version)

@@ -5,13 +5,14 @@ database.
 """
 
 from batuta.sdb.client import SdbClient
-from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
+from batuta.sdb.records import InputRef, Lineage, LineageNode, QuicklookState, StoredProduct
 from batuta.sdb.settings import SdbSettings
 
 __all__ = [
     "InputRef",
     "Lineage",
     "LineageNode",
+    "QuicklookState",
     "SdbClient",
     "SdbSettings",
     "StoredProduct",

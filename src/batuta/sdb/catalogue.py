@@ -15,6 +15,7 @@ from batuta.messaging import DataAvailable, DataEvent, DataWithdrawn, utc_now
 from batuta.messaging.events import DATA_TYPE, WITHDRAWN_TYPE
 from batuta.sdb.lists import ProductQuery, list_products
 from batuta.sdb.outbox import Announcement
+from batuta.sdb.quicklook_records import NewQuicklook, insert_given
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
 from batuta.sdb.tables import CONTENTS, OUTBOX, PRODUCTS, rank
 from batuta.service.database import UNAVAILABLE, insert, reading, unavailable_reason
@@ -73,6 +74,7 @@ class NewProduct:
     graph_version: str | None = None
     work_class: WorkClass | None = None
     content: bytes | None = None
+    quicklook: NewQuicklook | None = None
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,10 @@ class Catalogue:
         last = connection.scalar(_SELECT_LAST_ID)
         created = utc_now()
         small = [
-            {"sha256": new.sha256, "content": new.content}
+            {"sha256": each.sha256, "content": each.content}
             for new in news
-            if new.content is not None
+            for each in (new, new.quicklook)
+            if each is not None and each.content is not None
         ]
         if small:
             connection.execute(insert(connection, CONTENTS).on_conflict_do_nothing(), small)
@@ -147,6 +150,10 @@ class Catalogue:
             self._model({**row, "version": version})
             for row, version in zip(rows, versions, strict=True)
         ]
+        insert_given(
+            connection,
+            [(each, new.quicklook) for each, new in zip(stored, news, strict=True)],
+        )
         announced = [
             _announcement(each, new.work_class) for each, new in zip(stored, news, strict=True)
         ]

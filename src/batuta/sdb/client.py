@@ -1,5 +1,6 @@
 """The client of the sdb: imports and exports files of any size, verified by their digests."""
 
+import hashlib
 import json
 import logging
 import mimetypes
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from batuta.json_values import json_problem, plain
 from batuta.sdb.download import DOWNLOAD_ERRORS, Download
 from batuta.sdb.import_body import ImportBody
-from batuta.sdb.records import InputRef, Lineage, StoredProduct
+from batuta.sdb.records import InputRef, Lineage, QuicklookState, StoredProduct
 from batuta.service.client import (
     ServiceError,
     auth_headers,
@@ -37,6 +38,8 @@ RETRY_FOR_S: Final = 60.0
 MIN_WAIT_S: Final = 0.1
 MAX_WAIT_S: Final = 5.0
 PAGE_LIMIT: Final = 500
+QUICKLOOK_FOR_S: Final = 120.0
+"""How long to wait for a quicklook that is being drawn, behind others."""
 TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 IMPORT_TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0, read=900.0)
 """The sdb answers once the whole file is on its disk."""
@@ -120,6 +123,7 @@ class SdbClient:
         sha256: str | None = None,
         stage: Stage | None = None,
         work_class: WorkClass | None = None,
+        quicklook: Path | None = None,
     ) -> StoredProduct:
         """Import the file at `path` as the next version of `product` for `obs_id`.
 
@@ -150,11 +154,13 @@ class SdbClient:
             How definitive it is; a number is between the two. What tells none is final.
         work_class : WorkClass, optional
             How urgent all is that is made from it; announced with it, and not kept in its record.
+        quicklook : Path, optional
+            A picture of it: PNG, JPEG or WebP, of at most 2 MiB.
 
         Raises
         ------
         OSError
-            If the file cannot be read.
+            If the file, or the picture, cannot be read.
         ServiceError
             If `metadata` has what JSON cannot carry, the sdb refuses the import, or it cannot be
             reached in time.
@@ -178,7 +184,8 @@ class SdbClient:
         fields |= {name: str(value) for name, value in given.items() if value is not None}
         kind = media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
-        body = ImportBody(path, kind, fields, sha256)
+        picture = quicklook.read_bytes() if quicklook is not None else None
+        body = ImportBody(path, kind, fields, sha256, picture)
         stored = self._with_retries(
             lambda: self._send_import(body),
             repeatable=lambda: processing_id is not None or not body.started,
@@ -213,6 +220,42 @@ class SdbClient:
         stored = self.get(product, obs_id, version)
         self._with_retries(lambda: self._fetch(stored, to))
         return stored
+
+    def quicklook(
+        self,
+        product: str,
+        obs_id: str,
+        version: int | None = None,
+        *,
+        to: Path,
+        wait_for_s: float = QUICKLOOK_FOR_S,
+    ) -> QuicklookState:
+        """Write a picture of a version, the newest by default, to the file `to`.
+
+        Of a version that came without one, it is drawn when it is first asked for: this waits for
+        that, for `wait_for_s` seconds at most.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        ServiceError
+            With status 404 if there is no such version, or no quicklook of it: the message says
+            why. If it is not drawn, or the sdb cannot be reached, in time.
+        """
+        stored = self.get(product, obs_id, version)
+        path = f"{_path(product, obs_id, stored.version)}/quicklook"
+        deadline = time.monotonic() + wait_for_s
+        while (state := self._get(f"{path}/state", QuicklookState)).state == "drawing":
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    f"{SERVICE}: the quicklook of {product} of {obs_id}, version {stored.version}, "
+                    f"is still being drawn after {wait_for_s:g} s"
+                )
+            # The sdb itself waits before it answers.
+            time.sleep(MIN_WAIT_S)
+        self._with_retries(lambda: self._fetch_quicklook(path, state, to))
+        return state
 
     def get(self, product: str, obs_id: str, version: int | None = None) -> StoredProduct:
         """Return the record of a version, the newest by default.
@@ -301,6 +344,21 @@ class SdbClient:
                     f"{SERVICE}: {stored.product} of {stored.obs_id}, version {stored.version}: "
                     f"its SHA-256 is {digest}, not {stored.sha256}; {to} was not written"
                 )
+            part.replace(to)
+
+    def _fetch_quicklook(self, path: str, state: QuicklookState, to: Path) -> None:
+        with translate_errors(SERVICE, self.url):
+            response = self._http.get(path)
+        check_response(SERVICE, response)
+        digest = hashlib.sha256(response.content).hexdigest()
+        if digest != state.sha256:
+            raise ServiceError(
+                f"{SERVICE}: the quicklook of {state.product} of {state.obs_id}, "
+                f"version {state.version}: its SHA-256 is {digest}, not {state.sha256}; "
+                f"{to} was not written"
+            )
+        with _temporary_sibling(to) as part:
+            part.write_bytes(response.content)
             part.replace(to)
 
     def _with_retries(self, call: Callable[[], T], repeatable: Callable[[], bool] = _always) -> T:

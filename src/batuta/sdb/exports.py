@@ -47,7 +47,7 @@ async def export(asked: ExportRequest, contents: Contents, metrics: SdbMetrics) 
     """
     request, stored = asked.request, asked.stored
     headers = _headers(stored)
-    if _etag_matches(request.headers.get("if-none-match"), headers["ETag"]):
+    if etag_matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     part = _requested_range(request, stored, headers["ETag"])
     sent = part if part is not None else range(stored.size)
@@ -94,7 +94,8 @@ def _headers(stored: StoredProduct) -> dict[str, str]:
     }
 
 
-def _etag_matches(if_none_match: str | None, etag: str) -> bool:
+def etag_matches(if_none_match: str | None, etag: str) -> bool:
+    """Return whether the ``If-None-Match`` of a request names `etag`."""
     if if_none_match is None:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]

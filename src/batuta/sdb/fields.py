@@ -19,6 +19,7 @@ from batuta.stages import Stage, stage_from_text
 from batuta.work_classes import CLASS_RULE, CLASSES, WorkClass
 
 FILE: Final = "file"
+QUICKLOOK: Final = "quicklook"
 FIELDS: Final = (
     "product",
     "obs_id",
@@ -66,6 +67,7 @@ class ImportRequest:
     graph_version: str | None
     stage: Stage | None = None
     work_class: WorkClass | None = None
+    quicklook: bytes | None = None
 
 
 class BodyDecoder(Protocol):

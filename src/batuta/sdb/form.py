@@ -1,6 +1,7 @@
 """The multipart form of an import, parsed as a stream, never whole in memory."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -11,10 +12,12 @@ from multipart import (  # type: ignore[import-untyped]  # it ships no types
     parse_options_header,
 )
 
+from batuta.quicklook import MAX_GIVEN_BYTES
 from batuta.sdb.fields import (
     FIELDS,
     FILE,
     MAX_FIELDS_BYTES,
+    QUICKLOOK,
     FieldReader,
     ImportRequest,
     refuse,
@@ -23,7 +26,7 @@ from batuta.sdb.fields import (
 from batuta.service.bodies import Chunk
 from batuta.service.problems import ProblemError
 
-ACCEPTED: Final = ", ".join(("product", "obs_id", FILE, *FIELDS[2:]))
+ACCEPTED: Final = ", ".join(("product", "obs_id", FILE, *FIELDS[2:], QUICKLOOK))
 _HELD_BYTES: Final = 8192
 """More than the parser may hold back of the file: part of a header, or of a boundary."""
 _MAX_BOUNDARY: Final = 256
@@ -48,6 +51,7 @@ class ImportForm:
         self._parser = _parser_of(headers.get("content-type", ""))
         self._received_bytes = 0
         self._file = _Part()
+        self._quicklook = _Part()
         self._fields: dict[str, _Part] = {}
         self._current = self._file
 
@@ -92,7 +96,9 @@ class ImportForm:
         request = FieldReader(fields, problems).read(*self._file.described)
         if problems:
             refuse("; ".join(problems))
-        return request
+        if self._quicklook.segment is None:
+            return request
+        return replace(request, quicklook=b"".join(self._quicklook.take()))
 
     def _parse(self, chunk: bytes) -> None:
         try:
@@ -106,20 +112,27 @@ class ImportForm:
 
     def _part_of(self, segment: MultipartSegment) -> "_Part":
         name = segment.name
-        if name != FILE and name not in FIELDS:
+        files = {FILE: self._file, QUICKLOOK: self._quicklook}
+        if name not in files and name not in FIELDS:
             refuse(f"{name[:80]}: unknown field (accepted: {ACCEPTED})")
-        part = self._file if name == FILE else self._fields.setdefault(name, _Part())
+        part = files.get(name) or self._fields.setdefault(name, _Part())
         if part.segment is not None:
             refuse(f"{name}: given twice (accepted: once)")
         part.segment = segment
         return part
 
     def _check_sizes(self) -> None:
-        if self._received_bytes - self._file.total_bytes > MAX_FIELDS_BYTES + _HELD_BYTES:
+        if self._quicklook.total_bytes > MAX_GIVEN_BYTES:
+            raise ProblemError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"{QUICKLOOK}: larger than {MAX_GIVEN_BYTES} bytes (accepted: at most that)",
+            )
+        files = self._file.total_bytes + self._quicklook.total_bytes
+        if self._received_bytes - files > MAX_FIELDS_BYTES + _HELD_BYTES:
             raise ProblemError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"fields: more than {MAX_FIELDS_BYTES} bytes (accepted: at most that, "
-                f"all fields but {FILE} together)",
+                f"all fields but {FILE} and {QUICKLOOK} together)",
             )
 
 

@@ -24,8 +24,8 @@ _FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
 class ImportBody:
     """The body of an import; it can be iterated again, with the same bytes.
 
-    It is the file itself, and its fields are in the address; where these are too long, it is a
-    form. The digest of the file is computed while it is sent, and follows it.
+    It is the file itself, and its fields are in the address; where these are too long, or it has a
+    quicklook, it is a form. The digest of the file is computed while it is sent, and follows it.
 
     Parameters
     ----------
@@ -37,6 +37,8 @@ class ImportBody:
         The other fields.
     sha256 : str or None
         The expected digest; None sends the computed one.
+    quicklook : bytes, optional
+        A picture of it, sent with it in a form.
 
     Attributes
     ----------
@@ -58,7 +60,12 @@ class ImportBody:
     """
 
     def __init__(
-        self, path: Path, media_type: str, fields: Mapping[str, str], sha256: str | None
+        self,
+        path: Path,
+        media_type: str,
+        fields: Mapping[str, str],
+        sha256: str | None,
+        quicklook: bytes | None = None,
     ) -> None:
         self._path = path
         self._sha256 = sha256
@@ -69,10 +76,12 @@ class ImportBody:
         self._before = b""
         self.started = False
         self.sent_sha256: str | None = None
-        bare = _bare_target(path.name, media_type, fields, sha256 or "appended")
+        bare = None
+        if quicklook is None:
+            bare = _bare_target(path.name, media_type, fields, sha256 or "appended")
         if bare is None:
             self._form = _Form()
-            self._before = self._form.before(path.name, media_type, fields)
+            self._before = self._form.before(path.name, media_type, fields, quicklook)
             media_type = self._form.media_type
         self.target = bare or "/products"
         after = len(self._after("0" * _SHA256_LENGTH))
@@ -134,20 +143,29 @@ class _Form:
         self._boundary = uuid.uuid4().hex.encode()
         self.media_type = f"multipart/form-data; boundary={self._boundary.decode()}"
 
-    def before(self, filename: str, media_type: str, fields: Mapping[str, str]) -> bytes:
+    def before(
+        self, filename: str, media_type: str, fields: Mapping[str, str], quicklook: bytes | None
+    ) -> bytes:
         filename = filename.translate({34: "%22", 13: "%0D", 10: "%0A"})
         kind = f"Content-Type: {media_type}".encode()
-        parts = [self._field(name, value) for name, value in fields.items()]
+        parts = [self._field(name, value.encode()) for name, value in fields.items()]
+        if quicklook is not None:
+            parts.append(self._field("quicklook", quicklook))
         parts += [self._head("file", f'; filename="{filename}"'), kind, _NEW_LINE * 2]
         return b"".join(parts)
 
     def after(self, sha256: str) -> bytes:
         return (
-            _NEW_LINE + self._field("sha256", sha256) + b"--" + self._boundary + b"--" + _NEW_LINE
+            _NEW_LINE
+            + self._field("sha256", sha256.encode())
+            + b"--"
+            + self._boundary
+            + b"--"
+            + _NEW_LINE
         )
 
-    def _field(self, name: str, value: str) -> bytes:
-        return self._head(name) + _NEW_LINE + value.encode() + _NEW_LINE
+    def _field(self, name: str, value: bytes) -> bytes:
+        return self._head(name) + _NEW_LINE + value + _NEW_LINE
 
     def _head(self, name: str, more: str = "") -> bytes:
         disposition = f'Content-Disposition: form-data; name="{name}"{more}'

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -13,10 +13,13 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from batuta.quicklook import MAX_GIVEN_BYTES, CannotDrawError, check_image
 from batuta.sdb.catalogue import Catalogue, ImportResult, NewProduct
-from batuta.sdb.fields import MAX_FIELDS_BYTES, BodyDecoder, ImportRequest
+from batuta.sdb.contents import Contents
+from batuta.sdb.fields import MAX_FIELDS_BYTES, QUICKLOOK, BodyDecoder, ImportRequest
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.outbox import Announcement
+from batuta.sdb.quicklook_records import NewQuicklook
 from batuta.sdb.store import ProductStore, SmallFile, StoreError, Upload, file_errors
 from batuta.service.bodies import BODY_EXTENSION, BUFFER_BYTES, BodyReceiver, Chunk
 from batuta.service.committer import Committer
@@ -47,6 +50,8 @@ class Importer:
     ----------
     store, catalogue
         Where bytes and records go.
+    contents : Contents
+        Keeps quicklooks.
     committer : Committer
         Commits records; those of concurrent imports share a commit.
     metrics : SdbMetrics
@@ -61,6 +66,7 @@ class Importer:
 
     store: ProductStore
     catalogue: Catalogue
+    contents: Contents
     committer: Committer
     metrics: SdbMetrics
     max_upload_bytes: int
@@ -113,7 +119,14 @@ class Importer:
                 if decoder.waiting_bytes >= WRITE_BYTES:
                     await writer.write(decoder.take())
             asked = decoder.finish()
+            kind = None
+            if asked.quicklook is not None:
+                # In a thread: its library is imported then, and parses the head of a file.
+                kind = await run_in_threadpool(_media_type_of, asked.quicklook)
             new, recorded = await writer.finish(decoder.take(), partial(self._store, asked))
+        if recorded is None and asked.quicklook is not None and kind is not None:
+            keep = partial(self._keep_quicklook, new, asked.quicklook, kind)
+            new, recorded = await run_in_threadpool(keep)
         if recorded is None:
             recorded = await self.committer.commit_item(self.catalogue.record_all, new)
         if recorded.announcement is not None:
@@ -141,6 +154,20 @@ class Importer:
         if repeated is None:
             self.store.put(received)
         return new, repeated
+
+    def _keep_quicklook(
+        self, new: NewProduct, content: bytes, media_type: str
+    ) -> tuple[NewProduct, ImportResult | None]:
+        """Keep the quicklook of an import, unless that repeats another: then return that one."""
+        if not self.contents.is_small(content):
+            repeated = self.catalogue.find_repeated(new)
+            if repeated is not None:
+                return new, repeated
+        kept = self.contents.keep(content)
+        picture = NewQuicklook(
+            sha256=kept.sha256, size=kept.size, content=kept.content, media_type=media_type
+        )
+        return replace(new, quicklook=picture), None
 
     @asynccontextmanager
     async def _receiving(self) -> AsyncIterator["_UploadWriter"]:
@@ -172,7 +199,8 @@ class Importer:
 
     def _check_content_length(self, request: Request) -> None:
         announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self.max_upload_bytes + MAX_FIELDS_BYTES:
+        besides = MAX_FIELDS_BYTES + MAX_GIVEN_BYTES
+        if announced.isdecimal() and int(announced) > self.max_upload_bytes + besides:
             raise _too_large(self.max_upload_bytes)
 
 
@@ -299,6 +327,15 @@ def _new_product(asked: ImportRequest, received: Upload | SmallFile) -> NewProdu
         graph_version=asked.graph_version,
         content=received.content if isinstance(received, SmallFile) else None,
     )
+
+
+def _media_type_of(quicklook: bytes) -> str:
+    try:
+        return check_image(quicklook).media_type
+    except CannotDrawError as exc:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY, f"{QUICKLOOK}: {exc}; nothing was recorded"
+        ) from exc
 
 
 def _too_large(max_bytes: int) -> ProblemError:

@@ -19,6 +19,8 @@ class SdbMetrics:
         self.exports = self._counter("exports", "Files, or parts of files, sent")
         self.exported_bytes = self._counter("exported_bytes", "Bytes sent")
         self.cut = self._counter("cut_uploads", "Uploads whose sender went away half-way")
+        self.drawn = self._counter("drawn_quicklooks", "Quicklooks drawn")
+        self.not_drawn = self._counter("failed_quicklooks", "Files that could not be drawn")
         self.refused = Counter(
             "batuta_sdb_refused_uploads",
             "Uploads refused, by HTTP status",

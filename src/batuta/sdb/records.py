@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -53,6 +53,28 @@ class StoredProduct(BaseModel):
     withdrawn: datetime | None = None
     withdrawn_reason: str | None = None
     stage: Stage | None = None
+
+
+class QuicklookState(BaseModel):
+    """Whether a version has a quicklook.
+
+    `state` is ``ready`` (there is one: ``given`` with the product or ``drawn``, by `origin`),
+    ``drawing`` (ask again), ``failed`` (its file could not be drawn) or ``none`` (files of its kind
+    are not drawn); `reason` says why there is none. `media_type`, `size` (in bytes) and `sha256`
+    are those of the picture.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    product: str
+    obs_id: str
+    version: int
+    state: Literal["ready", "drawing", "failed", "none"]
+    origin: Literal["given", "drawn"] | None = None
+    media_type: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    reason: str | None = None
 
 
 class LineageNode(BaseModel):

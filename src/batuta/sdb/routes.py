@@ -38,8 +38,8 @@ Verify = Annotated[
 
 Reason = Annotated[str | None, Query(min_length=1, max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
-_ONE: Final = "/products/{product}/{obs_id}"
-_VERSION: Final = _ONE + "/versions/{version}"
+ONE: Final = "/products/{product}/{obs_id}"
+VERSION: Final = ONE + "/versions/{version}"
 
 _FORM: Final[dict[str, Any]] = {
     "requestBody": {
@@ -53,6 +53,7 @@ _FORM: Final[dict[str, Any]] = {
                         "product": {"type": "string", "pattern": NAME_PATTERN},
                         "obs_id": {"type": "string", "pattern": NAME_PATTERN},
                         "file": {"type": "string", "format": "binary"},
+                        "quicklook": {"type": "string", "format": "binary"},
                         "metadata": {"type": "string", "description": "a JSON object"},
                         "sha256": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"},
                         "processing_id": {"type": "string"},
@@ -133,7 +134,7 @@ def import_router(importer: Importer) -> APIRouter:
         return await _imported(importer, request, _form)
 
     @router.post(
-        _ONE,
+        ONE,
         status_code=HTTPStatus.CREATED,
         response_model=StoredProduct,
         openapi_extra=_BARE,
@@ -203,22 +204,22 @@ def record_router(catalogue: Catalogue) -> APIRouter:
         )
         return catalogue.page(query)
 
-    @router.get(_ONE, responses=_NOT_FOUND)
+    @router.get(ONE, responses=_NOT_FOUND)
     def newest(product: ProductName, obs_id: ObsId) -> StoredProduct:
         """Return the newest version's record; a version of a higher stage is newer."""
         return catalogue.find(product, obs_id)
 
-    @router.get(_VERSION, responses=_NOT_GIVEN)
+    @router.get(VERSION, responses=_NOT_GIVEN)
     def one_version(product: ProductName, obs_id: ObsId, version: Version) -> StoredProduct:
         """Return one version's record."""
         return catalogue.find(product, obs_id, version)
 
-    @router.get(f"{_ONE}/lineage", responses=_NOT_FOUND)
+    @router.get(f"{ONE}/lineage", responses=_NOT_FOUND)
     def newest_lineage(product: ProductName, obs_id: ObsId) -> Lineage:
         """Return all that the newest version was made from."""
         return catalogue.lineage(product, obs_id)
 
-    @router.get(f"{_VERSION}/lineage", responses=_NOT_GIVEN)
+    @router.get(f"{VERSION}/lineage", responses=_NOT_GIVEN)
     def lineage(product: ProductName, obs_id: ObsId, version: Version) -> Lineage:
         """Return all that one version was made from."""
         return catalogue.lineage(product, obs_id, version)
@@ -232,7 +233,7 @@ def withdrawal_router(
     """Route that withdraws a version; `announce` is called when the outbox has a new row."""
     router = APIRouter(tags=["products"])
 
-    @router.delete(_VERSION, responses=_NOT_FOUND)
+    @router.delete(VERSION, responses=_NOT_FOUND)
     async def withdraw(
         product: ProductName, obs_id: ObsId, version: Version, reason: Reason = None
     ) -> StoredProduct:
@@ -251,8 +252,8 @@ def data_router(catalogue: Catalogue, contents: Contents, metrics: SdbMetrics) -
     """Routes that return bytes."""
     router = APIRouter(tags=["products"])
 
-    @router.get(f"{_ONE}/data", responses=_BYTES, response_class=Response)
-    @router.head(f"{_ONE}/data", include_in_schema=False)
+    @router.get(f"{ONE}/data", responses=_BYTES, response_class=Response)
+    @router.head(f"{ONE}/data", include_in_schema=False)
     async def newest_data(
         request: Request, product: ProductName, obs_id: ObsId, *, verify: Verify = False
     ) -> Response:
@@ -260,8 +261,8 @@ def data_router(catalogue: Catalogue, contents: Contents, metrics: SdbMetrics) -
         stored = await run_in_threadpool(catalogue.find, product, obs_id)
         return await export(ExportRequest(request, stored, verify), contents, metrics)
 
-    @router.get(f"{_VERSION}/data", responses=_BYTES, response_class=Response)
-    @router.head(f"{_VERSION}/data", include_in_schema=False)
+    @router.get(f"{VERSION}/data", responses=_BYTES, response_class=Response)
+    @router.head(f"{VERSION}/data", include_in_schema=False)
     async def data(
         request: Request,
         product: ProductName,

@@ -20,6 +20,8 @@ from batuta.sdb.imports import Importer
 from batuta.sdb.lookup import lookup_router
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.outbox import Announcer
+from batuta.sdb.quicklook_routes import quicklook_router
+from batuta.sdb.quicklooks import Quicklooks
 from batuta.sdb.routes import data_router, import_router, record_router, withdrawal_router
 from batuta.sdb.settings import SdbSettings
 from batuta.sdb.store import DamagedObjectError, ProductStore, StoreError, open_store
@@ -74,9 +76,14 @@ class Sdb:
                 "announcements": self._announcer.problem,
             }
         )
+        contents = Contents(engine, store, settings.small_file_bytes)
+        self._quicklooks = Quicklooks(
+            engine, committer, contents, self._metrics, settings.quicklook_processes
+        )
         importer = Importer(
             store=store,
             catalogue=self._catalogue,
+            contents=contents,
             committer=committer,
             metrics=self._metrics,
             max_upload_bytes=settings.max_upload_bytes,
@@ -88,9 +95,8 @@ class Sdb:
         self.app.include_router(lookup_router(engine))
         self.app.include_router(record_router(self._catalogue))
         self.app.include_router(withdrawal_router(self._catalogue, committer, self._announcer.wake))
-        self.app.include_router(
-            data_router(self._catalogue, Contents(engine, store), self._metrics)
-        )
+        self.app.include_router(data_router(self._catalogue, contents, self._metrics))
+        self.app.include_router(quicklook_router(self._catalogue, self._quicklooks))
 
     async def run(self) -> None:
         """Publish announcements and the service's status until cancelled."""
@@ -98,6 +104,10 @@ class Sdb:
             group.create_task(self._announcer.run())
             group.create_task(self._reporter.run())
             group.create_task(self._health.run())
+
+    async def close(self) -> None:
+        """End the drawings under way; the database is still open."""
+        await self._quicklooks.close()
 
     def status(self) -> ServiceStatus:
         """The status of this service; `running` counts the imports in progress."""
@@ -138,7 +148,11 @@ async def open_sdb(settings: SdbSettings, url: str) -> AsyncIterator[Sdb]:
     with open_database(settings.database_url, MIGRATIONS) as engine:
         async with connect(settings.nats, NAME) as bus, Committer(engine) as committer:
             _warn_of_another_database(Catalogue(engine, url), store, settings)
-            yield Sdb(settings, url, engine=engine, committer=committer, bus=bus, store=store)
+            sdb = Sdb(settings, url, engine=engine, committer=committer, bus=bus, store=store)
+            try:
+                yield sdb
+            finally:
+                await sdb.close()
 
 
 async def _on_storage_error(request: Request, exc: Exception) -> JSONResponse:

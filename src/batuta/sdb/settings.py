@@ -49,6 +49,12 @@ class SdbSettings(ServiceSettings):
         description="Files up to this size, in bytes, are kept in the database, and committed with "
         "their records; 0 keeps all in the store.",
     )
+    quicklook_processes: int = Field(
+        2,
+        ge=0,
+        le=16,
+        description="How many processes draw quicklooks at the same time; 0 draws none.",
+    )
     public_url: str | None = Field(
         None,
         description="The address that others reach this service by, where it is not the one it "

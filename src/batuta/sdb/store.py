@@ -136,6 +136,9 @@ class ProductStore(Protocol):
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
         """Yield the bytes ``[start, stop)`` of the object with that digest, a chunk at a time."""
 
+    def local_path(self, sha256: str) -> Path | None:
+        """Return the file of the object with that digest; None if this machine has none."""
+
     def problem(self) -> str | None:
         """Return why it cannot be read or written, in one line; None if it can. It blocks."""
 
@@ -183,6 +186,11 @@ class FolderStore:
         except StoreError as exc:
             return f"{self._folder}: {exc}"
         return None
+
+    def local_path(self, sha256: str) -> Path | None:
+        """Return the file of the object with that digest; None if there is none."""
+        path = self._folder / object_path(sha256)
+        return path if path.is_file() else None
 
     def holds_objects(self) -> bool:
         """Return whether it has any object."""
@@ -249,6 +257,10 @@ class BucketStore:
         except StoreError as exc:
             return str(exc)
         return self._put_problem
+
+    def local_path(self, _sha256: str) -> Path | None:
+        """Return None: its objects are elsewhere."""
+        return None
 
     def holds_objects(self) -> bool:
         """Return whether it has any object."""

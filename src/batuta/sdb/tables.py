@@ -125,6 +125,23 @@ CONTENTS: Final = sa.Table(
 )
 """The bytes of small files, addressed as those in the store are."""
 
+QUICKLOOKS: Final = sa.Table(
+    "quicklooks",
+    METADATA,
+    sa.Column("product", sa.String(128), primary_key=True),
+    sa.Column("obs_id", sa.String(128), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    # Of the picture; NULL where the file cannot be drawn.
+    sa.Column("sha256", sa.String(64)),
+    sa.Column("size", sa.BigInteger),
+    sa.Column("media_type", sa.String(64)),
+    # Why it cannot.
+    sa.Column("problem", sa.String(400)),
+    # The version of what has drawn it, or tried to; NULL where it came with the product.
+    sa.Column("drawer", sa.String(64)),
+)
+"""The pictures of versions, whose bytes are where those of products are."""
+
 OUTBOX: Final = sa.Table(
     "outbox",
     METADATA,

@@ -26,12 +26,14 @@ from batuta.formatting import format_bytes, format_count
 from batuta.work_classes import WorkClass
 
 if TYPE_CHECKING:
+    from batuta.sdb.client import SdbClient
     from batuta.sdb.records import StoredProduct
 
 PANEL: Final = "Products"
 FILE_SUFFIX: Final = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
 """The only part of an imported file's name that is reused: ``.fits``, ``.tar.gz``."""
 SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
+PICTURE_SUFFIXES: Final = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 RETRY_FOR_S: Final = 5.0
 """How long to retry while the sdb cannot be reached: a person is waiting."""
 
@@ -55,6 +57,9 @@ def import_product(  # noqa: PLR0913  each is an option
     sdb_url: SdbUrl = SDB_URL,
     conductor_url: ConductorUrl = CONDUCTOR_URL,
     *,
+    quicklook: Annotated[
+        Path | None, typer.Option(help="A picture of it: PNG, JPEG or WebP, at most 2 MiB.")
+    ] = None,
     stage: Annotated[
         str | None,
         typer.Option(help="How definitive it is: preliminary, final or a number between."),
@@ -77,6 +82,8 @@ def import_product(  # noqa: PLR0913  each is an option
     """Import a file into the sdb, as a new version of a product."""
     if not file.is_file():
         raise ConfigurationError(f"{file}: not a file")
+    if quicklook is not None and not quicklook.is_file():
+        raise ConfigurationError(f"--quicklook {quicklook}: not a file")
     if sha256 is not None and not SHA256.fullmatch(sha256):
         raise ConfigurationError(f"--sha256 {sha256!r}: not 64 hexadecimal digits")
     about = _json_object("--metadata", metadata)
@@ -93,6 +100,7 @@ def import_product(  # noqa: PLR0913  each is an option
             sha256=sha256,
             stage=told,
             work_class=work_class,
+            quicklook=quicklook,
         )
     if as_json:
         print_json(stored.model_dump(mode="json"))
@@ -116,17 +124,39 @@ def export(
     ] = None,
     sdb_url: SdbUrl = SDB_URL,
     *,
+    quicklook: Annotated[
+        bool, typer.Option("--quicklook", help="Export a picture of it instead.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export a product's file from the sdb, verified by its digest."""
+    """Export a product's file from the sdb, verified by its digest; or a picture of it."""
     with sdb_at(sdb_url, RETRY_FOR_S) as sdb:
         known = sdb.get(product, obs_id, version)
+        if quicklook:
+            _export_quicklook(sdb, known, output, as_json=as_json)
+            return
         to = _file_for(known, output)
         stored = sdb.export(product, obs_id, version=known.version, to=to)
     if as_json:
         print_json({**stored.model_dump(mode="json"), "file": str(to)})
     else:
         echo(f"{_name(stored)} exported to {to}: {format_bytes(stored.size)}")
+
+
+def _export_quicklook(
+    sdb: "SdbClient", known: "StoredProduct", output: Path | None, *, as_json: bool
+) -> None:
+    is_named = output is not None and not output.is_dir()
+    name = f"{known.product}-{known.obs_id}-v{known.version}-quicklook"
+    to = output if output is not None and is_named else (output or Path()) / name
+    picture = sdb.quicklook(known.product, known.obs_id, known.version, to=to)
+    if not is_named:
+        to = to.rename(to.with_name(name + PICTURE_SUFFIXES.get(picture.media_type or "", "")))
+    if as_json:
+        print_json({**picture.model_dump(mode="json"), "file": str(to)})
+    else:
+        size = format_bytes(picture.size or 0)
+        echo(f"{_name(known)} its quicklook exported to {to}: {size}, {picture.origin}")
 
 
 def ls(
