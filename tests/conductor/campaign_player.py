@@ -58,6 +58,7 @@ class CampaignPlayer:
             product=request.product,
             obs_id=request.obs_id,
             provider=request.provider,
+            version=self.versions[key],
         )
         arrival = Arrival(*key, self.versions[key], archived=True)
         return harness.take_made([arrival], [made])

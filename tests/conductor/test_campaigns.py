@@ -48,6 +48,26 @@ def test_what_is_planned_is_made_once_in_order_though_the_graph_would_remake_it_
         assert made.index(("D", obs_id)) > made.index(("B", obs_id))
 
 
+@pytest.mark.parametrize("gate", ["before", "after"])
+def test_what_waits_for_a_person_takes_no_place_of_what_is_made_at_a_time(
+    open_ledger: OpenLedger, gate: str
+) -> None:
+    graph = graph_of(["A"], {"B": {"m_input": ["A"], "approval": gate, **REPROCESS}})
+    player = CampaignPlayer(open_ledger(graph))
+    for name in ("o1", "o2", "o3"):
+        player.make_all(player.arrive(("A", name)))
+    number = player.plan(target_of("B"), max_concurrent=1)
+    player.order(number, CampaignOrder.START)
+    for _ in range(6):
+        player.rest(number)
+        for request in player.harness.ledger.take_due(UNLIMITED):
+            player.answer(request)
+    found = player.views.find(number)
+    assert found is not None
+    assert (found.progress.open, found.progress.unapproved) == (3, 3)
+    assert found.estimated_end is None
+
+
 def test_a_paused_campaign_begins_nothing_until_it_is_resumed_and_a_cancelled_one_ends(
     player: CampaignPlayer,
 ) -> None:

@@ -172,6 +172,19 @@ def test_an_input_that_will_wait_for_approval_says_so_before_it_does(
     assert made.approval is None
 
 
+@pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
+def test_what_lost_its_input_needs_that_and_not_another_attempt(state: State) -> None:
+    cause = cause_of(GRAPH, "C", facts("X", C=state))
+    assert next(line for _, line in in_words(cause)).startswith(f"C (made by maker): {state}")
+    assert [each.product for each in cause.lacks] == ["B"]
+    assert remedies(cause, "o1") == (
+        (
+            "the arrival of A: batuta import --product A --obs-id o1 FILE, or its announcement on "
+            "data.*"
+        ),
+    )
+
+
 def test_what_follows_says_what_it_lacks_besides() -> None:
     found = {each.product: each.lacks for each in consequences(GRAPH, "B", facts("A"))}
     assert found == {"C": ("X",), "D": ("C",)}

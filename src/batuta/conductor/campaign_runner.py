@@ -230,6 +230,7 @@ class CampaignRunner(ReadsGraph):
                     processings=tally.made[name],
                     lacking=tally.lacking[name],
                     mean_s=mean_s(past.get(name, ())),
+                    approval=order.graph.products[name].approval,
                 )
                 for name in products
             ],

@@ -277,6 +277,9 @@ def _print_plan(shown: dict[str, Any]) -> None:
     ]
     columns = ["product", "provider", "processings", "lack inputs", "each took"]
     print_table("Plan", columns, rows)
+    for each in plan["products"]:
+        if each["approval"] and each["processings"]:
+            echo(f"each {each['product']} waits for approval {each['approval']} it is made")
     if plan["unknown"]:
         names = ", ".join(plan["unknown_names"])
         more = ", ..." if plan["unknown"] > len(plan["unknown_names"]) else ""
@@ -311,6 +314,8 @@ def _print_progress(shown: dict[str, Any]) -> None:
         if progress[name]
     )
     echo(f"{_done(progress)} done{f': {numbers}' if numbers else ''}")
+    if progress["unapproved"]:
+        echo(f"waiting for a person: {progress['unapproved']:,}: see batuta approvals")
     if shown["reason"]:
         echo(f"reason: {shown['reason']}")
     if shown["estimated_end"]:

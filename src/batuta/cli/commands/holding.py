@@ -136,18 +136,7 @@ def holds(conductor_url: ConductorUrl = CONDUCTOR_URL, *, as_json: AsJson = Fals
     if not found:
         echo("nothing is held")
         return
-    columns = [
-        "hold",
-        "of",
-        "state",
-        "since",
-        "for",
-        "keeps back",
-        "alone",
-        "unapproved",
-        "by",
-        "reason",
-    ]
+    columns = ["hold", "of", "state", "since", "for", "keeps back", "alone", "by", "reason"]
     print_table(format_count(len(found), "hold"), columns, [_row(each) for each in found])
 
 
@@ -245,7 +234,7 @@ def _print_preview(preview: dict[str, Any], *, as_json: bool) -> None:
     if preview["remains"]:
         echo(f"other holds keep back {preview['remains']:,} more that it covers: see batuta holds")
     if preview["unapproved"]:
-        echo(f"{preview['unapproved']:,} more wait for a person: see batuta approvals")
+        echo(f"waiting for a person: {preview['unapproved']:,} more: see batuta approvals")
     for what in ("products", "providers", "classes"):
         counts = ", ".join(f"{name} {number:,}" for name, number in preview[what].items())
         if counts:

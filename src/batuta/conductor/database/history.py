@@ -61,6 +61,11 @@ def record_superseded(
         connection.execute(_INSERT, rows)
 
 
+def record_withdrawn(connection: sa.Connection, record: ProcessingRecord, now: float) -> None:
+    """Record that what a processing has made was withdrawn."""
+    connection.execute(_INSERT, _row(record, now, "failed", record.error, CONDUCTOR))
+
+
 def record_order(
     connection: sa.Connection,
     records: Iterable[ProcessingRecord],

@@ -168,7 +168,7 @@ class _CauseFinder:
             pending = self._awaited_optional(product, processing)
             if pending:
                 return self._of_waiting(product, processing, pending, depth)
-            return _of_processing(product, maker, processing)
+            return self._of_unavailable(product, maker, processing, depth)
         if available:
             return self._of_available(product, maker, depth)
         if definition is None:
@@ -182,6 +182,17 @@ class _CauseFinder:
             since=facts.since,
             lacks=self._followed_once(product, missing, depth),
         )
+
+    def _of_unavailable(
+        self, product: str, maker: str | None, processing: KnownProcessing, depth: int
+    ) -> Cause:
+        cause = _of_processing(product, maker, processing)
+        definition = self._graph.products.get(product)
+        if definition is None or cause.situation not in {Situation.FAILED, Situation.CANCELLED}:
+            return cause
+        # What it was made from may have been withdrawn: to try it again changes nothing then.
+        missing = lacking(definition, self._facts.versions, self._facts.staged)
+        return replace(cause, lacks=self._followed_once(product, missing, depth))
 
     def _of_available(self, product: str, maker: str | None, depth: int) -> Cause:
         staged, versions = self._facts.staged, self._facts.versions
@@ -290,7 +301,7 @@ def remedies(cause: Cause, obs_id: str) -> tuple[str, ...]:
 _MEND: Final = "batuta retry {id}, once its cause is mended: batuta log tells"
 _REMEDIES: Final[Mapping[Situation, str]] = {
     Situation.FAILED: _MEND,
-    Situation.CANCELLED: _MEND,
+    Situation.CANCELLED: "batuta retry {id}, if it is to be made after all",
     Situation.SET_ASIDE: "what {product} lacks, or a version of the graph that makes it of what is "
     "there: batuta graph versions, batuta graph apply",
     Situation.RETRYING: "the next attempt at {product}, by itself; or batuta retry {id}",

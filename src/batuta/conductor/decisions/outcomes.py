@@ -209,9 +209,15 @@ def _of_asked(asked: Question, fed: Iterable[Product]) -> EventOutcome:
 
 def withdrawal_of(heard: HeardEvent) -> EventOutcome:
     """Return what became of an event that withdraws a version; nothing is claimed from one."""
-    return _ignored(
-        heard.problem or f"version {heard.version} of {heard.product} is withdrawn: used no more"
-    )
+    return _ignored(heard.problem or f"version {heard.version} of {heard.product} {_IS_WITHDRAWN}")
+
+
+_IS_WITHDRAWN: Final = "is withdrawn: used no more"
+
+
+def tells_withdrawal(reason: str | None) -> bool:
+    """Return whether an event was ignored since it withdraws a version."""
+    return reason is not None and reason.endswith(_IS_WITHDRAWN)
 
 
 def _ignored(reason: str | None) -> EventOutcome:

@@ -24,6 +24,7 @@ from batuta.conductor.database.campaigns.campaign_claims import CampaignClaims, 
 from batuta.conductor.database.campaigns.campaign_parts import contents_of
 from batuta.conductor.database.campaigns.campaign_planning import PlanReader, Target
 from batuta.conductor.database.campaigns.campaign_store import lock_campaign, times_at_end
+from batuta.conductor.database.campaigns.unapproved_items import count_unapproved
 from batuta.conductor.database.claiming.campaign_items import Instance
 from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
@@ -180,6 +181,9 @@ class CampaignRounds(ReadsGraph):
     def _go_on(self, connection: sa.Connection, row: Row, now: float, *, settled: bool) -> Round:
         number = row.number
         places = row.max_concurrent - _count(connection, number, ItemState.OPEN)
+        if places <= 0 and (self._graph.approved_before or self._graph.asking):
+            # What waits for a person may do so for weeks.
+            places += count_unapproved(connection, number)
         at_most = min(places, BATCH)
         if at_most <= 0:
             return Round(CampaignState.RUNNING, changed=settled)

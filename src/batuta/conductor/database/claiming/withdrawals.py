@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.claiming.updates import UNSENT
-from batuta.conductor.database.history import record_superseded
+from batuta.conductor.database.history import record_superseded, record_withdrawn
 from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
 from batuta.conductor.database.schema import available
 from batuta.conductor.database.schema import processings as table
@@ -60,6 +60,7 @@ def withdraw_version(
         after = withdraw(before, withdrawn.recorded, withdrawn.reason, now)
         if after is not None and before.product == withdrawn.product:
             write_changes(connection, [(before, after)])
+            record_withdrawn(connection, after, now)
             ended = locked_rows(connection, [row.id]).values()
             claims.end_futile_waits(connection, ended, now)
     return stopped

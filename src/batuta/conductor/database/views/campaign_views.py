@@ -16,11 +16,13 @@ from batuta.conductor.database.campaign_schema import (
     parts,
 )
 from batuta.conductor.database.campaigns.campaign_parts import contents_of
+from batuta.conductor.database.campaigns.unapproved_items import count_unapproved
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import LISTED
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.campaign_estimates import Interval, remaining_s
 from batuta.conductor.decisions.campaigns import CampaignScope, CampaignState, ItemState
+from batuta.graph import Approval
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
 from batuta.service.database import reading
@@ -55,7 +57,8 @@ class PlannedProduct(BaseModel):
     """What a campaign makes of a product.
 
     `lacking` is of how many observations it cannot be made, `mean_s` how long it took on average,
-    in seconds; None if no processing has made it yet.
+    in seconds; None if no processing has made it yet. `approval` is ``before`` or ``after`` where
+    each waits for a person.
     """
 
     product: str
@@ -63,6 +66,7 @@ class PlannedProduct(BaseModel):
     processings: int
     lacking: int
     mean_s: float | None
+    approval: Approval | None = None
 
 
 class PlannedProvider(BaseModel):
@@ -96,7 +100,8 @@ class CampaignPlan(BaseModel):
 class Progress(BaseModel):
     """How far a campaign is: of `total` processings, how many have ended, and how.
 
-    `open` are requested, or wait to be; `awaiting` wait until what they are made from, and others
+    `open` are requested, or wait to be; `unapproved` those of them that wait for a person, and take
+    no place of what is made at a time; `awaiting` wait until what they are made from, and others
     are making, is there.
     """
 
@@ -108,13 +113,14 @@ class Progress(BaseModel):
     cancelled: int
     open: int
     awaiting: int = 0
+    unapproved: int = 0
 
 
 class Campaign(BaseModel):
     """A campaign: reprocessing or backfill of many observations.
 
     `ran_s` is how long it has run, in seconds, without pauses; `estimated_end` is when it ends if
-    it goes on as it does.
+    it goes on as it does; None while some of it waits for a person.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -407,7 +413,7 @@ class CampaignViews:
         now = self._clock()
         ran_s = row.ran_s + (max(0.0, now - row.running_since) if row.running_since else 0.0)
         left_s = None
-        if row.state == CampaignState.RUNNING:
+        if row.state == CampaignState.RUNNING and not progress.unapproved:
             planned_s = None if plan is None else plan.estimate_s
             left_s = remaining_s(progress.done, row.total, ran_s, planned_s)
         return Campaign(
@@ -431,7 +437,7 @@ class CampaignViews:
 
 
 Counted = Mapping[int, Mapping[tuple[str, str], int]]
-"""Items of campaigns, by product and state."""
+"""Items of campaigns, by product and state; of what is open, how many are unapproved, too."""
 
 
 def _of(number: int) -> "sa.Select[Any]":
@@ -453,21 +459,27 @@ def _counted(connection: sa.Connection, numbers: Sequence[int]) -> Counted:
         )
         .group_by(items.c.campaign, items.c.state)
     )
-    for row in connection.execute(open_):
+    for row in connection.execute(open_).all():
         found[row.campaign]["", row.state] = row.number
+        if row.state == ItemState.OPEN:
+            unapproved = count_unapproved(connection, row.campaign)
+            found[row.campaign]["", State.UNAPPROVED] = unapproved
     return found
 
 
 def _progress(row: Row, counted: Counted) -> Progress:
     numbers = dict.fromkeys(ItemState, 0)
-    for (_, state), number in counted.get(row.number, {}).items():
-        numbers[ItemState(state)] += number
+    of_campaign = counted.get(row.number, {})
+    for (_, state), number in of_campaign.items():
+        if state != State.UNAPPROVED:
+            numbers[ItemState(state)] += number
     ends = {each.value: numbers[each] for each in ItemState if each.settled}
     return Progress(
         total=row.total,
         done=sum(ends.values()),
         open=numbers[ItemState.OPEN],
         awaiting=numbers[ItemState.AWAITING],
+        unapproved=of_campaign.get(("", State.UNAPPROVED), 0),
         **ends,
     )
 

@@ -13,7 +13,7 @@ from batuta.conductor.database.views.event_views import EventView
 from batuta.conductor.database.views.observations import ConductorProcessing
 from batuta.conductor.decisions.approvals import Question, Verdict, question_text
 from batuta.conductor.decisions.holds import Hold
-from batuta.conductor.decisions.outcomes import Outcome
+from batuta.conductor.decisions.outcomes import Outcome, tells_withdrawal
 from batuta.messaging.processings import instant_of
 from batuta.service.operators import UNNAMED
 
@@ -73,7 +73,9 @@ def moment_of_event(event: EventView, product: str) -> Moment:
     version = f" version {event.version}" if event.version else ""
     stage = f" ({event.stage})" if event.stage is not None else ""
     told = f"{event.product}{version}{stage} was announced"
-    if product in event.triggered:
+    if tells_withdrawal(event.reason):
+        told = f"{event.product}{version} was withdrawn"
+    elif product in event.triggered:
         told += f": it triggered {product}"
     elif product in event.waiting:
         told += f": {product} waited for {', '.join(event.waiting[product])}"

@@ -38,6 +38,7 @@ from batuta.conductor.decisions.causes import (
     in_words,
     remedies,
 )
+from batuta.conductor.decisions.circuits import Circuit
 from batuta.conductor.decisions.holds import Hold, holding
 from batuta.graph import Approval
 from batuta.messaging import ProcessingState as State
@@ -134,13 +135,14 @@ class WhyViews:
             kept = "kept back by" if processing.state is State.HELD else "once approved, held by"
             why.answer += f"; {kept} {processing.hold.words()}"
         there = product in facts.versions
+        open_circuits = self._open_circuits(cause)
         detail = WhyDetail(
             **why.model_dump(),
             deadline=self._late.deadline(product, obs_id),
             history=self._history(product, obs_id, why.processings, heard),
             campaigns=self._campaigns.mentions(product, obs_id),
             cause=_cause_view(cause),
-            needs=_needs(why, cause),
+            needs=[*_needs(why, cause), *map(_recovery, open_circuits)],
             triggers=[
                 ConsequenceView(
                     product=each.product,
@@ -150,14 +152,14 @@ class WhyViews:
                 )
                 for each in consequences(self._graph, product, facts)
             ],
-            circuits=self._circuits(cause),
+            circuits=[*circuit_lines(open_circuits)],
             words=[],
         )
         detail.words = [*_words(detail, cause, there=there)]
         return detail
 
-    def _circuits(self, cause: Cause) -> list[str]:
-        """Say which providers are left alone of those that have something to make, and by when."""
+    def _open_circuits(self, cause: Cause) -> list[Circuit]:
+        """Return how the providers are that have something to make, and are left alone."""
         makers = {
             each.maker
             for each in _all_causes(cause)
@@ -165,7 +167,7 @@ class WhyViews:
         }
         if not makers or self._providers is None:
             return []
-        return [*circuit_lines(self._providers.open_at(makers))]
+        return self._providers.open_at(makers)
 
     def _facts(self, obs_id: str, versions: Mapping[str, int]) -> Facts:
         observation = self._views.observation(obs_id)
@@ -251,6 +253,13 @@ class WhyViews:
             if each.held_by in holds:
                 moments += moments_of_hold(holds[each.held_by], each)
         return sorted(moments, key=lambda moment: moment.time)
+
+
+def _recovery(circuit: Circuit) -> str:
+    return (
+        f"the recovery of {circuit.provider}, which is tried by itself; or, at once, "
+        f"batuta providers --close {circuit.provider}"
+    )
 
 
 def _needs(why: Why, cause: Cause) -> list[str]:
