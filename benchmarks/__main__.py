@@ -36,6 +36,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     "orchestra": {
         "decision": "benchmarks.orchestra.decision",
         "alert": "benchmarks.orchestra.alert",
+        "shares": "benchmarks.orchestra.shares",
         "backlog": "benchmarks.orchestra.backlog",
         "campaign": "benchmarks.orchestra.campaign",
         "graph-apply": "benchmarks.orchestra.graph_apply",
