@@ -1,5 +1,6 @@
 """Each page as people see it: without an error, usable by all, and loaded from nowhere else."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ PAGES = [
     "/events",
     "/dead",
     "/orders",
+    "/report",
     "/providers",
     "/graph",
     "/help",
@@ -94,6 +96,65 @@ def test_a_product_is_made_again_by_a_click_that_is_confirmed(watched: Watched) 
         dialog.get_by_role("button", name="Make again").click()
         expect(dialog).to_have_count(0)
         expect(row.get_by_role("cell", name="2", exact=True)).to_be_visible(timeout=30_000)
+
+
+def test_a_report_is_of_the_span_in_its_address_downloaded_and_light_on_paper(
+    watched: Watched,
+) -> None:
+    watched.stage.archive("A", "o1")
+    made = {"B/o1": "succeeded", "C/o1": "succeeded"}
+    eventually_sync(lambda: states(watched.conductor_url) == made, 30)
+    with opened(theme="dark") as page:
+        page.goto(f"{watched.url}/report")
+        # The address says which span it is, from the first moment on.
+        expect(page).to_have_url(re.compile(r"/report\?from=.+&to=.+"))
+        row = page.get_by_role("row", name=re.compile("^B maker "))
+        expect(row.get_by_role("cell", name="1", exact=True)).to_be_visible()
+        page.get_by_role("button", name="A week").click()
+        expect(row).to_be_visible()
+        of_a_week = page.url
+        page.reload()
+        assert page.url == of_a_week
+        expect(row).to_be_visible()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download JSON").click()
+        report = json.loads(Path(download.value.path()).read_text())
+        assert report["total"]["made"] == 2
+        page.goto(f"{watched.url}/report?from=2020-01-01T18:00&to=2020-01-02T06:00")
+        expect(page.get_by_text("Nothing was made, failed, late or waiting")).to_be_visible()
+        page.goto(f"{watched.url}/report?from=2020-01-01T18:00&to=2021-01-02T06:00")
+        expect(page.get_by_role("alert")).to_contain_text("at most 31 days")
+
+        page.goto(of_a_week)
+        expect(row).to_be_visible()
+        page.emulate_media(media="print")
+        expect(page.get_by_role("button", name="A week")).to_be_hidden()
+        expect(page.get_by_role("navigation")).to_be_hidden()
+        paper = "getComputedStyle(document.documentElement).backgroundColor"
+        assert page.evaluate(paper) == "rgb(255, 255, 255)"
+        ink = "getComputedStyle(document.querySelector('tbody td')).color"
+        assert page.evaluate(ink) == "rgb(0, 0, 0)"
+
+
+def test_the_wall_has_the_rates_of_the_last_hours_which_turn_grey_when_they_are_old(
+    watched: Watched,
+) -> None:
+    watched.stage.archive("A", "o1")
+    made = {"B/o1": "succeeded", "C/o1": "succeeded"}
+    eventually_sync(lambda: states(watched.conductor_url) == made, 30)
+    with opened() as page:
+        page.clock.install()
+        page.goto(f"{watched.url}/wall")
+        curve = page.get_by_role("img", name=re.compile("^Products archived per minute"))
+        expect(curve.locator("canvas")).to_be_visible()
+        taken = page.get_by_role("img", name=re.compile("^Time from the first input"))
+        expect(taken).to_have_attribute("aria-label", re.compile("the last median is [0-9]"))
+        expect(page.locator(".rates.aged")).to_have_count(0)
+        # The conductor answers no more.
+        page.route("**/api/conductor/rates", lambda route: route.abort())
+        page.clock.run_for(60_000)
+        expect(page.locator(".rates.aged")).to_have_count(1)
+        expect(page.locator(".rates")).to_contain_text("as of")
 
 
 def test_what_is_shown_turns_grey_and_says_so_when_the_dashboard_is_gone(

@@ -19,6 +19,7 @@ import { Orders } from "./pages/orders";
 import { ProcessingPage } from "./pages/processing";
 import { ProductPage } from "./pages/product";
 import { Providers } from "./pages/providers";
+import { ReportPage } from "./pages/report";
 import { Wall } from "./pages/wall";
 import { Bar } from "./parts/bar";
 import { go, path, startRouter } from "./router";
@@ -48,6 +49,8 @@ function Current() {
       return <DeadLetters />;
     case "orders":
       return <Orders />;
+    case "report":
+      return <ReportPage />;
     case "providers":
       return <Providers />;
     case "graph":

@@ -313,3 +313,89 @@ export interface StoredProduct {
   withdrawn_reason: string | null;
   stage: string | number | null;
 }
+
+export interface Spread {
+  number: number;
+  median_s: number;
+  p95_s: number;
+}
+
+/** What became of a product in a span of time. */
+export interface ProductReport {
+  provider: string;
+  product: string;
+  made: number;
+  failed: number;
+  still_failed: number;
+  retried: number;
+  cancelled: number;
+  late: number;
+  still_late: number;
+  expired: number;
+  approved: number;
+  refused: number;
+  waiting: number;
+  held: number;
+  latency: Spread | null;
+  processing: Spread | null;
+}
+
+interface Listed<T> {
+  total: number;
+  items: T[];
+}
+
+export interface Report {
+  from: string;
+  to: string;
+  asked: string;
+  products: ProductReport[];
+  total: ProductReport;
+  answers: Listed<{
+    time: string;
+    verdict: string;
+    product: string;
+    obs_id: string;
+    by: string;
+    reason: string | null;
+  }>;
+  campaigns: Listed<{
+    number: number;
+    name: string | null;
+    state: string;
+    started: string;
+    ended: string | null;
+    made: number;
+    failed: number;
+    total: number;
+  }>;
+  circuits: Listed<{
+    time: string;
+    provider: string;
+    instance: string;
+    lost: boolean;
+    reason: string | null;
+    still: boolean;
+  }>;
+  holds: Listed<{
+    number: number;
+    what: string;
+    placed: string;
+    by: string;
+    reason: string | null;
+    released: string | null;
+    released_by: string | null;
+    release_reason: string | null;
+  }>;
+  dead_letters: number | null;
+  dropped: number;
+}
+
+/** Minute by minute, the earliest first. */
+export interface Rates {
+  begin: string;
+  asked: string;
+  archived: number[];
+  median_s: (number | null)[];
+  p99_s: (number | null)[];
+}

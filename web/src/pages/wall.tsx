@@ -16,6 +16,7 @@ import {
 import type { Asked, Line, Summary } from "../live/types";
 import { Mark } from "../parts/mark";
 import { Matrix } from "../parts/matrix";
+import { RecentRates } from "../parts/rates";
 import { SmallTiles } from "../parts/tile_grid";
 import { stateNamed } from "../states";
 
@@ -54,16 +55,20 @@ export function Wall() {
         <Figure label="running" value={atWork(summary)} colour="--running" />
         <Figure label="observations" value={summary?.observations ?? 0} colour="--ink" />
       </div>
-      <section class="card">
-        <h2>Observations by products{graph.value ? `, graph ${graph.value.number}` : ""}</h2>
-        {observations.size > 0 ? (
-          <Matrix rows={wallRows} columns={columns} isFitted height="calc(100vh - 11em)" />
-        ) : (
-          <p class="empty">
-            Nothing has arrived yet. Import a first file: batuta import --product P --obs-id O FILE
-          </p>
-        )}
-      </section>
+      <div class="stack" style={{ alignContent: "start" }}>
+        <section class="card">
+          <h2>Observations by products{graph.value ? `, graph ${graph.value.number}` : ""}</h2>
+          {observations.size > 0 ? (
+            <Matrix rows={wallRows} columns={columns} isFitted height="calc(100vh - 29.5em)" />
+          ) : (
+            <p class="empty">
+              Nothing has arrived yet. Import a first file: batuta import --product P --obs-id O
+              FILE
+            </p>
+          )}
+        </section>
+        <RecentRates />
+      </div>
       <div class="stack" style={{ alignContent: "start" }}>
         <Services />
         <Computed />

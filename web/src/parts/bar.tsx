@@ -70,6 +70,7 @@ const SELDOM: readonly Place[] = [
     what: "not understood",
   },
   { target: "/orders", label: "Orders" },
+  { target: "/report", label: "Report" },
   {
     target: "/providers",
     label: "Providers",

@@ -23,6 +23,7 @@ const MAX_NAME = 18;
 const TURN = -1.15;
 
 const CELL = 20;
+/** But on a screen of many pixels, which is looked at from further away. */
 const MAX_CELL = 44;
 
 /** Where things are, px. */
@@ -178,7 +179,8 @@ function measured(
   let cell = CELL;
   if (isFitted && columns.length > 0) {
     const fits = (size: number) => namesOf(size) + columns.length * size < box.clientWidth - 20;
-    while (cell < MAX_CELL && fits(cell + 1)) cell += 1;
+    const most = MAX_CELL * Math.max(1, innerWidth / 2200);
+    while (cell < most && fits(cell + 1)) cell += 1;
   }
   const widest = columns.reduce((most, each) => Math.max(most, each.name.length), 4);
   const slanted = Math.min(MAX_NAME, widest) * fontOf(cell) * 0.61 * Math.sin(-TURN);

@@ -1,0 +1,81 @@
+// How many products were archived in each minute of the last hours, and how long that took.
+import { conductor } from "../api";
+import { formatCount, formatDuration, formatTime, secondsOf } from "../format";
+import { now } from "../live/store";
+import type { Rates } from "../records";
+import { Curves, DURATION_STEPS, ROUND_STEPS } from "./curves";
+import { Problem, useLoaded } from "./loaded";
+
+const EVERY_MS = 10_000;
+/** Older than this, it is of the past. */
+const AGED_MS = 3 * EVERY_MS;
+const MINUTES_NOW = 10;
+const WHOLE_STEPS = ROUND_STEPS.filter(Number.isInteger);
+
+interface Heard extends Rates {
+  heard: number;
+}
+
+async function ask(): Promise<Heard> {
+  return { ...(await conductor<Rates>("/rates")), heard: Date.now() };
+}
+
+export function RecentRates() {
+  const loaded = useLoaded<Heard>("rates", ask, EVERY_MS);
+  const rates = loaded.value;
+  if (rates === undefined) return <Problem text={loaded.problem} />;
+  const isAged = now.value - rates.heard > AGED_MS;
+  const begin = secondsOf(rates.begin);
+  const times = rates.archived.map((_, minute) => begin + 60 * minute);
+  const ended = rates.archived.slice(-1 - MINUTES_NOW, -1);
+  const rate = ended.reduce((sum, each) => sum + each, 0) / Math.max(1, ended.length);
+  const median = lastOf(rates.median_s);
+  const p99 = lastOf(rates.p99_s);
+  return (
+    <div class={`columns rates${isAged ? " aged" : ""}`}>
+      <section class="card">
+        <h2>
+          Archived per minute: <b>{formatRate(rate)}</b>
+          {isAged && ` (as of ${formatTime(secondsOf(rates.asked))} UTC)`}
+        </h2>
+        <Curves
+          label={`Products archived per minute in the last 12 hours: ${formatRate(rate)} on average in the last ${MINUTES_NOW} minutes, at most ${formatCount(Math.max(...rates.archived))}`}
+          times={times}
+          version={rates.heard}
+          curves={[{ label: "archived", colour: "--made", values: rates.archived, isFilled: true }]}
+          format={formatCount}
+          steps={WHOLE_STEPS}
+        />
+      </section>
+      <section class="card">
+        <h2>
+          From input to archive: <b style={{ color: "var(--running)" }}>{timeOf(median)}</b> median,{" "}
+          <b style={{ color: "var(--warning)" }}>{timeOf(p99)}</b> 99 %
+        </h2>
+        <Curves
+          label={`Time from the first input to the archive in the last 12 hours: the last median is ${timeOf(median)}, 99 % within ${timeOf(p99)}`}
+          times={times}
+          version={rates.heard}
+          curves={[
+            { label: "99 %", colour: "--warning", values: rates.p99_s },
+            { label: "median", colour: "--running", values: rates.median_s },
+          ]}
+          format={(value) => (value === 0 ? "0" : formatDuration(value))}
+          steps={DURATION_STEPS}
+        />
+      </section>
+    </div>
+  );
+}
+
+function lastOf(values: (number | null)[]): number | null {
+  return values.findLast((each) => each !== null) ?? null;
+}
+
+function timeOf(seconds: number | null): string {
+  return seconds === null ? "none" : formatDuration(seconds);
+}
+
+function formatRate(rate: number): string {
+  return rate >= 10 || rate === 0 ? formatCount(Math.round(rate)) : rate.toFixed(1);
+}
