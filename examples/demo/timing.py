@@ -340,11 +340,21 @@ def power_spectrum(context: Context) -> Output:
 
 @pipeline.product("DYN_POWER_SPECTRUM", inputs=["EVENTS"], timeout_s=120)
 def dynamic_power_spectrum(context: Context) -> Output:
-    """Periodograms of successive windows, as a FITS image."""
+    """Periodograms of successive windows, as a FITS image with a picture of its own."""
+    from examples.demo import quicklook  # noqa: PLC0415  it reads what this module writes
+
     events = read_events(context.input("EVENTS"))
     spectrum = compute_dynamic_spectrum(events)
     path = context.output_path("dynamic_power_spectrum.fits")
     write_dynamic_spectrum(path, spectrum, events.source)
     rows, windows = spectrum.leahy.shape
     facts = {"windows": windows, "frequencies": rows, "window_s": spectrum.window_s}
-    return Output(path, media_type="application/fits", metadata={**asdict(events.source), **facts})
+    # With its axes: of a FITS image alone, Batuta would draw the pixels.
+    picture = context.output_path("dynamic_power_spectrum.png")
+    quicklook.draw("DYN_POWER_SPECTRUM", path, picture, context.obs_id)
+    return Output(
+        path,
+        media_type="application/fits",
+        metadata={**asdict(events.source), **facts},
+        quicklook=picture,
+    )

@@ -19,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from batuta.pipeline import Context, Output, Pipeline
 
@@ -183,6 +184,21 @@ def odd_metadata(context: Context) -> Output:
         "wcs": object,
     }
     return Output(written(context, "x"), media_type="a csv", metadata=metadata)
+
+
+@pipeline.product("WITH_QUICKLOOK", also_makes=["WITHOUT", "OUTSIDE_QUICKLOOK", "NO_QUICKLOOK"])
+def with_quicklook(context: Context) -> Iterator[Output]:
+    picture = context.output_path("picture.jpg")
+    # What it is called does not matter: it is a PNG.
+    Image.new("RGB", (30, 20), "teal").save(picture, "PNG")
+    page = written(context, "<svg/>", "page.png")
+    yield Output(written(context, "a"), quicklook=picture)
+    for product, given in (
+        ("WITHOUT", page),
+        ("OUTSIDE_QUICKLOOK", "/etc/hostname"),
+        ("NO_QUICKLOOK", "never.png"),
+    ):
+        yield Output(written(context, "b", f"{product}.txt"), product=product, quicklook=given)
 
 
 @pipeline.product("NOT_UTF8_NAME")

@@ -7,6 +7,7 @@ import pytest
 
 from batuta.pipeline.process_runner import run_to_end
 from batuta.sdb import SdbClient
+from batuta.service.client import ServiceError
 from batuta.stages import Stage
 from tests.pipeline.pipeline_process import PipelineProcess, alive, read
 from tests.support.waiting import eventually_sync
@@ -134,6 +135,25 @@ def test_a_mistake_in_metadata_costs_no_product_and_is_told_by_key(
         "media_type: 'a csv' is not one (accepted: type/subtype)",
     ):
         assert f"output ODD_METADATA: {problem}" in log
+
+
+def test_a_picture_is_archived_with_its_product_and_one_that_cannot_be_used_costs_none(
+    service: PipelineProcess, sdb: SdbClient, obs_id: str, tmp_path: Path
+) -> None:
+    record = service.make("WITH_QUICKLOOK", obs_id)
+    assert record["state"] == "succeeded", record["error"]
+    state = sdb.quicklook("WITH_QUICKLOOK", obs_id, to=tmp_path / "picture")
+    assert (state.origin, state.media_type) == ("given", "image/png")
+    assert (tmp_path / "picture").read_bytes().startswith(b"\x89PNG")
+    log = service.log(record)
+    for product, problem in (
+        ("WITHOUT", "page.png: it begins with b'<svg/>' (accepted: a PNG, JPEG or WebP picture)"),
+        ("OUTSIDE_QUICKLOOK", "/etc/hostname is outside the work folder"),
+        ("NO_QUICKLOOK", "the function returned never.png, but did not write it"),
+    ):
+        assert f"output {product}: quicklook: {problem}" in log
+        with pytest.raises(ServiceError, match="is not drawn"):
+            sdb.quicklook(product, obs_id, to=tmp_path / "none")
 
 
 def test_more_steps_than_can_be_counted_are_told_in_proportion(service: PipelineProcess) -> None:

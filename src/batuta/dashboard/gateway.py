@@ -30,6 +30,7 @@ _ANSWERED: Final = (
     "content-disposition",
     "content-range",
     "accept-ranges",
+    "cache-control",
     "etag",
     "location",
     "retry-after",

@@ -6,6 +6,7 @@ import { Action } from "../parts/actions";
 import { GraphView } from "../parts/graph_view";
 import { Show, useLoaded } from "../parts/loaded";
 import { StateLabel } from "../parts/mark";
+import { SmallQuicklook } from "../parts/quicklook";
 import { SmallTiles } from "../parts/tile_grid";
 import { Time } from "../parts/time";
 import { Timeline } from "../parts/timeline";
@@ -14,6 +15,8 @@ import type { ObservationDetail, Processing, ProductState } from "../records";
 import { canBeRetried, hasEnded } from "../records";
 import { address, query, setQuery } from "../router";
 import { stateOfLetter } from "../states";
+
+const MAX_QUICKLOOKS = 24;
 
 export function ObservationPage({ obsId }: { obsId: string }) {
   observationsChanged.value;
@@ -92,7 +95,25 @@ export function ObservationPage({ obsId }: { obsId: string }) {
             </div>
           )}
         </Show>
+        <Quicklooks obsId={obsId} products={detail.value?.products ?? []} />
       </section>
+    </div>
+  );
+}
+
+/** The pictures of what was made, as many as have room. */
+function Quicklooks({ obsId, products }: { obsId: string; products: ProductState[] }) {
+  const shown = products.filter((each) => each.version !== null).slice(0, MAX_QUICKLOOKS);
+  return (
+    <div class="quicklooks">
+      {shown.map((each) => (
+        <SmallQuicklook
+          key={each.product}
+          product={each.product}
+          obsId={obsId}
+          version={each.version ?? 0}
+        />
+      ))}
     </div>
   );
 }

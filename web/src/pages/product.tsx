@@ -7,6 +7,7 @@ import { observations, observationsChanged } from "../live/store";
 import { LineageView, versionAddress } from "../parts/lineage_view";
 import { Problem, Show, useLoaded } from "../parts/loaded";
 import { StateLabel } from "../parts/mark";
+import { Quicklook } from "../parts/quicklook";
 import { Time } from "../parts/time";
 import { beforeHistory, type WhyAnswer } from "../parts/why";
 import { WithdrawAction } from "../parts/withdraw";
@@ -150,7 +151,12 @@ function Found({
             done={done}
           />
         )}
-        {shown && <Metadata stored={shown} />}
+        {shown && (
+          <div class="stack">
+            <Picture stored={shown} />
+            <Metadata stored={shown} />
+          </div>
+        )}
       </div>
       <Versions versions={versions} shown={shown} archive={archive} />
       {shown && (
@@ -243,6 +249,19 @@ function Facts({
           </>
         )}
       </dl>
+    </section>
+  );
+}
+
+function Picture({ stored }: { stored: StoredProduct }) {
+  return (
+    <section class="card">
+      <h2>Quicklook of version {stored.version}</h2>
+      {stored.withdrawn === null ? (
+        <Quicklook product={stored.product} obsId={stored.obs_id} version={stored.version} />
+      ) : (
+        <p class="empty">It was withdrawn, and is not shown any more.</p>
+      )}
     </section>
   );
 }
