@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -348,6 +350,14 @@ def test_the_commands_import_and_export_one(
     assert Path("q").read_bytes() == Path("given.jpg").read_bytes()
     assert run(["import", str(table), *named, "--quicklook", "none.png", *at]) == 2
     assert "--quicklook none.png: not a file" in capsys.readouterr().err
+
+
+def test_an_sdb_that_starts_loads_nothing_that_draws() -> None:
+    heavy = "{'PIL', 'astropy', 'laspy', 'matplotlib', 'numpy', 'pyarrow', 'rasterio'}"
+    program = f"import sys, batuta.sdb.service; print({heavy} & set(sys.modules) or 'nothing')"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "nothing"
 
 
 def test_a_client_says_why_there_is_none(
