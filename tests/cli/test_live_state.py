@@ -102,9 +102,10 @@ def test_many_observations_are_counted_by_state_also_what_waits_for_approval() -
     shown = drawn(live_state)
     header = next(line for line in shown.splitlines() if "observation" in line)
     columns = [each.strip() for each in header.strip("┃").split("┃")]
-    assert columns[-4:] == ["retrying", "held", "unapproved", "failed"]
+    # What none is in has no column: a terminal may have room for few.
+    assert columns[-2:] == ["moving", "unapproved"]
     (row,) = [line for line in shown.splitlines() if "o3 " in line and "│" in line]
-    assert [each.strip() for each in row.strip("│").split("│")][-4:] == ["", "", "1", ""]
+    assert [each.strip() for each in row.strip("│").split("│")][-2:] == ["", "1"]
 
 
 def test_a_product_goes_from_running_with_its_tiles_to_available() -> None:
