@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import shutil
 import signal
 import uuid
 import warnings
@@ -19,11 +18,16 @@ from xdist.scheduler import LoadScopeScheduling
 
 from batuta.messaging import Bus, NatsConfig, connect
 from tests.support.dask_clusters import dask_scheduler_address, slurm_environment
+from tests.support.databases import migrate_all, migrated_sqlite
 from tests.support.distribution import SharingScheduling, rank
 from tests.support.servers import NatsServer
 from tests.support.slurm import shared_slurm, slurm
 
 __all__ = ["dask_scheduler_address", "shared_slurm", "slurm", "slurm_environment"]
+
+# A client of HTTP reads the 140 authorities of the web when it is made: 20 to 40 ms of processor
+# time; many are made here, each for one request, and none speaks to the web.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "support" / "trusted_by_tests.pem")
 
 # A shell without job control starts what it puts in the background with Ctrl-C ignored, and all
 # programs that tests start would inherit that.
@@ -120,31 +124,11 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 @pytest.fixture(scope="session")
-def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite database with the tables of every service."""
-    path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
-    _migrate(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="session")
 def _migrated_database(postgresql_server: str) -> str:
     """The name of a database in that server with the tables of every service."""
     url = new_postgresql_database(postgresql_server)
-    _migrate(url)
+    migrate_all(url)
     return str(make_url(url).database)
-
-
-def _migrate(url: str) -> None:
-    # Where it is asked for: most processes of tests need none of them.
-    from batuta.conductor.database.schema import MIGRATIONS as CONDUCTOR  # noqa: PLC0415
-    from batuta.pipeline.schema import MIGRATIONS as PIPELINE  # noqa: PLC0415
-    from batuta.sdb.service import MIGRATIONS as SDB  # noqa: PLC0415
-    from batuta.service.database import open_database  # noqa: PLC0415
-
-    for migrations in (CONDUCTOR, PIPELINE, SDB):
-        with open_database(url, migrations):
-            pass
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -155,9 +139,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     thousand tests was an eighth of all that they did.
     """
     if request.param == "sqlite":
-        path = tmp_path / "test.db"
-        shutil.copy(request.getfixturevalue("_migrated_file"), path)
-        return f"sqlite:///{path}"
+        return migrated_sqlite(tmp_path / "test.db")
     template = request.getfixturevalue("_migrated_database")
     return new_postgresql_database(request.getfixturevalue("postgresql_server"), template)
 

@@ -12,6 +12,7 @@ from batuta.cli.app import run
 from batuta.cli.options import read_document
 from batuta.sdb import SdbSettings
 from batuta.sdb.service import open_sdb
+from tests.support.databases import migrated_sqlite
 from tests.support.servers import NatsServer
 from tests.support.services import serving
 
@@ -41,7 +42,7 @@ def sdb_url(tmp_path: Path, shared_nats: NatsServer) -> Iterator[str]:
     settings = SdbSettings(
         port=0,
         nats_url=shared_nats.url,
-        database_url=f"sqlite:///{tmp_path / 'sdb.db'}",
+        database_url=migrated_sqlite(tmp_path / "sdb.db"),
         store_url=str(tmp_path / "products"),
     )
     with serving(open_sdb, settings) as url:

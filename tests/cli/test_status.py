@@ -28,6 +28,7 @@ from batuta.service.app import AppConfig, create_app
 from batuta.service.settings import ServiceSettings
 from tests.conductor.graphs import diamond
 from tests.conductor.harness import Harness
+from tests.support.databases import migrated_sqlite
 from tests.support.services import serving
 
 MANY = 12
@@ -47,7 +48,7 @@ class Served:
 @pytest.fixture
 def conductor_url(tmp_path: Path) -> Iterator[str]:
     """A conductor that has heard of `MANY` observations, of which `FAILED` have failed."""
-    harness = Harness(f"sqlite:///{tmp_path / 'conductor.db'}", diamond())
+    harness = Harness(migrated_sqlite(tmp_path / "conductor.db"), diamond())
     for number in range(MANY):
         for request in harness.on_data(("A", f"o{number:02}", 1)):
             if number < FAILED:

@@ -12,6 +12,7 @@ from batuta.sdb.service import open_sdb
 from batuta.service.settings import ServiceSettings
 from tests.conductor.harness import Harness, OpenLedger
 from tests.conductor.stage import Stage
+from tests.support.databases import migrated_sqlite
 from tests.support.servers import NatsServer
 from tests.support.services import serving
 
@@ -21,7 +22,7 @@ def stage(tmp_path: Path, own_nats: NatsServer) -> Iterator[Stage]:
     sdb_settings = SdbSettings(
         port=0,
         nats_url=own_nats.url,
-        database_url=f"sqlite:///{tmp_path / 'sdb.db'}",
+        database_url=migrated_sqlite(tmp_path / "sdb.db"),
         store_url=str(tmp_path / "products"),
     )
     with serving(open_sdb, sdb_settings) as sdb_url:

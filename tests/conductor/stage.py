@@ -17,6 +17,7 @@ import nats.errors
 from batuta.conductor import ConductorSettings
 from batuta.graph import Graph
 from batuta.sdb import SdbClient
+from tests.support.databases import migrated_sqlite
 from tests.support.scripted import ScriptedPipeline
 from tests.support.servers import NatsServer
 from tests.support.services import ServiceProcess
@@ -48,7 +49,7 @@ class Stage:
             "graph": path,
             "nats_url": self.nats.url,
             "sdb_url": self.sdb_url,
-            "database_url": f"sqlite:///{self.folder / 'conductor.db'}",
+            "database_url": migrated_sqlite(self.folder / "conductor.db"),
             "provider_urls": {"maker": f"{self.pipeline_url}/pipeline"},
             "retry_wait_s": 0.05,
             "ask_after_s": 0.1,

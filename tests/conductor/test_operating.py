@@ -244,6 +244,7 @@ def test_an_order_that_is_wrong_is_refused(
     assert get(conductor, "/orders")["items"] == []
 
 
+@pytest.mark.usefixtures("wide_terminal")
 def test_what_waits_is_given_another_class_and_priority(
     stage: Stage, conductor: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

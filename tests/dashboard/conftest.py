@@ -15,6 +15,7 @@ from batuta.sdb import SdbSettings
 from batuta.sdb.service import open_sdb
 from batuta.service.settings import ServiceSettings
 from tests.conductor.stage import Stage
+from tests.support.databases import migrated_sqlite
 from tests.support.servers import NatsServer
 from tests.support.services import serving
 
@@ -50,7 +51,7 @@ def playing(folder: Path, own_nats: NatsServer, **given: str) -> Iterator[Watche
         {
             "port": 0,
             "nats_url": own_nats.url,
-            "database_url": f"sqlite:///{folder / 'sdb.db'}",
+            "database_url": migrated_sqlite(folder / "sdb.db"),
             "store_url": str(folder / "products"),
             **given,
         }

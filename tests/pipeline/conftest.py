@@ -15,6 +15,7 @@ import pytest
 from batuta.pipeline import PipelineSettings
 from batuta.sdb import SdbClient, SdbSettings
 from tests.pipeline.pipeline_process import PipelineProcess
+from tests.support.databases import migrated_sqlite
 from tests.support.servers import NatsServer
 from tests.support.services import ServiceProcess
 
@@ -47,7 +48,7 @@ def sdb_url(tmp_path_factory: pytest.TempPathFactory, shared_nats: NatsServer) -
     settings = SdbSettings(
         port=0,
         nats_url=shared_nats.url,
-        database_url=f"sqlite:///{folder / 'sdb.db'}",
+        database_url=migrated_sqlite(folder / "sdb.db"),
         store_url=str(folder / "store"),
     )
     service = ServiceProcess("batuta.sdb:run", settings)

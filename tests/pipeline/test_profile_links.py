@@ -16,6 +16,7 @@ from tests.conductor.graphs import graph_of
 from tests.pipeline.conftest import PROFILED, StartPipeline
 from tests.pipeline.pipeline_process import Record
 from tests.pipeline.profiled import PARTS
+from tests.support.databases import migrated_sqlite
 from tests.support.servers import NatsServer
 from tests.support.services import serving
 from tests.support.waiting import eventually_sync
@@ -37,7 +38,7 @@ def settings_of_conductor(tmp_path: Path, own_nats: NatsServer, sdb_url: str) ->
         graph=graph,
         nats_url=own_nats.url,
         sdb_url=sdb_url,
-        database_url=f"sqlite:///{tmp_path / 'conductor.db'}",
+        database_url=migrated_sqlite(tmp_path / "conductor.db"),
     )
 
 

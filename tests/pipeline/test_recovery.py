@@ -27,6 +27,7 @@ from batuta.messaging import (
 from batuta.sdb import SdbClient, SdbSettings
 from tests.pipeline.conftest import StartPipeline
 from tests.pipeline.pipeline_process import PipelineProcess, Record, alive, read
+from tests.support.databases import migrated_sqlite
 from tests.support.servers import NatsServer, free_port
 from tests.support.services import ServiceProcess
 from tests.support.waiting import eventually, eventually_sync
@@ -116,7 +117,7 @@ def test_an_unreachable_sdb_is_waited_for(
     settings = SdbSettings(
         port=port,
         nats_url=shared_nats.url,
-        database_url=f"sqlite:///{tmp_path / 'sdb.db'}",
+        database_url=migrated_sqlite(tmp_path / "sdb.db"),
         store_url=str(tmp_path / "store"),
     )
     sdb = ServiceProcess("batuta.sdb:run", settings)

@@ -10,6 +10,7 @@ import pytest
 
 from batuta.sdb import SdbClient, SdbSettings
 from batuta.sdb.service import open_sdb
+from tests.support.databases import migrated_sqlite
 from tests.support.interfaces import require_declared
 from tests.support.servers import NatsServer
 from tests.support.services import serving
@@ -38,7 +39,7 @@ def make_settings(tmp_path: Path, nats_of_sdb: NatsServer, small_file_bytes: int
             "port": 0,
             "nats_url": nats_of_sdb.url,
             "nats_wait_s": 10.0,
-            "database_url": f"sqlite:///{tmp_path / 'sdb.db'}",
+            "database_url": migrated_sqlite(tmp_path / "sdb.db"),
             "store_url": str(tmp_path / "store"),
             "small_file_bytes": small_file_bytes,
         }
@@ -74,7 +75,7 @@ def interface(shared_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory)
     settings = SdbSettings(
         port=0,
         nats_url=shared_nats.url,
-        database_url=f"sqlite:///{folder / 'sdb.db'}",
+        database_url=migrated_sqlite(folder / "sdb.db"),
         store_url=str(folder / "products"),
     )
     with serving(open_sdb, settings) as url:

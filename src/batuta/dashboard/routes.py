@@ -13,6 +13,7 @@ from batuta.dashboard.stream import FrameStream
 from batuta.graph import Graph, GraphError
 from batuta.service.client import ServiceError
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 
 SESSION: Final = "/session"
 STREAM: Final = "/stream"
@@ -66,7 +67,7 @@ class SessionRoutes:
 
     def router(self) -> APIRouter:
         """Return the routes."""
-        router = APIRouter(tags=["session"])
+        router = service_router(tags=["session"])
 
         @router.get(SESSION)
         def state(request: Request) -> SessionState:
@@ -110,7 +111,7 @@ class SessionRoutes:
 
 def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> APIRouter:
     """Return the route of the live stream; `on_viewer` is called when somebody begins to watch."""
-    router = APIRouter(tags=["live"])
+    router = service_router(tags=["live"])
 
     @router.get(STREAM)
     def live(request: Request) -> StreamingResponse:
@@ -127,7 +128,7 @@ def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> APIRout
 
 def document_router() -> APIRouter:
     """Return the route that reads documents: browsers read no YAML."""
-    router = APIRouter(prefix=DOCUMENTS, tags=["documents"])
+    router = service_router(prefix=DOCUMENTS, tags=["documents"])
 
     @router.post("/graph", responses=problem_responses(HTTPStatus.UNPROCESSABLE_ENTITY))
     def read_graph(given: GraphText) -> dict[str, object]:

@@ -37,6 +37,7 @@ from batuta.messaging import (
 )
 from batuta.service.app import AppConfig, create_app
 from batuta.service.http_pool import ForwardedRequest, HttpPool, PoolTimeouts, open_pool
+from batuta.service.routing import add_routers
 from batuta.service.runner import run_service
 
 NAME: Final = "dashboard"
@@ -150,9 +151,9 @@ async def open_dashboard(settings: DashboardSettings, _url: str) -> AsyncIterato
         )
         needed = settings.token is not None
         routes = SessionRoutes(sessions, needed=needed, is_right=tokens.is_right)
-        dashboard.app.include_router(routes.router())
-        dashboard.app.include_router(document_router())
-        dashboard.app.include_router(stream_router(stream, poller.wanted.set))
+        add_routers(dashboard.app, routes.router())
+        add_routers(dashboard.app, document_router())
+        add_routers(dashboard.app, stream_router(stream, poller.wanted.set))
         services = {"conductor": addresses.conductor, "sdb": addresses.sdb}
         dashboard.app.router.routes.append(Gateway(visitors, services, tokens.of_request).route())
         dashboard.app.router.routes.append(pages.route())

@@ -4,7 +4,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.routing import APIRoute
@@ -23,6 +23,7 @@ from batuta.service.database import DatabaseError
 from batuta.service.log_files import read_chunks
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_response, problem_responses
+from batuta.service.routing import add_routers, service_router
 
 MAX_PAGE: Final = 1000
 MAX_BODY_BYTES: Final = 65_536
@@ -59,7 +60,7 @@ class ProcessingRoutes:
 
     def add_to(self, app: FastAPI) -> None:
         """Serve under the root path, and health and metrics there too."""
-        router = APIRouter(prefix=f"{self._root}/processing", tags=["processing"])
+        router = service_router(prefix=f"{self._root}/processing", tags=["processing"])
         router.add_api_route(
             "",
             self.submit,
@@ -105,7 +106,7 @@ class ProcessingRoutes:
         ProfileRoutes(self._find, self._retention).add_to(router)
         app.add_exception_handler(DatabaseError, _on_database_error)
         common = [route for route in app.routes if isinstance(route, APIRoute)]
-        app.include_router(router)
+        add_routers(app, router)
         for route in common:
             if self._root:
                 app.add_api_route(

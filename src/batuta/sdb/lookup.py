@@ -13,6 +13,7 @@ from batuta.messaging.events import Name
 from batuta.messaging.processings import Instant
 from batuta.sdb.tables import PRODUCTS, newer_versions
 from batuta.service.database import reading
+from batuta.service.routing import service_router
 from batuta.stages import Stage
 
 MAX_LOOKUPS: Final = 1000
@@ -96,7 +97,7 @@ class LookupResult(BaseModel):
 
 def lookup_router(engine: sa.Engine) -> APIRouter:
     """Route for lookups."""
-    router = APIRouter(tags=["products"])
+    router = service_router(tags=["products"])
 
     @router.post("/products/lookup", response_model=LookupResult)
     def lookup(request: LookupRequest) -> Response:

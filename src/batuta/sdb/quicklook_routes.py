@@ -13,6 +13,7 @@ from batuta.sdb.quicklooks import RETRY_AFTER_S, Quicklooks
 from batuta.sdb.records import QuicklookState, StoredProduct
 from batuta.sdb.routes import ONE, VERSION, ObsId, ProductName, Version
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 
 CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
 """A picture runs nothing, whatever it is taken for."""
@@ -29,7 +30,7 @@ _NOT_GIVEN: Final = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 
 def quicklook_router(catalogue: Catalogue, quicklooks: Quicklooks) -> APIRouter:
     """Routes for quicklooks; of a version that has none, it is drawn when it is asked for."""
-    router = APIRouter(tags=["quicklooks"])
+    router = service_router(tags=["quicklooks"])
 
     async def find(product: str, obs_id: str, version: int | None = None) -> StoredProduct:
         return await run_in_threadpool(catalogue.find, product, obs_id, version)

@@ -24,6 +24,7 @@ from batuta.service.committer import Committer
 from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
 from batuta.service.query_keys import refuse_unknown_keys
+from batuta.service.routing import service_router
 from batuta.stages import STAGE_RULE
 from batuta.work_classes import WorkClass
 
@@ -116,7 +117,7 @@ _REFUSED: Final = problem_responses(
 
 def import_router(importer: Importer) -> APIRouter:
     """Route for imports."""
-    router = APIRouter(tags=["products"], route_class=_RouteOfBodies)
+    router = service_router(tags=["products"], route_class=_RouteOfBodies)
 
     @router.post(
         "/products",
@@ -181,7 +182,7 @@ async def _imported(importer: Importer, request: Request, decoding: Decoding) ->
 
 def record_router(catalogue: Catalogue) -> APIRouter:
     """Routes that return records."""
-    router = APIRouter(tags=["products"])
+    router = service_router(tags=["products"])
 
     @router.get("/products")
     def list_products(
@@ -231,7 +232,7 @@ def withdrawal_router(
     catalogue: Catalogue, committer: Committer, announce: Callable[[], None]
 ) -> APIRouter:
     """Route that withdraws a version; `announce` is called when the outbox has a new row."""
-    router = APIRouter(tags=["products"])
+    router = service_router(tags=["products"])
 
     @router.delete(VERSION, responses=_NOT_FOUND)
     async def withdraw(
@@ -250,7 +251,7 @@ def withdrawal_router(
 
 def data_router(catalogue: Catalogue, contents: Contents, metrics: SdbMetrics) -> APIRouter:
     """Routes that return bytes."""
-    router = APIRouter(tags=["products"])
+    router = service_router(tags=["products"])
 
     @router.get(f"{ONE}/data", responses=_BYTES, response_class=Response)
     @router.head(f"{ONE}/data", include_in_schema=False)

@@ -31,6 +31,7 @@ from batuta.service.committer import Committer
 from batuta.service.database import open_database
 from batuta.service.health import HealthMonitor
 from batuta.service.problems import path_of, problem_response
+from batuta.service.routing import add_routers
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -91,12 +92,12 @@ class Sdb:
             announce=self._announcer.announce,
         )
         self.app = self._create_app(settings.token_text)
-        self.app.include_router(import_router(importer))
-        self.app.include_router(lookup_router(engine))
-        self.app.include_router(record_router(self._catalogue))
-        self.app.include_router(withdrawal_router(self._catalogue, committer, self._announcer.wake))
-        self.app.include_router(data_router(self._catalogue, contents, self._metrics))
-        self.app.include_router(quicklook_router(self._catalogue, self._quicklooks))
+        add_routers(self.app, import_router(importer))
+        add_routers(self.app, lookup_router(engine))
+        add_routers(self.app, record_router(self._catalogue))
+        add_routers(self.app, withdrawal_router(self._catalogue, committer, self._announcer.wake))
+        add_routers(self.app, data_router(self._catalogue, contents, self._metrics))
+        add_routers(self.app, quicklook_router(self._catalogue, self._quicklooks))
 
     async def run(self) -> None:
         """Publish announcements and the service's status until cancelled."""

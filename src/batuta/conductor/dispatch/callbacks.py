@@ -20,6 +20,7 @@ from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.messaging import ProcessingState as State
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 
 PREFIX: Final = "/callbacks/"
 MAX_BODY_BYTES: Final = 2**20
@@ -70,7 +71,7 @@ class CallbackAddresses:
 
 def callback_router(addresses: CallbackAddresses, dispatcher: Dispatcher) -> APIRouter:
     """Route for callbacks."""
-    router = APIRouter(tags=["callbacks"])
+    router = service_router(tags=["callbacks"])
 
     @router.post(
         PREFIX + "{processing_id}/{attempt}/{token}/{what}",

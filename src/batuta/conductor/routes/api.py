@@ -72,6 +72,7 @@ from batuta.service.operators import Operator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.service.retention_routes import add_retention_routes
+from batuta.service.routing import add_routers
 from batuta.spelling import NameSuggester
 from batuta.stages import STAGE_RULE, Stage, stage_from_text
 from batuta.work_classes import WorkClass
@@ -126,36 +127,36 @@ def add_routes(app: FastAPI, components: Components) -> None:
     """Add all the routes of the conductor to `app`."""
     _add_observations(app, components)
     _add_processings(app, components)
-    app.include_router(reconciliation_router(components.reconciler, components.dispatcher))
-    app.include_router(callback_router(components.callback_addresses, components.dispatcher))
-    app.include_router(event_router(components.events))
-    app.include_router(log_router(components.views, components.logs))
-    app.include_router(
-        dead_router(components.dead_letters, components.events, components.dispatcher)
+    add_routers(app, reconciliation_router(components.reconciler, components.dispatcher))
+    add_routers(app, callback_router(components.callback_addresses, components.dispatcher))
+    add_routers(app, event_router(components.events))
+    add_routers(app, log_router(components.views, components.logs))
+    add_routers(app, dead_router(components.dead_letters, components.events, components.dispatcher))
+    add_routers(app, late_router(components.late))
+    add_routers(app, failure_router(FailureViews(components.events.engine)))
+    add_routers(app, stop_router(components.stops))
+    add_routers(
+        app, approval_router(ApprovalViews(components.events.engine), components.dispatcher)
     )
-    app.include_router(late_router(components.late))
-    app.include_router(failure_router(FailureViews(components.events.engine)))
-    app.include_router(stop_router(components.stops))
-    app.include_router(
-        approval_router(ApprovalViews(components.events.engine), components.dispatcher)
+    add_routers(app, order_router(OrderViews(components.events.engine)))
+    add_routers(
+        app,
+        set_router(components.order_worker, components.views, OrderViews(components.events.engine)),
     )
-    app.include_router(order_router(OrderViews(components.events.engine)))
-    app.include_router(
-        set_router(components.order_worker, components.views, OrderViews(components.events.engine))
-    )
-    app.include_router(graph_router(components.graph_changer))
-    app.include_router(
+    add_routers(app, graph_router(components.graph_changer))
+    add_routers(
+        app,
         hold_router(
             components.current_graph, components.holds, components.hold_watch, components.dispatcher
-        )
+        ),
     )
-    app.include_router(campaign_router(components.campaigns))
+    add_routers(app, campaign_router(components.campaigns))
     matrix = MatrixViews(components.events.engine, components.current_graph)
-    app.include_router(matrix_router(matrix))
+    add_routers(app, matrix_router(matrix))
     reports = ReportViews(components.events.engine, components.current_graph)
     rates = RateViews(components.events.engine)
-    app.include_router(report_router(reports, rates, components.dead_letters))
-    app.include_router(provider_router(components.provider_views, components.dispatcher))
+    add_routers(app, report_router(reports, rates, components.dead_letters))
+    add_routers(app, provider_router(components.provider_views, components.dispatcher))
     add_retention_routes(app, components.pruner)
 
     @app.get("/why/{product}/{obs_id}", tags=["graph"], responses=_UNKNOWN)
@@ -312,7 +313,7 @@ def _add_processings(app: FastAPI, components: Components) -> None:
         body.check_given()
         return await work.reprioritize(processing_id, body, by)
 
-    app.include_router(bulk_router(work.make, work.retry, work.cancel, work.reprioritize))
+    add_routers(app, bulk_router(work.make, work.retry, work.cancel, work.reprioritize))
 
 
 class _Work:

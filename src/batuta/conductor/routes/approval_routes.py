@@ -17,6 +17,7 @@ from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
+from batuta.service.routing import service_router
 
 MAX_ITEMS: Final = 1000
 
@@ -80,7 +81,7 @@ class ApprovalAnswers(BaseModel):
 
 def approval_router(views: ApprovalViews, dispatcher: Dispatcher) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/approvals", tags=["approvals"])
+    router = service_router(prefix="/approvals", tags=["approvals"])
 
     @router.get("")
     def approvals(

@@ -13,6 +13,7 @@ from batuta.messaging.events import Name
 from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError
+from batuta.service.routing import service_router
 from batuta.work_classes import WorkClass
 
 MAX_ORDERS: Final = 1000
@@ -109,7 +110,7 @@ def bulk_router(
     reprioritize: Callable[[str, UrgencyBody, Operator], Awaitable[ConductorProcessing]],
 ) -> APIRouter:
     """Return the routes; the functions do one each, or raise `ProblemError`."""
-    router = APIRouter(prefix="/processings", tags=["processings"])
+    router = service_router(prefix="/processings", tags=["processings"])
 
     @router.post("/make")
     async def make_many(orders: Orders, by: ByOperator) -> Answers:

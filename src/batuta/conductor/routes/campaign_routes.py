@@ -22,6 +22,7 @@ from batuta.errors import ConfigurationError
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 
 MAX_ITEMS: Final = 1000
 
@@ -41,7 +42,7 @@ class CampaignCommand(BaseModel):
 
 def campaign_router(runner: CampaignRunner) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/campaigns", tags=["campaigns"])
+    router = service_router(prefix="/campaigns", tags=["campaigns"])
 
     @router.post("", status_code=HTTPStatus.CREATED)
     async def plan(order: PlanOrder, response: Response, by: ByOperator) -> Campaign:

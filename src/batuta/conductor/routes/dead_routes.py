@@ -22,6 +22,7 @@ from batuta.messaging.dead_letters import DeadLetter, DeadLetters
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 
 MAX_ITEMS: Final = 1000
 """In one page, and looked at for one."""
@@ -97,7 +98,7 @@ class ResentAll(BaseModel):
 
 def dead_router(letters: DeadLetters, events: EventViews, dispatcher: Dispatcher) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(
+    router = service_router(
         prefix="/dead",
         tags=["dead letters"],
         responses=problem_responses(HTTPStatus.SERVICE_UNAVAILABLE),

@@ -10,6 +10,7 @@ from batuta.conductor.database.views.event_views import EventDetail, EventView, 
 from batuta.conductor.decisions.outcomes import Outcome
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 
 MAX_ITEMS: Final = 1000
 
@@ -18,7 +19,7 @@ Text = Annotated[str | None, Query(max_length=200)]
 
 def event_router(views: EventViews) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/events", tags=["events"])
+    router = service_router(prefix="/events", tags=["events"])
 
     @router.get("")
     def events(  # noqa: PLR0913, PLR0917  each is a filter

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Query
 from batuta.conductor.database.views.failure_views import FailureGroup, FailureViews
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
+from batuta.service.routing import service_router
 
 MAX_ITEMS: Final = 1000
 
 
 def failure_router(views: FailureViews) -> APIRouter:
     """Return the route."""
-    router = APIRouter(tags=["processings"])
+    router = service_router(tags=["processings"])
 
     @router.get("/failures")
     def failures(

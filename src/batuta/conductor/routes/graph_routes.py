@@ -21,6 +21,7 @@ from batuta.service.client import ServiceError
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 from batuta.work_classes import WorkClass
 
 MAX_ITEMS: Final = 1000
@@ -65,7 +66,7 @@ class GraphOrder(GraphChoice):
 
 def graph_router(changer: GraphChanger) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/graph", tags=["graph"])
+    router = service_router(prefix="/graph", tags=["graph"])
     _add_versions(router, changer.versions)
     _add_changes(router, changer)
     return router

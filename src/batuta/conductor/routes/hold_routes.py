@@ -21,6 +21,7 @@ from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 from batuta.spelling import NameSuggester
 from batuta.work_classes import WorkClass
 
@@ -161,7 +162,7 @@ def hold_router(
     current: CurrentGraph, views: HoldViews, watch: HoldWatch, dispatcher: Dispatcher
 ) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(tags=["holds"])
+    router = service_router(tags=["holds"])
     holds = _Holds(current, views, watch, dispatcher)
     _add_holds(router, holds, views)
     _add_of_providers(router, holds)

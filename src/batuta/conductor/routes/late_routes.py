@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from batuta.conductor.database.views.late_views import LateView, LateViews
 from batuta.service.problems import ProblemError
+from batuta.service.routing import service_router
 
 MAX_ITEMS: Final = 1000
 
@@ -22,7 +23,7 @@ class LatePage(BaseModel):
 
 def late_router(views: LateViews) -> APIRouter:
     """Return the route."""
-    router = APIRouter(prefix="/late", tags=["observations"])
+    router = service_router(prefix="/late", tags=["observations"])
 
     @router.get("")
     def late(

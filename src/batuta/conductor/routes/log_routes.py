@@ -15,6 +15,7 @@ from batuta.errors import printable
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import HttpPool, StreamedAnswer
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 
 MAX_LOG_BYTES: Final = 256 * 2**20
 """Of one answer: more is cut off, and said so."""
@@ -27,7 +28,7 @@ _PROBLEMS: Final = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.BAD_GATEWA
 
 def log_router(views: Views, pool: HttpPool) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/processings/{processing_id}", tags=["processings"])
+    router = service_router(prefix="/processings/{processing_id}", tags=["processings"])
 
     @router.get("/log", response_class=PlainTextResponse, responses=_PROBLEMS)
     async def log(

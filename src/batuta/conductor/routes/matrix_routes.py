@@ -8,13 +8,14 @@ from fastapi import APIRouter, Query
 from batuta.conductor.database.views.matrix_views import MatrixRow, MatrixViews
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
+from batuta.service.routing import service_router
 
 MAX_ITEMS: Final = 1000
 
 
 def matrix_router(views: MatrixViews) -> APIRouter:
     """Return the route of the matrix of observations and products."""
-    router = APIRouter(tags=["observations"])
+    router = service_router(tags=["observations"])
 
     @router.get("/matrix")
     def matrix(

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime
 from batuta.conductor.database.orders import OrderView, OrderViews
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 
 MAX_ITEMS: Final = 1000
 
@@ -17,7 +18,7 @@ Text = Annotated[str | None, Query(max_length=200)]
 
 def order_router(views: OrderViews) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/orders", tags=["orders"])
+    router = service_router(prefix="/orders", tags=["orders"])
 
     @router.get("")
     def orders(

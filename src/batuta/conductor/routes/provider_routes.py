@@ -10,6 +10,7 @@ from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 
 
 class ClosedCircuits(BaseModel):
@@ -21,7 +22,7 @@ class ClosedCircuits(BaseModel):
 
 def provider_router(views: ProviderViews, dispatcher: Dispatcher) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/providers", tags=["providers"])
+    router = service_router(prefix="/providers", tags=["providers"])
 
     @router.get("")
     def providers() -> Page[ProviderView]:

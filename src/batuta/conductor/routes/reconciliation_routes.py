@@ -18,6 +18,7 @@ from batuta.service.client import ServiceError
 from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 
 
 class Reconciliation(BaseModel):
@@ -40,7 +41,7 @@ class Reconciliation(BaseModel):
 
 def reconciliation_router(reconciler: Reconciler, dispatcher: Dispatcher) -> APIRouter:
     """Routes that show the differences, mend them, and forget one product."""
-    router = APIRouter(tags=["reconciliation"])
+    router = service_router(tags=["reconciliation"])
 
     @router.get("/reconciliation", responses=problem_responses(HTTPStatus.BAD_GATEWAY))
     async def differences() -> Reconciliation:

@@ -14,11 +14,12 @@ from batuta.conductor.decisions.reports import span_of
 from batuta.messaging import MessagingError
 from batuta.messaging.dead_letters import DeadLetters
 from batuta.service.problems import ProblemError
+from batuta.service.routing import service_router
 
 
 def report_router(reports: ReportViews, rates: RateViews, letters: DeadLetters) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(tags=["report"])
+    router = service_router(tags=["report"])
 
     @router.get("/report")
     async def report(

@@ -20,6 +20,7 @@ from batuta.messaging.processings import instant_of
 from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import UNNAMED, Operator
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import service_router
 from batuta.stages import Stage
 from batuta.work_classes import WorkClass
 
@@ -146,7 +147,7 @@ class SetPreview(BaseModel):
 
 def set_router(worker: OrderWorker, views: Views, orders: OrderViews) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/orders", tags=["orders"])
+    router = service_router(prefix="/orders", tags=["orders"])
 
     @router.post("/preview")
     def preview(body: SetOrderBody) -> SetPreview:

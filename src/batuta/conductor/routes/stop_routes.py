@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from batuta.conductor.database.stops import StopStore
 from batuta.conductor.decisions.stops import Stop
 from batuta.messaging.processings import instant_of
+from batuta.service.routing import service_router
 
 
 class StopView(BaseModel):
@@ -36,7 +37,7 @@ class Stops(BaseModel):
 
 def stop_router(stops: StopStore) -> APIRouter:
     """Return the route."""
-    router = APIRouter(prefix="/stops", tags=["processings"])
+    router = service_router(prefix="/stops", tags=["processings"])
 
     @router.get("")
     def all_stops() -> Stops:

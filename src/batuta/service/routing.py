@@ -1,0 +1,37 @@
+"""Routers of a service, and their place in its application."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from batuta.service.problems import ANY_PROBLEM
+from batuta.service.query_keys import refuse_unknown_keys
+
+
+def service_router(
+    *, responses: dict[int | str, dict[str, Any]] | None = None, **options: Any
+) -> APIRouter:
+    """Return a router whose routes refuse unknown keys of a query, and declare every problem.
+
+    Parameters
+    ----------
+    responses : dict, optional
+        Answers that its routes declare besides.
+    **options
+        Of `fastapi.APIRouter`, such as ``prefix`` and ``tags``.
+    """
+    return APIRouter(
+        dependencies=[Depends(refuse_unknown_keys)],
+        responses={**ANY_PROBLEM, **(responses or {})},
+        **options,
+    )
+
+
+def add_routers(app: FastAPI, *routers: APIRouter) -> None:
+    """Add the routes of routers made by `service_router` to `app`, as they are.
+
+    ``include_router`` would build each of them a second time, at the first request, and look for
+    the route of each request router by router: 340 µs for the last of 70 routes where it takes 210.
+    """
+    for router in routers:
+        app.router.routes.extend(router.routes)
