@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
+from batuta.approval_gates import Gate
 from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.database.views.approval_views import ApprovalView, ApprovalViews
 from batuta.conductor.database.views.event_views import EventViews
 from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.why_views import WhyDetail, WhyViews
 from batuta.conductor.decisions.approvals import (
-    Gate,
     Maker,
     Question,
     Verdict,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from batuta.approval_gates import Gate
 from batuta.cli.clients import conductor_at
 from batuta.cli.command_list import PRODUCTS, WATCHING
 from batuta.cli.commands.events import short_time
@@ -27,7 +28,6 @@ from batuta.cli.requests.filter_options import (
     Reason,
     without_none,
 )
-from batuta.conductor.decisions.approvals import Gate
 from batuta.errors import BatutaError, ConfigurationError
 from batuta.formatting import format_count
 

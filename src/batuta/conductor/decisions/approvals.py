@@ -4,20 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from batuta.approval_gates import Gate
 from batuta.conductor.decisions.processing_record import GIVEN_UP, ProcessingRecord
 from batuta.graph import Approval, LateResult, Product
 from batuta.messaging import ProcessingState as State
-
-
-class Gate(StrEnum):
-    """What is asked of a person."""
-
-    BEFORE = "before"
-    """Whether a product is made."""
-    AFTER = "after"
-    """Whether anything is made from a version of a product."""
-    LATE = "late"
-    """Whether a result of a processing that was given up is adopted."""
 
 
 class Verdict(StrEnum):

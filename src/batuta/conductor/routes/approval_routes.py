@@ -7,9 +7,10 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from batuta.approval_gates import Gate
 from batuta.conductor.database.approvals.approval_answers import Approvals
 from batuta.conductor.database.views.approval_views import ApprovalView, ApprovalViews, approval_of
-from batuta.conductor.decisions.approvals import Gate, Verdict
+from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.routes.bulk_routes import MAX_ORDERS, Reason
 from batuta.messaging.events import Name

@@ -6,6 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from batuta.approval_gates import Gate
 from batuta.conductor.database.approvals.awaiting_versions import questions_of
 from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph
@@ -16,7 +17,6 @@ from batuta.conductor.database.records import locked_records, locked_rows, write
 from batuta.conductor.database.retention.dropped import DroppedStore
 from batuta.conductor.database.schema import approvals as table
 from batuta.conductor.decisions.approvals import (
-    Gate,
     Question,
     Verdict,
     approve,

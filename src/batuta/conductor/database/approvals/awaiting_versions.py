@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batuta.approval_gates import Gate
 from batuta.conductor.database.current_graph import ReadsGraph
 from batuta.conductor.database.history import read_history
 from batuta.conductor.database.records import MAX_IN, Row
 from batuta.conductor.database.schema import approvals as table
 from batuta.conductor.database.schema import available, processings
 from batuta.conductor.decisions.approvals import (
-    Gate,
     Maker,
     Question,
     Verdict,

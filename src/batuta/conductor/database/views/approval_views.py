@@ -7,13 +7,14 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel
 
+from batuta.approval_gates import Gate
 from batuta.conductor.database.approvals.awaiting_versions import of_processing, of_version
 from batuta.conductor.database.lists import decode_key, encode_key, matches
 from batuta.conductor.database.schema import LISTED, TO_APPROVE
 from batuta.conductor.database.schema import approvals as versions
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.summaries import read_counts
-from batuta.conductor.decisions.approvals import Gate, Question, Verdict
+from batuta.conductor.decisions.approvals import Question, Verdict
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
 from batuta.service.database import reading
