@@ -22,7 +22,8 @@ from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.provider_views import ProviderViews
 from batuta.conductor.decisions.events import Refused
 from batuta.conductor.graph_changer import GraphChanger
-from batuta.conductor.routes.api import Components, add_routes
+from batuta.conductor.routes.api import add_routes
+from batuta.conductor.routes.components import Components
 from batuta.messaging import ProcessingState
 from batuta.service.app import AppConfig, create_app
 from batuta.service.settings import ServiceSettings

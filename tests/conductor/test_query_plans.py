@@ -38,7 +38,8 @@ from batuta.conductor.decisions.outcomes import HeardEvent
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.graph_changer import GraphChanger
 from batuta.conductor.reconciliation import Reconciler
-from batuta.conductor.routes.api import Components, add_routes
+from batuta.conductor.routes.api import add_routes
+from batuta.conductor.routes.components import Components
 from batuta.service.operators import UNNAMED
 from batuta.work_classes import WorkClass
 from tests.conductor.campaign_player import CampaignPlayer, target_of

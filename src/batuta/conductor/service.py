@@ -51,7 +51,8 @@ from batuta.conductor.messages import (
 from batuta.conductor.order_worker import OrderWorker
 from batuta.conductor.pruner import Pruner
 from batuta.conductor.reconciliation import Reconciler, mend
-from batuta.conductor.routes.api import Components, add_routes
+from batuta.conductor.routes.api import add_routes
+from batuta.conductor.routes.components import Components
 from batuta.conductor.routes.metrics import (
     DROPPED_OBSERVATIONS,
     DROPPED_PROCESSINGS,

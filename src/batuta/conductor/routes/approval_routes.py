@@ -13,6 +13,7 @@ from batuta.conductor.database.views.approval_views import ApprovalView, Approva
 from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.routes.bulk_routes import MAX_ORDERS, Reason
+from batuta.conductor.routes.common import Pattern
 from batuta.messaging.events import Name
 from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
@@ -21,10 +22,6 @@ from batuta.service.problems import ProblemError
 from batuta.service.routing import service_router
 
 MAX_ITEMS: Final = 1000
-
-Pattern = Annotated[
-    str | None, Query(max_length=200, description="`*` stands for any text, `?` for any letter.")
-]
 
 
 class Asked(BaseModel):

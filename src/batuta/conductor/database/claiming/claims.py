@@ -3,7 +3,7 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -49,7 +49,7 @@ from batuta.conductor.decisions.rules import (
     takes_inputs_while_it_waits,
     wait_ends_at,
 )
-from batuta.conductor.decisions.stages import Ranks
+from batuta.conductor.decisions.stages import Ranks, Staged
 from batuta.conductor.decisions.staleness import (
     NOTHING_AWAITED,
     NOTHING_STALE,
@@ -143,31 +143,19 @@ class ClaimStore(ReadsGraph):
         for arrival in arrivals:
             arrived[arrival.obs_id].add(arrival.product)
         known = self._known(connection, arrived)
-        versions, told = known.versions, known.told
+        versions = known.versions
         staged = read_staged(connection, known.ranks) if known.ranks else {}
         # Before what is made again is claimed: that waits for what it is made from.
         stale = (
             mark_stale(connection, self._graph, known.updated, now, staged) if known.updated else {}
         )
-        claims = [
-            claim
-            for obs_id, names in arrived.items()
-            for claim in claims_for(
-                self._graph,
-                obs_id,
-                sorted(names),
-                versions[obs_id],
-                told.get(obs_id, NOTHING_TOLD),
-                staged.get(obs_id),
-            )
-        ]
+        claims = self._possible(arrived, known, staged)
         planned: Mapping[tuple[str, str], int] = {}
         if known.campaign_runs:
             renew_unsent_of_campaigns(connection, self._graph, arrived, versions, staged)
-        if known.campaign_runs and claims:
-            planned = planned_by_campaigns(connection, {each.obs_id for each in claims})
-            claims = [each for each in claims if (each.obs_id, each.product.name) not in planned]
-        repeated = same_bytes(arrivals, versions, known.ranks) if known.updated else frozenset()
+            if claims:
+                planned = planned_by_campaigns(connection, {each.obs_id for each in claims})
+                claims = [each for each in claims if _instance(each) not in planned]
         awaiting = NOTHING_AWAITED
         current: Mapping[str, Mapping[str, int]] = versions
         if stale:
@@ -175,50 +163,92 @@ class ClaimStore(ReadsGraph):
             current = without_outdated(versions, stale)
         if withdrawn:
             claims = [self._anew(connection, each, stale) for each in claims]
-        joined: dict[tuple[str, str], str] = {}
-        possible = {(each.obs_id, each.product.name) for each in claims}
+        possible = {_instance(each) for each in claims}
         self._deadlines.record(connection, arrivals, versions, now)
         claims = self._deadlines.without_expired(connection, claims, now)
-        started = {claim.processing_id for claim in claims}
-        superseded: tuple[str, ...] = ()
+        made = _NOTHING_MADE
         if claims:
-            waiting = [claim for claim in claims if takes_inputs_while_it_waits(claim.product)]
-            # Before the claims are inserted: an unsent claim that takes the new inputs makes
-            # the new one its equal, which the unique key then drops.
-            renewed = [each for each in claims if each.obs_id in known.updated]
-            self._refresh_inputs(connection, [each for each in waiting if each not in renewed])
-            joined = self._refresh_inputs(connection, renewed)
-            superseded = supersede_older(connection, renewed, now)
-            # Where all claims are new, none of them has failed: nothing to look for.
-            if self._insert(connection, claims, current, now, known) != len(claims):
-                started = self._claimed_at(connection, started, now)
-                retried = self._retry_failed(connection, claims, now)
-                hold_again(connection, retried, now)
-                started |= retried
-            self._end_waits(connection, waiting, current, now)
-            if staged:
-                superseded += supersede_lower(connection, claims, staged, now)
-        if self._graph.waiting_from_last_input:
-            begun_anew = [
-                Claim(product, obs_id, {})
-                for obs_id, names in arrived.items()
-                if not names.isdisjoint(self._graph.inputs)
-                for product in self._graph.waiting_from_last_input
-            ]
-            self._end_waits(connection, begun_anew, versions, now)
-        worth_making = {(each.obs_id, each.product.name): each for each in claims}
+            made = self._make(connection, claims, current, now, known, staged)
+        self._begin_waits_anew(connection, arrived, versions, now)
+        worth_making = {_instance(each): each for each in claims}
         return Decided(
             versions=versions,
             claims=worth_making,
-            started=frozenset(started),
+            started=made.started,
             expired=frozenset(possible - worth_making.keys()),
             planned=planned,
             staged=staged,
-            superseded=superseded,
+            superseded=made.superseded,
             awaiting=awaiting,
-            joined=joined,
-            same_bytes=repeated,
+            joined=made.joined,
+            same_bytes=(
+                same_bytes(arrivals, versions, known.ranks) if known.updated else frozenset()
+            ),
         )
+
+    def _possible(
+        self, arrived: Mapping[str, set[str]], known: "Known", staged: Mapping[str, Staged]
+    ) -> list[Claim]:
+        """Return what can be claimed of what has arrived."""
+        return [
+            claim
+            for obs_id, names in arrived.items()
+            for claim in claims_for(
+                self._graph,
+                obs_id,
+                sorted(names),
+                known.versions[obs_id],
+                known.told.get(obs_id, NOTHING_TOLD),
+                staged.get(obs_id),
+            )
+        ]
+
+    def _make(
+        self,
+        connection: sa.Connection,
+        claims: Sequence[Claim],
+        current: Mapping[str, Mapping[str, int]],
+        now: float,
+        known: "Known",
+        staged: Mapping[str, Staged],
+    ) -> "_Made":
+        """Insert claims, or have them join those that wait; return what became of them."""
+        started = {claim.processing_id for claim in claims}
+        waiting = [claim for claim in claims if takes_inputs_while_it_waits(claim.product)]
+        # Before the claims are inserted: an unsent claim that takes the new inputs makes
+        # the new one its equal, which the unique key then drops.
+        renewed = [each for each in claims if each.obs_id in known.updated]
+        self._refresh_inputs(connection, [each for each in waiting if each not in renewed])
+        joined = self._refresh_inputs(connection, renewed)
+        superseded = supersede_older(connection, renewed, now)
+        # Where all claims are new, none of them has failed: nothing to look for.
+        if self._insert(connection, claims, current, now, known) != len(claims):
+            started = self._claimed_at(connection, started, now)
+            retried = self._retry_failed(connection, claims, now)
+            hold_again(connection, retried, now)
+            started |= retried
+        self._end_waits(connection, waiting, current, now)
+        if staged:
+            superseded += supersede_lower(connection, claims, staged, now)
+        return _Made(frozenset(started), superseded, joined)
+
+    def _begin_waits_anew(
+        self,
+        connection: sa.Connection,
+        arrived: Mapping[str, set[str]],
+        versions: Mapping[str, Mapping[str, int]],
+        now: float,
+    ) -> None:
+        """Count the waits anew that begin with an observation's last input."""
+        if not self._graph.waiting_from_last_input:
+            return
+        begun_anew = [
+            Claim(product, obs_id, {})
+            for obs_id, names in arrived.items()
+            if not names.isdisjoint(self._graph.inputs)
+            for product in self._graph.waiting_from_last_input
+        ]
+        self._end_waits(connection, begun_anew, versions, now)
 
     def after_withdrawal(
         self, connection: sa.Connection, obs_id: str, *, left: bool, now: float
@@ -548,6 +578,22 @@ class Known:
     campaign_runs: bool
     has_holds: bool
     updated: set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What became of claims: which began, what they replaced, and what they joined."""
+
+    started: frozenset[str] = frozenset()
+    superseded: tuple[str, ...] = ()
+    joined: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
+_NOTHING_MADE: Final = _Made()
+
+
+def _instance(claim: Claim) -> tuple[str, str]:
+    return claim.obs_id, claim.product.name
 
 
 def _without_unused(claim: Claim, versions: Mapping[str, int]) -> dict[str, int]:
