@@ -26,8 +26,9 @@ from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.hold_watch import HoldWatch
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
-from batuta.service.database import ENVIRONMENT, open_database
+from batuta.service.database import open_database
 from batuta.service.operators import Operator
+from batuta.service.schema_version import ENVIRONMENT
 from batuta.testing import FakeClock
 
 T = TypeVar("T")

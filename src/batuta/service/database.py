@@ -1,6 +1,5 @@
 """Opens the database of a service: migrations, connection settings, read transactions."""
 
-import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
@@ -17,6 +14,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from batuta.errors import BatutaError, ConfigurationError, one_line
 from batuta.private_files import PRIVATE_FOLDER, create_private
+from batuta.service.schema_version import (
+    current_version,
+    latest_version,
+    upgrade,
+    version_table,
+)
 
 BUSY_TIMEOUT_S: Final = 30
 UNAVAILABLE: Final = (OperationalError, PoolTimeoutError)
@@ -25,7 +28,6 @@ POOL_SIZE: Final = 5
 MAX_OVERFLOW: Final = 45
 """Connections beyond `POOL_SIZE`, closed after use. Together more than the threads that serve
 requests (40), so that a burst of slow ones leaves some for the service's own work."""
-ENVIRONMENT: Final = Path(__file__).parent / "migrations"
 READ_ONLY: Final = "batuta_read_only"
 ACCEPTED: Final = "accepted: sqlite:///path/to/file.db, postgresql://user@host/name"
 
@@ -98,18 +100,13 @@ def write_problem(engine: sa.Engine, migrations: Path) -> str | None:
 
     It blocks. A full disk, a file that is gone and a server that only reads refuse it.
     """
-    version = sa.table(_version_table(migrations), sa.column("version_num"))
+    version = version_table(migrations)
     try:
         with engine.begin() as connection:
             connection.execute(sa.update(version).values(version_num=version.c.version_num))
     except UNAVAILABLE as exc:
         return unavailable_reason(exc)
     return None
-
-
-def _version_table(migrations: Path) -> str:
-    # Services may share one database: each has a version table of its own.
-    return f"alembic_{migrations.parent.name}"
 
 
 def unavailable_reason(exc: Exception) -> str:
@@ -148,20 +145,15 @@ def _parse_url(url: str) -> sa.URL:
 
 
 def _migrate(engine: sa.Engine, migrations: Path) -> None:
-    config = Config()
-    config.set_main_option("script_location", _option(ENVIRONMENT))
-    config.set_main_option("version_locations", _option(migrations))
-    config.set_main_option("path_separator", "os")
-    # Alembic logs each migration step at INFO: noise in a service's log.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
+        with reading(engine) as connection:
+            if current_version(connection, migrations) == latest_version(migrations):
+                return
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 # Services that start together must migrate one after the other.
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(2718281828)"))
-            config.attributes["connection"] = connection
-            config.attributes["version_table"] = _version_table(migrations)
-            command.upgrade(config, "head")
+            upgrade(connection, migrations)
     except SQLAlchemyError as exc:
         raise database_error(engine, exc) from exc
 
@@ -218,10 +210,6 @@ class _SqliteFile:
         except OSError:
             return None
         return found.st_dev, found.st_ino
-
-
-def _option(path: Path) -> str:
-    return str(path).replace("%", "%%")
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
