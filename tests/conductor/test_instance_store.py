@@ -13,7 +13,7 @@ from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.provider_views import ProviderViews
 from batuta.conductor.database.views.why_views import WhyViews
 from batuta.conductor.decisions.circuits import Answered, Circuit, Full, Signal, Unanswered
-from batuta.conductor.decisions.events import Archived, Event, Interface, StatusUpdate
+from batuta.conductor.decisions.events import Archived, Event, Interface, NoStateTold, StatusUpdate
 from batuta.conductor.decisions.events import PipelineUnreachable as Unreachable
 from batuta.conductor.decisions.rules import Arrival
 from batuta.graph import Graph
@@ -105,6 +105,46 @@ def test_while_a_circuit_is_open_nothing_is_sent_and_no_attempt_is_used(
     assert advance(harness).requests == []
     answer = Answered(provider="maker", instance=URL, processing_id=trial.processing_id)
     assert len(advance(harness, [answer], [running(trial)]).requests) == 9
+
+
+@pytest.mark.parametrize("stated", [None, 30.0])
+def test_trials_whose_answers_are_lost_use_no_attempt(
+    open_ledger: OpenLedger, stated: float | None
+) -> None:
+    provider = {} if stated is None else {"lost_after": stated}
+    harness = open_ledger(
+        graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 2}}, {"maker": provider})
+    )
+    if stated is None:
+        # It is known to count attempts.
+        (first,) = arrive(harness, 9)
+        harness.apply(running(first))
+        harness.apply(
+            Archived(processing_id=first.processing_id, product="B", obs_id="o9", provider="maker")
+        )
+    fail(harness, arrive(harness, *range(6)))
+    sent = set()
+    for _ in range(8):
+        harness.clock.advance(400)
+        # A proxy answers 502, or nothing comes at all.
+        (trial,) = advance(harness).requests
+        sent.add((trial.processing_id, trial.attempt, trial.request_id))
+        signal, _ = refused(trial)
+        lost = NoStateTold(
+            processing_id=trial.processing_id, asked_attempt=trial.attempt, error="502 Bad Gateway"
+        )
+        assert advance(harness, [signal], [lost]).ended == []
+    assert {attempt for _, attempt, _ in sent} == {1}
+    left = {each for each in attempts(harness) if each[0] is not State.SUCCEEDED}
+    assert left == {(State.WAITING, 0)}
+    # A restart in the middle of one: it is polled.
+    harness.clock.advance(400)
+    (trial,) = advance(harness).requests
+    signal, event = refused(trial)
+    assert isinstance(event, Unreachable)
+    advance(harness, [signal], [replace(event, polled=True)])
+    left = {each for each in attempts(harness) if each[0] is not State.SUCCEEDED}
+    assert left == {(State.WAITING, 0)}
 
 
 def test_a_trial_that_is_cancelled_is_followed_by_another(open_ledger: OpenLedger) -> None:

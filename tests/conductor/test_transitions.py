@@ -522,6 +522,66 @@ def test_a_request_to_an_instance_that_is_left_alone_costs_no_attempt(
     assert after.not_before == due_at
 
 
+UNANSWERED = replace(REQUESTED, state=State.RUNNING, started=REQUESTED.requested, max_attempts=2)
+RECOGNISING = replace(OPEN_CIRCUIT, recognises=True)
+NO_ANSWER = silent(error="maker: no answer within 15 s")
+
+
+@pytest.mark.parametrize(
+    ("record", "event", "conditions"),
+    [
+        (LAST_REQUEST, NO_ANSWER, RECOGNISING),
+        (LAST_REQUEST, NOT_ASKED, RECOGNISING),
+        (UNANSWERED, NOT_ASKED, RECOGNISING),
+        (UNANSWERED, replace(LOST_INSTANCE, recognised=True), RECOGNISING),
+        # Once its time is over, it would be requested again in any case.
+        (UNANSWERED, NOT_STOPPED, OPEN_CIRCUIT),
+    ],
+)
+def test_a_request_that_was_never_answered_is_repeated_as_the_same_attempt_under_the_same_id(
+    record: ProcessingRecord, event: Event, conditions: Conditions
+) -> None:
+    record = replace(record, pipeline_id="p1-2")
+    after = transition(record, event, conditions)
+    assert after is not None
+    assert (after.state, after.attempt, after.not_before) == (State.WAITING, 1, NOW)
+    again = request(after, conditions)
+    assert (again.attempt, again.pipeline_id) == (record.attempt, "p1-2")
+
+
+@pytest.mark.parametrize(
+    ("record", "event", "conditions", "state"),
+    [
+        # It may have arrived at a pipeline that would make it twice.
+        (LAST_REQUEST, NO_ANSWER, OPEN_CIRCUIT, State.RUNNING),
+        (UNANSWERED, NOT_ASKED, OPEN_CIRCUIT, State.RUNNING),
+        (UNANSWERED, LOST_INSTANCE, OPEN_CIRCUIT, State.RUNNING),
+        # Its address is not known to fail: the observation may be what makes it stumble.
+        (LAST_REQUEST, NO_ANSWER, replace(CONDITIONS, recognises=True), State.RUNNING),
+        (UNANSWERED, NOT_STOPPED, CONDITIONS, State.FAILED),
+        # The pipeline had begun it.
+        (
+            replace(UNANSWERED, interface=Interface.ATTEMPTS),
+            replace(LOST_INSTANCE, recognised=True),
+            RECOGNISING,
+            State.FAILED,
+        ),
+        (
+            replace(UNANSWERED, started=NOW - 8),
+            replace(LOST_INSTANCE, recognised=True),
+            RECOGNISING,
+            State.FAILED,
+        ),
+        (LAST_REQUEST, update(State.FAILED), RECOGNISING, State.FAILED),
+    ],
+)
+def test_an_attempt_that_may_have_begun_or_has_failed_itself_counts(
+    record: ProcessingRecord, event: Event, conditions: Conditions, state: State
+) -> None:
+    after = transition(record, event, conditions) or record
+    assert (after.state, after.attempt) == (state, 2)
+
+
 @given(record=records(), event=events())
 def test_only_a_success_moves_a_processing_that_is_not_at_its_provider(
     record: ProcessingRecord, event: Event

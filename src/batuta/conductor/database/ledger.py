@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -413,7 +414,7 @@ class Ledger(ReadsGraph):
             attributed = list(attribute(connection, unnamed))
             before |= locked_records(connection, {event.processing_id for event in attributed})
             events = [*events, *attributed]
-        after, outcomes = self._transitions(before, events, now)
+        after, outcomes = self._transitions(connection, before, events, now)
         self.circuits.record(connection, outcomes, now)
         changes = [(before[processing_id], record) for processing_id, record in after.items()]
         write_changes(connection, changes)
@@ -427,11 +428,16 @@ class Ledger(ReadsGraph):
         return reported_rows, before.values()
 
     def _transitions(
-        self, before: dict[str, ProcessingRecord], events: Sequence[Event], now: float
+        self,
+        connection: sa.Connection,
+        before: dict[str, ProcessingRecord],
+        events: Sequence[Event],
+        now: float,
     ) -> tuple[dict[str, ProcessingRecord], list[Signal]]:
         """Apply events in their order; return the records that they change, and what they tell."""
         after: dict[str, ProcessingRecord] = {}
         outcomes: list[Signal] = []
+        recognises = cache(partial(self._instances.recognises, connection))
         for event in events:
             record = after.get(event.processing_id, before.get(event.processing_id))
             # Events of processings that another conductor's database has are not ours.
@@ -441,6 +447,8 @@ class Ledger(ReadsGraph):
             if record.product in self._graph.asking:
                 adopts = self._graph.products[record.product].late_result is LateResult.ADOPT
                 conditions = replace(conditions, adopts=adopts)
+            if conditions.circuit_open:
+                conditions = replace(conditions, recognises=recognises(record.provider))
             changed = transition(record, event, conditions)
             if changed is not None:
                 after[event.processing_id] = changed

@@ -140,6 +140,8 @@ class Conditions:
         Whether what is archived is made although its processing was given up.
     circuit_open : bool
         Whether the address that the processing was sent to is left alone, because it fails.
+    recognises : bool
+        Whether a second request of the same attempt would be recognised, or is wanted all the same.
     asked_at : float or None
         When the provider is sent a request again, at any of its addresses, as far as that is known.
     """
@@ -149,6 +151,7 @@ class Conditions:
     reports_activity: bool = False
     adopts: bool = True
     circuit_open: bool = False
+    recognises: bool = False
     asked_at: float | None = None
 
     @property

@@ -89,6 +89,10 @@ def _after_current(
     record: ProcessingRecord, event: Event, conditions: Conditions
 ) -> ProcessingRecord:
     """Return `record` after an event about its current attempt."""
+    if isinstance(event, InstanceLost | NoStateTold | PipelineUnreachable) and _is_repeated(
+        record, event, conditions
+    ):
+        return _back_to_waiting(record, event.error, conditions.now)
     match event:
         case StatusUpdate():
             return _after_status(record, event, conditions)
@@ -155,6 +159,38 @@ def _after_unreachable(
         # circuit lets them, which an operator may close.
         return _back_to_waiting(record, event.error, conditions.now)
     return _after_failure(record, event.error, conditions)
+
+
+def _is_repeated(
+    record: ProcessingRecord,
+    event: InstanceLost | NoStateTold | PipelineUnreachable,
+    conditions: Conditions,
+) -> bool:
+    """Return whether a request that was never answered is sent again as the same attempt.
+
+    Its address is left alone because it does not answer: what is tried there must not cost
+    processings their attempts. But the request may have arrived: it is repeated only where that
+    is recognised, or once the timeout is over, when it would be requested again in any case.
+    """
+    if not conditions.circuit_open or not _is_unanswered(record):
+        return False
+    match event:
+        case InstanceLost(recognised=recognised):
+            return recognised
+        case NoStateTold(error=error, interface=interface):
+            return conditions.recognises and error is not None and interface is None
+        case PipelineUnreachable(overdue=overdue):
+            return conditions.recognises or overdue
+
+
+def _is_unanswered(record: ProcessingRecord) -> bool:
+    """Return whether nothing was heard from the pipeline in the current attempt.
+
+    What is taken for running is so since its request (`_after_silence`); a pipeline that reports
+    by ``activity.*`` alone, without counting attempts, tells when it started.
+    """
+    told = record.state is State.QUEUED or record.started not in (None, record.requested)
+    return record.interface is None and not told
 
 
 def _after_loss(

@@ -71,6 +71,12 @@ class InstanceStore(ReadsGraph):
                 self._circuits.lose(connection, circuit.key, now)
         return events
 
+    def recognises(self, connection: sa.Connection, provider: str) -> bool:
+        """Return whether a provider recognises a repeated request, or is sent it all the same."""
+        return self._stated(provider) is not None or bool(
+            connection.scalar(COUNTS_ATTEMPTS, {"provider": provider})
+        )
+
     def _lost_at(self, circuit: Circuit) -> float | None:
         return lost_at(circuit, self._stated(circuit.provider) or LOST_AFTER_S)
 
@@ -80,9 +86,7 @@ class InstanceStore(ReadsGraph):
 
     def _given_up(self, connection: sa.Connection, circuit: Circuit) -> list[InstanceLost]:
         provider = circuit.provider
-        recognised = self._stated(provider) is not None or bool(
-            connection.scalar(COUNTS_ATTEMPTS, {"provider": provider})
-        )
+        recognised = self.recognises(connection, provider)
         wanted = {
             "provider": provider,
             "places": self._circuits.places_of(circuit.key),
