@@ -39,6 +39,8 @@ class Stage:
             processing["product"], processing["obs_id"], processing["id"]
         )
         self.pipeline_url = ""
+        self.token: str | None = None
+        """Shown to the sdb."""
         self.conductor: ServiceProcess | None = None
 
     def settings(self, graph: Graph, **given: Any) -> ConductorSettings:
@@ -67,7 +69,7 @@ class Stage:
         """Import a product into the sdb, of bytes of its own: the same again change nothing."""
         with (
             tempfile.NamedTemporaryFile(dir=self.folder) as file,
-            SdbClient(self.sdb_url) as sdb,
+            SdbClient(self.sdb_url, token=self.token) as sdb,
         ):
             file.write(content or uuid.uuid4().bytes)
             file.flush()

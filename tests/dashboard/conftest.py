@@ -1,9 +1,10 @@
 """A small orchestra with its dashboard, for tests."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,8 +46,20 @@ def watched(tmp_path: Path, own_nats: NatsServer) -> Iterator[Watched]:
 
 
 @contextmanager
-def playing(folder: Path, own_nats: NatsServer, **given: str) -> Iterator[Watched]:
-    """Play an orchestra; `given` are settings of all services, such as their token."""
+def playing(
+    folder: Path, own_nats: NatsServer, conducted: Mapping[str, Any] | None = None, **given: str
+) -> Iterator[Watched]:
+    """Play an orchestra.
+
+    Parameters
+    ----------
+    conducted : mapping, optional
+        Settings of the conductor alone; `graph` is the one that it begins with.
+    given : str
+        Settings of all services, such as their token.
+    """
+    settings = dict(conducted or {})
+    graph = settings.pop("graph", GRAPH)
     sdb_settings = SdbSettings.model_validate(
         {
             "port": 0,
@@ -58,9 +71,10 @@ def playing(folder: Path, own_nats: NatsServer, **given: str) -> Iterator[Watche
     )
     with serving(open_sdb, sdb_settings) as sdb_url:
         stage = Stage(folder, own_nats, sdb_url)
+        stage.token = given.get("token")
         with (
             serving(stage.pipeline.open, ServiceSettings(port=0)) as stage.pipeline_url,
-            serving(open_conductor, stage.settings(GRAPH, **given)) as conductor_url,
+            serving(open_conductor, stage.settings(graph, **given, **settings)) as conductor_url,
             serving(open_dashboard, dashboard_settings(stage, conductor_url, **given)) as url,
         ):
             yield Watched(stage, conductor_url, url)

@@ -13,6 +13,25 @@ export class ApiError extends Error {
   }
 }
 
+/** What somebody may do, besides looking. */
+export type Right = "order" | "withdraw";
+
+interface SessionState {
+  needed: boolean;
+  signed_in: boolean;
+  may: Right[];
+}
+
+/** What may be done with the token that was shown; nothing before that is known. */
+export const rights = signal<readonly Right[]>([]);
+
+/** Ask, or change, who has signed in; it is known then what may be done. */
+export async function session(method: "GET" | "POST", body?: unknown): Promise<SessionState> {
+  const state = await call<SessionState>(method, "/session", body);
+  rights.value = state.may;
+  return state;
+}
+
 /** Whether somebody must sign in before anything is answered. */
 export const mustSignIn = signal(false);
 

@@ -1,7 +1,7 @@
 // The page of the dashboard.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, call, mustSignIn } from "./api";
+import { ApiError, mustSignIn, rights, session } from "./api";
 import { formatAge } from "./format";
 import { connection, follow, heardAt, isStale, now, reconnect } from "./live/store";
 import { Approvals } from "./pages/approvals";
@@ -89,7 +89,7 @@ function SignIn() {
     event.preventDefault();
     const token = new FormData(event.currentTarget as HTMLFormElement).get("token");
     try {
-      await call("POST", "/session", { token });
+      await session("POST", { token });
       mustSignIn.value = false;
       reconnect();
     } catch (error) {
@@ -136,8 +136,15 @@ function App() {
     return () => removeEventListener("keydown", onKey);
   }, []);
   useEffect(() => {
+    // A dashboard that was started again may have other rights for its viewers. Without an answer
+    // nothing is offered, until its stream comes again.
+    if (connection.value === "live") {
+      session("GET").catch(() => {
+        rights.value = [];
+      });
+    }
     if (connection.value !== "refused") return;
-    call<{ needed: boolean; signed_in: boolean }>("GET", "/session").then(
+    session("GET").then(
       (state) => {
         if (state.needed && !state.signed_in) mustSignIn.value = true;
         else setTimeout(reconnect, 2000);

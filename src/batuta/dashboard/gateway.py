@@ -49,14 +49,15 @@ class Gateway:
     services : mapping
         Their addresses, by the first part of the path under `PREFIX`.
     token_of : callable
-        Returns the token that is shown in the name of a request's sender; None for none.
+        Returns the token that is shown to a service in the name of a request's sender; None for
+        none. Raises `ProblemError` for what the sender may not do.
     """
 
     def __init__(
         self,
         pool: HttpPool,
         services: Mapping[str, str],
-        token_of: Callable[[Request], str | None],
+        token_of: Callable[[Request, str], str | None],
     ) -> None:
         self._pool = pool
         self._services = services
@@ -82,10 +83,11 @@ class Gateway:
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"body: at most {MAX_BODY_BYTES} bytes accepted",
             )
+        token = self._token_of(request, service)
         stack = AsyncExitStack()
         try:
             status, answer = await stack.enter_async_context(
-                self._pool.forward(service, self._request(request, base, body))
+                self._pool.forward(service, _request(request, base, body, token))
             )
         except ServiceError as exc:
             await stack.aclose()
@@ -95,25 +97,25 @@ class Gateway:
         headers["X-Content-Type-Options"] = "nosniff"
         return StreamingResponse(_read(answer, stack), status_code=status, headers=headers)
 
-    def _request(self, request: Request, base: str, body: bytes) -> ForwardedRequest:
-        # Quoted again from what was decoded: "?" and "#" of a name stay in that name.
-        path = quote(request.path_params["path"], safe="/")
-        query = request.url.query
-        headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
-        given = request.headers.get(OPERATOR_HEADER, "")
-        token = self._token_of(request)
-        if is_operator_name(given):
-            headers[OPERATOR_HEADER] = given
-        elif token is None:
-            # Then only who uses this machine can reach it: whoever has a token may sit elsewhere.
-            headers[OPERATOR_HEADER] = default_operator()
-        return ForwardedRequest(
-            method=request.method,
-            url=f"{base}/{path}" + (f"?{query}" if query else ""),
-            headers=headers,
-            body=body or None,
-            token=token,
-        )
+
+def _request(request: Request, base: str, body: bytes, token: str | None) -> ForwardedRequest:
+    # Quoted again from what was decoded: "?" and "#" of a name stay in that name.
+    path = quote(request.path_params["path"], safe="/")
+    query = request.url.query
+    headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
+    given = request.headers.get(OPERATOR_HEADER, "")
+    if is_operator_name(given):
+        headers[OPERATOR_HEADER] = given
+    elif token is None:
+        # Then only who uses this machine can reach it: whoever has a token may sit elsewhere.
+        headers[OPERATOR_HEADER] = default_operator()
+    return ForwardedRequest(
+        method=request.method,
+        url=f"{base}/{path}" + (f"?{query}" if query else ""),
+        headers=headers,
+        body=body or None,
+        token=token,
+    )
 
 
 async def _bounded_body(request: Request) -> bytes | None:

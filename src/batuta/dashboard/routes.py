@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from batuta.dashboard.sessions import Sessions, session_cookie
+from batuta.dashboard.sessions import Right, Sessions, session_cookie
 from batuta.dashboard.stream import FrameStream
 from batuta.graph import Graph, GraphError
 from batuta.service.client import ServiceError
@@ -31,10 +31,11 @@ class SignIn(BaseModel):
 
 
 class SessionState(BaseModel):
-    """Whether a token is needed, and whether one was shown."""
+    """Whether a token is needed, whether one was shown, and what may be done with it."""
 
     needed: bool
     signed_in: bool
+    may: tuple[Right, ...] = ()
 
 
 class GraphText(BaseModel):
@@ -56,14 +57,22 @@ class SessionRoutes:
         Whether callers must.
     is_right : callable
         Tells whether a token opens the services.
+    rights_of : callable
+        Returns what may be done with a token; None where none is needed.
     """
 
     def __init__(
-        self, sessions: Sessions, *, needed: bool, is_right: Callable[[str], Awaitable[bool]]
+        self,
+        sessions: Sessions,
+        *,
+        needed: bool,
+        is_right: Callable[[str], Awaitable[bool]],
+        rights_of: Callable[[str | None], tuple[Right, ...]],
     ) -> None:
         self._sessions = sessions
         self._needed = needed
         self._is_right = is_right
+        self._rights_of = rights_of
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -71,11 +80,9 @@ class SessionRoutes:
 
         @router.get(SESSION)
         def state(request: Request) -> SessionState:
-            """Whether signing in is needed, and done."""
+            """Whether signing in is needed, and done, and what may be done."""
             found = self._sessions.find(request.headers.get("cookie", ""))
-            return SessionState(
-                needed=self._needed, signed_in=not self._needed or found is not None
-            )
+            return self._state(found.token if found is not None else None)
 
         @router.post(
             SESSION,
@@ -96,7 +103,7 @@ class SessionRoutes:
                 key = self._sessions.open(shown.token)
                 secure = request.url.scheme == "https"
                 response.headers["Set-Cookie"] = session_cookie(key, secure=secure)
-            return SessionState(needed=self._needed, signed_in=True)
+            return self._state(shown.token)
 
         @router.delete(SESSION)
         def sign_out(request: Request, response: Response) -> SessionState:
@@ -104,9 +111,14 @@ class SessionRoutes:
             self._sessions.close(request.headers.get("cookie", ""))
             secure = request.url.scheme == "https"
             response.headers["Set-Cookie"] = session_cookie("", secure=secure)
-            return SessionState(needed=self._needed, signed_in=not self._needed)
+            return self._state(None)
 
         return router
+
+    def _state(self, token: str | None) -> SessionState:
+        signed_in = token is not None or not self._needed
+        may = self._rights_of(token if self._needed else None) if signed_in else ()
+        return SessionState(needed=self._needed, signed_in=signed_in, may=may)
 
 
 def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> APIRouter:

@@ -20,11 +20,12 @@ from batuta.dashboard.poller import Addresses, Poller
 from batuta.dashboard.routes import (
     DOCUMENTS,
     SESSION,
+    STREAM,
     SessionRoutes,
     document_router,
     stream_router,
 )
-from batuta.dashboard.sessions import Sessions
+from batuta.dashboard.sessions import Right, Sessions
 from batuta.dashboard.settings import DashboardSettings
 from batuta.dashboard.stream import FrameStream
 from batuta.messaging import (
@@ -37,6 +38,7 @@ from batuta.messaging import (
 )
 from batuta.service.app import AppConfig, create_app
 from batuta.service.http_pool import ForwardedRequest, HttpPool, PoolTimeouts, open_pool
+from batuta.service.problems import ProblemError
 from batuta.service.routing import add_routers
 from batuta.service.runner import run_service
 
@@ -90,13 +92,39 @@ class _Tokens:
         self._pool = pool
         self._sessions = sessions
 
-    def of_request(self, request: Request) -> str | None:
-        """Return the token of the session, or that which came with the request."""
+    def of_request(self, request: Request, service: str) -> str | None:
+        """Return the token of the session, or that which came with the request.
+
+        Only the conductor knows the operators' own tokens: what one of them reads of the sdb is
+        read with the token of the orchestra, and what changes something there is refused.
+
+        Raises
+        ------
+        ProblemError
+            For what its sender may not do.
+        """
         session = self._sessions.find(request.headers.get("cookie", ""))
-        if session is not None:
+        if session is None:
+            kind, _, given = request.headers.get("authorization", "").partition(" ")
+            return given if kind == "Bearer" and given else self._token
+        if service != "sdb" or Right.WITHDRAW in self.rights_of(session.token):
             return session.token
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        return given if kind == "Bearer" and given else self._token
+        if request.method not in ("GET", "HEAD"):
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                "an operator's own token changes nothing at the sdb (accepted: the orchestra's)",
+            )
+        return self._token
+
+    def rights_of(self, token: str | None) -> tuple[Right, ...]:
+        """Return what may be done with a token that was found right; None: where none is needed."""
+        if token is None or self._is_of_orchestra(token):
+            return tuple(Right)
+        return (Right.ORDER,)
+
+    def _is_of_orchestra(self, token: str) -> bool:
+        own = self._token
+        return own is not None and hmac.compare_digest(token.encode(), own.encode())
 
     def admits(self, headers: Headers) -> bool:
         """Return whether a request shows that its sender has signed in."""
@@ -104,7 +132,7 @@ class _Tokens:
 
     async def is_right(self, token: str) -> bool:
         """Return whether a token is that of the orchestra, or opens the conductor."""
-        if self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
+        if self._is_of_orchestra(token):
             return True
         if not (token.isascii() and token.isprintable()):
             return False
@@ -137,11 +165,12 @@ async def open_dashboard(settings: DashboardSettings, _url: str) -> AsyncIterato
                 description="What an orchestra does, live.",
                 token=settings.token_text,
                 checks=partial(_checks, bus, model, pages),
-                open_paths=frozenset({SESSION}),
+                # The script that follows the stream is a part of the page.
+                open_paths=frozenset({SESSION, f"{STREAM}.js"}),
                 protected_prefixes=(
                     "/api/",
                     DOCUMENTS,
-                    "/stream",
+                    STREAM,
                     "/metrics",
                     "/docs",
                     "/openapi.json",
@@ -150,7 +179,9 @@ async def open_dashboard(settings: DashboardSettings, _url: str) -> AsyncIterato
             )
         )
         needed = settings.token is not None
-        routes = SessionRoutes(sessions, needed=needed, is_right=tokens.is_right)
+        routes = SessionRoutes(
+            sessions, needed=needed, is_right=tokens.is_right, rights_of=tokens.rights_of
+        )
         add_routers(dashboard.app, routes.router())
         add_routers(dashboard.app, document_router())
         add_routers(dashboard.app, stream_router(stream, poller.wanted.set))

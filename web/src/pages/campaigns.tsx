@@ -1,6 +1,6 @@
 // Campaigns: the list, and planning a new one.
 import { useState } from "preact/hooks";
-import { ApiError, order } from "../api";
+import { ApiError, order, rights } from "../api";
 import { graph } from "../live/store";
 import { aboutOf, CampaignActions, CampaignProgress } from "../parts/campaign_parts";
 import { asTime, ChoiceFilter, given, Names } from "../parts/filters";
@@ -13,21 +13,24 @@ const STATES = ["planning", "planned", "running", "paused", "cancelling", "cance
 
 export function Campaigns() {
   const paged = usePaged<Campaign>("/campaigns", { state: given("state"), limit: 50 }, 3000);
-  const isPlanning = given("plan") !== "";
+  const mayPlan = rights.value.includes("order");
+  const isPlanning = mayPlan && given("plan") !== "";
   return (
     <div class="page stack">
       <div class="spread">
         <h1>Campaigns</h1>
         <div class="row noprint">
           <ChoiceFilter name="state" label="State" any="any" choices={STATES} />
-          <button
-            type="button"
-            class="main"
-            aria-expanded={isPlanning}
-            onClick={() => setQuery({ plan: isPlanning ? null : "new" })}
-          >
-            Plan a campaign
-          </button>
+          {mayPlan && (
+            <button
+              type="button"
+              class="main"
+              aria-expanded={isPlanning}
+              onClick={() => setQuery({ plan: isPlanning ? null : "new" })}
+            >
+              Plan a campaign
+            </button>
+          )}
         </div>
       </div>
       {isPlanning && <PlanForm />}

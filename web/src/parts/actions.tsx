@@ -1,6 +1,7 @@
 // What an operator orders: confirmed by what it will do, and what became of it.
 import type { ComponentChildren } from "preact";
 import { useRef, useState } from "preact/hooks";
+import { type Right, rights } from "../api";
 import { Problem } from "./loaded";
 
 /** Of a reason, in characters, as the conductor accepts it. */
@@ -27,10 +28,16 @@ interface ActionProps {
   isDisabled?: boolean;
   /** What is said of the button where its label alone says too little. */
   name?: string;
+  /** What is needed for it; who has no such right is not offered it. */
+  right?: Right;
 }
 
 /** A button that asks before it does something. */
-export function Action({ label, asked, done, isDisabled, name }: ActionProps) {
+export function Action({ right = "order", ...given }: ActionProps) {
+  return rights.value.includes(right) ? <Offered {...given} /> : null;
+}
+
+function Offered({ label, asked, done, isDisabled, name }: Omit<ActionProps, "right">) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [problem, setProblem] = useState<string>();
   const [isBusy, setBusy] = useState(false);

@@ -17,6 +17,7 @@ export function WithdrawAction({
   return (
     <Action
       label="Withdraw"
+      right="withdraw"
       done={done}
       asked={{
         title: `Withdraw version ${stored.version} of ${stored.product} of ${stored.obs_id}`,
