@@ -33,6 +33,9 @@ from batuta.conductor.decisions.processing_record import (
 )
 from batuta.messaging import ProcessingState as State
 
+Unanswered = InstanceLost | NoStateTold | PipelineUnreachable
+"""What may tell that a request was not answered."""
+
 
 def transition(
     record: ProcessingRecord, event: Event, conditions: Conditions
@@ -71,6 +74,8 @@ def _after(record: ProcessingRecord, event: Event, conditions: Conditions) -> Pr
             return _after_status(record, event, conditions)
     if record.state not in AT_PROVIDER or _is_outdated(event, record):
         return _with_late_details(record, event, conditions.now)
+    if isinstance(event, Unanswered) and _is_repeated(record, event, conditions):
+        return _back_to_waiting(record, event.error, conditions.now)
     return _after_current(record, event, conditions)
 
 
@@ -89,10 +94,6 @@ def _after_current(
     record: ProcessingRecord, event: Event, conditions: Conditions
 ) -> ProcessingRecord:
     """Return `record` after an event about its current attempt."""
-    if isinstance(event, InstanceLost | NoStateTold | PipelineUnreachable) and _is_repeated(
-        record, event, conditions
-    ):
-        return _back_to_waiting(record, event.error, conditions.now)
     match event:
         case StatusUpdate():
             return _after_status(record, event, conditions)
@@ -161,11 +162,7 @@ def _after_unreachable(
     return _after_failure(record, event.error, conditions)
 
 
-def _is_repeated(
-    record: ProcessingRecord,
-    event: InstanceLost | NoStateTold | PipelineUnreachable,
-    conditions: Conditions,
-) -> bool:
+def _is_repeated(record: ProcessingRecord, event: Unanswered, conditions: Conditions) -> bool:
     """Return whether a request that was never answered is sent again as the same attempt.
 
     Its address is left alone because it does not answer: what is tried there must not cost
