@@ -3,6 +3,7 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, mustSignIn, rights, session } from "./api";
 import { formatAge } from "./format";
+import { moveInTable } from "./keyboard";
 import { connection, follow, heardAt, isStale, now, reconnect } from "./live/store";
 import { Approvals } from "./pages/approvals";
 import { CampaignPage } from "./pages/campaign";
@@ -22,6 +23,7 @@ import { Providers } from "./pages/providers";
 import { ReportPage } from "./pages/report";
 import { Wall } from "./pages/wall";
 import { Bar } from "./parts/bar";
+import { Palette } from "./parts/palette";
 import { go, path, startRouter } from "./router";
 import { startSettings } from "./settings";
 import "./style.css";
@@ -118,16 +120,20 @@ function SignIn() {
 }
 
 function App() {
+  const [isSearching, setSearching] = useState(false);
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
+      if (event.defaultPrevented) return;
+      if (moveInTable(event)) {
+        event.preventDefault();
+        return;
+      }
       if (/^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName) || event.ctrlKey || event.metaKey)
         return;
       if (event.key === "/") {
         event.preventDefault();
-        const found = document.getElementById("search");
-        if (found) found.focus();
-        else go("/observations");
+        setSearching(true);
       } else if (event.key === "?") {
         go("/help");
       }
@@ -164,6 +170,7 @@ function App() {
   return (
     <>
       <Bar />
+      {isSearching && <Palette close={() => setSearching(false)} />}
       <Staleness />
       <main class={isStale.value && connection.value !== "connecting" ? "aged" : ""}>
         <Current />

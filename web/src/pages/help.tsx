@@ -4,12 +4,16 @@ import { operator } from "../settings";
 import { STATES } from "../states";
 
 const KEYS: readonly [string, string][] = [
-  ["/", "search"],
+  ["/", "search an observation, or go to a page"],
   ["?", "this page"],
   ["Tab, Shift+Tab", "from one control to the next, or the one before"],
-  ["arrows, Page up, Page down", "scroll a matrix, a table or a log that has the focus"],
+  [
+    "arrows",
+    "in a table, from row to row and from control to control; in a matrix, from cell to cell",
+  ],
+  ["Page up, Page down", "scroll a matrix, a table or a log that has the focus"],
   ["Enter", "open what has the focus"],
-  ["Escape", "leave a question unanswered"],
+  ["Escape", "leave a question or a search"],
 ];
 
 export function Help() {

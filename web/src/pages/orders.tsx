@@ -7,11 +7,12 @@ import type { OrderRecord } from "../records";
 
 const COMMANDS = [
   "approve",
+  "campaign plan",
   "cancel",
-  "close circuit",
   "graph apply",
   "hold",
   "make",
+  "providers --close",
   "refuse",
   "release",
   "reprioritize",

@@ -1,6 +1,6 @@
 // What an operator orders: confirmed by what it will do, and what became of it.
 import type { ComponentChildren } from "preact";
-import { useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type Right, rights } from "../api";
 import { Problem } from "./loaded";
 
@@ -45,10 +45,13 @@ function Offered({ label, asked, done, isDisabled, name }: Omit<ActionProps, "ri
   const [seen, setSeen] = useState<ComponentChildren>();
   const [isUnseen, setUnseen] = useState(false);
   const [isOpen, setOpen] = useState(false);
+  useLayoutEffect(() => {
+    // Once what is asked is there: the first of it is given the focus.
+    if (isOpen) dialog.current?.showModal();
+  }, [isOpen]);
   const open = () => {
     setProblem(undefined);
     setOpen(true);
-    dialog.current?.showModal();
     if (!asked.preview) return;
     setSeen(undefined);
     setUnseen(true);

@@ -80,6 +80,8 @@ const SELDOM: readonly Place[] = [
   { target: "/graph", label: "Graph" },
 ];
 
+export const PLACES: readonly Place[] = [...OFTEN, ...SELDOM, { target: "/help", label: "Help" }];
+
 function isHere(place: Place): boolean {
   return path.value === place.target || path.value.startsWith(`${place.target}/`);
 }

@@ -12,6 +12,12 @@ export interface MatrixColumn {
   place: number;
 }
 
+/** The cell that the arrows have led to, by the places of its row and its column. */
+interface Cursor {
+  row: number;
+  column: number;
+}
+
 interface Hover {
   x: number;
   y: number;
@@ -57,6 +63,9 @@ export function Matrix({
   const space = useRef<HTMLDivElement>(null);
   const [hover, setHover] = useState<Hover | null>(null);
   const shown = useRef<string[]>([]);
+  const cursor = useRef<Cursor | null>(null);
+  const redraw = useRef<() => void>(() => undefined);
+  const [said, setSaid] = useState("");
   const current = useRef({ rows, columns });
   current.current = { rows, columns };
   const geometry = useRef<Geometry>({ cell: CELL, header: 96, names: 120 });
@@ -81,6 +90,7 @@ export function Matrix({
         space.current.style.width = `${names + current.current.columns.length * cell + 8}px`;
       }
       paint(context, surface, element, shown.current, current.current.columns, geometry.current);
+      if (cursor.current) outline(context, element, cursor.current, geometry.current);
     };
     const schedule = () => {
       if (!isDue) {
@@ -88,6 +98,7 @@ export function Matrix({
         requestAnimationFrame(draw);
       }
     };
+    redraw.current = schedule;
     const stop = effect(() => {
       observationsChanged.value;
       runsChanged.value;
@@ -119,6 +130,35 @@ export function Matrix({
       x < names ? undefined : columns[Math.floor((x - names + element.scrollLeft) / cell)];
     return { row, column, x: event.clientX, y: event.clientY };
   };
+  const textOf = (row: string, column: MatrixColumn | undefined) => {
+    const letters = observations.get(row)?.s ?? "";
+    return column
+      ? `${row}: ${column.name} ${stateOfLetter(letters[column.place] ?? ".").name}`
+      : row;
+  };
+  const open = (row: string, column: MatrixColumn | undefined) => {
+    const product = column ? `?product=${encodeURIComponent(column.name)}` : "";
+    go(`/observations/${encodeURIComponent(row)}${product}`);
+  };
+  const onKey = (event: KeyboardEvent) => {
+    const element = box.current;
+    if (!element || shown.current.length === 0) return;
+    if (event.key === "Enter") {
+      const { row, column } = cursor.current ?? {
+        row: Math.floor(element.scrollTop / geometry.current.cell),
+        column: -1,
+      };
+      open(shown.current[row] ?? shown.current[0] ?? "", columns[column]);
+      return;
+    }
+    const moved = movedBy(event.key, cursor.current, shown.current.length, columns.length);
+    if (!moved) return;
+    event.preventDefault();
+    cursor.current = moved;
+    bringIntoView(element, moved, geometry.current);
+    setSaid(textOf(shown.current[moved.row] ?? "", columns[moved.column]));
+    redraw.current();
+  };
   return (
     <>
       <section
@@ -130,30 +170,21 @@ export function Matrix({
         onMouseMove={(event) => {
           const found = at(event);
           if (!found) return setHover(null);
-          const letters = observations.get(found.row)?.s ?? "";
-          const text = found.column
-            ? `${found.row}: ${found.column.name} ${stateOfLetter(letters[found.column.place] ?? ".").name}`
-            : found.row;
-          setHover({ x: found.x, y: found.y, text });
+          setHover({ x: found.x, y: found.y, text: textOf(found.row, found.column) });
         }}
         onMouseLeave={() => setHover(null)}
         onClick={(event) => {
           const found = at(event);
-          if (found) {
-            const product = found.column ? `?product=${encodeURIComponent(found.column.name)}` : "";
-            go(`/observations/${encodeURIComponent(found.row)}${product}`);
-          }
+          if (found) open(found.row, found.column);
         }}
-        onKeyDown={(event) => {
-          if (event.key === "Enter" && shown.current[0]) {
-            const first = Math.floor((box.current?.scrollTop ?? 0) / geometry.current.cell);
-            go(`/observations/${encodeURIComponent(shown.current[first] ?? shown.current[0])}`);
-          }
-        }}
+        onKeyDown={onKey}
       >
         <canvas ref={canvas} />
         <div ref={space} style={{ position: "absolute", top: 0, left: 0, pointerEvents: "none" }} />
       </section>
+      <div class="visually-hidden" role="status">
+        {said}
+      </div>
       {hover && (
         <div class="hover" style={{ left: `${hover.x + 14}px`, top: `${hover.y + 12}px` }}>
           {hover.text}
@@ -161,6 +192,52 @@ export function Matrix({
       )}
     </>
   );
+}
+
+/** Return where an arrow leads to; the first one leads to the first cell. */
+function movedBy(
+  key: string,
+  cursor: Cursor | null,
+  rows: number,
+  columns: number,
+): Cursor | undefined {
+  const steps: Record<string, [number, number]> = {
+    ArrowDown: [1, 0],
+    ArrowUp: [-1, 0],
+    ArrowRight: [0, 1],
+    ArrowLeft: [0, -1],
+  };
+  const step = steps[key];
+  if (!step) return undefined;
+  if (!cursor) return { row: 0, column: 0 };
+  return {
+    row: Math.min(rows - 1, Math.max(0, cursor.row + step[0])),
+    column: Math.min(columns - 1, Math.max(0, cursor.column + step[1])),
+  };
+}
+
+function bringIntoView(box: HTMLElement, { row, column }: Cursor, geometry: Geometry): void {
+  const { cell, header, names } = geometry;
+  const highest = (row + 1) * cell + header - box.clientHeight;
+  const leftmost = (column + 1) * cell + names - box.clientWidth;
+  box.scrollTop = Math.min(row * cell, Math.max(highest, box.scrollTop));
+  box.scrollLeft = Math.min(column * cell, Math.max(leftmost, box.scrollLeft));
+}
+
+/** Outline the cell that the arrows have led to, unless it has been scrolled away. */
+function outline(
+  context: CanvasRenderingContext2D,
+  box: HTMLElement,
+  { row, column }: Cursor,
+  { cell, header, names }: Geometry,
+): void {
+  const x = names + column * cell - box.scrollLeft;
+  const y = header + row * cell - box.scrollTop;
+  if (x < names || y < header) return;
+  const style = getComputedStyle(document.documentElement);
+  context.strokeStyle = style.getPropertyValue("--focus").trim();
+  context.lineWidth = 2;
+  context.strokeRect(x + 1, y + 1, cell - 2, cell - 2);
 }
 
 function fontOf(cell: number): number {

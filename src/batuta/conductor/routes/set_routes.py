@@ -18,7 +18,7 @@ from batuta.conductor.routes.bulk_routes import UrgencyBody
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
 from batuta.service.operator_requests import ByOperator
-from batuta.service.operators import UNNAMED, Operator
+from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.service.routing import service_router
 from batuta.stages import Stage
@@ -109,8 +109,8 @@ class SetOrderBody(UrgencyBody):
     command: SetCommand
     filters: SetSelection
 
-    def order(self, by: Operator) -> SetOrder:
-        """Return the order that an operator gives.
+    def selected(self) -> SetFilters:
+        """Return what it is about.
 
         Raises
         ------
@@ -118,17 +118,32 @@ class SetOrderBody(UrgencyBody):
             If it selects nothing, or what it gives is not for its command.
         """
         filters = self.filters.filters(self.command)
-        urgency = self.urgency()
-        if self.command is not SetCommand.REPRIORITIZE and urgency.given:
+        given = self.urgency().given
+        if self.command is not SetCommand.REPRIORITIZE and given:
             raise ProblemError(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"{', '.join(urgency.given)}: {self.command} takes none (accepted: with "
+                f"{', '.join(given)}: {self.command} takes none (accepted: with "
                 f"{SetCommand.REPRIORITIZE}, or in filters)",
             )
+        return filters
+
+    def order(self, by: Operator) -> SetOrder:
+        """Return the order that an operator gives.
+
+        Raises
+        ------
+        ProblemError
+            As of `selected`, or if it changes nothing.
+        """
+        filters = self.selected()
         if self.command is SetCommand.REPRIORITIZE:
             self.check_given()
         return SetOrder(
-            command=self.command, filters=filters, by=by, reason=self.reason, urgency=urgency
+            command=self.command,
+            filters=filters,
+            by=by,
+            reason=self.reason,
+            urgency=self.urgency(),
         )
 
 
@@ -151,9 +166,9 @@ def set_router(worker: OrderWorker, views: Views, orders: OrderViews) -> APIRout
 
     @router.post("/preview")
     def preview(body: SetOrderBody) -> SetPreview:
-        """What an order would be carried out for; changes nothing."""
+        """What an order would be carried out for, whatever it gives; changes nothing."""
         at = worker.sets.now()
-        found = worker.sets.select(body.order(UNNAMED).filters)
+        found = worker.sets.select(body.selected())
         return SetPreview(
             at=instant_of(at),
             total=found.total,
