@@ -111,7 +111,7 @@ def test_while_a_circuit_is_open_nothing_is_sent_and_no_attempt_is_used(
 def test_trials_whose_answers_are_lost_use_no_attempt(
     open_ledger: OpenLedger, stated: float | None
 ) -> None:
-    provider = {} if stated is None else {"lost_after": stated}
+    provider: dict[str, object] = {} if stated is None else {"lost_after": stated}
     harness = open_ledger(
         graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 2}}, {"maker": provider})
     )
