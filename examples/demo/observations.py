@@ -1,13 +1,14 @@
 """Real observations that install with the packages that the demonstration computes with."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import copyfile
 from typing import Final
 
 import numpy as np
+from astropy.io import fits
 from skimage import data
 
 from examples.demo.disparity import Calibration, write_raster
@@ -32,11 +33,17 @@ class Observation:
         What it is called.
     files : mapping of str to Path
         Each input product, and its file.
+    preliminary : mapping of str to Path
+        Those of them that arrive earlier in a preliminary version, and its file.
+    alert : bool
+        Whether it is announced as an alert.
     """
 
     obs_id: str
     title: str
     files: Mapping[str, Path]
+    preliminary: Mapping[str, Path] = field(default_factory=dict)
+    alert: bool = False
 
 
 _X_RAY: Final = (
@@ -48,13 +55,15 @@ _X_RAY: Final = (
         "xte_test.evt.gz",
     ),
     ("RXTE-M82-2009-12-18", "M82 with RXTE PCA, 2009-12-18", "EVENTS", "xte_gx_test.evt.gz"),
-    (
-        "EROSITA-300007",
-        "A source of the eFEDS field with eROSITA, 2019-11-03",
-        "EROSITA_LIGHT_CURVE",
-        "LightCurve_bexvar.fits",
-    ),
 )
+_EROSITA: Final = (
+    "EROSITA-300007",
+    "A source of the eFEDS field with eROSITA, 2019-11-03",
+    "EROSITA_LIGHT_CURVE",
+    "LightCurve_bexvar.fits",
+)
+_ALERT: Final = "RXTE-M82-2009-12-18"
+"""The observation that is announced as an alert."""
 
 
 def observations(folder: Path) -> list[Observation]:
@@ -69,10 +78,10 @@ def observations(folder: Path) -> list[Observation]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     shipped = _event_lists()
-    missing = [name for *_, name in _X_RAY if not (shipped / name).is_file()]
+    missing = [name for *_, name in (*_X_RAY, _EROSITA) if not (shipped / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{shipped} lacks {', '.join(missing)}")
-    return [*_x_ray(shipped, folder), _motorcycle(folder)]
+    return [*_x_ray(shipped, folder), _erosita(shipped, folder), _motorcycle(folder)]
 
 
 def _event_lists() -> Path:
@@ -87,7 +96,25 @@ def _x_ray(shipped: Path, folder: Path) -> Iterator[Observation]:
     for obs_id, title, product, name in _X_RAY:
         path = folder / f"{obs_id}-{name}"
         copyfile(shipped / name, path)
-        yield Observation(obs_id, title, {product: path})
+        yield Observation(obs_id, title, {product: path}, alert=obs_id == _ALERT)
+
+
+def _erosita(shipped: Path, folder: Path) -> Observation:
+    obs_id, title, product, name = _EROSITA
+    path = folder / f"{obs_id}-{name}"
+    copyfile(shipped / name, path)
+    first_half = folder / f"{obs_id}-preliminary.fits"
+    _write_first_half(path, first_half)
+    return Observation(obs_id, title, {product: path}, preliminary={product: first_half})
+
+
+def _write_first_half(light_curve: Path, target: Path) -> None:
+    """Write a light curve as far as half of its bins that hold the source."""
+    with fits.open(light_curve, memmap=False) as file:
+        rates = file["RATE"]
+        in_view = np.flatnonzero(rates.data["FRACEXP"][:, 0] > 0)
+        rates.data = rates.data[: in_view[len(in_view) // 2]]
+        file.writeto(target)
 
 
 def _motorcycle(folder: Path) -> Observation:

@@ -1,9 +1,11 @@
 """The report of the demonstration: a table, pictures, and the error of the disparity."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from rich.markup import escape
 
 from batuta.cli.output import console, print_table
 from batuta.formatting import format_bytes, format_count, format_seconds
@@ -36,6 +38,21 @@ def print_report(made: Sequence[MadeProduct], output: Path, retries: int) -> Non
     for one in made:
         if one.stored.product == ERROR_PRODUCT:
             console.print(_error_line(one.stored.obs_id, one.stored.metadata), highlight=False)
+
+
+def print_situations(happened: Mapping[str, str | None]) -> bool:
+    """Print what happened; return False if something did not, which is named.
+
+    Parameters
+    ----------
+    happened : mapping of str to str or None
+        Each situation, and what the record tells of it.
+    """
+    console.print("What happened, as the conductor has recorded it:")
+    for situation, told in happened.items():
+        line = "[bold red]did not happen[/]" if told is None else escape(told)
+        console.print(f"  {escape(situation)}: {line}", highlight=False)
+    return None not in happened.values()
 
 
 def draw_all(made: Sequence[MadeProduct], output: Path) -> list[Path]:

@@ -14,7 +14,9 @@ import psutil
 from rich.markup import escape
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.demonstration.report import MadeProduct, print_report
+from batuta.cli.demonstration.evidence import KILL, SITUATIONS, read_record
+from batuta.cli.demonstration.report import MadeProduct, print_report, print_situations
+from batuta.cli.demonstration.scenario import Scenario
 from batuta.cli.deployment.orchestra import Orchestra, running_orchestra
 from batuta.cli.deployment.plan import OrchestraConfig
 from batuta.cli.live.state import AVAILABLE, LiveState
@@ -65,7 +67,7 @@ class DemoRun:
         self._live_state = LiveState(self._graph)
 
     async def run(self) -> int:
-        """Run it, and return the exit code: 1 if a product is missing."""
+        """Run it, and return the exit code: 1 if a product is missing, or what it is to show."""
         began = time.monotonic()
         observations = await asyncio.to_thread(_demo_observations, self._folder / "inputs")
         inputs = {one.obs_id: tuple(one.files) for one in observations}
@@ -84,14 +86,16 @@ class DemoRun:
             await asyncio.to_thread(
                 print_report, made, self._options.output, self._live_state.retries
             )
-            console.print(f"Done in {format_seconds(time.monotonic() - began)}.")
+            happened = await asyncio.to_thread(self._happened, orchestra)
+            all_happened = print_situations(happened)
             missing = await asyncio.to_thread(self._missing, orchestra, inputs)
             for line in missing:
                 console.print(f"[bold red]missing[/] {escape(line)}", highlight=False)
+            console.print(f"Done in {format_seconds(time.monotonic() - began)}.")
             if self._options.keep:
                 await self._keep_running(orchestra)
             console.print("Stopping the services.")
-        return 0 if complete and not missing else 1
+        return 0 if complete and all_happened and not missing else 1
 
     def _services(self) -> contextlib.AbstractAsyncContextManager[Orchestra]:
         return running_orchestra(
@@ -101,17 +105,25 @@ class DemoRun:
     async def _process_observations(
         self, orchestra: Orchestra, observations: list[Any], began: float
     ) -> bool:
-        """Import everything and follow it to its end; return False if time runs out first."""
+        """Play everything and follow it to its end; return False if time runs out first."""
         async with (
             connect(NatsConfig(url=orchestra.nats_url), "demo") as bus,
             updated_by_events(bus, self._live_state),
             asyncio.TaskGroup() as group,
         ):
-            group.create_task(self._import_all(orchestra, observations))
+            scenario = Scenario(
+                orchestra,
+                self._graph,
+                observations,
+                log=self._live_state.log,
+                pause=lambda: self._pause(orchestra),
+            )
+            played = group.create_task(scenario.play())
             chaos = group.create_task(self._kill_one(orchestra))
             inputs = {one.obs_id: tuple(one.files) for one in observations}
-            complete = await self._finished(orchestra, inputs, began)
+            complete = await self._finished(orchestra, inputs, began, played)
             chaos.cancel()
+            played.cancel()
         return complete
 
     def _config(self) -> OrchestraConfig:
@@ -121,27 +133,25 @@ class DemoRun:
             pipelines=[{"use": f"examples.demo.{name}:pipeline"} for name in PIPELINES],
         )
 
-    async def _import_all(self, orchestra: Orchestra, observations: Iterable[Any]) -> None:
-        def import_files(observation: Any) -> None:
-            with SdbClient(orchestra.sdb_url) as sdb:
-                for product, file in observation.files.items():
-                    sdb.import_file(file, product, observation.obs_id)
-
-        for observation in observations:
-            self._live_state.log(f"{observation.obs_id}: {observation.title} arrives")
-            await asyncio.to_thread(import_files, observation)
-
     async def _finished(
-        self, orchestra: Orchestra, inputs: Mapping[str, tuple[str, ...]], began: float
+        self,
+        orchestra: Orchestra,
+        inputs: Mapping[str, tuple[str, ...]],
+        began: float,
+        played: asyncio.Task[None],
     ) -> bool:
         """Wait until nothing more will be made; return False if time runs out first."""
         expected = {obs_id: self._graph.reachable(names) for obs_id, names in inputs.items()}
         with ConductorClient(orchestra.conductor_url) as conductor:
             while time.monotonic() - began < self._options.limit_s:
                 views = await asyncio.to_thread(_states, conductor, expected)
-                if all(
-                    _is_settled(expected[obs_id], views[obs_id], self._graph) for obs_id in expected
-                ):
+                # What waits for a product that failed is not played any more.
+                broken = any(_UNSUCCESSFUL & set(states.values()) for states in views.values())
+                settled = all(
+                    _is_settled(expected[obs_id], states, self._graph) or (broken and not states)
+                    for obs_id, states in views.items()
+                )
+                if settled and (broken or played.done()):
                     return True
                 await self._pause(orchestra)
         return False
@@ -192,18 +202,29 @@ class DemoRun:
             SdbClient(orchestra.sdb_url) as sdb,
             ConductorClient(orchestra.conductor_url) as conductor,
         ):
+            # The newest come first.
             times = {
                 (one["product"], one["obs_id"]): _duration_s(one)
-                for one in conductor.processings(state="succeeded")
+                for one in reversed(list(conductor.processings(state="succeeded")))
             }
             for obs_id in observations:
-                for stored in sdb.list(obs_id=obs_id):
+                for stored in sdb.list(obs_id=obs_id, latest=True):
                     if stored.product in self._graph.products:
                         file = self._folder / "exports" / f"{stored.obs_id}-{stored.product}"
                         file.parent.mkdir(exist_ok=True)
                         sdb.export(stored.product, obs_id, version=stored.version, to=file)
                         made.append(MadeProduct(stored, times.get((stored.product, obs_id)), file))
         return made
+
+    def _happened(self, orchestra: Orchestra) -> dict[str, str | None]:
+        """Return what the record tells of each situation; None of one that it does not tell of."""
+        with ConductorClient(orchestra.conductor_url) as conductor:
+            record = read_record(conductor)
+        return {
+            situation: told(record)
+            for situation, told in SITUATIONS.items()
+            if self._options.chaos or situation != KILL
+        }
 
     def _missing(self, orchestra: Orchestra, inputs: Mapping[str, tuple[str, ...]]) -> list[str]:
         """Return a line for each product that could be made and is missing, with the reason."""
