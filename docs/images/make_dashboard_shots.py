@@ -24,7 +24,8 @@ Theme = Literal["light", "dark"]
 
 PAIR: Final = "MIDDLEBURY-MOTORCYCLE"
 HEIGHT_PX: Final = 800
-COLOURS: Final = 128
+TIMEOUT_MS: Final = 30_000
+COLOURS: Final = 256
 PUBLISHED: Final[Mapping[str, Theme]] = {
     "wall": "dark",
     "observation": "light",
@@ -88,11 +89,14 @@ def photograph(browser: Browser, url: str, shot: Shot, theme: Theme) -> Image.Im
         viewport={"width": shot.width, "height": shot.height}, color_scheme=theme
     )
     page.goto(url + shot.address)
-    expect(page.locator(shot.seen).first).to_be_visible()
+    expect(page.locator(shot.seen).first).to_be_visible(timeout=TIMEOUT_MS)
     # The event stream never ends, so the network is never idle: all is drawn once nothing says any
     # more that it was asked for.
-    expect(page.get_by_text("Asking…")).to_have_count(0)
-    page.wait_for_function("[...document.images].every((one) => one.complete)")
+    expect(page.get_by_text("Asking…")).to_have_count(0, timeout=TIMEOUT_MS)
+    for image in page.locator("img").all():
+        image.scroll_into_view_if_needed()
+        expect(image).to_have_js_property("complete", value=True)
+    page.evaluate("scrollTo(0, 0)")
     with Image.open(io.BytesIO(page.screenshot())) as picture:
         small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     page.close()

@@ -59,7 +59,7 @@ export function Wall() {
         <section class="card">
           <h2>Observations by products{graph.value ? `, graph ${graph.value.number}` : ""}</h2>
           {observations.size > 0 ? (
-            <Matrix rows={wallRows} columns={columns} isFitted height="calc(100vh - 29.5em)" />
+            <Matrix rows={wallRows} columns={columns} isFitted height="calc(100vh - 26.5em)" />
           ) : (
             <p class="empty">
               Nothing has arrived yet. Import a first file: batuta import --product P --obs-id O
@@ -160,9 +160,7 @@ export function Services() {
                       word={isOld ? "silent" : service.state}
                     />
                   </td>
-                  <td class="number">
-                    {service.running} running, {service.queued} queued
-                  </td>
+                  <td class="number">{workOf(service)}</td>
                   <td class="number quiet">{formatAge(age)}</td>
                 </tr>
               );
@@ -171,6 +169,10 @@ export function Services() {
       </table>
     </section>
   );
+}
+
+function workOf({ running, queued }: { running: number; queued: number }): string {
+  return running + queued === 0 ? "idle" : `${running} running, ${queued} queued`;
 }
 
 function Sign({ isUp, word }: { isUp: boolean; word: string }) {

@@ -24,7 +24,7 @@ interface Hover {
   text: string;
 }
 
-const MAX_NAME = 18;
+const MAX_NAME = 20;
 /** How names of columns are turned, radians. */
 const TURN = -1.15;
 
@@ -244,6 +244,10 @@ function fontOf(cell: number): number {
   return Math.max(12, Math.round(cell * 0.5));
 }
 
+function shortened(name: string): string {
+  return name.length > MAX_NAME ? `${name.slice(0, MAX_NAME - 1)}…` : name;
+}
+
 /** Lay the matrix out in the box that there is. */
 function measured(
   box: HTMLElement,
@@ -353,7 +357,7 @@ function paint(
     context.save();
     context.translate(names + place * cell - left + cell / 2, header - 6);
     context.rotate(TURN);
-    context.fillText((columns[place]?.name ?? "").slice(0, MAX_NAME), 0, 0);
+    context.fillText(shortened(columns[place]?.name ?? ""), 0, 0);
     context.restore();
   }
   context.restore();
