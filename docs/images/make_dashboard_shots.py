@@ -28,7 +28,7 @@ TIMEOUT_MS: Final = 30_000
 COLOURS: Final = 256
 PUBLISHED: Final[Mapping[str, Theme]] = {
     "wall": "dark",
-    "observation": "light",
+    "observation": "dark",
     "processing": "light",
     "product": "light",
     "report": "light",
@@ -64,14 +64,14 @@ def shots(url: str) -> Iterator[Shot]:
     pair = quote(PAIR)
     yield Shot("wall", "/wall", "canvas", width=1920, height=1080)
     yield Shot("observations", "/observations", "canvas")
-    yield Shot("observation", f"/observations/{pair}?product=STEREO_REPORT", "svg")
+    yield Shot("observation", f"/observations/{pair}?product=STEREO_REPORT", ".graph .node")
     yield Shot("processing", f"/processings/{tiled['id']}", "canvas")
     yield Shot("product", f"/products/DISPARITY/{pair}", "img")
     yield Shot("inbox", "/inbox", "main h1")
     yield Shot("campaigns", "/campaigns", "main table")
     yield Shot("campaign", f"/campaigns/{campaign['number']}", "main table")
     yield Shot("report", "/report", "main table", height=1100)
-    yield Shot("graph", "/graph", "svg")
+    yield Shot("graph", "/graph", ".graph .node")
 
 
 def _first(url: str, what: str, **filters: str) -> dict[str, Any]:
