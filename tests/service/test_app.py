@@ -1,5 +1,7 @@
 """What every service answers: its health, its metrics, its refusals as problem details."""
 
+import asyncio
+import threading
 from http import HTTPStatus
 from typing import Annotated
 
@@ -240,3 +242,22 @@ async def test_an_address_with_nul_is_refused(path: str) -> None:
         answer = await client.get(path)
     assert answer.status_code == 422
     assert answer.json()["detail"] == "the address contains NUL (%00)"
+
+
+async def test_others_are_answered_while_the_interface_is_described(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = make_app()
+    begun, answered = threading.Event(), threading.Event()
+
+    def describe() -> dict[str, bool]:
+        begun.set()
+        return {"meanwhile": answered.wait(20)}
+
+    monkeypatch.setattr(app, "openapi", describe)
+    async with client_of(app) as client:
+        describing = asyncio.create_task(client.get("/openapi.json"))
+        assert await asyncio.to_thread(begun.wait, 20)
+        assert (await client.get("/health")).is_success
+        answered.set()
+        assert (await describing).json() == {"meanwhile": True}

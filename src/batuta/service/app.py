@@ -4,11 +4,14 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from threading import Lock
 from typing import Any, Final
 
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from batuta import __version__
 from batuta.service.access import AccessControl, AccessRules
@@ -75,6 +78,7 @@ def create_app(config: AppConfig) -> FastAPI:
         responses=ANY_PROBLEM,
         dependencies=[Depends(refuse_unknown_keys)],
     )
+    _describe_in_a_thread(app)
     install_problem_handlers(app)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _on_unavailable_database)
@@ -108,6 +112,25 @@ def create_app(config: AppConfig) -> FastAPI:
         return Response(generate_latest(config.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _describe_in_a_thread(app: FastAPI) -> None:
+    """Serve the OpenAPI of `app` from a thread.
+
+    FastAPI makes it, at the first request, in the event loop: half a second for the conductor, in
+    which nothing else would be decided or answered.
+    """
+    one_at_a_time = Lock()
+
+    def describe(_request: Request) -> Response:
+        with one_at_a_time:
+            return JSONResponse(app.openapi())
+
+    url = app.openapi_url
+    assert url is not None  # noqa: S101  FastAPI's default
+    routes = app.router.routes
+    routes[:] = [each for each in routes if not (isinstance(each, Route) and each.path == url)]
+    app.add_route(url, describe, include_in_schema=False)
 
 
 async def _on_unavailable_database(request: Request, exc: Exception) -> Response:
