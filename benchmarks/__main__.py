@@ -46,6 +46,9 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "history": "benchmarks.orchestra.history",
         "archive": "benchmarks.orchestra.archive",
     },
+    "dashboard": {
+        "page": "benchmarks.dashboard.page",
+    },
 }
 
 
