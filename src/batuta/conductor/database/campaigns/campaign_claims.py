@@ -9,7 +9,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batuta.conductor.database.claiming.campaign_items import Instance
-from batuta.conductor.database.claiming.claims import ClaimStore, new_row
+from batuta.conductor.database.claiming.claim_rows import new_row
+from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.claiming.under_way import UnderWay, read_under_way
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.holds.held_work import hold_again, hold_new

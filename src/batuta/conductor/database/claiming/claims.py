@@ -4,18 +4,19 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
 from batuta.conductor.database.claiming.campaign_items import planned_by_campaigns
+from batuta.conductor.database.claiming.claim_rows import new_row
 from batuta.conductor.database.claiming.deadlines import DeadlineStore
+from batuta.conductor.database.claiming.earlier_claims import EarlierClaims
+from batuta.conductor.database.claiming.optional_waits import UNSUCCESSFUL, OptionalWaits
 from batuta.conductor.database.claiming.stage_records import read_staged, supersede_lower
 from batuta.conductor.database.claiming.stale_marks import mark_stale
 from batuta.conductor.database.claiming.updates import (
-    UNSENT,
     after_their_inputs,
-    asked_again,
     renew_unsent_of_campaigns,
     same_bytes,
     supersede_older,
@@ -23,18 +24,14 @@ from batuta.conductor.database.claiming.updates import (
 )
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.holds.held_work import hold_again, hold_new
-from batuta.conductor.database.records import MAX_IN, Row, locked_rows, record_of, write_changes
+from batuta.conductor.database.records import MAX_IN, Row
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import (
     AVAILABLE_OF,
     CLAIMED_AT,
-    FAILED_AMONG,
-    INPUT_TIMES,
     insert_claims,
     record_available,
 )
-from batuta.conductor.decisions.approvals import first_state
-from batuta.conductor.decisions.commands import retry_with_newer_inputs
 from batuta.conductor.decisions.outcomes import Decided
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.rules import (
@@ -42,12 +39,9 @@ from batuta.conductor.decisions.rules import (
     NOTHING_TOLD,
     Arrival,
     Claim,
-    InputTimes,
     claims_for,
     inherited_class,
-    pending_optional_inputs,
     takes_inputs_while_it_waits,
-    wait_ends_at,
 )
 from batuta.conductor.decisions.stages import Ranks, Staged
 from batuta.conductor.decisions.staleness import (
@@ -55,7 +49,7 @@ from batuta.conductor.decisions.staleness import (
     NOTHING_STALE,
     Staleness,
 )
-from batuta.graph import Graph, Product, WaitFrom
+from batuta.graph import Graph, Product
 from batuta.messaging import ProcessingState as State
 from batuta.stages import lowest
 from batuta.work_classes import WorkClass, most_urgent
@@ -76,6 +70,8 @@ class ClaimStore(ReadsGraph):
     def __init__(self, graph: Graph | CurrentGraph) -> None:
         super().__init__(graph)
         self._deadlines = DeadlineStore(self._current)
+        self._waits = OptionalWaits(self._current)
+        self._earlier = EarlierClaims(self._current)
 
     def lock_observations(self, connection: sa.Connection, observations: Collection[str]) -> None:
         """Let no other conductor change the same observations until the transaction ends.
@@ -218,16 +214,16 @@ class ClaimStore(ReadsGraph):
         # Before the claims are inserted: an unsent claim that takes the new inputs makes
         # the new one its equal, which the unique key then drops.
         renewed = [each for each in claims if each.obs_id in known.updated]
-        self._refresh_inputs(connection, [each for each in waiting if each not in renewed])
-        joined = self._refresh_inputs(connection, renewed)
+        self._earlier.refresh_inputs(connection, [each for each in waiting if each not in renewed])
+        joined = self._earlier.refresh_inputs(connection, renewed)
         superseded = supersede_older(connection, renewed, now)
         # Where all claims are new, none of them has failed: nothing to look for.
         if self._insert(connection, claims, current, now, known) != len(claims):
             started = self._claimed_at(connection, started, now)
-            retried = self._retry_failed(connection, claims, now)
+            retried = self._earlier.retry_failed(connection, claims, now)
             hold_again(connection, retried, now)
             started |= retried
-        self._end_waits(connection, waiting, current, now)
+        self._waits.end_over(connection, waiting, current, now)
         if staged:
             superseded += supersede_lower(connection, claims, staged, now)
         return _Made(frozenset(started), superseded, joined)
@@ -248,7 +244,7 @@ class ClaimStore(ReadsGraph):
             if not names.isdisjoint(self._graph.inputs)
             for product in self._graph.waiting_from_last_input
         ]
-        self._end_waits(connection, begun_anew, versions, now)
+        self._waits.end_over(connection, begun_anew, versions, now)
 
     def after_withdrawal(
         self, connection: sa.Connection, obs_id: str, *, left: bool, now: float
@@ -331,7 +327,7 @@ class ClaimStore(ReadsGraph):
         ]
         if claims:
             versions = self._available(connection, {claim.obs_id for claim in claims})
-            self._end_waits(connection, claims, versions, now)
+            self._waits.end_over(connection, claims, versions, now)
 
     def inputs_are_available(self, connection: sa.Connection, row: Row) -> bool:
         """Return whether a processing's inputs are still available in the versions claimed."""
@@ -383,7 +379,7 @@ class ClaimStore(ReadsGraph):
     ) -> int:
         """Insert the claims that are new; return how many are, or -1 if the database cannot say."""
         rows = [
-            new_row(claim, now, self._wait_end(connection, claim, versions[claim.obs_id], now))
+            new_row(claim, now, self._waits.end_of(connection, claim, versions[claim.obs_id], now))
             | {"graph_version": self._current.number}
             for claim in claims
         ]
@@ -399,159 +395,6 @@ class ClaimStore(ReadsGraph):
             some = {"ids": wanted[start : start + MAX_IN], "now": now}
             found.update(connection.scalars(CLAIMED_AT, some))
         return found
-
-    def _retry_failed(
-        self, connection: sa.Connection, claims: Sequence[Claim], now: float
-    ) -> set[str]:
-        """Reset the attempts of processings that failed for an input which now has a newer version.
-
-        Returns their ids.
-
-        A claim whose key has the versions of all its inputs is another one with each of them: of
-        these, none is newer.
-        """
-        by_id = {each.processing_id: each for each in claims}
-        ids = list(by_id)
-        retried: set[str] = set()
-        for start in range(0, len(ids), MAX_IN):
-            some = {"ids": ids[start : start + MAX_IN]}
-            rows = locked_rows(connection, list(connection.scalars(FAILED_AMONG, some)))
-            for row in rows.values():
-                claim, before = by_id[row.id], record_of(row)
-                if before.withdrawn_input is not None:
-                    retried |= self._claim_after(connection, claim, now)
-                    continue
-                after = retry_with_newer_inputs(
-                    before, claim.product, row.inputs, claim.inputs, now
-                )
-                if after is not None:
-                    write_changes(connection, [(before, self._current.decided(after))])
-                    connection.execute(
-                        sa.update(table)
-                        .where(table.c.id == row.id)
-                        .values(inputs=dict(claim.inputs))
-                    )
-                    retried.add(row.id)
-        return retried
-
-    def _claim_after(self, connection: sa.Connection, claim: Claim, now: float) -> set[str]:
-        """Claim what was stopped by a withdrawal once more; return the id, if it is new.
-
-        Under an id of its own: what was stopped may still import its product.
-        """
-        ids: dict[str, Claim] = {}
-        while True:
-            claim = replace(claim, again=claim.again + 1)
-            ids[claim.processing_id] = claim
-            rows = locked_rows(connection, [claim.processing_id])
-            if not rows or record_of(rows[claim.processing_id]).withdrawn_input is None:
-                break
-        if not rows:
-            row = new_row(claim, now, now) | {"graph_version": self._current.number}
-            connection.execute(insert_claims(connection.dialect.name), [row])
-            return {claim.processing_id}
-        return self._retry_failed(connection, [claim], now)
-
-    @staticmethod
-    def _joins(claim: Claim) -> sa.ColumnElement[bool]:
-        """Return which claims that wait a new one may join: of another stage, it is another."""
-        if takes_inputs_while_it_waits(claim.product):
-            return sa.true()
-        return table.c.stage.is_not_distinct_from(claim.stage)
-
-    def _refresh_inputs(
-        self, connection: sa.Connection, claims: Iterable[Claim]
-    ) -> dict[tuple[str, str], str]:
-        """Add to claims that have not been requested yet the inputs that have come since.
-
-        Returns the ids of the processings that this has changed, by (obs_id, product).
-        """
-        joined: dict[tuple[str, str], str] = {}
-        for claim in claims:
-            same = (table.c.obs_id == claim.obs_id, table.c.product == claim.product.name)
-            found = connection.execute(
-                sa.select(
-                    table.c.id,
-                    table.c.claim,
-                    table.c.inputs,
-                    table.c.state,
-                    UNSENT.label("unsent"),
-                )
-                .where(*same, table.c.claim.not_like(f"{MANUAL}%"))
-                .where(sa.or_(UNSENT, table.c.claim == claim.key), self._joins(claim))
-                .order_by(table.c.created.desc())
-            ).all()
-            equal = next((row for row in found if row.claim == claim.key), None)
-            # If an equal claim was sent already, there is nothing to refresh.
-            row = equal or next(iter(found), None)
-            if row is None or not (row.unsent or row.state == State.RETRYING):
-                continue
-            if (row.claim, row.inputs) != (claim.key, claim.inputs):
-                connection.execute(
-                    sa.update(table)
-                    .where(table.c.id == row.id)
-                    .values(
-                        claim=claim.key,
-                        inputs=dict(claim.inputs),
-                        stage=claim.stage,
-                        **asked_again(claim),
-                    )
-                )
-                joined[claim.obs_id, claim.product.name] = row.id
-        return joined
-
-    def _end_waits(
-        self,
-        connection: sa.Connection,
-        claims: Iterable[Claim],
-        versions: Mapping[str, Mapping[str, int]],
-        now: float,
-    ) -> None:
-        """Make due now the claims whose optional inputs are all available, or will not come.
-
-        A wait that is counted from the last input ends later with each.
-        """
-        for claim in claims:
-            end = self._wait_end(connection, claim, versions[claim.obs_id], now)
-            if end > now and claim.product.o_wait_from is not WaitFrom.LAST_INPUT:
-                continue
-            connection.execute(
-                sa.update(table)
-                .where(
-                    table.c.obs_id == claim.obs_id,
-                    table.c.product == claim.product.name,
-                    UNSENT,
-                    table.c.not_before > now,
-                )
-                .values(not_before=end)
-            )
-
-    def _wait_end(
-        self, connection: sa.Connection, claim: Claim, versions: Mapping[str, int], now: float
-    ) -> float:
-        """Return until when to wait for the claim's optional inputs that will still come."""
-        if claim.product.o_wait_s <= 0:
-            return now
-        if claim.stage is not None:
-            # What is of too low a stage for it is not among its inputs, and may still rise.
-            versions = _without_unused(claim, versions)
-        states = connection.execute(
-            sa.select(table.c.product, table.c.state).where(table.c.obs_id == claim.obs_id)
-        ).all()
-        open_ = {row.product for row in states if not State(row.state).ended}
-        failed = frozenset(row.product for row in states if row.state in UNSUCCESSFUL) - open_
-        pending = pending_optional_inputs(self._graph, claim.product, versions, failed)
-        if not pending:
-            return now
-        return wait_ends_at(claim.product, self._input_times(connection, claim), now)
-
-    def _input_times(self, connection: sa.Connection, claim: Claim) -> InputTimes | None:
-        """Return when inputs of the observation arrived, where the wait is counted from that."""
-        if claim.product.o_wait_from is WaitFrom.COMPLETE:
-            return None
-        wanted = {"obs_id": claim.obs_id, "inputs": list(self._graph.inputs)}
-        first, last = connection.execute(INPUT_TIMES, wanted).one()
-        return None if first is None else InputTimes(first, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -594,40 +437,3 @@ _NOTHING_MADE: Final = _Made()
 
 def _instance(claim: Claim) -> tuple[str, str]:
     return claim.obs_id, claim.product.name
-
-
-def _without_unused(claim: Claim, versions: Mapping[str, int]) -> dict[str, int]:
-    unused = set(claim.product.o_input).difference(claim.inputs)
-    return {name: version for name, version in versions.items() if name not in unused}
-
-
-UNSUCCESSFUL: Final = frozenset({State.FAILED, State.CANCELLED})
-
-
-def new_row(claim: Claim, now: float, not_before: float) -> dict[str, Any]:
-    """Return the row of a new processing, which is not requested before a time."""
-    product = claim.product
-    return {
-        "id": claim.processing_id,
-        "product": product.name,
-        "obs_id": claim.obs_id,
-        "claim": claim.key,
-        "inputs": dict(claim.inputs),
-        "provider": product.provider,
-        "priority": product.priority,
-        "work_class": claim.told_class or product.work_class,
-        "told_class": claim.told_class,
-        "told_priority": None,
-        "stage": claim.stage,
-        "max_attempts": product.max_attempts,
-        "timeout_s": product.timeout_s,
-        "state": first_state(product, approved=False),
-        "held_by": None,
-        "attempt": 0,
-        "pipeline_attempt": 0,
-        "not_before": not_before,
-        "ask_at": now,
-        "done": 0,
-        "total": 0,
-        "created": now,
-    }

@@ -12,7 +12,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batuta.conductor.database.claiming.campaign_items import planned_by_campaigns
-from batuta.conductor.database.claiming.claims import UNSUCCESSFUL, ClaimStore, Known
+from batuta.conductor.database.claiming.claims import ClaimStore, Known
+from batuta.conductor.database.claiming.optional_waits import UNSUCCESSFUL
 from batuta.conductor.database.claiming.stage_records import read_staged
 from batuta.conductor.database.claiming.stale_marks import mark_stale
 from batuta.conductor.database.claiming.under_way import NOTHING_CHANGED, read_under_way
@@ -267,7 +268,7 @@ class SettlingStore(ClaimStore):
                     continue
                 inputs = {n: versions[obs_id][n] for n in product.sources if n in versions[obs_id]}
                 claim = Claim(product, obs_id, inputs, stage=lowest(map(ranks.get, inputs)))
-                end = self._wait_end(connection, claim, versions[obs_id], row.created)
+                end = self._waits.end_of(connection, claim, versions[obs_id], row.created)
                 values: dict[str, Any] = {"not_before": end, "inputs": inputs, "stage": claim.stage}
                 taken = {each.claim for each in of_observation if each.product == row.product}
                 if not row.claim.startswith(MANUAL) and claim.key not in taken:
