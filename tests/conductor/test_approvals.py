@@ -338,6 +338,29 @@ def test_a_late_result_waits_until_a_person_adopts_it(
     assert harness.due() == ["C"]
 
 
+@pytest.mark.parametrize(
+    "gate", [{"approval": "before"}, {"approval": "after"}, {"late_result": "ask"}]
+)
+def test_nothing_of_a_product_that_the_graph_dropped_is_approved_or_adopted(
+    open_ledger: OpenLedger, gate: dict[str, str]
+) -> None:
+    harness = open_ledger(gated(**gate))
+    requests = harness.on_data(("A", "o1", 1))
+    if "late_result" in gate:
+        harness.ledger.operations.cancel(requests[0].processing_id, None)
+        import_late(harness, requests[0])
+    elif gate["approval"] == "after":
+        harness.make(requests[0], "B", 1)
+    (asked,) = waiting(harness)
+    harness.versions.apply(graph_of(["A"], {"D": {"m_input": ["A"]}}), ALICE)
+    assert answer(harness, APPROVE) == (
+        "B is not made by version 2 of the graph, now in force (version 2 dropped it; batuta graph "
+        "apply --version 1 goes back, or apply a graph that makes it)"
+    )
+    assert waiting(harness) == [asked]
+    assert answer(harness, REFUSE, reason="dropped") is None
+
+
 def test_a_late_result_that_is_refused_is_not_used(open_ledger: OpenLedger) -> None:
     harness = open_ledger(gated(late_result="ask"))
     request = given_up(harness, "cancelled")

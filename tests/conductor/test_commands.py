@@ -77,9 +77,11 @@ def test_a_retry_takes_its_attempts_and_its_timeout_from_the_graph_of_now() -> N
     assert (after.state, after.not_before, after.ended) == (State.WAITING, NOW, None)
     assert after.max_attempts == FAILED.attempt + product.max_attempts
     assert (after.provider, after.timeout_s) == (product.provider, product.timeout_s)
-    without = retry(FAILED, None, NOW)
-    assert without is not None
-    assert (without.max_attempts, without.timeout_s) == (FAILED.attempt + 1, FAILED.timeout_s)
+
+
+@pytest.mark.parametrize("record", [FAILED, CANCELLED, replace(FAILED, state=State.RETRYING)])
+def test_what_the_graph_no_longer_has_is_not_retried(record: ProcessingRecord) -> None:
+    assert retry(record, None, NOW) is None
 
 
 @pytest.mark.parametrize(

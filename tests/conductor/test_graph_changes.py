@@ -91,6 +91,13 @@ def test_a_new_graph_is_previewed_put_in_force_and_taken_back(
     capsys.readouterr()
     assert run(["graph", "versions", "2"]) == 0
     assert json.loads(capsys.readouterr().out) == NEW.as_document()
+    dropped = (
+        "C is not made by version 3 of the graph, now in force (version 3 dropped it; batuta graph "
+        "apply --version 2 goes back, or apply a graph that makes it)"
+    )
+    for order in ("make", "retry"):
+        assert run([order, "C", "o1"]) == 1
+        assert dropped in " ".join(capsys.readouterr().err.split())
     orders = get(conductor, "/orders")["items"]
     assert [each["command"] for each in orders] == ["graph apply"] * 2
 

@@ -134,6 +134,34 @@ def test_what_is_retried_by_an_order_and_fails_again_is_not_retried_twice(
     assert order(harness, number).changed == 1
 
 
+def test_what_the_graph_in_force_does_not_make_is_counted_as_refused(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(GRAPH)
+    harness.take([Arrival("A", "o1", 1), Arrival("A", "o2", 1)], NOTHING)
+    give(harness, CANCEL, filters(CANCEL))
+    carry_all_out(harness.ledger.order_sets)
+    without_c = graph_of(["A"], {"B": {"m_input": ["A"]}})
+    harness.versions.apply(without_c, ALICE)
+    harness.versions.apply(graph_of(["A"], {"B": {"m_input": ["A"], "due": 60}}), ALICE)
+    harness.clock.advance(1)
+    wanted = filters(RETRY)
+    sets = harness.ledger.order_sets
+    found = sets.select(wanted)
+    assert (found.total, sets.refused(RETRY, found), sets.refused(CANCEL, found)) == (4, 2, 0)
+    retry = SetOrder(command=RETRY, filters=wanted, by=ALICE)
+    number = sets.begin(retry, found.total, found.by_product)
+    carry_all_out(sets)
+    done = order(harness, number)
+    assert (done.selected, done.changed) == (4, 2)
+    assert done.problem == (
+        "2 refused: C is not made by version 3 of the graph, now in force (version 2 dropped it; "
+        "batuta graph apply --version 1 goes back, or apply a graph that makes it)"
+    )
+    assert set(states(harness, "B").values()) == {"waiting"}
+    assert set(states(harness, "C").values()) == {"cancelled"}
+
+
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("command", list(SetCommand))
 def test_an_order_changes_what_is_in_a_state_that_it_is_for(
@@ -142,7 +170,7 @@ def test_an_order_changes_what_is_in_a_state_that_it_is_for(
     ended = NOW - 5 if state.ended else None
     record = replace(RUNNING, state=state, ended=ended)
     ordered = Ordered(command=command, at=NOW - 1, by="operator alice", urgency=AS_ALERT)
-    after = carry_out(ordered, record, None, NOW)
+    after = carry_out(ordered, record, GRAPH.products["B"], NOW)
     assert (after is not None) == (state in STATES[command])
     if after is not None and command is CANCEL:
         assert after.error == "cancelled by operator alice"

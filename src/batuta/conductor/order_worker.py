@@ -43,7 +43,7 @@ class OrderWorker:
     async def give(self, given: SetOrder) -> int:
         """Record an order, and begin with it; return its number."""
         found = await asyncio.to_thread(self.sets.select, given.filters)
-        number = await self._dispatcher.write(self.sets.begin, given, found.total)
+        number = await self._dispatcher.write(self.sets.begin, given, found.total, found.by_product)
         self._wakeup.set()
         return number
 

@@ -124,4 +124,6 @@ def _show(preview: Mapping[str, Any], *, as_json: bool) -> None:
     for name in ("by_state", "by_product"):
         if preview[name]:
             echo("  " + ", ".join(f"{key} {count:,}" for key, count in preview[name].items()))
+    if preview["refused"]:
+        echo(f"  {preview['refused']:,} refused: the graph in force does not make their products")
     show_first(map(processing_line, preview["items"]), preview["total"])

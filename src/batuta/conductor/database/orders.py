@@ -25,7 +25,7 @@ class OrderView(BaseModel):
     `about` is what it was given for: a product and an observation, a provider, or the filters that
     select a set. Of a set, `selected` is how many processings it selected at first, `changed` how
     many have been changed by now, `ended` is null while it goes on, and `problem` tells which
-    providers could not be told.
+    providers could not be told, or how many were refused and why.
     """
 
     number: int

@@ -23,9 +23,9 @@ def retry(record: ProcessingRecord, product: Product | None, now: float) -> Proc
 
     One whose last attempt failed, and that waits for the next one, is tried at once. `product` is
     what the graph says of it now: the graph may have been corrected since, which may be why it is
-    retried. None if the graph no longer has it.
+    retried. None if the graph no longer has it: then it is not retried.
     """
-    if record.state not in (State.FAILED, State.CANCELLED, State.RETRYING):
+    if product is None or record.state not in (State.FAILED, State.CANCELLED, State.RETRYING):
         return None
     return renew(record, product, now)
 

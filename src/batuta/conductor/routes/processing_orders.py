@@ -3,6 +3,7 @@
 import asyncio
 from http import HTTPStatus
 
+from batuta.conductor.database.graphs.dropped_products import last_with, why_not_made
 from batuta.conductor.database.views.observations import (
     ConductorProcessing,
     Views,
@@ -16,6 +17,7 @@ from batuta.conductor.routes.common import (
 from batuta.conductor.routes.components import Components
 from batuta.errors import one_line
 from batuta.service.client import ServiceError
+from batuta.service.database import reading
 from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError
 
@@ -57,6 +59,9 @@ class ProcessingOrders:
             self._dispatcher.ledger.operations.retry, processing_id, reason, by
         )
         if row is None:
+            why = await asyncio.to_thread(_why_not_made, self._components, found.product)
+            if why is not None:
+                raise ProblemError(HTTPStatus.CONFLICT, f"processing {processing_id}: {why}")
             raise ProblemError(
                 HTTPStatus.CONFLICT,
                 f"processing {processing_id} is {found.state} "
@@ -103,9 +108,14 @@ def find_processing(views: Views, processing_id: str) -> ConductorProcessing:
 def _check_order(components: Components, order: Order) -> None:
     graph = components.graph
     if order.product not in graph.products:
+        with reading(components.events.engine) as connection:
+            dropped = last_with(connection, components.current_graph, order.product)
+        why = None if dropped is None else _why_not_made(components, order.product)
+        if why is not None and order.product not in graph.inputs:
+            raise ProblemError(HTTPStatus.NOT_FOUND, why, known=sorted(graph.products))
         raise unknown_product(graph, order.product)
-    why = components.views.why(order.product, order.obs_id)
-    absent = list(graph.products[order.product].lacks(why.available))
+    available = components.views.why(order.product, order.obs_id).available
+    absent = list(graph.products[order.product].lacks(available))
     if absent:
         raise ProblemError(
             HTTPStatus.CONFLICT,
@@ -113,6 +123,11 @@ def _check_order(components: Components, order: Order) -> None:
             f"{', '.join(absent)}",
             lacks=absent,
         )
+
+
+def _why_not_made(components: Components, product: str) -> str | None:
+    with reading(components.events.engine) as connection:
+        return why_not_made(connection, components.current_graph, product)
 
 
 async def _cancel_at_provider(components: Components, before: ProcessingRecord) -> None:

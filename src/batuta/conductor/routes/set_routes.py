@@ -150,11 +150,13 @@ class SetOrderBody(UrgencyBody):
 class SetPreview(BaseModel):
     """What a command would be carried out for at a time, counted; the first of them in `items`.
 
-    An order whose `until` is that time is about no more than this.
+    An order whose `until` is that time is about no more than this. `refused` counts those of them
+    that are not retried, since the graph in force does not make them.
     """
 
     at: datetime
     total: int
+    refused: int
     by_state: dict[str, int]
     by_product: dict[str, int]
     items: list[ConductorProcessing]
@@ -172,6 +174,7 @@ def set_router(worker: OrderWorker, views: Views, orders: OrderViews) -> APIRout
         return SetPreview(
             at=instant_of(at),
             total=found.total,
+            refused=worker.sets.refused(body.command, found),
             by_state=dict(found.by_state),
             by_product=dict(found.by_product),
             items=[views.processing_of(row) for row in found.first],

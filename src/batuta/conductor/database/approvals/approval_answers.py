@@ -10,6 +10,7 @@ from batuta.approval_gates import Gate
 from batuta.conductor.database.approvals.awaiting_versions import questions_of
 from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph
+from batuta.conductor.database.graphs.dropped_products import why_not_made
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.holds.held_work import hold_again
 from batuta.conductor.database.orders import record_command
@@ -81,6 +82,8 @@ class Approvals:
             if question is None:
                 return Answered(None, problem)
             refused = problem_of(question, verdict, about)
+            if refused is None and verdict is Verdict.APPROVED:
+                refused = self._not_made(connection, question)
             if refused is not None:
                 return Answered(None, refused)
             answered = replace(question, state=verdict, by=by.label, decided=now, reason=reason)
@@ -91,6 +94,13 @@ class Approvals:
             command = {"product": product, "obs_id": obs_id, "version": question.version}
             record_command(connection, by, now, COMMANDS[verdict], command, reason)
             return Answered(answered)
+
+    def _not_made(self, connection: sa.Connection, question: Question) -> str | None:
+        """Say why nothing may be approved of a product that the graph in force does not have."""
+        # As an input of it, a version is used; but it is not made.
+        if question.gate is not Gate.BEFORE and question.product in self._current.graph.inputs:
+            return None
+        return why_not_made(connection, self._current, question.product)
 
     def _answer_processing(
         self, connection: sa.Connection, answered: Question, by: Operator

@@ -5,12 +5,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
+from batuta.conductor.database.graphs.dropped_products import refused_of, set_problem
 from batuta.conductor.database.lists import Filter, list_processings
 from batuta.conductor.database.operations.orders_executed import OrderExecution
 from batuta.conductor.database.orders import order_values
@@ -33,6 +35,7 @@ PAGE: Final = 1000
 SHOWN: Final = 20
 """Processings that a preview shows."""
 MAX_PROBLEM_LENGTH: Final = 1000
+NOTHING_COUNTED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +169,12 @@ class OrderSets(ReadsGraph):
             first=[found[each] for each in first if each in found],
         )
 
+    def refused(self, command: SetCommand, found: Selected) -> int:
+        """Return how many of a set are not changed, since the graph in force does not make them."""
+        if command is not SetCommand.RETRY:
+            return 0
+        return sum(refused_of(self._current, found.by_product).values())
+
     def _all(self, filters: SetFilters, state: State) -> Iterator[Row]:
         after: Key | None = None
         while True:
@@ -186,14 +195,23 @@ class OrderSets(ReadsGraph):
             brief = replace(listing, query=sa.select(*listing.key, processings.c.product))
             return brief.page(connection, limit, after)
 
-    def begin(self, given: SetOrder, total: int) -> int:
-        """Record an order; return its number. It is about what is claimed by now."""
+    def begin(
+        self, given: SetOrder, total: int, by_product: Mapping[str, int] = NOTHING_COUNTED
+    ) -> int:
+        """Record an order; return its number. It is about what is claimed by now.
+
+        `total` is how many it selects, `by_product` counts them: those that the graph in force does
+        not make are not retried.
+        """
         now = self._clock()
         about = given.filters.as_json()
         if given.urgency.given:
             about["to"] = given.urgency.given
         values = order_values(given.by, now, given.command.value, about, given.reason)
+        retries = given.command is SetCommand.RETRY
         with self._engine.begin() as connection:
+            problem = set_problem(connection, self._current, by_product) if retries else None
+            values |= {"problem": problem and problem[:MAX_PROBLEM_LENGTH]}
             statement = sa.insert(table).values({**values, "selected": total})
             return int(connection.scalar(statement.returning(table.c.number)) or 0)
 
