@@ -54,6 +54,11 @@ def validated(
     raise ConfigurationError(_Teller(model, source, within, key_names or {}).lines(details))
 
 
+def statement_of(error: Mapping[str, Any]) -> str:
+    """Return what pydantic says of a mistake, without its mark of what a validator of ours says."""
+    return str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
 def key_path(place: Place) -> str:
     """Name a place as it is written in Python and in YAML paths: ``pipelines[0].port``."""
     text = ""

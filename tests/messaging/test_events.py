@@ -66,6 +66,7 @@ def test_a_bare_pair_whose_values_mention_the_envelope_is_a_bare_pair() -> None:
         (json.dumps({**ENVELOPE, "specversion": "2.0", "data": DATA}).encode(), "specversion: "),
         (json.dumps({**ENVELOPE, "data_base64": "!"}).encode(), "Invalid JSON: "),
         (json.dumps({**ENVELOPE}).encode(), "Input should be a valid dictionary"),
+        (json.dumps({**DATA, "stage": "soon"}).encode(), "stage: 'soon' is no stage"),
         (json.dumps({**DATA, "version": 2**31}).encode(), "version: "),
         (json.dumps({**DATA, "size": -1}).encode(), "size: "),
         (json.dumps({**DATA, "class": "urgent"}).encode(), "class: Input should be 'alert', "),

@@ -16,6 +16,7 @@ from batuta.graph import Graph, GraphError
 from batuta.messaging import Bus
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import HttpPool
+from batuta.validation import statement_of
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -177,7 +178,7 @@ class Poller:
             first = exc.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise ServiceError(
-                f"conductor: the answer of {path} is not understood: {place}: {first['msg']}"
+                f"conductor: the answer of {path} is not understood: {place}: {statement_of(first)}"
             ) from exc
 
     async def _get(self, service: str, path: str) -> Any:

@@ -36,6 +36,7 @@ from batuta.messaging.processings import (
 )
 from batuta.names import NAME_PATTERN, SERVICE_PATTERN
 from batuta.stages import Stage
+from batuta.validation import statement_of
 from batuta.work_classes import WorkClass
 
 DATA_TYPE: Final = "batuta.data.available"
@@ -433,5 +434,6 @@ def _describe_validation_error(exc: ValidationError) -> str:
     parts = []
     for error in exc.errors(include_url=False):
         where = ".".join(str(step) for step in error["loc"])
-        parts.append(f"{where}: {error['msg']}" if where else error["msg"])
+        statement = statement_of(error)
+        parts.append(f"{where}: {statement}" if where else statement)
     return "; ".join(parts)

@@ -16,6 +16,7 @@ from batuta.sdb.records import MEDIA_TYPE, InputRef
 from batuta.service.bodies import Chunk
 from batuta.service.problems import ProblemError
 from batuta.stages import Stage, stage_from_text
+from batuta.validation import statement_of
 from batuta.work_classes import CLASS_RULE, CLASSES, WorkClass
 
 FILE: Final = "file"
@@ -189,7 +190,9 @@ class FieldReader:
         except ValidationError as exc:
             error = exc.errors(include_url=False)[0]
             where = ".".join(map(str, ("inputs", *error["loc"])))
-            self._note(f'{where}: {error["msg"]} (accepted: [{{"product": ..., "version": ...}}])')
+            self._note(
+                f'{where}: {statement_of(error)} (accepted: [{{"product": ..., "version": ...}}])'
+            )
             return ()
 
     def _work_class(self) -> WorkClass | None:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
 
 from batuta.errors import BatutaError
+from batuta.validation import statement_of
 
 PROBLEM_JSON: Final = "application/problem+json"
 
@@ -151,4 +152,4 @@ def _location(location: tuple[Any, ...]) -> str:
 def _reason(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return "missing"
-    return f"{error['msg']} (given: {error.get('input')!r})"
+    return f"{statement_of(error)} (given: {error.get('input')!r})"
