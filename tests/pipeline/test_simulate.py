@@ -182,6 +182,18 @@ def test_what_runs_elsewhere_is_not_simulated_and_not_reported_for(
     }
 
 
+def test_a_product_of_another_graph_is_refused_with_the_graph_that_it_was_started_with(
+    http: httpx.Client, settings: SimulateSettings
+) -> None:
+    answer = http.post("/processing", json={"product": "NEW", "obs_id": "sb1"})
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == (
+        "product 'NEW': not offered here (known: LC, QPO); simulated is what "
+        f"{settings.graph} had at the start: if the graph in force has others, restart batuta "
+        "simulate with it"
+    )
+
+
 def test_a_provider_elsewhere_that_the_graph_does_not_have_is_refused(
     settings: SimulateSettings,
 ) -> None:

@@ -30,9 +30,13 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
-    """The products that a scheduler accepts, by name, and its limits."""
+    """The products that a scheduler accepts, by name, and its limits.
+
+    `others` says, after a refusal, what to do about a product that is not among them.
+    """
 
     offers: Mapping[str, Offer]
+    others: str = ""
     max_concurrent: int
     max_queued: int
 
@@ -95,6 +99,8 @@ class ProcessingScheduler:
         if offer is None:
             known = sorted(self._config.offers)
             detail = f"product {request.product!r}: not offered here (known: {', '.join(known)})"
+            if self._config.others:
+                detail = f"{detail}; {self._config.others}"
             raise ProblemError(HTTPStatus.NOT_FOUND, detail, known=known)
         await self._refuse_when_full(request)
         # Counted at once: the commit is awaited, and requests that arrive meanwhile would

@@ -55,6 +55,8 @@ class ServiceSpec:
         How long logs and profiles are retained after the end, in seconds.
     tiles : TileBoards or None
         What is known of the tiles of processings; None where they have none.
+    others : str
+        What to do about a product that is not on offer, after a refusal of it; "" for nothing.
     """
 
     name: str
@@ -64,6 +66,7 @@ class ServiceSpec:
     retention: RetentionFolder | None = None
     keep_s: float = WEEK_S
     tiles: TileBoards | None = None
+    others: str = ""
 
     @property
     def providers(self) -> frozenset[str]:
@@ -138,6 +141,7 @@ class ProcessingService:
         }
         config = SchedulerConfig(
             offers=spec.offers,
+            others=spec.others,
             max_concurrent=settings.max_concurrent,
             max_queued=settings.max_queued,
         )

@@ -60,6 +60,8 @@ async def open_simulate(settings: SimulateSettings, url: str) -> AsyncIterator[P
             description=f"Simulates {', '.join(providers) or 'nothing'}.",
             offers=offers,
             runner=runner,
+            others=f"simulated is what {settings.graph} had at the start: if the graph in force "
+            "has others, restart batuta simulate with it",
         )
         async with open_service(settings, url, spec) as service:
             yield service
