@@ -22,8 +22,9 @@ from batuta.service.lifeline import LIFELINE_VARIABLE
 from batuta.service.log_files import MB, bounded_log, last_line
 from batuta.service.sockets import LISTEN_VARIABLE
 
-READY_TIMEOUT_S: Final = 60.0
-"""How long a program may take to answer its first request."""
+READY_TIMEOUT_S: Final = 180.0
+"""How long a program may take to answer its first request. One that exits is noticed at once; on a
+machine whose cores are asked for ten times over, a start takes a minute."""
 STOP_TIMEOUT_S: Final = 15.0
 """A program that has not exited this long after SIGTERM is killed."""
 GROUP_END_S: Final = 2.0
