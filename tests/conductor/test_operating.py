@@ -228,7 +228,6 @@ def test_a_filter_that_is_wrong_is_refused(conductor: str, query: str, problem: 
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ({"command": "reprioritize"}, "nothing to change given (accepted: class, priority)"),
         ({"command": "cancel", "class": "alert"}, "class: cancel takes none (accepted: with repri"),
         ({"command": "retry", "priority": 1}, "priority: retry takes none (accepted: with repri"),
         ({"command": "promote"}, "command: Input should be 'cancel', 'retry' or 'reprioritize'"),
@@ -241,6 +240,17 @@ def test_an_order_that_is_wrong_is_refused(
     answer = httpx.post(f"{conductor}{path}", json={"filters": {"product": "B"}, **body})
     assert answer.status_code == 422
     assert problem in answer.json()["detail"]
+    assert get(conductor, "/orders")["items"] == []
+
+
+def test_an_order_that_changes_nothing_is_refused_but_what_it_selects_is_shown(
+    conductor: str,
+) -> None:
+    body = {"command": "reprioritize", "filters": {"product": "B"}}
+    answer = httpx.post(f"{conductor}/orders", json=body)
+    assert answer.status_code == 422
+    assert "nothing to change given (accepted: class, priority)" in answer.json()["detail"]
+    assert httpx.post(f"{conductor}/orders/preview", json=body).json()["total"] == 0
     assert get(conductor, "/orders")["items"] == []
 
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,7 +13,7 @@ from batuta.dashboard.stream import FrameStream
 from batuta.graph import Graph, GraphError
 from batuta.service.client import ServiceError
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 SESSION: Final = "/session"
 STREAM: Final = "/stream"
@@ -74,9 +74,9 @@ class SessionRoutes:
         self._is_right = is_right
         self._rights_of = rights_of
 
-    def router(self) -> APIRouter:
+    def router(self) -> ServiceRouter:
         """Return the routes."""
-        router = service_router(tags=["session"])
+        router = ServiceRouter(tags=["session"])
 
         @router.get(SESSION)
         def state(request: Request) -> SessionState:
@@ -121,9 +121,9 @@ class SessionRoutes:
         return SessionState(needed=self._needed, signed_in=signed_in, may=may)
 
 
-def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> APIRouter:
+def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> ServiceRouter:
     """Return the route of the live stream; `on_viewer` is called when somebody begins to watch."""
-    router = service_router(tags=["live"])
+    router = ServiceRouter(tags=["live"])
 
     @router.get(STREAM)
     def live(request: Request) -> StreamingResponse:
@@ -138,9 +138,9 @@ def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> APIRout
     return router
 
 
-def document_router() -> APIRouter:
+def document_router() -> ServiceRouter:
     """Return the route that reads documents: browsers read no YAML."""
-    router = service_router(prefix=DOCUMENTS, tags=["documents"])
+    router = ServiceRouter(prefix=DOCUMENTS, tags=["documents"])
 
     @router.post("/graph", responses=problem_responses(HTTPStatus.UNPROCESSABLE_ENTITY))
     def read_graph(given: GraphText) -> dict[str, object]:

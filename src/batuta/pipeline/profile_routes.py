@@ -10,8 +10,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
 
-from fastapi import APIRouter, Query, Response
 from fastapi import Path as PathParameter
+from fastapi import Query, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 
@@ -33,6 +33,7 @@ from batuta.profiling.capture.layout import (
 )
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.routing import ServiceRouter
 
 HTML: Final = "text/html; charset=utf-8"
 TEXT: Final = "text/plain; charset=utf-8"
@@ -139,7 +140,7 @@ class ProfileRoutes:
         self._retention = retention
         self._summaries = SummaryWriter()
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: ServiceRouter) -> None:
         """Serve below the path of a processing."""
         add = router.add_api_route
         add(

@@ -23,7 +23,7 @@ from batuta.service.database import DatabaseError
 from batuta.service.log_files import read_chunks
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_response, problem_responses
-from batuta.service.routing import add_routers, service_router
+from batuta.service.routing import ServiceRouter, add_routers
 
 MAX_PAGE: Final = 1000
 MAX_BODY_BYTES: Final = 65_536
@@ -60,7 +60,7 @@ class ProcessingRoutes:
 
     def add_to(self, app: FastAPI) -> None:
         """Serve under the root path, and health and metrics there too."""
-        router = service_router(prefix=f"{self._root}/processing", tags=["processing"])
+        router = ServiceRouter(prefix=f"{self._root}/processing", tags=["processing"])
         router.add_api_route(
             "",
             self.submit,

@@ -6,14 +6,14 @@ from functools import cache
 from typing import Annotated, Any, Final, Self
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from batuta.messaging.events import Name
 from batuta.messaging.processings import Instant
 from batuta.sdb.tables import PRODUCTS, newer_versions
 from batuta.service.database import reading
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 from batuta.stages import Stage
 
 MAX_LOOKUPS: Final = 1000
@@ -95,9 +95,9 @@ class LookupResult(BaseModel):
     items: tuple[ArchivedVersion | None, ...]
 
 
-def lookup_router(engine: sa.Engine) -> APIRouter:
+def lookup_router(engine: sa.Engine) -> ServiceRouter:
     """Route for lookups."""
-    router = service_router(tags=["products"])
+    router = ServiceRouter(tags=["products"])
 
     @router.post("/products/lookup", response_model=LookupResult)
     def lookup(request: LookupRequest) -> Response:

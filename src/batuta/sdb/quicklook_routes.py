@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -13,7 +13,7 @@ from batuta.sdb.quicklooks import RETRY_AFTER_S, Quicklooks
 from batuta.sdb.records import QuicklookState, StoredProduct
 from batuta.sdb.routes import ONE, VERSION, ObsId, ProductName, Version
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
 """A picture runs nothing, whatever it is taken for."""
@@ -28,9 +28,9 @@ _NOT_FOUND: Final = problem_responses(HTTPStatus.NOT_FOUND)
 _NOT_GIVEN: Final = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 
 
-def quicklook_router(catalogue: Catalogue, quicklooks: Quicklooks) -> APIRouter:
+def quicklook_router(catalogue: Catalogue, quicklooks: Quicklooks) -> ServiceRouter:
     """Routes for quicklooks; of a version that has none, it is drawn when it is asked for."""
-    router = service_router(tags=["quicklooks"])
+    router = ServiceRouter(tags=["quicklooks"])
 
     async def find(product: str, obs_id: str, version: int | None = None) -> StoredProduct:
         return await run_in_threadpool(catalogue.find, product, obs_id, version)

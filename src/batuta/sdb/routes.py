@@ -5,7 +5,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
@@ -24,7 +24,7 @@ from batuta.service.committer import Committer
 from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
 from batuta.service.query_keys import refuse_unknown_keys
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 from batuta.stages import STAGE_RULE
 from batuta.work_classes import WorkClass
 
@@ -115,9 +115,9 @@ _REFUSED: Final = problem_responses(
 )
 
 
-def import_router(importer: Importer) -> APIRouter:
+def import_router(importer: Importer) -> ServiceRouter:
     """Route for imports."""
-    router = service_router(tags=["products"], route_class=_RouteOfBodies)
+    router = ServiceRouter(tags=["products"], route_class=_RouteOfBodies)
 
     @router.post(
         "/products",
@@ -180,9 +180,9 @@ async def _imported(importer: Importer, request: Request, decoding: Decoding) ->
     )
 
 
-def record_router(catalogue: Catalogue) -> APIRouter:
+def record_router(catalogue: Catalogue) -> ServiceRouter:
     """Routes that return records."""
-    router = service_router(tags=["products"])
+    router = ServiceRouter(tags=["products"])
 
     @router.get("/products")
     def list_products(
@@ -230,9 +230,9 @@ def record_router(catalogue: Catalogue) -> APIRouter:
 
 def withdrawal_router(
     catalogue: Catalogue, committer: Committer, announce: Callable[[], None]
-) -> APIRouter:
+) -> ServiceRouter:
     """Route that withdraws a version; `announce` is called when the outbox has a new row."""
-    router = service_router(tags=["products"])
+    router = ServiceRouter(tags=["products"])
 
     @router.delete(VERSION, responses=_NOT_FOUND)
     async def withdraw(
@@ -249,9 +249,9 @@ def withdrawal_router(
     return router
 
 
-def data_router(catalogue: Catalogue, contents: Contents, metrics: SdbMetrics) -> APIRouter:
+def data_router(catalogue: Catalogue, contents: Contents, metrics: SdbMetrics) -> ServiceRouter:
     """Routes that return bytes."""
-    router = service_router(tags=["products"])
+    router = ServiceRouter(tags=["products"])
 
     @router.get(f"{ONE}/data", responses=_BYTES, response_class=Response)
     @router.head(f"{ONE}/data", include_in_schema=False)

@@ -8,10 +8,8 @@ from batuta.service.problems import ANY_PROBLEM
 from batuta.service.query_keys import refuse_unknown_keys
 
 
-def service_router(
-    *, responses: dict[int | str, dict[str, Any]] | None = None, **options: Any
-) -> APIRouter:
-    """Return a router whose routes refuse unknown keys of a query, and declare every problem.
+class ServiceRouter(APIRouter):
+    """A router whose routes refuse unknown keys of a query, and declare every problem.
 
     Parameters
     ----------
@@ -20,15 +18,19 @@ def service_router(
     **options
         Of `fastapi.APIRouter`, such as ``prefix`` and ``tags``.
     """
-    return APIRouter(
-        dependencies=[Depends(refuse_unknown_keys)],
-        responses={**ANY_PROBLEM, **(responses or {})},
-        **options,
-    )
+
+    def __init__(
+        self, *, responses: dict[int | str, dict[str, Any]] | None = None, **options: Any
+    ) -> None:
+        super().__init__(
+            dependencies=[Depends(refuse_unknown_keys)],
+            responses={**ANY_PROBLEM, **(responses or {})},
+            **options,
+        )
 
 
-def add_routers(app: FastAPI, *routers: APIRouter) -> None:
-    """Add the routes of routers made by `service_router` to `app`, as they are.
+def add_routers(app: FastAPI, *routers: ServiceRouter) -> None:
+    """Add the routes of routers to `app`, as they are.
 
     ``include_router`` would build each of them a second time, at the first request, and look for
     the route of each request router by router: 340 µs for the last of 70 routes where it takes 210.

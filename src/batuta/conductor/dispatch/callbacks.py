@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 
 from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.decisions.answers import PipelineAnswer, read_answer
@@ -20,7 +20,7 @@ from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.messaging import ProcessingState as State
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 PREFIX: Final = "/callbacks/"
 MAX_BODY_BYTES: Final = 2**20
@@ -69,9 +69,9 @@ class CallbackAddresses:
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()
 
 
-def callback_router(addresses: CallbackAddresses, dispatcher: Dispatcher) -> APIRouter:
+def callback_router(addresses: CallbackAddresses, dispatcher: Dispatcher) -> ServiceRouter:
     """Route for callbacks."""
-    router = service_router(tags=["callbacks"])
+    router = ServiceRouter(tags=["callbacks"])
 
     @router.post(
         PREFIX + "{processing_id}/{attempt}/{token}/{what}",

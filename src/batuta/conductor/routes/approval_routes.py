@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.approval_gates import Gate
@@ -19,7 +19,7 @@ from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
 
@@ -77,9 +77,9 @@ class ApprovalAnswers(BaseModel):
     items: list[ApprovalAnswer]
 
 
-def approval_router(views: ApprovalViews, dispatcher: Dispatcher) -> APIRouter:
+def approval_router(views: ApprovalViews, dispatcher: Dispatcher) -> ServiceRouter:
     """Return the routes."""
-    router = service_router(prefix="/approvals", tags=["approvals"])
+    router = ServiceRouter(prefix="/approvals", tags=["approvals"])
 
     @router.get("")
     def approvals(

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Final, TypeVar
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.views.observations import ConductorProcessing
@@ -13,7 +12,7 @@ from batuta.messaging.events import Name
 from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 from batuta.work_classes import WorkClass
 
 MAX_ORDERS: Final = 1000
@@ -108,9 +107,9 @@ def bulk_router(
     retry: Callable[[str, str | None, Operator], Awaitable[ConductorProcessing]],
     cancel: Callable[[str, str | None, Operator], Awaitable[ConductorProcessing]],
     reprioritize: Callable[[str, UrgencyBody, Operator], Awaitable[ConductorProcessing]],
-) -> APIRouter:
+) -> ServiceRouter:
     """Return the routes; the functions do one each, or raise `ProblemError`."""
-    router = service_router(prefix="/processings", tags=["processings"])
+    router = ServiceRouter(prefix="/processings", tags=["processings"])
 
     @router.post("/make")
     async def make_many(orders: Orders, by: ByOperator) -> Answers:

@@ -4,7 +4,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict
 
 from batuta.conductor.campaign_orders import PlanOrder, read_order
@@ -22,7 +22,7 @@ from batuta.errors import ConfigurationError
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
 
@@ -40,9 +40,9 @@ class CampaignCommand(BaseModel):
     reason: Reason = None
 
 
-def campaign_router(runner: CampaignRunner) -> APIRouter:
+def campaign_router(runner: CampaignRunner) -> ServiceRouter:
     """Return the routes."""
-    router = service_router(prefix="/campaigns", tags=["campaigns"])
+    router = ServiceRouter(prefix="/campaigns", tags=["campaigns"])
 
     @router.post("", status_code=HTTPStatus.CREATED)
     async def plan(order: PlanOrder, response: Response, by: ByOperator) -> Campaign:
@@ -65,7 +65,7 @@ def campaign_router(runner: CampaignRunner) -> APIRouter:
     return router
 
 
-def _add_reading(router: APIRouter, views: CampaignViews) -> None:
+def _add_reading(router: ServiceRouter, views: CampaignViews) -> None:
     @router.get("")
     def campaigns(
         state: CampaignState | None = None,
@@ -110,7 +110,7 @@ def _add_reading(router: APIRouter, views: CampaignViews) -> None:
         return found
 
 
-def _add_orders(router: APIRouter, runner: CampaignRunner) -> None:
+def _add_orders(router: ServiceRouter, runner: CampaignRunner) -> None:
     def add_order(order: CampaignOrder, what: str) -> None:
         async def command(
             number: Number, by: ByOperator, command: CampaignCommand | None = None

@@ -10,7 +10,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.views.event_views import EventView, EventViews
@@ -22,7 +22,7 @@ from batuta.messaging.dead_letters import DeadLetter, DeadLetters
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
 """In one page, and looked at for one."""
@@ -96,9 +96,9 @@ class ResentAll(BaseModel):
     items: list[Resent]
 
 
-def dead_router(letters: DeadLetters, events: EventViews, dispatcher: Dispatcher) -> APIRouter:
+def dead_router(letters: DeadLetters, events: EventViews, dispatcher: Dispatcher) -> ServiceRouter:
     """Return the routes."""
-    router = service_router(
+    router = ServiceRouter(
         prefix="/dead",
         tags=["dead letters"],
         responses=problem_responses(HTTPStatus.SERVICE_UNAVAILABLE),

@@ -3,23 +3,23 @@
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import AwareDatetime
 
 from batuta.conductor.database.views.event_views import EventDetail, EventView, EventViews
 from batuta.conductor.decisions.outcomes import Outcome
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
 
 Text = Annotated[str | None, Query(max_length=200)]
 
 
-def event_router(views: EventViews) -> APIRouter:
+def event_router(views: EventViews) -> ServiceRouter:
     """Return the routes."""
-    router = service_router(prefix="/events", tags=["events"])
+    router = ServiceRouter(prefix="/events", tags=["events"])
 
     @router.get("")
     def events(  # noqa: PLR0913, PLR0917  each is a filter

@@ -3,19 +3,19 @@
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from batuta.conductor.database.views.failure_views import FailureGroup, FailureViews
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
 
 
-def failure_router(views: FailureViews) -> APIRouter:
+def failure_router(views: FailureViews) -> ServiceRouter:
     """Return the route."""
-    router = service_router(tags=["processings"])
+    router = ServiceRouter(tags=["processings"])
 
     @router.get("/failures")
     def failures(

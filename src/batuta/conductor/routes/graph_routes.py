@@ -4,7 +4,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Self
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batuta.conductor.database.graphs.graph_preview import GraphPreview
@@ -21,7 +21,7 @@ from batuta.service.client import ServiceError
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 from batuta.work_classes import WorkClass
 
 MAX_ITEMS: Final = 1000
@@ -64,15 +64,15 @@ class GraphOrder(GraphChoice):
     instead_of: Number = None
 
 
-def graph_router(changer: GraphChanger) -> APIRouter:
+def graph_router(changer: GraphChanger) -> ServiceRouter:
     """Return the routes."""
-    router = service_router(prefix="/graph", tags=["graph"])
+    router = ServiceRouter(prefix="/graph", tags=["graph"])
     _add_versions(router, changer.versions)
     _add_changes(router, changer)
     return router
 
 
-def _add_versions(router: APIRouter, versions: GraphVersions) -> None:
+def _add_versions(router: ServiceRouter, versions: GraphVersions) -> None:
     @router.get("")
     def graph() -> dict[str, object]:
         """The product graph in force, every key written out."""
@@ -92,7 +92,7 @@ def _add_versions(router: APIRouter, versions: GraphVersions) -> None:
         return _find(versions, number)
 
 
-def _add_changes(router: APIRouter, changer: GraphChanger) -> None:
+def _add_changes(router: ServiceRouter, changer: GraphChanger) -> None:
     versions = changer.versions
 
     @router.post(

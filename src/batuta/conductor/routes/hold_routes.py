@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.current_graph import CurrentGraph
@@ -21,7 +21,7 @@ from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 from batuta.spelling import NameSuggester
 from batuta.work_classes import WorkClass
 
@@ -160,16 +160,16 @@ class _Holds:
 
 def hold_router(
     current: CurrentGraph, views: HoldViews, watch: HoldWatch, dispatcher: Dispatcher
-) -> APIRouter:
+) -> ServiceRouter:
     """Return the routes."""
-    router = service_router(tags=["holds"])
+    router = ServiceRouter(tags=["holds"])
     holds = _Holds(current, views, watch, dispatcher)
     _add_holds(router, holds, views)
     _add_of_providers(router, holds)
     return router
 
 
-def _add_holds(router: APIRouter, holds: _Holds, views: HoldViews) -> None:
+def _add_holds(router: ServiceRouter, holds: _Holds, views: HoldViews) -> None:
     def view(number: int) -> HoldView:
         found = views.find(number)
         if found is None:
@@ -226,7 +226,7 @@ def _add_holds(router: APIRouter, holds: _Holds, views: HoldViews) -> None:
         return await asyncio.to_thread(view, number)
 
 
-def _add_of_providers(router: APIRouter, holds: _Holds) -> None:
+def _add_of_providers(router: ServiceRouter, holds: _Holds) -> None:
     @router.post("/hold")
     async def hold(by: ByOperator) -> Held:
         """Request nothing more, of any provider, until released."""

@@ -3,12 +3,12 @@
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel
 
 from batuta.conductor.database.views.late_views import LateView, LateViews
 from batuta.service.problems import ProblemError
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
 
@@ -21,9 +21,9 @@ class LatePage(BaseModel):
     total: int
 
 
-def late_router(views: LateViews) -> APIRouter:
+def late_router(views: LateViews) -> ServiceRouter:
     """Return the route."""
-    router = service_router(prefix="/late", tags=["observations"])
+    router = ServiceRouter(prefix="/late", tags=["observations"])
 
     @router.get("")
     def late(

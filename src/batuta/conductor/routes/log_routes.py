@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
@@ -15,7 +15,7 @@ from batuta.errors import printable
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import HttpPool, StreamedAnswer
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 MAX_LOG_BYTES: Final = 256 * 2**20
 """Of one answer: more is cut off, and said so."""
@@ -26,9 +26,9 @@ _KEEPS_NONE: Final = frozenset({404, 405, 410, 501})
 _PROBLEMS: Final = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.BAD_GATEWAY)
 
 
-def log_router(views: Views, pool: HttpPool) -> APIRouter:
+def log_router(views: Views, pool: HttpPool) -> ServiceRouter:
     """Return the routes."""
-    router = service_router(prefix="/processings/{processing_id}", tags=["processings"])
+    router = ServiceRouter(prefix="/processings/{processing_id}", tags=["processings"])
 
     @router.get("/log", response_class=PlainTextResponse, responses=_PROBLEMS)
     async def log(

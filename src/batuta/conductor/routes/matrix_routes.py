@@ -3,19 +3,19 @@
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from batuta.conductor.database.views.matrix_views import MatrixRow, MatrixViews
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
 
 
-def matrix_router(views: MatrixViews) -> APIRouter:
+def matrix_router(views: MatrixViews) -> ServiceRouter:
     """Return the route of the matrix of observations and products."""
-    router = service_router(tags=["observations"])
+    router = ServiceRouter(tags=["observations"])
 
     @router.get("/matrix")
     def matrix(

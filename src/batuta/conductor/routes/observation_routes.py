@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from batuta.conductor.database.lists import ObservationOrder
 from batuta.conductor.database.views.observations import (
@@ -22,11 +22,12 @@ from batuta.conductor.routes.common import (
 from batuta.conductor.routes.components import Components
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
+from batuta.service.routing import ServiceRouter
 
 
-def observation_router(components: Components) -> APIRouter:
+def observation_router(components: Components) -> ServiceRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/observations", tags=["observations"])
+    router = ServiceRouter(prefix="/observations", tags=["observations"])
 
     @router.get("")
     def observations(

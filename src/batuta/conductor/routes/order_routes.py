@@ -3,22 +3,22 @@
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import AwareDatetime
 
 from batuta.conductor.database.orders import OrderView, OrderViews
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
 
 Text = Annotated[str | None, Query(max_length=200)]
 
 
-def order_router(views: OrderViews) -> APIRouter:
+def order_router(views: OrderViews) -> ServiceRouter:
     """Return the routes."""
-    router = service_router(prefix="/orders", tags=["orders"])
+    router = ServiceRouter(prefix="/orders", tags=["orders"])
 
     @router.get("")
     def orders(

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import AwareDatetime
 
 from batuta.conductor.database.views.observations import (
@@ -25,18 +25,19 @@ from batuta.messaging import ProcessingState
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
+from batuta.service.routing import ServiceRouter
 from batuta.work_classes import WorkClass
 
 
-def processing_router(views: Views, orders: ProcessingOrders) -> APIRouter:
+def processing_router(views: Views, orders: ProcessingOrders) -> ServiceRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/processings", tags=["processings"])
+    router = ServiceRouter(prefix="/processings", tags=["processings"])
     _add_lists(router, views)
     _add_orders(router, orders)
     return router
 
 
-def _add_lists(router: APIRouter, views: Views) -> None:
+def _add_lists(router: ServiceRouter, views: Views) -> None:
     @router.get("")
     def processings(  # noqa: PLR0913, PLR0917  each is a filter
         state: ProcessingState | None = None,
@@ -79,7 +80,7 @@ def _add_lists(router: APIRouter, views: Views) -> None:
         return find_processing(views, processing_id)
 
 
-def _add_orders(router: APIRouter, work: ProcessingOrders) -> None:
+def _add_orders(router: ServiceRouter, work: ProcessingOrders) -> None:
     @router.post(
         "",
         status_code=HTTPStatus.ACCEPTED,

@@ -2,7 +2,6 @@
 
 from http import HTTPStatus
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 from batuta.conductor.database.views.provider_views import ProviderView, ProviderViews
@@ -10,7 +9,7 @@ from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 
 class ClosedCircuits(BaseModel):
@@ -20,9 +19,9 @@ class ClosedCircuits(BaseModel):
     closed: list[str]
 
 
-def provider_router(views: ProviderViews, dispatcher: Dispatcher) -> APIRouter:
+def provider_router(views: ProviderViews, dispatcher: Dispatcher) -> ServiceRouter:
     """Return the routes."""
-    router = service_router(prefix="/providers", tags=["providers"])
+    router = ServiceRouter(prefix="/providers", tags=["providers"])
 
     @router.get("")
     def providers() -> Page[ProviderView]:

@@ -6,7 +6,6 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 from batuta.conductor.database.views.observations import MAX_ITEMS
@@ -18,7 +17,7 @@ from batuta.service.client import ServiceError
 from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 
 class Reconciliation(BaseModel):
@@ -39,9 +38,9 @@ class Reconciliation(BaseModel):
         self.items.extend(differences[: MAX_ITEMS - len(self.items)])
 
 
-def reconciliation_router(reconciler: Reconciler, dispatcher: Dispatcher) -> APIRouter:
+def reconciliation_router(reconciler: Reconciler, dispatcher: Dispatcher) -> ServiceRouter:
     """Routes that show the differences, mend them, and forget one product."""
-    router = service_router(tags=["reconciliation"])
+    router = ServiceRouter(tags=["reconciliation"])
 
     @router.get("/reconciliation", responses=problem_responses(HTTPStatus.BAD_GATEWAY))
     async def differences() -> Reconciliation:

@@ -5,7 +5,7 @@ import time
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import AwareDatetime
 
 from batuta.conductor.database.views.rate_views import MAX_MINUTES, Rates, RateViews
@@ -14,12 +14,12 @@ from batuta.conductor.decisions.reports import span_of
 from batuta.messaging import MessagingError
 from batuta.messaging.dead_letters import DeadLetters
 from batuta.service.problems import ProblemError
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 
-def report_router(reports: ReportViews, rates: RateViews, letters: DeadLetters) -> APIRouter:
+def report_router(reports: ReportViews, rates: RateViews, letters: DeadLetters) -> ServiceRouter:
     """Return the routes."""
-    router = service_router(tags=["report"])
+    router = ServiceRouter(tags=["report"])
 
     @router.get("/report")
     async def report(

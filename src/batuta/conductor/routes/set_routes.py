@@ -5,7 +5,6 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.operations.order_sets import SetFilters, SetOrder, states_of
@@ -20,7 +19,7 @@ from batuta.messaging.processings import instant_of
 from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError, problem_responses
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 from batuta.stages import Stage
 from batuta.work_classes import WorkClass
 
@@ -162,9 +161,9 @@ class SetPreview(BaseModel):
     items: list[ConductorProcessing]
 
 
-def set_router(worker: OrderWorker, views: Views, orders: OrderViews) -> APIRouter:
+def set_router(worker: OrderWorker, views: Views, orders: OrderViews) -> ServiceRouter:
     """Return the routes."""
-    router = service_router(prefix="/orders", tags=["orders"])
+    router = ServiceRouter(prefix="/orders", tags=["orders"])
 
     @router.post("/preview")
     def preview(body: SetOrderBody) -> SetPreview:

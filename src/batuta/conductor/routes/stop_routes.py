@@ -2,13 +2,12 @@
 
 from datetime import datetime
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 from batuta.conductor.database.stops import StopStore
 from batuta.conductor.decisions.stops import Stop
 from batuta.messaging.processings import instant_of
-from batuta.service.routing import service_router
+from batuta.service.routing import ServiceRouter
 
 
 class StopView(BaseModel):
@@ -35,9 +34,9 @@ class Stops(BaseModel):
     items: list[StopView]
 
 
-def stop_router(stops: StopStore) -> APIRouter:
+def stop_router(stops: StopStore) -> ServiceRouter:
     """Return the route."""
-    router = service_router(prefix="/stops", tags=["processings"])
+    router = ServiceRouter(prefix="/stops", tags=["processings"])
 
     @router.get("")
     def all_stops() -> Stops:
