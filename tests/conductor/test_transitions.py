@@ -616,6 +616,10 @@ def test_an_event_about_an_attempt_that_is_over_changes_nothing_but_for_a_succes
     record=replace(REQUESTED, timeout_s=1.0),
     event=DeadlinePassed(processing_id="p1", state=State.SUCCEEDED, attempt=2),
 )
+@example(
+    record=REQUESTED,
+    event=DeadlinePassed(processing_id="p1", state=State.SUCCEEDED, attempt=2, archived=False),
+)
 @given(record=records(), event=events())
 def test_the_same_event_applied_twice_changes_nothing_more(
     record: ProcessingRecord, event: Event

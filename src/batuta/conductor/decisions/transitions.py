@@ -341,7 +341,8 @@ def _after_unconfirmed_success(
     if record.state is State.REQUESTED and record.interface is not Interface.ATTEMPTS:
         # "ok", as many answer a request, says that it was accepted.
         record = _after_silence(record, NoStateTold(processing_id=record.id), conditions)
-        if event.archived is not None:
+        # Not where it answers the request to stop: there, what is not archived is not made.
+        if event.archived is not None and not isinstance(event, DeadlinePassed):
             return record
     if event.archived is None:
         return replace(record, ask_at=conditions.now + conditions.first_poll_wait_s)
