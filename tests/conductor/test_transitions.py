@@ -592,6 +592,16 @@ def test_only_a_success_moves_a_processing_that_is_not_at_its_provider(
         assert after.state is State.SUCCEEDED
 
 
+def test_an_answer_without_progress_leaves_what_was_told_of_it() -> None:
+    running = replace(REQUESTED, state=State.RUNNING, started=NOW - 5, done=40, total=100)
+    answer = StatusUpdate(processing_id="p1", state=State.RUNNING, attempt=2)
+    after = transition(running, answer, CONDITIONS) or running
+    assert (after.done, after.total) == (40, 100)
+    queued_again = transition(running, replace(answer, state=State.QUEUED), CONDITIONS)
+    assert queued_again is not None
+    assert (queued_again.done, queued_again.total) == (0, 0)
+
+
 @given(record=records(), event=events())
 def test_nothing_moves_a_success(record: ProcessingRecord, event: Event) -> None:
     succeeded = replace(record, state=State.SUCCEEDED, ended=NOW - 1)

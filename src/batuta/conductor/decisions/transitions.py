@@ -308,7 +308,10 @@ def _after_status(
         return _after_failure(record, error, conditions, profiled=event.profiled)
     if event.state is State.SUCCEEDED and not event.archived:
         return _after_unconfirmed_success(record, event, conditions)
-    after = replace(record, state=event.state, done=event.done, total=event.total)
+    after = replace(record, state=event.state)
+    if event.total or event.state is State.QUEUED:
+        # An answer that tells no progress is no news of it: another may just have told it.
+        after = replace(after, done=event.done, total=event.total)
     if event.asked_attempt is not None:
         after = replace(after, pipeline_attempt=event.attempt)
     if event.state.ended:
