@@ -37,7 +37,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 install: $(INSTALLED)  ## the project and its tools, into .venv
 
 demo: $(INSTALLED)  ## play the whole orchestra on real observations
-	@echo "Playing an orchestra: 30 products of real observations, about a minute."
+	@echo "Playing an orchestra: 30 products of real observations, one to two minutes."
 	$(BIN)/batuta demo $(DEMO_ARGS)
 
 test: $(INSTALLED)  ## every test, on real services
