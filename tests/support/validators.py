@@ -5,7 +5,6 @@ of services in one process, which would build the same ones: a fifth of all that
 """
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 _FIELDS = "fastapi._compat.v2"
@@ -13,9 +12,10 @@ _FIELDS = "fastapi._compat.v2"
 
 def share_validators() -> None:
     """Give routes that declare the same parameter the same validator from now on."""
-    if find_spec(_FIELDS) is None:
+    try:
+        fields = import_module(_FIELDS)
+    except ModuleNotFoundError:
         return  # an older FastAPI, which has them elsewhere
-    fields = import_module(_FIELDS)
     build = vars(fields)["TypeAdapter"]
     built: dict[tuple[Any, str], Any] = {}
 
