@@ -11,7 +11,7 @@ _FIELDS = "fastapi._compat.v2"
 
 
 def share_validators() -> None:
-    """Give routes that declare the same parameter the same validator from now on."""
+    """Make FastAPI build one validator for all declarations that are equal."""
     try:
         fields = import_module(_FIELDS)
     except ModuleNotFoundError:
