@@ -115,6 +115,32 @@ def test_what_waits_is_made_from_the_newest_and_approved_once_for_it(
     assert waiting(harness) == [("B", "before", "A=3")]
 
 
+def test_what_waits_is_told_once_however_many_inputs_arrive(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(
+        graph_of(
+            ["A", "X", "Y"],
+            {"B": {"m_input": ["A"], "o_input": ["X", "Y"], "approval": "before"}},
+        )
+    )
+
+    def told(name: str, version: int = 1) -> list[str]:
+        arrival = Arrival(name, "o1", version)
+        asked = harness.ledger.on_data([arrival], [], UNLIMITED)[1]
+        return [each.version for each in asked if isinstance(each, Question)]
+
+    assert told("A") == ["A=1"]
+    assert [told("X"), told("A"), told("Y")] == [[], [], []]
+    assert waiting(harness) == [("B", "before", "A=1,X=1,Y=1")]
+    # What a person may have looked at is not what is asked about any more.
+    harness.clock.advance(1)
+    assert told("A", 2) == ["A=2,X=1,Y=1"]
+    # What was approved, and is asked about again, is told again.
+    harness.hold("maker")
+    assert answer(harness, APPROVE) is None
+    harness.clock.advance(1)
+    assert told("X", 2) == ["A=2,X=2,Y=1"]
+
+
 def test_what_was_approved_and_changes_before_it_is_requested_asks_again(
     open_ledger: OpenLedger,
 ) -> None:

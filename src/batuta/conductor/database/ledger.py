@@ -10,7 +10,7 @@ What an event changes is decided in `batuta.conductor.decisions.transitions`; th
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -54,7 +54,7 @@ from batuta.conductor.database.schema import about
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import NEXT_TIMES, NEXT_TIMES_BUT
 from batuta.conductor.database.stops import StopStore
-from batuta.conductor.decisions.approvals import Question
+from batuta.conductor.decisions.approvals import Question, asks_anew
 from batuta.conductor.decisions.circuits import Circuit, CircuitLimits, Signal, outcome_of
 from batuta.conductor.decisions.events import Archived, Event
 from batuta.conductor.decisions.outcomes import Decided, HeardEvent, withdrawal_of
@@ -253,20 +253,38 @@ class Ledger(ReadsGraph):
                 arrivals, refused = tell_makers(arrivals, made, made_by)
             arrivals, kept, asked = self._approvals.admit(connection, arrivals, made, now)
             self._claims.record_available(connection, arrivals, now)
+            waited = self._unapproved(connection, {each.obs_id for each in arrivals})
             decided = self._claims.claim(connection, arrivals, now)
             decided = replace(decided, asked=tuple(kept))
             record_events(connection, self._graph, _without_refused(heard, refused), decided)
             ended += locked_rows(connection, decided.superseded).values()
-            asked += self._to_approve(connection, decided)
+            asked += self._to_approve(connection, decided, waited)
             requests = self._take_due(connection, capacity, now)
         self._refused += refused
         return requests, [*ended, *asked]
 
-    def _to_approve(self, connection: sa.Connection, decided: Decided) -> list[Question]:
-        """Return what waits for approval before it is made, of what was claimed or refreshed."""
+    def _to_approve(
+        self, connection: sa.Connection, decided: Decided, waited: Mapping[str, Question]
+    ) -> list[Question]:
+        """Return what is asked before it is made, of what was claimed or refreshed, and was not.
+
+        `waited` is what had been asked by then.
+        """
+        observations = {obs_id for obs_id, _ in decided.claims}
+        asked = self._unapproved(connection, observations)
+        return [
+            each
+            for id_, each in asked.items()
+            if (each.obs_id, each.product) in decided.claims and asks_anew(waited.get(id_), each)
+        ]
+
+    def _unapproved(
+        self, connection: sa.Connection, observations: Collection[str]
+    ) -> Mapping[str, Question]:
+        """Return what of observations waits for approval before it is made, by processing."""
         before = self._graph.approved_before
-        claimed = {key for key, each in decided.claims.items() if each.product.name in before}
-        return self._approvals.unapproved(connection, claimed) if claimed else []
+        instances = {(obs_id, name) for obs_id in observations for name in before}
+        return self._approvals.unapproved(connection, instances) if instances else {}
 
     def take_refused(self) -> list[RefusedVersion]:
         """Return the versions that were refused since the last call: to be withdrawn in the sdb."""

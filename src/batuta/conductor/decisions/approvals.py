@@ -60,6 +60,17 @@ def versions_text(inputs: Mapping[str, int]) -> str:
     return ",".join(f"{name}={inputs[name]}" for name in sorted(inputs))
 
 
+def asks_anew(before: Question | None, after: Question) -> bool:
+    """Return whether a person is to be told of what is asked before a product is made.
+
+    They were told of it once it waited (`before`); that it is made from more inputs than were
+    there then is no news, that it is made from other versions of them is.
+    """
+    if before is None:
+        return True
+    return not set(before.version.split(",")) <= set(after.version.split(","))
+
+
 def approve(record: ProcessingRecord) -> ProcessingRecord | None:
     """Return `record` to be requested at its time; None if it does not wait for approval."""
     if record.state is not State.UNAPPROVED:

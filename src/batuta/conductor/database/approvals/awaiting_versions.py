@@ -81,14 +81,14 @@ class ApprovalStore(ReadsGraph):
 
     def unapproved(
         self, connection: sa.Connection, instances: Collection[tuple[str, str]]
-    ) -> list[Question]:
-        """Return those of the products, (obs_id, product), that wait to be made."""
+    ) -> dict[str, Question]:
+        """Return those of the products, (obs_id, product), that wait to be made, by processing."""
         rows = _rows_of(connection, processings, {obs_id for obs_id, _ in instances})
-        return [
-            of_processing(row)
+        return {
+            row.id: of_processing(row)
             for row in rows
             if row.state == State.UNAPPROVED and (row.obs_id, row.product) in instances
-        ]
+        }
 
     def close_withdrawn(
         self, connection: sa.Connection, product: str, obs_id: str, version: int | None
