@@ -137,6 +137,11 @@ TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
         update(State.SUCCEEDED, done=4, total=4, profiled=True),
         {"state": State.SUCCEEDED, "done": 4, "error": None, "ended": NOW, "profiled": True},
     ),
+    "succeeded, by a pipeline that told no progress at its end": (
+        replace(RUNNING, done=3),
+        update(State.SUCCEEDED),
+        {"state": State.SUCCEEDED, "done": 4, "error": None, "ended": NOW},
+    ),
     "failed": (
         RUNNING,
         update(State.FAILED, error="E", profiled=True),
@@ -535,7 +540,7 @@ NO_ANSWER = silent(error="maker: no answer within 15 s")
         (UNANSWERED, NOT_ASKED, RECOGNISING),
         (UNANSWERED, replace(LOST_INSTANCE, recognised=True), RECOGNISING),
         # Once its time is over, it would be requested again in any case.
-        (UNANSWERED, NOT_STOPPED, OPEN_CIRCUIT),
+        (replace(UNANSWERED, max_attempts=3), NOT_STOPPED, OPEN_CIRCUIT),
     ],
 )
 def test_a_request_that_was_never_answered_is_repeated_as_the_same_attempt_under_the_same_id(
@@ -556,6 +561,8 @@ def test_a_request_that_was_never_answered_is_repeated_as_the_same_attempt_under
         (LAST_REQUEST, NO_ANSWER, OPEN_CIRCUIT, State.RUNNING),
         (UNANSWERED, NOT_ASKED, OPEN_CIRCUIT, State.RUNNING),
         (UNANSWERED, LOST_INSTANCE, OPEN_CIRCUIT, State.RUNNING),
+        # The same, and it would not be requested again by itself.
+        (UNANSWERED, NOT_STOPPED, OPEN_CIRCUIT, State.FAILED),
         # Its address is not known to fail: the observation may be what makes it stumble.
         (LAST_REQUEST, NO_ANSWER, replace(CONDITIONS, recognises=True), State.RUNNING),
         (UNANSWERED, NOT_STOPPED, CONDITIONS, State.FAILED),

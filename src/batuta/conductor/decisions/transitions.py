@@ -167,7 +167,8 @@ def _is_repeated(record: ProcessingRecord, event: Unanswered, conditions: Condit
 
     Its address is left alone because it does not answer: what is tried there must not cost
     processings their attempts. But the request may have arrived: it is repeated only where that
-    is recognised, or once the timeout is over, when it would be requested again in any case.
+    is recognised, or once the timeout is over, if it would be requested again in any case. After
+    the last attempt it would not: it may have been limited to one because it must not run twice.
     """
     if not conditions.circuit_open or not _is_unanswered(record):
         return False
@@ -177,7 +178,7 @@ def _is_repeated(record: ProcessingRecord, event: Unanswered, conditions: Condit
         case NoStateTold(error=error, interface=interface):
             return conditions.recognises and error is not None and interface is None
         case PipelineUnreachable(overdue=overdue):
-            return conditions.recognises or overdue
+            return conditions.recognises or (overdue and record.attempt < record.max_attempts)
 
 
 def _is_unanswered(record: ProcessingRecord) -> bool:
@@ -312,6 +313,8 @@ def _after_status(
     if event.total or event.state is State.QUEUED:
         # An answer that tells no progress is no news of it: another may just have told it.
         after = replace(after, done=event.done, total=event.total)
+    elif event.state is State.SUCCEEDED:
+        after = replace(after, done=record.total)
     if event.asked_attempt is not None:
         after = replace(after, pipeline_attempt=event.attempt)
     if event.state.ended:
