@@ -154,6 +154,13 @@ def hang(*_: Any) -> None:
     threading.Event().wait()
 
 
+def hang_once(marker: str) -> None:
+    """Hang, but not where `marker` tells that it did."""
+    if not Path(marker).exists():
+        Path(marker).touch()
+        hang()
+
+
 def unpicklable() -> Any:
     return threading.Lock()
 

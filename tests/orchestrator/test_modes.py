@@ -256,13 +256,14 @@ def _total(maps: CarsDataset) -> CarsDict:
 
 
 def hang_twice(conf: dict[str, Any], out_dir: Path) -> None:
-    # More than a worker needs, on a loaded machine, to start and to import what the tasks do.
-    conf = {**conf, "task_timeout": 10, "nb_workers": 1}
+    conf = {**conf, "task_timeout": 12, "nb_workers": 1}
     with Orchestrator(conf, out_dir) as orchestrator:
         done = CarsDataset("dict", name="hung")
-        done.create_grid(2, 1, 1, 1)
-        done[0, 0] = orchestrator.cluster.create_task(_hang_once)(str(out_dir / "marker"))
-        done[0, 1] = orchestrator.cluster.create_task(functions.hang)()
+        done.create_grid(3, 1, 1, 1)
+        # The first ends once the worker has imported what all need: the timeout counts from there.
+        done[0, 0] = orchestrator.cluster.create_task(functions.nothing)()
+        done[0, 1] = orchestrator.cluster.create_task(functions.hang_once)(str(out_dir / "marker"))
+        done[0, 2] = orchestrator.cluster.create_task(functions.hang)()
         orchestrator.add_to_compute_lists(done)
 
 
@@ -274,14 +275,8 @@ def test_a_hung_cluster_is_restarted_and_the_remaining_tiles_run_again(
     with pytest.raises(TilesFailedError) as caught:
         hang_twice(conf, tmp_path)
     assert [str(each) for each in caught.value.failures] == [
-        "hung[0, 1]: ClusterStalledError: no task has ended for 10 s (task_timeout)"
+        "hung[0, 2]: ClusterStalledError: no task has ended for 12 s (task_timeout)"
     ]
-
-
-def _hang_once(marker: str) -> None:
-    if not Path(marker).exists():
-        Path(marker).touch()
-        functions.hang()
 
 
 @pytest.mark.parametrize(

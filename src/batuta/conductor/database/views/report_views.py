@@ -143,10 +143,10 @@ class ReportViews:
                 asked=instant_of(now),
                 products=product_reports(facts),
                 total=total_report(facts),
-                answers=_listed(answers, _answer_of),
+                answers=_listed(Listed[AnswerView], answers, _answer_of),
                 campaigns=_campaigns(connection, within),
                 circuits=_circuits(connection, within),
-                holds=_listed(connection.execute(_HOLDS, within), _hold_of),
+                holds=_listed(Listed[HoldRecord], connection.execute(_HOLDS, within), _hold_of),
                 dead_letters=None,
                 dropped=connection.scalar(_DROPPED, within) or 0,
             )
@@ -186,9 +186,10 @@ _DROPPED: Final = (
 )
 
 
-def _listed(rows: Iterable[Row], show: Callable[[Row], T]) -> Listed[T]:
+def _listed(kind: type[Listed[T]], rows: Iterable[Row], show: Callable[[Row], T]) -> Listed[T]:
     found = list(rows)
-    return Listed(total=len(found), items=[show(row) for row in found[:MAX_LISTED]])
+    # Before 2.11, pydantic refuses a `Listed` for a `Listed[AnswerView]`.
+    return kind(total=len(found), items=[show(row) for row in found[:MAX_LISTED]])
 
 
 def _answer_of(row: Row) -> AnswerView:
@@ -216,7 +217,7 @@ def _circuits(connection: sa.Connection, within: Mapping[str, float]) -> Listed[
             still=(row.provider, row.instance) in now_open,
         )
 
-    return _listed(connection.execute(_INCIDENTS, within), show)
+    return _listed(Listed[OpenedCircuit], connection.execute(_INCIDENTS, within), show)
 
 
 def _campaigns(connection: sa.Connection, within: Mapping[str, float]) -> Listed[CampaignRun]:
@@ -239,7 +240,7 @@ def _campaigns(connection: sa.Connection, within: Mapping[str, float]) -> Listed
             total=row.total,
         )
 
-    return _listed(rows, show)
+    return _listed(Listed[CampaignRun], rows, show)
 
 
 def _hold_of(row: Row) -> HoldRecord:
