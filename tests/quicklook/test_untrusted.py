@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,6 +113,18 @@ async def test_a_drawing_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     with pytest.raises(CannotDrawError, match=r"drawing it took more than 0\.01 s"):
         await drawer.draw(_kind_of(path), path)
     assert not [*_drawing()]
+
+
+async def test_a_drawing_that_never_stops_writing_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = MAKERS["png"](tmp_path)
+    endless = tmp_path / "endless"
+    endless.write_text("#!/bin/sh\nexec yes\n")
+    endless.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(endless))
+    with pytest.raises(CannotDrawError, match="its picture is larger than 8388608 bytes"):
+        await Drawer().draw(_kind_of(path), path)
 
 
 async def test_a_drawing_that_is_ended_from_outside_is_no_failure_of_its_file(

@@ -84,10 +84,12 @@ async def _answer(process: Process) -> bytes:
     if process.stdout is None:  # it was asked for above
         return b""
     answer = bytearray()
-    while len(answer) <= MAX_PICTURE_BYTES and (piece := await process.stdout.read(2**16)):
+    while piece := await process.stdout.read(2**16):
         answer += piece
-    if len(answer) <= MAX_PICTURE_BYTES:
-        await process.wait()
+        if len(answer) > MAX_PICTURE_BYTES and process.returncode is None:
+            # What is left in the pipe is read: before its end, the process is not waited for.
+            process.kill()
+    await process.wait()
     return bytes(answer)
 
 
