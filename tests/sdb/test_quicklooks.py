@@ -268,6 +268,32 @@ def test_an_sdb_that_is_killed_while_it_draws_leaves_no_process_and_draws_again(
         assert client.quicklook("LC", "o1", to=tmp_path / "q.png").origin == "drawn"
 
 
+def test_nothing_is_fetched_to_be_drawn_before_its_turn(
+    make_settings: MakeSettings, table: Path, store_folder: Path
+) -> None:
+    settings = make_settings(quicklook_processes=1, small_file_bytes=2**16)
+    service = ServiceProcess("batuta.sdb:run", settings)
+    url = service.start()
+    observations = ["o1", "o2", "o3", "o4"]
+    try:
+        with SdbClient(url) as client:
+            for obs_id in observations:
+                client.import_file(table, "LC", obs_id)
+        with ThreadPoolExecutor(4) as threads:
+            drawing = suspended(service, url, threads)
+            asked = [f"{url}/products/LC/{obs_id}/quicklook" for obs_id in observations]
+            answers = [*threads.map(lambda each: httpx.get(each, timeout=60), asked)]
+            assert {answer.status_code for answer in answers} == {202}
+            # A copy of the one that is drawn, out of the database.
+            assert len([*(store_folder / "incoming").iterdir()]) == 1
+            drawing.send_signal(signal.SIGCONT)
+        with SdbClient(url) as client:
+            for obs_id in observations:
+                client.quicklook("LC", obs_id, to=store_folder.parent / "q.png")
+    finally:
+        service.kill()
+
+
 def test_an_sdb_that_is_stopped_while_it_draws_ends_the_process(
     killable: ServiceProcess, table: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Starts the processes that draw, a few at once, and ends them in time."""
+"""Starts the processes that draw, and ends them in time."""
 
 import asyncio
 import os
@@ -35,14 +35,11 @@ class Drawer:
 
     Parameters
     ----------
-    at_once : int
-        How many processes draw at the same time; others wait.
     max_time_s : float
         A process that takes longer is killed, in seconds.
     """
 
-    def __init__(self, at_once: int = 2, max_time_s: float = MAX_TIME_S) -> None:
-        self._room = asyncio.Semaphore(at_once)
+    def __init__(self, max_time_s: float = MAX_TIME_S) -> None:
         self._max_time_s = max_time_s
 
     async def draw(self, kind: Kind, path: Path) -> bytes:
@@ -55,22 +52,21 @@ class Drawer:
         DrawingInterruptedError
             If the process was ended by somebody else.
         """
-        async with self._room:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "batuta.quicklook", str(os.getpid())),
-                *(kind.module, str(path)),
-                stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=DEVNULL,
-                cwd="/",
-                env=_environment(),
-            )
-            try:
-                answer = await asyncio.wait_for(_answer(process), self._max_time_s)
-            except TimeoutError:
-                raise CannotDrawError(f"drawing it took more than {self._max_time_s:g} s") from None
-            finally:
-                await _end(process)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "batuta.quicklook", str(os.getpid())),
+            *(kind.module, str(path)),
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            cwd="/",
+            env=_environment(),
+        )
+        try:
+            answer = await asyncio.wait_for(_answer(process), self._max_time_s)
+        except TimeoutError:
+            raise CannotDrawError(f"drawing it took more than {self._max_time_s:g} s") from None
+        finally:
+            await _end(process)
         return _picture(answer, process.returncode or 0)
 
 

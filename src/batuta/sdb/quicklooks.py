@@ -18,6 +18,7 @@ from batuta.quicklook import DRAWER, CannotDrawError, Drawer, Kind, find_kind
 from batuta.quicklook.kinds import HEAD_BYTES
 from batuta.quicklook.process import DrawingInterruptedError
 from batuta.sdb.contents import Contents
+from batuta.sdb.drawing_queue import DrawingQueue
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.quicklook_records import DrawnQuicklook, find_quicklook, record_drawn
 from batuta.sdb.records import QuicklookState, StoredProduct
@@ -30,7 +31,7 @@ WAIT_S: Final = 2.0
 """How long a request waits for a picture that is being drawn: most are drawn by then."""
 RETRY_AFTER_S: Final = 1
 MAX_WAITING: Final = 500
-"""Drawings that wait for a process; what is asked for besides is to be asked for again."""
+"""Drawings that wait for a process; of more, those asked for longest ago are to be asked again."""
 MAX_FETCHED_BYTES: Final = 2**30
 """The largest file that is fetched from a bucket to be drawn."""
 _MAX_PROBLEM: Final = 400
@@ -40,7 +41,7 @@ _Key = tuple[str, str, int]
 
 
 class Quicklooks:
-    """Finds the quicklooks of versions, and has those drawn that are missing.
+    """Finds the quicklooks of versions, and draws those that are missing.
 
     Parameters
     ----------
@@ -66,11 +67,12 @@ class Quicklooks:
         self._committer = committer
         self._contents = contents
         self._metrics = metrics
-        self._drawer = Drawer(processes) if processes else None
+        self._drawer = Drawer() if processes else None
+        self._queue = DrawingQueue(processes, MAX_WAITING)
         self._drawing: dict[_Key, asyncio.Task[DrawnQuicklook]] = {}
 
     async def state(self, stored: StoredProduct, wait_s: float = WAIT_S) -> QuicklookState:
-        """Return the state of a version's quicklook; if it has none, have it drawn.
+        """Return the state of a version's quicklook; if it has none, start to draw it.
 
         Waits for `wait_s` seconds at most. However many ask, it is drawn once.
 
@@ -82,19 +84,17 @@ class Quicklooks:
         known = await run_in_threadpool(self._find, stored)
         if known is not None:
             return _state(stored, known)
-        try:
-            kind = await self._kind(stored)
-        except CannotDrawError as exc:
-            return _without(stored, "none", str(exc))
-        drawing = self._drawing.get(_key(stored))
-        if drawing is None and len(self._drawing) < MAX_WAITING:
-            drawing = asyncio.create_task(self._draw(stored, kind))
-            self._drawing[_key(stored)] = drawing
-            drawing.add_done_callback(partial(self._on_drawn, stored))
-        if drawing is not None:
-            done, _ = await asyncio.wait([drawing], timeout=wait_s)
-            if done and not _is_interrupted(drawing):
-                return _state(stored, drawing.result())
+        if _key(stored) not in self._drawing:
+            try:
+                kind = await self._kind(stored)
+            except CannotDrawError as exc:
+                return _without(stored, "none", str(exc))
+            self._start(stored, kind)
+        self._queue.ask_again(_key(stored))
+        drawing = self._drawing[_key(stored)]
+        done, _ = await asyncio.wait([drawing], timeout=wait_s)
+        if done and not _is_interrupted(drawing):
+            return _state(stored, drawing.result())
         return _without(stored, "drawing")
 
     async def read(self, ready: QuicklookState) -> bytes:
@@ -130,6 +130,18 @@ class Quicklooks:
                 f"it has {stored.size} bytes and is in a bucket (drawn: up to {MAX_FETCHED_BYTES})"
             )
         return kind
+
+    def _start(self, stored: StoredProduct, kind: Kind) -> None:
+        key = _key(stored)
+        if key in self._drawing:  # since the beginning of its file was read
+            return
+        drawing = self._drawing[key] = asyncio.create_task(self._draw_in_turn(stored, kind))
+        drawing.add_done_callback(partial(self._on_drawn, stored))
+
+    async def _draw_in_turn(self, stored: StoredProduct, kind: Kind) -> DrawnQuicklook:
+        # Nothing is fetched before its turn: copies of all that waits might fill the disk.
+        async with self._queue.turn(_key(stored)):
+            return await self._draw(stored, kind)
 
     async def _draw(self, stored: StoredProduct, kind: Kind) -> DrawnQuicklook:
         # Looked for again, now that nobody else draws it: it may have been recorded meanwhile.
