@@ -33,3 +33,13 @@ def diamond(**of_the_last: object) -> Graph:
             "D": {"m_input": ["B", "C"], **of_the_last},
         },
     )
+
+
+TWO_PROVIDERS = graph_of(
+    ["A"],
+    {
+        "B": {"m_input": ["A"]},
+        "C": {"m_input": ["A"], "provider": "other", "max_attempts": 3},
+    },
+)
+"""B of `maker` and C of `other`, both made from A."""

@@ -1,6 +1,5 @@
 """Holds: what they keep back, who released them, and how fast it is let go."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,167 +8,23 @@ import pytest
 import sqlalchemy as sa
 
 from batuta.cli.app import run
-from batuta.conductor.database.holds.hold_store import HoldStore, PauseError, Wanted
+from batuta.conductor.database.holds.hold_store import HoldStore, Wanted
 from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.database.schema import MIGRATIONS, processings
 from batuta.conductor.database.views.hold_views import HoldViews
-from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignState
 from batuta.conductor.decisions.events import Busy
 from batuta.conductor.decisions.holds import (
-    Hold,
-    HoldState,
     Scope,
-    let_go,
-    pause_of,
-    rate_per_s,
-    release,
-    standing,
 )
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.service import open_conductor
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import open_database, reading
-from batuta.service.operators import Operator
 from batuta.work_classes import WorkClass
-from tests.conductor.campaign_player import CampaignPlayer, target_of
-from tests.conductor.graphs import graph_of
-from tests.conductor.harness import NOTHING, UNLIMITED, Harness, OpenLedger, migrate_to
-from tests.conductor.processing_records import RUNNING
+from tests.conductor.graphs import TWO_PROVIDERS
+from tests.conductor.harness import UNLIMITED, Harness, OpenLedger, migrate_to
 from tests.conductor.stage import Stage, eventually_in, get
 from tests.support.services import serving
-
-GRAPH = graph_of(
-    ["A"],
-    {
-        "B": {"m_input": ["A"]},
-        "C": {"m_input": ["A"], "provider": "other", "max_attempts": 3},
-    },
-)
-IN_FORCE = Hold(number=3, scope=Scope(product="B"), begins=100.0, placed=90.0, by="operator ana")
-WAITING = replace(RUNNING, state=State.HELD, attempt=0, held_by=3)
-
-# ------------------------------------------------------------------ decisions
-
-
-@pytest.mark.parametrize(
-    ("scope", "covered"),
-    [
-        ({}, True),
-        ({"provider": "maker"}, True),
-        ({"product": "B"}, True),
-        ({"obs_id": "o1"}, True),
-        ({"work_class": WorkClass.LIVE}, True),
-        ({"campaign": 7}, True),
-        ({"provider": "maker", "product": "B", "work_class": WorkClass.LIVE}, True),
-        ({"campaign": 8}, False),
-        ({"provider": "maker", "campaign": 8}, False),
-        ({"provider": "other"}, False),
-        ({"product": "C"}, False),
-        ({"obs_id": "o2"}, False),
-        ({"work_class": WorkClass.BACKFILL}, False),
-        ({"provider": "maker", "work_class": WorkClass.BACKFILL}, False),
-    ],
-)
-def test_a_hold_covers_what_has_all_that_it_names(scope: dict[str, Any], covered: bool) -> None:
-    work = replace(RUNNING, provider="maker", product="B", obs_id="o1", campaign=7)
-    assert Scope(**scope).covers(work) is covered
-
-
-def test_a_hold_keeps_back_from_its_time_on_until_it_is_released() -> None:
-    assert IN_FORCE.state(99.0) is HoldState.SCHEDULED
-    assert not IN_FORCE.catches(99.0)
-    assert IN_FORCE.state(100.0) is HoldState.IN_FORCE
-    assert IN_FORCE.catches(100.0)
-    released = release(replace(IN_FORCE, applied=True), 200.0, "operator bob", "10/min")
-    assert released.state(200.0) is HoldState.RELEASING
-    assert not released.catches(200.0)
-    never = release(IN_FORCE, 99.0, "operator bob")
-    assert never.state(300.0) is HoldState.RELEASED
-
-
-def test_what_is_not_marked_yet_does_not_escape_a_rate() -> None:
-    assert release(IN_FORCE, 200.0, "bob", "10/min").catches(200.0)
-    assert not release(IN_FORCE, 200.0, "bob").catches(200.0)
-
-
-def test_a_command_that_is_repeated_places_no_second_hold_but_another_person_does() -> None:
-    again = replace(IN_FORCE, number=0, begins=120.0, placed=120.0)
-    assert standing([IN_FORCE], again) is IN_FORCE
-    others: tuple[dict[str, Any], ...] = (
-        {"by": "operator bob"},
-        {"reason": "moon"},
-        {"scope": Scope()},
-        {"begins": 500.0},
-    )
-    for other in others:
-        assert standing([IN_FORCE], replace(again, **other)) is None
-    assert standing([replace(IN_FORCE, released=110.0)], again) is None
-
-
-def test_an_operators_hold_of_a_paused_campaign_is_another_one_than_its_pause() -> None:
-    pause = pause_of(7, "operator ana", None, 100.0)
-    wanted = replace(IN_FORCE, number=0, scope=Scope(campaign=7), reason=None)
-    assert standing([replace(pause, number=3)], wanted) is None
-    assert (pause.what, pause.remedy) == ("campaign 7 (paused)", "batuta campaign resume 7")
-    named = replace(wanted, number=4)
-    assert (named.what, named.remedy) == ("campaign 7", "batuta release --hold 4")
-
-
-@pytest.mark.parametrize(
-    ("rate", "per_s"), [("10/min", 1 / 6), ("2/s", 2.0), ("36/h", 0.01), ("864/d", 0.01)]
-)
-def test_rates_are_a_number_and_a_unit(rate: str, per_s: float) -> None:
-    assert rate_per_s(rate) == pytest.approx(per_s)
-
-
-@pytest.mark.parametrize(
-    "rate", ["", "10", "0/min", "-1/s", "1.5/min", "10/week", "10 / min", "٣/s"]
-)
-def test_other_rates_are_refused_with_what_is_accepted(rate: str) -> None:
-    with pytest.raises(ValueError, match="as 10/min"):
-        rate_per_s(rate)
-
-
-@pytest.mark.parametrize(
-    ("waited_s", "gone"),
-    [(0.0, 1), (0.9, 1), (6.0, 1), (3600.0, 1), (-3600.0, 0)],
-    ids=["at once", "a little late", "missed one", "down for an hour", "clock set back"],
-)
-def test_a_rate_holds_whatever_the_conductor_and_its_clock_did(waited_s: float, gone: int) -> None:
-    released = replace(release(IN_FORCE, 200.0, "bob", "10/min"), applied=True)
-    step = let_go(released, [WAITING] * 10, [], 200.0 + waited_s)
-    assert [after.state for _, after in step.changes] == [State.WAITING] * gone
-    # Another look at the same time lets nothing more go.
-    later = replace(released, next_at=step.next_at)
-    assert let_go(later, [WAITING] * 10, [], 200.0 + waited_s).changes == []
-    assert step.next_at <= 200.0 + waited_s + 6.0
-
-
-@pytest.mark.parametrize(("waited_s", "gone"), [(0.0, 1), (0.5, 51), (1.0, 101), (60.0, 101)])
-def test_at_a_high_rate_several_go_at_once_and_no_more_than_in_a_second(
-    waited_s: float, gone: int
-) -> None:
-    released = replace(release(IN_FORCE, 200.0, "bob", "100/s"), applied=True)
-    assert len(let_go(released, [WAITING] * 500, [], 200.0 + waited_s).changes) == gone
-
-
-def test_without_a_rate_all_is_let_go() -> None:
-    released = release(IN_FORCE, 200.0, "bob")
-    assert len(let_go(released, [WAITING] * 10, [], 200.0).changes) == 10
-
-
-def test_what_another_hold_covers_goes_over_to_it_at_no_cost_to_the_rate() -> None:
-    released = replace(release(IN_FORCE, 200.0, "bob", "10/min"), applied=True)
-    other = replace(IN_FORCE, number=7, scope=Scope(obs_id="kept"))
-    first = [replace(WAITING, obs_id="kept")] * 3 + [WAITING] * 2
-    step = let_go(released, first, [released, other], 200.0)
-    assert [(after.state, after.held_by) for _, after in step.changes] == [
-        (State.HELD, 7),
-        (State.HELD, 7),
-        (State.HELD, 7),
-        (State.WAITING, 3),
-    ]
-
 
 # ------------------------------------------------------------------ recorded
 
@@ -200,7 +55,7 @@ def states(harness: Harness) -> dict[str, str]:
 def test_work_of_any_kind_is_held_whether_it_waits_or_arrives(
     open_ledger: OpenLedger, scope: dict[str, Any], requested: str
 ) -> None:
-    harness = open_ledger(GRAPH)
+    harness = open_ledger(TWO_PROVIDERS)
     # Claimed, and without a slot, before the hold; and claimed after it.
     harness.take([Arrival("A", "o1", 1)], replace(UNLIMITED, of_provider=lambda _: 0))
     harness.hold(**scope)
@@ -221,7 +76,7 @@ def test_work_of_any_kind_is_held_whether_it_waits_or_arrives(
 def test_what_several_holds_cover_starts_when_the_last_is_released(
     open_ledger: OpenLedger,
 ) -> None:
-    harness = open_ledger(GRAPH)
+    harness = open_ledger(TWO_PROVIDERS)
     holds: tuple[dict[str, Any], ...] = ({}, {"product": "B"}, {"obs_id": "o1"})
     for each in holds:
         harness.hold(**each)
@@ -238,7 +93,7 @@ def test_what_several_holds_cover_starts_when_the_last_is_released(
 
 
 def test_a_hold_from_a_time_on_begins_then(open_ledger: OpenLedger) -> None:
-    harness = open_ledger(GRAPH)
+    harness = open_ledger(TWO_PROVIDERS)
     begins = harness.clock() + 100
     harness.hold("maker", begins=begins)
     assert [each.product for each in arrive(harness, "o1")] == ["B", "C"]
@@ -253,7 +108,7 @@ def test_a_hold_from_a_time_on_begins_then(open_ledger: OpenLedger) -> None:
 def test_what_runs_continues_and_its_next_attempt_is_held(
     open_ledger: OpenLedger, fails: str
 ) -> None:
-    harness = open_ledger(GRAPH)
+    harness = open_ledger(TWO_PROVIDERS)
     request = next(each for each in arrive(harness, "o1") if each.product == "C")
     harness.hold("other")
     assert harness.state(request) is State.REQUESTED
@@ -271,7 +126,7 @@ def test_what_runs_continues_and_its_next_attempt_is_held(
 
 
 def test_a_preview_tells_what_would_start_and_a_rate_lets_it_go(open_ledger: OpenLedger) -> None:
-    harness = open_ledger(GRAPH)
+    harness = open_ledger(TWO_PROVIDERS)
     held = harness.hold()
     harness.hold(obs_id="o3")
     arrive(harness, "o1", "o3")
@@ -301,7 +156,7 @@ def test_a_preview_tells_what_would_start_and_a_rate_lets_it_go(open_ledger: Ope
 
 
 def test_a_rate_may_be_changed_and_given_up(open_ledger: OpenLedger) -> None:
-    harness = open_ledger(GRAPH)
+    harness = open_ledger(TWO_PROVIDERS)
     harness.hold("maker")
     arrive(harness, *(f"o{number}" for number in range(10)))
     harness.release("maker", rate="1/h")
@@ -317,7 +172,7 @@ def test_a_rate_may_be_changed_and_given_up(open_ledger: OpenLedger) -> None:
 def test_a_hold_that_a_kill_interrupted_is_in_force_and_carried_out_later(
     open_ledger: OpenLedger,
 ) -> None:
-    harness = open_ledger(GRAPH)
+    harness = open_ledger(TWO_PROVIDERS)
     harness.take([Arrival("A", "o1", 1)], replace(UNLIMITED, of_provider=lambda _: 0))
     hold = harness.ledger.holds.place(Wanted(scope=Scope(provider="maker")))
     assert states(harness) == {"B/o1": "waiting", "C/o1": "waiting"}
@@ -327,106 +182,6 @@ def test_a_hold_that_a_kill_interrupted_is_in_force_and_carried_out_later(
     harness.carry_out_holds()
     (found,) = harness.ledger.holds.open_holds()
     assert found == replace(hold, applied=True)
-
-
-# ------------------------------------------------------------------ of campaigns
-
-
-@pytest.fixture
-def player(open_ledger: OpenLedger) -> CampaignPlayer:
-    """A campaign that has two processings waiting, beside one that is not its own."""
-    player = CampaignPlayer(open_ledger(GRAPH))
-    player.make_all(player.arrive(("A", "o1"), ("A", "o2")))
-    number = player.plan(target_of("C"))
-    player.order(number, CampaignOrder.START)
-    player.rest(number)
-    player.harness.take([Arrival("A", "o3", 1)], NOTHING)
-    return player
-
-
-def held_by(player: CampaignPlayer) -> dict[str, int | None]:
-    found = player.harness.views.processings({"state": "held"}, 100, None).items
-    return {f"{each.product}/{each.obs_id}": each.held_by for each in found}
-
-
-def test_a_campaign_is_held_and_released_and_nothing_else_is(player: CampaignPlayer) -> None:
-    held = player.harness.hold(campaign=1)
-    assert held_by(player) == {"C/o1": held.number, "C/o2": held.number}
-    # What it begins after that is held too, and the rest goes on.
-    assert sorted(player.harness.due()) == ["B", "C"]
-    views = HoldViews(player.harness.engine, player.harness.ledger.holds)
-    preview = views.preview(held.number)
-    assert preview is not None
-    assert (preview.starts, preview.products, preview.hold.what) == (2, {"C": 2}, "campaign 1")
-    player.harness.release(campaign=1)
-    assert player.harness.due() == ["C", "C"]
-
-
-@pytest.mark.parametrize("first", ["pause", "hold"])
-@pytest.mark.parametrize("ends_first", ["pause", "hold"])
-@pytest.mark.parametrize("scope", [{"campaign": 1}, {"product": "C", "work_class": "reprocess"}])
-def test_neither_the_end_of_a_pause_nor_of_a_hold_lets_go_what_the_other_keeps_back(
-    player: CampaignPlayer, first: str, ends_first: str, scope: dict[str, Any]
-) -> None:
-    harness = player.harness
-    views = HoldViews(harness.engine, harness.ledger.holds)
-    begin: dict[str, Callable[[], object]] = {
-        "pause": lambda: player.order(1, CampaignOrder.PAUSE),
-        "hold": lambda: harness.hold(**scope),
-    }
-    end: dict[str, Callable[[], object]] = {
-        "pause": lambda: player.order(1, CampaignOrder.RESUME),
-        "hold": lambda: harness.release(**scope),
-    }
-    begin[first]()
-    begin[{"pause": "hold", "hold": "pause"}[first]]()
-    player.rest(1)
-    assert [(each.keeps, each.alone) for each in views.all()] == [(2, 0), (2, 0)]
-    end[ends_first]()
-    player.rest(1)
-    assert sorted(harness.due()) == ["B", "C"]  # of o3 alone
-    (left,) = views.all()
-    assert (left.keeps, left.alone, left.pause) == (2, 2, ends_first == "hold")
-    assert set(held_by(player)) == {"C/o1", "C/o2"}
-    end[{"pause": "hold", "hold": "pause"}[ends_first]]()
-    player.rest(1)
-    assert harness.due() == ["C", "C"]
-    assert views.all() == []
-
-
-def test_what_a_hold_had_kept_back_before_is_requested_once_its_campaign_is_resumed(
-    player: CampaignPlayer,
-) -> None:
-    player.harness.hold("other")
-    player.harness.release("other")
-    player.order(1, CampaignOrder.PAUSE)
-    player.rest(1)
-    assert sorted(player.harness.due()) == ["B", "C"]
-    player.order(1, CampaignOrder.RESUME)
-    assert player.harness.due() == ["C", "C"]
-
-
-def test_what_is_to_be_tried_again_of_a_paused_campaign_is_not(player: CampaignPlayer) -> None:
-    requests = [each for each in player.harness.ledger.take_due(UNLIMITED) if each.obs_id != "o3"]
-    player.order(1, CampaignOrder.PAUSE)
-    player.harness.report(requests[0], State.FAILED, error="no luck")
-    assert player.harness.state(requests[0]) is State.HELD
-    player.harness.clock.advance(1000)
-    assert player.harness.due() == []
-    player.order(1, CampaignOrder.RESUME)
-    assert player.harness.due() == ["C"]
-
-
-def test_the_pause_of_a_campaign_ends_with_it_and_not_by_a_release(player: CampaignPlayer) -> None:
-    player.order(1, CampaignOrder.PAUSE)
-    (pause,) = player.harness.ledger.holds.open_holds()
-    with pytest.raises(PauseError, match=r"campaign 1 \(paused\): batuta campaign resume 1"):
-        player.harness.ledger.holds.release(pause.number, Operator("bob"))
-    player.order(1, CampaignOrder.CANCEL)
-    assert player.rest(1) is CampaignState.CANCELLED
-    player.harness.carry_out_holds()
-    assert player.harness.ledger.holds.open_holds() == []
-    assert sorted(player.harness.due()) == ["B", "C"]
 
 
 # ------------------------------------------------------------------ as operators see it
@@ -470,7 +225,7 @@ def test_an_operator_holds_lists_previews_and_releases(
 ) -> None:
     monkeypatch.setenv("BATUTA_OPERATOR", "ana")
     both = dict.fromkeys(("maker", "other"), f"{stage.pipeline_url}/pipeline")
-    with serving(open_conductor, stage.settings(GRAPH, provider_urls=both)) as url:
+    with serving(open_conductor, stage.settings(TWO_PROVIDERS, provider_urls=both)) as url:
         monkeypatch.setenv("BATUTA_CONDUCTOR_URL", url)
 
         def command(*words: str) -> str:
