@@ -2,45 +2,23 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
-from http import HTTPStatus
 from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
-from batuta.conductor.campaign_runner import CampaignRunner, open_campaigns
-from batuta.conductor.database.claiming.claims import ClaimStore
-from batuta.conductor.database.current_graph import CurrentGraph
-from batuta.conductor.database.graphs.graph_versions import GraphVersions, open_current_graph
-from batuta.conductor.database.ledger import Ledger
-from batuta.conductor.database.records import Row
-from batuta.conductor.database.requests.circuit_store import InstancesOf
-from batuta.conductor.database.requests.due_requests import DueRequest
-from batuta.conductor.database.schema import MIGRATIONS
-from batuta.conductor.database.summaries import join_parts
+from batuta.conductor.activity import NAME
+from batuta.conductor.assembly import (
+    Parts,
+    assemble,
+    open_connections,
+    open_records,
+)
 from batuta.conductor.database.views.approval_views import ApprovalViews
-from batuta.conductor.database.views.event_views import EventViews
-from batuta.conductor.database.views.hold_views import HoldViews
-from batuta.conductor.database.views.late_views import LateViews
-from batuta.conductor.database.views.observations import Views
-from batuta.conductor.database.views.provider_views import ProviderViews
-from batuta.conductor.deadline_watch import DeadlineWatch
-from batuta.conductor.decisions.approvals import Question
-from batuta.conductor.decisions.circuits import Circuit, CircuitLimits, Signal
-from batuta.conductor.decisions.graph_versions import AtStart
-from batuta.conductor.decisions.processing_record import WaitConfig
-from batuta.conductor.decisions.rules import Arrival
-from batuta.conductor.dispatch.archive import arrival_of, open_archive, success_of
-from batuta.conductor.dispatch.callbacks import PREFIX, CallbackAddresses, Subscriber
-from batuta.conductor.dispatch.dispatcher import Dispatcher
-from batuta.conductor.dispatch.providers import open_providers
-from batuta.conductor.graph_changer import GraphChanger
-from batuta.conductor.hold_watch import HoldWatch
+from batuta.conductor.dispatch.archive import arrival_of, success_of
+from batuta.conductor.dispatch.callbacks import PREFIX
 from batuta.conductor.messages import (
     DataMessage,
     not_archived,
@@ -48,11 +26,8 @@ from batuta.conductor.messages import (
     speaks_for_itself,
     status_update,
 )
-from batuta.conductor.order_worker import OrderWorker
-from batuta.conductor.pruner import Pruner
-from batuta.conductor.reconciliation import Reconciler, mend
+from batuta.conductor.reconciliation import mend
 from batuta.conductor.routes.api import add_routes
-from batuta.conductor.routes.components import Components
 from batuta.conductor.routes.metrics import (
     DROPPED_OBSERVATIONS,
     DROPPED_PROCESSINGS,
@@ -65,15 +40,10 @@ from batuta.conductor.routes.metrics import (
     UNSTOPPED,
     ConductorMetrics,
 )
+from batuta.conductor.sdb_contents import rebuild
 from batuta.conductor.settings import ConductorSettings
-from batuta.conductor.stale_watch import StaleWatch
-from batuta.conductor.stop_watch import StopWatch
-from batuta.conductor.sweeper import EventSweeper
-from batuta.errors import ConfigurationError, one_line
-from batuta.graph import Graph, read_graph
 from batuta.messaging import (
     Activity,
-    Bus,
     Consumer,
     ConsumerSpec,
     DataAvailable,
@@ -81,22 +51,13 @@ from batuta.messaging import (
     Delivery,
     Notification,
     Rejection,
-    connect,
     decode_activity,
     read_notification,
     subjects,
 )
-from batuta.messaging.dead_letters import DeadLetters
-from batuta.messaging.stream_bounds import apply_bounds
-from batuta.sdb.client import SdbClient
-from batuta.sdb.records import StoredProduct
 from batuta.service.app import AppConfig, create_app
 from batuta.service.client import ServiceError
-from batuta.service.database import open_database, write_problem
-from batuta.service.health import HealthMonitor
-from batuta.service.http_pool import PoolTimeouts, open_pool
 from batuta.service.operator_tokens import read_operator_tokens
-from batuta.stages import rank_of
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -105,139 +66,24 @@ U = TypeVar("U")
 
 SDB_SUBJECT: Final = subjects.data_subject(subjects.SDB_SOURCE)
 ARCHIVE_RETRY_S: Final = 1.0
-LOG_TIMEOUTS: Final = PoolTimeouts(connect_s=3.0, read_s=15.0)
-"""Of the pipelines, when they are asked for a log."""
-SDB_WAIT_S: Final = 60.0
-"""How long a conductor whose database is new waits for the sdb, in seconds."""
 
 
 @asynccontextmanager
 async def open_conductor(settings: ConductorSettings, url: str) -> AsyncIterator["Conductor"]:
     """Open a conductor that answers at `url`."""
-    file = read_graph(settings.graph)
-    with open_database(settings.database_url, MIGRATIONS) as engine:
-        join_parts(engine)
-        current, at_start = open_current_graph(engine, file, str(settings.graph))
-        _tell_graph_at_start(current, at_start, file)
-        instances_of = _addresses(current, file, settings)
-        url_of = partial(_first_address, instances_of)
-        ledger = Ledger(
-            engine,
-            current,
-            _wait_config(settings),
-            limits=_circuit_limits(settings),
-            instances_of=instances_of,
-        )
-        signals: list[Signal] = []
-        addresses = CallbackAddresses(settings.public_url or url, ledger.callback_secret())
-
-        def subscriber_of(request: DueRequest) -> Subscriber | None:
-            known = current.graph.providers.get(request.provider)
-            return addresses.subscriber(request) if known and known.callback else None
-
-        async with (
-            connect(settings.nats, NAME) as bus,
-            open_providers(url_of, settings.token_text, subscriber_of, signals.append) as providers,
-            open_archive(settings.sdb_url, settings.token_text) as archive,
-            open_pool(settings.token_text, LOG_TIMEOUTS, reuse=False) as logs,
-        ):
-            bound_streams = partial(apply_bounds, bus, settings.streams.bounds())
-            await bound_streams()
-            bus.on_reconnected(bound_streams)  # NATS may have lost its streams
-            if not ledger.rebuilt:
-                await _rebuild(ledger, settings)
-            registry = ServiceRegistry()
-            ledger.reports_activity = registry.reports_activity
-            views = Views(engine, current, url_of)
-            activity = ConductorActivity(bus, url, views)
-            of_campaigns = asyncio.Event()
-
-            def on_report(told: Row | Question | Circuit) -> None:
-                activity.publish(told)
-                if isinstance(told, Circuit):
-                    return
-                if isinstance(told, Question) or told.campaign is not None:
-                    of_campaigns.set()
-
-            dispatcher = Dispatcher(ledger, providers, archive, on_report, signals)
-            campaigns = CampaignRunner(
-                open_campaigns(engine, current, ClaimStore(current)),
-                current,
-                dispatcher.write,
-                dispatcher.wake,
-                activity.publish_campaign,
-                of_campaigns,
-            )
-            hold_watch = HoldWatch(
-                ledger.holds, dispatcher.write, dispatcher.wake, activity.publish_hold
-            )
-            campaigns.settle_holds = hold_watch.settle
-            reconciler = Reconciler(
-                engine, current, archive, partial(_held_by_sdb, settings, newest=True)
-            )
-            pruner = Pruner(engine, ledger.retention(settings.retention), dispatcher.write)
-            health = HealthMonitor(
-                {
-                    "retention": pruner.problem,
-                    "database": partial(write_problem, engine, MIGRATIONS),
-                    "sdb": partial(_sdb_problem, settings),
-                }
-            )
-            sweeper = EventSweeper(engine, settings.events, dispatcher.write)
-            changer = GraphChanger(
-                engine,
-                GraphVersions(engine, current),
-                dispatcher,
-                reconciler,
-                partial(_held_by_sdb, settings, newest=True),
-                activity.publish_graph,
-            )
-            if at_start is AtStart.REPLACED:
-                activity.publish_graph(changer.versions.latest())
-            components = Components(
-                current,
-                views,
-                dispatcher,
-                providers,
-                archive,
-                reconciler,
-                registry,
-                pruner,
-                addresses,
-                EventViews(engine, current, views),
-                DeadLetters(bus),
-                logs,
-                LateViews(engine),
-                changer,
-                HoldViews(engine, ledger.holds),
-                hold_watch,
-                campaigns,
-                OrderWorker(ledger.order_sets, dispatcher, providers),
-                ProviderViews(engine, current, instances_of),
-                ledger.stops,
-            )
-            watch = DeadlineWatch(
-                current, ledger, dispatcher.write, activity.publish_late, activity.publish
-            )
-            stale = StaleWatch(ledger, dispatcher.write, activity.publish_stale)
-            stop_watch = StopWatch(ledger.stops, providers, dispatcher.write)
-            dispatcher.on_stopped = stop_watch.wake
-            watches = (watch, stale, stop_watch)
-            yield Conductor(components, bus, activity, (health, sweeper, watches), settings)
+    with open_records(settings) as records:
+        async with open_connections(records, settings, url) as connections:
+            if not records.ledger.rebuilt:
+                await rebuild(records.ledger, settings)
+            yield Conductor(assemble(records, connections, settings, url), settings)
 
 
 class Conductor:
     """An open conductor: its REST interface, and the work that it does meanwhile."""
 
-    def __init__(
-        self,
-        components: Components,
-        bus: Bus,
-        activity: ConductorActivity,
-        background: tuple[HealthMonitor, EventSweeper, tuple[DeadlineWatch, StaleWatch, StopWatch]],
-        settings: ConductorSettings,
-    ) -> None:
-        health, self._sweeper, self._watches = background
+    def __init__(self, parts: Parts, settings: ConductorSettings) -> None:
+        components, bus, health = parts.components, parts.bus, parts.health
+        self._sweeper, self._watches = parts.sweeper, parts.watches
         self._current_graph = components.current_graph
         self._dispatcher = components.dispatcher
         self._archive = components.archive
@@ -248,7 +94,7 @@ class Conductor:
         self._campaigns = components.campaigns
         self._graph_changer = components.graph_changer
         self._order_worker = components.order_worker
-        self._activity = activity
+        self._activity = parts.activity
         self._health = health
         self.notifications = 0
         identity = components.dispatcher.ledger.identity()[:12]
@@ -435,113 +281,4 @@ def _activity_spec(identity: str) -> ConsumerSpec[Activity]:
         durable=f"{NAME}_{identity}_activity",
         decode=decode_activity,
         from_start=False,
-    )
-
-
-async def _rebuild(ledger: Ledger, settings: ConductorSettings) -> None:
-    """Record what the sdb holds: this database is new, or the old one was lost.
-
-    The wait for the sdb is here, and not in its client, so that Ctrl-C ends it at once.
-    """
-    deadline = time.monotonic() + SDB_WAIT_S
-    while True:
-        try:
-            # Page by page: what the sdb holds may be more than memory.
-            arrivals = map(_stored_arrival, _held_by_sdb(settings))
-            return await asyncio.to_thread(ledger.rebuild, arrivals)
-        except ServiceError as exc:
-            if exc.refused or time.monotonic() > deadline:
-                raise
-            LOG.warning("%s; retried for up to %g s", exc, SDB_WAIT_S)
-            await asyncio.sleep(1)
-
-
-def _held_by_sdb(
-    settings: ConductorSettings, product: str | None = None, *, newest: bool = False
-) -> Iterator[StoredProduct]:
-    with SdbClient(settings.sdb_url, token=settings.token_text, retry_for_s=0) as sdb:
-        yield from sdb.list(product, latest=newest)
-
-
-def _sdb_problem(settings: ConductorSettings) -> str | None:
-    """Ask the sdb for a product that it need not have; return why it cannot be asked."""
-    try:
-        with SdbClient(settings.sdb_url, token=settings.token_text, retry_for_s=0) as sdb:
-            sdb.get("health", "check")
-    except ServiceError as exc:
-        if exc.status != HTTPStatus.NOT_FOUND:
-            return f"{one_line(exc)}; nothing that is made can be confirmed"
-    return None
-
-
-def _wait_config(settings: ConductorSettings) -> WaitConfig:
-    return WaitConfig(
-        retry_wait_s=settings.retry_wait_s,
-        retry_wait_max_s=settings.retry_wait_max_s,
-        ask_after_s=settings.ask_after_s,
-    )
-
-
-def _circuit_limits(settings: ConductorSettings) -> CircuitLimits:
-    return CircuitLimits(
-        unanswered=settings.circuit_unanswered,
-        failed=settings.circuit_failed,
-        first_wait_s=settings.retry_wait_s,
-        max_wait_s=settings.retry_wait_max_s,
-    )
-
-
-def _tell_graph_at_start(current: CurrentGraph, at_start: AtStart, file: Graph) -> None:
-    if at_start is AtStart.REPLACED:
-        LOG.warning(
-            "the graph file was changed since the last start: it is now version %d of the graph, "
-            "in force in the place of version %d",
-            current.number,
-            current.number - 1,
-        )
-    elif current.graph.digest != file.digest:
-        LOG.warning(
-            "version %d of the graph, which was applied, stays in force; the graph file, which was "
-            "not changed since the last start, differs from it",
-            current.number,
-        )
-
-
-def _addresses(current: CurrentGraph, file: Graph, settings: ConductorSettings) -> InstancesOf:
-    # One that was put in force in its place may lack a provider of the file, or have another.
-    providers = file.providers.keys() | current.graph.providers.keys()
-    unknown = sorted(settings.provider_urls.keys() - providers)
-    if unknown:
-        known = ", ".join(sorted(providers))
-        raise ConfigurationError(
-            f"--provider-url {name}: the graph has no such provider (known: {known})"
-            for name in unknown
-        )
-    overrides = {name: (url.rstrip("/"),) for name, url in settings.provider_urls.items()}
-
-    def instances_of(provider: str) -> tuple[str, ...]:
-        if provider in overrides:
-            return overrides[provider]
-        return current.urls_of(provider)
-
-    return instances_of
-
-
-def _first_address(instances_of: InstancesOf, provider: str) -> str:
-    """Return the first address of a provider, which is the only one of most."""
-    for address in instances_of(provider):
-        return address
-    # A processing claimed under an earlier graph may name a provider that it had.
-    raise ServiceError(f"{provider}: the graph no longer has this provider")
-
-
-def _stored_arrival(stored: StoredProduct) -> Arrival:
-    return Arrival(
-        stored.product,
-        stored.obs_id,
-        stored.version,
-        archived=True,
-        stage=None if stored.stage is None else rank_of(stored.stage),
-        made_by=stored.processing_id,
-        sha256=stored.sha256,
     )
