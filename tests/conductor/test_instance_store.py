@@ -13,7 +13,14 @@ from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.provider_views import ProviderViews
 from batuta.conductor.database.views.why_views import WhyViews
 from batuta.conductor.decisions.circuits import Answered, Circuit, Full, Signal, Unanswered
-from batuta.conductor.decisions.events import Archived, Event, Interface, NoStateTold, StatusUpdate
+from batuta.conductor.decisions.events import (
+    Archived,
+    Event,
+    Interface,
+    NoStateTold,
+    StatusUpdate,
+    UnknownToPipeline,
+)
 from batuta.conductor.decisions.events import PipelineUnreachable as Unreachable
 from batuta.conductor.decisions.rules import Arrival
 from batuta.graph import Graph
@@ -145,6 +152,35 @@ def test_trials_whose_answers_are_lost_use_no_attempt(
     advance(harness, [signal], [replace(event, polled=True)])
     left = {each for each in attempts(harness) if each[0] is not State.SUCCEEDED}
     assert left == {(State.WAITING, 0)}
+
+
+def test_a_trial_of_a_pipeline_that_was_never_heard_of_uses_no_attempt(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1}}))
+    fail(harness, arrive(harness, *range(6)))
+    harness.clock.advance(10)
+    (trial,) = advance(harness).requests
+    signal, _ = refused(trial)
+    lost = NoStateTold(
+        processing_id=trial.processing_id, asked_attempt=trial.attempt, error="502 Bad Gateway"
+    )
+    assert advance(harness, [signal], [lost]).ended == []
+    # It may have arrived: it is not sent again, another one is the next trial, which is answered.
+    harness.clock.advance(10)
+    (other,) = advance(harness).requests
+    assert other.processing_id != trial.processing_id
+    answer = Answered(provider="maker", instance=URL, processing_id=other.processing_id)
+    (poll,) = advance(harness, [answer], [running(other)]).polls
+    assert poll.record.id == trial.processing_id
+    unknown = UnknownToPipeline(
+        processing_id=trial.processing_id,
+        asked_attempt=trial.attempt,
+        polled_state=poll.record.state,
+        counts_attempts=True,
+    )
+    (again,) = advance(harness, (), [unknown]).requests
+    assert (again.processing_id, again.attempt, again.request_id) == (trial.processing_id, 1, None)
 
 
 def test_a_trial_that_is_cancelled_is_followed_by_another(open_ledger: OpenLedger) -> None:

@@ -28,6 +28,7 @@ from tests.conductor.transition_events import (
     NOT_STOPPED,
     UNREACHABLE,
     silent,
+    unknown,
     update,
 )
 
@@ -84,8 +85,8 @@ def test_a_request_that_was_never_answered_is_repeated_as_the_same_attempt_under
     ("record", "event", "conditions", "state"),
     [
         # It may have arrived at a pipeline that would make it twice.
-        (LAST_REQUEST, NO_ANSWER, OPEN_CIRCUIT, State.RUNNING),
-        (UNANSWERED, NOT_ASKED, OPEN_CIRCUIT, State.RUNNING),
+        (LAST_REQUEST, NO_ANSWER, OPEN_CIRCUIT, State.REQUESTED),
+        (UNANSWERED, NOT_ASKED, OPEN_CIRCUIT, State.REQUESTED),
         (UNANSWERED, LOST_INSTANCE, OPEN_CIRCUIT, State.RUNNING),
         # The same, and it would not be requested again by itself.
         (UNANSWERED, NOT_STOPPED, OPEN_CIRCUIT, State.FAILED),
@@ -113,3 +114,35 @@ def test_an_attempt_that_may_have_begun_or_has_failed_itself_counts(
 ) -> None:
     after = transition(record, event, conditions) or record
     assert (after.state, after.attempt) == (state, 2)
+
+
+@pytest.mark.parametrize("overdue", [False, True])
+def test_a_trial_that_a_pipeline_never_heard_of_before_does_not_know_costs_no_attempt(
+    overdue: bool,
+) -> None:
+    tried = transition(LAST_REQUEST, NO_ANSWER, OPEN_CIRCUIT)
+    assert tried is not None
+    # Its answer has closed the circuit by then.
+    event = unknown(tried.state, overdue=overdue)
+    after = transition(tried, event, CONDITIONS)
+    assert after is not None
+    assert (after.state, after.attempt, after.not_before) == (State.WAITING, 1, NOW)
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_what_an_address_that_is_well_left_unanswered_costs_an_attempt_or_is_followed(
+    counts: bool,
+) -> None:
+    asked = transition(LAST_REQUEST, NO_ANSWER, CONDITIONS)
+    assert asked is not None
+    after = transition(asked, unknown(asked.state, counts_attempts=counts), CONDITIONS) or asked
+    assert after.state is (State.FAILED if counts else State.RUNNING)
+
+
+def test_a_trial_that_a_pipeline_of_few_words_does_not_know_ends_by_its_timeout() -> None:
+    tried = transition(LAST_REQUEST, NO_ANSWER, OPEN_CIRCUIT)
+    assert tried is not None
+    after = transition(tried, unknown(tried.state, counts_attempts=False), CONDITIONS)
+    assert after is not None
+    assert (after.state, after.attempt) == (State.RUNNING, 2)
+    assert after.started == LAST_REQUEST.requested

@@ -224,9 +224,12 @@ def _after_silence(
 
     It is taken for running since its request: so its timeout ends it if nothing is imported.
     """
+    # One that an address was tried with, or that it still owes an answer to, may not have arrived:
+    # it stays requested, so that a pipeline that says so later is asked for the same attempt again.
+    unanswered = conditions.circuit_open and event.error is not None and _is_unanswered(record)
     after = replace(
         _with_interface(record, event),
-        state=State.RUNNING,
+        state=State.REQUESTED if unanswered else State.RUNNING,
         started=record.started or record.requested or conditions.now,
         error=event.error or record.error,
     )
