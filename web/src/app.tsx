@@ -2,9 +2,9 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, mustSignIn, rights, session } from "./api";
-import { formatAge } from "./format";
+import { formatAge, formatTime } from "./format";
 import { moveInTable } from "./keyboard";
-import { connection, follow, heardAt, isStale, now, reconnect } from "./live/store";
+import { connection, follow, heardAt, isCutOff, isStale, lack, now, reconnect } from "./live/store";
 import { Approvals } from "./pages/approvals";
 import { CampaignPage } from "./pages/campaign";
 import { Campaigns } from "./pages/campaigns";
@@ -77,12 +77,23 @@ function Current() {
 
 function Staleness() {
   if (!isStale.value || connection.value === "connecting") return null;
-  const since = heardAt.value ? `, for ${formatAge((now.value - heardAt.value) / 1000)}` : "";
   return (
     <div class="banner" role="alert">
-      Nothing comes from the dashboard{since}: what is shown is of the past.
+      {isCutOff.value ? cutOff() : lacking()}: what is shown is of the past.
     </div>
   );
+}
+
+function cutOff(): string {
+  const since = heardAt.value ? `, for ${formatAge((now.value - heardAt.value) / 1000)}` : "";
+  return `Nothing comes from the dashboard${since}`;
+}
+
+function lacking(): string {
+  if (!lack.value) return "";
+  const { source, problem, t } = lack.value;
+  const since = t === null ? "" : ` since ${formatTime(t)} UTC`;
+  return `The dashboard hears nothing from ${source}${since} (${problem})`;
 }
 
 function SignIn() {

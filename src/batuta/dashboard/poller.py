@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from batuta.dashboard.live_model import LiveModel
+from batuta.dashboard.nats_watch import CHECKED_S, NatsWatch
 from batuta.dashboard.records import GraphVersionsPage, MatrixPage, MatrixRow
 from batuta.graph import Graph, GraphError
 from batuta.messaging import Bus
@@ -51,9 +52,10 @@ _ASKED: Final[Mapping[str, str]] = {
     "providers": "/providers",
     "approvals": "/approvals?limit=100",
     "campaigns": "/campaigns?limit=20",
-    "dead": "/dead?limit=1",
 }
 """What the conductor is asked for, by the key of the table that has the answer."""
+_DEAD: Final = "/dead?limit=1"
+"""What the conductor has to ask NATS for."""
 
 
 def _nobody() -> bool:
@@ -83,20 +85,23 @@ class Poller:
         self._table = model.table
         self._pool = pool
         self._addresses = addresses
-        self._bus = bus
+        self._nats = NatsWatch(bus)
         self._graph_number: int | None = None
         self._reload_at = 0.0
         self._reload_after_s = FIRST_RELOADED_S
-        self._was_connected = False
         self.wanted = asyncio.Event()
         """Set when somebody begins to watch: nobody is to wait for the next time."""
         self.is_watched: Callable[[], bool] = _nobody
 
     async def run(self) -> None:
         """Ask until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ask_services())
+            group.create_task(self._follow_nats())
+
+    async def _ask_services(self) -> None:
         while True:
             await asyncio.gather(self._ask_conductor(), self._ask_sdb())
-            self._note_nats()
             pause_s = WATCHED_S if self.is_watched() else UNWATCHED_S
             try:
                 async with asyncio.timeout(pause_s):
@@ -110,6 +115,8 @@ class Poller:
         try:
             for key, path in _ASKED.items():
                 self._table.set(key, await self._get("conductor", path))
+            if self._hears_nats():
+                self._table.set("dead", await self._get("conductor", _DEAD))
             await self._follow_graph()
             await self._load_observations()
         except ServiceError as exc:
@@ -125,15 +132,25 @@ class Poller:
         else:
             self._answered("sdb")
 
-    def _note_nats(self) -> None:
-        connected = self._bus.connected
-        if connected and not self._was_connected:
-            self._reload_soon()  # what happened meanwhile was not heard
-        self._was_connected = connected
-        if connected:
-            self._answered("nats")
-        else:
-            self._failed("nats", "not connected")
+    async def _follow_nats(self) -> None:
+        """Note whether NATS answers: apart from services, whose answers may take long."""
+        reconnections, was_up = self._nats.reconnections, True
+        try:
+            while True:
+                problem = await self._nats.problem()
+                is_up = problem is None
+                if problem is not None:
+                    self._failed("nats", problem)
+                elif not was_up or reconnections != self._nats.reconnections:
+                    reconnections = self._nats.reconnections
+                    self._reload_soon()  # what happened meanwhile was not heard
+                    self.wanted.set()
+                if is_up:
+                    self._answered("nats")
+                was_up = is_up
+                await asyncio.sleep(CHECKED_S)
+        finally:
+            self._nats.close()
 
     async def _follow_graph(self) -> None:
         newest = await self._read(GraphVersionsPage, "/graph/versions?limit=1")
@@ -191,6 +208,9 @@ class Poller:
             return from_json(answer.content, allow_inf_nan=False)
         except ValueError as exc:
             raise ServiceError(f"{service}: the answer of {path} is not JSON: {exc}") from exc
+
+    def _hears_nats(self) -> bool:
+        return (self._table.get("asked/nats") or {"problem": None})["problem"] is None
 
     def _answered(self, service: str) -> None:
         self._table.set(f"asked/{service}", {"t": round(time.time(), 1), "problem": None})

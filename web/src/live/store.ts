@@ -1,6 +1,6 @@
 // All that is live, as the page has it.
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
-import type { Changes, LiveGraph, Observation, Run, Service, WorkerMessage } from "./types";
+import type { Asked, Changes, LiveGraph, Observation, Run, Service, WorkerMessage } from "./types";
 
 /** What is older than this is not shown as if it were the present. */
 export const STALE_MS = 3000;
@@ -36,9 +36,29 @@ export const heardAt = signal(0);
 /** The time of this browser, in ms since 1970, read twice a second. */
 export const now = signal(Date.now());
 
-export const isStale = computed(
+/** Whether nothing comes from the dashboard. */
+export const isCutOff = computed(
   () => connection.value !== "live" || now.value - heardAt.value > STALE_MS,
 );
+
+/** What the dashboard itself lives on, by the key of what it tells of them. */
+const SOURCES = { nats: "NATS", conductor: "the conductor" };
+
+interface Lack extends Asked {
+  source: string;
+}
+
+/** The source that the dashboard hears nothing from: without NATS, nothing else matters. */
+export const lack = computed<Lack | undefined>(() => {
+  for (const [key, source] of Object.entries(SOURCES)) {
+    const asked = live<Asked>(`asked/${key}`).value;
+    if (asked?.problem) return { source, ...asked };
+  }
+  return undefined;
+});
+
+/** Whether what is shown is of the past. */
+export const isStale = computed(() => isCutOff.value || lack.value !== undefined);
 
 function setAll(values: Changes): void {
   observations.clear();
@@ -46,6 +66,8 @@ function setAll(values: Changes): void {
   services.clear();
   for (const [key, found] of others) if (!(key in values)) found.value = undefined;
   applyChanges(values);
+  // Those that are gone are in no snapshot.
+  for (const changed of [observationsChanged, runsChanged, servicesChanged]) changed.value += 1;
 }
 
 function applyChanges(changes: Changes): void {
