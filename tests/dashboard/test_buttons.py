@@ -198,7 +198,7 @@ def test_a_hold_is_placed_on_a_product(orchestra: Watched, page: Page) -> None:
 
 
 def late_result(orchestra: Watched, obs_id: str) -> None:
-    """Have a processing of L cancelled, and its result come all the same."""
+    """Cancel a processing of L, and archive its result all the same."""
     orchestra.stage.pipeline.outcomes["L"].append("running")
     orchestra.stage.archive("R", obs_id)
     eventually_is(orchestra, **{f"L_{obs_id}": "running"})
@@ -375,3 +375,30 @@ def test_a_graph_is_checked_compared_applied_and_taken_back(
     assert in_force()[0] == 3
     graph = get(orchestra.conductor_url, "/graph")
     assert graph["products"]["C"]["priority"] != 7
+
+
+def test_a_question_about_the_graph_stays_while_another_version_comes_and_is_refused_then(
+    orchestra: Watched, page: Page
+) -> None:
+    def put_in_force(priority: int) -> int:
+        graph = get(orchestra.conductor_url, "/graph")
+        graph["products"]["C"]["priority"] = priority
+        url = f"{orchestra.conductor_url}/graph/versions"
+        answer = httpx.post(url, json={"graph": graph}, timeout=60).raise_for_status()
+        return int(answer.json()["number"])
+
+    first = put_in_force(11)
+    seen = put_in_force(12)
+    page.goto(f"{orchestra.url}/graph")
+    page.get_by_role("button", name=f"Go back to version {first}").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("C, priority")
+    dialog.get_by_label(re.compile("^Reason")).fill("too many")
+    newest = put_in_force(13)
+    expect(page.get_by_role("heading", name=f"Product graph, version {newest}")).to_be_visible()
+    expect(page.get_by_role("button", name=f"Go back to version {seen}")).to_be_attached()
+    expect(dialog.get_by_label(re.compile("^Reason"))).to_have_value("too many")
+    dialog.locator("button[type=submit]").click()
+    expect(dialog.get_by_role("alert")).to_contain_text(str(newest))
+    assert get(orchestra.conductor_url, "/graph")["products"]["C"]["priority"] == 13
+    dialog.get_by_role("button", name="Leave it").click()

@@ -149,7 +149,7 @@ def open_records(settings: ConductorSettings) -> Iterator[Records]:
     file = read_graph(settings.graph)
     with open_database(settings.database_url, MIGRATIONS) as engine:
         join_parts(engine)
-        current, at_start = open_current_graph(engine, file, str(settings.graph))
+        current, at_start = open_current_graph(engine, file, settings.graph.name)
         _tell_graph_at_start(current, at_start, file)
         instances_of = _addresses(current, file, settings)
         ledger = Ledger(

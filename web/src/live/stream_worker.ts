@@ -61,18 +61,24 @@ function open(): void {
   });
 }
 
+/** Let a tab follow: a new one, or one that was silent for so long that it was left out. */
+function join(port: MessagePort): void {
+  ports.set(port, Date.now());
+  if (source === null) open();
+  else if (values !== null) port.postMessage({ kind: "snapshot", values } satisfies WorkerMessage);
+  if (isDown) port.postMessage({ kind: "down", refused: source === null } satisfies WorkerMessage);
+}
+
 self.addEventListener("connect", (event) => {
   const port = event.ports[0];
   if (port === undefined) return;
-  ports.set(port, Date.now());
   port.addEventListener("message", (message: MessageEvent<string>) => {
-    ports.set(port, Date.now());
     if (message.data === "leave") ports.delete(port);
+    else if (!ports.has(port)) join(port);
+    else ports.set(port, Date.now());
     if (message.data === "open" && source === null) open();
     if (ports.size === 0) close();
   });
   port.start();
-  if (source === null) open();
-  else if (values !== null) port.postMessage({ kind: "snapshot", values } satisfies WorkerMessage);
-  if (isDown) port.postMessage({ kind: "down", refused: source === null } satisfies WorkerMessage);
+  join(port);
 });

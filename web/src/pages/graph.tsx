@@ -4,7 +4,7 @@ import { conductor } from "../api";
 import { graph } from "../live/store";
 import type { LiveGraph } from "../live/types";
 import { given } from "../parts/filters";
-import { ApplyAction, ChangeForm, PreviewView, previewGraph } from "../parts/graph_change";
+import { ApplyAction, ChangeForm } from "../parts/graph_change";
 import { GraphView } from "../parts/graph_view";
 import { Show, useLoaded } from "../parts/loaded";
 import { List, usePaged } from "../parts/paged";
@@ -31,8 +31,8 @@ export function GraphPage() {
         )}
       </section>
       {live && selected && <Definition live={live} name={selected} />}
-      <Versions key={`${live?.number} ${turn}`} done={() => setTurn(turn + 1)} />
-      <ChangeForm inForce={live?.number} done={() => setTurn(turn + 1)} />
+      <Versions changes={`${live?.number} ${turn}`} done={() => setTurn(turn + 1)} />
+      <ChangeForm done={() => setTurn(turn + 1)} />
     </div>
   );
 }
@@ -58,8 +58,8 @@ function Definition({ live, name }: { live: LiveGraph; name: string }) {
   );
 }
 
-function Versions({ done }: { done: () => void }) {
-  const paged = usePaged<GraphVersion>("/graph/versions", { limit: 20 }, 10_000);
+function Versions({ changes, done }: { changes: string; done: () => void }) {
+  const paged = usePaged<GraphVersion>("/graph/versions", { limit: 20 }, 10_000, changes);
   const shown = given("version");
   return (
     <section class="card" aria-label="Versions">
@@ -124,15 +124,12 @@ function Versions({ done }: { done: () => void }) {
 }
 
 function GoBack({ number, done }: { number: number; done: () => void }) {
-  const chosen = { version: number };
   return (
     <ApplyAction
       label="Go back to it"
       name={`Go back to version ${number}`}
       title={`Put version ${number} in force again`}
-      chosen={chosen}
-      inForce={graph.value?.number}
-      preview={async () => <PreviewView preview={await previewGraph(chosen)} />}
+      chosen={{ version: number }}
       done={done}
     />
   );

@@ -1,5 +1,4 @@
 // Putting a graph in force: checked, previewed, confirmed.
-import type { ComponentChildren } from "preact";
 import { useRef, useState } from "preact/hooks";
 import { ApiError, call, order } from "../api";
 import { formatCount, plural } from "../format";
@@ -10,11 +9,11 @@ import { counted } from "./set_orders";
 /** A document, or a version that was in force. */
 export type Choice = { graph: unknown } | { version: number };
 
-export function previewGraph(chosen: Choice): Promise<GraphPreview> {
+function previewGraph(chosen: Choice): Promise<GraphPreview> {
   return order<GraphPreview>("POST", "/graph/preview", chosen);
 }
 
-export function PreviewView({ preview }: { preview: GraphPreview }) {
+function PreviewView({ preview }: { preview: GraphPreview }) {
   const { counts } = preview;
   const told: [string, Record<string, number>][] = [
     ["would be requested at once", counts.starts],
@@ -88,13 +87,18 @@ interface ApplyProps {
   name: string;
   title: string;
   chosen: Choice;
-  inForce: number | undefined;
-  preview: () => Promise<ComponentChildren>;
   done: () => void;
 }
 
-export function ApplyAction({ label, name, title, chosen, inForce, preview, done }: ApplyProps) {
+export function ApplyAction({ label, name, title, chosen, done }: ApplyProps) {
   const workClass = useRef<HTMLSelectElement>(null);
+  // Refused if another one has been put in force since: what was read is not what would happen.
+  const insteadOf = useRef<number | undefined>(undefined);
+  const preview = async () => {
+    const found = await previewGraph(chosen);
+    insteadOf.current = found.in_force;
+    return <PreviewView preview={found} />;
+  };
   return (
     <Action
       label={label}
@@ -123,7 +127,7 @@ export function ApplyAction({ label, name, title, chosen, inForce, preview, done
             ...chosen,
             note: note || null,
             class: workClass.current?.value || null,
-            instead_of: inForce || null,
+            instead_of: insteadOf.current || null,
           }),
       }}
     />
@@ -135,7 +139,7 @@ interface Checked {
   preview: GraphPreview;
 }
 
-export function ChangeForm({ inForce, done }: { inForce: number | undefined; done: () => void }) {
+export function ChangeForm({ done }: { done: () => void }) {
   const [text, setText] = useState("");
   const [checked, setChecked] = useState<Checked>();
   const [problems, setProblems] = useState<readonly string[]>([]);
@@ -194,10 +198,6 @@ export function ChangeForm({ inForce, done }: { inForce: number | undefined; don
               name="Apply this graph"
               title={`Put this graph in force in the place of version ${checked.preview.in_force}`}
               chosen={{ graph: checked.graph }}
-              inForce={inForce}
-              preview={async () => (
-                <PreviewView preview={await previewGraph({ graph: checked.graph })} />
-              )}
               done={() => {
                 change("");
                 done();

@@ -14,8 +14,16 @@ export interface Paged<T> {
   reload: () => void;
 }
 
-/** Ask for a list, again whenever its query changes, and every `everyMs` while it is one page. */
-export function usePaged<T>(path: string, query: Query = {}, everyMs = 0): Paged<T> {
+/**
+ * Ask for a list, again whenever its query or `changes` change, and every `everyMs` while it is one
+ * page. While it is asked for again, what is there stays: a dialog in it stays open.
+ */
+export function usePaged<T>(
+  path: string,
+  query: Query = {},
+  everyMs = 0,
+  changes: unknown = undefined,
+): Paged<T> {
   const key = withQuery(path, query);
   const [found, setFound] = useState<{ key: string; page?: Page<T>; problem?: string }>({ key });
   const [turn, setTurn] = useState(0);
@@ -30,12 +38,16 @@ export function usePaged<T>(path: string, query: Query = {}, everyMs = 0): Paged
         setLong(false);
       },
       (error: Error) =>
-        isCurrent && setFound((before) => ({ ...before, key, problem: error.message })),
+        isCurrent &&
+        setFound((before) => ({
+          ...(before.key === key ? before : { key }),
+          problem: error.message,
+        })),
     );
     return () => {
       isCurrent = false;
     };
-  }, [key, turn]);
+  }, [key, turn, changes]);
   useEffect(() => {
     if (everyMs <= 0 || isLong) return;
     const timer = setInterval(() => document.hidden || reload(), everyMs);
@@ -47,9 +59,13 @@ export function usePaged<T>(path: string, query: Query = {}, everyMs = 0): Paged
     conductor<Page<T>>(withQuery(path, { ...query, cursor: page.next })).then(
       (following) => {
         setLong(true);
-        setFound({ key, page: { ...following, items: [...page.items, ...following.items] } });
+        const items = [...page.items, ...following.items];
+        setFound((before) =>
+          before.key === key ? { key, page: { ...following, items } } : before,
+        );
       },
-      (error: Error) => setFound({ key, page, problem: error.message }),
+      (error: Error) =>
+        setFound((before) => (before.key === key ? { ...before, problem: error.message } : before)),
     );
   };
   return {

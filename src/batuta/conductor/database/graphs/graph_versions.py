@@ -199,7 +199,7 @@ class GraphVersions:
 def open_current_graph(
     engine: sa.Engine, file: Graph, source: str, clock: Callable[[], float] = time.time
 ) -> tuple[CurrentGraph, AtStart]:
-    """Return the graph in force from the start of a conductor, whose `file` is at `source`.
+    """Return the graph in force from the start of a conductor; `source` is the name of its `file`.
 
     Raises
     ------
