@@ -1,4 +1,4 @@
-"""A dashboard that hears changes at a steady rate: ``OBSERVATIONS PRODUCTS CHANGES_PER_S``."""
+"""A dashboard that receives changes at a steady rate: ``OBSERVATIONS PRODUCTS CHANGES_PER_S``."""
 
 import asyncio
 import sys
@@ -33,7 +33,7 @@ STATES: Final = (
 
 
 def graph_of(products: int) -> Graph:
-    """Return one input and a row of products, each made from that before."""
+    """Return a graph of one input and a chain of products, each made from the one before."""
     names = ["INPUT", *(f"PRODUCT-{rank:02}" for rank in range(1, products))]
     made = {"o_input": [], "provider": "maker", "url": "http://127.0.0.1:1"}
     return Graph.parse(
@@ -45,7 +45,7 @@ def graph_of(products: int) -> Graph:
 
 
 class Feed:
-    """The dashboard, and what tells it of changes."""
+    """The dashboard, and what feeds it with changes."""
 
     def __init__(self, observations: int, products: int, changes_per_s: float) -> None:
         self.app: FastAPI = create_app(AppConfig(name="dashboard", description="of a benchmark"))
@@ -64,7 +64,7 @@ class Feed:
         self.app.router.routes.append(Pages().route())
 
     async def run(self) -> None:
-        """Tell of changes until cancelled."""
+        """Feed the dashboard with changes until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._stream.run())
             group.create_task(self._change())
@@ -73,17 +73,17 @@ class Feed:
         cells = cycle((o, p) for p in self._products for o in self._observations)
         numbers = count()
         for obs_id in self._observations:
-            self._tell(next(numbers), obs_id, self._products[0])
+            self._publish(next(numbers), obs_id, self._products[0])
         due, began = 0.0, asyncio.get_running_loop().time()
         for turn in count(1):
             due += self._per_period
             while due >= 1:
-                self._tell(next(numbers), *next(cells))
+                self._publish(next(numbers), *next(cells))
                 due -= 1
             late = began + turn * PERIOD_S - asyncio.get_running_loop().time()
             await asyncio.sleep(max(0.0, late))
 
-    def _tell(self, number: int, obs_id: str, product: str) -> None:
+    def _publish(self, number: int, obs_id: str, product: str) -> None:
         state = STATES[number % len(STATES)]
         processing = Processing(id=f"p{number}", product=product, obs_id=obs_id, state=state)
         self._model.on_activity(Activity(service=SERVICE, processing=processing))

@@ -1,4 +1,4 @@
-"""What happened in a demonstration, as its record tells it: a line for each, or that it did not."""
+"""What happened in a demonstration, according to its record: a line per situation, or None."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Record:
 
 
 def read_record(conductor: ConductorClient) -> Record:
-    """Read all that the situations are told by."""
+    """Return all that shows whether the situations happened."""
     processings = list(conductor.processings())
     retried = {(one["product"], one["obs_id"]) for one in processings if one["attempt"] > 1}
     return Record(
@@ -55,7 +55,7 @@ def read_record(conductor: ConductorClient) -> Record:
 
 
 def overtaking(record: Record) -> str | None:
-    """Tell how many processings of a campaign an alert has overtaken at their provider."""
+    """Return how many processings of a campaign an alert has overtaken at their provider."""
     alerts = [one for one in record.processings if one["class"] == WorkClass.ALERT]
     overtaken = {one["id"]: _overtaken_by(one, record) for one in alerts}
     best = max(alerts, key=lambda one: len(overtaken[one["id"]]), default=None)
@@ -84,7 +84,7 @@ def _overtaken_by(alert: Mapping[str, Any], record: Record) -> list[dict[str, An
 
 
 def remaking(record: Record) -> str | None:
-    """Tell which processing was killed, and by which attempt its product was made."""
+    """Return which processing was killed, and which attempt made its product."""
     for one in record.made:
         told = record.failures.get((one["product"], one["obs_id"]), ())
         if one["attempt"] > 1 and any(KILLED in what for what in told):
@@ -96,7 +96,7 @@ def remaking(record: Record) -> str | None:
 
 
 def improvement(record: Record) -> str | None:
-    """Tell which product was made from preliminary inputs, and then from final ones."""
+    """Return which product was made from preliminary inputs, and then from final ones."""
     for first in record.made:
         if first["stage"] != PRELIMINARY:
             continue
@@ -115,7 +115,7 @@ def improvement(record: Record) -> str | None:
 
 
 def approval(record: Record) -> str | None:
-    """Tell which product waited for an approval, who gave it and why."""
+    """Return which product waited for an approval, who gave it and why."""
     made = {(one["product"], one["obs_id"]) for one in record.made}
     for answer in record.report["answers"]["items"]:
         if answer["verdict"] == "approved" and (answer["product"], answer["obs_id"]) in made:
@@ -127,7 +127,7 @@ def approval(record: Record) -> str | None:
 
 
 def lateness(record: Record) -> str | None:
-    """Tell which product was not there when it was due."""
+    """Return which product was not available when it was due."""
     for line in record.report["products"]:
         if line["late"] > 0:
             due_s = record.products[line["product"]]["due"]
@@ -137,7 +137,7 @@ def lateness(record: Record) -> str | None:
 
 
 def filling(record: Record) -> str | None:
-    """Tell which product was made of most tiles."""
+    """Return which product was made of the most tiles."""
     most = max(record.made, key=lambda one: one["progress"]["total"], default=None)
     if most is None or most["progress"]["total"] < 2:
         return None
@@ -153,7 +153,7 @@ SITUATIONS: Final[Mapping[str, Callable[[Record], str | None]]] = {
     "a product is late": lateness,
     "tiles fill": filling,
 }
-"""What a demonstration shows, and what tells of it."""
+"""What a demonstration shows, and the function that looks for it in the record."""
 KILL: Final = "a killed processing is made again"
 
 
