@@ -30,6 +30,7 @@ from batuta.errors import printable
 from batuta.formatting import format_count
 
 if TYPE_CHECKING:
+    from batuta.cli.conductor_client import ConductorClient
     from batuta.stages import Stage
 
 PANEL: Final = "Watching"
@@ -68,64 +69,16 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show services, observations, and processings that need attention."""
-    of_stage = {} if (told := read_stage(stage)) is None else {"stage": str(told)}
+    of_stage = read_stage(stage)
     with conductor_at(conductor_url) as conductor:
         if stale:
             _print_stale(conductor.first_processings(limit, stale="true"), as_json=as_json)
             return
-        health = conductor.health()
-        services = conductor.services()
-        dead = conductor.dead_letter_count() if health["checks"].get("nats") else None
-        summary = conductor.summary()
-        late = conductor.late_count()
-        holds = conductor.holds()
-        stops = conductor.stops()
-        left_alone = [
-            (each["provider"], its)
-            for each in conductor.providers()
-            for its in each["instances"]
-            if its["circuit"] != "closed"
-        ]
-        observations = conductor.latest_observations(limit, **of_stage)
-        attention = [
-            processing
-            for state in NEED_ATTENTION
-            for processing in conductor.first_processings(limit, state=state)
-        ]
+        found = _read_status(conductor, limit, of_stage)
     if as_json:
-        print_json(
-            {
-                "health": health,
-                "services": services,
-                "summary": summary,
-                "observations": observations,
-                "processings": attention,
-                "dead_letters": dead,
-                "late_products": late,
-                "holds": holds,
-                "stops": stops,
-                "circuits": [{"provider": name, **its} for name, its in left_alone],
-            }
-        )
-        return
-    _print_health(health)
-    _print_services(services)
-    if dead:
-        echo(f"{format_count(dead, 'dead letter')}: see batuta dead")
-    if late:
-        echo(f"{format_count(late, 'product')} late: see batuta late")
-    for name, its in left_alone:
-        _print_line(f"[bold red]{escape(circuit_line(name, its))}[/]: see batuta providers")
-    for each in holds:
-        echo_wrapped(f"{hold_line(each)}: see batuta holds")
-    _print_stops(stops)
-    if summary["to_approve"]:
-        echo(f"{summary['to_approve']:,} waiting for approval: see batuta approvals")
-    if summary["stale"]:
-        echo(f"{format_count(summary['stale'], 'product')} stale: see batuta status --stale")
-    _print_observations(observations, summary, told)
-    if attention:
-        _print_attention(attention, sum(summary["processings"].get(s, 0) for s in NEED_ATTENTION))
+        print_json(found)
+    else:
+        _print_status(found, of_stage)
 
 
 def watch(
@@ -171,6 +124,58 @@ def why(
         for line in answer["words"]:
             echo_wrapped(line)
         _print_profiles(answer["processings"][-1:])
+
+
+def _read_status(conductor: "ConductorClient", limit: int, stage: "Stage | None") -> dict[str, Any]:
+    """Return what `batuta status` shows, as its JSON has it."""
+    health = conductor.health()
+    return {
+        "health": health,
+        "services": conductor.services(),
+        "summary": conductor.summary(),
+        "observations": conductor.latest_observations(
+            limit, **({} if stage is None else {"stage": str(stage)})
+        ),
+        "processings": [
+            processing
+            for state in NEED_ATTENTION
+            for processing in conductor.first_processings(limit, state=state)
+        ],
+        # Only NATS knows.
+        "dead_letters": conductor.dead_letter_count() if health["checks"].get("nats") else None,
+        "late_products": conductor.late_count(),
+        "holds": conductor.holds(),
+        "stops": conductor.stops(),
+        "circuits": [
+            {"provider": each["provider"], **its}
+            for each in conductor.providers()
+            for its in each["instances"]
+            if its["circuit"] != "closed"
+        ],
+    }
+
+
+def _print_status(found: dict[str, Any], stage: "Stage | None") -> None:
+    summary, attention = found["summary"], found["processings"]
+    _print_health(found["health"])
+    _print_services(found["services"])
+    if dead := found["dead_letters"]:
+        echo(f"{format_count(dead, 'dead letter')}: see batuta dead")
+    if late := found["late_products"]:
+        echo(f"{format_count(late, 'product')} late: see batuta late")
+    for its in found["circuits"]:
+        line = escape(circuit_line(its["provider"], its))
+        _print_line(f"[bold red]{line}[/]: see batuta providers")
+    for each in found["holds"]:
+        echo_wrapped(f"{hold_line(each)}: see batuta holds")
+    _print_stops(found["stops"])
+    if summary["to_approve"]:
+        echo(f"{summary['to_approve']:,} waiting for approval: see batuta approvals")
+    if summary["stale"]:
+        echo(f"{format_count(summary['stale'], 'product')} stale: see batuta status --stale")
+    _print_observations(found["observations"], summary, stage)
+    if attention:
+        _print_attention(attention, sum(summary["processings"].get(s, 0) for s in NEED_ATTENTION))
 
 
 def _print_stale(processings: list[dict[str, Any]], *, as_json: bool) -> None:
