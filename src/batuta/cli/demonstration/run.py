@@ -65,6 +65,8 @@ class DemoRun:
         self._folder = folder
         self._graph = read_graph(options.examples / "demo" / "graph.json")
         self._live_state = LiveState(self._graph)
+        self._awaited: list[str] = []
+        """What the scenario waited for when it was stopped."""
 
     async def run(self) -> int:
         """Run it, and return the exit code: 1 if a product is missing, or what it is to show."""
@@ -81,7 +83,13 @@ class DemoRun:
                     f" --conductor-url {orchestra.conductor_url} --nats-url {orchestra.nats_url}"
                 )
                 complete = await self._process_observations(orchestra, observations, began)
-            console.print("No more products are to come. Fetching them, drawing pictures of them.")
+            limit = format_seconds(self._options.limit_s)
+            console.print(
+                "No more products are to come." if complete else f"Gave up after {limit}."
+            )
+            for what in self._awaited:
+                console.print(f"[bold red]never came[/] {escape(what)}", highlight=False)
+            console.print("Fetching the products, drawing pictures of them.")
             made = await asyncio.to_thread(self._collect, orchestra, list(inputs))
             await asyncio.to_thread(
                 print_report, made, self._options.output, self._live_state.retries
@@ -112,7 +120,8 @@ class DemoRun:
             asyncio.TaskGroup() as group,
         ):
             scenario = Scenario(
-                orchestra,
+                orchestra.conductor_url,
+                orchestra.sdb_url,
                 self._graph,
                 observations,
                 log=self._live_state.log,
@@ -123,6 +132,8 @@ class DemoRun:
             inputs = {one.obs_id: tuple(one.files) for one in observations}
             complete = await self._finished(orchestra, inputs, began, played)
             chaos.cancel()
+            if not played.done():
+                self._awaited = list(scenario.awaited)
             played.cancel()
         return complete
 
@@ -217,7 +228,7 @@ class DemoRun:
         return made
 
     def _happened(self, orchestra: Orchestra) -> dict[str, str | None]:
-        """Return what the record tells of each situation; None of one that it does not tell of."""
+        """Return what the record shows of each situation; None for one that did not happen."""
         with ConductorClient(orchestra.conductor_url) as conductor:
             record = read_record(conductor)
         return {

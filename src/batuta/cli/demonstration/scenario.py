@@ -4,17 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from batuta.cli.conductor_client import ConductorClient
-from batuta.cli.deployment.orchestra import Orchestra
 from batuta.cli.live.state import AVAILABLE
+from batuta.conductor.decisions.campaigns import CampaignState
 from batuta.graph import Graph
 from batuta.sdb import SdbClient
 from batuta.stages import PRELIMINARY, Stage
 from batuta.work_classes import WorkClass
-
-T = TypeVar("T")
 
 OPERATOR: Final = "scientist-on-shift"
 REPROCESSED: Final = ("LIGHT_CURVE", "POWER_SPECTRUM", "DYN_POWER_SPECTRUM")
@@ -29,11 +27,12 @@ REASON: Final = "compared with the true disparity: fit to be published"
 class Scenario:
     """Plays the observations, and what a person does meanwhile.
 
-    Every step waits for what the conductor says has happened before.
+    Every step waits for what the conductor says has happened before, for as long as it is not
+    cancelled: `awaited` says then what did not come.
 
     Parameters
     ----------
-    orchestra : Orchestra
+    conductor_url, sdb_url : str
         Where the services are.
     graph : Graph
         The product graph that they use.
@@ -47,22 +46,26 @@ class Scenario:
 
     def __init__(
         self,
-        orchestra: Orchestra,
+        conductor_url: str,
+        sdb_url: str,
         graph: Graph,
         observations: Sequence[Any],
         *,
         log: Callable[[str], None],
         pause: Callable[[], Awaitable[None]],
     ) -> None:
-        self._orchestra = orchestra
+        self._conductor_url = conductor_url
+        self._sdb_url = sdb_url
         self._graph = graph
         self._observations = observations
         self._log = log
         self._pause = pause
+        self.awaited: list[str] = []
+        """What is waited for, a line each."""
 
     async def play(self) -> None:
         """Play all of it, to the end of the campaign."""
-        with ConductorClient(self._orchestra.conductor_url, operator=OPERATOR) as conductor:
+        with ConductorClient(self._conductor_url, operator=OPERATOR) as conductor:
             alerts = [one for one in self._observations if one.alert]
             others = [one for one in self._observations if not one.alert]
             for observation in others:
@@ -96,7 +99,7 @@ class Scenario:
         work_class: WorkClass | None = None,
         stage: Stage | None = None,
     ) -> None:
-        with SdbClient(self._orchestra.sdb_url) as sdb:
+        with SdbClient(self._sdb_url) as sdb:
             for product, file in files.items():
                 sdb.import_file(file, product, obs_id, work_class=work_class, stage=stage)
 
@@ -106,18 +109,31 @@ class Scenario:
         improved = {
             made.name for each in observation.preliminary for made in self._graph.fed_by(each)
         }
-        await self._until(lambda: _are_available(conductor, obs_id, improved))
+        what = f"{', '.join(sorted(improved))} of {obs_id}"
+        await self._until(what, lambda: _are_available(conductor, obs_id, improved))
         self._log(f"{obs_id}: its final {', '.join(observation.preliminary)} arrives")
         final = {name: files[name] for name in observation.preliminary}
         await asyncio.to_thread(self._import_files, obs_id, final, None, "final")
-        await self._until(lambda: _are_available(conductor, obs_id, improved, version=2))
+        await self._until(
+            f"{what}, from the final input",
+            lambda: _are_available(conductor, obs_id, improved, version=2),
+        )
 
     async def _approve(self, conductor: ConductorClient) -> None:
-        """Approve what waits for a person, once there is what that person looks at."""
-        waiting = await self._until(lambda: list(conductor.approvals(product=APPROVED)))
+        """Approve what waits for a person, once there is what that person looks at.
+
+        Whoever watches on the dashboard may have answered before.
+        """
+        await self._until(
+            f"{APPROVED} to need an approval", partial(_is_asked_or_answered, conductor)
+        )
+        waiting = await asyncio.to_thread(lambda: list(conductor.approvals(product=APPROVED)))
         items = [{"product": one["product"], "obs_id": one["obs_id"]} for one in waiting]
         for one in items:
-            await self._until(partial(_are_available, conductor, one["obs_id"], JUDGED))
+            await self._until(
+                f"{', '.join(JUDGED)} of {one['obs_id']}",
+                partial(_are_available, conductor, one["obs_id"], JUDGED),
+            )
         for answer in await asyncio.to_thread(conductor.answer, "approve", items, REASON):
             if answer["problem"] is not None:
                 self._log(f"{APPROVED} could not be approved: {answer['problem']}")
@@ -132,13 +148,23 @@ class Scenario:
             if self._graph.reachable(one.files) & set(REPROCESSED)
         }
         for obs_id, products in made.items():
-            await self._until(partial(_are_available, conductor, obs_id, products))
+            await self._until(
+                f"all {len(products)} products of {obs_id}",
+                partial(_are_available, conductor, obs_id, products),
+            )
         campaign = await asyncio.to_thread(self._start_campaign, conductor, list(made))
-        number = str(campaign["number"])
-        await self._until(lambda: conductor.first_processings(1, campaign=number, state="waiting"))
+        number = campaign["number"]
+        # One that is done before anything of it was seen to wait is overtaken by nothing.
+        await self._until(
+            f"a processing of campaign {number} that waits",
+            lambda: (
+                conductor.first_processings(1, campaign=str(number), state="waiting")
+                or _has_ended(conductor, number)
+            ),
+        )
         for observation in alerts:
             await self._import(observation)
-        await self._until(lambda: conductor.campaign(campaign["number"])["state"] == "done")
+        await self._until(f"the end of campaign {number}", partial(_has_ended, conductor, number))
 
     def _start_campaign(self, conductor: ConductorClient, obs_ids: list[str]) -> dict[str, Any]:
         order = {
@@ -151,11 +177,22 @@ class Scenario:
         self._log(f"campaign {campaign['number']}: {order['name']}, {', '.join(obs_ids)}")
         return conductor.order_campaign(campaign["number"], "start")
 
-    async def _until(self, condition: Callable[[], T]) -> T:
-        """Ask the conductor until the answer is true, and return it."""
-        while not (answer := await asyncio.to_thread(condition)):
+    async def _until(self, what: str, condition: Callable[[], object]) -> None:
+        """Ask the conductor until the answer is true: then there is `what` was waited for."""
+        self.awaited.append(what)
+        while not await asyncio.to_thread(condition):
             await self._pause()
-        return answer
+        self.awaited.remove(what)
+
+
+def _is_asked_or_answered(conductor: ConductorClient) -> bool:
+    if any(conductor.approvals(product=APPROVED)):
+        return True
+    return any(each["product"] == APPROVED for each in conductor.report()["answers"]["items"])
+
+
+def _has_ended(conductor: ConductorClient, number: int) -> bool:
+    return CampaignState(conductor.campaign(number)["state"]).ended
 
 
 def _are_available(
