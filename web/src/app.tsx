@@ -131,7 +131,8 @@ function SignIn() {
 }
 
 function App() {
-  const [isSearching, setSearching] = useState(false);
+  // When the search was opened: one that is opened while the last one still closes stays open.
+  const [search, setSearch] = useState<number>();
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
@@ -144,7 +145,7 @@ function App() {
         return;
       if (event.key === "/") {
         event.preventDefault();
-        setSearching(true);
+        setSearch(event.timeStamp);
       } else if (event.key === "?") {
         go("/help");
       }
@@ -181,7 +182,12 @@ function App() {
   return (
     <>
       <Bar />
-      {isSearching && <Palette close={() => setSearching(false)} />}
+      {search !== undefined && (
+        <Palette
+          key={search}
+          close={() => setSearch((opened) => (opened === search ? undefined : opened))}
+        />
+      )}
       <Staleness />
       <main class={isStale.value && connection.value !== "connecting" ? "aged" : ""}>
         <Current />

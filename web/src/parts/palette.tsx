@@ -1,5 +1,5 @@
 // Search and commands: from any page to any other, and to any observation that is followed live.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { observations } from "../live/store";
 import { address, go } from "../router";
 import { PLACES } from "./bar";
@@ -34,7 +34,8 @@ export function Palette({ close }: { close: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [text, setText] = useState("");
   const [chosen, setChosen] = useState(0);
-  useEffect(() => dialog.current?.showModal(), []);
+  // At once: what is typed next is meant for it.
+  useLayoutEffect(() => dialog.current?.showModal(), []);
   const targets = targetsOf(text);
   const open = (target: Target | undefined) => {
     if (!target) return;
