@@ -13,7 +13,7 @@ from batuta.conductor.database.views.approval_views import ApprovalView, Approva
 from batuta.conductor.decisions.approvals import Verdict
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.routes.bulk_routes import MAX_ORDERS, Reason
-from batuta.conductor.routes.common import Pattern
+from batuta.conductor.routes.common import Pattern, invalid_cursor
 from batuta.messaging.events import Name
 from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
@@ -93,10 +93,7 @@ def approval_router(views: ApprovalViews, dispatcher: Dispatcher) -> ServiceRout
         try:
             return views.page({"product": product, "obs_id": obs_id}, limit, cursor, gate)
         except ValueError as exc:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
-            ) from exc
+            raise invalid_cursor(cursor) from exc
 
     @router.post("/approve")
     async def approve(asked: Approved, by: ByOperator) -> ApprovalAnswers:

@@ -18,6 +18,7 @@ from batuta.conductor.database.views.campaign_views import (
 )
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignState, ItemState
 from batuta.conductor.routes.bulk_routes import Reason
+from batuta.conductor.routes.common import invalid_cursor
 from batuta.errors import ConfigurationError
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
@@ -92,7 +93,7 @@ def _add_reading(router: ServiceRouter, views: CampaignViews) -> None:
         try:
             return views.items(number, state, limit, cursor)
         except ValueError as exc:
-            raise _invalid_cursor(cursor) from exc
+            raise invalid_cursor(cursor) from exc
 
     @router.get("/{number}/report", responses=_REFUSED)
     def report(number: Number) -> CampaignReport:
@@ -151,10 +152,3 @@ def _found(campaign: Campaign | None, number: Number) -> Campaign:
 
 def _unknown(number: Number) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, f"campaign {number}: not found")
-
-
-def _invalid_cursor(cursor: str | None) -> ProblemError:
-    return ProblemError(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
-    )

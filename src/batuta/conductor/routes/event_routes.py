@@ -1,13 +1,15 @@
 """REST routes of what became of events."""
 
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import Query
+from fastapi import Depends, Query
 from pydantic import AwareDatetime
 
 from batuta.conductor.database.views.event_views import EventDetail, EventView, EventViews
 from batuta.conductor.decisions.outcomes import Outcome
+from batuta.conductor.routes.common import invalid_cursor
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.service.routing import ServiceRouter
@@ -17,32 +19,44 @@ MAX_ITEMS: Final = 1000
 Text = Annotated[str | None, Query(max_length=200)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventQuery:
+    """What a query selects events by."""
+
+    outcome: Outcome | None = None
+    product: Text = None
+    obs_id: Text = None
+    source: Annotated[
+        str | None, Query(max_length=200, description="What follows `data.` in its subject.")
+    ] = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+
+    def filters(self) -> dict[str, str | None]:
+        """Return what columns are to be."""
+        return {
+            "outcome": self.outcome,
+            "product": self.product,
+            "obs_id": self.obs_id,
+            "source": self.source,
+        }
+
+
 def event_router(views: EventViews) -> ServiceRouter:
     """Return the routes."""
     router = ServiceRouter(prefix="/events", tags=["events"])
 
     @router.get("")
-    def events(  # noqa: PLR0913, PLR0917  each is a filter
-        outcome: Outcome | None = None,
-        product: Text = None,
-        obs_id: Text = None,
-        source: Annotated[
-            str | None, Query(max_length=200, description="What follows `data.` in its subject.")
-        ] = None,
-        since: AwareDatetime | None = None,
-        until: AwareDatetime | None = None,
+    def events(
+        query: Annotated[EventQuery, Depends()],
         limit: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 100,
         cursor: str | None = None,
     ) -> Page[EventView]:
         """What was received on ``data.*``, and how each has ended; the newest first."""
-        filters = {"outcome": outcome, "product": product, "obs_id": obs_id, "source": source}
         try:
-            return views.page(filters, since, until, limit, cursor)
+            return views.page(query.filters(), query.since, query.until, limit, cursor)
         except ValueError as exc:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
-            ) from exc
+            raise invalid_cursor(cursor) from exc
 
     @router.get("/{event_id:path}", responses=problem_responses(HTTPStatus.NOT_FOUND))
     def event(event_id: str) -> EventDetail:

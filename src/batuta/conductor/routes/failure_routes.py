@@ -1,13 +1,12 @@
 """REST route of what fails, grouped."""
 
-from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import Query
 
 from batuta.conductor.database.views.failure_views import FailureGroup, FailureViews
+from batuta.conductor.routes.common import invalid_cursor
 from batuta.service.pagination import Page
-from batuta.service.problems import ProblemError
 from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
@@ -27,9 +26,6 @@ def failure_router(views: FailureViews) -> ServiceRouter:
         try:
             return views.page(provider, limit, cursor)
         except ValueError as exc:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
-            ) from exc
+            raise invalid_cursor(cursor) from exc
 
     return router

@@ -1,13 +1,12 @@
 """REST route of the products that are late."""
 
-from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import Query
 from pydantic import BaseModel
 
 from batuta.conductor.database.views.late_views import LateView, LateViews
-from batuta.service.problems import ProblemError
+from batuta.conductor.routes.common import invalid_cursor
 from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
@@ -35,10 +34,7 @@ def late_router(views: LateViews) -> ServiceRouter:
         try:
             page = views.page(product, limit, cursor)
         except (ValueError, TypeError) as exc:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
-            ) from exc
+            raise invalid_cursor(cursor) from exc
         return LatePage(items=page.items, next=page.next, total=views.count())
 
     return router

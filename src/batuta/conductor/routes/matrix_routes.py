@@ -1,13 +1,12 @@
 """Observations by products, over HTTP."""
 
-from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import Query
 
 from batuta.conductor.database.views.matrix_views import MatrixRow, MatrixViews
+from batuta.conductor.routes.common import invalid_cursor
 from batuta.service.pagination import Page
-from batuta.service.problems import ProblemError
 from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
@@ -25,9 +24,6 @@ def matrix_router(views: MatrixViews) -> ServiceRouter:
         try:
             return views.page(limit, cursor)
         except ValueError as exc:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"cursor: invalid cursor {cursor!r} (accepted: the `next` of a page)",
-            ) from exc
+            raise invalid_cursor(cursor) from exc
 
     return router

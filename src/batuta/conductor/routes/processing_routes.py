@@ -1,11 +1,14 @@
 """REST routes of processings: listed, and what an operator orders for one."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import Depends, Query, Response
 from pydantic import AwareDatetime
 
+from batuta.conductor.database.lists import Filter
 from batuta.conductor.database.views.observations import (
     ConductorProcessing,
     Views,
@@ -29,6 +32,46 @@ from batuta.service.routing import ServiceRouter
 from batuta.work_classes import WorkClass
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessingQuery:
+    """What a query selects processings by."""
+
+    state: ProcessingState | None = None
+    product: Pattern = None
+    obs_id: Pattern = None
+    provider: Pattern = None
+    work_class: Annotated[WorkClass | None, Query(alias="class")] = None
+    stage: StageFilter = None
+    campaign: Annotated[int | None, Query(ge=1, lt=2**31)] = None
+    error_kind: Annotated[
+        str | None, Query(max_length=MAX_LENGTH, description="That of a group of failures.")
+    ] = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    stale: Annotated[
+        bool, Query(description="Only those whose product is available, and stale.")
+    ] = False
+
+    def filters(self) -> Mapping[str, Filter | None]:
+        """Return what columns are to be.
+
+        Raises
+        ------
+        ProblemError
+            If `stage` is not one.
+        """
+        return {
+            "state": self.state,
+            "product": self.product,
+            "obs_id": self.obs_id,
+            "provider": self.provider,
+            "work_class": self.work_class,
+            "stage": stage_of(self.stage),
+            "campaign": self.campaign,
+            "error_kind": self.error_kind,
+        }
+
+
 def processing_router(views: Views, orders: ProcessingOrders) -> ServiceRouter:
     """Return the routes."""
     router = ServiceRouter(prefix="/processings", tags=["processings"])
@@ -39,38 +82,13 @@ def processing_router(views: Views, orders: ProcessingOrders) -> ServiceRouter:
 
 def _add_lists(router: ServiceRouter, views: Views) -> None:
     @router.get("")
-    def processings(  # noqa: PLR0913, PLR0917  each is a filter
-        state: ProcessingState | None = None,
-        product: Pattern = None,
-        obs_id: Pattern = None,
-        provider: Pattern = None,
-        work_class: Annotated[WorkClass | None, Query(alias="class")] = None,
-        stage: StageFilter = None,
-        campaign: Annotated[int | None, Query(ge=1, lt=2**31)] = None,
-        error_kind: Annotated[
-            str | None, Query(max_length=MAX_LENGTH, description="That of a group of failures.")
-        ] = None,
-        since: AwareDatetime | None = None,
-        until: AwareDatetime | None = None,
-        stale: Annotated[
-            bool, Query(description="Only those whose product is available, and stale.")
-        ] = False,
-        limit: Limit = 100,
-        cursor: str | None = None,
+    def processings(
+        query: Annotated[ProcessingQuery, Depends()], limit: Limit = 100, cursor: str | None = None
     ) -> Page[ConductorProcessing]:
         """Processings, the newest first; `since` and `until` are about when they were claimed."""
-        filters = {
-            "state": state,
-            "product": product,
-            "obs_id": obs_id,
-            "provider": provider,
-            "work_class": work_class,
-            "stage": stage_of(stage),
-            "campaign": campaign,
-            "error_kind": error_kind,
-        }
+        filters, since, until = query.filters(), query.since, query.until
         try:
-            return views.processings(filters, limit, cursor, since, until, stale=stale)
+            return views.processings(filters, limit, cursor, since, until, stale=query.stale)
         except ValueError as exc:
             raise invalid_cursor(cursor) from exc
 

@@ -52,16 +52,29 @@ def moments_of_processing(
 
 def _of_attempt(row: Row, processing: ConductorProcessing) -> Iterator[Moment]:
     """Yield when an attempt that has failed was requested, and started if it was."""
+    started = None if row.started is None else instant_of(row.started)
     attempt = f"attempt {row.attempt} of {processing.max_attempts}"
-    yield Moment(
-        time=instant_of(row.requested),
-        what=f"requested from {processing.provider}, {attempt}",
-        by=CONDUCTOR,
-        processing=processing.id,
-    )
-    if row.started is not None:
+    return _of_request(processing, attempt, instant_of(row.requested), started)
+
+
+def _of_request(
+    processing: ConductorProcessing,
+    attempt: str,
+    requested: datetime | None,
+    started: datetime | None,
+    graph: str = "",
+) -> Iterator[Moment]:
+    """Yield when an attempt was requested, under which version of the graph, and started."""
+    if requested is not None:
         yield Moment(
-            time=instant_of(row.started),
+            time=requested,
+            what=f"requested from {processing.provider}, {attempt}" + (graph and f", {graph}"),
+            by=CONDUCTOR,
+            processing=processing.id,
+        )
+    if started is not None:
+        yield Moment(
+            time=started,
             what=f"{attempt} started",
             by=processing.provider,
             processing=processing.id,
@@ -106,21 +119,8 @@ def _of_processing(
         by=by,
         processing=processing.id,
     )
-    attempts = f"attempt {processing.attempt} of {processing.max_attempts}"
-    if processing.requested is not None:
-        yield Moment(
-            time=processing.requested,
-            what=f"requested from {processing.provider}, {attempts}" + (graph and f", {graph}"),
-            by="conductor",
-            processing=processing.id,
-        )
-    if processing.started is not None:
-        yield Moment(
-            time=processing.started,
-            what=f"{attempts} started",
-            by=processing.provider,
-            processing=processing.id,
-        )
+    attempt = f"attempt {processing.attempt} of {processing.max_attempts}"
+    yield from _of_request(processing, attempt, processing.requested, processing.started, graph)
     if processing.ended is not None:
         error = f": {processing.error}" if processing.error else ""
         yield Moment(
