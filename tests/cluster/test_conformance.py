@@ -35,6 +35,7 @@ from batuta.orchestrator import flatten_object
 from tests.cluster import odd_errors
 from tests.cluster.conftest import compute
 from tests.cluster.functions import (
+    Offset,
     add,
     fail,
     fill,
@@ -128,6 +129,11 @@ def test_values_are_found_in_lists_tuples_dictionaries_and_cars_datasets(
 def test_a_task_with_several_outputs_gives_as_many(cluster: AbstractCluster) -> None:
     small, large = cluster.create_task(halves, nout=2)(7)
     assert compute(cluster, [large, cluster.create_task(add)(small, large)]) == [4, 7]
+
+
+def test_an_object_without_a_hash_may_be_called(cluster: AbstractCluster) -> None:
+    task = cluster.create_task(Offset(3))
+    assert compute(cluster, [task(1), task(2)]) == [4, 5]
 
 
 def test_changing_an_argument_changes_it_for_nobody_else_in_another_process(

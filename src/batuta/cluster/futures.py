@@ -66,7 +66,8 @@ class TaskFuture:
             If an iterator has not yielded it yet, or `future_iterator` has handed its value over.
         """
         if self._error is not None:
-            raise self._error
+            # One error may be that of many futures: without what raised it for another one.
+            raise self._error.with_traceback(None)
         if self.released:
             raise ClusterError(
                 f"the value of {self.delayed!r} was handed over by future_iterator and released"

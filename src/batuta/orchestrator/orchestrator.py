@@ -237,7 +237,7 @@ class Orchestrator:
         file_name: str | os.PathLike[str],
         tag: str,
         cars_ds: CarsDataset,
-        dtype: str = "float32",
+        dtype: str | None = "float32",
         nodata: float | None = 0,
         cars_ds_name: str | None = None,
         optional_data: bool = False,
@@ -256,7 +256,8 @@ class Orchestrator:
         cars_ds : CarsDataset
             The dataset to save.
         dtype, nodata : optional
-            Of arrays. Values are rounded for an integer type; one out of range is an error.
+            Of arrays. Values are rounded for an integer type; one out of range is an error. None
+            is the data type of the first tile, and a nodata of NaN then holds for floats alone.
         cars_ds_name : str, optional
             Its name in messages, manifests and events.
         optional_data : bool

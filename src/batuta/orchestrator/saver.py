@@ -27,7 +27,7 @@ class OutputSpec:
 
     file_name: str | os.PathLike[str]
     tag: str
-    dtype: str = "float32"
+    dtype: str | None = "float32"
     nodata: float | None = 0
     optional_data: bool = False
     save_points_cloud_by_pair: bool = False

@@ -220,8 +220,12 @@ class LocalScheduler(threading.Thread):
         self._task_metrics.number_tasks(plan)
         self._functions = FunctionPickles(MainNames.now())
         if plan.jobs and not self._pool.started:
-            functions = {task.function for job in plan.jobs for task in job.steps}
-            self._pool.start(replace(self._pool_settings, preload=modules_for(functions)))
+            # By identity: what is called may be an object without a hash.
+            functions = {
+                id(task.function): task.function for job in plan.jobs for task in job.steps
+            }
+            preload = modules_for(functions.values())
+            self._pool.start(replace(self._pool_settings, preload=preload))
 
     # Jobs
 

@@ -1,0 +1,166 @@
+"""A function mapped over the tiles of its inputs: planned, saved, or an input of another one."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from batuta.datasets import SaveOptions
+from batuta.datasets.display import html_table, html_title
+from batuta.errors import ConfigurationError
+from batuta.tiling.calls import CallSource, TileCall
+from batuta.tiling.outputs import OutputLike, TiledOutput, outputs_of
+from batuta.tiling.plan import TilePlan, plan_tiles
+from batuta.tiling.region import Region
+from batuta.tiling.run import RunOptions, collect_tiles, save_tiles
+from batuta.tiling.sources import FileSource, Source
+
+_IN_MEMORY: Final = TiledOutput(path="in memory.tif")
+"""Stands for the raster that `MappedTiles.compute` returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MappedTiles:
+    """A function mapped over the tiles of its inputs, as `map_tiles` returns it.
+
+    Parameters
+    ----------
+    call : TileCall
+        The function and its inputs.
+    region : Region
+        What is computed.
+    tile : int, (int, int) or None
+        Side, or rows and columns, of a tile; None chooses.
+    options : RunOptions
+        How tiles are computed.
+    paths : tuple of Path
+        The files that the results are saved in; empty where nothing was computed yet.
+    """
+
+    call: TileCall
+    region: Region
+    tile: int | tuple[int, int] | None
+    options: RunOptions
+    paths: tuple[Path, ...] = ()
+
+    @property
+    def plan(self) -> TilePlan:
+        """The size of the tiles, how many there are, and what each takes at least.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such plan: see `map_tiles`.
+        """
+        return plan_tiles(self.call, self.region, self.tile, self.options.limits())
+
+    def save(
+        self,
+        out: OutputLike | Sequence[OutputLike],
+        *,
+        dtype: str | None = None,
+        nodata: float | None = None,
+        options: SaveOptions | None = None,
+    ) -> "MappedTiles":
+        """Compute every tile and save the results; see `map_tiles`.
+
+        Raises
+        ------
+        ConfigurationError
+            One line for each mistake, before any tile is computed.
+        TilesFailedError
+            Once all else is saved, if tiles failed twice.
+        """
+        outputs = outputs_of(out, dtype, nodata, options)
+        self._refuse_inputs(outputs)
+        save_tiles(self.call, self.region, self.plan, outputs, self.options)
+        return replace(self, paths=tuple(Path(each.path).absolute() for each in outputs))
+
+    def compute(self) -> xr.DataArray:
+        """Compute every tile, and return the whole raster; pixels that no tile gives are NaN.
+
+        Raises
+        ------
+        TilesFailedError
+            If tiles failed twice.
+        """
+        tiles = collect_tiles(self.call, self.region, self.plan, _IN_MEMORY, self.options)
+        whole: np.ndarray[Any, Any] | None = None
+        names: Any = None
+        for window, tile in tiles:
+            variable = tile[_IN_MEMORY.tag]
+            pixels = variable.to_numpy()
+            if whole is None:
+                names = variable.coords.get("band")
+                whole = self._empty(pixels)
+            rows = slice(window.row_min, window.row_max)
+            whole[..., rows, window.col_min : window.col_max] = pixels
+        if whole is None:
+            raise ConfigurationError(f"{self.call.name}: every tile is empty")
+        return self._placed(whole, names)
+
+    def _empty(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        shape = (*pixels.shape[:-2], *self.region.window.shape)
+        if pixels.dtype.kind in "fc":
+            return np.full(shape, np.nan, pixels.dtype)
+        return np.zeros(shape, pixels.dtype)
+
+    def _placed(self, whole: np.ndarray[Any, Any], names: Any) -> xr.DataArray:
+        raster = self.call.raster.part(self.region.window)
+        array = xr.DataArray(whole, dims=("band", "y", "x")[-whole.ndim :], name=self.call.name)
+        if names is not None:
+            array = array.assign_coords(band=names.to_numpy())
+        if raster.transform is not None and not (raster.transform.b or raster.transform.d):
+            place = raster.transform
+            array = array.assign_coords(
+                x=place.c + place.a * (np.arange(raster.width) + 0.5),
+                y=place.f + place.e * (np.arange(raster.height) + 0.5),
+            )
+        if raster.crs is not None:
+            array.attrs["crs"] = raster.crs
+        return array
+
+    def __fspath__(self) -> str:
+        if len(self.paths) != 1:
+            what = "nothing was saved yet" if not self.paths else f"it has {len(self.paths)} files"
+            raise TypeError(f"{self!r} is not the path of a file: {what}")
+        return os.fspath(self.paths[0])
+
+    def __repr__(self) -> str:
+        where = ", ".join(map(str, self.paths)) or "not computed"
+        return f"<MappedTiles {self.call.name}: {where}>"
+
+    def _repr_html_(self) -> str:
+        plan = self.plan
+        rows = [
+            ("tiles", f"{plan.tiles} of {plan.tile[0]} x {plan.tile[1]} pixels, {plan.reason}"),
+            ("in", ", ".join(each.raster.name for each in self.call.sources)),
+            ("overlap", f"{self.call.overlap} pixels"),
+            ("a tile takes at least", f"{plan.ram_mb:.3g} MB"),
+            *(("saved in", str(each)) for each in self.paths),
+        ]
+        return html_title(repr(self)[1:-1]) + html_table(rows, ("", ""))
+
+    def _refuse_inputs(self, outputs: Sequence[TiledOutput]) -> None:
+        written = {os.path.realpath(each.path) for each in outputs}
+        for path in _files_of(self.call):
+            if os.path.realpath(path) in written:
+                raise ConfigurationError(f"out: {path} is an input: another name expected")
+
+
+def _files_of(call: TileCall) -> Sequence[str]:
+    found: list[str] = []
+    for source in call.sources:
+        found += _files_of(source.call) if isinstance(source, CallSource) else _file_of(source)
+    return found
+
+
+def _file_of(source: Source) -> list[str]:
+    if isinstance(source, FileSource):
+        return [source.path]
+    group = getattr(source, "group", None)
+    return [] if group is None else [group]

@@ -1,0 +1,259 @@
+"""Runs the plan of a map: its tasks are declared, computed and saved by an orchestrator."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from batuta.cluster import check_configuration
+from batuta.cluster.errors import WorkerMemoryError
+from batuta.datasets import CarsDataset, SaveOptions, Window
+from batuta.datasets.formats import ARRAYS
+from batuta.errors import ConfigurationError, describe_value
+from batuta.orchestrator import Event, Observer, Orchestrator, TileDone, TilesFailedError
+from batuta.tiling.calls import CallSource, TileCall
+from batuta.tiling.outputs import TiledOutput
+from batuta.tiling.plan import MB, Limits, TilePlan, grid_spec
+from batuta.tiling.region import Region
+from batuta.tiling.sources import ArraySource, Source, close_files
+from batuta.tiling.tile_task import TileTask
+
+LOG: Final = logging.getLogger(__name__)
+
+_JOB_MODES: Final = {"slurm_dask", "pbs_dask"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How tiles are computed.
+
+    Parameters
+    ----------
+    mode : str or mapping
+        The mode, or a whole configuration: docs/reference/orchestrator.md.
+    resume : bool
+        Whether tiles that an interrupted run saved are kept.
+    out_dir : path, optional
+        Folder of logs, of the profile and of what is kept to resume.
+    observers : iterable of Observer
+        Called with each event.
+    """
+
+    mode: str | Mapping[str, Any] = "auto"
+    resume: bool = False
+    out_dir: str | os.PathLike[str] | None = None
+    observers: tuple[Observer, ...] = field(default=())
+
+    def configuration(self) -> dict[str, Any]:
+        """Return the configuration of the orchestrator.
+
+        Raises
+        ------
+        ConfigurationError
+            If the mode is neither a name nor a mapping.
+        """
+        if not isinstance(self.mode, str | Mapping):
+            raise ConfigurationError(
+                f"mode: {describe_value(self.mode)} given, the name of a mode or a configuration"
+                " expected"
+            )
+        named = {"mode": self.mode} if isinstance(self.mode, str) else dict(self.mode)
+        return {**named, "resume": True} if self.resume else named
+
+    def limits(self) -> Limits:
+        """Return what the configuration gives to a run.
+
+        Raises
+        ------
+        ConfigurationError
+            One line for each mistake in the configuration.
+        """
+        config = check_configuration(self.configuration())
+        return Limits(
+            workers=getattr(config, "nb_workers", 1),
+            ram_mb=getattr(config, "max_ram_per_worker", None),
+        )
+
+    def folder(self, output: Path) -> Path | None:
+        """Return the folder of the run: the one that is given, else one beside the output.
+
+        None where the run writes nothing but its outputs.
+        """
+        if self.out_dir is not None:
+            return Path(self.out_dir)
+        conf = self.configuration()
+        if conf.get("resume") or "profiling" in conf or conf.get("mode") in _JOB_MODES:
+            return output.parent / f"{output.stem}.run"
+        return None
+
+
+class MemoryWatch:
+    """Compares what the first tiles take with what a worker has."""
+
+    def __init__(self, plan: TilePlan) -> None:
+        self._plan = plan
+        self._most_bytes = 0
+
+    def on_event(self, event: Event) -> None:
+        """Warn once a tile has taken more than a worker has."""
+        if not isinstance(event, TileDone) or not event.peak_bytes:
+            return
+        if event.peak_bytes <= self._most_bytes:
+            return
+        first = not self._most_bytes
+        self._most_bytes = event.peak_bytes
+        held_mb = event.peak_bytes / MB
+        if (smaller := self._plan.fitting(held_mb)) is not None:
+            LOG.warning(
+                "a tile of %d x %d pixels took %.0f MB, a worker has %g MB (max_ram_per_worker):"
+                " %d x %d fit",
+                *self._plan.tile,
+                held_mb,
+                self._plan.limits.ram_mb,
+                *smaller,
+            )
+        elif first:
+            LOG.info("the first tile took %.0f MB of its worker", held_mb)
+
+
+def save_tiles(
+    call: TileCall,
+    region: Region,
+    plan: TilePlan,
+    outputs: tuple[TiledOutput, ...],
+    options: RunOptions,
+) -> None:
+    """Compute every tile of a plan, and save its results.
+
+    Raises
+    ------
+    TilesFailedError
+        Once all else is saved, if tiles failed twice.
+    """
+    LOG.info("%s: %s", call.name, plan)
+    folder = options.folder(Path(outputs[0].path))
+    with _orchestrator(plan, folder, options) as orchestrator:
+        datasets = _register(orchestrator, call, region, plan, outputs)
+        _declare(orchestrator, call, region, plan, outputs, datasets)
+
+
+def collect_tiles(
+    call: TileCall, region: Region, plan: TilePlan, output: TiledOutput, options: RunOptions
+) -> Iterator[tuple[Window, Any]]:
+    """Compute every tile of a plan; iterate over their windows in the region, and the tiles.
+
+    Those that are empty are left out.
+    """
+    folder = None if options.out_dir is None else Path(options.out_dir)
+    with _orchestrator(plan, folder, options) as orchestrator:
+        dataset = _dataset(output.dataset_type, call.name, region, plan)
+        orchestrator.add_to_replace_lists(dataset)
+        _declare(orchestrator, call, region, plan, (output,), [dataset])
+    for position in dataset.positions():
+        if dataset[position] is not None:
+            yield Window.from_mapping(dataset.get_window_as_dict(*position)), dataset[position]
+
+
+@contextmanager
+def _orchestrator(
+    plan: TilePlan, folder: Path | None, options: RunOptions
+) -> Iterator[Orchestrator]:
+    observers = [*options.observers, MemoryWatch(plan)]
+    try:
+        with Orchestrator(options.configuration(), folder, observers=observers) as orchestrator:
+            yield orchestrator
+    except TilesFailedError as exc:
+        if any(_is_of_memory(each.cause) for each in exc.failures):
+            rows, cols = (max(1, side // 2) for side in plan.tile)
+            exc.add_note(f"with tile=({rows}, {cols}), a tile takes about a quarter of the memory")
+        raise
+    finally:
+        close_files()
+
+
+def _is_of_memory(cause: BaseException | None) -> bool:
+    while cause is not None:
+        if isinstance(cause, WorkerMemoryError):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _register(
+    orchestrator: Orchestrator,
+    call: TileCall,
+    region: Region,
+    plan: TilePlan,
+    outputs: Iterable[TiledOutput],
+) -> list[CarsDataset]:
+    """Register a dataset of all rasters, and one for each other output."""
+    datasets: dict[str, CarsDataset] = {}
+    for output in outputs:
+        kind = output.dataset_type
+        name = call.name if kind == ARRAYS else Path(output.path).stem
+        key = kind if kind == ARRAYS else os.fspath(output.path)
+        dataset = datasets.setdefault(key, _dataset(kind, name, region, plan))
+        orchestrator.add_to_save_lists(
+            output.path,
+            output.tag,
+            dataset,
+            output.dtype,
+            output.file_nodata,
+            options=_with_tags(output, call),
+        )
+    # A task returns the rasters first: see `TileTask`.
+    return sorted(datasets.values(), key=lambda each: each.dataset_type != ARRAYS)
+
+
+def _dataset(kind: str, name: str, region: Region, plan: TilePlan) -> CarsDataset:
+    dataset = CarsDataset(kind, name=name)
+    dataset.tiling_grid = grid_spec(plan, region).tiling()
+    return dataset
+
+
+def _with_tags(output: TiledOutput, call: TileCall) -> SaveOptions | None:
+    """Return the options of an output, with the tags of the first input unless it has its own."""
+    if output.dataset_type != ARRAYS or not call.raster.tags:
+        return output.options
+    options = output.options or SaveOptions()
+    return options if options.tags else replace(options, tags=call.raster.tags)
+
+
+def _declare(
+    orchestrator: Orchestrator,
+    call: TileCall,
+    region: Region,
+    plan: TilePlan,
+    outputs: tuple[TiledOutput, ...],
+    datasets: list[CarsDataset],
+) -> None:
+    task = TileTask(
+        call=_scattered(call, orchestrator),
+        outputs=outputs,
+        region=region.window,
+        profile=call.raster.part(region.window).profile,
+    )
+    create = orchestrator.cluster.create_task(task, nout=len(datasets))
+    touched = region.touched(call.raster, plan.tile)
+    for row, col in datasets[0].positions():
+        if touched[row, col]:
+            delayed = create(Window.from_mapping(datasets[0].get_window_as_dict(row, col)))
+            tiles = delayed if len(datasets) > 1 else (delayed,)
+            for dataset, tile in zip(datasets, tiles, strict=True):
+                dataset[row, col] = tile
+
+
+def _scattered(call: TileCall, orchestrator: Orchestrator) -> TileCall:
+    """Return a call whose arrays are sent to workers once."""
+
+    def sent(source: Source) -> Source:
+        if isinstance(source, CallSource):
+            return replace(source, call=_scattered(source.call, orchestrator))
+        if isinstance(source, ArraySource):
+            return replace(source, array=orchestrator.cluster.scatter(source.array))
+        return source
+
+    return replace(call, sources=tuple(map(sent, call.sources)))

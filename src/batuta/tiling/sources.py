@@ -1,0 +1,189 @@
+"""Where the pixels of an input are read, window by window, in workers."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import rasterio
+import xarray as xr
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as RasterWindow
+
+from batuta.cluster.tasks import Scattered
+from batuta.datasets import Window
+from batuta.datasets.axes import in_raster_order
+from batuta.tiling.raster import Pixels, Raster
+
+_MAX_OPEN: Final = 16
+"""Files that a process keeps open, to read more of their tiles."""
+
+Version = tuple[int, int] | None
+"""Size in bytes and time of the last change in ns, of a file of this machine."""
+
+
+class Source(Protocol):
+    """An input, read window by window."""
+
+    @property
+    def raster(self) -> Raster:
+        """The raster as a whole."""
+
+    def read(self, window: Window) -> Pixels:
+        """Return the pixels of a window inside the raster.
+
+        Of shape (rows, columns), or with bands first where `raster.is_banded`; a masked array
+        where the input may have pixels without a value.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSource:
+    """A file that GDAL opens.
+
+    Parameters
+    ----------
+    path : str
+        Its path, or any name that GDAL takes.
+    raster : Raster
+        What it contains, or what it is warped to.
+    is_masked : bool
+        Whether it may have pixels without a value.
+    resampling : str
+        How it is warped to the grid of `raster`, tile by tile; empty where it has that grid.
+    version : (int, int) or None
+        Size in bytes and time of its last change in ns: so that a resumed run knows whether it
+        is still the same.
+    """
+
+    path: str
+    raster: Raster
+    is_masked: bool
+    resampling: str = ""
+    version: Version = None
+
+    def read(self, window: Window) -> Pixels:
+        """Return the pixels of a window: see `Source.read`."""
+        rows, cols = window.shape
+        opened = _OPEN.get((self.path, self.version, self.resampling and self.raster), self._open)
+        pixels: Pixels = opened.read(
+            indexes=list(range(1, self.raster.count + 1)) if self.raster.is_banded else 1,
+            window=RasterWindow(window.col_min, window.row_min, cols, rows),
+            masked=self.is_masked,
+        )
+        return pixels
+
+    def _open(self) -> Any:
+        dataset = rasterio.open(self.path)
+        if not self.resampling:
+            return dataset
+        return WarpedVRT(
+            dataset,
+            crs=self.raster.crs,
+            transform=self.raster.transform,
+            width=self.raster.width,
+            height=self.raster.height,
+            resampling=Resampling[self.resampling],
+            # Else what lies outside would be zeros.
+            add_alpha=self.raster.nodata is None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZarrSource:
+    """An array of a Zarr group.
+
+    Parameters
+    ----------
+    group : str
+        Path of the group.
+    variable : str
+        Name of the array in it.
+    raster : Raster
+        What it contains.
+    """
+
+    group: str
+    variable: str
+    raster: Raster
+
+    def read(self, window: Window) -> Pixels:
+        """Return the pixels of a window: see `Source.read`."""
+        opened = _OPEN.get((self.group, self.variable), self._open)
+        return _masked(_part(opened, window), self.raster.nodata)
+
+    def _open(self) -> Any:
+        group = xr.open_zarr(self.group, chunks=None, mask_and_scale=False, consolidated=False)
+        return in_raster_order(group[self.variable])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySource:
+    """An array in memory, sent to workers once.
+
+    Parameters
+    ----------
+    array : DataArray or Scattered
+        In raster order.
+    raster : Raster
+        What it contains.
+    """
+
+    array: xr.DataArray | Scattered
+    raster: Raster
+
+    def read(self, window: Window) -> Pixels:
+        """Return the pixels of a window: see `Source.read`."""
+        array = self.array.value if isinstance(self.array, Scattered) else self.array
+        return _masked(_part(array, window), self.raster.nodata)
+
+
+def _part(array: xr.DataArray, window: Window) -> Pixels:
+    rows = slice(window.row_min, window.row_max)
+    cols = slice(window.col_min, window.col_max)
+    values: Pixels = np.asarray(array[..., rows, cols].values)
+    return values
+
+
+def _masked(pixels: Pixels, nodata: float | None) -> Pixels:
+    if nodata is None or np.isnan(nodata):
+        return pixels
+    return np.ma.masked_equal(pixels, nodata, copy=False)
+
+
+class _OpenFiles:
+    """Files that stay open in a process, the least recently used closed first.
+
+    A forked process opens its own: it would share the position in the file of its parent.
+    """
+
+    def __init__(self) -> None:
+        self._opened: OrderedDict[Any, Any] = OrderedDict()
+        self._pid = os.getpid()
+
+    def get(self, key: Any, open_file: Callable[[], Any]) -> Any:
+        if self._pid != os.getpid():
+            self._opened, self._pid = OrderedDict(), os.getpid()
+        if key not in self._opened:
+            self._opened[key] = open_file()
+            if len(self._opened) > _MAX_OPEN:
+                _, oldest = self._opened.popitem(last=False)
+                oldest.close()
+        self._opened.move_to_end(key)
+        return self._opened[key]
+
+    def close(self) -> None:
+        while self._opened:
+            _, opened = self._opened.popitem()
+            opened.close()
+
+
+_OPEN: Final = _OpenFiles()
+
+
+def close_files() -> None:
+    """Close the files that this process has open to read tiles."""
+    _OPEN.close()

@@ -1,0 +1,113 @@
+"""The task of a tile: a function is called, and its results become tiles of datasets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from batuta.datasets import CarsDict, TileError, Window, fill_dataset
+from batuta.datasets.formats import ARRAYS, POINTS
+from batuta.tiling.calls import TileCall
+from batuta.tiling.outputs import TiledOutput
+from batuta.tiling.pixels import cropped, with_nodata
+from batuta.tiling.place import TilePlace
+from batuta.tiling.raster import moved
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileTask:
+    """Calls a function for a tile.
+
+    Parameters
+    ----------
+    call : TileCall
+        The function.
+    outputs : tuple of TiledOutput
+        What its results are saved in, in their order.
+    region : Window
+        What the outputs cover.
+    profile : mapping
+        States where they lie.
+    """
+
+    call: TileCall
+    outputs: tuple[TiledOutput, ...]
+    region: Window
+    profile: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        # Of the function, in messages and profiles, and for workers to import it beforehand.
+        object.__setattr__(self, "__qualname__", self.call.name)
+        object.__setattr__(self, "__module__", getattr(self.call.function, "__module__", __name__))
+
+    def __call__(self, window: Window) -> Any:
+        """Return the tiles of a window of the region: the rasters together, then the others.
+
+        One tile, or a tuple of them.
+
+        Raises
+        ------
+        TileError
+            If the function returns something else than what is saved.
+        """
+        found, place = self.call.result(moved(window, self.region.row_min, self.region.col_min))
+        results = self._listed(found)
+        arrays: xr.Dataset | None = None
+        others: list[Any] = []
+        for output, result in zip(self.outputs, results, strict=True):
+            if output.dataset_type != ARRAYS:
+                others.append(self._record(output, result))
+            elif result is not None:
+                arrays = xr.Dataset() if arrays is None else arrays
+                self._add(arrays, output, result, place)
+        if arrays is not None:
+            fill_dataset(arrays, profile=self.profile)
+        has_arrays = any(each.dataset_type == ARRAYS for each in self.outputs)
+        tiles = (arrays, *others) if has_arrays else tuple(others)
+        return tiles[0] if len(tiles) == 1 else tiles
+
+    def _listed(self, found: Any) -> tuple[Any, ...]:
+        if found is None:
+            return (None,) * len(self.outputs)
+        if len(self.outputs) == 1:
+            return (found,)
+        if not isinstance(found, tuple | list):
+            raise TileError(
+                f"{self.call.name} returned {type(found).__name__}, a tuple of"
+                f" {len(self.outputs)} results expected"
+            )
+        if len(found) != len(self.outputs):
+            raise TileError(
+                f"{self.call.name} returned {len(found)} results, {len(self.outputs)} expected"
+            )
+        return tuple(found)
+
+    def _add(self, arrays: xr.Dataset, output: TiledOutput, result: Any, place: TilePlace) -> None:
+        pixels, names = cropped(result, place, self.call.name)
+        pixels = with_nodata(pixels, output.nodata, self.call.name)
+        # Each raster has bands of its own.
+        band = "band" if len(self.outputs) == 1 else f"{output.tag}_band"
+        dims = (band, "row", "col")[-pixels.ndim :]
+        if not names and pixels.ndim == 3 and len(pixels) == len(self.call.raster.bands):
+            names = self.call.raster.bands
+        if names:
+            arrays.coords[dims[0]] = list(names)
+        arrays[output.tag] = (dims, pixels)
+
+    def _record(self, output: TiledOutput, result: Any) -> Any:
+        if result is None:
+            return None
+        if output.dataset_type == POINTS:
+            if not isinstance(result, pd.DataFrame):
+                raise TileError(f"{self._returned(result)}, a DataFrame for {output.path} expected")
+            return result
+        if isinstance(result, CarsDict):
+            return result
+        if not isinstance(result, Mapping):
+            raise TileError(f"{self._returned(result)}, a dictionary for {output.path} expected")
+        return CarsDict(result)
+
+    def _returned(self, result: Any) -> str:
+        return f"{self.call.name} returned {type(result).__name__}"

@@ -1,0 +1,206 @@
+"""What cannot be mapped is refused in one line, before the first tile or at it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from affine import Affine
+
+from batuta import TiledOutput, map_tiles
+from batuta.datasets import TileError, Window
+from batuta.errors import ConfigurationError
+from tests.tiling.rasters import PLACE, heights, write_raster
+
+ONCE = "sequential"
+
+
+@pytest.fixture
+def dem(tmp_path: Path) -> Path:
+    return write_raster(tmp_path / "dem.tif", heights(40, 30))
+
+
+def same(values: Any) -> Any:
+    return values
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"overlap": -1}, "overlap: -1 given, a whole number of at least 0 expected"),
+        ({"overlap": 1.5}, "overlap: 1.5 given, a whole number of at least 0 expected"),
+        ({"edge": "wrap"}, "edge: 'wrap' given, one of nothing, nodata, reflect, symmetric,"),
+        ({"missing": "mask"}, "missing: 'mask' given, one of nan, masked, raw expected"),
+        ({"arrays": "cupy"}, "arrays: 'cupy' given, one of numpy, xarray expected"),
+        ({"tile": 0}, "tile: 0 given, a whole number of pixels, or (rows, columns), expected"),
+        ({"tile": (8, 8.5)}, "tile: (8, 8.5) given, a whole number of pixels, or (rows, columns)"),
+        ({"tile": (8, 8, 8)}, "tile: (8, 8, 8) given, a whole number of pixels"),
+        ({"tile": 4, "overlap": 5}, "overlap: 5 given, tiles are of 4 x 4 pixels: at most 4"),
+        ({"out": "a.png"}, "out: 'a.png' given, a name that ends in one of these expected: .tif"),
+        ({"out": 3}, "out: 3 given, paths of files expected"),
+        ({"out": []}, "out: a list given, paths of files expected"),
+        ({"out": ["a.tif", "a.tif"]}, "a.tif given twice"),
+        (
+            {"out": "a.tif", "dtype": "uint8", "nodata": -1},
+            "nodata: -1 given, uint8 holds 0 to 255",
+        ),
+        ({"out": "a.tif", "dtype": "text"}, "dtype: 'text' given, a data type of numbers expected"),
+        ({"mode": "cluster"}, "mode: 'cluster' is not a mode"),
+        ({"mode": 3}, "mode: 3 given, the name of a mode or a configuration expected"),
+        ({"mode": {"mode": "sequential", "workers": 2}}, "workers: unknown key"),
+        ({"observers": [3]}, "observers[0]: 3 given, an object with a method on_event expected"),
+        ({"region": (0, 0, 1, 1)}, "region: outside of dem.tif, which has 40 rows and 30 columns"),
+        ({"region": (1, 0, 0, 1)}, "region: (1.0, 0.0, 0.0, 1.0) given, left < right"),
+        ({"region": "all"}, "region: 'all' given, a Window, (left, bottom, right, top) or"),
+        ({"region": Window(0, 41, 0, 30)}, "region: outside of dem.tif"),
+        ({"region": {"type": "Point", "coordinates": [0, 0]}}, "region: a geometry 'Point' given"),
+        ({"region": {"type": "Polygon", "coordinates": []}}, "region: not a GeoJSON polygon"),
+        (
+            {"kwargs": {"nothing": 1}},
+            "func: same(values: Any) -> Any is called with 1 array, nothing",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_any_tile(
+    dem: Path, arguments: dict[str, Any], line: str
+) -> None:
+    def never(values: Any) -> Any:
+        raise AssertionError(values)
+
+    function = same if "kwargs" in arguments else never
+    with pytest.raises(ConfigurationError) as caught:
+        map_tiles(function, dem, **{"mode": ONCE, **arguments}).compute()
+    (problem,) = caught.value.problems
+    assert line in problem
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda folder: folder / "none.tif", "none.tif cannot be read: "),
+        (lambda folder: _written(folder / "a.txt", b"text"), "a.txt cannot be read: "),
+        (lambda folder: _written(folder / "b.zarr" / "x", b"").parent, "b.zarr cannot be read: "),
+        (lambda _: 3, "input: 3 given, a raster file, a Zarr array, an xarray or NumPy array"),
+        (lambda _: np.zeros(4), "an array of 1 dimensions given, (rows, columns) or"),
+        (lambda _: np.zeros((0, 4)), "an empty array given, of 0 x 4 pixels"),
+        (lambda _: np.array([["a"]]), "an array of <U1 given, numbers expected"),
+        (lambda _: xr.DataArray(np.zeros((2, 2)), dims=("a", "b")), "dimensions (a, b) given"),
+        (lambda _: xr.Dataset(), "a dataset of 0 variables given ()"),
+        (
+            lambda _: xr.DataArray(
+                np.zeros((2, 3)), dims=("y", "x"), coords={"y": [0, 1], "x": [0, 1, 5]}
+            ),
+            "coordinates x are not evenly spaced",
+        ),
+    ],
+)
+def test_what_is_no_raster_is_refused(
+    tmp_path: Path, make: Callable[[Path], Any], line: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        map_tiles(same, make(tmp_path))
+    (problem,) = caught.value.problems
+    assert line in problem
+    assert "\n" not in problem
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shape", "transform", "line"),
+    [
+        ((40, 31), PLACE, "other.tif is not on the grid of dem.tif: it has width 31 instead of 30"),
+        ((40, 30), PLACE @ Affine.scale(2), "it has another transform; with resampling"),
+    ],
+)
+def test_inputs_on_other_grids_are_refused_without_leave(
+    tmp_path: Path, dem: Path, shape: tuple[int, int], transform: Affine, line: str
+) -> None:
+    other = write_raster(tmp_path / "other.tif", heights(*shape), transform=transform)
+    with pytest.raises(ConfigurationError, match=line):
+        map_tiles(np.add, dem, other)
+    with pytest.raises(ConfigurationError, match="resampling: 'best' given, one of nearest,"):
+        map_tiles(np.add, dem, other, resampling="best")
+
+
+def test_an_output_that_is_an_input_is_refused_and_left_as_it_is(tmp_path: Path, dem: Path) -> None:
+    before = dem.read_bytes()
+    link = tmp_path / "link.tif"
+    link.symlink_to(dem)
+    chained = map_tiles(same, dem)
+    for source, out in ((dem, dem), (dem, link), (link, dem), (chained, dem)):
+        with pytest.raises(ConfigurationError, match="is an input: another name expected"):
+            map_tiles(same, source, out=out, mode=ONCE)
+    assert dem.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("returned", "outputs", "line"),
+    [
+        (
+            lambda z: z[:-1],
+            ["a.tif"],
+            "returned an array of 39 x 30, that of its arguments expected",
+        ),
+        (lambda z: z[0], ["a.tif"], "returned an array of 30, that of its arguments expected"),
+        (lambda z: z.tolist(), ["a.tif"], "returned list, an array expected"),
+        (lambda z: z.astype("U4"), ["a.tif"], "returned an array of <U4, numbers expected"),
+        (lambda z: z, ["a.tif", "b.tif"], "returned ndarray, a tuple of 2 results expected"),
+        (lambda z: (z,), ["a.tif", "b.tif"], "returned 1 results, 2 expected"),
+        (lambda z: z, ["a.csv"], "returned ndarray, a DataFrame for a.csv expected"),
+        (lambda z: z, ["a.json"], "returned ndarray, a dictionary for a.json expected"),
+        (
+            lambda z: np.ma.masked_less(z.astype(int), 9),
+            ["a.tif"],
+            "masked int64: nodata is needed",
+        ),
+    ],
+)
+def test_a_wrong_result_is_refused_at_the_first_tile(
+    tmp_path: Path,
+    dem: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    returned: Callable[[Any], Any],
+    outputs: list[str],
+    line: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TileError, match=line):
+        map_tiles(returned, dem, out=outputs, tile=100, mode=ONCE)
+    assert [path for path in tmp_path.iterdir() if path.suffix == ".tif"] == [dem]
+
+
+def test_no_input_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="inputs: none given, at least one expected"):
+        map_tiles(same)
+
+
+def test_what_cannot_be_called_with_the_inputs_is_refused(dem: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is called with 2 arrays: too many positional"):
+        map_tiles(same, dem, dem)
+    with pytest.raises(ConfigurationError, match="func: 3 given, a function expected"):
+        map_tiles(3, dem)  # type: ignore[arg-type]  # that is the mistake
+
+
+def test_a_result_that_is_not_saved_is_no_path(dem: Path) -> None:
+    with pytest.raises(TypeError, match="is not the path of a file: nothing was saved yet"):
+        Path(map_tiles(same, dem))
+
+
+def test_a_region_of_a_chained_call_is_refused(dem: Path) -> None:
+    part = map_tiles(same, dem, region=Window(0, 10, 0, 10))
+    with pytest.raises(ConfigurationError, match="it has a region: pass that to the last call"):
+        map_tiles(same, part)
+
+
+def test_an_output_states_its_mistakes_when_it_is_made() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        TiledOutput(path="a.tif", dtype="text", nodata="none")  # type: ignore[arg-type]  # mistakes
+    assert [each.partition(":")[0] for each in caught.value.problems] == ["dtype", "nodata"]
