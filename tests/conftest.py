@@ -22,6 +22,7 @@ from tests.support.databases import migrate_all, migrated_sqlite
 from tests.support.distribution import SharingScheduling, rank
 from tests.support.servers import NatsServer
 from tests.support.slurm import shared_slurm, slurm
+from tests.support.statements import share_compiled_statements
 from tests.support.validators import share_validators
 
 __all__ = ["dask_scheduler_address", "shared_slurm", "slurm", "slurm_environment"]
@@ -38,6 +39,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("COLUMNS", None)
 
 share_validators()
+share_compiled_statements()
 
 # An example that takes long on a busy machine is not a failure; `timeout` bounds each test.
 settings.register_profile("batuta", deadline=None)
