@@ -11,6 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from batuta.cli.conductor_client import ConductorClient
 from tests.conductor.graphs import graph_of
 from tests.conductor.stage import ANSWER_S, get, states
 from tests.dashboard.conftest import Watched, playing
@@ -116,7 +117,7 @@ def test_a_processing_is_cancelled_and_retried_from_its_own_page(
     page.goto(f"{orchestra.url}/processings/{newest(orchestra, 'B', 'o2')['id']}")
     press(page, "Cancel", "nothing follows from it until it is retried")
     eventually_is(orchestra, B_o2="cancelled")
-    press(page, "Retry", "with all its 1 attempts")
+    press(page, "Retry", "with its one attempt")
     eventually_is(orchestra, B_o2="succeeded")
 
 
@@ -139,6 +140,82 @@ def test_a_question_that_is_left_orders_nothing_and_gives_the_focus_back(
     expect(dialog).to_have_count(0)
     expect(button).to_be_focused()
     assert listed(orchestra, "/orders") == before
+
+
+def urge(page: Page, name: str, told: str, *, to_class: str = "", priority: str = "") -> None:
+    """Press a button that reprioritizes, and give what is given."""
+    page.get_by_role("button", name=name, exact=True).first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(told)
+    if to_class:
+        dialog.get_by_label("Class").select_option(to_class)
+    if priority:
+        dialog.get_by_label("Priority").fill(priority)
+    dialog.get_by_label(re.compile("^Reason")).fill("a burst")
+    dialog.locator("button[type=submit]").click()
+
+
+def test_what_is_to_be_made_is_reprioritized_alone_or_with_its_observation(
+    orchestra: Watched, page: Page
+) -> None:
+    body = {"product": "C", "obs_id": "u1"}
+    hold = httpx.post(f"{orchestra.conductor_url}/holds", json=body).raise_for_status().json()
+    orchestra.stage.archive("A", "u1")
+    eventually_is(orchestra, B_u1="succeeded", C_u1="held")
+
+    def urgency() -> tuple[str, int]:
+        found = newest(orchestra, "C", "u1")
+        return found["class"], found["priority"]
+
+    assert urgency() == ("live", 0)
+    page.goto(f"{orchestra.url}/observations/u1")
+    row = page.get_by_role("row", name=re.compile("^C "))
+    row.get_by_role("button", name="Reprioritize").click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator("button[type=submit]").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("choose a class, or a priority")
+    dialog.get_by_label("Priority").fill("7")
+    dialog.locator("button[type=submit]").click()
+    expect(dialog).to_have_count(0)
+    assert urgency() == ("live", 7)
+    urge(page, "Reprioritize observation u1", "1 processing: 1 held", to_class="alert")
+    expect(dialog).to_have_count(0)
+    assert urgency() == ("alert", 7)
+    page.goto(f"{orchestra.url}/processings/{newest(orchestra, 'C', 'u1')['id']}")
+    expect(page.get_by_text("alert, 7")).to_be_visible()
+    urge(page, "Reprioritize", "inherits the class", to_class="backfill", priority="-2")
+    expect(page.get_by_text("backfill, -2")).to_be_visible()
+    assert reasons(orchestra, "reprioritize").count("a burst") == 2
+    path = f"/holds/{hold['number']}/release"
+    httpx.post(f"{orchestra.conductor_url}{path}", json={}).raise_for_status()
+    eventually_is(orchestra, C_u1="succeeded")
+    # What is made is of no urgency any more.
+    expect(page.get_by_role("button", name="Reprioritize")).to_have_count(0)
+
+
+def test_what_a_campaign_has_begun_is_reprioritized(orchestra: Watched, page: Page) -> None:
+    orchestra.stage.archive("A", "v1")
+    eventually_is(orchestra, B_v1="succeeded", C_v1="succeeded")
+    hold = httpx.post(
+        f"{orchestra.conductor_url}/holds", json={"product": "C", "obs_id": "v1"}
+    ).raise_for_status()
+    order = {"products": ["C"], "obs_ids": ["v1"]}
+    with ConductorClient(orchestra.conductor_url) as conductor:
+        number = conductor.plan_campaign(order)["number"]
+        conductor.order_campaign(number, "start")
+    eventually_is(orchestra, C_v1="held")
+    page.goto(f"{orchestra.url}/campaigns/{number}")
+    urge(
+        page,
+        f"Reprioritize campaign {number}",
+        "What the campaign begins from now on has the class of the campaign",
+        to_class="live",
+    )
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert newest(orchestra, "C", "v1")["class"] == "live"
+    path = f"/holds/{hold.json()['number']}/release"
+    httpx.post(f"{orchestra.conductor_url}{path}", json={}).raise_for_status()
+    eventually_is(orchestra, C_v1="succeeded")
 
 
 def test_failures_of_one_cause_are_retried_together_and_one_by_one(
@@ -220,21 +297,60 @@ def test_late_results_are_adopted_and_refused(orchestra: Watched, page: Page) ->
     assert "wrong settings" in reasons(orchestra, "refuse")
 
 
-def test_what_waits_is_approved_and_refused_one_by_one_and_as_selected(
+def test_late_results_of_a_product_are_adopted_and_refused_together(
     orchestra: Watched, page: Page
 ) -> None:
-    for obs_id in ("p1", "p2", "p3"):
+    def waiting() -> set[str]:
+        return {each["obs_id"] for each in listed(orchestra, "/approvals?gate=late")}
+
+    for verdict, two in (("Adopt", {"l3", "l4"}), ("Refuse", {"l5", "l6"})):
+        for obs_id in sorted(two):
+            late_result(orchestra, obs_id)
+        eventually_sync(lambda two=two: waiting() == two, ANSWER_S)  # type: ignore[misc]
+        page.goto(f"{orchestra.url}/inbox")
+        names = ", ".join(f"L of {obs_id}" for obs_id in sorted(two))
+        expect(page.get_by_role("button", name=f"{verdict} all 2")).to_be_visible()
+        press(page, f"{verdict} all 2", names, reason="looked at")
+        eventually_sync(lambda: waiting() == set(), ANSWER_S)
+    eventually_is(orchestra, L_l3="succeeded", L_l4="succeeded", L_l5="cancelled", L_l6="cancelled")
+
+
+def test_what_waits_is_approved_and_refused_one_by_one(orchestra: Watched, page: Page) -> None:
+    for obs_id in ("p1", "p2"):
         orchestra.stage.archive("P", obs_id)
-    eventually_is(orchestra, G_p1="unapproved", G_p2="unapproved", G_p3="unapproved")
+    eventually_is(orchestra, G_p1="unapproved", G_p2="unapproved")
     page.goto(f"{orchestra.url}/approvals")
     press(page, "Approve G of p1", "it is asked of its pipeline")
     eventually_is(orchestra, G_p1="succeeded")
     press(page, "Refuse G of p2", "it is not made", reason="clouds")
     eventually_is(orchestra, G_p2="cancelled")
-    expect(page.get_by_label("Select G of p2")).to_have_count(0)
-    page.get_by_label("Select G of p3").check()
-    press(page, "Approve G of p3", "it is asked of its pipeline")
-    eventually_is(orchestra, G_p3="succeeded")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "told", "ended", "two"),
+    [
+        ("Approve", "2 products: it is asked of its pipeline", "succeeded", ("s1", "s2")),
+        ("Refuse", "2 products: it is not made", "cancelled", ("s4", "s5")),
+    ],
+)
+def test_what_is_selected_is_approved_or_refused_together(
+    orchestra: Watched, page: Page, verdict: str, told: str, ended: str, two: tuple[str, str]
+) -> None:
+    left = f"{two[0]}-left"
+    for obs_id in (*two, left):
+        orchestra.stage.archive("P", obs_id)
+    eventually_is(orchestra, **{f"G_{obs_id}": "unapproved" for obs_id in (*two, left)})
+    page.goto(f"{orchestra.url}/approvals")
+    selected = re.compile(rf"{verdict} selected")
+    expect(page.get_by_text(selected)).to_be_disabled()
+    page.get_by_label("Select all that are shown").check()
+    page.get_by_label(f"Select G of {left}").uncheck()
+    expect(page.get_by_text(f"{verdict} selected (2)")).to_be_enabled()
+    press(page, f"{verdict} all 2", told, reason="all alike")
+    eventually_is(orchestra, **{f"G_{obs_id}": ended for obs_id in two})
+    assert states(orchestra.conductor_url)[f"G/{left}"] == "unapproved"
+    press(page, f"Refuse G of {left}", "it is not made", reason="of this test")
+    eventually_is(orchestra, **{f"G_{left}": "cancelled"})
 
 
 def test_a_refusal_without_a_reason_is_not_sent(orchestra: Watched, page: Page) -> None:
@@ -291,25 +407,26 @@ def test_a_campaign_is_planned_started_paused_resumed_and_cancelled(
     eventually_state("cancelled")
 
 
-def test_dead_letters_are_shown_and_sent_again(orchestra: Watched, page: Page) -> None:
+def test_dead_letters_are_shown_and_sent_again_one_by_one_and_as_selected(
+    orchestra: Watched, page: Page
+) -> None:
     stage = orchestra.stage
-    apart(lambda: stage.publish("data.vhf", b"\xff", b"no event"))
-    eventually_sync(lambda: get(orchestra.conductor_url, "/dead")["total"] == 2, ANSWER_S)
-    first, second = sorted(each["sequence"] for each in listed(orchestra, "/dead"))
+    apart(lambda: stage.publish("data.vhf", b"\xff", b"no event", b"none either"))
+    eventually_sync(lambda: get(orchestra.conductor_url, "/dead")["total"] == 3, ANSWER_S)
+    first, second, third = sorted(each["sequence"] for each in listed(orchestra, "/dead"))
     page.goto(f"{orchestra.url}/dead")
     page.get_by_role("button", name=f"Show dead letter {second}").click()
     expect(page.locator("pre.log")).to_have_text("no event")
     press(page, f"Send dead letter {first} again", "Each is published again where it came from")
     expect(page.get_by_role("heading", name="What became of those")).to_be_visible()
-    page.get_by_label(f"Select dead letter {second}").check()
-    page.get_by_role("button", name="Send selected again", exact=False).or_(
-        page.get_by_role("button", name=f"Send dead letter {second} again")
-    ).first.click()
-    page.get_by_role("dialog").locator("button[type=submit]").click()
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    # Neither is understood now, either: each was decided about again, and put aside again.
+    for sequence in (second, third):
+        page.get_by_label(f"Select dead letter {sequence}").check()
+    press(page, "Send selected again (2)", "Each is published again where it came from")
+    # None is understood now, either: each was decided about again, and put aside again.
     eventually_sync(
-        lambda: {first, second}.isdisjoint(each["sequence"] for each in listed(orchestra, "/dead")),
+        lambda: {first, second, third}.isdisjoint(
+            each["sequence"] for each in listed(orchestra, "/dead")
+        ),
         ANSWER_S,
     )
 
@@ -344,6 +461,17 @@ def test_a_version_is_withdrawn_with_its_reason(orchestra: Watched, page: Page) 
     press(page, "Withdraw", "Its record and bytes are kept", reason="wrong dark")
     (found,) = get(orchestra.stage.sdb_url, "/products?product=B&obs_id=w1&withdrawn=true")["items"]
     assert found["withdrawn_reason"] == "wrong dark"
+
+
+def test_a_version_is_downloaded_with_its_name_and_bytes(orchestra: Watched, page: Page) -> None:
+    orchestra.stage.archive("A", "d1", content=b"what was observed")
+    eventually_is(orchestra, B_d1="succeeded")
+    page.goto(f"{orchestra.url}/products/A/d1")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    [stored] = get(orchestra.stage.sdb_url, "/products?product=A&obs_id=d1")["items"]
+    assert Path(download.value.path()).read_bytes() == b"what was observed"
+    assert download.value.suggested_filename == stored["filename"]
 
 
 def test_a_graph_is_checked_compared_applied_and_taken_back(

@@ -20,6 +20,7 @@ export interface Processing {
   profile: string | null;
   code: string | null;
   class: string;
+  priority: number;
   graph_version: number | null;
   held_by: number | null;
   campaign: number | null;
@@ -53,6 +54,13 @@ export function hasEnded(processing: Processing): boolean {
 
 export function canBeRetried(processing: Processing): boolean {
   return ["failed", "cancelled", "retrying"].includes(processing.state);
+}
+
+const TO_BE_MADE = new Set(["unapproved", "waiting", "held", "retrying"]);
+
+/** Whether it is still to be asked of its pipeline: another class or priority changes when. */
+export function isToBeMade(processing: Processing): boolean {
+  return TO_BE_MADE.has(processing.state);
 }
 
 export interface FailureGroup {

@@ -6,6 +6,7 @@ import { given } from "../parts/filters";
 import { Show, useLoaded } from "../parts/loaded";
 import { List, usePaged } from "../parts/paged";
 import { Time } from "../parts/time";
+import { ReprioritizeAllAction } from "../parts/urgency";
 import type { Campaign, CampaignItem, CampaignPlan, CampaignReport } from "../records";
 import { address, setQuery } from "../router";
 
@@ -22,7 +23,17 @@ export function CampaignPage({ number }: { number: string }) {
                 <a href="/campaigns">Campaigns</a> / {campaign.number}
                 {campaign.name && `, ${campaign.name}`}
               </h1>
-              <CampaignActions campaign={campaign} done={loaded.reload} />
+              <div class="row noprint">
+                {campaign.started && !isOver(campaign) && (
+                  <ReprioritizeAllAction
+                    filters={{ campaign: campaign.number }}
+                    of={`campaign ${campaign.number}`}
+                    besides="What the campaign begins from now on has the class of the campaign."
+                    done={loaded.reload}
+                  />
+                )}
+                <CampaignActions campaign={campaign} done={loaded.reload} />
+              </div>
             </div>
             <Facts campaign={campaign} />
             {campaign.plan && <Plan plan={campaign.plan} />}

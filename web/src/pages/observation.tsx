@@ -10,9 +10,10 @@ import { SmallQuicklook } from "../parts/quicklook";
 import { SmallTiles } from "../parts/tile_grid";
 import { Time } from "../parts/time";
 import { Timeline } from "../parts/timeline";
+import { ReprioritizeAction, ReprioritizeAllAction } from "../parts/urgency";
 import { Why } from "../parts/why";
 import type { ObservationDetail, Processing, ProductState } from "../records";
-import { canBeRetried, hasEnded } from "../records";
+import { canBeRetried, hasEnded, isToBeMade } from "../records";
 import { address, query, setQuery } from "../router";
 import { stateOfLetter } from "../states";
 
@@ -39,12 +40,23 @@ export function ObservationPage({ obsId }: { obsId: string }) {
         <h1>
           <a href="/observations">Observations</a> / {obsId}
         </h1>
-        {letters && (
-          <span class="quiet">
-            {(letters.match(/[AS]/g) ?? []).length} of {letters.length} inputs and products
-            available
-          </span>
-        )}
+        <div class="row">
+          {letters && (
+            <span class="quiet">
+              {(letters.match(/[AS]/g) ?? []).length} of {letters.length} inputs and products
+              available
+            </span>
+          )}
+          {processings.value?.items.some(isToBeMade) && (
+            <div class="noprint">
+              <ReprioritizeAllAction
+                filters={{ obs_id: obsId }}
+                of={`observation ${obsId}`}
+                done={reload}
+              />
+            </div>
+          )}
+        </div>
       </div>
       <section class="card">
         <h2>Product graph{graph.value ? `, version ${graph.value.number}` : ""}</h2>
@@ -179,7 +191,13 @@ function ProductActions({
   const processing = product.processing;
   const isMade = graph.value?.document.products[product.product] !== undefined;
   if (processing && !hasEnded(processing)) {
-    return <CancelAction processing={processing} done={done} />;
+    return (
+      <div class="row">
+        {canBeRetried(processing) && <RetryAction processing={processing} done={done} />}
+        {isToBeMade(processing) && <ReprioritizeAction processing={processing} done={done} />}
+        <CancelAction processing={processing} done={done} />
+      </div>
+    );
   }
   if (processing && canBeRetried(processing)) {
     return <RetryAction processing={processing} done={done} />;
@@ -225,7 +243,7 @@ export function RetryAction({ processing, done }: { processing: Processing; done
       done={done}
       asked={{
         title: `Retry ${processing.product} of ${processing.obs_id}`,
-        effect: `It is asked of ${processing.provider} now, with all its ${processing.max_attempts} attempts.`,
+        effect: `It is asked of ${processing.provider} now, with ${processing.max_attempts === 1 ? "its one attempt" : `all its ${processing.max_attempts} attempts`}.`,
         withReason: true,
         run: (reason) =>
           order(

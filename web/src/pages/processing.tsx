@@ -7,8 +7,9 @@ import { Show, useLoaded } from "../parts/loaded";
 import { StateLabel } from "../parts/mark";
 import { TileView } from "../parts/tile_grid";
 import { Time } from "../parts/time";
+import { ReprioritizeAction } from "../parts/urgency";
 import type { Processing } from "../records";
-import { canBeRetried, hasEnded } from "../records";
+import { canBeRetried, hasEnded, isToBeMade } from "../records";
 import { address } from "../router";
 import { CancelAction, RetryAction } from "./observation";
 
@@ -32,6 +33,9 @@ export function ProcessingPage({ id }: { id: string }) {
                 </a>
               </h1>
               <div class="row noprint">
+                {isToBeMade(processing) && (
+                  <ReprioritizeAction processing={processing} done={loaded.reload} />
+                )}
                 {!hasEnded(processing) && (
                   <CancelAction processing={processing} done={loaded.reload} />
                 )}
@@ -88,8 +92,10 @@ function Facts({ processing }: { processing: Processing }) {
         </dd>
         <dt>Provider</dt>
         <dd>{processing.provider}</dd>
-        <dt>Class</dt>
-        <dd>{processing.class}</dd>
+        <dt>Class, priority</dt>
+        <dd>
+          {processing.class}, {processing.priority}
+        </dd>
         <dt>Made from</dt>
         <dd>{inputs || "-"}</dd>
         <dt>Claimed, UTC</dt>

@@ -1,4 +1,5 @@
 // Orders for many processings at once: counted before, followed to their end.
+import type { ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
 import { conductor, order } from "../api";
 import { formatCount, plural } from "../format";
@@ -27,17 +28,21 @@ interface SetPreview {
 interface Props {
   label: string;
   name: string;
-  command: "retry" | "cancel";
+  command: "retry" | "cancel" | "reprioritize";
   filters: SetFilters;
   title: string;
   effect: string;
+  /** What is to be given besides, and reads it when it is confirmed. */
+  fields?: ComponentChildren;
+  more?: () => object;
   done: () => void;
 }
 
 const POLL_MS = 250;
 const FOLLOWED_MS = 15_000;
 
-export function SetOrderAction({ label, name, command, filters, title, effect, done }: Props) {
+export function SetOrderAction(props: Props) {
+  const { label, name, command, filters, title, effect, fields, more, done } = props;
   const until = useRef<string | undefined>(undefined);
   return (
     <Action
@@ -47,6 +52,7 @@ export function SetOrderAction({ label, name, command, filters, title, effect, d
       asked={{
         title,
         effect,
+        fields,
         withReason: true,
         isDangerous: command === "cancel",
         preview: async () => {
@@ -60,6 +66,7 @@ export function SetOrderAction({ label, name, command, filters, title, effect, d
             command,
             filters: { ...filters, until: until.current },
             reason: reason || null,
+            ...more?.(),
           });
           await followed(given);
         },
