@@ -171,11 +171,50 @@ def test_what_is_shown_turns_grey_and_says_so_when_the_dashboard_is_gone(
         expect(page.locator("main.aged")).to_have_count(1)
 
 
-def test_a_phone_scrolls_in_one_direction_only(watched: Watched) -> None:
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_questions_and_the_search_are_usable_by_all(watched: Watched, theme: str) -> None:
+    watched.stage.archive("A", "o1")
+    made = {"B/o1": "succeeded", "C/o1": "succeeded"}
+    eventually_sync(lambda: states(watched.conductor_url) == made, 30)
+    with opened(theme=theme) as page:
+        dialog = page.get_by_role("dialog")
+        for address, name in (
+            ("/observations/o1", "Make again"),
+            ("/products/B/o1", "Withdraw"),
+            ("/holds", "Hold everything"),
+        ):
+            page.goto(watched.url + address)
+            page.get_by_role("button", name=name, exact=True).first.click()
+            expect(dialog.locator("button[type=submit]")).to_be_enabled()
+            assert violations(page) == [], address
+        page.goto(f"{watched.url}/help")
+        expect(page.get_by_role("heading", name="Keys")).to_be_visible()
+        page.keyboard.press("/")
+        for text, told in (("o", "observation o1"), ("nowhere", "Nothing that is shown live")):
+            page.get_by_role("combobox", name="Observation, or page").fill(text)
+            expect(dialog).to_contain_text(told)
+            assert violations(page) == [], text
+
+
+def test_colours_and_the_name_of_orders_survive_a_reload(watched: Watched) -> None:
+    with opened() as page:
+        page.goto(f"{watched.url}/help")
+        page.get_by_label("Colours").select_option("dark")
+        page.get_by_label("Orders are recorded under").fill("ana")
+        page.reload()
+        expect(page.locator("html[data-theme=dark]")).to_have_count(1)
+        expect(page.get_by_label("Colours")).to_have_value("dark")
+        expect(page.get_by_label("Orders are recorded under")).to_have_value("ana")
+
+
+@pytest.mark.parametrize("width", [390, 3840], ids=["a phone", "a wall"])
+def test_the_smallest_and_the_widest_screen_scroll_in_one_direction_only(
+    watched: Watched, width: int
+) -> None:
     watched.stage.archive("A", "o1")
     eventually_sync(one_processing(watched.conductor_url), 30)
     too_wide: list[str] = []
-    with opened(width=390) as page:
+    with opened(width=width) as page:
         for address in PAGES:
             page.goto(watched.url + address)
             expect(page.locator("main").first).to_be_visible()

@@ -1,5 +1,13 @@
 // Numbers with their units, times in UTC.
 
+/** Of the text of the page, px, where it is not enlarged for a screen of very many pixels. */
+export const TEXT_PX = 15;
+
+/** A length that was drawn for text of that size, as it grows with the text. */
+export function inRem(px: number): string {
+  return `${px / TEXT_PX}rem`;
+}
+
 export function formatTime(seconds: number, withDate = false): string {
   const text = new Date(seconds * 1000).toISOString();
   return withDate ? `${text.slice(0, 10)} ${text.slice(11, 19)}` : text.slice(11, 19);

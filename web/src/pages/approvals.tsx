@@ -31,7 +31,9 @@ export function Approvals() {
     <div class="page stack">
       <div class="spread">
         <h1>Approvals</h1>
-        {count !== undefined && <span class="quiet">{plural(count, "answer")} waited for</span>}
+        {count !== undefined && (
+          <span class="quiet">{plural(count, "product")} waiting for an answer</span>
+        )}
       </div>
       <div class="row">
         <TextFilter name="product" label="Product" names={names.value} placeholder="B or B*" />

@@ -49,17 +49,17 @@ export function Wall() {
             UTC
           </small>
         </span>
-        <Figure label="late" value={late?.total ?? 0} colour="--warning" />
-        <Figure label="failed" value={failed} colour="--failed" />
-        <Figure label="held" value={held} colour="--held" />
+        <Figure label="late" value={late?.total ?? 0} colour="--warning" isAlarm />
+        <Figure label="failed" value={failed} colour="--failed" isAlarm />
+        <Figure label="held" value={held} colour="--held" isAlarm />
         <Figure label="running" value={atWork(summary)} colour="--running" />
         <Figure label="observations" value={summary?.observations ?? 0} colour="--ink" />
       </div>
-      <div class="stack" style={{ alignContent: "start" }}>
-        <section class="card">
+      <div class="side">
+        <section class="card fills">
           <h2>Observations by products{graph.value ? `, graph ${graph.value.number}` : ""}</h2>
           {observations.size > 0 ? (
-            <Matrix rows={wallRows} columns={columns} isFitted height="calc(100vh - 26.5em)" />
+            <Matrix rows={wallRows} columns={columns} isFitted />
           ) : (
             <p class="empty">
               Nothing has arrived yet. Import a first file: batuta import --product P --obs-id O
@@ -69,11 +69,14 @@ export function Wall() {
         </section>
         <RecentRates />
       </div>
-      <div class="stack" style={{ alignContent: "start" }}>
+      <div class="side">
         <Services />
         <Computed />
-        <section class="card">
+        <section class="card fills">
           <h2>News</h2>
+          {lines.length === 0 && (
+            <p class="empty">Nothing has happened since the dashboard was started.</p>
+          )}
           {lines
             .slice(-14)
             .reverse()
@@ -123,9 +126,17 @@ function atWork(summary: Summary | undefined): number {
   return (counts.running ?? 0) + (counts.queued ?? 0) + (counts.requested ?? 0);
 }
 
-function Figure({ label, value, colour }: { label: string; value: number; colour: string }) {
+interface FigureProps {
+  label: string;
+  value: number;
+  colour: string;
+  /** Whether somebody is to do something about it: these come first, the largest at first. */
+  isAlarm?: boolean;
+}
+
+function Figure({ label, value, colour, isAlarm = false }: FigureProps) {
   return (
-    <span style={{ order: value > 0 ? 1 : 2 }}>
+    <span style={{ order: isAlarm && value > 0 ? -value : value > 0 ? 1 : 2 }}>
       <span class="big" style={{ color: value > 0 ? `var(${colour})` : "var(--quiet)" }}>
         {formatCount(value)}
       </span>{" "}

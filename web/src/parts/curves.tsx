@@ -72,6 +72,8 @@ function options(
   return {
     legend: { show: false },
     cursor: { show: false },
+    // The last time is to be read in full.
+    padding: [null, 1.6 * em, null, null],
     // In UTC, as all times are.
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     scales: { y: { range: (_, __, most) => [0, Math.max(1, most)] } },
@@ -80,6 +82,8 @@ function options(
         ...axis,
         size: 1.8 * em,
         space: 5 * em,
+        // Whole minutes: its marks have no seconds.
+        incrs: [60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800],
         values: (_, splits) =>
           splits.map((each) => new Date(each * 1000).toISOString().slice(11, 16)),
       },

@@ -1,5 +1,6 @@
 // The product graph, as it is laid out by the dashboard, coloured by what is given.
 import { useState } from "preact/hooks";
+import { inRem } from "../format";
 import type { LiveGraph } from "../live/types";
 import type { State } from "../states";
 import { Mark } from "./mark";
@@ -40,8 +41,7 @@ export function GraphView({ graph, stateOf, selected, onSelect }: Props) {
     <div class="scroll">
       <svg
         class="graph"
-        width={width}
-        height={height}
+        style={{ width: inRem(width), height: inRem(height) }}
         viewBox={`0 0 ${width} ${height}`}
         role="group"
         aria-label="Product graph"

@@ -1,6 +1,7 @@
 // The lineage of a version, both ways: what it was made from to the left, what was made from it
 // to the right.
 import { useState } from "preact/hooks";
+import { inRem } from "../format";
 import { type LineageGraph, versionKey } from "../lineage";
 import type { StoredProduct } from "../records";
 import { address, go } from "../router";
@@ -37,8 +38,7 @@ export function LineageView({
     <div class="scroll">
       <svg
         class="graph"
-        width={width}
-        height={height}
+        style={{ width: inRem(width), height: inRem(height) }}
         viewBox={`0 0 ${width} ${height}`}
         role="group"
         aria-label="Lineage"

@@ -2,7 +2,7 @@
 import type { State } from "../states";
 import { stateNamed } from "../states";
 
-export function Mark({ state, size = 14 }: { state: State; size?: number }) {
+export function Mark({ state }: { state: State }) {
   const colour = `var(${state.colour})`;
   const stroke = { fill: "none", stroke: colour, "stroke-width": 2 };
   const body = () => {
@@ -33,7 +33,7 @@ export function Mark({ state, size = 14 }: { state: State; size?: number }) {
     }
   };
   return (
-    <svg width={size} height={size} viewBox="0 0 14 14" aria-hidden="true">
+    <svg class="mark" width="14" height="14" viewBox="0 0 14 14" aria-hidden="true">
       {body()}
     </svg>
   );

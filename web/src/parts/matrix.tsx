@@ -1,6 +1,7 @@
 // Observations by products, on a canvas that draws only what is seen.
 import { effect } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { TEXT_PX } from "../format";
 import { observations, observationsChanged, runs, runsChanged } from "../live/store";
 import { go } from "../router";
 import { theme } from "../settings";
@@ -28,6 +29,7 @@ const MAX_NAME = 20;
 /** How names of columns are turned, radians. */
 const TURN = -1.15;
 
+/** Beside text of the usual size. */
 const CELL = 20;
 /** But on a screen of many pixels, which is looked at from further away. */
 const MAX_CELL = 44;
@@ -37,7 +39,12 @@ interface Geometry {
   cell: number;
   header: number;
   names: number;
+  /** How far the name of the last column leans beyond it. */
+  lean: number;
 }
+
+/** As the style has it. */
+const DEFAULT_HEIGHT = "calc(100vh - 13rem)";
 
 const FONT = '"DejaVu Sans Mono", ui-monospace, Menlo, monospace';
 
@@ -68,7 +75,7 @@ export function Matrix({
   const [said, setSaid] = useState("");
   const current = useRef({ rows, columns });
   current.current = { rows, columns };
-  const geometry = useRef<Geometry>({ cell: CELL, header: 96, names: 120 });
+  const geometry = useRef<Geometry>({ cell: CELL, header: 96, names: 120, lean: 0 });
 
   useEffect(() => {
     const element = box.current;
@@ -84,10 +91,13 @@ export function Matrix({
         isListDue = false;
       }
       geometry.current = measured(element, shown.current, current.current.columns, isFitted);
-      const { cell, header, names } = geometry.current;
+      const { cell, header, names, lean } = geometry.current;
       if (space.current) {
         space.current.style.height = `${header + shown.current.length * cell}px`;
-        space.current.style.width = `${names + current.current.columns.length * cell + 8}px`;
+        // No taller than its rows.
+        const most = height ?? DEFAULT_HEIGHT;
+        element.style.maxHeight = `min(${most}, ${header + shown.current.length * cell + 20}px)`;
+        space.current.style.width = `${names + current.current.columns.length * cell + lean}px`;
       }
       paint(context, surface, element, shown.current, current.current.columns, geometry.current);
       if (cursor.current) outline(context, element, cursor.current, geometry.current);
@@ -257,15 +267,26 @@ function measured(
 ): Geometry {
   const longest = rows.reduce((most, name) => Math.max(most, name.length), 8);
   const namesOf = (cell: number) => Math.min(longest, 34) * fontOf(cell) * 0.61 + 16;
-  let cell = CELL;
+  const last = Math.min(MAX_NAME, columns.at(-1)?.name.length ?? 0);
+  // From the middle of its column on.
+  const leanOf = (cell: number) =>
+    Math.max(8, (last + 1) * fontOf(cell) * 0.61 * Math.cos(TURN) - cell / 2);
+  const text = Number.parseFloat(getComputedStyle(document.documentElement).fontSize);
+  let cell = Math.round((CELL * text) / TEXT_PX);
   if (isFitted && columns.length > 0) {
-    const fits = (size: number) => namesOf(size) + columns.length * size < box.clientWidth - 20;
+    const fits = (size: number) =>
+      namesOf(size) + columns.length * size + leanOf(size) < box.clientWidth - 12;
     const most = MAX_CELL * Math.max(1, innerWidth / 2200);
     while (cell < most && fits(cell + 1)) cell += 1;
   }
   const widest = columns.reduce((most, each) => Math.max(most, each.name.length), 4);
   const slanted = Math.min(MAX_NAME, widest) * fontOf(cell) * 0.61 * Math.sin(-TURN);
-  return { cell, header: Math.ceil(slanted) + 18, names: Math.ceil(namesOf(cell)) };
+  return {
+    cell,
+    header: Math.ceil(slanted) + 18,
+    names: Math.ceil(namesOf(cell)),
+    lean: Math.ceil(leanOf(cell)),
+  };
 }
 
 function paint(

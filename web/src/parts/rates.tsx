@@ -10,6 +10,8 @@ const EVERY_MS = 10_000;
 /** Older than this, it is of the past. */
 const AGED_MS = 3 * EVERY_MS;
 const MINUTES_NOW = 10;
+/** Where nothing was archived earlier, no more than this is shown: a spike tells nothing. */
+const LEAST_MINUTES = 15;
 const WHOLE_STEPS = ROUND_STEPS.filter(Number.isInteger);
 
 interface Heard extends Rates {
@@ -25,8 +27,10 @@ export function RecentRates() {
   const rates = loaded.value;
   if (rates === undefined) return <Problem text={loaded.problem} />;
   const isAged = now.value - rates.heard > AGED_MS;
+  const first = firstShown(rates.archived);
   const begin = secondsOf(rates.begin);
-  const times = rates.archived.map((_, minute) => begin + 60 * minute);
+  const times = rates.archived.slice(first).map((_, minute) => begin + 60 * (first + minute));
+  const span = spanOf(times.length);
   const ended = rates.archived.slice(-1 - MINUTES_NOW, -1);
   const rate = ended.reduce((sum, each) => sum + each, 0) / Math.max(1, ended.length);
   const median = lastOf(rates.median_s);
@@ -39,10 +43,17 @@ export function RecentRates() {
           {isAged && ` (as of ${formatTime(secondsOf(rates.asked))} UTC)`}
         </h2>
         <Curves
-          label={`Products archived per minute in the last 12 hours: ${formatRate(rate)} on average in the last ${MINUTES_NOW} minutes, at most ${formatCount(Math.max(...rates.archived))}`}
+          label={`Products archived per minute in the last ${span}: ${formatRate(rate)} on average in the last ${MINUTES_NOW} minutes, at most ${formatCount(Math.max(...rates.archived))}`}
           times={times}
           version={rates.heard}
-          curves={[{ label: "archived", colour: "--made", values: rates.archived, isFilled: true }]}
+          curves={[
+            {
+              label: "archived",
+              colour: "--made",
+              values: rates.archived.slice(first),
+              isFilled: true,
+            },
+          ]}
           format={formatCount}
           steps={WHOLE_STEPS}
         />
@@ -53,12 +64,12 @@ export function RecentRates() {
           <b style={{ color: "var(--warning)" }}>{timeOf(p99)}</b> 99 %
         </h2>
         <Curves
-          label={`Time from the first input to the archive in the last 12 hours: the last median is ${timeOf(median)}, 99 % within ${timeOf(p99)}`}
+          label={`Time from the first input to the archive in the last ${span}: the last median is ${timeOf(median)}, 99 % within ${timeOf(p99)}`}
           times={times}
           version={rates.heard}
           curves={[
-            { label: "99 %", colour: "--warning", values: rates.p99_s },
-            { label: "median", colour: "--running", values: rates.median_s },
+            { label: "99 %", colour: "--warning", values: rates.p99_s.slice(first) },
+            { label: "median", colour: "--running", values: rates.median_s.slice(first) },
           ]}
           format={(value) => (value === 0 ? "0" : formatDuration(value))}
           steps={DURATION_STEPS}
@@ -66,6 +77,17 @@ export function RecentRates() {
       </section>
     </div>
   );
+}
+
+/** The minute before the first in which something was archived, or an earlier one. */
+function firstShown(archived: number[]): number {
+  const made = archived.findIndex((each) => each > 0);
+  const latest = Math.max(0, archived.length - LEAST_MINUTES);
+  return made < 0 ? latest : Math.min(latest, Math.max(0, made - 1));
+}
+
+function spanOf(minutes: number): string {
+  return minutes < 90 ? `${minutes} minutes` : `${Math.round(minutes / 60)} hours`;
 }
 
 function lastOf(values: (number | null)[]): number | null {

@@ -1,5 +1,5 @@
 // The processings of an observation along time: waited (thin), asked for, computed (thick).
-import { formatDuration, formatTime, secondsOf } from "../format";
+import { formatDuration, formatTime, inRem, secondsOf } from "../format";
 import { now } from "../live/store";
 import type { Processing } from "../records";
 import { hasEnded } from "../records";
@@ -25,8 +25,7 @@ export function Timeline({ processings }: { processings: Processing[] }) {
     <div class="scroll">
       <svg
         class="graph"
-        width={width}
-        height={height}
+        style={{ width: inRem(width), height: inRem(height) }}
         viewBox={`0 0 ${width} ${height}`}
         role="group"
         aria-label="Timeline of processings"
