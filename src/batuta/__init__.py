@@ -3,11 +3,26 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batuta.tiling import MappedTiles, TiledOutput, TilePlace, map_tiles
+    from batuta.tiling import (
+        MappedTiles,
+        Statistics,
+        TiledOutput,
+        TilePlace,
+        map_tiles,
+        reduce_tiles,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["MappedTiles", "TilePlace", "TiledOutput", "__version__", "map_tiles"]
+__all__ = [
+    "MappedTiles",
+    "Statistics",
+    "TilePlace",
+    "TiledOutput",
+    "__version__",
+    "map_tiles",
+    "reduce_tiles",
+]
 
 
 def __getattr__(name: str) -> Any:

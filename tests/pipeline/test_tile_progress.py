@@ -12,7 +12,7 @@ from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm
 
 
-@pytest.mark.parametrize("product", ["HEIGHT", "HEIGHT_ON_DASK"])
+@pytest.mark.parametrize("product", ["HEIGHT", "HEIGHT_ON_DASK", "MAPPED_HEIGHT"])
 def test_the_progress_of_a_processing_is_that_of_its_tiles(
     product: str, tiled: PipelineProcess, sdb: SdbClient, obs_id: str
 ) -> None:

@@ -69,6 +69,12 @@ def height(context: Context) -> Path:
         return play(context, orchestrator, ramp)
 
 
+@pipeline.product("MAPPED_HEIGHT")
+def mapped_height(context: Context) -> Path:
+    heights = np.zeros((64, 64), "float32")
+    return context.map_tiles(np.negative, heights, out="h.tif", tile=16, mode=CONFIGURATION)
+
+
 @pipeline.product("BROKEN_HEIGHT")
 def broken_height(context: Context) -> Path:
     with context.orchestrator(CONFIGURATION) as orchestrator:

@@ -8,6 +8,8 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 
+from batuta.datasets.raster_file import ignore_missing_georeferencing
+
 UTM = "EPSG:32631"
 PLACE = Affine(30.0, 0.0, 500_000.0, 0.0, -30.0, 5_000_000.0)
 
@@ -54,6 +56,6 @@ def heights(rows: int, cols: int, dtype: str = "float32") -> npt.NDArray[Any]:
 
 def pixels_of(path: Path | str) -> npt.NDArray[Any]:
     """Return the pixels of a GeoTIFF, of shape (rows, columns) where it has one band."""
-    with rasterio.open(path) as raster:
+    with ignore_missing_georeferencing(), rasterio.open(path) as raster:
         pixels: npt.NDArray[Any] = raster.read()
     return pixels[0] if len(pixels) == 1 else pixels

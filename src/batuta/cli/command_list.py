@@ -36,6 +36,9 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "Make a project with a pipeline of two products, one of them tiled, that runs at once.",
     ),
     "run": LazyCommand("run", "Make a product here and now, without services."),
+    "map": LazyCommand(
+        "mapping", "Apply a function to rasters, tile by tile, and save the results."
+    ),
     "up": LazyCommand("up", "Run a whole orchestra on this machine until Ctrl-C."),
     "demo": LazyCommand(
         "demo", "Process real observations, from their arrival to the archived products."

@@ -100,7 +100,7 @@ class RasterFile(ArrayFile):
         return spec
 
     def _open(self) -> None:
-        with _ignore_missing_georeferencing():
+        with ignore_missing_georeferencing():
             self.dataset = rasterio.open(self._pixels, "r+")
 
     def _store(self, bands: npt.NDArray[Any], window: Window) -> None:
@@ -206,7 +206,7 @@ def _create(path: Path, spec: RasterSpec, options: SaveOptions) -> None:
     profile = {key: value for key, value in named.items() if value is not None}
     profile |= _blocks(spec, options)
     with (
-        _ignore_missing_georeferencing(),
+        ignore_missing_georeferencing(),
         rasterio.open(path, "w", driver="GTiff", BIGTIFF="IF_SAFER", **profile) as raster,
     ):
         raster.update_tags(**options.tags)
@@ -253,7 +253,7 @@ def _copy(pixels: Path, draft: Path, how: Mapping[str, Any]) -> None:
         If the copy is incomplete; with ``ENOSPC`` if the disk may be full.
     """
     try:
-        with _ignore_missing_georeferencing():
+        with ignore_missing_georeferencing():
             rasterio.shutil.copy(pixels, draft, strict=True, **how)
             same = _same_pixels(pixels, draft)
     except Exception as exc:
@@ -301,7 +301,7 @@ def _predictor(spec: RasterSpec, options: SaveOptions) -> int:
 def _open_existing(path: Path, spec: RasterSpec | None) -> RasterSpec:
     """Return the raster of an existing file, checked against `spec`."""
     try:
-        with _ignore_missing_georeferencing(), rasterio.open(path) as raster:
+        with ignore_missing_georeferencing(), rasterio.open(path) as raster:
             found = RasterSpec(
                 height=raster.height,
                 width=raster.width,
@@ -319,7 +319,7 @@ def _open_existing(path: Path, spec: RasterSpec | None) -> RasterSpec:
 
 
 @contextmanager
-def _ignore_missing_georeferencing() -> Iterator[None]:
+def ignore_missing_georeferencing() -> Iterator[None]:
     """Silence rasterio's warning: many rasters have no georeferencing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)

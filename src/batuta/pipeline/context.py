@@ -3,12 +3,13 @@
 import itertools
 import logging
 import math
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, overload
 
 from batuta.errors import BatutaError
 from batuta.messaging.processings import MAX_COUNT
@@ -18,6 +19,7 @@ from batuta.stages import FINAL, Stage
 if TYPE_CHECKING:
     from batuta.orchestrator import Orchestrator
     from batuta.pipeline.tile_progress import TileSender, TileSink
+    from batuta.tiling.outputs import OutputLike
 
 OUTPUTS_FOLDER: Final = "outputs"
 """In a work folder: where `Context.output_path` leads."""
@@ -212,6 +214,74 @@ class Context:
         return Orchestrator(
             in_this_process(orchestrator_conf), out_dir=folder, observers=observers, **options
         )
+
+    @overload
+    def map_tiles(
+        self, func: Callable[..., Any], *inputs: Any, out: "OutputLike", **options: Any
+    ) -> Path: ...
+
+    @overload
+    def map_tiles(
+        self, func: Callable[..., Any], *inputs: Any, out: "Sequence[OutputLike]", **options: Any
+    ) -> tuple[Path, ...]: ...
+
+    def map_tiles(
+        self,
+        func: Callable[..., Any],
+        *inputs: Any,
+        out: "OutputLike | Sequence[OutputLike]",
+        **options: Any,
+    ) -> Path | tuple[Path, ...]:
+        """Apply a function to rasters, tile by tile: `batuta.map_tiles`, seen as this progress.
+
+        Parameters
+        ----------
+        func : callable
+            As `batuta.map_tiles` takes it.
+        *inputs : str, path, array or MappedTiles
+            The names of declared inputs, optional ones included; or anything else that
+            `batuta.map_tiles` takes, but texts.
+        out : str, path, TiledOutput, or a sequence of them
+            Names of files, as `output_path` takes them.
+        **options
+            Those of `batuta.map_tiles`.
+
+        Returns
+        -------
+        Path, or a tuple of them
+            The files that were made, to be returned by the product's function.
+
+        Raises
+        ------
+        PipelineError
+            If an input is not declared, or is not there.
+        """
+        # A pipeline that computes without tiles must not pay for loading what they need.
+        from batuta.tiling import TiledOutput, map_tiles  # noqa: PLC0415
+
+        def placed(each: "OutputLike") -> "OutputLike":
+            if isinstance(each, TiledOutput):
+                return replace(each, path=self.output_path(os.fspath(each.path)))
+            return self.output_path(os.fspath(each))
+
+        listed: Sequence[OutputLike] = (
+            [out] if isinstance(out, str | os.PathLike | TiledOutput) else out
+        )
+        saved = {key: options.pop(key) for key in ("dtype", "nodata", "options") if key in options}
+        folder = options.pop("out_dir", None) or next(self._default_folders)
+        mapped = map_tiles(func, *map(self._mapped_input, inputs), **options)
+        made = mapped.opened_by(self.orchestrator, folder).save([*map(placed, listed)], **saved)
+        return made.paths if listed is out else made.paths[0]
+
+    def _mapped_input(self, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        if given not in self._spec.optional:
+            return self.input(given)
+        path = self.optional_input(given)
+        if path is None:
+            raise PipelineError(f"optional input {given}: the sdb has none; it cannot be mapped")
+        return path
 
     def _refuse_undeclared(self, kind: str, name: str, declared: tuple[str, ...]) -> None:
         if name not in declared:

@@ -1,15 +1,13 @@
 """Loads the pipeline that a user names, from a module or a configuration file."""
 
-import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from batuta.errors import ConfigurationError
+from batuta.importing import Reference, import_module
 from batuta.pipeline.command import read_pipeline
 from batuta.pipeline.declaration import Pipeline
-from batuta.tracebacks import describe_failure
 
 FILE_SUFFIXES: Final = (".json", ".yaml", ".yml")
 ACCEPTED: Final = "accepted: MODULE:NAME, or a .yaml, .yml or .json file"
@@ -27,56 +25,21 @@ def load(reference: str) -> Pipeline:
     """
     if reference.endswith(FILE_SUFFIXES):
         return read_pipeline(Path(reference))
+    given = Reference(kind="pipeline", text=reference, accepted=ACCEPTED, example="pipeline")
     module_name, colon, name = reference.partition(":")
     if not module_name or (colon and not name):
-        raise ConfigurationError(f"pipeline {reference!r}: not a pipeline's name ({ACCEPTED})")
-    module = _import(reference, module_name)
+        raise given.error(f"not a pipeline's name ({ACCEPTED})")
+    module = import_module(given, module_name)
     known = _pipelines_of(module)
     if name in known:
         return known[name]
     if not colon:
-        raise ConfigurationError(
-            f"pipeline {reference!r}: no pipeline named; {_describe_available(module_name, known)}"
-        )
+        raise given.error(f"no pipeline named; {_describe_available(module_name, known)}")
     if hasattr(module, name):
         what = f"{name!r} is of type {type(getattr(module, name)).__name__}, not a Pipeline"
     else:
         what = f"module {module_name!r} has no {name!r}"
-    raise ConfigurationError(
-        f"pipeline {reference!r}: {what}; {_describe_available(module_name, known)}"
-    )
-
-
-def _import(reference: str, module_name: str) -> ModuleType:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(module_name)
-    except ConfigurationError as exc:
-        raise ConfigurationError(
-            f"pipeline {reference!r}: {line}" for line in exc.problems
-        ) from exc
-    except Exception as exc:
-        reason = _reason(exc, module_name)
-        raise ConfigurationError(f"pipeline {reference!r}: {reason}") from exc
-
-
-def _reason(exc: Exception, module_name: str) -> str:
-    parents = [module_name.rsplit(".", depth)[0] for depth in range(module_name.count(".") + 1)]
-    if isinstance(exc, ModuleNotFoundError) and exc.name in parents:
-        if exc.name.endswith(".py"):
-            stem = exc.name.removesuffix(".py")
-            return f"a file given, a module expected, as in {stem}:pipeline ({ACCEPTED})"
-        return f"no module {exc.name!r} found in {Path.cwd()} or installed ({ACCEPTED})"
-    if isinstance(exc, (TypeError, ValueError)) and not module_name.isidentifier():
-        return f"{module_name!r} is not the name of a module ({ACCEPTED})"
-    if isinstance(exc, SyntaxError) and exc.filename:
-        # Its words repeat the place, and its traceback ends in the compiler.
-        text = f"{type(exc).__name__}: {exc.msg} ({Path(exc.filename).name}:{exc.lineno})"
-    else:
-        text = describe_failure(exc, module_name)
-    return f"module {module_name!r} cannot be imported: {text}"
+    raise given.error(f"{what}; {_describe_available(module_name, known)}")
 
 
 def _pipelines_of(module: ModuleType) -> dict[str, Pipeline]:

@@ -1,9 +1,18 @@
 """Functions of arrays, applied to whole rasters tile by tile."""
 
 from batuta.tiling.mapped import MappedTiles
-from batuta.tiling.mapping import map_tiles
+from batuta.tiling.mapping import map_tiles, reduce_tiles
 from batuta.tiling.outputs import TiledOutput
 from batuta.tiling.place import TilePlace
 from batuta.tiling.plan import TilePlan
+from batuta.tiling.statistics import Statistics
 
-__all__ = ["MappedTiles", "TilePlace", "TilePlan", "TiledOutput", "map_tiles"]
+__all__ = [
+    "MappedTiles",
+    "Statistics",
+    "TilePlace",
+    "TilePlan",
+    "TiledOutput",
+    "map_tiles",
+    "reduce_tiles",
+]

@@ -1,7 +1,7 @@
 """A function mapped over the tiles of its inputs: planned, saved, or an input of another one."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,11 +12,12 @@ import xarray as xr
 from batuta.datasets import SaveOptions
 from batuta.datasets.display import html_table, html_title
 from batuta.errors import ConfigurationError
+from batuta.orchestrator import Orchestrator
 from batuta.tiling.calls import CallSource, TileCall
 from batuta.tiling.outputs import OutputLike, TiledOutput, outputs_of
 from batuta.tiling.plan import TilePlan, plan_tiles
 from batuta.tiling.region import Region
-from batuta.tiling.run import RunOptions, collect_tiles, save_tiles
+from batuta.tiling.run import RunOptions, collect_arrays, save_tiles
 from batuta.tiling.sources import FileSource, Source
 
 _IN_MEMORY: Final = TiledOutput(path="in memory.tif")
@@ -58,6 +59,23 @@ class MappedTiles:
         """
         return plan_tiles(self.call, self.region, self.tile, self.options.limits())
 
+    def opened_by(
+        self,
+        open_orchestrator: Callable[..., Orchestrator],
+        out_dir: str | os.PathLike[str],
+    ) -> "MappedTiles":
+        """Return the same, computed by orchestrators that `open_orchestrator` opens.
+
+        Parameters
+        ----------
+        open_orchestrator : callable
+            Takes a configuration, a folder and `observers`.
+        out_dir : path
+            The folder that it is called with.
+        """
+        options = replace(self.options, open_orchestrator=open_orchestrator, out_dir=out_dir)
+        return replace(self, options=options)
+
     def save(
         self,
         out: OutputLike | Sequence[OutputLike],
@@ -88,11 +106,10 @@ class MappedTiles:
         TilesFailedError
             If tiles failed twice.
         """
-        tiles = collect_tiles(self.call, self.region, self.plan, _IN_MEMORY, self.options)
+        tiles = collect_arrays(self.call, self.region, self.plan, _IN_MEMORY, self.options)
         whole: np.ndarray[Any, Any] | None = None
         names: Any = None
-        for window, tile in tiles:
-            variable = tile[_IN_MEMORY.tag]
+        for window, variable in tiles:
             pixels = variable.to_numpy()
             if whole is None:
                 names = variable.coords.get("band")

@@ -1,5 +1,7 @@
-"""`map_tiles`: a function of arrays, applied to whole rasters tile by tile."""
+"""`map_tiles` and `reduce_tiles`: a function of arrays, applied to rasters tile by tile."""
 
+import functools
+import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -14,8 +16,9 @@ from batuta.tiling.mapped import MappedTiles
 from batuta.tiling.opening import open_source, warped_to
 from batuta.tiling.outputs import OutputLike
 from batuta.tiling.pixels import ARRAYS, MISSING, NAN, NUMPY
+from batuta.tiling.plan import plan_tiles
 from batuta.tiling.region import region_of
-from batuta.tiling.run import RunOptions
+from batuta.tiling.run import RunOptions, collect_partials
 from batuta.tiling.sources import Source
 
 _CHOICES: Final = {"edge": EDGES, "missing": MISSING, "arrays": ARRAYS}
@@ -114,25 +117,15 @@ def map_tiles(  # noqa: PLR0913 - each is a choice of whoever writes one line
     TilesFailedError
         Once all else is saved, if tiles failed twice.
     """
-    _check_choices(edge=edge, missing=missing, arrays=arrays)
-    if not _is_whole(overlap) or overlap < 0:
-        raise ConfigurationError(
-            f"overlap: {describe_value(overlap)} given, a whole number of at least 0 expected"
-        )
-    if not inputs:
-        raise ConfigurationError("inputs: none given, at least one expected")
-    check_function(func, len(inputs), kwargs or {})
-    sources = _sources_of(inputs, resampling)
-    call = TileCall(
-        function=func,
-        sources=sources,
-        raster=sources[0].raster,
+    call = _call_of(
+        func,
+        inputs,
         overlap=overlap,
         edge=edge,
         missing=missing,
         arrays=arrays,
-        kwargs=dict(kwargs or {}),
-        takes_place=takes_place(func),
+        resampling=resampling,
+        kwargs=kwargs,
     )
     mapped = MappedTiles(
         call=call,
@@ -145,6 +138,98 @@ def map_tiles(  # noqa: PLR0913 - each is a choice of whoever writes one line
     return mapped if out is None else mapped.save(out, dtype=dtype, nodata=nodata, options=options)
 
 
+def reduce_tiles(  # noqa: PLR0913 - as `map_tiles`
+    func: Callable[..., Any],
+    *inputs: Any,
+    combine: Callable[[Any, Any], Any] = operator.add,
+    tile: int | tuple[int, int] | None = None,
+    overlap: int = 0,
+    edge: str = NOTHING,
+    missing: str = NAN,
+    arrays: str = NUMPY,
+    resampling: str | None = None,
+    region: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    mode: str | Mapping[str, Any] = "auto",
+    out_dir: str | os.PathLike[str] | None = None,
+    observers: Iterable[Observer] = (),
+) -> Any:
+    """Apply a function to rasters, tile by tile, and combine its results to one.
+
+    Parameters
+    ----------
+    func : callable
+        As in `map_tiles`, but it may return any object: a number, a histogram, a `Counter`, a
+        `batuta.Statistics`; None for nothing.
+    *inputs, tile, overlap, edge, missing, arrays, resampling, region, kwargs, mode, out_dir, \
+    observers
+        As in `map_tiles`.
+    combine : callable
+        Takes two results, and returns that of both. Default: their sum. It is called in this
+        process, tile by tile, row by row: the result is the same whoever computes.
+
+    Returns
+    -------
+    Any
+        The combined result.
+
+    Raises
+    ------
+    ConfigurationError
+        One line for each mistake, before any tile is computed; or if every tile gives None.
+    TilesFailedError
+        If tiles failed twice: a result of the others would be wrong.
+    """
+    call = _call_of(
+        func,
+        inputs,
+        overlap=overlap,
+        edge=edge,
+        missing=missing,
+        arrays=arrays,
+        resampling=resampling,
+        kwargs=kwargs,
+    )
+    options = RunOptions(mode=mode, out_dir=out_dir, observers=checked_observers(observers))
+    found = region_of(region, call.raster)
+    partials = collect_partials(
+        call, found, plan_tiles(call, found, tile, options.limits()), options
+    )
+    first = next(partials, None)
+    if first is None:
+        raise ConfigurationError(f"{call.name}: every tile is empty")
+    return functools.reduce(combine, partials, first)
+
+
+def _call_of(
+    func: Callable[..., Any],
+    inputs: Sequence[Any],
+    *,
+    resampling: str | None,
+    kwargs: Mapping[str, Any] | None,
+    **how: Any,
+) -> TileCall:
+    """Return the call that is asked for, checked."""
+    _check_choices(**{key: how[key] for key in _CHOICES})
+    overlap = how["overlap"]
+    if not isinstance(overlap, int) or isinstance(overlap, bool) or overlap < 0:
+        raise ConfigurationError(
+            f"overlap: {describe_value(overlap)} given, a whole number of at least 0 expected"
+        )
+    if not inputs:
+        raise ConfigurationError("inputs: none given, at least one expected")
+    check_function(func, len(inputs), kwargs or {})
+    sources = _sources_of(inputs, resampling)
+    return TileCall(
+        function=func,
+        sources=sources,
+        raster=sources[0].raster,
+        kwargs=dict(kwargs or {}),
+        takes_place=takes_place(func),
+        **how,
+    )
+
+
 def _check_choices(**given: str) -> None:
     problems = [
         f"{key}: {describe_value(value)} given, one of {', '.join(_CHOICES[key])} expected"
@@ -153,10 +238,6 @@ def _check_choices(**given: str) -> None:
     ]
     if problems:
         raise ConfigurationError(problems)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _sources_of(inputs: Sequence[Any], resampling: str | None) -> tuple[Source, ...]:

@@ -15,6 +15,7 @@ from rasterio.errors import RasterioIOError
 from batuta.datasets import TileError
 from batuta.datasets.axes import band_names, in_raster_order
 from batuta.datasets.profile import read_profile
+from batuta.datasets.raster_file import ignore_missing_georeferencing
 from batuta.errors import ConfigurationError, describe_value, one_line
 from batuta.tiling.raster import Raster
 from batuta.tiling.sources import ArraySource, FileSource, Source, Version, ZarrSource
@@ -89,7 +90,7 @@ def _open_path(path: str, name: str) -> Source:
 
 def _open_raster(path: str, name: str) -> Source:
     try:
-        with rasterio.open(path) as dataset:
+        with ignore_missing_georeferencing(), rasterio.open(path) as dataset:
             if not dataset.count:
                 parts = ", ".join(dataset.subdatasets[:3])
                 raise ConfigurationError(f"{name}: {path} has no bands; it contains {parts}")

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from batuta.datasets import GridSpec, Window
+from batuta.datasets import GridSpec
 from batuta.errors import ConfigurationError, describe_value
 from batuta.formatting import format_count
 from batuta.tiling.calls import CallSource, TileCall
@@ -61,6 +62,8 @@ class TilePlan:
         Of the configuration.
     reason : str
         Why tiles have this size.
+    touched : array of bool, of the shape of the grid
+        Which tiles are computed.
     """
 
     tile: tuple[int, int]
@@ -69,6 +72,7 @@ class TilePlan:
     ram_mb: float
     limits: Limits
     reason: str
+    touched: npt.NDArray[np.bool_] = field(repr=False, compare=False)
 
     def __str__(self) -> str:
         limit = "" if self.limits.ram_mb is None else f" of {self.limits.ram_mb:g} MB"
@@ -136,6 +140,7 @@ def plan_tiles(
         ram_mb=_bytes_of(call, size) / MB,
         limits=limits,
         reason=reason,
+        touched=touched,
     )
     if (smaller := plan.fitting(plan.ram_mb)) is not None:
         raise ConfigurationError(
@@ -235,9 +240,3 @@ def _bytes_per_pixel(raster: Raster) -> float:
     # Beside what is read, its mask and a copy as floats.
     with_copy = item + (1 + max(4, item) if raster.nodata is not None else 0)
     return raster.count * with_copy
-
-
-def window_in(raster_window: Window, tile: Window) -> Window:
-    """Return the window of a tile of a region, in the whole raster."""
-    top, left = raster_window.row_min, raster_window.col_min
-    return Window(tile.row_min + top, tile.row_max + top, tile.col_min + left, tile.col_max + left)

@@ -2,16 +2,18 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from batuta.cluster import check_configuration
 from batuta.cluster.errors import WorkerMemoryError
 from batuta.datasets import CarsDataset, SaveOptions, Window
-from batuta.datasets.formats import ARRAYS
+from batuta.datasets.formats import ARRAYS, DICT
 from batuta.errors import ConfigurationError, describe_value
 from batuta.orchestrator import Event, Observer, Orchestrator, TileDone, TilesFailedError
 from batuta.tiling.calls import CallSource, TileCall
@@ -19,7 +21,7 @@ from batuta.tiling.outputs import TiledOutput
 from batuta.tiling.plan import MB, Limits, TilePlan, grid_spec
 from batuta.tiling.region import Region
 from batuta.tiling.sources import ArraySource, Source, close_files
-from batuta.tiling.tile_task import TileTask
+from batuta.tiling.tile_task import PARTIAL, PartialTask, TileTask
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -40,12 +42,15 @@ class RunOptions:
         Folder of logs, of the profile and of what is kept to resume.
     observers : iterable of Observer
         Called with each event.
+    open_orchestrator : callable
+        Opens an `Orchestrator`, from its configuration, its folder and its observers.
     """
 
     mode: str | Mapping[str, Any] = "auto"
     resume: bool = False
     out_dir: str | os.PathLike[str] | None = None
-    observers: tuple[Observer, ...] = field(default=())
+    observers: tuple[Observer, ...] = ()
+    open_orchestrator: Callable[..., Orchestrator] = Orchestrator
 
     def configuration(self) -> dict[str, Any]:
         """Return the configuration of the orchestrator.
@@ -137,21 +142,61 @@ def save_tiles(
     folder = options.folder(Path(outputs[0].path))
     with _orchestrator(plan, folder, options) as orchestrator:
         datasets = _register(orchestrator, call, region, plan, outputs)
-        _declare(orchestrator, call, region, plan, outputs, datasets)
+        task = TileTask(
+            call=_scattered(call, orchestrator),
+            outputs=outputs,
+            region=region.window,
+            profile=call.raster.part(region.window).profile,
+        )
+        _declare(orchestrator, task, plan, datasets)
 
 
-def collect_tiles(
+def collect_arrays(
     call: TileCall, region: Region, plan: TilePlan, output: TiledOutput, options: RunOptions
 ) -> Iterator[tuple[Window, Any]]:
-    """Compute every tile of a plan; iterate over their windows in the region, and the tiles.
+    """Compute every tile of a plan; iterate over their windows in the region, and their arrays.
 
-    Those that are empty are left out.
+    Parameters
+    ----------
+    output : TiledOutput
+        A raster: what its tiles would be saved in.
     """
+
+    def task_of(sent: TileCall) -> TileTask:
+        profile = call.raster.part(region.window).profile
+        return TileTask(call=sent, outputs=(output,), region=region.window, profile=profile)
+
+    for window, tile in _collected(call, region, plan, ARRAYS, task_of, options):
+        yield window, tile[output.tag]
+
+
+def collect_partials(
+    call: TileCall, region: Region, plan: TilePlan, options: RunOptions
+) -> Iterator[Any]:
+    """Compute every tile of a plan; iterate over what the function returned, row by row."""
+
+    def task_of(sent: TileCall) -> PartialTask:
+        return PartialTask(call=sent, region=region.window)
+
+    for _, tile in _collected(call, region, plan, DICT, task_of, options):
+        yield tile[PARTIAL]
+
+
+def _collected(
+    call: TileCall,
+    region: Region,
+    plan: TilePlan,
+    kind: str,
+    task_of: Callable[[TileCall], Callable[[Window], Any]],
+    options: RunOptions,
+) -> Iterator[tuple[Window, Any]]:
+    """Compute every tile; iterate over their windows in the region, and those not empty."""
+    LOG.info("%s: %s", call.name, plan)
     folder = None if options.out_dir is None else Path(options.out_dir)
+    dataset = _dataset(kind, call.name, region, plan)
     with _orchestrator(plan, folder, options) as orchestrator:
-        dataset = _dataset(output.dataset_type, call.name, region, plan)
         orchestrator.add_to_replace_lists(dataset)
-        _declare(orchestrator, call, region, plan, (output,), [dataset])
+        _declare(orchestrator, task_of(_scattered(call, orchestrator)), plan, [dataset])
     for position in dataset.positions():
         if dataset[position] is not None:
             yield Window.from_mapping(dataset.get_window_as_dict(*position)), dataset[position]
@@ -163,7 +208,9 @@ def _orchestrator(
 ) -> Iterator[Orchestrator]:
     observers = [*options.observers, MemoryWatch(plan)]
     try:
-        with Orchestrator(options.configuration(), folder, observers=observers) as orchestrator:
+        with options.open_orchestrator(
+            options.configuration(), folder, observers=observers
+        ) as orchestrator:
             yield orchestrator
     except TilesFailedError as exc:
         if any(_is_of_memory(each.cause) for each in exc.failures):
@@ -224,26 +271,17 @@ def _with_tags(output: TiledOutput, call: TileCall) -> SaveOptions | None:
 
 def _declare(
     orchestrator: Orchestrator,
-    call: TileCall,
-    region: Region,
+    task: Callable[[Window], Any],
     plan: TilePlan,
-    outputs: tuple[TiledOutput, ...],
     datasets: list[CarsDataset],
 ) -> None:
-    task = TileTask(
-        call=_scattered(call, orchestrator),
-        outputs=outputs,
-        region=region.window,
-        profile=call.raster.part(region.window).profile,
-    )
+    """Declare the task of each tile that is computed."""
     create = orchestrator.cluster.create_task(task, nout=len(datasets))
-    touched = region.touched(call.raster, plan.tile)
-    for row, col in datasets[0].positions():
-        if touched[row, col]:
-            delayed = create(Window.from_mapping(datasets[0].get_window_as_dict(row, col)))
-            tiles = delayed if len(datasets) > 1 else (delayed,)
-            for dataset, tile in zip(datasets, tiles, strict=True):
-                dataset[row, col] = tile
+    for row, col in np.argwhere(plan.touched).tolist():
+        delayed = create(Window.from_mapping(datasets[0].get_window_as_dict(row, col)))
+        tiles = delayed if len(datasets) > 1 else (delayed,)
+        for dataset, tile in zip(datasets, tiles, strict=True):
+            dataset[row, col] = tile
 
 
 def _scattered(call: TileCall, orchestrator: Orchestrator) -> TileCall:

@@ -16,6 +16,7 @@ from rasterio.windows import Window as RasterWindow
 from batuta.cluster.tasks import Scattered
 from batuta.datasets import Window
 from batuta.datasets.axes import in_raster_order
+from batuta.datasets.raster_file import ignore_missing_georeferencing
 from batuta.tiling.raster import Pixels, Raster
 
 _MAX_OPEN: Final = 16
@@ -77,7 +78,8 @@ class FileSource:
         return pixels
 
     def _open(self) -> Any:
-        dataset = rasterio.open(self.path)
+        with ignore_missing_georeferencing():
+            dataset = rasterio.open(self.path)
         if not self.resampling:
             return dataset
         return WarpedVRT(

@@ -1,8 +1,8 @@
-"""The task of a tile: a function is called, and its results become tiles of datasets."""
+"""The tasks of a tile: a function is called, and its results become tiles of datasets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 import xarray as xr
@@ -14,6 +14,9 @@ from batuta.tiling.outputs import TiledOutput
 from batuta.tiling.pixels import cropped, with_nodata
 from batuta.tiling.place import TilePlace
 from batuta.tiling.raster import moved
+
+PARTIAL: Final = "partial"
+"""In the tile that `PartialTask` returns, the key of what the function returned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +41,7 @@ class TileTask:
     profile: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        # Of the function, in messages and profiles, and for workers to import it beforehand.
-        object.__setattr__(self, "__qualname__", self.call.name)
-        object.__setattr__(self, "__module__", getattr(self.call.function, "__module__", __name__))
+        _name(self, self.call)
 
     def __call__(self, window: Window) -> Any:
         """Return the tiles of a window of the region: the rasters together, then the others.
@@ -111,3 +112,33 @@ class TileTask:
 
     def _returned(self, result: Any) -> str:
         return f"{self.call.name} returned {type(result).__name__}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartialTask:
+    """Calls a function for a tile; its result may be any object.
+
+    Parameters
+    ----------
+    call : TileCall
+        The function.
+    region : Window
+        What is computed.
+    """
+
+    call: TileCall
+    region: Window
+
+    def __post_init__(self) -> None:
+        _name(self, self.call)
+
+    def __call__(self, window: Window) -> CarsDict | None:
+        """Return the result for a window of the region; None for none."""
+        result, _ = self.call.result(moved(window, self.region.row_min, self.region.col_min))
+        return None if result is None else CarsDict({PARTIAL: result})
+
+
+def _name(task: TileTask | PartialTask, call: TileCall) -> None:
+    """Name a task after its function: in messages and profiles, and for workers to import it."""
+    object.__setattr__(task, "__qualname__", call.name)
+    object.__setattr__(task, "__module__", getattr(call.function, "__module__", __name__))
