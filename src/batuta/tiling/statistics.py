@@ -45,8 +45,8 @@ class Statistics:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(known, values, 0).sum(axis=pixel_axes) / count
         away = np.where(known, values - np.asarray(mean)[..., np.newaxis, np.newaxis], 0)
-        lowest = np.where(known, values, np.inf).min(axis=pixel_axes)
-        highest = np.where(known, values, -np.inf).max(axis=pixel_axes)
+        lowest = np.where(known, values, np.inf).min(axis=pixel_axes, initial=np.inf)
+        highest = np.where(known, values, -np.inf).max(axis=pixel_axes, initial=-np.inf)
         return cls(
             count=_plain(count),
             mean=_plain(mean),
