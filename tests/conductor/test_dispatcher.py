@@ -173,6 +173,7 @@ class HalfAnnouncedLedger(OneRoundLedger):
     def __init__(self, requests: Sequence[DueRequest], polls: Sequence[Poll]) -> None:
         super().__init__(requests, polls)
         self.settled: list[str] = []
+        self.answered: list[str] = []
 
     def on_data(
         self,
@@ -180,8 +181,10 @@ class HalfAnnouncedLedger(OneRoundLedger):
         made: Sequence[Archived],
         _capacity: Capacity,
         _heard: object = (),
+        answers: Sequence[Event] = (),
     ) -> tuple[list[DueRequest], list[Row]]:
         self.settled += [each.processing_id for each in made]
+        self.answered += [each.processing_id for each in answers]
         return [], []
 
     def unsettled(self, ids: Collection[str]) -> list[ProcessingRecord]:
@@ -247,3 +250,91 @@ async def test_pipelines_are_not_asked_for_what_the_sdb_holds_by_now(kind: str) 
     assert ledger.settled == ["made"]
     assert providers.asked == ["under_way"]
     assert archive.asked == (1 if kind == "polls" else 2)
+
+
+@pytest.mark.parametrize("kind", ["requests", "polls"])
+async def test_an_answer_that_tells_no_more_than_running_is_recorded_with_the_end(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "ROUND_WAIT_S", 3600)
+    ids = ["ends", "goes_on"]
+    requests, polls = [requested(each) for each in ids], [polled(each) for each in ids]
+    ledger = HalfAnnouncedLedger(*((requests, []) if kind == "requests" else ([], polls)))
+    providers = AskedProviders()
+    dispatcher = Dispatcher(
+        cast(Ledger, ledger),
+        cast(Providers, providers),
+        cast(Archive, EmptyArchive()),
+        lambda _row: None,
+    )
+
+    async def asked() -> bool:
+        return sorted(providers.asked) == ids
+
+    async def recorded() -> bool:
+        return ledger.applied == ["goes_on"]
+
+    work = asyncio.create_task(dispatcher.run())
+    try:
+        await eventually(asked)
+        made = Archived(processing_id="ends", product="B", obs_id="o1", provider="maker")
+        await dispatcher.on_data([], [made])
+        assert (ledger.answered, ledger.applied) == (["ends"], [])
+        # What waits is recorded by the next round, whatever it is for.
+        dispatcher.wake()
+        await eventually(recorded)
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+@pytest.mark.parametrize("kind", ["requests", "polls"])
+async def test_an_answer_from_which_something_follows_is_recorded_at_once(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "ROUND_WAIT_S", 3600)
+    requests, polls = [requested("late")], [polled("late")]
+    ledger = OneRoundLedger(*((requests, []) if kind == "requests" else ([], polls)))
+    providers = GatedProviders()
+    providers.answer_late.set()
+    dispatcher = Dispatcher(
+        cast(Ledger, ledger),
+        cast(Providers, providers),
+        cast(Archive, EmptyArchive()),
+        lambda _row: None,
+    )
+
+    async def recorded() -> bool:
+        return ledger.applied == ["late"]
+
+    work = asyncio.create_task(dispatcher.run())
+    try:
+        await eventually(recorded)
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def test_what_waits_for_room_at_a_provider_does_not_wait_for_a_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "ROUND_WAIT_S", 3600)
+    monkeypatch.setattr(dispatcher_module, "MAX_REQUESTS_PER_PROVIDER", 1)
+    ledger = OneRoundLedger([requested("first")], [])
+    providers = AskedProviders()
+    dispatcher = Dispatcher(
+        cast(Ledger, ledger),
+        cast(Providers, providers),
+        cast(Archive, EmptyArchive()),
+        lambda _row: None,
+    )
+
+    async def recorded() -> bool:
+        return ledger.applied == ["first"]
+
+    work = asyncio.create_task(dispatcher.run())
+    try:
+        await eventually(recorded)
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.requests.lost_instances import COUNTS_ATTEMPTS
 from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.decisions.events import (
     Archived,
@@ -15,6 +16,7 @@ from batuta.conductor.decisions.events import (
     Interface,
     PipelineUnreachable,
     Refused,
+    StatusUpdate,
 )
 from batuta.conductor.decisions.holds import Scope
 from batuta.conductor.decisions.rules import Arrival
@@ -541,3 +543,31 @@ def test_a_round_records_answers_and_what_is_sent_next_in_one_commit(
     assert done.polls == []
     assert done.due_at is not None
     assert done.due_at > harness.clock.now
+
+
+def test_what_a_pipeline_has_shown_is_recorded_with_the_end_of_its_processing(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
+    (request,) = harness.on_data(("A", "o1", 1))
+    id_ = request.processing_id
+    answer = StatusUpdate(
+        processing_id=id_,
+        asked_attempt=1,
+        attempt=1,
+        state=State.RUNNING,
+        interface=Interface.ATTEMPTS,
+    )
+    made = Archived(processing_id=id_, product="B", obs_id="o1", provider="maker")
+    commits: list[object] = []
+    sa.event.listen(harness.engine, "commit", commits.append)
+    arrival = Arrival("B", "o1", 1, archived=True)
+    harness.ledger.on_data([arrival], [made], UNLIMITED, (), [answer])
+    assert len(commits) == 1
+    assert harness.state(request) is State.SUCCEEDED
+    found = harness.views.processing(id_)
+    assert found is not None
+    assert found.started is not None
+    # The provider is known to count attempts: it recognises a request that is repeated.
+    with harness.engine.begin() as connection:
+        assert connection.scalar(COUNTS_ATTEMPTS, {"provider": "maker"}) == Interface.ATTEMPTS

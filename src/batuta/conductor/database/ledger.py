@@ -221,6 +221,7 @@ class Ledger(ReadsGraph):
         made: Sequence[Archived],
         capacity: Capacity,
         heard: Sequence[HeardEvent] = (),
+        answers: Sequence[Event] = (),
     ) -> tuple[list[DueRequest], list[Report]]:
         """Record arrivals and claim what can be made of them.
 
@@ -234,6 +235,8 @@ class Ledger(ReadsGraph):
             How many requests may be sent.
         heard : sequence of HeardEvent
             The events that told it, and others that tell nothing: what became of each is recorded.
+        answers : sequence of Event
+            What the pipelines answered about the processings of `made` before these ended.
 
         Returns
         -------
@@ -245,7 +248,7 @@ class Ledger(ReadsGraph):
         with self._deciding() as (connection, now):
             self._claims.lock_observations(connection, {arrival.obs_id for arrival in arrivals})
             arrivals = self._dropped.admit(connection, arrivals, made)
-            ended, made_by = self._apply(connection, made, now)
+            ended, made_by = self._apply(connection, [*answers, *made], now)
             refused: list[RefusedVersion] = []
             if made_by:
                 arrivals = inherit_classes(arrivals, made_by)

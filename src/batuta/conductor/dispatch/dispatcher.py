@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Container, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -17,6 +17,7 @@ from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.decisions.circuits import Signal
 from batuta.conductor.decisions.events import (
     Archived,
+    DeadlinePassed,
     Event,
     NoStateTold,
     PipelineUnreachable,
@@ -52,8 +53,8 @@ ARCHIVE_RETRY_S: Final = 10.0
 """For so long after the sdb did not answer, reports of success are not confirmed in it."""
 IDLE_S: Final = 5.0
 """With nothing to wait for, the database is read this often: other conductors may share it."""
-REQUESTS_FIRST_S: Final = 0.01
-"""How long requests have to leave before the ledger is read again."""
+ROUND_WAIT_S: Final = 0.05
+"""How long what is no hurry waits, so that requests leave first, and one commit records much."""
 MIN_SLEEP_S: Final = 0.005
 """Clocks that differ a little must not make the loop spin until a due time has come."""
 
@@ -107,6 +108,8 @@ class Dispatcher:
         self._unanswered_polls: Counter[str] = Counter()
         self._answers: list[Event] = []
         self._wakeup = asyncio.Event()
+        self._round_waits = False
+        self._full = False
         self._defect: BaseException | None = None
         self.requests_sent = 0
         self.on_stopped: Callable[[], None] = lambda: None
@@ -136,8 +139,9 @@ class Dispatcher:
         Returns once all is committed: the caller then acknowledges the messages. The requests
         are sent meanwhile; if this process is killed before, the rows are polled later.
         """
+        answers = self._take_answers_about({each.processing_id for each in made})
         requests, ended = await self.write(
-            self.ledger.on_data, arrivals, made, self._capacity(), heard
+            self.ledger.on_data, arrivals, made, self._capacity(), heard, answers
         )
         self._send(requests)
         for row in ended:
@@ -146,13 +150,17 @@ class Dispatcher:
             self._spawn(self._withdraw(refused), self._polls)
         # `run` sends what had to wait for capacity or for a time. Its reading of the ledger would
         # fight with the requests for the interpreter: they leave first.
-        asyncio.get_running_loop().call_later(REQUESTS_FIRST_S if requests else 0, self._wakeup.set)
+        self._wake_soon()
 
     async def apply(self, reports: Sequence[StatusUpdate]) -> None:
         """Record what reports on ``activity.*`` change, and report it."""
-        for row in await self.write(self.ledger.apply, await self._confirm_reports(reports)):
+        events = await self._confirm_reports(reports)
+        for row in await self.write(self.ledger.apply, events):
             self._on_report(row)
-        self._wakeup.set()
+        if all(map(_is_no_hurry, events)):
+            self._wake_soon()
+        else:
+            self._wakeup.set()
 
     def report(self, news: Report) -> None:
         """Report what an operator has changed."""
@@ -161,6 +169,31 @@ class Dispatcher:
     def wake(self) -> None:
         """Make `run` read the ledger now."""
         self._wakeup.set()
+
+    def _wake_soon(self) -> None:
+        """Make `run` read the ledger in a moment, or now if requests wait for others to end."""
+        if self._full:
+            self._wakeup.set()
+        elif not self._round_waits:
+            self._round_waits = True
+            asyncio.get_running_loop().call_later(ROUND_WAIT_S, self._end_round_wait)
+
+    def _end_round_wait(self) -> None:
+        self._round_waits = False
+        self._wakeup.set()
+
+    def _take_answers_about(self, processing_ids: Container[str]) -> list[Event]:
+        """Take from the answers that wait for a round those about processings that have ended.
+
+        What a pipeline has shown is recorded with the end of the processing, in one commit.
+        """
+        taken: list[Event] = []
+        left: list[Event] = []
+        for each in self._answers:
+            ended = each.processing_id in processing_ids and _is_no_hurry(each)
+            (taken if ended else left).append(each)
+        self._answers[:] = left
+        return taken
 
     def stop(self, stopped: Sequence[Stopped]) -> None:
         """Report processings that were stopped; what their providers are told is recorded."""
@@ -200,6 +233,7 @@ class Dispatcher:
                 # Cleared before the ledger is read: what sets it from here on, an answer or a
                 # commit that this round may miss, starts another round.
                 self._wakeup.clear()
+                self._full = False
                 if self._defect is not None:
                     raise self._defect
                 # All that have come since the last round. Emptied in place, never replaced: a task
@@ -237,8 +271,6 @@ class Dispatcher:
 
     async def _sleep(self, due_at: float | None) -> None:
         """Wait until something is due, or `_wakeup` is set."""
-        if self._answers:
-            return
         times = [IDLE_S]
         if due_at is not None:
             times.append(due_at - time.time())
@@ -254,6 +286,10 @@ class Dispatcher:
             self._unanswered[_place_of(request)] += 1
             self._in_flight.add(request.processing_id)
             self._spawn(self._request(request), self._requests)
+            if self._unanswered[_place_of(request)] >= MAX_REQUESTS_PER_PROVIDER:
+                self._full = True
+        if len(self._requests) >= MAX_REQUESTS:
+            self._full = True
 
     def _begin_polls(self, due: Sequence[Poll]) -> None:
         # A pipeline that is slow to answer a request does not know the processing yet; and one
@@ -264,6 +300,9 @@ class Dispatcher:
             self._unanswered_polls.update(_place_of(poll.record) for poll in polls)
             self._polled.update(poll.record.id for poll in polls)
             self._spawn(self._poll_unless_archived(polls), self._polls)
+            places = {_place_of(poll.record) for poll in polls}
+            if any(self._unanswered_polls[each] >= MAX_POLLS_PER_PROVIDER for each in places):
+                self._full = True
 
     def _spawn(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
@@ -276,7 +315,8 @@ class Dispatcher:
         # A pipeline's failure is an event; an exception is a defect of ours, which `run` raises.
         if not task.cancelled() and (defect := task.exception()) is not None:
             self._defect = defect
-        self._wakeup.set()
+            self._wakeup.set()
+        self._wake_soon()
 
     # Success is confirmed in the sdb. While the sdb cannot be reached, it is not known: answers
     # are asked for again later, and of reports the pipeline is asked.
@@ -335,7 +375,13 @@ class Dispatcher:
                     request.attempt,
                     error,
                 )
-        self._answers.append(event)
+        self._record_soon(event)
+
+    def _record_soon(self, answer: Event) -> None:
+        """Have an answer recorded by the next round; at once if more than its state follows."""
+        self._answers.append(answer)
+        if not _is_no_hurry(answer):
+            self._wakeup.set()
 
     async def _is_archived(self, processing_id: str) -> bool:
         """Return whether the sdb holds the product that an earlier attempt was to make.
@@ -394,7 +440,20 @@ class Dispatcher:
             event = await self._confirm_answer(await self._providers.poll(poll))
         finally:
             self._end_of_poll(poll)
-        self._answers.append(event)
+        self._record_soon(event)
+
+
+def _is_no_hurry(event: Event) -> bool:
+    """Return whether an event tells no more than that a processing is under way."""
+    match event:
+        case DeadlinePassed():
+            return False
+        case StatusUpdate(state=state):
+            return state in (State.QUEUED, State.RUNNING)
+        case NoStateTold(error=None, overdue=False):
+            return True
+        case _:
+            return False
 
 
 def _place_of(work: DueRequest | ProcessingRecord) -> str:
