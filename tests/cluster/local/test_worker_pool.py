@@ -19,7 +19,10 @@ from batuta.cluster import (
     TaskTimeoutError,
     WorkerLostError,
     WorkerMemoryError,
+    check_configuration,
+    create_cluster,
 )
+from batuta.cluster.local import cluster as local_cluster
 from batuta.cluster.local.cluster import MultiprocessingCluster
 from batuta.cluster.local.scheduler import LocalScheduler
 from tests.cluster import functions
@@ -214,6 +217,18 @@ def test_a_worker_is_renewed_after_its_tasks(make_cluster: MakeCluster) -> None:
     pids = compute(cluster, [cluster.create_task(functions.pid)(n) for n in range(9)])
     counts = [pids.count(pid) for pid in dict.fromkeys(pids)]
     assert counts == [3, 3, 3]
+
+
+@pytest.mark.parametrize(("min_life_s", "counts"), [(0.0, [10, 10, 10]), (600.0, [30])])
+def test_without_a_number_a_worker_is_renewed_after_ten_tasks_once_it_has_worked_for_long_enough(
+    monkeypatch: pytest.MonkeyPatch, min_life_s: float, counts: list[int]
+) -> None:
+    monkeypatch.setattr(local_cluster, "MIN_LIFE_S", min_life_s)
+    conf = {"mode": "multiprocessing", "nb_workers": 1}
+    cluster = create_cluster(check_configuration(conf), None)
+    pids = compute(cluster, [cluster.create_task(functions.pid)(n) for n in range(30)])
+    cluster.cleanup()
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == counts
 
 
 def test_a_worker_over_its_memory_after_its_task_is_renewed(make_cluster: MakeCluster) -> None:

@@ -20,6 +20,8 @@ from batuta.cluster.tasks import Scattered
 from batuta.profiling.capture.layout import LOGS_FOLDER, PROFILE_FOLDER
 
 RESULTS_FOLDER: Final = "tmp_save_disk"
+MIN_LIFE_S: Final = 1.0
+"""For how long a worker runs tasks at least, where `max_tasks_per_worker` is not given."""
 
 
 class MultiprocessingCluster(GraphCluster):
@@ -102,6 +104,7 @@ def _scheduler(
             job_timeout_s=config.per_job_timeout,
             ram_mb=config.max_ram_per_worker,
             max_jobs=config.max_tasks_per_worker,
+            min_life_s=0.0 if "max_tasks_per_worker" in config.model_fields_set else MIN_LIFE_S,
         ),
         task_metrics,
         fuse=config.factorize_tasks,

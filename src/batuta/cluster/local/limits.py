@@ -16,7 +16,10 @@ class Limits:
     """For each task of a job."""
     ram_mb: float
     max_jobs: int
+    """After how many a worker is renewed, once it has worked for `min_life_s`."""
     nb_workers: int
+    min_life_s: float = 0.0
+    """For how long a worker runs jobs at least: renewing it costs as much as many short ones."""
 
     def to_be_renewed(self, held_bytes: int) -> bool:
         """Whether a worker that holds this much memory after its job is to be renewed."""

@@ -140,6 +140,8 @@ class WorkerHandle:
         self.name = name
         self.job_count = 0
         """How many jobs it was assigned, those withdrawn excluded."""
+        self.worked_s = 0.0
+        """How long the jobs took that it has run."""
         self.leaving = False
         """Whether it ends after the jobs that it was assigned."""
         self.assigned: deque[Assignment] = deque()

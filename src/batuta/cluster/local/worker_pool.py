@@ -232,7 +232,10 @@ class WorkerPool:
 
     def next_is_last(self, worker: WorkerHandle) -> bool:
         """Whether the next job is the last that a worker runs before it is renewed."""
-        return worker.job_count + 1 >= self._limits.max_jobs
+        if worker.job_count + 1 < self._limits.max_jobs:
+            return False
+        to_come_s = len(worker.assigned) * self._average_s
+        return worker.worked_s + to_come_s >= self._limits.min_life_s
 
     def assign(
         self, worker: WorkerHandle, job: Job, request: JobRequest, calls: list[StoredResult]
@@ -284,6 +287,7 @@ class WorkerPool:
         assignment = worker.pop_assignment(outcome.number)
         if assignment is None:
             return
+        worker.worked_s += outcome.usage.duration_s
         self._average_s += 0.1 * (outcome.usage.duration_s - self._average_s)
         if not worker.assigned:
             del self.busy[worker]
