@@ -226,6 +226,24 @@ def test_what_is_remade_long_after_its_inputs_has_no_latency(open_ledger: OpenLe
     assert (line.made, line.latency) == (1, None)
 
 
+def test_what_an_operator_has_made_again_counts_as_made_and_has_no_latency(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}}))
+    harness.clock.advance(-harness.clock.now % 60 + 5)
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.make(request, "B", 1)
+    harness.clock.advance(3600)
+    began = harness.clock.now
+    harness.ledger.operations.make("B", "o1")
+    (again,) = harness.ledger.take_due(UNLIMITED)
+    harness.make(again, "B", 2)
+    (line,) = report_since(harness, began).products
+    assert (line.made, line.latency) == (1, None)
+    rates = RateViews(harness.engine, harness.clock).rates(1)
+    assert (rates.archived, rates.median_s) == ([1], [None])
+
+
 def test_failures_are_counted_though_they_were_retried_since(open_ledger: OpenLedger) -> None:
     harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 2}}))
     began = harness.clock.now

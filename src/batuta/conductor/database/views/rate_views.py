@@ -39,8 +39,8 @@ class Rates(BaseModel):
     """Minute by minute, the earliest first; the last one has not ended.
 
     `archived` counts the products that were archived; `median_s` and `p99_s` are how long it took
-    from the first input of their observations, of those made in the classes alert and live: null
-    where there were none.
+    from the first input of their observations, of those made in the classes alert and live, and not
+    ordered: null where there were none.
     """
 
     begin: datetime

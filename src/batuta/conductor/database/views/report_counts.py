@@ -22,6 +22,7 @@ from batuta.conductor.database.schema import (
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.summaries import read_counts
 from batuta.conductor.decisions.reports import Facts, Incident, Key, rounded, waiting_at_end
+from batuta.conductor.decisions.rules import MANUAL
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import reading
@@ -38,9 +39,16 @@ FIRST_INPUT: Final = (
 )
 """When anything was first heard of the observation of a processing."""
 FIRST_INPUT_OF_MADE: Final = sa.case(
-    (sa.and_(table.c.state == State.SUCCEEDED, table.c.work_class.in_(AT_ONCE)), FIRST_INPUT)
+    (
+        sa.and_(
+            table.c.state == State.SUCCEEDED,
+            table.c.work_class.in_(AT_ONCE),
+            ~table.c.claim.startswith(MANUAL),
+        ),
+        FIRST_INPUT,
+    )
 )
-"""The same of what was made at once; null of all else."""
+"""The same of what was made as its inputs arrived; null of all else, such as what was ordered."""
 
 _NUMBER: Final = sa.func.count().label("number")
 _KEY: Final = (table.c.provider, table.c.product)
