@@ -4,30 +4,27 @@ import { plural } from "../format";
 import { graph, names, observations, observationsChanged } from "../live/store";
 import { Mark } from "../parts/mark";
 import { Matrix } from "../parts/matrix";
+import {
+  GROUPINGS,
+  type Grouping,
+  grouped,
+  ORDERS,
+  type Order,
+  sorted,
+} from "../parts/observation_rows";
 import { query, setQuery } from "../router";
 import { STATES, stateOfLetter } from "../states";
 
-type Order = "newest" | "name" | "failed" | "progress";
-
-const ORDERS: Record<Order, string> = {
-  newest: "heard of last",
-  name: "by name",
-  failed: "most failures first",
-  progress: "least complete first",
-};
-
-function counted(letters: string, wanted: RegExp): number {
-  return letters.match(wanted)?.length ?? 0;
+/** What a part of the address lists, with commas between. */
+function listed(name: string): Set<string> {
+  return new Set((query.value.get(name) ?? "").split(",").filter(Boolean));
 }
 
-function sorted(found: string[], order: Order): string[] {
-  const letters = (name: string) => observations.get(name)?.s ?? "";
-  if (order === "newest") return found.reverse();
-  if (order === "name") return found.sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
-  const wanted = order === "failed" ? /F/g : /[AS]/g;
-  const sign = order === "failed" ? -1 : 1;
-  const by = new Map(found.map((name) => [name, sign * counted(letters(name), wanted)]));
-  return found.sort((a, b) => (by.get(a) ?? 0) - (by.get(b) ?? 0));
+/** Add it to such a part, or take it out. */
+function toggle(name: string, each: string): void {
+  const found = listed(name);
+  if (!found.delete(each)) found.add(each);
+  setQuery({ [name]: [...found].join(",") || null });
 }
 
 export function Observations() {
@@ -35,25 +32,31 @@ export function Observations() {
   const text = query.value.get("search") ?? "";
   const letter = query.value.get("state") ?? "";
   const order = (query.value.get("order") ?? "newest") as Order;
-  const level = query.value.get("level");
+  const group = query.value.get("group") as Grouping | null;
+  const hidden = query.value.get("hidden") ?? "";
   const levels = graph.value?.levels ?? [];
   const columns = useMemo(() => {
     const place = new Map(names.value.map((name, rank) => [name, rank]));
-    const chosen = level === null ? levels.flat() : (levels[Number(level)] ?? []);
+    const without = listed("hidden");
+    const chosen = levels.filter((_, rank) => !without.has(String(rank))).flat();
     return chosen.map((name) => ({ name, place: place.get(name) ?? 0 }));
-  }, [levels, level]);
-  const rows = () => {
+  }, [levels, hidden]);
+  const found = () => {
     const wanted = text.toLowerCase();
     const places = columns.map((column) => column.place);
-    const found: string[] = [];
+    const names: string[] = [];
     for (const [name, each] of observations) {
       if (wanted && !name.toLowerCase().includes(wanted)) continue;
       if (letter && !places.some((place) => each.s[place] === letter)) continue;
-      found.push(name);
+      names.push(name);
     }
-    return sorted(found, ORDERS[order] ? order : "newest");
+    return names;
   };
-  const count = rows().length;
+  const rows = () => {
+    const names = sorted(found(), ORDERS[order] ? order : "newest");
+    return group !== null && GROUPINGS[group] ? grouped(names, group, listed("closed")) : names;
+  };
+  const count = found().length;
   return (
     <div class="page stack">
       <div class="spread">
@@ -88,19 +91,34 @@ export function Observations() {
           </select>
         </label>
         <label>
-          Products{" "}
+          Groups{" "}
           <select
-            value={level ?? ""}
-            onChange={(event) => setQuery({ level: event.currentTarget.value || null })}
+            value={group ?? ""}
+            onChange={(event) => setQuery({ group: event.currentTarget.value, closed: null })}
           >
-            <option value="">of all levels</option>
-            {levels.map((each, rank) => (
-              <option key={each[0]} value={String(rank)}>
-                {rank === 0 ? "inputs" : `level ${rank}`} ({each.length})
+            <option value="">none</option>
+            {Object.entries(GROUPINGS).map(([value, label]) => (
+              <option key={value} value={value}>
+                {label}
               </option>
             ))}
           </select>
         </label>
+        <fieldset class="chips plain">
+          <legend class="visually-hidden">Levels of products that are shown</legend>
+          {levels.map((each, rank) => (
+            <button
+              type="button"
+              key={each[0]}
+              class="chip"
+              title={each.join(", ")}
+              aria-pressed={!listed("hidden").has(String(rank))}
+              onClick={() => toggle("hidden", String(rank))}
+            >
+              {rank === 0 ? "inputs" : `level ${rank}`} ({each.length})
+            </button>
+          ))}
+        </fieldset>
       </div>
       <fieldset class="chips" style={{ border: 0, padding: 0, margin: 0 }}>
         <legend class="visually-hidden">Only observations with a product in this state</legend>
@@ -135,7 +153,12 @@ export function Observations() {
           </button>
         </p>
       ) : (
-        <Matrix rows={rows} columns={columns} height="calc(100vh - 15rem)" />
+        <Matrix
+          rows={rows}
+          columns={columns}
+          onGroup={(name) => toggle("closed", name)}
+          height="calc(100vh - 15rem)"
+        />
       )}
     </div>
   );

@@ -1,23 +1,20 @@
 // Observations by products, on a canvas that draws only what is seen.
 import { effect } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { TEXT_PX } from "../format";
-import { observations, observationsChanged, runs, runsChanged } from "../live/store";
+import { observations, observationsChanged, runsChanged } from "../live/store";
 import { go } from "../router";
 import { theme } from "../settings";
-import { drawMark, STATES, stateOfLetter } from "../states";
-
-export interface MatrixColumn {
-  name: string;
-  /** Its place among the letters of an observation. */
-  place: number;
-}
-
-/** The cell that the arrows have led to, by the places of its row and its column. */
-interface Cursor {
-  row: number;
-  column: number;
-}
+import { stateOfLetter } from "../states";
+import {
+  CELL,
+  type Cursor,
+  type Geometry,
+  type MatrixColumn,
+  type MatrixRow,
+  measured,
+  outline,
+  paint,
+} from "./matrix_painter";
 
 interface Hover {
   x: number;
@@ -25,33 +22,15 @@ interface Hover {
   text: string;
 }
 
-const MAX_NAME = 20;
-/** How names of columns are turned, radians. */
-const TURN = -1.15;
-
-/** Beside text of the usual size. */
-const CELL = 20;
-/** But on a screen of many pixels, which is looked at from further away. */
-const MAX_CELL = 44;
-
-/** Where things are, px. */
-interface Geometry {
-  cell: number;
-  header: number;
-  names: number;
-  /** How far the name of the last column leans beyond it. */
-  lean: number;
-}
-
 /** As the style has it. */
 const DEFAULT_HEIGHT = "calc(100vh - 13rem)";
 
-const FONT = '"DejaVu Sans Mono", ui-monospace, Menlo, monospace';
-
 interface Props {
   /** The observations, as they are listed: called whenever some have changed. */
-  rows: () => string[];
+  rows: () => MatrixRow[];
   columns: MatrixColumn[];
+  /** Opens or closes a group, by its name. */
+  onGroup?: (group: string) => void;
   /** Whether cells grow with the width that there is, as on a wall. */
   isFitted?: boolean;
   height?: string;
@@ -61,6 +40,7 @@ interface Props {
 export function Matrix({
   rows,
   columns,
+  onGroup,
   isFitted = false,
   height,
   label = "Observations by products",
@@ -69,9 +49,10 @@ export function Matrix({
   const canvas = useRef<HTMLCanvasElement>(null);
   const space = useRef<HTMLDivElement>(null);
   const [hover, setHover] = useState<Hover | null>(null);
-  const shown = useRef<string[]>([]);
+  const shown = useRef<MatrixRow[]>([]);
   const cursor = useRef<Cursor | null>(null);
   const redraw = useRef<() => void>(() => undefined);
+  const relist = useRef<() => void>(() => undefined);
   const [said, setSaid] = useState("");
   const current = useRef({ rows, columns });
   current.current = { rows, columns };
@@ -109,6 +90,10 @@ export function Matrix({
       }
     };
     redraw.current = schedule;
+    relist.current = () => {
+      isListDue = true;
+      schedule();
+    };
     const stop = effect(() => {
       observationsChanged.value;
       runsChanged.value;
@@ -125,6 +110,8 @@ export function Matrix({
       element.removeEventListener("scroll", schedule);
     };
   }, [isFitted]);
+  // Other rows or columns were asked for: nothing live need have changed.
+  useEffect(() => relist.current(), [rows, columns]);
 
   const at = (event: MouseEvent) => {
     const element = box.current;
@@ -140,13 +127,15 @@ export function Matrix({
       x < names ? undefined : columns[Math.floor((x - names + element.scrollLeft) / cell)];
     return { row, column, x: event.clientX, y: event.clientY };
   };
-  const textOf = (row: string, column: MatrixColumn | undefined) => {
+  const textOf = (row: MatrixRow, column: MatrixColumn | undefined) => {
+    if (typeof row !== "string") return row.title;
     const letters = observations.get(row)?.s ?? "";
     return column
       ? `${row}: ${column.name} ${stateOfLetter(letters[column.place] ?? ".").name}`
       : row;
   };
-  const open = (row: string, column: MatrixColumn | undefined) => {
+  const open = (row: MatrixRow, column: MatrixColumn | undefined) => {
+    if (typeof row !== "string") return onGroup?.(row.group);
     const product = column ? `?product=${encodeURIComponent(column.name)}` : "";
     go(`/observations/${encodeURIComponent(row)}${product}`);
   };
@@ -232,154 +221,4 @@ function bringIntoView(box: HTMLElement, { row, column }: Cursor, geometry: Geom
   const leftmost = (column + 1) * cell + names - box.clientWidth;
   box.scrollTop = Math.min(row * cell, Math.max(highest, box.scrollTop));
   box.scrollLeft = Math.min(column * cell, Math.max(leftmost, box.scrollLeft));
-}
-
-/** Outline the cell that the arrows have led to, unless it has been scrolled away. */
-function outline(
-  context: CanvasRenderingContext2D,
-  box: HTMLElement,
-  { row, column }: Cursor,
-  { cell, header, names }: Geometry,
-): void {
-  const x = names + column * cell - box.scrollLeft;
-  const y = header + row * cell - box.scrollTop;
-  if (x < names || y < header) return;
-  const style = getComputedStyle(document.documentElement);
-  context.strokeStyle = style.getPropertyValue("--focus").trim();
-  context.lineWidth = 2;
-  context.strokeRect(x + 1, y + 1, cell - 2, cell - 2);
-}
-
-function fontOf(cell: number): number {
-  return Math.max(12, Math.round(cell * 0.5));
-}
-
-function shortened(name: string): string {
-  return name.length > MAX_NAME ? `${name.slice(0, MAX_NAME - 1)}…` : name;
-}
-
-/** Lay the matrix out in the box that there is. */
-function measured(
-  box: HTMLElement,
-  rows: string[],
-  columns: MatrixColumn[],
-  isFitted: boolean,
-): Geometry {
-  const longest = rows.reduce((most, name) => Math.max(most, name.length), 8);
-  const namesOf = (cell: number) => Math.min(longest, 34) * fontOf(cell) * 0.61 + 16;
-  const last = Math.min(MAX_NAME, columns.at(-1)?.name.length ?? 0);
-  // From the middle of its column on.
-  const leanOf = (cell: number) =>
-    Math.max(8, (last + 1) * fontOf(cell) * 0.61 * Math.cos(TURN) - cell / 2);
-  const text = Number.parseFloat(getComputedStyle(document.documentElement).fontSize);
-  let cell = Math.round((CELL * text) / TEXT_PX);
-  if (isFitted && columns.length > 0) {
-    const fits = (size: number) =>
-      namesOf(size) + columns.length * size + leanOf(size) < box.clientWidth - 12;
-    const most = MAX_CELL * Math.max(1, innerWidth / 2200);
-    while (cell < most && fits(cell + 1)) cell += 1;
-  }
-  const widest = columns.reduce((most, each) => Math.max(most, each.name.length), 4);
-  const slanted = Math.min(MAX_NAME, widest) * fontOf(cell) * 0.61 * Math.sin(-TURN);
-  return {
-    cell,
-    header: Math.ceil(slanted) + 18,
-    names: Math.ceil(namesOf(cell)),
-    lean: Math.ceil(leanOf(cell)),
-  };
-}
-
-function paint(
-  context: CanvasRenderingContext2D,
-  surface: HTMLCanvasElement,
-  box: HTMLElement,
-  rows: string[],
-  columns: MatrixColumn[],
-  { cell, header, names }: Geometry,
-): void {
-  const ratio = devicePixelRatio || 1;
-  const fontSize = fontOf(cell);
-  const width = box.clientWidth;
-  const height = box.clientHeight;
-  if (
-    surface.width !== Math.round(width * ratio) ||
-    surface.height !== Math.round(height * ratio)
-  ) {
-    surface.width = Math.round(width * ratio);
-    surface.height = Math.round(height * ratio);
-    surface.style.width = `${width}px`;
-    surface.style.height = `${height}px`;
-  }
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name: string) => style.getPropertyValue(name).trim();
-  const marks = new Map(
-    STATES.map((state) => [state.letter, { state, colour: colour(state.colour) }]),
-  );
-  const ink = colour("--ink");
-  const quiet = colour("--quiet");
-  const card = colour("--card");
-  const running = colour("--running");
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.clearRect(0, 0, width, height);
-  const left = box.scrollLeft;
-  const top = box.scrollTop;
-  const firstRow = Math.max(0, Math.floor(top / cell));
-  const lastRow = Math.min(rows.length, Math.ceil((top + height) / cell));
-  const firstColumn = Math.max(0, Math.floor(left / cell));
-  const lastColumn = Math.min(columns.length, Math.ceil((left + width) / cell));
-  const progress = new Map<string, number>();
-  for (const run of runs.values()) {
-    if (run.total > 0) progress.set(`${run.obs_id}\n${run.product}`, run.done / run.total);
-  }
-  for (let rank = firstRow; rank < lastRow; rank += 1) {
-    const row = rows[rank];
-    if (row === undefined) continue;
-    const letters = observations.get(row)?.s ?? "";
-    const y = header + rank * cell - top;
-    for (let place = firstColumn; place < lastColumn; place += 1) {
-      const column = columns[place];
-      if (column === undefined) continue;
-      const found = marks.get(letters[column.place] ?? ".");
-      if (found === undefined) continue;
-      const x = names + place * cell - left;
-      const done = found.state.letter === "R" ? progress.get(`${row}\n${column.name}`) : undefined;
-      if (done !== undefined) {
-        context.fillStyle = running;
-        context.globalAlpha = 0.25;
-        context.fillRect(x + 2, y + 2, cell - 4, cell - 4);
-        context.globalAlpha = 1;
-        context.fillRect(x + 2, y + 2 + (cell - 4) * (1 - done), cell - 4, (cell - 4) * done);
-      } else {
-        drawMark(context, found.state, found.colour, x, y, cell);
-      }
-    }
-  }
-  // The names, over what has been scrolled under them.
-  context.fillStyle = card;
-  context.fillRect(0, 0, names - 2, height);
-  context.fillRect(0, 0, width, header);
-  context.fillStyle = ink;
-  context.font = `${fontSize}px ${FONT}`;
-  context.textBaseline = "middle";
-  context.save();
-  context.beginPath();
-  context.rect(0, header, names - 6, height);
-  context.clip();
-  for (let rank = firstRow; rank < lastRow; rank += 1) {
-    context.fillText(rows[rank] ?? "", 6, header + rank * cell - top + cell / 2);
-  }
-  context.restore();
-  context.save();
-  context.beginPath();
-  context.rect(names - 2, 0, width, header);
-  context.clip();
-  context.fillStyle = quiet;
-  for (let place = firstColumn; place < lastColumn; place += 1) {
-    context.save();
-    context.translate(names + place * cell - left + cell / 2, header - 6);
-    context.rotate(TURN);
-    context.fillText(shortened(columns[place]?.name ?? ""), 0, 0);
-    context.restore();
-  }
-  context.restore();
 }
