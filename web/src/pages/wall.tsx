@@ -13,7 +13,7 @@ import {
   services,
   servicesChanged,
 } from "../live/store";
-import type { Asked, Line, Summary } from "../live/types";
+import type { Asked, Line, Service, Summary } from "../live/types";
 import { Mark } from "../parts/mark";
 import { Matrix } from "../parts/matrix";
 import { RecentRates } from "../parts/rates";
@@ -148,7 +148,11 @@ function Figure({ label, value, colour, isAlarm = false }: FigureProps) {
 export function Services() {
   servicesChanged.value;
   const seconds = now.value / 1000;
-  const found = [...services.values()].sort((a, b) => a.name.localeCompare(b.name));
+  const isUp = ({ state, heard }: Service) => state === "up" && seconds - heard <= LATE_HEARD_S;
+  // Those that need somebody first: where there are many, the last may be out of sight.
+  const found = [...services.values()].sort(
+    (a, b) => Number(isUp(a)) - Number(isUp(b)) || a.name.localeCompare(b.name),
+  );
   return (
     <section class="card">
       <h2>Services</h2>
@@ -166,10 +170,7 @@ export function Services() {
                 <tr key={service.name} class={isOld ? "aged" : ""}>
                   <td>{service.name}</td>
                   <td>
-                    <Sign
-                      isUp={service.state === "up" && !isOld}
-                      word={isOld ? "silent" : service.state}
-                    />
+                    <Sign isUp={isUp(service)} word={isOld ? "silent" : service.state} />
                   </td>
                   <td class="number">{workOf(service)}</td>
                   <td class="number quiet">{formatAge(age)}</td>

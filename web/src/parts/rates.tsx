@@ -33,8 +33,10 @@ export function RecentRates() {
   const span = spanOf(times.length);
   const ended = rates.archived.slice(-1 - MINUTES_NOW, -1);
   const rate = ended.reduce((sum, each) => sum + each, 0) / Math.max(1, ended.length);
-  const median = lastOf(rates.median_s);
-  const p99 = lastOf(rates.p99_s);
+  const last = rates.median_s.findLastIndex((each) => each !== null);
+  const median = rates.median_s[last] ?? null;
+  const p99 = rates.p99_s[last] ?? null;
+  const isRecent = last > rates.median_s.length - 1 - MINUTES_NOW;
   return (
     <div class={`columns rates${isAged ? " aged" : ""}`}>
       <section class="card">
@@ -62,6 +64,7 @@ export function RecentRates() {
         <h2>
           From input to archive: <b style={{ color: "var(--running)" }}>{timeOf(median)}</b> median,{" "}
           <b style={{ color: "var(--warning)" }}>{timeOf(p99)}</b> 99 %
+          {last >= 0 && !isRecent && ` (at ${formatTime(begin + 60 * last).slice(0, 5)} UTC)`}
         </h2>
         <Curves
           label={`Time from the first input to the archive in the last ${span}: the last median is ${timeOf(median)}, 99 % within ${timeOf(p99)}`}
@@ -88,10 +91,6 @@ function firstShown(archived: number[]): number {
 
 function spanOf(minutes: number): string {
   return minutes < 90 ? `${minutes} minutes` : `${Math.round(minutes / 60)} hours`;
-}
-
-function lastOf(values: (number | null)[]): number | null {
-  return values.findLast((each) => each !== null) ?? null;
 }
 
 function timeOf(seconds: number | null): string {
