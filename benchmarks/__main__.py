@@ -33,6 +33,9 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "profiling": "benchmarks.orchestrator.profiling",
         "profiling-report": "benchmarks.orchestrator.profiling_report",
     },
+    "mapping": {
+        "maps": "benchmarks.mapping.maps",
+    },
     "orchestra": {
         "decision": "benchmarks.orchestra.decision",
         "alert": "benchmarks.orchestra.alert",

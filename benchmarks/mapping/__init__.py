@@ -1,0 +1,1 @@
+"""Functions mapped over whole rasters, beside what people write without Batuta."""
