@@ -562,8 +562,10 @@ def test_what_a_pipeline_has_shown_is_recorded_with_the_end_of_its_processing(
     commits: list[object] = []
     sa.event.listen(harness.engine, "commit", commits.append)
     arrival = Arrival("B", "o1", 1, archived=True)
-    harness.ledger.on_data([arrival], [made], UNLIMITED, (), [answer])
+    _, told = harness.ledger.on_data([arrival], [made], UNLIMITED, (), [answer])
     assert len(commits) == 1
+    # Whoever made it tells of a success.
+    assert told == []
     assert harness.state(request) is State.SUCCEEDED
     found = harness.views.processing(id_)
     assert found is not None

@@ -90,7 +90,8 @@ class Round:
     Attributes
     ----------
     ended : list of Report
-        The processings that now retry, or have ended, and what else is told.
+        The processings that now retry, or have ended, and what else is told; of those that have
+        succeeded, only the ones of campaigns.
     requests, polls : list of DueRequest, list of Poll
         What is to be sent now.
     due_at : float or None
@@ -243,7 +244,7 @@ class Ledger(ReadsGraph):
         list of DueRequest
             The requests that are due now.
         list of Report
-            The processings that have ended, and what is asked of a person now.
+            As in `Round.ended`, and what is asked of a person now.
         """
         with self._deciding() as (connection, now):
             self._claims.lock_observations(connection, {arrival.obs_id for arrival in arrivals})
@@ -390,7 +391,7 @@ class Ledger(ReadsGraph):
     # ------------------------------------------------------------------ following
 
     def apply(self, events: Sequence[Event]) -> list[Row]:
-        """Record what events change; return the processings that now retry, or have ended."""
+        """Record what events change; return what is reported of it: see `Round.ended`."""
         if not events:
             return []
         with self._deciding() as (connection, now):
@@ -424,7 +425,7 @@ class Ledger(ReadsGraph):
     def _apply(
         self, connection: sa.Connection, events: Sequence[Event], now: float
     ) -> tuple[list[Row], Collection[ProcessingRecord]]:
-        """Record what events change; return what now retries or has ended, and all concerned."""
+        """Record what events change; return what is reported of it, and all concerned."""
         before = locked_records(connection, {event.processing_id for event in events})
         unnamed = [
             event
@@ -441,9 +442,7 @@ class Ledger(ReadsGraph):
         write_changes(connection, changes)
         record_failures(connection, changes, now)
         hold_again(connection, [new.id for _, new in changes if new.state in _AGAIN], now)
-        reported = [
-            new.id for old, new in changes if new.state in REPORTED and new.state != old.state
-        ]
+        reported = [new.id for old, new in changes if _is_reported(old, new)]
         reported_rows = list(locked_rows(connection, reported).values())
         self._claims.end_futile_waits(connection, reported_rows, now)
         return reported_rows, before.values()
@@ -501,6 +500,16 @@ class Ledger(ReadsGraph):
 
 _AGAIN: Final = frozenset({State.WAITING, State.RETRYING})
 """What is at a provider enters these to be requested again."""
+
+
+def _is_reported(old: ProcessingRecord, new: ProcessingRecord) -> bool:
+    """Return whether others are told what a processing has become.
+
+    A success was told by whoever made it: only the campaign that it is of looks at it besides.
+    """
+    if new.state not in REPORTED or new.state == old.state:
+        return False
+    return new.state is not State.SUCCEEDED or new.campaign is not None
 
 
 def _without_refused(

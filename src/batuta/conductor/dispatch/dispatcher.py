@@ -79,7 +79,7 @@ class Dispatcher:
     archive : Archive
         The sdb, in which a product that a pipeline reports as made must be.
     on_report : callable
-        Called with each processing that now retries, or has ended.
+        Called with what others are told: see `Round.ended`.
     signals : list of Signal, optional
         To which `providers` appends what its requests show of the instances of providers: it is
         emptied as it is recorded.
