@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect
 
@@ -178,6 +179,28 @@ def test_the_wall_has_the_rates_of_the_last_hours_which_turn_grey_when_they_are_
         page.clock.run_for(60_000)
         expect(page.locator(".rates.aged")).to_have_count(1)
         expect(page.locator(".rates")).to_contain_text("as of")
+
+
+def test_the_wall_begins_with_its_clock_and_then_with_what_needs_somebody(
+    watched: Watched,
+) -> None:
+    httpx.post(f"{watched.conductor_url}/holds", json={"product": "B"}).raise_for_status()
+    for name in ("o1", "o2"):
+        watched.stage.archive("A", name)
+    held = {"B/o1": "held", "B/o2": "held"}
+    eventually_sync(lambda: states(watched.conductor_url) == held, 30)
+    with opened() as page:
+        page.goto(f"{watched.url}/wall")
+        top = page.locator(".wall .top")
+        expect(top.get_by_text("held")).to_have_text("2 held")
+        texts = top.locator("> *").evaluate_all(
+            "found => found.map(each => [each.getBoundingClientRect().x, each.innerText])"
+            ".sort((a, b) => a[0] - b[0]).map(each => each[1])"
+        )
+        assert "UTC" in texts[0]
+        assert texts[1] == "2 held"
+        # All of it is on one screen.
+        assert page.evaluate("document.documentElement.scrollHeight - innerHeight") <= 0
 
 
 def test_what_is_shown_turns_grey_and_says_so_when_the_dashboard_is_gone(

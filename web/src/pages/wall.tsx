@@ -184,7 +184,11 @@ export function Services() {
 }
 
 function workOf({ running, queued }: { running: number; queued: number }): string {
-  return running + queued === 0 ? "idle" : `${running} running, ${queued} queued`;
+  const told = [
+    running > 0 && `${formatCount(running)} running`,
+    queued > 0 && `${formatCount(queued)} queued`,
+  ];
+  return told.filter(Boolean).join(", ") || "idle";
 }
 
 function Sign({ isUp, word }: { isUp: boolean; word: string }) {
