@@ -77,6 +77,8 @@ class DemoRun:
             async with displayed(self._live_state, TITLE, console):
                 self._live_state.log("starting NATS, the sdb, five pipelines and the conductor")
                 orchestra = await services.enter_async_context(self._services())
+                # However it ends: that takes a while, after Ctrl-C too.
+                services.callback(console.print, "Stopping the services.")
                 self._live_state.log(f"the dashboard shows all of it: {orchestra.dashboard_url}")
                 self._live_state.log(
                     f"in another terminal, try: batuta watch"
@@ -102,7 +104,6 @@ class DemoRun:
             console.print(f"Done in {format_seconds(time.monotonic() - began)}.")
             if self._options.keep:
                 await self._keep_running(orchestra)
-            console.print("Stopping the services.")
         return 0 if complete and all_happened and not missing else 1
 
     def _services(self) -> contextlib.AbstractAsyncContextManager[Orchestra]:
