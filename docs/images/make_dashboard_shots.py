@@ -66,7 +66,7 @@ def shots(url: str) -> Iterator[Shot]:
     yield Shot("observations", "/observations", "canvas")
     yield Shot("observation", f"/observations/{pair}?product=STEREO_REPORT", ".graph .node")
     yield Shot("processing", f"/processings/{tiled['id']}", "canvas")
-    yield Shot("product", f"/products/DISPARITY/{pair}", "img")
+    yield Shot("product", f"/products/DISPARITY/{pair}", "main img")
     yield Shot("inbox", "/inbox", "main h1")
     yield Shot("campaigns", "/campaigns", "main table")
     yield Shot("campaign", f"/campaigns/{campaign['number']}", "main table")
@@ -92,7 +92,8 @@ def photograph(browser: Browser, url: str, shot: Shot, theme: Theme) -> Image.Im
     expect(page.locator(shot.seen).first).to_be_visible(timeout=TIMEOUT_MS)
     # The event stream never ends, so the network is never idle: all is drawn once nothing says any
     # more that it was asked for.
-    expect(page.get_by_text("Asking…")).to_have_count(0, timeout=TIMEOUT_MS)
+    for text in ("Asking…", "Being drawn…"):
+        expect(page.get_by_text(text)).to_have_count(0, timeout=TIMEOUT_MS)
     for image in page.locator("img").all():
         image.scroll_into_view_if_needed()
         expect(image).to_have_js_property("complete", value=True)
