@@ -50,7 +50,8 @@ def _metrics(session: CDPSession) -> dict[str, float]:
     return {each["name"]: each["value"] for each in found}
 
 
-def _heap_bytes(session: CDPSession) -> float:
+def heap_bytes(session: CDPSession) -> float:
+    """Return what the objects of a page take that it still refers to."""
     session.send("HeapProfiler.collectGarbage")
     return _metrics(session)["JSHeapUsedSize"]
 
@@ -64,7 +65,8 @@ def _renderer_s(page: Page) -> float:
 
 
 @contextmanager
-def _browser() -> Iterator[Page]:
+def opened_browser() -> Iterator[Page]:
+    """Open a page in Chromium."""
     path = next((found for name in _PROGRAMS if (found := shutil.which(name))), None)
     if path is None:
         raise RuntimeError(f"no Chromium: none of {', '.join(_PROGRAMS)} is installed")
@@ -82,13 +84,13 @@ def _live(page: Page, url: str, seconds: float) -> list[Figure]:
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
     page.evaluate(_COUNT_FRAMES, 3)  # what is compiled first is not what it costs
-    heap_before, task_before = _heap_bytes(session), _metrics(session)["TaskDuration"]
+    heap_before, task_before = heap_bytes(session), _metrics(session)["TaskDuration"]
     renderer_before, began = _renderer_s(page), time.perf_counter()
     frames = page.evaluate(_COUNT_FRAMES, seconds)
     took_s = time.perf_counter() - began
     share = 100 * (_renderer_s(page) - renderer_before) / took_s
     tasks = 100 * (_metrics(session)["TaskDuration"] - task_before) / took_s
-    heap_after = _heap_bytes(session)
+    heap_after = heap_bytes(session)
     growth = (heap_after - heap_before) / 1e6
     what = f"{OBSERVATIONS:,} x {PRODUCTS}, {CHANGES_PER_S} changes a second"
     return [
@@ -258,5 +260,5 @@ def figures(*, quick: bool) -> list[Figure]:
         program(command, Path(folder) / "feed.log") as url,
     ):
         viewers = _viewers(url, min(seconds, 30.0))
-        with _browser() as page:
+        with opened_browser() as page:
             return [*_live(page, url, seconds), _tiles(page, url), _bundle(), viewers]
