@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from execnet.xspec import XSpec
 from hypothesis import settings
 from sqlalchemy.engine import make_url
 from xdist.remote import Producer
@@ -20,6 +22,7 @@ from batuta.messaging import Bus, NatsConfig, connect
 from tests.support.dask_clusters import dask_scheduler_address, slurm_environment
 from tests.support.databases import migrate_all, migrated_sqlite
 from tests.support.distribution import SharingScheduling, rank
+from tests.support.preloaded import start_preloaded
 from tests.support.servers import NatsServer
 from tests.support.slurm import shared_slurm, slurm
 from tests.support.statements import share_compiled_statements
@@ -60,6 +63,15 @@ def pytest_collection_finish() -> None:
     """Collect garbage from now on, but of what tests make only."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[XSpec]) -> None:
+    """Fork the processes of a run from one that has imported the tests."""
+    if sys.platform == "linux":
+        command = start_preloaded(config)
+        for spec in specs:
+            spec.python = command
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -5,8 +5,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-_FOLDER = tempfile.TemporaryDirectory(prefix="batuta-tests-databases-")
-
 
 def migrated_sqlite(path: Path) -> str:
     """Return the URL of an SQLite database at `path`, with the newest tables of every service.
@@ -22,9 +20,15 @@ def migrated_sqlite(path: Path) -> str:
 @functools.cache
 def migrated_file() -> Path:
     """Return a database with the tables of every service and no rows; do not open it."""
-    path = Path(_FOLDER.name) / "migrated.db"
+    path = Path(_folder().name) / "migrated.db"
     migrate_all(f"sqlite:///{path}")
     return path
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder of this process; made when imported, it would be that of all forks of it."""
+    return tempfile.TemporaryDirectory(prefix="batuta-tests-databases-")
 
 
 def migrate_all(url: str) -> None:
