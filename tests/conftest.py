@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-import uuid
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from batuta.messaging import Bus, NatsConfig, connect
 from tests.support.dask_clusters import dask_scheduler_address, slurm_environment
-from tests.support.databases import migrate_all, migrated_sqlite
+from tests.support.databases import migrate_all, migrated_sqlite, new_postgresql_database
 from tests.support.distribution import SharingScheduling, rank
 from tests.support.preloaded import start_preloaded
 from tests.support.servers import NatsServer
@@ -167,17 +166,3 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
     return new_postgresql_database(request.getfixturevalue("postgresql_server"))
-
-
-def new_postgresql_database(server: str, template: str = "template1") -> str:
-    """Create a database of its own in the server at `server`, a copy of `template`.
-
-    Returns
-    -------
-    str
-        Its address.
-    """
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    return make_url(server).set(database=name).render_as_string(hide_password=False)

@@ -11,7 +11,7 @@ import pytest
 from batuta.cli.app import run
 from tests.conductor.graphs import diamond
 from tests.conductor.stage import Stage, get
-from tests.conftest import new_postgresql_database
+from tests.support.databases import new_postgresql_database
 from tests.support.services import ServiceProcess
 from tests.support.waiting import eventually_sync
 

@@ -16,18 +16,19 @@ from batuta.conductor.database.retention.dropped import (
     encoded,
     read_dropped,
 )
-from batuta.conductor.database.schema import metadata
+from batuta.conductor.database.schema import MIGRATIONS, metadata
 from batuta.conductor.database.views.event_views import EventViews
 from batuta.conductor.database.views.failure_views import FailureViews
 from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.why_views import WhyViews
 from batuta.conductor.decisions.rules import Arrival, processing_id_of
 from batuta.messaging import ProcessingState as State
-from batuta.service.database import reading
+from batuta.service.database import open_database, reading
 from tests.conductor.campaign_player import CampaignPlayer
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, migrate_to
 from tests.conductor.test_summaries import assert_right
+from tests.support.databases import copy_of_database
 
 REVISIONS: Final = ["0001", "0006", "0012", "0015", "0017", "0019", "0022", "0024"]
 GRAPH = graph_of(
@@ -231,16 +232,33 @@ def revision(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def upgraded_databases() -> dict[tuple[str, str], str]:
+    """The addresses of databases that were upgraded, by revision and kind: do not open them."""
+    return {}
+
+
 @pytest.fixture
-def upgraded(revision: str, empty_database_url: str) -> Iterator[Harness]:
+def upgraded(
+    revision: str, empty_database_url: str, upgraded_databases: dict[tuple[str, str], str]
+) -> Iterator[Harness]:
     """A conductor on a database that a conductor of an earlier revision has filled."""
-    engine = sa.create_engine(empty_database_url.replace("postgresql:", "postgresql+psycopg:"))
+    of = revision, sa.make_url(empty_database_url).get_backend_name()
+    if of not in upgraded_databases:
+        upgrade(empty_database_url, revision)
+        upgraded_databases[of] = empty_database_url
+    harness = Harness(copy_of_database(upgraded_databases[of]), GRAPH)
+    yield harness
+    harness.close()
+
+
+def upgrade(url: str, revision: str) -> None:
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     migrate_to(revision, engine)
     fill(engine)
     engine.dispose()
-    harness = Harness(empty_database_url, GRAPH)
-    yield harness
-    harness.close()
+    with open_database(url, MIGRATIONS):
+        pass
 
 
 def states(harness: Harness) -> dict[str, str]:

@@ -24,10 +24,10 @@ from batuta.sdb.tables import OUTBOX
 from batuta.service.client import ServiceError
 from batuta.service.committer import Committer
 from batuta.service.database import DatabaseError, open_database
-from tests.conftest import new_postgresql_database
 from tests.sdb.conftest import MakeSettings
 from tests.sdb.test_imports import NAMED, post, stored_files
 from tests.support.buckets import Bucket, open_bucket
+from tests.support.databases import new_postgresql_database
 from tests.support.disks import unwritable
 from tests.support.services import serving
 from tests.support.waiting import eventually_sync

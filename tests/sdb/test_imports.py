@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from batuta.sdb import InputRef, SdbClient
 from batuta.sdb.service import open_sdb
 from batuta.sdb.tables import PRODUCTS
-from tests.conftest import new_postgresql_database
 from tests.sdb.conftest import MakeSettings
+from tests.support.databases import new_postgresql_database
 from tests.support.services import ServiceProcess, serving
 from tests.support.waiting import eventually_sync
 

@@ -14,9 +14,9 @@ from batuta.sdb import SdbClient
 from batuta.sdb.service import open_sdb
 from batuta.sdb.store import Upload
 from batuta.service.client import ServiceError
-from tests.conftest import new_postgresql_database
 from tests.sdb.conftest import MakeSettings
 from tests.sdb.test_imports import NAMED, post, stored_files
+from tests.support.databases import new_postgresql_database
 from tests.support.services import serving
 from tests.support.waiting import eventually_sync
 

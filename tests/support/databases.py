@@ -1,9 +1,13 @@
-"""SQLite databases whose tables are there already."""
+"""Databases for tests, whose tables are there already."""
 
 import functools
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
+
+import psycopg
+from sqlalchemy.engine import make_url
 
 
 def migrated_sqlite(path: Path) -> str:
@@ -42,3 +46,30 @@ def migrate_all(url: str) -> None:
     for migrations in (CONDUCTOR, PIPELINE, SDB):
         with open_database(url, migrations):
             pass
+
+
+def new_postgresql_database(server: str, template: str = "template1") -> str:
+    """Create a database of its own in the server at `server`, a copy of `template`.
+
+    Returns
+    -------
+    str
+        Its address.
+    """
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def copy_of_database(url: str) -> str:
+    """Copy a database that nobody uses, of either kind; return the address of the copy."""
+    parsed = make_url(url)
+    assert parsed.database is not None
+    if parsed.get_backend_name() == "postgresql":
+        server = parsed.set(database="postgres").render_as_string(hide_password=False)
+        return new_postgresql_database(server, parsed.database)
+    path = Path(parsed.database)
+    copy = path.with_name(f"{path.stem}-{uuid.uuid4().hex}{path.suffix}")
+    shutil.copy(path, copy)
+    return f"sqlite:///{copy}"
