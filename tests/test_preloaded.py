@@ -45,8 +45,10 @@ def run(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_of_a_run.py").write_text(TESTS)
+    # Of its own: pytest takes from others what they may read in the folder of all runs.
+    options = ["--import-mode=importlib", f"--basetemp={folder / 'temporary'}"]
     return subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--import-mode=importlib", *arguments, "test_of_a_run.py"],
+        [sys.executable, "-m", "pytest", *options, *arguments, "test_of_a_run.py"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PYTEST_ADDOPTS": "-p no:zarr"},
         stdout=subprocess.PIPE,
