@@ -28,19 +28,18 @@ def write_raster(
     """Write a GeoTIFF of pixels of shape (rows, columns) or (bands, rows, columns)."""
     bands = pixels if pixels.ndim == 3 else pixels[np.newaxis]
     blocks = {"tiled": True, "blockxsize": block_px, "blockysize": block_px} if block_px else {}
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=bands.shape[1],
-        width=bands.shape[2],
-        count=bands.shape[0],
-        dtype=bands.dtype,
-        nodata=nodata,
-        crs=crs,
-        transform=transform,
+    profile = {
+        "driver": "GTiff",
+        "height": bands.shape[1],
+        "width": bands.shape[2],
+        "count": bands.shape[0],
+        "dtype": bands.dtype,
+        "nodata": nodata,
+        "crs": crs,
+        "transform": transform,
         **blocks,
-    ) as raster:
+    }
+    with ignore_missing_georeferencing(), rasterio.open(path, "w", **profile) as raster:
         raster.write(bands)
         raster.update_tags(**(tags or {}))
         for index, name in enumerate(names, start=1):

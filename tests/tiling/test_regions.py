@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio.rpc import RPC
 
 from batuta import TilePlace, map_tiles
 from batuta.datasets import Window
+from batuta.datasets.raster_file import ignore_missing_georeferencing
 from batuta.errors import ConfigurationError
 from tests.tiling.rasters import PLACE, heights, pixels_of, write_raster
 
@@ -68,6 +70,29 @@ def test_only_tiles_that_a_polygon_touches_are_computed(tmp_path: Path, dem: Pat
     ]
     assert mapped.plan.tiles == len(seen)
     assert (pixels_of(tmp_path / "a.tif")[30:, 20:] == -1).all()
+
+
+def test_rational_polynomial_coefficients_are_kept_and_moved_with_the_region(
+    tmp_path: Path,
+) -> None:
+    rpcs = RPC(
+        height_off=0.0, height_scale=500.0, lat_off=43.0, lat_scale=0.1, line_off=20.0,
+        line_scale=20.0, long_off=1.0, long_scale=0.1, samp_off=15.0, samp_scale=15.0,
+        line_num_coeff=[1.0] * 20, line_den_coeff=[1.0] * 20,
+        samp_num_coeff=[1.0] * 20, samp_den_coeff=[1.0] * 20,
+    )  # fmt: skip
+    image = write_raster(tmp_path / "image.tif", heights(40, 30), transform=None, crs=None)
+    with ignore_missing_georeferencing(), rasterio.open(image, "r+") as raster:
+        raster.rpcs = rpcs
+    window = Window(5, 25, 10, 30)
+    for region, first_row, first_col in ((None, 0, 0), (window, 5, 10)):
+        out = tmp_path / "out.tif"
+        map_tiles(np.negative, image, out=out, region=region, tile=16, mode="sequential")
+        with ignore_missing_georeferencing(), rasterio.open(out) as raster:
+            kept = raster.rpcs
+        assert kept.line_off == rpcs.line_off - first_row
+        assert kept.samp_off == rpcs.samp_off - first_col
+        assert kept.line_num_coeff == rpcs.line_num_coeff
 
 
 def test_a_raster_without_georeferencing_has_regions_of_pixels_alone() -> None:

@@ -34,7 +34,7 @@ class RasterSpec:
         Data type of the file.
     nodata : float or None
         Value of pixels that no tile fills.
-    transform, crs
+    transform, crs, rpcs
         Georeferencing, as rasterio has it; None where unknown.
     bands : tuple of str
         Names of the bands, where the options or the tile give them.
@@ -53,6 +53,7 @@ class RasterSpec:
     nodata: float | None = None
     transform: Any = None
     crs: Any = None
+    rpcs: Any = None
     bands: tuple[str, ...] = ()
     tag: str = "data"
     dims: tuple[str, ...] = ("row", "col")
@@ -157,6 +158,7 @@ class RasterRequest:
             nodata=None if self.nodata is None else nodata_in(dtype, self.nodata),
             transform=profile.get("transform"),
             crs=profile.get("crs") or None,  # an empty one is none
+            rpcs=profile.get("rpcs"),
             bands=tuple(self.band_descriptions) or band_names(variable),
             tag=self.tag,
             dims=tuple(str(name) for name in variable.dims),

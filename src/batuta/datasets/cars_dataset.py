@@ -231,7 +231,7 @@ class CarsDataset:
             Variable of arrays to save.
         dtype, nodata : optional
             Of arrays; without dtype, that of the tile, and tiles that it does not hold exactly
-            are refused. A nodata of NaN then holds for floats alone.
+            are refused.
         options : SaveOptions, optional
             Options of the file.
         save_points_cloud_by_pair : bool
@@ -250,8 +250,6 @@ class CarsDataset:
         is_arrays, converts = self.dataset_type == ARRAYS, dtype is not None
         if is_arrays and dtype is None and future_result is not None:
             dtype = raster_dtype(future_result[self._check_tag(future_result, tag)].dtype)
-            if nodata is not None and np.isnan(nodata) and np.dtype(dtype).kind not in "fc":
-                nodata = None  # it was meant for floats
         problems = output_problems(
             file_name,
             self.dataset_type,

@@ -8,6 +8,7 @@ import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
+from rasterio.rpc import RPC
 from rasterio.transform import guard_transform
 
 from batuta.datasets.errors import TileError
@@ -86,11 +87,18 @@ def _parse_crs(value: str | int) -> CRS:
     return CRS.from_user_input(value) if value != "" else CRS()
 
 
+def _read_rpcs(value: Any) -> RPC:
+    if isinstance(value, RPC):
+        return value
+    found: RPC = RPC.from_gdal(value)
+    return found
+
+
 def _reader(name: str, read: Callable[[Any], Any], expected: str) -> Callable[[Any], Any]:
     def checked(value: Any) -> Any:
         try:
             return read(value)
-        except (CRSError, IndexError, OverflowError, TypeError, ValueError) as exc:
+        except (CRSError, KeyError, IndexError, OverflowError, TypeError, ValueError) as exc:
             given = one_line(value)
             raise TileError(f"profile: {name} {given} given, {expected} expected") from exc
 
@@ -104,5 +112,6 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
         ("width", _read_size, "a whole number of at least 1"),
         ("transform", _read_transform, "an Affine, or its coefficients a, b, c, d, e, f"),
         ("crs", _read_crs, "a coordinate reference system"),
+        ("rpcs", _read_rpcs, "an RPC, or its fields as GDAL names them"),
     )
 }

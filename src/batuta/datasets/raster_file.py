@@ -202,6 +202,7 @@ def _create(path: Path, spec: RasterSpec, options: SaveOptions) -> None:
         "nodata": spec.nodata,
         "transform": spec.transform,
         "crs": spec.crs,
+        "rpcs": spec.rpcs,
     }
     profile = {key: value for key, value in named.items() if value is not None}
     profile |= _blocks(spec, options)

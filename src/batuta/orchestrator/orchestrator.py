@@ -257,7 +257,7 @@ class Orchestrator:
             The dataset to save.
         dtype, nodata : optional
             Of arrays. Values are rounded for an integer type; one out of range is an error. None
-            is the data type of the first tile, and a nodata of NaN then holds for floats alone.
+            is the data type of the first tile.
         cars_ds_name : str, optional
             Its name in messages, manifests and events.
         optional_data : bool

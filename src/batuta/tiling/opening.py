@@ -76,6 +76,7 @@ def warped_to(source: Source, target: Raster, resampling: str, name: str) -> Sou
         width=target.width,
         transform=target.transform,
         crs=target.crs,
+        rpcs=None,
     )
     return replace(source, raster=raster, resampling=resampling, is_masked=True)
 
@@ -117,6 +118,7 @@ def _raster_of(dataset: Any, path: str) -> Raster:
         nodata=dataset.nodata,
         transform=None if dataset.transform == Affine.identity() else dataset.transform,
         crs=dataset.crs.to_wkt() if dataset.crs else None,
+        rpcs=None if dataset.rpcs is None else dataset.rpcs.to_gdal(),
         block=dataset.block_shapes[0],
         bands=named if all(named) else (),
         tags=dataset.tags(),

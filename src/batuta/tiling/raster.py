@@ -34,6 +34,8 @@ class Raster:
         From columns and rows to coordinates.
     crs : str or None
         The coordinate reference system, as WKT.
+    rpcs : mapping or None
+        Rational polynomial coefficients, with the names that GDAL gives them.
     block : (int, int) or None
         Rows and columns of the blocks in which it is stored; None where any window costs the same.
     bands : tuple of str
@@ -52,6 +54,7 @@ class Raster:
     nodata: float | None = None
     transform: Affine | None = None
     crs: str | None = None
+    rpcs: Mapping[str, str] | None = field(default=None, compare=False)
     block: tuple[int, int] | None = None
     bands: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -71,12 +74,24 @@ class Raster:
     def profile(self) -> dict[str, Any]:
         """What states in a file where the raster lies: simple values, quick to send."""
         place = None if self.transform is None else tuple(self.transform)[:6]
-        return {"height": self.height, "width": self.width, "transform": place, "crs": self.crs}
+        return {
+            "height": self.height,
+            "width": self.width,
+            "transform": place,
+            "crs": self.crs,
+            "rpcs": self.rpcs,
+        }
 
     def part(self, window: Window) -> Self:
         """Return the raster of the pixels of a window."""
         rows, cols = window.shape
-        return replace(self, height=rows, width=cols, transform=self.transform_of(window))
+        return replace(
+            self,
+            height=rows,
+            width=cols,
+            transform=self.transform_of(window),
+            rpcs=None if self.rpcs is None else _moved_rpcs(self.rpcs, window),
+        )
 
     def transform_of(self, window: Window) -> Affine | None:
         """Return the transform of an array whose first pixel is that of `window`."""
@@ -114,6 +129,12 @@ def _is_same(mine: Any, theirs: Any) -> bool:
         # Coordinates of one pixel in ten thousand apart come from texts that were rounded.
         return bool(np.allclose(tuple(mine), tuple(theirs), rtol=1e-9, atol=abs(mine.a) * 1e-4))
     return bool(mine == theirs)
+
+
+def _moved_rpcs(rpcs: Mapping[str, str], window: Window) -> dict[str, str]:
+    """Return the coefficients of an image that begins at the first pixel of a window."""
+    first = {"LINE_OFF": window.row_min, "SAMP_OFF": window.col_min}
+    return {**rpcs, **{key: repr(float(rpcs[key]) - first[key]) for key in first}}
 
 
 def grown(window: Window, overlaps: Overlaps) -> Window:

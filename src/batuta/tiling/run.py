@@ -17,7 +17,7 @@ from batuta.datasets.formats import ARRAYS, DICT
 from batuta.errors import ConfigurationError, describe_value
 from batuta.orchestrator import Event, Observer, Orchestrator, TileDone, TilesFailedError
 from batuta.tiling.calls import CallSource, TileCall
-from batuta.tiling.outputs import TiledOutput
+from batuta.tiling.outputs import NAN_IF_FLOAT, TiledOutput
 from batuta.tiling.plan import MB, Limits, TilePlan, grid_spec
 from batuta.tiling.region import Region
 from batuta.tiling.sources import ArraySource, Source, close_files
@@ -122,6 +122,19 @@ class MemoryWatch:
             )
         elif first:
             LOG.info("the first tile took %.0f MB of its worker", held_mb)
+
+
+class MappedDataset(CarsDataset):
+    """A dataset whose `NAN_IF_FLOAT` holds for floats alone, as only its first tile tells."""
+
+    def generate_descriptor(self, future_result: Any, *args: Any, **options: Any) -> Any:
+        """Open the file that tiles are saved to: see `CarsDataset.generate_descriptor`."""
+        if options.get("dtype") is None and options.get("nodata") is NAN_IF_FLOAT:
+            tag = options.get("tag")
+            if tag in getattr(future_result, "data_vars", ()):
+                is_float = future_result[tag].dtype.kind in "fc"
+                options["nodata"] = NAN_IF_FLOAT if is_float else None
+        return super().generate_descriptor(future_result, *args, **options)
 
 
 def save_tiles(
@@ -256,7 +269,7 @@ def _register(
 
 
 def _dataset(kind: str, name: str, region: Region, plan: TilePlan) -> CarsDataset:
-    dataset = CarsDataset(kind, name=name)
+    dataset = MappedDataset(kind, name=name)
     dataset.tiling_grid = grid_spec(plan, region).tiling()
     return dataset
 
