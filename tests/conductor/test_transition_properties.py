@@ -152,7 +152,7 @@ def test_nothing_moves_a_success(record: ProcessingRecord, event: Event) -> None
     succeeded = replace(record, state=State.SUCCEEDED, ended=NOW - 1)
     after = transition(succeeded, event, CONDITIONS)
     if after is not None:
-        details = ("done", "total", "started", "profiled")
+        details = ("done", "total", "started", "profiled", "pipeline_id", "interface")
         assert replace(after, **{name: getattr(succeeded, name) for name in details}) == succeeded
 
 

@@ -370,3 +370,21 @@ def test_an_answer_without_progress_leaves_what_was_told_of_it() -> None:
     queued_again = transition(running, replace(answer, state=State.QUEUED), CONDITIONS)
     assert queued_again is not None
     assert (queued_again.done, queued_again.total) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        silent(pipeline_id="7", interface=Interface.REQUEST),
+        update(State.RUNNING, asked_attempt=2, pipeline_id="7", interface=Interface.REQUEST),
+    ],
+)
+def test_what_a_pipeline_has_shown_is_recorded_though_its_product_is_there_already(
+    answer: Event,
+) -> None:
+    made = transition(REQUESTED, archived(), CONDITIONS)
+    assert made is not None
+    after = transition(made, answer, CONDITIONS)
+    assert after == replace(made, pipeline_id="7", interface=Interface.REQUEST)
+    # It says nothing of another attempt.
+    assert transition(replace(made, attempt=3), answer, CONDITIONS) is None

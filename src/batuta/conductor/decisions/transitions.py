@@ -287,7 +287,12 @@ def _with_late_details(record: ProcessingRecord, event: Event, now: float) -> Pr
     The product is announced before its pipeline reports success, and the profile of what the
     conductor stopped is written a moment later.
     """
-    if not isinstance(event, StatusUpdate) or _is_outdated(event, record):
+    if not isinstance(event, StatusUpdate | NoStateTold) or _is_outdated(event, record):
+        return record
+    if record.state is State.SUCCEEDED:
+        # Its product may be announced before the answer to its request is recorded.
+        record = _with_interface(record, event)
+    if isinstance(event, NoStateTold):
         return record
     record = replace(record, code=event.code or record.code)
     if record.state is State.SUCCEEDED and event.state is State.SUCCEEDED:
