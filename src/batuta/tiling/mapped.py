@@ -17,7 +17,7 @@ from batuta.tiling.calls import CallSource, TileCall
 from batuta.tiling.outputs import OutputLike, TiledOutput, outputs_of
 from batuta.tiling.plan import TilePlan, plan_tiles
 from batuta.tiling.region import Region
-from batuta.tiling.run import RunOptions, collect_arrays, save_tiles
+from batuta.tiling.run import RunOptions, TileRun
 from batuta.tiling.sources import FileSource, Source
 
 _IN_MEMORY: Final = TiledOutput(path="in memory.tif")
@@ -95,7 +95,7 @@ class MappedTiles:
         """
         outputs = outputs_of(out, dtype, nodata, options)
         self._refuse_inputs(outputs)
-        save_tiles(self.call, self.region, self.plan, outputs, self.options)
+        self._run().save(outputs)
         return replace(self, paths=tuple(Path(each.path).absolute() for each in outputs))
 
     def compute(self) -> xr.DataArray:
@@ -106,7 +106,7 @@ class MappedTiles:
         TilesFailedError
             If tiles failed twice.
         """
-        tiles = collect_arrays(self.call, self.region, self.plan, _IN_MEMORY, self.options)
+        tiles = self._run().arrays(_IN_MEMORY)
         whole: np.ndarray[Any, Any] | None = None
         names: Any = None
         for window, variable in tiles:
@@ -119,6 +119,9 @@ class MappedTiles:
         if whole is None:
             raise ConfigurationError(f"{self.call.name}: every tile is empty")
         return self._placed(whole, names)
+
+    def _run(self) -> TileRun:
+        return TileRun(call=self.call, region=self.region, plan=self.plan, options=self.options)
 
     def _empty(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         shape = (*pixels.shape[:-2], *self.region.window.shape)

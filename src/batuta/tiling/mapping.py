@@ -18,7 +18,7 @@ from batuta.tiling.outputs import OutputLike
 from batuta.tiling.pixels import ARRAYS, MISSING, NAN, NUMPY
 from batuta.tiling.plan import plan_tiles
 from batuta.tiling.region import region_of
-from batuta.tiling.run import RunOptions, collect_partials
+from batuta.tiling.run import RunOptions, TileRun
 from batuta.tiling.sources import Source
 
 _CHOICES: Final = {"edge": EDGES, "missing": MISSING, "arrays": ARRAYS}
@@ -192,9 +192,8 @@ def reduce_tiles(  # noqa: PLR0913 - as `map_tiles`
     )
     options = RunOptions(mode=mode, out_dir=out_dir, observers=checked_observers(observers))
     found = region_of(region, call.raster)
-    partials = collect_partials(
-        call, found, plan_tiles(call, found, tile, options.limits()), options
-    )
+    plan = plan_tiles(call, found, tile, options.limits())
+    partials = TileRun(call=call, region=found, plan=plan, options=options).partials()
     first = next(partials, None)
     if first is None:
         raise ConfigurationError(f"{call.name}: every tile is empty")

@@ -137,101 +137,138 @@ class MappedDataset(CarsDataset):
         return super().generate_descriptor(future_result, *args, **options)
 
 
-def save_tiles(
-    call: TileCall,
-    region: Region,
-    plan: TilePlan,
-    outputs: tuple[TiledOutput, ...],
-    options: RunOptions,
-) -> None:
-    """Compute every tile of a plan, and save its results.
-
-    Raises
-    ------
-    TilesFailedError
-        Once all else is saved, if tiles failed twice.
-    """
-    LOG.info("%s: %s", call.name, plan)
-    folder = options.folder(Path(outputs[0].path))
-    with _orchestrator(plan, folder, options) as orchestrator:
-        datasets = _register(orchestrator, call, region, plan, outputs)
-        task = TileTask(
-            call=_scattered(call, orchestrator),
-            outputs=outputs,
-            region=region.window,
-            profile=call.raster.part(region.window).profile,
-        )
-        _declare(orchestrator, task, plan, datasets)
-
-
-def collect_arrays(
-    call: TileCall, region: Region, plan: TilePlan, output: TiledOutput, options: RunOptions
-) -> Iterator[tuple[Window, Any]]:
-    """Compute every tile of a plan; iterate over their windows in the region, and their arrays.
+@dataclass(frozen=True, kw_only=True)
+class TileRun:
+    """One computation of every tile of a plan.
 
     Parameters
     ----------
-    output : TiledOutput
-        A raster: what its tiles would be saved in.
+    call : TileCall
+        What is computed for each tile.
+    region : Region
+        What the tiles cover.
+    plan : TilePlan
+        How it is divided.
+    options : RunOptions
+        How tiles are computed.
     """
 
-    def task_of(sent: TileCall) -> TileTask:
-        profile = call.raster.part(region.window).profile
-        return TileTask(call=sent, outputs=(output,), region=region.window, profile=profile)
+    call: TileCall
+    region: Region
+    plan: TilePlan
+    options: RunOptions
 
-    for window, tile in _collected(call, region, plan, ARRAYS, task_of, options):
-        yield window, tile[output.tag]
+    def save(self, outputs: tuple[TiledOutput, ...]) -> None:
+        """Compute every tile, and save its results.
 
+        Raises
+        ------
+        TilesFailedError
+            Once all else is saved, if tiles failed twice.
+        """
+        folder = self.options.folder(Path(outputs[0].path))
+        with self._orchestrator(folder) as orchestrator:
+            datasets = self._register(orchestrator, outputs)
+            self._declare(orchestrator, self._tile_task(orchestrator, outputs), datasets)
 
-def collect_partials(
-    call: TileCall, region: Region, plan: TilePlan, options: RunOptions
-) -> Iterator[Any]:
-    """Compute every tile of a plan; iterate over what the function returned, row by row."""
+    def arrays(self, output: TiledOutput) -> Iterator[tuple[Window, Any]]:
+        """Compute every tile; iterate over their windows in the region, and their arrays.
 
-    def task_of(sent: TileCall) -> PartialTask:
-        return PartialTask(call=sent, region=region.window)
+        Parameters
+        ----------
+        output : TiledOutput
+            A raster: what its tiles would be saved in.
+        """
+        for window, tile in self._collected(ARRAYS, lambda to: self._tile_task(to, (output,))):
+            yield window, tile[output.tag]
 
-    for _, tile in _collected(call, region, plan, DICT, task_of, options):
-        yield tile[PARTIAL]
+    def partials(self) -> Iterator[Any]:
+        """Compute every tile; iterate over what the function returned, row by row."""
 
+        def task_for(orchestrator: Orchestrator) -> PartialTask:
+            return PartialTask(call=_scattered(self.call, orchestrator), region=self.region.window)
 
-def _collected(
-    call: TileCall,
-    region: Region,
-    plan: TilePlan,
-    kind: str,
-    task_of: Callable[[TileCall], Callable[[Window], Any]],
-    options: RunOptions,
-) -> Iterator[tuple[Window, Any]]:
-    """Compute every tile; iterate over their windows in the region, and those not empty."""
-    LOG.info("%s: %s", call.name, plan)
-    folder = None if options.out_dir is None else Path(options.out_dir)
-    dataset = _dataset(kind, call.name, region, plan)
-    with _orchestrator(plan, folder, options) as orchestrator:
-        orchestrator.add_to_replace_lists(dataset)
-        _declare(orchestrator, task_of(_scattered(call, orchestrator)), plan, [dataset])
-    for position in dataset.positions():
-        if dataset[position] is not None:
-            yield Window.from_mapping(dataset.get_window_as_dict(*position)), dataset[position]
+        for _, tile in self._collected(DICT, task_for):
+            yield tile[PARTIAL]
 
+    def _tile_task(self, orchestrator: Orchestrator, outputs: tuple[TiledOutput, ...]) -> TileTask:
+        return TileTask(
+            call=_scattered(self.call, orchestrator),
+            outputs=outputs,
+            region=self.region.window,
+            profile=self.call.raster.part(self.region.window).profile,
+        )
 
-@contextmanager
-def _orchestrator(
-    plan: TilePlan, folder: Path | None, options: RunOptions
-) -> Iterator[Orchestrator]:
-    observers = [*options.observers, MemoryWatch(plan)]
-    try:
-        with options.open_orchestrator(
-            options.configuration(), folder, observers=observers
-        ) as orchestrator:
-            yield orchestrator
-    except TilesFailedError as exc:
-        if any(_is_of_memory(each.cause) for each in exc.failures):
-            rows, cols = (max(1, side // 2) for side in plan.tile)
-            exc.add_note(f"with tile=({rows}, {cols}), a tile takes about a quarter of the memory")
-        raise
-    finally:
-        close_files()
+    def _collected(
+        self, kind: str, task_for: Callable[[Orchestrator], Callable[[Window], Any]]
+    ) -> Iterator[tuple[Window, Any]]:
+        """Compute every tile; iterate over their windows in the region, and those not empty."""
+        out_dir = self.options.out_dir
+        dataset = self._dataset(kind, self.call.name)
+        with self._orchestrator(None if out_dir is None else Path(out_dir)) as orchestrator:
+            orchestrator.add_to_replace_lists(dataset)
+            self._declare(orchestrator, task_for(orchestrator), [dataset])
+        for position in dataset.positions():
+            if dataset[position] is not None:
+                yield Window.from_mapping(dataset.get_window_as_dict(*position)), dataset[position]
+
+    @contextmanager
+    def _orchestrator(self, folder: Path | None) -> Iterator[Orchestrator]:
+        LOG.info("%s: %s", self.call.name, self.plan)
+        observers = [*self.options.observers, MemoryWatch(self.plan)]
+        conf = self.options.configuration()
+        try:
+            with self.options.open_orchestrator(conf, folder, observers=observers) as orchestrator:
+                yield orchestrator
+        except TilesFailedError as exc:
+            if any(_is_of_memory(each.cause) for each in exc.failures):
+                rows, cols = (max(1, side // 2) for side in self.plan.tile)
+                exc.add_note(
+                    f"with tile=({rows}, {cols}), a tile takes about a quarter of the memory"
+                )
+            raise
+        finally:
+            close_files()
+
+    def _register(
+        self, orchestrator: Orchestrator, outputs: Iterable[TiledOutput]
+    ) -> list[CarsDataset]:
+        """Register a dataset of all rasters, and one for each other output."""
+        datasets: dict[str, CarsDataset] = {}
+        for output in outputs:
+            kind = output.dataset_type
+            name = self.call.name if kind == ARRAYS else Path(output.path).stem
+            key = kind if kind == ARRAYS else os.fspath(output.path)
+            dataset = datasets.setdefault(key, self._dataset(kind, name))
+            orchestrator.add_to_save_lists(
+                output.path,
+                output.tag,
+                dataset,
+                output.dtype,
+                output.file_nodata,
+                options=_with_tags(output, self.call),
+            )
+        # A task returns the rasters first: see `TileTask`.
+        return sorted(datasets.values(), key=lambda each: each.dataset_type != ARRAYS)
+
+    def _dataset(self, kind: str, name: str) -> CarsDataset:
+        dataset = MappedDataset(kind, name=name)
+        dataset.tiling_grid = grid_spec(self.plan, self.region).tiling()
+        return dataset
+
+    def _declare(
+        self,
+        orchestrator: Orchestrator,
+        task: Callable[[Window], Any],
+        datasets: list[CarsDataset],
+    ) -> None:
+        """Declare the task of each tile that is computed."""
+        create = orchestrator.cluster.create_task(task, nout=len(datasets))
+        for row, col in np.argwhere(self.plan.touched).tolist():
+            delayed = create(Window.from_mapping(datasets[0].get_window_as_dict(row, col)))
+            tiles = delayed if len(datasets) > 1 else (delayed,)
+            for dataset, tile in zip(datasets, tiles, strict=True):
+                dataset[row, col] = tile
 
 
 def _is_of_memory(cause: BaseException | None) -> bool:
@@ -242,59 +279,12 @@ def _is_of_memory(cause: BaseException | None) -> bool:
     return False
 
 
-def _register(
-    orchestrator: Orchestrator,
-    call: TileCall,
-    region: Region,
-    plan: TilePlan,
-    outputs: Iterable[TiledOutput],
-) -> list[CarsDataset]:
-    """Register a dataset of all rasters, and one for each other output."""
-    datasets: dict[str, CarsDataset] = {}
-    for output in outputs:
-        kind = output.dataset_type
-        name = call.name if kind == ARRAYS else Path(output.path).stem
-        key = kind if kind == ARRAYS else os.fspath(output.path)
-        dataset = datasets.setdefault(key, _dataset(kind, name, region, plan))
-        orchestrator.add_to_save_lists(
-            output.path,
-            output.tag,
-            dataset,
-            output.dtype,
-            output.file_nodata,
-            options=_with_tags(output, call),
-        )
-    # A task returns the rasters first: see `TileTask`.
-    return sorted(datasets.values(), key=lambda each: each.dataset_type != ARRAYS)
-
-
-def _dataset(kind: str, name: str, region: Region, plan: TilePlan) -> CarsDataset:
-    dataset = MappedDataset(kind, name=name)
-    dataset.tiling_grid = grid_spec(plan, region).tiling()
-    return dataset
-
-
 def _with_tags(output: TiledOutput, call: TileCall) -> SaveOptions | None:
     """Return the options of an output, with the tags of the first input unless it has its own."""
     if output.dataset_type != ARRAYS or not call.raster.tags:
         return output.options
     options = output.options or SaveOptions()
     return options if options.tags else replace(options, tags=call.raster.tags)
-
-
-def _declare(
-    orchestrator: Orchestrator,
-    task: Callable[[Window], Any],
-    plan: TilePlan,
-    datasets: list[CarsDataset],
-) -> None:
-    """Declare the task of each tile that is computed."""
-    create = orchestrator.cluster.create_task(task, nout=len(datasets))
-    for row, col in np.argwhere(plan.touched).tolist():
-        delayed = create(Window.from_mapping(datasets[0].get_window_as_dict(row, col)))
-        tiles = delayed if len(datasets) > 1 else (delayed,)
-        for dataset, tile in zip(datasets, tiles, strict=True):
-            dataset[row, col] = tile
 
 
 def _scattered(call: TileCall, orchestrator: Orchestrator) -> TileCall:
