@@ -11,10 +11,12 @@ import rasterio
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rasterio.enums import ColorInterp
 
 import batuta
 from batuta import TiledOutput, TilePlace, map_tiles
 from batuta.datasets import SaveOptions
+from batuta.errors import ConfigurationError
 from batuta.orchestrator import TilesFailedError
 from batuta.tiling.edges import EDGES
 from tests.orchestrator.inspection import EventRecorder
@@ -293,6 +295,85 @@ def test_a_resumed_run_computes_what_an_interrupted_one_lacks(tmp_path: Path) ->
     write_raster(dem, heights(64, 32) + 1)
     run(third)
     assert "TileKept" not in [type(each).__name__ for each in third.events]
+
+
+def test_a_function_may_change_what_it_is_given(tmp_path: Path) -> None:
+    def halved(z: Array) -> Array:
+        z /= 2
+        return z
+
+    whole = heights(40, 30)
+    dem = write_raster(tmp_path / "dem.tif", whole)
+    for source in (whole, xr.DataArray(whole, dims=("y", "x")), dem):
+        found = map_tiles(halved, source, overlap=2, tile=8, mode="sequential").compute()
+        np.testing.assert_array_equal(found, heights(40, 30) / 2)
+    np.testing.assert_array_equal(whole, heights(40, 30))
+
+
+def test_tiles_of_whole_numbers_that_are_empty_are_nan_in_memory() -> None:
+    found = map_tiles(
+        lambda z, place: None if place.window.row_min else z,
+        np.ones((32, 8), "uint8"),
+        tile=16,
+        mode="sequential",
+    ).compute()
+    assert (found[:16] == 1).all()
+    assert np.isnan(found[16:]).all()
+
+
+def test_an_image_with_transparency_is_warped_with_it(tmp_path: Path) -> None:
+    coarse = write_raster(tmp_path / "c.tif", heights(20, 20), transform=PLACE @ PLACE.scale(2))
+    pixels = np.stack([heights(40, 40, "uint8")] * 3 + [np.full((40, 40), 255, "uint8")])
+    pixels[3, :20] = 0
+    image = write_raster(tmp_path / "rgba.tif", pixels)
+    with rasterio.open(image, "r+") as raster:
+        raster.colorinterp = [
+            ColorInterp.red,
+            ColorInterp.green,
+            ColorInterp.blue,
+            ColorInterp.alpha,
+        ]
+    found = map_tiles(
+        lambda _, rgba: rgba[0], coarse, image, resampling="nearest", mode="sequential"
+    ).compute()
+    assert np.isnan(found[:10]).all()
+    assert not np.isnan(found[10:]).any()
+
+
+def test_a_zarr_array_that_changed_is_another_input(tmp_path: Path) -> None:
+    recorders = [EventRecorder() for _ in range(3)]
+    for rank, recorder in enumerate(recorders):
+        if rank != 1:
+            source = heights(32, 32) + rank
+            map_tiles(np.negative, source, out=tmp_path / "a.zarr", tile=16, mode=ONCE)
+        map_tiles(
+            np.negative,
+            tmp_path / "a.zarr",
+            out=tmp_path / "b.tif",
+            tile=16,
+            mode=ONCE,
+            resume=True,
+            observers=[recorder],
+        )
+    kept = [
+        [type(each).__name__ for each in recorder.events].count("TileKept")
+        for recorder in recorders
+    ]
+    assert kept == [0, 4, 0]
+    np.testing.assert_array_equal(pixels_of(tmp_path / "b.tif"), heights(32, 32) + 2)
+
+
+def test_arrays_that_xarray_has_decoded_keep_their_values(tmp_path: Path) -> None:
+    values = heights(20, 10, "float64") / 10
+    packing = {"z": {"dtype": "int16", "scale_factor": 0.1, "_FillValue": 5}}
+    xr.Dataset({"z": (("y", "x"), values)}).to_zarr(
+        tmp_path / "z.zarr", encoding=packing, zarr_format=2
+    )
+    with pytest.raises(ConfigurationError, match="z is stored with scale_factor: open it with"):
+        map_tiles(np.negative, tmp_path / "z.zarr")
+    decoded = xr.open_zarr(tmp_path / "z.zarr", chunks=None)["z"]
+    found = map_tiles(np.negative, decoded, tile=8, mode="sequential").compute()
+    np.testing.assert_array_equal(found, -decoded.to_numpy())
 
 
 def test_it_is_found_in_the_package_itself() -> None:

@@ -73,8 +73,10 @@ def test_a_tile_that_fails_fails_the_whole() -> None:
             raise ValueError("no light")
         return float(z.sum())
 
-    with pytest.raises(TilesFailedError, match="no light"):
-        reduce_tiles(broken, WHOLE, tile=(30, 50), mode="multiprocessing")
+    for conf in ({}, {"on_tile_failure": "continue"}):
+        mode = {"mode": "multiprocessing", **conf}
+        with pytest.raises(TilesFailedError, match="no light"):
+            reduce_tiles(broken, WHOLE, tile=(30, 50), mode=mode)
 
 
 values_or_nan = st.floats(-1e6, 1e6, width=32) | st.just(float("nan"))

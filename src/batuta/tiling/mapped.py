@@ -15,7 +15,9 @@ from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator
 from batuta.tiling.calls import CallSource, TileCall
 from batuta.tiling.outputs import OutputLike, TiledOutput, outputs_of
+from batuta.tiling.pixels import as_floats
 from batuta.tiling.plan import TilePlan, plan_tiles
+from batuta.tiling.raster import Pixels
 from batuta.tiling.region import Region
 from batuta.tiling.run import RunOptions, TileRun
 from batuta.tiling.sources import FileSource, Source
@@ -99,7 +101,9 @@ class MappedTiles:
         return replace(self, paths=tuple(Path(each.path).absolute() for each in outputs))
 
     def compute(self) -> xr.DataArray:
-        """Compute every tile, and return the whole raster; pixels that no tile gives are NaN.
+        """Compute every tile, and return the whole raster.
+
+        Pixels that no tile gives are NaN; whole numbers then become floats.
 
         Raises
         ------
@@ -107,29 +111,28 @@ class MappedTiles:
             If tiles failed twice.
         """
         tiles = self._run().arrays(_IN_MEMORY)
-        whole: np.ndarray[Any, Any] | None = None
+        whole: Pixels | None = None
         names: Any = None
+        given = np.zeros(self.region.window.shape, dtype=bool)
         for window, variable in tiles:
             pixels = variable.to_numpy()
             if whole is None:
                 names = variable.coords.get("band")
-                whole = self._empty(pixels)
+                whole = np.empty((*pixels.shape[:-2], *given.shape), pixels.dtype)
             rows = slice(window.row_min, window.row_max)
             whole[..., rows, window.col_min : window.col_max] = pixels
+            given[rows, window.col_min : window.col_max] = True
         if whole is None:
             raise ConfigurationError(f"{self.call.name}: every tile is empty")
+        if not given.all():
+            whole = as_floats(whole)
+            whole[..., ~given] = np.nan
         return self._placed(whole, names)
 
     def _run(self) -> TileRun:
         return TileRun(call=self.call, region=self.region, plan=self.plan, options=self.options)
 
-    def _empty(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        shape = (*pixels.shape[:-2], *self.region.window.shape)
-        if pixels.dtype.kind in "fc":
-            return np.full(shape, np.nan, pixels.dtype)
-        return np.zeros(shape, pixels.dtype)
-
-    def _placed(self, whole: np.ndarray[Any, Any], names: Any) -> xr.DataArray:
+    def _placed(self, whole: Pixels, names: Any) -> xr.DataArray:
         raster = self.call.raster.part(self.region.window)
         array = xr.DataArray(whole, dims=("band", "y", "x")[-whole.ndim :], name=self.call.name)
         if names is not None:

@@ -23,6 +23,7 @@ from batuta.tiling.sources import ArraySource, FileSource, Source, Version, Zarr
 ZARR_SUFFIX: Final = ".zarr"
 _GEOREFERENCING: Final = "spatial_ref"
 """The coordinate that holds it, by the conventions of CF and GDAL."""
+_PACKING: Final = ("scale_factor", "add_offset")
 _NODATA_NAMES: Final = ("_FillValue", "nodata", "missing_value")
 
 
@@ -134,6 +135,12 @@ def _version_of(path: str) -> Version:
     return status.st_size, status.st_mtime_ns
 
 
+def _version_of_folder(folder: Path) -> Version:
+    found = [each.stat() for each in folder.rglob("*") if each.is_file()]
+    sizes, times = [each.st_size for each in found], [each.st_mtime_ns for each in found]
+    return len(found), sum(sizes), max(times, default=0)
+
+
 def _zarr_group(path: str) -> str | None:
     """Return the group that a path names, or names an array of; None if it is no Zarr."""
     for each in (Path(path), Path(path).parent):
@@ -155,6 +162,11 @@ def _open_zarr(group: str, path: str, name: str) -> Source:
         else:
             known = ", ".join(map(str, dataset.data_vars))
             raise ConfigurationError(f"{name}: no {Path(path).name!r} in {group}; it has {known}")
+        if packed := [key for key in _PACKING if key in array.attrs]:
+            raise ConfigurationError(
+                f"{name}: {array.name} is stored with {' and '.join(packed)}: open it with xarray,"
+                " which decodes it, and give the array"
+            )
         raster = _raster_of_array(array, name, Path(group).name)
         chunks = array.encoding.get("chunks")
         block = None if chunks is None else (int(chunks[-2]), int(chunks[-1]))
@@ -162,6 +174,7 @@ def _open_zarr(group: str, path: str, name: str) -> Source:
             group=str(Path(group).absolute()),
             variable=str(array.name),
             raster=replace(raster, block=block),
+            version=_version_of_folder(Path(group, str(array.name))),
         )
 
 
@@ -200,7 +213,7 @@ def _raster_of_array(array: xr.DataArray, name: str, label: str) -> Raster:
 
 def _nodata_of(array: xr.DataArray) -> float | None:
     for key in _NODATA_NAMES:
-        value = array.attrs.get(key, array.encoding.get(key))
+        value = array.attrs.get(key)  # that of its encoding is of what was decoded
         if value is not None:
             return float(value)
     return None

@@ -188,7 +188,7 @@ class TileRun:
         def task_for(orchestrator: Orchestrator) -> PartialTask:
             return PartialTask(call=_scattered(self.call, orchestrator), region=self.region.window)
 
-        for _, tile in self._collected(DICT, task_for):
+        for _, tile in self._collected(DICT, task_for, all_needed=True):
             yield tile[PARTIAL]
 
     def _tile_task(self, orchestrator: Orchestrator, outputs: tuple[TiledOutput, ...]) -> TileTask:
@@ -200,7 +200,11 @@ class TileRun:
         )
 
     def _collected(
-        self, kind: str, task_for: Callable[[Orchestrator], Callable[[Window], Any]]
+        self,
+        kind: str,
+        task_for: Callable[[Orchestrator], Callable[[Window], Any]],
+        *,
+        all_needed: bool = False,
     ) -> Iterator[tuple[Window, Any]]:
         """Compute every tile; iterate over their windows in the region, and those not empty."""
         out_dir = self.options.out_dir
@@ -208,6 +212,8 @@ class TileRun:
         with self._orchestrator(None if out_dir is None else Path(out_dir)) as orchestrator:
             orchestrator.add_to_replace_lists(dataset)
             self._declare(orchestrator, task_for(orchestrator), [dataset])
+        if all_needed and orchestrator.failures:  # with ``on_tile_failure: continue``
+            raise TilesFailedError(orchestrator.failures, self.plan.tiles)
         for position in dataset.positions():
             if dataset[position] is not None:
                 yield Window.from_mapping(dataset.get_window_as_dict(*position)), dataset[position]

@@ -1,6 +1,7 @@
 """Where the pixels of an input are read, window by window, in workers."""
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import rasterio
 import xarray as xr
-from rasterio.enums import Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
@@ -20,10 +21,11 @@ from batuta.datasets.raster_file import ignore_missing_georeferencing
 from batuta.tiling.raster import Pixels, Raster
 
 _MAX_OPEN: Final = 16
-"""Files that a process keeps open, to read more of their tiles."""
+"""Files that a thread keeps open, to read more of their tiles."""
 
-Version = tuple[int, int] | None
-"""Size in bytes and time of the last change in ns, of a file of this machine."""
+Version = tuple[int, ...] | None
+"""Of a file of this machine, its size in bytes and the time of its last change in ns; of a Zarr
+array, those of all its files, and how many they are."""
 
 
 class Source(Protocol):
@@ -90,7 +92,7 @@ class FileSource:
             height=self.raster.height,
             resampling=Resampling[self.resampling],
             # Else what lies outside would be zeros.
-            add_alpha=self.raster.nodata is None,
+            add_alpha=self.raster.nodata is None and not _has_alpha(dataset),
         )
 
 
@@ -106,11 +108,14 @@ class ZarrSource:
         Name of the array in it.
     raster : Raster
         What it contains.
+    version : tuple of int or None
+        As of a `FileSource`.
     """
 
     group: str
     variable: str
     raster: Raster
+    version: Version = None
 
     def read(self, window: Window) -> Pixels:
         """Return the pixels of a window: see `Source.read`."""
@@ -140,7 +145,12 @@ class ArraySource:
     def read(self, window: Window) -> Pixels:
         """Return the pixels of a window: see `Source.read`."""
         array = self.array.value if isinstance(self.array, Scattered) else self.array
-        return _masked(_part(array, window), self.raster.nodata)
+        # A copy: a function may change what it is given, and neighbours read the same pixels.
+        return _masked(_part(array, window).copy(), self.raster.nodata)
+
+
+def _has_alpha(dataset: Any) -> bool:
+    return any(MaskFlags.alpha in flags for flags in dataset.mask_flag_enums)
 
 
 def _part(array: xr.DataArray, window: Window) -> Pixels:
@@ -156,10 +166,11 @@ def _masked(pixels: Pixels, nodata: float | None) -> Pixels:
     return np.ma.masked_equal(pixels, nodata, copy=False)
 
 
-class _OpenFiles:
-    """Files that stay open in a process, the least recently used closed first.
+class _OpenFiles(threading.local):
+    """Files that stay open in a thread, the least recently used closed first.
 
-    A forked process opens its own: it would share the position in the file of its parent.
+    GDAL's datasets are not to be shared by threads, of which a worker of dask may have several. A
+    forked process opens its own: it would share the position in the file of its parent.
     """
 
     def __init__(self) -> None:
@@ -187,5 +198,5 @@ _OPEN: Final = _OpenFiles()
 
 
 def close_files() -> None:
-    """Close the files that this process has open to read tiles."""
+    """Close the files that this thread has open to read tiles."""
     _OPEN.close()

@@ -378,7 +378,7 @@ class Dispatcher:
         self._record_soon(event)
 
     def _record_soon(self, answer: Event) -> None:
-        """Have an answer recorded by the next round; at once if more than its state follows."""
+        """Leave an answer to the next round, which begins at once if more follows than a state."""
         self._answers.append(answer)
         if not _is_no_hurry(answer):
             self._wakeup.set()
