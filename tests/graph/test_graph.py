@@ -133,6 +133,14 @@ def test_what_lacks_is_told_down_to_the_inputs() -> None:
     assert graph.missing_for("A", ["A"]) == ()
 
 
+def test_an_optional_input_that_can_be_made_makes_the_others_unneeded() -> None:
+    final = product("A", o_input=["B", "P"], o_min=1)
+    graph = Graph.parse(document(["A", "B"], P=product("A"), Q=final))
+    assert graph.reachable(["A"]) == {"P", "Q"}
+    assert graph.missing_for("Q", ["A"]) == ()
+    assert graph.missing_for("Q", []) == ("A", "B")
+
+
 def test_what_lacks_for_an_unknown_product_is_an_error() -> None:
     with pytest.raises(KeyError, match="QPO_EC"):
         Graph.parse(small()).missing_for("QPO_EC", [])

@@ -131,9 +131,9 @@ class Graph:
     def missing_for(self, product_name: str, available: Iterable[str]) -> tuple[str, ...]:
         """Return the inputs of the graph that lack for `product_name` to be made.
 
-        Mandatory inputs are followed back to what arrives, stopping at what is available; so are
-        optional ones where fewer are available than are needed: any of them may do. Empty means
-        that it can be made; for an input, the answer is itself unless it is there.
+        Mandatory inputs are followed back to what arrives, stopping at what is available or can be
+        made; so are optional ones where fewer are so than are needed: any of them may do. Empty
+        means that it can be made; for an input, the answer is itself unless it is there.
 
         Raises
         ------
@@ -145,6 +145,12 @@ class Graph:
         have = set(available)
         if product_name in self._input_set:
             return () if product_name in have else (product_name,)
+        if self._needing_optional:
+            # What can be made counts as well: with it there may be enough of the optional ones.
+            reachable = self.reachable(have)
+            if product_name in reachable:
+                return ()
+            have |= reachable
         needed = dict.fromkeys([product_name])
         waiting = [product_name]
         for name in waiting:  # grows as it goes
