@@ -69,11 +69,32 @@ class EmptyArchive:
         return []
 
 
-class GatedProviders:
-    """Pipelines whose answer for the processing ``late`` comes only when `answer_late` is set."""
+class EventLedger(OneRoundLedger):
+    """A ledger that records the states it is told, of processings that have not ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, requests: Sequence[DueRequest], polls: Sequence[Poll]) -> None:
+        super().__init__(requests, polls)
+        self.states: list[State] = []
+
+    def apply(self, events: Sequence[Event]) -> list[Row]:
+        self.states += [each.state for each in events if isinstance(each, StatusUpdate)]
+        return super().apply(events)
+
+    def unsettled(self, _ids: Collection[str]) -> list[ProcessingRecord]:
+        return []
+
+
+class GatedProviders:
+    """Pipelines whose answer for the processing ``late`` comes only when `answer_late` is set.
+
+    It says `late_state`; without one, nobody is there.
+    """
+
+    def __init__(self, late_state: State | None = None) -> None:
         self.answer_late = asyncio.Event()
+        self.late_state = late_state
+        self.waiting: int | None = None
+        """How many answers are awaited, once there was a request."""
 
     async def request(self, request: DueRequest) -> Event:
         return await self._answer(request.processing_id)
@@ -83,9 +104,15 @@ class GatedProviders:
 
     async def _answer(self, processing_id: str) -> Event:
         if processing_id == "late":
+            self.waiting = (self.waiting or 0) + 1
             await self.answer_late.wait()
-            return PipelineUnreachable(processing_id=processing_id, error="gone", asked_attempt=1)
-        return StatusUpdate(processing_id=processing_id, state=State.RUNNING, attempt=1)
+            self.waiting -= 1
+            if self.late_state is None:
+                return PipelineUnreachable(
+                    processing_id=processing_id, error="gone", asked_attempt=1
+                )
+        state = self.late_state or State.RUNNING
+        return StatusUpdate(processing_id=processing_id, state=state, attempt=1)
 
 
 @pytest.mark.parametrize("kind", ["requests", "polls"])
@@ -309,6 +336,40 @@ async def test_an_answer_from_which_something_follows_is_recorded_at_once(
 
     work = asyncio.create_task(dispatcher.run())
     try:
+        await eventually(recorded)
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["being asked", "just answered"])
+async def test_a_success_that_is_reported_is_recorded_after_the_answer_given_before(
+    monkeypatch: pytest.MonkeyPatch, *, answered: bool
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "ROUND_WAIT_S", 3600)
+    ledger = EventLedger([], [polled("late")])
+    providers = GatedProviders(State.RUNNING)
+    dispatcher = Dispatcher(
+        cast(Ledger, ledger),
+        cast(Providers, providers),
+        cast(Archive, EmptyArchive()),
+        lambda _row: None,
+    )
+    report = StatusUpdate(processing_id="late", state=State.SUCCEEDED, attempt=1, reported_by="p")
+
+    async def asked() -> bool:
+        return providers.waiting == (0 if answered else 1)
+
+    async def recorded() -> bool:
+        return ledger.states[-2:] == [State.RUNNING, State.SUCCEEDED]
+
+    if answered:
+        providers.answer_late.set()
+    work = asyncio.create_task(dispatcher.run())
+    try:
+        await eventually(asked)
+        await dispatcher.apply([report])
+        providers.answer_late.set()
         await eventually(recorded)
     finally:
         work.cancel()

@@ -107,6 +107,8 @@ class Dispatcher:
         self._unanswered: Counter[str] = Counter()
         self._unanswered_polls: Counter[str] = Counter()
         self._answers: list[Event] = []
+        self._unconfirmed: dict[str, Event] = {}
+        """Successes that were reported while their pipelines were asked, by processing."""
         self._wakeup = asyncio.Event()
         self._round_waits = False
         self._full = False
@@ -155,7 +157,15 @@ class Dispatcher:
     async def apply(self, reports: Sequence[StatusUpdate]) -> None:
         """Record what reports on ``activity.*`` change, and report it."""
         events = await self._confirm_reports(reports)
-        for row in await self.write(self.ledger.apply, events):
+        # An earlier answer says when to ask next: recorded later, it would undo what a report of
+        # success asks for, to ask at once. So would the answer that is still to come.
+        answers = self._take_answers_about({each.processing_id for each in events})
+        self._unconfirmed.update(
+            (each.processing_id, each)
+            for each in events
+            if _is_unconfirmed(each) and each.processing_id in self._in_flight | self._polled
+        )
+        for row in await self.write(self.ledger.apply, [*answers, *events]):
             self._on_report(row)
         if all(map(_is_no_hurry, events)):
             self._wake_soon()
@@ -356,6 +366,7 @@ class Dispatcher:
     async def _request(self, request: DueRequest) -> None:
         try:
             if request.attempt > 1 and await self._is_archived(request.processing_id):
+                self._unconfirmed.pop(request.processing_id, None)
                 return
             event = await self._confirm_answer(await self._providers.request(request))
         finally:
@@ -375,7 +386,13 @@ class Dispatcher:
                     request.attempt,
                     error,
                 )
+        self._record_answer(event)
+
+    def _record_answer(self, event: Event) -> None:
+        """Record an answer soon, and after it what was reported while the pipeline was asked."""
         self._record_soon(event)
+        if (report := self._unconfirmed.pop(event.processing_id, None)) is not None:
+            self._record_soon(report)
 
     def _record_soon(self, answer: Event) -> None:
         """Leave an answer to the next round, which begins at once if more follows than a state."""
@@ -402,6 +419,7 @@ class Dispatcher:
         for poll in polls:
             if poll.record.id in settled:
                 self._end_of_poll(poll)
+                self._unconfirmed.pop(poll.record.id, None)
             else:
                 self._spawn(self._poll(poll), self._polls)
 
@@ -440,7 +458,7 @@ class Dispatcher:
             event = await self._confirm_answer(await self._providers.poll(poll))
         finally:
             self._end_of_poll(poll)
-        self._record_soon(event)
+        self._record_answer(event)
 
 
 def _is_no_hurry(event: Event) -> bool:
@@ -454,6 +472,10 @@ def _is_no_hurry(event: Event) -> bool:
             return True
         case _:
             return False
+
+
+def _is_unconfirmed(event: Event) -> bool:
+    return isinstance(event, StatusUpdate) and event.state is State.SUCCEEDED and not event.archived
 
 
 def _place_of(work: DueRequest | ProcessingRecord) -> str:
