@@ -27,6 +27,7 @@ _POLL_S: Final = 0.05
 _DAEMON_S: Final = 20.0
 _RESTORE_S: Final = 60.0
 """The end of a job that a killed slurmd has not told is asked for again after half a minute."""
+_COMPLETING_S: Final = 15.0
 _TAIL_LINES: Final = 8
 
 
@@ -168,9 +169,18 @@ class LocalSlurm:
         for node, state in self.queue.nodes().items():
             if state.startswith("drain"):
                 self.queue.resume(node)
-        self.queue.wait_until(
-            lambda: set(self.queue.nodes().values()) == {"idle"}, "all nodes to be idle", _RESTORE_S
-        )
+        stuck_at = time.monotonic() + _COMPLETING_S
+
+        def are_idle() -> bool:
+            states = self.queue.nodes()
+            for node in [each for each, state in states.items() if state == "completing"]:
+                if time.monotonic() > stuck_at:
+                    # slurmctld waits for news of an end that a dead slurmd did not send. Slurm's
+                    # guide to troubleshooting advises this; the node returns to service by itself.
+                    self.queue.set_down(node)
+            return set(states.values()) == {"idle"}
+
+        self.queue.wait_until(are_idle, "all nodes to be idle", _RESTORE_S)
 
     def log_tails(self) -> str:
         """Return the last lines of the log of each daemon."""
