@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from batuta.tiling import (
         MappedTiles,
+        Percentiles,
         Statistics,
         TiledOutput,
         TilePlace,
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MappedTiles",
+    "Percentiles",
     "Statistics",
     "TilePlace",
     "TiledOutput",

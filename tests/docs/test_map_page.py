@@ -31,6 +31,9 @@ def test_the_parts_of_the_page_run_one_after_the_other(
     np.testing.assert_array_equal(pixels_of("part.tif"), pixels_of("slope.tif")[10:34, 10:60])
     assert names["counts"].tolist() == [2250.0] * 4
     assert names["histogram"].sum() == (whole <= 4000).sum()
+    np.testing.assert_allclose(names["quartiles"], np.percentile(whole, [25, 75]), rtol=1e-4)
+    np.testing.assert_allclose(names["median"], np.median(whole), rtol=1e-4)
+    assert names["mean"] == whole.mean(dtype="float64")
     assert f"{whole.mean(dtype='float64')}" in capsys.readouterr().out
 
 

@@ -1,7 +1,6 @@
 """`map_tiles` and `reduce_tiles`: a function of arrays, applied to rasters tile by tile."""
 
 import functools
-import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -10,6 +9,7 @@ from batuta.datasets import SaveOptions
 from batuta.errors import ConfigurationError, describe_value
 from batuta.orchestrator import Observer
 from batuta.orchestrator.arguments import checked_observers
+from batuta.tiling.adding import add_results
 from batuta.tiling.calls import CallSource, TileCall, check_function, takes_place
 from batuta.tiling.edges import EDGES, NOTHING
 from batuta.tiling.mapped import MappedTiles
@@ -141,7 +141,7 @@ def map_tiles(  # noqa: PLR0913 - each is a choice of whoever writes one line
 def reduce_tiles(  # noqa: PLR0913 - as `map_tiles`
     func: Callable[..., Any],
     *inputs: Any,
-    combine: Callable[[Any, Any], Any] = operator.add,
+    combine: Callable[[Any, Any], Any] = add_results,
     tile: int | tuple[int, int] | None = None,
     overlap: int = 0,
     edge: str = NOTHING,
@@ -160,13 +160,14 @@ def reduce_tiles(  # noqa: PLR0913 - as `map_tiles`
     ----------
     func : callable
         As in `map_tiles`, but it may return any object: a number, a histogram, a `Counter`, a
-        `batuta.Statistics`; None for nothing.
+        `batuta.Statistics`, a tuple of them; None for nothing. `batuta.Percentiles` is one.
     *inputs, tile, overlap, edge, missing, arrays, resampling, region, kwargs, mode, out_dir, \
     observers
         As in `map_tiles`.
     combine : callable
-        Takes two results, and returns that of both. Default: their sum. It is called in this
-        process, tile by tile, row by row: the result is the same whoever computes.
+        Takes two results, and returns that of both. Default: their sum; of tuples, the sum of
+        each of their elements. It is called in this process, tile by tile, row by row: the result
+        is the same whoever computes.
 
     Returns
     -------
