@@ -1,6 +1,7 @@
 """The code of the pages on tiles runs when it is pasted."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,14 +67,20 @@ def manifest_of(folder: Path, name: str) -> dict[str, Any]:
     return manifest(folder / "out" / name.removesuffix(".manifest.json"))
 
 
-def test_the_notebook_shows_what_is_committed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["first-tiles-notebook", "map-rasters-notebook"])
+def test_a_notebook_shows_what_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     notebooks = pytest.importorskip(
         "tests.support.notebooks", reason="needs nbclient and ipykernel"
     )
     monkeypatch.setenv("PYTHONPATH", PYTHON_PATH, prepend=os.pathsep)
-    path = ROOT / "docs" / "tutorial" / "first-tiles-notebook.ipynb"
+    path = ROOT / "docs" / "tutorial" / f"{name}.ipynb"
     committed = [notebooks.shown(each) for each in notebooks.code_of(notebooks.read(path))]
     executed = notebooks.executed(notebooks.read(path), tmp_path)
     assert [notebooks.shown(each) for each in notebooks.code_of(executed)] == committed
+    assert any(
+        re.search(r"\d+/\d+ \[", each.get("text", "")) and each["name"] == "stderr"
+        for cell in notebooks.code_of(executed)
+        for each in cell.outputs
+    )  # the progress bar

@@ -4,13 +4,16 @@
 documentation, and writes what it shows into it.
 """
 
+import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import nbformat
 from nbclient import NotebookClient
+
+_PICTURE: Final = re.compile(r"base64,[A-Za-z0-9+/=]+")
 
 
 def executed(notebook: Any, folder: Path) -> Any:
@@ -53,11 +56,12 @@ def code_of(notebook: Any) -> list[Any]:
 
 
 def shown(cell: Any) -> list[dict[str, Any]]:
-    """Return what a code cell shows, but for what is another each time: progress and logs."""
+    """Return what a code cell shows, but for what may differ: progress, logs, bytes of pictures."""
     found: list[dict[str, Any]] = []
     for output in cell.outputs:
         if output.output_type == "execute_result":
-            found.append({"data": dict(output.data)})
+            data = {kind: _PICTURE.sub("base64,…", text) for kind, text in output.data.items()}
+            found.append({"data": data})
         elif output.output_type == "stream" and output.name == "stdout":
             found.append({"text": output.text})
     return found

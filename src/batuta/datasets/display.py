@@ -14,6 +14,10 @@ _MAX_CELLS: Final = 64
 _WIDTH_PX: Final = 240
 _MAX_TEXT: Final = 200
 
+NO_FILL: Final = "none"
+DONE_FILL: Final = "#7aa6c2"
+FAILED_FILL: Final = "#c2604f"
+
 
 def html_table(rows: Iterable[Sequence[object]], header: Sequence[object] = ()) -> str:
     """Return an HTML table of cells, as text: whatever they are, they are escaped."""
@@ -23,14 +27,15 @@ def html_table(rows: Iterable[Sequence[object]], header: Sequence[object] = ()) 
 
 def html_title(text: object) -> str:
     """Return a title."""
-    return f"<p><strong>{_text(text)}</strong></p>"
+    return f"<p><strong>{html_text(text)}</strong></p>"
 
 
 def _row(cells: Iterable[object], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{_text(cell)}</{tag}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{html_text(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
-def _text(value: object) -> str:
+def html_text(value: object) -> str:
+    """Return a value as text of HTML: escaped, and not too long."""
     text = str(value)
     return escape(text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…")
 
@@ -73,7 +78,8 @@ def dataset_html(
     if kinds:
         rows.append(("content", ", ".join(f"{count} {kind}" for kind, count in kinds.items())))
     rows += [(f"attributes[{name!r}]", value) for name, value in attributes.items()]
-    return html_title(title) + _drawing(grid, tiles) + html_table(rows)
+    fills = [[NO_FILL if each is None else DONE_FILL for each in row] for row in tiles]
+    return html_title(title) + grid_drawing(grid, fills) + html_table(rows)
 
 
 def _span(sizes: Any) -> str:
@@ -81,8 +87,8 @@ def _span(sizes: Any) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _drawing(grid: Grid, tiles: Sequence[Sequence[Any]]) -> str:
-    """Draw the tiles, those that are there filled; nothing of a grid too large to be seen."""
+def grid_drawing(grid: Grid, fills: Sequence[Sequence[str]]) -> str:
+    """Draw the tiles, each filled by its colour; nothing of a grid too large to be seen."""
     rows, cols = grid.shape[:2]
     if not grid.size or max(rows, cols) > _MAX_CELLS:
         return ""
@@ -94,11 +100,11 @@ def _drawing(grid: Grid, tiles: Sequence[Sequence[Any]]) -> str:
     cells = []
     for row, col in np.ndindex(rows, cols):
         row_min, row_max, col_min, col_max = (float(edge) for edge in grid[row, col])
-        fill = "none" if tiles[row][col] is None else "#7aa6c2"
         cells.append(
             f'<rect x="{(col_min - left) * scale:.1f}" y="{(row_min - top) * scale:.1f}"'
             f' width="{(col_max - col_min) * scale:.1f}"'
-            f' height="{(row_max - row_min) * scale:.1f}" fill="{fill}" stroke="#808080"/>'
+            f' height="{(row_max - row_min) * scale:.1f}" fill="{fills[row][col]}"'
+            ' stroke="#808080"/>'
         )
     return (
         f'<svg width="{width * scale + 2:.0f}" height="{height * scale + 2:.0f}"'

@@ -47,8 +47,8 @@ def orchestrator_html(
     failures: Sequence[TileFailure],
 ) -> str:
     """Return an orchestrator as HTML."""
-    where = "" if out_dir is None else f", in {_shown(out_dir)}"
-    files = ((_shown(each.path), *each[1:]) for each in outputs)
+    where = "" if out_dir is None else f", in {short_path(out_dir)}"
+    files = ((short_path(each.path), *each[1:]) for each in outputs)
     html = html_title(f"Orchestrator: {mode}{where}") + html_table(files, _HEADER)
     if not failures:
         return html
@@ -62,7 +62,7 @@ def orchestrator_html(
     return html + html_title(title) + html_table(rows, ("dataset", "row", "col", "reason"))
 
 
-def _shown(path: Path) -> str:
+def short_path(path: Path) -> str:
     """Return a path as short as it is below the current folder."""
     with contextlib.suppress(OSError, ValueError):  # no current folder, or not below it
         return os.fspath(path.relative_to(Path.cwd()))

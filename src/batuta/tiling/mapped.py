@@ -10,10 +10,11 @@ import numpy as np
 import xarray as xr
 
 from batuta.datasets import SaveOptions
-from batuta.datasets.display import html_table, html_title
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator
+from batuta.orchestrator.display import short_path
 from batuta.tiling.calls import CallSource, TileCall
+from batuta.tiling.display import mapped_html
 from batuta.tiling.outputs import OutputLike, TiledOutput, outputs_of
 from batuta.tiling.pixels import as_floats
 from batuta.tiling.plan import TilePlan, plan_tiles
@@ -154,7 +155,7 @@ class MappedTiles:
         return os.fspath(self.paths[0])
 
     def __repr__(self) -> str:
-        where = ", ".join(map(str, self.paths)) or "not computed"
+        where = ", ".join(map(short_path, self.paths)) or "not computed"
         return f"<MappedTiles {self.call.name}: {where}>"
 
     def _repr_html_(self) -> str:
@@ -164,9 +165,10 @@ class MappedTiles:
             ("in", ", ".join(each.raster.name for each in self.call.sources)),
             ("overlap", f"{self.call.overlap} pixels"),
             ("a tile takes at least", f"{plan.ram_mb:.3g} MB"),
-            *(("saved in", str(each)) for each in self.paths),
+            *(("saved in", short_path(each)) for each in self.paths),
         ]
-        return html_title(repr(self)[1:-1]) + html_table(rows, ("", ""))
+        done = "saved" if self.paths else "not computed"
+        return mapped_html(f"{self.call.name}: {done}", plan, self.region, rows, self.paths)
 
     def _refuse_inputs(self, outputs: Sequence[TiledOutput]) -> None:
         written = {os.path.realpath(each.path) for each in outputs}
