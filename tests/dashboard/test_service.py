@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,6 +60,20 @@ def test_who_comes_later_is_shown_what_the_conductor_has_recorded(watched: Watch
     settings = dashboard_settings(watched.stage, watched.conductor_url)
     with serving(open_dashboard, settings) as url, followed(url) as stream:
         until(stream, "obs/o1", lambda each: each["s"] == "AAA")
+
+
+def test_a_dashboard_that_stops_ends_its_streams_as_complete_answers(watched: Watched) -> None:
+    settings = dashboard_settings(watched.stage, watched.conductor_url)
+    with ExitStack() as running:
+        url = running.enter_context(serving(open_dashboard, settings))
+        with followed(url) as stream:
+            until(stream, "graph", bool)
+            stopping = threading.Thread(target=running.close)
+            stopping.start()
+            # One that was cut off raises RemoteProtocolError here.
+            for _ in stream["lines"]:
+                pass
+            stopping.join()
 
 
 def test_orders_and_questions_are_passed_on(watched: Watched) -> None:

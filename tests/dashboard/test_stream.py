@@ -40,7 +40,7 @@ async def test_a_viewer_is_sent_a_snapshot_and_then_what_changes() -> None:
     table.set("a", 1)
     stream = FrameStream(table)
     async with running(stream):
-        events = stream.events(None)
+        events = stream.events(None, asyncio.Event())
         assert parsed(await anext(events))[1:] == ("snapshot", {"a": 1})
         seen = {"a": 1}
         table.set("b", 2)
@@ -57,7 +57,7 @@ async def test_a_viewer_is_sent_a_snapshot_and_then_what_changes() -> None:
 async def test_something_comes_even_if_nothing_changes() -> None:
     stream = FrameStream(LiveTable())
     async with running(stream):
-        events = stream.events(None)
+        events = stream.events(None, asyncio.Event())
         assert parsed(await anext(events))[1] == "snapshot"
         assert [parsed(await anext(events))[1] for _ in range(3)] == ["tick"] * 3
 
@@ -67,13 +67,13 @@ async def test_a_viewer_that_comes_back_is_sent_what_it_missed_and_no_snapshot()
     stream = FrameStream(table)
     async with running(stream):
         table.set("a", 1)
-        events = stream.events(None)
+        events = stream.events(None, asyncio.Event())
         name = ""
         while not name.endswith("-1"):
             name, _, _ = parsed(await anext(events))
         await events.aclose()
         table.set("a", 2)
-        again = stream.events(name)
+        again = stream.events(name, asyncio.Event())
         assert parsed(await anext(again))[1:] == ("frame", {"a": 2})
 
 
@@ -83,7 +83,10 @@ async def test_an_id_of_another_stream_is_answered_by_a_snapshot(event_id: str) 
     table.set("a", 1)
     stream = FrameStream(table)
     async with running(stream):
-        assert parsed(await anext(stream.events(event_id)))[1:] == ("snapshot", {"a": 1})
+        assert parsed(await anext(stream.events(event_id, asyncio.Event())))[1:] == (
+            "snapshot",
+            {"a": 1},
+        )
 
 
 async def test_a_viewer_that_reads_slowly_is_sent_a_snapshot(
@@ -92,9 +95,19 @@ async def test_a_viewer_that_reads_slowly_is_sent_a_snapshot(
     monkeypatch.setattr(stream_module, "MAX_BEHIND", 3)
     table = LiveTable()
     stream = FrameStream(table)
-    events = stream.events(None)
+    events = stream.events(None, asyncio.Event())
     assert parsed(await anext(events))[1] == "snapshot"
     for number in range(5):
         table.set("a", number)
         table.end_frame()
     assert parsed(await anext(events))[1:] == ("snapshot", {"a": 4})
+
+
+async def test_a_stream_ends_once_its_server_stops() -> None:
+    stream = FrameStream(LiveTable())
+    stopping = asyncio.Event()
+    events = stream.events(None, stopping)
+    assert parsed(await anext(events))[1] == "snapshot"
+    stopping.set()
+    assert [parsed(each)[1] async for each in events] in ([], ["tick"])
+    assert stream.viewers == 0

@@ -1,5 +1,6 @@
 """What the dashboard answers over HTTP, besides its page: signing in, and the live stream."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
@@ -14,6 +15,7 @@ from batuta.graph import Graph, GraphError
 from batuta.service.client import ServiceError
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.service.routing import ServiceRouter
+from batuta.service.server import STOPPING
 
 SESSION: Final = "/session"
 STREAM: Final = "/stream"
@@ -129,8 +131,9 @@ def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> Service
     def live(request: Request) -> StreamingResponse:
         """What is live: a snapshot, then what changes, as server-sent events."""
         on_viewer()
+        stopping: asyncio.Event = getattr(request.state, STOPPING)
         return StreamingResponse(
-            stream.events(request.headers.get("last-event-id", "")[:64]),
+            stream.events(request.headers.get("last-event-id", "")[:64], stopping),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )

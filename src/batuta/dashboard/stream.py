@@ -41,18 +41,22 @@ class FrameStream:
                 self._ended.notify_all()
             await asyncio.sleep(FRAME_S)
 
-    async def events(self, last_event_id: str | None) -> AsyncGenerator[bytes, None]:
+    async def events(
+        self, last_event_id: str | None, stopping: asyncio.Event
+    ) -> AsyncGenerator[bytes, None]:
         """Yield what a viewer is sent, from what it has seen last, until it is closed.
 
         Parameters
         ----------
         last_event_id : str, optional
             The id of the last event that it has seen.
+        stopping : asyncio.Event
+            Ends it, `TICK_S` after it is set at the latest.
         """
         self.viewers += 1
         try:
             seen = self._number_of(last_event_id)
-            while True:
+            while not stopping.is_set():
                 if seen is None:
                     snapshot = self._table.snapshot()
                     yield self._encoded("snapshot", snapshot)

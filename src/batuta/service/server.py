@@ -26,6 +26,9 @@ ACCEPTED_AT_ONCE: Final = 32
 """Connections accepted before any of them is served."""
 RETRY_S: Final = 1.0
 """How long nothing is accepted after the system lacked descriptors or memory, as in asyncio."""
+STOPPING: Final = "stopping"
+"""Of the state of a request: an `asyncio.Event`, set once the server stops. What answers without an
+end has to end then."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -56,6 +59,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=grace_s,
         )
         super().__init__(config)
+        self._stopping = asyncio.Event()
         self._sock = sock
         self._acceptor = _Acceptor(sock, connections, self._protocol)
 
@@ -71,6 +75,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  uvicorn's signature
         """Accept no more, and let pending requests end."""
+        self._stopping.set()
         self._acceptor.stop()
         await super().shutdown([self._sock])
 
@@ -82,7 +87,7 @@ class Server(uvicorn.Server):
         made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn calls it
             config=self.config,
             server_state=self.server_state,
-            app_state=self.lifespan.state,
+            app_state={STOPPING: self._stopping},
         )
         return made
 

@@ -41,6 +41,21 @@ LAST_PORT: Final = 65_535
 DERIVED_GRAPH: Final = "graph.json"
 """In `data_dir`."""
 
+STOP_ORDER: Final = {
+    # It would record that the others do not answer, and leave their instances alone for it.
+    "conductor": 0,
+    # Nobody needs it.
+    "dashboard": 0,
+    # What they import, and that they stop, is still taken.
+    "pipeline": 1,
+    "simulate": 1,
+    "sdb": 2,
+    # All of them publish what is left, and that they stop.
+    "nats": 3,
+}
+"""In which order services are stopped, those of one number at once: none before those that call
+it."""
+
 S = TypeVar("S", bound=ServiceSettings)
 
 
@@ -248,6 +263,7 @@ class DeploymentPlan:
                 self.data_dir / "nats",
                 self.sdb.url,
             ),
+            stop_order=STOP_ORDER["nats"],
         )
 
     def service(self, kind: str, part: BoundService[S], use: str = "") -> Program:
@@ -265,6 +281,7 @@ class DeploymentPlan:
             sock=part.sock,
             environment=secrets_of(settings),
             folder=self._folder,
+            stop_order=STOP_ORDER[kind],
         )
 
     def _nats_settings(self) -> dict[str, Any]:

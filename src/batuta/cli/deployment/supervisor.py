@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -68,6 +69,8 @@ class Program:
     works : callable or None
         Returns whether it still does its work, for a program that may stop doing it without
         exiting: then it is restarted.
+    stop_order : int
+        Those of a lower number are stopped before it, those of the same number at the same time.
     """
 
     name: str
@@ -78,13 +81,14 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     works: Callable[[], Awaitable[bool]] | None = None
+    stop_order: int = 0
 
 
 class Supervisor:
     """Keeps programs running until it is closed; opened by `supervising`.
 
     Each program runs in its own session, so that Ctrl-C reaches the supervisor alone, which
-    stops them in reverse order of their start. They inherit the read end of a pipe (their
+    stops them by their `Program.stop_order`. They inherit the read end of a pipe (their
     lifeline): if the supervisor is killed, its end closes and they exit.
     """
 
@@ -117,9 +121,10 @@ class Supervisor:
         return next((one.process_id for one in self._runners if one.program.name == name), None)
 
     async def close(self) -> None:
-        """Stop all programs, the last started first."""
-        for runner in reversed(self._runners):
-            await runner.stop()
+        """Stop all programs, those of one `Program.stop_order` at once; each has its own bound."""
+        in_order = sorted(self._runners, key=_stop_order)
+        for _, group in itertools.groupby(in_order, key=_stop_order):
+            await asyncio.gather(*(runner.stop() for runner in group))
         for descriptor in self._lifeline:
             os.close(descriptor)
 
@@ -268,6 +273,10 @@ class _ProgramRunner:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         last = last_line(self._log)
         return f"{self.program.name} {how}" + (f": {last}" if last and code else "")
+
+
+def _stop_order(runner: _ProgramRunner) -> int:
+    return runner.program.stop_order
 
 
 async def _end_group(leader: int) -> None:
