@@ -244,6 +244,39 @@ def test_what_an_operator_has_made_again_counts_as_made_and_has_no_latency(
     assert (rates.archived, rates.median_s) == ([1], [None])
 
 
+def test_the_latency_of_what_is_made_again_counts_from_its_own_start(
+    open_ledger: OpenLedger,
+) -> None:
+    again = {"on_update": "reprocess"}
+    harness = open_ledger(
+        graph_of(["A"], {"B": {"m_input": ["A"]}, "C": {"m_input": ["B"], **again}})
+    )
+    harness.clock.advance(-harness.clock.now % 60 + 5)
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.clock.advance(10)
+    (follows,) = harness.make(request, "B", 1)
+    began = harness.clock.now
+    harness.clock.advance(30)
+    harness.make(follows, "C", 1)
+    # Of what is made for the first time, all counts that it waited for.
+    (line,) = report_since(harness, began).products[1:]
+    assert line.latency == Spread(number=1, median_s=40.0, p95_s=40.0)
+
+    harness.clock.advance(86_400)
+    began = harness.clock.now
+    harness.ledger.operations.make("B", "o1")
+    (ordered,) = harness.ledger.take_due(UNLIMITED)
+    harness.clock.advance(3)
+    (follows,) = harness.make(ordered, "B", 2)
+    harness.clock.advance(20)
+    harness.make(follows, "C", 2)
+    of_b, of_c = report_since(harness, began).products
+    assert (of_b.made, of_b.latency) == (1, None)
+    assert of_c.latency == Spread(number=1, median_s=20.0, p95_s=20.0)
+    rates = RateViews(harness.engine, harness.clock).rates(2)
+    assert (rates.archived, rates.median_s) == ([1, 1], [None, 20.0])
+
+
 def test_failures_are_counted_though_they_were_retried_since(open_ledger: OpenLedger) -> None:
     harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 2}}))
     began = harness.clock.now

@@ -88,8 +88,7 @@ def rounded(seconds: float) -> float:
     """
     if seconds < 10:
         return max(0.0, round(seconds, 2))
-    digits = 1 - math.floor(math.log10(seconds)) + 1
-    return round(seconds, digits)
+    return float(f"{seconds:.3g}")
 
 
 def quantile(durations: Durations, share: float) -> float:
@@ -161,7 +160,7 @@ class ProductReport:
         them, those that holds keep back now.
     latency : Spread or None
         Of what was made in the classes alert and live: from the first input of the observation to
-        the archive.
+        the archive; of what was made again, from when what it is made from was there.
     processing : Spread or None
         Of what was made: from the start of the last attempt to the archive.
     """

@@ -1,5 +1,6 @@
 """How many products were archived in each minute of the last hours, and how long they took."""
 
+import itertools
 import threading
 import time
 from collections import Counter, defaultdict
@@ -13,13 +14,14 @@ from pydantic import BaseModel
 
 from batuta.conductor.database.schema import HAS_ENDED
 from batuta.conductor.database.schema import processings as table
-from batuta.conductor.database.views.report_counts import FIRST_INPUT_OF_MADE
+from batuta.conductor.database.views.report_counts import AWAITED_SINCE_OF_MADE
 from batuta.conductor.decisions.reports import quantile, rounded
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
 from batuta.service.database import reading
 
 MINUTE_S: Final = 60
+ROWS_AT_ONCE: Final = 1000
 MAX_MINUTES: Final = 12 * 60
 OPEN_MINUTES: Final = 2
 """The last minutes, which are read again: more may be recorded of them."""
@@ -39,8 +41,9 @@ class Rates(BaseModel):
     """Minute by minute, the earliest first; the last one has not ended.
 
     `archived` counts the products that were archived; `median_s` and `p99_s` are how long it took
-    from the first input of their observations, of those made in the classes alert and live, and not
-    ordered: null where there were none.
+    from the first input of their observations, or what was made again from when what it is made
+    from was there, of those made in the classes alert and live, and not ordered: null where there
+    were none.
     """
 
     begin: datetime
@@ -100,11 +103,12 @@ class RateViews:
         archived: Counter[int] = Counter()
         durations: defaultdict[int, Counter[float]] = defaultdict(Counter)
         with reading(self._engine) as connection:
-            for ended, first_input in connection.execute(_MADE, {"since": first * MINUTE_S}):
+            made = connection.execute(_MADE, {"since": first * MINUTE_S})
+            for ended, since in itertools.chain.from_iterable(made.partitions(ROWS_AT_ONCE)):
                 minute = int(ended // MINUTE_S)
                 archived[minute] += 1
-                if first_input is not None:
-                    durations[minute][rounded(ended - first_input)] += 1
+                if since is not None:
+                    durations[minute][rounded(ended - since)] += 1
         return {
             minute: _Minute(
                 archived=number,
@@ -115,7 +119,7 @@ class RateViews:
         }
 
 
-_MADE: Final = sa.select(table.c.ended, FIRST_INPUT_OF_MADE).where(
+_MADE: Final = sa.select(table.c.ended, AWAITED_SINCE_OF_MADE).where(
     sa.text(HAS_ENDED),
     table.c.ended >= sa.bindparam("since", type_=sa.Float),
     table.c.state == State.SUCCEEDED,

@@ -32,33 +32,65 @@ OPEN_STATES: Final = [each for each in State if not each.ended]
 AT_ONCE: Final = [WorkClass.ALERT, WorkClass.LIVE]
 """The classes of what is made as its inputs arrive: of others, the time since then says nothing."""
 
-FIRST_INPUT: Final = (
-    sa.select(sa.func.min(sa.func.coalesce(available.c.since, available.c.heard)))
+_SINCE: Final = sa.func.coalesce(available.c.since, available.c.heard)
+_MADE_BEFORE: Final = (
+    sa.func.min(sa.case((available.c.product == table.c.product, _SINCE))) < table.c.created
+)
+_AWAITED_SINCE: Final = (
+    sa.select(sa.case((_MADE_BEFORE, table.c.created), else_=sa.func.min(_SINCE)))
     .where(available.c.obs_id == table.c.obs_id)
+    .correlate(table)
     .scalar_subquery()
 )
-"""When anything was first heard of the observation of a processing."""
-FIRST_INPUT_OF_MADE: Final = sa.case(
+"""From when the product of a processing is waited for: that anything was first heard of its
+observation; of what was there before, and is made again, that what it is made from was there. An
+input that comes, or is made again, days later says nothing of how fast the first was."""
+AWAITED_SINCE_OF_MADE: Final = sa.case(
     (
         sa.and_(
             table.c.state == State.SUCCEEDED,
             table.c.work_class.in_(AT_ONCE),
             ~table.c.claim.startswith(MANUAL),
         ),
-        FIRST_INPUT,
+        _AWAITED_SINCE,
     )
 )
 """The same of what was made as its inputs arrived; null of all else, such as what was ordered."""
 
 _NUMBER: Final = sa.func.count().label("number")
 _KEY: Final = (table.c.provider, table.c.product)
-_ENDED: Final = sa.select(
-    *_KEY, table.c.state, table.c.started, table.c.ended, FIRST_INPUT_OF_MADE.label("first_input")
-).where(
-    sa.text(HAS_ENDED),
-    table.c.ended >= sa.bindparam("begin"),
-    table.c.ended < sa.bindparam("end"),
+
+
+def _bucket(seconds: "sa.ColumnElement[float]") -> "sa.ColumnElement[float]":
+    """Return a duration to about three digits, so that few different ones are read."""
+    decades = [(10.0**power, 10.0 ** (power - 3)) for power in range(1, 7)]
+    return sa.case(
+        *((seconds < limit, sa.func.round(seconds / unit) * unit) for limit, unit in decades),
+        else_=seconds,
+    )
+
+
+_ENDS: Final = (
+    sa.select(
+        *_KEY,
+        table.c.state,
+        (table.c.ended - table.c.started).label("took"),
+        (table.c.ended - AWAITED_SINCE_OF_MADE).label("waited"),
+    )
+    .where(
+        sa.text(HAS_ENDED),
+        table.c.ended >= sa.bindparam("begin"),
+        table.c.ended < sa.bindparam("end"),
+    )
+    .cte("ends")
+    # Otherwise what it computes is computed again wherever it is mentioned.
+    .prefix_with("MATERIALIZED")
 )
+_TOOK: Final = _bucket(_ENDS.c.took).label("took_s")
+_WAITED: Final = _bucket(_ENDS.c.waited).label("waited_s")
+_END: Final = (_ENDS.c.provider, _ENDS.c.product, _ENDS.c.state)
+# Of a month there are hundreds of thousands: the database counts them.
+_ENDED: Final = sa.select(*_END, _TOOK, _WAITED, _NUMBER).group_by(*_END, _TOOK, _WAITED)
 _BEGUN_SINCE: Final = (
     sa.select(*_KEY, table.c.state, _NUMBER)
     .where(
@@ -195,14 +227,14 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def _count_ended(connection: sa.Connection, span: Mapping[str, float], found: Facts) -> None:
-    for provider, product, state, started, ended, first_input in connection.execute(_ENDED, span):
+    for provider, product, state, took_s, waited_s, number in connection.execute(_ENDED, span):
         key = provider, product
         for name in _NAMES[state]:
-            found.add(name, key)
-        if state == State.SUCCEEDED and started is not None:
-            found.processing[key][rounded(ended - started)] += 1
-        if first_input is not None:
-            found.latency[key][rounded(ended - first_input)] += 1
+            found.add(name, key, number)
+        if state == State.SUCCEEDED and took_s is not None:
+            found.processing[key][rounded(took_s)] += number
+        if waited_s is not None:
+            found.latency[key][rounded(waited_s)] += number
 
 
 def _count_history(connection: sa.Connection, span: Mapping[str, float], found: Facts) -> None:
