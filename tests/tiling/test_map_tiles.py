@@ -124,7 +124,7 @@ def test_several_results_go_to_rasters_tables_and_documents(tmp_path: Path) -> N
     row, col = np.argwhere(whole == 1199)[0]
     highest = table[table["z"] == 1199].iloc[0]
     assert (highest["x"], highest["y"]) == PLACE @ (col + 0.5, row + 0.5)
-    assert [path.name for path in mapped.paths] == [
+    assert [Path(each).name for each in mapped.paths] == [
         "double.tif",
         "peaks.csv",
         "high.tif",

@@ -271,7 +271,8 @@ class Context:
         folder = options.pop("out_dir", None) or next(self._default_folders)
         mapped = map_tiles(func, *map(self._mapped_input, inputs), **options)
         made = mapped.opened_by(self.orchestrator, folder).save([*map(placed, listed)], **saved)
-        return made.paths if listed is out else made.paths[0]
+        paths = tuple(map(Path, made.paths))
+        return paths if listed is out else paths[0]
 
     def _mapped_input(self, given: Any) -> Any:
         if not isinstance(given, str):

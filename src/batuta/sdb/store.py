@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore
 
-from batuta.errors import BatutaError, ConfigurationError, one_line, shortened
+from batuta.buckets import PART_BYTES, is_lost, open_bucket, reason_of
+from batuta.errors import BatutaError, ConfigurationError, one_line
 from batuta.sdb.settings import SdbSettings, store_folder
 from batuta.service.bodies import Chunk
 
@@ -37,8 +38,6 @@ WRITEBACK_BYTES: Final = 8 * 2**20
 READ_BYTES: Final = 2**20
 BUCKET_READ_BYTES: Final = 8 * 2**20
 """Larger than for a folder: each request to a bucket has its latency."""
-PART_BYTES: Final = 128 * 2**20
-"""Part size of a multipart upload to a bucket, which accepts at most 10,000 parts."""
 
 
 NO_DIGEST: Final = "0" * 64
@@ -220,7 +219,7 @@ class BucketStore:
         self._scratch = scratch
         _create_folder(scratch)
         remove_abandoned(scratch)
-        self._objects: ObjectStore = _open_bucket(url)
+        self._objects: ObjectStore = open_bucket(url, "--store-url")
         self._put_problem: str | None = None
 
     def receive(self) -> Upload:
@@ -373,13 +372,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _open_bucket(url: str) -> ObjectStore:
-    try:
-        return from_url(url)
-    except (BaseError, ValueError) as exc:
-        raise ConfigurationError(f"--store-url {url}: {exc}") from exc
-
-
 async def _read(
     objects: ObjectStore, sha256: str, starts: range, stop: int
 ) -> AsyncIterator[memoryview]:
@@ -410,31 +402,11 @@ def _bucket_errors(sha256: str) -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError, ValueError) as exc:
-        if _is_lost(exc):
+        if is_lost(exc):
             raise LostObjectError(f"{object_path(sha256)}: not found") from exc
         if any(words in str(exc) for words in _BEYOND_THE_END):
             raise DamagedObjectError(f"{object_path(sha256)}: shorter than was stored") from exc
-        raise StoreError(f"{object_path(sha256)}: {_reason(exc)}") from exc
-
-
-def _is_lost(exc: Exception) -> bool:
-    # Of S3, a bucket that does not exist is a 404 too.
-    return isinstance(exc, FileNotFoundError) and "NoSuchBucket" not in str(exc)
-
-
-def _reason(exc: Exception) -> str:
-    """Return the reason in the message of the library (obstore 0.12), in one line.
-
-    ``<operation> in 1.3ms, after 2 retries - <reason>: <the answer, in XML>``, and then, for pages,
-    the state of the library.
-    """
-    if isinstance(exc, FileNotFoundError):
-        return "no such bucket"
-    first_line = str(exc).partition("\n")[0]
-    reason = one_line(first_line.rpartition(" - ")[2].partition("<")[0]).rstrip(": ")
-    if isinstance(exc, (PermissionDeniedError, UnauthenticatedError)):
-        return f"{reason} (accepted: credentials that may read, write and list)"
-    return shortened(reason, _MAX_REASON_LENGTH)
+        raise StoreError(f"{object_path(sha256)}: {reason_of(exc)}") from exc
 
 
 def _try_write(upload: Upload) -> None:
@@ -447,6 +419,5 @@ def _try_write(upload: Upload) -> None:
 
 _BEYOND_THE_END: Final = ("range was invalid", "416 Range Not Satisfiable")
 """How obstore (0.12) and buckets say that an object ends before the range that was asked of it."""
-_MAX_REASON_LENGTH: Final = 300
 _PROBE_BYTES: Final = 4096
 """A full disk still creates files, but none with a content."""

@@ -40,7 +40,7 @@ def mapped_html(
     plan: TilePlan,
     region: Region,
     rows: Sequence[tuple[str, object]],
-    paths: Sequence[Path],
+    saved: Sequence[Path | str],
 ) -> str:
     """Return a map over tiles as HTML.
 
@@ -54,15 +54,16 @@ def mapped_html(
         What they cover.
     rows : sequence of (str, object)
         Of its table.
-    paths : sequence of Path
-        The files that it was saved in; empty before.
+    saved : sequence of Path or str
+        The files that it was saved in; of those in buckets, the URLs. Empty before.
     """
+    paths = [each for each in saved if isinstance(each, Path)]
     failed = _failed_tiles(paths)
-    fills = np.where(plan.touched & bool(paths), DONE_FILL, NO_FILL).tolist()
+    fills = np.where(plan.touched & bool(saved), DONE_FILL, NO_FILL).tolist()
     for row, col in failed:
         fills[row][col] = FAILED_FILL
     states = []
-    if paths:
+    if saved:
         counts = [f"{plan.tiles - len(failed)} done", f"{len(failed)} failed"]
         states = [("states", ", ".join(counts if failed else counts[:1]))]
     if skipped := plan.touched.size - plan.tiles:

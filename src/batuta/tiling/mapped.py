@@ -13,6 +13,8 @@ from batuta.datasets import SaveOptions
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator
 from batuta.orchestrator.display import short_path
+from batuta.tiling.bucket_objects import in_bucket
+from batuta.tiling.bucket_outputs import staged
 from batuta.tiling.calls import CallSource, TileCall
 from batuta.tiling.display import mapped_html
 from batuta.tiling.outputs import OutputLike, TiledOutput, outputs_of
@@ -41,15 +43,16 @@ class MappedTiles:
         Side, or rows and columns, of a tile; None chooses.
     options : RunOptions
         How tiles are computed.
-    paths : tuple of Path
-        The files that the results are saved in; empty where nothing was computed yet.
+    paths : tuple of Path or str
+        The files that the results are saved in, URLs of those in buckets; empty where nothing was
+        computed yet.
     """
 
     call: TileCall
     region: Region
     tile: int | tuple[int, int] | None
     options: RunOptions
-    paths: tuple[Path, ...] = ()
+    paths: tuple[Path | str, ...] = ()
 
     @property
     def plan(self) -> TilePlan:
@@ -95,11 +98,15 @@ class MappedTiles:
             One line for each mistake, before any tile is computed.
         TilesFailedError
             Once all else is saved, if tiles failed twice.
+        BucketError
+            If an output cannot be uploaded to its bucket; it is kept on this machine.
         """
         outputs = outputs_of(out, dtype, nodata, options)
         self._refuse_inputs(outputs)
-        self._run().save(outputs)
-        return replace(self, paths=tuple(Path(each.path).absolute() for each in outputs))
+        run = self._run()
+        with staged(outputs, self.options.out_dir, resume=self.options.resumes) as here:
+            run.save(here.outputs)
+        return replace(self, paths=tuple(_saved_path(each) for each in outputs))
 
     def compute(self) -> xr.DataArray:
         """Compute every tile, and return the whole raster.
@@ -155,7 +162,7 @@ class MappedTiles:
         return os.fspath(self.paths[0])
 
     def __repr__(self) -> str:
-        where = ", ".join(map(short_path, self.paths)) or "not computed"
+        where = ", ".join(map(_shown, self.paths)) or "not computed"
         return f"<MappedTiles {self.call.name}: {where}>"
 
     def _repr_html_(self) -> str:
@@ -165,7 +172,7 @@ class MappedTiles:
             ("in", ", ".join(each.raster.name for each in self.call.sources)),
             ("overlap", f"{self.call.overlap} pixels"),
             ("a tile takes at least", f"{plan.ram_mb:.3g} MB"),
-            *(("saved in", short_path(each)) for each in self.paths),
+            *(("saved in", _shown(each)) for each in self.paths),
         ]
         done = "saved" if self.paths else "not computed"
         return mapped_html(f"{self.call.name}: {done}", plan, self.region, rows, self.paths)
@@ -175,6 +182,14 @@ class MappedTiles:
         for path in _files_of(self.call):
             if os.path.realpath(path) in written:
                 raise ConfigurationError(f"out: {path} is an input: another name expected")
+
+
+def _saved_path(output: TiledOutput) -> Path | str:
+    return os.fspath(output.path) if in_bucket(output.path) else Path(output.path).absolute()
+
+
+def _shown(path: Path | str) -> str:
+    return path if isinstance(path, str) else short_path(path)
 
 
 def _files_of(call: TileCall) -> Sequence[str]:

@@ -17,6 +17,7 @@ from batuta.datasets.axes import band_names, in_raster_order
 from batuta.datasets.profile import read_profile
 from batuta.datasets.raster_file import ignore_missing_georeferencing
 from batuta.errors import ConfigurationError, describe_value, one_line
+from batuta.tiling.bucket_objects import check_object, gdal_environment, gdal_name, in_bucket
 from batuta.tiling.raster import Raster
 from batuta.tiling.sources import ArraySource, FileSource, Source, Version, ZarrSource
 
@@ -86,13 +87,23 @@ def warped_to(source: Source, target: Raster, resampling: str, name: str) -> Sou
 
 
 def _open_path(path: str, name: str) -> Source:
+    if in_bucket(path):
+        return _open_raster(path, name, check_object(path, name))
     group = _zarr_group(path)
-    return _open_raster(path, name) if group is None else _open_zarr(group, path, name)
+    return (
+        _open_raster(path, name, _version_of(path))
+        if group is None
+        else _open_zarr(group, path, name)
+    )
 
 
-def _open_raster(path: str, name: str) -> Source:
+def _open_raster(path: str, name: str, version: Version) -> Source:
     try:
-        with ignore_missing_georeferencing(), rasterio.open(path) as dataset:
+        with (
+            ignore_missing_georeferencing(),
+            gdal_environment(path),
+            rasterio.open(gdal_name(path)) as dataset,
+        ):
             if not dataset.count:
                 parts = ", ".join(dataset.subdatasets[:3])
                 raise ConfigurationError(f"{name}: {path} has no bands; it contains {parts}")
@@ -102,7 +113,7 @@ def _open_raster(path: str, name: str) -> Source:
                 is_masked=any(
                     MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums
                 ),
-                version=_version_of(path),
+                version=version,
             )
     except RasterioIOError as exc:
         raise ConfigurationError(f"{name}: {path} cannot be read: {one_line(exc)}") from exc

@@ -82,6 +82,11 @@ class RunOptions:
             ram_mb=getattr(config, "max_ram_per_worker", None),
         )
 
+    @property
+    def resumes(self) -> bool:
+        """Whether tiles that an interrupted run saved are kept."""
+        return bool(self.configuration().get("resume"))
+
     def folder(self, output: Path) -> Path | None:
         """Return the folder of the run: the one that is given, else one beside the output.
 
@@ -90,7 +95,7 @@ class RunOptions:
         if self.out_dir is not None:
             return Path(self.out_dir)
         conf = self.configuration()
-        if conf.get("resume") or "profiling" in conf or conf.get("mode") in _JOB_MODES:
+        if self.resumes or "profiling" in conf or conf.get("mode") in _JOB_MODES:
             return output.parent / f"{output.stem}.run"
         return None
 

@@ -18,6 +18,7 @@ from batuta.cluster.tasks import Scattered
 from batuta.datasets import Window
 from batuta.datasets.axes import in_raster_order
 from batuta.datasets.raster_file import ignore_missing_georeferencing
+from batuta.tiling.bucket_objects import gdal_environment, gdal_name
 from batuta.tiling.raster import Pixels, Raster
 
 _MAX_OPEN: Final = 16
@@ -72,16 +73,17 @@ class FileSource:
         """Return the pixels of a window: see `Source.read`."""
         rows, cols = window.shape
         opened = _OPEN.get((self.path, self.version, self.resampling and self.raster), self._open)
-        pixels: Pixels = opened.read(
-            indexes=list(range(1, self.raster.count + 1)) if self.raster.is_banded else 1,
-            window=RasterWindow(window.col_min, window.row_min, cols, rows),
-            masked=self.is_masked,
-        )
+        with gdal_environment(self.path):
+            pixels: Pixels = opened.read(
+                indexes=list(range(1, self.raster.count + 1)) if self.raster.is_banded else 1,
+                window=RasterWindow(window.col_min, window.row_min, cols, rows),
+                masked=self.is_masked,
+            )
         return pixels
 
     def _open(self) -> Any:
-        with ignore_missing_georeferencing():
-            dataset = rasterio.open(self.path)
+        with ignore_missing_georeferencing(), gdal_environment(self.path):
+            dataset = rasterio.open(gdal_name(self.path))
         if not self.resampling:
             return dataset
         return WarpedVRT(

@@ -26,15 +26,18 @@ def map_command(  # noqa: PLR0913, PLR0917 - options of a command
     function: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function.")],
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="RASTER", help="Files that GDAL reads, or arrays of Zarr groups."),
+        typer.Argument(
+            metavar="RASTER",
+            help="Files that GDAL reads, also s3://bucket/key; arrays of Zarr groups.",
+        ),
     ],
     out: Annotated[
-        list[Path],
+        list[str],
         typer.Option(
             "--out",
             "-o",
             help="File of the result: .tif, .zarr, .csv, .parquet, .geoparquet, .las, .laz or"
-            " .json; repeat for several results.",
+            " .json, also s3://bucket/key; repeat for several results.",
         ),
     ],
     tile: Annotated[
@@ -115,7 +118,8 @@ def map_command(  # noqa: PLR0913, PLR0917 - options of a command
     with interrupted_by_sigterm():
         saved = mapped.save(out, dtype=dtype, nodata=nodata, options=options)
     for path in saved.paths:
-        typer.echo(printable(f"{path}: {format_count(path.stat().st_size, 'byte')}"))
+        size = f": {format_count(path.stat().st_size, 'byte')}" if isinstance(path, Path) else ""
+        typer.echo(printable(f"{path}{size}"))
 
 
 def _load(text: str) -> Callable[..., Any]:

@@ -1,0 +1,118 @@
+"""Objects in buckets: checked and written by obstore, read where they are by GDAL."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import rasterio
+
+from batuta.errors import BatutaError, ConfigurationError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+SCHEME: Final = "s3://"
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+class BucketError(BatutaError):
+    """A file that is whole could not be uploaded."""
+
+
+def in_bucket(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is the URL of an object in a bucket."""
+    return os.fspath(path).startswith(SCHEME)
+
+
+def check_object(url: str, name: str) -> tuple[int, int]:
+    """Check that an object can be read; return its size in bytes and the time of its last change.
+
+    Raises
+    ------
+    ConfigurationError
+        In one line, if it cannot.
+    """
+    store, key = _store_of(url, name)
+    import obstore  # noqa: PLC0415 - of buckets alone
+    from obstore.exceptions import BaseError  # noqa: PLC0415
+
+    from batuta.buckets import is_lost, reason_of  # noqa: PLC0415
+
+    try:
+        # Of HEAD, S3 does not say what is missing: the object, or its bucket.
+        obstore.get_range(store, key, start=0, end=1)
+        found = obstore.head(store, key)
+    except (BaseError, OSError, ValueError) as exc:
+        reason = "no such object" if is_lost(exc) else reason_of(exc)
+        raise ConfigurationError(f"{name}: {url} cannot be read: {reason}") from exc
+    return found["size"], int(found["last_modified"].timestamp())
+
+
+def gdal_name(url: str) -> str:
+    """Return the name by which GDAL opens an object, or what is in no bucket."""
+    return "/vsis3/" + url.removeprefix(SCHEME) if in_bucket(url) else url
+
+
+@contextmanager
+def gdal_environment(path: str) -> Iterator[None]:
+    """Have GDAL use the settings that obstore uses; nothing for what is in no bucket.
+
+    GDAL takes credentials and region from the same variables itself. Files beside an object are
+    not looked for, as that takes several requests.
+    """
+    if not in_bucket(path):
+        yield
+        return
+    with rasterio.Env(**_gdal_settings(os.environ), GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        yield
+
+
+def _gdal_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    hosted = environment.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").lower() == "true"
+    settings = {"AWS_VIRTUAL_HOSTING": "TRUE" if hosted else "FALSE"}
+    endpoint = next((environment[each] for each in _ENDPOINTS if environment.get(each)), "")
+    if endpoint:
+        scheme, _, host = endpoint.rpartition("://")
+        settings |= {
+            "AWS_S3_ENDPOINT": host.rstrip("/"),
+            "AWS_HTTPS": "NO" if scheme == "http" else "YES",
+        }
+    if environment.get("AWS_SKIP_SIGNATURE", "").lower() == "true":
+        settings["AWS_NO_SIGN_REQUEST"] = "YES"
+    return settings
+
+
+def put_object(url: str, content: bytes | Path) -> None:
+    """Write an object as a whole.
+
+    Raises
+    ------
+    BucketError
+        If it cannot be written; the bucket then has no part of it.
+    """
+    store, key = _store_of(url, "out")
+    import obstore  # noqa: PLC0415 - of buckets alone
+    from obstore.exceptions import BaseError  # noqa: PLC0415
+
+    from batuta.buckets import PART_BYTES, reason_of  # noqa: PLC0415
+
+    try:
+        obstore.put(store, key, content, chunk_size=PART_BYTES)
+    except (BaseError, OSError, ValueError) as exc:
+        raise BucketError(f"{url} cannot be written: {reason_of(exc)}") from exc
+
+
+def _store_of(url: str, name: str) -> tuple["ObjectStore", Any]:
+    """Return the bucket of an object, and its key."""
+    bucket, _, key = url.removeprefix(SCHEME).partition("/")
+    if not bucket or not key or key.endswith("/"):
+        raise ConfigurationError(f"{name}: {url!r} given, s3://bucket/key expected")
+    try:
+        from batuta.buckets import open_bucket  # noqa: PLC0415 - of buckets alone
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"{name}: {url} needs {exc.name}, which batuta[formats] installs"
+        ) from exc
+    return open_bucket(SCHEME + bucket, name), key
