@@ -33,6 +33,10 @@ def compute():
 """
 GUARDED = PROGRAM + 'if __name__ == "__main__":\n    compute()\n'
 UNGUARDED = PROGRAM + "compute()\n"
+# A program with a thread is not copied: workers of a new interpreter import the script.
+THREADED = (
+    "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+)
 IN_GUARD = f'if __name__ == "__main__":\n{textwrap.indent(PROGRAM, "    ")}\n    compute()\n'
 
 FORKSERVER = {"mode": "multiprocessing", "nb_workers": 1}
@@ -46,6 +50,7 @@ def run(folder: Path, way: str, *confs: dict[str, Any]) -> "subprocess.Completed
     (folder / "package").mkdir()
     (folder / "package" / "__main__.py").write_text(GUARDED)
     (folder / "unguarded.py").write_text(UNGUARDED)
+    (folder / "unguarded_threaded.py").write_text(THREADED + UNGUARDED)
     (folder / "in_guard.py").write_text(IN_GUARD)
     arguments = {
         "standard input": ["-"],
@@ -53,6 +58,7 @@ def run(folder: Path, way: str, *confs: dict[str, Any]) -> "subprocess.Completed
         "package": ["-m", "package"],
         "folder": ["package"],
         "unguarded": ["unguarded.py"],
+        "unguarded, threaded": ["unguarded_threaded.py"],
         "in guard": ["in_guard.py"],
     }[way]
     return subprocess.run(
@@ -85,11 +91,16 @@ def test_so_it_does_on_dask(way: str, tmp_path: Path) -> None:
     "conf", [FORKSERVER, SPAWN, LOCAL_DASK], ids=["forkserver", "spawn", "local_dask"]
 )
 def test_a_script_without_its_guard_is_told_so_once(conf: dict[str, Any], tmp_path: Path) -> None:
-    done = run(tmp_path, "unguarded", conf)
+    done = run(tmp_path, "unguarded, threaded", conf)
     assert done.returncode == 1
     assert "workers cannot start" in done.stderr
     assert 'a script that computes needs `if __name__ == "__main__":`' in done.stderr
     assert "bootstrapping" not in done.stderr  # what `multiprocessing` says, in each worker
+
+
+def test_a_script_without_its_guard_runs_where_workers_come_from_a_copy(tmp_path: Path) -> None:
+    done = run(tmp_path, "unguarded", FORKSERVER)
+    assert done.stdout == "[6]\n", done.stderr
 
 
 class _Main(ModuleType):

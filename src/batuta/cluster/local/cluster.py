@@ -6,13 +6,15 @@ import weakref
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from batuta.cluster import preload
 from batuta.cluster.config import CommonConfig, MultiprocessingConfig
 from batuta.cluster.environment import check_start
 from batuta.cluster.errors import NoSpaceError
 from batuta.cluster.graph_cluster import GraphCluster
+from batuta.cluster.local.forkserver import copy_forkserver
 from batuta.cluster.local.limits import Limits
 from batuta.cluster.local.scheduler import LocalScheduler
-from batuta.cluster.local.worker_handle import PoolSettings
+from batuta.cluster.local.worker_handle import PRELOADED, PoolSettings
 from batuta.cluster.main_script import MainNames
 from batuta.cluster.store import ResultStore, private_temporary_folder, put
 from batuta.cluster.task_metrics import TaskMetrics
@@ -39,6 +41,8 @@ class MultiprocessingCluster(GraphCluster):
         if launch_worker:
             if not self._forked:
                 check_start()  # now, rather than when the first worker is to start
+            if config.mp_mode == "forkserver":
+                copy_forkserver((*preload.modules(), *PRELOADED))  # while there is no thread
             self._stores = _Stores(config, out_dir)
             self._engine = _scheduler(config, self._stores, out_dir, self.task_metrics)
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any, Final
 import psutil
 
 from batuta.cluster.environment import prepare_socket_folder
+from batuta.cluster.local.zygote import can_be_copied, copy_as_forkserver
 from batuta.cluster.preload import FORKSERVER_VARIABLE
 
 _FIRST: Final = "batuta.cluster.local.forkserver_path"
@@ -25,6 +27,28 @@ _LOCK: Final = threading.Lock()
 _imported: dict[int | None, frozenset[str]] = {}
 """Modules that each forkserver was started with here, by its process id. One that the program
 itself started, with `multiprocessing`, is not among them."""
+
+
+def copy_forkserver(modules: Iterable[str]) -> None:
+    """Start the forkserver of this process as a copy of it, unless it is running.
+
+    Where a copy would not be safe, nothing happens: `start_forkserver` starts another.
+
+    Parameters
+    ----------
+    modules : iterable of str
+        What it imports besides, if this process has not.
+
+    Raises
+    ------
+    ClusterError
+        If no folder is there for its socket.
+    """
+    _forget_inherited()
+    if _running_pid() is None and can_be_copied():  # so without a lock: there is no other thread
+        names = tuple(modules)
+        prepare_socket_folder()
+        _imported[copy_as_forkserver(names)] = frozenset((*sys.modules, *names))
 
 
 def start_forkserver(modules: Iterable[str], environment: Mapping[str, str]) -> bool:
