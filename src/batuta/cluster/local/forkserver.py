@@ -44,8 +44,11 @@ def copy_forkserver(modules: Iterable[str]) -> None:
     ClusterError
         If no folder is there for its socket.
     """
+    if not can_be_copied():
+        return
+    # Without the lock: there is no other thread, and the copy would inherit it locked.
     _forget_inherited()
-    if _running_pid() is None and can_be_copied():  # so without a lock: there is no other thread
+    if _running_pid() is None:
         names = tuple(modules)
         prepare_socket_folder()
         _imported[copy_as_forkserver(names)] = frozenset((*sys.modules, *names))
