@@ -80,7 +80,7 @@ class S3Server:
             "s3.autoCreateBucket": "false",
             **{f"{part}.port.grpc": port for part, port in self._grpc_ports.items()},
         }
-        return [str(_program()), "server", *(f"-{key}={value}" for key, value in options.items())]
+        return [_program(), "server", *(f"-{key}={value}" for key, value in options.items())]
 
     def store(self) -> S3Store:
         """Return the bucket, as its owner."""
@@ -125,15 +125,11 @@ def _status(method: str, port: int, path: str) -> int | None:
             return None
 
 
-def is_installed() -> bool:
-    """Return whether there is such a server."""
-    return _program() is not None
-
-
-def _program() -> str | None:
+def _program() -> str:
     """Return the program that belongs to this Python, else that of the system."""
     scripts = sysconfig.get_path("scripts")
-    return shutil.which("weed", path=os.pathsep.join([scripts, os.environ.get("PATH", "")]))
+    path = os.pathsep.join([scripts, os.environ.get("PATH", "")])
+    return shutil.which("weed", path=path) or "weed"
 
 
 @contextmanager
