@@ -88,10 +88,10 @@ def test_what_waits_for_approval_is_shown_until_that_is_answered(
     live_state.on_data(DataAvailable(product="B", obs_id="o1", version=1))
     live_state.on_activity(asked(gate, "pending"))
     assert live_state.states["o1"]["B"] == "unapproved"
-    assert "o1: B (1) waits for approval" in drawn(live_state)
+    assert "o1: B v1 waits for approval" in drawn(live_state)
     live_state.on_activity(asked(gate, answer, by="operator ana", reason="good seeing"))
     assert live_state.states["o1"]["B"] == state
-    assert live_state.lines[-1].text == f"o1: B (1) {answer} by operator ana: good seeing"
+    assert live_state.lines[-1].text == f"o1: B v1 {answer} by operator ana: good seeing"
 
 
 def test_many_observations_are_counted_by_state_also_what_waits_for_approval() -> None:

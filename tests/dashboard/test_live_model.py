@@ -85,6 +85,12 @@ def test_what_fails_at_a_pipeline_is_failed_when_the_conductor_says_so(model: Li
     assert "no light" in model.table["lines"][-1]["text"]
 
 
+def test_a_line_that_is_told_again_is_shown_once(model: LiveModel) -> None:
+    for text in ("a", "b", "b", "a"):
+        model.note(text)
+    assert [line["text"] for line in model.table["lines"]] == ["a", "b", "a"]
+
+
 def test_what_is_heard_late_of_the_past_changes_nothing(model: LiveModel) -> None:
     model.on_activity(Activity(service=MAKER, processing=processing("running")))
     model.on_activity(Activity(service=CONDUCTOR, processing=processing("requested")))

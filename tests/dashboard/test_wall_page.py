@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.dashboard.conftest import Watched
+from batuta.graph import Graph
+from tests.dashboard.conftest import MADE, Watched, playing
 from tests.dashboard.page import opened
 from tests.support.orchestras import CommandProcess
+from tests.support.servers import NatsServer
 
 PIPELINE = """
 from batuta.pipeline import Context, Output, Pipeline
@@ -80,3 +82,17 @@ def test_a_pipeline_that_is_stopped_or_killed_is_grey_and_silent_until_it_is_bac
         expect_up(page, "conductor", "sdb", "spectra")
         with pipeline_process(watched, folder, "images"):
             expect_up(page, "spectra", "images")
+
+
+def test_what_waits_for_a_person_is_counted_on_the_wall_and_told_without_its_inputs(
+    tmp_path: Path, own_nats: NatsServer
+) -> None:
+    asking = {**MADE, "m_input": ["A"], "approval": "before"}
+    graph = Graph.parse({"inputs": ["A"], "products": {"B": asking}})
+    with playing(tmp_path, own_nats, {"graph": graph}) as watched, opened() as page:
+        page.goto(f"{watched.url}/wall")
+        expect(page.get_by_text("0 failed")).to_be_visible()
+        expect(page.get_by_text("to approve")).to_have_count(0)
+        watched.stage.archive("A", "o1")
+        expect(page.get_by_text("1 to approve")).to_be_visible()
+        expect(page.get_by_text(re.compile("o1: B waits for approval$"))).to_be_visible()

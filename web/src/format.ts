@@ -19,13 +19,16 @@ export function secondsOf(time: string): number {
 }
 
 export function formatAge(seconds: number): string {
-  return formatDuration(Math.max(0, seconds));
+  // It grows while it is looked at: below a second, its digits would only flicker.
+  if (seconds < 1) return "< 1 s";
+  return seconds < 90 ? `${Math.floor(seconds)} s` : formatDuration(seconds);
 }
 
 export function formatDuration(seconds: number): string {
   if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 570) return `${(seconds / 60).toFixed(1)} min`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   if (seconds < 129_600) return `${(seconds / 3600).toFixed(1)} h`;
   return `${(seconds / 86_400).toFixed(1)} d`;

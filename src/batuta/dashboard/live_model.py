@@ -286,6 +286,8 @@ class LiveModel:
 
     def _log(self, line: NewsLine) -> None:
         text = shortened(line.text, MAX_LINE_LENGTH)
+        if self._lines and self._lines[-1]["text"] == text:
+            self._lines.pop()  # told again, it takes no second place
         self._lines.append({"t": round(self._clock(), 2), "text": text, "state": line.state})
         self.table.set("lines", list(self._lines))
 

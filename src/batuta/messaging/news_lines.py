@@ -73,7 +73,9 @@ def _of_graph(graph: GraphInForce) -> NewsLine:
 
 
 def _of_approval(asked: ApprovalNews) -> NewsLine:
-    what = f"{asked.obs_id}: {asked.product} ({asked.version})"
+    # What is not made yet has no version of its own, but those of its inputs, which are many.
+    version = f" v{asked.version}" if asked.version.isdecimal() else ""
+    what = f"{asked.obs_id}: {asked.product}{version}"
     if asked.state == "pending":
         return NewsLine(f"{what} waits for approval", ProcessingState.UNAPPROVED.value)
     by = f" by {asked.by}" if asked.by else ""

@@ -266,6 +266,15 @@ function Picture({ stored }: { stored: StoredProduct }) {
   );
 }
 
+const DIGITS = 7;
+
+/** A value of metadata; of a number with many digits, those that mean something. */
+function displayed(value: unknown): string {
+  if (typeof value === "string") return value;
+  const isLong = typeof value === "number" && !Number.isInteger(value);
+  return JSON.stringify(isLong ? Number(value.toPrecision(DIGITS)) : value);
+}
+
 function Metadata({ stored }: { stored: StoredProduct }) {
   const pairs = Object.entries(stored.metadata);
   return (
@@ -281,7 +290,9 @@ function Metadata({ stored }: { stored: StoredProduct }) {
           {pairs.map(([name, value]) => (
             <Fragment key={name}>
               <dt>{name}</dt>
-              <dd>{typeof value === "string" ? value : JSON.stringify(value)}</dd>
+              <dd title={typeof value === "number" ? String(value) : undefined}>
+                {displayed(value)}
+              </dd>
             </Fragment>
           ))}
         </dl>

@@ -173,9 +173,11 @@ function Products({ products, total }: { products: ProductReport[]; total: Produ
               ))}
               <th class="number" title="Median, and what 95 % do not exceed">
                 Input to archive
+                <div class="quiet">median / 95 %</div>
               </th>
               <th class="number" title="Median, and what 95 % do not exceed">
                 Processing
+                <div class="quiet">median / 95 %</div>
               </th>
             </tr>
           </thead>
@@ -198,7 +200,6 @@ function Products({ products, total }: { products: ProductReport[]; total: Produ
           </tfoot>
         </table>
       </div>
-      <p class="quiet">Times are the median and, after the stroke, what 95 % do not exceed.</p>
     </section>
   );
 }

@@ -36,6 +36,7 @@ export function Wall() {
   const late = live<{ total: number }>("late").value;
   const held = summary?.processings.held ?? 0;
   const failed = summary?.processings.failed ?? 0;
+  const unapproved = summary?.processings.unapproved ?? 0;
   const lines = live<Line[]>("lines").value ?? [];
   const columns = names.value.map((name, place) => ({ name, place }));
   return (
@@ -52,6 +53,7 @@ export function Wall() {
         <Figure label="late" value={late?.total ?? 0} colour="--warning" isAlarm />
         <Figure label="failed" value={failed} colour="--failed" isAlarm />
         <Figure label="held" value={held} colour="--held" isAlarm />
+        {unapproved > 0 && <Figure label="to approve" value={unapproved} colour="--held" isAlarm />}
         <Figure label="running" value={atWork(summary)} colour="--running" />
         <Figure label="observations" value={summary?.observations ?? 0} colour="--ink" />
       </div>

@@ -31,8 +31,7 @@ export function RecentRates() {
   const begin = secondsOf(rates.begin);
   const times = rates.archived.slice(first).map((_, minute) => begin + 60 * (first + minute));
   const span = spanOf(times.length);
-  const ended = rates.archived.slice(-1 - MINUTES_NOW, -1);
-  const rate = ended.reduce((sum, each) => sum + each, 0) / Math.max(1, ended.length);
+  const rate = rateNow(rates.archived);
   const last = rates.median_s.findLastIndex((each) => each !== null);
   const median = rates.median_s[last] ?? null;
   const p99 = rates.p99_s[last] ?? null;
@@ -80,6 +79,14 @@ export function RecentRates() {
       </section>
     </div>
   );
+}
+
+/** The mean of the last minutes, but of none before the first in which something was archived. */
+function rateNow(archived: number[]): number {
+  const begun = archived.findIndex((each) => each > 0);
+  const from = Math.max(begun, archived.length - 1 - MINUTES_NOW);
+  const ended = archived.slice(from, Math.max(from + 1, archived.length - 1));
+  return ended.reduce((sum, each) => sum + each, 0) / Math.max(1, ended.length);
 }
 
 /** The minute before the first in which something was archived, or an earlier one. */
