@@ -1,6 +1,10 @@
 """Failures, grouped by provider and by what their errors have in common."""
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batuta.conductor.database.operations.order_sets import SetFilters
 from batuta.conductor.database.views.failure_views import FailureGroup, FailureViews
@@ -45,6 +49,17 @@ GRAPH = graph_of(
 def test_like_errors_are_of_one_kind(error: str | None, kind: str) -> None:
     assert kind_of_error(error, ("id-1", "o-7")) == kind
     assert kind_of_error(kind, ("id-1", "o-7")) == kind
+
+
+@given(
+    st.lists(st.sampled_from(["o-7", "o", "-", "7", " ", "\u00e9", "_", ":", "."]), max_size=12),
+    st.sampled_from(["o-7", "o", "-", "7.", "", "\u00e9"]),
+)
+def test_a_name_is_left_out_wherever_it_is_a_word(parts: list[str], name: str) -> None:
+    text = "".join(parts)
+    found = rf"(?<![\w-]){re.escape(name)}(?![\w-])"
+    expected = re.sub(found, "#", " ".join(text.split())) if name else text
+    assert kind_of_error(text, [name]) == kind_of_error(expected)
 
 
 def test_a_kind_is_bounded() -> None:
