@@ -5,9 +5,11 @@ import type { Processing } from "../records";
 import { hasEnded } from "../records";
 import { address } from "../router";
 import { stateNamed } from "../states";
+import { timeAxis } from "./time_axis";
 
 const NAME_WIDTH = 190;
 const ROW = 22;
+const DAY_S = 86_400;
 
 export function Timeline({ processings }: { processings: Processing[] }) {
   if (processings.length === 0) return <p class="empty">Nothing was asked for yet.</p>;
@@ -16,11 +18,14 @@ export function Timeline({ processings }: { processings: Processing[] }) {
   const endOf = (each: Processing) =>
     each.ended ? secondsOf(each.ended) : hasEnded(each) ? secondsOf(each.created) : present;
   const end = Math.max(...processings.map(endOf), begin + 1);
+  const isOfDays = end - begin > DAY_S;
   const width = 640;
-  const x = (seconds: number) =>
-    NAME_WIDTH + ((seconds - begin) / (end - begin)) * (width - NAME_WIDTH - 60);
+  const axis = timeAxis(processings.map((each) => [secondsOf(each.created), endOf(each)]));
+  const along = (share: number) => NAME_WIDTH + share * (width - NAME_WIDTH - 60);
+  const x = (seconds: number) => along(axis.place(seconds));
   const ordered = [...processings].sort((a, b) => secondsOf(a.created) - secondsOf(b.created));
-  const height = ordered.length * ROW + 26;
+  // What cuts say is on a line of its own: it may be where the times of both ends are.
+  const height = ordered.length * ROW + (axis.cuts.length > 0 ? 42 : 26);
   return (
     <div class="scroll">
       <svg
@@ -30,6 +35,22 @@ export function Timeline({ processings }: { processings: Processing[] }) {
         role="group"
         aria-label="Timeline of processings"
       >
+        {axis.cuts.map(({ at, seconds }) => (
+          <g key={at}>
+            <title>{`Nothing was under way for ${formatDuration(seconds)}: not drawn to scale`}</title>
+            <line
+              x1={along(at)}
+              x2={along(at)}
+              y1={2}
+              y2={height - 34}
+              stroke="var(--quiet)"
+              stroke-dasharray="2 4"
+            />
+            <text x={along(at)} y={height - 20} text-anchor="middle">
+              {`+${formatDuration(seconds)}`}
+            </text>
+          </g>
+        ))}
         {ordered.map((each, rank) => {
           const y = 10 + rank * ROW;
           const colour = `var(${stateNamed(each.state).colour})`;
@@ -73,10 +94,10 @@ export function Timeline({ processings }: { processings: Processing[] }) {
           );
         })}
         <text x={NAME_WIDTH} y={height - 4}>
-          {formatTime(begin)}
+          {formatTime(begin, isOfDays)}
         </text>
-        <text x={width - 62} y={height - 4} text-anchor="end">
-          {formatTime(end)}
+        <text x={width - (isOfDays ? 0 : 62)} y={height - 4} text-anchor="end">
+          {formatTime(end, isOfDays)}
         </text>
       </svg>
     </div>
