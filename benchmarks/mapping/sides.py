@@ -144,7 +144,7 @@ def dask(folder: Path, program: str, side_px: int) -> Array | None:  # noqa: ARG
     arrays = [da.from_array(_Raster(folder / name), chunks=TILE_PX) for name in INPUTS[program]]
     with dask_config.config.set(scheduler="threads", num_workers=WORKERS):
         if program == "zonal":
-            return _dask_sums(arrays)
+            return dask_sums(arrays)
         result = da.map_overlap(
             FUNCTIONS[program],
             *arrays,
@@ -161,7 +161,8 @@ def dask(folder: Path, program: str, side_px: int) -> Array | None:  # noqa: ARG
     return None
 
 
-def _dask_sums(arrays: list[Any]) -> Array:
+def dask_sums(arrays: list[Any]) -> Array:
+    """Return the sums by zone of two arrays of dask."""
     from dask.base import compute  # noqa: PLC0415 - each side measures its own imports
     from dask.delayed import delayed  # noqa: PLC0415
 
