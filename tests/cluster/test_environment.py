@@ -14,14 +14,13 @@ import pytest
 
 from batuta.cluster import ClusterError, NoSpaceError, check_configuration, create_cluster
 from batuta.cluster.environment import (
-    MAX_TEMPORARY_FOLDER_BYTES,
     check_semaphores,
     check_start,
-    prepare_socket_folder,
 )
 from batuta.cluster.store import shared_memory_folder
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator
+from batuta.socket_folder import MAX_TEMPORARY_FOLDER_BYTES, prepare_socket_folder
 from tests.support.checkout import PYTHON_PATH
 
 PROGRAM = """
@@ -127,9 +126,11 @@ def test_without_a_short_folder_the_temporary_one_is_named(
 ) -> None:
     long = "/" + "x" * (MAX_TEMPORARY_FOLDER_BYTES + 10)
     monkeypatch.setattr(tempfile, "tempdir", long)
-    monkeypatch.setattr("batuta.cluster.environment._SHORT_FOLDERS", ())
+    monkeypatch.setattr("batuta.socket_folder._SHORT_FOLDERS", ())
     monkeypatch.setattr(multiprocessing.util, "get_temp_dir", lambda: f"{long}/pymp-12345678")
-    with pytest.raises(ClusterError, match=r"TMPDIR: '/xxx.*' given, a path of at most \d+ bytes"):
+    with pytest.raises(
+        ConfigurationError, match=r"TMPDIR: '/xxx.*' given, a path of at most \d+ bytes"
+    ):
         prepare_socket_folder()
     assert tempfile.tempdir == long
 

@@ -9,6 +9,7 @@ from batuta.pipeline.process_runner import run_to_end
 from batuta.sdb import SdbClient
 from batuta.service.client import ServiceError
 from batuta.stages import Stage
+from tests.pipeline.conftest import StartPipeline
 from tests.pipeline.pipeline_process import PipelineProcess, alive, read
 from tests.support.waiting import eventually_sync
 
@@ -202,6 +203,16 @@ def test_nothing_that_a_processing_started_outlives_it(
     assert record["state"] == ("failed" if product == "HANGS" else "succeeded")
     assert alive(read(service.stage / "pids")) == []
     assert list((service.settings.folder("") / "work").iterdir()) == []
+
+
+def test_products_are_made_where_no_socket_can_be_in_the_temporary_folder(
+    start_pipeline: StartPipeline, events: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    record = start_pipeline().make("COPY", events)
+    assert (record["state"], record["error"]) == ("succeeded", None)
 
 
 def test_a_killed_service_leaves_no_process(own_service: PipelineProcess) -> None:

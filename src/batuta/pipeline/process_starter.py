@@ -15,11 +15,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, describe_error
 from batuta.pipeline.code_version import LoadedCode, loaded_code, module_of
 from batuta.pipeline.declaration import ProductSpec
 from batuta.pipeline.fork_server import ForkServer
 from batuta.pipeline.loaded import LoadedFunction, loaded_pipeline
+from batuta.socket_folder import prepare_socket_folder
 
 PRELOAD_VARIABLE: Final = "BATUTA_PIPELINE_PRELOAD"
 LOAD_TIMEOUT_S: Final = 120.0
@@ -163,6 +164,7 @@ class ProcessStarter:
         return loaded
 
     def _load_once(self, server: ForkServer) -> Generation:
+        prepare_socket_folder()
         set_preload(self._source)
         receiving, sending = multiprocessing.Pipe(duplex=False)
         # The functions of `specs` are those of the former code, which may be gone.
@@ -170,6 +172,13 @@ class ProcessStarter:
         process = server.process(_describe, sending, source)
         try:
             process.start()
+        except OSError as exc:
+            sending.close()
+            receiving.close()
+            raise ConfigurationError(
+                f"the pipeline cannot start processes: {describe_error(exc)}"
+            ) from exc
+        try:
             sending.close()
             answer = receiving.recv()
         except (EOFError, OSError):

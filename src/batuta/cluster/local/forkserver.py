@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import psutil
 
-from batuta.cluster.environment import prepare_socket_folder
 from batuta.cluster.local.zygote import can_be_copied, copy_as_forkserver
 from batuta.cluster.preload import FORKSERVER_VARIABLE
+from batuta.socket_folder import prepare_socket_folder
 
 _FIRST: Final = "batuta.cluster.local.forkserver_path"
 _LAST: Final = "batuta.cluster.local.forkserver_main"
@@ -41,7 +41,7 @@ def copy_forkserver(modules: Iterable[str]) -> None:
 
     Raises
     ------
-    ClusterError
+    ConfigurationError
         If no folder is there for its socket.
     """
     if not can_be_copied():
@@ -71,7 +71,7 @@ def start_forkserver(modules: Iterable[str], environment: Mapping[str, str]) -> 
 
     Raises
     ------
-    ClusterError
+    ConfigurationError
         If no folder is there for its socket.
     """
     names = tuple(modules)
