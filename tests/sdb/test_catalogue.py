@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batuta.sdb.catalogue import Catalogue, ImportResult, NewProduct
-from batuta.sdb.service import MIGRATIONS
-from batuta.sdb.tables import METADATA, OUTBOX
+from batuta.sdb.tables import METADATA, MIGRATIONS, OUTBOX
 from batuta.service.database import open_database
 
 Import = tuple[str, str, str | None]

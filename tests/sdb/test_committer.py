@@ -9,8 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from batuta.sdb.catalogue import Catalogue, ImportResult
-from batuta.sdb.service import MIGRATIONS
-from batuta.sdb.tables import OUTBOX, PRODUCTS
+from batuta.sdb.tables import MIGRATIONS, OUTBOX, PRODUCTS
 from batuta.service.committer import Committer
 from batuta.service.database import open_database
 from batuta.service.problems import ProblemError

@@ -19,8 +19,8 @@ from sqlalchemy.engine import make_url
 from batuta.messaging import Bus, utc_now
 from batuta.sdb import SdbClient
 from batuta.sdb.outbox import MAX_AGE_S, Announcer
-from batuta.sdb.service import MIGRATIONS, open_sdb
-from batuta.sdb.tables import OUTBOX
+from batuta.sdb.service import open_sdb
+from batuta.sdb.tables import MIGRATIONS, OUTBOX
 from batuta.service.client import ServiceError
 from batuta.service.committer import Committer
 from batuta.service.database import DatabaseError, open_database

@@ -10,8 +10,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from batuta.sdb.lookup import MAX_LOOKUPS, Lookup, find_versions, lookup_router
-from batuta.sdb.service import MIGRATIONS
-from batuta.sdb.tables import PRODUCTS
+from batuta.sdb.tables import MIGRATIONS, PRODUCTS
 from batuta.service.database import open_database
 
 HELD = (

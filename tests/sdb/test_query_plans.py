@@ -11,8 +11,7 @@ import sqlalchemy as sa
 from batuta.sdb.catalogue import Catalogue, NewProduct
 from batuta.sdb.lists import ProductQuery
 from batuta.sdb.lookup import Lookup, find_versions
-from batuta.sdb.service import MIGRATIONS
-from batuta.sdb.tables import PRODUCTS
+from batuta.sdb.tables import MIGRATIONS, PRODUCTS
 from batuta.service.database import open_database
 from tests.support.query_plans import costly_queries, recorded
 

@@ -16,7 +16,7 @@ from batuta.sdb import SdbClient
 from batuta.sdb.catalogue import Catalogue
 from batuta.sdb.lists import ProductQuery
 from batuta.sdb.lookup import Lookup, find_versions
-from batuta.sdb.service import MIGRATIONS
+from batuta.sdb.tables import MIGRATIONS
 from batuta.service.client import ServiceError
 from batuta.service.database import open_database
 from batuta.stages import Stage

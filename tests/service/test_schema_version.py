@@ -8,7 +8,7 @@ from alembic.script import ScriptDirectory
 
 from batuta.conductor.database.schema import MIGRATIONS as CONDUCTOR
 from batuta.pipeline.schema import MIGRATIONS as PIPELINE
-from batuta.sdb.service import MIGRATIONS as SDB
+from batuta.sdb.tables import MIGRATIONS as SDB
 from batuta.service.schema_version import ENVIRONMENT, latest_version
 
 

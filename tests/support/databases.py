@@ -40,7 +40,7 @@ def migrate_all(url: str) -> None:
     # Where it is asked for: most processes of tests need none of them.
     from batuta.conductor.database.schema import MIGRATIONS as CONDUCTOR  # noqa: PLC0415
     from batuta.pipeline.schema import MIGRATIONS as PIPELINE  # noqa: PLC0415
-    from batuta.sdb.service import MIGRATIONS as SDB  # noqa: PLC0415
+    from batuta.sdb.tables import MIGRATIONS as SDB  # noqa: PLC0415
     from batuta.service.database import open_database  # noqa: PLC0415
 
     for migrations in (CONDUCTOR, PIPELINE, SDB):

@@ -13,7 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from batuta.conductor.database.schema import MIGRATIONS as CONDUCTOR
-from batuta.sdb.service import MIGRATIONS as SDB
+from batuta.sdb.tables import MIGRATIONS as SDB
 from batuta.service.database import open_database
 
 PRODUCTS: Final = 30

@@ -9,7 +9,7 @@ import logging
 import re
 import stat
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
@@ -33,7 +33,12 @@ CONFIG_HELP: Final = (
 
 
 def settings_command(
-    model: type[M], run: Callable[..., None], argument: inspect.Parameter | None = None
+    model: type[M],
+    run: Callable[..., None],
+    argument: inspect.Parameter | None = None,
+    *,
+    only: Collection[str] | None = None,
+    besides: Sequence[inspect.Parameter] = (),
 ) -> Callable[..., None]:
     """Return a command that calls `run`, with an option for each field of `model`.
 
@@ -46,16 +51,26 @@ def settings_command(
         command's help.
     argument : inspect.Parameter, optional
         A positional argument of the command.
+    only : collection of str, optional
+        The fields that are options; by default all.
+    besides : sequence of inspect.Parameter
+        Options that are no settings: given to `run` by their names.
     """
 
     def command(**given: Any) -> None:
+        if given["context"].invoked_subcommand is not None:
+            _refuse_options_before(given["context"])
+            return
         first = [given.pop(argument.name)] if argument else []
+        others = {each.name: given.pop(each.name) for each in besides}
         config: Path | None = given.pop("config")
         context: typer.Context = given.pop("context")
-        run(*first, read_settings(model, given, config, _key_names(given, context)))
+        run(*first, read_settings(model, given, config, _key_names(given, context)), **others)
 
     parameters = [argument] if argument else []
-    parameters += [_option(name, info) for name, info in model.model_fields.items()]
+    fields = model.model_fields.items()
+    parameters += [_option(name, info) for name, info in fields if only is None or name in only]
+    parameters += besides
     parameters.append(_parameter("config", Path | None, typer.Option(help=CONFIG_HELP)))
     parameters.append(
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
@@ -64,6 +79,23 @@ def settings_command(
     command.__doc__ = run.__doc__
     command.__name__ = run.__name__
     return command
+
+
+def _refuse_options_before(context: typer.Context) -> None:
+    """Refuse the options of a service in front of a command of it, which would ignore them.
+
+    Raises
+    ------
+    ConfigurationError
+        One line per option.
+    """
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given:
+        command = context.invoked_subcommand
+        raise ConfigurationError(
+            f"--{_option_name(name)}: give it after {command}, not before" for name in given
+        )
 
 
 def _key_names(fields: Iterable[str], context: typer.Context) -> dict[str, str]:

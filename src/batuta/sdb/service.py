@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -25,6 +24,7 @@ from batuta.sdb.quicklooks import Quicklooks
 from batuta.sdb.routes import data_router, import_router, record_router, withdrawal_router
 from batuta.sdb.settings import SdbSettings
 from batuta.sdb.store import DamagedObjectError, ProductStore, StoreError, open_store
+from batuta.sdb.tables import MIGRATIONS
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
@@ -36,7 +36,6 @@ from batuta.service.routing import add_routers
 LOG: Final = logging.getLogger(__name__)
 
 NAME: Final = "sdb"
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
 RETRY_AFTER_S: Final = 2
 
 

@@ -44,6 +44,10 @@ NO_DIGEST: Final = "0" * 64
 """Looked for, to see whether a store answers; no bytes of this SHA-256 are known."""
 
 
+INCOMING: Final = "incoming"
+"""Where a folder receives uploads."""
+
+
 class StoreError(BatutaError):
     """The store cannot be read, or cannot be written, now.
 
@@ -156,7 +160,7 @@ class FolderStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._incoming = folder / "incoming"
+        self._incoming = folder / INCOMING
         _create_folder(self._incoming)
         remove_abandoned(self._incoming)
         _create_digest_folders(folder / "sha256")
@@ -233,7 +237,7 @@ class BucketStore:
         If it fails half-way, the library aborts the multipart upload.
         """
         try:
-            with _bucket_errors(upload.sha256):
+            with object_errors(object_path(upload.sha256)):
                 obstore.put(
                     self._objects, object_path(upload.sha256), upload.path, chunk_size=PART_BYTES
                 )
@@ -249,7 +253,7 @@ class BucketStore:
         """
         try:
             _try_write(self.receive())
-            with _bucket_errors(NO_DIGEST):
+            with object_errors(object_path(NO_DIGEST)):
                 obstore.get(self._objects, object_path(NO_DIGEST))
         except LostObjectError:
             return self._put_problem
@@ -263,7 +267,7 @@ class BucketStore:
 
     def holds_objects(self) -> bool:
         """Return whether it has any object."""
-        with _bucket_errors(NO_DIGEST):
+        with object_errors(object_path(NO_DIGEST)):
             found = obstore.list(self._objects, prefix="sha256", chunk_size=1)
             return next(iter(found), None) is not None
 
@@ -296,11 +300,17 @@ def object_path(sha256: str) -> str:
 
 def remove_abandoned(folder: Path) -> None:
     """Delete the temporary files in `folder` whose receiving process has died."""
+    for path in abandoned_files(folder):
+        path.unlink(missing_ok=True)
+        LOG.info("%s: deleted an upload whose receiving process has died", path)
+
+
+def abandoned_files(folder: Path) -> Iterator[Path]:
+    """Yield the temporary files in `folder` whose receiving process has died, each locked."""
     for path in folder.glob("*.part"):
         with _open_if_present(path) as descriptor:
             if descriptor is not None and _try_lock(descriptor):
-                path.unlink(missing_ok=True)
-                LOG.info("%s: deleted an upload whose receiving process has died", path)
+                yield path
 
 
 def _create_locked_file(folder: Path) -> tuple[Path, int]:
@@ -376,7 +386,7 @@ async def _read(
     objects: ObjectStore, sha256: str, starts: range, stop: int
 ) -> AsyncIterator[memoryview]:
     for start in starts:
-        with _bucket_errors(sha256):
+        with object_errors(object_path(sha256)):
             end = min(start + starts.step, stop)
             piece = await obstore.get_range_async(
                 objects, object_path(sha256), start=start, end=end
@@ -397,16 +407,16 @@ def file_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _bucket_errors(sha256: str) -> Iterator[None]:
+def object_errors(path: str) -> Iterator[None]:
     """Turn what the library of buckets and folders raises into a `StoreError`."""
     try:
         yield
     except (BaseError, OSError, ValueError) as exc:
         if is_lost(exc):
-            raise LostObjectError(f"{object_path(sha256)}: not found") from exc
+            raise LostObjectError(f"{path}: not found") from exc
         if any(words in str(exc) for words in _BEYOND_THE_END):
-            raise DamagedObjectError(f"{object_path(sha256)}: shorter than was stored") from exc
-        raise StoreError(f"{object_path(sha256)}: {reason_of(exc)}") from exc
+            raise DamagedObjectError(f"{path}: shorter than was stored") from exc
+        raise StoreError(f"{path}: {reason_of(exc)}") from exc
 
 
 def _try_write(upload: Upload) -> None:

@@ -1,6 +1,7 @@
 """The tables of the sdb, for SQLite and PostgreSQL alike."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -9,6 +10,7 @@ from batuta.messaging.events import DATA_TYPE
 from batuta.stages import FINAL_RANK, Stage, rank_of, stage_of
 
 METADATA: Final = sa.MetaData()
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 BIG_ID: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 """SQLite assigns row ids only to a primary key of type INTEGER."""

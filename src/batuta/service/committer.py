@@ -95,7 +95,7 @@ class Committer:
 
     def _commit(self, calls: list[tuple[WriteAll, Any]]) -> list[Any]:
         with self._engine.begin() as connection:
-            _lock_writers(connection)
+            lock_writers(connection)
             if len(calls) == 1:
                 # Alone in its transaction, which is rolled back where it raises.
                 ((write_all, item),) = calls
@@ -107,7 +107,7 @@ class Committer:
             ]
 
 
-def _lock_writers(connection: sa.Connection) -> None:
+def lock_writers(connection: sa.Connection) -> None:
     """Wait for the transactions of other processes, as SQLite does by itself.
 
     Serialised writers cannot deadlock on rows, whatever the order in which they lock them.

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
+from batuta.cli.commands.checking import add_check
 from batuta.cli.options import settings_command
 from batuta.conductor.settings import ConductorSettings
 from batuta.dashboard.settings import DashboardSettings
@@ -26,7 +27,10 @@ _PIPELINE = inspect.Parameter(
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     add = app.command
-    add("sdb", rich_help_panel=PANEL)(settings_command(SdbSettings, _sdb))
+    sdb = typer.Typer()
+    sdb.callback(invoke_without_command=True)(settings_command(SdbSettings, _sdb))
+    add_check(sdb)
+    app.add_typer(sdb, name="sdb", rich_help_panel=PANEL)
     add("conductor", rich_help_panel=PANEL)(settings_command(ConductorSettings, _conductor))
     add("pipeline", rich_help_panel=PANEL)(settings_command(PipelineSettings, _pipeline, _PIPELINE))
     add("dashboard", rich_help_panel=PANEL)(settings_command(DashboardSettings, _dashboard))
@@ -37,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _sdb(settings: SdbSettings) -> None:
-    """Serve the product database: import, export, announce."""
+    """Serve the product database: import, export, announce; or check what it keeps."""
     from batuta.sdb import run  # noqa: PLC0415  see above
 
     _log()

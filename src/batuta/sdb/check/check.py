@@ -1,0 +1,305 @@
+"""The check: records and bytes side by side, a part of all digests at a time."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from batuta.errors import ConfigurationError
+from batuta.sdb.check.findings import Finding, Kind, Summary
+from batuta.sdb.check.objects import StoredObject, StoredObjects, open_objects
+from batuta.sdb.check.recorded import (
+    Records,
+    RecordsByDigest,
+    delete_unnamed_small_files,
+    read_records,
+    small_files,
+    unnamed_small_files,
+)
+from batuta.sdb.check.repair import Repairer
+from batuta.sdb.check.verify import Verified, Verifier
+from batuta.sdb.settings import SdbSettings, store_folder
+from batuta.sdb.store import INCOMING, abandoned_files, open_store, remove_abandoned
+from batuta.sdb.tables import MIGRATIONS
+from batuta.service.database import open_database
+
+GRACE_S: Final = 86_400.0
+BUCKET_THREADS: Final = 16
+"""Each waits for the network most of the time."""
+_WAITING: Final = 64
+"""How many files are handed to the threads beyond those whose findings were given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What a check does.
+
+    Attributes
+    ----------
+    grace_s : float
+        Bytes that no record names are no finding until they are older than this: an import stores
+        them before it commits their record.
+    quick : bool
+        Whether sizes alone are compared; nothing is read.
+    collect : bool
+        Whether bytes that no record names are set aside, and deleted after `grace_s` more.
+    repair_from : str or None
+        The address of a store that has copies.
+    threads : int or None
+        How many files are read at a time; by default one per core, in a bucket 16.
+    """
+
+    grace_s: float = GRACE_S
+    quick: bool = False
+    collect: bool = False
+    repair_from: str | None = None
+    threads: int | None = None
+
+
+class Check:
+    """A check of an sdb.
+
+    Parameters
+    ----------
+    settings : SdbSettings
+        Those of the sdb: its database, its store and its scratch folder.
+    options : CheckOptions
+        What is done.
+
+    Attributes
+    ----------
+    summary : Summary
+        Of what was given so far.
+    """
+
+    def __init__(self, settings: SdbSettings, options: CheckOptions) -> None:
+        self.summary = Summary()
+        self._settings = settings
+        self._options = options
+        self._before = datetime.now(UTC) - timedelta(seconds=options.grace_s)
+        self._stop = Event()
+
+    def run(self) -> Iterator[Finding]:
+        """Yield what is wrong, as it is found.
+
+        Raises
+        ------
+        ConfigurationError
+            If the database or a store does not exist.
+        DatabaseError, StoreError
+            If one of them cannot be used.
+        """
+        objects = open_objects(self._settings.store_url, "--store-url")
+        given = self._options.repair_from
+        source = open_objects(given, "--repair") if given is not None else None
+        _require_database(self._settings.database_url)
+        with open_database(self._settings.database_url, MIGRATIONS) as engine:
+            for finding in self._findings(engine, objects, source):
+                self.summary.count(finding)
+                yield finding
+
+    def _findings(
+        self, engine: sa.Engine, objects: StoredObjects, source: StoredObjects | None
+    ) -> Iterator[Finding]:
+        yield from self._temporary_files()
+        yield from (_foreign(path) for path in objects.foreign())
+        repairer = Repairer(source, open_store(self._settings), engine) if source else None
+        verifier = Verifier(objects, repairer, quick=self._options.quick, stopped=self._stop.is_set)
+        # Before any object is listed: the bytes of these records are in the store by now.
+        with read_records(engine) as records:
+            self._require_records(records)
+            self.summary.records = records.count
+            with self._threads(objects) as run_all:
+                jobs = (
+                    job
+                    for prefix, named in records.by_prefix()
+                    for job in self._jobs(engine, objects, verifier, prefix, named)
+                )
+                for verified in run_all(jobs):
+                    self.summary.files += verified.files
+                    self.summary.read_bytes += verified.read_bytes
+                    yield from verified.findings
+        if self._options.collect:
+            self._settle_what_was_set_aside(engine, objects)
+
+    def _jobs(
+        self,
+        engine: sa.Engine,
+        objects: StoredObjects,
+        verifier: Verifier,
+        prefix: str,
+        named: RecordsByDigest,
+    ) -> Iterator[Callable[[], Verified]]:
+        """Yield what there is to verify of the digests that begin with `prefix`."""
+        in_database: set[str] = set()
+        unnamed: dict[str, int] = {}
+        for sha256, size, content in small_files(
+            engine, prefix, with_content=not self._options.quick
+        ):
+            if sha256 in named:
+                in_database.add(sha256)
+                yield verifier.small_file(sha256, size, content, named[sha256])
+            else:
+                unnamed[sha256] = size
+        put_back = self._put_back(objects, prefix, named, in_database)
+        found, foreign = objects.with_prefix(prefix)
+        yield from (_told(_foreign(path)) for path in foreign)
+        yield from map(_told, put_back)
+        for sha256, records in named.items():
+            if sha256 in found or sha256 not in in_database:
+                yield verifier.object(sha256, found.get(sha256), records)
+        yield from map(_told, self._unnamed_small_files(engine, unnamed))
+        for sha256 in found.keys() - named.keys():
+            if found[sha256].modified < self._before:
+                yield _told(self._unnamed(objects, sha256, found[sha256]))
+
+    def _put_back(
+        self,
+        objects: StoredObjects,
+        prefix: str,
+        named: RecordsByDigest,
+        in_database: set[str],
+    ) -> list[Finding]:
+        """Put back what an earlier check has set aside, and a record names."""
+        if not self._options.collect:
+            return []
+        findings = []
+        for each in objects.aside(prefix):
+            wanted = each.sha256 in named and each.sha256 not in in_database
+            if wanted and objects.find(each.sha256) is None:
+                objects.put_back(each)
+                self.summary.put_back += 1
+                findings += [
+                    Finding(
+                        kind=Kind.MISSING,
+                        detail="was set aside: put back",
+                        sha256=each.sha256,
+                        record=record,
+                        mended=True,
+                    )
+                    for record in named[each.sha256]
+                ]
+        return findings
+
+    def _unnamed(self, objects: StoredObjects, sha256: str, found: StoredObject) -> Finding:
+        detail = f"no record names it: {found.size} bytes of {found.modified:%Y-%m-%d %H:%M}"
+        aside = self._options.collect and objects.set_aside(sha256, found)
+        self.summary.set_aside += aside
+        return Finding(
+            kind=Kind.UNNAMED,
+            detail=f"{detail}; set aside" if aside else detail,
+            sha256=sha256,
+            path=found.path,
+            mended=aside,
+        )
+
+    def _unnamed_small_files(self, engine: sa.Engine, sizes: dict[str, int]) -> Iterator[Finding]:
+        """Yield the small files that no record names; an import since then has a record by now."""
+        if not sizes:
+            return
+        unnamed = unnamed_small_files(engine, sizes.keys())
+        deleted = delete_unnamed_small_files(engine, unnamed) if self._options.collect else set()
+        self.summary.deleted += len(deleted)
+        for sha256 in sorted(unnamed):
+            yield Finding(
+                kind=Kind.UNNAMED,
+                detail=f"no record names it: {sizes[sha256]} bytes in the database"
+                + ("; deleted" if sha256 in deleted else ""),
+                sha256=sha256,
+                path=f"contents {sha256}",
+                mended=sha256 in deleted,
+            )
+
+    def _settle_what_was_set_aside(self, engine: sa.Engine, objects: StoredObjects) -> None:
+        """Delete what was set aside long ago, and put back what a record names by now.
+
+        An import may have stored the same bytes while these were moved, and counted on them.
+        """
+        with read_records(engine) as records:
+            for prefix, named in records.by_prefix():
+                for each in objects.aside(prefix):
+                    if each.sha256 in named and objects.find(each.sha256) is None:
+                        objects.put_back(each)
+                        self.summary.put_back += 1
+                    elif each.since < self._before:
+                        objects.delete(each.path)
+                        self.summary.deleted += 1
+
+    def _temporary_files(self) -> Iterator[Finding]:
+        store = store_folder(self._settings.store_url)
+        folder = store / INCOMING if store is not None else self._settings.scratch_folder
+        left = [path for path in abandoned_files(folder) if self._is_old(path)]
+        if left and self._options.collect:
+            remove_abandoned(folder)
+        for path in left:
+            done = not path.exists()
+            detail = "an upload whose receiving process has died"
+            yield Finding(
+                kind=Kind.TEMPORARY,
+                detail=f"{detail}; deleted" if done else detail,
+                path=str(path),
+                mended=done,
+            )
+
+    def _is_old(self, path: Path) -> bool:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC) < self._before
+
+    def _require_records(self, records: Records) -> None:
+        if self._options.collect and not records.count:
+            raise ConfigurationError(
+                f"--collect: the database {_shown(self._settings.database_url)} has no record, so "
+                "that all bytes would be set aside (accepted: the database of this store)"
+            )
+
+    @contextmanager
+    def _threads(
+        self, objects: StoredObjects
+    ) -> Iterator[Callable[[Iterable[Callable[[], Verified]]], Iterator[Verified]]]:
+        """Run jobs in threads: yield a function that gives their results in the order of jobs."""
+        default = (os.cpu_count() or 1) if objects.is_folder else BUCKET_THREADS
+        pool = ThreadPoolExecutor(self._options.threads or default, "check")
+
+        def run_all(jobs: Iterable[Callable[[], Verified]]) -> Iterator[Verified]:
+            waiting: deque[Future[Verified]] = deque()
+            for job in jobs:
+                waiting.append(pool.submit(job))
+                while len(waiting) >= _WAITING or (waiting and waiting[0].done()):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+        try:
+            yield run_all
+        finally:
+            # A file under way may be large: it is not read to its end.
+            self._stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _told(finding: Finding) -> Callable[[], Verified]:
+    """Return a job that gives a finding: in its place among those of others."""
+    return lambda: Verified([finding], files=0)
+
+
+def _foreign(path: str) -> Finding:
+    return Finding(kind=Kind.FOREIGN, detail="no object of an sdb", path=path)
+
+
+def _require_database(url: str) -> None:
+    """Refuse an SQLite database that does not exist: a service would make a new one."""
+    parsed = make_url(url) if url.startswith("sqlite:") else None
+    if parsed is not None and parsed.database and not Path(parsed.database).is_file():
+        raise ConfigurationError(f"--database-url {url}: no such file")
+
+
+def _shown(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)
