@@ -5,13 +5,15 @@ from the first import on.
 """
 
 import hashlib
+import json
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
+import numpy as np
 import psutil
 
 from benchmarks.mapping.library_sides import LIBRARY_SIDES
@@ -21,39 +23,34 @@ from benchmarks.support.figures import Figure, Target
 from benchmarks.support.measure import Result, Subject, best, print_result, take_turns
 
 MB: Final = 1e6
+HERE: Final = "--here"
+TOTAL: Final = "total.npy"
 ALL_SIDES: Final = {**SIDES, **LIBRARY_SIDES}
 PEERS: Final = ("loop", "pool", "dask", *LIBRARY_SIDES)
 
 
-class PeakMemory:
-    """Looks at the memory of this process and all that it started, ten times a second.
+def _peak_bytes(process: "subprocess.Popen[str]") -> int:
+    """Return the most memory that a process and all that it started held until its end.
 
-    Of pages that several processes share, each counts its part (PSS).
+    It is looked at ten times a second, from outside: a thread that looked would be one that its
+    program does not have. Of pages that several processes share, each counts its part (PSS).
     """
-
-    def __init__(self) -> None:
-        self.peak_bytes = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        this = psutil.Process()
-        while not self._ended.wait(0.1):
-            held = 0
-            for process in (this, *this.children(recursive=True)):
-                try:
-                    held += process.memory_full_info().pss
-                except psutil.Error:
-                    continue  # it has ended
-            self.peak_bytes = max(self.peak_bytes, held)
+    peak_bytes = 0
+    while process.poll() is None:
+        held = 0
+        try:
+            family = [psutil.Process(process.pid)]
+            family += family[0].children(recursive=True)
+        except psutil.Error:
+            break  # it has ended
+        for each in family:
+            try:
+                held += each.memory_full_info().pss
+            except psutil.Error:
+                continue
+        peak_bytes = max(peak_bytes, held)
+        time.sleep(0.1)
+    return peak_bytes
 
 
 def figures(*, quick: bool) -> list[Figure]:
@@ -112,22 +109,39 @@ def _lines(program: str, results: dict[str, list[Result]]) -> list[Figure]:
 
 
 def main() -> None:
-    """Run one side."""
-    side, program, folder, side_px = sys.argv[1:]
-    with PeakMemory() as memory:
-        begun = time.perf_counter()
-        total = ALL_SIDES[side](Path(folder), program, int(side_px))
-        took_s = time.perf_counter() - begun
-    pixels = _pixels(Path(folder)) if total is None else total
+    """Run one side, in a process whose memory is looked at."""
+    if sys.argv[1] == HERE:
+        _run_here(*sys.argv[2:])
+        return
+    command = [sys.executable, "-m", "benchmarks.mapping.maps", HERE, *sys.argv[1:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        peak_bytes = _peak_bytes(process)
+        printed = process.stdout.read() if process.stdout is not None else ""
+    if process.returncode != 0:
+        sys.exit(process.returncode)
     print_result(
-        time_s=took_s,
-        peak_mb=memory.peak_bytes / MB,
-        digest=hashlib.sha256(pixels.tobytes()).hexdigest(),
+        **json.loads(printed.splitlines()[-1]),
+        peak_mb=peak_bytes / MB,
+        digest=hashlib.sha256(_result(Path(sys.argv[3])).tobytes()).hexdigest(),
     )
 
 
-def _pixels(folder: Path) -> Array:
-    import rasterio  # noqa: PLC0415 - after what is measured
+def _run_here(side: str, program: str, folder: str, side_px: str) -> None:
+    (Path(folder) / TOTAL).unlink(missing_ok=True)
+    begun = time.perf_counter()
+    total = ALL_SIDES[side](Path(folder), program, int(side_px))
+    took_s = time.perf_counter() - begun
+    if total is not None:
+        np.save(Path(folder) / TOTAL, total)
+    print_result(time_s=took_s)
+
+
+def _result(folder: Path) -> Array:
+    """Return what a side has made: a raster, or an array of sums."""
+    if (folder / TOTAL).exists():
+        total: Array = np.load(folder / TOTAL)
+        return total
+    import rasterio  # noqa: PLC0415 - a side imports it while it is measured
 
     with rasterio.open(folder / "out.tif") as raster:
         pixels: Array = raster.read(1)
