@@ -2,12 +2,10 @@
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from batuta.cluster.local import zygote
 from tests.support.waiting import eventually_sync
 
 PROGRAM = """
@@ -83,39 +81,35 @@ ended = None
 """
 
 
+WITH_MUCH_MEMORY = """
+from batuta.cluster.local import zygote
+zygote.MAX_MEMORY_BYTES = 1
+ended = None
+"""
+# In the place of CUDA's library, one that every process has.
+WITH_CUDA = """
+from batuta.cluster.local import zygote
+zygote._NO_COPIES = ("libc.so",)
+ended = None
+"""
+
+
 @pytest.mark.parametrize(
     "before",
     [
         WITH_A_THREAD,
         WITH_A_THREAD_OF_A_LIBRARY,
         "sys.settrace(lambda *_: None)\nended = None",
+        WITH_MUCH_MEMORY,
+        WITH_CUDA,
     ],
-    ids=["a thread", "a library's threads", "a debugger"],
+    ids=["a thread", "a library's threads", "a debugger", "much memory", "CUDA"],
 )
 def test_what_would_not_survive_a_copy_has_workers_from_a_new_interpreter(
     tmp_path: Path, before: str
 ) -> None:
     after = "if ended: ended.set()"
     assert played(tmp_path, before + PRINT_COPIED + after) == "[False, False, False, False]"
-
-
-def test_a_program_of_much_memory_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zygote, "MAX_MEMORY_BYTES", 1 << 20)
-    assert not zygote.can_be_copied()
-
-
-def test_a_program_that_uses_cuda_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Any library that this process has, in its place.
-    monkeypatch.setattr(zygote, "_NO_COPIES", ("libc.so",))
-    assert not zygote.can_be_copied()
-
-
-def test_no_copy_is_made_in_another_thread() -> None:
-    found: list[bool] = []
-    thread = threading.Thread(target=lambda: found.append(zygote.can_be_copied()))
-    thread.start()
-    thread.join()
-    assert found == [False]
 
 
 def test_a_pipe_of_the_program_ends_though_its_workers_live(tmp_path: Path) -> None:
