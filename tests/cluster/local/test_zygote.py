@@ -81,6 +81,11 @@ ended = None
 """
 
 
+WITH_A_CONNECTION = """
+import socket
+kept = socket.socketpair()
+ended = None
+"""
 WITH_MUCH_MEMORY = """
 from batuta.cluster.local import zygote
 zygote.MAX_MEMORY_BYTES = 1
@@ -100,10 +105,11 @@ ended = None
         WITH_A_THREAD,
         WITH_A_THREAD_OF_A_LIBRARY,
         "sys.settrace(lambda *_: None)\nended = None",
+        WITH_A_CONNECTION,
         WITH_MUCH_MEMORY,
         WITH_CUDA,
     ],
-    ids=["a thread", "a library's threads", "a debugger", "much memory", "CUDA"],
+    ids=["a thread", "a library's threads", "a debugger", "a connection", "much memory", "CUDA"],
 )
 def test_what_would_not_survive_a_copy_has_workers_from_a_new_interpreter(
     tmp_path: Path, before: str
@@ -154,6 +160,47 @@ print(b"".join(sorted(values)))
 cluster.cleanup()
 """
     assert played(tmp_path, body, definitions) == "b'abcd'"
+
+
+def test_a_task_that_writes_to_a_file_of_the_program_is_told_that_it_cannot(tmp_path: Path) -> None:
+    definitions = """
+opened = []
+
+
+def write(_):
+    try:
+        opened[0].write("x")
+        opened[0].flush()
+    except OSError as exc:
+        return exc.strerror
+"""
+    body = """
+opened.append(open("written", "w"))
+cluster, values = compute(write)
+print(set(values))
+cluster.cleanup()
+"""
+    assert played(tmp_path, body, definitions) == "{'Bad file descriptor'}"
+
+
+def test_tasks_add_to_the_log_of_a_module(tmp_path: Path) -> None:
+    definitions = """
+import logging
+LOG = logging.getLogger("science")
+LOG.addHandler(logging.FileHandler("science.log"))
+
+
+def log(number):
+    LOG.warning("tile %d", number)
+"""
+    body = """
+cluster, values = compute(log)
+print(values)
+cluster.cleanup()
+"""
+    assert played(tmp_path, body, definitions) == "[None, None, None, None]"
+    lines = (tmp_path / "science.log").read_text().splitlines()
+    assert sorted(lines) == ["tile 0", "tile 1", "tile 2", "tile 3"]
 
 
 def test_what_the_program_does_at_its_end_or_on_a_signal_workers_do_not(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ _CAREFUL_THREADS: Final = frozenset({"jemalloc_bg_thd"})
 """Names of threads of libraries that are stopped and started again around a fork (jemalloc)."""
 _NO_COPIES: Final = ("libcuda.so",)
 """Libraries that do not work in a copy of a process that uses them (CUDA)."""
+_PACKAGE: Final = "batuta"
 
 
 def can_be_copied() -> bool:
@@ -52,6 +53,8 @@ def can_be_copied() -> bool:
         return (
             psutil.Process().memory_info().rss < MAX_MEMORY_BYTES
             and not _uses_what_cannot_be_copied()
+            # Connections: whoever has one in the copy would speak over that of this process.
+            and not any(stat.S_ISSOCK(mode) for _, mode in _open_files())
             and _has_careful_threads_only()
         )
     except OSError:  # no /proc, or a thread that ends as it is looked at
@@ -141,38 +144,37 @@ def _serve(listener: int, alive: int, modules: Iterable[str]) -> NoReturn:
 
 
 def _forget_the_rest_of_the_program(kept: set[int]) -> None:
-    """Leave what a new interpreter would not have: signals, logs, connections, files to write."""
+    """Leave what a new interpreter would not have: signals, logs, pipes, files to write."""
     signal.set_wakeup_fd(-1)
     for each in signal.valid_signals():
         handler = signal.getsignal(each)
         if callable(handler) and handler is not signal.default_int_handler:
             signal.signal(each, signal.SIG_DFL)
-    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
-    for logger in loggers:
-        if isinstance(logger, logging.Logger):
-            logger.handlers.clear()
+    for logger in (logging.root, logging.getLogger(_PACKAGE)):
+        logger.handlers.clear()
     tracker: Any = getattr(resource_tracker, "_resource_tracker")  # noqa: B009 - not among the types
     tracker._fd = tracker._pid = None
-    for number in list(_to_be_closed(kept)):
-        # Others wait for the end of a pipe, or for a lock, until every copy of it is closed.
-        with contextlib.suppress(OSError):
-            os.close(number)
+    # Others wait for the end of a pipe, or for a lock, until every copy of it is closed. Its number
+    # is not to be that of another file: who still has it gets an error.
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number, mode in list(_open_files()):
+        if number not in kept and not _is_harmless(number, mode):
+            os.dup2(nothing, number, inheritable=False)
+    os.close(nothing)
 
 
-def _to_be_closed(kept: set[int]) -> Iterator[int]:
-    """Iterate over open files, but for standard streams, devices, and what is only read."""
+def _open_files() -> Iterator[tuple[int, int]]:
+    """Iterate over open files and their modes, but for the standard streams."""
     for each in Path("/proc/self/fd").iterdir():
         number = int(each.name)
-        if number <= 2 or number in kept:
-            continue
-        with contextlib.suppress(OSError):  # that of the list itself
-            mode = os.fstat(number).st_mode
-            if stat.S_ISCHR(mode) or stat.S_ISDIR(mode):
-                continue
-            if stat.S_ISREG(mode) and _is_only_read(number):
-                continue
-            yield number
+        if number > 2:
+            with contextlib.suppress(OSError):  # that of the list itself
+                yield number, os.fstat(number).st_mode
 
 
-def _is_only_read(number: int) -> bool:
-    return fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+def _is_harmless(number: int, mode: int) -> bool:
+    """Return whether an open file may stay open: a device, or what is only read or added to."""
+    if not stat.S_ISREG(mode):
+        return stat.S_ISCHR(mode) or stat.S_ISDIR(mode)
+    flags = fcntl.fcntl(number, fcntl.F_GETFL)
+    return flags & os.O_ACCMODE == os.O_RDONLY or bool(flags & os.O_APPEND)
