@@ -120,3 +120,42 @@ def test_dask_workers_have_the_environment_of_now_and_the_threads_of_dask(
         check=False,
     )
     assert done.stdout.splitlines()[-1] == f"local_dask 1 after {how}", done.stdout + done.stderr
+
+
+ENVIRONMENT_OF_NOW = """
+import os
+from pathlib import Path
+
+from batuta.cluster import check_configuration, create_cluster
+
+if __name__ == "__main__":
+    os.environ["BATUTA_TEST_GONE"] = "before"
+    for mp_mode in {mp_modes}:
+        for value in ("first", "second"):
+            os.environ["BATUTA_TEST"] = value
+            conf = {{"mode": "multiprocessing", "mp_mode": mp_mode}}
+            cluster = create_cluster(check_configuration(conf), Path("out"))
+            os.environ.pop("BATUTA_TEST_GONE", None)
+            names = ("BATUTA_TEST", "BATUTA_TEST_GONE")
+            delayed = [cluster.create_task(os.getenv)(name, "") for name in names]
+            print(*sorted(cluster.future_iterator(cluster.start_tasks(delayed))))
+            cluster.cleanup()
+"""
+
+
+def test_workers_have_the_environment_that_the_program_had_when_it_made_the_cluster(
+    tmp_path: Path,
+) -> None:
+    program = ENVIRONMENT_OF_NOW.format(mp_modes=("forkserver", "fork", "spawn"))
+    (tmp_path / "main.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "main.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    lines = [line.split() for line in done.stdout.splitlines()]
+    expected = [["before", "first"], ["second"]] + 2 * [["first"], ["second"]]
+    assert lines == expected, done.stderr

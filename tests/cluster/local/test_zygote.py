@@ -44,7 +44,7 @@ def run(folder: Path, body: str, definitions: str = "") -> subprocess.CompletedP
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
 

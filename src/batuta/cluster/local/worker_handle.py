@@ -7,13 +7,14 @@ and its heartbeat shows which job that is.
 import contextlib
 import importlib
 import inspect
+import os
 import queue
 import signal
 import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -58,6 +59,8 @@ class PoolSettings:
     log_level: int
     profile: ProfileOptions | None = None
     profile_folder: str = ""
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    """Variables that they have: those of this process when the cluster is made."""
     preload: tuple[str, ...] = PRELOADED
     """Modules that the forkserver imports once, so that a new worker starts at once. Python has
     one forkserver for each process: the first cluster that starts workers decides."""
@@ -192,6 +195,7 @@ class WorkerHandle:
             folder=self.settings.folder,
             handover_folder=self.settings.handover_folder,
             heartbeat_path=self.heartbeat.path,
+            environment=self.settings.environment,
             imports=preload.modules(),
             log_folder=self.settings.log_folder,
             log_level=self.settings.log_level,

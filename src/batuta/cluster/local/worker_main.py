@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -30,6 +30,7 @@ from batuta.cluster.local.process_tree import private_bytes_of
 from batuta.cluster.remote_error import RemoteError
 from batuta.cluster.store import TRAFFIC, StoredResult, put
 from batuta.errors import describe_error
+from batuta.process_family import FAMILY_VARIABLE
 from batuta.profiling.capture.factory import make_caller
 from batuta.profiling.capture.options import ProfileOptions
 from batuta.profiling.capture.probe import Probe
@@ -49,6 +50,8 @@ class WorkerSetup:
     """Where it writes those that the main process alone will read: in memory."""
     heartbeat_path: str
     """File in which it writes what it runs."""
+    environment: Mapping[str, str]
+    """Variables of the program: the process that the worker is forked from may have had others."""
     imports: tuple[str, ...]
     """Modules to import before anything else."""
     log_folder: str | None
@@ -137,9 +140,20 @@ def serve(link: socket.socket, setup: WorkerSetup) -> None:
 
 
 def _start(setup: WorkerSetup) -> "LocalWorker":
+    _take_environment(setup.environment)
     for module in setup.imports:
         importlib.import_module(module)
     return LocalWorker(setup)
+
+
+def _take_environment(wanted: Mapping[str, str]) -> None:
+    """Give this process the variables of the program, but for the mark of its own family."""
+    own = {FAMILY_VARIABLE}
+    for name in os.environ.keys() - wanted.keys() - own:
+        del os.environ[name]
+    for name in wanted.keys() - own:
+        if os.environ.get(name) != wanted[name]:
+            os.environ[name] = wanted[name]
 
 
 class LocalWorker:
