@@ -136,6 +136,7 @@ def look(page: Page, url: str, offer: Offer) -> None:
     expect(page.get_by_text("Asking…")).to_have_count(0)
 
 
+@pytest.mark.timeout(300)  # each page, with and without the right
 def test_orders_are_offered_to_who_may_give_them_and_to_nobody_else(orchestra: Watched) -> None:
     found = offers(orchestra)
     with opened() as page:

@@ -84,6 +84,7 @@ def violations(page: Page) -> list[str]:
     ]
 
 
+@pytest.mark.timeout(300)  # axe looks through 15 pages
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_opens_without_an_error_for_everybody_and_asks_no_other_host(
     watched: Watched, theme: str

@@ -61,6 +61,7 @@ def expect_up(page: Page, *names: str) -> None:
         expect(row_of(page, name)).not_to_have_class(AGED)
 
 
+@pytest.mark.timeout(300)  # silence takes a while to notice
 def test_a_pipeline_that_is_stopped_or_killed_is_grey_and_silent_until_it_is_back(
     watched: Watched, short_folder: Path
 ) -> None:
