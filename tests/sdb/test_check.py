@@ -21,7 +21,8 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from batuta.cli.app import run
 from batuta.sdb import SdbClient, SdbSettings, StoredProduct
-from batuta.sdb.check.objects import StoredObjects, open_objects
+from batuta.sdb.check import Check
+from batuta.sdb.check.objects import StoredObject, StoredObjects, open_objects
 from batuta.sdb.service import open_sdb
 from batuta.sdb.store import object_path
 from batuta.sdb.tables import CONTENTS, PRODUCTS
@@ -257,16 +258,50 @@ def test_bytes_that_no_record_names_are_set_aside_and_then_deleted(
     assert archive.list_paths() == named
 
 
+def record_orphan(archive: Archive) -> None:
+    """Commit the record of an import of the bytes that no record names."""
+    record = archive.products["B"].model_dump(include={"obs_id", "media_type", "metadata"})
+    created = archive.products["B"].created
+    given = {"product": "LATE", "version": 1, "sha256": ORPHAN_DIGEST, "size": len(ORPHAN)}
+    archive.execute(sa.insert(PRODUCTS).values(**record, **given, created=created, inputs=[]))
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the move", "after the move"])
+def test_an_import_that_commits_during_the_check_has_its_bytes_at_once(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, *, before: bool
+) -> None:
+    archive.put(object_path(ORPHAN_DIGEST), ORPHAN)
+    listed, moved = StoredObjects.with_prefix, StoredObjects.set_aside
+    there: list[bool] = []
+
+    def committed_before(objects: StoredObjects, prefix: str) -> Any:
+        found = listed(objects, prefix)
+        if before and ORPHAN_DIGEST in found[0]:
+            record_orphan(archive)
+        return found
+
+    def committed_after(objects: StoredObjects, sha256: str, found: StoredObject) -> bool:
+        done = moved(objects, sha256, found)
+        record_orphan(archive)
+        return done
+
+    def settled(*_: object) -> None:
+        there.append(object_path(ORPHAN_DIGEST) in archive.list_paths())
+
+    monkeypatch.setattr(StoredObjects, "with_prefix", committed_before)
+    monkeypatch.setattr(StoredObjects, "set_aside", committed_after)
+    monkeypatch.setattr(Check, "_settle_what_was_set_aside", settled)
+    assert archive.check("--collect") == 0
+    assert there == [True]
+
+
 def test_what_was_set_aside_is_put_back_where_a_record_names_it(
     archive: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive.put(object_path(ORPHAN_DIGEST), ORPHAN)
     assert archive.check("--collect") == 0
     # An import stored the same bytes just before they were moved, and has committed just after.
-    record = archive.products["B"].model_dump(include={"obs_id", "media_type", "metadata"})
-    created = archive.products["B"].created
-    given = {"product": "LATE", "version": 1, "sha256": ORPHAN_DIGEST, "size": len(ORPHAN)}
-    archive.execute(sa.insert(PRODUCTS).values(**record, **given, created=created, inputs=[]))
+    record_orphan(archive)
     capsys.readouterr()
     assert archive.check() == 1
     assert "LATE of run-1 v1" in capsys.readouterr().out

@@ -75,6 +75,37 @@ def test_a_raster_in_a_bucket_becomes_another_one(bucket: S3Server, tmp_path: Pa
     assert (total.count, total.maximum) == (8999, WHOLE.max() * 2)
 
 
+@pytest.mark.parametrize("mode", ["sequential", TWO], ids=["sequential", "multiprocessing"])
+def test_an_object_that_is_replaced_is_read_as_it_is_now(
+    bucket: S3Server, tmp_path: Path, mode: Any
+) -> None:
+    for pixels in (WHOLE, WHOLE + 1, WHOLE + 2):  # all of one size, within a second
+        written = write_raster(tmp_path / "dem.tif", pixels, nodata=7, block_px=32)
+        obstore.put(bucket.store(), "in/dem.tif", written)
+        mapped = map_tiles(doubled, "s3://bucket/in/dem.tif", tile=32, mode=mode)
+        expected = np.where(pixels == 7, np.nan, pixels * 2)
+        np.testing.assert_array_equal(mapped.compute().to_numpy(), expected)
+
+
+def test_a_run_is_not_resumed_from_the_tiles_of_another_object(
+    bucket: S3Server, tmp_path: Path
+) -> None:
+    for pixels in (WHOLE, WHOLE + 1):
+        written = write_raster(tmp_path / "dem.tif", pixels, nodata=7, block_px=32)
+        obstore.put(bucket.store(), "in/dem.tif", written)
+        out = tmp_path / "out.tif"
+        map_tiles(
+            doubled,
+            "s3://bucket/in/dem.tif",
+            out=out,
+            tile=32,
+            resume=True,
+            out_dir=tmp_path / "run",
+            mode="sequential",
+        )
+        np.testing.assert_array_equal(pixels_of(out), np.where(pixels == 7, np.nan, pixels * 2))
+
+
 def test_several_outputs_go_where_they_are_named(bucket: S3Server, tmp_path: Path) -> None:
     def both(z: npt.NDArray[Any]) -> tuple[Any, Any]:
         return z, pd.DataFrame({"value": z[0]})

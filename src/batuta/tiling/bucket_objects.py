@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rasterio
 
+from batuta.datasets.raster_file import ignore_missing_georeferencing
 from batuta.errors import BatutaError, ConfigurationError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 SCHEME: Final = "s3://"
+_GDAL_PREFIX: Final = "/vsis3/"
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
@@ -26,8 +28,10 @@ def in_bucket(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).startswith(SCHEME)
 
 
-def check_object(url: str, name: str) -> tuple[int, int]:
-    """Check that an object can be read; return its size in bytes and the time of its last change.
+def check_object(url: str, name: str) -> tuple[int, ...]:
+    """Check that an object can be read; return what changes when it does.
+
+    That is its size in bytes, the time of its last change in whole seconds, and its ETag.
 
     Raises
     ------
@@ -47,17 +51,18 @@ def check_object(url: str, name: str) -> tuple[int, int]:
     except (BaseError, OSError, ValueError) as exc:
         reason = "no such object" if is_lost(exc) else reason_of(exc)
         raise ConfigurationError(f"{name}: {url} cannot be read: {reason}") from exc
-    return found["size"], int(found["last_modified"].timestamp())
+    etag = int.from_bytes((found["e_tag"] or "").encode())
+    return found["size"], int(found["last_modified"].timestamp()), etag
 
 
 def gdal_name(url: str) -> str:
     """Return the name by which GDAL opens an object, or what is in no bucket."""
-    return "/vsis3/" + url.removeprefix(SCHEME) if in_bucket(url) else url
+    return _GDAL_PREFIX + url.removeprefix(SCHEME) if in_bucket(url) else url
 
 
 @contextmanager
 def gdal_environment(path: str) -> Iterator[None]:
-    """Have GDAL use the settings that obstore uses; nothing for what is in no bucket.
+    """Configure GDAL as obstore is, for objects in buckets; for other paths, change nothing.
 
     GDAL takes credentials and region from the same variables itself. Files beside an object are
     not looked for, as that takes several requests.
@@ -65,8 +70,29 @@ def gdal_environment(path: str) -> Iterator[None]:
     if not in_bucket(path):
         yield
         return
-    with rasterio.Env(**_gdal_settings(os.environ), GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+    with rasterio.Env(
+        **_gdal_settings(os.environ),
+        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
+        CPL_VSIL_CURL_NON_CACHED=_GDAL_PREFIX,
+    ):
         yield
+
+
+def open_raster(path: str) -> Any:
+    """Open a raster, which may be in a bucket, as it is now.
+
+    GDAL remembers what it has read of an object, whatever becomes of that, until a dataset of it is
+    closed: so the first one is closed again, whoever else has the object open.
+
+    Raises
+    ------
+    rasterio.errors.RasterioIOError
+        If it cannot be read.
+    """
+    with ignore_missing_georeferencing(), gdal_environment(path):
+        if in_bucket(path):
+            rasterio.open(gdal_name(path)).close()
+        return rasterio.open(gdal_name(path))
 
 
 def _gdal_settings(environment: Mapping[str, str]) -> dict[str, str]:

@@ -34,9 +34,9 @@ class StagedOutputs:
     urls: Mapping[Path, str]
 
     def begin(self) -> None:
-        """Have the manifest of each URL say that its file is not complete.
+        """Write a manifest for each URL, which says that its file is not complete.
 
-        So that what cannot be written is known before the first tile.
+        What cannot be written is then known before the first tile.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class StagedOutputs:
 def staged(
     outputs: Sequence[TiledOutput], out_dir: str | os.PathLike[str] | None, *, resume: bool
 ) -> Iterator[StagedOutputs]:
-    """Give outputs in buckets a file on this machine, and upload it at the end.
+    """Place outputs in buckets in local files, which are uploaded at the end.
 
     If the block raises, nothing is uploaded, and what was saved is kept on this machine.
 

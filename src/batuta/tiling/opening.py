@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import rasterio
 import xarray as xr
 from affine import Affine
 from rasterio.enums import MaskFlags, Resampling
@@ -15,9 +14,8 @@ from rasterio.errors import RasterioIOError
 from batuta.datasets import TileError
 from batuta.datasets.axes import band_names, in_raster_order
 from batuta.datasets.profile import read_profile
-from batuta.datasets.raster_file import ignore_missing_georeferencing
 from batuta.errors import ConfigurationError, describe_value, one_line
-from batuta.tiling.bucket_objects import check_object, gdal_environment, gdal_name, in_bucket
+from batuta.tiling.bucket_objects import check_object, in_bucket, open_raster
 from batuta.tiling.raster import Raster
 from batuta.tiling.sources import ArraySource, FileSource, Source, Version, ZarrSource
 
@@ -99,11 +97,7 @@ def _open_path(path: str, name: str) -> Source:
 
 def _open_raster(path: str, name: str, version: Version) -> Source:
     try:
-        with (
-            ignore_missing_georeferencing(),
-            gdal_environment(path),
-            rasterio.open(gdal_name(path)) as dataset,
-        ):
+        with open_raster(path) as dataset:
             if not dataset.count:
                 parts = ", ".join(dataset.subdatasets[:3])
                 raise ConfigurationError(f"{name}: {path} has no bands; it contains {parts}")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
-import rasterio
 import xarray as xr
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
@@ -17,8 +16,7 @@ from rasterio.windows import Window as RasterWindow
 from batuta.cluster.tasks import Scattered
 from batuta.datasets import Window
 from batuta.datasets.axes import in_raster_order
-from batuta.datasets.raster_file import ignore_missing_georeferencing
-from batuta.tiling.bucket_objects import gdal_environment, gdal_name
+from batuta.tiling.bucket_objects import gdal_environment, open_raster
 from batuta.tiling.raster import Pixels, Raster
 
 _MAX_OPEN: Final = 16
@@ -26,7 +24,7 @@ _MAX_OPEN: Final = 16
 
 Version = tuple[int, ...] | None
 """Of a file of this machine, its size in bytes and the time of its last change in ns; of a Zarr
-array, those of all its files, and how many they are."""
+array, those of all its files, and how many they are; of an object in a bucket, its ETag too."""
 
 
 class Source(Protocol):
@@ -82,8 +80,7 @@ class FileSource:
         return pixels
 
     def _open(self) -> Any:
-        with ignore_missing_georeferencing(), gdal_environment(self.path):
-            dataset = rasterio.open(gdal_name(self.path))
+        dataset = open_raster(self.path)
         if not self.resampling:
             return dataset
         return WarpedVRT(

@@ -147,7 +147,10 @@ def _start(setup: WorkerSetup) -> "LocalWorker":
 
 
 def _take_environment(wanted: Mapping[str, str]) -> None:
-    """Give this process the variables of the program, but for the mark of its own family."""
+    """Replace the environment of this process by that of the program.
+
+    The mark of its own family stays.
+    """
     own = {FAMILY_VARIABLE}
     for name in os.environ.keys() - wanted.keys() - own:
         del os.environ[name]

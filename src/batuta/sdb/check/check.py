@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from batuta.sdb.check.recorded import (
     delete_unnamed_small_files,
     read_records,
     small_files,
-    unnamed_small_files,
+    unnamed_now,
 )
 from batuta.sdb.check.repair import Repairer
 from batuta.sdb.check.verify import Verified, Verifier
@@ -158,9 +158,8 @@ class Check:
             if sha256 in found or sha256 not in in_database:
                 yield verifier.object(sha256, found.get(sha256), records)
         yield from map(_told, self._unnamed_small_files(engine, unnamed))
-        for sha256 in found.keys() - named.keys():
-            if found[sha256].modified < self._before:
-                yield _told(self._unnamed(objects, sha256, found[sha256]))
+        old = {each for each in found.keys() - named.keys() if found[each].modified < self._before}
+        yield from map(_told, self._unnamed_objects(engine, objects, {k: found[k] for k in old}))
 
     def _put_back(
         self,
@@ -190,6 +189,27 @@ class Check:
                 ]
         return findings
 
+    def _unnamed_objects(
+        self, engine: sa.Engine, objects: StoredObjects, found: Mapping[str, StoredObject]
+    ) -> Iterator[Finding]:
+        """Yield the objects that no record names; an import since then has a record by now.
+
+        One whose record is committed while its bytes are set aside finds them put back at once.
+        """
+        unnamed = unnamed_now(engine, found.keys())
+        findings = {each: self._unnamed(objects, each, found[each]) for each in sorted(unnamed)}
+        aside = {sha256 for sha256, finding in findings.items() if finding.mended}
+        for sha256 in aside - unnamed_now(engine, aside):
+            del findings[sha256]
+            self._put_back_named(objects, sha256)
+        yield from findings.values()
+
+    def _put_back_named(self, objects: StoredObjects, sha256: str) -> None:
+        for each in objects.aside(sha256[:2]):
+            if each.sha256 == sha256 and objects.find(sha256) is None:
+                objects.put_back(each)
+                self.summary.put_back += 1
+
     def _unnamed(self, objects: StoredObjects, sha256: str, found: StoredObject) -> Finding:
         detail = f"no record names it: {found.size} bytes of {found.modified:%Y-%m-%d %H:%M}"
         aside = self._options.collect and objects.set_aside(sha256, found)
@@ -206,7 +226,7 @@ class Check:
         """Yield the small files that no record names; an import since then has a record by now."""
         if not sizes:
             return
-        unnamed = unnamed_small_files(engine, sizes.keys())
+        unnamed = unnamed_now(engine, sizes.keys())
         deleted = delete_unnamed_small_files(engine, unnamed) if self._options.collect else set()
         self.summary.deleted += len(deleted)
         for sha256 in sorted(unnamed):
@@ -251,7 +271,11 @@ class Check:
             )
 
     def _is_old(self, path: Path) -> bool:
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC) < self._before
+        try:
+            modified_s = path.stat().st_mtime
+        except FileNotFoundError:  # the sdb, which runs, has just removed it
+            return False
+        return datetime.fromtimestamp(modified_s, UTC) < self._before
 
     def _require_records(self, records: Records) -> None:
         if self._options.collect and not records.count:

@@ -120,7 +120,7 @@ def small_files(
             yield from ((row[0], row[1], row[2]) for row in rows)
 
 
-def unnamed_small_files(engine: sa.Engine, digests: Collection[str]) -> set[str]:
+def unnamed_now(engine: sa.Engine, digests: Collection[str]) -> set[str]:
     """Return those of `digests` that no record names now."""
     unnamed = set(digests)
     with reading(engine) as connection:
@@ -145,7 +145,7 @@ def delete_unnamed_small_files(engine: sa.Engine, digests: Collection[str]) -> s
 
 
 def replace_small_file(engine: sa.Engine, sha256: str, content: bytes) -> None:
-    """Give a small file in the database its right bytes again."""
+    """Replace the content of a small file in the database, which was damaged."""
     change = sa.update(CONTENTS).where(CONTENTS.c.sha256 == sha256).values(content=content)
     with engine.begin() as connection:
         lock_writers(connection)
