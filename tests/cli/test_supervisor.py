@@ -105,6 +105,24 @@ async def test_one_that_does_not_end_is_killed_and_the_others_end_by_themselves(
     assert killed == "stubborn did not exit within 2 s: killed"
 
 
+async def test_what_stopping_one_raises_is_raised_once_all_are_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = supervisor_module._ProgramRunner.stop
+
+    async def stop_and_fail(runner: supervisor_module._ProgramRunner) -> None:
+        await stop(runner)
+        if runner.program.name == "broken":
+            raise PermissionError("not ours")
+
+    monkeypatch.setattr(supervisor_module._ProgramRunner, "stop", stop_and_fail)
+    names = {"broken": 0, "beside": 0, "after": 1}
+    with pytest.raises(ExceptionGroup) as caught:
+        await stopped(tmp_path, *(program(tmp_path, name, order) for name, order in names.items()))
+    assert [str(each) for each in caught.value.exceptions] == ["not ours"]
+    assert (tmp_path / "stops").read_text().splitlines()[-2:] == ["signalled after", "ended after"]
+
+
 def test_services_are_stopped_before_those_that_they_call(tmp_path: Path) -> None:
     (tmp_path / "graph.json").write_text(json.dumps({"inputs": ["A"], "products": {}}))
     config = OrchestraConfig(conductor={"graph": "graph.json"}, simulate={})

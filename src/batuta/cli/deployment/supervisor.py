@@ -121,12 +121,23 @@ class Supervisor:
         return next((one.process_id for one in self._runners if one.program.name == name), None)
 
     async def close(self) -> None:
-        """Stop all programs, those of one `Program.stop_order` at once; each has its own bound."""
+        """Stop all programs, those of one `Program.stop_order` at once; each has its own bound.
+
+        Raises
+        ------
+        ExceptionGroup
+            Once all others are stopped, if some could not be.
+        """
+        failed: list[Exception] = []
         in_order = sorted(self._runners, key=_stop_order)
         for _, group in itertools.groupby(in_order, key=_stop_order):
-            await asyncio.gather(*(runner.stop() for runner in group))
+            stops = (runner.stop() for runner in group)
+            ends = await asyncio.gather(*stops, return_exceptions=True)
+            failed += [each for each in ends if isinstance(each, Exception)]
         for descriptor in self._lifeline:
             os.close(descriptor)
+        if failed:
+            raise ExceptionGroup("programs that could not be stopped", failed)
 
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():
