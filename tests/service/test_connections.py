@@ -19,9 +19,10 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from batuta.service.connections import ConnectionLimits, Connections, raise_open_files_limit
-from batuta.service.server import Server
+from batuta.service.server import Listener, Server
 from batuta.service.settings import ServiceSettings
 from batuta.service.sockets import address_of, listening_socket
+from batuta.tls import ServerCertificate
 from tests.support.waiting import eventually, eventually_sync
 
 SHORT = ConnectionLimits(max_connections=3, head_s=0.3, patience_s=0.3, linger_s=0.3, tick_s=0.05)
@@ -59,15 +60,19 @@ def make_app() -> tuple[FastAPI, dict[str, int]]:
 
 
 @contextlib.asynccontextmanager
-async def served(app: FastAPI, limits: ConnectionLimits = SHORT) -> AsyncIterator[str]:
+async def served(
+    app: FastAPI,
+    limits: ConnectionLimits = SHORT,
+    certificate: ServerCertificate | None = None,
+) -> AsyncIterator[str]:
     connections = Connections(limits)
     with listening_socket(ServiceSettings(port=0)) as sock:
-        server = Server(app, connections, sock, grace_s=2)
+        server = Server(app, connections, Listener(sock, certificate), grace_s=2)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(connections.watch())
             serving = group.create_task(server.serve())
             try:
-                yield address_of(sock)
+                yield address_of(sock, certificate)
             finally:
                 server.stop()
                 await serving

@@ -10,7 +10,7 @@ from typing import Any
 
 from batuta.service.connections import Connections, raise_open_files_limit
 from batuta.service.runner import OpenService
-from batuta.service.server import Server
+from batuta.service.server import Listener, Server
 from batuta.service.settings import ServiceSettings
 from batuta.service.sockets import address_of, listening_socket
 
@@ -41,16 +41,18 @@ class _ServiceThread(threading.Thread):
     def run(self) -> None:
         try:
             with listening_socket(self._settings) as sock:
-                asyncio.run(self._serve(address_of(sock), sock))
+                listener = Listener(sock, self._settings.server_certificate())
+                asyncio.run(self._serve(listener))
         except BaseException as exc:  # noqa: BLE001  raised in the test's thread
             self._failure = exc
         finally:
             self._ready.set()
 
-    async def _serve(self, url: str, sock: Any) -> None:
+    async def _serve(self, listener: Listener) -> None:
+        url = address_of(listener.sock, listener.certificate)
         async with self._open_service(self._settings, url) as service:
             connections = Connections(raise_open_files_limit())
-            self._server = Server(service.app, connections, sock, grace_s=2)
+            self._server = Server(service.app, connections, listener, grace_s=2)
             self._url = url
             working = asyncio.create_task(service.run())
             self._ready.set()

@@ -29,6 +29,7 @@ from batuta.service.client import (
 )
 from batuta.service.pagination import Page
 from batuta.stages import Stage
+from batuta.tls import is_refused_certificate
 from batuta.work_classes import WorkClass
 
 LOG: Final = logging.getLogger(__name__)
@@ -385,6 +386,8 @@ class SdbClient:
 
 def _is_transient(exc: ServiceError) -> bool:
     """Whether the same call may succeed later."""
+    if is_refused_certificate(exc):
+        return False
     return exc.status in _TRANSIENT_STATUSES or isinstance(exc.__cause__, _TRANSIENT_ERRORS)
 
 

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from batuta.errors import one_line
-from batuta.service.client import ServiceError, refusal
+from batuta.service.client import ServiceError, refusal, tls_context
+from batuta.tls import tls_reason
 
 CONNECT_S: Final = 5.0
 READ_S: Final = 60.0
@@ -70,8 +71,7 @@ class Download:
     def _connection(self) -> HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme == "https":
-            context = httpx.create_ssl_context(trust_env=False)
-            return HTTPSConnection(host, port, timeout=CONNECT_S, context=context)
+            return HTTPSConnection(host, port, timeout=CONNECT_S, context=tls_context())
         return HTTPConnection(host, port, timeout=CONNECT_S)
 
     def _asked(self, connection: HTTPConnection, path: str) -> HTTPResponse:
@@ -105,7 +105,8 @@ class Download:
         try:
             yield
         except DOWNLOAD_ERRORS as exc:
-            reason = getattr(exc, "strerror", None) or one_line(exc) or type(exc).__name__
+            told = getattr(exc, "strerror", None) or one_line(exc) or type(exc).__name__
+            reason = tls_reason(exc) or told
             error = ServiceError(f"{self._service} at {self._url} cannot be reached: {reason}")
             error.unreachable = connecting
             raise error from exc

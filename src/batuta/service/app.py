@@ -18,12 +18,15 @@ from batuta.service.access import AccessControl, AccessRules
 from batuta.service.database import UNAVAILABLE, unavailable_reason
 from batuta.service.problems import ANY_PROBLEM, install_problem_handlers, path_of, problem_response
 from batuta.service.query_keys import refuse_unknown_keys
+from batuta.tls import ServerCertificate
 
 LOG: Final = logging.getLogger(__name__)
 
 RETRY_AFTER_S: Final = 2
 HEALTH: Final = "/health"
 """Answers without a token, for supervisors."""
+CERTIFICATE: Final = "certificate"
+"""Of the state of an application: the `ServerCertificate` that its service shows, if any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +99,7 @@ def create_app(config: AppConfig) -> FastAPI:
     @app.get(HEALTH, tags=["service"])
     def health() -> dict[str, Any]:
         """Return whether the service, and what it depends on, is healthy."""
-        found = config.checks()
+        found = {**config.checks(), **_tls_check(app)}
         checks = {name: state is True for name, state in found.items()}
         return {
             "service": config.name,
@@ -112,6 +115,11 @@ def create_app(config: AppConfig) -> FastAPI:
         return Response(generate_latest(config.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _tls_check(app: FastAPI) -> dict[str, bool | str]:
+    certificate: ServerCertificate | None = getattr(app.state, CERTIFICATE, None)
+    return {} if certificate is None else {"tls": certificate.problem or True}
 
 
 def _describe_in_a_thread(app: FastAPI) -> None:

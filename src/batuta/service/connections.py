@@ -188,6 +188,20 @@ class Connections:
             self.on_room()
 
 
+def _unsent_counter(transport: asyncio.Transport) -> Callable[[], int]:
+    """Return what counts the bytes that the system has not taken yet.
+
+    Of TLS, asyncio counts those that were not encrypted yet alone. There is no public way to those
+    that were, and wait in the transport below.
+    """
+    tls = getattr(transport, "_ssl_protocol", None)
+    below = getattr(tls, "_transport", None)
+    if tls is None or below is None:
+        return transport.get_write_buffer_size
+    # Not by `transport`, which loses its protocol when it is closed twice.
+    return lambda: int(tls._get_write_buffer_size()) + int(below.get_write_buffer_size())
+
+
 def _do_nothing() -> None:
     """Stand for a server that accepts without asking."""
 
@@ -237,11 +251,15 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._kept_alive = True
         self._unread_bytes = 0
         self._acknowledged_bytes = 0
+        self._unsent: Callable[[], int] = int
+        self._socket: socket.socket | None = None
         self.idle_since_s = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Serve it, or refuse it if there are too many."""
         super().connection_made(transport)
+        self._unsent = _unsent_counter(transport)
+        self._socket = transport.get_extra_info("socket")
         self.idle_since_s = self.loop.time()
         self._connections.opened(self)
 
@@ -252,7 +270,8 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the client sends, unless it was refused."""
-        if self._refusing:
+        # TLS goes on reading while it closes.
+        if self._refusing or self.transport.is_closing():
             return
         self._received_bytes += len(data)
         before, was_body = self.cycle, self._body_is_open
@@ -365,7 +384,9 @@ class _BoundedProtocol(HttpToolsProtocol):
             self.transport.set_protocol(self)
         self.flow.resume_reading()
         self.transport.write(answer)
-        self.transport.write_eof()
+        # TLS has no half of a connection to close: the answer has its length, and says "close".
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
     def abort(self) -> None:
         """Close it at once."""
@@ -375,8 +396,11 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _awaited(self) -> _Awaited:
         if self._refusing:
             return _Awaited.CLOSING
+        if self.transport.is_closing():
+            # What is left is sent, and TLS waits for the client to close as well.
+            return _Awaited.READING if self._unsent() else _Awaited.CLOSING
         answered = self.cycle is None or self.cycle.response_complete
-        if self.flow.write_paused or (answered and self.transport.get_write_buffer_size()):
+        if self.flow.write_paused or (answered and self._unsent()):
             return _Awaited.READING
         if answered:
             return _Awaited.HEAD
@@ -400,12 +424,12 @@ class _BoundedProtocol(HttpToolsProtocol):
         # The system takes megabytes, and more only once a third of them has been read: of a
         # slow client, what waits here changes so rarely that it would seem not to read at all.
         before, self._acknowledged_bytes = self._acknowledged_bytes, self._acknowledged()
-        unread, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
+        unread, self._unread_bytes = self._unread_bytes, self._unsent()
         return max(self._acknowledged_bytes - before, unread - self._unread_bytes, 0)
 
     def _acknowledged(self) -> int:
         """Return how many bytes the client's system has taken, where ours tells it."""
-        sock = self.transport.get_extra_info("socket")
+        sock = self._socket
         if sock is None or sys.platform != "linux":
             return 0
         try:
@@ -426,7 +450,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self.abort()
 
 
-def _raw_answer(status: HTTPStatus, detail: str, headers: Mapping[str, str]) -> bytes:
+def raw_answer(status: HTTPStatus, detail: str, headers: Mapping[str, str]) -> bytes:
     """Return a whole answer, for a request that uvicorn may not have read to its end."""
     response = problem_response(status, detail, {"Connection": "close", **headers})
     lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
@@ -434,18 +458,18 @@ def _raw_answer(status: HTTPStatus, detail: str, headers: Mapping[str, str]) -> 
     return b"\r\n".join((*lines, b"", bytes(response.body)))
 
 
-_TOO_MANY: Final = _raw_answer(
+_TOO_MANY: Final = raw_answer(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "too many connections: come again in a moment",
     {"Retry-After": str(RETRY_AFTER_S)},
 )
-_TOO_SLOW: Final = _raw_answer(
+_TOO_SLOW: Final = raw_answer(
     HTTPStatus.REQUEST_TIMEOUT,
     f"the request came too slowly (accepted: its head within {HEAD_S:g} s; its body at "
     f"{MIN_RATE_BYTES_PER_S} bytes/s, with pauses of {PATIENCE_S:g} s)",
     {},
 )
-_TOO_LONG: Final = _raw_answer(
+_TOO_LONG: Final = raw_answer(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     f"the head of the request is longer than {MAX_HEAD_BYTES} bytes",
     {},

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
-import httpx
 from yarl import URL
 
 from batuta.errors import one_line
-from batuta.service.client import ServiceError, auth_headers, refusal
+from batuta.service.client import ServiceError, auth_headers, refusal, tls_context
+from batuta.tls import tls_reason
 
 KEPT_OPEN_S: Final = 4.0
 """How long an idle connection is kept: services of ours close theirs after 5 s, and a request that
@@ -70,7 +70,6 @@ class HttpPool:
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
-        self._tls: ssl.SSLContext | None = None
 
     async def send(
         self,
@@ -125,7 +124,7 @@ class HttpPool:
         """
         with _translated(service, url):
             response = await self._session.get(
-                url, params=dict(params), allow_redirects=False, ssl=self._tls_of(url)
+                url, params=dict(params), allow_redirects=False, ssl=_tls_of(url)
             )
         async with response:
             if not 200 <= response.status < 300:
@@ -154,7 +153,7 @@ class HttpPool:
                 data=request.body,
                 headers=shown,
                 allow_redirects=False,
-                ssl=self._tls_of(request.url),
+                ssl=_tls_of(request.url),
             )
         async with response:
             answer = StreamedAnswer(response.headers, _chunks(service, request.url, response))
@@ -170,19 +169,14 @@ class HttpPool:
                 data=body,
                 headers=_JSON if body is not None else None,
                 allow_redirects=False,
-                ssl=self._tls_of(url),
+                ssl=_tls_of(url),
             ) as response:
                 content = await _bounded_content(service, response, max_bytes)
                 return Answer(response.status, response.headers, content)
 
-    def _tls_of(self, url: str) -> ssl.SSLContext | bool:
-        return self._tls_context() if url.startswith("https") else True
 
-    def _tls_context(self) -> ssl.SSLContext:
-        """Return the authorities that all clients trust, read when they are first needed."""
-        if self._tls is None:
-            self._tls = httpx.create_ssl_context(trust_env=False)
-        return self._tls
+def _tls_of(url: str) -> ssl.SSLContext | bool:
+    return tls_context() if url.startswith("https") else True
 
 
 @contextmanager
@@ -198,7 +192,8 @@ def _translated(service: str, url: str) -> Iterator[None]:
         raise error from exc
     # A timeout of a connection or of a read is one of these as well, and not that of `send`.
     except aiohttp.ClientError as exc:
-        error = ServiceError(f"{service} at {url} cannot be reached: {_reason(exc)}")
+        reason = tls_reason(exc) or _reason(exc)
+        error = ServiceError(f"{service} at {url} cannot be reached: {reason}")
         error.unreachable = isinstance(exc, _NOT_CONNECTED)
         raise error from exc
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -17,9 +16,10 @@ from batuta.errors import printable
 from batuta.service.connections import Connections, raise_open_files_limit
 from batuta.service.lifeline import watch_lifeline
 from batuta.service.repeated_lines import RepeatedLines
-from batuta.service.server import Server
+from batuta.service.server import Listener, Server
 from batuta.service.settings import ServiceSettings, forget_secrets
 from batuta.service.sockets import address_of, listening_socket
+from batuta.tls import trust
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -59,25 +59,30 @@ def run_service(name: str, settings: S, open_service: OpenService[S]) -> None:
         If a service or a database that it needs is unavailable, or its background work failed.
     """
     settings.require_token_beyond_loopback()
+    certificate = settings.server_certificate()
+    trust(settings.tls_ca)
+    if (warning := settings.clear_text_warning) is not None:
+        LOG.warning("%s", warning)
     forget_secrets()
     watch_lifeline()
     connections = Connections(raise_open_files_limit())
     with listening_socket(settings) as sock:
-        asyncio.run(_serve(name, settings, open_service, sock, connections))
+        listener = Listener(sock, certificate)
+        asyncio.run(_serve(name, settings, open_service, listener, connections))
 
 
 async def _serve(
     name: str,
     settings: S,
     open_service: OpenService[S],
-    sock: socket.socket,
+    listener: Listener,
     connections: Connections,
 ) -> None:
     stopper = _Stopper()
-    url = address_of(sock)
+    url = address_of(listener.sock, listener.certificate)
     try:
         async with open_service(settings, url) as service:
-            server = Server(service.app, connections, sock, GRACE_S)
+            server = Server(service.app, connections, listener, GRACE_S)
             stopper.stop = server.stop
             working = asyncio.create_task(service.run())
             working.add_done_callback(lambda _: server.stop())

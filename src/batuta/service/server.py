@@ -11,14 +11,20 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 
-from batuta.service.connections import Connections
+from batuta.errors import one_line
+from batuta.service.app import CERTIFICATE
+from batuta.service.connections import REFUSALS_AT_ONCE, Connections, raw_answer
 from batuta.service.sockets import BACKLOG
+from batuta.tls import ServerCertificate
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -32,6 +38,14 @@ end has to end then."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+@dataclass(frozen=True)
+class Listener:
+    """A socket that listens, and the certificate to show there; without one, no TLS is spoken."""
+
+    sock: socket.socket
+    certificate: ServerCertificate | None = None
+
+
 class Server(uvicorn.Server):
     """Serves `app` on a socket that listens, without signal handlers of its own.
 
@@ -41,14 +55,14 @@ class Server(uvicorn.Server):
         What answers.
     connections : Connections
         Bounds its connections; the caller runs `Connections.watch` meanwhile.
-    sock : socket
-        Listens; closed at the end.
+    listener : Listener
+        Where it listens; closed at the end.
     grace_s : int
         How long pending requests may take once it is stopping.
     """
 
     def __init__(
-        self, app: FastAPI, connections: Connections, sock: socket.socket, grace_s: int
+        self, app: FastAPI, connections: Connections, listener: Listener, grace_s: int
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -60,8 +74,9 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._stopping = asyncio.Event()
-        self._sock = sock
-        self._acceptor = _Acceptor(sock, connections, self._protocol)
+        setattr(app.state, CERTIFICATE, listener.certificate)
+        self._sock = listener.sock
+        self._acceptor = _Acceptor(listener, connections, self._protocol)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -97,15 +112,17 @@ class _Acceptor:
 
     def __init__(
         self,
-        sock: socket.socket,
+        listener: Listener,
         connections: Connections,
         protocol: Callable[[], asyncio.Protocol],
     ) -> None:
-        self._sock = sock
+        self._sock = listener.sock
+        self._certificate = listener.certificate
         self._connections = connections
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
-        self._opening: set[asyncio.Task[object]] = set()
+        # With when each began.
+        self._opening: dict[asyncio.Task[object], float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         self._refusing = False
@@ -129,6 +146,7 @@ class _Acceptor:
             # Not looked at until there is a place: the loop would be told each time round.
             self._pause(self._connections.limits.full_s, self._refuse)
             self._connections.make_room()
+            self._loop.call_later(self._connections.limits.silent_s, self._end_slow_handshakes)
             return
         for _ in range(ACCEPTED_AT_ONCE):
             if not self._may_accept():
@@ -145,43 +163,80 @@ class _Acceptor:
                 self._pause(RETRY_S, self._resume)
                 return
             opening = self._loop.create_task(self._open(accepted))
-            self._opening.add(opening)
+            self._opening[opening] = self._loop.time()
             opening.add_done_callback(self._opened)
 
     def _may_accept(self) -> bool:
-        return self._refusing or self._connections.places > len(self._opening)
+        if self._refusing:
+            return len(self._opening) < REFUSALS_AT_ONCE
+        return self._connections.places > len(self._opening)
 
     async def _open(self, accepted: socket.socket) -> None:
+        if self._certificate is not None:
+            await self._open_with_tls(accepted, self._certificate)
+            return
         try:
             await self._loop.connect_accepted_socket(self._protocol, accepted)
         except BaseException:
             accepted.close()
             raise
 
+    async def _open_with_tls(self, accepted: socket.socket, certificate: ServerCertificate) -> None:
+        limits = self._connections.limits
+        # asyncio closes its own without a word when a handshake fails.
+        with accepted.dup() as kept:
+            try:
+                await self._loop.connect_accepted_socket(
+                    self._protocol,
+                    accepted,
+                    ssl=certificate.context,
+                    ssl_handshake_timeout=limits.head_s,
+                    # `Connections.watch` ends those who do not close, sooner.
+                    ssl_shutdown_timeout=10 * limits.patience_s,
+                )
+            except (OSError, TimeoutError) as exc:
+                LOG.info("a client did not agree on TLS: %s", one_line(exc))
+                if isinstance(exc, ssl.SSLError) and exc.reason == "HTTP_REQUEST":
+                    with contextlib.suppress(OSError):
+                        kept.send(_NO_TLS)
+
+    def _end_slow_handshakes(self) -> None:
+        """Give the places of those who say nothing to those who wait."""
+        if self._timer is None:
+            return
+        oldest_s = self._loop.time() - self._connections.limits.silent_s
+        for opening, since_s in list(self._opening.items()):
+            if since_s <= oldest_s:
+                opening.cancel()
+
     def _opened(self, opening: asyncio.Task[object]) -> None:
-        self._opening.discard(opening)
+        del self._opening[opening]
         # While it opened it was counted twice, so that a place may have seemed taken.
-        if not self._refusing and self._may_accept():
-            self._resume()
+        if self._may_accept():
+            self._resume(refusing=self._refusing)
 
     def _pause(self, seconds: float, then: Callable[[], None]) -> None:
         self._loop.remove_reader(self._sock)
         self._cancel_timer()
         self._timer = self._loop.call_later(seconds, then)
 
-    def _resume(self) -> None:
-        """Accept again: there is a place."""
-        self._refusing = False
+    def _resume(self, *, refusing: bool = False) -> None:
+        """Accept again: there is a place, or to refuse."""
+        self._refusing = refusing
         if self._timer is not None and not self._stopped:
             self._cancel_timer()
             self._loop.add_reader(self._sock, self._accept)
 
     def _refuse(self) -> None:
         """Accept, to refuse, until there is a place: none has become free for long."""
-        self._resume()
-        self._refusing = True
+        self._resume(refusing=True)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+_NO_TLS: Final = raw_answer(
+    HTTPStatus.BAD_REQUEST, "this port speaks TLS alone (accepted: an address https://...)", {}
+)

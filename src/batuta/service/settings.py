@@ -2,12 +2,14 @@
 
 import ipaddress
 import os
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from batuta.errors import ConfigurationError
 from batuta.messaging import NatsConfig
+from batuta.tls import KeyPair, ServerCertificate
 
 LOOPBACK: Final = "127.0.0.1"
 MIN_TOKEN_LENGTH: Final = 16
@@ -53,6 +55,24 @@ class ServiceSettings(BaseModel):
         description="Required of callers, and sent to the services called; without it a "
         "service listens on loopback only.",
     )
+    tls_cert: Path | None = Field(
+        None,
+        description="Certificate that the service shows, PEM, with those between it and its "
+        "authority; with tls_key, the service speaks HTTPS alone.",
+    )
+    tls_key: Path | None = Field(
+        None, description="Key of that certificate, PEM; only its owner may read it."
+    )
+    tls_ca: Path | None = Field(
+        None,
+        description="File of the authorities that the service trusts when it calls others by "
+        "https://, PEM; those of the web by default.",
+    )
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        _refuse_half_a_pair(self, "tls_cert", "tls_key")
+        return self
 
     @property
     def nats(self) -> NatsConfig:
@@ -64,6 +84,28 @@ class ServiceSettings(BaseModel):
     def token_text(self) -> str | None:
         """The token in plain text."""
         return self.token.get_secret_value() if self.token else None
+
+    def server_certificate(self) -> ServerCertificate | None:
+        """Read the certificate that the service shows; None without one.
+
+        Raises
+        ------
+        ConfigurationError
+            One line per mistake.
+        """
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return ServerCertificate(KeyPair(cert=self.tls_cert, key=self.tls_key))
+
+    @property
+    def clear_text_warning(self) -> str | None:
+        """What to warn of, in one line, where a token would cross a network as it is."""
+        if self.tls_cert is not None or is_loopback(self.host):
+            return None
+        return (
+            f"host {self.host} without tls_cert and tls_key: whoever is on the network between can "
+            "read the token and all data, unless a proxy with TLS is in front"
+        )
 
     def require_token_beyond_loopback(self) -> None:
         """Refuse to listen beyond this machine without a token.
@@ -78,6 +120,13 @@ class ServiceSettings(BaseModel):
                 f"--host {self.host}: without a token a service listens on loopback only "
                 "(accepted: 127.0.0.1, ::1, localhost; or set BATUTA_TOKEN)"
             )
+
+
+def _refuse_half_a_pair(settings: BaseModel, cert: str, key: str) -> None:
+    given = {name for name in (cert, key) if getattr(settings, name) is not None}
+    if len(given) == 1:
+        other = ({cert, key} - given).pop()
+        raise ValueError(f"{given.pop()} without {other} (accepted: both, or none)")
 
 
 SECRET_VARIABLES: Final = tuple(

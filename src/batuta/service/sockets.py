@@ -13,6 +13,7 @@ from typing import Final
 
 from batuta.errors import ConfigurationError
 from batuta.service.settings import ServiceSettings
+from batuta.tls import ServerCertificate
 
 LISTEN_VARIABLE: Final = "BATUTA_LISTEN_FD"
 """Environment variable: the file descriptor of a listening socket."""
@@ -64,7 +65,10 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def address_of(sock: socket.socket) -> str:
-    """URL of a listening socket."""
+def address_of(sock: socket.socket, certificate: ServerCertificate | None = None) -> str:
+    """URL of a listening socket; with a certificate, of a name that it is valid for."""
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http"
+    if certificate is not None:
+        scheme, host = "https", certificate.name_for(host)
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
