@@ -280,8 +280,9 @@ def trust(ca: Path | None) -> None:
         If they cannot be read.
     """
     if ca is not None:
+        context_of(ca, "--tls-ca")
         os.environ[CA_VARIABLE] = str(ca.absolute())
-    if os.environ.get(CA_VARIABLE):
+    elif trusted_file() is not None:
         client_context()
 
 

@@ -28,8 +28,9 @@ def answers(port: int) -> bool:
 class NatsServer:
     """A real NATS server that a test may stop, start again, or start again empty."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self._options = options
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -44,7 +45,7 @@ class NatsServer:
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            server_command(self.folder, self.port),
+            [*server_command(self.folder, self.port), *self._options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

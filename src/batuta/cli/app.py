@@ -74,6 +74,10 @@ _ADDRESSES: Final = {
 def _way_out(error: BaseException) -> str:
     """Return what to do about an error of a service, to be added to its line."""
     if getattr(error, "unreachable", False):
+        from batuta.tls import tls_reason  # noqa: PLC0415  for --help to be fast
+
+        if tls_reason(error) is not None:  # it runs: it was reached
+            return ""
         given = _ADDRESSES.get(str(error).split(maxsplit=1)[0].rstrip(":"))
         elsewhere = f" (at another address: {given})" if given else ""
         return f': is "batuta up" running?{elsewhere}'

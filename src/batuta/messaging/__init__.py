@@ -1,6 +1,6 @@
 """Events on NATS: ``data.*`` announces available products, ``activity.*`` what services do."""
 
-from batuta.messaging.bus import Bus, MessagingError, NatsConfig, connect
+from batuta.messaging.bus import Bus, MessagingError, connect
 from batuta.messaging.consumer import Consumer, ConsumerSpec, Delivery, Rejection
 from batuta.messaging.events import (
     Activity,
@@ -23,6 +23,7 @@ from batuta.messaging.events import (
     read_notification,
 )
 from batuta.messaging.processings import Processing, ProcessingState, Progress, utc_now
+from batuta.messaging.tls_client import NatsConfig
 
 __all__ = [
     "Activity",

@@ -5,17 +5,15 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import StorageType, StreamConfig
 
-from batuta.errors import BatutaError, one_line
+from batuta.errors import BatutaError, ConfigurationError, one_line
 from batuta.messaging import subjects
 from batuta.messaging.events import (
     Activity,
@@ -24,6 +22,8 @@ from batuta.messaging.events import (
     activity_event,
     data_event,
 )
+from batuta.messaging.tls_client import NatsClient, NatsConfig
+from batuta.tls import tls_reason
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -41,25 +41,6 @@ Callback = Callable[[], Awaitable[None]]
 
 class MessagingError(BatutaError):
     """NATS cannot be reached, or refused a request."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NatsConfig:
-    """The address of NATS, and how long to wait for it.
-
-    Parameters
-    ----------
-    url : str
-        ``nats://[user:password@]host:port``, several separated by commas.
-    wait_s : float
-        How long to wait for NATS at start before giving up, in seconds.
-    token : str, optional
-        The token that the server asks for.
-    """
-
-    url: str = "nats://127.0.0.1:4222"
-    wait_s: float = 30.0
-    token: str | None = field(default=None, repr=False)
 
 
 class Bus:
@@ -255,6 +236,8 @@ async def connect(config: NatsConfig, name: str) -> AsyncIterator[Bus]:
 
     Raises
     ------
+    ConfigurationError
+        If a file of its TLS is not accepted.
     MessagingError
         If NATS cannot be reached by then, or has no JetStream.
     """
@@ -306,20 +289,21 @@ class _Connector:
         self._waiting_logged = False
         self._reconnected = asyncio.Event()
         self._last_error = "no answer"
+        self._client = NatsClient(config)
 
     async def connect(self, name: str) -> Client:
+        client = self._client
         try:
             async with asyncio.timeout(self.config.wait_s):
-                return await nats.connect(
-                    self.config.url.split(","),
+                await client.open(
                     name=name,
-                    token=self.config.token,
                     error_cb=self.on_error,
                     disconnected_cb=self.on_disconnected,
                     reconnected_cb=self.on_reconnected,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT_S,
                 )
+                return client
         except TimeoutError as exc:
             raise MessagingError(
                 f"could not connect to NATS at {self.display_url} within {self.config.wait_s:g} s "
@@ -330,7 +314,8 @@ class _Connector:
             raise MessagingError(f"NATS at {self.display_url}: {reason}") from None
 
     async def on_error(self, exc: Exception) -> None:
-        self._last_error = without_password(one_line(exc)) or type(exc).__name__
+        told = tls_reason(exc) or without_password(one_line(exc))
+        self._last_error = told or type(exc).__name__
         if self.bus is None and not self._waiting_logged:
             self._waiting_logged = True
             LOG.warning(
@@ -343,6 +328,14 @@ class _Connector:
     async def on_disconnected(self) -> None:
         if self.bus is not None and not self.bus.client.is_closed:
             LOG.warning("NATS at %s: connection lost; reconnecting", self.display_url)
+            self._renew_tls()
+
+    def _renew_tls(self) -> None:
+        """Take certificates that were renewed; those that are refused are told, and not taken."""
+        try:
+            self._client.renew_tls()
+        except (ConfigurationError, OSError) as exc:
+            LOG.warning("NATS at %s: TLS is not renewed: %s", self.display_url, one_line(exc))
 
     async def on_reconnected(self) -> None:
         # nats-py takes a NATS error raised here for a failed reconnection: only signal here, and

@@ -11,10 +11,11 @@ from typing import Final
 
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
 
-from batuta.messaging.bus import MessagingError, NatsConfig
+from batuta.messaging.bus import MessagingError
+from batuta.messaging.tls_client import NatsClient, NatsConfig
 from batuta.private_files import write_private
+from batuta.tls import KeyPair
 
 DEFAULT_PORT: Final = 4222
 GREETING_TIMEOUT_S: Final = 2.0
@@ -40,7 +41,12 @@ def server_program() -> Path:
 
 
 def server_command(
-    folder: Path, port: int, host: str = "127.0.0.1", name: str = "", token: str | None = None
+    folder: Path,
+    port: int,
+    host: str = "127.0.0.1",
+    name: str = "",
+    token: str | None = None,
+    tls: KeyPair | None = None,
 ) -> list[str]:
     """Return the command of a NATS server with JetStream on `host`:`port`.
 
@@ -56,6 +62,8 @@ def server_command(
         The name that the server announces to clients; see `server_answers`.
     token : str, optional
         What it asks of clients; without one, whoever reaches it may connect.
+    tls : KeyPair, optional
+        Its certificate: it speaks TLS alone. It reads the files again on SIGHUP.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings: dict[str, object] = {
@@ -70,6 +78,8 @@ def server_command(
     }
     if token is not None:
         settings["authorization"] = {"token": token}
+    if tls is not None:
+        settings["tls"] = {"cert_file": str(tls.cert), "key_file": str(tls.key)}
     path = folder / "nats.conf"
     write_private(path, json.dumps(settings, indent=2))  # NATS reads JSON as its own language
     return [str(server_program()), "--config", str(path)]
@@ -99,10 +109,10 @@ async def jetstream_answers(config: NatsConfig) -> bool:
 
     A server whose disk was full disables it, and enables it again at its next start only.
     """
-    client = Client()
+    client = NatsClient(config)
     try:
         async with asyncio.timeout(JETSTREAM_TIMEOUT_S):
-            await client.connect(config.url, token=config.token, allow_reconnect=False)
+            await client.open(allow_reconnect=False)
             await client.jetstream().account_info()
     except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError):
         return False

@@ -1,7 +1,7 @@
 """Runs a foreign program that must not outlive its parent, such as a NATS server.
 
 ``python -m batuta.service.lifeline_main PROGRAM ARGUMENTS...``: terminates the program on
-SIGTERM or SIGINT, or when the pipe of ``BATUTA_LIFELINE_FD`` closes.
+SIGTERM or SIGINT, or when the pipe of ``BATUTA_LIFELINE_FD`` closes. SIGHUP is passed on.
 """
 
 import os
@@ -19,7 +19,7 @@ def main(command: list[str]) -> int:
     # Blocked until the handlers below are installed: a signal between the fork and that moment
     # would end this process alone and orphan the program. The mask survives exec, so the child
     # unblocks the signals for itself.
-    stop_signals = {signal.SIGTERM, signal.SIGINT}
+    stop_signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
     unblock = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, stop_signals)
     with subprocess.Popen(command, preexec_fn=unblock) as program:  # noqa: PLW1509  no thread yet
@@ -27,6 +27,10 @@ def main(command: list[str]) -> int:
         def end(_number: int, _frame: FrameType | None) -> None:
             program.terminate()
 
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            program.send_signal(number)
+
+        signal.signal(signal.SIGHUP, pass_on)
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
         unblock()

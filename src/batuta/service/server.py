@@ -195,7 +195,8 @@ class _Acceptor:
                     ssl_shutdown_timeout=10 * limits.patience_s,
                 )
             except (OSError, TimeoutError) as exc:
-                LOG.info("a client did not agree on TLS: %s", one_line(exc))
+                if reason := one_line(exc):  # none if it left: others look whether a port is open
+                    LOG.info("a client did not agree on TLS: %s", reason)
                 if isinstance(exc, ssl.SSLError) and exc.reason == "HTTP_REQUEST":
                     with contextlib.suppress(OSError):
                         kept.send(_NO_TLS)

@@ -45,7 +45,9 @@ class ServiceSettings(BaseModel):
 
     host: str = Field(LOOPBACK, description="Address to listen on.")
     port: int = Field(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
-    nats_url: str = Field("nats://127.0.0.1:4222", description="Where NATS is.")
+    nats_url: str = Field(
+        "nats://127.0.0.1:4222", description="Where NATS is; tls:// to speak TLS alone."
+    )
     nats_wait_s: float = Field(
         30.0, gt=0, description="How long to wait for NATS at start, in seconds."
     )
@@ -69,16 +71,42 @@ class ServiceSettings(BaseModel):
         "https://, PEM; those of the web by default.",
     )
 
+    nats_tls_ca: Path | None = Field(
+        None,
+        description="File of the authorities that the certificate of NATS is checked by, PEM; by "
+        "default those of tls_ca, else the system's.",
+    )
+    nats_tls_name: str | None = Field(
+        None,
+        description="Name that the certificate of NATS is checked by, where that is not the host "
+        "of nats_url.",
+    )
+    nats_tls_cert: Path | None = Field(
+        None, description="Certificate that is shown to NATS, PEM, where it asks for one."
+    )
+    nats_tls_key: Path | None = Field(
+        None, description="Key of that certificate, PEM; only its owner may read it."
+    )
+
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
         _refuse_half_a_pair(self, "tls_cert", "tls_key")
+        _refuse_half_a_pair(self, "nats_tls_cert", "nats_tls_key")
         return self
 
     @property
     def nats(self) -> NatsConfig:
         """The configuration of the NATS connection."""
         token = self.nats_token.get_secret_value() if self.nats_token else None
-        return NatsConfig(url=self.nats_url, wait_s=self.nats_wait_s, token=token)
+        return NatsConfig(
+            url=self.nats_url,
+            wait_s=self.nats_wait_s,
+            token=token,
+            tls_ca=self.nats_tls_ca,
+            tls_cert=self.nats_tls_cert,
+            tls_key=self.nats_tls_key,
+            tls_name=self.nats_tls_name,
+        )
 
     @property
     def token_text(self) -> str | None:

@@ -11,12 +11,11 @@ from batuta.cli.clients import conductor_at
 from batuta.cli.commands.events import short_time
 from batuta.cli.commands.holding import hold_line
 from batuta.cli.commands.providers import circuit_line
+from batuta.cli.option_groups import grouped
 from batuta.cli.output import (
     CONDUCTOR_URL,
-    NATS_URL,
     AsJson,
     ConductorUrl,
-    NatsUrl,
     console,
     echo,
     echo_wrapped,
@@ -26,6 +25,7 @@ from batuta.cli.output import (
     styled,
 )
 from batuta.cli.requests.filter_options import read_stage
+from batuta.cli.requests.nats_options import NatsAccess
 from batuta.errors import printable
 from batuta.formatting import format_count
 
@@ -41,7 +41,7 @@ NEED_ATTENTION: Final = ("retrying", "failed", "held", "unapproved")
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("status", rich_help_panel=PANEL)(status)
-    app.command("watch", rich_help_panel=PANEL)(watch)
+    app.command("watch", rich_help_panel=PANEL)(grouped(watch))
     app.command("why", rich_help_panel=PANEL)(why)
 
 
@@ -82,15 +82,8 @@ def status(
 
 
 def watch(
+    nats: NatsAccess,
     conductor_url: ConductorUrl = CONDUCTOR_URL,
-    nats_url: NatsUrl = NATS_URL,
-    nats_token: Annotated[
-        str | None,
-        typer.Option(
-            envvar=["BATUTA_NATS_TOKEN", "BATUTA_TOKEN"],
-            help="Token for NATS, where it asks for one: that of batuta up is the orchestra's.",
-        ),
-    ] = None,
     *,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what is published as JSON, an object a line.")
@@ -99,9 +92,8 @@ def watch(
     """Show the orchestra live until Ctrl-C."""
     from batuta.cli.live.view import print_events  # noqa: PLC0415  for --help to be fast
     from batuta.cli.live.view import watch as watch_live  # noqa: PLC0415
-    from batuta.messaging import NatsConfig  # noqa: PLC0415
 
-    config = NatsConfig(url=nats_url, token=nats_token)
+    config = nats.config()
     if as_json:
         asyncio.run(print_events(config))
         return

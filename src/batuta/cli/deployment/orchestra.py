@@ -16,6 +16,7 @@ from batuta.pipeline.settings import PipelineSettings
 from batuta.pipeline.simulate.settings import SimulateSettings
 from batuta.service.client import tls_verification
 from batuta.service.folder_lock import lock_folder
+from batuta.tls import trust
 
 NATS_TRIES: Final = 4
 
@@ -70,6 +71,8 @@ async def running_plan(
     plan: DeploymentPlan, report: Callable[[str], None]
 ) -> AsyncIterator[Orchestra]:
     """Start the orchestra of `plan`, which is closed at the end: see `running_orchestra`."""
+    # The clients of this process look at the services too.
+    trust(plan.tls.ca if plan.tls is not None else None)
     with plan, lock_folder(plan.data_dir, _folder_in_use(plan)):
         async with supervising(plan.data_dir / "logs", report) as supervisor:
             yield await _start_all(plan, supervisor)

@@ -6,7 +6,7 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from batuta.cli.deployment.nats_check import nats_works
 from batuta.cli.deployment.pipeline_checks import compare, load_declarations
 from batuta.cli.deployment.supervisor import Program, answers_health, python_program
+from batuta.cli.deployment.tls_plan import BoundAddress, OrchestraTls, problems_of
 from batuta.cli.options import arguments_of, read_document, secrets_of
 from batuta.conductor.settings import ConductorSettings
 from batuta.dashboard.settings import DashboardSettings
@@ -34,6 +35,7 @@ from batuta.private_files import write_private
 from batuta.sdb.settings import SdbSettings
 from batuta.service.settings import LOOPBACK, ServiceSettings, Token
 from batuta.service.sockets import address_of, listen
+from batuta.tls import ServerCertificate
 from batuta.validation import validated
 from batuta.yaml_text import read_text
 
@@ -71,7 +73,13 @@ class OrchestraConfig(BaseModel):
     data_dir: Path = Field(Path("batuta-data"), description="Where everything is kept.")
     nats_url: str | None = Field(None, description="A NATS that runs; without it, one is started.")
     nats_port: int | None = Field(None, ge=1, le=65_535, description="Port of the NATS started.")
+    nats_tls_ca: Path | None = Field(None, description="Authorities of that NATS, PEM.")
+    nats_tls_cert: Path | None = Field(None, description="Certificate shown to that NATS, PEM.")
+    nats_tls_key: Path | None = Field(None, description="Key of that certificate, PEM.")
     token: Token | None = Field(None, description="Token of every service.")
+    tls: OrchestraTls | None = Field(
+        None, description="Certificate of every service and of the NATS that is started."
+    )
     sdb: dict[str, Any] = Field(default_factory=dict, description="Options of the sdb.")
     conductor: dict[str, Any] = Field(
         default_factory=dict,
@@ -99,11 +107,12 @@ class BoundService(Generic[S]):
 
     settings: S
     sock: socket.socket
+    certificate: ServerCertificate | None = None
 
     @property
     def url(self) -> str:
         """The URL of the service."""
-        return address_of(self.sock)
+        return address_of(self.sock, self.certificate)
 
 
 def plan_orchestra(path: Path, *, reload: bool = False) -> "DeploymentPlan":
@@ -188,6 +197,10 @@ class DeploymentPlan:
         self._derived: dict[str, Any] | None = None
         self._sockets: list[socket.socket] = []
         self.data_dir = (folder / config.data_dir).resolve()
+        self.tls = config.tls.within(folder.resolve()) if config.tls is not None else None
+        self._certificate = self._read_certificate()
+        self._addresses: list[BoundAddress] = []
+        self._in_clear: list[str] = []
         self.nats_port = self._nats_port()
         self.sdb = self._sdb()
         self.pipelines = [
@@ -201,6 +214,7 @@ class DeploymentPlan:
         if declared is not None and self._graph is not None:
             self._check_pipelines(self._graph, declared)
             self.simulate = self._without_others(self.simulate, self._graph, declared)
+        self._check_tls()
         if self._problems:
             self.close()
             raise ConfigurationError(self._problems)
@@ -224,7 +238,8 @@ class DeploymentPlan:
     @property
     def nats_url(self) -> str:
         """The URL of NATS, running or to be started."""
-        return self._config.nats_url or f"nats://{LOOPBACK}:{self.nats_port}"
+        scheme = "nats" if self._certificate is None else "tls"
+        return self._config.nats_url or f"{scheme}://{LOOPBACK}:{self.nats_port}"
 
     @property
     def nats_is_started(self) -> bool:
@@ -237,7 +252,20 @@ class DeploymentPlan:
         token = self._config.token.get_secret_value() if self._config.token else None
         if not self.nats_is_started:
             token = os.environ.get("BATUTA_NATS_TOKEN")
-        return NatsConfig(url=self.nats_url, token=token)
+        tls = {name.removeprefix("nats_"): each for name, each in self._nats_tls().items()}
+        return NatsConfig(url=self.nats_url, token=token, **tls)
+
+    def _nats_tls(self) -> dict[str, Any]:
+        """Return the settings of all clients of NATS that its TLS needs."""
+        if not self.nats_is_started:
+            names = ("nats_tls_ca", "nats_tls_cert", "nats_tls_key")
+            given = {name: getattr(self._config, name) for name in names}
+            return {name: self._folder / path for name, path in given.items() if path is not None}
+        if self._certificate is None or self.tls is None:
+            return {}
+        # It listens on this machine alone, which the certificate may have no name for.
+        name = self._certificate.name_for(LOOPBACK)
+        return {**self.tls.nats_options, "nats_tls_name": name}
 
     def change_nats_port(self) -> bool:
         """Choose another port for NATS, whose first was lost; return False if configured."""
@@ -250,7 +278,10 @@ class DeploymentPlan:
         """Return the NATS server to start."""
         name = f"batuta-{uuid.uuid4().hex}"
         token = self._config.token.get_secret_value() if self._config.token else None
-        command = server_command(self.data_dir / "nats", self.nats_port, LOOPBACK, name, token)
+        pair = self.tls.pair if self.tls is not None else None
+        command = server_command(
+            self.data_dir / "nats", self.nats_port, LOOPBACK, name, token, pair
+        )
         return Program(
             name="nats",
             command=python_program("-m", "batuta.service.lifeline_main", *command),
@@ -264,6 +295,7 @@ class DeploymentPlan:
                 self.sdb.url,
             ),
             stop_order=STOP_ORDER["nats"],
+            reads=() if pair is None else (pair.cert, pair.key),
         )
 
     def service(self, kind: str, part: BoundService[S], use: str = "") -> Program:
@@ -285,9 +317,8 @@ class DeploymentPlan:
         )
 
     def _nats_settings(self) -> dict[str, Any]:
-        if not self.nats_is_started:
-            return {"nats_url": self.nats_url}
-        return {"nats_url": self.nats_url, "nats_token": self._config.token}
+        given = {"nats_url": self.nats_url, **self._nats_tls()}
+        return {**given, "nats_token": self._config.token} if self.nats_is_started else given
 
     def conductor(self, providers: Mapping[str, str]) -> BoundService[ConductorSettings]:
         """Return the conductor, once the URLs of `providers` are known."""
@@ -297,7 +328,7 @@ class DeploymentPlan:
         known = {name: url for name, url in providers.items() if name in used}
         urls = {**known, **part.settings.provider_urls}
         settings = part.settings.model_copy(update={"provider_urls": urls})
-        return BoundService(settings, part.sock)
+        return replace(part, settings=settings)
 
     def _sdb(self) -> BoundService[SdbSettings]:
         values = {
@@ -366,7 +397,7 @@ class DeploymentPlan:
         others = {each.name for each in declared} | self._conductor.settings.provider_urls.keys()
         elsewhere = sorted({*part.settings.elsewhere, *(others & graph.providers.keys())})
         settings = part.settings.model_copy(update={"elsewhere": elsewhere})
-        return BoundService(settings, part.sock)
+        return replace(part, settings=settings)
 
     def _conductor_graph(self) -> dict[str, Any]:
         return {
@@ -434,7 +465,7 @@ class DeploymentPlan:
 
     def _part(self, model: type[S], given: Mapping[str, Any], where: str) -> BoundService[S]:
         """Validate the settings of a service, and bind its port."""
-        values = {"token": self._config.token, **given}
+        values = {"token": self._config.token, **self._tls_options(), **given}
         try:
             settings = validated(model, values, within=where)
         except ConfigurationError as exc:
@@ -443,13 +474,53 @@ class DeploymentPlan:
             return self._placeholder(model)
         try:
             settings.require_token_beyond_loopback()
+            settings, certificate = self._with_certificate(settings)
             sock = self._listen(settings, exactly="port" in given)
         except ConfigurationError as exc:
             for line in exc.problems:
                 self._refuse(f"{where}: {line}")
             return self._placeholder(model)
         port = sock.getsockname()[1]
-        return BoundService(settings.model_copy(update={"port": port}), sock)
+        bound = BoundService(settings.model_copy(update={"port": port}), sock, certificate)
+        if certificate is not None:
+            self._addresses.append(BoundAddress(where, bound.url, settings.host, certificate))
+        elif settings.clear_text_warning is not None:
+            self._in_clear.append(f"{where} ({settings.host})")
+        return bound
+
+    def _tls_options(self) -> dict[str, Any]:
+        return self.tls.options if self.tls is not None else {}
+
+    def _with_certificate(self, settings: S) -> tuple[S, ServerCertificate | None]:
+        """Return the settings with the paths of their certificate, and that; read once for all."""
+        names = ("tls_cert", "tls_key", "tls_ca")
+        given = {name: getattr(settings, name) for name in names}
+        paths = {name: self._folder / path for name, path in given.items() if path is not None}
+        settings = settings.model_copy(update=paths)
+        if self.tls is not None and settings.tls_cert == self.tls.cert:
+            return settings, self._certificate
+        return settings, settings.server_certificate()
+
+    def _read_certificate(self) -> ServerCertificate | None:
+        if self.tls is None:
+            return None
+        try:
+            return ServerCertificate(self.tls.pair)
+        except ConfigurationError as exc:
+            for line in exc.problems:
+                self._refuse(line)
+            return None
+
+    def _check_tls(self) -> None:
+        """Check that the services can call one another; warn of what would be sent in clear."""
+        ca = self.tls.ca if self.tls is not None else None
+        for line in problems_of(self._addresses, ca):
+            self._refuse(line)
+        if self._in_clear:
+            self.warnings.append(
+                f"{', '.join(self._in_clear)}: no tls: whoever is on the network between can read "
+                "the token and all data, unless a proxy with TLS is in front"
+            )
 
     def _placeholder(self, model: type[S]) -> BoundService[S]:
         """Return what stands for a service until the mistakes of all are collected."""

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from batuta.service.client import tls_verification
 from batuta.service.lifeline import LIFELINE_VARIABLE
 from batuta.service.log_files import MB, bounded_log, last_line
 from batuta.service.sockets import LISTEN_VARIABLE
+from batuta.tls import Signature, signature_of
 
 READY_TIMEOUT_S: Final = 180.0
 """How long a program may take to answer its first request. One that exits is noticed at once; on a
@@ -71,6 +72,8 @@ class Program:
         exiting: then it is restarted.
     stop_order : int
         Those of a lower number are stopped before it, those of the same number at the same time.
+    reads : tuple of Path
+        Files that it reads again on SIGHUP: it is sent one when they change.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Program:
     folder: Path | None = None
     works: Callable[[], Awaitable[bool]] | None = None
     stop_order: int = 0
+    reads: tuple[Path, ...] = ()
 
 
 class Supervisor:
@@ -231,11 +235,24 @@ class _ProgramRunner:
     async def _wait_for_end(self, process: Process) -> int:
         """Return the exit code of `process`, ended here if it does not work any more."""
         checking = asyncio.create_task(self._end_if_it_does_not_work(process))
+        looking = asyncio.create_task(self._tell_of_changed_files(process))
         try:
             async with bounded_log(self._log, MAX_LOG_BYTES):
                 return await process.wait()
         finally:
             checking.cancel()
+            looking.cancel()
+
+    async def _tell_of_changed_files(self, process: Process) -> None:
+        before = _signature(self.program.reads)
+        while self.program.reads:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            found = _signature(self.program.reads)
+            # While one is being replaced, there is none.
+            if found is not None and found != before:
+                before = found
+                self._report(f"{self.program.name} is told of files that have changed")
+                process.send_signal(signal.SIGHUP)
 
     async def _end_if_it_does_not_work(self, process: Process) -> None:
         works = self.program.works
@@ -284,6 +301,13 @@ class _ProgramRunner:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         last = last_line(self._log)
         return f"{self.program.name} {how}" + (f": {last}" if last and code else "")
+
+
+def _signature(files: Sequence[Path]) -> Signature | None:
+    try:
+        return signature_of(files)
+    except OSError:
+        return None
 
 
 def _stop_order(runner: _ProgramRunner) -> int:

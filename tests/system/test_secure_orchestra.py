@@ -1,16 +1,20 @@
-"""An orchestra with a token: who may connect, and where its secrets are not."""
+"""An orchestra with a token and TLS: who may connect, and where its secrets are not."""
 
 import asyncio
 import json
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import nats.errors
 import pytest
 from nats.aio.client import Client
 
 from batuta.sdb import SdbClient
+from batuta.tls import CA_VARIABLE, new_context, trusted_file
+from tests.support.certificates import Authority
 from tests.support.orchestras import OrchestraProcess
 from tests.support.waiting import eventually_sync
 
@@ -39,12 +43,26 @@ def seen(context):
 
 
 @pytest.fixture(scope="module")
-def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrchestraProcess]:
-    folder = tmp_path_factory.mktemp("secrets")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("secure")
+
+
+@pytest.fixture(scope="module")
+def authority(folder: Path) -> Iterator[Authority]:
+    made = Authority(folder / "pki")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CA_VARIABLE, str(made.ca))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def orchestra(folder: Path, authority: Authority) -> Iterator[OrchestraProcess]:
+    authority.pair()
     (folder / "graph.json").write_text(json.dumps(GRAPH))
     (folder / "spy.py").write_text(SPY)
     config = {
         "token": TOKEN,
+        "tls": {"cert": "pki/service.pem", "key": "pki/service-key.pem", "ca": "pki/ca.pem"},
         "conductor": {"graph": "graph.json"},
         "pipelines": [{"use": "spy:pipeline"}],
     }
@@ -55,14 +73,17 @@ def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrchestraPro
 
 @pytest.fixture(scope="module")
 def addresses(orchestra: OrchestraProcess) -> dict[str, str]:
-    return orchestra.addresses()
+    orchestra.addresses()
+    orchestra.wait_for_line("dashboard  ")
+    return orchestra.listed()
 
 
 def announce(url: str, token: str | None) -> None:
     async def send() -> None:
         client = Client()
         try:
-            await client.connect(url, token=token, allow_reconnect=False)
+            context = new_context(trusted_file())
+            await client.connect(url, token=token, tls=context, allow_reconnect=False)
             await client.publish("data.vhf", b'{"product": "A", "obs_id": "o1"}')
             await client.flush()
         finally:
@@ -118,3 +139,50 @@ def test_only_its_owner_can_read_what_an_orchestra_keeps(
     assert len(kept) > 5
     open_to_others = [path.name for path in kept if path.stat().st_mode & 0o077]
     assert open_to_others == []
+
+
+def test_every_service_is_reached_by_tls_alone(addresses: dict[str, str], tmp_path: Path) -> None:
+    services = set(addresses) - {"nats"}
+    assert services == {"sdb", "conductor", "dashboard", "spy"}
+    assert {url.split("://")[0] for name, url in addresses.items() if name in services} == {"https"}
+    assert addresses["nats"].startswith("tls://")
+    (tmp_path / "b.txt").write_text("b")
+    with SdbClient(addresses["sdb"], token=TOKEN) as sdb:
+        assert sdb.import_file(tmp_path / "b.txt", "B", "o1").uri.startswith(addresses["sdb"])
+    for name in services:
+        plain = httpx.get(f"{addresses[name].replace('https', 'http')}/health")
+        assert plain.status_code == 400
+
+
+def test_a_browser_keeps_the_session_of_the_dashboard_to_tls(addresses: dict[str, str]) -> None:
+    """And the page does nothing for a page of another origin, as without TLS."""
+    url = addresses["dashboard"]
+    with httpx.Client(verify=new_context(trusted_file()), base_url=url) as browser:
+        signed_in = browser.post("/session", json={"token": TOKEN}, headers={"Origin": url})
+        assert signed_in.status_code == 200
+        assert "; Secure" in signed_in.headers["Set-Cookie"]
+        assert browser.get("/api/sdb/products").status_code == 200
+        other = {"Origin": "https://elsewhere.example.org"}
+        assert browser.post("/session", json={"token": TOKEN}, headers=other).status_code == 403
+
+
+def test_all_show_a_renewed_certificate_without_a_restart(
+    addresses: dict[str, str], authority: Authority, orchestra: OrchestraProcess
+) -> None:
+    processes = {each.pid for each in orchestra.family()}
+    before = {name: shown_at(url) for name, url in addresses.items()}
+    assert len(set(before.values())) == 1
+    authority.pair()
+    for name, url in addresses.items():
+        eventually_sync(lambda url=url, name=name: shown_at(url) != before[name], 60)  # type: ignore[misc]
+    assert len({shown_at(url) for url in addresses.values()}) == 1
+    assert processes >= {each.pid for each in orchestra.family()}
+
+
+def shown_at(url: str) -> bytes:
+    parts = httpx.URL(url)
+    with socket.create_connection((parts.host, parts.port or 0)) as sock:
+        if parts.scheme == "tls":
+            sock.recv(4096)  # what NATS says first
+        with new_context(trusted_file()).wrap_socket(sock, server_hostname="127.0.0.1") as tls:
+            return tls.getpeercert(binary_form=True) or b""
