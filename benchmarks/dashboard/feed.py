@@ -13,10 +13,11 @@ from fastapi import FastAPI
 from batuta.dashboard.live_model import LiveModel
 from batuta.dashboard.pages import Pages
 from batuta.dashboard.routes import SessionRoutes, stream_router
-from batuta.dashboard.sessions import Right, Sessions
+from batuta.dashboard.sessions import Sessions
 from batuta.dashboard.stream import FrameStream
 from batuta.graph import Graph
 from batuta.messaging import Activity, Processing, ProcessingState, ServiceStatus
+from batuta.service.access_tokens import AccessTokens
 from batuta.service.app import AppConfig, create_app
 from batuta.service.routing import add_routers
 from batuta.service.runner import run_service
@@ -56,11 +57,8 @@ class Feed:
         self._observations = [f"observation-{rank:04}" for rank in range(observations)]
         self._products = list(graph.products)
         self._per_period = changes_per_s * PERIOD_S
-        sessions = SessionRoutes(
-            Sessions(), needed=False, is_right=_nobody, rights_of=lambda _: tuple(Right)
-        )
-        add_routers(self.app, sessions.router())
-        add_routers(self.app, stream_router(self._stream, lambda: None))
+        add_routers(self.app, SessionRoutes(Sessions(), AccessTokens()).router())
+        add_routers(self.app, stream_router(self._stream, lambda: None, lambda _request: True))
         self.app.router.routes.append(Pages().route())
 
     async def run(self) -> None:
@@ -87,10 +85,6 @@ class Feed:
         state = STATES[number % len(STATES)]
         processing = Processing(id=f"p{number}", product=product, obs_id=obs_id, state=state)
         self._model.on_activity(Activity(service=SERVICE, processing=processing))
-
-
-async def _nobody(_token: str) -> bool:
-    return False
 
 
 @asynccontextmanager

@@ -21,3 +21,24 @@ def write_private(path: Path, text: str) -> None:
     create_private(path)
     path.chmod(PRIVATE_FILE)
     path.write_text(text, encoding="utf-8")
+
+
+def replace_private(path: Path, text: str) -> None:
+    """Replace a text file by one that only its owner can read: after any crash it is either.
+
+    Callers lock, if several may replace it: they share the name of the draft.
+    """
+    path = path.resolve()  # what a link points to is replaced, not the link
+    draft = path.with_name(f".{path.name}.part")
+    draft.unlink(missing_ok=True)
+    create_private(draft)
+    with draft.open("r+", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

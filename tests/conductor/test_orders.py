@@ -1,6 +1,7 @@
 """What operators have ordered: who, when, what and why."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -12,9 +13,12 @@ from batuta.conductor.database.views.event_views import EventViews
 from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.why_views import WhyViews
 from batuta.messaging.processings import instant_of
+from batuta.service.access_tokens import AccessTokens
 from batuta.service.app import AppConfig, create_app
 from batuta.service.operator_requests import operator_of
 from batuta.service.operators import OPERATOR_HEADER, UNNAMED, Operator
+from batuta.service.scopes import Scope
+from batuta.service.token_file import add_token
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import Harness, OpenLedger
 
@@ -113,12 +117,13 @@ CALLERS: Mapping[str, tuple[dict[str, str], int, str]] = {
 @pytest.mark.parametrize("token", [None, TOKEN])
 @pytest.mark.parametrize("caller", CALLERS)
 async def test_a_token_proves_who_calls_and_a_header_claims_it(
-    token: str | None, caller: str
+    token: str | None, caller: str, tmp_path: Path
 ) -> None:
     headers, status, shown = CALLERS[caller]
-    app = create_app(
-        AppConfig(name="x", description="", token=token, operator_tokens={"alice": ALICES})
-    )
+    alices = add_token(tmp_path / "tokens.yaml", "alice", [Scope.READ])
+    headers = {name: value.replace(ALICES, alices) for name, value in headers.items()}
+    tokens = AccessTokens(token, tmp_path / "tokens.yaml")
+    app = create_app(AppConfig(name="x", description="", tokens=tokens))
 
     @app.get("/who")
     def who(operator: Annotated[Operator, Depends(operator_of)]) -> str:
@@ -129,7 +134,7 @@ async def test_a_token_proves_who_calls_and_a_header_claims_it(
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.get("/who", headers=headers)
-        wrong = await client.get("/who", headers={"Authorization": f"Bearer {ALICES}x"})
+        wrong = await client.get("/who", headers={"Authorization": f"Bearer {alices}x"})
     assert answer.status_code == status
     assert shown in answer.text
     assert wrong.status_code == (200 if token is None else 401)

@@ -145,7 +145,7 @@ def test_orders_are_offered_to_who_may_give_them_and_to_nobody_else(orchestra: W
             for name in offer.orders:
                 button = page.get_by_role("button", name=name, exact=True).first
                 expect(button, f"{name} of {offer.path}").to_be_visible()
-        looking = {"needed": True, "signed_in": True, "may": []}
+        looking = {"needed": True, "signed_in": True, "may": ["read"]}
         page.route("**/session", lambda route: route.fulfill(json=looking))
         offered = []
         for offer in found:

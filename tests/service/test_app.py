@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel
 
+from batuta.service.access_tokens import AccessTokens
 from batuta.service.app import AppConfig, create_app
 from batuta.service.problems import ProblemError
 from tests.support.interfaces import problem_statuses
@@ -42,7 +43,7 @@ def make_app(token: str | None = None, *, healthy: bool = True) -> FastAPI:
         AppConfig(
             name="thing",
             description="A thing.",
-            token=token,
+            tokens=AccessTokens(token),
             checks=lambda: {"nats": healthy, "database": True, "store": healthy or "it is full"},
             registry=registry,
         )

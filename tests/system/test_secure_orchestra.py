@@ -13,6 +13,8 @@ import pytest
 from nats.aio.client import Client
 
 from batuta.sdb import SdbClient
+from batuta.service.scopes import Scope
+from batuta.service.token_file import add_token
 from batuta.tls import CA_VARIABLE, new_context, trusted_file
 from tests.support.certificates import Authority
 from tests.support.orchestras import OrchestraProcess
@@ -56,7 +58,15 @@ def authority(folder: Path) -> Iterator[Authority]:
 
 
 @pytest.fixture(scope="module")
-def orchestra(folder: Path, authority: Authority) -> Iterator[OrchestraProcess]:
+def named(folder: Path) -> str:
+    """The token of a program that imports and exports."""
+    path = folder / "batuta-data" / "tokens.yaml"
+    return add_token(path, "camera", [Scope.IMPORT, Scope.READ])
+
+
+@pytest.fixture(scope="module")
+def orchestra(folder: Path, authority: Authority, named: str) -> Iterator[OrchestraProcess]:
+    assert named
     authority.pair()
     (folder / "graph.json").write_text(json.dumps(GRAPH))
     (folder / "spy.py").write_text(SPY)
@@ -105,9 +115,9 @@ def test_nats_accepts_whoever_shows_the_token(addresses: dict[str, str]) -> None
 
 
 def test_what_a_pipeline_starts_does_not_inherit_the_secrets(
-    addresses: dict[str, str], tmp_path: Path
+    addresses: dict[str, str], named: str, tmp_path: Path
 ) -> None:
-    with SdbClient(addresses["sdb"], token=TOKEN) as sdb:
+    with SdbClient(addresses["sdb"], token=named) as sdb:
         given = tmp_path / "a.txt"
         given.write_text("a")
         sdb.import_file(given, "A", "o1")
@@ -118,6 +128,22 @@ def test_what_a_pipeline_starts_does_not_inherit_the_secrets(
         assert "BATUTA_TOKEN" not in environment
         assert "BATUTA_NATS" not in environment
         assert TOKEN not in environment
+
+
+def test_no_log_has_a_secret_whatever_was_asked_with_it(
+    orchestra: OrchestraProcess, addresses: dict[str, str], named: str
+) -> None:
+    for token in (TOKEN, named):
+        headers = {"Authorization": f"Bearer {token}"}
+        for url in (addresses["sdb"], addresses["conductor"], addresses["dashboard"]):
+            httpx.get(f"{url}/nothing/{token[:3]}", headers=headers)
+            httpx.post(f"{url}/session", json={"token": token}, headers=headers)
+            httpx.delete(f"{url}/products/A/o1/versions/9", headers=headers)
+    logs = list((orchestra.folder / "batuta-data").rglob("*.log"))
+    assert len(logs) > 4
+    assert any("tokens: camera may read, import" in log.read_text() for log in logs)
+    texts = [*(log.read_text() for log in logs), orchestra.output]
+    assert not any(token in text for token in (TOKEN, named) for text in texts)
 
 
 def test_no_command_line_shows_a_secret(
@@ -135,7 +161,12 @@ def test_only_its_owner_can_read_what_an_orchestra_keeps(
     assert addresses
     data = orchestra.folder / "batuta-data"
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
-    kept = [*data.glob("*.db*"), *data.glob("logs/*"), data / "nats" / "nats.conf"]
+    kept = [
+        *data.glob("*.db*"),
+        *data.glob("logs/*"),
+        *data.glob("tokens*"),
+        data / "nats" / "nats.conf",
+    ]
     assert len(kept) > 5
     open_to_others = [path.name for path in kept if path.stat().st_mode & 0o077]
     assert open_to_others == []

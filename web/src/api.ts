@@ -13,22 +13,22 @@ export class ApiError extends Error {
   }
 }
 
-/** What somebody may do, besides looking. */
-export type Right = "order" | "withdraw";
+/** What a token may be for. */
+export type Scope = "read" | "import" | "operate" | "administer";
 
 interface SessionState {
   needed: boolean;
   signed_in: boolean;
-  may: Right[];
+  may: Scope[];
 }
 
-/** What may be done with the token that was shown; nothing before that is known. */
-export const rights = signal<readonly Right[]>([]);
+/** What the token that was shown is for; nothing before that is known. */
+export const scopes = signal<readonly Scope[]>([]);
 
 /** Ask, or change, who has signed in; it is known then what may be done. */
 export async function session(method: "GET" | "POST", body?: unknown): Promise<SessionState> {
   const state = await call<SessionState>(method, "/session", body);
-  rights.value = state.may;
+  scopes.value = state.may;
   return state;
 }
 

@@ -1,7 +1,7 @@
 // The page of the dashboard.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, mustSignIn, rights, session } from "./api";
+import { ApiError, mustSignIn, scopes, session } from "./api";
 import { formatAge, formatTime } from "./format";
 import { moveInTable } from "./keyboard";
 import { connection, follow, heardAt, isCutOff, isStale, lack, now, reconnect } from "./live/store";
@@ -154,11 +154,11 @@ function App() {
     return () => removeEventListener("keydown", onKey);
   }, []);
   useEffect(() => {
-    // A dashboard that was started again may have other rights for its viewers. Without an answer
+    // A dashboard that was started again may let its viewers do something else. Without an answer
     // nothing is offered, until its stream comes again.
     if (connection.value === "live") {
       session("GET").catch(() => {
-        rights.value = [];
+        scopes.value = [];
       });
     }
     if (connection.value !== "refused") return;

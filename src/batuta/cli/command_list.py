@@ -149,5 +149,8 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
     "conductor": LazyCommand("services", "Serve the conductor.", SERVICES),
     "pipeline": LazyCommand("services", "Serve a pipeline.", SERVICES),
     "simulate": LazyCommand("services", "Simulate every provider of a graph.", SERVICES),
+    "token": LazyCommand(
+        "tokens", "Make, list and revoke tokens of single people and programs.", SERVICES
+    ),
 }
 """In the order of ``--help``."""

@@ -18,7 +18,6 @@ from batuta.conductor.assembly import (
 )
 from batuta.conductor.database.views.approval_views import ApprovalViews
 from batuta.conductor.dispatch.archive import arrival_of, success_of
-from batuta.conductor.dispatch.callbacks import PREFIX
 from batuta.conductor.messages import (
     DataMessage,
     not_archived,
@@ -55,9 +54,10 @@ from batuta.messaging import (
     read_notification,
     subjects,
 )
+from batuta.service.access_tokens import AccessTokens
 from batuta.service.app import AppConfig, create_app
 from batuta.service.client import ServiceError
-from batuta.service.operator_tokens import read_operator_tokens
+from batuta.service.route_scopes import CONDUCTOR
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -96,6 +96,7 @@ class Conductor:
         self._order_worker = components.order_worker
         self._activity = parts.activity
         self._health = health
+        self._tokens = AccessTokens(settings.token_text, settings.tokens)
         self.notifications = 0
         identity = components.dispatcher.ledger.identity()[:12]
         self._data_consumer = Consumer(bus, self._data_spec(identity))
@@ -125,11 +126,10 @@ class Conductor:
         config = AppConfig(
             name=NAME,
             description="Has made what can be made of the products that become available.",
-            token=settings.token_text,
+            tokens=self._tokens,
+            routes=CONDUCTOR,
             checks=lambda: {"nats": bus.health, **health.states},
             registry=metrics,
-            open_prefixes=(PREFIX,),
-            operator_tokens=read_operator_tokens(settings.operator_tokens),
         )
         self.app = create_app(config)
         add_routes(self.app, components)
@@ -155,6 +155,7 @@ class Conductor:
                 group.create_task(watch.run())
             group.create_task(self._activity.run())
             group.create_task(self._health.run())
+            group.create_task(self._tokens.watch())
 
     # Messages are acknowledged once these two return, and so once what they say is committed.
 

@@ -1,8 +1,9 @@
 """The conductor's settings."""
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batuta.service.retention import Days, RetentionRules, StreamRules
 from batuta.service.settings import ServiceSettings
@@ -78,13 +79,18 @@ class ConductorSettings(ServiceSettings):
         description="How long what became of each event is kept, as KEY=VALUE; may be repeated: "
         "days (90), number (1000000).",
     )
-    operator_tokens: Path | None = Field(
-        None,
-        description="File of operators' own tokens, YAML or JSON, NAME: TOKEN: each opens what the "
-        "token does, and proves who gives a command. Only its owner may read it.",
-    )
     ask_after_s: float = Field(
         2.0,
         gt=0,
         description="Seconds without a report of a processing before its pipeline is polled.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_plain_tokens(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "operator_tokens" in values:
+            raise ValueError(
+                "operator_tokens: a file of tokens in plain text is not accepted any more "
+                "(accepted: tokens, a file that batuta token new NAME --scope ... writes)"
+            )
+        return values

@@ -50,14 +50,14 @@ class Gateway:
         Their addresses, by the first part of the path under `PREFIX`.
     token_of : callable
         Returns the token that is shown to a service in the name of a request's sender; None for
-        none. Raises `ProblemError` for what the sender may not do.
+        none.
     """
 
     def __init__(
         self,
         pool: HttpPool,
         services: Mapping[str, str],
-        token_of: Callable[[Request, str], str | None],
+        token_of: Callable[[Request], str | None],
     ) -> None:
         self._pool = pool
         self._services = services
@@ -83,7 +83,7 @@ class Gateway:
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"body: at most {MAX_BODY_BYTES} bytes accepted",
             )
-        token = self._token_of(request, service)
+        token = self._token_of(request)
         stack = AsyncExitStack()
         try:
             status, answer = await stack.enter_async_context(

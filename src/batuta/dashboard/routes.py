@@ -1,7 +1,8 @@
 """What the dashboard answers over HTTP, besides its page: signing in, and the live stream."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -9,12 +10,15 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from batuta.dashboard.sessions import Right, Sessions, session_cookie
+from batuta.dashboard.sessions import Sessions, session_cookie
 from batuta.dashboard.stream import FrameStream
 from batuta.graph import Graph, GraphError
-from batuta.service.client import ServiceError
+from batuta.service.access import scope_problem
+from batuta.service.access_tokens import UNRESTRICTED, AccessTokens, Grant
 from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.route_scopes import READ
 from batuta.service.routing import ServiceRouter
+from batuta.service.scopes import Scope
 from batuta.service.server import STOPPING
 
 SESSION: Final = "/session"
@@ -33,11 +37,11 @@ class SignIn(BaseModel):
 
 
 class SessionState(BaseModel):
-    """Whether a token is needed, whether one was shown, and what may be done with it."""
+    """Whether a token is needed, whether one was shown, and the scopes that it has."""
 
     needed: bool
     signed_in: bool
-    may: tuple[Right, ...] = ()
+    may: tuple[Scope, ...] = ()
 
 
 class GraphText(BaseModel):
@@ -55,26 +59,13 @@ class SessionRoutes:
     ----------
     sessions : Sessions
         Who has signed in.
-    needed : bool
-        Whether callers must.
-    is_right : callable
-        Tells whether a token opens the services.
-    rights_of : callable
-        Returns what may be done with a token; None where none is needed.
+    tokens : AccessTokens
+        What is accepted.
     """
 
-    def __init__(
-        self,
-        sessions: Sessions,
-        *,
-        needed: bool,
-        is_right: Callable[[str], Awaitable[bool]],
-        rights_of: Callable[[str | None], tuple[Right, ...]],
-    ) -> None:
+    def __init__(self, sessions: Sessions, tokens: AccessTokens) -> None:
         self._sessions = sessions
-        self._needed = needed
-        self._is_right = is_right
-        self._rights_of = rights_of
+        self._tokens = tokens
 
     def router(self) -> ServiceRouter:
         """Return the routes."""
@@ -84,28 +75,18 @@ class SessionRoutes:
         def state(request: Request) -> SessionState:
             """Whether signing in is needed, and done, and what may be done."""
             found = self._sessions.find(request.headers.get("cookie", ""))
-            return self._state(found.token if found is not None else None)
+            return self._state(self._tokens.find(found.token.encode()) if found else None)
 
-        @router.post(
-            SESSION,
-            responses=problem_responses(HTTPStatus.UNAUTHORIZED, HTTPStatus.BAD_GATEWAY),
-        )
+        @router.post(SESSION)
         async def sign_in(shown: SignIn, request: Request, response: Response) -> SessionState:
-            """Sign in with the token of the orchestra, or of an operator."""
-            if self._needed:
-                try:
-                    is_right = await self._is_right(shown.token)
-                except ServiceError as exc:
-                    raise ProblemError(HTTPStatus.BAD_GATEWAY, str(exc)) from exc
-                if not is_right:
-                    raise ProblemError(
-                        HTTPStatus.UNAUTHORIZED,
-                        "wrong token (accepted: that of the orchestra, or an operator's own)",
-                    )
-                key = self._sessions.open(shown.token)
-                secure = request.url.scheme == "https"
-                response.headers["Set-Cookie"] = session_cookie(key, secure=secure)
-            return self._state(shown.token)
+            """Sign in with a token."""
+            if not self._tokens.required:
+                return self._state(None)
+            grant = self._grant_of(shown.token.encode())
+            secure = request.url.scheme == "https"
+            cookie = session_cookie(self._sessions.open(shown.token), secure=secure)
+            response.headers["Set-Cookie"] = cookie
+            return self._state(grant)
 
         @router.delete(SESSION)
         def sign_out(request: Request, response: Response) -> SessionState:
@@ -117,14 +98,41 @@ class SessionRoutes:
 
         return router
 
-    def _state(self, token: str | None) -> SessionState:
-        signed_in = token is not None or not self._needed
-        may = self._rights_of(token if self._needed else None) if signed_in else ()
-        return SessionState(needed=self._needed, signed_in=signed_in, may=may)
+    def _grant_of(self, token: bytes) -> Grant:
+        """Return what a token allows that opens the dashboard.
+
+        Raises
+        ------
+        ProblemError
+            If it is unknown, has expired, or does not let its owner look.
+        """
+        grant = self._tokens.find(token)
+        if grant is None:
+            problem = self._tokens.expiry_of(token) or "wrong token"
+            raise ProblemError(
+                HTTPStatus.UNAUTHORIZED, f"{problem} (accepted: that of the orchestra, or your own)"
+            )
+        if not grant.allows(READ):
+            raise ProblemError(HTTPStatus.FORBIDDEN, scope_problem("the dashboard", grant, READ))
+        return grant
+
+    def _state(self, grant: Grant | None) -> SessionState:
+        if not self._tokens.required:
+            grant = UNRESTRICTED
+        may = () if grant is None else tuple(grant.allowed)
+        return SessionState(needed=self._tokens.required, signed_in=grant is not None, may=may)
 
 
-def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> ServiceRouter:
-    """Return the route of the live stream; `on_viewer` is called when somebody begins to watch."""
+def stream_router(
+    stream: FrameStream,
+    on_viewer: Callable[[], None],
+    may_look: Callable[[Request], bool],
+) -> ServiceRouter:
+    """Return the route of the live stream.
+
+    `on_viewer` is called when somebody begins to watch, `may_look` again and again: a stream ends
+    soon after the token of its viewer.
+    """
     router = ServiceRouter(tags=["live"])
 
     @router.get(STREAM)
@@ -133,7 +141,9 @@ def stream_router(stream: FrameStream, on_viewer: Callable[[], None]) -> Service
         on_viewer()
         stopping: asyncio.Event = getattr(request.state, STOPPING)
         return StreamingResponse(
-            stream.events(request.headers.get("last-event-id", "")[:64], stopping),
+            stream.events(
+                request.headers.get("last-event-id", "")[:64], stopping, partial(may_look, request)
+            ),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )

@@ -1,31 +1,21 @@
 """The dashboard as a service: it listens to the orchestra, and shows it to whoever watches."""
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from http import HTTPStatus
 from typing import Final
 
 from fastapi import FastAPI
 from nats.aio.msg import Msg
-from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from batuta.dashboard.gateway import Gateway
 from batuta.dashboard.live_model import LiveModel
 from batuta.dashboard.pages import Pages
 from batuta.dashboard.poller import Addresses, Poller
-from batuta.dashboard.routes import (
-    DOCUMENTS,
-    SESSION,
-    STREAM,
-    SessionRoutes,
-    document_router,
-    stream_router,
-)
-from batuta.dashboard.sessions import Right, Sessions
+from batuta.dashboard.routes import SessionRoutes, document_router, stream_router
+from batuta.dashboard.sessions import Sessions
 from batuta.dashboard.settings import DashboardSettings
 from batuta.dashboard.stream import FrameStream
 from batuta.messaging import (
@@ -36,9 +26,11 @@ from batuta.messaging import (
     decode_data,
     subjects,
 )
+from batuta.service.access import AccessRules, bearer_token
+from batuta.service.access_tokens import AccessTokens, Grant
 from batuta.service.app import AppConfig, create_app
-from batuta.service.http_pool import ForwardedRequest, HttpPool, PoolTimeouts, open_pool
-from batuta.service.problems import ProblemError
+from batuta.service.http_pool import PoolTimeouts, open_pool
+from batuta.service.route_scopes import DASHBOARD, READ
 from batuta.service.routing import add_routers
 from batuta.service.runner import run_service
 
@@ -51,11 +43,14 @@ class Dashboard:
 
     app: FastAPI
 
-    def __init__(self, model: LiveModel, stream: FrameStream, poller: Poller, bus: Bus) -> None:
+    def __init__(
+        self, model: LiveModel, stream: FrameStream, poller: Poller, bus: Bus, tokens: AccessTokens
+    ) -> None:
         self._model = model
         self._stream = stream
         self._poller = poller
         self._bus = bus
+        self._tokens = tokens
 
     async def run(self) -> None:
         """Listen, ask, and end frames until cancelled."""
@@ -63,6 +58,7 @@ class Dashboard:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._stream.run())
             group.create_task(self._poller.run())
+            group.create_task(self._tokens.watch())
 
     async def _listen(self) -> None:
         subscribe = self._bus.client.subscribe
@@ -83,63 +79,38 @@ class Dashboard:
             self._model.note(f"{message.subject}: not understood: {exc}")
 
 
-class _Tokens:
-    """Whose token is shown to the services that are called."""
+class _Visitors:
+    """Who looks: by the session of a browser, or by the token that comes with a request."""
 
-    def __init__(self, settings: DashboardSettings, pool: HttpPool, sessions: Sessions) -> None:
-        self._token = settings.token_text
-        self._conductor_url = settings.conductor_url
-        self._pool = pool
+    def __init__(self, tokens: AccessTokens, sessions: Sessions, rules: AccessRules) -> None:
+        self._tokens = tokens
         self._sessions = sessions
+        self._rules = rules
 
-    def of_request(self, request: Request, service: str) -> str | None:
-        """Return the token of the session, or that which came with the request.
+    def token_of(self, request: Request) -> str | None:
+        """Return the token that is shown to a service in the name of a request's sender.
 
-        Only the conductor knows the operators' own tokens: what one of them reads of the sdb is
-        read with the token of the orchestra, and what changes something there is refused.
-
-        Raises
-        ------
-        ProblemError
-            For what its sender may not do.
+        It is the sender's own, so that the service knows who that is and what they may do. None
+        where none is required: only who uses this machine comes here without one.
         """
         session = self._sessions.find(request.headers.get("cookie", ""))
-        if session is None:
-            kind, _, given = request.headers.get("authorization", "").partition(" ")
-            return given if kind == "Bearer" and given else self._token
-        if service != "sdb" or Right.WITHDRAW in self.rights_of(session.token):
+        if session is not None:
             return session.token
-        if request.method not in ("GET", "HEAD"):
-            raise ProblemError(
-                HTTPStatus.FORBIDDEN,
-                "an operator's own token changes nothing at the sdb (accepted: the orchestra's)",
-            )
-        return self._token
+        given = bearer_token(request.scope["headers"])
+        return None if given is None else given.decode("latin-1")
 
-    def rights_of(self, token: str | None) -> tuple[Right, ...]:
-        """Return what may be done with a token that was found right; None: where none is needed."""
-        if token is None or self._is_of_orchestra(token):
-            return tuple(Right)
-        return (Right.ORDER,)
-
-    def _is_of_orchestra(self, token: str) -> bool:
-        own = self._token
-        return own is not None and hmac.compare_digest(token.encode(), own.encode())
-
-    def admits(self, headers: Headers) -> bool:
-        """Return whether a request shows that its sender has signed in."""
-        return self._sessions.find(headers.get("cookie", "")) is not None
-
-    async def is_right(self, token: str) -> bool:
-        """Return whether a token is that of the orchestra, or opens the conductor."""
-        if self._is_of_orchestra(token):
+    def may_look(self, request: Request) -> bool:
+        """Return whether the sender of a request may still look: a token is revoked, or expires."""
+        if not self._tokens.required:
             return True
-        if not (token.isascii() and token.isprintable()):
-            return False
-        url = f"{self._conductor_url.rstrip('/')}/services"
-        request = ForwardedRequest(method="GET", url=url, headers={}, token=token)
-        async with self._pool.forward("conductor", request) as (status, _answer):
-            return status == HTTPStatus.OK
+        grant = self._rules.grant_of(request.scope["headers"])
+        return grant is not None and grant.allows(READ)
+
+
+def _session_of(tokens: AccessTokens, sessions: Sessions, cookie: str) -> Grant | None:
+    """Return what somebody may do who has signed in: what the token allows by now."""
+    session = sessions.find(cookie)
+    return None if session is None else tokens.find(session.token.encode())
 
 
 @asynccontextmanager
@@ -148,45 +119,35 @@ async def open_dashboard(settings: DashboardSettings, _url: str) -> AsyncIterato
     async with (
         connect(settings.nats, NAME) as bus,
         open_pool(settings.token_text, TIMEOUTS) as pool,
-        open_pool(None, TIMEOUTS) as visitors,
+        open_pool(None, TIMEOUTS) as passing_on,
     ):
         model = LiveModel()
         stream = FrameStream(model.table)
         addresses = Addresses(settings.conductor_url.rstrip("/"), settings.sdb_url.rstrip("/"))
         poller = Poller(model, pool, addresses, bus)
         poller.is_watched = lambda: stream.viewers > 0
-        sessions = Sessions()
-        tokens = _Tokens(settings, visitors, sessions)
-        pages = Pages()
-        dashboard = Dashboard(model, stream, poller, bus)
-        dashboard.app = create_app(
-            AppConfig(
-                name=NAME,
-                description="What an orchestra does, live.",
-                token=settings.token_text,
-                checks=partial(_checks, bus, model, pages),
-                # The script that follows the stream is a part of the page.
-                open_paths=frozenset({SESSION, f"{STREAM}.js"}),
-                protected_prefixes=(
-                    "/api/",
-                    DOCUMENTS,
-                    STREAM,
-                    "/metrics",
-                    "/docs",
-                    "/openapi.json",
-                ),
-                admits=tokens.admits,
-            )
+        tokens, sessions, pages = (
+            AccessTokens(settings.token_text, settings.tokens),
+            Sessions(),
+            Pages(),
         )
-        needed = settings.token is not None
-        routes = SessionRoutes(
-            sessions, needed=needed, is_right=tokens.is_right, rights_of=tokens.rights_of
+        config = AppConfig(
+            name=NAME,
+            description="What an orchestra does, live.",
+            tokens=tokens,
+            routes=DASHBOARD,
+            checks=partial(_checks, bus, model, pages),
+            session_of=partial(_session_of, tokens, sessions),
         )
-        add_routers(dashboard.app, routes.router())
+        visitors = _Visitors(tokens, sessions, config.access_rules)
+        dashboard = Dashboard(model, stream, poller, bus, tokens)
+        dashboard.app = create_app(config)
+        add_routers(dashboard.app, SessionRoutes(sessions, tokens).router())
         add_routers(dashboard.app, document_router())
-        add_routers(dashboard.app, stream_router(stream, poller.wanted.set))
+        add_routers(dashboard.app, stream_router(stream, poller.wanted.set, visitors.may_look))
         services = {"conductor": addresses.conductor, "sdb": addresses.sdb}
-        dashboard.app.router.routes.append(Gateway(visitors, services, tokens.of_request).route())
+        gateway = Gateway(passing_on, services, visitors.token_of)
+        dashboard.app.router.routes.append(gateway.route())
         dashboard.app.router.routes.append(pages.route())
         yield dashboard
 

@@ -9,7 +9,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from starlette.requests import cookie_parser
@@ -18,15 +17,6 @@ COOKIE: Final = "batuta_session"
 MAX_SESSIONS: Final = 1000
 SESSION_S: Final = 12 * 3600.0
 """How long a session lasts: a shift."""
-
-
-class Right(StrEnum):
-    """What a viewer may do, besides looking."""
-
-    ORDER = "order"
-    """Order something of the conductor."""
-    WITHDRAW = "withdraw"
-    """Withdraw a version of a product from the sdb."""
 
 
 @dataclass(frozen=True, slots=True)

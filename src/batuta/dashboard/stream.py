@@ -7,7 +7,7 @@ each second, so that a viewer notices by itself when nothing comes any more. The
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from batuta.dashboard.live_table import Frame, LiveTable
@@ -18,6 +18,10 @@ TICK_S: Final = 1.0
 """How often viewers are sent something even if nothing changes, in seconds."""
 MAX_BEHIND: Final = 100
 """Frames of which a viewer that reads slowly is sent one after the other; beyond, a snapshot."""
+
+
+def _always() -> bool:
+    return True
 
 
 class FrameStream:
@@ -42,7 +46,10 @@ class FrameStream:
             await asyncio.sleep(FRAME_S)
 
     async def events(
-        self, last_event_id: str | None, stopping: asyncio.Event
+        self,
+        last_event_id: str | None,
+        stopping: asyncio.Event,
+        may_look: Callable[[], bool] = _always,
     ) -> AsyncGenerator[bytes, None]:
         """Yield what a viewer is sent, from what it has seen last, until it is closed.
 
@@ -52,11 +59,13 @@ class FrameStream:
             The id of the last event that it has seen.
         stopping : asyncio.Event
             Ends it, `TICK_S` after it is set at the latest.
+        may_look : callable
+            Tells whether the viewer may still look; that ends it as well.
         """
         self.viewers += 1
         try:
             seen = self._number_of(last_event_id)
-            while not stopping.is_set():
+            while not stopping.is_set() and may_look():
                 if seen is None:
                     snapshot = self._table.snapshot()
                     yield self._encoded("snapshot", snapshot)

@@ -24,6 +24,7 @@ from batuta.pipeline.schema import MIGRATIONS
 from batuta.pipeline.settings import WEEK_S, ProcessingSettings
 from batuta.pipeline.store import ProcessingStore
 from batuta.pipeline.tile_board import TileBoards
+from batuta.service.access_tokens import AccessTokens
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
@@ -31,6 +32,7 @@ from batuta.service.database import open_database, write_problem
 from batuta.service.folder_lock import lock_folder
 from batuta.service.health import HealthMonitor
 from batuta.service.retention_routes import add_retention_routes
+from batuta.service.route_scopes import PIPELINE
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -133,6 +135,7 @@ class ProcessingService:
         self._bus = bus
         self._store = store
         self._health = health
+        self._tokens = AccessTokens(settings.token_text, settings.tokens)
         self._notice: str | None = None
         self.background: list[Callable[[], Coroutine[None, None, None]]] = []
         self._reporters = {
@@ -187,6 +190,7 @@ class ProcessingService:
                 group.create_task(reporter.run())
             group.create_task(self.scheduler.run())
             group.create_task(self._health.run())
+            group.create_task(self._tokens.watch())
             group.create_task(self._remove_expired_files())
             group.create_task(self._pruner.run())
 
@@ -195,7 +199,8 @@ class ProcessingService:
             AppConfig(
                 name=self._spec.name,
                 description=self._spec.description,
-                token=settings.token_text,
+                tokens=self._tokens,
+                routes=PIPELINE,
                 checks=lambda: {
                     "nats": self._bus.health,
                     "retention": self._pruner.problem or True,

@@ -25,12 +25,14 @@ from batuta.sdb.routes import data_router, import_router, record_router, withdra
 from batuta.sdb.settings import SdbSettings
 from batuta.sdb.store import DamagedObjectError, ProductStore, StoreError, open_store
 from batuta.sdb.tables import MIGRATIONS
+from batuta.service.access_tokens import AccessTokens
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
 from batuta.service.database import open_database
 from batuta.service.health import HealthMonitor
 from batuta.service.problems import path_of, problem_response
+from batuta.service.route_scopes import SDB
 from batuta.service.routing import add_routers
 
 LOG: Final = logging.getLogger(__name__)
@@ -90,7 +92,8 @@ class Sdb:
             small_file_bytes=settings.small_file_bytes,
             announce=self._announcer.announce,
         )
-        self.app = self._create_app(settings.token_text)
+        self._tokens = AccessTokens(settings.token_text, settings.tokens)
+        self.app = self._create_app()
         add_routers(self.app, import_router(importer))
         add_routers(self.app, lookup_router(engine))
         add_routers(self.app, record_router(self._catalogue))
@@ -104,6 +107,7 @@ class Sdb:
             group.create_task(self._announcer.run())
             group.create_task(self._reporter.run())
             group.create_task(self._health.run())
+            group.create_task(self._tokens.watch())
 
     async def close(self) -> None:
         """End the drawings under way; the database is still open."""
@@ -116,12 +120,13 @@ class Sdb:
             name=NAME, kind="sdb", url=self._url, version=__version__, running=int(running or 0)
         )
 
-    def _create_app(self, token: str | None) -> FastAPI:
+    def _create_app(self) -> FastAPI:
         app = create_app(
             AppConfig(
                 name=NAME,
                 description="Scientific products: imported, versioned, announced, exported.",
-                token=token,
+                tokens=self._tokens,
+                routes=SDB,
                 checks=self._checks,
                 registry=self._metrics.registry,
             )

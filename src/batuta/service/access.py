@@ -1,4 +1,4 @@
-"""Who may call a service, and how: the right token, and no web page of another origin.
+"""Who may call a service, and how: a token with the right scope, no web page of another origin.
 
 A service without a token listens on loopback only, but the browser of its user can reach it from
 any web page. So every request is checked for what a page cannot forge:
@@ -9,23 +9,25 @@ any web page. So every request is checked for what a page cannot forge:
   127.0.0.1 ("DNS rebinding") is of the same origin for the browser, under a name of its own.
 """
 
-import hmac
-from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batuta.service.problems import ProblemError, problem_response
+from batuta.service.access_tokens import AccessTokens, Grant
+from batuta.service.problems import ProblemError, path_of, problem_response
+from batuta.service.route_scopes import EVERY_SERVICE, Needed, RouteScopes, RouteTable
+from batuta.service.scopes import in_order
 from batuta.service.settings import is_loopback
 
 PROVED_OPERATOR: Final = "proved_operator"
 """In the state of a request: the operator whose token came with it."""
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_Headers = Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,36 +36,25 @@ class AccessRules:
 
     Parameters
     ----------
-    token : str or None
-        Required as ``Authorization: Bearer`` if set.
-    open_paths : set of str
-        Paths that need no token, such as ``/health``.
-    open_prefixes : tuple of str
-        How paths start that need no token, since they hold one of their own.
-    operator_tokens : mapping
-        Tokens of single operators, by their names: each opens what `token` does, and proves who
-        calls.
-    protected_prefixes : tuple of str
-        How the paths start that need a token, if not all do: the others are for everybody to read.
-    admits : callable, optional
-        Tells by its headers whether a request may come without a token.
+    tokens : AccessTokens
+        What callers show as ``Authorization: Bearer``.
+    routes : mapping
+        Which scope each route needs.
+    session_of : callable, optional
+        Returns what the sender of a ``Cookie`` header may do, if it names one who has signed in.
     """
 
-    token: str | None
-    open_paths: AbstractSet[str]
-    open_prefixes: tuple[str, ...] = ()
-    operator_tokens: Mapping[str, str] = field(default_factory=dict)
-    protected_prefixes: tuple[str, ...] = ()
-    admits: Callable[[Headers], bool] | None = None
+    tokens: AccessTokens
+    routes: RouteTable = field(default_factory=lambda: EVERY_SERVICE)
+    session_of: Callable[[str], Grant | None] | None = None
 
-    def need_token(self, scope: Scope) -> bool:
-        """Return whether a request needs a token, by its path and method."""
-        path = scope["path"]
-        if path in self.open_paths or path.startswith(self.open_prefixes):
-            return False
-        if not self.protected_prefixes:
-            return True
-        return path.startswith(self.protected_prefixes) or scope["method"] not in _SAFE_METHODS
+    def grant_of(self, headers: _Headers) -> Grant | None:
+        """Return what the sender of a request may do; None if nothing shows who that is."""
+        token = bearer_token(headers)
+        grant = None if token is None else self.tokens.find(token)
+        if grant is None and self.session_of is not None:
+            grant = self.session_of(_header(headers, b"cookie").decode("latin-1"))
+        return grant
 
 
 class AccessControl:
@@ -72,8 +63,7 @@ class AccessControl:
     def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
         self._app = app
         self._rules = rules
-        self._expected = None if rules.token is None else _bearer(rules.token)
-        self._operators = {name: _bearer(each) for name, each in rules.operator_tokens.items()}
+        self._scopes = RouteScopes(rules.routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -87,53 +77,72 @@ class AccessControl:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
+        headers: _Headers = scope["headers"]
         _check_text(scope)
-        host = headers.get("host", "")
-        operator = self._operator(headers)
-        if operator is not None:
-            scope.setdefault("state", {})[PROVED_OPERATOR] = operator
-        if self._expected is None:
-            _check_host(host)
-        elif operator is None and self._rules.need_token(scope) and not self._is_admitted(headers):
-            _check_token(headers, self._expected)
+        grant = self._rules.grant_of(headers)
+        if grant is not None and grant.name is not None:
+            scope.setdefault("state", {})[PROVED_OPERATOR] = grant.name
+        if not self._rules.tokens.required:
+            _check_host(_header(headers, b"host").decode("latin-1"))
+        elif grant is None or not grant.is_unrestricted:
+            self._check_scope(scope, grant)
         if scope["method"] not in _SAFE_METHODS:
-            _check_origin(headers.getlist("origin"), host)
+            _check_origin(headers, _header(headers, b"host").decode("latin-1"))
 
-    def _is_admitted(self, headers: Headers) -> bool:
-        return self._rules.admits is not None and self._rules.admits(headers)
+    def _check_scope(self, scope: Scope, grant: Grant | None) -> None:
+        needed = self._scopes.needed(scope["method"], scope["path"])
+        if not needed or (grant is not None and grant.allows(needed)):
+            return
+        if grant is None:
+            raise self._unknown(bearer_token(scope["headers"]))
+        raise _forbidden(scope, grant, needed)
 
-    def _operator(self, headers: Headers) -> str | None:
-        """Return the operator whose own token came with a request."""
-        given = headers.get("authorization", "").encode()
-        # All are compared, each in constant time.
-        found = [name for name, each in self._operators.items() if _same(given, each)]
-        return found[0] if found else None
+    def _unknown(self, token: bytes | None) -> ProblemError:
+        problem = "missing token"
+        if token is not None:
+            problem = self._rules.tokens.expiry_of(token) or "wrong token"
+        return ProblemError(
+            HTTPStatus.UNAUTHORIZED,
+            f"{problem} (accepted: Authorization: Bearer TOKEN; see BATUTA_TOKEN)",
+            {"WWW-Authenticate": "Bearer"},
+        )
 
 
-def _bearer(token: str) -> bytes:
-    return f"Bearer {token}".encode()
+def bearer_token(headers: _Headers) -> bytes | None:
+    """Return the token that the headers of a request show (RFC 6750), if they show one."""
+    kind, _, token = _header(headers, b"authorization").partition(b" ")
+    return token.strip() or None if kind.lower() == b"bearer" else None
 
 
-def _same(given: bytes, expected: bytes) -> bool:
-    # In constant time: how long it takes must not reveal how much of a guess is right.
-    return hmac.compare_digest(given, expected)
+def scope_problem(what: str, grant: Grant, needed: Needed) -> str:
+    """Return what is said to somebody whose token has no scope for something."""
+    names = " or ".join(in_order(needed))
+    has = ", ".join(grant.scopes)
+    return f"{what}: needs a token with the scope {names} (that of {grant.name} has: {has})"
+
+
+def _header(headers: _Headers, name: bytes) -> bytes:
+    """Return the first header of a name, in small letters; empty if there is none."""
+    for each, value in headers:
+        if each == name:
+            return value
+    return b""
+
+
+def _forbidden(scope: Scope, grant: Grant, needed: Needed) -> ProblemError:
+    what = f"{scope['method']} {path_of(HTTPConnection(scope))}"
+    names = " ".join(in_order(needed))
+    return ProblemError(
+        HTTPStatus.FORBIDDEN,
+        scope_problem(what, grant, needed),
+        {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{names}"'},
+    )
 
 
 def _check_text(scope: Scope) -> None:
     """Refuse an address with NUL, which no name has and PostgreSQL cannot look for."""
     if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "the address contains NUL (%00)")
-
-
-def _check_token(headers: Headers, expected: bytes) -> None:
-    given = headers.get("authorization", "").encode()
-    if not _same(given, expected):
-        raise ProblemError(
-            HTTPStatus.UNAUTHORIZED,
-            "missing or wrong token (accepted: Authorization: Bearer TOKEN; see BATUTA_TOKEN)",
-            {"WWW-Authenticate": "Bearer"},
-        )
 
 
 def _check_host(host: str) -> None:
@@ -146,8 +155,8 @@ def _check_host(host: str) -> None:
         )
 
 
-def _check_origin(origins: list[str], host: str) -> None:
-    for origin in origins:
+def _check_origin(headers: _Headers, host: str) -> None:
+    for origin in [value.decode("latin-1") for name, value in headers if name == b"origin"]:
         if _split(origin).netloc != host:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,

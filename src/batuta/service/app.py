@@ -9,22 +9,22 @@ from typing import Any, Final
 
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from batuta import __version__
 from batuta.service.access import AccessControl, AccessRules
+from batuta.service.access_tokens import AccessTokens, Grant
 from batuta.service.database import UNAVAILABLE, unavailable_reason
 from batuta.service.problems import ANY_PROBLEM, install_problem_handlers, path_of, problem_response
 from batuta.service.query_keys import refuse_unknown_keys
+from batuta.service.route_scopes import EVERY_SERVICE, RouteTable, under
 from batuta.tls import ServerCertificate
 
 LOG: Final = logging.getLogger(__name__)
 
 RETRY_AFTER_S: Final = 2
 HEALTH: Final = "/health"
-"""Answers without a token, for supervisors."""
 CERTIFICATE: Final = "certificate"
 """Of the state of an application: the `ServerCertificate` that its service shows, if any."""
 
@@ -37,8 +37,10 @@ class AppConfig:
     ----------
     name, description : str
         Shown in ``/health`` and ``/docs``.
-    token : str or None
-        Required as ``Authorization: Bearer`` if set.
+    tokens : AccessTokens
+        What callers show as ``Authorization: Bearer``; by default, nothing is required of them.
+    routes : mapping
+        Which scope each of its routes needs, besides those that every service has.
     checks : callable
         Health of what the service depends on, by name, for ``/health``: True is healthy; a text
         says what is wrong.
@@ -46,30 +48,28 @@ class AppConfig:
         The metrics of ``/metrics``.
     root_path : str
         A prefix under which its paths answer too.
-    open_prefixes : tuple of str
-        How paths start that need no token, since they hold one of their own.
-    operator_tokens : mapping
-        Tokens of single operators, by their names.
-    open_paths : set of str
-        Paths that need no token, besides ``/health``.
-    protected_prefixes : tuple of str
-        How the paths start that need a token; all, if empty.
-    admits : callable, optional
-        Tells by its headers whether a request may come without a token, as that of a browser which
-        has signed in.
+    session_of : callable, optional
+        Returns what the sender of a ``Cookie`` header may do, if it names one who has signed in.
     """
 
     name: str
     description: str
-    token: str | None = None
+    tokens: AccessTokens = field(default_factory=AccessTokens)
+    routes: RouteTable = field(default_factory=dict)
     checks: Callable[[], Mapping[str, bool | str]] = dict
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     root_path: str = ""
-    open_prefixes: tuple[str, ...] = ()
-    operator_tokens: Mapping[str, str] = field(default_factory=dict)
-    open_paths: frozenset[str] = frozenset()
-    protected_prefixes: tuple[str, ...] = ()
-    admits: Callable[[Headers], bool] | None = None
+    session_of: Callable[[str], Grant | None] | None = None
+
+    @property
+    def access_rules(self) -> AccessRules:
+        """Who may call."""
+        routes = {**EVERY_SERVICE, **self.routes}
+        return AccessRules(
+            tokens=self.tokens,
+            routes={**routes, **under(self.root_path, routes)},
+            session_of=self.session_of,
+        )
 
 
 def create_app(config: AppConfig) -> FastAPI:
@@ -85,21 +85,12 @@ def create_app(config: AppConfig) -> FastAPI:
     install_problem_handlers(app)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _on_unavailable_database)
-    open_paths = frozenset({HEALTH, config.root_path + HEALTH}) | config.open_paths
-    rules = AccessRules(
-        token=config.token,
-        open_paths=open_paths,
-        open_prefixes=config.open_prefixes,
-        operator_tokens=config.operator_tokens,
-        protected_prefixes=config.protected_prefixes,
-        admits=config.admits,
-    )
-    app.add_middleware(AccessControl, rules=rules)
+    app.add_middleware(AccessControl, rules=config.access_rules)
 
     @app.get(HEALTH, tags=["service"])
     def health() -> dict[str, Any]:
         """Return whether the service, and what it depends on, is healthy."""
-        found = {**config.checks(), **_tls_check(app)}
+        found = {**config.checks(), **config.tokens.checks(), **_tls_check(app)}
         checks = {name: state is True for name, state in found.items()}
         return {
             "service": config.name,

@@ -13,7 +13,8 @@ from batuta.tls import KeyPair, ServerCertificate
 
 LOOPBACK: Final = "127.0.0.1"
 MIN_TOKEN_LENGTH: Final = 16
-
+TOKEN_FILE: Final = Path("batuta-data/tokens.yaml")
+"""Where `batuta token` writes, and services read, unless they are told otherwise."""
 
 TOKEN_RULE: Final = f"at least {MIN_TOKEN_LENGTH} visible ASCII characters"
 
@@ -56,6 +57,11 @@ class ServiceSettings(BaseModel):
         None,
         description="Required of callers, and sent to the services called; without it a "
         "service listens on loopback only.",
+    )
+    tokens: Path = Field(
+        TOKEN_FILE,
+        description="File of named tokens with scopes, as batuta token writes it; what changes in "
+        "it is noticed. A missing file has none.",
     )
     tls_cert: Path | None = Field(
         None,

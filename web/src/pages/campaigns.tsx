@@ -1,6 +1,6 @@
 // Campaigns: the list, and planning a new one.
 import { useState } from "preact/hooks";
-import { ApiError, order, rights } from "../api";
+import { ApiError, order, scopes } from "../api";
 import { graph } from "../live/store";
 import { aboutOf, CampaignActions, CampaignProgress } from "../parts/campaign_parts";
 import { asTime, ChoiceFilter, given, Names } from "../parts/filters";
@@ -13,7 +13,7 @@ const STATES = ["planning", "planned", "running", "paused", "cancelling", "cance
 
 export function Campaigns() {
   const paged = usePaged<Campaign>("/campaigns", { state: given("state"), limit: 50 }, 3000);
-  const mayPlan = rights.value.includes("order");
+  const mayPlan = scopes.value.includes("operate");
   const isPlanning = mayPlan && given("plan") !== "";
   return (
     <div class="page stack">

@@ -1,6 +1,6 @@
 // What operators hold: placed, shown, released.
 import { useState } from "preact/hooks";
-import { conductor, rights } from "../api";
+import { conductor, scopes } from "../api";
 import { formatCount } from "../format";
 import { graph } from "../live/store";
 import { asTime, Names } from "../parts/filters";
@@ -15,7 +15,7 @@ export function Holds() {
   return (
     <div class="page stack">
       <h1>Holds</h1>
-      {rights.value.includes("order") && <Place done={loaded.reload} />}
+      {scopes.value.includes("operate") && <Place done={loaded.reload} />}
       <Show loaded={loaded}>
         {(page) =>
           page.items.length === 0 ? (

@@ -1,7 +1,7 @@
 // What an operator orders: confirmed by what it will do, and what became of it.
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import { type Right, rights } from "../api";
+import { type Scope, scopes } from "../api";
 import { Problem } from "./loaded";
 
 /** Of a reason, in characters, as the conductor accepts it. */
@@ -28,16 +28,16 @@ interface ActionProps {
   isDisabled?: boolean;
   /** What is said of the button where its label alone says too little. */
   name?: string;
-  /** What is needed for it; who has no such right is not offered it. */
-  right?: Right;
+  /** The scope that it needs; whose token has another is not offered it. */
+  needs?: Scope;
 }
 
 /** A button that asks before it does something. */
-export function Action({ right = "order", ...given }: ActionProps) {
-  return rights.value.includes(right) ? <Offered {...given} /> : null;
+export function Action({ needs = "operate", ...given }: ActionProps) {
+  return scopes.value.includes(needs) ? <Offered {...given} /> : null;
 }
 
-function Offered({ label, asked, done, isDisabled, name }: Omit<ActionProps, "right">) {
+function Offered({ label, asked, done, isDisabled, name }: Omit<ActionProps, "needs">) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [problem, setProblem] = useState<string>();
   const [isBusy, setBusy] = useState(false);

@@ -103,6 +103,7 @@ export function ApplyAction({ label, name, title, chosen, done }: ApplyProps) {
     <Action
       label={label}
       name={name}
+      needs="administer"
       done={done}
       asked={{
         title,

@@ -17,7 +17,7 @@ export function WithdrawAction({
   return (
     <Action
       label="Withdraw"
-      right="withdraw"
+      needs="administer"
       done={done}
       asked={{
         title: `Withdraw version ${stored.version} of ${stored.product} of ${stored.obs_id}`,

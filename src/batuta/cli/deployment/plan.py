@@ -33,8 +33,9 @@ from batuta.pipeline.settings import PipelineSettings
 from batuta.pipeline.simulate.settings import SimulateSettings
 from batuta.private_files import write_private
 from batuta.sdb.settings import SdbSettings
-from batuta.service.settings import LOOPBACK, ServiceSettings, Token
+from batuta.service.settings import LOOPBACK, TOKEN_FILE, ServiceSettings, Token
 from batuta.service.sockets import address_of, listen
+from batuta.service.token_file import read_tokens
 from batuta.tls import ServerCertificate
 from batuta.validation import validated
 from batuta.yaml_text import read_text
@@ -77,6 +78,9 @@ class OrchestraConfig(BaseModel):
     nats_tls_cert: Path | None = Field(None, description="Certificate shown to that NATS, PEM.")
     nats_tls_key: Path | None = Field(None, description="Key of that certificate, PEM.")
     token: Token | None = Field(None, description="Token of every service.")
+    tokens: Path | None = Field(
+        None, description="File of named tokens; by default tokens.yaml in data_dir."
+    )
     tls: OrchestraTls | None = Field(
         None, description="Certificate of every service and of the NATS that is started."
     )
@@ -202,6 +206,7 @@ class DeploymentPlan:
         self._addresses: list[BoundAddress] = []
         self._in_clear: list[str] = []
         self.nats_port = self._nats_port()
+        self._token_file = self._checked_token_file()
         self.sdb = self._sdb()
         self.pipelines = [
             self._pipeline(number, part) for number, part in enumerate(config.pipelines)
@@ -460,12 +465,28 @@ class DeploymentPlan:
             text = json.dumps(self._derived, indent=2, ensure_ascii=False)
             write_private(self.data_dir / DERIVED_GRAPH, f"{text}\n")
 
+    def _checked_token_file(self) -> Path:
+        """Return the file of named tokens; a mistake in it is told before anything starts."""
+        given = self._config.tokens
+        path = self.data_dir / TOKEN_FILE.name if given is None else self._folder / given
+        try:
+            if read_tokens(path) and self._config.token is None:
+                self.warnings.append(f"{path}: without token, nothing is required of callers")
+        except ConfigurationError as exc:
+            self._problems += [f"tokens: {line}" for line in exc.problems]
+        return path.absolute()
+
     def _refuse(self, line: str) -> None:
         self._problems.append(f"{self._source}: {line}" if self._source else line)
 
     def _part(self, model: type[S], given: Mapping[str, Any], where: str) -> BoundService[S]:
         """Validate the settings of a service, and bind its port."""
-        values = {"token": self._config.token, **self._tls_options(), **given}
+        values = {
+            "token": self._config.token,
+            "tokens": self._token_file,
+            **self._tls_options(),
+            **given,
+        }
         try:
             settings = validated(model, values, within=where)
         except ConfigurationError as exc:
