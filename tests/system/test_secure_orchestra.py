@@ -133,13 +133,13 @@ def test_what_a_pipeline_starts_does_not_inherit_the_secrets(
 def test_no_log_has_a_secret_whatever_was_asked_with_it(
     orchestra: OrchestraProcess, addresses: dict[str, str], named: str
 ) -> None:
-    dashboard = eventually_sync(lambda: orchestra.listed().get("dashboard"))
-    for token in (TOKEN, named):
-        headers = {"Authorization": f"Bearer {token}"}
-        for url in (addresses["sdb"], addresses["conductor"], dashboard):
-            httpx.get(f"{url}/nothing/{token[:3]}", headers=headers)
-            httpx.post(f"{url}/session", json={"token": token}, headers=headers)
-            httpx.delete(f"{url}/products/A/o1/versions/9", headers=headers)
+    with httpx.Client(verify=new_context(trusted_file())) as client:
+        for token in (TOKEN, named):
+            client.headers["Authorization"] = f"Bearer {token}"
+            for url in (addresses["sdb"], addresses["conductor"], addresses["dashboard"]):
+                client.get(f"{url}/nothing/{token[:3]}")
+                client.post(f"{url}/session", json={"token": token})
+                client.delete(f"{url}/products/A/o1/versions/9")
     logs = list((orchestra.folder / "batuta-data").rglob("*.log"))
     assert len(logs) > 4
     assert any("tokens: camera may read, import" in log.read_text() for log in logs)
