@@ -32,6 +32,7 @@ from tests.conductor.harness import Harness
 from tests.support.databases import migrated_sqlite
 from tests.support.services import serving
 
+HEALTH: dict[str, bool | str] = {}
 MANY = 12
 FAILED = 3
 
@@ -81,7 +82,7 @@ def conductor_url(tmp_path: Path) -> Iterator[str]:
 
     @asynccontextmanager
     async def open_it(_settings: ServiceSettings, _url: str) -> AsyncIterator[Served]:
-        app = create_app(AppConfig(name="conductor", description=""))
+        app = create_app(AppConfig(name="conductor", description="", checks=lambda: HEALTH))
         add_routes(app, Components(**parts))
         yield Served(app)
 
@@ -109,3 +110,22 @@ def test_the_latest_are_shown_and_all_are_counted(
     shown = capsys.readouterr().out
     assert "12 observations" in shown
     assert "latest" not in shown
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("nats", "nats: it broke; the states of services below are out of date"),
+        ("tokens", "it broke\n"),
+    ],
+)
+def test_what_is_unhealthy_is_told_and_what_that_makes_of_the_states(
+    conductor_url: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    said: str,
+) -> None:
+    monkeypatch.setitem(HEALTH, what, "it broke")
+    assert run(["status", "--conductor-url", conductor_url]) == 0
+    assert said in capsys.readouterr().out

@@ -206,6 +206,16 @@ def sign_in(page: Page, url: str, token: str) -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
+def test_who_watches_with_a_token_that_is_revoked_is_asked_to_sign_in(guarded: Guarded) -> None:
+    token = add_token(guarded.path, "ben", [Scope.READ])
+    eventually_sync(partial(answers, guarded, token), ANSWER_S)
+    with opened() as page:
+        sign_in(page, guarded.url, token)
+        expect(page.get_by_role("heading", name="Observations")).to_be_visible()
+        revoke_tokens(guarded.path, ["ben"])
+        expect(page.get_by_label(re.compile("^Token"))).to_be_visible(timeout=1000 * ANSWER_S)
+
+
 def test_withdrawing_is_offered_to_those_who_administer_alone(guarded: Guarded) -> None:
     address = f"{guarded.url}/products/A/o1"
     with opened() as page:

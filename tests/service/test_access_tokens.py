@@ -98,9 +98,7 @@ def test_a_file_that_breaks_leaves_in_force_what_was_read_last(
     (told,) = tokens.checks().values()
     assert isinstance(told, str)
     assert "not YAML" in told
-    assert [each.message for each in caplog.records] == [
-        f"tokens: {told}; in force are the 1 that were read before"
-    ]
+    assert [each.message for each in caplog.records] == [f"tokens: {told}; in force: 1 read before"]
     path.write_text(text)
     tokens.refresh()
     assert tokens.checks() == {"tokens": True}

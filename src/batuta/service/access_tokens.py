@@ -170,7 +170,7 @@ class AccessTokens:
         self._signature = None  # read again the next time, whatever the reason was
         if problem != self.problem:
             count = len(self._named)
-            LOG.error("tokens: %s; in force are the %d that were read before", problem, count)
+            LOG.error("tokens: %s; in force: %s read before", problem, count or "none, as none was")
         self.problem = problem
 
     def _accept(self, named: Mapping[str, TokenEntry]) -> None:

@@ -206,10 +206,13 @@ def _print_health(health: dict[str, Any]) -> None:
     for what, well in health["checks"].items():
         if not well:
             problem = printable(health.get("problems", {}).get(what, "not healthy"))
-            console.print(
-                f"[bold red]{what}: {escape(problem)}[/]; the states of services below are out of"
-                " date until it is back"
+            # By it services tell how they are.
+            since = (
+                "; the states of services below are out of date until it is back"
+                if what == "nats"
+                else ""
             )
+            console.print(f"[bold red]{what}: {escape(problem)}[/]{since}")
 
 
 def _print_services(services: list[dict[str, Any]]) -> None:
