@@ -40,6 +40,8 @@ def test_the_newest_version_is_given_unless_one_is_named(http: httpx.Client) -> 
     assert newest.headers["batuta-version"] == "2"
     assert newest.headers["etag"] == f'"{hashlib.sha256(CONTENT).hexdigest()}"'
     assert newest.headers["content-disposition"] == "attachment; filename*=UTF-8''product.bin"
+    assert newest.headers["content-security-policy"].endswith("sandbox")
+    assert newest.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.usefixtures("imported")

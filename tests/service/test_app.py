@@ -1,7 +1,9 @@
 """What every service answers: its health, its metrics, its refusals as problem details."""
 
 import asyncio
+import re
 import threading
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated
 
@@ -14,6 +16,7 @@ from pydantic import BaseModel
 
 from batuta.service.access_tokens import AccessTokens
 from batuta.service.app import AppConfig, create_app
+from batuta.service.guard import MAX_BODY_BYTES
 from batuta.service.problems import ProblemError
 from tests.support.interfaces import problem_statuses
 
@@ -103,6 +106,52 @@ async def test_the_interface_documents_itself() -> None:
     async with client_of(make_app()) as client:
         assert (await client.get("/docs")).status_code == 200
         assert "/things" in (await client.get("/openapi.json")).json()["paths"]
+
+
+async def test_the_page_of_the_interface_loads_and_runs_nothing() -> None:
+    async with client_of(make_app()) as client:
+        page = await client.get("/docs")
+    for shown in ("POST /things", "RequestBody", "count", "integer", "A thing."):
+        assert shown in page.text
+    assert re.findall(r"<script|<link|<img|<iframe|//[a-z]|url\(|@import", page.text) == []
+    assert re.findall(r'(?:src|href)="([^"#]+)', page.text) == ["openapi.json"]
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "script-src" not in policy
+
+
+async def test_every_answer_is_data_to_a_browser() -> None:
+    """Also a refusal, of what is no route, and of what nobody thought of."""
+    async with client_of(make_app(TOKEN)) as client:
+        client.headers["authorization"] = f"Bearer {TOKEN}"
+        paths = ["/health", "/metrics", "/lists/x", "/busy", "/nothing", "/surprise"]
+        answers = [await client.get(path) for path in paths]
+        answers.append(await client.get("/metrics", headers={"authorization": "wrong"}))
+    for answer in answers:
+        assert answer.headers["content-security-policy"].endswith("sandbox")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert [each.status_code for each in answers] == [200, 200, 200, 429, 404, 500, 401]
+
+
+@pytest.mark.parametrize("length_is_told", [True, False])
+async def test_a_body_that_is_read_whole_is_bounded(*, length_is_told: bool) -> None:
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(2 * MAX_BODY_BYTES // 2**20):
+            sent += 2**20
+            yield bytes(2**20)
+
+    headers = {"content-type": "application/json"}
+    if length_is_told:
+        headers["content-length"] = str(2 * MAX_BODY_BYTES)
+    async with client_of(make_app()) as client:
+        answer = await client.post("/things", content=body(), headers=headers)
+    assert answer.status_code == 413
+    assert answer.json()["detail"].endswith(f"body: at most {MAX_BODY_BYTES} bytes accepted")
+    assert sent <= (0 if length_is_told else MAX_BODY_BYTES + 2**20)
 
 
 async def test_every_route_declares_the_problems_that_any_may_answer_with() -> None:

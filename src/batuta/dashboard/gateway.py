@@ -17,7 +17,7 @@ from starlette.routing import Route
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import ForwardedRequest, HttpPool, StreamedAnswer
 from batuta.service.operators import OPERATOR_HEADER, default_operator, is_operator_name
-from batuta.service.problems import problem_response
+from batuta.service.problems import ANSWER_POLICY, problem_response
 
 PREFIX: Final = "/api"
 MAX_BODY_BYTES: Final = 2**20
@@ -35,8 +35,6 @@ _ANSWERED: Final = (
     "location",
     "retry-after",
 )
-ANSWER_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
-"""Whatever a product holds, it runs nothing in the origin of the page."""
 
 
 class Gateway:

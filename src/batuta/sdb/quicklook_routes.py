@@ -12,11 +12,9 @@ from batuta.sdb.exports import etag_matches
 from batuta.sdb.quicklooks import RETRY_AFTER_S, Quicklooks
 from batuta.sdb.records import QuicklookState, StoredProduct
 from batuta.sdb.routes import ONE, VERSION, ObsId, ProductName, Version
-from batuta.service.problems import ProblemError, problem_responses
+from batuta.service.problems import ANSWER_POLICY, ProblemError, problem_responses
 from batuta.service.routing import ServiceRouter
 
-CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
-"""A picture runs nothing, whatever it is taken for."""
 _A_YEAR_S: Final = 31_536_000
 _SUFFIXES: Final = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 _PICTURE: Final[dict[int | str, dict[str, Any]]] = {
@@ -93,7 +91,7 @@ def _headers(stored: StoredProduct, state: QuicklookState) -> dict[str, str]:
     return {
         "ETag": f'"{state.sha256}"',
         "Content-Disposition": f'inline; filename="{name}"',
-        "Content-Security-Policy": CONTENT_POLICY,
+        "Content-Security-Policy": ANSWER_POLICY,
         "X-Content-Type-Options": "nosniff",
         "Batuta-Version": str(stored.version),
         "Batuta-Quicklook": state.origin or "",

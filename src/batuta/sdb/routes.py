@@ -21,6 +21,7 @@ from batuta.sdb.lists import ProductQuery
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.records import Lineage, StoredProduct
 from batuta.service.committer import Committer
+from batuta.service.guard import lift_body_bound
 from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
 from batuta.service.query_keys import refuse_unknown_keys
@@ -156,6 +157,7 @@ class _RouteOfBodies(APIRoute):
 
         async def handle(request: Request) -> Response:
             await refuse_unknown_keys(request)
+            lift_body_bound(request.scope)
             answer: Response = await self.endpoint(request)
             return answer
 

@@ -9,13 +9,15 @@ from typing import Any, Final
 
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from batuta import __version__
 from batuta.service.access import AccessControl, AccessRules
 from batuta.service.access_tokens import AccessTokens, Grant
 from batuta.service.database import UNAVAILABLE, unavailable_reason
+from batuta.service.guard import Guard
+from batuta.service.interface_page import PAGE_POLICY, interface_page
 from batuta.service.problems import ANY_PROBLEM, install_problem_handlers, path_of, problem_response
 from batuta.service.query_keys import refuse_unknown_keys
 from batuta.service.route_scopes import EVERY_SERVICE, RouteTable, under
@@ -78,6 +80,8 @@ def create_app(config: AppConfig) -> FastAPI:
         title=f"Batuta: {config.name}",
         description=config.description,
         version=__version__,
+        docs_url=None,
+        redoc_url=None,
         responses=ANY_PROBLEM,
         dependencies=[Depends(refuse_unknown_keys)],
     )
@@ -86,6 +90,7 @@ def create_app(config: AppConfig) -> FastAPI:
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _on_unavailable_database)
     app.add_middleware(AccessControl, rules=config.access_rules)
+    app.add_middleware(Guard)
 
     @app.get(HEALTH, tags=["service"])
     def health() -> dict[str, Any]:
@@ -114,7 +119,7 @@ def _tls_check(app: FastAPI) -> dict[str, bool | str]:
 
 
 def _describe_in_a_thread(app: FastAPI) -> None:
-    """Serve the OpenAPI of `app` from a thread.
+    """Serve the OpenAPI of `app`, for programs and as a page, from a thread.
 
     FastAPI makes it, at the first request, in the event loop: half a second for the conductor, in
     which nothing else would be decided or answered.
@@ -125,11 +130,18 @@ def _describe_in_a_thread(app: FastAPI) -> None:
         with one_at_a_time:
             return JSONResponse(app.openapi())
 
+    def show(_request: Request) -> Response:
+        with one_at_a_time:
+            interface = app.openapi()
+        headers = {"Content-Security-Policy": PAGE_POLICY}
+        return HTMLResponse(interface_page(interface), headers=headers)
+
     url = app.openapi_url
     assert url is not None  # noqa: S101  FastAPI's default
     routes = app.router.routes
     routes[:] = [each for each in routes if not (isinstance(each, Route) and each.path == url)]
     app.add_route(url, describe, include_in_schema=False)
+    app.add_route("/docs", show, include_in_schema=False)
 
 
 async def _on_unavailable_database(request: Request, exc: Exception) -> Response:

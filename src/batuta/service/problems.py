@@ -15,6 +15,15 @@ from batuta.errors import BatutaError
 from batuta.validation import statement_of
 
 PROBLEM_JSON: Final = "application/problem+json"
+ANSWER_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
+"""Whatever an answer holds, a browser runs nothing of it in the origin of its service."""
+SAFE_HEADERS: Final = {
+    "Content-Security-Policy": ANSWER_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
+"""Of every answer that does not say otherwise."""
 
 _PROBLEM: Final = {
     "type": "object",
@@ -81,7 +90,7 @@ def problem_response(
     return JSONResponse(
         {**body, "detail": detail, **(members or {})},
         status_code=status.value,
-        headers=headers,
+        headers={**SAFE_HEADERS, **(headers or {})},
         media_type=PROBLEM_JSON,
     )
 
