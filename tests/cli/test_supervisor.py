@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,18 @@ async def stopped(folder: Path, *programs: Program) -> tuple[list[str], list[str
         for each in programs:
             await supervisor.start(each)
     return (folder / "stops").read_text().splitlines(), reported
+
+
+async def test_a_program_does_not_have_what_is_hidden_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_OF_ANOTHER", "secret")
+    told = "pathlib.Path('environment').write_text('\\n'.join(os.environ))\n"
+    hiding = replace(program(tmp_path, "a", 0, how=told), hidden=frozenset({"KEY_OF_ANOTHER"}))
+    await stopped(tmp_path, hiding)
+    names = (tmp_path / "environment").read_text().splitlines()
+    assert "PATH" in names
+    assert "KEY_OF_ANOTHER" not in names
 
 
 async def test_programs_of_one_stop_order_are_stopped_at_the_same_time(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batuta.messaging.bus import without_password
+from batuta.credentials import without_password
 from batuta.messaging.server import server_command
 
 
@@ -41,6 +41,8 @@ def test_its_token_is_in_a_file_that_only_its_owner_can_read(tmp_path: Path) -> 
         ("nats://u:secret@a:1,nats://u:secret@b:2", "nats://a:1,nats://b:2"),
         ("nats://u:sec/ret,@secret:x@a:1,b:2", "nats://a:1,b:2"),
         ("cannot reach nats://u:secret@a: refused", "cannot reach nats://a: refused"),
+        ("postgresql://u:sec/r@et@h/n", "postgresql://h/n"),
+        ("postgresql://h/n?user=u&password=secret&a=b", "postgresql://h/n?user=u&password=***&a=b"),
     ],
 )
 def test_no_password_is_shown_whatever_characters_it_has(text: str, shown: str) -> None:

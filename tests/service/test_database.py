@@ -1,5 +1,6 @@
 """Databases: opened, migrated, refused clearly."""
 
+import os
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -7,9 +8,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import make_url
 
 from batuta.errors import ConfigurationError
-from batuta.service.database import DatabaseError, insert, open_database, reading
+from batuta.service.database import (
+    DatabaseError,
+    insert,
+    open_database,
+    reading,
+    with_password_of_environment,
+)
 
 STEP = """
 import sqlalchemy as sa
@@ -162,3 +170,22 @@ def test_only_its_owner_can_read_the_file_of_a_database(tmp_path: Path, migratio
     assert "service.db" in modes
     assert set(modes.values()) == {0}
     assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_the_password_of_the_environment_is_taken_out_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "p@ss/word")
+    file = f"sqlite:///{tmp_path}/a.db"
+    assert with_password_of_environment(file) == file
+    assert os.environ["PGPASSWORD"] == "p@ss/word"
+    url = make_url(with_password_of_environment("postgresql://user@host/name"))
+    assert (url.username, url.password, url.host) == ("user", "p@ss/word", "host")
+    assert "PGPASSWORD" not in os.environ
+
+
+def test_no_password_is_in_what_is_said_of_a_wrong_address() -> None:
+    for url in ("mysql://user:secret@host/name", "postgresql://user:secret@host:port/name"):
+        with pytest.raises(ConfigurationError) as refused:
+            with_password_of_environment(url)
+        assert "secret" not in str(refused.value)

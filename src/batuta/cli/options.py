@@ -6,7 +6,6 @@ An option is declared once, in the settings of its service.
 import inspect
 import json
 import logging
-import re
 import stat
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from batuta.credentials import has_credentials
 from batuta.errors import ConfigurationError, describe_value
 from batuta.validation import validated
 from batuta.yaml_text import BoundedLoader, read_text, yaml_problem
@@ -210,7 +210,7 @@ def secrets_of(settings: BaseModel) -> dict[str, str]:
 
 def _is_secret(value: object) -> bool:
     """Whether a value is a token, or a URL with credentials."""
-    address = isinstance(value, str) and re.search(r"://[^/]*@", value) is not None
+    address = isinstance(value, str) and has_credentials(value)
     return address or isinstance(value, SecretStr)
 
 

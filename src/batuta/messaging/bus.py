@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -13,6 +12,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import StorageType, StreamConfig
 
+from batuta.credentials import without_password
 from batuta.errors import BatutaError, ConfigurationError, one_line
 from batuta.messaging import subjects
 from batuta.messaging.events import (
@@ -191,17 +191,6 @@ class Bus:
             ) from exc
         self._not_stored.pop(subject, None)
         return int(stored.seq)
-
-
-def without_password(text: str) -> str:
-    """Return a text in which no URL has credentials, fit for logs and messages.
-
-    A password may hold any character, as people write it; none but whitespace ends a URL.
-    """
-    return _CREDENTIALS.sub("//", text)
-
-
-_CREDENTIALS: Final = re.compile(r"//(?:(?!,\w+://)\S)*@")
 
 
 # The oldest messages make room for new ones. Bytes are reserved on the disk of the server, so

@@ -12,6 +12,7 @@ from batuta.pipeline.process_starter import CodeSource, Generation
 from batuta.pipeline.scheduler import Offer
 from batuta.pipeline.service_core import ProcessingService, ServiceSpec, lock_data_dir, open_service
 from batuta.pipeline.settings import PipelineSettings
+from batuta.service.database import with_password_of_environment
 from batuta.service.log_files import MB
 from batuta.service.runner import run_service
 
@@ -48,6 +49,8 @@ async def open_pipeline(
     settings: PipelineSettings, url: str, pipeline: Pipeline, reference: str | None = None
 ) -> AsyncIterator[ProcessingService]:
     """Open the service of `pipeline`; `url` is the address that it listens on."""
+    database = with_password_of_environment(settings.database(pipeline.name))
+    settings = settings.model_copy(update={"database_url": database})
     folder = settings.folder(pipeline.name)
     config = RunnerConfig(
         source=CodeSource(

@@ -1,5 +1,6 @@
 """Opens the database of a service: migrations, connection settings, read transactions."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from batuta.credentials import without_password
 from batuta.errors import BatutaError, ConfigurationError, one_line
 from batuta.private_files import PRIVATE_FOLDER, create_private
 from batuta.service.schema_version import (
@@ -118,17 +120,37 @@ def unavailable_reason(exc: Exception) -> str:
 
 def database_error(engine: sa.Engine, exc: SQLAlchemyError) -> DatabaseError:
     """Return `exc` as a `DatabaseError`: one line that names the database, without password."""
-    shown = engine.url.render_as_string(hide_password=True)
+    shown = without_password(engine.url.render_as_string(hide_password=True))
     reason = one_line(getattr(exc, "orig", None) or exc)
     return DatabaseError(f"database {shown}: {reason}")
+
+
+def with_password_of_environment(url: str) -> str:
+    """Return a database URL with the password of ``PGPASSWORD``, taken out of the environment.
+
+    What a service starts would inherit it. A URL that is not PostgreSQL's, or has a password, is
+    returned as it is, and nothing is taken out.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no database URL.
+    """
+    parsed = _parse_url(url)
+    if parsed.get_backend_name() != "postgresql" or "PGPASSWORD" not in os.environ:
+        return url
+    password = os.environ.pop("PGPASSWORD")
+    if parsed.password is not None:
+        return url
+    return parsed.set(password=password).render_as_string(hide_password=False)
 
 
 def _parse_url(url: str) -> sa.URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as exc:
+    except (ArgumentError, ValueError) as exc:  # such as a port that is no number
         raise ConfigurationError(
-            f"--database-url {url!r}: not a database URL ({ACCEPTED})"
+            f"--database-url {without_password(url)!r}: not a database URL ({ACCEPTED})"
         ) from exc
     if parsed.get_backend_name() == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")

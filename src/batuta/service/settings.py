@@ -7,6 +7,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from batuta.credentials import has_credentials
 from batuta.errors import ConfigurationError
 from batuta.messaging import NatsConfig
 from batuta.tls import KeyPair, ServerCertificate
@@ -174,8 +175,10 @@ def forget_secrets() -> None:
 
     What it starts (the functions and commands of a pipeline above all) would inherit them.
     """
-    for name in SECRET_VARIABLES:
-        os.environ.pop(name, None)
+    given = [name for name in os.environ if name.startswith("BATUTA_")]
+    for name in given:
+        if name in SECRET_VARIABLES or has_credentials(os.environ[name]):
+            del os.environ[name]
 
 
 def is_loopback(host: str) -> bool:

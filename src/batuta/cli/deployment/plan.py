@@ -20,6 +20,7 @@ from batuta.cli.deployment.supervisor import Program, answers_health, python_pro
 from batuta.cli.deployment.tls_plan import BoundAddress, OrchestraTls, problems_of
 from batuta.cli.options import arguments_of, read_document, secrets_of
 from batuta.conductor.settings import ConductorSettings
+from batuta.credentials import STORE_VARIABLES
 from batuta.dashboard.settings import DashboardSettings
 from batuta.errors import ConfigurationError
 from batuta.graph import DeclaredPipeline, Graph, derive_document, load_override, read_graph
@@ -32,7 +33,7 @@ from batuta.messaging.server import (
 from batuta.pipeline.settings import PipelineSettings
 from batuta.pipeline.simulate.settings import SimulateSettings
 from batuta.private_files import write_private
-from batuta.sdb.settings import SdbSettings
+from batuta.sdb.settings import SdbSettings, store_folder
 from batuta.service.settings import LOOPBACK, TOKEN_FILE, ServiceSettings, Token
 from batuta.service.sockets import address_of, listen
 from batuta.service.token_file import read_tokens
@@ -317,9 +318,15 @@ class DeploymentPlan:
             ready=partial(answers_health, part.url),
             sock=part.sock,
             environment=secrets_of(settings),
+            hidden=self._hidden_from(kind),
             folder=self._folder,
             stop_order=STOP_ORDER[kind],
         )
+
+    def _hidden_from(self, kind: str) -> frozenset[str]:
+        """Return the variables that a service has no use for: the keys of the sdb's bucket."""
+        own = kind == "sdb" or store_folder(self.sdb.settings.store_url) is not None
+        return frozenset() if own else STORE_VARIABLES
 
     def _nats_settings(self) -> dict[str, Any]:
         given = {"nats_url": self.nats_url, **self._nats_tls()}

@@ -65,6 +65,8 @@ class Program:
         A listening socket that it inherits.
     environment : mapping
         Added to the environment of this process.
+    hidden : set of str
+        Variables of the environment of this process that it does not have.
     folder : Path or None
         Its working folder; that of this process if None.
     works : callable or None
@@ -82,6 +84,7 @@ class Program:
     ready: Callable[[], Awaitable[bool]]
     sock: socket.socket | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
     folder: Path | None = None
     works: Callable[[], Awaitable[bool]] | None = None
     stop_order: int = 0
@@ -266,7 +269,8 @@ class _ProgramRunner:
         process.terminate()
 
     async def _spawn(self) -> Process:
-        environment = {**os.environ, **self.program.environment}
+        own = {name: value for name, value in os.environ.items() if name not in self.program.hidden}
+        environment = {**own, **self.program.environment}
         environment[LIFELINE_VARIABLE] = str(self._lifeline)
         handed_over = [self._lifeline]
         if self.program.sock is not None:
