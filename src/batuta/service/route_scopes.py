@@ -114,8 +114,6 @@ DASHBOARD: Final[RouteTable] = {
     "POST /documents/graph": READ,
     "GET /metrics": READ,
     "GET /docs": READ,
-    "GET /docs/oauth2-redirect": READ,
-    "GET /redoc": READ,
     "GET /openapi.json": READ,
     # What they need at the service itself: it may be one that requires no token.
     **passed_on("/api/conductor", CONDUCTOR),

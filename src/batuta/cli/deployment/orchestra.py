@@ -72,7 +72,7 @@ async def running_plan(
 ) -> AsyncIterator[Orchestra]:
     """Start the orchestra of `plan`, which is closed at the end: see `running_orchestra`."""
     # The clients of this process look at the services too.
-    trust(plan.tls.ca if plan.tls is not None else None)
+    trust(plan.tls.ca)
     with plan, lock_folder(plan.data_dir, _folder_in_use(plan)):
         async with supervising(plan.data_dir / "logs", report) as supervisor:
             yield await _start_all(plan, supervisor)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from batuta.cli.deployment.nats_check import nats_works
 from batuta.cli.deployment.pipeline_checks import compare, load_declarations
 from batuta.cli.deployment.supervisor import Program, answers_health, python_program
-from batuta.cli.deployment.tls_plan import BoundAddress, OrchestraTls, problems_of
+from batuta.cli.deployment.tls_plan import OrchestraTls, PlannedTls
 from batuta.cli.options import arguments_of, read_document, secrets_of
 from batuta.conductor.settings import ConductorSettings
 from batuta.credentials import STORE_VARIABLES
@@ -202,10 +202,7 @@ class DeploymentPlan:
         self._derived: dict[str, Any] | None = None
         self._sockets: list[socket.socket] = []
         self.data_dir = (folder / config.data_dir).resolve()
-        self.tls = config.tls.within(folder.resolve()) if config.tls is not None else None
-        self._certificate = self._read_certificate()
-        self._addresses: list[BoundAddress] = []
-        self._in_clear: list[str] = []
+        self.tls = PlannedTls(config.tls, folder.resolve())
         self.nats_port = self._nats_port()
         self._token_file = self._checked_token_file()
         self.sdb = self._sdb()
@@ -220,7 +217,9 @@ class DeploymentPlan:
         if declared is not None and self._graph is not None:
             self._check_pipelines(self._graph, declared)
             self.simulate = self._without_others(self.simulate, self._graph, declared)
-        self._check_tls()
+        for line in self.tls.problems():
+            self._refuse(line)
+        self.warnings += self.tls.warnings()
         if self._problems:
             self.close()
             raise ConfigurationError(self._problems)
@@ -244,7 +243,7 @@ class DeploymentPlan:
     @property
     def nats_url(self) -> str:
         """The URL of NATS, running or to be started."""
-        scheme = "nats" if self._certificate is None else "tls"
+        scheme = "nats" if self.tls.certificate is None else "tls"
         return self._config.nats_url or f"{scheme}://{LOOPBACK}:{self.nats_port}"
 
     @property
@@ -267,11 +266,7 @@ class DeploymentPlan:
             names = ("nats_tls_ca", "nats_tls_cert", "nats_tls_key")
             given = {name: getattr(self._config, name) for name in names}
             return {name: self._folder / path for name, path in given.items() if path is not None}
-        if self._certificate is None or self.tls is None:
-            return {}
-        # It listens on this machine alone, which the certificate may have no name for.
-        name = self._certificate.name_for(LOOPBACK)
-        return {**self.tls.nats_options, "nats_tls_name": name}
+        return self.tls.nats_options(LOOPBACK)
 
     def change_nats_port(self) -> bool:
         """Choose another port for NATS, whose first was lost; return False if configured."""
@@ -284,7 +279,7 @@ class DeploymentPlan:
         """Return the NATS server to start."""
         name = f"batuta-{uuid.uuid4().hex}"
         token = self._config.token.get_secret_value() if self._config.token else None
-        pair = self.tls.pair if self.tls is not None else None
+        pair = self.tls.pair
         command = server_command(
             self.data_dir / "nats", self.nats_port, LOOPBACK, name, token, pair
         )
@@ -491,7 +486,7 @@ class DeploymentPlan:
         values = {
             "token": self._config.token,
             "tokens": self._token_file,
-            **self._tls_options(),
+            **self.tls.options,
             **given,
         }
         try:
@@ -502,7 +497,7 @@ class DeploymentPlan:
             return self._placeholder(model)
         try:
             settings.require_token_beyond_loopback()
-            settings, certificate = self._with_certificate(settings)
+            settings, certificate = self.tls.of_service(settings)
             sock = self._listen(settings, exactly="port" in given)
         except ConfigurationError as exc:
             for line in exc.problems:
@@ -510,45 +505,8 @@ class DeploymentPlan:
             return self._placeholder(model)
         port = sock.getsockname()[1]
         bound = BoundService(settings.model_copy(update={"port": port}), sock, certificate)
-        if certificate is not None:
-            self._addresses.append(BoundAddress(where, bound.url, settings.host, certificate))
-        elif settings.clear_text_warning is not None:
-            self._in_clear.append(f"{where} ({settings.host})")
+        self.tls.note(where, bound.url, settings, certificate)
         return bound
-
-    def _tls_options(self) -> dict[str, Any]:
-        return self.tls.options if self.tls is not None else {}
-
-    def _with_certificate(self, settings: S) -> tuple[S, ServerCertificate | None]:
-        """Return the settings with the paths of their certificate, and that; read once for all."""
-        names = ("tls_cert", "tls_key", "tls_ca")
-        given = {name: getattr(settings, name) for name in names}
-        paths = {name: self._folder / path for name, path in given.items() if path is not None}
-        settings = settings.model_copy(update=paths)
-        if self.tls is not None and settings.tls_cert == self.tls.cert:
-            return settings, self._certificate
-        return settings, settings.server_certificate()
-
-    def _read_certificate(self) -> ServerCertificate | None:
-        if self.tls is None:
-            return None
-        try:
-            return ServerCertificate(self.tls.pair)
-        except ConfigurationError as exc:
-            for line in exc.problems:
-                self._refuse(line)
-            return None
-
-    def _check_tls(self) -> None:
-        """Check that the services can call one another; warn of what would be sent in clear."""
-        ca = self.tls.ca if self.tls is not None else None
-        for line in problems_of(self._addresses, ca):
-            self._refuse(line)
-        if self._in_clear:
-            self.warnings.append(
-                f"{', '.join(self._in_clear)}: no tls: whoever is on the network between can read "
-                "the token and all data, unless a proxy with TLS is in front"
-            )
 
     def _placeholder(self, model: type[S]) -> BoundService[S]:
         """Return what stands for a service until the mistakes of all are collected."""
