@@ -273,6 +273,20 @@ async def test_a_server_without_jetstream_is_refused(plain_nats: str) -> None:
         await publish_one(NatsConfig(url=plain_nats, wait_s=10))
 
 
+@pytest.fixture
+def guarded_nats() -> Iterator[str]:
+    """A server that asks for a token."""
+    yield from running_nats("--auth", "the-token-of-an-orchestra")
+
+
+@pytest.mark.parametrize("token", [None, "batuta_of-somebody"])
+async def test_a_server_that_refuses_a_token_is_told_from_one_that_is_not_there(
+    guarded_nats: str, token: str | None
+) -> None:
+    with pytest.raises(MessagingError, match=r"'Authorization Violation'.*BATUTA_NATS_TOKEN"):
+        await publish_one(NatsConfig(url=guarded_nats, token=token, wait_s=1))
+
+
 async def test_a_server_with_too_little_space_is_told_from_one_without_jetstream(
     small_nats: str,
 ) -> None:

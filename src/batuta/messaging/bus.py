@@ -296,11 +296,20 @@ class _Connector:
         except TimeoutError as exc:
             raise MessagingError(
                 f"could not connect to NATS at {self.display_url} within {self.config.wait_s:g} s "
-                f"({self._last_error}): start it, or give its address with --nats-url"
+                f"({self._last_error}): {self._way_out}"
             ) from exc
         except (nats.errors.Error, OSError, ValueError) as exc:
             reason = without_password(one_line(exc))
             raise MessagingError(f"NATS at {self.display_url}: {reason}") from None
+
+    @property
+    def _way_out(self) -> str:
+        if "authorization" in self._last_error.lower():
+            return (
+                "give its token with BATUTA_NATS_TOKEN (that of batuta up is the token of the "
+                "orchestra; named tokens are for REST alone)"
+            )
+        return "start it, or give its address with --nats-url"
 
     async def on_error(self, exc: Exception) -> None:
         told = tls_reason(exc) or without_password(one_line(exc))
