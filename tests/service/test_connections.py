@@ -374,3 +374,46 @@ def slow_upload(address: httpx.URL) -> socket.socket:
 
 def status_of(url: str) -> int:
     return httpx.post(url, content=b"abc").status_code
+
+
+async def test_what_follows_a_body_is_bounded_as_a_head() -> None:
+    """The parser keeps trailers and what chunks say of themselves, however many there are."""
+    async with served(make_app()[0]) as url:
+        for endless in (b"A: b\r\n", b"x"):
+            reader, writer = await connect(url)
+            writer.write(
+                b"POST /file HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            writer.write(b"1\r\n1\r\n0\r\nA: ")
+            sending = asyncio.create_task(send_for_ever(writer, endless * 1000))
+            answer = await asyncio.wait_for(reader.read(), 20)
+            assert b" 431 " in answer
+            sending.cancel()
+            writer.close()
+
+
+async def send_for_ever(writer: asyncio.StreamWriter, data: bytes) -> None:
+    with contextlib.suppress(ConnectionError):
+        while True:
+            writer.write(data)
+            await writer.drain()
+
+
+async def test_an_upgrade_of_the_protocol_is_not_offered_and_takes_no_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As where a library of WebSockets is installed, which uvicorn would find.
+    name = "uvicorn.protocols.websockets.auto.AutoWebSocketsProtocol"
+    monkeypatch.setattr(name, asyncio.Protocol)
+    upgrade = (
+        b"GET /file HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    async with served(make_app()[0]) as url:
+        for _ in range(SHORT.max_connections + 1):
+            reader, writer = await connect(url)
+            writer.write(upgrade)
+            assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200")
+            writer.close()
+        async with httpx.AsyncClient(timeout=10) as client:
+            assert (await client.post(f"{url}/file", content=b"1")).json() == 1

@@ -247,6 +247,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._received_bytes = 0
         self._head_bytes = 0
         self._body_is_open = False
+        self._framing_bytes = 0
         self._receiver: BodyReceiver | None = None
         self._kept_alive = True
         self._unread_bytes = 0
@@ -275,7 +276,13 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         self._received_bytes += len(data)
         before, was_body = self.cycle, self._body_is_open
+        self._framing_bytes += len(data)
         super().data_received(data)
+        if not self._body_is_open:
+            self._framing_bytes = 0
+        elif self._framing_bytes > MAX_HEAD_BYTES:
+            self.refuse(_TOO_LONG)
+            return
         if self.cycle is not before or was_body or self._body_is_open:
             self._head_bytes = 0
             return
@@ -292,6 +299,11 @@ class _BoundedProtocol(HttpToolsProtocol):
         self.scope["extensions"] = cast("dict[str, dict[object, object]]", extensions)
         if self._connections.others_wait:
             self.end_after_answer()
+
+    def on_body(self, body: bytes) -> None:
+        """Note that what came last is a body: the parser keeps trailers, without a bound."""
+        self._framing_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that a head follows, also where the answer came before the end of the body."""

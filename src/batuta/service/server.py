@@ -67,6 +67,8 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             app,
             http=connections.protocol,
+            # None of ours speaks it, and what an upgrade takes over is out of all bounds.
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
