@@ -36,6 +36,7 @@ FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK: Final = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 HEREDOC: Final = re.compile(r"<<'END'.*?^END$", re.MULTILINE | re.DOTALL)
+TEST: Final = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 MACHINE_PATH: Final = re.compile(r"(?<![\w.])/(?:work|home|root|Users|tmp|mnt)/")
 TUTORIAL: Final = ROOT / "docs" / "tutorial" / "first-pipeline.md"
 SHOWN: Final = [
@@ -214,6 +215,18 @@ def test_the_events_shown_are_events() -> None:
     decoded = decode_activity(activity.encode())
     assert decoded.processing is not None
     assert decoded.processing.state == "running"
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = {each for page in PAGES for each in TEST.findall(page.read_text(encoding="utf-8"))}
+    assert len(named) > 30
+    missing = []
+    for file, name in sorted(named):
+        path = ROOT / file
+        defined = f"def {name}(" if name else ""
+        if not (path.is_file() and defined in path.read_text(encoding="utf-8")):
+            missing.append(f"{file}::{name}")
+    assert missing == []
 
 
 def test_every_extra_that_is_named_exists() -> None:
