@@ -73,6 +73,7 @@ def test_a_token_that_is_revoked_is_listed_no_more(path: Path, capsys: Capture) 
         (["new", "ana", "--scope", "read"], "ana: has a token already"),
         (["new", "bob", "--scope", "read", "--expires", "2020-01-01"], "is over already"),
         (["new", "bob", "--scope", "read", "--expires", "soon"], "--expires 'soon': no such time"),
+        (["new", "bob", "--scope", "read", "--expires", "9999-12-31T23-12"], "no such time"),
         (["revoke", "bob"], "'bob': has no token in"),
     ],
 )

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from batuta.errors import ConfigurationError
 from batuta.service import access_tokens
-from batuta.service.access_tokens import AccessTokens, Grant
+from batuta.service.access_tokens import RETRY_S, AccessTokens, Grant
 from batuta.service.scopes import Scope
-from batuta.service.token_file import add_token, revoke_tokens
+from batuta.service.token_file import TokenEntry, add_token, revoke_tokens
 from tests.support.waiting import eventually
 
 SHARED = "shared-by-all-services"
@@ -172,3 +173,25 @@ def test_a_file_that_cannot_be_read_leaves_in_force_what_was_read_last(path: Pat
     assert allowed(tokens, token) == {"read"}
     assert tokens.problem is not None
     assert "cannot be read" in tokens.problem
+
+
+def test_a_file_that_was_not_accepted_is_read_again_after_a_while_only(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+
+    def fail(path: Path) -> dict[str, TokenEntry]:
+        reads.append(path)
+        raise ConfigurationError(f"{path}: cannot be read: input/output error")
+
+    token = add_token(path, "ana", [Scope.READ])
+    now = [0.0]
+    with monkeypatch.context() as failing:
+        failing.setattr(access_tokens, "read_tokens", fail)
+        tokens = AccessTokens(SHARED, path, lambda: now[0])
+        tokens.refresh()
+        assert len(reads) == 1
+    now[0] += RETRY_S
+    tokens.refresh()
+    assert allowed(tokens, token) == {"read"}
+    assert tokens.problem is None

@@ -82,6 +82,13 @@ def test_a_day_written_by_hand_begins_in_utc(tmp_path: Path) -> None:
         assert read_tokens(path)["ana"].expires == datetime(2027, 1, 1, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("given", ["9999-12-31T23:59:59-12:00", "soon", "[2027]", "2027-13-01"])
+def test_what_is_no_time_is_refused(tmp_path: Path, given: str) -> None:
+    text = f"ana: {{sha256_of_token: {DIGEST}, scopes: [read], created: 2026-01-01, expires: "
+    (line,) = problems_of(write(tmp_path / "tokens.yaml", f"{text}{given}}}"))
+    assert "ana.expires" in line or "not YAML" in line
+
+
 def test_all_that_is_wrong_with_the_file_is_told_and_no_token_is(tmp_path: Path) -> None:
     text = f"""
     alice: {ALICES}

@@ -19,6 +19,9 @@ LOG: Final = logging.getLogger(__name__)
 
 POLL_S: Final = 1.0
 """How often the file is looked at."""
+RETRY_S: Final = 10.0
+"""When a file that was not accepted is read again although it has not changed: what could not be
+read may be readable, and to parse a long one each second would take a tenth of a processor."""
 MAX_PROBLEMS: Final = 3
 """Mistakes of the file that are told."""
 
@@ -104,6 +107,7 @@ class AccessTokens:
         self._named: Mapping[str, TokenEntry] = {}
         self._grants: Mapping[bytes, Grant] = {}
         self._signature: _Signature | None = None
+        self._retry_at = math.inf
         self.problem: str | None = None
         self._accept({})
         self.refresh()
@@ -152,22 +156,23 @@ class AccessTokens:
         try:
             # Looked at before it is read: what is written meanwhile is read the next time.
             signature = _signature_of(self.path)
-            if signature == self._signature:
+            if signature == self._signature and self._clock() < self._retry_at:
                 return
+            self._signature = signature
             named = read_tokens(self.path)
         except ConfigurationError as exc:
             self._refuse(exc.problems)
         except OSError as exc:
             self._refuse([f"{self.path}: cannot be read: {exc.strerror}"])
         else:
-            self._signature = signature
+            self._retry_at = math.inf
             self._accept(named)
 
     def _refuse(self, problems: Sequence[str]) -> None:
         more = len(problems) - MAX_PROBLEMS
         told = [*problems[:MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
         problem = "; ".join(told)
-        self._signature = None  # read again the next time, whatever the reason was
+        self._retry_at = self._clock() + RETRY_S
         if problem != self.problem:
             count = len(self._named)
             LOG.error("tokens: %s; in force: %s read before", problem, count or "none, as none was")

@@ -57,7 +57,10 @@ def _to_moment(given: object) -> object:
 
 
 def _to_utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError as exc:
+        raise ValueError("not a time in UTC (accepted: years 1 to 9999)") from exc
 
 
 Moment = Annotated[datetime, BeforeValidator(_to_moment), AfterValidator(_to_utc)]

@@ -48,9 +48,9 @@ def read_end(option: str, given: str | None) -> datetime | None:
             moment = now.replace(microsecond=0) + timedelta(**{_UNITS[span[2]]: int(span[1])})
         else:
             moment = datetime.fromisoformat(given)
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError) as exc:
         raise ConfigurationError(f"{option} {given!r:.80}: no such time ({_ENDS})") from exc
-    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment <= now:
         raise ConfigurationError(f"{option} {given!r:.80}: is over already ({_ENDS})")
     return moment
