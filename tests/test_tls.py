@@ -37,6 +37,7 @@ def test_a_certificate_tells_its_names_and_its_end(authority: Authority) -> None
         (["a.example.org"], "::", "a.example.org"),
         (["*.example.org", "b.example.org"], "::", "b.example.org"),
         (["*.example.org"], "10.0.0.1", "10.0.0.1"),
+        (["a.example.org", "localhost"], "127.0.0.1", "localhost"),
     ],
 )
 def test_a_service_is_called_by_a_name_that_its_certificate_has(

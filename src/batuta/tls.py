@@ -31,6 +31,7 @@ _FLIGHTS: Final = 4
 """Rounds of a handshake, at most: TLS 1.2 needs two of each side."""
 _NO_CHECK_TIME: Final = 0x200000
 """``X509_V_FLAG_NO_CHECK_TIME`` of OpenSSL, which `ssl` has no name for."""
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 _PRIVATE_KEY: Final = b"PRIVATE KEY-----"
 _OTHERS: Final = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP
@@ -186,11 +187,12 @@ class ServerCertificate:
     def name_for(self, host: str) -> str:
         """Return what to call a service that listens on `host`, so that clients accept it.
 
-        That is `host` if the certificate has it; else the first of its names that is no pattern.
+        That is `host` if the certificate has it, or another name of loopback if that is one; else
+        the first of its names that is no pattern.
         """
-        if host in self.names:
-            return host
-        return next((each for each in self.names if "*" not in each), host)
+        alike = _LOOPBACK if host in _LOOPBACK else ()
+        others = (each for each in self.names if "*" not in each)
+        return next((each for each in (host, *alike) if each in self.names), next(others, host))
 
     def refusal_of(self, name: str, client: ssl.SSLContext) -> str | None:
         """Return why a client refuses it as that of `name`, or None if it does not."""

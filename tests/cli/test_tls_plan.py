@@ -92,6 +92,15 @@ def test_a_service_that_its_certificate_does_not_lead_to_is_a_mistake(
     assert "it cannot be reached as nowhere.invalid" in lines[0]
 
 
+def test_a_name_that_a_service_without_a_token_does_not_answer_under_is_a_mistake(
+    authority: Authority, tmp_path: Path
+) -> None:
+    authority.pair(hosts=["nowhere.invalid"])
+    lines = problems_of(config_of(authority, token=None), tmp_path)
+    assert [line.split(":")[0] for line in lines] == ["sdb", "conductor"]
+    assert "without a token it answers under the names of this machine alone" in lines[0]
+
+
 def test_a_token_in_clear_over_a_network_is_warned_of_once(tmp_path: Path) -> None:
     everywhere = {"host": "0.0.0.0", "port": 0}  # noqa: S104  what is warned of
     services = {"sdb": everywhere, "conductor": everywhere, "dashboard": False}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.errors import ConfigurationError, one_line
 from batuta.service.client import tls_context
-from batuta.service.settings import ServiceSettings
+from batuta.service.settings import ServiceSettings, is_loopback
 from batuta.tls import KeyPair, ServerCertificate, context_of
 
 CONNECT_S: Final = 3.0
@@ -123,6 +123,14 @@ class PlannedTls:
     ) -> None:
         """Note the address of a service, whose socket listens already."""
         if certificate is not None:
+            name = urlsplit(url).hostname or ""
+            if settings.token is None and not is_loopback(name):
+                self._problems.append(
+                    f"{where}: without a token it answers under the names of this machine alone, "
+                    f"and its certificate is for {', '.join(certificate.names)} (accepted: a "
+                    "token; a certificate for localhost or 127.0.0.1 too)"
+                )
+                return
             self._addresses.append(_Address(where, url, settings.host, certificate))
         elif settings.clear_text_warning is not None:
             self._in_clear.append(f"{where} ({settings.host})")
