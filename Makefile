@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 FLOORS := .venv-floors
 FLOORS_INSTALLED := $(FLOORS)/.installed
 FLOOR_TESTS := $(addprefix tests/,service sdb graph messaging conductor datasets \
-  test_errors.py test_json_values.py pipeline/test_routes.py pipeline/test_store.py system/test_injection.py)
+  test_errors.py test_json_values.py test_tls.py pipeline/test_routes.py pipeline/test_store.py system/test_injection.py)
 PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
 # Apart: they and CARS agree on no versions. Batuta's own are those of its users.
