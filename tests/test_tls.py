@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batuta.errors import ConfigurationError
-from batuta.tls import KeyPair, ServerCertificate, new_context
+from batuta.tls import KeyPair, ServerCertificate, context_of, new_context
 from tests.support.certificates import Authority, Validity
 
 
@@ -104,6 +104,15 @@ def test_a_client_refuses_a_certificate_of_another_name_or_authority(
     assert found.refusal_of("a.example.org", known) is None
     assert "Hostname mismatch" in (found.refusal_of("b.example.org", known) or "")
     assert "unable to get local issuer" in (found.refusal_of("a.example.org", other) or "")
+
+
+def test_a_client_trusts_what_is_in_the_file_of_authorities_now(tmp_path: Path) -> None:
+    first = Authority(tmp_path)
+    trusting = context_of(first.ca, "ca")
+    assert context_of(first.ca, "ca") is trusting
+    found = ServerCertificate(Authority(tmp_path).pair())  # over the files of the first
+    assert found.refusal_of("localhost", trusting) is not None
+    assert found.refusal_of("localhost", context_of(first.ca, "ca")) is None
 
 
 def test_a_renewed_certificate_is_taken_and_a_bad_one_is_not(

@@ -125,6 +125,28 @@ def test_loopback_needs_no_token(host: str) -> None:
     ServiceSettings(host=host, port=0).require_token_beyond_loopback()
 
 
+@pytest.mark.parametrize(
+    ("given", "warned"),
+    [
+        ({"host": "0.0.0.0"}, True),  # noqa: S104  what is warned of
+        ({"host": "0.0.0.0", "tls_cert": "cert.pem", "tls_key": "key.pem"}, False),  # noqa: S104
+        ({}, False),
+        ({"nats_url": "nats://127.0.0.1:1,nats://far:1", "nats_token": "secret"}, True),
+        ({"nats_url": "nats://user:secret@far:1"}, True),
+        ({"nats_url": "tls://user:secret@far:1"}, False),
+        ({"nats_url": "nats://far:1"}, False),
+        ({"nats_url": "nats://user:secret@localhost:1"}, False),
+    ],
+)
+def test_what_would_cross_a_network_in_clear_is_warned_of(
+    given: dict[str, str], *, warned: bool
+) -> None:
+    settings = ServiceSettings.model_validate({"port": 0, "token": "a" * 16, **given})
+    told = [settings.clear_text_warning, settings.nats_clear_text_warning]
+    assert any(told) == warned
+    assert "secret" not in str(told)
+
+
 def test_with_a_token_a_service_listens_everywhere() -> None:
     ServiceSettings.model_validate(
         {"host": "0.0.0.0", "port": 0, "token": "a-token-of-a-test"}  # noqa: S104  with a token

@@ -61,8 +61,9 @@ def run_service(name: str, settings: S, open_service: OpenService[S]) -> None:
     settings.require_token_beyond_loopback()
     certificate = settings.server_certificate()
     trust(settings.tls_ca)
-    if (warning := settings.clear_text_warning) is not None:
-        LOG.warning("%s", warning)
+    for warning in (settings.clear_text_warning, settings.nats_clear_text_warning):
+        if warning is not None:
+            LOG.warning("%s", warning)
     forget_secrets()
     watch_lifeline()
     connections = Connections(raise_open_files_limit())

@@ -4,6 +4,7 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -140,6 +141,21 @@ class ServiceSettings(BaseModel):
         return (
             f"host {self.host} without tls_cert and tls_key: whoever is on the network between can "
             "read the token and all data, unless a proxy with TLS is in front"
+        )
+
+    @property
+    def nats_clear_text_warning(self) -> str | None:
+        """What to warn of, in one line, where credentials of NATS would cross a network so."""
+        shown = self.nats_token is not None or has_credentials(self.nats_url)
+        if not shown or self.nats.needs_tls:
+            return None
+        given = (urlsplit(each).hostname or "" for each in self.nats_url.split(","))
+        far = [host for host in given if not is_loopback(host)]
+        if not far:
+            return None
+        return (
+            f"nats_url: {', '.join(far)} without tls://: whoever is on the network between can "
+            "read the token or password of NATS"
         )
 
     def require_token_beyond_loopback(self) -> None:
