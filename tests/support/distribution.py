@@ -14,7 +14,13 @@ from tests.support.dask_clusters import DASK_MODES
 
 ROOT: Final = Path(__file__).parents[2]
 
-_SHARED: Final = ('scope="module"', "dask_scheduler_address", "reference: Path", "browser: Browser")
+_SHARED: Final = (
+    "archive: Archive",
+    'scope="module"',
+    "dask_scheduler_address",
+    "reference: Path",
+    "browser: Browser",
+)
 """What a module contains whose tests share something."""
 
 _OF_A_SESSION: Final = ("tests/pipeline/test_profile", "tests/pipeline/", "tests/examples/")

@@ -178,7 +178,7 @@ class FolderStore:
             upload.sync()
             # May replace an object of the same digest, so of the same bytes: readers keep theirs.
             upload.path.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def problem(self) -> str | None:
         """Write a small file and delete it; return what prevents that, in one line."""
@@ -363,7 +363,7 @@ def _create_folder(folder: Path) -> None:
         return
     _create_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
 def _create_digest_folders(folder: Path) -> None:
@@ -371,10 +371,11 @@ def _create_digest_folders(folder: Path) -> None:
     _create_folder(folder)
     for number in range(256):
         (folder / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk (fsync)."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -36,7 +36,7 @@ def check(settings: SdbSettings, *, as_json: bool, **options: Any) -> None:
     run = Check(settings, asked)
     started = time.monotonic()
     for finding in run.run():
-        _print(finding, as_json=as_json)
+        print_finding(finding, as_json=as_json)
     duration_s = time.monotonic() - started
     if as_json:
         typer.echo(json.dumps({"summary": run.summary.as_dict(), "duration_s": duration_s}))
@@ -46,7 +46,8 @@ def check(settings: SdbSettings, *, as_json: bool, **options: Any) -> None:
         raise typer.Exit(1)
 
 
-def _print(finding: "Finding", *, as_json: bool) -> None:
+def print_finding(finding: "Finding", *, as_json: bool) -> None:
+    """Print a line for a finding."""
     if as_json:
         typer.echo(json.dumps(finding.as_dict()))
     else:
@@ -68,15 +69,16 @@ def _summary(summary: "Summary", asked: "CheckOptions", duration_s: float) -> st
     return "; ".join(parts)
 
 
-def _option(name: str, kind: Any, default: object, declared: Any) -> inspect.Parameter:
+def option(name: str, kind: Any, default: object, declared: Any) -> inspect.Parameter:
+    """Return the parameter of a command that is an option, and no setting."""
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared]
     )
 
 
 _OPTIONS: Final = (
-    _option("quick", bool, False, typer.Option("--quick", help="Compare sizes; read no bytes.")),
-    _option(
+    option("quick", bool, False, typer.Option("--quick", help="Compare sizes; read no bytes.")),
+    option(
         "grace_s",
         float,
         86_400.0,
@@ -88,7 +90,7 @@ _OPTIONS: Final = (
             "them before its record.",
         ),
     ),
-    _option(
+    option(
         "collect",
         bool,
         False,
@@ -98,7 +100,7 @@ _OPTIONS: Final = (
             "than --grace ago, and put back those that a record names.",
         ),
     ),
-    _option(
+    option(
         "repair_from",
         str | None,
         None,
@@ -108,7 +110,7 @@ _OPTIONS: Final = (
             help="Copy what is missing or wrong from this store: a folder, or s3://bucket/prefix.",
         ),
     ),
-    _option(
+    option(
         "threads",
         int | None,
         None,
@@ -116,5 +118,5 @@ _OPTIONS: Final = (
             min=1, max=256, help="Files read at a time; by default one per core, in a bucket 16."
         ),
     ),
-    _option("as_json", bool, False, typer.Option("--json", help="Print JSON, one line each.")),
+    option("as_json", bool, False, typer.Option("--json", help="Print JSON, one line each.")),
 )

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
+from batuta.cli.commands.backups import add_backups
 from batuta.cli.commands.checking import add_check
 from batuta.cli.options import settings_command
 from batuta.conductor.settings import ConductorSettings
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
     sdb = typer.Typer()
     sdb.callback(invoke_without_command=True)(settings_command(SdbSettings, _sdb))
     add_check(sdb)
+    add_backups(sdb)
     app.add_typer(sdb, name="sdb", rich_help_panel=PANEL)
     add("conductor", rich_help_panel=PANEL)(settings_command(ConductorSettings, _conductor))
     add("pipeline", rich_help_panel=PANEL)(settings_command(PipelineSettings, _pipeline, _PIPELINE))

@@ -1,10 +1,6 @@
 """The check: records and bytes side by side, a part of all digests at a time."""
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +13,7 @@ from sqlalchemy.engine import make_url
 from batuta.errors import ConfigurationError
 from batuta.sdb.check.findings import Finding, Kind, Summary
 from batuta.sdb.check.objects import StoredObject, StoredObjects, open_objects
+from batuta.sdb.check.ordered_pool import default_threads, ordered_pool
 from batuta.sdb.check.recorded import (
     Records,
     RecordsByDigest,
@@ -33,10 +30,6 @@ from batuta.sdb.tables import MIGRATIONS
 from batuta.service.database import open_database
 
 GRACE_S: Final = 86_400.0
-BUCKET_THREADS: Final = 16
-"""Each waits for the network most of the time."""
-_WAITING: Final = 64
-"""How many files are handed to the threads beyond those whose findings were given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +94,7 @@ class Check:
         objects = open_objects(self._settings.store_url, "--store-url")
         given = self._options.repair_from
         source = open_objects(given, "--repair") if given is not None else None
-        _require_database(self._settings.database_url)
+        require_database(self._settings.database_url)
         with open_database(self._settings.database_url, MIGRATIONS) as engine:
             for finding in self._findings(engine, objects, source):
                 self.summary.count(finding)
@@ -118,7 +111,9 @@ class Check:
         with read_records(engine) as records:
             self._require_records(records)
             self.summary.records = records.count
-            with self._threads(objects) as run_all:
+            threads = self._options.threads or default_threads(is_folder=objects.is_folder)
+            # A file under way may be large: it is not read to its end once the check is given up.
+            with ordered_pool(threads, self._stop) as run_all:
                 jobs = (
                     job
                     for prefix, named in records.by_prefix()
@@ -284,30 +279,6 @@ class Check:
                 "that all bytes would be set aside (accepted: the database of this store)"
             )
 
-    @contextmanager
-    def _threads(
-        self, objects: StoredObjects
-    ) -> Iterator[Callable[[Iterable[Callable[[], Verified]]], Iterator[Verified]]]:
-        """Run jobs in threads: yield a function that gives their results in the order of jobs."""
-        default = (os.cpu_count() or 1) if objects.is_folder else BUCKET_THREADS
-        pool = ThreadPoolExecutor(self._options.threads or default, "check")
-
-        def run_all(jobs: Iterable[Callable[[], Verified]]) -> Iterator[Verified]:
-            waiting: deque[Future[Verified]] = deque()
-            for job in jobs:
-                waiting.append(pool.submit(job))
-                while len(waiting) >= _WAITING or (waiting and waiting[0].done()):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-
-        try:
-            yield run_all
-        finally:
-            # A file under way may be large: it is not read to its end.
-            self._stop.set()
-            pool.shutdown(cancel_futures=True)
-
 
 def _told(finding: Finding) -> Callable[[], Verified]:
     """Return a job that gives a finding: in its place among those of others."""
@@ -318,7 +289,7 @@ def _foreign(path: str) -> Finding:
     return Finding(kind=Kind.FOREIGN, detail="no object of an sdb", path=path)
 
 
-def _require_database(url: str) -> None:
+def require_database(url: str) -> None:
     """Refuse an SQLite database that does not exist: a service would make a new one."""
     parsed = make_url(url) if url.startswith("sqlite:") else None
     if parsed is not None and parsed.database and not Path(parsed.database).is_file():

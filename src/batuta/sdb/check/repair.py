@@ -1,6 +1,7 @@
 """Mends bytes that are missing or wrong from a copy that has the right ones."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 from batuta.sdb.check.objects import StoredObjects
 from batuta.sdb.check.recorded import replace_small_file
 from batuta.sdb.settings import MAX_SMALL_FILE_BYTES
-from batuta.sdb.store import LostObjectError, ProductStore, file_errors
+from batuta.sdb.store import LostObjectError, ProductStore, StoreError, file_errors
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,10 @@ class Outcome:
 
     mended: bool
     text: str
+
+
+class UnreadableObjectError(StoreError):
+    """The source has an object that cannot be read."""
 
 
 class Repairer:
@@ -50,22 +55,14 @@ class Repairer:
             right = mend(sha256, size)
         except LostObjectError:
             return Outcome(False, f"{self._source.url} has no copy")
+        except UnreadableObjectError as exc:
+            return Outcome(False, f"{self._source.url}: {exc}")
         if not right:
             return Outcome(False, f"{self._source.url} has other bytes, too")
         return Outcome(True, f"repaired from {self._source.url}")
 
     def _mend_object(self, sha256: str, size: int) -> bool:
-        upload = self._store.receive()
-        try:
-            for chunk in self._source.chunks(sha256):
-                with file_errors():
-                    upload.write([chunk])
-            if (upload.sha256, upload.size) != (sha256, size):
-                return False
-            self._store.put(upload)
-        finally:
-            upload.close()
-        return True
+        return copy_object(self._source, self._store, sha256, size) is None
 
     def _mend_small_file(self, sha256: str, size: int) -> bool:
         found = self._source.find(sha256)
@@ -78,3 +75,44 @@ class Repairer:
             return False
         replace_small_file(self._engine, sha256, content)
         return True
+
+
+def copy_object(
+    source: StoredObjects, store: ProductStore, sha256: str, size: int
+) -> tuple[int, str] | None:
+    """Copy the bytes of a digest to another store, if they are right.
+
+    Returns
+    -------
+    tuple or None
+        The size and the digest that the source has, if they are others: nothing was stored.
+
+    Raises
+    ------
+    LostObjectError
+        If the source has no such object.
+    UnreadableObjectError
+        If it has one that cannot be read.
+    StoreError
+        If the other store cannot be written.
+    """
+    upload = store.receive()
+    try:
+        for chunk in _readable(source, sha256):
+            with file_errors():
+                upload.write([chunk])
+        if (upload.sha256, upload.size) != (sha256, size):
+            return upload.size, upload.sha256
+        store.put(upload)
+    finally:
+        upload.close()
+    return None
+
+
+def _readable(source: StoredObjects, sha256: str) -> Iterator[memoryview]:
+    try:
+        yield from source.chunks(sha256)
+    except LostObjectError:
+        raise
+    except StoreError as exc:
+        raise UnreadableObjectError(str(exc)) from exc

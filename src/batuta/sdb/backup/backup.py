@@ -1,0 +1,202 @@
+"""Takes a snapshot of an sdb: its records first, then the bytes that they name."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from batuta import __version__
+from batuta.errors import ConfigurationError
+from batuta.sdb.backup.copying import CopySummary, FileCopier
+from batuta.sdb.backup.snapshots import Snapshot, Snapshots, file_digest, open_snapshots
+from batuta.sdb.check.check import GRACE_S, require_database
+from batuta.sdb.check.findings import Finding
+from batuta.sdb.check.objects import StoredObjects, open_objects
+from batuta.sdb.check.recorded import PREFIXES, read_records
+from batuta.sdb.settings import SdbSettings, store_folder
+from batuta.sdb.store import open_store
+from batuta.sdb.tables import METADATA, MIGRATIONS
+from batuta.service.database import open_database, reading
+from batuta.service.database_copy import copy_tables
+from batuta.service.folder_lock import lock_folder
+from batuta.validation import validated
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupOptions:
+    """What a backup does.
+
+    Attributes
+    ----------
+    destination : str
+        A folder, or ``s3://bucket/prefix``.
+    keep : int or None
+        How many snapshots stay there; by default all.
+    threads : int or None
+        How many files are copied at a time; by default one per core, 16 where there is a bucket.
+    """
+
+    destination: str
+    keep: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class BackupResult:
+    """What a backup has done.
+
+    Attributes
+    ----------
+    snapshot : Snapshot
+        The one that was taken.
+    copied : CopySummary
+        The files that it names.
+    deleted_snapshots, deleted : int
+        How many older snapshots were deleted, and how many files that no other names.
+    """
+
+    snapshot: Snapshot
+    copied: CopySummary
+    deleted_snapshots: int = 0
+    deleted: int = 0
+
+
+def take_backup(
+    settings: SdbSettings, options: BackupOptions, report: Callable[[Finding], None]
+) -> BackupResult:
+    """Take a snapshot of an sdb, which may run meanwhile.
+
+    A run that is killed leaves no snapshot; the next one continues with the files that it had
+    copied.
+
+    Parameters
+    ----------
+    settings : SdbSettings
+        Those of the sdb: its database and its store.
+    options : BackupOptions
+        Where to, and what stays there.
+    report : callable
+        Called for each record whose bytes the sdb does not have any more.
+
+    Raises
+    ------
+    ConfigurationError
+        If the sdb does not exist, or the destination can hold no backup.
+    DatabaseError, StoreError
+        If one of them cannot be used.
+    """
+    require_database(settings.database_url)
+    source = open_objects(settings.store_url, "--store-url")
+    with _destination(settings, options) as there, tempfile.TemporaryDirectory() as scratch:
+        store = open_store(there)
+        target = open_objects(there.store_url, "DESTINATION")
+        snapshots = open_snapshots(there.store_url, "DESTINATION")
+        database = Path(scratch, "sdb.db")
+        taken = datetime.now(UTC)
+        _copy_records(settings.database_url, database)
+        with open_database(f"sqlite:///{database}", MIGRATIONS) as engine:
+            copier = FileCopier(source, target, store, options.threads)
+            copied = copier.copy(engine, report)
+        # Complete once closed: until then a part of it is in its journal.
+        snapshot = _describe(taken, copied, database)
+        snapshots.add(snapshot, database)
+        if options.keep is None:
+            return BackupResult(snapshot, copied)
+        counts = _delete_older(snapshots, target, options.keep, Path(scratch))
+        return BackupResult(snapshot, copied, *counts)
+
+
+@contextmanager
+def _destination(settings: SdbSettings, options: BackupOptions) -> Iterator[SdbSettings]:
+    """Yield the settings of the store that a backup is; its folder is locked meanwhile."""
+    url = options.destination
+    folder = store_folder(url)
+    if folder is not None and folder == store_folder(settings.store_url):
+        raise ConfigurationError(f"DESTINATION {url}: it is the store of this sdb")
+    refusal = f"DESTINATION {url}: another backup is being written to it"
+    with ExitStack() as stack:
+        stack.enter_context(nullcontext() if folder is None else lock_folder(folder, refusal))
+        # A bucket's files are received in a folder of their own: that of the sdb is in use.
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
+        given = {"store_url": url, "scratch_folder": scratch}
+        yield validated(SdbSettings, given, key_names={"store_url": "DESTINATION"})
+
+
+def _copy_records(database_url: str, database: Path) -> None:
+    """Write all records, as they are at one moment, to an SQLite database."""
+    with (
+        open_database(database_url, MIGRATIONS) as source,
+        open_database(f"sqlite:///{database}", MIGRATIONS) as target,
+        _reading_one_moment(source) as rows,
+        target.begin() as connection,
+    ):
+        copy_tables(rows, connection, METADATA.sorted_tables)
+
+
+def _describe(taken: datetime, copied: CopySummary, database: Path) -> Snapshot:
+    return Snapshot(
+        taken=taken,
+        records=copied.records,
+        files=copied.files,
+        size_bytes=copied.size_bytes,
+        missing=copied.missing,
+        database_sha256=file_digest(database),
+        batuta=__version__,
+    )
+
+
+def _delete_older(
+    snapshots: Snapshots, target: StoredObjects, keep: int, scratch: Path
+) -> tuple[int, int]:
+    """Delete all but the newest `keep` snapshots, and the files that none of these names.
+
+    Returns
+    -------
+    tuple of int
+        How many snapshots were deleted, and how many files.
+    """
+    found = snapshots.list()
+    older, kept = found[:-keep], found[-keep:]
+    for each in older:
+        snapshots.delete(each)
+    return len(older), _delete_unnamed(snapshots, kept, target, scratch) if older else 0
+
+
+def _delete_unnamed(
+    snapshots: Snapshots, kept: list[Snapshot], target: StoredObjects, scratch: Path
+) -> int:
+    """Delete the files that no snapshot names; return how many."""
+    before = datetime.now(UTC) - timedelta(seconds=GRACE_S)
+    deleted = 0
+    with ExitStack() as stack:
+        named = [stack.enter_context(_named(snapshots, each, scratch / each.name)) for each in kept]
+        for prefix in PREFIXES:
+            digests = set().union(*(next(each) for each in named))
+            objects, _ = target.with_prefix(prefix)
+            for sha256, stored in objects.items():
+                # What is newer may be of a backup that is being written from elsewhere.
+                if sha256 not in digests and stored.modified < before:
+                    target.delete(stored.path)
+                    deleted += 1
+    return deleted
+
+
+@contextmanager
+def _named(snapshots: Snapshots, snapshot: Snapshot, path: Path) -> Iterator[Iterator[set[str]]]:
+    """Yield the digests that a snapshot names, a set for each prefix, in the order of prefixes."""
+    snapshots.fetch(snapshot, path)
+    with open_database(f"sqlite:///{path}", MIGRATIONS) as engine, read_records(engine) as records:
+        yield (set(named) for _, named in records.by_prefix())
+
+
+@contextmanager
+def _reading_one_moment(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Open a transaction whose statements all see the database as the first one does."""
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    with reading(engine) as connection:
+        yield connection

@@ -1,0 +1,106 @@
+"""Makes an sdb from a snapshot of a backup: the bytes first, then their records."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from batuta.errors import ConfigurationError
+from batuta.sdb.backup.copying import CopySummary, FileCopier
+from batuta.sdb.backup.snapshots import Snapshot, latest, open_snapshots
+from batuta.sdb.check.findings import Finding
+from batuta.sdb.check.objects import open_objects
+from batuta.sdb.settings import SdbSettings
+from batuta.sdb.store import open_store
+from batuta.sdb.tables import METADATA, MIGRATIONS, PRODUCTS
+from batuta.service.committer import lock_writers
+from batuta.service.database import open_database, reading
+from batuta.service.database_copy import copy_tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """What is restored.
+
+    Attributes
+    ----------
+    source : str
+        The backup: a folder, or ``s3://bucket/prefix``.
+    at : datetime or None
+        The newest snapshot that was taken by then; by default the newest of all.
+    threads : int or None
+        How many files are copied at a time; by default one per core, 16 where there is a bucket.
+    """
+
+    source: str
+    at: datetime | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class RestoreResult:
+    """What was restored: the snapshot, and the files that it names."""
+
+    snapshot: Snapshot
+    copied: CopySummary
+
+
+def restore_backup(
+    settings: SdbSettings, options: RestoreOptions, report: Callable[[Finding], None]
+) -> RestoreResult:
+    """Make an sdb from a snapshot of a backup.
+
+    All records are committed at once, after the bytes of all were stored: a run that is killed
+    leaves an sdb without records, and the next one continues with the files that it had copied.
+
+    Parameters
+    ----------
+    settings : SdbSettings
+        Those of the new sdb: its database, which must have no records, and its store.
+    options : RestoreOptions
+        Where from, and of what moment.
+    report : callable
+        Called for each record whose bytes the backup does not have.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such backup or snapshot, or the database has records.
+    DatabaseError, StoreError
+        If one of them cannot be used.
+    """
+    snapshots = open_snapshots(options.source, "SOURCE")
+    snapshot = latest(snapshots.list(), options.at)
+    if snapshot is None:
+        by = f" taken by {options.at.isoformat()}" if options.at else ""
+        raise ConfigurationError(f"SOURCE {options.source}: no snapshot{by}")
+    source = open_objects(options.source, "SOURCE")
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        open_database(settings.database_url, MIGRATIONS) as target,
+    ):
+        with reading(target) as connection:
+            _require_empty(connection)
+        database = Path(scratch, "sdb.db")
+        snapshots.fetch(snapshot, database)
+        store = open_store(settings)
+        objects = open_objects(settings.store_url, "--store-url")
+        with open_database(f"sqlite:///{database}", MIGRATIONS) as records:
+            copier = FileCopier(source, objects, store, options.threads)
+            copied = copier.copy(records, report)
+            with reading(records) as rows, target.begin() as connection:
+                lock_writers(connection)
+                _require_empty(connection)
+                copy_tables(rows, connection, METADATA.sorted_tables)
+    return RestoreResult(snapshot, copied)
+
+
+def _require_empty(connection: sa.Connection) -> None:
+    if connection.scalar(sa.select(sa.exists().select_from(PRODUCTS))):
+        shown = connection.engine.url.render_as_string(hide_password=True)
+        raise ConfigurationError(
+            f"--database-url {shown}: it has records (accepted: a database without)"
+        )

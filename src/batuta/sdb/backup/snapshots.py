@@ -1,0 +1,193 @@
+"""The snapshots of a backup: the records of an sdb as they were at some moment."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import obstore
+from obstore.store import LocalStore, ObjectStore
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from batuta.buckets import PART_BYTES, open_bucket
+from batuta.errors import ConfigurationError
+from batuta.private_files import PRIVATE_FOLDER, create_private
+from batuta.sdb.settings import ACCEPTED, BUCKET_SCHEMES, store_folder
+from batuta.sdb.store import (
+    BUCKET_READ_BYTES,
+    DamagedObjectError,
+    file_errors,
+    object_errors,
+    sync_folder,
+)
+
+FOLDER: Final = "snapshots"
+_NAME: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z\.json")
+_TIME: Final = "%Y%m%dT%H%M%S.%fZ"
+_MAX_DESCRIPTION_BYTES: Final = 2**16
+
+
+class Snapshot(BaseModel):
+    """What a snapshot has.
+
+    Attributes
+    ----------
+    taken : datetime
+        When its records were read.
+    records, files : int
+        How many records name bytes, and how many files they name.
+    size_bytes : int
+        The size of these files together.
+    missing : int
+        How many of them the backup does not have, since the sdb had lost them.
+    database_sha256 : str
+        The digest of the database with the records.
+    batuta : str
+        The version of Batuta that took it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    taken: AwareDatetime
+    records: Annotated[int, Field(ge=0)]
+    files: Annotated[int, Field(ge=0)]
+    size_bytes: Annotated[int, Field(ge=0)]
+    missing: Annotated[int, Field(ge=0)]
+    database_sha256: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\Z")]
+    batuta: str
+
+    @property
+    def name(self) -> str:
+        """How its files are named."""
+        return self.taken.strftime(_TIME)
+
+
+class Snapshots:
+    """The snapshots of a backup.
+
+    Parameters
+    ----------
+    store : obstore.store.ObjectStore
+        The backup.
+    folder : Path or None
+        The same, where it is a folder of this machine.
+    """
+
+    def __init__(self, store: ObjectStore, folder: Path | None) -> None:
+        self._store = store
+        self._folder = folder
+
+    def list(self) -> "list[Snapshot]":
+        """Return all of them, the oldest first.
+
+        Raises
+        ------
+        StoreError
+            If the backup cannot be read, or the description of one is damaged.
+        """
+        return sorted(self._found(), key=lambda each: each.taken)
+
+    def add(self, snapshot: Snapshot, database: Path) -> None:
+        """Store a snapshot; its description, which makes it one, comes last."""
+        self._put_file(f"{snapshot.name}.db", database)
+        draft = database.with_suffix(".json")
+        draft.write_text(snapshot.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        self._put_file(f"{snapshot.name}.json", draft)
+
+    def fetch(self, snapshot: Snapshot, path: Path) -> None:
+        """Write the database of a snapshot to `path`.
+
+        Raises
+        ------
+        DamagedObjectError
+            If it is not as it was stored.
+        """
+        name = f"{FOLDER}/{snapshot.name}.db"
+        digest = hashlib.sha256()
+        create_private(path)
+        with path.open("wb") as file, object_errors(name):
+            for chunk in obstore.get(self._store, name).stream(min_chunk_size=BUCKET_READ_BYTES):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != snapshot.database_sha256:
+            raise DamagedObjectError(f"{name}: its bytes have SHA-256 {digest.hexdigest()}")
+
+    def delete(self, snapshot: Snapshot) -> None:
+        """Delete a snapshot: its description first, without which it is none."""
+        for suffix in ("json", "db"):
+            name = f"{FOLDER}/{snapshot.name}.{suffix}"
+            with object_errors(name):
+                obstore.delete(self._store, name)
+
+    def _found(self) -> Iterator[Snapshot]:
+        with object_errors(FOLDER):
+            listed = obstore.list_with_delimiter(self._store, FOLDER)["objects"]
+        for each in listed:
+            if _NAME.fullmatch(each["path"].rpartition("/")[2]):
+                yield self._read(each["path"])
+
+    def _read(self, path: str) -> Snapshot:
+        with object_errors(path):
+            text = bytes(obstore.get(self._store, path).bytes())
+        try:
+            return Snapshot.model_validate(json.loads(text[:_MAX_DESCRIPTION_BYTES]))
+        except (ValueError, ValidationError) as exc:
+            raise DamagedObjectError(f"{path}: does not describe a snapshot") from exc
+
+    def _put_file(self, name: str, path: Path) -> None:
+        if self._folder is None:
+            with object_errors(name):
+                obstore.put(self._store, f"{FOLDER}/{name}", path, chunk_size=PART_BYTES)
+            return
+        folder = self._folder / FOLDER
+        with file_errors():
+            folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+            draft = folder / f".{name}.part"
+            _copy_durably(path, draft)
+            draft.replace(folder / name)
+            sync_folder(folder)
+            sync_folder(self._folder)
+
+
+def open_snapshots(url: str, name: str) -> Snapshots:
+    """Return the snapshots of the backup at `url`; nothing is created.
+
+    Raises
+    ------
+    ConfigurationError
+        If there can be no such backup; the message calls it `name`.
+    """
+    folder = store_folder(url)
+    if folder is not None:
+        if not folder.is_dir():
+            raise ConfigurationError(f"{name} {url}: no such folder")
+        return Snapshots(LocalStore(folder), folder)
+    if url.partition("://")[0] not in BUCKET_SCHEMES:
+        raise ConfigurationError(f"{name} {url!r}: no place for a backup ({ACCEPTED})")
+    return Snapshots(open_bucket(url, name), None)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def latest(snapshots: "list[Snapshot]", at: datetime | None) -> Snapshot | None:
+    """Return the newest of `snapshots` that was taken by `at`; None if there is none."""
+    taken = [each for each in snapshots if at is None or each.taken <= at]
+    return taken[-1] if taken else None
+
+
+def _copy_durably(path: Path, draft: Path) -> None:
+    draft.unlink(missing_ok=True)
+    create_private(draft)
+    with path.open("rb") as source, draft.open("wb") as target:
+        while chunk := source.read(BUCKET_READ_BYTES):
+            target.write(chunk)
+        target.flush()
+        os.fsync(target.fileno())
