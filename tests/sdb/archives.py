@@ -20,6 +20,14 @@ from tests.support.services import serving
 
 SMALL_FILE_BYTES: Final = 1000
 LARGE: Final = bytes(range(256)) * 8000
+CONTENTS: Final = {
+    "A": LARGE,
+    "B": LARGE[::-1],
+    "TWIN": LARGE,
+    "SMALL": b"small",
+    "PICTURED": b"tiny",
+}
+"""The file of each product."""
 PLACES: Final = ("sqlite and folder", "postgresql and s3")
 
 
@@ -101,8 +109,7 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (60, 40), *, large: bool 
 def import_all(client: SdbClient, folder: Path) -> Iterator[StoredProduct]:
     """Two large files, one of them under two products, a small one, and one with a picture."""
     file = folder / "file.bin"
-    contents = {"A": LARGE, "B": LARGE[::-1], "TWIN": LARGE, "SMALL": b"small", "PICTURED": b"tiny"}
-    for product, content in contents.items():
+    for product, content in CONTENTS.items():
         file.write_bytes(content)
         quicklook = None
         if product == "PICTURED":

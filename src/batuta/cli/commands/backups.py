@@ -152,7 +152,9 @@ _THREADS: Final = option(
     int | None,
     None,
     typer.Option(
-        min=1, max=256, help="Files copied at a time; by default one per core, with a bucket 16."
+        min=1,
+        max=256,
+        help="Files copied at a time; by default one per core and 4 at least, with a bucket 16.",
     ),
 )
 _AS_JSON: Final = option(

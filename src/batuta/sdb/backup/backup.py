@@ -37,7 +37,8 @@ class BackupOptions:
     keep : int or None
         How many snapshots stay there; by default all.
     threads : int or None
-        How many files are copied at a time; by default one per core, 16 where there is a bucket.
+        How many files are copied at a time; by default one per core and 4 at least, with a
+        bucket 16.
     """
 
     destination: str

@@ -63,7 +63,8 @@ class FileCopier:
     store : ProductStore
         Stores files in the target.
     threads : int or None
-        How many are copied at a time; by default one per core, 16 where one of them is a bucket.
+        How many are copied at a time; by default one per core and 4 at least, 16 where one of them
+        is a bucket.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class FileCopier:
         self._target = target
         self._store = store
         both = source.is_folder and target.is_folder
-        self._threads = threads or default_threads(is_folder=both)
+        # Each waits for the disk twice: for its file and for its name.
+        self._threads = threads or max(4, default_threads(is_folder=both))
 
     def copy(self, engine: sa.Engine, report: Callable[[Finding], None]) -> CopySummary:
         """Copy what the records of a database name and the target lacks.
@@ -100,7 +102,7 @@ class FileCopier:
             jobs = (
                 job
                 for prefix, named in records.by_prefix()
-                for job in self._jobs(engine, prefix, named)
+                for job in self._jobs(engine, prefix, named, summary)
             )
             for done in run_all(jobs):
                 summary.count(done.size_bytes, done.copied_bytes, is_missing=bool(done.findings))
@@ -109,7 +111,11 @@ class FileCopier:
         return summary
 
     def _jobs(
-        self, engine: sa.Engine, prefix: str, named: dict[str, list[RecordedBytes]]
+        self,
+        engine: sa.Engine,
+        prefix: str,
+        named: dict[str, list[RecordedBytes]],
+        summary: CopySummary,
     ) -> Iterator[Callable[[], _Copied]]:
         if not named:
             return
@@ -118,7 +124,7 @@ class FileCopier:
         found, _ = self._target.with_prefix(prefix)
         for sha256, records in named.items():
             if sha256 in in_database:
-                yield partial(_Copied, records[0].size)
+                summary.count(records[0].size, None, is_missing=False)
             else:
                 yield partial(self._copy, records, found.get(sha256))
 

@@ -32,7 +32,8 @@ class RestoreOptions:
     at : datetime or None
         The newest snapshot that was taken by then; by default the newest of all.
     threads : int or None
-        How many files are copied at a time; by default one per core, 16 where there is a bucket.
+        How many files are copied at a time; by default one per core and 4 at least, with a
+        bucket 16.
     """
 
     source: str

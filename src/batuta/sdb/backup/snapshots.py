@@ -57,7 +57,7 @@ class Snapshot(BaseModel):
     files: Annotated[int, Field(ge=0)]
     size_bytes: Annotated[int, Field(ge=0)]
     missing: Annotated[int, Field(ge=0)]
-    database_sha256: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\Z")]
+    database_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     batuta: str
 
     @property

@@ -19,6 +19,7 @@ from batuta.sdb.store import (
     BUCKET_READ_BYTES,
     READ_BYTES,
     LostObjectError,
+    StoreError,
     file_errors,
     object_errors,
     object_path,
@@ -111,13 +112,20 @@ class StoredObjects:
 
         Raises
         ------
+        LostObjectError
+            If there is none.
         StoreError
             If it cannot be read.
         """
         path = object_path(sha256)
         if self._folder is not None:
-            with file_errors():
-                yield from _chunks_of(self._folder / path)
+            try:
+                with file_errors():
+                    yield from _chunks_of(self._folder / path)
+            except StoreError as exc:
+                if isinstance(exc.__cause__, FileNotFoundError):
+                    raise LostObjectError(f"{path}: not found") from exc
+                raise
             return
         with object_errors(path):
             for chunk in obstore.get(self._store, path).stream(min_chunk_size=BUCKET_READ_BYTES):
