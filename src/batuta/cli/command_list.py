@@ -40,6 +40,14 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
         "mapping", "Apply a function to rasters, tile by tile, and save the results."
     ),
     "up": LazyCommand("up", "Run a whole orchestra on this machine until Ctrl-C."),
+    "backup": LazyCommand(
+        "orchestra_backups",
+        "Copy all products and the records of the conductor elsewhere, while they run or not.",
+    ),
+    "restore": LazyCommand(
+        "orchestra_backups",
+        "Make the databases and the store of an orchestra from a backup: it must have none.",
+    ),
     "demo": LazyCommand(
         "demo", "Process real observations, from their arrival to the archived products."
     ),

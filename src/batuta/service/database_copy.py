@@ -5,10 +5,16 @@ well: JSON as its text, instants as text in UTC. SQLAlchemy would make objects o
 values of these objects again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
+
+from batuta.errors import ConfigurationError
+from batuta.service.committer import lock_writers
+from batuta.service.database import open_database, reading
 
 _ROWS_AT_A_TIME: Final = 1000
 _CONTENTS_AT_A_TIME: Final = 64
@@ -18,14 +24,91 @@ _SQLITE_INSTANT: Final = "YYYY-MM-DD HH24:MI:SS.US"
 _AS_IT_IS: Final = sa.types.NullType()
 
 
-def copy_tables(source: sa.Connection, target: sa.Connection, tables: Iterable[sa.Table]) -> None:
-    """Insert all rows of `tables` into the same tables of `target`, in the transactions given.
+def copy_to_sqlite(
+    database_url: str, path: Path, migrations: Path, tables: Sequence[sa.Table]
+) -> None:
+    """Copy all rows of `tables`, as they are at one moment, to a new SQLite database.
+
+    Others may write meanwhile.
+
+    Parameters
+    ----------
+    database_url : str
+        The database, which must exist; an older one is brought to the latest schema.
+    path : Path
+        The file of the new one, complete when this returns.
+    migrations : Path
+        Those of the service.
 
     Raises
     ------
-    sqlalchemy.exc.SQLAlchemyError
-        If a statement fails.
+    ConfigurationError
+        If the database does not exist.
+    DatabaseError
+        If one of them cannot be used.
     """
+    require_database(database_url)
+    with (
+        open_database(database_url, migrations) as source,
+        open_database(f"sqlite:///{path}", migrations) as target,
+        _reading_one_moment(source) as rows,
+        target.begin() as connection,
+    ):
+        _copy_tables(rows, connection, tables)
+
+
+def copy_from_sqlite(source: sa.Engine, target: sa.Engine, tables: Sequence[sa.Table]) -> None:
+    """Copy all rows of `tables` to a database that has none, in one transaction.
+
+    Raises
+    ------
+    ConfigurationError
+        If it has rows.
+    """
+    with reading(source) as rows, target.begin() as connection:
+        lock_writers(connection)
+        require_empty(connection, tables)
+        _copy_tables(rows, connection, tables)
+
+
+def require_database(url: str) -> None:
+    """Refuse an SQLite database that does not exist: to open it would make a new one.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such file.
+    """
+    parsed = sa.make_url(url) if url.startswith("sqlite:") else None
+    if parsed is not None and parsed.database and not Path(parsed.database).is_file():
+        raise ConfigurationError(f"--database-url {url}: no such file")
+
+
+def require_empty(connection: sa.Connection, tables: Sequence[sa.Table]) -> None:
+    """Refuse a database with rows in one of `tables`.
+
+    Raises
+    ------
+    ConfigurationError
+        If it has any.
+    """
+    if any(connection.scalar(sa.select(sa.exists().select_from(each))) for each in tables):
+        shown = connection.engine.url.render_as_string(hide_password=True)
+        raise ConfigurationError(
+            f"--database-url {shown}: it has records (accepted: a database without)"
+        )
+
+
+@contextmanager
+def _reading_one_moment(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Open a transaction whose statements all see the database as the first one does."""
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    with reading(engine) as connection:
+        yield connection
+
+
+def _copy_tables(source: sa.Connection, target: sa.Connection, tables: Sequence[sa.Table]) -> None:
     if target.dialect.name == "postgresql":
         target.exec_driver_sql("SET LOCAL TIME ZONE 'UTC'")
     for table in tables:
@@ -56,8 +139,15 @@ def _as_in_sqlite(column: sa.Column[Any], dialect: str) -> sa.ColumnElement[Any]
 
 def _insert_statement(table: sa.Table, dialect: str) -> str:
     columns = ", ".join(f'"{column.name}"' for column in table.c)
-    values = ", ".join(["?" if dialect == "sqlite" else "%s"] * len(table.c))
+    values = ", ".join(_placeholder(column, dialect) for column in table.c)
     return f'INSERT INTO "{table.name}" ({columns}) VALUES ({values})'  # noqa: S608  names of ours
+
+
+def _placeholder(column: sa.Column[Any], dialect: str) -> str:
+    if dialect == "sqlite":
+        return "?"
+    # SQLite keeps 0 and 1.
+    return "%s::int::boolean" if isinstance(column.type, sa.Boolean) else "%s"
 
 
 def _continue_numbers(connection: sa.Connection, table: sa.Table) -> None:

@@ -1,7 +1,8 @@
 """Runs a foreign program that must not outlive its parent, such as a NATS server.
 
 ``python -m batuta.service.lifeline_main PROGRAM ARGUMENTS...``: terminates the program on
-SIGTERM or SIGINT, or when the pipe of ``BATUTA_LIFELINE_FD`` closes. SIGHUP is passed on.
+SIGTERM or SIGINT, or when the pipe of ``BATUTA_LIFELINE_FD`` closes. SIGHUP is passed on. On Linux
+the program is killed when this process is.
 """
 
 import os
@@ -11,6 +12,7 @@ import sys
 from functools import partial
 from types import FrameType
 
+from batuta.process_family import die_with_parent
 from batuta.service.lifeline import watch_lifeline
 
 
@@ -22,7 +24,14 @@ def main(command: list[str]) -> int:
     stop_signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
     unblock = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, stop_signals)
-    with subprocess.Popen(command, preexec_fn=unblock) as program:  # noqa: PLW1509  no thread yet
+    guard = os.getpid()
+
+    def prepare() -> None:
+        # A guard that is killed, with the one that would notice it, leaves nobody to end it.
+        die_with_parent(guard)
+        unblock()
+
+    with subprocess.Popen(command, preexec_fn=prepare) as program:  # noqa: PLW1509  no thread yet
 
         def end(_number: int, _frame: FrameType | None) -> None:
             program.terminate()

@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from batuta.cli.commands.checking import PLACES, option, print_finding
+from batuta.cli.commands.checking import PLACES, option
 from batuta.cli.options import settings_command
 from batuta.cli.output import echo
+from batuta.cli.requests.archive_lines import (
+    AT_HELP,
+    PLACE_HELP,
+    copied_parts,
+    moment_of,
+    print_finding,
+)
 from batuta.cli.requests.times import read_moment
-from batuta.formatting import format_bytes, format_count, format_seconds
+from batuta.formatting import format_bytes, format_count
 from batuta.sdb.settings import SdbSettings
 
 if TYPE_CHECKING:
     from batuta.sdb.backup import Snapshot
     from batuta.sdb.backup.copying import CopySummary
-
-_PLACE_HELP: Final = "A folder, or s3://bucket/prefix."
 
 
 def add_backups(app: typer.Typer) -> None:
@@ -57,7 +62,10 @@ def _backup(
     if as_json:
         _print_summary(result.copied, duration_s, result.snapshot)
     else:
-        parts = [f"snapshot {_moment(result.snapshot.taken)}", *_copied(result.copied, duration_s)]
+        parts = [
+            f"snapshot {moment_of(result.snapshot.taken)}",
+            *copied_parts(result.copied, duration_s),
+        ]
         if result.deleted_snapshots:
             older = format_count(result.deleted_snapshots, "older snapshot")
             parts.append(f"deleted {older} and {format_count(result.deleted, 'file')}")
@@ -67,19 +75,19 @@ def _backup(
 
 
 def _backups(
-    source: Annotated[str, typer.Argument(metavar="BACKUP", help=_PLACE_HELP)],
+    source: Annotated[str, typer.Argument(metavar="BACKUP", help=PLACE_HELP)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line each.")] = False,
 ) -> None:
     """List the snapshots of a backup, the oldest first."""
-    from batuta.sdb.backup import open_snapshots  # noqa: PLC0415  for --help to be fast
+    from batuta.sdb.backup import SdbSnapshot, open_snapshots  # noqa: PLC0415  for --help to be fast
 
-    for each in open_snapshots(source, "BACKUP").list():
+    for each in open_snapshots(source, "BACKUP", SdbSnapshot).list():
         if as_json:
             typer.echo(each.model_dump_json())
             continue
         held = f"{format_count(each.records, 'record')}, {format_count(each.files, 'file')}"
         lost = f", {each.missing} missing" if each.missing else ""
-        echo(f"{_moment(each.taken)}  {held}, {format_bytes(each.size_bytes)}{lost}")
+        echo(f"{moment_of(each.taken)}  {held}, {format_bytes(each.size_bytes)}{lost}")
 
 
 def _restore(
@@ -109,8 +117,8 @@ def _restore(
     if as_json:
         _print_summary(result.copied, duration_s, result.snapshot)
     else:
-        taken = _moment(result.snapshot.taken)
-        echo("; ".join([f"restored snapshot {taken}", *_copied(result.copied, duration_s)]))
+        taken = moment_of(result.snapshot.taken)
+        echo("; ".join([f"restored snapshot {taken}", *copied_parts(result.copied, duration_s)]))
     if result.copied.missing:
         raise typer.Exit(1)
 
@@ -126,22 +134,11 @@ def _print_summary(summary: "CopySummary", duration_s: float, snapshot: "Snapsho
     typer.echo(json.dumps({"summary": told}))
 
 
-def _copied(summary: "CopySummary", duration_s: float) -> list[str]:
-    records, files = format_count(summary.records, "record"), format_count(summary.files, "file")
-    copied = f"{summary.copied} copied, {format_bytes(summary.copied_bytes)}"
-    lost = [f"{summary.missing} missing"] if summary.missing else []
-    return [f"{records}, {files}: {copied} in {format_seconds(duration_s)}", *lost]
-
-
-def _moment(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def _place(name: str, metavar: str) -> inspect.Parameter:
     return inspect.Parameter(
         name,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        annotation=Annotated[str, typer.Argument(metavar=metavar, help=_PLACE_HELP)],
+        annotation=Annotated[str, typer.Argument(metavar=metavar, help=PLACE_HELP)],
     )
 
 
@@ -179,10 +176,7 @@ _RESTORE_OPTIONS: Final = (
         "at",
         str | None,
         None,
-        typer.Option(
-            help="Take the newest snapshot that was taken by then: 2026-11-29T08:00, or 2d for two "
-            "days ago."
-        ),
+        typer.Option(help=AT_HELP),
     ),
     _THREADS,
     _AS_JSON,

@@ -9,11 +9,12 @@ import typer
 
 from batuta.cli.options import settings_command
 from batuta.cli.output import echo
+from batuta.cli.requests.archive_lines import print_finding
 from batuta.formatting import format_bytes, format_count, format_seconds
 from batuta.sdb.settings import SdbSettings
 
 if TYPE_CHECKING:
-    from batuta.sdb.check import CheckOptions, Finding, Summary
+    from batuta.sdb.check import CheckOptions, Summary
 
 PLACES: Final = ("database_url", "store_url", "scratch_folder")
 """The settings of the sdb that say where it keeps what."""
@@ -44,14 +45,6 @@ def check(settings: SdbSettings, *, as_json: bool, **options: Any) -> None:
         echo(_summary(run.summary, asked, duration_s))
     if not run.summary.is_right:
         raise typer.Exit(1)
-
-
-def print_finding(finding: "Finding", *, as_json: bool) -> None:
-    """Print a line for a finding."""
-    if as_json:
-        typer.echo(json.dumps(finding.as_dict()))
-    else:
-        echo(finding.line)
 
 
 def _summary(summary: "Summary", asked: "CheckOptions", duration_s: float) -> str:

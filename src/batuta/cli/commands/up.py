@@ -3,19 +3,18 @@
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from batuta.cli.deployment.orchestra import running_plan
+from batuta.cli.deployment.places import DEFAULT_CONFIG
 from batuta.cli.deployment.plan import DeploymentPlan, plan_orchestra
 from batuta.cli.live.event_lines import EventLines
 from batuta.cli.live.view import printed, updated_by_events
 from batuta.cli.output import console, print_addresses
 from batuta.cli.signals import until_stopped
 from batuta.messaging import MessagingError, connect
-
-DEFAULT_CONFIG: Final = Path("batuta.yaml")
 
 
 def register(app: typer.Typer) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.cli.deployment.nats_check import nats_works
 from batuta.cli.deployment.pipeline_checks import compare, load_declarations
+from batuta.cli.deployment.places import conductor_places, sdb_places
 from batuta.cli.deployment.supervisor import Program, answers_health, python_program
 from batuta.cli.deployment.tls_plan import OrchestraTls, PlannedTls
 from batuta.cli.options import arguments_of, read_document, secrets_of
@@ -338,17 +339,12 @@ class DeploymentPlan:
         return replace(part, settings=settings)
 
     def _sdb(self) -> BoundService[SdbSettings]:
-        values = {
-            "database_url": f"sqlite:///{self.data_dir / 'sdb.db'}",
-            "store_url": (self.data_dir / "products").as_uri(),
-            "scratch_folder": self.data_dir / "incoming",
-            **self._config.sdb,
-        }
+        values = {**sdb_places(self.data_dir), **self._config.sdb}
         return self._part(SdbSettings, values, "sdb")
 
     def _conductor_part(self) -> BoundService[ConductorSettings]:
         values = {
-            "database_url": f"sqlite:///{self.data_dir / 'conductor.db'}",
+            **conductor_places(self.data_dir),
             "sdb_url": self.sdb.url,
             **self._with_graph_path(self._config.conductor),
         }

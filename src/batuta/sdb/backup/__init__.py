@@ -13,13 +13,14 @@ So a snapshot, with the bytes beside it, is an sdb: ``batuta sdb check`` verifie
 
 from batuta.sdb.backup.backup import BackupOptions, BackupResult, take_backup
 from batuta.sdb.backup.restore import RestoreOptions, RestoreResult, restore_backup
-from batuta.sdb.backup.snapshots import Snapshot, open_snapshots
+from batuta.sdb.backup.snapshots import SdbSnapshot, Snapshot, open_snapshots
 
 __all__ = [
     "BackupOptions",
     "BackupResult",
     "RestoreOptions",
     "RestoreResult",
+    "SdbSnapshot",
     "Snapshot",
     "open_snapshots",
     "restore_backup",

@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import sqlalchemy as sa
-
-from batuta import __version__
 from batuta.errors import ConfigurationError
 from batuta.sdb.backup.copying import CopySummary, FileCopier
-from batuta.sdb.backup.snapshots import Snapshot, Snapshots, file_digest, open_snapshots
-from batuta.sdb.check.check import GRACE_S, require_database
+from batuta.sdb.backup.snapshots import SdbSnapshot, Snapshots, file_digest, open_snapshots
+from batuta.sdb.check.check import GRACE_S
 from batuta.sdb.check.findings import Finding
 from batuta.sdb.check.objects import StoredObjects, open_objects
 from batuta.sdb.check.recorded import PREFIXES, read_records
 from batuta.sdb.settings import SdbSettings, store_folder
 from batuta.sdb.store import open_store
 from batuta.sdb.tables import METADATA, MIGRATIONS
-from batuta.service.database import open_database, reading
-from batuta.service.database_copy import copy_tables
+from batuta.service.database import open_database
+from batuta.service.database_copy import copy_to_sqlite, require_database
 from batuta.service.folder_lock import lock_folder
 from batuta.validation import validated
 
@@ -52,7 +49,7 @@ class BackupResult:
 
     Attributes
     ----------
-    snapshot : Snapshot
+    snapshot : SdbSnapshot
         The one that was taken.
     copied : CopySummary
         The files that it names.
@@ -60,7 +57,7 @@ class BackupResult:
         How many older snapshots were deleted, and how many files that no other names.
     """
 
-    snapshot: Snapshot
+    snapshot: SdbSnapshot
     copied: CopySummary
     deleted_snapshots: int = 0
     deleted: int = 0
@@ -95,10 +92,10 @@ def take_backup(
     with _destination(settings, options) as there, tempfile.TemporaryDirectory() as scratch:
         store = open_store(there)
         target = open_objects(there.store_url, "DESTINATION")
-        snapshots = open_snapshots(there.store_url, "DESTINATION")
+        snapshots = open_snapshots(there.store_url, "DESTINATION", SdbSnapshot)
         database = Path(scratch, "sdb.db")
         taken = datetime.now(UTC)
-        _copy_records(settings.database_url, database)
+        copy_to_sqlite(settings.database_url, database, MIGRATIONS, METADATA.sorted_tables)
         with open_database(f"sqlite:///{database}", MIGRATIONS) as engine:
             copier = FileCopier(source, target, store, options.threads)
             copied = copier.copy(engine, report)
@@ -127,31 +124,19 @@ def _destination(settings: SdbSettings, options: BackupOptions) -> Iterator[SdbS
         yield validated(SdbSettings, given, key_names={"store_url": "DESTINATION"})
 
 
-def _copy_records(database_url: str, database: Path) -> None:
-    """Write all records, as they are at one moment, to an SQLite database."""
-    with (
-        open_database(database_url, MIGRATIONS) as source,
-        open_database(f"sqlite:///{database}", MIGRATIONS) as target,
-        _reading_one_moment(source) as rows,
-        target.begin() as connection,
-    ):
-        copy_tables(rows, connection, METADATA.sorted_tables)
-
-
-def _describe(taken: datetime, copied: CopySummary, database: Path) -> Snapshot:
-    return Snapshot(
+def _describe(taken: datetime, copied: CopySummary, database: Path) -> SdbSnapshot:
+    return SdbSnapshot(
         taken=taken,
         records=copied.records,
         files=copied.files,
         size_bytes=copied.size_bytes,
         missing=copied.missing,
         database_sha256=file_digest(database),
-        batuta=__version__,
     )
 
 
 def _delete_older(
-    snapshots: Snapshots, target: StoredObjects, keep: int, scratch: Path
+    snapshots: Snapshots[SdbSnapshot], target: StoredObjects, keep: int, scratch: Path
 ) -> tuple[int, int]:
     """Delete all but the newest `keep` snapshots, and the files that none of these names.
 
@@ -160,15 +145,12 @@ def _delete_older(
     tuple of int
         How many snapshots were deleted, and how many files.
     """
-    found = snapshots.list()
-    older, kept = found[:-keep], found[-keep:]
-    for each in older:
-        snapshots.delete(each)
-    return len(older), _delete_unnamed(snapshots, kept, target, scratch) if older else 0
+    older = snapshots.delete_older(keep)
+    return older, _delete_unnamed(snapshots, snapshots.list(), target, scratch) if older else 0
 
 
 def _delete_unnamed(
-    snapshots: Snapshots, kept: list[Snapshot], target: StoredObjects, scratch: Path
+    snapshots: Snapshots[SdbSnapshot], kept: list[SdbSnapshot], target: StoredObjects, scratch: Path
 ) -> int:
     """Delete the files that no snapshot names; return how many."""
     before = datetime.now(UTC) - timedelta(seconds=GRACE_S)
@@ -187,17 +169,10 @@ def _delete_unnamed(
 
 
 @contextmanager
-def _named(snapshots: Snapshots, snapshot: Snapshot, path: Path) -> Iterator[Iterator[set[str]]]:
+def _named(
+    snapshots: Snapshots[SdbSnapshot], snapshot: SdbSnapshot, path: Path
+) -> Iterator[Iterator[set[str]]]:
     """Yield the digests that a snapshot names, a set for each prefix, in the order of prefixes."""
     snapshots.fetch(snapshot, path)
     with open_database(f"sqlite:///{path}", MIGRATIONS) as engine, read_records(engine) as records:
         yield (set(named) for _, named in records.by_prefix())
-
-
-@contextmanager
-def _reading_one_moment(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Open a transaction whose statements all see the database as the first one does."""
-    if engine.dialect.name == "postgresql":
-        engine = engine.execution_options(isolation_level="REPEATABLE READ")
-    with reading(engine) as connection:
-        yield connection

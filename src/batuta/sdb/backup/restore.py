@@ -6,19 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import sqlalchemy as sa
-
-from batuta.errors import ConfigurationError
 from batuta.sdb.backup.copying import CopySummary, FileCopier
-from batuta.sdb.backup.snapshots import Snapshot, latest, open_snapshots
+from batuta.sdb.backup.snapshots import SdbSnapshot, latest, open_snapshots
 from batuta.sdb.check.findings import Finding
 from batuta.sdb.check.objects import open_objects
 from batuta.sdb.settings import SdbSettings
 from batuta.sdb.store import open_store
-from batuta.sdb.tables import METADATA, MIGRATIONS, PRODUCTS
-from batuta.service.committer import lock_writers
+from batuta.sdb.tables import METADATA, MIGRATIONS
 from batuta.service.database import open_database, reading
-from batuta.service.database_copy import copy_tables
+from batuta.service.database_copy import copy_from_sqlite, require_empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +41,7 @@ class RestoreOptions:
 class RestoreResult:
     """What was restored: the snapshot, and the files that it names."""
 
-    snapshot: Snapshot
+    snapshot: SdbSnapshot
     copied: CopySummary
 
 
@@ -73,18 +69,15 @@ def restore_backup(
     DatabaseError, StoreError
         If one of them cannot be used.
     """
-    snapshots = open_snapshots(options.source, "SOURCE")
-    snapshot = latest(snapshots.list(), options.at)
-    if snapshot is None:
-        by = f" taken by {options.at.isoformat()}" if options.at else ""
-        raise ConfigurationError(f"SOURCE {options.source}: no snapshot{by}")
+    snapshots = open_snapshots(options.source, "SOURCE", SdbSnapshot)
+    snapshot = latest(snapshots, options.source, options.at)
     source = open_objects(options.source, "SOURCE")
     with (
         tempfile.TemporaryDirectory() as scratch,
         open_database(settings.database_url, MIGRATIONS) as target,
     ):
         with reading(target) as connection:
-            _require_empty(connection)
+            require_empty(connection, METADATA.sorted_tables)
         database = Path(scratch, "sdb.db")
         snapshots.fetch(snapshot, database)
         store = open_store(settings)
@@ -92,16 +85,5 @@ def restore_backup(
         with open_database(f"sqlite:///{database}", MIGRATIONS) as records:
             copier = FileCopier(source, objects, store, options.threads)
             copied = copier.copy(records, report)
-            with reading(records) as rows, target.begin() as connection:
-                lock_writers(connection)
-                _require_empty(connection)
-                copy_tables(rows, connection, METADATA.sorted_tables)
+            copy_from_sqlite(records, target, METADATA.sorted_tables)
     return RestoreResult(snapshot, copied)
-
-
-def _require_empty(connection: sa.Connection) -> None:
-    if connection.scalar(sa.select(sa.exists().select_from(PRODUCTS))):
-        shown = connection.engine.url.render_as_string(hide_password=True)
-        raise ConfigurationError(
-            f"--database-url {shown}: it has records (accepted: a database without)"
-        )

@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Generic, TypeVar
 
 import obstore
 from obstore.store import LocalStore, ObjectStore
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from batuta import __version__
 from batuta.buckets import PART_BYTES, open_bucket
 from batuta.errors import ConfigurationError
 from batuta.private_files import PRIVATE_FOLDER, create_private
@@ -32,18 +33,12 @@ _MAX_DESCRIPTION_BYTES: Final = 2**16
 
 
 class Snapshot(BaseModel):
-    """What a snapshot has.
+    """The description of a snapshot.
 
     Attributes
     ----------
     taken : datetime
         When its records were read.
-    records, files : int
-        How many records name bytes, and how many files they name.
-    size_bytes : int
-        The size of these files together.
-    missing : int
-        How many of them the backup does not have, since the sdb had lost them.
     database_sha256 : str
         The digest of the database with the records.
     batuta : str
@@ -53,12 +48,8 @@ class Snapshot(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     taken: AwareDatetime
-    records: Annotated[int, Field(ge=0)]
-    files: Annotated[int, Field(ge=0)]
-    size_bytes: Annotated[int, Field(ge=0)]
-    missing: Annotated[int, Field(ge=0)]
     database_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    batuta: str
+    batuta: str = __version__
 
     @property
     def name(self) -> str:
@@ -66,22 +57,47 @@ class Snapshot(BaseModel):
         return self.taken.strftime(_TIME)
 
 
-class Snapshots:
+class SdbSnapshot(Snapshot):
+    """The description of a snapshot of an sdb.
+
+    Attributes
+    ----------
+    records, files : int
+        How many records name bytes, and how many files they name.
+    size_bytes : int
+        The size of these files together.
+    missing : int
+        How many of them the backup does not have, since the sdb had lost them.
+    """
+
+    records: Annotated[int, Field(ge=0)]
+    files: Annotated[int, Field(ge=0)]
+    size_bytes: Annotated[int, Field(ge=0)]
+    missing: Annotated[int, Field(ge=0)]
+
+
+S = TypeVar("S", bound=Snapshot)
+
+
+class Snapshots(Generic[S]):
     """The snapshots of a backup.
 
     Parameters
     ----------
+    model : type
+        What describes them.
     store : obstore.store.ObjectStore
         The backup.
     folder : Path or None
         The same, where it is a folder of this machine.
     """
 
-    def __init__(self, store: ObjectStore, folder: Path | None) -> None:
+    def __init__(self, model: type[S], store: ObjectStore, folder: Path | None) -> None:
+        self._model = model
         self._store = store
         self._folder = folder
 
-    def list(self) -> "list[Snapshot]":
+    def list(self) -> "list[S]":
         """Return all of them, the oldest first.
 
         Raises
@@ -91,14 +107,14 @@ class Snapshots:
         """
         return sorted(self._found(), key=lambda each: each.taken)
 
-    def add(self, snapshot: Snapshot, database: Path) -> None:
+    def add(self, snapshot: S, database: Path) -> None:
         """Store a snapshot; its description, which makes it one, comes last."""
         self._put_file(f"{snapshot.name}.db", database)
         draft = database.with_suffix(".json")
         draft.write_text(snapshot.model_dump_json(indent=1) + "\n", encoding="utf-8")
         self._put_file(f"{snapshot.name}.json", draft)
 
-    def fetch(self, snapshot: Snapshot, path: Path) -> None:
+    def fetch(self, snapshot: S, path: Path) -> None:
         """Write the database of a snapshot to `path`.
 
         Raises
@@ -116,25 +132,29 @@ class Snapshots:
         if digest.hexdigest() != snapshot.database_sha256:
             raise DamagedObjectError(f"{name}: its bytes have SHA-256 {digest.hexdigest()}")
 
-    def delete(self, snapshot: Snapshot) -> None:
-        """Delete a snapshot: its description first, without which it is none."""
-        for suffix in ("json", "db"):
-            name = f"{FOLDER}/{snapshot.name}.{suffix}"
-            with object_errors(name):
-                obstore.delete(self._store, name)
+    def delete_older(self, keep: int) -> int:
+        """Delete all but the newest `keep`; return how many were deleted."""
+        older = self.list()[:-keep]
+        for each in older:
+            # The description first, without which it is none.
+            for suffix in ("json", "db"):
+                name = f"{FOLDER}/{each.name}.{suffix}"
+                with object_errors(name):
+                    obstore.delete(self._store, name)
+        return len(older)
 
-    def _found(self) -> Iterator[Snapshot]:
+    def _found(self) -> Iterator[S]:
         with object_errors(FOLDER):
             listed = obstore.list_with_delimiter(self._store, FOLDER)["objects"]
         for each in listed:
             if _NAME.fullmatch(each["path"].rpartition("/")[2]):
                 yield self._read(each["path"])
 
-    def _read(self, path: str) -> Snapshot:
+    def _read(self, path: str) -> S:
         with object_errors(path):
             text = bytes(obstore.get(self._store, path).bytes())
         try:
-            return Snapshot.model_validate(json.loads(text[:_MAX_DESCRIPTION_BYTES]))
+            return self._model.model_validate(json.loads(text[:_MAX_DESCRIPTION_BYTES]))
         except (ValueError, ValidationError) as exc:
             raise DamagedObjectError(f"{path}: does not describe a snapshot") from exc
 
@@ -153,8 +173,8 @@ class Snapshots:
             sync_folder(self._folder)
 
 
-def open_snapshots(url: str, name: str) -> Snapshots:
-    """Return the snapshots of the backup at `url`; nothing is created.
+def open_snapshots(url: str, name: str, model: type[S]) -> Snapshots[S]:
+    """Return the snapshots of the backup at `url`, as `model` describes them; nothing is created.
 
     Raises
     ------
@@ -165,10 +185,10 @@ def open_snapshots(url: str, name: str) -> Snapshots:
     if folder is not None:
         if not folder.is_dir():
             raise ConfigurationError(f"{name} {url}: no such folder")
-        return Snapshots(LocalStore(folder), folder)
+        return Snapshots(model, LocalStore(folder), folder)
     if url.partition("://")[0] not in BUCKET_SCHEMES:
         raise ConfigurationError(f"{name} {url!r}: no place for a backup ({ACCEPTED})")
-    return Snapshots(open_bucket(url, name), None)
+    return Snapshots(model, open_bucket(url, name), None)
 
 
 def file_digest(path: Path) -> str:
@@ -177,10 +197,19 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def latest(snapshots: "list[Snapshot]", at: datetime | None) -> Snapshot | None:
-    """Return the newest of `snapshots` that was taken by `at`; None if there is none."""
-    taken = [each for each in snapshots if at is None or each.taken <= at]
-    return taken[-1] if taken else None
+def latest(snapshots: Snapshots[S], source: str, at: datetime | None) -> S:
+    """Return the newest of `snapshots` that was taken by `at`.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none; the message calls the backup `source`.
+    """
+    taken = [each for each in snapshots.list() if at is None or each.taken <= at]
+    if not taken:
+        by = f" taken by {at.isoformat()}" if at else ""
+        raise ConfigurationError(f"SOURCE {source}: no snapshot{by}")
+    return taken[-1]
 
 
 def _copy_durably(path: Path, draft: Path) -> None:

@@ -28,6 +28,7 @@ from batuta.sdb.settings import SdbSettings, store_folder
 from batuta.sdb.store import INCOMING, abandoned_files, open_store, remove_abandoned
 from batuta.sdb.tables import MIGRATIONS
 from batuta.service.database import open_database
+from batuta.service.database_copy import require_database
 
 GRACE_S: Final = 86_400.0
 
@@ -287,13 +288,6 @@ def _told(finding: Finding) -> Callable[[], Verified]:
 
 def _foreign(path: str) -> Finding:
     return Finding(kind=Kind.FOREIGN, detail="no object of an sdb", path=path)
-
-
-def require_database(url: str) -> None:
-    """Refuse an SQLite database that does not exist: a service would make a new one."""
-    parsed = make_url(url) if url.startswith("sqlite:") else None
-    if parsed is not None and parsed.database and not Path(parsed.database).is_file():
-        raise ConfigurationError(f"--database-url {url}: no such file")
 
 
 def _shown(url: str) -> str:

@@ -1,0 +1,85 @@
+"""Backups of a conductor's records, taken while it runs, and a database made anew from one."""
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from batuta.conductor.database.campaign_schema import campaigns
+from batuta.conductor.database.schema import MIGRATIONS
+from batuta.private_files import PRIVATE_FOLDER
+from batuta.sdb.backup import Snapshot, open_snapshots
+from batuta.sdb.backup.snapshots import file_digest, latest
+from batuta.sdb.settings import store_folder
+from batuta.service.database import open_database, reading
+from batuta.service.database_copy import copy_from_sqlite, copy_to_sqlite, require_empty
+
+_COUNTED: Final = {"conductor_counts", "conductor_observations"}
+"""Triggers of the database fill them, as rows are inserted into the others."""
+TABLES: Final = [each for each in campaigns.metadata.sorted_tables if each.name not in _COUNTED]
+
+
+def back_up_records(database_url: str, destination: str, keep: int | None = None) -> Snapshot:
+    """Take a snapshot of the records of a conductor, which may run meanwhile.
+
+    Parameters
+    ----------
+    database_url : str
+        Where they are.
+    destination : str
+        A folder, or ``s3://bucket/prefix``, of which the newest `keep` snapshots stay.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are none, or the destination can hold no backup.
+    DatabaseError, StoreError
+        If one of them cannot be used.
+    """
+    if (folder := store_folder(destination)) is not None:
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    snapshots = open_snapshots(destination, "DESTINATION", Snapshot)
+    with tempfile.TemporaryDirectory() as scratch:
+        database = Path(scratch, "conductor.db")
+        taken = datetime.now(UTC)
+        copy_to_sqlite(database_url, database, MIGRATIONS, TABLES)
+        snapshot = Snapshot(taken=taken, database_sha256=file_digest(database))
+        snapshots.add(snapshot, database)
+    if keep is not None:
+        snapshots.delete_older(keep)
+    return snapshot
+
+
+def restore_records(database_url: str, source: str, at: datetime | None = None) -> Snapshot:
+    """Make the database of a conductor from the newest snapshot that was taken by `at`.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such snapshot, or the database has records.
+    DatabaseError, StoreError
+        If one of them cannot be used.
+    """
+    snapshots = open_snapshots(source, "SOURCE", Snapshot)
+    snapshot = latest(snapshots, source, at)
+    with tempfile.TemporaryDirectory() as scratch:
+        database = Path(scratch, "conductor.db")
+        snapshots.fetch(snapshot, database)
+        with (
+            open_database(f"sqlite:///{database}", MIGRATIONS) as records,
+            open_database(database_url, MIGRATIONS) as target,
+        ):
+            copy_from_sqlite(records, target, TABLES)
+    return snapshot
+
+
+def require_no_records(database_url: str) -> None:
+    """Refuse the database of a conductor that has records.
+
+    Raises
+    ------
+    ConfigurationError
+        If it has any.
+    """
+    with open_database(database_url, MIGRATIONS) as engine, reading(engine) as connection:
+        require_empty(connection, TABLES)
