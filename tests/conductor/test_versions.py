@@ -9,7 +9,7 @@ from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.database.schema import MIGRATIONS, available, processings
 from batuta.conductor.database.views.event_views import EventViews
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
-from batuta.conductor.decisions.events import Archived
+from batuta.conductor.decisions.events import Archived, Busy
 from batuta.conductor.decisions.outcomes import HeardEvent
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.decisions.stages import Reached, Staged
@@ -253,6 +253,41 @@ def test_what_waits_to_be_retried_is_superseded_by_newer_inputs(open_ledger: Ope
     player.arrives("A")
     assert player.harness.state(first) is State.CANCELLED
     assert player.harness.error(first) == "superseded: B is to be made from A v2"
+    assert [each.inputs for each in player.open] == ['{"A": 2}']
+
+
+def test_what_fails_after_newer_inputs_came_is_superseded_by_them(open_ledger: OpenLedger) -> None:
+    player = Player(open_ledger(DIAMOND))
+    player.arrives("A")
+    (first,) = player.open
+    player.arrives("A")  # the second waits for the first, which is at its pipeline
+    player.harness.report(first, State.FAILED, error="noise")
+    player.open.clear()
+    (second,) = player.harness.take_due()
+    assert second.inputs == '{"A": 2}'
+    player.harness.clock.advance(600)
+    player.harness.report(second, State.FAILED, error="noise")
+    player.harness.clock.advance(600)
+    # The older inputs, retried after the newer ones, would be archived last.
+    assert [each.inputs for each in player.harness.take_due()] == ['{"A": 2}']
+    assert player.harness.state(first) is State.CANCELLED
+    assert player.harness.error(first) == "superseded: B is to be made from A v2"
+
+
+def test_what_waits_for_a_provider_left_alone_is_superseded_by_newer_inputs(
+    open_ledger: OpenLedger,
+) -> None:
+    player = Player(open_ledger(DIAMOND))
+    player.arrives("A")
+    (first,) = player.open
+    player.harness.report(first, State.FAILED, error="noise")
+    player.harness.clock.advance(600)
+    (again,) = player.harness.take_due()
+    full = Busy(processing_id=again.processing_id, asked_attempt=2, error="full", wait_s=5.0)
+    player.harness.apply(full)
+    player.open.clear()
+    player.arrives("A")
+    assert player.harness.state(first) is State.CANCELLED
     assert [each.inputs for each in player.open] == ['{"A": 2}']
 
 

@@ -124,11 +124,12 @@ def stop_withdrawn(
 
 
 def supersede(record: ProcessingRecord, by: str, now: float) -> ProcessingRecord | None:
-    """Return `record`, which waits to be retried, cancelled in favour of newer inputs; else None.
+    """Return `record`, which waits to be asked for again, cancelled for newer inputs; else None.
 
-    Retried later, the older inputs would be archived last.
+    Asked for later, the older inputs would be archived last. It waits as well, and not as what is
+    retried, if its provider was full or was left alone at the last request.
     """
-    if record.state is not State.RETRYING:
+    if record.state not in {State.RETRYING, State.WAITING} or record.attempt == 0:
         return None
     error = f"superseded: {record.product} is to be made from {by}"
     return replace(record, state=State.CANCELLED, error=error, ended=now)

@@ -96,7 +96,7 @@ class Claim:
     @property
     def inputs_text(self) -> str:
         """Its inputs and their versions, for people."""
-        return ", ".join(f"{name} v{n}" if n else name for name, n in self.inputs.items())
+        return inputs_text(self.inputs)
 
     @property
     def processing_id(self) -> str:
@@ -106,6 +106,11 @@ class Claim:
         recognise them, and the product is made once.
         """
         return processing_id_of(self.product.name, self.obs_id, self.key)
+
+
+def inputs_text(inputs: Mapping[str, int]) -> str:
+    """Return inputs and their versions, for people."""
+    return ", ".join(f"{name} v{n}" if n else name for name, n in inputs.items())
 
 
 def processing_id_of(product: str, obs_id: str, claim: str) -> str:

@@ -4,7 +4,7 @@ Of observations of which no version was replaced, none of it is executed; but fo
 that runs has claimed and not requested.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -20,7 +20,8 @@ from batuta.conductor.database.records import (
 )
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.commands import supersede
-from batuta.conductor.decisions.rules import MANUAL, Arrival, Claim
+from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.rules import MANUAL, Arrival, Claim, inputs_text
 from batuta.conductor.decisions.stages import Ranks, Staged
 from batuta.conductor.decisions.staleness import NOTHING_STALE, Staleness, awaited_inputs
 from batuta.graph import Approval, Graph, OnUpdate
@@ -31,6 +32,31 @@ UNSENT: Final = sa.and_(
     table.c.state.in_([State.UNAPPROVED, State.WAITING, State.HELD]), table.c.attempt == 0
 )
 
+ASKED_BEFORE: Final = sa.and_(
+    table.c.state.in_([State.WAITING, State.RETRYING]), table.c.attempt > 0
+)
+"""What waits to be asked for again: it failed, or its provider is left alone."""
+
+_other = table.alias("other")
+_OVERTAKEN: Final = (
+    sa.select(table.c.id, table.c.inputs, _other.c.inputs.label("others"))
+    .join(
+        _other,
+        sa.and_(
+            _other.c.obs_id == table.c.obs_id,
+            _other.c.product == table.c.product,
+            _other.c.id != table.c.id,
+            _other.c.state != State.CANCELLED,
+            _other.c.claim.not_like(f"{MANUAL}%"),
+            _other.c.stage.is_not_distinct_from(table.c.stage),
+        ),
+    )
+    .where(
+        table.c.id.in_(sa.bindparam("ids", expanding=True)),
+        table.c.claim.not_like(f"{MANUAL}%"),
+    )
+)
+"""Pairs of what is due again, and another claim of the same product."""
 
 _UNSENT_OF_CAMPAIGNS: Final[sa.Select[Any]] = sa.select(
     table.c.id, table.c.obs_id, table.c.product, table.c.inputs
@@ -88,7 +114,7 @@ def renew_unsent_of_campaigns(
 def supersede_older(
     connection: sa.Connection, claims: Iterable[Claim], now: float
 ) -> tuple[str, ...]:
-    """Cancel what waits to be retried from older inputs than those of claims; return the ids.
+    """Cancel what waits to be asked for again, from older inputs than claims; return the ids.
 
     What is of a lower stage is superseded by that.
     """
@@ -100,7 +126,7 @@ def supersede_older(
             sa.select(table.c.id).where(
                 table.c.obs_id == claim.obs_id,
                 table.c.product == claim.product.name,
-                table.c.state == State.RETRYING,
+                ASKED_BEFORE,
                 table.c.claim != claim.key,
                 table.c.claim.not_like(f"{MANUAL}%"),
                 table.c.stage.is_not_distinct_from(claim.stage),
@@ -114,6 +140,44 @@ def supersede_older(
     write_changes(connection, changes)
     record_superseded(connection, changes, now)
     return tuple(after.id for _, after in changes)
+
+
+def supersede_overtaken(
+    connection: sa.Connection,
+    graph: Graph,
+    due: Iterable[ProcessingRecord],
+    versions_of: Callable[[AbstractSet[str]], Mapping[str, Mapping[str, int]]],
+    now: float,
+) -> bool:
+    """Cancel what is due again from older inputs than those of a later claim; return if any was.
+
+    It was at its provider when the later claim was made, and has failed since. What holds again,
+    since newer versions were withdrawn, is made from what is available, and is not cancelled.
+    """
+    again = {
+        each.id: each
+        for each in due
+        if each.attempt > 0
+        and (product := graph.products.get(each.product)) is not None
+        and product.on_update is OnUpdate.REPROCESS
+    }
+    pairs = connection.execute(_OVERTAKEN, {"ids": list(again)}).all() if again else []
+    versions = versions_of({again[row.id].obs_id for row in pairs}) if pairs else {}
+    changes: dict[str, tuple[ProcessingRecord, ProcessingRecord]] = {}
+    for row in pairs:
+        record = again[row.id]
+        product, available = graph.products[record.product], versions[record.obs_id]
+        # By its inputs, not by its time: clocks are set back.
+        names = product.sources if product.improves else product.m_input
+        newest = {name: available[name] for name in names if name in available}
+        made_from, others = ({n: each[n] for n in names if n in each} for each in row[1:])
+        if made_from != newest == others:
+            after = supersede(record, inputs_text(newest), now)
+            if after is not None:
+                changes[record.id] = (record, after)
+    write_changes(connection, list(changes.values()))
+    record_superseded(connection, changes.values(), now)
+    return bool(changes)
 
 
 def same_bytes(

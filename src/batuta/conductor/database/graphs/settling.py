@@ -7,6 +7,7 @@ What they find that was claimed by another version, they settle before it is req
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from batuta.conductor.database.claiming.optional_waits import UNSUCCESSFUL
 from batuta.conductor.database.claiming.stage_records import read_staged
 from batuta.conductor.database.claiming.stale_marks import mark_stale
 from batuta.conductor.database.claiming.under_way import NOTHING_CHANGED, read_under_way
+from batuta.conductor.database.claiming.updates import supersede_overtaken
 from batuta.conductor.database.history import record_graph_changes
 from batuta.conductor.database.holds.held_work import hold_again
 from batuta.conductor.database.records import Row, record_of, write_changes
@@ -86,6 +88,17 @@ class SettlingStore(ClaimStore):
         ]
         self._write(connection, changes, rows, known, now)
         return True
+
+    def supersede_due(
+        self, connection: sa.Connection, due: Collection[ProcessingRecord], now: float
+    ) -> bool:
+        """Cancel those that are due again and that a later claim has overtaken.
+
+        Returns whether there were any: then others are due.
+        """
+        return supersede_overtaken(
+            connection, self._graph, due, partial(self._available, connection), now
+        )
 
     def _unless_it_lacks(
         self,

@@ -55,7 +55,8 @@ def take_due_requests(
 ) -> list[DueRequest]:
     """Record as requested the processings that are due, the most urgent first.
 
-    Those that an earlier version of the graph has claimed are settled first. The classes that wait
+    Those that an earlier version of the graph has claimed are settled first, and those that a later
+    claim has overtaken are cancelled. The classes that wait
     for one provider have their shares of its slots; within a class, the highest priority goes
     first. An instance that fails is sent one as a trial, at its time.
     """
@@ -65,13 +66,15 @@ def take_due_requests(
     slots = Slots(connection, settling.graph, capacity, circuits, now)
     rows = _find_due(connection, slots, capacity, now)
     found = [record_of_columns(row) for row in rows]
-    while settling.settle_due(connection, found, now):
+    while settling.settle_due(connection, found, now) or settling.supersede_due(
+        connection, found, now
+    ):
         rows = _find_due(connection, slots, capacity, now)
         found = [record_of_columns(row) for row in rows]
     inputs = {row.id: row.claimed_inputs for row in rows}
     # Each is read in this order; of several providers, they are in that of the providers.
     found.sort(key=lambda each: -each.priority)
-    placed = slots.take(found, capacity.total, turns)
+    placed = slots.take(_one_of_each(found), capacity.total, turns)
     changes = [
         (each.record, request(each.record, conditions_of(each.record, now), each.instance))
         for each in placed
@@ -83,6 +86,17 @@ def take_due_requests(
             circuits.begin_trial(connection, key, each.record.id)
     digest = settling.graph.digest
     return [_due_request(after, inputs[after.id], digest) for _, after in changes]
+
+
+def _one_of_each(due: Sequence[ProcessingRecord]) -> list[ProcessingRecord]:
+    """Return the first of each product and observation: the others follow once it has ended.
+
+    Requested together, the one from older inputs might be archived last.
+    """
+    first: dict[tuple[str, str], ProcessingRecord] = {}
+    for each in due:
+        first.setdefault((each.obs_id, each.product), each)
+    return list(first.values())
 
 
 def _find_due(connection: sa.Connection, slots: Slots, capacity: Capacity, now: float) -> list[Row]:
