@@ -17,10 +17,13 @@ ORCHESTRA_PEERS_PINS := $(addprefix benchmarks/orchestra_peers/,requirements.in 
 SLURM_ARGS ?= start
 # More than the cores of a small machine: most tests wait for other processes.
 WORKERS ?= 5
+# Of `make simulate`: how many schedules, from which seed on.
+N ?= 1000
+SEED ?= 1
 PROGRAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-floors check check-web web format lock clean bench bench-peers install-cars compat-cars slurm lock-peers \
+.PHONY: help install demo test test-floors check check-web web format lock clean bench bench-peers install-cars compat-cars simulate slurm lock-peers \
   profile-memory-report profile-memory-all
 
 help:  ## this list
@@ -46,6 +49,9 @@ test: $(INSTALLED)  ## every test, on real services
 	@# Nothing to do unless web/ has changed. Where it cannot be built, the tests of it say so.
 	-@$(BIN)/python web/build_page.py
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) $(TEST_ARGS)
+
+simulate: $(INSTALLED)  ## the orchestra in virtual time, with faults from seeds (N=10000 SEED=1; SEED=7 REPLAY=1)
+	$(BIN)/python -m tests.support.simulation --number $(N) --seed $(SEED) $(if $(REPLAY),--replay) $(SIMULATE_ARGS)
 
 $(FLOORS_INSTALLED): pyproject.toml constraints-floors.txt
 	$(PYTHON) -m venv $(FLOORS)

@@ -10,6 +10,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from batuta.clock import now_s
 from batuta.conductor.campaign_orders import ReadOrder
 from batuta.conductor.database.campaigns.campaign_parts import split
 from batuta.conductor.database.campaigns.campaign_planning import PlannedPage, PlanReader
@@ -84,7 +85,7 @@ def open_campaigns(
     engine: sa.Engine,
     graph: Graph | CurrentGraph,
     claims: ClaimStore,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = now_s,
 ) -> CampaignDatabase:
     """Return the campaigns in a conductor's database."""
     return CampaignDatabase(

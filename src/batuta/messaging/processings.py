@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from batuta.clock import now_s
 from batuta.errors import printable, shortened
 
 
@@ -146,4 +147,4 @@ _ATTEMPT_ID: Final = re.compile(
 
 def utc_now() -> datetime:
     """Return the current time as an aware datetime in UTC."""
-    return datetime.now(UTC)
+    return datetime.fromtimestamp(now_s(), UTC)

@@ -10,9 +10,10 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from batuta.errors import shortened
 from batuta.pipeline.attempt_logs import started_line
@@ -38,6 +39,9 @@ from batuta.sdb.records import InputRef
 from batuta.stages import FINAL
 from batuta.tracebacks import describe_failure
 
+if TYPE_CHECKING:
+    from batuta.pipeline.tile_progress import TileSink
+
 MAX_ERROR_LENGTH: Final = 2000
 
 
@@ -48,7 +52,7 @@ def run_worker(service: socket.socket, task: ProcessingTask) -> NoReturn:
     try:
         channel.send(WorkerStarted(pid=os.getpid()))
         _prepare_process(task)
-        channel.send(_run_processing(task, channel))
+        channel.send(run_processing(task, channel.progress, channel))
         code = 0
     except BaseException as exc:  # noqa: BLE001  the last resort: whatever it is, it is reported
         traceback.print_exc()
@@ -113,7 +117,20 @@ def _prepare_process(task: ProcessingTask) -> None:
     os.chdir(task.work_dir)
 
 
-def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
+def run_processing(
+    task: ProcessingTask, on_progress: Callable[[int, int], None], tiles: "TileSink | None"
+) -> Outcome:
+    """Fetch the inputs, call the function, archive what it returns; whatever that raises is raised.
+
+    Parameters
+    ----------
+    task : ProcessingTask
+        What is to be made; its work folder is there.
+    on_progress : callable
+        Called with what is done, out of a total.
+    tiles : TileSink or None
+        Where the tiles are told.
+    """
     run = task.run
     log = logging.getLogger(f"batuta.pipeline.{run.provider}")
     log.info("%s", started_line(run.product, run.obs_id, run.attempt))
@@ -128,7 +145,7 @@ def _run_processing(task: ProcessingTask, channel: _ServiceChannel) -> Outcome:
             work_dir=task.work_dir,
             stage=run.stage or FINAL,
         )
-        context = Context(task.spec, work_folder, inputs, channel.progress, channel)
+        context = Context(task.spec, work_folder, inputs, on_progress, tiles)
         with contextlib.closing(context):
             made = collect_outputs(task.spec.function(context), context, task.spec.makes)
         context.flush_progress()

@@ -8,7 +8,6 @@ What an event changes is decided in `batuta.conductor.decisions.transitions`; th
 """
 
 import secrets
-import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from batuta.clock import now_s
 from batuta.conductor.database.approvals.approval_answers import Approvals
 from batuta.conductor.database.approvals.awaiting_versions import ApprovalStore
 from batuta.conductor.database.attribution import attribute
@@ -148,7 +148,7 @@ class Ledger(ReadsGraph):
         engine: sa.Engine,
         graph: Graph | CurrentGraph,
         waits: WaitConfig,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = now_s,
         limits: CircuitLimits = DEFAULT_LIMITS,
         instances_of: InstancesOf | None = None,
     ) -> None:

@@ -1,6 +1,5 @@
 """What operators have ordered: who, when, what and why, kept for as long as the database."""
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -9,6 +8,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
+from batuta.clock import now_s
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import orders as table
 from batuta.messaging.processings import instant_of
@@ -76,7 +76,7 @@ class CommandLog:
         Returns the time, in seconds since 1970.
     """
 
-    def __init__(self, engine: sa.Engine, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float] = now_s) -> None:
         self._engine = engine
         self._clock = clock
 

@@ -5,7 +5,6 @@ is in force; killed after it, the new one is, from the next start on.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
+from batuta.clock import now_s
 from batuta.conductor.database.claiming.deadlines import drop_deadlines
 from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.history import CONDUCTOR
@@ -110,7 +110,7 @@ class GraphVersions:
     """
 
     def __init__(
-        self, engine: sa.Engine, current: CurrentGraph, clock: Callable[[], float] = time.time
+        self, engine: sa.Engine, current: CurrentGraph, clock: Callable[[], float] = now_s
     ) -> None:
         self._engine = engine
         self._clock = clock
@@ -197,7 +197,7 @@ class GraphVersions:
 
 
 def open_current_graph(
-    engine: sa.Engine, file: Graph, source: str, clock: Callable[[], float] = time.time
+    engine: sa.Engine, file: Graph, source: str, clock: Callable[[], float] = now_s
 ) -> tuple[CurrentGraph, AtStart]:
     """Return the graph in force from the start of a conductor; `source` is the name of its `file`.
 

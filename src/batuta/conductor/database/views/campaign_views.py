@@ -1,6 +1,5 @@
 """Campaigns as REST shows them: plans, progress, reports."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -8,6 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
+from batuta.clock import now_s
 from batuta.conductor.database.campaign_schema import (
     OPEN_CAMPAIGN,
     campaigns,
@@ -236,7 +236,7 @@ class CampaignViews:
         Returns the time, in seconds since 1970.
     """
 
-    def __init__(self, engine: sa.Engine, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float] = now_s) -> None:
         self._engine = engine
         self._clock = clock
 

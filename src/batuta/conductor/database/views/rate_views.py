@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 from pydantic import BaseModel
 
+from batuta.clock import now_s
 from batuta.conductor.database.schema import HAS_ENDED
 from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.views.report_counts import AWAITED_SINCE_OF_MADE
@@ -64,7 +64,7 @@ class RateViews:
         Returns seconds since 1970.
     """
 
-    def __init__(self, engine: sa.Engine, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float] = now_s) -> None:
         self._engine = engine
         self._clock = clock
         self._lock = threading.Lock()
