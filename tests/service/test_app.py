@@ -56,6 +56,10 @@ def make_app(token: str | None = None, *, healthy: bool = True) -> FastAPI:
     def take(asked: RequestBody) -> RequestBody:
         return asked
 
+    @app.get("/things")
+    def give() -> list[str]:
+        return []
+
     @app.get("/busy")
     def busy() -> None:
         raise ProblemError(
@@ -184,6 +188,14 @@ async def test_every_error_is_a_problem_detail(
     assert problem["title"] == HTTPStatus(status).phrase
     assert detail in problem["detail"]
     assert "\n" not in problem["detail"]
+
+
+async def test_what_may_be_asked_of_a_path_is_told_by_all_of_its_routes() -> None:
+    async with client_of(make_app()) as client:
+        answers = [await client.put("/things"), await client.post("/health")]
+        metrics = (await client.get("/openapi.json")).json()["paths"]["/metrics"]["get"]
+    assert [each.headers["allow"] for each in answers] == ["GET, POST", "GET"]
+    assert list(metrics["responses"]["200"]["content"]) == ["text/plain"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ def require_declared(interface: dict[str, Any], response: httpx.Response) -> Non
     kind = response.headers.get("content-type", "").partition(";")[0]
     if kind == PROBLEM:
         assert list(declared[status]["content"]) == [PROBLEM]
+    elif content := declared[status].get("content"):
+        assert {kind, "*/*"} & set(content), f"{response.request.url.path}: {kind} is not declared"
 
 
 def problem_statuses(interface: dict[str, Any]) -> Iterator[tuple[str, set[str]]]:

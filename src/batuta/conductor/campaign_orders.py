@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.campaigns.campaign_planning import Target
 from batuta.conductor.database.views.campaign_views import Selection
@@ -13,6 +13,7 @@ from batuta.conductor.decisions.campaigns import CampaignScope, NamePatterns, is
 from batuta.errors import ConfigurationError
 from batuta.graph import Graph, GraphError, compare
 from batuta.names import NAME_RULE
+from batuta.service.instants import Instant
 from batuta.spelling import NameSuggester
 from batuta.work_classes import WorkClass
 
@@ -51,8 +52,8 @@ class PlanOrder(BaseModel):
     scope: CampaignScope = CampaignScope.ALL
     downstream: bool = False
     obs_ids: Annotated[list[NameOrPattern], Field(max_length=MAX_NAMES)] = []
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Instant | None = None
+    until: Instant | None = None
     graph: dict[str, Any] | None = None
     work_class: WorkClass | None = Field(None, alias="class")
     priority: Annotated[int | None, Field(ge=-1_000_000, le=1_000_000)] = None

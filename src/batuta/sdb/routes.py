@@ -99,7 +99,7 @@ _BARE: Final[dict[str, Any]] = {
     ],
 }
 _BYTES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {"application/octet-stream": {}}, "description": "The file"},
+    200: {"content": {"*/*": {}}, "description": "The file, of the media type of its record"},
     206: {"description": "The range asked for"},
     304: {"description": "If-None-Match names its ETag"},
     **problem_responses(

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from batuta import __version__
@@ -105,7 +105,7 @@ def create_app(config: AppConfig) -> FastAPI:
             "problems": {name: state for name, state in found.items() if isinstance(state, str)},
         }
 
-    @app.get("/metrics", tags=["service"])
+    @app.get("/metrics", tags=["service"], response_class=PlainTextResponse)
     def metrics() -> Response:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(config.registry), media_type=CONTENT_TYPE_LATEST)

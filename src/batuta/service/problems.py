@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.routing import Match, Route
 
 from batuta.errors import BatutaError
 from batuta.validation import statement_of
@@ -134,7 +135,22 @@ async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)  # noqa: S101  the type that this handler is for
     status = HTTPStatus(exc.status_code)
     detail = f"{request.method} {path_of(request)}: {exc.detail}"
-    return problem_response(status, detail, exc.headers)
+    headers = dict(exc.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_allowed_methods(request)))
+    return problem_response(status, detail, headers)
+
+
+def _allowed_methods(request: Request) -> set[str]:
+    """Return what can be asked of a path, by all of its routes (RFC 9110, 10.2.1).
+
+    Starlette tells of the first route alone.
+    """
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return methods
 
 
 async def _on_invalid_request(_request: Request, exc: Exception) -> JSONResponse:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import Path, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.views.event_views import EventView, EventViews
 from batuta.conductor.dispatch.dispatcher import Dispatcher
@@ -19,6 +19,7 @@ from batuta.errors import printable
 from batuta.formatting import format_numbers
 from batuta.messaging import MessagingError, subjects
 from batuta.messaging.dead_letters import DeadLetter, DeadLetters
+from batuta.service.instants import Instant
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
@@ -110,8 +111,8 @@ def dead_router(letters: DeadLetters, events: EventViews, dispatcher: Dispatcher
         reason: Annotated[
             str | None, Query(max_length=200, description="Text in it; case does not count.")
         ] = None,
-        since: AwareDatetime | None = None,
-        until: AwareDatetime | None = None,
+        since: Instant | None = None,
+        until: Instant | None = None,
         limit: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 100,
         cursor: Annotated[int, Query(ge=0, lt=2**63, description="`next` of the page before")] = 0,
     ) -> DeadLetterPage:

@@ -5,11 +5,11 @@ from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import Depends, Query
-from pydantic import AwareDatetime
 
 from batuta.conductor.database.views.event_views import EventDetail, EventView, EventViews
 from batuta.conductor.decisions.outcomes import Outcome
 from batuta.conductor.routes.common import invalid_cursor
+from batuta.service.instants import Instant
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.service.routing import ServiceRouter
@@ -29,8 +29,8 @@ class EventQuery:
     source: Annotated[
         str | None, Query(max_length=200, description="What follows `data.` in its subject.")
     ] = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Instant | None = None
+    until: Instant | None = None
 
     def filters(self) -> dict[str, str | None]:
         """Return what columns are to be."""

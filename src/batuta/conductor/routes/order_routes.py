@@ -4,9 +4,9 @@ from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import Path, Query
-from pydantic import AwareDatetime
 
 from batuta.conductor.database.orders import OrderView, OrderViews
+from batuta.service.instants import Instant
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError, problem_responses
 from batuta.service.routing import ServiceRouter
@@ -24,8 +24,8 @@ def order_router(views: OrderViews) -> ServiceRouter:
     def orders(
         command: Text = None,
         operator: Text = None,
-        since: AwareDatetime | None = None,
-        until: AwareDatetime | None = None,
+        since: Instant | None = None,
+        until: Instant | None = None,
         limit: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 100,
         cursor: Annotated[
             int | None, Query(ge=0, lt=2**31, description="`next` of the page before")

@@ -6,7 +6,6 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, Query, Response
-from pydantic import AwareDatetime
 
 from batuta.conductor.database.lists import Filter
 from batuta.conductor.database.views.observations import (
@@ -25,6 +24,7 @@ from batuta.conductor.routes.common import (
 )
 from batuta.conductor.routes.processing_orders import ProcessingOrders, find_processing
 from batuta.messaging import ProcessingState
+from batuta.service.instants import Instant
 from batuta.service.operator_requests import ByOperator
 from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
@@ -46,8 +46,8 @@ class ProcessingQuery:
     error_kind: Annotated[
         str | None, Query(max_length=MAX_LENGTH, description="That of a group of failures.")
     ] = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Instant | None = None
+    until: Instant | None = None
     stale: Annotated[
         bool, Query(description="Only those whose product is available, and stale.")
     ] = False

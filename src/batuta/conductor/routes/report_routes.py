@@ -6,13 +6,13 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import AwareDatetime
 
 from batuta.conductor.database.views.rate_views import MAX_MINUTES, Rates, RateViews
 from batuta.conductor.database.views.report_views import Report, ReportViews
 from batuta.conductor.decisions.reports import span_of
 from batuta.messaging import MessagingError
 from batuta.messaging.dead_letters import DeadLetters
+from batuta.service.instants import Instant
 from batuta.service.problems import ProblemError
 from batuta.service.routing import ServiceRouter
 
@@ -24,10 +24,10 @@ def report_router(reports: ReportViews, rates: RateViews, letters: DeadLetters) 
     @router.get("/report")
     async def report(
         begin: Annotated[
-            AwareDatetime | None, Query(alias="from", description="12 h before the end, if not.")
+            Instant | None, Query(alias="from", description="12 h before the end, if not.")
         ] = None,
         end: Annotated[
-            AwareDatetime | None, Query(alias="to", description="Excluded; now, if not given.")
+            Instant | None, Query(alias="to", description="Excluded; now, if not given.")
         ] = None,
     ) -> Report:
         """What was made, late, failed and so on in a span of time, provider by provider."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.conductor.database.operations.order_sets import SetFilters, SetOrder, states_of
 from batuta.conductor.database.orders import OrderView, OrderViews
@@ -16,6 +16,7 @@ from batuta.conductor.order_worker import OrderWorker
 from batuta.conductor.routes.bulk_routes import UrgencyBody
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
+from batuta.service.instants import Instant
 from batuta.service.operator_requests import ByOperator
 from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError, problem_responses
@@ -44,8 +45,8 @@ class SetSelection(BaseModel):
     stage: Stage | None = None
     error_kind: Annotated[str | None, Field(max_length=MAX_LENGTH)] = None
     campaign: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Instant | None = None
+    until: Instant | None = None
 
     def filters(self, command: SetCommand) -> SetFilters:
         """Return what selects.
