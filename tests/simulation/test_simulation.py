@@ -50,6 +50,13 @@ def test_a_seed_gives_the_same_trace_in_every_interpreter() -> None:
         assert f"trace {digest}" in replayed.stdout
 
 
+def test_schedules_of_several_processes_are_counted_together() -> None:
+    command = [sys.executable, "-m", "tests.support.simulation", "-n", "2", "--workers", "2"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "2 of 2 schedules" in told
+    assert "0 failing" in told
+
+
 # ---------------------------------------------------------------------- defects put in on purpose
 
 

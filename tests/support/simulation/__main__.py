@@ -6,6 +6,7 @@ trace, unless `--no-shrink` is given.
 """
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Final
 
 from tests.support.simulation.orchestra import Outcome
 from tests.support.simulation.plan import Plan, plan_of
-from tests.support.simulation.running import run_plan
+from tests.support.simulation.running import prepare, run_plan
 from tests.support.simulation.shrink import shrink
 from tests.support.statements import share_compiled_statements
 from tests.support.validators import share_validators
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-shrink", action="store_true", help="leave what fails as it is")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args(arguments)
-    _share()
+    share_validators()
+    share_compiled_statements()
     if asked.replay:
         outcome = run_plan(plan_of(asked.seed))
         print(describe(outcome, trace=True))
@@ -55,7 +57,9 @@ def run_many(first: int, number: int, workers: int) -> list[int]:
     ]
     done = processings = kills = 0
     virtual_s = 0.0
-    with ProcessPoolExecutor(workers, initializer=_share) as pool:
+    prepare()
+    # Forked: what they share, and remove at the end, is that of this process.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
         for ran in pool.map(_run_seeds, chunks):
             for seed, violated, lasted_s, made, killed in ran:
                 done += 1
@@ -100,11 +104,6 @@ def _lines(plan: Plan, outcome: Outcome, *, trace: bool) -> Iterator[str]:
         yield from outcome.trace.lines
     yield f"trace {outcome.trace.digest}, {outcome.lasted_s:.0f} virtual s"
     yield from (f"VIOLATED: {each}" for each in outcome.violations)
-
-
-def _share() -> None:
-    share_validators()
-    share_compiled_statements()
 
 
 def _run_seeds(seeds: range) -> list[tuple[int, tuple[str, ...], float, int, int]]:

@@ -36,6 +36,12 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
+def prepare() -> None:
+    """Make what schedules share, and the processes that are forked from this one."""
+    _template()
+    _graph()
+
+
 @functools.cache
 def _folder() -> "tempfile.TemporaryDirectory[str]":
     memory = MEMORY if MEMORY.is_dir() else None
