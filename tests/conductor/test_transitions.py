@@ -12,6 +12,7 @@ from batuta.conductor.decisions.events import (
     StatusUpdate,
 )
 from batuta.conductor.decisions.processing_record import (
+    AFTER_DEADLINE_S,
     ProcessingRecord,
 )
 from batuta.conductor.decisions.transitions import transition
@@ -85,6 +86,16 @@ TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
         RUNNING,
         update(State.QUEUED),
         {"state": State.QUEUED, "done": 0, "total": 0, "started": None, "ask_at": NOW + 5},
+    ),
+    "queued again after the deadline, by a pipeline that is being told to stop": (
+        OVERDUE,
+        update(State.QUEUED),
+        {"state": State.QUEUED, "done": 0, "total": 0, "ask_at": NOW + AFTER_DEADLINE_S},
+    ),
+    "begun anew after the deadline, by a pipeline that is being told to stop": (
+        OVERDUE,
+        update(State.RUNNING, started=NOW - 1),
+        {"ask_at": NOW + AFTER_DEADLINE_S},
     ),
     "succeeded": (
         RUNNING,

@@ -333,13 +333,21 @@ def _after_status(
             error=None if event.state is State.SUCCEEDED else event.error,
             profiled=event.profiled,
         )
+    # A deadline that has passed stands, though a restarted pipeline begins anew: it is being told
+    # to stop, and must not seem to have been cancelled by somebody.
+    if not is_overdue(record, conditions.now):
+        after = replace(after, started=_begun(record, event, conditions.now))
+    return replace(after, ask_at=next_poll_at(after, conditions))
+
+
+def _begun(record: ProcessingRecord, event: StatusUpdate, now: float) -> float | None:
+    """Return since when a processing that has not ended runs; None where it does not."""
     if event.state is State.QUEUED:
         # If it ran before, its pipeline was restarted and queued it again.
-        after = replace(after, started=None)
-    elif event.state is State.RUNNING:
-        started = _started_at(record, event, conditions.now)
-        after = replace(after, started=started or record.started or conditions.now)
-    return replace(after, ask_at=next_poll_at(after, conditions))
+        return None
+    if event.state is State.RUNNING:
+        return _started_at(record, event, now) or record.started or now
+    return record.started
 
 
 def _after_unconfirmed_success(
