@@ -15,6 +15,7 @@ from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.stops import (
     GIVEN_UP_AFTER_S,
+    UNANSWERED_S,
     Stop,
     being_told,
     history_of,
@@ -149,6 +150,7 @@ def withdraw_while_it_runs(stage: Stage, url: str) -> None:
     eventually_in(url, {"B/o1": "cancelled"})
 
 
+@pytest.mark.timeout(240)
 def test_a_pipeline_that_cannot_be_told_is_shown_and_told_again_after_a_kill(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,7 +169,8 @@ def test_a_pipeline_that_cannot_be_told_is_shown_and_told_again_after_a_kill(
     stage.conductor.kill()
     stage.pipeline.cancel_answers.clear()
     url = stage.conductor.start()
-    eventually_sync(lambda: get(url, "/stops")["items"] == [])
+    # If it was killed while it told the pipeline, it waits for the answer of that.
+    eventually_sync(lambda: get(url, "/stops")["items"] == [], UNANSWERED_S + 40)
     assert stage.pipeline.processings[stop["processing"]]["state"] == "cancelled"
 
 

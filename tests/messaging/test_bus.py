@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import resource
 import subprocess
@@ -285,6 +286,28 @@ async def test_a_server_that_refuses_a_token_is_told_from_one_that_is_not_there(
 ) -> None:
     with pytest.raises(MessagingError, match=r"'Authorization Violation'.*BATUTA_NATS_TOKEN"):
         await publish_one(NatsConfig(url=guarded_nats, token=token, wait_s=1))
+
+
+async def test_a_connection_that_is_reset_after_a_refusal_does_not_hide_it() -> None:
+    info = {"server_id": "S", "version": "2.12.0", "max_payload": 2**20, "auth_required": True}
+    calls = 0
+
+    async def refuse_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            writer.write(f"INFO {json.dumps(info)}\r\n".encode())
+            await reader.readline()
+            writer.write(b"-ERR 'Authorization Violation'\r\n")
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse_once, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with pytest.raises(MessagingError, match=r"'Authorization Violation'.*BATUTA_NATS_TOKEN"):
+            await publish_one(NatsConfig(url=f"nats://127.0.0.1:{port}", token="t" * 20, wait_s=1))
+    assert calls > 1
 
 
 async def test_a_server_with_too_little_space_is_told_from_one_without_jetstream(

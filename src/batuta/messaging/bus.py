@@ -304,16 +304,22 @@ class _Connector:
 
     @property
     def _way_out(self) -> str:
-        if "authorization" in self._last_error.lower():
+        if self._was_refused:
             return (
                 "give its token with BATUTA_NATS_TOKEN (that of batuta up is the token of the "
                 "orchestra; named tokens are for REST alone)"
             )
         return "start it, or give its address with --nats-url"
 
+    @property
+    def _was_refused(self) -> bool:
+        return "authorization" in self._last_error.lower()
+
     async def on_error(self, exc: Exception) -> None:
         told = tls_reason(exc) or without_password(one_line(exc))
-        self._last_error = told or type(exc).__name__
+        # A server that refuses also closes the connection, and that may be told last.
+        if not self._was_refused:
+            self._last_error = told or type(exc).__name__
         if self.bus is None and not self._waiting_logged:
             self._waiting_logged = True
             LOG.warning(
