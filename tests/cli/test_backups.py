@@ -9,6 +9,7 @@ from batuta.cli.app import run
 from batuta.conductor.database.schema import MIGRATIONS, metadata
 from batuta.sdb import SdbClient, SdbSettings
 from batuta.sdb.service import open_sdb
+from batuta.sdb.store import StoreError
 from batuta.service.database import open_database, reading
 from batuta.service.folder_lock import lock_folder
 from tests.conductor.test_upgrades import fill
@@ -77,6 +78,28 @@ def test_products_and_the_records_of_the_conductor_are_restored_elsewhere(
     assert holds_in(found) == holds_in(lost) == 1
     (copy,) = (found / "batuta-data" / "products" / "sha256").glob("*/*")
     assert copy.read_bytes() == LARGE
+
+
+def test_a_backup_that_is_cut_between_its_halves_leaves_the_one_before(
+    lost: Path,
+    found: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backup = str(tmp_path / "copies")
+    options = ["--file", str(lost / "batuta.yaml"), "--keep", "1"]
+    assert run(["backup", backup, *options]) == 0
+
+    def cut(*_: object) -> None:
+        raise StoreError("the disk is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("batuta.cli.deployment.backups.take_backup", cut)
+        assert run(["backup", backup, *options]) == 1
+    assert "the disk is gone" in capsys.readouterr().err
+    assert run(["restore", backup, "--file", str(found / "batuta.yaml")]) == 0
+    assert holds_in(found) == 1
 
 
 def test_nothing_is_restored_into_an_orchestra_that_has_records_or_runs(

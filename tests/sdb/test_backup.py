@@ -17,6 +17,7 @@ import pytest
 from batuta.cli.app import run
 from batuta.sdb import SdbClient, StoredProduct
 from batuta.sdb.service import open_sdb
+from batuta.service.folder_lock import lock_folder
 from tests.sdb.archives import (
     CONTENTS,
     LARGE,
@@ -184,8 +185,10 @@ def test_a_backup_and_a_restore_that_are_killed_continue(
     arguments = ["sdb", "backup", *archive.place.arguments, backup_url]
     assert killed(arguments) == -signal.SIGKILL
     assert snapshots_of(backup_url, capsys) == []
+    assert Path(backup_url, ".scratch").is_dir()
     assert run(arguments) == 0
     assert ": 2 copied, " in capsys.readouterr().out
+    assert not Path(backup_url, ".scratch").exists()
     place = new_place("sqlite and folder")
     assert killed(["sdb", "restore", *place.arguments, backup_url]) == -signal.SIGKILL
     assert restore(place, backup_url) == 0
@@ -253,6 +256,15 @@ def test_a_damaged_snapshot_is_told_and_nothing_is_restored(
     assert restore(place, backup_url) == 1
     assert f"{database.stem}.json: does not describe a snapshot" in capsys.readouterr().err
     assert not Path(place.store_url).exists()
+
+
+@pytest.mark.parametrize("archive", PLACES[:1], indirect=True)
+def test_a_backup_is_written_by_one_run_at_a_time(
+    archive: Archive, backup_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lock_folder(Path(backup_url), "locked twice"):
+        assert back_up(archive, backup_url) == 2
+    assert "another backup is being written to it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("archive", PLACES[:1], indirect=True)

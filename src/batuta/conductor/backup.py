@@ -7,19 +7,22 @@ from typing import Final
 
 from batuta.conductor.database.campaign_schema import campaigns
 from batuta.conductor.database.schema import MIGRATIONS
-from batuta.private_files import PRIVATE_FOLDER
 from batuta.sdb.backup import Snapshot, open_snapshots
-from batuta.sdb.backup.snapshots import file_digest, latest
-from batuta.sdb.settings import store_folder
+from batuta.sdb.backup.snapshots import file_digest, latest, writing
 from batuta.service.database import open_database, reading
-from batuta.service.database_copy import copy_from_sqlite, copy_to_sqlite, require_empty
+from batuta.service.database_copy import (
+    copy_from_sqlite,
+    copy_to_sqlite,
+    require_database,
+    require_empty,
+)
 
 _COUNTED: Final = {"conductor_counts", "conductor_observations"}
 """Triggers of the database fill them, as rows are inserted into the others."""
 TABLES: Final = [each for each in campaigns.metadata.sorted_tables if each.name not in _COUNTED]
 
 
-def back_up_records(database_url: str, destination: str, keep: int | None = None) -> Snapshot:
+def back_up_records(database_url: str, destination: str) -> Snapshot:
     """Take a snapshot of the records of a conductor, which may run meanwhile.
 
     Parameters
@@ -27,7 +30,7 @@ def back_up_records(database_url: str, destination: str, keep: int | None = None
     database_url : str
         Where they are.
     destination : str
-        A folder, or ``s3://bucket/prefix``, of which the newest `keep` snapshots stay.
+        A folder, or ``s3://bucket/prefix``.
 
     Raises
     ------
@@ -36,18 +39,27 @@ def back_up_records(database_url: str, destination: str, keep: int | None = None
     DatabaseError, StoreError
         If one of them cannot be used.
     """
-    if (folder := store_folder(destination)) is not None:
-        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    snapshots = open_snapshots(destination, "DESTINATION", Snapshot)
-    with tempfile.TemporaryDirectory() as scratch:
-        database = Path(scratch, "conductor.db")
+    require_database(database_url)
+    with writing(destination) as scratch:
+        snapshots = open_snapshots(destination, "DESTINATION", Snapshot)
+        database = scratch / "conductor.db"
         taken = datetime.now(UTC)
         copy_to_sqlite(database_url, database, MIGRATIONS, TABLES)
         snapshot = Snapshot(taken=taken, database_sha256=file_digest(database))
         snapshots.add(snapshot, database)
-    if keep is not None:
-        snapshots.delete_older(keep)
     return snapshot
+
+
+def delete_older_records(destination: str, keep: int) -> None:
+    """Delete all snapshots of a backup but the newest `keep`.
+
+    Raises
+    ------
+    StoreError
+        If they cannot be deleted.
+    """
+    with writing(destination):
+        open_snapshots(destination, "DESTINATION", Snapshot).delete_older(keep)
 
 
 def restore_records(database_url: str, source: str, at: datetime | None = None) -> Snapshot:

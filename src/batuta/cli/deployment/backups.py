@@ -13,7 +13,12 @@ from batuta.cli.options import read_document
 from batuta.cli.output import echo
 from batuta.cli.requests.archive_lines import copied_parts, moment_of, print_finding
 from batuta.cli.requests.times import read_moment
-from batuta.conductor.backup import back_up_records, require_no_records, restore_records
+from batuta.conductor.backup import (
+    back_up_records,
+    delete_older_records,
+    require_no_records,
+    restore_records,
+)
 from batuta.sdb.backup import BackupOptions, RestoreOptions, restore_backup, take_backup
 from batuta.sdb.settings import SdbSettings, store_folder
 from batuta.service.folder_lock import lock_folder
@@ -49,8 +54,11 @@ def back_up(config: Path, destination: str, keep: int | None) -> bool:
     started = time.monotonic()
     with chdir(places.folder):
         # First: so the sdb has all that these records know of, and what came since.
-        conductor = back_up_records(places.conductor_url, places.conductor_backup, keep)
+        conductor = back_up_records(places.conductor_url, places.conductor_backup)
         result = take_backup(places.sdb, options, partial(print_finding, as_json=False))
+        if keep is not None:
+            # Not before the sdb has a snapshot that is newer: older ones need theirs.
+            delete_older_records(places.conductor_backup, keep)
     duration_s = time.monotonic() - started
     echo(f"conductor: snapshot {moment_of(conductor.taken)}")
     taken = moment_of(result.snapshot.taken)

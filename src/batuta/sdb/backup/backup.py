@@ -1,15 +1,20 @@
 """Takes a snapshot of an sdb: its records first, then the bytes that they name."""
 
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from batuta.errors import ConfigurationError
 from batuta.sdb.backup.copying import CopySummary, FileCopier
-from batuta.sdb.backup.snapshots import SdbSnapshot, Snapshots, file_digest, open_snapshots
+from batuta.sdb.backup.snapshots import (
+    SdbSnapshot,
+    Snapshots,
+    file_digest,
+    open_snapshots,
+    writing,
+)
 from batuta.sdb.check.check import GRACE_S
 from batuta.sdb.check.findings import Finding
 from batuta.sdb.check.objects import StoredObjects, open_objects
@@ -19,7 +24,6 @@ from batuta.sdb.store import open_store
 from batuta.sdb.tables import METADATA, MIGRATIONS
 from batuta.service.database import open_database
 from batuta.service.database_copy import copy_to_sqlite, require_database
-from batuta.service.folder_lock import lock_folder
 from batuta.validation import validated
 
 
@@ -89,11 +93,13 @@ def take_backup(
     """
     require_database(settings.database_url)
     source = open_objects(settings.store_url, "--store-url")
-    with _destination(settings, options) as there, tempfile.TemporaryDirectory() as scratch:
+    _refuse_own_store(settings, options.destination)
+    with writing(options.destination) as scratch:
+        there = _settings_of_backup(options.destination, scratch)
         store = open_store(there)
         target = open_objects(there.store_url, "DESTINATION")
         snapshots = open_snapshots(there.store_url, "DESTINATION", SdbSnapshot)
-        database = Path(scratch, "sdb.db")
+        database = scratch / "sdb.db"
         taken = datetime.now(UTC)
         copy_to_sqlite(settings.database_url, database, MIGRATIONS, METADATA.sorted_tables)
         with open_database(f"sqlite:///{database}", MIGRATIONS) as engine:
@@ -104,24 +110,23 @@ def take_backup(
         snapshots.add(snapshot, database)
         if options.keep is None:
             return BackupResult(snapshot, copied)
-        counts = _delete_older(snapshots, target, options.keep, Path(scratch))
+        counts = _delete_older(snapshots, target, options.keep, scratch)
         return BackupResult(snapshot, copied, *counts)
 
 
-@contextmanager
-def _destination(settings: SdbSettings, options: BackupOptions) -> Iterator[SdbSettings]:
-    """Yield the settings of the store that a backup is; its folder is locked meanwhile."""
-    url = options.destination
+def _refuse_own_store(settings: SdbSettings, url: str) -> None:
     folder = store_folder(url)
     if folder is not None and folder == store_folder(settings.store_url):
         raise ConfigurationError(f"DESTINATION {url}: it is the store of this sdb")
-    refusal = f"DESTINATION {url}: another backup is being written to it"
-    with ExitStack() as stack:
-        stack.enter_context(nullcontext() if folder is None else lock_folder(folder, refusal))
-        # A bucket's files are received in a folder of their own: that of the sdb is in use.
-        scratch = stack.enter_context(tempfile.TemporaryDirectory())
-        given = {"store_url": url, "scratch_folder": scratch}
-        yield validated(SdbSettings, given, key_names={"store_url": "DESTINATION"})
+
+
+def _settings_of_backup(url: str, scratch: Path) -> SdbSettings:
+    """Return the settings of the store that a backup is.
+
+    A bucket's files are received in a folder of their own: that of the sdb is in use.
+    """
+    given = {"store_url": url, "scratch_folder": scratch / "incoming"}
+    return validated(SdbSettings, given, key_names={"store_url": "DESTINATION"})
 
 
 def _describe(taken: datetime, copied: CopySummary, database: Path) -> SdbSnapshot:

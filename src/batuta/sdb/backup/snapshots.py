@@ -4,7 +4,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Generic, TypeVar
@@ -25,8 +28,10 @@ from batuta.sdb.store import (
     object_errors,
     sync_folder,
 )
+from batuta.service.folder_lock import lock_folder
 
 FOLDER: Final = "snapshots"
+_SCRATCH: Final = ".scratch"
 _NAME: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z\.json")
 _TIME: Final = "%Y%m%dT%H%M%S.%fZ"
 _MAX_DESCRIPTION_BYTES: Final = 2**16
@@ -189,6 +194,37 @@ def open_snapshots(url: str, name: str, model: type[S]) -> Snapshots[S]:
     if url.partition("://")[0] not in BUCKET_SCHEMES:
         raise ConfigurationError(f"{name} {url!r}: no place for a backup ({ACCEPTED})")
     return Snapshots(model, open_bucket(url, name), None)
+
+
+@contextmanager
+def writing(url: str) -> Iterator[Path]:
+    """Make the place of a backup, where it is a folder, and let nobody else write to it meanwhile.
+
+    Yields
+    ------
+    Path
+        A folder for files under way, on the disk of the backup: a database may be too large for
+        that of temporary files. What a run that was killed has left there is removed.
+
+    Raises
+    ------
+    ConfigurationError
+        If another run is writing to it.
+    """
+    folder = store_folder(url)
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+        return
+    with lock_folder(folder, f"DESTINATION {url}: another backup is being written to it"):
+        scratch = folder / _SCRATCH
+        if scratch.exists():
+            shutil.rmtree(scratch)
+        scratch.mkdir(mode=PRIVATE_FOLDER)
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch)
 
 
 def file_digest(path: Path) -> str:
