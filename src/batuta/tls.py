@@ -60,7 +60,7 @@ class KeyPair:
         return signature_of((self.cert, self.key))
 
     def load_into(self, context: ssl.SSLContext) -> None:
-        """Have `context` show this certificate from its next handshake on.
+        """Load this certificate into `context`, for its next handshake on.
 
         Raises
         ------
@@ -260,7 +260,7 @@ def _time_of(text: str) -> datetime:
 def _shake_hands(
     server: ssl.SSLContext, client: ssl.SSLContext, name: str | None
 ) -> dict[str, Any]:
-    """Have `client` connect to `server` in memory; return what it is shown."""
+    """Connect `client` to `server` in memory; return the certificate that it is shown."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     calling = client.wrap_bio(to_client, to_server, server_hostname=name)
     answering = server.wrap_bio(to_server, to_client, server_side=True)
@@ -272,7 +272,7 @@ def _shake_hands(
 
 
 def trust(ca: Path | None) -> None:
-    """Have all clients of this process, and of those that it starts, trust the authorities of `ca`.
+    """Make the authorities of `ca` those that this process and its children trust.
 
     Without one, those that the environment names are left.
 

@@ -126,7 +126,7 @@ class AccessTokens:
         return grant if self._clock() < grant.expires else None
 
     def expiry_of(self, token: bytes) -> str | None:
-        """Tell when a token has expired that was not found; None if it is unknown."""
+        """Return when a token that was not found has expired; None if it is unknown."""
         grant = self._grants.get(digest_of(token))
         if grant is None or grant.expires == math.inf:
             return None
@@ -201,7 +201,7 @@ def _grant_of(name: str, entry: TokenEntry) -> Grant:
 
 
 def _changes(old: Mapping[str, TokenEntry], new: Mapping[str, TokenEntry]) -> Iterable[str]:
-    """Tell what has changed, without the digests."""
+    """Yield what has changed, without the digests."""
     for name in {**old, **new}:
         if name not in new:
             yield f"{name} revoked"

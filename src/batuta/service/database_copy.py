@@ -151,7 +151,7 @@ def _placeholder(column: sa.Column[Any], dialect: str) -> str:
 
 
 def _continue_numbers(connection: sa.Connection, table: sa.Table) -> None:
-    """Have PostgreSQL number the next row after those that were inserted with their numbers."""
+    """Set the sequence of a table to continue after rows that were copied with their numbers."""
     column = table.autoincrement_column
     if column is None:
         return

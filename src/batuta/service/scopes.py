@@ -17,7 +17,7 @@ class Scope(StrEnum):
     IMPORT = "import"
     """Import products, and ask whether they have arrived and what became of them."""
     OPERATE = "operate"
-    """Give the commands of a shift: retry, cancel, make, hold, approve, campaigns."""
+    """Operate during a shift: retry, cancel, make, hold, approve, run campaigns."""
     ADMINISTER = "administer"
     """Do everything: also what changes the graph or the record, and what cannot be undone."""
 

@@ -204,7 +204,7 @@ class _Acceptor:
                         kept.send(_NO_TLS)
 
     def _end_slow_handshakes(self) -> None:
-        """Give the places of those who say nothing to those who wait."""
+        """Close connections whose TLS handshake takes too long: others wait for their places."""
         if self._timer is None:
             return
         oldest_s = self._loop.time() - self._connections.limits.silent_s

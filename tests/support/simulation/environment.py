@@ -29,7 +29,7 @@ EPOCH_S = 1_800_000_000.0
 def replaced(
     loop: SimulationLoop, network: Network, server: Server, skew_s: Callable[[], float], seed: int
 ) -> Iterator[None]:
-    """Give this process the clock, the randomness, the threads and the network of a simulation.
+    """Replace the clock, the randomness, the threads and the network of this process.
 
     Parameters
     ----------

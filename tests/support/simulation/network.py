@@ -57,6 +57,8 @@ class Network:
         How two processes are separated: "cut", "partition", or "".
     note : callable
         Records what happens.
+    on_defect : callable
+        Called with what a service did not expect: it answers 500, and whoever asked may go on.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class Network:
         is_faulty: Callable[[str, str], bool],
         separated: Callable[[str, str], str],
         note: Callable[[str], None],
+        on_defect: Callable[[str], None],
     ) -> None:
+        self._on_defect = on_defect
         self._loop = loop
         self._is_faulty = is_faulty
         self._separated = separated
@@ -74,7 +78,7 @@ class Network:
         self._names: dict[int, str] = {}
 
     def name(self, port: int, name: str) -> None:
-        """Tell whose a port is, whether it listens or not."""
+        """Record whose a port is, whether it listens or not."""
         self._names[port] = name
 
     def listen(self, port: int, process: Process, app: ASGIApp) -> None:
@@ -145,7 +149,7 @@ class Network:
     def _answer(
         self, server: Server, method: str, url: str, headers: list[tuple[str, str]], body: bytes
     ) -> "asyncio.Future[Answer]":
-        """Have a server answer, in its own process: it goes on whatever becomes of the client."""
+        """Answer a request in the process of its server, which goes on without the client."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
         server.answering[answer] = None
 
@@ -154,7 +158,8 @@ class Network:
             try:
                 found = await call_app(server.app, method, url, headers, body)
             except Exception as exc:  # noqa: BLE001  as a server does: it answers 500
-                self._note(f"{server.process} {method} {url}: {exc!r}")
+                if server.process.alive:
+                    self._on_defect(f"{server.process} {method} {url}: {exc!r:.300}")
                 found = Answer(500, [], repr(exc).encode())
             await checkpoint(self._loop, "answered")
             server.answering.pop(answer, None)

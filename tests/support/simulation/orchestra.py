@@ -99,7 +99,9 @@ class Orchestra:
         self.loop = SimulationLoop(random.Random(f"chance {plan.seed}"))  # noqa: S311
         self.loop.at_point = self._at_point
         self.loop.set_exception_handler(self._on_exception)
-        self.network = Network(self.loop, self._is_faulty, self._separated, self.note)
+        self.network = Network(
+            self.loop, self._is_faulty, self._separated, self.note, self._on_defect
+        )
         self.server = Server(
             self.loop,
             lambda: EPOCH_S + self.loop.time(),
@@ -363,7 +365,7 @@ class Orchestra:
 
     @contextmanager
     def _databases(self) -> Iterator[None]:
-        """Have databases that nobody syncs, that can be away, and at whose commits one may die."""
+        """Replace databases: not synced, at times away, killed at a commit if the plan says so."""
         tune, begin = database._tune_sqlite, database._begin_sqlite
         self._connections: dict[Process, list[sqlite3.Connection]] = {}
 
@@ -403,3 +405,8 @@ class Orchestra:
         exc = context.get("exception")
         if not self._closing:
             self.violations.append(f"{context['message']}: {exc!r}")
+
+    def _on_defect(self, what: str) -> None:
+        self.note(what)
+        if not self._closing:
+            self.violations.append(what)
