@@ -93,7 +93,10 @@ def test_without_resume_finished_tiles_are_saved_as_far_as_there_is_space(small_
     names = ("rasters.tif", "notes.json")
     saved = [manifest(out_dir, name)["tiles"]["saved"] for name in names]
     assert sum(saved) == caught.value.done >= FIRST_DONE
-    assert len(json.loads((out_dir / "notes.json").read_text())) == saved[1]
+    # When the disk is found full, all the notes may still wait to be saved: no file is made then.
+    assert (out_dir / "notes.json").exists() == (saved[1] > 0)
+    if saved[1]:
+        assert len(json.loads((out_dir / "notes.json").read_text())) == saved[1]
     assert not manifest(out_dir, "notes.json")["complete"]
     assert not list(out_dir.glob(".*"))
 
