@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 from batuta.datasets import CarsDataset, RasterFile, RasterSpec, SaveOptions, Window, fill_dataset
+from batuta.datasets.array_file import ArrayFile
 from tests.support.disks import mounted_disk
 
 
@@ -56,7 +57,7 @@ def test_a_final_copy_without_room_is_an_error_and_the_pixels_are_kept(
     assert caught.value.errno == errno.ENOSPC
     assert not path.exists()
     resumed = dataset.generate_descriptor(tile, path, tag="z", options=options, resume=True)
-    assert isinstance(resumed, RasterFile)
+    assert isinstance(resumed, ArrayFile)
     np.testing.assert_array_equal(resumed.read(Window(0, 1024, 0, 1280)), noise)
     resumed.abandon()
     assert os.listdir(small_disk) == []  # noqa: PTH208 - hidden files too

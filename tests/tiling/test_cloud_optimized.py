@@ -1,6 +1,7 @@
 """Cloud-optimised GeoTIFFs are valid, and the same whoever computes their tiles."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import rasterio
 
 from batuta import map_tiles
-from batuta.datasets import SaveOptions
+from batuta.datasets import SaveOptions, TileError, Window
+from batuta.datasets.cloud_raster_file import CloudRasterFile
 from tests.tiling.rasters import heights, pixels_of, write_raster
 
 cogeo = pytest.importorskip("rio_cogeo.cogeo", reason="needs rio-cogeo")
@@ -67,6 +69,45 @@ def test_its_bytes_depend_neither_on_workers_nor_on_tiles(
         map_tiles(shifted, dem, out=out, tile=tile, options=options, mode=mode, nodata=-9999)
         found.add(hashlib.sha256(out.read_bytes()).hexdigest())
     assert len(found) == 1
+
+
+def test_tiles_are_whole_blocks_which_come_compressed_from_their_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_file: object, _bands: object, window: Window) -> None:
+        raise AssertionError(f"{window} is not compressed")
+
+    monkeypatch.setattr(CloudRasterFile, "_store", refuse)
+    whole = heights(1100, 700)
+    dem = write_raster(tmp_path / "dem.tif", whole, nodata=3)
+    options = SaveOptions(cloud_optimized=True, compression="zstd", block_px=256)
+    out = tmp_path / "out.tif"
+    mapped = map_tiles(shifted, dem, out=out, options=options, nodata=-9999, mode=MODES[2])
+    assert mapped.plan.tile == (256, 700)
+    np.testing.assert_array_equal(pixels_of(out), np.where(whole == 3, -9999, whole + 1))
+
+
+def test_values_that_the_file_cannot_hold_fail_their_tile(tmp_path: Path) -> None:
+    dem = write_raster(tmp_path / "dem.tif", np.full((600, 600), 300, "int16"))
+    options = SaveOptions(cloud_optimized=True)
+    with pytest.raises(TileError, match=r"out\.tif: values from 301 to 301 cannot be saved"):
+        map_tiles(
+            shifted,
+            dem,
+            out=tmp_path / "out.tif",
+            dtype="uint8",
+            options=options,
+            mode="sequential",
+        )
+
+
+def test_fractions_that_a_worker_has_rounded_are_told_of(tmp_path: Path) -> None:
+    dem = write_raster(tmp_path / "dem.tif", np.full((600, 600), 2.5, "float32"))
+    out = tmp_path / "out.tif"
+    options = SaveOptions(cloud_optimized=True)
+    map_tiles(shifted, dem, out=out, dtype="int16", options=options, mode="sequential")
+    manifest = json.loads((tmp_path / "out.tif.manifest.json").read_text(encoding="utf-8"))
+    assert "rounded to int16" in str(manifest["warnings"])
 
 
 def test_overviews_are_means_of_what_has_a_value(tmp_path: Path) -> None:

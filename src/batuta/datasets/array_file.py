@@ -76,7 +76,7 @@ class RasterSpec:
         differing = [
             f"{name} {there} instead of {wanted}"
             for name in names
-            if not _equal(there := getattr(left, name), wanted := getattr(self, name))
+            if not is_same(there := getattr(left, name), wanted := getattr(self, name))
         ]
         if differing:
             raise TileError(
@@ -100,7 +100,8 @@ class RasterSpec:
             )
 
 
-def _equal(left: Any, right: Any) -> bool:
+def is_same(left: Any, right: Any) -> bool:
+    """Return whether two values are equal, or both NaN."""
     both_nan = left is not None and right is not None and left != left and right != right  # noqa: PLR0124 - NaN alone
     return bool(left == right or both_nan)
 
@@ -238,8 +239,14 @@ class ArrayFile(ABC):
             bands = self._band_order(band_names(ordered))
         except TileError as exc:
             raise exc.of_file(self.path.name) from exc
+        if bands is None and self._store_encoded(ordered.variable.data, window):
+            return
         values = ordered.values if bands is None else ordered.values[bands]
         self.write(values, window, overlaps)
+
+    def _store_encoded(self, data: Any, window: Window) -> bool:  # noqa: ARG002 - of subclasses
+        """Write pixels that a worker has encoded for this file; return False if they are not."""
+        return False
 
     def _band_order(self, names: tuple[str, ...]) -> list[int] | None:
         """Return where the bands of the file are in a tile; None if they are in order."""
@@ -283,6 +290,9 @@ class ArrayFile(ABC):
         except TileError as exc:
             raise exc.of_file(self.path.name) from exc
         self._store(pixels, window)
+        self._record_loss(lost)
+
+    def _record_loss(self, lost: str | None) -> None:
         if lost is not None and lost not in self.losses:
             self.losses.append(lost)
 

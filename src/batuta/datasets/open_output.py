@@ -6,6 +6,7 @@ from pathlib import Path
 
 from batuta.datasets.array_file import ArrayFile, RasterSpec
 from batuta.datasets.assembled_file import AssembledFile
+from batuta.datasets.cloud_raster_file import CloudRasterFile
 from batuta.datasets.durable_file import workspace_of
 from batuta.datasets.errors import TileError
 from batuta.datasets.formats import ARRAYS, GEOTIFF, POINTS, ZARR, format_of
@@ -29,6 +30,8 @@ def open_array_file(
         zarrs = importlib.import_module("batuta.datasets.zarr_file")
         made: ArrayFile = zarrs.ZarrFile(file_name, spec, options, resume=resume)
         return made
+    if options.cloud_optimized:
+        return CloudRasterFile(file_name, spec, options, resume=resume)
     return raster_file(file_name, spec, options, resume=resume)
 
 

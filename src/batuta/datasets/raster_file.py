@@ -79,7 +79,7 @@ class RasterFile(ArrayFile):
         self._pixels = self._pixels_path(Path(path), resume=resume)
         super().__init__(
             path,
-            _open_existing(self._pixels, spec) if resume else self._created(spec),
+            existing_spec(self._pixels, spec) if resume else self._created(spec),
             self._options,
         )
         self._open()
@@ -93,7 +93,7 @@ class RasterFile(ArrayFile):
         if spec is None:
             raise TileError(f"{self._pixels.name}: a tile is needed to create the file")
         try:
-            _create(self._pixels, spec, self._options)
+            create_raster(self._pixels, spec, self._options)
         except (TypeError, ValueError):
             remove(self._pixels)  # GDAL refused it half-way: it is no raster of any tile
             raise
@@ -136,7 +136,7 @@ class RasterFile(ArrayFile):
 
 
 class CopiedRasterFile(RasterFile):
-    """A GeoTIFF that is compressed, cloud-optimised or of few bits, created once all tiles are in.
+    """A GeoTIFF that is compressed, or of few bits, created once all tiles are in.
 
     Raises
     ------
@@ -160,7 +160,8 @@ class CopiedRasterFile(RasterFile):
         else:
             self.dataset.close()
         draft = self._pixels.with_name("unfinished.tif")
-        _copy(self._pixels, draft, copy_options(self.spec, self._options))
+        with making_final(draft, self._pixels.stat().st_size):
+            copy_raster(self._pixels, draft, copy_options(self.spec, self._options))
         replace_file(draft, self.path)
         self._final = True
         if not keep:
@@ -193,7 +194,16 @@ def is_plain(options: SaveOptions | None) -> bool:
     )
 
 
-def _create(path: Path, spec: RasterSpec, options: SaveOptions) -> None:
+def create_raster(
+    path: Path, spec: RasterSpec, options: SaveOptions, *, sparse: bool = False
+) -> None:
+    """Create a GeoTIFF without compression, and allocate its disk space unless it is sparse.
+
+    Raises
+    ------
+    OSError
+        If the disk has no room for it.
+    """
     named = {
         "height": spec.height,
         "width": spec.width,
@@ -208,12 +218,15 @@ def _create(path: Path, spec: RasterSpec, options: SaveOptions) -> None:
     profile |= _blocks(spec, options)
     with (
         ignore_missing_georeferencing(),
-        rasterio.open(path, "w", driver="GTiff", BIGTIFF="IF_SAFER", **profile) as raster,
+        rasterio.open(
+            path, "w", driver="GTiff", BIGTIFF="IF_SAFER", SPARSE_OK=sparse, **profile
+        ) as raster,
     ):
         raster.update_tags(**options.tags)
         for index, name in enumerate(spec.bands, start=1):
             raster.set_band_description(index, name)
-    allocate(path, spec.nbytes)
+    if not sparse:
+        allocate(path, spec.nbytes)
 
 
 def _blocks(spec: RasterSpec, options: SaveOptions) -> dict[str, Any]:
@@ -232,7 +245,7 @@ def copy_options(spec: RasterSpec, options: SaveOptions) -> Mapping[str, Any]:
     if compression != "none" or options.cloud_optimized:
         # Blocks and overviews; their bytes do not depend on it.
         chosen["NUM_THREADS"] = "ALL_CPUS"
-    predictor = _predictor(spec, options)
+    predictor = predictor_of(spec.dtype, options)
     if options.cloud_optimized:
         whole = np.dtype(spec.dtype).kind in "iu"
         chosen |= {
@@ -246,30 +259,38 @@ def copy_options(spec: RasterSpec, options: SaveOptions) -> Mapping[str, Any]:
     return {"driver": "GTiff", **chosen, **blocks} | ({"PREDICTOR": predictor} if predictor else {})
 
 
-def _copy(pixels: Path, draft: Path, how: Mapping[str, Any]) -> None:
+def copy_raster(pixels: Path, draft: Path, how: Mapping[str, Any]) -> None:
     """Copy a raster and verify the copy: GDAL does not report every failed write.
 
     Raises
     ------
     OSError
-        If the copy is incomplete; with ``ENOSPC`` if the disk may be full.
+        If pixels of the copy differ.
+    """
+    with ignore_missing_georeferencing():
+        rasterio.shutil.copy(pixels, draft, strict=True, **how)
+        if not _same_pixels(pixels, draft):
+            raise OSError(errno.EIO, "its pixels differ from those written")
+
+
+@contextmanager
+def making_final(draft: Path, needed_bytes: int) -> Iterator[None]:
+    """Remove an incomplete file, and tell what it lacked, if the block fails to make it.
+
+    Raises
+    ------
+    OSError
+        With ``ENOSPC`` if the disk may be full.
     """
     try:
-        with ignore_missing_georeferencing():
-            rasterio.shutil.copy(pixels, draft, strict=True, **how)
-            same = _same_pixels(pixels, draft)
+        yield
     except Exception as exc:
+        free = shutil.disk_usage(draft.parent).free
         remove(draft)
-        raise _copy_error(pixels, str(exc)) from exc
-    if not same:
-        remove(draft)
-        raise _copy_error(pixels, "its pixels differ from those written")
-
-
-def _copy_error(pixels: Path, reason: str) -> OSError:
-    free = shutil.disk_usage(pixels.parent).free
-    code = errno.ENOSPC if free < pixels.stat().st_size else errno.EIO
-    return OSError(code, f"the final copy failed ({free >> 20} MB free): {reason}")
+        code = exc.errno if isinstance(exc, OSError) and exc.errno else errno.EIO
+        code = errno.ENOSPC if free < needed_bytes else code
+        reason = f"the final copy failed ({free >> 20} MB free): {exc}"
+        raise OSError(code, reason) from exc
 
 
 def _same_pixels(left: Path, right: Path) -> bool:
@@ -297,15 +318,21 @@ def _windows(height: int, width: int) -> Iterator[RasterWindow]:
             )
 
 
-def _predictor(spec: RasterSpec, options: SaveOptions) -> int:
-    """Return the TIFF predictor that suits the data type; 0 if compression takes none."""
+def predictor_of(dtype: str, options: SaveOptions) -> int:
+    """Return the TIFF predictor that suits a data type; 0 if the compression takes none."""
     if options.compression not in {"deflate", "lzw", "zstd"} or options.nbits is not None:
         return 0
-    return {"i": 2, "u": 2, "f": 3}.get(np.dtype(spec.dtype).kind, 1)
+    return {"i": 2, "u": 2, "f": 3}.get(np.dtype(dtype).kind, 1)
 
 
-def _open_existing(path: Path, spec: RasterSpec | None) -> RasterSpec:
-    """Return the raster of an existing file, checked against `spec`."""
+def existing_spec(path: Path, spec: RasterSpec | None) -> RasterSpec:
+    """Return the raster of an existing file, or `spec`, which it must match.
+
+    Raises
+    ------
+    TileError
+        If it is another raster, or none.
+    """
     try:
         with ignore_missing_georeferencing(), rasterio.open(path) as raster:
             found = RasterSpec(

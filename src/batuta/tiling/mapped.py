@@ -1,5 +1,6 @@
 """A function mapped over the tiles of its inputs: planned, saved, or an input of another one."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +47,8 @@ class MappedTiles:
     paths : tuple of Path or str
         The files that the results are saved in, URLs of those in buckets; empty where nothing was
         computed yet.
+    output_block_px : int
+        Side of the blocks of these files that workers compress; 1 where they compress none.
     """
 
     call: TileCall
@@ -53,6 +56,7 @@ class MappedTiles:
     tile: int | tuple[int, int] | None
     options: RunOptions
     paths: tuple[Path | str, ...] = ()
+    output_block_px: int = 1
 
     @property
     def plan(self) -> TilePlan:
@@ -63,7 +67,8 @@ class MappedTiles:
         ConfigurationError
             If there is no such plan: see `map_tiles`.
         """
-        return plan_tiles(self.call, self.region, self.tile, self.options.limits())
+        limits = self.options.limits()
+        return plan_tiles(self.call, self.region, self.tile, limits, self.output_block_px)
 
     def opened_by(
         self,
@@ -103,10 +108,16 @@ class MappedTiles:
         """
         outputs = outputs_of(out, dtype, nodata, options)
         self._refuse_inputs(outputs)
-        run = self._run()
+        blocks = [each.block_px for each in outputs if each.block_px is not None]
+        mapped = replace(
+            self,
+            paths=tuple(_saved_path(each) for each in outputs),
+            output_block_px=math.lcm(*blocks),
+        )
+        run = mapped._run()
         with staged(outputs, self.options.out_dir, resume=self.options.resumes) as here:
             run.save(here.outputs)
-        return replace(self, paths=tuple(_saved_path(each) for each in outputs))
+        return mapped
 
     def compute(self) -> xr.DataArray:
         """Compute every tile, and return the whole raster.

@@ -8,9 +8,14 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from batuta.datasets import SaveOptions
+from batuta.datasets import SaveOptions, TileError, Window
+from batuta.datasets.array_file import RasterSpec, raster_dtype
+from batuta.datasets.block_codec import BlockCodec, EncodedPixels
+from batuta.datasets.conversion import fit, nodata_in
 from batuta.datasets.formats import ARRAYS, DICT, FORMATS, POINTS, output_problems
+from batuta.datasets.raster_file import COG_BLOCK_PX
 from batuta.errors import ConfigurationError, describe_value
+from batuta.tiling.raster import Pixels
 
 NAN_IF_FLOAT: Final = float("nan")
 """The default of `nodata`: NaN in files of floats, none in files of whole numbers."""
@@ -62,6 +67,56 @@ class TiledOutput:
             return self.nodata
         whole = self.dtype is not None and not _is_float(self.dtype)
         return None if whole else NAN_IF_FLOAT
+
+    @property
+    def block_px(self) -> int | None:
+        """The side of the blocks that workers compress; None where they compress none."""
+        if self.options is None or not self.options.cloud_optimized:
+            return None
+        return self.options.block_px or COG_BLOCK_PX
+
+    def encoded(
+        self, pixels: Pixels, window: Window, shape: tuple[int, int]
+    ) -> EncodedPixels | None:
+        """Return pixels with the blocks of the file that they fill, compressed.
+
+        Parameters
+        ----------
+        pixels : array of shape (rows, columns) or (bands, rows, columns)
+            Of a tile.
+        window : Window
+            Where they are in the file.
+        shape : (int, int)
+            Rows and columns of the file.
+
+        Returns
+        -------
+        EncodedPixels or None
+            None where workers compress no blocks for such a file.
+
+        Raises
+        ------
+        TileError
+            If the file cannot hold the pixels.
+        """
+        if self.block_px is None or self.options is None:
+            return None
+        dtype = raster_dtype(self.dtype or pixels.dtype)
+        nodata = self.file_nodata
+        if nodata is not None and np.isnan(nodata) and not _is_float(dtype):
+            nodata = None
+        try:
+            fitted, loss = fit(pixels, dtype, nodata, self.options.nbits)
+        except TileError as exc:
+            raise exc.of_file(Path(self.path).name) from exc
+        spec = RasterSpec(
+            height=shape[0],
+            width=shape[1],
+            count=1 if pixels.ndim == 2 else len(pixels),
+            dtype=dtype,
+            nodata=None if nodata is None else nodata_in(dtype, nodata),
+        )
+        return EncodedPixels(fitted, window, BlockCodec.of(spec, self.options), loss)
 
     @property
     def tag(self) -> str:

@@ -102,7 +102,11 @@ class TilePlan:
 
 
 def plan_tiles(
-    call: TileCall, region: Region, tile: int | tuple[int, int] | None, limits: Limits
+    call: TileCall,
+    region: Region,
+    tile: int | tuple[int, int] | None,
+    limits: Limits,
+    output_block_px: int = 1,
 ) -> TilePlan:
     """Divide a region into tiles.
 
@@ -116,6 +120,9 @@ def plan_tiles(
         Side, or rows and columns, in pixels; None chooses.
     limits : Limits
         Of the configuration.
+    output_block_px : int
+        Side of the blocks of the output that workers compress: tiles that are chosen are whole
+        blocks of it, where memory allows.
 
     Raises
     ------
@@ -123,7 +130,11 @@ def plan_tiles(
         If tiles are smaller than their overlaps, or need more memory than a worker has.
     """
     extent = region.window.shape
-    size, reason = _chosen(call, extent, limits) if tile is None else (_checked(tile), "as asked")
+    size, reason = (
+        _chosen(call, extent, limits, output_block_px)
+        if tile is None
+        else (_checked(tile), "as asked")
+    )
     size = min(size[0], extent[0]), min(size[1], extent[1])
     if call.overlap > min(size):
         raise ConfigurationError(
@@ -170,15 +181,30 @@ def _checked(tile: object) -> tuple[int, int]:
 # The choice
 
 
-def _chosen(call: TileCall, extent: tuple[int, int], limits: Limits) -> tuple[tuple[int, int], str]:
+def _chosen(
+    call: TileCall, extent: tuple[int, int], limits: Limits, output_block_px: int
+) -> tuple[tuple[int, int], str]:
     """Choose whole blocks of the input: small enough to fit and to keep all workers busy."""
     pixels = min(_DEFAULT_SIDE_PX**2, math.prod(extent) / (_TILES_PER_WORKER * limits.workers))
     smallest = max(_SMALLEST_SIDE_PX, call.overlap)
+    fitting = math.inf
     if limits.ram_mb is not None:
         fitting = _SHARE_OF_LIMIT * limits.ram_mb * MB / _bytes_of_pixel(call)
         pixels = min(pixels, fitting)
     side = max(math.isqrt(max(1, int(pixels))), smallest)
     block = next((each.raster.block for each in _files(call) if each.raster.block), None)
+    (rows, cols), reason = _whole_blocks(side, smallest, block, extent)
+    aligned = _aligned(rows, output_block_px), _aligned(cols, output_block_px)
+    if cols >= extent[1]:
+        aligned = aligned[0], cols
+    if aligned == (rows, cols) or math.prod(aligned) > fitting:
+        return (rows, cols), reason
+    return aligned, f"blocks of {output_block_px} x {output_block_px} of the output"
+
+
+def _whole_blocks(
+    side: int, smallest: int, block: tuple[int, int] | None, extent: tuple[int, int]
+) -> tuple[tuple[int, int], str]:
     if block is None:
         return (side, side), "chosen"
     if block[1] >= extent[1] and block[0] < block[1]:
@@ -187,6 +213,10 @@ def _chosen(call: TileCall, extent: tuple[int, int], limits: Limits) -> tuple[tu
         return (rows, extent[1]), f"strips of {block[0]} rows of the input"
     size = _rounded(side, block[0]), _rounded(side, block[1])
     return size, f"blocks of {block[0]} x {block[1]} of the input"
+
+
+def _aligned(side: int, block: int) -> int:
+    return math.ceil(side / block) * block
 
 
 def _rounded(side: int, block: int) -> int:

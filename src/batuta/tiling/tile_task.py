@@ -95,7 +95,9 @@ class TileTask:
             names = self.call.raster.bands
         if names:
             arrays.coords[dims[0]] = list(names)
-        arrays[output.tag] = (dims, pixels)
+        window = moved(place.window, -self.region.row_min, -self.region.col_min)
+        encoded = output.encoded(pixels, window, self.region.shape)
+        arrays[output.tag] = (dims, pixels if encoded is None else encoded)
 
     def _record(self, output: TiledOutput, result: Any) -> Any:
         if result is None:
